@@ -1,0 +1,123 @@
+//! Client-to-server frames: one request, or an array of up to 32.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::gate::{self, FrameError};
+use crate::error::{ErrorName, RpcError};
+use crate::id::RequestId;
+use crate::limits::{MAX_BATCH, MAX_CLIENT_FRAME_BYTES, MAX_REQUEST_ID};
+use crate::message::{Call, Request};
+
+/// One element of a frame: a request, or the refusal that its sender must be told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Element {
+    /// A well-formed request.
+    Request(Request),
+    /// Not a request that this version can read.
+    Refused {
+        /// The id to answer to, where one could be read.
+        id: Option<RequestId>,
+        /// Why.
+        error: RpcError,
+    },
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    jsonrpc: Option<&'a str>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(default)]
+    ack: Option<RequestId>,
+    #[serde(borrow)]
+    method: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+}
+
+/// Reads one client-to-server frame.
+///
+/// # Errors
+/// The frame is longer than 64 KiB (`frameTooLarge`), nested deeper than 32 (`tooDeep`), not JSON
+/// (`parseError`), or an array that is empty or longer than 32 (`badBatch`). An element that cannot be
+/// read does not fail the frame: it comes as [`Element::Refused`].
+pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
+    let text = gate::check(frame, MAX_CLIENT_FRAME_BYTES)?;
+    let whole: &RawValue =
+        serde_json::from_str(text).map_err(|_| FrameError::from(ErrorName::ParseError))?;
+    if !whole.get().starts_with('[') {
+        return Ok(vec![decode_element(whole)]);
+    }
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(whole.get()).map_err(|_| FrameError::from(ErrorName::ParseError))?;
+    if elements.is_empty() || elements.len() > MAX_BATCH {
+        return Err(ErrorName::BadBatch.into());
+    }
+    Ok(elements.into_iter().map(decode_element).collect())
+}
+
+fn decode_element(json: &RawValue) -> Element {
+    if json.get().starts_with('[') {
+        return Element::Refused { id: None, error: ErrorName::BadBatch.into() };
+    }
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json.get()) else {
+        return Element::Refused { id: None, error: ErrorName::InvalidRequest.into() };
+    };
+    let id = envelope
+        .id
+        .and_then(|id| serde_json::from_str::<u64>(id.get()).ok())
+        .filter(|id| (1..=MAX_REQUEST_ID).contains(id))
+        .map(RequestId);
+    let refused = |error: RpcError| Element::Refused { id, error };
+    let (Some("2.0"), Some(request_id), Some(method)) = (envelope.jsonrpc, id, envelope.method)
+    else {
+        return refused(ErrorName::InvalidRequest.into());
+    };
+    let empty = RawValue::from_string("{}".to_owned()).expect("an empty object is JSON");
+    match Call::decode(&method, envelope.params.unwrap_or(&empty)) {
+        None => refused(ErrorName::MethodNotFound.into()),
+        Some(Ok(call)) => Element::Request(Request { id: request_id, ack: envelope.ack, call }),
+        Some(Err(error)) => refused(params_error(&error)),
+    }
+}
+
+/// Turns a failed read of parameters into the error that names it. An id type starts its complaint with
+/// the wire name of its own error; everything else is `invalidParams`.
+fn params_error(error: &serde_path_to_error::Error<serde_json::Error>) -> RpcError {
+    let text = error.inner().to_string();
+    let prefix = text.split(':').next().unwrap_or_default();
+    let name = match ErrorName::from(prefix) {
+        ErrorName::Unknown(_) => ErrorName::InvalidParams,
+        known => known,
+    };
+    let rpc = RpcError::new(name);
+    match error.path().to_string() {
+        path if path == "." => rpc,
+        path => rpc.field(path.chars().take(64).collect::<String>()),
+    }
+}
+
+#[derive(Serialize)]
+struct OutEnvelope<'a> {
+    jsonrpc: &'static str,
+    id: RequestId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ack: Option<RequestId>,
+    method: &'static str,
+    params: &'a RawValue,
+}
+
+/// Writes one request as the text of a frame.
+#[must_use]
+pub fn encode_request(request: &Request) -> String {
+    let params = request.call.params_json().expect("parameters have string keys only");
+    serde_json::to_string(&OutEnvelope {
+        jsonrpc: "2.0",
+        id: request.id,
+        ack: request.ack,
+        method: request.call.method(),
+        params: &params,
+    })
+    .expect("an envelope has string keys only")
+}

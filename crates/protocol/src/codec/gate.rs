@@ -1,0 +1,48 @@
+//! What is checked before any JSON is read: size, UTF-8, nesting.
+
+use crate::error::{ErrorName, RpcError};
+use crate::limits::MAX_JSON_DEPTH;
+
+/// A frame that is refused as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FrameError(pub RpcError);
+
+impl From<ErrorName> for FrameError {
+    fn from(name: ErrorName) -> Self {
+        FrameError(name.into())
+    }
+}
+
+/// Checks size, encoding and depth of a frame.
+pub(super) fn check(frame: &[u8], max_bytes: usize) -> Result<&str, FrameError> {
+    if frame.len() > max_bytes {
+        return Err(ErrorName::FrameTooLarge.into());
+    }
+    let text = std::str::from_utf8(frame).map_err(|_| FrameError::from(ErrorName::ParseError))?;
+    if depth_exceeds(text.as_bytes(), MAX_JSON_DEPTH) {
+        return Err(ErrorName::TooDeep.into());
+    }
+    Ok(text)
+}
+
+/// Whether arrays and objects nest deeper than `max`. Brackets inside strings do not count.
+fn depth_exceeds(json: &[u8], max: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for &byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                if depth > max {
+                    return true;
+                }
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}

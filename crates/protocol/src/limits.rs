@@ -1,0 +1,76 @@
+//! Every maximum of the protocol in one place (decisions D25). A deployment may lower or raise what
+//! [`Limits`] holds; the constants are fixed because both sides rely on them.
+
+/// Longest client-to-server frame in bytes.
+pub const MAX_CLIENT_FRAME_BYTES: usize = 64 * 1024;
+/// Longest server-to-client frame in bytes: a snapshot of the largest channel fits.
+pub const MAX_SERVER_FRAME_BYTES: usize = 1024 * 1024;
+/// Deepest nesting of JSON arrays and objects.
+pub const MAX_JSON_DEPTH: usize = 32;
+/// Most elements of one frame that is an array (contract rule A19).
+pub const MAX_BATCH: usize = 32;
+/// Most commands of one session without an answer (contract rule B8).
+pub const MAX_IN_FLIGHT: usize = 32;
+/// Longest channel name in bytes (NERTC: 1-64 of 89 characters).
+pub const MAX_CHANNEL_NAME_BYTES: usize = 64;
+/// Longest appkey in bytes.
+pub const MAX_APPKEY_BYTES: usize = 64;
+/// Longest task id in bytes (NERTC).
+pub const MAX_TASK_ID_BYTES: usize = 64;
+/// Longest display name of a member in bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+/// Longest free-text reason (kick, closeChannel) in bytes.
+pub const MAX_REASON_BYTES: usize = 256;
+/// Longest token or ticket in bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// Greatest request id: integers above it are not exact in JavaScript.
+pub const MAX_REQUEST_ID: u64 = (1 << 53) - 1;
+/// Longest ban in seconds that `kick` accepts: 7 days (decisions D14).
+pub const MAX_BAN_S: u32 = 7 * 24 * 3600;
+/// Longest hold in seconds that `closeChannel` accepts.
+pub const MAX_HOLD_S: u32 = 3600;
+/// Most keys of one attribute map.
+pub const MAX_ATTRIBUTE_KEYS: usize = 64;
+/// Longest attribute key in bytes.
+pub const MAX_ATTRIBUTE_KEY_BYTES: usize = 64;
+/// Most recipients of a targeted message.
+pub const MAX_MESSAGE_RECIPIENTS: usize = 64;
+
+/// Limits of one deployment. Each has its own error when it is hit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most members of a channel, audience included (`channelFull`).
+    pub members: usize,
+    /// Most broadcasters of a channel (`tooManyBroadcasters`).
+    pub broadcasters: usize,
+    /// Most channels of one shard (`tooManyChannels`).
+    pub channels: usize,
+    /// Most subscriptions of one member (`tooManySubscriptions`).
+    pub subscriptions: usize,
+    /// Most push tasks of a channel (`taskLimitExceeded`).
+    pub tasks: usize,
+    /// Most bytes of keys and values of one attribute map (`attributesTooLarge`).
+    pub attribute_bytes: usize,
+    /// Most bytes of a message's `data` (`messageTooLarge`).
+    pub message_bytes: usize,
+    /// Commands per second of one session in the long run (`rateLimited`).
+    pub commands_per_second: u32,
+    /// Commands that may come at once.
+    pub command_burst: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            members: 10_000,
+            broadcasters: 2_000,
+            channels: 100_000,
+            subscriptions: 512,
+            tasks: 6,
+            attribute_bytes: 4 * 1024,
+            message_bytes: 8 * 1024,
+            commands_per_second: 20,
+            command_burst: 40,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What can be sent, who may send it, and in which role.
+
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::wire_enum::wire_enum;
+
+wire_enum! {
+    /// Part that a member plays in its channel.
+    pub enum Role {
+        /// May publish; others see it. The default.
+        Broadcaster = "broadcaster",
+        /// Invisible to others, may subscribe, may not publish or manage tasks.
+        Audience = "audience",
+    }
+}
+
+wire_enum! {
+    /// One kind of media. Audio and video travel on one push URL, the others on one each.
+    pub enum MediaKind {
+        /// Microphone.
+        Audio = "audio",
+        /// Camera.
+        Video = "video",
+        /// Screen.
+        ScreenShare = "screenShare",
+        /// Second audio, for instance accompaniment.
+        SlaveAudio = "slaveAudio",
+    }
+}
+
+impl MediaKind {
+    /// Position in a [`KindSet`]; `None` for an unknown kind.
+    #[must_use]
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            MediaKind::Audio => Some(0),
+            MediaKind::Video => Some(1),
+            MediaKind::ScreenShare => Some(2),
+            MediaKind::SlaveAudio => Some(3),
+            MediaKind::Unknown(_) => None,
+        }
+    }
+}
+
+/// `mediaType` of a command that may mean audio and video together (`''`, NERTC) or one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MediaSelector {
+    /// `''`: audio and video.
+    #[default]
+    Both,
+    /// One kind.
+    Kind(MediaKind),
+}
+
+impl MediaSelector {
+    /// The kinds that are meant; an unknown kind is in no set.
+    #[must_use]
+    pub fn kinds(&self) -> KindSet {
+        match self {
+            MediaSelector::Both => KindSet::AUDIO_VIDEO,
+            MediaSelector::Kind(kind) => KindSet::of(kind),
+        }
+    }
+}
+
+impl Serialize for MediaSelector {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            MediaSelector::Both => "",
+            MediaSelector::Kind(kind) => kind.as_str(),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for MediaSelector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(if name.is_empty() {
+            MediaSelector::Both
+        } else {
+            MediaSelector::Kind(MediaKind::from(name.as_ref()))
+        })
+    }
+}
+
+/// A set of media kinds; an array of names on the wire. Unknown names are dropped when read.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KindSet(u8);
+
+impl KindSet {
+    /// No kind.
+    pub const NONE: KindSet = KindSet(0);
+    /// Audio and video: the kinds of the main push URL.
+    pub const AUDIO_VIDEO: KindSet = KindSet(0b0011);
+    /// Every kind.
+    pub const ALL: KindSet = KindSet(0b1111);
+
+    /// The set of one kind; empty for an unknown kind.
+    #[must_use]
+    pub fn of(kind: &MediaKind) -> KindSet {
+        kind.index().map_or(KindSet::NONE, |i| KindSet(1 << i))
+    }
+
+    /// Whether `kind` is in the set.
+    #[must_use]
+    pub fn contains(self, kind: &MediaKind) -> bool {
+        let one = KindSet::of(kind);
+        one != KindSet::NONE && self.0 & one.0 == one.0
+    }
+
+    /// Whether no kind is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Kinds in either set.
+    #[must_use]
+    pub fn union(self, other: KindSet) -> KindSet {
+        KindSet(self.0 | other.0)
+    }
+
+    /// Kinds in both sets.
+    #[must_use]
+    pub fn intersection(self, other: KindSet) -> KindSet {
+        KindSet(self.0 & other.0)
+    }
+
+    /// Kinds of this set that are not in `other`.
+    #[must_use]
+    pub fn difference(self, other: KindSet) -> KindSet {
+        KindSet(self.0 & !other.0)
+    }
+
+    /// The kinds in order.
+    pub fn iter(self) -> impl Iterator<Item = &'static MediaKind> {
+        MediaKind::ALL.iter().filter(move |kind| self.contains(kind))
+    }
+}
+
+impl FromIterator<MediaKind> for KindSet {
+    fn from_iter<I: IntoIterator<Item = MediaKind>>(kinds: I) -> Self {
+        kinds.into_iter().fold(KindSet::NONE, |set, kind| set.union(KindSet::of(&kind)))
+    }
+}
+
+impl fmt::Debug for KindSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for KindSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(None)?;
+        for kind in self.iter() {
+            seq.serialize_element(kind)?;
+        }
+        seq.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for KindSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Kinds;
+        impl<'de> Visitor<'de> for Kinds {
+            type Value = KindSet;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of media kinds")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<KindSet, A::Error> {
+                let mut set = KindSet::NONE;
+                while let Some(kind) = seq.next_element::<MediaKind>()? {
+                    set = set.union(KindSet::of(&kind));
+                }
+                Ok(set)
+            }
+        }
+        deserializer.deserialize_seq(Kinds)
+    }
+}
+
+/// What a session may do (contract rule C4). A token grants them; each method names the one it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rights {
+    /// Kinds that it may publish.
+    pub publish: KindSet,
+    /// Kinds that it may subscribe to.
+    pub subscribe: KindSet,
+    /// May be a broadcaster.
+    pub broadcast: bool,
+    /// May manage its own push tasks.
+    pub tasks: bool,
+    /// May send messages.
+    pub message: bool,
+    /// May kick, close the channel, and mute, unpublish or change the role of others.
+    pub moderate: bool,
+}
+
+impl Rights {
+    /// What a basic token or a debug join grants: everything but `moderate`.
+    pub const MEMBER: Rights = Rights {
+        publish: KindSet::ALL,
+        subscribe: KindSet::ALL,
+        broadcast: true,
+        tasks: true,
+        message: true,
+        moderate: false,
+    };
+}
+
+impl Default for Rights {
+    /// Nothing.
+    fn default() -> Self {
+        Rights {
+            publish: KindSet::NONE,
+            subscribe: KindSet::NONE,
+            broadcast: false,
+            tasks: false,
+            message: false,
+            moderate: false,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The table of methods: name, parameters, result. One line here adds a method everywhere.
+
+use serde_json::value::RawValue;
+
+use super::{media, session, task};
+use crate::id::RequestId;
+
+/// A request of a client: one command and its id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Grows with each command of a session.
+    pub id: RequestId,
+    /// Highest id below which the client has received every answer; the server forgets those answers.
+    pub ack: Option<RequestId>,
+    /// What is asked.
+    pub call: Call,
+}
+
+macro_rules! calls {
+    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty, $result:ty; )+) => {
+        /// A method and its parameters.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Call {
+            $( $(#[$meta])* $variant($params), )+
+        }
+
+        impl Call {
+            /// Every method name.
+            pub const METHODS: &'static [&'static str] = &[$( $method, )+];
+
+            /// The name of the method.
+            #[must_use]
+            pub fn method(&self) -> &'static str {
+                match self { $( Call::$variant(_) => $method, )+ }
+            }
+
+            /// Reads the parameters of `method`. The outer `None` means that no such method is known.
+            pub(crate) fn decode(
+                method: &str,
+                params: &RawValue,
+            ) -> Option<Result<Call, serde_path_to_error::Error<serde_json::Error>>> {
+                match method {
+                    $( $method => Some(decode_params::<$params>(params).map(Call::$variant)), )+
+                    _ => None,
+                }
+            }
+
+            pub(crate) fn params_json(&self) -> Result<Box<RawValue>, serde_json::Error> {
+                match self { $( Call::$variant(params) => serde_json::value::to_raw_value(params), )+ }
+            }
+        }
+
+        /// Checks that `json` is a result of `method` and writes it again: what vectors are tested with.
+        ///
+        /// # Errors
+        /// The text is not such a result, or the method is unknown.
+        pub fn reencode_result(method: &str, json: &str) -> Result<String, serde_json::Error> {
+            match method {
+                $( $method => serde_json::to_string(&serde_json::from_str::<$result>(json)?), )+
+                _ => Err(serde::de::Error::custom("unknown method")),
+            }
+        }
+    };
+}
+
+fn decode_params<T: serde::de::DeserializeOwned>(
+    params: &RawValue,
+) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+    let mut json = serde_json::Deserializer::from_str(params.get());
+    serde_path_to_error::deserialize(&mut json)
+}
+
+calls! {
+    /// Enters a channel, which is made when it does not exist.
+    Join = "join", session::Join, session::Joined;
+    /// Ends the membership.
+    Leave = "leave", session::Empty, session::Done;
+    /// Announces media and asks for the push URL.
+    Publish = "publish", media::Publish, media::Published;
+    /// Takes announced media back.
+    Unpublish = "unpublish", media::Publish, session::Done;
+    /// Asks for the pull URL of somebody's media.
+    Subscribe = "subscribe", media::Subscribe, media::Subscribed;
+    /// Gives a subscription up.
+    Unsubscribe = "unsubscribe", media::Subscribe, session::Done;
+    /// Changes a role.
+    SetRole = "setRole", media::SetRole, session::Done;
+    /// Tells others that media is muted.
+    Mute = "mute", media::Mute, session::Done;
+    /// Tells others that media is heard and seen again.
+    Unmute = "unmute", media::Mute, session::Done;
+    /// Removes a member and keeps it out.
+    Kick = "kick", session::Kick, session::Done;
+    /// Ends the channel for everybody.
+    CloseChannel = "closeChannel", session::CloseChannel, session::Done;
+    /// Starts push tasks.
+    AddTasks = "addTasks", task::Tasks, session::Done;
+    /// Replaces the whole configuration of push tasks.
+    UpdateTasks = "updateTasks", task::Tasks, session::Done;
+    /// Ends push tasks.
+    DeleteTasks = "deleteTasks", task::TaskIds, session::Done;
+    /// Sends a message to all or to some members.
+    SendMessage = "sendMessage", session::SendMessage, session::MessageSent;
+    /// Changes attributes of oneself, or of the channel.
+    SetAttributes = "setAttributes", session::SetAttributes, session::Done;
+    /// Hands in a new token.
+    RenewToken = "renewToken", session::RenewToken, session::TokenRenewed;
+    /// Hands in what the media components of the client observed.
+    Report = "report", session::Report, session::Empty;
+    /// Resumes a session on a new socket.
+    Reconnect = "reconnect", session::Reconnect, session::Resumed;
+    /// Shows life and asks for the head of the channel.
+    Ping = "ping", session::Ping, session::Pong;
+}

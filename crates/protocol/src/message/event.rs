@@ -1,0 +1,243 @@
+//! Channel events: numbered, in the channel's log, byte-identical for every member. They hold no URL,
+//! no secret and nothing that depends on the receiver (contract rule A1).
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::task::TaskStatus;
+use crate::attributes::Attributes;
+use crate::id::{Cid, Epoch, Mid, Pub, UserId};
+use crate::media::{KindSet, MediaKind, Role};
+use crate::wire_enum::wire_enum;
+
+/// Where an event stands: contiguous within an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The log.
+    pub epoch: Epoch,
+    /// The number, from 1, < 2^53.
+    pub seq: u64,
+}
+
+wire_enum! {
+    /// Why a member is seen no longer.
+    pub enum LeaveReason {
+        /// It called `leave`.
+        Left = "left",
+        /// Its socket was lost and grace ended.
+        Timeout = "timeout",
+        /// It was kicked.
+        Kicked = "kicked",
+        /// The same uid joined from another place.
+        Replaced = "replaced",
+        /// It became audience and is invisible now.
+        RoleChanged = "roleChanged",
+        /// Its token expired.
+        TokenExpired = "tokenExpired",
+        /// The server restarted and it did not come back.
+        ServerRestart = "serverRestart",
+        /// The channel was closed.
+        ChannelClosed = "channelClosed",
+    }
+}
+
+wire_enum! {
+    /// Why a channel ended for everybody.
+    pub enum RoomCloseReason {
+        /// `closeChannel` of a moderator.
+        Closed = "closed",
+        /// The admin API.
+        Admin = "admin",
+        /// Its creator left and the app dissolves then.
+        CreatorLeft = "creatorLeft",
+    }
+}
+
+/// Payload of `clientJoin`: a broadcaster became visible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientJoin {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Attributes.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+    /// Kinds that it has muted already.
+    #[serde(default, skip_serializing_if = "KindSet::is_empty")]
+    pub muted: KindSet,
+}
+
+/// Payload of `clientLeave`; every open stream was removed before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientLeave {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Why.
+    pub reason: LeaveReason,
+}
+
+/// Payload of `clientUpdate`: the whole new values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientUpdate {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Every attribute.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+}
+
+/// Payload of `channelUpdate`: every attribute of the channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelUpdate {
+    /// Every attribute.
+    #[serde(default)]
+    pub attributes: Attributes,
+}
+
+/// Payload of `roleChanged`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleChanged {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// The new role.
+    pub role: Role,
+}
+
+/// Payload of `streamAdded` and `streamRemoved`: one kind each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamChange {
+    /// The publisher.
+    pub uid: UserId,
+    /// Its membership.
+    pub mid: Mid,
+    /// The kind.
+    pub media_type: MediaKind,
+    /// The publication.
+    #[serde(rename = "pub")]
+    pub publication: Pub,
+}
+
+/// Payload of `muted` and `unmuted`: one kind each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MuteChange {
+    /// The member.
+    pub uid: UserId,
+    /// Its membership.
+    pub mid: Mid,
+    /// The kind.
+    pub media_type: MediaKind,
+}
+
+/// Payload of `message` to all. Transient: not in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelMessage {
+    /// The sender; may be an audience member.
+    pub uid: UserId,
+    /// What it said.
+    pub data: String,
+}
+
+/// Payload of `liveRoomClose`: the last event of an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveRoomClose {
+    /// The incarnation that ends.
+    pub cid: Cid,
+    /// Why.
+    pub reason: RoomCloseReason,
+    /// Free text of who closed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+macro_rules! events {
+    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty; )+) => {
+        /// An event of the channel's log.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum ChannelEvent {
+            $( $(#[$meta])* $variant($params), )+
+            /// A numbered event of a newer server. It advances `seq` and is handed out as it is.
+            Unknown {
+                /// Its name.
+                method: String,
+                /// Its parameters as JSON, position included.
+                params: String,
+            },
+        }
+
+        impl ChannelEvent {
+            /// Every event name.
+            pub const METHODS: &'static [&'static str] = &[$( $method, )+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub fn method(&self) -> &str {
+                match self {
+                    $( ChannelEvent::$variant(_) => $method, )+
+                    ChannelEvent::Unknown { method, .. } => method,
+                }
+            }
+
+            pub(crate) fn decode(method: &str, params: &RawValue) -> Result<Self, serde_json::Error> {
+                Ok(match method {
+                    $( $method => ChannelEvent::$variant(serde_json::from_str(params.get())?), )+
+                    _ => ChannelEvent::Unknown {
+                        method: method.to_owned(),
+                        params: params.get().to_owned(),
+                    },
+                })
+            }
+        }
+
+        impl Serialize for ChannelEvent {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $( ChannelEvent::$variant(params) => params.serialize(serializer), )+
+                    ChannelEvent::Unknown { .. } => super::session::Empty {}.serialize(serializer),
+                }
+            }
+        }
+    };
+}
+
+events! {
+    /// A broadcaster became visible.
+    ClientJoin = "clientJoin", ClientJoin;
+    /// A broadcaster is visible no longer.
+    ClientLeave = "clientLeave", ClientLeave;
+    /// Name or attributes of a broadcaster changed.
+    ClientUpdate = "clientUpdate", ClientUpdate;
+    /// Attributes of the channel changed.
+    ChannelUpdate = "channelUpdate", ChannelUpdate;
+    /// A role changed.
+    RoleChanged = "roleChanged", RoleChanged;
+    /// A kind is published.
+    StreamAdded = "streamAdded", StreamChange;
+    /// A kind is published no longer.
+    StreamRemoved = "streamRemoved", StreamChange;
+    /// A broadcaster muted a kind.
+    Muted = "muted", MuteChange;
+    /// A broadcaster unmuted a kind.
+    Unmuted = "unmuted", MuteChange;
+    /// Somebody said something to all.
+    Message = "message", ChannelMessage;
+    /// A push task changed its state.
+    RtmpTasksStatus = "rtmpTasksStatus", TaskStatus;
+    /// The channel ended.
+    LiveRoomClose = "liveRoomClose", LiveRoomClose;
+}

@@ -1,0 +1,96 @@
+//! Messages about media: publish, subscribe, role, mute.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Gen, UserId};
+use crate::media::{MediaKind, MediaSelector, Role};
+
+/// Addresses of one stream, by protocol. Each may be absent; none without the other's knowledge of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Urls {
+    /// RTMP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtmp: Option<String>,
+    /// HTTP-FLV.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flv: Option<String>,
+    /// HLS playlist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hls: Option<String>,
+    /// WebRTC, as the provider defines it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webrtc: Option<String>,
+}
+
+/// Parameters of `publish` and `unpublish`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Publish {
+    /// What; `''` or absent is audio and video.
+    #[serde(default)]
+    pub media_type: MediaSelector,
+    /// Whose, for `unpublish` by a moderator; one's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<UserId>,
+}
+
+/// Answer of `publish`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The caller.
+    pub uid: UserId,
+    /// The preferred push URL, signed. A secret.
+    pub url: String,
+    /// Push URLs by protocol.
+    pub urls: Urls,
+    /// The life of this URL; another `publish` of the same life answers the same URL.
+    #[serde(rename = "gen")]
+    pub generation: Gen,
+    /// Head of the channel after the effect.
+    pub seq: u64,
+}
+
+/// Parameters of `subscribe` and `unsubscribe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscribe {
+    /// Whose media.
+    pub uid: UserId,
+    /// Which kind.
+    pub media_type: MediaKind,
+}
+
+/// Answer of `subscribe`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// Whose media.
+    pub uid: UserId,
+    /// The preferred pull URL, signed for the caller. A secret.
+    pub url: String,
+    /// Pull URLs by protocol.
+    pub urls: Urls,
+    /// Head of the channel after the effect.
+    pub seq: u64,
+}
+
+/// Parameters of `setRole`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRole {
+    /// The new role.
+    pub role: Role,
+    /// Whose, by a moderator; one's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<UserId>,
+}
+
+/// Parameters of `mute` and `unmute`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mute {
+    /// What; `''` or absent is audio and video.
+    #[serde(default)]
+    pub media_type: MediaSelector,
+    /// Whose, by a moderator; one's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<UserId>,
+}

@@ -1,0 +1,185 @@
+//! Notices: to one session, without a number in the channel's log (contract rule A1). State notices
+//! are recomputed at each resume, the last value wins.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::media::Urls;
+use crate::close::{Action, CloseCode};
+use crate::id::UserId;
+use crate::media::MediaKind;
+use crate::wire_enum::wire_enum;
+
+/// Payload of `kicked`; a close follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kicked {
+    /// Free text of who kicked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Seconds for which the uid is refused.
+    pub duration_s: u32,
+}
+
+wire_enum! {
+    /// Direction of a stream as the receiver of a notice sees it.
+    pub enum Direction {
+        /// The receiver sends it.
+        Push = "push",
+        /// The receiver plays it.
+        Pull = "pull",
+    }
+}
+
+/// Payload of `syncDone`: a URL that the session holds changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncDone {
+    /// Whose stream: the receiver's own for a push.
+    pub uid: UserId,
+    /// Push or pull.
+    pub direction: Direction,
+    /// A kind that the URL carries.
+    pub media_type: MediaKind,
+    /// The preferred URL.
+    pub url: String,
+    /// URLs by protocol.
+    pub urls: Urls,
+}
+
+/// Payload of `tokenWillExpire`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenWillExpire {
+    /// Milliseconds until the membership ends, unless `renewToken` is called.
+    pub expires_in_ms: u64,
+}
+
+/// Payload of `serverRestarting`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerRestarting {
+    /// Reconnect no sooner than this after the close, in milliseconds.
+    pub retry_after_ms: u64,
+    /// Plus a random share of this, in milliseconds.
+    pub jitter_ms: u64,
+    /// The server is gone this long after the notice at the latest, in milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// Payload of `memberCount`: at most one per second per channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberCount {
+    /// Members, audience included.
+    pub count: u64,
+}
+
+/// Payload of `networkQuality`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkQuality {
+    /// Whose stream.
+    pub uid: UserId,
+    /// Push or pull.
+    pub direction: Direction,
+    /// 0 unknown, 1 excellent .. 5 bad, 6 down.
+    pub level: u8,
+}
+
+/// Payload of `message` to some members only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetedMessage {
+    /// The sender.
+    pub uid: UserId,
+    /// What it said.
+    pub data: String,
+    /// Counts the targeted messages of the receiving session, from 1.
+    pub n: u64,
+}
+
+/// Payload of `closing`: precedes a close by the server (contract rule A11).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Closing {
+    /// The code that the close frame will carry.
+    pub code: CloseCode,
+    /// Name of that code.
+    pub reason: String,
+    /// What to do.
+    pub action: Action,
+    /// Where to go, for `redirect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Come back no sooner than this, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+macro_rules! notices {
+    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty; )+) => {
+        /// A message to one session.
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum Notice {
+            $( $(#[$meta])* $variant($params), )+
+            /// A notice of a newer server.
+            Unknown {
+                /// Its name.
+                method: String,
+                /// Its parameters as JSON.
+                params: String,
+            },
+        }
+
+        impl Notice {
+            /// Every notice name.
+            pub const METHODS: &'static [&'static str] = &[$( $method, )+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub fn method(&self) -> &str {
+                match self {
+                    $( Notice::$variant(_) => $method, )+
+                    Notice::Unknown { method, .. } => method,
+                }
+            }
+
+            pub(crate) fn decode(method: &str, params: &RawValue) -> Result<Self, serde_json::Error> {
+                Ok(match method {
+                    $( $method => Notice::$variant(serde_json::from_str(params.get())?), )+
+                    _ => Notice::Unknown {
+                        method: method.to_owned(),
+                        params: params.get().to_owned(),
+                    },
+                })
+            }
+        }
+
+        impl Serialize for Notice {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $( Notice::$variant(params) => params.serialize(serializer), )+
+                    Notice::Unknown { .. } => super::session::Empty {}.serialize(serializer),
+                }
+            }
+        }
+    };
+}
+
+notices! {
+    /// The receiver was removed.
+    Kicked = "kicked", Kicked;
+    /// A URL changed.
+    SyncDone = "syncDone", SyncDone;
+    /// The token is about to expire.
+    TokenWillExpire = "tokenWillExpire", TokenWillExpire;
+    /// The server is about to restart.
+    ServerRestarting = "serverRestarting", ServerRestarting;
+    /// How many are in the channel.
+    MemberCount = "memberCount", MemberCount;
+    /// How well a stream travels.
+    NetworkQuality = "networkQuality", NetworkQuality;
+    /// Somebody said something to the receiver and few others.
+    Message = "message", TargetedMessage;
+    /// The server is about to close the socket.
+    Closing = "closing", Closing;
+}

@@ -1,0 +1,337 @@
+//! Messages about being in a channel: join, leave, resume, moderation, messages, attributes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::{ChannelInfo, MemberInfo, SelfInfo};
+use crate::attributes::Attributes;
+use crate::id::{Appkey, ChannelName, Cid, Epoch, Gen, Mid, SessionId, UserId};
+use crate::media::{KindSet, MediaKind, Role};
+use crate::wire_enum::wire_enum;
+
+/// No parameters, or nothing to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// The answer of a command that has no other result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Head of the channel after the effect.
+    pub seq: u64,
+}
+
+/// Parameters of `join`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Join {
+    /// The app.
+    pub appkey: Appkey,
+    /// The channel.
+    pub channel_name: ChannelName,
+    /// The user; `null` lets the server choose 2^32..2^53-1.
+    #[serde(default)]
+    pub uid: Option<UserId>,
+    /// Required in safe mode, refused in debug mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Role to start in; broadcaster when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// 128 random bits, chosen once per call of `join` (contract rule B7). A secret: a second `join` of
+    /// the uid with the same value is answered as the first. 16-64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_id: Option<String>,
+    /// Display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Attributes to start with.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+}
+
+/// How long the server waits for what (contract rule A2). All in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timers {
+    /// A client that sent nothing for so long sends `ping`.
+    pub ping_interval_ms: u64,
+    /// A socket without an inbound frame for so long is given up.
+    pub dead_after_ms: u64,
+    /// A membership without a socket lives so long.
+    pub grace_ms: u64,
+    /// With flowing media it lives at most so long.
+    pub media_cap_ms: u64,
+}
+
+/// Answer of `join`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    /// The incarnation of the channel.
+    pub cid: Cid,
+    /// The uid, given or chosen.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// The session.
+    pub session_id: SessionId,
+    /// Secret that resumes the session; goes into `reconnect` and nowhere else.
+    pub ticket: String,
+    /// Random, kept by the deployment: an address with another id holds other channels (rule A13).
+    pub deployment_id: String,
+    /// The log of events that starts now.
+    pub epoch: Epoch,
+    /// The snapshot is the picture at this number; the next event is `seq + 1`.
+    pub seq: u64,
+    /// The channel.
+    pub channel: ChannelInfo,
+    /// Every broadcaster, the caller included if it is one.
+    pub members: Vec<MemberInfo>,
+    /// The caller.
+    #[serde(rename = "self")]
+    pub own: SelfInfo,
+    /// Members, audience included.
+    pub member_count: u64,
+    /// The server's clocks.
+    pub timers: Timers,
+}
+
+/// Parameters of `kick`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Kick {
+    /// Who goes.
+    pub uid: UserId,
+    /// Seconds for which the uid is refused whatever it presents, 0..=604800. With 0 only its present
+    /// session and the tokens issued so far are refused.
+    #[serde(default)]
+    pub duration_s: u32,
+    /// Free text, told to the kicked member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Parameters of `closeChannel`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloseChannel {
+    /// Seconds for which joins with tokens issued before the close are refused, 0..=3600; 10 when absent.
+    #[serde(default = "default_hold_s")]
+    pub hold_s: u32,
+    /// Free text, told to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+fn default_hold_s() -> u32 {
+    10
+}
+
+/// Parameters of `sendMessage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SendMessage {
+    /// The payload, opaque to the server.
+    pub data: String,
+    /// Recipients; absent means every member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Vec<UserId>>,
+}
+
+/// Answer of `sendMessage`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageSent {
+    /// Head of the channel after the effect.
+    pub seq: u64,
+    /// Sessions that the message was handed to; 0 for a message to all, which is an event.
+    pub delivered: u64,
+}
+
+/// Parameters of `setAttributes`: a patch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetAttributes {
+    /// Keys to set, and keys to remove (`null`).
+    pub attributes: BTreeMap<String, Option<String>>,
+    /// Whose attributes; one's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<AttributeTarget>,
+    /// A new display name; not with `target: channel`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+wire_enum! {
+    /// Whose attributes `setAttributes` changes.
+    pub enum AttributeTarget {
+        /// The caller's.
+        Own = "self",
+        /// The channel's; needs the right `moderate`.
+        Channel = "channel",
+    }
+}
+
+/// Parameters of `renewToken`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewToken {
+    /// The new token, for the same app, channel and uid.
+    pub token: String,
+}
+
+/// Answer of `renewToken`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenRenewed {
+    /// Head of the channel.
+    pub seq: u64,
+    /// Milliseconds until the new token ends the membership; absent when it never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_expires_in_ms: Option<u64>,
+}
+
+wire_enum! {
+    /// Direction of a media report (NERTC `dataReporter`).
+    pub enum ReportDir {
+        /// About the `live-pusher`.
+        Push = "push",
+        /// About a `live-player`.
+        Pull = "pull",
+    }
+}
+
+wire_enum! {
+    /// What a media report is about (NERTC `dataReporter`).
+    pub enum ReportType {
+        /// State change of the component: `code`.
+        StateChange = "bindstatechange",
+        /// Network statistics of the component: `info`.
+        NetStatus = "bindnetstatus",
+        /// Error of the component: `errCode`, `errMsg`.
+        Error = "binderror",
+    }
+}
+
+/// Parameters of `report`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Push or pull.
+    pub dir: ReportDir,
+    /// Which callback of the component.
+    #[serde(rename = "type")]
+    pub kind: ReportType,
+    /// What the component said.
+    pub data: serde_json::Map<String, serde_json::Value>,
+    /// Whose stream, for a pull.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<UserId>,
+}
+
+/// Parameters of `ping`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Number of the ticket that the client holds; confirms it (contract rule B4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<u64>,
+}
+
+/// Answer of `ping`: the head of the channel, after every event up to it (contract rule B21).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// The log.
+    pub epoch: Epoch,
+    /// Its head.
+    pub seq: u64,
+}
+
+/// Parameters of `reconnect`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reconnect {
+    /// The newest ticket that the client holds.
+    pub ticket: String,
+    /// Grows with each attempt of the session (contract rule B5).
+    pub attempt: u64,
+    /// The log that the client follows.
+    pub epoch: Epoch,
+    /// Last event that it applied.
+    pub seq: u64,
+    /// Last targeted message that it received.
+    #[serde(default)]
+    pub n: u64,
+    /// A fresh token, where the old one expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// What the client wants to be, used where the server lost the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// `snapshot` asks for one even if a replay is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub want: Option<String>,
+}
+
+/// What a client wants to be, folded from its unconfirmed commands (contract rule B10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// Role.
+    pub role: Role,
+    /// Kinds that it publishes.
+    pub published: KindSet,
+    /// Streams that it subscribes to.
+    pub subscriptions: Vec<SubscriptionIntent>,
+}
+
+/// One subscription of an [`Intent`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionIntent {
+    /// Whose media.
+    pub uid: UserId,
+    /// Which kind.
+    pub media_type: MediaKind,
+}
+
+wire_enum! {
+    /// Which of the four outcomes a `reconnect` had (DESIGN §4.3).
+    pub enum Outcome {
+        /// Missed events follow; nothing is lost.
+        Replayed = "replayed",
+        /// A snapshot follows; transient messages may be lost.
+        Snapshot = "snapshot",
+        /// A new membership with a snapshot.
+        Rejoined = "rejoined",
+        /// Nothing changed; `action` says what to do.
+        Refused = "refused",
+    }
+}
+
+/// Answer of `reconnect`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resumed {
+    /// What happened.
+    pub outcome: Outcome,
+    /// Why, where it is not `replayed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The next ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// Number of that ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<u64>,
+    /// Channel events that follow.
+    #[serde(default)]
+    pub replayed: u64,
+    /// Targeted messages that follow.
+    #[serde(default)]
+    pub messages: u64,
+    /// The picture, for `snapshot` and `rejoined`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Box<Joined>>,
+    /// Push URLs that the client holds and that are still good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gens: Vec<Gen>,
+}

@@ -1,0 +1,116 @@
+//! The picture of a channel at one `seq` (contract rule B3): what `join` answers, and what folding the
+//! events that follow keeps true.
+
+use serde::{Deserialize, Serialize};
+
+use super::task::TaskInfo;
+use crate::attributes::Attributes;
+use crate::id::{ChannelName, Gen, Mid, Pub, UserId};
+use crate::media::{KindSet, MediaKind, Rights, Role};
+
+/// The channel itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelInfo {
+    /// Its name.
+    pub name: ChannelName,
+    /// Who made it.
+    pub creator: UserId,
+    /// Its attributes.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+    /// Its push tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks: Vec<TaskInfo>,
+}
+
+/// A broadcaster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberInfo {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Always broadcaster here; told so that a reader need not know the rule.
+    pub role: Role,
+    /// Display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Attributes.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+    /// Kinds that the member muted.
+    #[serde(default, skip_serializing_if = "KindSet::is_empty")]
+    pub muted: KindSet,
+    /// What the member publishes.
+    pub streams: Vec<StreamInfo>,
+}
+
+/// One publication.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamInfo {
+    /// Its kind.
+    pub media_type: MediaKind,
+    /// Its life: the same kind with another `pub` is another publication.
+    #[serde(rename = "pub")]
+    pub publication: Pub,
+}
+
+/// The caller's own state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelfInfo {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Its role.
+    pub role: Role,
+    /// What it may do.
+    pub rights: Rights,
+    /// Display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Attributes.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+    /// Kinds that it muted.
+    #[serde(default, skip_serializing_if = "KindSet::is_empty")]
+    pub muted: KindSet,
+    /// What it publishes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<OwnStream>,
+    /// What it subscribes to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<Subscription>,
+    /// Milliseconds until the token ends the membership; absent when it never does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_expires_in_ms: Option<u64>,
+}
+
+/// One publication of the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnStream {
+    /// Its kind.
+    pub media_type: MediaKind,
+    /// Its life.
+    #[serde(rename = "pub")]
+    pub publication: Pub,
+    /// The life of the push URL that carries it.
+    #[serde(rename = "gen")]
+    pub generation: Gen,
+}
+
+/// One subscription of the caller: it ends with the publication (contract rule B16).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscription {
+    /// Whose media.
+    pub uid: UserId,
+    /// Which kind.
+    pub media_type: MediaKind,
+    /// Which publication.
+    #[serde(rename = "pub")]
+    pub publication: Pub,
+}

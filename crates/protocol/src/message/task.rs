@@ -1,0 +1,202 @@
+//! CDN push tasks, in NERTC's shape (`reference/nertc-api.md` §5).
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{TaskId, UserId};
+
+/// Parameters of `addTasks` and `updateTasks`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tasks {
+    /// The tasks. An update replaces the whole configuration of each.
+    pub rtmp_tasks: Vec<Task>,
+}
+
+/// Parameters of `deleteTasks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskIds {
+    /// The tasks that end.
+    pub task_ids: Vec<TaskId>,
+}
+
+/// One push of the composed channel to one address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    /// Chosen by the client, unique in the channel.
+    pub task_id: TaskId,
+    /// Where to push, `rtmp://` or `rtmps://`. A secret.
+    pub stream_url: String,
+    /// Whether to write a file as well.
+    #[serde(default)]
+    pub record: bool,
+    /// The member of the large picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_uid: Option<UserId>,
+    /// What the picture shows.
+    pub layout: Layout,
+    /// How it is encoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<TaskConfig>,
+    /// Handed through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_info: Option<String>,
+}
+
+/// What the composed picture shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layout {
+    /// The whole picture.
+    pub canvas: Canvas,
+    /// Where each member is.
+    #[serde(default)]
+    pub users: Vec<LayoutUser>,
+    /// Pictures behind or instead of members.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<LayoutImage>,
+}
+
+/// Size and colour of the whole picture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canvas {
+    /// Pixels, 0..=1920, even.
+    pub width: u32,
+    /// Pixels, 0..=1920, even; width x height <= 1920 x 1080.
+    pub height: u32,
+    /// 65536 R + 256 G + B.
+    #[serde(default)]
+    pub color: u32,
+}
+
+/// Rectangle and share of one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayoutUser {
+    /// The member.
+    pub uid: UserId,
+    /// Left edge in pixels.
+    #[serde(default)]
+    pub x: u32,
+    /// Top edge in pixels.
+    #[serde(default)]
+    pub y: u32,
+    /// Pixels.
+    #[serde(default)]
+    pub width: u32,
+    /// Pixels.
+    #[serde(default)]
+    pub height: u32,
+    /// 0 fit, 1 crop.
+    #[serde(default = "crop")]
+    pub adaption: u8,
+    /// 0..=100, higher in front.
+    #[serde(default)]
+    pub z_order: u8,
+    /// Whether the member is heard.
+    #[serde(default)]
+    pub push_audio: bool,
+    /// Whether the member is seen.
+    #[serde(default)]
+    pub push_video: bool,
+}
+
+/// A picture in the layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayoutImage {
+    /// `http://` or `https://`.
+    pub url: String,
+    /// Left edge in pixels.
+    #[serde(default)]
+    pub x: u32,
+    /// Top edge in pixels.
+    #[serde(default)]
+    pub y: u32,
+    /// Pixels.
+    #[serde(default)]
+    pub width: u32,
+    /// Pixels.
+    #[serde(default)]
+    pub height: u32,
+    /// 0 fit, 1 crop.
+    #[serde(default = "crop")]
+    pub adaption: u8,
+}
+
+fn crop() -> u8 {
+    1
+}
+
+/// How a task is encoded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskConfig {
+    /// Pass the only video through without transcoding.
+    #[serde(default)]
+    pub single_video_no_trans: bool,
+    /// The audio encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audio_param: Option<AudioParam>,
+}
+
+/// The audio encoder of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AudioParam {
+    /// kbit/s, 10..=192.
+    #[serde(default = "default_bit_rate")]
+    pub bit_rate: u32,
+    /// 32000, 44100 or 48000.
+    #[serde(default = "default_sample_rate")]
+    pub sample_rate: u32,
+    /// 1 or 2.
+    #[serde(default = "default_channels")]
+    pub channels: u8,
+    /// 0 LC-AAC, 1 HE-AAC.
+    #[serde(default)]
+    pub codec_profile: u8,
+}
+
+fn default_bit_rate() -> u32 {
+    64
+}
+
+fn default_sample_rate() -> u32 {
+    48_000
+}
+
+fn default_channels() -> u8 {
+    2
+}
+
+/// A task in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskInfo {
+    /// The task.
+    pub task_id: TaskId,
+    /// Who owns it.
+    pub uid: UserId,
+    /// 505 pushing, 506 failed, 511 ended, 0 not started yet.
+    pub code: u16,
+    /// Grows with each update.
+    pub revision: u64,
+}
+
+/// Payload of `rtmpTasksStatus`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskStatus {
+    /// The task.
+    pub task_id: TaskId,
+    /// Who owns it.
+    pub uid: UserId,
+    /// Its address without the stream key: `scheme://host/app/***` (contract rule C5).
+    pub stream_url: String,
+    /// 505 pushing, 506 failed, 511 ended.
+    pub code: u16,
+    /// One sentence.
+    pub msg: String,
+    /// Grows with each update.
+    pub revision: u64,
+}
