@@ -130,7 +130,7 @@ pub struct RpcError {
     /// One sentence for people. Never holds a secret.
     pub message: String,
     /// What programs use.
-    pub data: ErrorData,
+    pub data: Box<ErrorData>,
 }
 
 /// `data` of an error answer.
@@ -160,13 +160,13 @@ impl RpcError {
         RpcError {
             code: name.code(),
             message: name.meaning().to_owned(),
-            data: ErrorData {
+            data: Box::new(ErrorData {
                 retryable: name.is_retryable(),
                 name,
                 action: None,
                 field: None,
                 retry_after_ms: None,
-            },
+            }),
         }
     }
 

@@ -1,16 +1,16 @@
 //! What is checked before any JSON is read: size, UTF-8, nesting.
 
-use crate::error::{ErrorName, RpcError};
+use crate::error::ErrorName;
 use crate::limits::MAX_JSON_DEPTH;
 
 /// A frame that is refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct FrameError(pub RpcError);
+#[error("{0}: {}", .0.meaning())]
+pub struct FrameError(pub ErrorName);
 
 impl From<ErrorName> for FrameError {
     fn from(name: ErrorName) -> Self {
-        FrameError(name.into())
+        FrameError(name)
     }
 }
 
