@@ -5,12 +5,12 @@ use crate::limits::MAX_JSON_DEPTH;
 
 /// A frame that is refused as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}: {}", .0.meaning())]
+#[error("{}: {}", .0, .0.meaning())]
 pub struct FrameError(pub ErrorName);
 
 impl From<ErrorName> for FrameError {
     fn from(name: ErrorName) -> Self {
-        FrameError(name)
+        FrameError { name }
     }
 }
 

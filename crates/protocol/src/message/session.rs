@@ -76,8 +76,10 @@ pub struct Joined {
     pub mid: Mid,
     /// The session.
     pub session_id: SessionId,
-    /// Secret that resumes the session; goes into `reconnect` and nowhere else.
-    pub ticket: String,
+    /// Secret that resumes the session; goes into `reconnect` and nowhere else. Absent when the server
+    /// does not serve `reconnect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
     /// Random, kept by the deployment: an address with another id holds other channels (rule A13).
     pub deployment_id: String,
     /// The log of events that starts now.

@@ -1,0 +1,272 @@
+//! Chunks to messages and back (RTMP 1.0 §5.3).
+//!
+//! In: bytes of the chunk stream. Out: whole messages, each chunk stream reassembled by itself.
+//! Absent: the meaning of messages; the owner applies `SetChunkSize` and `Abort` when it reads them.
+
+use bytes::Bytes;
+
+use super::RtmpError;
+use super::command::message_type;
+use super::limits::{
+    DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_COMMAND_MESSAGE, MAX_MEDIA_MESSAGE, MAX_PARTIAL_BYTES,
+};
+
+/// The 24-bit value which says that the timestamp follows as 32 bits.
+const EXTENDED: u32 = 0xFF_FFFF;
+
+/// One RTMP message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Absolute, milliseconds, wraps at 2^32.
+    pub timestamp: u32,
+    /// Message type, see [`message_type`].
+    pub type_id: u8,
+    /// Message stream.
+    pub stream_id: u32,
+    /// Body.
+    pub payload: Bytes,
+}
+
+/// What is known of one chunk stream.
+#[derive(Debug)]
+struct ChunkStream {
+    id: u32,
+    timestamp: u32,
+    /// The last timestamp or delta sent; a type 3 header that starts a message repeats it as delta.
+    field: u32,
+    extended: bool,
+    length: usize,
+    type_id: u8,
+    stream_id: u32,
+    /// Inside a message.
+    open: bool,
+    partial: Vec<u8>,
+}
+
+/// A message header as sent.
+#[derive(Clone, Copy)]
+struct Header {
+    format: u8,
+    field: u32,
+    length: usize,
+    type_id: u8,
+    stream_id: u32,
+}
+
+/// Reassembles messages. Memory grows only with received bytes, up to [`MAX_PARTIAL_BYTES`].
+#[derive(Debug)]
+pub struct ChunkReader {
+    streams: Vec<ChunkStream>,
+    chunk_size: usize,
+    /// Chunk stream (an index) and bytes left of the chunk being read.
+    current: Option<(usize, usize)>,
+    partial_bytes: usize,
+}
+
+impl Default for ChunkReader {
+    fn default() -> Self {
+        Self { streams: Vec::new(), chunk_size: DEFAULT_CHUNK_SIZE, current: None, partial_bytes: 0 }
+    }
+}
+
+impl ChunkReader {
+    /// Applies the peer's `SetChunkSize`.
+    ///
+    /// # Errors
+    /// [`RtmpError::ChunkSize`] outside 1..=[`MAX_CHUNK_SIZE`].
+    pub fn set_chunk_size(&mut self, size: u32) -> Result<(), RtmpError> {
+        let wanted = usize::try_from(size).unwrap_or(usize::MAX);
+        if !(1..=MAX_CHUNK_SIZE).contains(&wanted) {
+            return Err(RtmpError::ChunkSize(size));
+        }
+        self.chunk_size = wanted;
+        Ok(())
+    }
+
+    /// Drops the unfinished message of a chunk stream, if there is one.
+    pub fn abort(&mut self, chunk_stream: u32) {
+        if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == chunk_stream) {
+            self.partial_bytes -= stream.partial.len();
+            stream.partial = Vec::new();
+            stream.open = false;
+        }
+    }
+
+    /// Takes bytes from the front of `input` until a message is complete or the bytes are used up.
+    /// What is left of `input` belongs in front of the next bytes.
+    ///
+    /// # Errors
+    /// When the bytes break a rule or a bound; the reader must not be used afterwards.
+    pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Message>, RtmpError> {
+        loop {
+            let (index, left) = match self.current {
+                Some(current) => current,
+                None => match self.header(input)? {
+                    Some(current) => current,
+                    None => return Ok(None),
+                },
+            };
+            let (head, tail) = input.split_at(left.min(input.len()));
+            *input = tail;
+            self.partial_bytes += head.len();
+            if self.partial_bytes > MAX_PARTIAL_BYTES {
+                return Err(RtmpError::PartialBytes);
+            }
+            let stream = &mut self.streams[index];
+            stream.partial.extend_from_slice(head);
+            if head.len() < left {
+                self.current = Some((index, left - head.len()));
+                return Ok(None);
+            }
+            self.current = None;
+            if stream.partial.len() == stream.length {
+                self.partial_bytes -= stream.partial.len();
+                stream.open = false;
+                return Ok(Some(Message {
+                    timestamp: stream.timestamp,
+                    type_id: stream.type_id,
+                    stream_id: stream.stream_id,
+                    payload: Bytes::from(std::mem::take(&mut stream.partial)),
+                }));
+            }
+        }
+    }
+
+    /// Reads one chunk header, or nothing when it is not yet whole.
+    fn header(&mut self, input: &mut &[u8]) -> Result<Option<(usize, usize)>, RtmpError> {
+        let Some((id, format, mut at)) = basic_header(input) else { return Ok(None) };
+        let known = self.streams.iter().position(|stream| stream.id == id);
+        if known.is_none() {
+            if self.streams.len() >= MAX_CHUNK_STREAMS {
+                return Err(RtmpError::ChunkStreams);
+            }
+            // Type 1 as first header is seen in the wild on the control chunk stream.
+            if format > 1 {
+                return Err(RtmpError::ChunkHeader);
+            }
+        }
+        let Some(fields) = input.get(at..at + [11, 7, 3, 0][usize::from(format)]) else { return Ok(None) };
+        at += fields.len();
+        let previous = known.map(|index| &self.streams[index]);
+        let mut header = Header {
+            format,
+            field: previous.map_or(0, |stream| stream.field),
+            length: previous.map_or(0, |stream| stream.length),
+            type_id: previous.map_or(0, |stream| stream.type_id),
+            stream_id: previous.map_or(0, |stream| stream.stream_id),
+        };
+        if let [a, b, c, rest @ ..] = fields {
+            header.field = u32::from_be_bytes([0, *a, *b, *c]);
+            if let [a, b, c, type_id, rest @ ..] = rest {
+                header.length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+                header.type_id = *type_id;
+                if let [a, b, c, d] = rest {
+                    header.stream_id = u32::from_le_bytes([*a, *b, *c, *d]);
+                }
+            }
+        }
+        let mut extended = previous.is_some_and(|stream| stream.extended);
+        if format < 3 {
+            extended = header.field == EXTENDED;
+        }
+        if extended {
+            let Some(&[a, b, c, d]) = input.get(at..at + 4) else { return Ok(None) };
+            let value = u32::from_be_bytes([a, b, c, d]);
+            // A type 3 header repeats the extended timestamp; some senders leave it out, and then
+            // these bytes are payload.
+            if format < 3 || value == header.field {
+                at += 4;
+                header.field = value;
+            }
+        }
+        let limit = match header.type_id {
+            message_type::AUDIO | message_type::VIDEO => MAX_MEDIA_MESSAGE,
+            _ => MAX_COMMAND_MESSAGE,
+        };
+        if header.length > limit {
+            return Err(RtmpError::MessageSize { type_id: header.type_id, length: header.length });
+        }
+        let index = known.unwrap_or_else(|| {
+            self.streams.push(ChunkStream::new(id));
+            self.streams.len() - 1
+        });
+        let stream = &mut self.streams[index];
+        stream.apply(header, extended)?;
+        *input = &input[at..];
+        Ok(Some((index, self.chunk_size.min(stream.length - stream.partial.len()))))
+    }
+}
+
+impl ChunkStream {
+    fn new(id: u32) -> Self {
+        Self {
+            id,
+            timestamp: 0,
+            field: 0,
+            extended: false,
+            length: 0,
+            type_id: 0,
+            stream_id: 0,
+            open: false,
+            partial: Vec::new(),
+        }
+    }
+
+    /// A header inside a message continues it, whatever its type, as long as it describes the same
+    /// message.
+    fn apply(&mut self, header: Header, extended: bool) -> Result<(), RtmpError> {
+        if self.open {
+            if header.length != self.length || header.type_id != self.type_id {
+                return Err(RtmpError::MessageChanged);
+            }
+            return Ok(());
+        }
+        self.timestamp = match header.format {
+            0 => header.field,
+            _ => self.timestamp.wrapping_add(header.field),
+        };
+        self.field = header.field;
+        self.extended = extended;
+        self.length = header.length;
+        self.type_id = header.type_id;
+        self.stream_id = header.stream_id;
+        self.open = true;
+        Ok(())
+    }
+}
+
+/// Chunk stream, header type and length of the basic header.
+fn basic_header(input: &[u8]) -> Option<(u32, u8, usize)> {
+    let first = *input.first()?;
+    let format = first >> 6;
+    match first & 0x3F {
+        0 => Some((64 + u32::from(*input.get(1)?), format, 2)),
+        1 => Some((64 + u32::from(*input.get(1)?) + 256 * u32::from(*input.get(2)?), format, 3)),
+        id => Some((u32::from(id), format, 1)),
+    }
+}
+
+/// Appends a message as one full header and as many type 3 headers as `chunk_size` asks for.
+///
+/// `chunk_stream` is in 2..=63. Nothing here depends on earlier messages, so the result may be
+/// shared by all receivers with that chunk size.
+pub fn encode_message(out: &mut Vec<u8>, chunk_stream: u8, message: &Message, chunk_size: usize) {
+    let chunk_size = chunk_size.max(1);
+    let payload = &message.payload;
+    let extended = (message.timestamp >= EXTENDED).then(|| message.timestamp.to_be_bytes());
+    let chunks = payload.len().div_ceil(chunk_size).max(1);
+    out.reserve(payload.len() + 16 + chunks * 5);
+    out.push(chunk_stream & 0x3F);
+    out.extend_from_slice(&message.timestamp.min(EXTENDED).to_be_bytes()[1..]);
+    out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(EXTENDED).to_be_bytes()[1..]);
+    out.push(message.type_id);
+    out.extend_from_slice(&message.stream_id.to_le_bytes());
+    out.extend(extended.iter().flatten());
+    for (index, chunk) in payload.chunks(chunk_size).enumerate() {
+        if index > 0 {
+            out.push(0xC0 | (chunk_stream & 0x3F));
+            out.extend(extended.iter().flatten());
+        }
+        out.extend_from_slice(chunk);
+    }
+}

@@ -1,0 +1,15 @@
+//! RTMP, server side, without I/O.
+//!
+//! In: bytes of one connection and decisions of its owner. Out: one ordered queue of bytes to send
+//! and events. Absent: sockets, clocks, tasks, randomness, the client side, encryption, AMF3.
+
+pub mod amf0;
+pub mod chunk;
+pub mod command;
+mod error;
+pub mod handshake;
+pub mod limits;
+mod session;
+
+pub use error::RtmpError;
+pub use session::{Event, MediaKind, Output, Refusal, Request, RequestKind, Session};
