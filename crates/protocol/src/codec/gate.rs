@@ -10,7 +10,7 @@ pub struct FrameError(pub ErrorName);
 
 impl From<ErrorName> for FrameError {
     fn from(name: ErrorName) -> Self {
-        FrameError { name }
+        FrameError(name)
     }
 }
 
