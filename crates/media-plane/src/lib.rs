@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The embedded media relay: RTMP publish and play, HTTP-FLV play.
+//!
+//! In: RTMP connections, pull requests for HTTP-FLV, verdicts of an [`Authorizer`], cuts. Out: media,
+//! [`StreamFact`]s about liveness, [`HubStats`]. Absent: channels, users and signatures, which the
+//! embedding server knows; HTTP, which serves [`flv::open`]; transcoding.
+//!
+//! A [`Hub`] holds the streams. [`RtmpServer`] and [`flv::open`] register a claim in it *before*
+//! they ask the authorizer, so that a cut which comes between verdict and activation still counts.
+//! Media is encoded once per stream and shared by all players; a player that lags is cut and delays
+//! nobody.
+
+mod auth;
+mod config;
+pub mod flv;
+mod hub;
+mod media;
+pub mod rtmp;
+mod serve;
+
+pub use auth::{Authorizer, Denied, DeniedKind, Direction, Protocol, StreamName, StreamRequest, Verdict};
+pub use config::RelayConfig;
+pub use hub::{EndReason, FactState, Hub, HubStats, Player, Publisher, StreamFact};
+pub use media::Packet;
+pub use rtmp::MediaKind;
+pub use serve::RtmpServer;

@@ -1,13 +1,45 @@
-//! Attribute maps of members and channels: small, ordered, and bounded when they are read.
+//! Attribute maps of members and channels: ordered, and with each key at most once when they are read.
+//! Their size is judged by who stores them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Keys to values. Ordered, so that one state has one encoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Attributes(pub BTreeMap<String, String>);
+pub struct Attributes(#[serde(deserialize_with = "unique_keys")] pub BTreeMap<String, String>);
+
+/// Reads a map and refuses a key that comes twice (decisions D26); serde would keep the last value.
+pub(crate) fn unique_keys<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    V: Deserialize<'de>,
+{
+    struct Unique<V>(PhantomData<V>);
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
+        type Value = BTreeMap<String, V>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some(key) = entries.next_key::<String>()? {
+                let value = entries.next_value()?;
+                match map.entry(key) {
+                    Entry::Vacant(slot) => slot.insert(value),
+                    Entry::Occupied(_) => return Err(de::Error::custom("a key comes twice")),
+                };
+            }
+            Ok(map)
+        }
+    }
+    deserializer.deserialize_map(Unique(PhantomData))
+}
 
 impl Attributes {
     /// Whether there is no key.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::gate::{self, FrameError};
 use crate::error::{ErrorName, RpcError};
 use crate::id::RequestId;
-use crate::limits::{MAX_BATCH, MAX_CLIENT_FRAME_BYTES, MAX_REQUEST_ID};
+use crate::limits::{MAX_BATCH, MAX_CLIENT_FRAME_BYTES};
 use crate::message::{Call, Request};
 
 /// One element of a frame: a request, or the refusal that its sender must be told.
@@ -23,17 +23,24 @@ pub enum Element {
     },
 }
 
+/// Every member is raw, so that one of the wrong type does not hide the `id` from the answer.
 #[derive(Deserialize)]
 struct Envelope<'a> {
-    jsonrpc: Option<&'a str>,
+    #[serde(borrow)]
+    jsonrpc: Option<&'a RawValue>,
     #[serde(borrow)]
     id: Option<&'a RawValue>,
-    #[serde(default)]
-    ack: Option<RequestId>,
     #[serde(borrow)]
-    method: Option<std::borrow::Cow<'a, str>>,
+    ack: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<&'a RawValue>,
     #[serde(borrow)]
     params: Option<&'a RawValue>,
+}
+
+/// Reads a member of the envelope; `None` when it is absent, null or of another type.
+fn member<'a, T: Deserialize<'a>>(json: Option<&'a RawValue>) -> Option<T> {
+    json.and_then(|json| serde_json::from_str(json.get()).ok())
 }
 
 /// Reads one client-to-server frame.
@@ -64,20 +71,25 @@ fn decode_element(json: &RawValue) -> Element {
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json.get()) else {
         return Element::Refused { id: None, error: ErrorName::InvalidRequest.into() };
     };
-    let id = envelope
-        .id
-        .and_then(|id| serde_json::from_str::<u64>(id.get()).ok())
-        .filter(|id| (1..=MAX_REQUEST_ID).contains(id))
-        .map(RequestId);
+    let id = member::<RequestId>(envelope.id);
+    let ack = member::<RequestId>(envelope.ack);
     let refused = |error: RpcError| Element::Refused { id, error };
-    let (Some("2.0"), Some(request_id), Some(method)) = (envelope.jsonrpc, id, envelope.method)
-    else {
+    let version = member::<String>(envelope.jsonrpc);
+    let (Some("2.0"), Some(request_id), Some(method), true) = (
+        version.as_deref(),
+        id,
+        member::<String>(envelope.method),
+        ack.is_some() == envelope.ack.is_some(),
+    ) else {
         return refused(ErrorName::InvalidRequest.into());
     };
     let empty = RawValue::from_string("{}".to_owned()).expect("an empty object is JSON");
-    match Call::decode(&method, envelope.params.unwrap_or(&empty)) {
+    let params = envelope.params.unwrap_or(&empty);
+    match Call::decode(&method, params) {
         None => refused(ErrorName::MethodNotFound.into()),
-        Some(Ok(call)) => Element::Request(Request { id: request_id, ack: envelope.ack, call }),
+        // serde would read an array as the fields in order of declaration.
+        Some(_) if !params.get().starts_with('{') => refused(ErrorName::InvalidParams.into()),
+        Some(Ok(call)) => Element::Request(Request { id: request_id, ack, call }),
         Some(Err(error)) => refused(params_error(&error)),
     }
 }
@@ -91,11 +103,19 @@ fn params_error(error: &serde_path_to_error::Error<serde_json::Error>) -> RpcErr
         ErrorName::Unknown(_) => ErrorName::InvalidParams,
         known => known,
     };
-    let rpc = RpcError::new(name);
-    match error.path().to_string() {
-        path if path == "." => rpc,
-        path => rpc.field(path.chars().take(64).collect::<String>()),
-    }
+    // The path of a missing or repeated field ends at the object that should hold it once.
+    let own = ["missing field `", "duplicate field `"]
+        .iter()
+        .find_map(|start| text.strip_prefix(start))
+        .and_then(|rest| rest.split('`').next());
+    let path = error.path().to_string();
+    let field = match (path.as_str(), own) {
+        (".", None) => return RpcError::new(name),
+        (".", Some(own)) => own.to_owned(),
+        (path, None) => path.to_owned(),
+        (path, Some(own)) => format!("{path}.{own}"),
+    };
+    RpcError::new(name).field(field.chars().take(64).collect::<String>())
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,287 @@
+//! Why a call failed: one small enum per operation, so that a `match` sees what can really happen.
+//!
+//! Comes in: the [`CallError`] with which a session settles a call. Goes out: the operation's own enum,
+//! chosen by the *name* of the wire's error. Deliberately absent: error numbers as keys; they repeat.
+
+use lianmai_protocol::{ErrorName, RpcError};
+
+/// Why a call did not succeed, for every operation alike.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The server said no, or the session said it in the server's words before sending.
+    #[error("{0}")]
+    Refused(RpcError),
+    /// The session is not in a channel, or `leave` was called.
+    #[error("not in a channel")]
+    NotJoined,
+    /// No outcome in time, and nothing can come of it any more.
+    #[error("timed out (sent: {sent})")]
+    Timeout {
+        /// Whether the command went out. Always `false`: what went out is [`CallError::OutcomeUnknown`].
+        sent: bool,
+    },
+    /// The command was sent and may or may not have taken effect.
+    #[error("sent, but the outcome is not known")]
+    OutcomeUnknown,
+    /// The connection ended before the command was sent.
+    #[error("the connection is closed: {reason} ({code})")]
+    Closed {
+        /// WebSocket close code; 1006 when there was none.
+        code: u16,
+        /// Name of the code, or what the transport said.
+        reason: String,
+    },
+}
+
+impl CallError {
+    pub(crate) fn refused(name: ErrorName) -> CallError {
+        CallError::Refused(RpcError::new(name))
+    }
+
+    /// The key of the error on the wire; errors made by the client have one too.
+    #[must_use]
+    pub fn name(&self) -> ErrorName {
+        match self {
+            CallError::Refused(error) => error.name().clone(),
+            CallError::NotJoined => ErrorName::NotJoined,
+            CallError::Timeout { .. } => ErrorName::Timeout,
+            CallError::OutcomeUnknown => ErrorName::OutcomeUnknown,
+            CallError::Closed { .. } => ErrorName::NotConnected,
+        }
+    }
+}
+
+/// Defines the error enum of one operation from the wire errors that its caller should tell apart.
+macro_rules! operation_errors {
+    ($(
+        $(#[$meta:meta])*
+        pub enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident, )* }
+    )+) => { $(
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+        #[non_exhaustive]
+        pub enum $name {
+            $( $(#[$vmeta])* #[error("{0}")] $variant(RpcError), )*
+            /// Any other refusal; [`RpcError::name`] says which.
+            #[error("{0}")]
+            Refused(RpcError),
+            /// The session is not in a channel, or `leave` was called.
+            #[error("not in a channel")]
+            NotJoined,
+            /// No outcome in time, and nothing can come of it any more.
+            #[error("timed out (sent: {sent})")]
+            Timeout {
+                /// Whether the command went out; always `false`.
+                sent: bool,
+            },
+            /// The command was sent and may or may not have taken effect.
+            #[error("sent, but the outcome is not known")]
+            OutcomeUnknown,
+            /// The connection ended before the command was sent.
+            #[error("the connection is closed: {reason} ({code})")]
+            Closed {
+                /// WebSocket close code; 1006 when there was none.
+                code: u16,
+                /// Name of the code, or what the transport said.
+                reason: String,
+            },
+        }
+
+        impl From<CallError> for $name {
+            fn from(error: CallError) -> Self {
+                match error {
+                    CallError::NotJoined => $name::NotJoined,
+                    CallError::Timeout { sent } => $name::Timeout { sent },
+                    CallError::OutcomeUnknown => $name::OutcomeUnknown,
+                    CallError::Closed { code, reason } => $name::Closed { code, reason },
+                    CallError::Refused(rpc) => match rpc.name() {
+                        ErrorName::NotJoined => $name::NotJoined,
+                        $( ErrorName::$variant => $name::$variant(rpc), )*
+                        _ => $name::Refused(rpc),
+                    },
+                }
+            }
+        }
+
+        impl $name {
+            /// What the server said, if it was the server that refused.
+            #[must_use]
+            pub fn rpc(&self) -> Option<&RpcError> {
+                match self {
+                    $( $name::$variant(rpc) => Some(rpc), )*
+                    $name::Refused(rpc) => Some(rpc),
+                    _ => None,
+                }
+            }
+        }
+    )+ };
+}
+
+operation_errors! {
+    /// Why `join` failed. After any of these the client is where it was before: not in a channel.
+    pub enum JoinError {
+        /// The client is in a channel, or on its way into one.
+        AlreadyJoined,
+        /// The appkey is malformed or unknown.
+        BadAppkey,
+        /// The channel name is malformed.
+        BadChannelName,
+        /// The uid is not a canonical decimal string.
+        BadUid,
+        /// The uid is greater than 2^64-1.
+        UidOutOfRange,
+        /// Safe mode wants a token.
+        TokenMissing,
+        /// Debug mode wants none.
+        TokenUnexpected,
+        /// The token is malformed or its signature is wrong.
+        TokenInvalid,
+        /// The token has expired: get a new one.
+        TokenExpired,
+        /// The token is not valid yet.
+        TokenNotYetValid,
+        /// The token was issued before a kick or close of this channel.
+        TokenRevoked,
+        /// The token is for another uid.
+        UidMismatch,
+        /// The token is for another channel.
+        ChannelMismatch,
+        /// The uid was kicked and is still banned.
+        Banned,
+        /// The uid is in the channel and the app rejects newcomers.
+        DuplicateLogin,
+        /// The uid replaced itself too often.
+        ReplacedTooOften,
+        /// The channel was closed and is held closed.
+        ChannelClosed,
+        /// The channel is full.
+        ChannelFull,
+        /// The channel has as many broadcasters as it may have.
+        TooManyBroadcasters,
+        /// The server has as many channels as it may have.
+        TooManyChannels,
+        /// The right to be a broadcaster is missing.
+        Forbidden,
+        /// The server is stopping.
+        Draining,
+    }
+
+    /// Why `publish` or `unpublish` failed.
+    pub enum PublishError {
+        /// The role is audience.
+        NotBroadcaster,
+        /// The token does not allow this kind.
+        PublishForbidden,
+        /// The kind cannot be published.
+        BadMediaType,
+        /// No push URL could be issued; try again.
+        UrlUnavailable,
+        /// The membership or publication ended meanwhile.
+        Superseded,
+        /// Too fast; `retry_after_ms` says when.
+        RateLimited,
+        /// Too many calls wait already.
+        TooManyInFlight,
+    }
+
+    /// Why `subscribe` or `unsubscribe` failed.
+    pub enum SubscribeError {
+        /// No visible member has this uid.
+        NoSuchMember,
+        /// The member does not publish this kind.
+        NotPublished,
+        /// One cannot subscribe to oneself.
+        SelfTarget,
+        /// The token does not allow this kind.
+        SubscribeForbidden,
+        /// The kind is unknown.
+        BadMediaType,
+        /// The uid is not a canonical decimal string.
+        BadUid,
+        /// The uid is greater than 2^64-1.
+        UidOutOfRange,
+        /// As many subscriptions as allowed.
+        TooManySubscriptions,
+        /// No pull URL could be issued; try again.
+        UrlUnavailable,
+        /// Too fast; `retry_after_ms` says when.
+        RateLimited,
+        /// Too many calls wait already.
+        TooManyInFlight,
+    }
+
+    /// Why `send_message` failed.
+    pub enum MessageError {
+        /// The right to send messages is missing.
+        Forbidden,
+        /// The message is longer than the limit.
+        MessageTooLarge,
+        /// More recipients than allowed.
+        TooManyRecipients,
+        /// Too fast; `retry_after_ms` says when.
+        RateLimited,
+        /// Too many calls wait already.
+        TooManyInFlight,
+    }
+
+    /// Why `renew_token` failed. The old token stays in force.
+    pub enum RenewTokenError {
+        /// The token is malformed or its signature is wrong.
+        TokenInvalid,
+        /// The token has expired already.
+        TokenExpired,
+        /// The token is not valid yet.
+        TokenNotYetValid,
+        /// The token was issued before a kick or close of this channel.
+        TokenRevoked,
+        /// The app runs in debug mode.
+        TokenUnexpected,
+        /// The token is for another uid.
+        UidMismatch,
+        /// The token is for another channel.
+        ChannelMismatch,
+        /// The token is for another app.
+        BadAppkey,
+    }
+
+    /// Why `leave` failed. Whatever it says, the client is out of the channel on its side; an outcome
+    /// that is not known means that others may see it until the server's grace ends.
+    pub enum LeaveError {}
+
+    /// Why `set_role`, `mute`, `unmute`, `kick`, `close_channel`, `set_attributes` or `report` failed.
+    pub enum CommandError {
+        /// A right is missing.
+        Forbidden,
+        /// The role does not allow it.
+        NotBroadcaster,
+        /// No member has this uid.
+        NoSuchMember,
+        /// It cannot be done to oneself.
+        SelfTarget,
+        /// The kind does not fit.
+        BadMediaType,
+        /// The role is unknown.
+        BadRole,
+        /// An attribute key is empty or too long, or there are too many.
+        BadAttributes,
+        /// The attributes are larger than the limit.
+        AttributesTooLarge,
+        /// The duration is out of range.
+        BadDuration,
+        /// The reason is too long.
+        BadReason,
+        /// The name is too long.
+        BadName,
+        /// The uid is not a canonical decimal string.
+        BadUid,
+        /// The uid is greater than 2^64-1.
+        UidOutOfRange,
+        /// The channel has as many broadcasters as it may have.
+        TooManyBroadcasters,
+        /// Too fast; `retry_after_ms` says when.
+        RateLimited,
+        /// Too many calls wait already.
+        TooManyInFlight,
+    }
+}

@@ -1,0 +1,139 @@
+//! What goes into a session: calls of the app, and what the host's one socket reports.
+
+use std::fmt;
+
+use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
+use lianmai_protocol::message::session::{
+    CloseChannel, Empty, Join, Kick, RenewToken, Report, SendMessage, SetAttributes,
+};
+use lianmai_protocol::message::task::{TaskIds, Tasks};
+use lianmai_protocol::message::Call;
+
+/// Names one call; chosen by the host, unique among calls that are not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// One input. A host has at most one socket: from `CloseSocket` or a new `Connect` on it reports
+/// nothing more of an earlier one.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// The app calls. It is settled exactly once with [`super::Output::Settled`].
+    Command {
+        /// The call.
+        call: CallId,
+        /// What is asked.
+        command: Command,
+    },
+    /// The socket that `Connect` asked for is open and speaks the sub-protocol.
+    SocketOpened,
+    /// A frame came.
+    Frame(&'a [u8]),
+    /// The socket is gone, or could not be opened.
+    SocketClosed {
+        /// Code of the close frame; 1006 when there was none.
+        code: u16,
+        /// Its text, or what the transport said.
+        reason: String,
+    },
+    /// The moment of [`super::Session::next_deadline`] came. Harmless at any other time.
+    Timeout,
+    /// The host stopped reading the socket because the app is slow (contract rule A17): silence is not
+    /// held against the server.
+    ReadingPaused,
+    /// The host reads again.
+    ReadingResumed,
+}
+
+macro_rules! commands {
+    ($( $(#[$meta:meta])* $variant:ident($params:ty), )+) => {
+        /// What an app can ask. The parameters are those of the wire; the session checks only what the
+        /// server would answer by closing the connection.
+        #[derive(Clone, PartialEq)]
+        #[non_exhaustive]
+        pub enum Command {
+            $( $(#[$meta])* $variant($params), )+
+        }
+
+        impl Command {
+            pub(super) fn into_call(self) -> Call {
+                match self { $( Command::$variant(params) => Call::$variant(params), )+ }
+            }
+
+            /// The name of the method on the wire.
+            #[must_use]
+            pub fn method(&self) -> &'static str {
+                match self {
+                    $( Command::$variant(_) => lower_first!($variant), )+
+                }
+            }
+        }
+    };
+}
+
+macro_rules! lower_first {
+    (Join) => { "join" };
+    (Leave) => { "leave" };
+    (Publish) => { "publish" };
+    (Unpublish) => { "unpublish" };
+    (Subscribe) => { "subscribe" };
+    (Unsubscribe) => { "unsubscribe" };
+    (SetRole) => { "setRole" };
+    (Mute) => { "mute" };
+    (Unmute) => { "unmute" };
+    (Kick) => { "kick" };
+    (CloseChannel) => { "closeChannel" };
+    (AddTasks) => { "addTasks" };
+    (UpdateTasks) => { "updateTasks" };
+    (DeleteTasks) => { "deleteTasks" };
+    (SendMessage) => { "sendMessage" };
+    (SetAttributes) => { "setAttributes" };
+    (RenewToken) => { "renewToken" };
+    (Report) => { "report" };
+}
+
+commands! {
+    /// Enter a channel. `join_id` is 128 random bits of the host, new for each call: the session has no
+    /// randomness of its own.
+    Join(Join),
+    /// End the membership.
+    Leave(Empty),
+    /// Announce media and get the push URL.
+    Publish(Publish),
+    /// Take announced media back.
+    Unpublish(Publish),
+    /// Get a pull URL.
+    Subscribe(Subscribe),
+    /// Give a subscription up.
+    Unsubscribe(Subscribe),
+    /// Change a role.
+    SetRole(SetRole),
+    /// Tell that media is muted.
+    Mute(Mute),
+    /// Tell that it is not.
+    Unmute(Mute),
+    /// Remove a member.
+    Kick(Kick),
+    /// End the channel for all.
+    CloseChannel(CloseChannel),
+    /// Start push tasks.
+    AddTasks(Tasks),
+    /// Replace push tasks.
+    UpdateTasks(Tasks),
+    /// End push tasks.
+    DeleteTasks(TaskIds),
+    /// Say something.
+    SendMessage(SendMessage),
+    /// Change attributes.
+    SetAttributes(SetAttributes),
+    /// Hand in a new token.
+    RenewToken(RenewToken),
+    /// Tell what a media component observed.
+    Report(Report),
+}
+
+impl fmt::Debug for Command {
+    /// The method only: parameters may hold tokens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.method())
+    }
+}

@@ -1,0 +1,71 @@
+//! When to ping, and when a silent server is dead. Pure arithmetic over what was sent and heard.
+
+use std::collections::VecDeque;
+
+use lianmai_protocol::MonoTime;
+use lianmai_protocol::message::session::Timers;
+
+/// Pings whose answer is still looked for. An answer to an older one is ignored, which harms nobody.
+const PINGS_REMEMBERED: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Liveness {
+    ping_interval_ms: u64,
+    dead_after_ms: u64,
+    last_sent: MonoTime,
+    last_heard: MonoTime,
+    reading_paused: bool,
+    pings: VecDeque<u64>,
+}
+
+impl Liveness {
+    /// Takes the server's clocks, bent into a range in which neither side is flooded or blind.
+    pub(super) fn new(timers: &Timers, now: MonoTime, reading_paused: bool) -> Self {
+        let ping_interval_ms = timers.ping_interval_ms.clamp(100, 60_000);
+        Liveness {
+            ping_interval_ms,
+            dead_after_ms: timers.dead_after_ms.clamp(2 * ping_interval_ms, 600_000),
+            last_sent: now,
+            last_heard: now,
+            reading_paused,
+            pings: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn sent(&mut self, now: MonoTime) {
+        self.last_sent = now;
+    }
+
+    pub(super) fn heard(&mut self, now: MonoTime) {
+        self.last_heard = now;
+    }
+
+    pub(super) fn pause_reading(&mut self, paused: bool, now: MonoTime) {
+        if self.reading_paused && !paused {
+            self.last_heard = now;
+        }
+        self.reading_paused = paused;
+    }
+
+    pub(super) fn pinged(&mut self, id: u64) {
+        if self.pings.len() == PINGS_REMEMBERED {
+            self.pings.pop_front();
+        }
+        self.pings.push_back(id);
+    }
+
+    /// Whether `id` is that of a ping without an answer; it is forgotten then.
+    pub(super) fn take_ping(&mut self, id: u64) -> bool {
+        let at = self.pings.iter().position(|ping| *ping == id);
+        at.and_then(|at| self.pings.remove(at)).is_some()
+    }
+
+    pub(super) fn ping_at(&self) -> MonoTime {
+        self.last_sent + self.ping_interval_ms
+    }
+
+    /// When the server counts as dead; never while nobody listens to it.
+    pub(super) fn dead_at(&self) -> Option<MonoTime> {
+        (!self.reading_paused).then(|| self.last_heard + self.dead_after_ms)
+    }
+}

@@ -1,0 +1,98 @@
+//! What comes out of a session, in one ordered queue: what the host must do, and what the app must hear.
+
+use std::sync::Arc;
+
+use lianmai_protocol::message::media::{Published, Subscribed};
+use lianmai_protocol::{Cid, Mid, SessionId, UserId};
+
+use super::event::Event;
+use super::input::CallId;
+use super::picture::{Change, Picture};
+use crate::error::CallError;
+
+/// One output. The order is the contract: every event up to the one that a command caused comes before
+/// that command's settlement (contract rule B1).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// Open a socket with sub-protocol `lianmai.v1`, dropping any earlier one.
+    Connect {
+        /// Where.
+        url: String,
+    },
+    /// Send one text frame.
+    Send(String),
+    /// Close the socket and report nothing more of it.
+    CloseSocket {
+        /// Code of the close frame.
+        code: u16,
+    },
+    /// The picture of the channel changed. [`super::Session::picture`] shows it already; a host that
+    /// queues events for the app folds these into a copy with [`Change::apply`], so that getters
+    /// show the picture as of the event that is being delivered.
+    Picture(Arc<Change>),
+    /// The app hears this.
+    Event(Event),
+    /// A call is over.
+    Settled {
+        /// The call.
+        call: CallId,
+        /// How it ended.
+        outcome: Result<Reply, CallError>,
+    },
+}
+
+/// What a call that succeeded is answered.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// `join`.
+    Joined(Box<Joined>),
+    /// `publish`. Holds the push URL, a secret.
+    Published(Published),
+    /// `subscribe`. Holds a pull URL, a secret.
+    Subscribed(Subscribed),
+    /// `sendMessage`.
+    MessageSent {
+        /// Sessions that a targeted message was handed to; 0 for a message to all.
+        delivered: u64,
+    },
+    /// `renewToken`.
+    TokenRenewed {
+        /// Milliseconds until the new token ends the membership; `None` when it never does.
+        expires_in_ms: Option<u64>,
+    },
+    /// Every other command.
+    Done,
+}
+
+impl std::fmt::Debug for Reply {
+    /// The kind only: replies hold URLs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Reply::Joined(_) => "Joined",
+            Reply::Published(_) => "Published",
+            Reply::Subscribed(_) => "Subscribed",
+            Reply::MessageSent { .. } => "MessageSent",
+            Reply::TokenRenewed { .. } => "TokenRenewed",
+            Reply::Done => "Done",
+        })
+    }
+}
+
+/// What `join` answers to the app.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    /// The incarnation of the channel.
+    pub cid: Cid,
+    /// The uid, given or chosen by the server.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// The session; no secret.
+    pub session_id: SessionId,
+    /// Names the deployment: another one holds other channels.
+    pub deployment_id: String,
+    /// The channel as it was on entering.
+    pub picture: Picture,
+}

@@ -1,0 +1,223 @@
+//! Who may publish and play.
+//!
+//! In: nothing. Out: the [`Authorizer`] trait, what it is asked and what it answers. Absent: any
+//! rule; that is the embedding server's.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Longest viewer key taken from a query, bytes.
+const MAX_VIEWER_BYTES: usize = 256;
+
+/// A stream: `app` and name. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamName {
+    app: Arc<str>,
+    name: Arc<str>,
+}
+
+impl StreamName {
+    /// The stream `name` in `app`, both without query.
+    #[must_use]
+    pub fn new(app: &str, name: &str) -> Self {
+        Self { app: app.into(), name: name.into() }
+    }
+
+    /// The app.
+    #[must_use]
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+
+    /// The name within the app.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.app, self.name)
+    }
+}
+
+/// Publish or play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Media comes in.
+    Publish,
+    /// Media goes out.
+    Play,
+}
+
+/// How the peer is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// RTMP.
+    Rtmp,
+    /// FLV over HTTP.
+    HttpFlv,
+}
+
+/// A request to publish or play. `Debug` leaves query and viewer out: they hold tokens.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StreamRequest {
+    /// Publish or play.
+    pub direction: Direction,
+    /// App, without slashes at its ends.
+    pub app: String,
+    /// Stream name, without query.
+    pub stream: String,
+    /// Raw query without `?`: of the stream name, or if that has none, of `tcUrl`. Never log it.
+    pub query: String,
+    /// How the peer is connected.
+    pub protocol: Protocol,
+    /// Address of the peer.
+    pub peer: SocketAddr,
+    /// Only for play: the key under which `cut_viewer` finds the request while its verdict is open.
+    pub viewer_hint: Option<String>,
+}
+
+impl StreamRequest {
+    /// A request whose viewer hint is the first `v` of the query, percent-decoded.
+    #[must_use]
+    pub fn new(
+        direction: Direction,
+        app: impl Into<String>,
+        stream: impl Into<String>,
+        query: impl Into<String>,
+        protocol: Protocol,
+        peer: SocketAddr,
+    ) -> Self {
+        let query = query.into();
+        let viewer_hint = match direction {
+            Direction::Publish => None,
+            Direction::Play => viewer_of(&query),
+        };
+        Self { direction, app: app.into(), stream: stream.into(), query, protocol, peer, viewer_hint }
+    }
+
+    /// The stream asked for.
+    #[must_use]
+    pub fn name(&self) -> StreamName {
+        StreamName::new(&self.app, &self.stream)
+    }
+}
+
+impl fmt::Debug for StreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamRequest")
+            .field("direction", &self.direction)
+            .field("app", &self.app)
+            .field("stream", &self.stream)
+            .field("protocol", &self.protocol)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+fn viewer_of(query: &str) -> Option<String> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("v="))?;
+    let mut bytes = Vec::new();
+    let mut rest = value.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = match tail {
+            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => {
+                bytes.push(high << 4 | low);
+                rest = &tail[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok().filter(|viewer| (1..=MAX_VIEWER_BYTES).contains(&viewer.len()))
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+/// Answer of an [`Authorizer`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go ahead.
+    Allow {
+        /// Key for [`crate::Hub::cut_viewer`]; only looked at for play.
+        viewer: Option<String>,
+    },
+    /// No.
+    Deny {
+        /// Stable code word.
+        code: &'static str,
+        /// Text for the peer; must hold no secret.
+        message: String,
+    },
+}
+
+/// Decides on every publish and play.
+pub trait Authorizer: Send + Sync + 'static {
+    /// Answers within [`crate::RelayConfig::auth_timeout`]; later answers count as denial.
+    fn authorize(&self, request: StreamRequest) -> impl Future<Output = Verdict> + Send;
+}
+
+/// What kind of refusal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeniedKind {
+    /// The authorizer said no, did not answer in time, or the request was cut.
+    Denied,
+    /// Another publisher is live.
+    Busy,
+    /// A limit of the relay is reached.
+    Overload,
+}
+
+/// Why a publish or play did not come about.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}{code}: {message}", if *.kind == DeniedKind::Denied { "denied." } else { "" })]
+pub struct Denied {
+    /// What kind of refusal.
+    pub kind: DeniedKind,
+    /// Stable code word: of the verdict, or `authTimeout`, `cut`, `streamBusy`, `tooManyPlayers`,
+    /// `tooManyWaiters`.
+    pub code: &'static str,
+    /// Text for the peer.
+    pub message: String,
+}
+
+impl Denied {
+    pub(crate) fn new(kind: DeniedKind, code: &'static str, message: &str) -> Self {
+        Self { kind, code, message: message.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_viewer_hint_is_the_first_v() {
+        assert_eq!(viewer_of("a=1&v=one%3Atwo&v=x"), Some("one:two".into()));
+        assert_eq!(viewer_of("vv=1&a=2"), None);
+        assert_eq!(viewer_of("v="), None);
+        assert_eq!(viewer_of("v=%zz%4"), Some("%zz%4".into()));
+        assert_eq!(viewer_of("v=%ff"), None);
+    }
+
+    #[test]
+    fn debug_shows_no_query() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let request = StreamRequest::new(Direction::Play, "live", "a", "v=x&token=secret", Protocol::Rtmp, peer);
+        assert!(!format!("{request:?}").contains("secret"));
+    }
+}

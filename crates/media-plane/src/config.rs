@@ -1,0 +1,64 @@
+//! What an operator may tune.
+//!
+//! In: nothing. Out: [`RelayConfig`]. Absent: the protocol bounds, see [`crate::rtmp::limits`], and
+//! parsing, which is the embedding server's.
+
+use std::time::Duration;
+
+/// Limits and times of the relay. All of them are per process unless they say otherwise.
+#[derive(Debug, Clone)]
+pub struct RelayConfig {
+    /// How long the authorizer may take; then the request is denied as `authTimeout`. Default 3 s.
+    pub auth_timeout: Duration,
+    /// From accept to a publish or play, and from the end of one to the next. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// A publisher that sends nothing for so long is disconnected. Default 30 s.
+    pub publisher_idle_timeout: Duration,
+    /// A player whose socket takes nothing for so long is disconnected. Default 10 s.
+    pub write_timeout: Duration,
+    /// Players outlive their publisher for so long, so that it may return. Default 15 s.
+    pub publisher_gap: Duration,
+    /// A publisher without payload for so long may be replaced by another. Default 1 s.
+    pub takeover_silence: Duration,
+    /// A publisher without payload for so long is reported as stalled. Default 2 s.
+    pub stall_after: Duration,
+    /// Interval of the repeated report of a flowing stream. Default 5 s.
+    pub heartbeat: Duration,
+    /// Bytes a player may lag before it is cut; what it got at its start is not counted.
+    /// Default 2 MiB.
+    pub player_queue_bytes: usize,
+    /// Bytes of the cached group of pictures of a stream. Default 4 MiB.
+    pub gop_bytes: usize,
+    /// Packets of the cached group of pictures of a stream. Default 2048.
+    pub gop_packets: usize,
+    /// RTMP connections. Default 4096.
+    pub max_connections: usize,
+    /// RTMP connections of one IPv4 address or IPv6 /64. Default 256.
+    pub max_connections_per_address: usize,
+    /// Players of all protocols. Default 8192.
+    pub max_players: usize,
+    /// Players whose stream has no publisher. Default 1024.
+    pub max_waiters: usize,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            auth_timeout: Duration::from_secs(3),
+            handshake_timeout: Duration::from_secs(10),
+            publisher_idle_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(10),
+            publisher_gap: Duration::from_secs(15),
+            takeover_silence: Duration::from_secs(1),
+            stall_after: Duration::from_secs(2),
+            heartbeat: Duration::from_secs(5),
+            player_queue_bytes: 2 << 20,
+            gop_bytes: 4 << 20,
+            gop_packets: 2048,
+            max_connections: 4096,
+            max_connections_per_address: 256,
+            max_players: 8192,
+            max_waiters: 1024,
+        }
+    }
+}

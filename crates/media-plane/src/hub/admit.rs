@@ -1,0 +1,80 @@
+//! From request to publisher or player.
+//!
+//! In: requests and an authorizer. Out: a [`Publisher`] or [`Player`], or [`Denied`]. Absent: an
+//! instant at which a cut could be lost: the claim is registered before the authorizer is asked, and
+//! activation looks for a cut under the lock that cuts take.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Hub;
+use super::claim::Claim;
+use super::player::Player;
+use super::publisher::Publisher;
+use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamRequest, Verdict};
+
+impl Hub {
+    /// Asks for a publish.
+    ///
+    /// # Errors
+    /// [`Denied`] by the authorizer, by a cut meanwhile, or because another publisher is live.
+    pub async fn publish<A: Authorizer>(&self, authorizer: &A, request: StreamRequest) -> Result<Publisher, Denied> {
+        let request = StreamRequest { direction: Direction::Publish, viewer_hint: None, ..request };
+        let log = request.clone();
+        let result = self.admit(authorizer, request).await.and_then(|claim| {
+            claim.stream.activate_publisher(&self.inner, &claim.core)?;
+            Ok(Publisher::new(claim))
+        });
+        self.note(&log, result)
+    }
+
+    /// Asks for a play. A stream without publisher is waited for.
+    ///
+    /// # Errors
+    /// [`Denied`] by the authorizer, by a cut meanwhile, or because a limit is reached.
+    pub async fn play<A: Authorizer>(&self, authorizer: &A, request: StreamRequest) -> Result<Player, Denied> {
+        let request = StreamRequest { direction: Direction::Play, ..request };
+        let log = request.clone();
+        let result = self.admit(authorizer, request).await.and_then(|mut claim| {
+            claim.counted = true;
+            if self.inner.counters.players.fetch_add(1, Relaxed) >= self.inner.config.max_players {
+                return Err(Denied::new(DeniedKind::Overload, "tooManyPlayers", "too many players"));
+            }
+            let tracks = claim.stream.activate_player(&self.inner, &claim.core)?;
+            Ok(Player::new(claim, tracks))
+        });
+        self.note(&log, result)
+    }
+
+    async fn admit<A: Authorizer>(&self, authorizer: &A, request: StreamRequest) -> Result<Claim, Denied> {
+        let mut claim = Claim::register(self, &request);
+        let asked = tokio::time::timeout(self.inner.config.auth_timeout, authorizer.authorize(request));
+        let verdict = tokio::select! {
+            biased;
+            _ = claim.core.wait_interrupted() => {
+                return Err(Denied::new(DeniedKind::Denied, "cut", "the stream was cut meanwhile"));
+            }
+            verdict = asked => verdict,
+        };
+        match verdict {
+            Ok(Verdict::Allow { viewer }) => {
+                if let Some(viewer) = viewer {
+                    claim.add_viewer(&viewer);
+                }
+                Ok(claim)
+            }
+            Ok(Verdict::Deny { code, message }) => Err(Denied { kind: DeniedKind::Denied, code, message }),
+            Err(_) => Err(Denied::new(DeniedKind::Denied, "authTimeout", "no verdict in time")),
+        }
+    }
+
+    fn note<T>(&self, request: &StreamRequest, result: Result<T, Denied>) -> Result<T, Denied> {
+        match &result {
+            Ok(_) => tracing::info!(?request, "admitted"),
+            Err(denied) => {
+                self.inner.counters.refused();
+                tracing::info!(?request, kind = ?denied.kind, code = denied.code, "refused");
+            }
+        }
+        result
+    }
+}

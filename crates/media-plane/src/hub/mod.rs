@@ -1,0 +1,144 @@
+//! The streams of this process: who publishes, who plays, what a late player needs.
+//!
+//! In: claims, media, cuts, ticks. Out: packets for players, ends, [`StreamFact`]s, [`HubStats`].
+//! Absent: sockets, and tasks of its own; [`Hub::tick`] is called by [`crate::RtmpServer::serve`] or
+//! by the embedding server.
+//!
+//! Lock order: the map of streams, then one stream, then one player's queue or the facts; the index
+//! of viewers stands alone. No lock is held across an await.
+
+mod admit;
+mod claim;
+mod facts;
+mod player;
+mod publisher;
+mod stats;
+mod stream;
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::auth::StreamName;
+use crate::config::RelayConfig;
+
+use claim::ClaimCore;
+use facts::FactSink;
+use stats::Counters;
+use stream::Stream;
+
+pub use claim::EndReason;
+pub use facts::{FactState, StreamFact};
+pub use player::Player;
+pub use publisher::Publisher;
+pub use stats::HubStats;
+
+/// The registry of streams. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: RelayConfig,
+    streams: Mutex<HashMap<StreamName, Arc<Stream>>>,
+    viewers: Mutex<HashMap<String, Vec<Arc<ClaimCore>>>>,
+    next_claim: AtomicU64,
+    counters: Counters,
+    facts: FactSink,
+}
+
+impl Hub {
+    /// A hub that reports no facts.
+    #[must_use]
+    pub fn new(config: RelayConfig) -> Self {
+        Self::build(config, None)
+    }
+
+    /// A hub that reports facts to `sink`. A full sink delays facts, it never blocks.
+    #[must_use]
+    pub fn with_facts(config: RelayConfig, sink: mpsc::Sender<StreamFact>) -> Self {
+        Self::build(config, Some(sink))
+    }
+
+    fn build(config: RelayConfig, sink: Option<mpsc::Sender<StreamFact>>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                streams: Mutex::default(),
+                viewers: Mutex::default(),
+                next_claim: AtomicU64::new(1),
+                counters: Counters::default(),
+                facts: FactSink::new(sink),
+            }),
+        }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &RelayConfig {
+        &self.inner.config
+    }
+
+    /// Ends the publisher and all players of a stream, and all claims on it whose verdict is open or
+    /// not yet acted on. Says how many. Claims made later are not touched.
+    pub fn cut_stream(&self, stream: &StreamName) -> usize {
+        let streams = lock(&self.inner.streams);
+        let cut = streams.get(stream).map_or(0, |stream| stream.cut(&self.inner));
+        drop(streams);
+        self.inner.counters.cuts(cut);
+        cut
+    }
+
+    /// Ends all plays of a viewer, those with an open verdict included when their request names the
+    /// viewer. Says how many.
+    pub fn cut_viewer(&self, viewer: &str) -> usize {
+        self.cut_plays(viewer, |_| true)
+    }
+
+    /// As [`Hub::cut_viewer`], for one stream.
+    pub fn cut_viewer_of(&self, viewer: &str, stream: &StreamName) -> usize {
+        self.cut_plays(viewer, |core| core.stream == *stream)
+    }
+
+    fn cut_plays(&self, viewer: &str, wanted: impl Fn(&ClaimCore) -> bool) -> usize {
+        let viewers = lock(&self.inner.viewers);
+        let claims = viewers.get(viewer).map(Vec::as_slice).unwrap_or_default();
+        let cut = claims.iter().filter(|core| wanted(core) && core.end(EndReason::Cut)).count();
+        drop(viewers);
+        self.inner.counters.cuts(cut);
+        cut
+    }
+
+    /// Does what time asks for: stall reports, heartbeats, ends of players whose publisher did not
+    /// return. Call it about twice a second; more often does no harm.
+    pub fn tick(&self) {
+        let now = Instant::now();
+        let streams: Vec<_> = lock(&self.inner.streams).values().cloned().collect();
+        for stream in streams {
+            stream.tick(&self.inner, now);
+        }
+        self.inner.facts.flush();
+    }
+
+    /// A snapshot of the counters.
+    #[must_use]
+    pub fn stats(&self) -> HubStats {
+        let streams = lock(&self.inner.streams).len();
+        self.inner.counters.snapshot(streams)
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.inner.counters
+    }
+}
+
+/// A poisoned lock is taken anyway: no code panics while it holds one in a half-done state, and one
+/// broken stream must not end the others.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,62 @@
+//! A player that holds a place.
+//!
+//! In: packets of the stream. Out: batches in order, or the reason of the end. Absent: encodings.
+
+use std::sync::Arc;
+
+use super::Hub;
+use super::claim::{Claim, EndReason};
+use crate::media::Packet;
+
+/// A play in progress; dropping it ends the play. It waits while the stream has no publisher.
+#[derive(Debug)]
+pub struct Player {
+    claim: Claim,
+    tracks: (bool, bool),
+}
+
+impl Player {
+    pub(super) fn new(claim: Claim, tracks: (bool, bool)) -> Self {
+        Self { claim, tracks }
+    }
+
+    /// Appends up to `count` packets to `batch`, waiting for at least one. Cancel safe. One task
+    /// may wait at a time.
+    ///
+    /// # Errors
+    /// The reason, when the play has ended; after [`EndReason::StreamEnded`] nothing is left queued.
+    pub async fn next(&self, batch: &mut Vec<Arc<Packet>>, count: usize) -> Result<(), EndReason> {
+        self.claim.core.next(batch, count).await
+    }
+
+    /// As [`Player::next`], without waiting; says whether there were packets.
+    pub fn take_ready(&self, batch: &mut Vec<Arc<Packet>>, count: usize) -> bool {
+        self.claim.core.take(batch, count)
+    }
+
+    /// Waits until the play is cut; an ordinary end of the stream does not count.
+    pub async fn cut(&self) -> EndReason {
+        self.claim.core.wait_interrupted().await
+    }
+
+    /// The play was cut.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.claim.core.interrupted().is_some()
+    }
+
+    /// Whether audio and video are to be expected, as known when the play began.
+    #[must_use]
+    pub fn tracks(&self) -> (bool, bool) {
+        self.tracks
+    }
+
+    /// Counts bytes handed to the peer.
+    pub fn count_out(&self, bytes: usize) {
+        self.hub().counters().bytes_out(bytes);
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.claim.hub
+    }
+}

@@ -1,0 +1,117 @@
+//! Counters and gauges.
+//!
+//! In: increments from all parts. Out: [`HubStats`]. Absent: labels and exposition formats.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// A snapshot of the relay. The first four are gauges, the others count since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// Streams with a publisher, player or open claim.
+    pub streams: usize,
+    /// Publishers.
+    pub publishers: usize,
+    /// Players of all protocols, waiting ones included.
+    pub players: usize,
+    /// Players whose stream has no publisher.
+    pub waiters: usize,
+    /// Media bytes received: message bodies.
+    pub bytes_in: u64,
+    /// Media bytes handed to sockets or to the HTTP listener, framing included.
+    pub bytes_out: u64,
+    /// Players cut because they lagged.
+    pub slow_players_cut: u64,
+    /// Claims, publishers and players ended by a cut.
+    pub cuts: u64,
+    /// Publishers replaced after silence.
+    pub replaced: u64,
+    /// Publish and play requests refused.
+    pub refusals: u64,
+    /// RTMP connections accepted.
+    pub connections: u64,
+    /// RTMP connections closed at once because of a limit on connections.
+    pub connections_refused: u64,
+    /// RTMP connections closed because the peer broke the protocol or a bound.
+    pub protocol_errors: u64,
+    /// Facts that found a full sink and were delivered later or merged into a newer one.
+    pub facts_delayed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(super) publishers: AtomicUsize,
+    pub(super) players: AtomicUsize,
+    pub(super) waiters: AtomicUsize,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    slow: AtomicU64,
+    cuts: AtomicU64,
+    replaced: AtomicU64,
+    refusals: AtomicU64,
+    connections: AtomicU64,
+    connections_refused: AtomicU64,
+    protocol_errors: AtomicU64,
+    facts_delayed: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn bytes_in(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(crate) fn bytes_out(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn slow(&self) {
+        self.slow.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn cuts(&self, count: usize) {
+        self.cuts.fetch_add(count as u64, Relaxed);
+    }
+
+    pub(super) fn replaced(&self) {
+        self.replaced.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn refused(&self) {
+        self.refusals.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_refused(&self) {
+        self.connections_refused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn protocol_error(&self) {
+        self.protocol_errors.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn fact_delayed(&self) {
+        self.facts_delayed.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn snapshot(&self, streams: usize) -> HubStats {
+        HubStats {
+            streams,
+            publishers: self.publishers.load(Relaxed),
+            players: self.players.load(Relaxed),
+            waiters: self.waiters.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out.load(Relaxed),
+            slow_players_cut: self.slow.load(Relaxed),
+            cuts: self.cuts.load(Relaxed),
+            replaced: self.replaced.load(Relaxed),
+            refusals: self.refusals.load(Relaxed),
+            connections: self.connections.load(Relaxed),
+            connections_refused: self.connections_refused.load(Relaxed),
+            protocol_errors: self.protocol_errors.load(Relaxed),
+            facts_delayed: self.facts_delayed.load(Relaxed),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! One RTMP connection on its socket.
+//!
+//! In: a socket. Out: a publish or play in the hub, several one after the other if the peer wants.
+//! Absent: protocol, which is [`Session`]'s. While a decision is open or bytes wait to be written,
+//! nothing is read: the peer's sending pauses instead of memory growing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::write::WriteQueue;
+use crate::auth::{Authorizer, Denied, DeniedKind, Direction, Protocol, StreamRequest};
+use crate::hub::{EndReason, Hub, Player, Publisher};
+use crate::rtmp::{Event, Output, Refusal, Request, RequestKind, RtmpError, Session};
+
+/// Bytes read at once.
+const READ_BYTES: usize = 16 << 10;
+/// Bytes read at once from a player, which says little.
+const PLAYER_READ_BYTES: usize = 1 << 10;
+/// Packets taken from the hub at once.
+const BATCH: usize = 64;
+/// How long a refused peer may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The peer closed or its socket failed.
+    Peer(io::Error),
+    /// The peer broke the protocol or a bound.
+    Protocol(RtmpError),
+    /// The peer was too slow with a step.
+    Deadline(&'static str),
+    /// The hub ended the publish or play.
+    Hub(EndReason),
+    /// The session asked for a close; what it had to say is written.
+    Closed,
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::Deadline("writeStalled"),
+            _ => Self::Peer(error),
+        }
+    }
+}
+
+impl From<RtmpError> for End {
+    fn from(error: RtmpError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+pub(super) struct Connection<A> {
+    stream: TcpStream,
+    peer: SocketAddr,
+    session: Session,
+    out: WriteQueue,
+    buffer: Vec<u8>,
+    hub: Hub,
+    authorizer: Arc<A>,
+}
+
+impl<A: Authorizer> Connection<A> {
+    pub(super) fn new(stream: TcpStream, peer: SocketAddr, seed: [u8; 16], hub: Hub, authorizer: Arc<A>) -> Self {
+        Self { stream, peer, session: Session::new(seed), out: WriteQueue::default(), buffer: Vec::new(), hub, authorizer }
+    }
+
+    pub(super) async fn run(mut self) {
+        let Err(end) = self.serve().await;
+        let peer = self.peer;
+        match end {
+            End::Peer(error) => tracing::debug!(%peer, %error, "rtmp connection ended"),
+            End::Protocol(error) => {
+                self.hub.counters().protocol_error();
+                tracing::info!(%peer, code = error.code(), "rtmp protocol error");
+                self.reset();
+            }
+            End::Deadline(code) => {
+                tracing::info!(%peer, code, "rtmp connection closed");
+                self.reset();
+            }
+            End::Hub(reason) => {
+                tracing::info!(%peer, ?reason, "rtmp connection cut");
+                self.reset();
+            }
+            End::Closed => self.farewell().await,
+        }
+    }
+
+    /// Requests one after the other, until the connection ends.
+    async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+        loop {
+            self.buffer.resize(READ_BYTES, 0);
+            let deadline = Instant::now() + self.hub.config().handshake_timeout;
+            let request = timeout_at(deadline, self.request()).await.map_err(|_| End::Deadline("handshakeTimeout"))??;
+            let asked = StreamRequest::new(
+                match request.kind {
+                    RequestKind::Publish => Direction::Publish,
+                    RequestKind::Play => Direction::Play,
+                },
+                request.app,
+                request.stream,
+                request.query,
+                Protocol::Rtmp,
+                self.peer,
+            );
+            let hub = self.hub.clone();
+            let authorizer = self.authorizer.clone();
+            match request.kind {
+                RequestKind::Publish => match hub.publish(&*authorizer, asked).await {
+                    Ok(publisher) => self.publish(publisher).await?,
+                    Err(denied) => self.refuse(request.kind, &denied).await?,
+                },
+                RequestKind::Play => match hub.play(&*authorizer, asked).await {
+                    Ok(player) => self.play(player).await?,
+                    Err(denied) => self.refuse(request.kind, &denied).await?,
+                },
+            }
+        }
+    }
+
+    /// Serves the peer until it wants to publish or play.
+    async fn request(&mut self) -> Result<Request, End> {
+        loop {
+            let event = self.pump();
+            self.flush().await?;
+            match event? {
+                Some(Event::Request(request)) => return Ok(request),
+                Some(_) => {}
+                None => self.read().await?,
+            }
+        }
+    }
+
+    async fn refuse(&mut self, kind: RequestKind, denied: &Denied) -> Result<(), End> {
+        let code = match (kind, denied.kind) {
+            (RequestKind::Play, _) => "NetStream.Play.Failed",
+            (RequestKind::Publish, DeniedKind::Busy) => "NetStream.Publish.BadName",
+            (RequestKind::Publish, _) => "NetStream.Publish.Denied",
+        };
+        self.session.refuse(&Refusal { code, description: denied.to_string() });
+        let closed = self.pump();
+        self.flush().await?;
+        closed.map(|_| ())
+    }
+
+    async fn publish(&mut self, publisher: Publisher) -> Result<(), End> {
+        self.session.accept()?;
+        let idle = self.hub.config().publisher_idle_timeout;
+        loop {
+            while let Some(event) = self.pump()? {
+                match event {
+                    Event::Media { kind, timestamp, payload } => {
+                        publisher.send(kind, timestamp, &payload).map_err(End::Hub)?;
+                    }
+                    Event::Stopped => return Ok(()),
+                    Event::Request(_) => {}
+                }
+            }
+            tokio::select! {
+                biased;
+                reason = publisher.cut() => return Err(End::Hub(reason)),
+                result = timeout(idle, self.exchange()) => {
+                    result.map_err(|_| End::Deadline("publisherIdle"))??;
+                }
+            }
+        }
+    }
+
+    async fn play(&mut self, player: Player) -> Result<(), End> {
+        self.session.accept()?;
+        self.buffer = vec![0; PLAYER_READ_BYTES];
+        let stall = self.hub.config().write_timeout;
+        let mut batch = Vec::new();
+        loop {
+            while let Some(event) = self.pump()? {
+                if event == Event::Stopped {
+                    return Ok(());
+                }
+            }
+            tokio::select! {
+                reason = player.cut() => return Err(End::Hub(reason)),
+                result = self.out.flush(&self.stream, stall) => result?,
+            }
+            tokio::select! {
+                result = player.next(&mut batch, BATCH) => match result {
+                    Ok(()) => {
+                        for packet in batch.drain(..) {
+                            let bytes = packet.rtmp();
+                            player.count_out(bytes.len());
+                            self.out.push(bytes.clone());
+                        }
+                    }
+                    Err(EndReason::StreamEnded) => {
+                        self.session.finish_play("the stream has ended");
+                        let closed = self.pump();
+                        self.flush().await?;
+                        closed?;
+                    }
+                    Err(reason) => return Err(End::Hub(reason)),
+                },
+                result = self.stream.readable() => {
+                    result?;
+                    match self.stream.try_read(&mut self.buffer) {
+                        Ok(0) => return Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
+                        Ok(count) => self.session.input(&self.buffer[..count])?,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves outputs of the session on; stops at an event, or with [`End::Closed`] at a close.
+    fn pump(&mut self) -> Result<Option<Event>, End> {
+        while let Some(output) = self.session.next_output() {
+            match output {
+                Output::Send(bytes) => self.out.push(bytes),
+                Output::Event(event) => return Ok(Some(event)),
+                Output::Close => return Err(End::Closed),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        Ok(self.out.flush(&self.stream, self.hub.config().write_timeout).await?)
+    }
+
+    /// Writes what is to be written, then reads once.
+    async fn exchange(&mut self) -> Result<(), End> {
+        self.flush().await?;
+        self.read().await
+    }
+
+    async fn read(&mut self) -> Result<(), End> {
+        match self.stream.read(&mut self.buffer).await? {
+            0 => Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
+            count => Ok(self.session.input(&self.buffer[..count])?),
+        }
+    }
+
+    /// Closes at once: a writer gets its error now, and what is unsent is dropped.
+    fn reset(&self) {
+        if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "linger refused");
+        }
+    }
+
+    /// Closes in order: closing with unread input would reset the connection, and the peer might
+    /// lose what was written last.
+    async fn farewell(&mut self) {
+        let stream = &mut self.stream;
+        let buffer = &mut self.buffer;
+        let read_all = async {
+            stream.shutdown().await?;
+            while stream.read(buffer).await? > 0 {}
+            io::Result::Ok(())
+        };
+        if timeout(FAREWELL, read_all).await.is_err() {
+            self.reset();
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Bytes on their way to one socket.
+//!
+//! In: shared `Bytes`. Out: vectored writes. Absent: copies, and a bound; the owner fills it only
+//! when it is empty.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Buffers in one write.
+const SLICES: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct WriteQueue {
+    buffers: VecDeque<Bytes>,
+}
+
+impl WriteQueue {
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.buffers.push_back(bytes);
+        }
+    }
+
+    /// Writes everything; fails with `TimedOut` when the socket takes nothing for `stall`. Cancel
+    /// safe.
+    pub(super) async fn flush(&mut self, stream: &TcpStream, stall: Duration) -> io::Result<()> {
+        while !self.buffers.is_empty() {
+            match self.write_some(stream) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    timeout(stall, stream.writable()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_some(&self, stream: &TcpStream) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = self.buffers.len().min(SLICES);
+        for (slice, buffer) in slices.iter_mut().zip(&self.buffers) {
+            *slice = IoSlice::new(buffer);
+        }
+        stream.try_write_vectored(&slices[..count])
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(front) = self.buffers.front_mut() {
+            if written < front.len() {
+                front.advance(written);
+                return;
+            }
+            written -= front.len();
+            self.buffers.pop_front();
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! How memberships begin and end: join, the same join twice, the same uid twice, leave, a lost socket and
+//! its grace. Each membership ends once, and each end goes through [`Channel::end_member`].
+//!
+//! ```text
+//!             join                     socket lost                 grace over
+//!   (nobody) ------> [with a socket] ---------------> [in grace] --------------> (nobody)
+//!                      |   ^    |      same join again     |                        ^
+//!                      |   +----|--------------------------+                        |
+//!                      +--------+--- leave, kick, replaced, token over, closed -----+
+//! ```
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::ChannelEvent;
+use lianmai_protocol::message::event::{ClientLeave, LeaveReason, RoomCloseReason};
+use lianmai_protocol::message::session::{Done, Join};
+use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, RpcError, UserId, codec};
+
+use super::log::EventLog;
+use super::member::Member;
+use super::moderation::client_join;
+use super::snapshot::SnapshotCache;
+use super::talk::{check_attributes, check_name};
+use super::{Channel, Outcome, Reply};
+use crate::admission::Grant;
+use crate::config::{AppPolicy, DuplicatePolicy};
+use crate::context::{ChannelRef, Context};
+use crate::input::ConnId;
+use crate::key::ChannelKey;
+use crate::output::Note;
+use crate::rate::Rate;
+use crate::timers::Timer;
+
+/// Replacements of one uid after which it is refused for a while (contract rule C14).
+const MAX_REPLACEMENTS: u32 = 3;
+/// The while, in milliseconds.
+const REPLACEMENT_WINDOW_MS: u64 = 60_000;
+/// Shortest and longest `joinId` that counts.
+const JOIN_ID_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+
+impl Channel {
+    /// A channel that nobody is in yet.
+    pub(crate) fn new(
+        cx: &mut Context,
+        id: ChannelRef,
+        key: ChannelKey,
+        policy: AppPolicy,
+        creator: UserId,
+    ) -> Self {
+        Channel {
+            id,
+            key,
+            cid: cx.new_cid(),
+            policy,
+            creator,
+            attributes: Default::default(),
+            log: EventLog::new(cx.new_epoch()),
+            members: BTreeMap::new(),
+            broadcasters: 0,
+            streams: BTreeMap::new(),
+            snapshot: SnapshotCache::default(),
+            count_told: 0,
+            count_armed: false,
+            replaced: BTreeMap::new(),
+            closed: false,
+        }
+    }
+
+    /// A uid that nobody in the channel has.
+    pub(crate) fn free_uid(&self, cx: &mut Context) -> UserId {
+        loop {
+            let uid = cx.new_uid();
+            if !self.members.contains_key(&uid) {
+                return uid;
+            }
+        }
+    }
+
+    /// A connection whose token was judged good joins as `uid`. On an error nothing has changed.
+    pub(crate) fn join(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        id: RequestId,
+        uid: UserId,
+        join: Join,
+        grant: &Grant,
+    ) -> Result<(), RpcError> {
+        let join_id =
+            join.join_id.as_deref().filter(|join_id| JOIN_ID_BYTES.contains(&join_id.len()));
+        if join.join_id.is_some() && join_id.is_none() {
+            return Err(RpcError::new(ErrorName::InvalidParams).field("joinId"));
+        }
+        if let Some(member) = self.members.get(&uid)
+            && join_id.is_some()
+            && member.join_id.as_deref() == join_id
+        {
+            self.take_over(cx, conn, id, uid);
+            return Ok(());
+        }
+        check_name(join.name.as_ref())?;
+        check_attributes(&join.attributes, cx.config.limits.attribute_bytes)?;
+        let rights = self.policy.rights(grant.rights, self.creator == uid);
+        let role = match &join.role {
+            None if rights.broadcast => Role::Broadcaster,
+            None | Some(Role::Audience) => Role::Audience,
+            Some(Role::Broadcaster) if rights.broadcast => Role::Broadcaster,
+            Some(Role::Broadcaster) => {
+                return Err(RpcError::new(ErrorName::Forbidden)
+                    .message("The token does not allow the role broadcaster."));
+            }
+            Some(_) => return Err(RpcError::new(ErrorName::BadRole).field("role")),
+        };
+        self.check_room(cx, uid, &role)?;
+        if self.members.contains_key(&uid) {
+            self.replace(cx, uid)?;
+        }
+        let member = Member {
+            uid,
+            mid: cx.new_mid(),
+            session_id: cx.new_session_id(),
+            join_id: join_id.map(Into::into),
+            role,
+            rights,
+            name: join.name.map(String::into_boxed_str),
+            attributes: join.attributes,
+            muted: KindSet::NONE,
+            token_end: grant.membership_end(),
+            conn: None,
+            last_inbound: cx.mono(),
+            lost_at: None,
+            last_media: None,
+            cursor: 0,
+            last_id: None,
+            rate: Rate::default(),
+            limited: 0,
+            waiting: None,
+            messages: 0,
+            pubs: [None; 4],
+            pushes: [None; 3],
+            pulls: Vec::new(),
+        };
+        cx.stats.members += 1;
+        cx.note(Note::MemberJoined {
+            channel: self.key.clone(),
+            cid: self.cid,
+            uid,
+            role: member.role.clone(),
+            conn,
+        });
+        if member.is_visible() {
+            self.broadcasters += 1;
+            let joined = client_join(&member);
+            self.emit(cx, &ChannelEvent::ClientJoin(joined));
+        }
+        self.members.insert(uid, member);
+        self.arm_token(cx, uid);
+        self.seat_connection(cx, conn, id, uid);
+        Ok(())
+    }
+
+    /// Room for one more, not counting the membership that `uid` may have already.
+    fn check_room(&self, cx: &Context, uid: UserId, role: &Role) -> Result<(), RpcError> {
+        let old = self.members.get(&uid);
+        let members = self.members.len() - usize::from(old.is_some());
+        if members >= cx.config.limits.members {
+            return Err(ErrorName::ChannelFull.into());
+        }
+        let broadcasters = self.broadcasters - usize::from(old.is_some_and(Member::is_visible));
+        if *role == Role::Broadcaster && broadcasters >= cx.config.limits.broadcasters {
+            return Err(ErrorName::TooManyBroadcasters.into());
+        }
+        Ok(())
+    }
+
+    /// The same `join` call again: its answer was lost (contract rule B7). Nobody else hears of it.
+    fn take_over(&mut self, cx: &mut Context, conn: ConnId, id: RequestId, uid: UserId) {
+        self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
+        self.seat_connection(cx, conn, id, uid);
+    }
+
+    /// Gives a membership its connection and answers the join: the picture now, events from here on.
+    fn seat_connection(&mut self, cx: &mut Context, conn: ConnId, id: RequestId, uid: UserId) {
+        let (seat, now, head) = (self.seat(uid), cx.mono(), self.log.head());
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        member.conn = Some(conn);
+        member.last_inbound = now;
+        member.lost_at = None;
+        member.cursor = head;
+        // Ids count per connection until sessions can be resumed; the join took the first. What the old
+        // connection waited for is not answered on the new one.
+        member.last_id = Some(id);
+        member.waiting = None;
+        cx.seats.insert(conn, seat);
+        cx.stats.connected += 1;
+        cx.arm_in(cx.config.timers.dead_after_ms, Timer::Liveness(self.id, uid));
+        let answer = self.joined(cx, uid, id);
+        cx.send_text(conn, answer);
+    }
+
+    /// Same uid from another place (contract rule B18).
+    fn replace(&mut self, cx: &mut Context, uid: UserId) -> Result<(), RpcError> {
+        let now = cx.mono();
+        let member = &self.members[&uid];
+        let silent = now.since(member.last_inbound);
+        // A client that keeps to its ping interval is never silent for one and a half of it.
+        let live = member.conn.is_some() && silent <= cx.config.timers.ping_interval_ms * 3 / 2;
+        if live && self.policy.duplicate == DuplicatePolicy::RejectNew {
+            return Err(ErrorName::DuplicateLogin.into());
+        }
+        self.replaced.retain(|_, (_, since)| now.since(*since) < REPLACEMENT_WINDOW_MS);
+        if live {
+            let (count, since) = self.replaced.entry(uid).or_insert((0, now));
+            if *count >= MAX_REPLACEMENTS {
+                let wait = REPLACEMENT_WINDOW_MS - now.since(*since);
+                return Err(RpcError::new(ErrorName::ReplacedTooOften).retry_after_ms(wait));
+            }
+            *count += 1;
+        }
+        self.remove_member(cx, uid, LeaveReason::Replaced, CloseCode::REPLACED);
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, cx: &mut Context, uid: UserId, id: RequestId) -> Outcome {
+        let conn = self.members.get(&uid).and_then(|member| member.conn);
+        self.announce_end(cx, uid, LeaveReason::Left);
+        cx.stats.commands += 1;
+        let done = Done { seq: self.log.head() };
+        self.send_behind_events(cx, uid, codec::encode_result(id, &done));
+        self.forget(cx, uid, LeaveReason::Left);
+        if let Some(conn) = conn {
+            cx.close(conn, CloseCode::NORMAL);
+        }
+        self.dissolve_after(cx, uid);
+        Ok(Reply::Over)
+    }
+
+    /// Ends a membership, whatever the reason, and the channel if that follows from it.
+    pub(super) fn end_member(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        reason: LeaveReason,
+        code: CloseCode,
+    ) {
+        if self.members.contains_key(&uid) {
+            self.remove_member(cx, uid, reason, code);
+            self.dissolve_after(cx, uid);
+        }
+    }
+
+    fn remove_member(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        reason: LeaveReason,
+        code: CloseCode,
+    ) {
+        self.announce_end(cx, uid, reason.clone());
+        self.drop_connection(cx, uid, code);
+        self.forget(cx, uid, reason);
+    }
+
+    /// The events of an end, and the cuts; the membership is still there.
+    fn announce_end(&mut self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
+        self.remove_streams(cx, uid, KindSet::ALL);
+        self.end_pulls(cx, uid);
+        let Some(member) = self.members.get(&uid) else { return };
+        let (mid, visible) = (member.mid, member.is_visible());
+        if visible {
+            self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
+        }
+    }
+
+    fn forget(&mut self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
+        let Some(member) = self.members.remove(&uid) else { return };
+        self.broadcasters -= usize::from(member.is_visible());
+        cx.stats.members -= 1;
+        self.note_left(cx, uid, reason);
+    }
+
+    pub(super) fn note_left(&self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
+        let (channel, cid) = (self.key.clone(), self.cid);
+        cx.note(Note::MemberLeft { channel, cid, uid, reason });
+    }
+
+    fn dissolve_after(&mut self, cx: &mut Context, uid: UserId) {
+        if self.policy.dissolve_on_creator_leave && uid == self.creator && !self.members.is_empty()
+        {
+            self.close(cx, RoomCloseReason::CreatorLeft, None, None);
+        }
+    }
+
+    /// Closes a member's connection; the membership stays, in grace.
+    pub(crate) fn drop_connection(&mut self, cx: &mut Context, uid: UserId, code: CloseCode) {
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        let Some(conn) = member.conn.take() else { return };
+        let (cursor, head) = (member.cursor, self.log.head());
+        // A slow reader would not get them; everybody else gets every event before the close.
+        if code != CloseCode::SLOW_READER && cursor < head {
+            member.cursor = head;
+            for frame in self.log.frames_after(cursor) {
+                cx.send(conn, frame);
+            }
+        }
+        cx.close(conn, code);
+        self.start_grace(cx, uid);
+    }
+
+    /// The socket is gone by itself.
+    pub(crate) fn connection_lost(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
+        if let Some(member) = self.member_on(uid, conn) {
+            member.conn = None;
+            self.start_grace(cx, uid);
+        }
+    }
+
+    fn start_grace(&mut self, cx: &mut Context, uid: UserId) {
+        let now = cx.mono();
+        if let Some(member) = self.members.get_mut(&uid) {
+            member.lost_at = Some(now);
+            cx.arm_in(cx.config.timers.grace_ms, Timer::Grace(self.id, uid));
+        }
+    }
+
+    /// Ends a membership that has been without a socket for too long (contract rule A2).
+    pub(crate) fn grace_due(&mut self, cx: &mut Context, uid: UserId) {
+        let timers = cx.config.timers;
+        let Some(member) = self.members.get(&uid) else { return };
+        let Some(lost) = member.lost_at else { return };
+        let by_media = member.last_media.map_or(lost, |at| at + timers.media_idle_ms);
+        let end = (lost + timers.grace_ms).max(by_media).min(lost + timers.media_cap_ms);
+        if end <= cx.mono() {
+            self.end_member(cx, uid, LeaveReason::Timeout, CloseCode::IDLE);
+        } else {
+            cx.timers.arm(end, Timer::Grace(self.id, uid));
+        }
+    }
+
+    /// Gives up a socket that nothing came in on for too long.
+    pub(crate) fn liveness_due(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(member) = self.members.get(&uid) else { return };
+        if member.conn.is_none() {
+            return;
+        }
+        let end = member.last_inbound + cx.config.timers.dead_after_ms;
+        if end <= cx.mono() {
+            self.drop_connection(cx, uid, CloseCode::IDLE);
+        } else {
+            cx.timers.arm(end, Timer::Liveness(self.id, uid));
+        }
+    }
+}

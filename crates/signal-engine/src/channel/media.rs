@@ -1,0 +1,403 @@
+//! Publish, unpublish, subscribe, unsubscribe: who sends what on which URL, and who may play it. A stream
+//! lives from the answer of its first `publish` until none of its kinds is published; its end cuts the
+//! push and everyone who plays it, at once (DESIGN §5, §6).
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::ChannelEvent;
+use lianmai_protocol::message::event::StreamChange;
+use lianmai_protocol::message::media::{Publish, Subscribe};
+use lianmai_protocol::{
+    ErrorName, Gen, KindSet, MediaKind, MediaSelector, Mid, RequestId, RpcError, UserId,
+};
+
+use super::member::{Waiting, WaitingOn, slot_of};
+use super::{Channel, Outcome, Reply};
+use crate::context::Context;
+use crate::input::{Access, MintId, Minted};
+use crate::output::{Denial, MintRequest, Output};
+
+/// Somebody who may play a stream.
+#[derive(Debug)]
+pub(crate) struct Viewer {
+    pub(crate) uid: UserId,
+    pub(crate) kinds: KindSet,
+    minted: Minted,
+}
+
+/// One life of one push URL.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) owner: UserId,
+    minted: Minted,
+    pub(crate) viewers: BTreeMap<Mid, Viewer>,
+}
+
+impl Channel {
+    pub(super) fn publish(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        id: RequestId,
+        params: &Publish,
+    ) -> Outcome {
+        let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
+        if params.uid.is_some_and(|other| other != uid) {
+            return Err(RpcError::new(ErrorName::Forbidden)
+                .message("Nobody can publish for somebody else.")
+                .field("uid"));
+        }
+        let (slot, kinds) = selected(&params.media_type)?;
+        if !member.is_visible() {
+            return Err(ErrorName::NotBroadcaster.into());
+        }
+        if !kinds.difference(member.rights.publish).is_empty() {
+            return Err(ErrorName::PublishForbidden.into());
+        }
+        let live = member.pushes[slot];
+        if let Some(generation) = live
+            && let Some(stream) = self.streams.get(&generation)
+            && cx.now.wall < stream.minted.renew_after
+        {
+            let minted = stream.minted.clone();
+            return Ok(self.published(cx, uid, generation, kinds, minted));
+        }
+        let generation = live.unwrap_or_else(|| cx.new_generation(self.key.route()));
+        let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer: None };
+        let mint = cx.mint(self.seat(uid), request);
+        self.wait(uid, id, WaitingOn::Push { mint, generation, kinds });
+        Ok(Reply::Later)
+    }
+
+    /// The URL exists: announces what is new on it.
+    fn published(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        generation: Gen,
+        kinds: KindSet,
+        minted: Minted,
+    ) -> Reply {
+        let new = kinds.difference(self.members[&uid].published());
+        for kind in new.iter() {
+            let publication = cx.new_pub();
+            let Some(member) = self.members.get_mut(&uid) else { break };
+            if let Some(index) = kind.index() {
+                member.pubs[index] = Some(publication);
+            }
+            let mid = member.mid;
+            self.emit(
+                cx,
+                &ChannelEvent::StreamAdded(StreamChange {
+                    uid,
+                    mid,
+                    media_type: kind.clone(),
+                    publication,
+                }),
+            );
+        }
+        Reply::Published { url: minted.url, urls: minted.urls, generation }
+    }
+
+    pub(super) fn unpublish(&mut self, cx: &mut Context, uid: UserId, params: &Publish) -> Outcome {
+        let target = self.own_or_moderated(uid, params.uid)?;
+        let (_, kinds) = selected(&params.media_type)?;
+        self.remove_streams(cx, target, kinds);
+        Ok(Reply::Done)
+    }
+
+    /// Ends publications: `streamRemoved` for each, their subscriptions, and each URL that carries none
+    /// any more.
+    pub(super) fn remove_streams(&mut self, cx: &mut Context, uid: UserId, kinds: KindSet) {
+        let Some(member) = self.members.get(&uid) else { return };
+        let (mid, pushes) = (member.mid, member.pushes);
+        for kind in kinds.intersection(member.published()).iter() {
+            let Some(member) = self.members.get_mut(&uid) else { return };
+            let Some(publication) = kind.index().and_then(|index| member.pubs[index].take()) else {
+                continue;
+            };
+            self.emit(
+                cx,
+                &ChannelEvent::StreamRemoved(StreamChange {
+                    uid,
+                    mid,
+                    media_type: kind.clone(),
+                    publication,
+                }),
+            );
+        }
+        let left = self.members[&uid].published();
+        for (slot, generation) in pushes.into_iter().enumerate() {
+            let Some(generation) = generation else { continue };
+            if left.iter().any(|kind| slot_of(kind) == Some(slot)) {
+                self.drop_viewer_kinds(cx, generation, kinds);
+            } else {
+                self.end_stream(cx, uid, slot, generation);
+            }
+        }
+    }
+
+    fn end_stream(&mut self, cx: &mut Context, uid: UserId, slot: usize, generation: Gen) {
+        if let Some(member) = self.members.get_mut(&uid) {
+            member.pushes[slot] = None;
+        }
+        cx.streams.remove(&generation);
+        if let Some(stream) = self.streams.remove(&generation) {
+            for viewer in stream.viewers.values() {
+                if let Some(member) = self.members.get_mut(&viewer.uid) {
+                    member.pulls.retain(|pull| *pull != generation);
+                }
+            }
+            cx.stats.streams -= 1;
+            cx.outputs.push_back(Output::CutStream { generation });
+        }
+    }
+
+    /// Takes kinds from every viewer of a stream, and the stream from those who have none left.
+    fn drop_viewer_kinds(&mut self, cx: &mut Context, generation: Gen, kinds: KindSet) {
+        let Some(stream) = self.streams.get_mut(&generation) else { return };
+        let mut over = Vec::new();
+        for (mid, viewer) in &mut stream.viewers {
+            viewer.kinds = viewer.kinds.difference(kinds);
+            if viewer.kinds.is_empty() {
+                over.push((*mid, viewer.uid));
+            }
+        }
+        for (mid, uid) in over {
+            self.end_viewer(cx, generation, mid, uid);
+        }
+    }
+
+    fn end_viewer(&mut self, cx: &mut Context, generation: Gen, mid: Mid, uid: UserId) {
+        if let Some(stream) = self.streams.get_mut(&generation)
+            && stream.viewers.remove(&mid).is_some()
+        {
+            cx.outputs.push_back(Output::CutViewer { generation, viewer: mid });
+        }
+        if let Some(member) = self.members.get_mut(&uid) {
+            member.pulls.retain(|pull| *pull != generation);
+        }
+    }
+
+    /// Ends everything that a member plays.
+    pub(super) fn end_pulls(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        let mid = member.mid;
+        for generation in std::mem::take(&mut member.pulls) {
+            self.end_viewer(cx, generation, mid, uid);
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        id: RequestId,
+        params: &Subscribe,
+    ) -> Outcome {
+        let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
+        let slot = slot_of(&params.media_type)
+            .ok_or_else(|| RpcError::new(ErrorName::BadMediaType).field("mediaType"))?;
+        if params.uid == uid {
+            return Err(ErrorName::SelfTarget.into());
+        }
+        let publisher = self
+            .members
+            .get(&params.uid)
+            .filter(|member| member.is_visible())
+            .ok_or_else(|| RpcError::new(ErrorName::NoSuchMember).field("uid"))?;
+        if !member.rights.subscribe.contains(&params.media_type) {
+            return Err(ErrorName::SubscribeForbidden.into());
+        }
+        let (Some(publication), Some(generation)) =
+            (publisher.publication(&params.media_type), publisher.pushes[slot])
+        else {
+            return Err(ErrorName::NotPublished.into());
+        };
+        let mid = member.mid;
+        let full = self.subscription_count(uid) >= cx.config.limits.subscriptions;
+        let viewer = self.streams.get_mut(&generation).and_then(|s| s.viewers.get_mut(&mid));
+        if let Some(viewer) = viewer
+            && cx.now.wall < viewer.minted.renew_after
+        {
+            if full && !viewer.kinds.contains(&params.media_type) {
+                return Err(ErrorName::TooManySubscriptions.into());
+            }
+            viewer.kinds = viewer.kinds.union(KindSet::of(&params.media_type));
+            let Minted { url, urls, .. } = viewer.minted.clone();
+            return Ok(Reply::Subscribed { uid: params.uid, url, urls });
+        }
+        if full {
+            return Err(ErrorName::TooManySubscriptions.into());
+        }
+        let request =
+            MintRequest { appkey: self.key.appkey.clone(), generation, viewer: Some(mid) };
+        let mint = cx.mint(self.seat(uid), request);
+        let (publisher, kind) = (params.uid, params.media_type.clone());
+        self.wait(uid, id, WaitingOn::Pull { mint, generation, publisher, kind, publication });
+        Ok(Reply::Later)
+    }
+
+    fn subscription_count(&self, uid: UserId) -> usize {
+        let Some(member) = self.members.get(&uid) else { return 0 };
+        let viewers = member.pulls.iter().filter_map(|pull| self.streams.get(pull));
+        viewers
+            .filter_map(|stream| stream.viewers.get(&member.mid))
+            .map(|v| v.kinds.iter().count())
+            .sum()
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        params: &Subscribe,
+    ) -> Outcome {
+        let slot = slot_of(&params.media_type)
+            .ok_or_else(|| RpcError::new(ErrorName::BadMediaType).field("mediaType"))?;
+        let mid = self.members.get(&uid).ok_or(ErrorName::NotJoined)?.mid;
+        let generation = self.members.get(&params.uid).and_then(|member| member.pushes[slot]);
+        if let Some(generation) = generation
+            && let Some(stream) = self.streams.get_mut(&generation)
+            && let Some(viewer) = stream.viewers.get_mut(&mid)
+        {
+            viewer.kinds = viewer.kinds.difference(KindSet::of(&params.media_type));
+            if viewer.kinds.is_empty() {
+                self.end_viewer(cx, generation, mid, uid);
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn wait(&mut self, uid: UserId, request: RequestId, on: WaitingOn) {
+        if let Some(member) = self.members.get_mut(&uid) {
+            member.waiting = Some(Box::new(Waiting { request, on, held: Default::default() }));
+        }
+    }
+
+    /// A URL was issued or could not be. Applied only if what it was for is still as it was (rule B9).
+    pub(crate) fn minted(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        mint: MintId,
+        result: Option<Minted>,
+    ) {
+        let Some(waiting) = self.members.get(&uid).and_then(|member| member.waiting.as_ref())
+        else {
+            return;
+        };
+        match waiting.on.clone() {
+            WaitingOn::Push { mint: expected, generation, kinds } if expected == mint => {
+                let outcome = self.push_minted(cx, uid, generation, kinds, result);
+                self.resume_waiting(cx, uid, "publish", outcome);
+            }
+            WaitingOn::Pull { mint: expected, generation, publisher, kind, publication }
+                if expected == mint =>
+            {
+                let current = self.members.get(&publisher).and_then(|m| m.publication(&kind));
+                let outcome = if current == Some(publication) {
+                    self.pull_minted(uid, publisher, generation, &kind, result)
+                } else {
+                    Err(ErrorName::Superseded.into())
+                };
+                self.resume_waiting(cx, uid, "subscribe", outcome);
+            }
+            _ => {}
+        }
+    }
+
+    fn push_minted(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        generation: Gen,
+        kinds: KindSet,
+        result: Option<Minted>,
+    ) -> Outcome {
+        let minted = result.ok_or(ErrorName::UrlUnavailable)?;
+        let Some(member) = self.members.get_mut(&uid).filter(|member| member.is_visible()) else {
+            return Err(ErrorName::Superseded.into());
+        };
+        if let Some(slot) = kinds.iter().next().and_then(slot_of) {
+            member.pushes[slot] = Some(generation);
+        }
+        if let Some(stream) = self.streams.get_mut(&generation) {
+            stream.minted = minted.clone();
+        } else {
+            let stream = Stream { owner: uid, minted: minted.clone(), viewers: BTreeMap::new() };
+            self.streams.insert(generation, stream);
+            cx.streams.insert(generation, self.id);
+            cx.stats.streams += 1;
+        }
+        Ok(self.published(cx, uid, generation, kinds, minted))
+    }
+
+    fn pull_minted(
+        &mut self,
+        uid: UserId,
+        publisher: UserId,
+        generation: Gen,
+        kind: &MediaKind,
+        result: Option<Minted>,
+    ) -> Outcome {
+        let minted = result.ok_or(ErrorName::UrlUnavailable)?;
+        let (Some(member), Some(stream)) =
+            (self.members.get_mut(&uid), self.streams.get_mut(&generation))
+        else {
+            return Err(ErrorName::Superseded.into());
+        };
+        let Minted { url, urls, .. } = minted.clone();
+        let viewer = stream.viewers.entry(member.mid).or_insert_with(|| Viewer {
+            uid,
+            kinds: KindSet::NONE,
+            minted: minted.clone(),
+        });
+        viewer.kinds = viewer.kinds.union(KindSet::of(kind));
+        viewer.minted = minted;
+        if !member.pulls.contains(&generation) {
+            member.pulls.push(generation);
+        }
+        Ok(Reply::Subscribed { uid: publisher, url, urls })
+    }
+
+    /// A command that waits for a push URL is over when its member may not publish any more.
+    pub(super) fn supersede_push(&mut self, cx: &mut Context, uid: UserId) {
+        let waits = self
+            .members
+            .get(&uid)
+            .and_then(|m| m.waiting.as_ref())
+            .is_some_and(|waiting| matches!(waiting.on, WaitingOn::Push { .. }));
+        if waits {
+            self.resume_waiting(cx, uid, "publish", Err(ErrorName::Superseded.into()));
+        }
+    }
+
+    /// Whether a URL whose signature is right may be used now.
+    pub(crate) fn authorize(&self, generation: Gen, access: Access) -> Result<(), Denial> {
+        let stream = self.streams.get(&generation).ok_or(Denial::UnknownStream)?;
+        match access {
+            Access::Publish => Ok(()),
+            Access::Play { viewer } if stream.viewers.contains_key(&viewer) => Ok(()),
+            Access::Play { .. } => Err(Denial::NotSubscribed),
+        }
+    }
+
+    /// Payload was seen on a stream: its owner is alive (contract rule B25).
+    pub(crate) fn media_flow(&mut self, cx: &Context, generation: Gen, flowing: bool) {
+        if let Some(stream) = self.streams.get(&generation)
+            && let Some(member) = self.members.get_mut(&stream.owner)
+            && flowing
+        {
+            member.last_media = Some(cx.mono());
+        }
+    }
+}
+
+/// The slot and kinds of a `mediaType` that can be published.
+fn selected(selector: &MediaSelector) -> Result<(usize, KindSet), RpcError> {
+    let kinds = selector.kinds();
+    let slot = kinds.iter().next().and_then(slot_of);
+    slot.map(|slot| (slot, kinds))
+        .ok_or_else(|| RpcError::new(ErrorName::BadMediaType).field("mediaType"))
+}

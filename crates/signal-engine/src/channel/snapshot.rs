@@ -1,0 +1,131 @@
+//! The picture that a `join` answers. Its channel part is encoded once per version and shared; an
+//! audience member that comes or goes changes no version (contract rule A5).
+
+use lianmai_protocol::message::session::Timers;
+use lianmai_protocol::message::snapshot::{ChannelInfo, OwnStream, SelfInfo, Subscription};
+use lianmai_protocol::{Cid, Epoch, KindSet, MediaKind, Mid, RequestId, SessionId, UserId, codec};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::Channel;
+use super::member::{Member, slot_of};
+use crate::context::Context;
+
+/// The encoded channel part, and the head of the log that it is of.
+#[derive(Debug, Default)]
+pub(crate) struct SnapshotCache {
+    version: Option<u64>,
+    channel: Option<Box<RawValue>>,
+    members: Option<Box<RawValue>>,
+}
+
+/// `Joined` of the protocol, with the shared parts encoded already.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JoinedParts<'a> {
+    cid: Cid,
+    uid: UserId,
+    mid: Mid,
+    session_id: SessionId,
+    deployment_id: &'a str,
+    epoch: Epoch,
+    seq: u64,
+    channel: &'a RawValue,
+    members: &'a RawValue,
+    #[serde(rename = "self")]
+    own: SelfInfo,
+    member_count: u64,
+    timers: Timers,
+}
+
+impl Channel {
+    /// The answer of `join` for a member, as text.
+    pub(super) fn joined(&mut self, cx: &Context, uid: UserId, id: RequestId) -> String {
+        self.refresh_snapshot();
+        let member = &self.members[&uid];
+        let (channel, members) = match (&self.snapshot.channel, &self.snapshot.members) {
+            (Some(channel), Some(members)) => (channel, members),
+            _ => unreachable!("the snapshot was refreshed above"),
+        };
+        codec::encode_result(
+            id,
+            &JoinedParts {
+                cid: self.cid,
+                uid,
+                mid: member.mid,
+                session_id: member.session_id,
+                deployment_id: &cx.config.deployment_id,
+                epoch: self.log.epoch(),
+                seq: self.log.head(),
+                channel,
+                members,
+                own: self.own(cx, member),
+                member_count: self.members.len() as u64,
+                timers: cx.config.timers.told(),
+            },
+        )
+    }
+
+    fn refresh_snapshot(&mut self) {
+        let head = self.log.head();
+        if self.snapshot.version == Some(head) {
+            return;
+        }
+        let channel = ChannelInfo {
+            name: self.key.name.clone(),
+            creator: self.creator,
+            attributes: self.attributes.clone(),
+            tasks: Vec::new(),
+        };
+        let members: Vec<_> =
+            self.members.values().filter(|m| m.is_visible()).map(Member::info).collect();
+        self.snapshot = SnapshotCache {
+            version: Some(head),
+            channel: Some(to_raw_value(&channel).expect("a channel has string keys only")),
+            members: Some(to_raw_value(&members).expect("members have string keys only")),
+        };
+    }
+
+    fn own(&self, cx: &Context, member: &Member) -> SelfInfo {
+        let published = member
+            .published()
+            .iter()
+            .filter_map(|kind| {
+                Some(OwnStream {
+                    media_type: kind.clone(),
+                    publication: member.publication(kind)?,
+                    generation: member.pushes[slot_of(kind)?]?,
+                })
+            })
+            .collect();
+        SelfInfo {
+            uid: member.uid,
+            mid: member.mid,
+            role: member.role.clone(),
+            rights: member.rights,
+            name: member.name(),
+            attributes: member.attributes.clone(),
+            muted: member.muted,
+            published,
+            subscriptions: self.subscriptions(member),
+            token_expires_in_ms: member.token_end.map(|end| end.0.saturating_sub(cx.now.wall.0)),
+        }
+    }
+
+    fn subscriptions(&self, member: &Member) -> Vec<Subscription> {
+        let mut subscriptions = Vec::new();
+        for generation in &member.pulls {
+            let Some(stream) = self.streams.get(generation) else { continue };
+            let Some(publisher) = self.members.get(&stream.owner) else { continue };
+            let kinds = stream.viewers.get(&member.mid).map_or(KindSet::NONE, |v| v.kinds);
+            subscriptions.extend(kinds.iter().filter_map(|kind: &MediaKind| {
+                Some(Subscription {
+                    uid: stream.owner,
+                    media_type: kind.clone(),
+                    publication: publisher.publication(kind)?,
+                })
+            }));
+        }
+        subscriptions
+    }
+}

@@ -1,0 +1,210 @@
+//! What members say about themselves and to each other: messages, attributes, tokens.
+
+use lianmai_protocol::limits::{
+    MAX_ATTRIBUTE_KEY_BYTES, MAX_ATTRIBUTE_KEYS, MAX_MESSAGE_RECIPIENTS, MAX_NAME_BYTES,
+};
+use lianmai_protocol::message::event::{ChannelMessage, ChannelUpdate, ClientUpdate, LeaveReason};
+use lianmai_protocol::message::notice::{TargetedMessage, TokenWillExpire};
+use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessage, SetAttributes};
+use lianmai_protocol::message::{ChannelEvent, Notice};
+use lianmai_protocol::{Attributes, CloseCode, ErrorName, RequestId, Role, RpcError, UserId};
+
+use super::member::WaitingOn;
+use super::{Channel, Outcome, Reply};
+use crate::admission::Grant;
+use crate::context::Context;
+use crate::output::Output;
+use crate::timers::Timer;
+
+/// `tokenWillExpire` comes so long before the end of the membership, in milliseconds (rule B14).
+const TOKEN_WARNING_MS: u64 = 30_000;
+
+/// Checks a display name.
+pub(super) fn check_name(name: Option<&String>) -> Result<(), RpcError> {
+    if name.is_some_and(|name| name.len() > MAX_NAME_BYTES) {
+        return Err(RpcError::new(ErrorName::BadName).field("name"));
+    }
+    Ok(())
+}
+
+/// Checks an attribute map as a whole.
+pub(super) fn check_attributes(attributes: &Attributes, max_bytes: usize) -> Result<(), RpcError> {
+    let bad_key = |key: &String| key.is_empty() || key.len() > MAX_ATTRIBUTE_KEY_BYTES;
+    if attributes.0.len() > MAX_ATTRIBUTE_KEYS || attributes.0.keys().any(bad_key) {
+        return Err(RpcError::new(ErrorName::BadAttributes).field("attributes"));
+    }
+    if attributes.bytes() > max_bytes {
+        return Err(RpcError::new(ErrorName::AttributesTooLarge).field("attributes"));
+    }
+    Ok(())
+}
+
+impl Channel {
+    pub(super) fn send_message(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        params: SendMessage,
+    ) -> Outcome {
+        let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
+        if !member.rights.message {
+            return Err(RpcError::new(ErrorName::Forbidden).message("The method needs `message`."));
+        }
+        if params.data.len() > cx.config.limits.message_bytes {
+            return Err(RpcError::new(ErrorName::MessageTooLarge).field("data"));
+        }
+        let Some(to) = params.to else {
+            let message = ChannelMessage { uid, data: params.data };
+            self.emit(cx, &ChannelEvent::Message(message));
+            return Ok(Reply::Sent { delivered: 0 });
+        };
+        if to.len() > MAX_MESSAGE_RECIPIENTS {
+            return Err(RpcError::new(ErrorName::TooManyRecipients).field("to"));
+        }
+        let mut delivered = 0;
+        let recipients: std::collections::BTreeSet<UserId> = to.into_iter().collect();
+        for recipient in recipients {
+            let Some(member) = self.members.get_mut(&recipient) else { continue };
+            if member.conn.is_none() {
+                continue;
+            }
+            member.messages += 1;
+            delivered += 1;
+            let message = TargetedMessage { uid, data: params.data.clone(), n: member.messages };
+            self.notify(cx, recipient, &Notice::Message(message));
+        }
+        Ok(Reply::Sent { delivered })
+    }
+
+    pub(super) fn set_attributes(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        params: &SetAttributes,
+    ) -> Outcome {
+        check_name(params.name.as_ref())?;
+        let max_bytes = cx.config.limits.attribute_bytes;
+        match params.target.as_ref().unwrap_or(&AttributeTarget::Own) {
+            AttributeTarget::Own => {
+                let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
+                let mut attributes = member.attributes.clone();
+                let mut changed = attributes.apply(&params.attributes);
+                check_attributes(&attributes, max_bytes)?;
+                member.attributes = attributes;
+                if let Some(name) = &params.name {
+                    changed |= member.name.as_deref() != Some(name);
+                    member.name = Some(name.as_str().into());
+                }
+                // An audience member is invisible: no event (contract rule C20).
+                if changed && member.is_visible() {
+                    let update = ClientUpdate {
+                        uid,
+                        mid: member.mid,
+                        name: member.name(),
+                        attributes: member.attributes.clone(),
+                    };
+                    self.emit(cx, &ChannelEvent::ClientUpdate(update));
+                }
+            }
+            AttributeTarget::Channel => {
+                self.require_moderator(uid)?;
+                if params.name.is_some() {
+                    return Err(RpcError::new(ErrorName::InvalidParams).field("name"));
+                }
+                let mut attributes = self.attributes.clone();
+                let changed = attributes.apply(&params.attributes);
+                check_attributes(&attributes, max_bytes)?;
+                if changed {
+                    self.attributes = attributes.clone();
+                    self.emit(cx, &ChannelEvent::ChannelUpdate(ChannelUpdate { attributes }));
+                }
+            }
+            _ => {
+                return Err(RpcError::new(ErrorName::InvalidParams).field("target"));
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn renew_token(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        id: RequestId,
+        params: RenewToken,
+    ) -> Outcome {
+        let conn = self.members.get(&uid).and_then(|m| m.conn).ok_or(ErrorName::NotJoined)?;
+        let appkey = self.key.appkey.clone();
+        cx.outputs.push_back(Output::VerifyToken { conn, id, appkey, token: params.token });
+        self.wait(uid, id, WaitingOn::Token);
+        Ok(Reply::Later)
+    }
+
+    /// The shell checked the token of a `renewToken`.
+    pub(crate) fn token_verified(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        id: RequestId,
+        grant: Result<Grant, ErrorName>,
+    ) {
+        let waits =
+            self.members.get(&uid).and_then(|m| m.waiting.as_ref()).is_some_and(|waiting| {
+                waiting.request == id && matches!(waiting.on, WaitingOn::Token)
+            });
+        if waits {
+            let outcome = self.apply_token(cx, uid, grant);
+            self.resume_waiting(cx, uid, "renewToken", outcome);
+        }
+    }
+
+    fn apply_token(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        grant: Result<Grant, ErrorName>,
+    ) -> Outcome {
+        let grant = grant?;
+        cx.restrictions.check(cx.now, &self.key, uid, &grant)?;
+        grant.check(cx.now, &self.key.name, Some(uid))?;
+        let creator = self.creator == uid;
+        let rights = self.policy.rights(grant.rights, creator);
+        let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
+        member.rights = rights;
+        member.token_end = grant.membership_end();
+        let (end, role) = (member.token_end, member.role.clone());
+        let lost = member.published().difference(rights.publish);
+        // What the new token does not allow ends with the old one.
+        self.remove_streams(cx, uid, lost);
+        if role == Role::Broadcaster && !rights.broadcast {
+            self.demote(cx, uid);
+        }
+        self.arm_token(cx, uid);
+        Ok(Reply::Renewed {
+            token_expires_in_ms: end.map(|end| end.0.saturating_sub(cx.now.wall.0)),
+        })
+    }
+
+    /// Makes sure that the end of a member's token is noticed.
+    pub(super) fn arm_token(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(end) = self.members.get(&uid).and_then(|member| member.token_end) else { return };
+        let left = end.0.saturating_sub(cx.now.wall.0);
+        let wait = if left > TOKEN_WARNING_MS { left - TOKEN_WARNING_MS } else { left };
+        // The wall clock may jump: look again at least every minute.
+        cx.arm_in(wait.clamp(1, 60_000), Timer::Token(self.id, uid));
+    }
+
+    pub(crate) fn token_due(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(end) = self.members.get(&uid).and_then(|member| member.token_end) else { return };
+        let left = end.0.saturating_sub(cx.now.wall.0);
+        if left == 0 {
+            self.end_member(cx, uid, LeaveReason::TokenExpired, CloseCode::TOKEN_EXPIRED);
+            return;
+        }
+        if left <= TOKEN_WARNING_MS {
+            let notice = TokenWillExpire { expires_in_ms: left };
+            self.notify(cx, uid, &Notice::TokenWillExpire(notice));
+        }
+        self.arm_token(cx, uid);
+    }
+}

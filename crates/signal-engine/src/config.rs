@@ -1,0 +1,107 @@
+//! What an engine is told at its start. Values are checked by the shell's configuration.
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::limits::Limits;
+use lianmai_protocol::message::session::Timers;
+use lianmai_protocol::{Appkey, Rights};
+
+/// What happens when a uid joins a channel that it is already in (DESIGN §4.9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DuplicatePolicy {
+    /// The newcomer replaces the old membership.
+    #[default]
+    KickOld,
+    /// The newcomer is refused while the old membership has a live socket.
+    RejectNew,
+}
+
+/// Rules of one app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppPolicy {
+    /// Same uid again.
+    pub duplicate: DuplicatePolicy,
+    /// The creator of a channel has the right `moderate` in it.
+    pub creator_moderates: bool,
+    /// The channel ends when its creator's membership ends (contract rule A22).
+    pub dissolve_on_creator_leave: bool,
+}
+
+impl AppPolicy {
+    /// Rights of a member with `granted` rights that is, or is not, the creator.
+    pub(crate) fn rights(&self, granted: Rights, is_creator: bool) -> Rights {
+        Rights { moderate: granted.moderate || (self.creator_moderates && is_creator), ..granted }
+    }
+}
+
+/// Clocks of a session, in milliseconds (contract rule A2; decisions D8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimers {
+    /// A silent client pings this often.
+    pub ping_interval_ms: u64,
+    /// A socket without an inbound frame for so long is given up.
+    pub dead_after_ms: u64,
+    /// A membership without a socket lives so long.
+    pub grace_ms: u64,
+    /// Payload on the current push URL keeps a membership so long after the last of it.
+    pub media_idle_ms: u64,
+    /// But never longer than this after the socket was lost.
+    pub media_cap_ms: u64,
+}
+
+impl Default for SessionTimers {
+    fn default() -> Self {
+        SessionTimers {
+            ping_interval_ms: 10_000,
+            dead_after_ms: 25_000,
+            grace_ms: 30_000,
+            media_idle_ms: 15_000,
+            media_cap_ms: 300_000,
+        }
+    }
+}
+
+impl SessionTimers {
+    /// What a `join` answer says of them.
+    pub(crate) fn told(&self) -> Timers {
+        Timers {
+            ping_interval_ms: self.ping_interval_ms,
+            dead_after_ms: self.dead_after_ms,
+            grace_ms: self.grace_ms,
+            media_cap_ms: self.media_cap_ms,
+        }
+    }
+}
+
+/// Everything that an engine is told at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Maxima of channels, members and commands.
+    pub limits: Limits,
+    /// Clocks of a session.
+    pub timers: SessionTimers,
+    /// The apps that exist.
+    pub apps: BTreeMap<Appkey, AppPolicy>,
+    /// Told in each `join` answer; the same on every node of a deployment (contract rule A13).
+    pub deployment_id: String,
+    /// Events of a channel leave at most this often, in milliseconds (contract rule A6).
+    pub flush_interval_ms: u64,
+    /// A URL that was not issued within this time fails its command, in milliseconds (decisions D10).
+    pub mint_timeout_ms: u64,
+    /// Most bytes of live events that may wait for a slow reader (contract rule B20).
+    pub max_lag_bytes: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            limits: Limits::default(),
+            timers: SessionTimers::default(),
+            apps: BTreeMap::new(),
+            deployment_id: String::new(),
+            flush_interval_ms: 20,
+            mint_timeout_ms: 5_000,
+            max_lag_bytes: 1024 * 1024,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What names a channel on a node, and which shard owns it.
+
+use lianmai_protocol::{Appkey, ChannelName};
+
+/// A channel of an app. Bans and holds are keyed by it, so they outlive an incarnation (rule A21).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChannelKey {
+    /// The app.
+    pub appkey: Appkey,
+    /// The channel's name in the app.
+    pub name: ChannelName,
+}
+
+impl ChannelKey {
+    /// Routing value: the same for every process of one build, spread evenly. It travels inside stream
+    /// names, so a shell can find the owner of a stream without asking.
+    #[must_use]
+    pub fn route(&self) -> u32 {
+        // FNV-1a with a final mix (the avalanche step of MurmurHash3), both public domain.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let bytes = self.appkey.as_str().bytes().chain([0]).chain(self.name.as_str().bytes());
+        for byte in bytes {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash ^= hash >> 33;
+        hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        (hash >> 32) as u32
+    }
+}

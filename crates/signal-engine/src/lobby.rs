@@ -1,0 +1,123 @@
+//! A connection before it has joined. Comes in: frames. Goes out: answers, a close, or one well-formed
+//! `join` that is worth a look at its token. Its budgets are small, since nobody vouches for the peer yet.
+//!
+//! Deliberately absent: tokens, channels, and the clock: the shell ends a lobby that takes longer than
+//! [`LOBBY_MS`] with [`Lobby::timeout`].
+
+use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::message::notice::Closing;
+use lianmai_protocol::message::session::Join;
+use lianmai_protocol::message::{Call, Notice};
+use lianmai_protocol::{CloseCode, ErrorName, RequestId, RpcError};
+
+/// Milliseconds that a connection has to join (decisions D25).
+pub const LOBBY_MS: u64 = 10_000;
+/// Bytes of frames that a connection may send before it joined (decisions D25).
+pub const LOBBY_BYTES: usize = 16 * 1024;
+/// Refused requests after which a connection that has not joined is closed.
+pub const LOBBY_REFUSALS: u32 = 8;
+
+/// What the lobby wants done.
+#[derive(Clone, Debug)]
+pub enum LobbyOutput {
+    /// Send this text.
+    Send(String),
+    /// Close; nothing follows.
+    Close(CloseCode),
+    /// Check the token of this join and hand it to the shard of its channel; nothing follows.
+    Join(RequestId, Box<Join>),
+}
+
+/// State of a connection that has not joined.
+#[derive(Debug, Default)]
+pub struct Lobby {
+    bytes: usize,
+    refusals: u32,
+}
+
+impl Lobby {
+    /// Handles one text frame.
+    pub fn frame(&mut self, frame: &[u8]) -> Vec<LobbyOutput> {
+        self.bytes += frame.len();
+        if self.bytes > LOBBY_BYTES {
+            return closing(CloseCode::JOIN_TIMEOUT);
+        }
+        let elements = match codec::decode_client_frame(frame) {
+            Ok(elements) => elements,
+            Err(refused) => return self.refuse_frame(&refused.0),
+        };
+        if let [Element::Request(request)] = &elements[..]
+            && let Call::Join(join) = &request.call
+        {
+            return vec![LobbyOutput::Join(request.id, Box::new(join.clone()))];
+        }
+        let mut out = Vec::new();
+        for element in elements {
+            out.push(self.refuse_element(element));
+            if self.refusals > LOBBY_REFUSALS {
+                out.extend(closing(CloseCode::JOIN_TIMEOUT));
+                break;
+            }
+        }
+        out
+    }
+
+    /// The frame was not a text frame.
+    #[must_use]
+    pub fn binary(&self) -> Vec<LobbyOutput> {
+        closing(CloseCode::PROTOCOL_VIOLATION)
+    }
+
+    /// The time is over.
+    #[must_use]
+    pub fn timeout(&self) -> Vec<LobbyOutput> {
+        closing(CloseCode::JOIN_TIMEOUT)
+    }
+
+    fn refuse_frame(&mut self, name: &ErrorName) -> Vec<LobbyOutput> {
+        self.refusals += 1;
+        let mut out = vec![LobbyOutput::Send(codec::encode_error(None, &name.clone().into()))];
+        if is_fatal(name) {
+            out.extend(closing(CloseCode::PROTOCOL_VIOLATION));
+        } else if self.refusals > LOBBY_REFUSALS {
+            out.extend(closing(CloseCode::JOIN_TIMEOUT));
+        }
+        out
+    }
+
+    fn refuse_element(&mut self, element: Element) -> LobbyOutput {
+        self.refusals += 1;
+        LobbyOutput::Send(match element {
+            Element::Refused { id, error } => codec::encode_error(id, &error),
+            Element::Request(request) => {
+                let error = match request.call {
+                    Call::Join(_) => RpcError::new(ErrorName::BadBatch)
+                        .message("A join comes alone in its frame."),
+                    _ => ErrorName::NotJoined.into(),
+                };
+                codec::encode_error(Some(request.id), &error)
+            }
+        })
+    }
+}
+
+/// Whether a refused frame ends the connection: it cannot be trusted to be in step (contract rule A19).
+pub(crate) fn is_fatal(name: &ErrorName) -> bool {
+    !matches!(name, ErrorName::BadBatch)
+}
+
+/// The `closing` notice of a code with its default action, as text.
+pub(crate) fn closing_notice(code: CloseCode, retry_after_ms: Option<u64>) -> String {
+    let row = code.row().expect("only codes of the table are sent");
+    codec::encode_notice(&Notice::Closing(Closing {
+        code,
+        reason: row.name.to_owned(),
+        action: row.action.clone(),
+        url: None,
+        retry_after_ms,
+    }))
+}
+
+fn closing(code: CloseCode) -> Vec<LobbyOutput> {
+    vec![LobbyOutput::Send(closing_notice(code, None)), LobbyOutput::Close(code)]
+}

@@ -1,0 +1,238 @@
+//! Everything that an engine can ask of its shell, in one ordered queue.
+
+use bytes::Bytes;
+use lianmai_protocol::message::event::LeaveReason;
+use lianmai_protocol::{
+    Appkey, Cid, CloseCode, ErrorName, Gen, KindSet, Mid, RequestId, Role, RpcError, UserId,
+};
+
+use crate::input::{ConnId, MintId, QueryId};
+use crate::key::ChannelKey;
+
+/// What a URL is wanted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MintRequest {
+    /// The app, which may have its own media provider.
+    pub appkey: Appkey,
+    /// The stream.
+    pub generation: Gen,
+    /// `None` for a push URL, else the membership that may play.
+    pub viewer: Option<Mid>,
+}
+
+/// Why a push or play is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// No live publication has this stream.
+    UnknownStream,
+    /// The viewer is not, or no longer, subscribed to it.
+    NotSubscribed,
+}
+
+impl Denial {
+    /// The code that the media client is told.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Denial::UnknownStream => "unknownStream",
+            Denial::NotSubscribed => "notSubscribed",
+        }
+    }
+}
+
+/// Something worth a log line or a counter. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A channel began.
+    ChannelOpened {
+        /// Its name.
+        channel: ChannelKey,
+        /// Its incarnation.
+        cid: Cid,
+    },
+    /// A channel ended.
+    ChannelEnded {
+        /// Its name.
+        channel: ChannelKey,
+        /// Its incarnation.
+        cid: Cid,
+    },
+    /// A membership began.
+    MemberJoined {
+        /// Its channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The user.
+        uid: UserId,
+        /// Its role.
+        role: Role,
+        /// Its connection.
+        conn: ConnId,
+    },
+    /// A membership ended.
+    MemberLeft {
+        /// Its channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The user.
+        uid: UserId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// A join was refused.
+    JoinRefused {
+        /// The channel.
+        channel: ChannelKey,
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        error: ErrorName,
+    },
+    /// A command was refused.
+    CommandRefused {
+        /// The connection.
+        conn: ConnId,
+        /// Its method, if it was readable.
+        method: Option<&'static str>,
+        /// Why.
+        error: ErrorName,
+    },
+    /// The server closes a connection.
+    Closing {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        code: CloseCode,
+    },
+}
+
+/// One channel as the admin API sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelView {
+    /// Its name.
+    pub channel: ChannelKey,
+    /// Its incarnation.
+    pub cid: Cid,
+    /// Who made it.
+    pub creator: UserId,
+    /// Members, audience included.
+    pub members: usize,
+    /// Broadcasters.
+    pub broadcasters: usize,
+}
+
+/// One member as the admin API sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Its role.
+    pub role: Role,
+    /// Whether it has a socket now.
+    pub connected: bool,
+    /// What it publishes.
+    pub published: KindSet,
+    /// What it muted.
+    pub muted: KindSet,
+}
+
+/// Answer to the admin API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminReply {
+    /// Channels.
+    Channels(Vec<ChannelView>),
+    /// One channel.
+    Channel(ChannelView, Vec<MemberView>),
+    /// It took effect.
+    Done,
+}
+
+/// Counters of an engine, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Channels that exist.
+    pub channels: usize,
+    /// Memberships, those in grace included.
+    pub members: usize,
+    /// Memberships with a socket.
+    pub connected: usize,
+    /// Live push URLs.
+    pub streams: usize,
+    /// Events logged since the start.
+    pub events: u64,
+    /// Frames handed out since the start.
+    pub frames: u64,
+    /// Commands that were answered with a result since the start.
+    pub commands: u64,
+    /// Commands and joins that were refused since the start.
+    pub refusals: u64,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send a text frame; the payload is shared between receivers.
+    Send {
+        /// The connection.
+        conn: ConnId,
+        /// The payload.
+        frame: Bytes,
+    },
+    /// Close the socket after what was sent before. The connection is forgotten.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// With this code, whose name is the reason.
+        code: CloseCode,
+    },
+    /// Issue URLs and answer with [`crate::Input::Minted`].
+    MintUrls {
+        /// Number of the request.
+        mint: MintId,
+        /// What for.
+        request: MintRequest,
+    },
+    /// Check a token and answer with [`crate::Input::TokenVerified`].
+    VerifyToken {
+        /// The connection.
+        conn: ConnId,
+        /// Id of its `renewToken`.
+        id: RequestId,
+        /// The app.
+        appkey: Appkey,
+        /// The token. A secret.
+        token: String,
+    },
+    /// Answer to [`crate::Input::Authorize`].
+    Verdict {
+        /// Number of the question.
+        query: QueryId,
+        /// Allowed or not.
+        verdict: Result<(), Denial>,
+    },
+    /// End the push of a stream and everyone who plays it, at once.
+    CutStream {
+        /// The stream.
+        generation: Gen,
+    },
+    /// End what one viewer plays of a stream, at once.
+    CutViewer {
+        /// The stream.
+        generation: Gen,
+        /// The viewer.
+        viewer: Mid,
+    },
+    /// Answer to [`crate::Input::Admin`].
+    AdminReply {
+        /// Number of the question.
+        query: QueryId,
+        /// The answer.
+        reply: Result<AdminReply, RpcError>,
+    },
+    /// Log or count something.
+    Note(Note),
+}

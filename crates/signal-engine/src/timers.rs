@@ -1,0 +1,50 @@
+//! Deadlines of an engine, ordered by time. A timer that fires looks at the state it is about and may
+//! find nothing to do: nothing is ever cancelled, and a frame re-arms nothing.
+
+use std::collections::BTreeSet;
+
+use lianmai_protocol::{MonoTime, UserId};
+
+use crate::context::ChannelRef;
+use crate::input::MintId;
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Events of a channel wait to be sent.
+    Flush(ChannelRef),
+    /// The member count of a channel may have changed.
+    Count(ChannelRef),
+    /// A socket may be dead.
+    Liveness(ChannelRef, UserId),
+    /// A membership without a socket may be over.
+    Grace(ChannelRef, UserId),
+    /// A token may be about to expire.
+    Token(ChannelRef, UserId),
+    /// A URL was not issued in time.
+    Mint(MintId),
+    /// Bans and holds may be over.
+    Sweep,
+}
+
+/// The ordered set of what is due when.
+#[derive(Debug, Default)]
+pub(crate) struct Timers(BTreeSet<(MonoTime, Timer)>);
+
+impl Timers {
+    pub(crate) fn arm(&mut self, at: MonoTime, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    pub(crate) fn next(&self) -> Option<MonoTime> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    /// Takes the earliest timer that is due at `now`.
+    pub(crate) fn pop_due(&mut self, now: MonoTime) -> Option<Timer> {
+        if self.next()? > now {
+            return None;
+        }
+        self.0.pop_first().map(|(_, timer)| timer)
+    }
+}
