@@ -68,14 +68,19 @@ async fn pull(mut stream: TcpStream, peer: SocketAddr, hub: Hub) -> io::Result<(
     let head = String::from_utf8_lossy(&head);
     let target = head.split(' ').nth(1).unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let name = path.trim_start_matches('/').strip_suffix(".flv").and_then(|path| path.split_once('/'));
+    let name =
+        path.trim_start_matches('/').strip_suffix(".flv").and_then(|path| path.split_once('/'));
     let Some((app, name)) = name else {
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
     };
     let request = StreamRequest::new(Direction::Play, app, name, query, Protocol::HttpFlv, peer);
     match flv::open(&hub, &Everybody, request).await {
         Ok(mut pull) => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: video/x-flv\r\nconnection: close\r\n\r\n").await?;
+            stream
+                .write_all(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: video/x-flv\r\nconnection: close\r\n\r\n",
+                )
+                .await?;
             while let Some(block) = pull.next().await {
                 stream.write_all(&block).await?;
             }

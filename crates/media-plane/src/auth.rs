@@ -99,7 +99,15 @@ impl StreamRequest {
             Direction::Publish => None,
             Direction::Play => viewer_of(&query),
         };
-        Self { direction, app: app.into(), stream: stream.into(), query, protocol, peer, viewer_hint }
+        Self {
+            direction,
+            app: app.into(),
+            stream: stream.into(),
+            query,
+            protocol,
+            peer,
+            viewer_hint,
+        }
     }
 
     /// The stream asked for.
@@ -217,7 +225,14 @@ mod tests {
     #[test]
     fn debug_shows_no_query() {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let request = StreamRequest::new(Direction::Play, "live", "a", "v=x&token=secret", Protocol::Rtmp, peer);
+        let request = StreamRequest::new(
+            Direction::Play,
+            "live",
+            "a",
+            "v=x&token=secret",
+            Protocol::Rtmp,
+            peer,
+        );
         assert!(!format!("{request:?}").contains("secret"));
     }
 }

@@ -17,7 +17,9 @@ mod media;
 pub mod rtmp;
 mod serve;
 
-pub use auth::{Authorizer, Denied, DeniedKind, Direction, Protocol, StreamName, StreamRequest, Verdict};
+pub use auth::{
+    Authorizer, Denied, DeniedKind, Direction, Protocol, StreamName, StreamRequest, Verdict,
+};
 pub use config::RelayConfig;
 pub use hub::{EndReason, FactState, Hub, HubStats, Player, Publisher, StreamFact};
 pub use media::Packet;

@@ -62,7 +62,13 @@ pub struct Packet {
 
 impl Packet {
     pub(crate) fn new(kind: MediaKind, role: Role, timestamp: u32, body: &[u8]) -> Self {
-        Self { kind, timestamp, role, tag: flv::encode_tag(kind, timestamp, body), rtmp: OnceLock::new() }
+        Self {
+            kind,
+            timestamp,
+            role,
+            tag: flv::encode_tag(kind, timestamp, body),
+            rtmp: OnceLock::new(),
+        }
     }
 
     /// The same message at another time.
@@ -116,8 +122,12 @@ impl Packet {
                 MediaKind::Video => (message_type::VIDEO, chunk_stream::VIDEO),
                 MediaKind::Metadata => (message_type::DATA, chunk_stream::DATA),
             };
-            let message =
-                Message { timestamp: self.timestamp, type_id, stream_id: MEDIA_STREAM, payload: self.body() };
+            let message = Message {
+                timestamp: self.timestamp,
+                type_id,
+                stream_id: MEDIA_STREAM,
+                payload: self.body(),
+            };
             let mut out = Vec::new();
             encode_message(&mut out, chunk_stream, &message, OUT_CHUNK_SIZE);
             out.into()

@@ -160,13 +160,13 @@ macro_rules! text_id {
     };
 }
 
-/// Whether NERTC allows the byte in a channel name: letters, digits, space and 26 marks.
+/// Whether NERTC allows the byte in a channel name: letters, digits, space and 27 marks.
 fn is_channel_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" !#$%&()+-:;<=.,>?@[]^_{}~\"|".contains(&byte)
 }
 
 text_id! {
-    /// Name of a channel: 1-64 bytes of the 89 characters that NERTC allows. The same name in another
+    /// Name of a channel: 1-64 bytes of the 90 characters that NERTC allows. The same name in another
     /// app is another channel.
     ChannelName, ErrorName::BadChannelName, |text| {
         (1..=limits::MAX_CHANNEL_NAME_BYTES).contains(&text.len())

@@ -11,7 +11,7 @@ pub const MAX_JSON_DEPTH: usize = 32;
 pub const MAX_BATCH: usize = 32;
 /// Most commands of one session without an answer (contract rule B8).
 pub const MAX_IN_FLIGHT: usize = 32;
-/// Longest channel name in bytes (NERTC: 1-64 of 89 characters).
+/// Longest channel name in bytes (NERTC: 1-64).
 pub const MAX_CHANNEL_NAME_BYTES: usize = 64;
 /// Longest appkey in bytes.
 pub const MAX_APPKEY_BYTES: usize = 64;

@@ -123,6 +123,13 @@ impl Engine {
                 let reply = self.admin(command);
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
             }
+            Input::Stop => {
+                for conn in self.context.seats.keys().copied().collect::<Vec<_>>() {
+                    self.with_seat(conn, |channel, cx, uid| {
+                        channel.drop_connection(cx, uid, CloseCode::GOING_AWAY);
+                    });
+                }
+            }
             Input::Tick => {}
         }
     }

@@ -178,6 +178,8 @@ pub enum Input {
         /// What it asks.
         command: AdminCommand,
     },
+    /// The server stops: every connection is closed and told to come back.
+    Stop,
     /// Nothing but the passing of time.
     Tick,
 }

@@ -16,6 +16,8 @@ pub struct Lagging;
 pub struct Outbox {
     waiting: VecDeque<Bytes>,
     bytes: usize,
+    /// Part of the first frame is written.
+    begun: bool,
 }
 
 impl Outbox {
@@ -52,17 +54,26 @@ impl Outbox {
         while let Some(first) = self.waiting.front_mut() {
             if first.len() > written {
                 first.advance(written);
+                self.begun |= written > 0;
                 return;
             }
+            self.begun = false;
             written -= first.len();
             self.waiting.pop_front();
         }
         self.waiting = VecDeque::new();
     }
 
+    /// Drops everything but the rest of a frame whose begin is written: a close frame may follow.
+    pub fn keep_begun(&mut self) {
+        self.waiting.truncate(usize::from(self.begun));
+        self.bytes = self.waiting.front().map_or(0, Bytes::len);
+    }
+
     /// Takes everything that waits.
     pub fn take(&mut self) -> VecDeque<Bytes> {
         self.bytes = 0;
+        self.begun = false;
         std::mem::take(&mut self.waiting)
     }
 }
@@ -79,6 +90,9 @@ mod tests {
         outbox.advance(7);
         let rest: Vec<u8> = outbox.slices().flatten().copied().collect();
         assert_eq!(rest, b"rld");
+        assert_eq!(outbox.bytes(), 3);
+        outbox.push(Bytes::from_static(b"dropped"), 8).unwrap_err();
+        outbox.keep_begun();
         assert_eq!(outbox.bytes(), 3);
         outbox.advance(3);
         assert!(outbox.is_empty());

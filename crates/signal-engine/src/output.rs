@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{
-    Appkey, Cid, CloseCode, ErrorName, Gen, KindSet, Mid, RequestId, Role, RpcError, UserId,
+    Appkey, ChannelName, Cid, CloseCode, ErrorName, Gen, KindSet, Mid, RequestId, Role, RpcError,
+    UserId,
 };
 
 use crate::input::{ConnId, MintId, QueryId};
@@ -204,6 +205,10 @@ pub enum Output {
         id: RequestId,
         /// The app.
         appkey: Appkey,
+        /// The user.
+        uid: UserId,
+        /// The channel.
+        channel: ChannelName,
         /// The token. A secret.
         token: String,
     },

@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The Lianmai signaling server as a library: [`Server::bind`] opens the listeners, [`Server::run`] serves
+//! until it is told to stop.
+//!
+//! Comes in: sockets, configuration, the clock, the operating system's randomness. Goes out: what the
+//! engine says. Deliberately absent: decisions about channels and members; those are in `signal-engine`.
+//!
+//! ```text
+//!   transport/accept -> http/guard -> http/public -> transport/upgrade -> transport/lobby
+//!                                        |                                    | join
+//!                                        v                                    v
+//!                                  HTTP-FLV <- relay <- media.rs <-- shard/ (engine, outboxes) <-> sockets
+//! ```
+
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod signing;
+
+mod clock;
+mod data_dir;
+mod http;
+mod media;
+mod metrics;
+mod server;
+mod shard;
+pub mod telemetry;
+mod transport;
+
+pub use config::Config;
+pub use server::{Addresses, Server, StartError};

@@ -14,7 +14,7 @@ use lianmai_protocol::{MediaKind, UserId};
 use super::state::{ConnectionState, StateReason};
 
 macro_rules! events {
-    ($( $(#[$meta:meta])* $variant:ident $body:tt = $name:literal, $pattern:pat; )+) => {
+    ($( $(#[$meta:meta])* $variant:ident $body:tt = $name:literal; )+) => {
         /// Something that the app hears.
         ///
         /// `RoleChanged`, `ClientUpdate`, `Muted` and `Unmuted` that name the app's own uid, and `Published` and
@@ -39,7 +39,7 @@ macro_rules! events {
             /// What this is; never [`EventKind::All`].
             #[must_use]
             pub fn kind(&self) -> EventKind {
-                match self { $( $pattern => EventKind::$variant, )+ }
+                match self { $( Event::$variant { .. } => EventKind::$variant, )+ }
             }
         }
 
@@ -58,14 +58,14 @@ macro_rules! events {
 
 events! {
     /// The socket is open.
-    Open {} = "open", Event::Open { .. };
+    Open {} = "open";
     /// The connection changed its state.
     ConnectionStateChange {
         /// What it is now.
         state: ConnectionState,
         /// Why.
         reason: StateReason,
-    } = "connectionStateChange", Event::ConnectionStateChange { .. };
+    } = "connectionStateChange";
     /// The membership of the app ended, by `leave` too. The picture is empty now.
     Disconnected {
         /// Close code; 1000 after `leave`, 1006 when the socket was lost.
@@ -74,42 +74,42 @@ events! {
         reason: String,
         /// Whether coming back is pointless or unwanted.
         terminal: bool,
-    } = "disconnected", Event::Disconnected { .. };
+    } = "disconnected";
     /// The server is about to close the connection.
-    Closing(Closing) = "closing", Event::Closing(_);
+    Closing(Closing) = "closing";
     /// A call had no outcome in time. Its settlement follows.
     SendCommandOverTime {
         /// The method on the wire.
         method: &'static str,
-    } = "sendCommandOverTime", Event::SendCommandOverTime { .. };
+    } = "sendCommandOverTime";
     /// A broadcaster became visible.
-    ClientJoin(ClientJoin) = "clientJoin", Event::ClientJoin(_);
+    ClientJoin(ClientJoin) = "clientJoin";
     /// A broadcaster is visible no longer.
-    ClientLeave(ClientLeave) = "clientLeave", Event::ClientLeave(_);
+    ClientLeave(ClientLeave) = "clientLeave";
     /// Name or attributes of a broadcaster changed.
-    ClientUpdate(ClientUpdate) = "clientUpdate", Event::ClientUpdate(_);
+    ClientUpdate(ClientUpdate) = "clientUpdate";
     /// Attributes of the channel changed.
-    ChannelUpdate(ChannelUpdate) = "channelUpdate", Event::ChannelUpdate(_);
+    ChannelUpdate(ChannelUpdate) = "channelUpdate";
     /// A role changed.
-    RoleChanged(RoleChanged) = "roleChanged", Event::RoleChanged(_);
+    RoleChanged(RoleChanged) = "roleChanged";
     /// A member publishes a kind: subscribe to play it.
-    StreamAdded(StreamChange) = "streamAdded", Event::StreamAdded(_);
+    StreamAdded(StreamChange) = "streamAdded";
     /// A member publishes a kind no longer; the subscription to it ended.
-    StreamRemoved(StreamChange) = "streamRemoved", Event::StreamRemoved(_);
+    StreamRemoved(StreamChange) = "streamRemoved";
     /// Own media is published after all, by a call that had been given up.
     Published {
         /// The kind.
         media_type: MediaKind,
-    } = "published", Event::Published { .. };
+    } = "published";
     /// Own media was taken back from outside; its push URL may be dead.
     Unpublished {
         /// The kind.
         media_type: MediaKind,
-    } = "unpublished", Event::Unpublished { .. };
+    } = "unpublished";
     /// A member muted a kind.
-    Muted(MuteChange) = "muted", Event::Muted(_);
+    Muted(MuteChange) = "muted";
     /// A member unmuted a kind.
-    Unmuted(MuteChange) = "unmuted", Event::Unmuted(_);
+    Unmuted(MuteChange) = "unmuted";
     /// Somebody said something.
     Message {
         /// Who; may be an audience member.
@@ -118,34 +118,34 @@ events! {
         data: String,
         /// Whether it was said to the app and few others, not to all.
         targeted: bool,
-    } = "message", Event::Message { .. };
+    } = "message";
     /// A push task changed its state.
-    RtmpTasksStatus(TaskStatus) = "rtmpTasksStatus", Event::RtmpTasksStatus(_);
+    RtmpTasksStatus(TaskStatus) = "rtmpTasksStatus";
     /// The channel ended for all; `Disconnected` follows.
-    LiveRoomClose(LiveRoomClose) = "liveRoomClose", Event::LiveRoomClose(_);
+    LiveRoomClose(LiveRoomClose) = "liveRoomClose";
     /// The app was removed; `Disconnected` follows.
-    Kicked(Kicked) = "kicked", Event::Kicked(_);
+    Kicked(Kicked) = "kicked";
     /// A URL that the app holds was replaced. Holds a URL, a secret.
-    SyncDone(SyncDone) = "syncDone", Event::SyncDone(_);
+    SyncDone(SyncDone) = "syncDone";
     /// The token ends soon: renew it.
     TokenWillExpire {
         /// Milliseconds until the membership ends.
         expires_in_ms: u64,
-    } = "tokenWillExpire", Event::TokenWillExpire { .. };
+    } = "tokenWillExpire";
     /// The server is about to restart.
-    ServerRestarting(ServerRestarting) = "serverRestarting", Event::ServerRestarting(_);
+    ServerRestarting(ServerRestarting) = "serverRestarting";
     /// How many are in the channel, audience included.
     MemberCount {
         /// So many.
         count: u64,
-    } = "memberCount", Event::MemberCount { .. };
+    } = "memberCount";
     /// How well a stream travels.
-    NetworkQuality(NetworkQuality) = "networkQuality", Event::NetworkQuality(_);
+    NetworkQuality(NetworkQuality) = "networkQuality";
     /// A message of a newer server.
     Unknown {
         /// Its name.
         method: String,
         /// Its parameters as JSON.
         params: String,
-    } = "unknown", Event::Unknown { .. };
+    } = "unknown";
 }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
+use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
 use lianmai_protocol::message::session::{
     CloseChannel, Empty, Join, Kick, RenewToken, Report, SendMessage, SetAttributes,
 };
 use lianmai_protocol::message::task::{TaskIds, Tasks};
-use lianmai_protocol::message::Call;
 
 /// Names one call; chosen by the host, unique among calls that are not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,7 +45,7 @@ pub enum Input<'a> {
 }
 
 macro_rules! commands {
-    ($( $(#[$meta:meta])* $variant:ident($params:ty), )+) => {
+    ($( $(#[$meta:meta])* $variant:ident($params:ty) = $method:literal, )+) => {
         /// What an app can ask. The parameters are those of the wire; the session checks only what the
         /// server would answer by closing the connection.
         #[derive(Clone, PartialEq)]
@@ -62,73 +62,50 @@ macro_rules! commands {
             /// The name of the method on the wire.
             #[must_use]
             pub fn method(&self) -> &'static str {
-                match self {
-                    $( Command::$variant(_) => lower_first!($variant), )+
-                }
+                match self { $( Command::$variant(_) => $method, )+ }
             }
         }
     };
 }
 
-macro_rules! lower_first {
-    (Join) => { "join" };
-    (Leave) => { "leave" };
-    (Publish) => { "publish" };
-    (Unpublish) => { "unpublish" };
-    (Subscribe) => { "subscribe" };
-    (Unsubscribe) => { "unsubscribe" };
-    (SetRole) => { "setRole" };
-    (Mute) => { "mute" };
-    (Unmute) => { "unmute" };
-    (Kick) => { "kick" };
-    (CloseChannel) => { "closeChannel" };
-    (AddTasks) => { "addTasks" };
-    (UpdateTasks) => { "updateTasks" };
-    (DeleteTasks) => { "deleteTasks" };
-    (SendMessage) => { "sendMessage" };
-    (SetAttributes) => { "setAttributes" };
-    (RenewToken) => { "renewToken" };
-    (Report) => { "report" };
-}
-
 commands! {
     /// Enter a channel. `join_id` is 128 random bits of the host, new for each call: the session has no
     /// randomness of its own.
-    Join(Join),
+    Join(Join) = "join",
     /// End the membership.
-    Leave(Empty),
+    Leave(Empty) = "leave",
     /// Announce media and get the push URL.
-    Publish(Publish),
+    Publish(Publish) = "publish",
     /// Take announced media back.
-    Unpublish(Publish),
+    Unpublish(Publish) = "unpublish",
     /// Get a pull URL.
-    Subscribe(Subscribe),
+    Subscribe(Subscribe) = "subscribe",
     /// Give a subscription up.
-    Unsubscribe(Subscribe),
+    Unsubscribe(Subscribe) = "unsubscribe",
     /// Change a role.
-    SetRole(SetRole),
+    SetRole(SetRole) = "setRole",
     /// Tell that media is muted.
-    Mute(Mute),
+    Mute(Mute) = "mute",
     /// Tell that it is not.
-    Unmute(Mute),
+    Unmute(Mute) = "unmute",
     /// Remove a member.
-    Kick(Kick),
+    Kick(Kick) = "kick",
     /// End the channel for all.
-    CloseChannel(CloseChannel),
+    CloseChannel(CloseChannel) = "closeChannel",
     /// Start push tasks.
-    AddTasks(Tasks),
+    AddTasks(Tasks) = "addTasks",
     /// Replace push tasks.
-    UpdateTasks(Tasks),
+    UpdateTasks(Tasks) = "updateTasks",
     /// End push tasks.
-    DeleteTasks(TaskIds),
+    DeleteTasks(TaskIds) = "deleteTasks",
     /// Say something.
-    SendMessage(SendMessage),
+    SendMessage(SendMessage) = "sendMessage",
     /// Change attributes.
-    SetAttributes(SetAttributes),
+    SetAttributes(SetAttributes) = "setAttributes",
     /// Hand in a new token.
-    RenewToken(RenewToken),
+    RenewToken(RenewToken) = "renewToken",
     /// Tell what a media component observed.
-    Report(Report),
+    Report(Report) = "report",
 }
 
 impl fmt::Debug for Command {

@@ -50,7 +50,8 @@ impl Requests {
             return Err(ErrorName::TooDeep);
         }
         // The id and `ack` of the real frame have at most 16 digits each.
-        let probe = Request { id: RequestId(u64::MAX), ack: Some(RequestId(u64::MAX)), call: request };
+        let probe =
+            Request { id: RequestId(u64::MAX), ack: Some(RequestId(u64::MAX)), call: request };
         if encode_request(&probe).len() > MAX_CLIENT_FRAME_BYTES {
             return Err(ErrorName::FrameTooLarge);
         }

@@ -23,7 +23,11 @@ const BATCH: usize = 64;
 ///
 /// # Errors
 /// [`Denied`] when the authorizer refuses or a limit is reached.
-pub async fn open<A: Authorizer>(hub: &Hub, authorizer: &A, request: StreamRequest) -> Result<FlvStream, Denied> {
+pub async fn open<A: Authorizer>(
+    hub: &Hub,
+    authorizer: &A,
+    request: StreamRequest,
+) -> Result<FlvStream, Denied> {
     let player = hub.play(authorizer, request).await?;
     let (audio, video) = player.tracks();
     Ok(FlvStream {
@@ -64,9 +68,9 @@ impl FlvStream {
             }
             self.stage();
         }
-        if self.player.is_cut() {
+        if self.player.cut_reason().is_some() {
             self.ready.clear();
-            self.ended = Some(EndReason::Cut);
+            self.ended = self.player.cut_reason();
             return None;
         }
         let block = self.merge();
@@ -78,6 +82,13 @@ impl FlvStream {
     #[must_use]
     pub fn ended(&self) -> Option<EndReason> {
         self.ended
+    }
+
+    /// Completes when the pull is cut, even while nobody asks for blocks: an HTTP listener that
+    /// writes to a slow client closes the connection then. Outlives the pull harmlessly, but then
+    /// never completes.
+    pub fn cut_signal(&self) -> impl Future<Output = EndReason> + Send + use<> {
+        self.player.cut_signal()
     }
 
     /// The pull as a `Stream`, for a response body.

@@ -17,7 +17,11 @@ impl Hub {
     ///
     /// # Errors
     /// [`Denied`] by the authorizer, by a cut meanwhile, or because another publisher is live.
-    pub async fn publish<A: Authorizer>(&self, authorizer: &A, request: StreamRequest) -> Result<Publisher, Denied> {
+    pub async fn publish<A: Authorizer>(
+        &self,
+        authorizer: &A,
+        request: StreamRequest,
+    ) -> Result<Publisher, Denied> {
         let request = StreamRequest { direction: Direction::Publish, viewer_hint: None, ..request };
         let log = request.clone();
         let result = self.admit(authorizer, request).await.and_then(|claim| {
@@ -31,13 +35,21 @@ impl Hub {
     ///
     /// # Errors
     /// [`Denied`] by the authorizer, by a cut meanwhile, or because a limit is reached.
-    pub async fn play<A: Authorizer>(&self, authorizer: &A, request: StreamRequest) -> Result<Player, Denied> {
+    pub async fn play<A: Authorizer>(
+        &self,
+        authorizer: &A,
+        request: StreamRequest,
+    ) -> Result<Player, Denied> {
         let request = StreamRequest { direction: Direction::Play, ..request };
         let log = request.clone();
         let result = self.admit(authorizer, request).await.and_then(|mut claim| {
             claim.counted = true;
             if self.inner.counters.players.fetch_add(1, Relaxed) >= self.inner.config.max_players {
-                return Err(Denied::new(DeniedKind::Overload, "tooManyPlayers", "too many players"));
+                return Err(Denied::new(
+                    DeniedKind::Overload,
+                    "tooManyPlayers",
+                    "too many players",
+                ));
             }
             let tracks = claim.stream.activate_player(&self.inner, &claim.core)?;
             Ok(Player::new(claim, tracks))
@@ -45,9 +57,14 @@ impl Hub {
         self.note(&log, result)
     }
 
-    async fn admit<A: Authorizer>(&self, authorizer: &A, request: StreamRequest) -> Result<Claim, Denied> {
+    async fn admit<A: Authorizer>(
+        &self,
+        authorizer: &A,
+        request: StreamRequest,
+    ) -> Result<Claim, Denied> {
         let mut claim = Claim::register(self, &request);
-        let asked = tokio::time::timeout(self.inner.config.auth_timeout, authorizer.authorize(request));
+        let asked =
+            tokio::time::timeout(self.inner.config.auth_timeout, authorizer.authorize(request));
         let verdict = tokio::select! {
             biased;
             _ = claim.core.wait_interrupted() => {
@@ -62,7 +79,9 @@ impl Hub {
                 }
                 Ok(claim)
             }
-            Ok(Verdict::Deny { code, message }) => Err(Denied { kind: DeniedKind::Denied, code, message }),
+            Ok(Verdict::Deny { code, message }) => {
+                Err(Denied { kind: DeniedKind::Denied, code, message })
+            }
             Err(_) => Err(Denied::new(DeniedKind::Denied, "authTimeout", "no verdict in time")),
         }
     }

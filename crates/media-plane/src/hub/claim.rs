@@ -5,6 +5,7 @@
 //! never touches a new one.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -28,7 +29,7 @@ pub enum EndReason {
     StreamEnded,
 }
 
-/// The part of a claim that the hub and its owner share. One task waits on it at a time.
+/// The part of a claim that the hub and its owner share. One task takes packets at a time.
 #[derive(Debug)]
 pub(super) struct ClaimCore {
     pub(super) id: u64,
@@ -37,7 +38,10 @@ pub(super) struct ClaimCore {
     pub(super) waiting: AtomicBool,
     ended: OnceLock<EndReason>,
     queue: Mutex<Queue>,
+    /// Wakes the one task that takes packets.
     wake: Notify,
+    /// Wakes whoever waits for the end.
+    over: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +70,7 @@ impl ClaimCore {
                 *lock(&self.queue) = Queue::default();
             }
             self.wake.notify_one();
+            self.over.notify_waiters();
         }
         first
     }
@@ -82,12 +87,13 @@ impl ClaimCore {
     /// Waits for an end that does not wait for the queue.
     pub(super) async fn wait_interrupted(&self) -> EndReason {
         loop {
+            let mut over = pin!(self.over.notified());
+            // From here on an end wakes this task; an earlier one is seen below.
+            over.as_mut().enable();
             if let Some(reason) = self.interrupted() {
                 return reason;
             }
-            // A wake-up for new packets may be used up here; whoever takes packets looks at the
-            // queue before it waits.
-            self.wake.notified().await;
+            over.await;
         }
     }
 
@@ -130,7 +136,11 @@ impl ClaimCore {
     }
 
     /// Waits for packets. Cancel safe.
-    pub(super) async fn next(&self, batch: &mut Vec<Arc<Packet>>, count: usize) -> Result<(), EndReason> {
+    pub(super) async fn next(
+        &self,
+        batch: &mut Vec<Arc<Packet>>,
+        count: usize,
+    ) -> Result<(), EndReason> {
         loop {
             // Before the queue: what is queued when the stream ends is still delivered.
             let ended = self.ended();
@@ -171,12 +181,15 @@ impl Claim {
             ended: OnceLock::new(),
             queue: Mutex::default(),
             wake: Notify::new(),
+            over: Notify::new(),
         });
         let mut streams = lock(&hub.inner.streams);
-        let stream = streams.entry(name.clone()).or_insert_with(|| Arc::new(Stream::new(name))).clone();
+        let stream =
+            streams.entry(name.clone()).or_insert_with(|| Arc::new(Stream::new(name))).clone();
         stream.await_verdict(&core);
         drop(streams);
-        let mut claim = Self { hub: hub.clone(), stream, core, viewers: Vec::new(), counted: false };
+        let mut claim =
+            Self { hub: hub.clone(), stream, core, viewers: Vec::new(), counted: false };
         if let Some(viewer) = &request.viewer_hint {
             claim.add_viewer(viewer);
         }
@@ -185,7 +198,10 @@ impl Claim {
 
     pub(super) fn add_viewer(&mut self, viewer: &str) {
         if self.viewers.iter().all(|known| known != viewer) {
-            lock(&self.hub.inner.viewers).entry(viewer.to_owned()).or_default().push(self.core.clone());
+            lock(&self.hub.inner.viewers)
+                .entry(viewer.to_owned())
+                .or_default()
+                .push(self.core.clone());
             self.viewers.push(viewer.to_owned());
         }
     }

@@ -21,7 +21,7 @@ impl Player {
     }
 
     /// Appends up to `count` packets to `batch`, waiting for at least one. Cancel safe. One task
-    /// may wait at a time.
+    /// may do so at a time.
     ///
     /// # Errors
     /// The reason, when the play has ended; after [`EndReason::StreamEnded`] nothing is left queued.
@@ -39,10 +39,17 @@ impl Player {
         self.claim.core.wait_interrupted().await
     }
 
-    /// The play was cut.
+    /// As [`Player::cut`], but independent of the player: for whoever owns a socket that is busy
+    /// writing.
+    pub fn cut_signal(&self) -> impl Future<Output = EndReason> + Send + use<> {
+        let core = self.claim.core.clone();
+        async move { core.wait_interrupted().await }
+    }
+
+    /// Why the play was cut, if it was.
     #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.claim.core.interrupted().is_some()
+    pub fn cut_reason(&self) -> Option<EndReason> {
+        self.claim.core.interrupted()
     }
 
     /// Whether audio and video are to be expected, as known when the play began.

@@ -64,13 +64,21 @@ impl Stream {
     }
 
     /// Makes the claim the publisher.
-    pub(super) fn activate_publisher(&self, hub: &Inner, core: &Arc<ClaimCore>) -> Result<(), Denied> {
+    pub(super) fn activate_publisher(
+        &self,
+        hub: &Inner,
+        core: &Arc<ClaimCore>,
+    ) -> Result<(), Denied> {
         let now = Instant::now();
         let mut state = lock(&self.state);
         refuse_ended(core)?;
         if let Some(current) = &state.publisher {
             if now.duration_since(current.last_payload) < hub.config.takeover_silence {
-                return Err(Denied::new(DeniedKind::Busy, "streamBusy", "another publisher is live"));
+                return Err(Denied::new(
+                    DeniedKind::Busy,
+                    "streamBusy",
+                    "another publisher is live",
+                ));
             }
             if current.core.end(EndReason::Replaced) {
                 hub.counters.replaced();
@@ -99,12 +107,20 @@ impl Stream {
 
     /// Makes the claim a player and queues what it needs to start. Says whether audio and video are
     /// to be expected.
-    pub(super) fn activate_player(&self, hub: &Inner, core: &Arc<ClaimCore>) -> Result<(bool, bool), Denied> {
+    pub(super) fn activate_player(
+        &self,
+        hub: &Inner,
+        core: &Arc<ClaimCore>,
+    ) -> Result<(bool, bool), Denied> {
         let mut state = lock(&self.state);
         refuse_ended(core)?;
         if state.publisher.is_none() {
             if hub.counters.waiters.load(Relaxed) >= hub.config.max_waiters {
-                return Err(Denied::new(DeniedKind::Overload, "tooManyWaiters", "too many players wait"));
+                return Err(Denied::new(
+                    DeniedKind::Overload,
+                    "tooManyWaiters",
+                    "too many players wait",
+                ));
             }
             set_waiting(hub, core, true);
         }
@@ -127,7 +143,8 @@ impl Stream {
         let role = role(kind, body);
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let Some(current) = state.publisher.as_mut().filter(|current| current.core.id == core.id) else {
+        let Some(current) = state.publisher.as_mut().filter(|current| current.core.id == core.id)
+        else {
             return Err(core.ended().unwrap_or(EndReason::Replaced));
         };
         if kind != MediaKind::Metadata {
@@ -169,7 +186,8 @@ impl Stream {
     /// Ends everything on the stream.
     pub(super) fn cut(&self, hub: &Inner) -> usize {
         let mut state = lock(&self.state);
-        let claims = state.pending.iter().chain(state.publisher.as_ref().map(|current| &current.core));
+        let claims =
+            state.pending.iter().chain(state.publisher.as_ref().map(|current| &current.core));
         let claims = claims.chain(state.players.iter().map(|seat| &seat.core));
         let cut = claims.filter(|core| core.end(EndReason::Cut)).count();
         for seat in state.players.drain(..) {
@@ -316,7 +334,8 @@ impl Cache {
     /// Metadata, then decoder configurations at the time of what follows them, then the group.
     fn burst(&self, now: u32) -> Vec<Arc<Packet>> {
         let start = self.group.first().map_or(now, |packet| packet.timestamp());
-        let headers = [&self.metadata, &self.video_header, &self.audio_header].into_iter().flatten();
+        let headers =
+            [&self.metadata, &self.video_header, &self.audio_header].into_iter().flatten();
         let headers = headers.map(|packet| match packet.timestamp() {
             _ if packet.kind() == MediaKind::Metadata => packet.clone(),
             timestamp if timestamp == start => packet.clone(),

@@ -146,7 +146,11 @@ impl Decoder {
         })
     }
 
-    fn fields(&mut self, input: &mut &[u8], depth: usize) -> Result<Vec<(String, Value)>, RtmpError> {
+    fn fields(
+        &mut self,
+        input: &mut &[u8],
+        depth: usize,
+    ) -> Result<Vec<(String, Value)>, RtmpError> {
         let mut fields = Vec::new();
         loop {
             let key = short_string(input)?;
@@ -246,8 +250,17 @@ mod tests {
         let value = Value::Object(vec![
             ("app".into(), Value::String("live".into())),
             ("long".into(), Value::String("x".repeat(30_000))),
-            ("list".into(), Value::StrictArray(vec![Value::Number(1.5), Value::Null, Value::Undefined])),
-            ("map".into(), Value::EcmaArray(vec![("on".into(), Value::Boolean(true)), ("at".into(), Value::Date(7.0))])),
+            (
+                "list".into(),
+                Value::StrictArray(vec![Value::Number(1.5), Value::Null, Value::Undefined]),
+            ),
+            (
+                "map".into(),
+                Value::EcmaArray(vec![
+                    ("on".into(), Value::Boolean(true)),
+                    ("at".into(), Value::Date(7.0)),
+                ]),
+            ),
         ]);
         let mut bytes = Vec::new();
         encode(&mut bytes, &value);

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::RtmpError;
 use super::command::message_type;
 use super::limits::{
-    DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_COMMAND_MESSAGE, MAX_MEDIA_MESSAGE, MAX_PARTIAL_BYTES,
+    DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_COMMAND_MESSAGE, MAX_MEDIA_MESSAGE,
+    MAX_PARTIAL_BYTES,
 };
 
 /// The 24-bit value which says that the timestamp follows as 32 bits.
@@ -65,7 +66,12 @@ pub struct ChunkReader {
 
 impl Default for ChunkReader {
     fn default() -> Self {
-        Self { streams: Vec::new(), chunk_size: DEFAULT_CHUNK_SIZE, current: None, partial_bytes: 0 }
+        Self {
+            streams: Vec::new(),
+            chunk_size: DEFAULT_CHUNK_SIZE,
+            current: None,
+            partial_bytes: 0,
+        }
     }
 }
 
@@ -145,7 +151,9 @@ impl ChunkReader {
                 return Err(RtmpError::ChunkHeader);
             }
         }
-        let Some(fields) = input.get(at..at + [11, 7, 3, 0][usize::from(format)]) else { return Ok(None) };
+        let Some(fields) = input.get(at..at + [11, 7, 3, 0][usize::from(format)]) else {
+            return Ok(None);
+        };
         at += fields.len();
         let previous = known.map(|index| &self.streams[index]);
         let mut header = Header {

@@ -13,12 +13,13 @@ use super::RtmpError;
 use super::amf0::{self, Value};
 use super::chunk::{ChunkReader, Message, encode_message};
 use super::command::{
-    Command, MEDIA_STREAM, chunk_stream, control, message_type, split_query, status, user_control, user_control_message,
+    Command, MEDIA_STREAM, chunk_stream, control, message_type, split_query, status, user_control,
+    user_control_message,
 };
 use super::handshake::Handshake;
 use super::limits::{
-    ACK_WINDOW, DEFAULT_CHUNK_SIZE, MAX_HELD_BYTES, MAX_NAME_BYTES, MAX_REQUESTS, MAX_UNAUTHORIZED_BYTES,
-    MIN_ACK_WINDOW, OUT_CHUNK_SIZE,
+    ACK_WINDOW, DEFAULT_CHUNK_SIZE, MAX_HELD_BYTES, MAX_NAME_BYTES, MAX_REQUESTS,
+    MAX_UNAUTHORIZED_BYTES, MIN_ACK_WINDOW, OUT_CHUNK_SIZE,
 };
 
 /// What a session wants done, in order.
@@ -179,7 +180,7 @@ impl Session {
             self.held.extend_from_slice(data);
             self.resume()
         };
-        let result = result.and_then(|()| match self.held.len() {
+        let result = result.and(match self.held.len() {
             0..=MAX_HELD_BYTES => Ok(()),
             _ => Err(RtmpError::HeldBytes),
         });
@@ -190,7 +191,10 @@ impl Session {
         }
         if self.received.wrapping_sub(self.acknowledged) >= self.window {
             self.acknowledged = self.received;
-            self.send(chunk_stream::CONTROL, &control(message_type::ACK, &self.received.to_be_bytes()));
+            self.send(
+                chunk_stream::CONTROL,
+                &control(message_type::ACK, &self.received.to_be_bytes()),
+            );
         }
         Ok(())
     }
@@ -207,7 +211,10 @@ impl Session {
             }
             State::Awaiting(RequestKind::Play, stream) => {
                 self.state = State::Playing(stream);
-                self.send(chunk_stream::CONTROL, &user_control_message(user_control::STREAM_BEGIN, stream));
+                self.send(
+                    chunk_stream::CONTROL,
+                    &user_control_message(user_control::STREAM_BEGIN, stream),
+                );
                 self.on_status(stream, "status", "NetStream.Play.Reset", "resetting");
                 self.on_status(stream, "status", "NetStream.Play.Start", "playing");
             }
@@ -227,7 +234,10 @@ impl Session {
     /// Ends a play from this side: end of stream, then close. Without a play it only closes.
     pub fn finish_play(&mut self, description: &str) {
         if let State::Playing(stream) = self.state {
-            self.send(chunk_stream::CONTROL, &user_control_message(user_control::STREAM_EOF, stream));
+            self.send(
+                chunk_stream::CONTROL,
+                &user_control_message(user_control::STREAM_EOF, stream),
+            );
             self.on_status(stream, "status", "NetStream.Play.UnpublishNotify", description);
             self.on_status(stream, "status", "NetStream.Play.Stop", description);
         }
@@ -296,7 +306,9 @@ impl Session {
                 self.data(message.timestamp, message.payload.slice(1..));
             }
             message_type::COMMAND => self.command(message.stream_id, &message.payload)?,
-            message_type::COMMAND_AMF3 => self.command(message.stream_id, message.payload.get(1..).unwrap_or(&[]))?,
+            message_type::COMMAND_AMF3 => {
+                self.command(message.stream_id, message.payload.get(1..).unwrap_or(&[]))?
+            }
             _ => {}
         }
         Ok(())
@@ -307,7 +319,10 @@ impl Session {
             && u16::from_be_bytes([a, b]) == user_control::PING_REQUEST
         {
             let argument = u32::from_be_bytes([c, d, e, f]);
-            self.send(chunk_stream::CONTROL, &user_control_message(user_control::PING_RESPONSE, argument));
+            self.send(
+                chunk_stream::CONTROL,
+                &user_control_message(user_control::PING_RESPONSE, argument),
+            );
         }
     }
 
@@ -326,7 +341,9 @@ impl Session {
             start = payload.len() - rest.len();
             name = amf0::decode_first(&mut rest);
         }
-        if matches!(&name, Ok(Value::String(name)) if name == "onMetaData") && amf0::decode_all(rest).is_ok() {
+        if matches!(&name, Ok(Value::String(name)) if name == "onMetaData")
+            && amf0::decode_all(rest).is_ok()
+        {
             self.media(MediaKind::Metadata, timestamp, payload.slice(start..));
         }
     }
@@ -338,8 +355,12 @@ impl Session {
         }
         match command.name.as_str() {
             "connect" => self.connect(&command)?,
-            "createStream" => self.result(&command, Value::Null, Value::Number(f64::from(MEDIA_STREAM))),
-            "releaseStream" | "FCPublish" | "FCUnpublish" => self.result(&command, Value::Null, Value::Undefined),
+            "createStream" => {
+                self.result(&command, Value::Null, Value::Number(f64::from(MEDIA_STREAM)))
+            }
+            "releaseStream" | "FCPublish" | "FCUnpublish" => {
+                self.result(&command, Value::Null, Value::Undefined)
+            }
             "getStreamLength" => self.result(&command, Value::Null, Value::Number(0.0)),
             "publish" => self.request(RequestKind::Publish, stream, &command)?,
             "play" => self.request(RequestKind::Play, stream, &command)?,
@@ -368,7 +389,10 @@ impl Session {
         self.send(chunk_stream::CONTROL, &control(message_type::WINDOW_ACK_SIZE, &window));
         // Limit type 2: dynamic.
         let [a, b, c, d] = window;
-        self.send(chunk_stream::CONTROL, &control(message_type::SET_PEER_BANDWIDTH, &[a, b, c, d, 2]));
+        self.send(
+            chunk_stream::CONTROL,
+            &control(message_type::SET_PEER_BANDWIDTH, &[a, b, c, d, 2]),
+        );
         let size = u32::try_from(OUT_CHUNK_SIZE).unwrap_or(u32::MAX).to_be_bytes();
         self.send(chunk_stream::CONTROL, &control(message_type::SET_CHUNK_SIZE, &size));
         self.out_chunk_size = OUT_CHUNK_SIZE;
@@ -384,7 +408,12 @@ impl Session {
         Ok(())
     }
 
-    fn request(&mut self, kind: RequestKind, stream: u32, command: &Command) -> Result<(), RtmpError> {
+    fn request(
+        &mut self,
+        kind: RequestKind,
+        stream: u32,
+        command: &Command,
+    ) -> Result<(), RtmpError> {
         if self.state != State::Idle {
             return Err(RtmpError::CommandOrder);
         }
@@ -412,7 +441,9 @@ impl Session {
             State::Publishing(stream) => {
                 self.on_status(stream, "status", "NetStream.Unpublish.Success", "unpublished");
             }
-            State::Playing(stream) => self.on_status(stream, "status", "NetStream.Play.Stop", "stopped"),
+            State::Playing(stream) => {
+                self.on_status(stream, "status", "NetStream.Play.Stop", "stopped")
+            }
             _ => return,
         }
         self.state = State::Idle;
@@ -457,5 +488,9 @@ impl Session {
 
 /// The first 32 bits of a control message.
 fn word(message: &Message) -> Result<u32, RtmpError> {
-    message.payload.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes)).ok_or(RtmpError::ControlMessage(message.type_id))
+    message
+        .payload
+        .first_chunk::<4>()
+        .map(|bytes| u32::from_be_bytes(*bytes))
+        .ok_or(RtmpError::ControlMessage(message.type_id))
 }

@@ -68,8 +68,22 @@ pub(super) struct Connection<A> {
 }
 
 impl<A: Authorizer> Connection<A> {
-    pub(super) fn new(stream: TcpStream, peer: SocketAddr, seed: [u8; 16], hub: Hub, authorizer: Arc<A>) -> Self {
-        Self { stream, peer, session: Session::new(seed), out: WriteQueue::default(), buffer: Vec::new(), hub, authorizer }
+    pub(super) fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        seed: [u8; 16],
+        hub: Hub,
+        authorizer: Arc<A>,
+    ) -> Self {
+        Self {
+            stream,
+            peer,
+            session: Session::new(seed),
+            out: WriteQueue::default(),
+            buffer: Vec::new(),
+            hub,
+            authorizer,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -99,7 +113,9 @@ impl<A: Authorizer> Connection<A> {
         loop {
             self.buffer.resize(READ_BYTES, 0);
             let deadline = Instant::now() + self.hub.config().handshake_timeout;
-            let request = timeout_at(deadline, self.request()).await.map_err(|_| End::Deadline("handshakeTimeout"))??;
+            let request = timeout_at(deadline, self.request())
+                .await
+                .map_err(|_| End::Deadline("handshakeTimeout"))??;
             let asked = StreamRequest::new(
                 match request.kind {
                     RequestKind::Publish => Direction::Publish,
@@ -186,8 +202,9 @@ impl<A: Authorizer> Connection<A> {
                 }
             }
             tokio::select! {
-                reason = player.cut() => return Err(End::Hub(reason)),
+                biased;
                 result = self.out.flush(&self.stream, stall) => result?,
+                reason = player.cut() => return Err(End::Hub(reason)),
             }
             tokio::select! {
                 result = player.next(&mut batch, BATCH) => match result {

@@ -94,8 +94,10 @@ impl<A: Authorizer> RtmpServer<A> {
 
 /// Best effort: a socket without these options still works.
 fn prepare(stream: &TcpStream) {
-    let keep_alive = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1);
-    let result = stream.set_nodelay(true).and(socket2::SockRef::from(stream).set_tcp_keepalive(&keep_alive));
+    let keep_alive =
+        socket2::TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1);
+    let result =
+        stream.set_nodelay(true).and(socket2::SockRef::from(stream).set_tcp_keepalive(&keep_alive));
     if let Err(error) = result {
         tracing::debug!(%error, "socket option refused");
     }
@@ -148,7 +150,9 @@ impl Drop for Place {
 /// What counts as one address: one IPv6 subscriber has a whole /64.
 fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
+        }
         address => address,
     }
 }

@@ -34,7 +34,9 @@ impl WriteQueue {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    timeout(stall, stream.writable()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                    timeout(stall, stream.writable())
+                        .await
+                        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                 }
                 Err(error) => return Err(error),
             }

@@ -13,6 +13,7 @@ use super::member::WaitingOn;
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::context::Context;
+use crate::key::ChannelKey;
 use crate::output::Output;
 use crate::timers::Timer;
 
@@ -134,8 +135,9 @@ impl Channel {
         params: RenewToken,
     ) -> Outcome {
         let conn = self.members.get(&uid).and_then(|m| m.conn).ok_or(ErrorName::NotJoined)?;
-        let appkey = self.key.appkey.clone();
-        cx.outputs.push_back(Output::VerifyToken { conn, id, appkey, token: params.token });
+        let ChannelKey { appkey, name: channel } = self.key.clone();
+        let token = params.token;
+        cx.outputs.push_back(Output::VerifyToken { conn, id, appkey, uid, channel, token });
         self.wait(uid, id, WaitingOn::Token);
         Ok(Reply::Later)
     }

@@ -1,0 +1,115 @@
+//! The loop around the session: one input in, every output out. Decides nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::delivery::{Hub, Item, Waiter};
+use super::platform::Clock;
+use super::socket::{Socket, SocketEvent};
+use crate::session::{CallId, Command, Input, Output, Session};
+
+/// A call of the app.
+pub(super) struct Order {
+    pub(super) command: Command,
+    pub(super) waiter: Waiter,
+}
+
+/// What the loop owns.
+pub(super) struct EventLoop {
+    session: Session,
+    socket: Socket,
+    clock: Clock,
+    hub: Arc<Hub>,
+    delivery: mpsc::UnboundedSender<Item>,
+    waiters: BTreeMap<CallId, Waiter>,
+    last_call: u64,
+}
+
+/// Close code of a client whose app dropped it. No leave: the membership ends by grace.
+const DROPPED: u16 = 1000;
+
+impl EventLoop {
+    pub(super) fn new(
+        session: Session,
+        hub: Arc<Hub>,
+        delivery: mpsc::UnboundedSender<Item>,
+    ) -> Self {
+        EventLoop {
+            session,
+            socket: Socket::default(),
+            clock: Clock::start(),
+            hub,
+            delivery,
+            waiters: BTreeMap::new(),
+            last_call: 0,
+        }
+    }
+
+    /// Runs until the last handle is gone.
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let mut paused = false;
+        loop {
+            let full = self.hub.is_full();
+            if full != paused {
+                paused = full;
+                self.feed(if full { Input::ReadingPaused } else { Input::ReadingResumed });
+            }
+            let deadline = self.session.next_deadline().map(|at| self.clock.instant(at));
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // In this order: what came in time is seen before the timer that it is in time for.
+            tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(order) => self.order(order),
+                    None => break,
+                },
+                event = self.socket.next(!paused) => match event {
+                    SocketEvent::Opened => self.feed(Input::SocketOpened),
+                    SocketEvent::Frame(bytes) => self.feed(Input::Frame(&bytes)),
+                    SocketEvent::Closed { code, reason } => {
+                        self.feed(Input::SocketClosed { code, reason });
+                    }
+                },
+                () = self.hub.room(), if paused => {}
+                () = timer => self.feed(Input::Timeout),
+            }
+        }
+        self.socket.close(DROPPED);
+    }
+
+    fn order(&mut self, order: Order) {
+        self.last_call += 1;
+        let call = CallId(self.last_call);
+        self.waiters.insert(call, order.waiter);
+        self.feed(Input::Command { call, command: order.command });
+    }
+
+    fn feed(&mut self, input: Input<'_>) {
+        self.session.handle(self.clock.now(), input);
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Connect { url } => self.socket.connect(url),
+                Output::Send(text) => self.socket.send(text),
+                Output::CloseSocket { code } => self.socket.close(code),
+                Output::Picture(change) => self.deliver(Item::Picture(change)),
+                Output::Event(event) => self.deliver(Item::Event(event)),
+                Output::Settled { call, outcome } => {
+                    if let Some(waiter) = self.waiters.remove(&call) {
+                        self.deliver(Item::Settled(waiter, outcome));
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, item: Item) {
+        self.hub.enqueue(&self.delivery, item);
+    }
+}

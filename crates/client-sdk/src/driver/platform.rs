@@ -1,0 +1,37 @@
+//! The only file of the crate that reads a clock or entropy. Comes in: nothing. Goes out: time since the
+//! client was made, and join ids. Deliberately absent: wall-clock time; no client needs it.
+#![expect(clippy::disallowed_methods, reason = "this is the file that may")]
+
+use lianmai_protocol::MonoTime;
+use tokio::time::{Duration, Instant};
+
+/// Milliseconds since an origin of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(super) fn start() -> Clock {
+        Clock { origin: Instant::now() }
+    }
+
+    pub(super) fn now(self) -> MonoTime {
+        let ms = Instant::now().duration_since(self.origin).as_millis();
+        MonoTime(u64::try_from(ms).unwrap_or(u64::MAX))
+    }
+
+    /// The moment `at`, or one far away where `at` cannot be expressed. Rounded up: a timer must not
+    /// fire before the session thinks that it is due.
+    pub(super) fn instant(self, at: MonoTime) -> Instant {
+        const FAR_MS: u64 = 365 * 24 * 3600 * 1000;
+        self.origin + Duration::from_millis(at.0.min(FAR_MS))
+    }
+}
+
+/// 128 random bits of the system as 32 hexadecimal digits.
+pub(super) fn join_id() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}

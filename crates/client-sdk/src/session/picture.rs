@@ -1,0 +1,394 @@
+//! The local picture of the channel: the snapshot of `join`, folded with every event since.
+//!
+//! Comes in: a snapshot, then [`Change`]s in order. Goes out: members, streams, roles, attributes and the
+//! app's own state. Deliberately absent: URLs, and any decision about what the app is told.
+//! For all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
+//! generation of the app's own push URLs; the answer of `publish` does.
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::ChannelEvent;
+use lianmai_protocol::message::event::{ClientJoin, MuteChange, RoleChanged, StreamChange};
+use lianmai_protocol::message::session::Joined as JoinedMessage;
+use lianmai_protocol::message::snapshot::{MemberInfo, SelfInfo};
+use lianmai_protocol::message::task::{TaskInfo, TaskStatus};
+use lianmai_protocol::{
+    Attributes, ChannelName, Cid, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Pub, Rights, Role,
+    TaskId, UserId,
+};
+
+/// A push task has ended: it is in no snapshot any more.
+const TASK_ENDED: u16 = 511;
+
+/// The channel as the client knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// The incarnation of the channel.
+    pub cid: Cid,
+    /// Name of the channel.
+    pub channel: ChannelName,
+    /// Who made it.
+    pub creator: UserId,
+    /// Attributes of the channel.
+    pub attributes: Attributes,
+    /// Push tasks of the channel.
+    pub tasks: BTreeMap<TaskId, TaskInfo>,
+    /// Every broadcaster by uid, the app itself included if it is one.
+    pub members: BTreeMap<UserId, Member>,
+    /// The app's own state.
+    pub own: Own,
+    /// Members, audience included. Told at most once per second.
+    pub member_count: u64,
+    /// The log of events that the picture follows.
+    pub epoch: Epoch,
+    /// The last event of the log that is in the picture.
+    pub seq: u64,
+}
+
+/// A broadcaster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The user.
+    pub uid: UserId,
+    /// The membership: the same uid with another `mid` came anew.
+    pub mid: Mid,
+    /// The role; audience only between `roleChanged` and the `clientLeave` that follows it.
+    pub role: Role,
+    /// Display name.
+    pub name: Option<String>,
+    /// Attributes.
+    pub attributes: Attributes,
+    /// Kinds that the member muted.
+    pub muted: KindSet,
+    /// What the member publishes: kind and publication.
+    pub streams: BTreeMap<MediaKind, Pub>,
+}
+
+/// The app's own state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// The uid.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// The role.
+    pub role: Role,
+    /// What the token allows, as of `join`.
+    pub rights: Rights,
+    /// Display name.
+    pub name: Option<String>,
+    /// Attributes.
+    pub attributes: Attributes,
+    /// Muted kinds.
+    pub muted: KindSet,
+    /// What the app publishes.
+    pub published: BTreeMap<MediaKind, OwnPublication>,
+    /// What it subscribes to: uid and kind, and the publication with which the subscription ends.
+    pub subscriptions: BTreeMap<(UserId, MediaKind), Pub>,
+    /// When the token ends the membership, on the clock that the session is driven by.
+    pub token_expires_at: Option<MonoTime>,
+}
+
+/// One publication of the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnPublication {
+    /// Its life.
+    pub publication: Pub,
+    /// The life of the push URL that carries it; `None` until an answer of `publish` told it.
+    pub generation: Option<Gen>,
+}
+
+/// One step of the picture.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A channel was entered.
+    Entered(Box<Picture>),
+    /// An event of the log.
+    Event {
+        /// Its number.
+        seq: u64,
+        /// The event.
+        event: ChannelEvent,
+    },
+    /// The number of members.
+    MemberCount(u64),
+    /// An answer of `publish`: these kinds travel on that push URL.
+    Generation {
+        /// The kinds.
+        kinds: KindSet,
+        /// The life of the URL.
+        generation: Gen,
+    },
+    /// An answer of `subscribe`.
+    Subscribed {
+        /// Whose media.
+        uid: UserId,
+        /// Which kind.
+        media_type: MediaKind,
+    },
+    /// An answer of `unsubscribe`.
+    Unsubscribed {
+        /// Whose media.
+        uid: UserId,
+        /// Which kind.
+        media_type: MediaKind,
+    },
+    /// An answer of `mute` or `unmute` of an audience member, which makes no event.
+    OwnMuted {
+        /// The kinds.
+        kinds: KindSet,
+        /// Muted or not.
+        muted: bool,
+    },
+    /// An answer of `setAttributes` of an audience member, which makes no event.
+    OwnAttributes {
+        /// Keys set and removed.
+        patch: BTreeMap<String, Option<String>>,
+        /// A new name.
+        name: Option<String>,
+    },
+    /// When the token ends the membership now.
+    TokenExpiry(Option<MonoTime>),
+    /// The channel was left, in whatever way.
+    Ended,
+}
+
+impl Change {
+    /// Applies the change to a picture; `None` stands for not being in a channel.
+    pub fn apply(&self, picture: &mut Option<Picture>) {
+        match (self, picture) {
+            (Change::Entered(entered), picture) => *picture = Some((**entered).clone()),
+            (Change::Ended, picture) => *picture = None,
+            (change, Some(picture)) => picture.step(change),
+            (_, None) => {}
+        }
+    }
+}
+
+impl Picture {
+    /// Reads a snapshot that was received at `now`.
+    #[must_use]
+    pub fn from_snapshot(snapshot: JoinedMessage, now: MonoTime) -> Picture {
+        let channel = snapshot.channel;
+        Picture {
+            cid: snapshot.cid,
+            channel: channel.name,
+            creator: channel.creator,
+            attributes: channel.attributes,
+            tasks: channel.tasks.into_iter().map(|task| (task.task_id.clone(), task)).collect(),
+            members: snapshot.members.into_iter().map(|m| (m.uid, m.into())).collect(),
+            own: Own::from_snapshot(snapshot.own, now),
+            member_count: snapshot.member_count,
+            epoch: snapshot.epoch,
+            seq: snapshot.seq,
+        }
+    }
+
+    /// Every broadcaster but the app itself.
+    pub fn others(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| member.mid != self.own.mid)
+    }
+
+    fn step(&mut self, change: &Change) {
+        match change {
+            Change::Event { seq, event } => {
+                self.seq = *seq;
+                self.fold(event);
+            }
+            Change::MemberCount(count) => self.member_count = *count,
+            Change::Generation { kinds, generation } => {
+                for kind in kinds.iter() {
+                    if let Some(own) = self.own.published.get_mut(kind) {
+                        own.generation = Some(*generation);
+                    }
+                }
+            }
+            Change::Subscribed { uid, media_type } => {
+                let publication = self.members.get(uid).and_then(|m| m.streams.get(media_type));
+                if let Some(publication) = publication {
+                    self.own.subscriptions.insert((*uid, media_type.clone()), *publication);
+                }
+            }
+            Change::Unsubscribed { uid, media_type } => {
+                self.own.subscriptions.remove(&(*uid, media_type.clone()));
+            }
+            Change::OwnMuted { kinds, muted } => set_muted(&mut self.own.muted, *kinds, *muted),
+            Change::OwnAttributes { patch, name } => {
+                self.own.attributes.apply(patch);
+                if name.is_some() {
+                    self.own.name.clone_from(name);
+                }
+            }
+            Change::TokenExpiry(at) => self.own.token_expires_at = *at,
+            Change::Entered(_) | Change::Ended => {}
+        }
+    }
+
+    fn fold(&mut self, event: &ChannelEvent) {
+        match event {
+            ChannelEvent::ClientJoin(join) => self.enter(join),
+            ChannelEvent::ClientLeave(leave) => self.drop_member(leave.uid, leave.mid),
+            ChannelEvent::ClientUpdate(update) => {
+                if let Some(member) = self.member(update.uid, update.mid) {
+                    member.name.clone_from(&update.name);
+                    member.attributes = update.attributes.clone();
+                }
+                if update.mid == self.own.mid {
+                    self.own.name.clone_from(&update.name);
+                    self.own.attributes = update.attributes.clone();
+                }
+            }
+            ChannelEvent::ChannelUpdate(update) => self.attributes = update.attributes.clone(),
+            ChannelEvent::RoleChanged(changed) => self.change_role(changed),
+            ChannelEvent::StreamAdded(stream) => self.add_stream(stream),
+            ChannelEvent::StreamRemoved(stream) => self.remove_stream(stream),
+            ChannelEvent::Muted(change) => self.mute(change, true),
+            ChannelEvent::Unmuted(change) => self.mute(change, false),
+            ChannelEvent::RtmpTasksStatus(status) => self.task(status),
+            ChannelEvent::Message(_) | ChannelEvent::LiveRoomClose(_) => {}
+            // A newer server's event: nothing of the picture depends on it.
+            _ => {}
+        }
+    }
+
+    fn member(&mut self, uid: UserId, mid: Mid) -> Option<&mut Member> {
+        self.members.get_mut(&uid).filter(|member| member.mid == mid)
+    }
+
+    fn enter(&mut self, join: &ClientJoin) {
+        if let Some(old) = self.members.get(&join.uid).map(|member| member.mid) {
+            self.drop_member(join.uid, old);
+        }
+        if join.mid == self.own.mid {
+            self.own.name.clone_from(&join.name);
+            self.own.attributes = join.attributes.clone();
+            self.own.muted = join.muted;
+        }
+        let member = Member {
+            uid: join.uid,
+            mid: join.mid,
+            role: Role::Broadcaster,
+            name: join.name.clone(),
+            attributes: join.attributes.clone(),
+            muted: join.muted,
+            streams: BTreeMap::new(),
+        };
+        self.members.insert(join.uid, member);
+    }
+
+    fn drop_member(&mut self, uid: UserId, mid: Mid) {
+        if self.member(uid, mid).is_some() {
+            self.members.remove(&uid);
+            self.own.subscriptions.retain(|(of, _), _| *of != uid);
+        }
+    }
+
+    fn change_role(&mut self, changed: &RoleChanged) {
+        if let Some(member) = self.member(changed.uid, changed.mid) {
+            member.role = changed.role.clone();
+        }
+        if changed.mid == self.own.mid {
+            self.own.role = changed.role.clone();
+        }
+    }
+
+    fn add_stream(&mut self, stream: &StreamChange) {
+        let kind = stream.media_type.clone();
+        if let Some(member) = self.member(stream.uid, stream.mid) {
+            member.streams.insert(kind.clone(), stream.publication);
+        }
+        if stream.mid == self.own.mid {
+            let own = OwnPublication { publication: stream.publication, generation: None };
+            self.own.published.insert(kind, own);
+        }
+    }
+
+    fn remove_stream(&mut self, stream: &StreamChange) {
+        let kind = &stream.media_type;
+        if let Some(member) = self.member(stream.uid, stream.mid)
+            && member.streams.get(kind) == Some(&stream.publication)
+        {
+            member.streams.remove(kind);
+        }
+        let subscription = (stream.uid, kind.clone());
+        if self.own.subscriptions.get(&subscription) == Some(&stream.publication) {
+            self.own.subscriptions.remove(&subscription);
+        }
+        if stream.mid == self.own.mid
+            && self.own.published.get(kind).is_some_and(|o| o.publication == stream.publication)
+        {
+            self.own.published.remove(kind);
+        }
+    }
+
+    fn mute(&mut self, change: &MuteChange, muted: bool) {
+        let kinds = KindSet::of(&change.media_type);
+        if let Some(member) = self.member(change.uid, change.mid) {
+            set_muted(&mut member.muted, kinds, muted);
+        }
+        if change.mid == self.own.mid {
+            set_muted(&mut self.own.muted, kinds, muted);
+        }
+    }
+
+    fn task(&mut self, status: &TaskStatus) {
+        if status.code == TASK_ENDED {
+            self.tasks.remove(&status.task_id);
+            return;
+        }
+        let task = TaskInfo {
+            task_id: status.task_id.clone(),
+            uid: status.uid,
+            code: status.code,
+            revision: status.revision,
+        };
+        self.tasks.insert(status.task_id.clone(), task);
+    }
+}
+
+impl Own {
+    fn from_snapshot(own: SelfInfo, now: MonoTime) -> Own {
+        Own {
+            uid: own.uid,
+            mid: own.mid,
+            role: own.role,
+            rights: own.rights,
+            name: own.name,
+            attributes: own.attributes,
+            muted: own.muted,
+            published: own
+                .published
+                .into_iter()
+                .map(|s| {
+                    let generation = Some(s.generation);
+                    (s.media_type, OwnPublication { publication: s.publication, generation })
+                })
+                .collect(),
+            subscriptions: own
+                .subscriptions
+                .into_iter()
+                .map(|s| ((s.uid, s.media_type), s.publication))
+                .collect(),
+            token_expires_at: own.token_expires_in_ms.map(|ms| now + ms),
+        }
+    }
+}
+
+impl From<MemberInfo> for Member {
+    fn from(member: MemberInfo) -> Member {
+        Member {
+            uid: member.uid,
+            mid: member.mid,
+            role: member.role,
+            name: member.name,
+            attributes: member.attributes,
+            muted: member.muted,
+            streams: member.streams.into_iter().map(|s| (s.media_type, s.publication)).collect(),
+        }
+    }
+}
+
+fn set_muted(set: &mut KindSet, kinds: KindSet, muted: bool) {
+    *set = if muted { set.union(kinds) } else { set.difference(kinds) };
+}

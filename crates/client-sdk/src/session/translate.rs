@@ -1,0 +1,142 @@
+//! From what the server says to what the app hears. Deliberately absent: the picture's fold, and any
+//! effect.
+
+use lianmai_protocol::message::event::{MuteChange, StreamChange};
+use lianmai_protocol::message::media::Mute;
+use lianmai_protocol::message::session::AttributeTarget;
+use lianmai_protocol::message::{Call, ChannelEvent, Notice};
+use lianmai_protocol::{Action, CloseCode, Mid, Role, UserId};
+
+use super::event::Event;
+use super::requests::Requests;
+
+/// Who the app is, and what it asked for and still waits for. An answer comes after every event that its
+/// command caused (rule B1), so an own event without such a command was forced from outside.
+pub(super) struct Cause<'a> {
+    pub(super) uid: UserId,
+    pub(super) mid: Mid,
+    pub(super) requests: &'a Requests,
+}
+
+impl Cause<'_> {
+    /// What the app hears of a channel event; `None` when its own answer tells it.
+    pub(super) fn channel_event(&self, event: &ChannelEvent) -> Option<Event> {
+        match event {
+            ChannelEvent::ClientJoin(e) => self.foreign(e.mid, || Event::ClientJoin(e.clone())),
+            ChannelEvent::ClientLeave(e) => self.foreign(e.mid, || Event::ClientLeave(e.clone())),
+            ChannelEvent::ClientUpdate(e) => {
+                let asked = e.mid == self.mid
+                    && self.asked(|call| {
+                        matches!(call,
+                    Call::SetAttributes(p) if p.target != Some(AttributeTarget::Channel))
+                    });
+                (!asked).then(|| Event::ClientUpdate(e.clone()))
+            }
+            ChannelEvent::ChannelUpdate(e) => Some(Event::ChannelUpdate(e.clone())),
+            ChannelEvent::RoleChanged(e) => {
+                let asked = e.mid == self.mid && self.asked_role(&e.role);
+                (!asked).then(|| Event::RoleChanged(e.clone()))
+            }
+            ChannelEvent::StreamAdded(e) if e.mid == self.mid => {
+                let asked = self.asked(|call| {
+                    matches!(call,
+                    Call::Publish(p) if p.media_type.kinds().contains(&e.media_type))
+                });
+                (!asked).then(|| Event::Published { media_type: e.media_type.clone() })
+            }
+            ChannelEvent::StreamAdded(e) => Some(Event::StreamAdded(e.clone())),
+            ChannelEvent::StreamRemoved(e) if e.mid == self.mid => self.own_removal(e),
+            ChannelEvent::StreamRemoved(e) => Some(Event::StreamRemoved(e.clone())),
+            ChannelEvent::Muted(e) => {
+                let asked = self.asked(|call| {
+                    matches!(call,
+                    Call::Mute(p) if self.is_own_mute(p, e))
+                });
+                (!asked).then(|| Event::Muted(e.clone()))
+            }
+            ChannelEvent::Unmuted(e) => {
+                let asked = self.asked(|call| {
+                    matches!(call,
+                    Call::Unmute(p) if self.is_own_mute(p, e))
+                });
+                (!asked).then(|| Event::Unmuted(e.clone()))
+            }
+            ChannelEvent::Message(e) => (e.uid != self.uid).then(|| Event::Message {
+                uid: e.uid,
+                data: e.data.clone(),
+                targeted: false,
+            }),
+            ChannelEvent::RtmpTasksStatus(e) => Some(Event::RtmpTasksStatus(e.clone())),
+            ChannelEvent::LiveRoomClose(e) => Some(Event::LiveRoomClose(e.clone())),
+            ChannelEvent::Unknown { method, params } => {
+                Some(Event::Unknown { method: method.clone(), params: params.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    fn foreign(&self, mid: Mid, event: impl FnOnce() -> Event) -> Option<Event> {
+        (mid != self.mid).then(event)
+    }
+
+    fn asked(&self, caused_by: impl Fn(&Call) -> bool) -> bool {
+        self.requests.live().any(caused_by)
+    }
+
+    fn is_own(&self, target: Option<UserId>) -> bool {
+        target.is_none_or(|uid| uid == self.uid)
+    }
+
+    fn asked_role(&self, role: &Role) -> bool {
+        self.asked(|call| matches!(call, Call::SetRole(p) if p.role == *role && self.is_own(p.uid)))
+    }
+
+    fn is_own_mute(&self, asked: &Mute, event: &MuteChange) -> bool {
+        event.mid == self.mid
+            && self.is_own(asked.uid)
+            && asked.media_type.kinds().contains(&event.media_type)
+    }
+
+    fn own_removal(&self, event: &StreamChange) -> Option<Event> {
+        let asked = self.asked(|call| match call {
+            Call::Unpublish(p) => {
+                self.is_own(p.uid) && p.media_type.kinds().contains(&event.media_type)
+            }
+            Call::Leave(_) => true,
+            _ => false,
+        });
+        (!asked && !self.asked_role(&Role::Audience))
+            .then(|| Event::Unpublished { media_type: event.media_type.clone() })
+    }
+}
+
+/// What the app hears of a notice.
+pub(super) fn notice(notice: Notice) -> Option<Event> {
+    Some(match notice {
+        Notice::Kicked(n) => Event::Kicked(n),
+        Notice::SyncDone(n) => Event::SyncDone(n),
+        Notice::TokenWillExpire(n) => Event::TokenWillExpire { expires_in_ms: n.expires_in_ms },
+        Notice::ServerRestarting(n) => Event::ServerRestarting(n),
+        Notice::MemberCount(n) => Event::MemberCount { count: n.count },
+        Notice::NetworkQuality(n) => Event::NetworkQuality(n),
+        Notice::Message(n) => Event::Message { uid: n.uid, data: n.data, targeted: true },
+        Notice::Closing(n) => Event::Closing(n),
+        Notice::Unknown { method, params } => Event::Unknown { method, params },
+        _ => return None,
+    })
+}
+
+/// Whether coming back is pointless or unwanted: what the notice says, else what the table says, else
+/// the class of the code. A bare 1000 is no leave: phones close so in the background.
+pub(super) fn is_terminal(code: u16, action: Option<&Action>) -> bool {
+    let of_code = || match CloseCode(code).row() {
+        _ if code == CloseCode::NORMAL.0 => false,
+        Some(row) => matches!(row.action, Action::None | Action::RenewToken),
+        None => CloseCode(code).is_terminal(),
+    };
+    match action {
+        Some(Action::Reconnect | Action::Rejoin | Action::Redirect) => false,
+        Some(Action::RenewToken | Action::None) => true,
+        _ => of_code(),
+    }
+}

@@ -1,0 +1,204 @@
+//! Calls: order, ids, limits, deadlines.
+
+use lianmai_client_sdk::protocol::message::event::{LiveRoomClose, RoomCloseReason};
+use lianmai_client_sdk::protocol::message::session::*;
+use lianmai_client_sdk::protocol::message::{Call, ChannelEvent};
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+use lianmai_client_sdk::{CallError, Event};
+
+use super::support::*;
+
+fn my_stream(kind: MediaKind, publication: u8) -> ChannelEvent {
+    ChannelEvent::StreamAdded(stream(ME, MY_MID, kind, publication))
+}
+
+#[test]
+fn events_up_to_an_answer_come_before_it_and_getters_show_each() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, request) = rig.send(publish());
+    let events =
+        [client_join(BOB, BOB_MID), my_stream(MediaKind::Audio, 1), my_stream(MediaKind::Video, 2)];
+    let answer = result(&request, &published(13));
+    rig.frame(&array(&[
+        batch(11, &events[..1]),
+        batch(12, &events[1..2]),
+        batch(13, &events[2..]),
+        answer,
+    ]));
+    // One output at a time: the picture is never ahead of it.
+    let mut seen = vec![];
+    while let Some(output) = rig.session.poll_output() {
+        match output {
+            Output::Event(event) => seen.push((event.kind().name(), rig.picture().seq)),
+            Output::Settled { .. } => seen.push(("settled", rig.picture().seq)),
+            _ => {}
+        }
+    }
+    assert_eq!(seen, [("clientJoin", 11), ("settled", 13)]);
+    let own = &rig.picture().own.published;
+    assert_eq!(own.len(), 2);
+    assert!(own.values().all(|publication| publication.generation == Some(GEN)));
+    let _ = call;
+}
+
+#[test]
+fn an_answer_that_is_ahead_of_the_events_is_a_gap() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, request) = rig.send(publish());
+    rig.frame(&result(&request, &published(12)));
+    let outputs = rig.drain();
+    assert_eq!(close_code(&outputs), Some(4005));
+    assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+}
+
+#[test]
+fn a_sent_call_without_an_answer_is_unknown_and_its_effect_comes_as_state() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, request) = rig.send(publish());
+    let outputs = rig.advance(10_000);
+    assert_eq!(told(&outputs), ["sendCommandOverTime", "2:outcomeUnknown"]);
+    assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+    assert!(matches!(app_events(&outputs)[0], Event::SendCommandOverTime { method: "publish" }));
+
+    rig.events(11, &[my_stream(MediaKind::Audio, 1)]);
+    assert_eq!(told(&rig.drain()), ["published"]);
+    // The late answer settles nothing and still corrects the picture.
+    rig.frame(&result(&request, &published(11)));
+    assert!(told(&rig.drain()).is_empty());
+    let own = &rig.picture().own.published;
+    assert_eq!(own[&MediaKind::Audio].generation, Some(GEN));
+}
+
+#[test]
+fn at_most_32_are_on_the_wire_and_the_rest_waits_in_order() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let calls: Vec<CallId> = (0..40).map(|n| rig.call(message(&n.to_string()))).collect();
+    let sent = requests(&rig.drain());
+    assert_eq!(sent.len(), 32);
+    // Answers free the window in any order.
+    rig.frame(&result(&sent[5], &MessageSent { seq: 10, delivered: 0 }));
+    let outputs = rig.drain();
+    assert!(outcome(&outputs, calls[5]).is_ok());
+    let next = requests(&outputs);
+    assert_eq!(next.len(), 1);
+    assert!(matches!(&next[0].call, Call::SendMessage(m) if m.data == "32"));
+    // What was never sent fails as unsent, what was sent is unknown.
+    let outputs = rig.advance(10_000);
+    assert_eq!(outcome(&outputs, calls[0]), Err(CallError::OutcomeUnknown));
+    assert_eq!(outcome(&outputs, calls[39]), Err(CallError::Timeout { sent: false }));
+}
+
+#[test]
+fn the_queue_is_bounded_but_leave_fits() {
+    let mut config = SessionConfig::new("ws://server/v1/signal");
+    config.max_queued = 2;
+    let mut rig = Rig::joined_with(config, snapshot(Role::Broadcaster, 10, vec![]));
+    for n in 0..34 {
+        rig.call(message(&n.to_string()));
+    }
+    rig.drain();
+    let call = rig.call(message("too much"));
+    let error = outcome(&rig.drain(), call).unwrap_err();
+    assert_eq!(error.name(), ErrorName::TooManyInFlight);
+    rig.call(Command::Leave(Empty {}));
+    assert!(rig.drain().is_empty());
+}
+
+#[test]
+fn ids_grow_and_ack_follows_the_answers() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (_, a) = rig.send(message("a"));
+    let (_, b) = rig.send(message("b"));
+    assert_eq!((a.id, a.ack), (RequestId(2), Some(RequestId(1))));
+    assert_eq!((b.id, b.ack), (RequestId(3), Some(RequestId(1))));
+    rig.frame(&result(&b, &MessageSent { seq: 10, delivered: 0 }));
+    let (_, c) = rig.send(message("c"));
+    assert_eq!(c.ack, Some(RequestId(1)), "a is not answered");
+    rig.frame(&result(&a, &MessageSent { seq: 10, delivered: 0 }));
+    let (_, d) = rig.send(message("d"));
+    assert_eq!(d.ack, Some(RequestId(3)));
+}
+
+#[test]
+fn a_lost_socket_settles_every_call() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let calls: Vec<CallId> = (0..40).map(|n| rig.call(message(&n.to_string()))).collect();
+    rig.drain();
+    rig.input(Input::SocketClosed { code: 1006, reason: "reset".to_owned() });
+    let outputs = rig.drain();
+    for (n, call) in calls.into_iter().enumerate() {
+        match outcome(&outputs, call) {
+            Err(CallError::OutcomeUnknown) => assert!(n < 32),
+            Err(CallError::Closed { code: 1006, .. }) => assert!(n >= 32),
+            other => panic!("{other:?}"),
+        }
+    }
+    let words = told(&outputs);
+    assert_eq!(words[..2], ["connectionStateChange", "disconnected"]);
+    assert_eq!(rig.session.next_deadline(), None);
+}
+
+#[test]
+fn what_would_cost_the_connection_is_not_sent() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let call = rig.call(message(&"x".repeat(70_000)));
+    let error = outcome(&rig.drain(), call).unwrap_err();
+    assert_eq!(error.name(), ErrorName::FrameTooLarge);
+
+    let mut report = Report {
+        dir: ReportDir::Push,
+        kind: ReportType::NetStatus,
+        data: serde_json::Map::new(),
+        uid: None,
+    };
+    let nest = |depth| (0..depth).fold(serde_json::Value::from(1), |v, _| serde_json::json!([v]));
+    report.data.insert("info".to_owned(), nest(29));
+    rig.send(Command::Report(report.clone()));
+    report.data.insert("info".to_owned(), nest(30));
+    let call = rig.call(Command::Report(report));
+    let error = outcome(&rig.drain(), call).unwrap_err();
+    assert_eq!(error.name(), ErrorName::TooDeep);
+}
+
+#[test]
+fn an_answer_in_a_frame_that_waits_to_be_polled_is_in_time() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, request) = rig.send(publish());
+    rig.now += 10_000;
+    rig.frame(&result(&request, &published(10)));
+    assert!(outcome(&rig.drain(), call).is_ok());
+}
+
+#[test]
+fn close_channel_is_answered_after_its_event() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let close = CloseChannel { hold_s: 10, reason: None };
+    let (_, request) = rig.send(Command::CloseChannel(close));
+    let event = ChannelEvent::LiveRoomClose(LiveRoomClose {
+        cid: Cid(3),
+        reason: RoomCloseReason::Closed,
+        text: None,
+    });
+    rig.frame(&array(&[batch(11, &[event]), done(&request, 11)]));
+    assert_eq!(told(&rig.drain()), ["liveRoomClose", "2:Done"]);
+}
+
+#[test]
+fn the_operation_errors_are_chosen_by_name() {
+    use lianmai_client_sdk::{PublishError, SubscribeError};
+    let refused = |name: ErrorName| CallError::Refused(RpcError::new(name));
+    assert!(matches!(
+        PublishError::from(refused(ErrorName::NotBroadcaster)),
+        PublishError::NotBroadcaster(_)
+    ));
+    // 434 has five meanings; the number plays no part.
+    assert!(matches!(
+        SubscribeError::from(refused(ErrorName::NotPublished)),
+        SubscribeError::NotPublished(_)
+    ));
+    let other = SubscribeError::from(refused(ErrorName::Draining));
+    assert!(matches!(&other, SubscribeError::Refused(_)));
+    assert_eq!(other.rpc().unwrap().name(), &ErrorName::Draining);
+    assert!(matches!(PublishError::from(refused(ErrorName::NotJoined)), PublishError::NotJoined));
+}

@@ -1,0 +1,189 @@
+//! Whatever a server sends and whatever a host does, the session neither panics nor forgets a call.
+
+use std::collections::BTreeSet;
+
+use lianmai_client_sdk::protocol::codec::encode_result;
+use lianmai_client_sdk::protocol::message::ChannelEvent;
+use lianmai_client_sdk::protocol::message::session::{Done, Empty, Join, Pong};
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+use proptest::prelude::*;
+
+use super::support::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join,
+    Leave,
+    Publish,
+    Message,
+    Opened,
+    Closed(u16),
+    Garbage(Vec<u8>),
+    Text(String),
+    Answer(u64, u8),
+    Event(u64, u8),
+    Closing,
+    Pause(bool),
+    Wait(u64),
+    Unpolled,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let fragment = prop_oneof![
+        Just(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#.to_owned()),
+        Just(r#"{"id":2,"error":{"code":1,"message":"","data":{"name":"banned"}}}"#.to_owned()),
+        Just(r#"[]"#.to_owned()),
+        Just(r#"{"method":"memberCount","params":{"count":18446744073709551615}}"#.to_owned()),
+        Just(
+            r#"{"method":"tokenWillExpire","params":{"expiresInMs":18446744073709551615}}"#
+                .to_owned()
+        ),
+        Just(
+            r#"{"id":null,"error":{"code":-32700,"message":"","data":{"name":"parseError"}}}"#
+                .to_owned()
+        ),
+        "[\\[\\]{}\":,a-z0-9]{0,60}",
+    ];
+    let step = prop_oneof![
+        3 => Just(Step::Join),
+        1 => Just(Step::Leave),
+        3 => Just(Step::Publish),
+        3 => Just(Step::Message),
+        3 => Just(Step::Opened),
+        1 => any::<u16>().prop_map(Step::Closed),
+        1 => prop::collection::vec(any::<u8>(), 0..80).prop_map(Step::Garbage),
+        2 => fragment.prop_map(Step::Text),
+        8 => (0u64..8, any::<u8>()).prop_map(|(id, kind)| Step::Answer(id, kind)),
+        6 => (prop_oneof![9u64..14, Just(u64::MAX)], any::<u8>())
+            .prop_map(|(seq, kind)| Step::Event(seq, kind)),
+        1 => Just(Step::Closing),
+        1 => any::<bool>().prop_map(Step::Pause),
+        3 => prop_oneof![0u64..30_000, Just(u64::MAX)].prop_map(Step::Wait),
+        2 => Just(Step::Unpolled),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+fn hello(kind: u8) -> lianmai_client_sdk::protocol::message::session::Joined {
+    let role = if kind & 1 == 0 { Role::Broadcaster } else { Role::Audience };
+    let mut hello = snapshot(role, 10, vec![member(BOB, BOB_MID)]);
+    if kind & 2 == 2 {
+        hello.seq = u64::MAX;
+        hello.own.token_expires_in_ms = Some(u64::MAX);
+        hello.timers.ping_interval_ms = u64::MAX;
+    }
+    hello
+}
+
+fn answer(id: u64, kind: u8) -> String {
+    let id = RequestId(id.max(1));
+    match kind % 5 {
+        0 => encode_result(id, &hello(kind / 5)),
+        1 => encode_result(id, &published(u64::from(kind % 16))),
+        2 => encode_result(id, &Done { seq: u64::from(kind % 16) }),
+        3 => encode_result(id, &Pong { epoch: EPOCH, seq: u64::from(kind % 16) }),
+        _ => encode_result(id, &Empty {}),
+    }
+}
+
+fn event(kind: u8) -> ChannelEvent {
+    let (uid, mid) = if kind & 1 == 0 { (ME, MY_MID) } else { (BOB, BOB_MID) };
+    match kind / 2 % 4 {
+        0 => client_join(uid, mid),
+        1 => ChannelEvent::StreamAdded(stream(uid, mid, MediaKind::Audio, kind)),
+        2 => ChannelEvent::StreamRemoved(stream(uid, mid, MediaKind::Unknown("x".into()), kind)),
+        _ => says(uid, "x"),
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    open: BTreeSet<CallId>,
+    connected: bool,
+    view: Option<Picture>,
+}
+
+impl Tally {
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Connect { .. } => self.connected = true,
+                Output::CloseSocket { .. } => {
+                    assert!(self.connected, "only an open socket is closed");
+                    self.connected = false;
+                }
+                Output::Send(_) => assert!(self.connected, "nothing is sent into nothing"),
+                Output::Settled { call, .. } => {
+                    assert!(self.open.remove(&call), "{call:?} is settled once");
+                }
+                Output::Picture(change) => change.apply(&mut self.view),
+                _ => {}
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_panics_and_every_call_settles_once(steps in steps()) {
+        let mut rig = Rig::new();
+        let mut tally = Tally::default();
+        let mut poll = true;
+        for step in steps {
+            let command = match &step {
+                Step::Join => Some(join()),
+                Step::Leave => Some(Command::Leave(Empty {})),
+                Step::Publish => Some(publish()),
+                Step::Message => Some(message("x")),
+                _ => None,
+            };
+            if let Some(command) = command {
+                let call = rig.call(command);
+                tally.open.insert(call);
+            }
+            match step {
+                Step::Opened if tally.connected => rig.input(Input::SocketOpened),
+                Step::Closed(code) if tally.connected => {
+                    // The host's socket is gone; whatever the session had to say to it is moot.
+                    rig.input(Input::SocketClosed { code, reason: String::new() });
+                    tally.take(rig.drain());
+                    tally.connected = false;
+                }
+                Step::Garbage(bytes) => rig.input(Input::Frame(&bytes)),
+                Step::Text(text) => rig.frame(&text),
+                Step::Answer(id, kind) => rig.frame(&answer(id, kind)),
+                Step::Event(seq, kind) => rig.events(seq, &[event(kind)]),
+                Step::Closing => rig.frame(r#"{"jsonrpc":"2.0","method":"closing","params":{"code":4500,"reason":"kicked","action":"none"}}"#),
+                Step::Pause(true) => rig.input(Input::ReadingPaused),
+                Step::Pause(false) => rig.input(Input::ReadingResumed),
+                Step::Wait(ms) => {
+                    rig.now = rig.now.saturating_add(ms).min(u64::MAX / 2);
+                    rig.input(Input::Timeout);
+                }
+                Step::Unpolled => poll = !poll,
+                _ => {}
+            }
+            if poll {
+                tally.take(rig.drain());
+                prop_assert_eq!(rig.session.picture(), tally.view.as_ref());
+            }
+        }
+        // Silence: whatever is open ends by its deadline.
+        tally.take(rig.drain());
+        tally.take(rig.advance(20_000));
+        prop_assert!(tally.open.is_empty(), "open: {:?}", tally.open);
+        prop_assert_eq!(rig.session.picture(), tally.view.as_ref());
+    }
+}
+
+#[test]
+fn debug_output_holds_no_secret() {
+    let Command::Join(params) = join() else { panic!("a join") };
+    let command = Command::Join(Join { token: Some("s3cret".to_owned()), ..params });
+    assert!(!format!("{command:?}").contains("s3cret"));
+    let reply = Reply::Published(published(1));
+    assert!(!format!("{reply:?}").contains("rtmp"));
+}

@@ -1,0 +1,248 @@
+//! Into a channel and out of it.
+
+use lianmai_client_sdk::protocol::message::Notice;
+use lianmai_client_sdk::protocol::message::notice::{Closing, Kicked};
+use lianmai_client_sdk::protocol::message::session::*;
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+use lianmai_client_sdk::{CallError, Event, JoinError};
+
+use super::support::*;
+
+fn leave() -> Command {
+    Command::Leave(Empty {})
+}
+
+#[test]
+fn join_connects_sends_and_settles_with_the_snapshot() {
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    let outputs = rig.drain();
+    assert!(matches!(&outputs[0], Output::Connect { url } if url == "ws://server/v1/signal"));
+    assert_eq!(told(&outputs), ["connectionStateChange"]);
+    assert_eq!(rig.session.state(), ConnectionState::Connecting);
+
+    rig.input(Input::SocketOpened);
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["open"]);
+    let request = requests(&outputs).remove(0);
+    assert_eq!((request.id, request.ack), (RequestId(1), None));
+
+    rig.frame(&result(&request, &snapshot(Role::Broadcaster, 10, vec![member(BOB, BOB_MID)])));
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["connectionStateChange", "1:Joined"]);
+    let Ok(Reply::Joined(joined)) = outcome(&outputs, call) else { panic!("joined") };
+    assert_eq!(joined.uid, ME);
+    assert_eq!(joined.picture.others().map(|m| m.uid).collect::<Vec<_>>(), [BOB]);
+    assert_eq!(rig.picture(), &joined.picture);
+}
+
+#[test]
+fn an_event_right_behind_the_join_answer_is_applied() {
+    let mut rig = Rig::new();
+    rig.call(join());
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    let answer = result(&request, &snapshot(Role::Audience, 10, vec![]));
+    rig.frame(&array(&[answer, batch(11, &[client_join(BOB, BOB_MID)])]));
+    assert_eq!(told(&rig.drain()), ["connectionStateChange", "1:Joined", "clientJoin"]);
+    assert!(rig.picture().members.contains_key(&BOB));
+}
+
+#[test]
+fn a_refused_join_closes_and_may_be_tried_again() {
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&refusal(&request, ErrorName::Banned));
+    let outputs = rig.drain();
+    assert_eq!(close_code(&outputs), Some(1000));
+    assert_eq!(told(&outputs), ["connectionStateChange", "1:banned"]);
+    let error = outcome(&outputs, call).unwrap_err();
+    assert!(matches!(JoinError::from(error), JoinError::Banned(_)));
+
+    // What the server says afterwards on the dead socket means nothing.
+    rig.input(Input::SocketClosed { code: 4503, reason: String::new() });
+    assert!(rig.drain().is_empty());
+    rig.call(join());
+    assert!(matches!(rig.drain()[0], Output::Connect { .. }));
+}
+
+#[test]
+fn a_socket_that_does_not_open_in_time_fails_the_join_unsent() {
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    rig.drain();
+    assert!(rig.advance(4_999).is_empty());
+    let outputs = rig.advance(1);
+    assert_eq!(told(&outputs), ["sendCommandOverTime", "connectionStateChange", "1:timeout"]);
+    assert_eq!(outcome(&outputs, call), Err(CallError::Timeout { sent: false }));
+    assert!(close_code(&outputs).is_some());
+    assert_eq!(rig.session.next_deadline(), None);
+}
+
+#[test]
+fn a_join_without_an_answer_is_unknown() {
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    rig.now += 3_000;
+    rig.input(Input::SocketOpened);
+    let outputs = rig.advance(7_000);
+    assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+    assert_eq!(close_code(&outputs), Some(1000));
+    assert_eq!(rig.session.state(), ConnectionState::Disconnected);
+}
+
+#[test]
+fn a_socket_that_fails_while_opening_fails_the_join() {
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    rig.drain();
+    rig.input(Input::SocketClosed { code: 1006, reason: "refused".to_owned() });
+    let outputs = rig.drain();
+    let closed = CallError::Closed { code: 1006, reason: "refused".to_owned() };
+    assert_eq!(outcome(&outputs, call), Err(closed));
+    assert_eq!(close_code(&outputs), None);
+}
+
+#[test]
+fn a_close_with_a_code_says_why_the_joiner_was_thrown_out() {
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    rig.input(Input::SocketOpened);
+    rig.drain();
+    rig.input(Input::SocketClosed { code: 4505, reason: String::new() });
+    let closed = CallError::Closed { code: 4505, reason: "joinTimeout".to_owned() };
+    assert_eq!(outcome(&rig.drain(), call), Err(closed));
+}
+
+#[test]
+fn leave_ends_the_session_before_it_settles() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, request) = rig.send(leave());
+    // Nothing is accepted any more.
+    let late = rig.call(publish());
+    assert_eq!(outcome(&rig.drain(), late), Err(CallError::NotJoined));
+    rig.frame(&done(&request, 10));
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["connectionStateChange", "disconnected", "2:Done"]);
+    assert!(matches!(&app_events(&outputs)[1],
+        Event::Disconnected { code: 1000, reason, terminal: true } if reason == "left"));
+    assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
+    assert!(rig.session.picture().is_none());
+
+    // And in again.
+    rig.call(join());
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    assert!(request.id.0 > 2, "ids never repeat");
+    rig.frame(&result(&request, &snapshot(Role::Audience, 3, vec![])));
+    assert!(told(&rig.drain()).contains(&"4:Joined".to_owned()));
+}
+
+#[test]
+fn leave_without_an_answer_is_out_all_the_same() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, _) = rig.send(leave());
+    let outputs = rig.advance(10_000);
+    let words = told(&outputs);
+    assert_eq!(words[0], "sendCommandOverTime");
+    assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+    assert_eq!(rig.session.state(), ConnectionState::Disconnected);
+}
+
+#[test]
+fn leave_takes_back_a_join_that_was_not_sent() {
+    let mut rig = Rig::new();
+    let joining = rig.call(join());
+    let leaving = rig.call(leave());
+    let outputs = rig.drain();
+    assert!(matches!(outcome(&outputs, joining), Err(CallError::Closed { code: 1000, .. })));
+    assert_eq!(outcome(&outputs, leaving), Ok(Reply::Done));
+}
+
+#[test]
+fn leave_during_a_join_follows_it() {
+    let mut rig = Rig::new();
+    rig.call(join());
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.call(leave());
+    assert!(rig.drain().is_empty());
+    rig.frame(&result(&request, &snapshot(Role::Broadcaster, 10, vec![])));
+    let outputs = rig.drain();
+    assert_eq!(requests(&outputs)[0].call.method(), "leave");
+}
+
+#[test]
+fn closing_names_the_end_and_settles_everything() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, _) = rig.send(publish());
+    let kicked = Notice::Kicked(Kicked { reason: None, duration_s: 60 });
+    let closing = Notice::Closing(Closing {
+        code: CloseCode::KICKED,
+        reason: "kicked".to_owned(),
+        action: Action::None,
+        url: None,
+        retry_after_ms: None,
+    });
+    rig.frame(&array(&[notice(kicked), notice(closing)]));
+    assert_eq!(told(&rig.drain()), ["kicked", "connectionStateChange", "closing"]);
+    let late = rig.call(publish());
+    assert!(matches!(outcome(&rig.drain(), late), Err(CallError::Closed { code: 4500, .. })));
+
+    rig.input(Input::SocketClosed { code: 1006, reason: String::new() });
+    let outputs = rig.drain();
+    assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+    assert!(app_events(&outputs).iter().any(|event| matches!(event,
+        Event::Disconnected { code: 4500, reason, terminal: true } if reason == "kicked")));
+}
+
+#[test]
+fn a_server_that_says_closing_and_does_not_is_left() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    rig.frame(&notice(Notice::Closing(Closing {
+        code: CloseCode::GOING_AWAY,
+        reason: "goingAway".to_owned(),
+        action: Action::Reconnect,
+        url: None,
+        retry_after_ms: None,
+    })));
+    rig.drain();
+    let outputs = rig.advance(3_000);
+    assert_eq!(close_code(&outputs), Some(4000));
+    assert!(
+        app_events(&outputs)
+            .iter()
+            .any(|event| matches!(event, Event::Disconnected { code: 4000, terminal: false, .. }))
+    );
+}
+
+#[test]
+fn only_leave_is_a_leave() {
+    for (code, terminal) in [(1000, false), (1006, false), (4004, true), (4502, true), (4777, true)]
+    {
+        let mut rig = Rig::joined(Role::Broadcaster);
+        rig.input(Input::SocketClosed { code, reason: "x".to_owned() });
+        let events = app_events(&rig.drain());
+        assert!(
+            events.iter().any(|event| matches!(event,
+                Event::Disconnected { code: c, terminal: t, .. } if *c == code && *t == terminal)),
+            "{code}"
+        );
+    }
+}
+
+#[test]
+fn a_second_join_and_calls_without_one_are_refused_at_once() {
+    let mut rig = Rig::new();
+    let call = rig.call(publish());
+    assert_eq!(outcome(&rig.drain(), call), Err(CallError::NotJoined));
+    let call = rig.call(leave());
+    assert_eq!(outcome(&rig.drain(), call), Err(CallError::NotJoined));
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let call = rig.call(join());
+    let error = outcome(&rig.drain(), call).unwrap_err();
+    assert_eq!(error.name(), ErrorName::AlreadyJoined);
+}

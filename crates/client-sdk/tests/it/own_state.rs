@@ -1,0 +1,152 @@
+//! The app's own state: what its answers tell, what is forced on it, what ends by itself.
+
+use std::collections::BTreeMap;
+
+use lianmai_client_sdk::Event;
+use lianmai_client_sdk::protocol::message::event::*;
+use lianmai_client_sdk::protocol::message::media::*;
+use lianmai_client_sdk::protocol::message::notice::{MemberCount, TargetedMessage};
+use lianmai_client_sdk::protocol::message::session::*;
+use lianmai_client_sdk::protocol::message::snapshot::StreamInfo;
+use lianmai_client_sdk::protocol::message::{ChannelEvent, Notice};
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+
+use super::support::*;
+
+fn demotion() -> Vec<ChannelEvent> {
+    vec![
+        ChannelEvent::StreamRemoved(stream(ME, MY_MID, MediaKind::Audio, 1)),
+        ChannelEvent::RoleChanged(RoleChanged { uid: ME, mid: MY_MID, role: Role::Audience }),
+        ChannelEvent::ClientLeave(ClientLeave {
+            uid: ME,
+            mid: MY_MID,
+            reason: LeaveReason::RoleChanged,
+        }),
+    ]
+}
+
+fn on_air() -> Rig {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let publish = Publish { media_type: MediaSelector::Kind(MediaKind::Audio), uid: None };
+    let (_, request) = rig.send(Command::Publish(publish));
+    rig.events(11, &[ChannelEvent::StreamAdded(stream(ME, MY_MID, MediaKind::Audio, 1))]);
+    rig.frame(&result(&request, &published(11)));
+    assert_eq!(told(&rig.drain()), ["2:Published"]);
+    rig
+}
+
+#[test]
+fn a_demotion_of_ones_own_is_silent() {
+    let mut rig = on_air();
+    let set = SetRole { role: Role::Audience, uid: None };
+    let (_, request) = rig.send(Command::SetRole(set));
+    rig.events(12, &demotion());
+    rig.frame(&done(&request, 14));
+    assert_eq!(told(&rig.drain()), ["3:Done"]);
+    let picture = rig.picture();
+    assert_eq!(picture.own.role, Role::Audience);
+    assert!(picture.own.published.is_empty());
+    assert!(!picture.members.contains_key(&ME));
+}
+
+#[test]
+fn a_demotion_by_an_admin_is_told() {
+    let mut rig = on_air();
+    rig.events(12, &demotion());
+    let events = app_events(&rig.drain());
+    assert!(matches!(&events[0], Event::Unpublished { media_type: MediaKind::Audio }));
+    assert!(matches!(&events[1], Event::RoleChanged(change) if change.uid == ME));
+    assert_eq!(events.len(), 2);
+}
+
+#[test]
+fn a_mute_from_outside_is_told_and_ones_own_is_not() {
+    let muted = |kind| ChannelEvent::Muted(MuteChange { uid: ME, mid: MY_MID, media_type: kind });
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (_, request) = rig
+        .send(Command::Mute(Mute { media_type: MediaSelector::Kind(MediaKind::Audio), uid: None }));
+    // Another kind than the one that was asked for: somebody else did it.
+    rig.events(11, &[muted(MediaKind::Audio), muted(MediaKind::Video)]);
+    rig.frame(&done(&request, 12));
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["muted", "2:Done"]);
+    assert!(matches!(&app_events(&outputs)[0],
+        Event::Muted(change) if change.media_type == MediaKind::Video));
+    assert_eq!(rig.picture().own.muted, KindSet::AUDIO_VIDEO);
+    assert_eq!(rig.picture().members[&ME].muted, KindSet::AUDIO_VIDEO);
+}
+
+#[test]
+fn an_audience_member_learns_its_own_changes_from_answers() {
+    let mut rig = Rig::joined(Role::Audience);
+    let (_, request) = rig.send(Command::Mute(Mute::default()));
+    rig.frame(&done(&request, 10));
+    let attributes = BTreeMap::from([("mood".to_owned(), Some("good".to_owned()))]);
+    rig.drain();
+    let set = SetAttributes { attributes, target: None, name: Some("Ann".to_owned()) };
+    let (_, request) = rig.send(Command::SetAttributes(set));
+    rig.frame(&done(&request, 10));
+    rig.drain();
+    let own = &rig.picture().own;
+    assert_eq!(own.muted, KindSet::AUDIO_VIDEO);
+    assert_eq!(own.attributes.0["mood"], "good");
+    assert_eq!(own.name.as_deref(), Some("Ann"));
+}
+
+#[test]
+fn a_subscription_lives_as_long_as_the_publication() {
+    let mut bob = member(BOB, BOB_MID);
+    bob.streams = vec![StreamInfo { media_type: MediaKind::Video, publication: Pub([3; 12]) }];
+    let hello = snapshot(Role::Audience, 10, vec![bob]);
+    let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
+    let wanted = Subscribe { uid: BOB, media_type: MediaKind::Video };
+    let (_, request) = rig.send(Command::Subscribe(wanted.clone()));
+    let answer = Subscribed { uid: BOB, url: "http://x".into(), urls: Urls::default(), seq: 10 };
+    rig.frame(&result(&request, &answer));
+    rig.drain();
+    let key = (BOB, MediaKind::Video);
+    assert_eq!(rig.picture().own.subscriptions[&key], Pub([3; 12]));
+
+    rig.events(11, &[ChannelEvent::StreamRemoved(stream(BOB, BOB_MID, MediaKind::Video, 3))]);
+    assert_eq!(told(&rig.drain()), ["streamRemoved"]);
+    assert!(rig.picture().own.subscriptions.is_empty());
+
+    rig.events(12, &[ChannelEvent::StreamAdded(stream(BOB, BOB_MID, MediaKind::Video, 4))]);
+    let (_, request) = rig.send(Command::Subscribe(wanted.clone()));
+    rig.frame(&result(&request, &Subscribed { seq: 12, ..answer }));
+    rig.drain();
+    assert_eq!(rig.picture().own.subscriptions[&key], Pub([4; 12]));
+    let (_, request) = rig.send(Command::Unsubscribe(wanted));
+    rig.frame(&done(&request, 12));
+    rig.drain();
+    assert!(rig.picture().own.subscriptions.is_empty());
+}
+
+#[test]
+fn messages_of_others_are_heard_and_ones_own_are_not() {
+    let mut rig = Rig::joined(Role::Audience);
+    rig.events(11, &[says(ME, "mine"), says(BOB, "hello")]);
+    let targeted = TargetedMessage { uid: BOB, data: "psst".to_owned(), n: 1 };
+    rig.frame(&notice(Notice::Message(targeted)));
+    let heard: Vec<(String, bool)> = app_events(&rig.drain())
+        .into_iter()
+        .map(|event| match event {
+            Event::Message { data, targeted, .. } => (data, targeted),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(heard, [("hello".to_owned(), false), ("psst".to_owned(), true)]);
+}
+
+#[test]
+fn notices_change_what_they_tell() {
+    let mut rig = Rig::joined(Role::Audience);
+    rig.frame(&notice(Notice::MemberCount(MemberCount { count: 99 })));
+    assert_eq!(told(&rig.drain()), ["memberCount"]);
+    assert_eq!(rig.picture().member_count, 99);
+    let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
+    rig.frame(&result(&request, &TokenRenewed { seq: 10, token_expires_in_ms: Some(500) }));
+    rig.drain();
+    assert_eq!(rig.picture().own.token_expires_at, Some(MonoTime(rig.now + 500)));
+}

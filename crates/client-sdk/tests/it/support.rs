@@ -1,0 +1,290 @@
+//! A session with a hand-moved clock, and the words of its server.
+
+use lianmai_client_sdk::protocol::codec::{
+    Element, decode_client_frame, encode_error, encode_event, encode_notice, encode_result,
+    join_batch,
+};
+use lianmai_client_sdk::protocol::message::event::*;
+use lianmai_client_sdk::protocol::message::media::*;
+use lianmai_client_sdk::protocol::message::session::{
+    Done, Join, Joined, SendMessage, Timers,
+};
+use lianmai_client_sdk::protocol::message::snapshot::*;
+use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Notice, Position, Request};
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::{
+    CallId, Command, ConnectionState, Input, Output, Picture, Reply, Session, SessionConfig,
+};
+use lianmai_client_sdk::{CallError, Event};
+
+pub const EPOCH: Epoch = Epoch([1; 12]);
+pub const ME: UserId = UserId(7);
+pub const MY_MID: Mid = Mid([7; 12]);
+pub const BOB: UserId = UserId(8);
+pub const BOB_MID: Mid = Mid([8; 12]);
+pub const GEN: Gen = Gen { route: 5, random: [5; 12] };
+
+pub struct Rig {
+    pub session: Session,
+    pub now: u64,
+    next_call: u64,
+}
+
+impl Rig {
+    pub fn new() -> Rig {
+        Rig::with(SessionConfig::new("ws://server/v1/signal"))
+    }
+
+    pub fn with(config: SessionConfig) -> Rig {
+        Rig { session: Session::new(config), now: 1_000, next_call: 0 }
+    }
+
+    /// A session in a channel at seq 10, with the given role; nothing left to poll.
+    pub fn joined(role: Role) -> Rig {
+        Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), snapshot(role, 10, vec![]))
+    }
+
+    pub fn joined_with(config: SessionConfig, snapshot: Joined) -> Rig {
+        let mut rig = Rig::with(config);
+        rig.call(join());
+        rig.drain();
+        rig.input(Input::SocketOpened);
+        let id = requests(&rig.drain())[0].id;
+        rig.frame(&encode_result(id, &snapshot));
+        rig.drain();
+        assert_eq!(rig.session.state(), ConnectionState::Connected);
+        rig
+    }
+
+    pub fn input(&mut self, input: Input<'_>) {
+        self.session.handle(MonoTime(self.now), input);
+    }
+
+    pub fn call(&mut self, command: Command) -> CallId {
+        self.next_call += 1;
+        let call = CallId(self.next_call);
+        self.input(Input::Command { call, command });
+        call
+    }
+
+    pub fn frame(&mut self, text: &str) {
+        self.input(Input::Frame(text.as_bytes()));
+    }
+
+    pub fn events(&mut self, first_seq: u64, events: &[ChannelEvent]) {
+        self.frame(&batch(first_seq, events));
+    }
+
+    pub fn drain(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.session.poll_output()).collect()
+    }
+
+    /// Calls, and what was sent for it.
+    pub fn send(&mut self, command: Command) -> (CallId, Request) {
+        let call = self.call(command);
+        let sent = requests(&self.drain());
+        assert_eq!(sent.len(), 1, "one request goes out");
+        (call, sent.into_iter().next().unwrap())
+    }
+
+    /// Lets time pass, stopping at each deadline as a host does.
+    pub fn advance(&mut self, ms: u64) -> Vec<Output> {
+        let end = self.now + ms;
+        let mut outputs = self.drain();
+        while let Some(at) = self.session.next_deadline().filter(|at| at.0 <= end) {
+            assert!(at.0 >= self.now, "a deadline that was served is gone");
+            self.now = at.0;
+            self.input(Input::Timeout);
+            outputs.extend(self.drain());
+        }
+        self.now = end;
+        outputs
+    }
+
+    pub fn picture(&self) -> &Picture {
+        self.session.picture().unwrap()
+    }
+}
+
+/// One message, or several in an array, numbered from `first_seq`.
+pub fn batch(first_seq: u64, events: &[ChannelEvent]) -> String {
+    let messages: Vec<String> = events
+        .iter()
+        .zip(first_seq..=u64::MAX)
+        .map(|(event, seq)| encode_event(Position { epoch: EPOCH, seq }, event))
+        .collect();
+    String::from_utf8(join_batch(&messages)).unwrap()
+}
+
+pub fn array(messages: &[String]) -> String {
+    String::from_utf8(join_batch(messages)).unwrap()
+}
+
+pub fn result<T: serde::Serialize>(request: &Request, result: &T) -> String {
+    encode_result(request.id, result)
+}
+
+pub fn done(request: &Request, seq: u64) -> String {
+    encode_result(request.id, &Done { seq })
+}
+
+pub fn refusal(request: &Request, name: ErrorName) -> String {
+    encode_error(Some(request.id), &RpcError::new(name))
+}
+
+pub fn notice(notice: Notice) -> String {
+    encode_notice(&notice)
+}
+
+pub fn join() -> Command {
+    Command::Join(Join {
+        appkey: "demo".parse().unwrap(),
+        channel_name: "room".parse().unwrap(),
+        uid: Some(ME),
+        token: None,
+        role: None,
+        join_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
+        name: None,
+        attributes: Attributes::default(),
+    })
+}
+
+pub fn publish() -> Command {
+    Command::Publish(Publish::default())
+}
+
+pub fn message(data: &str) -> Command {
+    Command::SendMessage(SendMessage { data: data.to_owned(), to: None })
+}
+
+pub fn published(seq: u64) -> Published {
+    let urls = Urls::default();
+    Published { uid: ME, url: "rtmp://host/live/x".to_owned(), urls, generation: GEN, seq }
+}
+
+pub fn member(uid: UserId, mid: Mid) -> MemberInfo {
+    MemberInfo {
+        uid,
+        mid,
+        role: Role::Broadcaster,
+        name: None,
+        attributes: Attributes::default(),
+        muted: KindSet::NONE,
+        streams: vec![],
+    }
+}
+
+/// A snapshot with the caller in it, if it is a broadcaster.
+pub fn snapshot(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
+    let mut members = others;
+    if role == Role::Broadcaster {
+        members.push(member(ME, MY_MID));
+    }
+    Joined {
+        cid: Cid(3),
+        uid: ME,
+        mid: MY_MID,
+        session_id: SessionId([9; 12]),
+        ticket: None,
+        deployment_id: "here".to_owned(),
+        epoch: EPOCH,
+        seq,
+        channel: ChannelInfo {
+            name: "room".parse().unwrap(),
+            creator: ME,
+            attributes: Attributes::default(),
+            tasks: vec![],
+        },
+        member_count: members.len() as u64,
+        members,
+        own: SelfInfo {
+            uid: ME,
+            mid: MY_MID,
+            role,
+            rights: Rights::MEMBER,
+            name: None,
+            attributes: Attributes::default(),
+            muted: KindSet::NONE,
+            published: vec![],
+            subscriptions: vec![],
+            token_expires_in_ms: None,
+        },
+        timers: Timers {
+            ping_interval_ms: 10_000,
+            dead_after_ms: 25_000,
+            grace_ms: 30_000,
+            media_cap_ms: 300_000,
+        },
+    }
+}
+
+pub fn stream(uid: UserId, mid: Mid, media_type: MediaKind, publication: u8) -> StreamChange {
+    StreamChange { uid, mid, media_type, publication: Pub([publication; 12]) }
+}
+
+pub fn client_join(uid: UserId, mid: Mid) -> ChannelEvent {
+    let (attributes, muted) = (Attributes::default(), KindSet::NONE);
+    ChannelEvent::ClientJoin(ClientJoin { uid, mid, name: None, attributes, muted })
+}
+
+pub fn says(uid: UserId, data: &str) -> ChannelEvent {
+    ChannelEvent::Message(ChannelMessage { uid, data: data.to_owned() })
+}
+
+/// Every request that the outputs send.
+pub fn requests(outputs: &[Output]) -> Vec<Request> {
+    let mut requests = vec![];
+    for output in outputs {
+        if let Output::Send(text) = output {
+            for element in decode_client_frame(text.as_bytes()).unwrap() {
+                let Element::Request(request) = element else { panic!("refused: {text}") };
+                requests.push(request);
+            }
+        }
+    }
+    requests
+}
+
+/// What the app sees and hears of the outputs, in order, as short words.
+pub fn told(outputs: &[Output]) -> Vec<String> {
+    outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Event(event) => Some(event.kind().name().to_owned()),
+            Output::Settled { call, outcome } => Some(match outcome {
+                Ok(reply) => format!("{}:{reply:?}", call.0),
+                Err(error) => format!("{}:{}", call.0, error.name()),
+            }),
+            _ => None,
+        })
+        .collect()
+}
+
+pub fn outcome(outputs: &[Output], wanted: CallId) -> Result<Reply, CallError> {
+    let mut found = outputs.iter().filter_map(|output| match output {
+        Output::Settled { call, outcome } if *call == wanted => Some(outcome.clone()),
+        _ => None,
+    });
+    let outcome = found.next().expect("the call is settled");
+    assert!(found.next().is_none(), "a call is settled once");
+    outcome
+}
+
+pub fn app_events(outputs: &[Output]) -> Vec<Event> {
+    let events = outputs.iter().filter_map(|output| match output {
+        Output::Event(event) => Some(event.clone()),
+        _ => None,
+    });
+    events.collect()
+}
+
+pub fn close_code(outputs: &[Output]) -> Option<u16> {
+    outputs.iter().find_map(|output| match output {
+        Output::CloseSocket { code } => Some(*code),
+        _ => None,
+    })
+}
+
+pub fn is_ping(request: &Request) -> bool {
+    matches!(request.call, Call::Ping(_))
+}

@@ -1,0 +1,432 @@
+//! The hub under a paused clock: no sockets, no sleeping for luck.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianmai_media_plane::{
+    Authorizer, Denied, DeniedKind, Direction, EndReason, FactState, Hub, MediaKind, Packet,
+    Player, Publisher, RelayConfig, StreamName, StreamRequest, Verdict, flv,
+};
+use tokio::sync::mpsc;
+use tokio::time::advance;
+
+use crate::support::*;
+
+const KEY: &[u8] = &[0x17, 1, 0, 0, 0, 1];
+const FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 2];
+const VIDEO_HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 9];
+const AUDIO: &[u8] = &[0xAF, 1, 5];
+const AUDIO_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
+const METADATA: &[u8] = b"\x02\x00\x0aonMetaData\x05";
+
+fn hub() -> Hub {
+    Hub::new(RelayConfig::default())
+}
+
+fn name(stream: &str) -> StreamName {
+    StreamName::new("live", stream)
+}
+
+async fn publish(hub: &Hub, stream: &str) -> Result<Publisher, Denied> {
+    hub.publish(&allow(), request(Direction::Publish, stream, "")).await
+}
+
+async fn play(hub: &Hub, stream: &str, query: &str) -> Result<Player, Denied> {
+    hub.play(&allow(), request(Direction::Play, stream, query)).await
+}
+
+fn video(publisher: &Publisher, timestamp: u32, body: &[u8]) {
+    publisher.send(MediaKind::Video, timestamp, body).unwrap();
+}
+
+fn audio(publisher: &Publisher, timestamp: u32, body: &[u8]) {
+    publisher.send(MediaKind::Audio, timestamp, body).unwrap();
+}
+
+fn headers(publisher: &Publisher) {
+    publisher.send(MediaKind::Metadata, 0, METADATA).unwrap();
+    video(publisher, 0, VIDEO_HEADER);
+    audio(publisher, 0, AUDIO_HEADER);
+}
+
+fn ready(player: &Player) -> Vec<Arc<Packet>> {
+    let mut batch = Vec::new();
+    while player.take_ready(&mut batch, 64) {}
+    batch
+}
+
+/// Kind, time and first two bytes of what is ready.
+fn seen(player: &Player) -> Vec<(MediaKind, u32, [u8; 2])> {
+    let short = |packet: &Arc<Packet>| {
+        let body = packet.body();
+        (packet.kind(), packet.timestamp(), [body[0], body[1]])
+    };
+    ready(player).iter().map(short).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_player_gets_headers_and_the_group() {
+    let hub = hub();
+    let publisher = publish(&hub, "a").await.unwrap();
+    headers(&publisher);
+    video(&publisher, 0, KEY);
+    video(&publisher, 40, FRAME);
+    video(&publisher, 2000, KEY);
+    audio(&publisher, 2010, AUDIO);
+    video(&publisher, 2040, FRAME);
+    let player = play(&hub, "a", "").await.unwrap();
+    video(&publisher, 2080, FRAME);
+    assert_eq!(
+        seen(&player),
+        [
+            (MediaKind::Metadata, 0, [2, 0]),
+            (MediaKind::Video, 2000, [0x17, 0]),
+            (MediaKind::Audio, 2000, [0xAF, 0]),
+            (MediaKind::Video, 2000, [0x17, 1]),
+            (MediaKind::Audio, 2010, [0xAF, 1]),
+            (MediaKind::Video, 2040, [0x27, 1]),
+            (MediaKind::Video, 2080, [0x27, 1]),
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn payload_is_shared_and_encoded_once() {
+    let hub = hub();
+    let players = [play(&hub, "a", "").await.unwrap(), play(&hub, "a", "").await.unwrap()];
+    let publisher = publish(&hub, "a").await.unwrap();
+    video(&publisher, 0, KEY);
+    let [one, two] = players.map(|player| ready(&player).remove(0));
+    assert!(Arc::ptr_eq(&one, &two));
+    assert_eq!(one.rtmp().as_ptr(), two.rtmp().as_ptr());
+    assert_eq!(messages(one.rtmp())[0].payload, KEY);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_that_was_first_waits_and_starts_at_a_keyframe() {
+    let hub = hub();
+    let player = play(&hub, "a", "").await.unwrap();
+    assert_eq!((hub.stats().players, hub.stats().waiters), (1, 1));
+    advance(Duration::from_secs(3600)).await;
+    hub.tick();
+    let publisher = publish(&hub, "a").await.unwrap();
+    assert_eq!(hub.stats().waiters, 0);
+    headers(&publisher);
+    video(&publisher, 0, FRAME);
+    audio(&publisher, 10, AUDIO);
+    video(&publisher, 40, KEY);
+    let kinds: Vec<_> = seen(&player).into_iter().map(|(_, _, bytes)| bytes).collect();
+    assert_eq!(kinds, [[2, 0], [0x17, 0], [0xAF, 0], [0xAF, 1], [0x17, 1]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overflowing_group_is_dropped_until_the_next_keyframe() {
+    let hub = Hub::new(RelayConfig { gop_packets: 3, ..RelayConfig::default() });
+    let publisher = publish(&hub, "a").await.unwrap();
+    video(&publisher, 0, KEY);
+    for index in 1..5 {
+        video(&publisher, index * 40, FRAME);
+    }
+    let player = play(&hub, "a", "").await.unwrap();
+    assert_eq!(seen(&player), []);
+    video(&publisher, 200, FRAME);
+    video(&publisher, 240, KEY);
+    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x17, 1])]);
+    let player = play(&hub, "a", "").await.unwrap();
+    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x17, 1])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_player_is_cut_and_others_are_not() {
+    let hub = Hub::new(RelayConfig { player_queue_bytes: 10_000, ..RelayConfig::default() });
+    let publisher = publish(&hub, "a").await.unwrap();
+    let big_key = [KEY, &[0; 30_000]].concat();
+    video(&publisher, 0, &big_key);
+    // A start larger than the queue is no lag.
+    let (slow, fast) = (play(&hub, "a", "").await.unwrap(), play(&hub, "a", "").await.unwrap());
+    let mut count = 0;
+    for index in 1..30 {
+        audio(&publisher, index, &[0xAF; 1000]);
+        count += ready(&fast).len();
+    }
+    assert_eq!(count, 30);
+    assert_eq!(slow.cut().await, EndReason::TooSlow);
+    assert_eq!(slow.next(&mut Vec::new(), 9).await, Err(EndReason::TooSlow));
+    assert!(!fast.cut_reason().is_some());
+    assert_eq!(hub.stats().slow_players_cut, 1);
+    drop(slow);
+    assert_eq!(hub.stats().players, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_publisher_is_not_disturbed_and_a_silent_one_is_replaced() {
+    let hub = hub();
+    let player = play(&hub, "a", "").await.unwrap();
+    let first = publish(&hub, "a").await.unwrap();
+    let denied = publish(&hub, "a").await.unwrap_err();
+    assert_eq!((denied.kind, denied.code), (DeniedKind::Busy, "streamBusy"), "it has just begun");
+    advance(Duration::from_millis(900)).await;
+    video(&first, 5000, KEY);
+    advance(Duration::from_millis(999)).await;
+    assert!(publish(&hub, "a").await.unwrap_err().to_string().starts_with("streamBusy: "));
+    video(&first, 5040, FRAME);
+    advance(Duration::from_secs(1)).await;
+
+    let second = publish(&hub, "a").await.unwrap();
+    assert_eq!(first.cut().await, EndReason::Replaced);
+    assert_eq!(first.send(MediaKind::Video, 0, KEY), Err(EndReason::Replaced));
+    // The late end of the old one.
+    drop(first);
+    assert_eq!(hub.stats().publishers, 1);
+    video(&second, 0, FRAME);
+    video(&second, 40, KEY);
+    video(&second, 80, FRAME);
+    let times: Vec<_> = seen(&player).into_iter().map(|(_, time, _)| time).collect();
+    assert_eq!(times, [5000, 5040, 5180, 5220], "the time line goes on, and starts at a keyframe");
+    assert_eq!(hub.stats().replaced, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_alone_does_not_hold_a_stream() {
+    let hub = hub();
+    let first = publish(&hub, "a").await.unwrap();
+    advance(Duration::from_secs(1)).await;
+    first.send(MediaKind::Metadata, 0, METADATA).unwrap();
+    assert!(publish(&hub, "a").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn players_outlive_their_publisher_for_the_gap() {
+    let hub = hub();
+    let player = play(&hub, "a", "").await.unwrap();
+    let publisher = publish(&hub, "a").await.unwrap();
+    video(&publisher, 0, KEY);
+    drop(publisher);
+    advance(Duration::from_secs(14)).await;
+    hub.tick();
+    let publisher = publish(&hub, "a").await.unwrap();
+    video(&publisher, 0, VIDEO_HEADER);
+    video(&publisher, 0, KEY);
+    drop(publisher);
+    advance(Duration::from_secs(14)).await;
+    hub.tick();
+    // One that comes within the gap waits for the next publisher like any other.
+    let later = play(&hub, "a", "").await.unwrap();
+    advance(Duration::from_secs(1)).await;
+    hub.tick();
+    let mut batch = Vec::new();
+    player.next(&mut batch, 64).await.unwrap();
+    assert_eq!(batch.len(), 3, "what is queued still comes");
+    assert_eq!(player.next(&mut batch, 64).await, Err(EndReason::StreamEnded));
+    assert_eq!(hub.stats().waiters, 1);
+    drop((player, later));
+    assert_eq!((hub.stats().streams, hub.stats().players, hub.stats().waiters), (0, 0, 0));
+}
+
+/// Cuts when it is asked and then allows: the moment between verdict and activation.
+struct CutFirst<F>(F);
+
+impl<F: Fn(&StreamRequest) + Send + Sync + 'static> Authorizer for CutFirst<F> {
+    async fn authorize(&self, request: StreamRequest) -> Verdict {
+        (self.0)(&request);
+        Verdict::Allow { viewer: None }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_between_verdict_and_activation_is_not_lost() {
+    let hub = hub();
+    let cutter = hub.clone();
+    let cut_stream =
+        CutFirst(move |request: &StreamRequest| assert_eq!(cutter.cut_stream(&request.name()), 1));
+    let denied = hub.publish(&cut_stream, request(Direction::Publish, "a", "")).await.unwrap_err();
+    assert_eq!(denied.to_string(), "denied.cut: the stream was cut meanwhile");
+    let denied = hub.play(&cut_stream, request(Direction::Play, "a", "")).await.unwrap_err();
+    assert_eq!(denied.code, "cut");
+    let cutter = hub.clone();
+    let cut_viewer = CutFirst(move |_: &StreamRequest| assert_eq!(cutter.cut_viewer("eve"), 1));
+    let denied = hub.play(&cut_viewer, request(Direction::Play, "a", "v=eve")).await.unwrap_err();
+    assert_eq!(denied.code, "cut");
+    // Nothing is remembered.
+    assert!(publish(&hub, "a").await.is_ok());
+    assert!(play(&hub, "a", "v=eve").await.is_ok());
+    assert_eq!((hub.stats().streams, hub.stats().refusals), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_stream_ends_publisher_and_players() {
+    let hub = hub();
+    let (publisher, other) = (publish(&hub, "a").await.unwrap(), publish(&hub, "b").await.unwrap());
+    let player = play(&hub, "a", "").await.unwrap();
+    video(&publisher, 0, KEY);
+    assert_eq!(hub.cut_stream(&name("a")), 2);
+    assert_eq!(publisher.cut().await, EndReason::Cut);
+    assert_eq!(publisher.send(MediaKind::Video, 1, KEY), Err(EndReason::Cut));
+    assert_eq!(
+        player.next(&mut Vec::new(), 9).await,
+        Err(EndReason::Cut),
+        "queued media is dropped"
+    );
+    assert_eq!(hub.cut_stream(&name("a")), 0);
+    // A new publisher takes the place before the old ones are dropped.
+    let next = publish(&hub, "a").await.unwrap();
+    drop((publisher, player));
+    video(&next, 0, KEY);
+    video(&other, 0, KEY);
+    assert_eq!(hub.stats().publishers, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_is_cut_everywhere_or_on_one_stream() {
+    let hub = hub();
+    let named = Answer(|_: StreamRequest| Verdict::Allow { viewer: Some("bob".into()) });
+    let by_verdict = hub.play(&named, request(Direction::Play, "a", "")).await.unwrap();
+    let by_hint = play(&hub, "a", "v=bob").await.unwrap();
+    let elsewhere = play(&hub, "b", "v=bob").await.unwrap();
+    let somebody = play(&hub, "a", "v=bobby").await.unwrap();
+    assert_eq!(hub.cut_viewer_of("bob", &name("b")), 1);
+    assert!(elsewhere.cut_reason().is_some() && !by_hint.cut_reason().is_some());
+    assert_eq!(hub.cut_viewer("bob"), 2);
+    assert!(
+        by_verdict.cut_reason().is_some()
+            && by_hint.cut_reason().is_some()
+            && !somebody.cut_reason().is_some()
+    );
+    assert_eq!(hub.cut_viewer("bob"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn verdicts_and_their_absence() {
+    struct Silent;
+    impl Authorizer for Silent {
+        async fn authorize(&self, _: StreamRequest) -> Verdict {
+            std::future::pending().await
+        }
+    }
+    let hub = hub();
+    let denied = hub.publish(&Silent, request(Direction::Publish, "a", "")).await.unwrap_err();
+    assert!(denied.to_string().starts_with("denied.authTimeout: "));
+    let no = Answer(|_: StreamRequest| Verdict::Deny { code: "notYours", message: "no".into() });
+    let denied = hub.play(&no, request(Direction::Play, "a", "")).await.unwrap_err();
+    assert_eq!(denied.to_string(), "denied.notYours: no");
+    assert_eq!((hub.stats().streams, hub.stats().refusals), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn players_and_waiters_are_bounded() {
+    let hub = Hub::new(RelayConfig { max_waiters: 1, max_players: 2, ..RelayConfig::default() });
+    let _waiter = play(&hub, "a", "").await.unwrap();
+    assert_eq!(play(&hub, "b", "").await.unwrap_err().code, "tooManyWaiters");
+    let _publisher = publish(&hub, "c").await.unwrap();
+    let _player = play(&hub, "c", "").await.unwrap();
+    assert_eq!(play(&hub, "c", "").await.unwrap_err().code, "tooManyPlayers");
+    assert_eq!(hub.stats().players, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn facts_follow_payload() {
+    let (sink, mut facts) = mpsc::channel(64);
+    let hub = Hub::with_facts(RelayConfig::default(), sink);
+    let mut states = move || -> Vec<FactState> {
+        std::iter::from_fn(|| facts.try_recv().ok()).map(|fact| fact.state).collect()
+    };
+    let publisher = publish(&hub, "a").await.unwrap();
+    publisher.send(MediaKind::Metadata, 0, METADATA).unwrap();
+    assert_eq!(states(), [FactState::Started]);
+    for index in 0..22 {
+        video(&publisher, index * 500, KEY);
+        hub.tick();
+        advance(Duration::from_millis(500)).await;
+    }
+    assert_eq!(states(), [FactState::Flowing; 3], "an edge, then every five seconds");
+    advance(Duration::from_secs(2)).await;
+    hub.tick();
+    advance(Duration::from_secs(20)).await;
+    hub.tick();
+    assert_eq!(states(), [FactState::Stalled]);
+    video(&publisher, 20_000, KEY);
+    let next = async {
+        advance(Duration::from_secs(1)).await;
+        publish(&hub, "a").await.unwrap()
+    };
+    drop(next.await);
+    drop(publisher);
+    assert_eq!(
+        states(),
+        [FactState::Flowing, FactState::Ended, FactState::Started, FactState::Ended]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_sink_delays_the_newest_state() {
+    let (sink, mut facts) = mpsc::channel(1);
+    let hub = Hub::with_facts(RelayConfig::default(), sink);
+    let publisher = publish(&hub, "a").await.unwrap();
+    video(&publisher, 0, KEY);
+    drop(publisher);
+    assert_eq!(facts.try_recv().unwrap().state, FactState::Started);
+    assert!(facts.try_recv().is_err());
+    hub.tick();
+    assert_eq!(
+        facts.try_recv().unwrap().state,
+        FactState::Ended,
+        "the stream is gone, its end is still told"
+    );
+    assert_eq!(hub.stats().facts_delayed, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flv_pulls() {
+    let hub = hub();
+    let publisher = publish(&hub, "a").await.unwrap();
+    headers(&publisher);
+    video(&publisher, 0, KEY);
+    let big = [FRAME, &[7; 50_000]].concat();
+    video(&publisher, 0x0123_4567, &big);
+    let mut pull = flv::open(&hub, &allow(), request(Direction::Play, "a", "v=bob")).await.unwrap();
+    let first = pull.next().await.unwrap();
+    assert_eq!(&first[..13], b"FLV\x01\x05\0\0\0\x09\0\0\0\0");
+    let mut bytes = first.to_vec();
+    let second = pull.next().await.unwrap();
+    assert_eq!(
+        second.len(),
+        big.len() + flv::TAG_HEADER + flv::TAG_TRAILER,
+        "a large tag is passed as it is"
+    );
+    bytes.extend(&second);
+    let tags = tags(&bytes[13..]);
+    let kinds: Vec<_> = tags.iter().map(|(kind, time, _)| (*kind, *time)).collect();
+    assert_eq!(kinds, [(18, 0), (9, 0), (8, 0), (9, 0), (9, 0x0123_4567)]);
+    assert_eq!(tags[4].2, big);
+
+    audio(&publisher, 0x0123_4568, AUDIO);
+    audio(&publisher, 0x0123_4569, AUDIO);
+    assert_eq!(
+        pull.next().await.unwrap().len(),
+        2 * (AUDIO.len() + 15),
+        "small tags leave together"
+    );
+    audio(&publisher, 0x0123_456A, AUDIO);
+    let signal = pull.cut_signal();
+    assert_eq!(hub.cut_viewer("bob"), 1);
+    assert_eq!((pull.next().await, pull.ended()), (None, Some(EndReason::Cut)));
+    drop(pull);
+    assert_eq!(signal.await, EndReason::Cut);
+    assert_eq!(hub.stats().players, 0);
+}
+
+/// Type, time and body of FLV tags.
+fn tags(mut bytes: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
+    let mut tags = Vec::new();
+    while !bytes.is_empty() {
+        let length = u32::from_be_bytes([0, bytes[1], bytes[2], bytes[3]]) as usize;
+        let time = u32::from_be_bytes([bytes[7], bytes[4], bytes[5], bytes[6]]);
+        tags.push((bytes[0], time, bytes[11..11 + length].to_vec()));
+        assert_eq!(
+            &bytes[11 + length..15 + length],
+            u32::try_from(length + 11).unwrap().to_be_bytes()
+        );
+        bytes = &bytes[15 + length..];
+    }
+    tags
+}

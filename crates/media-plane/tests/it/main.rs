@@ -1,0 +1,12 @@
+//! The relay from outside: sessions without I/O, hostile bytes, the hub under a paused clock, and
+//! real sockets with ffmpeg.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
+
+mod foreign;
+mod hostile;
+mod hub;
+mod real;
+mod session;
+mod sockets;
+mod support;

@@ -1,0 +1,22 @@
+//! The sans-IO engine in virtual time: stories, one per rule, and random histories. Every frame that the
+//! engine sends passes through [`world::World`], which checks on each of them what must hold always.
+
+mod calls;
+mod model;
+mod picture;
+mod world;
+
+mod delivery;
+mod duplicates;
+mod entry;
+mod frames;
+mod limits;
+mod liveness;
+mod lobby;
+mod media;
+mod moderation;
+mod random;
+mod roles;
+mod talk;
+mod tokens;
+mod waiting;

@@ -1,0 +1,738 @@
+//! A shell in virtual time: apps, clients, URL issuing and token checks around one engine. Whatever the
+//! engine sends is decoded and checked here, so that each test asserts the standing rules as well:
+//!
+//! - `seq` is contiguous on each connection from its snapshot on, and no event at or below it comes;
+//! - an event has one text, whoever receives it, and holds no URL (A1);
+//! - an answer's `seq` is that of the last event on the connection (B1);
+//! - each picture folds (see [`Picture`]);
+//! - `closing` with the same code precedes each close but that of a slow reader (A11), nothing follows;
+//! - only a stream that was asked for is cut, and once;
+//! - the counters agree with what is open.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use lianmai_protocol::codec::{self, ServerMessage};
+use lianmai_protocol::message::media::{Published, Subscribed, Urls};
+use lianmai_protocol::message::notice::Closing;
+use lianmai_protocol::message::session::{Join, Joined};
+use lianmai_protocol::message::{Call, ChannelEvent, Notice, Request};
+use lianmai_protocol::{
+    Attributes, CloseCode, Epoch, ErrorName, Gen, KindSet, MediaKind, Mid, MonoTime, Now,
+    RequestId, Rights, Role, RpcError, UserId, WallTime,
+};
+use lianmai_signal_engine::output::{ChannelView, MemberView};
+use lianmai_signal_engine::{
+    Access, AdminCommand, AdminReply, AppPolicy, ChannelKey, ConnId, Denial, DuplicatePolicy,
+    Engine, EngineConfig, Grant, Input, JoinRequest, MintId, MintRequest, Minted, Note, Output,
+    QueryId,
+};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::calls::ping;
+use crate::picture::{Picture, words};
+
+/// What the issuer of URLs does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Issuer {
+    AtOnce,
+    Hold,
+    Fail,
+}
+
+/// A client, named by its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Client(pub(crate) ConnId);
+
+/// One event as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) at: MonoTime,
+    pub(crate) seq: u64,
+    pub(crate) event: ChannelEvent,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Conn {
+    pub(crate) joined: Option<Joined>,
+    pub(crate) picture: Option<Picture>,
+    pub(crate) last_seq: u64,
+    pub(crate) events: Vec<Heard>,
+    events_read: usize,
+    pub(crate) notices: Vec<(MonoTime, Notice)>,
+    notices_read: usize,
+    pub(crate) answers: BTreeMap<u64, Result<Value, RpcError>>,
+    /// Refusals of what had no readable id.
+    pub(crate) anonymous: Vec<ErrorName>,
+    methods: BTreeMap<u64, &'static str>,
+    /// Everything in order of arrival, in words.
+    log: Vec<String>,
+    log_read: usize,
+    pub(crate) frames: Vec<Bytes>,
+    closing: Option<Closing>,
+    pub(crate) closed: Option<CloseCode>,
+    /// The client's side gave the socket up.
+    gone: bool,
+    next_id: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) now: Now,
+    pub(crate) issuer: Issuer,
+    pub(crate) url_life_ms: u64,
+    pub(crate) held_mints: VecDeque<(MintId, MintRequest)>,
+    /// What `renewToken` finds; a token that is not here is held.
+    pub(crate) tokens: BTreeMap<String, Result<Grant, ErrorName>>,
+    pub(crate) held_tokens: VecDeque<(ConnId, RequestId, String)>,
+    pub(crate) conns: BTreeMap<ConnId, Conn>,
+    pub(crate) minted: BTreeSet<Gen>,
+    pub(crate) mints: usize,
+    pub(crate) cut: BTreeSet<Gen>,
+    pub(crate) cut_viewers: Vec<(Gen, Mid)>,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) texts: BTreeMap<(Epoch, u64), String>,
+    verdicts: BTreeMap<QueryId, Result<(), Denial>>,
+    replies: BTreeMap<QueryId, Result<AdminReply, RpcError>>,
+    last_conn: u64,
+    last_query: u64,
+}
+
+/// How somebody comes in.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) join: Join,
+    pub(crate) grant: Result<Grant, ErrorName>,
+}
+
+/// A debug join of `uid` to channel `room` of the app `plain`.
+pub(crate) fn entry(uid: u64) -> Entry {
+    let join = Join {
+        appkey: "plain".parse().expect("valid"),
+        channel_name: "room".parse().expect("valid"),
+        uid: Some(UserId(uid)),
+        token: None,
+        role: None,
+        join_id: None,
+        name: None,
+        attributes: Attributes::default(),
+    };
+    Entry { join, grant: Ok(Grant::debug()) }
+}
+
+impl Entry {
+    pub(crate) fn app(mut self, app: &str) -> Entry {
+        self.join.appkey = app.parse().expect("valid");
+        self
+    }
+
+    pub(crate) fn channel(mut self, name: &str) -> Entry {
+        self.join.channel_name = name.parse().expect("valid");
+        self
+    }
+
+    pub(crate) fn anyone(mut self) -> Entry {
+        self.join.uid = None;
+        self
+    }
+
+    pub(crate) fn role(mut self, role: &str) -> Entry {
+        self.join.role = Some(Role::from(role));
+        self
+    }
+
+    pub(crate) fn audience(self) -> Entry {
+        self.role("audience")
+    }
+
+    pub(crate) fn join_id(mut self, join_id: &str) -> Entry {
+        self.join.join_id = Some(join_id.to_owned());
+        self
+    }
+
+    pub(crate) fn name(mut self, name: &str) -> Entry {
+        self.join.name = Some(name.to_owned());
+        self
+    }
+
+    pub(crate) fn attribute(mut self, key: &str, value: &str) -> Entry {
+        self.join.attributes.0.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    pub(crate) fn grant(mut self, change: impl FnOnce(&mut Grant)) -> Entry {
+        change(self.grant.as_mut().expect("a grant"));
+        self
+    }
+
+    pub(crate) fn rights(self, change: impl FnOnce(&mut Rights)) -> Entry {
+        self.grant(|grant| change(&mut grant.rights))
+    }
+
+    pub(crate) fn moderator(self) -> Entry {
+        self.rights(|rights| rights.moderate = true)
+    }
+
+    /// With a JWT that was issued `ago_ms` ago and ends the membership in `life_ms`.
+    pub(crate) fn jwt(self, world: &World, ago_ms: u64, life_ms: u64) -> Entry {
+        let now = world.now.wall.0;
+        self.grant(|grant| {
+            grant.issued_at = Some(WallTime(now - ago_ms));
+            grant.expires = Some(WallTime(now + life_ms));
+            grant.ends_membership = true;
+        })
+    }
+
+    pub(crate) fn bad_token(mut self, error: ErrorName) -> Entry {
+        self.grant = Err(error);
+        self
+    }
+}
+
+/// The stream of an answer's URL, which [`World`] writes there.
+pub(crate) fn gen_of(url: &str) -> Gen {
+    url.trim_start_matches("rtmp://media/").split('?').next().expect("one").parse().expect("a gen")
+}
+
+impl World {
+    pub(crate) fn new() -> World {
+        World::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut EngineConfig)) -> World {
+        let mut config = EngineConfig { deployment_id: "dep".to_owned(), ..Default::default() };
+        let mut app = |name: &str, policy: AppPolicy| {
+            config.apps.insert(name.parse().expect("valid"), policy);
+        };
+        app("plain", AppPolicy::default());
+        app("reject", AppPolicy { duplicate: DuplicatePolicy::RejectNew, ..Default::default() });
+        app("creator", AppPolicy { creator_moderates: true, ..Default::default() });
+        app("dissolve", AppPolicy { dissolve_on_creator_leave: true, ..Default::default() });
+        change(&mut config);
+        World {
+            engine: Engine::new(config, [7; 32]),
+            now: Now { mono: MonoTime(1_000), wall: WallTime(1_800_000_000_000) },
+            issuer: Issuer::AtOnce,
+            url_life_ms: 3_600_000,
+            held_mints: VecDeque::new(),
+            tokens: BTreeMap::new(),
+            held_tokens: VecDeque::new(),
+            conns: BTreeMap::new(),
+            minted: BTreeSet::new(),
+            mints: 0,
+            cut: BTreeSet::new(),
+            cut_viewers: Vec::new(),
+            notes: Vec::new(),
+            texts: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            last_conn: 0,
+            last_query: 0,
+        }
+    }
+
+    // Coming in.
+
+    pub(crate) fn enter(&mut self, entry: Entry) -> Result<Client, RpcError> {
+        let client = self.knock(entry);
+        match self.conns[&client.0].answers.get(&1).expect("a join is answered") {
+            Ok(_) => Ok(client),
+            Err(error) => {
+                assert_eq!(self.conns[&client.0].closed, Some(CloseCode::JOIN_REFUSED));
+                Err(error.clone())
+            }
+        }
+    }
+
+    /// Sends a join and looks at nothing.
+    pub(crate) fn knock(&mut self, entry: Entry) -> Client {
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        let mut state = Conn { next_id: 2, ..Conn::default() };
+        state.methods.insert(1, "join");
+        self.conns.insert(conn, state);
+        let request = JoinRequest { id: RequestId(1), join: entry.join, grant: entry.grant };
+        self.input(Input::Join { conn, request: Box::new(request) });
+        Client(conn)
+    }
+
+    #[track_caller]
+    pub(crate) fn join(&mut self, uid: u64) -> Client {
+        self.admit(entry(uid))
+    }
+
+    #[track_caller]
+    pub(crate) fn admit(&mut self, entry: Entry) -> Client {
+        self.enter(entry).expect("the join is accepted")
+    }
+
+    #[track_caller]
+    pub(crate) fn refusal(&mut self, entry: Entry) -> ErrorName {
+        self.enter(entry).expect_err("the join is refused").name().clone()
+    }
+
+    // Talking.
+
+    pub(crate) fn send(&mut self, client: Client, call: Call) -> u64 {
+        let state = self.conns.get_mut(&client.0).expect("a client");
+        let id = state.next_id;
+        state.next_id += 1;
+        self.send_as(client, id, call);
+        id
+    }
+
+    pub(crate) fn send_as(&mut self, client: Client, id: u64, call: Call) {
+        let state = self.conns.get_mut(&client.0).expect("a client");
+        state.methods.insert(id, call.method());
+        let text = codec::encode_request(&Request { id: RequestId(id), ack: None, call });
+        self.text(client, text);
+    }
+
+    /// Sends several commands as one array; returns the first id.
+    pub(crate) fn batch(&mut self, client: Client, calls: Vec<Call>) -> u64 {
+        let state = self.conns.get_mut(&client.0).expect("a client");
+        let first = state.next_id;
+        let mut texts = Vec::new();
+        for call in calls {
+            let id = state.next_id;
+            state.next_id += 1;
+            state.methods.insert(id, call.method());
+            texts.push(codec::encode_request(&Request { id: RequestId(id), ack: None, call }));
+        }
+        self.text(client, codec::join_batch(&texts));
+        first
+    }
+
+    pub(crate) fn text(&mut self, client: Client, frame: impl Into<Bytes>) {
+        self.input(Input::Frame { conn: client.0, frame: frame.into() });
+    }
+
+    #[track_caller]
+    pub(crate) fn ask(&mut self, client: Client, call: Call) -> Result<Value, RpcError> {
+        let id = self.send(client, call);
+        self.answer(client, id).expect("the command is answered")
+    }
+
+    #[track_caller]
+    pub(crate) fn ok(&mut self, client: Client, call: Call) -> Value {
+        self.ask(client, call).expect("the command is accepted")
+    }
+
+    #[track_caller]
+    pub(crate) fn err(&mut self, client: Client, call: Call) -> ErrorName {
+        self.ask(client, call).expect_err("the command is refused").name().clone()
+    }
+
+    pub(crate) fn answer(&self, client: Client, id: u64) -> Option<Result<Value, RpcError>> {
+        self.conns[&client.0].answers.get(&id).cloned()
+    }
+
+    /// The name of the error that a command was answered with.
+    #[track_caller]
+    pub(crate) fn error(&self, client: Client, id: u64) -> ErrorName {
+        let answer = self.answer(client, id).expect("the command is answered");
+        answer.expect_err("the command is refused").name().clone()
+    }
+
+    #[track_caller]
+    pub(crate) fn push_url(&mut self, client: Client, kind: &str) -> (String, Gen) {
+        let value = self.ok(client, crate::calls::publish(kind));
+        let published: Published = serde_json::from_value(value).expect("published");
+        assert_eq!(gen_of(&published.url), published.generation);
+        (published.url, published.generation)
+    }
+
+    #[track_caller]
+    pub(crate) fn pull_url(&mut self, client: Client, uid: u64, kind: &str) -> String {
+        let value = self.ok(client, crate::calls::subscribe(uid, kind));
+        let subscribed: Subscribed = serde_json::from_value(value).expect("subscribed");
+        assert_eq!(subscribed.uid, UserId(uid));
+        subscribed.url
+    }
+
+    // Listening.
+
+    pub(crate) fn joined(&self, client: Client) -> &Joined {
+        self.conns[&client.0].joined.as_ref().expect("a joined client")
+    }
+
+    pub(crate) fn mid(&self, client: Client) -> Mid {
+        self.joined(client).mid
+    }
+
+    /// The events since the last look, in words.
+    pub(crate) fn heard(&mut self, client: Client) -> Vec<String> {
+        let state = self.conns.get_mut(&client.0).expect("a client");
+        let new = state.events[state.events_read..].iter().map(|heard| words(&heard.event));
+        let new = new.collect();
+        state.events_read = state.events.len();
+        new
+    }
+
+    /// The notices since the last look, without `memberCount`.
+    pub(crate) fn notices(&mut self, client: Client) -> Vec<Notice> {
+        let state = self.conns.get_mut(&client.0).expect("a client");
+        let new = state.notices[state.notices_read..].iter().map(|(_, notice)| notice.clone());
+        let new = new.filter(|notice| !matches!(notice, Notice::MemberCount(_))).collect();
+        state.notices_read = state.notices.len();
+        new
+    }
+
+    /// Everything since the last look, in words and in order, without `memberCount`.
+    pub(crate) fn log(&mut self, client: Client) -> Vec<String> {
+        let state = self.conns.get_mut(&client.0).expect("a client");
+        let new = state.log[state.log_read..].to_vec();
+        state.log_read = state.log.len();
+        new
+    }
+
+    /// Skips what has come so far.
+    pub(crate) fn hush(&mut self) {
+        for state in self.conns.values_mut() {
+            state.events_read = state.events.len();
+            state.notices_read = state.notices.len();
+            state.log_read = state.log.len();
+        }
+    }
+
+    pub(crate) fn closed(&self, client: Client) -> Option<CloseCode> {
+        self.conns[&client.0].closed
+    }
+
+    pub(crate) fn closing(&self, client: Client) -> Option<Closing> {
+        self.conns[&client.0].closing.clone()
+    }
+
+    pub(crate) fn open(&self) -> Vec<Client> {
+        let open = self.conns.iter().filter(|(_, conn)| conn.is_seated());
+        open.map(|(conn, _)| Client(*conn)).collect()
+    }
+
+    // Time and the outside.
+
+    pub(crate) fn advance(&mut self, ms: u64) {
+        let target = self.now.mono + ms;
+        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= target) {
+            let step = due.since(self.now.mono);
+            self.now.mono = self.now.mono + step;
+            self.now.wall.0 += step;
+            self.input(Input::Tick);
+        }
+        let step = target.since(self.now.mono);
+        self.now.mono = target;
+        self.now.wall.0 += step;
+        self.input(Input::Tick);
+    }
+
+    /// Lets time pass while these clients keep to their ping interval.
+    pub(crate) fn advance_alive(&mut self, ms: u64, clients: &[Client]) {
+        let mut left = ms;
+        while left > 0 {
+            let step = left.min(10_000);
+            self.advance(step);
+            left -= step;
+            for client in clients {
+                if self.conns[&client.0].is_seated() {
+                    self.ok(*client, ping());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn drop_socket(&mut self, client: Client) {
+        self.conns.get_mut(&client.0).expect("a client").gone = true;
+        self.input(Input::Closed { conn: client.0 });
+    }
+
+    pub(crate) fn mint_result(&self, mint: MintId, request: &MintRequest) -> Minted {
+        let viewer = request.viewer.map_or("push".to_owned(), |mid| mid.to_string());
+        Minted {
+            url: format!("rtmp://media/{}?for={viewer}&n={}", request.generation, mint.0),
+            urls: Urls::default(),
+            renew_after: WallTime(self.now.wall.0 + self.url_life_ms),
+        }
+    }
+
+    /// Answers the oldest request for URLs that is held.
+    pub(crate) fn issue(&mut self) {
+        let (mint, request) = self.held_mints.pop_front().expect("a request for URLs");
+        let result = Some(self.mint_result(mint, &request));
+        self.input(Input::Minted { mint, result });
+    }
+
+    pub(crate) fn fail_to_issue(&mut self) {
+        let (mint, _) = self.held_mints.pop_front().expect("a request for URLs");
+        self.input(Input::Minted { mint, result: None });
+    }
+
+    pub(crate) fn flow(&mut self, generation: Gen) {
+        self.input(Input::MediaFlow { generation, flowing: true });
+    }
+
+    pub(crate) fn may_push(&mut self, generation: Gen) -> Result<(), Denial> {
+        self.authorize(generation, Access::Publish)
+    }
+
+    pub(crate) fn may_play(&mut self, generation: Gen, viewer: Mid) -> Result<(), Denial> {
+        self.authorize(generation, Access::Play { viewer })
+    }
+
+    fn authorize(&mut self, generation: Gen, access: Access) -> Result<(), Denial> {
+        self.last_query += 1;
+        let query = QueryId(self.last_query);
+        self.input(Input::Authorize { query, generation, access });
+        self.verdicts.remove(&query).expect("a verdict")
+    }
+
+    pub(crate) fn admin(&mut self, command: AdminCommand) -> Result<AdminReply, RpcError> {
+        self.last_query += 1;
+        let query = QueryId(self.last_query);
+        self.input(Input::Admin { query, command });
+        self.replies.remove(&query).expect("a reply")
+    }
+
+    pub(crate) fn channels(&mut self) -> Vec<ChannelView> {
+        match self.admin(AdminCommand::ListChannels) {
+            Ok(AdminReply::Channels(channels)) => channels,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn members(&mut self, channel: &ChannelKey) -> Vec<MemberView> {
+        match self.admin(AdminCommand::GetChannel(channel.clone())) {
+            Ok(AdminReply::Channel(_, members)) => members,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The view that the admin API has of one member.
+    pub(crate) fn member(&mut self, app: &str, uid: u64) -> Option<MemberView> {
+        let members = self.members(&room(app));
+        members.into_iter().find(|member| member.uid == UserId(uid))
+    }
+
+    // The shell.
+
+    pub(crate) fn input(&mut self, input: Input) {
+        self.engine.handle(self.now, input);
+        let mut inputs = VecDeque::new();
+        loop {
+            while let Some(output) = self.engine.poll_output() {
+                self.output(output, &mut inputs);
+            }
+            let Some(next) = inputs.pop_front() else { break };
+            self.engine.handle(self.now, next);
+        }
+        let connected = self.conns.values().filter(|conn| conn.is_seated()).count();
+        assert_eq!(self.engine.stats().connected, connected, "sockets are counted");
+    }
+
+    fn output(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
+        match output {
+            Output::Send { conn, frame } => self.receive(conn, frame),
+            Output::Close { conn, code } => {
+                let state = self.conns.get_mut(&conn).expect("a close of a known connection");
+                assert_eq!(state.closed, None, "a connection is closed once");
+                assert!(!state.gone, "a connection that is gone is not closed");
+                match &state.closing {
+                    Some(closing) => assert_eq!(closing.code, code, "the announced code"),
+                    None => assert_eq!(code, CloseCode::SLOW_READER, "a close is announced (A11)"),
+                }
+                state.closed = Some(code);
+            }
+            Output::MintUrls { mint, request } => {
+                self.minted.insert(request.generation);
+                self.mints += 1;
+                match self.issuer {
+                    Issuer::AtOnce => {
+                        let result = Some(self.mint_result(mint, &request));
+                        inputs.push_back(Input::Minted { mint, result });
+                    }
+                    Issuer::Fail => inputs.push_back(Input::Minted { mint, result: None }),
+                    Issuer::Hold => self.held_mints.push_back((mint, request)),
+                }
+            }
+            Output::VerifyToken { conn, id, token, .. } => match self.tokens.get(&token) {
+                Some(grant) => {
+                    inputs.push_back(Input::TokenVerified { conn, id, grant: grant.clone() });
+                }
+                None => self.held_tokens.push_back((conn, id, token)),
+            },
+            Output::Verdict { query, verdict } => {
+                self.verdicts.insert(query, verdict);
+            }
+            Output::CutStream { generation } => {
+                assert!(self.minted.contains(&generation), "a stream that was asked for is cut");
+                assert!(self.cut.insert(generation), "a stream is cut once");
+            }
+            Output::CutViewer { generation, viewer } => {
+                assert!(self.minted.contains(&generation), "a viewer of a known stream is cut");
+                assert!(!self.cut.contains(&generation), "a viewer of a live stream is cut");
+                self.cut_viewers.push((generation, viewer));
+            }
+            Output::AdminReply { query, reply } => {
+                self.replies.insert(query, reply);
+            }
+            Output::Note(note) => self.notes.push(note),
+        }
+    }
+
+    fn receive(&mut self, conn: ConnId, frame: Bytes) {
+        let state = self.conns.get_mut(&conn).expect("a frame for a known connection");
+        assert_eq!(state.closed, None, "nothing follows a close");
+        assert!(!state.gone, "nothing is sent to a socket that is gone");
+        assert!(state.closing.is_none(), "nothing follows `closing`");
+        let messages = codec::decode_server_frame(&frame).expect("a frame that clients can read");
+        let raw: Vec<&RawValue> = if frame.starts_with(b"[") {
+            serde_json::from_slice(&frame).expect("an array")
+        } else {
+            vec![serde_json::from_slice(&frame).expect("a message")]
+        };
+        assert!(!raw.is_empty(), "no empty frame");
+        for (message, raw) in messages.into_iter().zip(raw) {
+            match message {
+                ServerMessage::Answer { id, outcome } => state.answered(id, outcome),
+                ServerMessage::Event(position, event) => {
+                    let joined = state.joined.as_ref().expect("events come after the join answer");
+                    assert_eq!(position.epoch, joined.epoch, "one epoch per connection");
+                    assert_eq!(position.seq, state.last_seq + 1, "seq is contiguous (B27)");
+                    state.last_seq = position.seq;
+                    let text = raw.get();
+                    assert!(!text.contains("://"), "an event holds no URL (A1): {text}");
+                    let first = self
+                        .texts
+                        .entry((position.epoch, position.seq))
+                        .or_insert_with(|| text.to_owned());
+                    assert_eq!(first, text, "an event is the same for everybody (A1)");
+                    state.picture.as_mut().expect("a picture").fold(&event);
+                    state.log.push(words(&event));
+                    let (at, seq) = (self.now.mono, position.seq);
+                    state.events.push(Heard { at, seq, event });
+                }
+                ServerMessage::Notice(notice) => {
+                    match &notice {
+                        Notice::Closing(closing) => {
+                            state.log.push(format!("~closing {}", closing.reason));
+                            state.closing = Some(closing.clone());
+                        }
+                        Notice::MemberCount(_) => {}
+                        Notice::Message(m) => state.log.push(format!("~message {}", m.data)),
+                        other => state.log.push(format!("~{}", other.method())),
+                    }
+                    state.notices.push((self.now.mono, notice));
+                }
+            }
+        }
+        state.frames.push(frame);
+    }
+
+    // What must hold now.
+
+    /// Lets what waits leave, then compares every open client's folded picture with the snapshot that a
+    /// newcomer gets, and the counters with what the admin API lists.
+    #[track_caller]
+    pub(crate) fn audit(&mut self) {
+        self.advance(20);
+        let channels = self.channels();
+        let stats = self.engine.stats();
+        assert_eq!(stats.channels, channels.len());
+        assert_eq!(stats.members, channels.iter().map(|c| c.members).sum::<usize>());
+        let mut streams = 0;
+        for view in &channels {
+            let members = self.members(&view.channel);
+            assert_eq!(view.members, members.len());
+            let visible = members.iter().filter(|m| m.role == Role::Broadcaster);
+            assert_eq!(view.broadcasters, visible.count());
+            for member in &members {
+                streams += usize::from(
+                    !member.published.intersection(KindSet::AUDIO_VIDEO).is_empty(),
+                );
+                streams += usize::from(member.published.contains(&MediaKind::ScreenShare));
+                streams += usize::from(member.published.contains(&MediaKind::SlaveAudio));
+            }
+        }
+        assert_eq!(stats.streams, streams);
+        for view in channels {
+            let mut newcomer = entry(u64::MAX).channel(view.channel.name.as_str()).audience();
+            newcomer.join.appkey = view.channel.appkey.clone();
+            let issued_at = Some(WallTime(self.now.wall.0 + 60_000));
+            let Ok(newcomer) = self.enter(newcomer.grant(|grant| grant.issued_at = issued_at))
+            else {
+                continue; // A full or held channel shows itself to nobody.
+            };
+            let joined = self.joined(newcomer).clone();
+            let fresh = Picture::of(&joined);
+            let mut seen = 0;
+            for state in self.conns.values().filter(|conn| conn.is_seated()) {
+                if state.joined.as_ref().is_some_and(|j| j.epoch == joined.epoch) {
+                    assert_eq!(state.last_seq, joined.seq, "every event has been delivered");
+                    assert_eq!(state.picture.as_ref(), Some(&fresh), "fold = snapshot (B3)");
+                    seen += 1;
+                }
+            }
+            assert!(seen > 0);
+            self.ok(newcomer, crate::calls::leave());
+        }
+    }
+
+    /// Nobody is left: the engine holds nothing and nothing is due but its sweep.
+    #[track_caller]
+    pub(crate) fn assert_empty(&mut self) {
+        let stats = self.engine.stats();
+        let held = (stats.channels, stats.members, stats.connected, stats.streams);
+        assert_eq!(held, (0, 0, 0, 0), "channels, members, sockets, streams");
+        assert!(self.channels().is_empty());
+        // What was armed for those who were here finds nothing and is gone.
+        let frames = stats.frames;
+        self.advance(400_000);
+        for _ in 0..3 {
+            let Some(due) = self.engine.next_deadline() else { break };
+            self.advance(due.since(self.now.mono));
+            assert_eq!(self.engine.next_deadline(), Some(due + 60_000), "only the sweep is due");
+        }
+        assert_eq!(self.engine.stats().frames, frames, "nobody is there to be told anything");
+        for generation in self.minted.clone() {
+            assert_eq!(self.may_push(generation), Err(Denial::UnknownStream));
+        }
+    }
+}
+
+/// The channel `room` of an app.
+pub(crate) fn room(app: &str) -> ChannelKey {
+    ChannelKey { appkey: app.parse().expect("valid"), name: "room".parse().expect("valid") }
+}
+
+impl Conn {
+    pub(crate) fn is_seated(&self) -> bool {
+        self.joined.is_some() && self.closed.is_none() && !self.gone
+    }
+
+    fn answered(&mut self, id: Option<RequestId>, outcome: Result<Box<RawValue>, RpcError>) {
+        let Some(RequestId(id)) = id else {
+            let error = outcome.expect_err("only a refusal has no id");
+            self.log.push(format!("? !{}", error.name()));
+            self.anonymous.push(error.name().clone());
+            return;
+        };
+        let method = self.methods.get(&id).copied().unwrap_or("?");
+        let outcome = outcome.map(|json| serde_json::from_str::<Value>(json.get()).expect("JSON"));
+        match &outcome {
+            Ok(value) if method == "join" && self.joined.is_none() => {
+                let joined: Joined = serde_json::from_value(value.clone()).expect("Joined");
+                self.last_seq = joined.seq;
+                self.picture = Some(Picture::of(&joined));
+                self.joined = Some(joined);
+                self.log.push("join ok".to_owned());
+            }
+            Ok(value) => {
+                if let Some(seq) = value.get("seq") {
+                    assert_eq!(seq.as_u64(), Some(self.last_seq), "events precede answers (B1)");
+                }
+                self.log.push(format!("{method} ok"));
+            }
+            Err(error) => self.log.push(format!("{method} !{}", error.name())),
+        }
+        self.answers.insert(id, outcome);
+    }
+}

@@ -1,0 +1,35 @@
+//! The only reader of clocks. Everything else gets [`Now`].
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use lianmai_protocol::{MonoTime, Now, WallTime};
+use tokio::time::Instant;
+
+/// Converts between the runtime's clock and the engine's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Clock { origin: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let mono = MonoTime(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX));
+        Now { mono, wall: wall_now() }
+    }
+
+    /// When a moment of the engine is for the runtime.
+    pub(crate) fn instant(&self, at: MonoTime) -> Instant {
+        // One millisecond more, since the engine's clock is rounded down.
+        self.origin + Duration::from_millis(at.0.saturating_add(1))
+    }
+}
+
+/// The wall clock.
+pub(crate) fn wall_now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

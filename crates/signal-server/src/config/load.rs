@@ -1,0 +1,223 @@
+//! Brings the sources together. Comes in: a TOML file, environment variables, flags, later ones winning.
+//! Goes out: the configuration as written, and each key that does not fit. Deliberately absent: what
+//! the values mean.
+//!
+//! A misfit is reported, taken out and the rest read again, so one run names all of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_path_to_error::Segment;
+use toml::{Table, Value};
+
+use super::raw::RawConfig;
+use super::{Config, Problem, Problems, validate};
+
+/// Environment variables that begin so and hold `__` are configuration keys.
+const ENV_PREFIX: &str = "LIANMAI_";
+
+impl Config {
+    /// Reads the configuration and checks it. `env` are all environment variables: those named
+    /// `LIANMAI_TABLE__KEY` set `table.key`, and secrets may name others. `flags` are pairs of a path,
+    /// as `server.listen`, and a value. Values are TOML, or plain text where they are not.
+    ///
+    /// # Errors
+    /// Every [`Problem`] at once.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &[(&str, String)],
+    ) -> Result<Config, Problems> {
+        let env: BTreeMap<String, String> = env.collect();
+        let mut problems = Vec::new();
+        let mut table = match file.map(read).transpose() {
+            Ok(table) => table.unwrap_or_default(),
+            Err(problem) => return Err(Problems(vec![problem])),
+        };
+        let from_env = env.iter().filter_map(|(name, value)| {
+            let path = env_path(name)?;
+            Some((path, value.as_str()))
+        });
+        let from_flags = flags.iter().map(|(path, value)| ((*path).to_owned(), value.as_str()));
+        let mut texts = BTreeMap::new();
+        for (path, text) in from_env.chain(from_flags) {
+            match insert(&mut table, &path, value_of(text)) {
+                Ok(()) => {
+                    texts.insert(path, text.to_owned());
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let raw = fit(table, &texts, &mut problems);
+        validate::config(raw, &env, problems)
+    }
+}
+
+fn read(file: &Path) -> Result<Table, Problem> {
+    let path = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Problem { path: path.clone(), text: format!("cannot be read: {error}") })?;
+    text.parse::<Table>().map_err(|error| {
+        // Not its `Display`: that quotes the line, which may hold a secret.
+        let (line, column) = position(&text, error.span().map_or(0, |span| span.start));
+        Problem { path, text: format!("line {line}, column {column}: {}", error.message().trim()) }
+    })
+}
+
+/// Line and column, from 1, of a byte.
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    (before.iter().filter(|&&byte| byte == b'\n').count() + 1, before.len() - line_start + 1)
+}
+
+/// `LIANMAI_SESSION__GRACE_MS` is `session.grace_ms`. Names without `__` are not ours: container
+/// platforms invent such, as `LIANMAI_PORT`. `LIANMAI_APPS` holds a whole array.
+fn env_path(name: &str) -> Option<String> {
+    let key = name.strip_prefix(ENV_PREFIX)?;
+    (key == "APPS" || key.contains("__")).then(|| key.to_ascii_lowercase().replace("__", "."))
+}
+
+/// A text as TOML value, or as itself.
+fn value_of(text: &str) -> Value {
+    format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+fn insert(table: &mut Table, path: &str, value: Value) -> Result<(), Problem> {
+    let (tables, key) = path.rsplit_once('.').unwrap_or(("", path));
+    let mut at = table;
+    for name in tables.split('.').filter(|_| !tables.is_empty()) {
+        let entry = at.entry(name).or_insert_with(|| Value::Table(Table::new()));
+        at = entry.as_table_mut().ok_or_else(|| Problem {
+            path: path.to_owned(),
+            text: format!("`{name}` is no table, so the environment cannot set a key of it"),
+        })?;
+    }
+    at.insert(key.to_owned(), value);
+    Ok(())
+}
+
+/// One step into a TOML tree.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// Turns the tree into the raw structs. What does not fit goes to `problems`.
+fn fit(
+    mut table: Table,
+    texts: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+) -> RawConfig {
+    let mut texts = texts.clone();
+    let mut removed = BTreeMap::<Vec<Step>, Vec<usize>>::new();
+    loop {
+        let error = match serde_path_to_error::deserialize(Value::Table(table.clone())) {
+            Ok(raw) => return raw,
+            Err(error) => error,
+        };
+        let message = error.inner().message().trim().to_owned();
+        let mut steps: Vec<Step> = error
+            .path()
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::Map { key } => Some(Step::Key(key.clone())),
+                Segment::Seq { index } => Some(Step::Index(*index)),
+                Segment::Enum { .. } | Segment::Unknown => None,
+            })
+            .collect();
+        if let Some(key) = unknown_field(&message)
+            && steps.last() != Some(&Step::Key(key.to_owned()))
+        {
+            steps.push(Step::Key(key.to_owned()));
+        }
+        let path = display(&steps, &removed);
+        if let Some(text) = texts.remove(&path)
+            && let Some(value) = find(&mut table, &steps)
+            && !value.is_str()
+        {
+            // It looked like another type, yet text is wanted.
+            *value = Value::String(text);
+            continue;
+        }
+        problems.push(Problem { path, text: without_value(&message, &steps) });
+        if !remove(&mut table, &steps) {
+            return RawConfig::default();
+        }
+        if let Some((Step::Index(index), array)) = steps.split_last() {
+            let gone = removed.entry(array.to_vec()).or_default();
+            gone.push(original(*index, gone));
+            gone.sort_unstable();
+        }
+    }
+}
+
+/// The key that serde does not know, from its message.
+fn unknown_field(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
+/// Values of apps may be secrets; serde quotes what it does not like.
+fn without_value(message: &str, steps: &[Step]) -> String {
+    let secret = steps.first() == Some(&Step::Key("apps".to_owned()));
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) if secret && message.starts_with("invalid ") => {
+            format!("expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// Index in the file of what is now at `index`, where elements at `gone` (sorted) were taken out.
+fn original(index: usize, gone: &[usize]) -> usize {
+    gone.iter().fold(index, |index, &gone| if gone <= index { index + 1 } else { index })
+}
+
+fn display(steps: &[Step], removed: &BTreeMap<Vec<Step>, Vec<usize>>) -> String {
+    let mut path = String::new();
+    for (i, step) in steps.iter().enumerate() {
+        match step {
+            Step::Key(key) => {
+                if i > 0 {
+                    path.push('.');
+                }
+                path.push_str(key);
+            }
+            Step::Index(index) => {
+                let gone = removed.get(&steps[..i]).map_or(&[][..], Vec::as_slice);
+                let _ = write!(path, "[{}]", original(*index, gone));
+            }
+        }
+    }
+    path
+}
+
+fn find<'a>(table: &'a mut Table, steps: &[Step]) -> Option<&'a mut Value> {
+    let (Step::Key(first), rest) = steps.split_first()? else { return None };
+    rest.iter().try_fold(table.get_mut(first)?, |value, step| match step {
+        Step::Key(key) => value.get_mut(key.as_str()),
+        Step::Index(index) => value.get_mut(*index),
+    })
+}
+
+fn remove(table: &mut Table, steps: &[Step]) -> bool {
+    match steps.split_last() {
+        None => false,
+        Some((Step::Key(key), [])) => table.remove(key).is_some(),
+        Some((last, parent)) => match (last, find(table, parent)) {
+            (Step::Key(key), Some(Value::Table(table))) => table.remove(key).is_some(),
+            (Step::Index(index), Some(Value::Array(array))) if *index < array.len() => {
+                array.remove(*index);
+                true
+            }
+            _ => false,
+        },
+    }
+}

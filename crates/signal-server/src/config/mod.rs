@@ -1,0 +1,287 @@
+//! The server's configuration, checked. Comes in: one TOML file, environment, flags (later ones win).
+//! Goes out: [`Config`], or every problem at once. Deliberately absent: defaults that are not written in
+//! `default.toml`'s comments too.
+
+mod apps;
+mod load;
+mod raw;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use lianmai_media_plane::RelayConfig;
+use lianmai_protocol::Appkey;
+use lianmai_protocol::limits::Limits;
+use lianmai_signal_engine::{AppPolicy, SessionTimers};
+
+/// The default configuration with its comments, as `gen-config` prints it. Holds no secret.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// A secret: never printed, not even by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The secret itself. The result must not reach a log, an error or an answer.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where: a key as `session.grace_ms` or `apps[0].appkey`, or the path of a file.
+    pub path: String,
+    /// What. Never holds a secret.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.text)
+    }
+}
+
+/// Everything that is wrong with a configuration, at least one thing. Displayed one a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Whether an app checks tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppMode {
+    /// No tokens; loopback only (contract rules C1-C3).
+    Debug,
+    /// Every join needs a token of one of the configured kinds.
+    Safe(TokenKeys),
+}
+
+/// What tokens of an app are checked with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenKeys {
+    /// NERTC basic tokens, off unless given.
+    pub basic: Option<BasicKey>,
+    /// JWT (HS256) keys by key id.
+    pub jwt: Vec<JwtKey>,
+}
+
+/// What NERTC basic tokens are checked with (contract rule C10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicKey {
+    /// The app's secret.
+    pub secret: Secret,
+    /// Lifetimes in seconds that tokens may state; no entry is a decimal prefix of another.
+    pub allowed_ttls: Vec<u32>,
+    /// Whether channel names may begin with a digit.
+    pub allow_digit_names: bool,
+}
+
+/// One JWT key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtKey {
+    /// Matches the token's `kid`.
+    pub kid: String,
+    /// HS256 secret, at least 32 bytes.
+    pub secret: Secret,
+}
+
+/// One app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppConfig {
+    /// Its key.
+    pub appkey: Appkey,
+    /// Whether it checks tokens.
+    pub mode: AppMode,
+    /// Its channel rules.
+    pub policy: AppPolicy,
+}
+
+/// TLS of the public listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// PEM file with the certificate chain.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// An address range, as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    /// First address.
+    pub address: IpAddr,
+    /// Leading bits that count.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether `ip` is in the range. An IPv4 address that came through an IPv6 socket counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.address, ip.to_canonical()) {
+            (IpAddr::V4(range), IpAddr::V4(ip)) => {
+                (range.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(self.prefix)
+            }
+            (IpAddr::V6(range), IpAddr::V6(ip)) => {
+                (range.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(self.prefix)
+            }
+            _ => false,
+        }
+    }
+
+    /// First address of the range that has `prefix` and holds `self.address`.
+    fn first(&self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V4((ip.to_bits() & mask).into())
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                IpAddr::V6((ip.to_bits() & mask).into())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    /// Reads `10.0.0.0/8`, or one address as `10.1.2.3`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
+        let address: IpAddr = address.parse().map_err(|_| format!("`{text}` is no address range"))?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => most,
+            Some(digits) => digits
+                .parse()
+                .ok()
+                .filter(|bits| *bits <= most)
+                .ok_or_else(|| format!("the prefix of `{text}` is not in 0..={most}"))?,
+        };
+        let range = Cidr { address, prefix };
+        let first = range.first();
+        if first == address {
+            Ok(range)
+        } else {
+            Err(format!("`{text}` is no first address; did you mean `{first}/{prefix}`?"))
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Everything the server is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Public listener: WebSocket and HTTP-FLV.
+    pub listen: SocketAddr,
+    /// Admin listener.
+    pub admin_listen: SocketAddr,
+    /// RTMP listener of the embedded relay.
+    pub rtmp_listen: SocketAddr,
+    /// Where secrets and, later, the store are; made with mode 0700 when missing.
+    pub data_dir: PathBuf,
+    /// Host in URLs; the listener's address when absent (decisions D16).
+    pub public_host: Option<String>,
+    /// Port of the public listener in URLs, where a proxy changes it.
+    pub public_port: Option<u16>,
+    /// RTMP port in URLs, where a proxy changes it.
+    pub public_rtmp_port: Option<u16>,
+    /// Whether FLV URLs are `https` though this process serves plain HTTP.
+    pub public_https: bool,
+    /// Host names that requests may carry, besides loopback (contract rule C1).
+    pub hosts: Vec<String>,
+    /// Origins that browsers may come from, besides the listener's own.
+    pub origins: Vec<String>,
+    /// Addresses from which debug mode may be used besides loopback (contract rule C3).
+    pub debug_allow_from: Vec<Cidr>,
+    /// Worker shards; the number of cores when absent.
+    pub shards: Option<usize>,
+    /// Most connections of the public listener.
+    pub max_connections: usize,
+    /// TLS of the public listener.
+    pub tls: Option<TlsConfig>,
+    /// The apps.
+    pub apps: Vec<AppConfig>,
+    /// Protocol limits.
+    pub limits: Limits,
+    /// Session clocks.
+    pub session: SessionTimers,
+    /// Most bytes that may wait for a slow reader.
+    pub max_lag_bytes: usize,
+    /// Validity of push and pull URLs in seconds.
+    pub url_ttl_s: u64,
+    /// The embedded relay.
+    pub relay: RelayConfig,
+    /// A stop takes at most so long, in milliseconds.
+    pub stop_deadline_ms: u64,
+    /// Log lines.
+    pub log_format: LogFormat,
+    /// `tracing` filter, as `info` or `lianmai=debug,info`.
+    pub log_filter: String,
+}
+
+impl Config {
+    /// Whether an app is in debug mode, so that every listener refuses what is not local (rule C3).
+    #[must_use]
+    pub fn has_debug_app(&self) -> bool {
+        self.apps.iter().any(|app| app.mode == AppMode::Debug)
+    }
+
+    /// Whether clients reach the public listener by `https` and `wss`.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.tls.is_some() || self.public_https
+    }
+}

@@ -1,0 +1,75 @@
+//! The public listener: the signaling WebSocket and HTTP-FLV.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::routing::get;
+use futures_util::StreamExt;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY};
+use http::{HeaderValue, Request, Response, StatusCode};
+use lianmai_media_plane::{DeniedKind, Direction, Hub, Protocol, StreamRequest, flv};
+use lianmai_protocol::SIGNAL_PATH;
+
+use super::error_response;
+use crate::media::{LIVE_APP, RelayAuthorizer};
+use crate::transport::accept::{Peer, not_found};
+use crate::transport::lobby::LobbyServer;
+use crate::transport::upgrade;
+
+struct Public {
+    lobby: LobbyServer,
+    hub: Hub,
+    authorizer: Arc<RelayAuthorizer>,
+}
+
+pub(crate) fn router(lobby: LobbyServer, hub: Hub, authorizer: Arc<RelayAuthorizer>) -> Router {
+    Router::new()
+        .route(SIGNAL_PATH, get(signal))
+        .route("/live/{file}", get(pull))
+        .fallback(not_found)
+        .with_state(Arc::new(Public { lobby, hub, authorizer }))
+}
+
+async fn signal(State(public): State<Arc<Public>>, request: Request<Body>) -> Response<Body> {
+    upgrade::upgrade(&public.lobby, request)
+}
+
+/// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads.
+async fn pull(
+    State(public): State<Arc<Public>>,
+    Path(file): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (Some(stream), Some(&Peer(peer))) =
+        (file.strip_suffix(".flv"), request.extensions().get::<Peer>())
+    else {
+        return not_found().await;
+    };
+    let query = request.uri().query().unwrap_or_default();
+    let asked =
+        StreamRequest::new(Direction::Play, LIVE_APP, stream, query, Protocol::HttpFlv, peer);
+    let media = match flv::open(&public.hub, &*public.authorizer, asked).await {
+        Ok(media) => media,
+        Err(denied) => {
+            let status = match denied.kind {
+                DeniedKind::Denied => StatusCode::FORBIDDEN,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            return error_response(status, denied.code, &denied.message);
+        }
+    };
+    let body = media.into_stream().map(Ok::<_, Infallible>);
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // The guard let the origin through, so its page may read what it plays.
+    if let Some(origin) = request.headers().get(ORIGIN) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+    }
+    response
+}

@@ -1,0 +1,84 @@
+//! Numbers for Prometheus. Gauges are read when they are asked for; what happens between is counted.
+//! Labels come from closed tables only: no channel and no uid (decisions D28).
+
+use lianmai_media_plane::HubStats;
+use lianmai_protocol::CloseCode;
+use lianmai_signal_engine::{Note, Stats};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+type Label = [(&'static str, String); 1];
+
+/// What is counted as it happens.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    joins: Counter,
+    leaves: Family<Label, Counter>,
+    refusals: Family<Label, Counter>,
+    closes: Family<Label, Counter>,
+}
+
+impl Metrics {
+    pub(crate) fn noted(&self, note: &Note) {
+        match note {
+            Note::MemberJoined { .. } => {
+                self.joins.inc();
+            }
+            Note::MemberLeft { reason, .. } => {
+                self.leaves.get_or_create(&[("reason", reason.to_string())]).inc();
+            }
+            Note::JoinRefused { error, .. } | Note::CommandRefused { error, .. } => {
+                self.refusals.get_or_create(&[("error", error.to_string())]).inc();
+            }
+            Note::Closing { code, .. } => self.closed(*code),
+            Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => {}
+        }
+    }
+
+    pub(crate) fn lobby_closed(&self, code: CloseCode) {
+        self.closed(code);
+    }
+
+    fn closed(&self, code: CloseCode) {
+        let reason = code.row().map_or("unknown", |row| row.name).to_owned();
+        self.closes.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    pub(crate) fn text(&self, engine: Stats, hub: &HubStats) -> String {
+        let mut registry = Registry::with_prefix("lianmai");
+        registry.register("joins", "Memberships that began", self.joins.clone());
+        registry.register("leaves", "Memberships that ended, by reason", self.leaves.clone());
+        registry.register("refusals", "Joins and commands refused, by error", self.refusals.clone());
+        registry.register("closes", "Connections closed by the server, by reason", self.closes.clone());
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            registry.register(name, help, gauge);
+        };
+        gauge("channels", "Channels", engine.channels as u64);
+        gauge("members", "Memberships, those in grace included", engine.members as u64);
+        gauge("connected_members", "Memberships with a socket", engine.connected as u64);
+        gauge("push_urls", "Live push URLs", engine.streams as u64);
+        gauge("relay_publishers", "Streams that the relay receives", hub.publishers as u64);
+        gauge("relay_players", "Players of the relay", hub.players as u64);
+        let mut counter = |name: &str, help: &str, value: u64| {
+            let counter = Counter::<u64>::default();
+            counter.inc_by(value);
+            registry.register(name, help, counter);
+        };
+        counter("events", "Channel events", engine.events);
+        counter("frames", "Frames handed to connections", engine.frames);
+        counter("commands", "Commands answered with a result", engine.commands);
+        counter("relay_received_bytes", "Media bytes received", hub.bytes_in);
+        counter("relay_sent_bytes", "Media bytes sent", hub.bytes_out);
+        counter("relay_slow_players", "Players cut because they lagged", hub.slow_players_cut);
+        counter("relay_refusals", "Pushes and plays refused", hub.refusals);
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a String takes everything");
+        text
+    }
+}

@@ -1,0 +1,281 @@
+//! The loop of one shard. A turn takes what is in the mailbox, lets the engine handle it, executes its
+//! outputs in order, and then writes each connection that got something: several frames leave in one
+//! write. It decides nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lianmai_media_plane::Hub;
+use lianmai_protocol::{CloseCode, ErrorName, RpcError};
+use lianmai_signal_engine::{
+    AdminReply, ConnId, Denial, Engine, Input, Note, Output, QueryId,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep_until;
+use tracing::{debug, info};
+
+use super::ShardMsg;
+use super::slot::Slot;
+use crate::auth::Authenticator;
+use crate::clock::Clock;
+use crate::media;
+use crate::metrics::Metrics;
+use crate::signing::UrlSigner;
+use crate::transport::frame::Framer;
+
+/// Messages that one turn takes at most, so that what it causes leaves soon.
+const TURN: usize = 256;
+
+/// What a shard shares with the rest of the server.
+#[derive(Clone)]
+pub(crate) struct WorkerParts {
+    pub(crate) clock: Clock,
+    pub(crate) hub: Hub,
+    pub(crate) signer: Arc<UrlSigner>,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) max_lag_bytes: usize,
+}
+
+/// Somebody who waits for an answer of the engine.
+enum Asker {
+    Authorize(oneshot::Sender<Result<(), Denial>>),
+    Admin(oneshot::Sender<Result<AdminReply, RpcError>>),
+}
+
+pub(crate) struct Worker {
+    engine: Engine,
+    parts: WorkerParts,
+    mailbox: mpsc::Receiver<ShardMsg>,
+    own: mpsc::WeakSender<ShardMsg>,
+    slots: HashMap<ConnId, Slot>,
+    dirty: Vec<ConnId>,
+    lagging: Vec<ConnId>,
+    framer: Framer,
+    askers: HashMap<QueryId, Asker>,
+    last_query: u64,
+    stopping: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        engine: Engine,
+        parts: WorkerParts,
+        mailbox: mpsc::Receiver<ShardMsg>,
+        own: &mpsc::Sender<ShardMsg>,
+    ) -> Self {
+        Worker {
+            engine,
+            parts,
+            mailbox,
+            own: own.downgrade(),
+            slots: HashMap::new(),
+            dirty: Vec::new(),
+            lagging: Vec::new(),
+            framer: Framer::default(),
+            askers: HashMap::new(),
+            last_query: 0,
+            stopping: false,
+        }
+    }
+
+    /// Runs until every mailbox sender is gone or [`ShardMsg::Stop`] was handled.
+    pub(crate) async fn run(mut self) {
+        while !self.stopping {
+            let deadline = self.engine.next_deadline().map(|at| self.parts.clock.instant(at));
+            let sleep = async {
+                match deadline {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = self.mailbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+                () = sleep => self.handle(Input::Tick),
+            }
+            for _ in 1..TURN {
+                match self.mailbox.try_recv() {
+                    Ok(message) => self.take(message),
+                    Err(_) => break,
+                }
+            }
+            self.finish_turn();
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.engine.handle(self.parts.clock.now(), input);
+    }
+
+    fn take(&mut self, message: ShardMsg) {
+        match message {
+            ShardMsg::Adopt { conn, sink, request } => {
+                self.slots.insert(conn, Slot::new(sink));
+                self.handle(Input::Join { conn, request });
+            }
+            ShardMsg::Input(input) => {
+                if let Input::Closed { conn } = input {
+                    self.slots.remove(&conn);
+                }
+                self.handle(input);
+            }
+            ShardMsg::Alive { conn, reply } => {
+                if !reply.is_empty() {
+                    self.push(conn, reply);
+                }
+                self.handle(Input::Alive { conn });
+            }
+            ShardMsg::Writable(conn) => {
+                if let Some(slot) = self.slots.get_mut(&conn) {
+                    slot.unblock();
+                    self.mark(conn);
+                }
+            }
+            ShardMsg::Authorize { generation, access, answer } => {
+                let query = self.ask(Asker::Authorize(answer));
+                self.handle(Input::Authorize { query, generation, access });
+            }
+            ShardMsg::Admin { command, answer } => {
+                let query = self.ask(Asker::Admin(answer));
+                self.handle(Input::Admin { query, command });
+            }
+            ShardMsg::Stats(answer) => {
+                let _ = answer.send(self.engine.stats());
+            }
+            ShardMsg::Stop => {
+                self.stopping = true;
+                self.handle(Input::Stop);
+            }
+        }
+    }
+
+    fn ask(&mut self, asker: Asker) -> QueryId {
+        self.last_query += 1;
+        let query = QueryId(self.last_query);
+        self.askers.insert(query, asker);
+        query
+    }
+
+    fn finish_turn(&mut self) {
+        self.execute_outputs();
+        // What lags is told to the engine, which closes it.
+        while let Some(conn) = self.lagging.pop() {
+            self.handle(Input::Lagging { conn });
+            self.execute_outputs();
+        }
+        let Some(own) = self.own.upgrade() else { return };
+        for conn in std::mem::take(&mut self.dirty) {
+            let Some(slot) = self.slots.get_mut(&conn) else { continue };
+            slot.dirty = false;
+            if !slot.write(conn, &own) {
+                // The connection's task notices too, and then nobody is left to tell.
+                self.slots.remove(&conn);
+                self.handle(Input::Closed { conn });
+            }
+        }
+        self.framer.rest();
+    }
+
+    fn execute_outputs(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            self.execute(output);
+        }
+    }
+
+    fn execute(&mut self, output: Output) {
+        match output {
+            Output::Send { conn, frame } => {
+                let frame = self.framer.text(frame);
+                self.push(conn, frame);
+            }
+            Output::Close { conn, code } => {
+                if let Some(slot) = self.slots.remove(&conn) {
+                    slot.close(code);
+                }
+            }
+            Output::MintUrls { mint, request } => {
+                let now = self.parts.clock.now();
+                let minted = self.parts.signer.mint(&request, now.wall);
+                self.engine.handle(now, Input::Minted { mint, result: Some(minted) });
+            }
+            Output::VerifyToken { conn, id, appkey, uid, channel, token } => {
+                let grant =
+                    self.parts.authenticator.verify_renewal(&appkey, &token, uid, &channel);
+                self.handle(Input::TokenVerified { conn, id, grant });
+            }
+            Output::Verdict { query, verdict } => {
+                if let Some(Asker::Authorize(answer)) = self.askers.remove(&query) {
+                    let _ = answer.send(verdict);
+                }
+            }
+            Output::AdminReply { query, reply } => {
+                if let Some(Asker::Admin(answer)) = self.askers.remove(&query) {
+                    let _ = answer.send(reply);
+                }
+            }
+            Output::CutStream { generation } => media::cut_stream(&self.parts.hub, generation),
+            Output::CutViewer { generation, viewer } => {
+                media::cut_viewer(&self.parts.hub, generation, viewer);
+            }
+            Output::Note(note) => self.note(&note),
+        }
+    }
+
+    fn push(&mut self, conn: ConnId, frame: bytes::Bytes) {
+        let Some(slot) = self.slots.get_mut(&conn) else { return };
+        if slot.push(frame, self.parts.max_lag_bytes).is_err() {
+            self.lagging.push(conn);
+        }
+        self.mark(conn);
+    }
+
+    fn mark(&mut self, conn: ConnId) {
+        if let Some(slot) = self.slots.get_mut(&conn)
+            && !slot.dirty
+        {
+            slot.dirty = true;
+            self.dirty.push(conn);
+        }
+    }
+
+    /// Logs and counts what the engine noted. Names go out escaped, as `Debug` text.
+    fn note(&self, note: &Note) {
+        self.parts.metrics.noted(note);
+        match note {
+            Note::ChannelOpened { channel, cid } => {
+                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel opened");
+            }
+            Note::ChannelEnded { channel, cid } => {
+                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel ended");
+            }
+            Note::MemberJoined { channel, cid, uid, role, conn } => {
+                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %role, conn = conn.0, "joined");
+            }
+            Note::MemberLeft { channel, cid, uid, reason } => {
+                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %reason, "left");
+            }
+            Note::JoinRefused { channel, conn, error } => {
+                tracing::warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
+            }
+            Note::CommandRefused { conn, method, error } => {
+                let loud = matches!(error, ErrorName::Forbidden | ErrorName::RateLimited);
+                if loud {
+                    tracing::warn!(conn = conn.0, method, %error, "command refused");
+                } else {
+                    debug!(conn = conn.0, method, %error, "command refused");
+                }
+            }
+            Note::Closing { conn, code } => {
+                let reason = code.row().map(|row| row.name);
+                if *code == CloseCode::NORMAL {
+                    debug!(conn = conn.0, reason, "closing");
+                } else {
+                    info!(conn = conn.0, reason, "closing");
+                }
+            }
+        }
+    }
+}

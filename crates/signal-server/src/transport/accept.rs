@@ -1,0 +1,187 @@
+//! Accepts connections and serves HTTP/1.1 on them with hyper. Every buffer and time is set on purpose:
+//! `axum::serve` would hide them (decisions §1.2).
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use super::tls::TlsReloader;
+use crate::http::{error_response, guard::Guard};
+
+/// From accept to the end of the request's head, and between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A TLS handshake takes at most so long.
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Header fields of a request.
+const MAX_HEADERS: usize = 64;
+/// Pause after a failed accept: the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A place among the connections of a listener; given back when the last clone is dropped.
+#[derive(Clone)]
+pub(crate) struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>);
+
+/// Address of the peer, as an extension of each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// One HTTP listener.
+pub(crate) struct HttpListener {
+    pub(crate) name: &'static str,
+    pub(crate) listener: TcpListener,
+    pub(crate) router: Router,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) tls: Option<Arc<TlsReloader>>,
+    pub(crate) max_connections: usize,
+}
+
+impl HttpListener {
+    /// Serves until `stop` changes; then no connection is accepted and idle ones end.
+    pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(self.max_connections));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.wait_for(|stop| *stop) => break,
+                Some(_) = connections.join_next() => continue,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Per-connection errors are harmless; a lack of descriptors needs a pause.
+                    warn!(listener = self.name, %error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = places.clone().try_acquire_owned() else {
+                debug!(listener = self.name, "connection limit reached");
+                connections.spawn(refuse(stream));
+                continue;
+            };
+            let _ = stream.set_nodelay(true);
+            let service = Service {
+                router: self.router.clone(),
+                guard: self.guard.clone(),
+                permit: Permit(Arc::new(permit)),
+                peer,
+            };
+            let (tls, stop) = (self.tls.clone(), stop.clone());
+            connections.spawn(async move {
+                match tls {
+                    None => service.serve(TokioIo::new(stream), stop).await,
+                    Some(tls) => {
+                        let handshake = tls.acceptor().accept(stream);
+                        match timeout(TLS_TIMEOUT, handshake).await {
+                            Ok(Ok(stream)) => service.serve(TokioIo::new(stream), stop).await,
+                            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+                            Err(_) => debug!("TLS handshake timed out"),
+                        }
+                    }
+                }
+            });
+        }
+        drop(self.listener);
+        while connections.join_next().await.is_some() {}
+    }
+}
+
+/// Says that there is no room. The client comes back with backoff (contract rule A20).
+async fn refuse(mut stream: TcpStream) {
+    let text = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    let _ = timeout(HEAD_TIMEOUT, async {
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
+
+struct Service {
+    router: Router,
+    guard: Arc<Guard>,
+    permit: Permit,
+    peer: SocketAddr,
+}
+
+impl Service {
+    async fn serve<I>(self, io: I, mut stop: watch::Receiver<bool>)
+    where
+        I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let Service { router, guard, permit, peer } = self;
+        let service = service_fn(move |request: Request<Incoming>| {
+            respond(router.clone(), guard.clone(), permit.clone(), peer, request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .half_close(false)
+            .serve_connection(io, service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            _ = stop.wait_for(|stop| *stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            debug!(%peer, %error, "HTTP connection ended");
+        }
+    }
+}
+
+fn respond(
+    router: Router,
+    guard: Arc<Guard>,
+    permit: Permit,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Body>, Infallible>> {
+    async move {
+        let (mut parts, body) = request.into_parts();
+        if let Err(refusal) = guard.check(peer.ip(), &parts) {
+            debug!(%peer, code = refusal.code, "request refused");
+            return Ok(error_response(refusal.status, refusal.code, &refusal.message));
+        }
+        parts.extensions.insert(permit);
+        parts.extensions.insert(Peer(peer));
+        router.oneshot(Request::from_parts(parts, Body::new(body))).await
+    }
+}
+
+/// Binds a listener and says which address it got.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+/// What a router answers for a path that it does not know.
+pub(crate) async fn not_found() -> Response<Body> {
+    error_response(StatusCode::NOT_FOUND, "notFound", "No such path.")
+}

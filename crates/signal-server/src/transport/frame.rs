@@ -1,0 +1,85 @@
+//! WebSocket frames that the server writes (RFC 6455 §5): whole, unmasked, ready to be shared by every
+//! receiver. Reading is left to tungstenite.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use lianmai_protocol::CloseCode;
+
+const FIN_TEXT: u8 = 0x81;
+const FIN_CLOSE: u8 = 0x88;
+
+fn frame(first: u8, payload: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(payload.len() + 10);
+    frame.put_u8(first);
+    match payload.len() {
+        len @ 0..=125 => frame.put_u8(len as u8),
+        len @ 126..=0xffff => {
+            frame.put_u8(126);
+            frame.put_u16(len as u16);
+        }
+        len => {
+            frame.put_u8(127);
+            frame.put_u64(len as u64);
+        }
+    }
+    frame.extend_from_slice(payload);
+    frame.freeze()
+}
+
+/// A text frame.
+pub(crate) fn text(payload: &[u8]) -> Bytes {
+    frame(FIN_TEXT, payload)
+}
+
+/// A close frame whose reason is the name of the code.
+pub(crate) fn close(code: CloseCode) -> Bytes {
+    let name = code.row().map_or("", |row| row.name);
+    let mut payload = Vec::with_capacity(2 + name.len());
+    payload.extend_from_slice(&code.0.to_be_bytes());
+    payload.extend_from_slice(name.as_bytes());
+    frame(FIN_CLOSE, &payload)
+}
+
+/// Frames text once for all receivers of the same payload: the engine hands out clones of one `Bytes`.
+#[derive(Debug, Default)]
+pub(crate) struct Framer {
+    last: Option<(Bytes, Bytes)>,
+}
+
+impl Framer {
+    pub(crate) fn text(&mut self, payload: Bytes) -> Bytes {
+        if let Some((last, framed)) = &self.last
+            && last.as_ptr() == payload.as_ptr()
+            && last.len() == payload.len()
+        {
+            return framed.clone();
+        }
+        let framed = text(&payload);
+        self.last = Some((payload, framed.clone()));
+        framed
+    }
+
+    /// Forgets the last payload, so that its memory is not held while nothing happens.
+    pub(crate) fn rest(&mut self) {
+        self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_take_the_shortest_form() {
+        assert_eq!(&text(&[b'a'; 125])[..2], &[0x81, 125]);
+        assert_eq!(&text(&[b'a'; 126])[..4], &[0x81, 126, 0, 126]);
+        assert_eq!(&text(&[b'a'; 65_536])[..10], &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn one_payload_is_framed_once() {
+        let mut framer = Framer::default();
+        let payload = Bytes::from_static(b"hello");
+        let (a, b) = (framer.text(payload.clone()), framer.text(payload));
+        assert_eq!(a.as_ptr(), b.as_ptr());
+    }
+}
