@@ -1,2 +1,42 @@
-//! Placeholder.
-fn main() {}
+//! `cargo xtask <command>`: everything that a developer or CI runs. It has no dependencies, so that it
+//! builds in a moment.
+
+mod demo;
+mod process;
+mod purity;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
+                            format lints docs purity build unit e2e)
+cargo xtask demo [--no-media] [-- SERVER_FLAGS..]
+                            start a server with a broadcaster and print what to open
+cargo xtask help            this text";
+
+/// Why a command failed, for the person who ran it.
+type Result<T = ()> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let outcome = match command.as_str() {
+        "test" => test::execute(&rest),
+        "demo" => demo::execute(&rest),
+        "" | "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("no such command: {other}\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use lianmai_protocol::{Cid, CloseCode, Epoch, Gen, Mid, MonoTime, Now, Pub, SessionId, UserId};
+use lianmai_protocol::{
+    Action, Cid, CloseCode, Epoch, ErrorName, Gen, Mid, MonoTime, Now, Pub, RequestId, RpcError,
+    SessionId, UserId, codec,
+};
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
@@ -86,8 +89,23 @@ impl Context {
             self.stats.connected -= 1;
         }
         if code != CloseCode::SLOW_READER {
-            self.send_text(conn, closing_notice(code, None));
+            self.send_text(conn, closing_notice(code, None, None));
         }
+        self.note(Note::Closing { conn, code });
+        self.outputs.push_back(Output::Close { conn, code });
+    }
+
+    /// Answers a join with an error, announces what to do about it, and closes.
+    pub(crate) fn refuse_join(&mut self, conn: ConnId, id: RequestId, error: &RpcError) {
+        self.stats.refusals += 1;
+        let code = CloseCode::JOIN_REFUSED;
+        let action = match error.name() {
+            ErrorName::TokenExpired => Action::RenewToken,
+            name if name.is_retryable() => Action::Rejoin,
+            _ => Action::None,
+        };
+        self.send_text(conn, codec::encode_error(Some(id), error));
+        self.send_text(conn, closing_notice(code, Some(action), error.data.retry_after_ms));
         self.note(Note::Closing { conn, code });
         self.outputs.push_back(Output::Close { conn, code });
     }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use lianmai_protocol::message::session::{CloseChannel, Kick};
-use lianmai_protocol::{CloseCode, ErrorName, MonoTime, Now, RequestId, RpcError, UserId, codec};
+use lianmai_protocol::{CloseCode, ErrorName, MonoTime, Now, RequestId, RpcError, UserId};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
@@ -184,10 +184,8 @@ impl Engine {
         let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
         if let Err(error) = self.try_join(conn, id, &key, join, grant) {
             let cx = &mut self.context;
-            cx.stats.refusals += 1;
             cx.note(Note::JoinRefused { channel: key, conn, error: error.name().clone() });
-            cx.send_text(conn, codec::encode_error(Some(id), &error));
-            cx.close(conn, CloseCode::JOIN_REFUSED);
+            cx.refuse_join(conn, id, &error);
         }
     }
 

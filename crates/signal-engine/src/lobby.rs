@@ -8,7 +8,7 @@ use lianmai_protocol::codec::{self, Element};
 use lianmai_protocol::message::notice::Closing;
 use lianmai_protocol::message::session::Join;
 use lianmai_protocol::message::{Call, Notice};
-use lianmai_protocol::{CloseCode, ErrorName, RequestId, RpcError};
+use lianmai_protocol::{Action, CloseCode, ErrorName, RequestId, RpcError};
 
 /// Milliseconds that a connection has to join (decisions D25).
 pub const LOBBY_MS: u64 = 10_000;
@@ -106,18 +106,22 @@ pub(crate) fn is_fatal(name: &ErrorName) -> bool {
     !matches!(name, ErrorName::BadBatch)
 }
 
-/// The `closing` notice of a code with its default action, as text.
-pub(crate) fn closing_notice(code: CloseCode, retry_after_ms: Option<u64>) -> String {
+/// The `closing` notice of a code, as text: with its default action unless another is given.
+pub(crate) fn closing_notice(
+    code: CloseCode,
+    action: Option<Action>,
+    retry_after_ms: Option<u64>,
+) -> String {
     let row = code.row().expect("only codes of the table are sent");
     codec::encode_notice(&Notice::Closing(Closing {
         code,
         reason: row.name.to_owned(),
-        action: row.action.clone(),
+        action: action.unwrap_or_else(|| row.action.clone()),
         url: None,
         retry_after_ms,
     }))
 }
 
 fn closing(code: CloseCode) -> Vec<LobbyOutput> {
-    vec![LobbyOutput::Send(closing_notice(code, None)), LobbyOutput::Close(code)]
+    vec![LobbyOutput::Send(closing_notice(code, None, None)), LobbyOutput::Close(code)]
 }

@@ -73,8 +73,8 @@ impl Hub {
 
     /// Whether the app is so far behind that the socket should not be read.
     pub(super) fn is_full(&self) -> bool {
-        self.queued.load(Ordering::Acquire) >= self.capacity
-            || self.shown().streams.iter().any(|stream| stream.len() >= self.capacity)
+        let behind = self.shown().streams.iter().map(|stream| stream.len()).max().unwrap_or(0);
+        self.queued.load(Ordering::Acquire) + behind >= self.capacity
     }
 
     /// Waits until something was taken. A signal given before the wait is not lost.

@@ -128,9 +128,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_panics_and_every_call_settles_once(steps in steps()) {
+    fn nothing_panics_and_every_call_settles_once(joined in any::<Option<u8>>(), steps in steps()) {
         let mut rig = Rig::new();
         let mut tally = Tally::default();
+        if let Some(kind) = joined {
+            tally.open.insert(rig.call(join()));
+            rig.input(Input::SocketOpened);
+            rig.frame(&answer(1, kind % 4 * 5));
+            tally.take(rig.drain());
+            prop_assert!(rig.session.picture().is_some());
+        }
         let mut poll = true;
         for step in steps {
             let command = match &step {

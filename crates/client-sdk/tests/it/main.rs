@@ -10,3 +10,8 @@ mod hostile;
 mod joining;
 mod liveness;
 mod own_state;
+
+#[cfg(feature = "tokio")]
+mod driver;
+#[cfg(feature = "tokio")]
+mod server;

@@ -6,9 +6,7 @@ use lianmai_client_sdk::protocol::codec::{
 };
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
-use lianmai_client_sdk::protocol::message::session::{
-    Done, Join, Joined, SendMessage, Timers,
-};
+use lianmai_client_sdk::protocol::message::session::{Done, Join, Joined, SendMessage, Timers};
 use lianmai_client_sdk::protocol::message::snapshot::*;
 use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Notice, Position, Request};
 use lianmai_client_sdk::protocol::*;

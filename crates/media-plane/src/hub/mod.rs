@@ -4,8 +4,8 @@
 //! Absent: sockets, and tasks of its own; [`Hub::tick`] is called by [`crate::RtmpServer::serve`] or
 //! by the embedding server.
 //!
-//! Lock order: the map of streams, then one stream, then one player's queue or the facts; the index
-//! of viewers stands alone. No lock is held across an await.
+//! Lock order: the map of streams, then one stream, then one queue or the facts; the index
+//! of viewers is taken with none of the first two held. No lock is held across an await.
 
 mod admit;
 mod claim;

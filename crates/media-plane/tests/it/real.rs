@@ -24,14 +24,20 @@ impl Drop for Ffmpeg {
 fn source() -> &'static PathBuf {
     static SOURCE: OnceLock<PathBuf> = OnceLock::new();
     SOURCE.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("lianmai-media-plane-{}.flv", std::process::id()));
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("testsrc-sine.flv");
+        if path.exists() {
+            return path;
+        }
+        // Complete or absent, also when two runs make it at the same time.
+        let part = path.with_extension(format!("{}.flv", std::process::id()));
         let made = Command::new("ffmpeg")
             .args("-v error -nostdin -y -f lavfi -i testsrc=size=320x180:rate=25 -f lavfi -i sine -t 3".split(' '))
             .args("-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -c:a aac -f flv".split(' '))
-            .arg(&path)
+            .arg(&part)
             .status()
             .expect("ffmpeg is installed");
         assert!(made.success());
+        std::fs::rename(part, &path).unwrap();
         path
     })
 }

@@ -198,7 +198,7 @@ async fn a_cut_closes_sockets_at_once() {
     let server = Server::start(RelayConfig::default(), allow()).await;
     let mut publisher = publisher(&server, "a").await;
     let mut player = player(&server, "a").await;
-    let mut viewer = player_of(&server, "a?v=bob").await;
+    let mut viewer = crate::sockets::player(&server, "a?v=bob").await;
     publisher.send(&key(0, 10)).await.unwrap();
     player.next().await.unwrap().unwrap();
     assert_eq!(server.hub.cut_viewer("bob"), 1);
@@ -209,10 +209,6 @@ async fn a_cut_closes_sockets_at_once() {
     assert_eq!(player.end().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     eventually("all is gone", || server.hub.stats().streams == 0).await;
     server.stop().await;
-}
-
-async fn player_of(server: &Server, name: &str) -> Client {
-    player(server, name).await
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ impl Channel {
             && join_id.is_some()
             && member.join_id.as_deref() == join_id
         {
-            self.take_over(cx, conn, id, uid);
+            self.take_over(cx, conn, id, uid, grant);
             return Ok(());
         }
         check_name(join.name.as_ref())?;
@@ -174,8 +174,16 @@ impl Channel {
     }
 
     /// The same `join` call again: its answer was lost (contract rule B7). Nobody else hears of it.
-    fn take_over(&mut self, cx: &mut Context, conn: ConnId, id: RequestId, uid: UserId) {
+    fn take_over(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        id: RequestId,
+        uid: UserId,
+        grant: &Grant,
+    ) {
         self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
+        self.apply_grant(cx, uid, grant);
         self.seat_connection(cx, conn, id, uid);
     }
 

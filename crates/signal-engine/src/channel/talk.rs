@@ -169,22 +169,26 @@ impl Channel {
         let grant = grant?;
         cx.restrictions.check(cx.now, &self.key, uid, &grant)?;
         grant.check(cx.now, &self.key.name, Some(uid))?;
-        let creator = self.creator == uid;
-        let rights = self.policy.rights(grant.rights, creator);
-        let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
+        self.apply_grant(cx, uid, &grant);
+        let end = self.members.get(&uid).and_then(|member| member.token_end);
+        Ok(Reply::Renewed {
+            token_expires_in_ms: end.map(|end| end.0.saturating_sub(cx.now.wall.0)),
+        })
+    }
+
+    /// A member has a new token: what it does not allow ends with the old one.
+    pub(super) fn apply_grant(&mut self, cx: &mut Context, uid: UserId, grant: &Grant) {
+        let rights = self.policy.rights(grant.rights, self.creator == uid);
+        let Some(member) = self.members.get_mut(&uid) else { return };
         member.rights = rights;
         member.token_end = grant.membership_end();
-        let (end, role) = (member.token_end, member.role.clone());
+        let role = member.role.clone();
         let lost = member.published().difference(rights.publish);
-        // What the new token does not allow ends with the old one.
         self.remove_streams(cx, uid, lost);
         if role == Role::Broadcaster && !rights.broadcast {
             self.demote(cx, uid);
         }
         self.arm_token(cx, uid);
-        Ok(Reply::Renewed {
-            token_expires_in_ms: end.map(|end| end.0.saturating_sub(cx.now.wall.0)),
-        })
     }
 
     /// Makes sure that the end of a member's token is noticed.

@@ -1,0 +1,299 @@
+//! The tokio driver against a scripted server. Nothing here sleeps: every wait is for something that happens.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lianmai_client_sdk::driver::IntoUserId;
+use lianmai_client_sdk::protocol::message::ChannelEvent;
+use lianmai_client_sdk::protocol::message::session::MessageSent;
+use lianmai_client_sdk::protocol::{ErrorName, MediaKind, MediaSelector, Role, UserId};
+use lianmai_client_sdk::session::ConnectionState;
+use lianmai_client_sdk::{
+    Client, ClientConfig, Event, EventKind, EventStream, JoinError, JoinOptions, LeaveError,
+    MessageError, PublishError, SubscribeError,
+};
+use num_bigint::BigUint;
+use tokio::sync::mpsc;
+
+use super::server::Server;
+use super::support::*;
+
+fn options() -> JoinOptions {
+    JoinOptions::new("room").uid(7u64).unwrap()
+}
+
+fn client(server: &Server) -> Client {
+    Client::new(ClientConfig::new(&server.url, "demo"))
+}
+
+async fn until(events: &mut EventStream, kind: EventKind) -> Event {
+    loop {
+        let event = events.next().await.expect("the client lives");
+        if event.kind() == kind {
+            return event;
+        }
+    }
+}
+
+#[tokio::test]
+async fn join_publish_hear_leave() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let mut events = client.events();
+    let script = async {
+        let mut connection = server.let_in(Role::Broadcaster).await;
+        let request = connection.request().await;
+        let mine = ChannelEvent::StreamAdded(stream(ME, MY_MID, MediaKind::Audio, 1));
+        let answer = result(&request, &published(12));
+        let events = batch(11, &[client_join(BOB, BOB_MID), mine]);
+        connection.send(&events).await;
+        connection.send(&answer).await;
+        let request = connection.request().await;
+        assert_eq!(request.call.method(), "leave");
+        connection.send(&done(&request, 12)).await;
+        connection.closed().await
+    };
+    let app = async {
+        let joined = client.join(options()).await.unwrap();
+        assert_eq!((joined.uid, client.state()), (ME, ConnectionState::Connected));
+        let push = client.publish(MediaSelector::Kind(MediaKind::Audio)).await.unwrap();
+        assert_eq!(push.url, "rtmp://host/live/x");
+        // The answer came last: getters show what it is about.
+        assert!(client.self_info().unwrap().published.contains_key(&MediaKind::Audio));
+        assert_eq!(client.members().len(), 2);
+        client.leave().await.unwrap();
+        assert!(client.self_info().is_none());
+        assert!(matches!(client.leave().await, Err(LeaveError::NotJoined)));
+    };
+    let (code, ()) = tokio::join!(script, app);
+    assert_eq!(code, Some(1000));
+
+    let mut heard = vec![];
+    loop {
+        let event = events.next().await.unwrap();
+        if let Event::ClientJoin(_) = event {
+            let picture = events.picture().unwrap();
+            assert_eq!(picture.seq, 11, "the stream's picture is that of the event");
+            assert!(picture.own.published.is_empty());
+        }
+        heard.push(event.kind().name());
+        if let Event::Disconnected { code, terminal, .. } = event {
+            assert_eq!((code, terminal), (1000, true));
+            break;
+        }
+    }
+    assert_eq!(
+        heard,
+        [
+            "connectionStateChange",
+            "open",
+            "connectionStateChange",
+            "clientJoin",
+            "connectionStateChange",
+            "disconnected"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn handlers_run_in_order_use_getters_and_call_methods() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let (done_in, mut done_out) = mpsc::unbounded_channel();
+    let seqs = Arc::new(Mutex::new(vec![]));
+    let weak = client.downgrade();
+    let id = Arc::new(Mutex::new(None));
+    let (seen, own_id) = (Arc::clone(&seqs), Arc::clone(&id));
+    *id.lock().unwrap() = Some(client.on(EventKind::Message, move |event| {
+        let client = weak.upgrade().expect("the client lives");
+        seen.lock().unwrap().push(client.picture().unwrap().seq);
+        let Event::Message { data, .. } = event else { panic!("a message") };
+        if data == "last" {
+            // A handler may remove itself, and start a call that outlives it.
+            let id = own_id.lock().unwrap().take().expect("set before anything is heard");
+            assert!(client.off(id));
+            let done = done_in.clone();
+            tokio::spawn(async move { done.send(client.send_message("heard").await) });
+        }
+    }));
+    // A bad handler harms nobody else.
+    client.on(EventKind::All, |_| panic!("a handler of an app fails"));
+
+    let script = async {
+        let mut connection = server.let_in(Role::Audience).await;
+        connection.send(&batch(11, &[says(BOB, "a"), says(BOB, "b"), says(BOB, "last")])).await;
+        let request = connection.request().await;
+        connection.send(&batch(14, &[says(BOB, "unheard")])).await;
+        connection.send(&result(&request, &MessageSent { seq: 14, delivered: 0 })).await;
+        connection
+    };
+    let app = async {
+        client.join(options()).await.unwrap();
+        done_out.recv().await.unwrap().unwrap();
+    };
+    let (_connection, ()) = tokio::join!(script, app);
+    assert_eq!(*seqs.lock().unwrap(), [11, 12, 13]);
+}
+
+#[tokio::test]
+async fn a_full_stream_stops_reading_and_loses_nothing() {
+    const EVENTS: u64 = 100;
+    let server = Server::start().await;
+    let mut config = ClientConfig::new(&server.url, "demo");
+    config.event_capacity = 16;
+    config.command_timeout = Duration::from_millis(300);
+    let client = Client::new(config);
+    let mut events = client.events();
+    let script = async {
+        let mut connection = server.let_in(Role::Audience).await;
+        for n in 0..EVENTS {
+            connection.send(&batch(11 + n, &[says(BOB, &n.to_string())])).await;
+        }
+        let request = connection.request().await;
+        let seq = 10 + EVENTS;
+        connection.send(&result(&request, &MessageSent { seq, delivered: 0 })).await;
+        connection
+    };
+    let app = async {
+        client.join(options()).await.unwrap();
+        while events.backlog() < 16 {
+            tokio::task::yield_now().await;
+        }
+        // The server answers at once, but nobody reads: the call ends all the same.
+        let outcome = client.send_message("hello?").await;
+        assert_eq!(outcome, Err(MessageError::OutcomeUnknown));
+        // 16, what one frame brings, and the call that was over time.
+        assert!(events.backlog() <= 16 + 2 + 1, "{}", events.backlog());
+        for n in 0..EVENTS {
+            let Event::Message { data, .. } = until(&mut events, EventKind::Message).await else {
+                panic!("a message")
+            };
+            assert_eq!(data, n.to_string());
+        }
+        // It reads again: the next call is answered, the late answer before it was dropped.
+        client.state()
+    };
+    let (mut connection, state) = tokio::join!(script, app);
+    assert_eq!(state, ConnectionState::Connected);
+    let answer = async {
+        let request = connection.request().await;
+        let sent = MessageSent { seq: 10 + EVENTS, delivered: 0 };
+        connection.send(&result(&request, &sent)).await;
+    };
+    let (outcome, ()) = tokio::join!(client.send_message("again"), answer);
+    assert_eq!(outcome, Ok(()));
+}
+
+#[tokio::test]
+async fn dropping_a_full_stream_lets_the_client_go_on() {
+    let server = Server::start().await;
+    let mut config = ClientConfig::new(&server.url, "demo");
+    config.event_capacity = 4;
+    let client = Client::new(config);
+    let events = client.events();
+    let script = async {
+        let mut connection = server.let_in(Role::Audience).await;
+        let many: Vec<_> = (0..50).map(|n| says(BOB, &n.to_string())).collect();
+        for (n, event) in many.iter().enumerate() {
+            connection.send(&batch(11 + n as u64, std::slice::from_ref(event))).await;
+        }
+        let request = connection.request().await;
+        connection.send(&result(&request, &MessageSent { seq: 60, delivered: 0 })).await;
+        connection
+    };
+    let app = async {
+        client.join(options()).await.unwrap();
+        while events.backlog() < 4 {
+            tokio::task::yield_now().await;
+        }
+        drop(events);
+        client.send_message("x").await
+    };
+    let (_connection, outcome) = tokio::join!(script, app);
+    assert_eq!(outcome, Ok(()));
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_closes_the_socket_and_ends_the_stream() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let mut events = client.events();
+    let (connection, joined) = tokio::join!(server.let_in(Role::Audience), client.join(options()));
+    joined.unwrap();
+    let mut connection = connection;
+    let weak = client.downgrade();
+    let other = client.clone();
+    drop(client);
+    assert!(weak.upgrade().is_some());
+    drop(other);
+    assert!(weak.upgrade().is_none());
+    assert_eq!(connection.closed().await, Some(1000));
+    while events.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn after_a_terminal_close_the_same_client_joins_again() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let mut events = client.events();
+    let (connection, joined) = tokio::join!(server.let_in(Role::Audience), client.join(options()));
+    joined.unwrap();
+    let mut connection = connection;
+    connection.close(4500).await;
+    let event = until(&mut events, EventKind::Disconnected).await;
+    assert!(matches!(event,
+        Event::Disconnected { code: 4500, reason, terminal: true } if reason == "kicked"));
+    assert!(events.picture().is_none());
+    let publish = client.publish(MediaSelector::Both).await;
+    assert!(matches!(publish, Err(PublishError::NotJoined)));
+
+    let (_connection, joined) = tokio::join!(server.let_in(Role::Audience), client.join(options()));
+    assert_eq!(joined.unwrap().uid, ME);
+}
+
+#[tokio::test]
+async fn a_refusal_comes_as_the_operations_own_error() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let script = async {
+        let mut connection = server.accept().await;
+        let request = connection.request().await;
+        connection.send(&refusal(&request, ErrorName::ChannelFull)).await;
+        assert_eq!(connection.closed().await, Some(1000));
+    };
+    let (joined, ()) = tokio::join!(client.join(options()), script);
+    assert!(matches!(joined, Err(JoinError::ChannelFull(_))));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_fails_the_join() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let servers = [format!("ws://{address}"), "not an address".to_owned()];
+    for server in servers {
+        let client = Client::new(ClientConfig::new(server, "demo"));
+        let joined = client.join(options()).await;
+        assert!(matches!(joined, Err(JoinError::Closed { code: 1006, .. })), "{joined:?}");
+        assert_eq!(client.state(), ConnectionState::Disconnected);
+    }
+}
+
+#[tokio::test]
+async fn names_and_uids_are_checked_before_anything_is_sent() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let joined = client.join(JoinOptions::new("")).await;
+    assert!(matches!(joined, Err(JoinError::BadChannelName(_))));
+    let bad = Client::new(ClientConfig::new(&server.url, "no spaces"));
+    assert!(matches!(bad.join(options()).await, Err(JoinError::BadAppkey(_))));
+    let subscribed = client.subscribe("007", MediaKind::Audio).await;
+    assert!(matches!(subscribed, Err(SubscribeError::BadUid(_))));
+    let huge = BigUint::from(u64::MAX) + 1u32;
+    let subscribed = client.subscribe(&huge, MediaKind::Audio).await;
+    assert!(matches!(subscribed, Err(SubscribeError::UidOutOfRange(_))));
+    // A plain number needs no suffix.
+    let subscribed = client.subscribe(42, MediaKind::Audio).await;
+    assert!(matches!(subscribed, Err(SubscribeError::NotJoined)));
+    assert_eq!("18446744073709551615".into_user_id(), Ok(UserId(u64::MAX)));
+}

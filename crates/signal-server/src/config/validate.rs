@@ -1,0 +1,448 @@
+//! Judges the configuration as written. Comes in: raw structs, with the problems found so far. Goes out:
+//! a [`Config`], or every problem. Deliberately absent: the sources, see `load.rs`, and apps, see
+//! `apps.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lianmai_media_plane::RelayConfig;
+use lianmai_protocol::limits::{Limits, MAX_CLIENT_FRAME_BYTES};
+use lianmai_signal_engine::SessionTimers;
+use tracing_subscriber::EnvFilter;
+
+use super::raw::{
+    RawConfig, RawDebug, RawLimits, RawLogFormat, RawRelay, RawServer, RawSession, RawTls,
+};
+use super::{Cidr, Config, LogFormat, Problem, Problems, TlsConfig, apps};
+
+const HOUR_MS: u64 = 3_600_000;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Collects problems.
+pub(super) struct Check<'a> {
+    /// Environment variables that secrets may name.
+    pub(super) env: &'a BTreeMap<String, String>,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// Records a problem.
+    pub(super) fn problem(&mut self, path: impl Into<String>, text: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), text: text.into() });
+    }
+
+    /// Records that a key is missing, unless something at or below it was reported already.
+    pub(super) fn missing(&mut self, path: &str, text: &str) {
+        let known = self.problems.iter().any(|problem| {
+            let mut after = problem.path.strip_prefix(path).into_iter();
+            after.any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        });
+        if !known {
+            self.problem(path, text);
+        }
+    }
+
+    /// A number within bounds, or the default where it is absent or out of bounds.
+    pub(super) fn number<N>(
+        &mut self,
+        path: &str,
+        value: Option<u64>,
+        default: N,
+        range: RangeInclusive<N>,
+    ) -> N
+    where
+        N: Copy + PartialOrd + Display + TryFrom<u64>,
+    {
+        let Some(value) = value else { return default };
+        match N::try_from(value) {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                let text = format!("{value} is not in {}..={}", range.start(), range.end());
+                self.problem(path, text);
+                default
+            }
+        }
+    }
+
+    /// Milliseconds within bounds.
+    fn duration(&mut self, path: &str, value: Option<u64>, default: Duration) -> Duration {
+        let ms = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.number(path, value, ms, 1..=HOUR_MS))
+    }
+
+    fn address(&mut self, path: &str, value: Option<String>, port: u16) -> SocketAddr {
+        let default = SocketAddr::from(([127, 0, 0, 1], port));
+        let Some(text) = value else { return default };
+        text.parse().unwrap_or_else(|_| {
+            self.problem(path, format!("`{text}` is no IP:PORT, as `127.0.0.1:{port}`"));
+            default
+        })
+    }
+
+    fn port(&mut self, path: &str, value: Option<u16>) -> Option<u16> {
+        if value == Some(0) {
+            self.problem(path, "0 is no port that a URL can name");
+        }
+        value
+    }
+}
+
+/// Checks everything.
+pub(super) fn config(
+    raw: RawConfig,
+    env: &BTreeMap<String, String>,
+    problems: Vec<Problem>,
+) -> Result<Config, Problems> {
+    let mut check = Check { env, problems };
+    let limits = limits(&mut check, &raw.limits);
+    let session = session(&mut check, &raw.session);
+    let least_lag = (64 * KIB).max(2 * limits.message_bytes);
+    let max_lag_bytes = check.number(
+        "limits.max_lag_bytes",
+        raw.limits.max_lag_bytes,
+        MIB.max(least_lag),
+        least_lag..=64 * MIB,
+    );
+    let max_connections = check.number(
+        "limits.max_connections",
+        raw.limits.max_connections,
+        50_000,
+        1..=1_000_000,
+    );
+    let url_ttl_s =
+        check.number("relay.url_ttl_s", raw.relay.url_ttl_s, 24 * 3600, 60..=7 * 24 * 3600);
+    let log_filter = raw.log.filter.unwrap_or_else(|| "info".to_owned());
+    if let Err(error) = EnvFilter::builder().parse(&log_filter) {
+        check.problem("log.filter", error.to_string());
+    }
+    let config = Config {
+        tls: tls(&mut check, raw.tls),
+        debug_allow_from: allow_from(&mut check, raw.debug),
+        apps: apps::apps(&mut check, raw.apps),
+        relay: relay(&mut check, &raw.relay),
+        limits,
+        session,
+        max_lag_bytes,
+        max_connections,
+        url_ttl_s,
+        log_format: match raw.log.format {
+            None | Some(RawLogFormat::Auto) => LogFormat::Auto,
+            Some(RawLogFormat::Text) => LogFormat::Text,
+            Some(RawLogFormat::Json) => LogFormat::Json,
+        },
+        log_filter,
+        ..server(&mut check, raw.server)
+    };
+    listeners(&mut check, &config);
+    if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
+}
+
+/// The table `server`; everything else is as in an empty configuration.
+fn server(check: &mut Check, raw: RawServer) -> Config {
+    let data_dir = raw.data_dir.unwrap_or_else(|| PathBuf::from("./lianmai-data"));
+    if data_dir.as_os_str().is_empty() {
+        check.problem("server.data_dir", "is empty");
+    }
+    let public_host = raw.public_host.map(|host| host.to_ascii_lowercase());
+    if let Some(host) = public_host.as_deref().filter(|host| !is_host(host)) {
+        check.problem("server.public_host", format!("`{host}` is no host name or IP address"));
+    }
+    let mut hosts = Vec::new();
+    for (i, host) in raw.hosts.unwrap_or_default().into_iter().enumerate() {
+        let host = host.to_ascii_lowercase();
+        if is_host(&host) {
+            hosts.push(host);
+        } else {
+            let text = format!("`{host}` is no host name or IP address; leave out the port");
+            check.problem(format!("server.hosts[{i}]"), text);
+        }
+    }
+    let mut origins = Vec::new();
+    for (i, origin) in raw.origins.unwrap_or_default().into_iter().enumerate() {
+        match normal_origin(&origin) {
+            Some(origin) => origins.push(origin),
+            None => check.problem(
+                format!("server.origins[{i}]"),
+                format!("`{origin}` is no origin, as `https://app.example.com` without a path"),
+            ),
+        }
+    }
+    let shards = raw.shards.map(|_| check.number("server.shards", raw.shards, 1, 1..=256));
+    Config {
+        listen: check.address("server.listen", raw.listen, 8600),
+        admin_listen: check.address("server.admin_listen", raw.admin_listen, 8601),
+        rtmp_listen: check.address("server.rtmp_listen", raw.rtmp_listen, 1935),
+        data_dir,
+        public_host,
+        public_port: check.port("server.public_port", raw.public_port),
+        public_rtmp_port: check.port("server.public_rtmp_port", raw.public_rtmp_port),
+        public_https: raw.public_https.unwrap_or(false),
+        hosts,
+        origins,
+        debug_allow_from: Vec::new(),
+        shards,
+        max_connections: 0,
+        tls: None,
+        apps: Vec::new(),
+        limits: Limits::default(),
+        session: SessionTimers::default(),
+        max_lag_bytes: 0,
+        url_ttl_s: 0,
+        relay: RelayConfig::default(),
+        stop_deadline_ms: check.number(
+            "server.stop_deadline_ms",
+            raw.stop_deadline_ms,
+            10_000,
+            100..=600_000,
+        ),
+        log_format: LogFormat::Auto,
+        log_filter: String::new(),
+    }
+}
+
+/// A name or IP address that a URL may hold, lower-case and without port or brackets.
+fn is_host(host: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // A last label of digits would be read as a number, for instance by browsers.
+    let is_name = || {
+        host.len() <= 253
+            && host.split('.').all(is_label)
+            && host.rsplit('.').next().is_some_and(|top| !top.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match host.parse::<IpAddr>() {
+        Ok(ip) => !ip.is_unspecified(),
+        Err(_) => is_name(),
+    }
+}
+
+/// An origin as browsers write it: lower-case, without the scheme's own port.
+fn normal_origin(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let (scheme, authority) = text.split_once("://")?;
+    let default_port = match scheme {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let (host, port) = crate::http::guard::split_authority(authority)?;
+    let bare = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(|ip| ip.to_string())?,
+        None => host.to_owned(),
+    };
+    if !is_host(&bare) {
+        return None;
+    }
+    let host = if bare.contains(':') { format!("[{bare}]") } else { bare };
+    Some(match port {
+        Some(port) if port != default_port => format!("{scheme}://{host}:{port}"),
+        _ => format!("{scheme}://{host}"),
+    })
+}
+
+fn tls(check: &mut Check, raw: RawTls) -> Option<TlsConfig> {
+    let mut file = |path: &str, file: &Path| {
+        if let Err(error) = std::fs::File::open(file) {
+            check.problem(path, format!("`{}` cannot be read: {error}", file.display()));
+        }
+    };
+    if let Some(cert) = &raw.cert {
+        file("tls.cert", cert);
+    }
+    if let Some(key) = &raw.key {
+        file("tls.key", key);
+    }
+    match (raw.cert, raw.key) {
+        (Some(cert), Some(key)) => Some(TlsConfig { cert, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            check.missing("tls.key", "is needed beside tls.cert");
+            None
+        }
+        (None, Some(_)) => {
+            check.missing("tls.cert", "is needed beside tls.key");
+            None
+        }
+    }
+}
+
+fn allow_from(check: &mut Check, raw: RawDebug) -> Vec<Cidr> {
+    let mut ranges = Vec::new();
+    for (i, text) in raw.allow_from.unwrap_or_default().iter().enumerate() {
+        match text.parse() {
+            Ok(range) => ranges.push(range),
+            Err(error) => check.problem(format!("debug.allow_from[{i}]"), error),
+        }
+    }
+    ranges
+}
+
+fn limits(check: &mut Check, raw: &RawLimits) -> Limits {
+    let d = Limits::default();
+    // Strings of a command must leave room for their escapes and the envelope.
+    let most_text = MAX_CLIENT_FRAME_BYTES * 3 / 4;
+    let members = check.number("limits.members", raw.members, d.members, 1..=1_000_000);
+    // A snapshot with more would not fit into the longest server frame.
+    let broadcasters =
+        check.number("limits.broadcasters", raw.broadcasters, d.broadcasters, 1..=5_000);
+    Limits {
+        members,
+        // Only a number that somebody chose can be too large for the other.
+        broadcasters: if raw.broadcasters.is_none() {
+            broadcasters.min(members)
+        } else {
+            if broadcasters > members {
+                let text = format!("{broadcasters} is more than limits.members, {members}");
+                check.problem("limits.broadcasters", text);
+            }
+            broadcasters
+        },
+        channels: check.number("limits.channels", raw.channels, d.channels, 1..=10_000_000),
+        subscriptions: check.number(
+            "limits.subscriptions",
+            raw.subscriptions,
+            d.subscriptions,
+            1..=20_000,
+        ),
+        tasks: check.number("limits.tasks", raw.tasks, d.tasks, 1..=64),
+        attribute_bytes: check.number(
+            "limits.attribute_bytes",
+            raw.attribute_bytes,
+            d.attribute_bytes,
+            1..=most_text,
+        ),
+        message_bytes: check.number(
+            "limits.message_bytes",
+            raw.message_bytes,
+            d.message_bytes,
+            1..=most_text,
+        ),
+        commands_per_second: check.number(
+            "limits.commands_per_second",
+            raw.commands_per_second,
+            d.commands_per_second,
+            1..=10_000,
+        ),
+        command_burst: check.number(
+            "limits.command_burst",
+            raw.command_burst,
+            d.command_burst,
+            1..=100_000,
+        ),
+    }
+}
+
+fn session(check: &mut Check, raw: &RawSession) -> SessionTimers {
+    let d = SessionTimers::default();
+    let mut ms = |path: &str, value, default| check.number(path, value, default, 1..=HOUR_MS);
+    let timers = SessionTimers {
+        ping_interval_ms: ms("session.ping_interval_ms", raw.ping_interval_ms, d.ping_interval_ms),
+        dead_after_ms: ms("session.dead_after_ms", raw.dead_after_ms, d.dead_after_ms),
+        grace_ms: ms("session.grace_ms", raw.grace_ms, d.grace_ms),
+        media_idle_ms: ms("session.media_idle_ms", raw.media_idle_ms, d.media_idle_ms),
+        media_cap_ms: ms("session.media_cap_ms", raw.media_cap_ms, d.media_cap_ms),
+    };
+    let SessionTimers { ping_interval_ms, dead_after_ms, grace_ms, media_cap_ms, .. } = timers;
+    if dead_after_ms <= ping_interval_ms {
+        check.problem(
+            "session.dead_after_ms",
+            format!("{dead_after_ms} is not more than session.ping_interval_ms, {ping_interval_ms}"),
+        );
+    }
+    if media_cap_ms < grace_ms {
+        check.problem(
+            "session.media_cap_ms",
+            format!("{media_cap_ms} is less than session.grace_ms, {grace_ms}"),
+        );
+    }
+    timers
+}
+
+fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
+    let d = RelayConfig::default();
+    let mut ms = |key: &str, value, default| check.duration(&format!("relay.{key}"), value, default);
+    let times = RelayConfig {
+        auth_timeout: ms("auth_timeout_ms", raw.auth_timeout_ms, d.auth_timeout),
+        handshake_timeout: ms("handshake_timeout_ms", raw.handshake_timeout_ms, d.handshake_timeout),
+        publisher_idle_timeout: ms(
+            "publisher_idle_timeout_ms",
+            raw.publisher_idle_timeout_ms,
+            d.publisher_idle_timeout,
+        ),
+        write_timeout: ms("write_timeout_ms", raw.write_timeout_ms, d.write_timeout),
+        publisher_gap: ms("publisher_gap_ms", raw.publisher_gap_ms, d.publisher_gap),
+        takeover_silence: ms("takeover_silence_ms", raw.takeover_silence_ms, d.takeover_silence),
+        stall_after: ms("stall_after_ms", raw.stall_after_ms, d.stall_after),
+        heartbeat: ms("heartbeat_ms", raw.heartbeat_ms, d.heartbeat),
+        ..d.clone()
+    };
+    let mut size = |key: &str, value, default, range: RangeInclusive<usize>| {
+        check.number(&format!("relay.{key}"), value, default, range)
+    };
+    RelayConfig {
+        player_queue_bytes: size(
+            "player_queue_bytes",
+            raw.player_queue_bytes,
+            d.player_queue_bytes,
+            64 * KIB..=64 * MIB,
+        ),
+        gop_bytes: size("gop_bytes", raw.gop_bytes, d.gop_bytes, 64 * KIB..=64 * MIB),
+        gop_packets: size("gop_packets", raw.gop_packets, d.gop_packets, 1..=65_536),
+        max_connections: size(
+            "max_connections",
+            raw.max_connections,
+            d.max_connections,
+            1..=1_000_000,
+        ),
+        max_connections_per_address: size(
+            "max_connections_per_address",
+            raw.max_connections_per_address,
+            d.max_connections_per_address,
+            1..=1_000_000,
+        ),
+        max_players: size("max_players", raw.max_players, d.max_players, 1..=1_000_000),
+        max_waiters: size("max_waiters", raw.max_waiters, d.max_waiters, 1..=1_000_000),
+        ..times
+    }
+}
+
+/// What concerns several keys: who can reach which listener, and what URLs say.
+fn listeners(check: &mut Check, config: &Config) {
+    let listeners = [
+        ("server.listen", config.listen),
+        ("server.admin_listen", config.admin_listen),
+        ("server.rtmp_listen", config.rtmp_listen),
+    ];
+    for (i, (path, address)) in listeners.iter().enumerate() {
+        let ip = address.ip();
+        if config.has_debug_app() && config.debug_allow_from.is_empty() && !ip.is_loopback() {
+            check.problem(
+                *path,
+                format!(
+                    "{address} is not on loopback and an app is in debug mode: give every app \
+                     `mode = \"safe\"`, or name in debug.allow_from who may come"
+                ),
+            );
+        }
+        let in_urls = *path != "server.admin_listen";
+        if in_urls && ip.is_unspecified() && config.public_host.is_none() {
+            let text = format!("{address} names no host for URLs: set server.public_host");
+            check.problem(*path, text);
+        }
+        if let Some((other, _)) = listeners[..i]
+            .iter()
+            .find(|(_, before)| address.port() != 0 && before == address)
+        {
+            check.problem(*path, format!("{address} is {other} too"));
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! One export per pure core that makes it do real work, so that nothing of it is left out of the module.
+//! A clock, a socket or randomness in a core would show as an import of the module.
+
+/// Decodes a frame of each direction and encodes what came out.
+#[cfg(feature = "protocol")]
+#[unsafe(no_mangle)]
+pub extern "C" fn protocol(byte: u8, length: usize) -> usize {
+    use lianmai_protocol::codec::{self, Element, ServerMessage};
+
+    let frame = vec![byte; length];
+    let mut bytes = 0;
+    if let Ok(elements) = codec::decode_client_frame(&frame) {
+        for element in elements {
+            bytes += match element {
+                Element::Request(request) => codec::encode_request(&request).len(),
+                Element::Refused { id, error } => codec::encode_error(id, &error).len(),
+            };
+        }
+    }
+    if let Ok(messages) = codec::decode_server_frame(&frame) {
+        for message in messages {
+            bytes += match message {
+                ServerMessage::Event(position, event) => codec::encode_event(position, &event).len(),
+                ServerMessage::Notice(notice) => codec::encode_notice(&notice).len(),
+                ServerMessage::Answer { .. } => 1,
+            };
+        }
+    }
+    bytes
+}
+
+/// Runs an engine on frames.
+#[cfg(feature = "engine")]
+#[unsafe(no_mangle)]
+pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize {
+    use lianmai_protocol::{MonoTime, Now, WallTime};
+    use lianmai_signal_engine::{ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput};
+
+    let now = Now { mono: MonoTime(mono), wall: WallTime(wall) };
+    let mut engine = Engine::new(EngineConfig::default(), [byte; 32]);
+    let frame = vec![byte; length];
+    for output in Lobby::default().frame(&frame) {
+        if let LobbyOutput::Join(id, join) = output {
+            let request = Box::new(JoinRequest { id, join: *join, grant: Ok(Grant::debug()) });
+            engine.handle(now, Input::Join { conn: ConnId(1), request });
+        }
+    }
+    engine.handle(now, Input::Frame { conn: ConnId(1), frame: frame.into() });
+    std::iter::from_fn(|| engine.poll_output()).count()
+}

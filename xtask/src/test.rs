@@ -1,0 +1,87 @@
+//! `cargo xtask test`: every check, in the order in which a failure is cheapest to find. Each part says how
+//! long it took.
+
+use std::time::Instant;
+
+use crate::process::{cargo, run};
+use crate::{Result, purity, tools};
+
+type Part = (&'static str, fn() -> Result);
+
+const PARTS: &[Part] = &[
+    ("format", format),
+    ("lints", lints),
+    ("docs", docs),
+    ("purity", purity::check),
+    ("build", build),
+    ("unit", unit),
+    ("e2e", e2e),
+];
+
+/// Packages whose tests use real sockets and real media: they run after everything else.
+const END_TO_END: &[&str] = &["lianmai-e2e"];
+
+fn run_part((name, part): &Part, times: &mut Vec<(&'static str, f32)>) -> Result {
+    println!("== {name}");
+    let start = Instant::now();
+    part()?;
+    times.push((name, start.elapsed().as_secs_f32()));
+    Ok(())
+}
+
+pub(crate) fn execute(asked: &[String]) -> Result {
+    if let Some(unknown) = asked.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
+        return Err(format!("no such part: {unknown}"));
+    }
+    let mut times = Vec::new();
+    run_part(&("tools", tools::tests), &mut times)?;
+    for part in PARTS {
+        if asked.is_empty() || asked.iter().any(|name| name == part.0) {
+            run_part(part, &mut times)?;
+        }
+    }
+    println!("== times");
+    for (name, seconds) in times {
+        println!("{name:>8} {seconds:6.1} s");
+    }
+    Ok(())
+}
+
+fn format() -> Result {
+    run(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn lints() -> Result {
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    let session = ["clippy", "-p", "lianmai-client-sdk", "--no-default-features"];
+    run(cargo().args(session).args(["--", "-D", "warnings"]))
+}
+
+fn docs() -> Result {
+    let mut doc = cargo();
+    doc.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn build() -> Result {
+    run(cargo().args(["test", "--workspace", "--no-run"]))
+}
+
+fn unit() -> Result {
+    let mut test = cargo();
+    test.args(["test", "--workspace"]);
+    for package in END_TO_END {
+        test.args(["--exclude", package]);
+    }
+    run(&mut test)
+}
+
+fn e2e() -> Result {
+    let mut test = cargo();
+    test.arg("test");
+    for package in END_TO_END {
+        test.args(["-p", package]);
+    }
+    // Real time and real encoders: four at once fill two cores without starving each other.
+    run(test.args(["--", "--test-threads", "4"]))
+}

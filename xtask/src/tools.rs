@@ -1,0 +1,70 @@
+//! Tools that are not crates: found, or installed when we are root, or the exact command is printed. A
+//! missing tool is a failure, never a skip.
+
+use std::process::Command;
+
+use crate::Result;
+use crate::process::{exists, output, run};
+
+/// A program, how to see that it is there, and the Debian package that has it.
+struct Tool {
+    program: &'static str,
+    version: &'static str,
+    package: &'static str,
+}
+
+const MEDIA: &[Tool] = &[
+    Tool { program: "ffmpeg", version: "-version", package: "ffmpeg" },
+    Tool { program: "ffprobe", version: "-version", package: "ffmpeg" },
+];
+
+const PYTHON: &[Tool] = &[Tool { program: "python3", version: "--version", package: "python3" }];
+
+/// What the demo needs.
+pub(crate) fn media() -> Result {
+    ensure(MEDIA)
+}
+
+/// What the tests need.
+pub(crate) fn tests() -> Result {
+    ensure(MEDIA)?;
+    ensure(PYTHON)?;
+    wasm_target()
+}
+
+fn ensure(tools: &[Tool]) -> Result {
+    let mut packages: Vec<_> = tools
+        .iter()
+        .filter(|tool| !exists(tool.program, tool.version))
+        .map(|tool| tool.package)
+        .collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    let command = format!("apt-get update && apt-get install -y --no-install-recommends {list}");
+    if !exists("apt-get", "--version") {
+        return Err(format!("missing: {list}. Install it with your package manager."));
+    }
+    let root = output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if !root {
+        return Err(format!("missing: {list}. Run: sudo sh -c '{command}'"));
+    }
+    println!("installing {list}");
+    run(Command::new("sh").args(["-c", &command]).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// The toolchain file names the target, but rustup does not always install it by itself.
+fn wasm_target() -> Result {
+    const TARGET: &str = "wasm32-unknown-unknown";
+    if !exists("rustup", "--version") {
+        return Err(format!("rustup is missing; the target {TARGET} must be installed by hand"));
+    }
+    let mut list = Command::new("rustup");
+    list.args(["target", "list", "--installed"]).current_dir(crate::process::root());
+    if output(&mut list)?.lines().any(|line| line == TARGET) {
+        return Ok(());
+    }
+    run(Command::new("rustup").args(["target", "add", TARGET]).current_dir(crate::process::root()))
+}
