@@ -1,2 +1,163 @@
-//! Placeholder.
-fn main() {}
+//! A member without a face: publishes a file, or a test picture and tone, and answers who says hello.
+//!
+//! ```text
+//! signal-server run
+//! cargo run -p lianmai-example-bot -- --channel room-1 --file clip.mp4
+//! ```
+//!
+//! Comes in: a server, a channel, maybe a file. Goes out: media by `ffmpeg`, which must be installed, and
+//! messages. Deliberately absent: coming back after a lost connection; the bot ends then.
+#![allow(clippy::print_stdout, reason = "an example talks to its reader")]
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use lianmai_client_sdk::{Client, ClientConfig, Event, JoinOptions, MediaSelector, Published};
+use tokio::process::{Child, Command};
+
+#[derive(Parser)]
+#[command(about = "Publishes a file or a test picture, and answers who says hello.")]
+struct Args {
+    /// Address of the signaling server.
+    #[arg(long, default_value = "ws://127.0.0.1:8600")]
+    server: String,
+    /// Key of the app; `demo` needs no token.
+    #[arg(long, default_value = "demo")]
+    appkey: String,
+    /// Token, for apps in safe mode.
+    #[arg(long, env = "LIANMAI_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Name of the channel.
+    #[arg(long, default_value = "quickstart")]
+    channel: String,
+    /// What to publish, over and over; a test picture and tone when absent.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Show what ffmpeg says. It may name the push URL, which is a secret.
+    #[arg(long)]
+    ffmpeg_log: bool,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let client = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    let mut events = client.events();
+
+    let mut options = JoinOptions::new(&args.channel).name("bot");
+    options.token.clone_from(&args.token);
+    let joined = client.join(options).await.context("cannot join")?;
+    println!("in channel {} as {}", joined.picture.channel, joined.uid);
+
+    let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;
+    // `None` while nothing is pushed.
+    let mut pusher = Some(start_pusher(&args, &push)?);
+    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+
+    loop {
+        tokio::select! {
+            signal = &mut stop => {
+                signal.context("cannot hear Ctrl-C")?;
+                break;
+            }
+            event = events.next() => match event {
+                Some(Event::Message { uid, data, .. }) if is_greeting(&data) => {
+                    println!("{uid} says hello");
+                    // The sender may have left meanwhile: then nobody gets it, which is no error.
+                    let answer = format!("hello {uid}, I am a bot");
+                    if let Err(error) = client.send_message_to([uid], answer).await {
+                        println!("could not answer: {error}");
+                    }
+                }
+                // Somebody with the right to do so took us off the air: stay off.
+                Some(Event::Unpublished { media_type }) => {
+                    println!("{media_type} was taken off the air");
+                    pusher = None;
+                }
+                Some(Event::Disconnected { code, reason, .. }) => {
+                    bail!("disconnected: {reason} ({code})")
+                }
+                Some(_) => {}
+                None => break,
+            },
+            status = wait(&mut pusher) => {
+                println!("ffmpeg ended ({}), starting again", status?);
+                pusher = None;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                // Still published: the same URL comes back, or a fresh one if it had to change.
+                let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;
+                pusher = Some(start_pusher(&args, &push)?);
+            }
+        }
+    }
+
+    // Stop the media first, so that the server does not have to cut it.
+    if let Some(mut child) = pusher {
+        child.kill().await.context("cannot stop ffmpeg")?;
+    }
+    client.leave().await.context("cannot leave")?;
+    println!("left");
+    Ok(())
+}
+
+/// Waits for the end of ffmpeg; for ever while there is none.
+async fn wait(pusher: &mut Option<Child>) -> std::io::Result<std::process::ExitStatus> {
+    match pusher {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts ffmpeg. The child dies with the value.
+fn start_pusher(args: &Args, push: &Published) -> anyhow::Result<Child> {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-hide_banner", "-loglevel", "error", "-nostdin"]);
+    match &args.file {
+        // At the pace of the clock, over and over.
+        Some(file) => ffmpeg.args(["-re", "-stream_loop", "-1", "-i"]).arg(file),
+        None => ffmpeg.args(["-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"]).args([
+            "-re",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=frequency=440:sample_rate=44100",
+        ]),
+    };
+    // A key frame every second: whoever begins to watch waits no longer than that.
+    ffmpeg
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"])
+        .args(["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced)"])
+        .args(["-c:a", "aac", "-ar", "44100", "-b:a", "64k", "-f", "flv"])
+        .arg(push.urls.rtmp.as_ref().unwrap_or(&push.url))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true);
+    if !args.ffmpeg_log {
+        ffmpeg.stderr(Stdio::null());
+    }
+    ffmpeg.spawn().context("cannot start ffmpeg: is it installed?")
+}
+
+fn is_greeting(text: &str) -> bool {
+    let text = text.trim().to_lowercase();
+    ["hello", "hi", "hey", "你好"].iter().any(|greeting| {
+        text.strip_prefix(greeting)
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphabetic()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_greeting;
+
+    #[test]
+    fn greetings_are_words() {
+        assert!(is_greeting(" Hello, bot"));
+        assert!(is_greeting("你好"));
+        assert!(!is_greeting("history"));
+        assert!(!is_greeting("oh hello"));
+    }
+}

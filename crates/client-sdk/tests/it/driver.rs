@@ -141,7 +141,7 @@ async fn a_full_stream_stops_reading_and_loses_nothing() {
     let server = Server::start().await;
     let mut config = ClientConfig::new(&server.url, "demo");
     config.event_capacity = 16;
-    config.command_timeout = Duration::from_millis(300);
+    config.command_timeout = Duration::from_secs(1);
     let client = Client::new(config);
     let mut events = client.events();
     let script = async {
