@@ -69,7 +69,7 @@ impl Grant {
         {
             return Err(ErrorName::TokenNotYetValid.into());
         }
-        if self.expires.is_some_and(|at| at.0 + LEEWAY_MS <= wall) {
+        if self.expires.is_some_and(|at| at.0.saturating_add(LEEWAY_MS) <= wall) {
             return Err(ErrorName::TokenExpired.into());
         }
         if self.channel.as_ref().is_some_and(|name| name != channel) {

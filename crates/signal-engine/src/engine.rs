@@ -258,7 +258,7 @@ impl Engine {
                     return Ok(AdminReply::Done);
                 };
                 let mut result = Ok(());
-                self.with_channel(id, |channel, cx| result = channel.kick_member(cx, &params));
+                self.with_channel(id, |channel, cx| result = channel.kick_by_admin(cx, &params));
                 result.map(|()| AdminReply::Done)
             }
             AdminCommand::Close { channel, hold_s, reason } => {

@@ -54,7 +54,7 @@ impl Lobby {
         let mut out = Vec::new();
         for element in elements {
             out.push(self.refuse_element(element));
-            if self.refusals > LOBBY_REFUSALS {
+            if self.refusals >= LOBBY_REFUSALS {
                 out.extend(closing(CloseCode::JOIN_TIMEOUT));
                 break;
             }
@@ -79,7 +79,7 @@ impl Lobby {
         let mut out = vec![LobbyOutput::Send(codec::encode_error(None, &name.clone().into()))];
         if is_fatal(name) {
             out.extend(closing(CloseCode::PROTOCOL_VIOLATION));
-        } else if self.refusals > LOBBY_REFUSALS {
+        } else if self.refusals >= LOBBY_REFUSALS {
             out.extend(closing(CloseCode::JOIN_TIMEOUT));
         }
         out

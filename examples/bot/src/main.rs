@@ -85,7 +85,6 @@ async fn main() -> anyhow::Result<()> {
             },
             status = wait(&mut pusher) => {
                 println!("ffmpeg ended ({}), starting again", status?);
-                pusher = None;
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 // Still published: the same URL comes back, or a fresh one if it had to change.
                 let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;

@@ -115,7 +115,7 @@ impl Channel {
             }
             5 if visible => {
                 user.attributes = map("k", detail);
-                user.name = (detail % 2 == 0).then(|| format!("n{detail}"));
+                user.name = (detail.is_multiple_of(2)).then(|| format!("n{detail}"));
                 let (name, attributes) = (user.name.clone(), user.attributes.clone());
                 let update = ClientUpdate { uid, mid, name, attributes };
                 events.push(ChannelEvent::ClientUpdate(update));
@@ -193,7 +193,7 @@ impl Channel {
 
 fn map(key: &str, value: u8) -> Attributes {
     let mut attributes = Attributes::default();
-    if value % 3 != 0 {
+    if !value.is_multiple_of(3) {
         attributes.0.insert(key.to_owned(), value.to_string());
     }
     attributes

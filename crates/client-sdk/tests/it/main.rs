@@ -1,6 +1,6 @@
 //! The session in virtual time, and the tokio driver against a scripted server on loopback.
 
-#![allow(clippy::wildcard_imports, reason = "test modules share one vocabulary")]
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail like the test")]
 
 mod support;
 

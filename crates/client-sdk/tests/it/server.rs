@@ -14,23 +14,23 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::support::{result, snapshot};
 
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
-    pub url: String,
+    pub(crate) url: String,
 }
 
-pub struct Connection {
+pub(crate) struct Connection {
     socket: WebSocketStream<TcpStream>,
 }
 
 impl Server {
-    pub async fn start() -> Server {
+    pub(crate) async fn start() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}", listener.local_addr().unwrap());
         Server { listener, url }
     }
 
-    pub async fn accept(&self) -> Connection {
+    pub(crate) async fn accept(&self) -> Connection {
         let (stream, _) = self.listener.accept().await.unwrap();
         #[expect(clippy::result_large_err, reason = "the signature is the library's")]
         let check = |request: &handshake::Request, mut response: handshake::Response| {
@@ -45,11 +45,11 @@ impl Server {
     }
 
     /// Accepts a client and lets it in at seq 10.
-    pub async fn let_in(&self, role: Role) -> Connection {
+    pub(crate) async fn let_in(&self, role: Role) -> Connection {
         self.let_in_with(snapshot(role, 10, vec![])).await
     }
 
-    pub async fn let_in_with(&self, snapshot: Joined) -> Connection {
+    pub(crate) async fn let_in_with(&self, snapshot: Joined) -> Connection {
         let mut connection = self.accept().await;
         let request = connection.request().await;
         assert_eq!(request.call.method(), "join");
@@ -59,7 +59,7 @@ impl Server {
 }
 
 impl Connection {
-    pub async fn request(&mut self) -> Request {
+    pub(crate) async fn request(&mut self) -> Request {
         let Some(Ok(Message::Text(text))) = self.socket.next().await else {
             panic!("a request comes")
         };
@@ -69,17 +69,17 @@ impl Connection {
         }
     }
 
-    pub async fn send(&mut self, text: &str) {
+    pub(crate) async fn send(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    pub async fn close(&mut self, code: u16) {
+    pub(crate) async fn close(&mut self, code: u16) {
         let frame = CloseFrame { code: code.into(), reason: "".into() };
         self.socket.close(Some(frame)).await.unwrap();
     }
 
     /// Reads on until the client closes; the code that it gave.
-    pub async fn closed(&mut self) -> Option<u16> {
+    pub(crate) async fn closed(&mut self) -> Option<u16> {
         let mut code = None;
         while let Some(Ok(message)) = self.socket.next().await {
             if let Message::Close(Some(frame)) = message {

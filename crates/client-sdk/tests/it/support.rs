@@ -15,34 +15,34 @@ use lianmai_client_sdk::session::{
 };
 use lianmai_client_sdk::{CallError, Event};
 
-pub const EPOCH: Epoch = Epoch([1; 12]);
-pub const ME: UserId = UserId(7);
-pub const MY_MID: Mid = Mid([7; 12]);
-pub const BOB: UserId = UserId(8);
-pub const BOB_MID: Mid = Mid([8; 12]);
-pub const GEN: Gen = Gen { route: 5, random: [5; 12] };
+pub(crate) const EPOCH: Epoch = Epoch([1; 12]);
+pub(crate) const ME: UserId = UserId(7);
+pub(crate) const MY_MID: Mid = Mid([7; 12]);
+pub(crate) const BOB: UserId = UserId(8);
+pub(crate) const BOB_MID: Mid = Mid([8; 12]);
+pub(crate) const GEN: Gen = Gen { route: 5, random: [5; 12] };
 
-pub struct Rig {
-    pub session: Session,
-    pub now: u64,
+pub(crate) struct Rig {
+    pub(crate) session: Session,
+    pub(crate) now: u64,
     next_call: u64,
 }
 
 impl Rig {
-    pub fn new() -> Rig {
+    pub(crate) fn new() -> Rig {
         Rig::with(SessionConfig::new("ws://server/v1/signal"))
     }
 
-    pub fn with(config: SessionConfig) -> Rig {
+    pub(crate) fn with(config: SessionConfig) -> Rig {
         Rig { session: Session::new(config), now: 1_000, next_call: 0 }
     }
 
     /// A session in a channel at seq 10, with the given role; nothing left to poll.
-    pub fn joined(role: Role) -> Rig {
+    pub(crate) fn joined(role: Role) -> Rig {
         Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), snapshot(role, 10, vec![]))
     }
 
-    pub fn joined_with(config: SessionConfig, snapshot: Joined) -> Rig {
+    pub(crate) fn joined_with(config: SessionConfig, snapshot: Joined) -> Rig {
         let mut rig = Rig::with(config);
         rig.call(join());
         rig.drain();
@@ -54,31 +54,31 @@ impl Rig {
         rig
     }
 
-    pub fn input(&mut self, input: Input<'_>) {
+    pub(crate) fn input(&mut self, input: Input<'_>) {
         self.session.handle(MonoTime(self.now), input);
     }
 
-    pub fn call(&mut self, command: Command) -> CallId {
+    pub(crate) fn call(&mut self, command: Command) -> CallId {
         self.next_call += 1;
         let call = CallId(self.next_call);
         self.input(Input::Command { call, command });
         call
     }
 
-    pub fn frame(&mut self, text: &str) {
+    pub(crate) fn frame(&mut self, text: &str) {
         self.input(Input::Frame(text.as_bytes()));
     }
 
-    pub fn events(&mut self, first_seq: u64, events: &[ChannelEvent]) {
+    pub(crate) fn events(&mut self, first_seq: u64, events: &[ChannelEvent]) {
         self.frame(&batch(first_seq, events));
     }
 
-    pub fn drain(&mut self) -> Vec<Output> {
+    pub(crate) fn drain(&mut self) -> Vec<Output> {
         std::iter::from_fn(|| self.session.poll_output()).collect()
     }
 
     /// Calls, and what was sent for it.
-    pub fn send(&mut self, command: Command) -> (CallId, Request) {
+    pub(crate) fn send(&mut self, command: Command) -> (CallId, Request) {
         let call = self.call(command);
         let sent = requests(&self.drain());
         assert_eq!(sent.len(), 1, "one request goes out");
@@ -86,7 +86,7 @@ impl Rig {
     }
 
     /// Lets time pass, stopping at each deadline as a host does.
-    pub fn advance(&mut self, ms: u64) -> Vec<Output> {
+    pub(crate) fn advance(&mut self, ms: u64) -> Vec<Output> {
         let end = self.now + ms;
         let mut outputs = self.drain();
         while let Some(at) = self.session.next_deadline().filter(|at| at.0 <= end) {
@@ -99,13 +99,13 @@ impl Rig {
         outputs
     }
 
-    pub fn picture(&self) -> &Picture {
+    pub(crate) fn picture(&self) -> &Picture {
         self.session.picture().unwrap()
     }
 }
 
 /// One message, or several in an array, numbered from `first_seq`.
-pub fn batch(first_seq: u64, events: &[ChannelEvent]) -> String {
+pub(crate) fn batch(first_seq: u64, events: &[ChannelEvent]) -> String {
     let messages: Vec<String> = events
         .iter()
         .zip(first_seq..=u64::MAX)
@@ -114,27 +114,27 @@ pub fn batch(first_seq: u64, events: &[ChannelEvent]) -> String {
     String::from_utf8(join_batch(&messages)).unwrap()
 }
 
-pub fn array(messages: &[String]) -> String {
+pub(crate) fn array(messages: &[String]) -> String {
     String::from_utf8(join_batch(messages)).unwrap()
 }
 
-pub fn result<T: serde::Serialize>(request: &Request, result: &T) -> String {
+pub(crate) fn result<T: serde::Serialize>(request: &Request, result: &T) -> String {
     encode_result(request.id, result)
 }
 
-pub fn done(request: &Request, seq: u64) -> String {
+pub(crate) fn done(request: &Request, seq: u64) -> String {
     encode_result(request.id, &Done { seq })
 }
 
-pub fn refusal(request: &Request, name: ErrorName) -> String {
+pub(crate) fn refusal(request: &Request, name: ErrorName) -> String {
     encode_error(Some(request.id), &RpcError::new(name))
 }
 
-pub fn notice(notice: Notice) -> String {
+pub(crate) fn notice(notice: Notice) -> String {
     encode_notice(&notice)
 }
 
-pub fn join() -> Command {
+pub(crate) fn join() -> Command {
     Command::Join(Join {
         appkey: "demo".parse().unwrap(),
         channel_name: "room".parse().unwrap(),
@@ -147,20 +147,20 @@ pub fn join() -> Command {
     })
 }
 
-pub fn publish() -> Command {
+pub(crate) fn publish() -> Command {
     Command::Publish(Publish::default())
 }
 
-pub fn message(data: &str) -> Command {
+pub(crate) fn message(data: &str) -> Command {
     Command::SendMessage(SendMessage { data: data.to_owned(), to: None })
 }
 
-pub fn published(seq: u64) -> Published {
+pub(crate) fn published(seq: u64) -> Published {
     let urls = Urls::default();
     Published { uid: ME, url: "rtmp://host/live/x".to_owned(), urls, generation: GEN, seq }
 }
 
-pub fn member(uid: UserId, mid: Mid) -> MemberInfo {
+pub(crate) fn member(uid: UserId, mid: Mid) -> MemberInfo {
     MemberInfo {
         uid,
         mid,
@@ -173,7 +173,7 @@ pub fn member(uid: UserId, mid: Mid) -> MemberInfo {
 }
 
 /// A snapshot with the caller in it, if it is a broadcaster.
-pub fn snapshot(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
+pub(crate) fn snapshot(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
     let mut members = others;
     if role == Role::Broadcaster {
         members.push(member(ME, MY_MID));
@@ -216,21 +216,26 @@ pub fn snapshot(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
     }
 }
 
-pub fn stream(uid: UserId, mid: Mid, media_type: MediaKind, publication: u8) -> StreamChange {
+pub(crate) fn stream(
+    uid: UserId,
+    mid: Mid,
+    media_type: MediaKind,
+    publication: u8,
+) -> StreamChange {
     StreamChange { uid, mid, media_type, publication: Pub([publication; 12]) }
 }
 
-pub fn client_join(uid: UserId, mid: Mid) -> ChannelEvent {
+pub(crate) fn client_join(uid: UserId, mid: Mid) -> ChannelEvent {
     let (attributes, muted) = (Attributes::default(), KindSet::NONE);
     ChannelEvent::ClientJoin(ClientJoin { uid, mid, name: None, attributes, muted })
 }
 
-pub fn says(uid: UserId, data: &str) -> ChannelEvent {
+pub(crate) fn says(uid: UserId, data: &str) -> ChannelEvent {
     ChannelEvent::Message(ChannelMessage { uid, data: data.to_owned() })
 }
 
 /// Every request that the outputs send.
-pub fn requests(outputs: &[Output]) -> Vec<Request> {
+pub(crate) fn requests(outputs: &[Output]) -> Vec<Request> {
     let mut requests = vec![];
     for output in outputs {
         if let Output::Send(text) = output {
@@ -244,7 +249,7 @@ pub fn requests(outputs: &[Output]) -> Vec<Request> {
 }
 
 /// What the app sees and hears of the outputs, in order, as short words.
-pub fn told(outputs: &[Output]) -> Vec<String> {
+pub(crate) fn told(outputs: &[Output]) -> Vec<String> {
     outputs
         .iter()
         .filter_map(|output| match output {
@@ -258,7 +263,7 @@ pub fn told(outputs: &[Output]) -> Vec<String> {
         .collect()
 }
 
-pub fn outcome(outputs: &[Output], wanted: CallId) -> Result<Reply, CallError> {
+pub(crate) fn outcome(outputs: &[Output], wanted: CallId) -> Result<Reply, CallError> {
     let mut found = outputs.iter().filter_map(|output| match output {
         Output::Settled { call, outcome } if *call == wanted => Some(outcome.clone()),
         _ => None,
@@ -268,7 +273,7 @@ pub fn outcome(outputs: &[Output], wanted: CallId) -> Result<Reply, CallError> {
     outcome
 }
 
-pub fn app_events(outputs: &[Output]) -> Vec<Event> {
+pub(crate) fn app_events(outputs: &[Output]) -> Vec<Event> {
     let events = outputs.iter().filter_map(|output| match output {
         Output::Event(event) => Some(event.clone()),
         _ => None,
@@ -276,13 +281,13 @@ pub fn app_events(outputs: &[Output]) -> Vec<Event> {
     events.collect()
 }
 
-pub fn close_code(outputs: &[Output]) -> Option<u16> {
+pub(crate) fn close_code(outputs: &[Output]) -> Option<u16> {
     outputs.iter().find_map(|output| match output {
         Output::CloseSocket { code } => Some(*code),
         _ => None,
     })
 }
 
-pub fn is_ping(request: &Request) -> bool {
+pub(crate) fn is_ping(request: &Request) -> bool {
     matches!(request.call, Call::Ping(_))
 }

@@ -126,6 +126,7 @@ impl Channel {
             attributes: join.attributes,
             muted: KindSet::NONE,
             token_end: grant.membership_end(),
+            token_look: cx.mono(),
             conn: None,
             last_inbound: cx.mono(),
             lost_at: None,
@@ -183,6 +184,10 @@ impl Channel {
         grant: &Grant,
     ) {
         self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
+        // What the old connection waited for is not answered on the new one, nor run in between.
+        if let Some(member) = self.members.get_mut(&uid) {
+            member.waiting = None;
+        }
         self.apply_grant(cx, uid, grant);
         self.seat_connection(cx, conn, id, uid);
     }
@@ -195,10 +200,8 @@ impl Channel {
         member.last_inbound = now;
         member.lost_at = None;
         member.cursor = head;
-        // Ids count per connection until sessions can be resumed; the join took the first. What the old
-        // connection waited for is not answered on the new one.
+        // Ids count per connection until sessions can be resumed; the join took the first.
         member.last_id = Some(id);
-        member.waiting = None;
         cx.seats.insert(conn, seat);
         cx.stats.connected += 1;
         cx.arm_in(cx.config.timers.dead_after_ms, Timer::Liveness(self.id, uid));
@@ -257,7 +260,7 @@ impl Channel {
         }
     }
 
-    fn remove_member(
+    pub(super) fn remove_member(
         &mut self,
         cx: &mut Context,
         uid: UserId,
@@ -292,7 +295,7 @@ impl Channel {
         cx.note(Note::MemberLeft { channel, cid, uid, reason });
     }
 
-    fn dissolve_after(&mut self, cx: &mut Context, uid: UserId) {
+    pub(super) fn dissolve_after(&mut self, cx: &mut Context, uid: UserId) {
         if self.policy.dissolve_on_creator_leave && uid == self.creator && !self.members.is_empty()
         {
             self.close(cx, RoomCloseReason::CreatorLeft, None, None);

@@ -62,10 +62,11 @@ impl Channel {
             let minted = stream.minted.clone();
             return Ok(self.published(cx, uid, generation, kinds, minted));
         }
+        let renewed = live.is_some();
         let generation = live.unwrap_or_else(|| cx.new_generation(self.key.route()));
         let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer: None };
         let mint = cx.mint(self.seat(uid), request);
-        self.wait(uid, id, WaitingOn::Push { mint, generation, kinds });
+        self.wait(uid, id, WaitingOn::Push { mint, generation, kinds, renewed });
         Ok(Reply::Later)
     }
 
@@ -179,6 +180,23 @@ impl Channel {
         }
     }
 
+    /// Ends what a member plays of kinds that it may not subscribe to any more.
+    pub(super) fn restrict_pulls(&mut self, cx: &mut Context, uid: UserId, allowed: KindSet) {
+        let Some(member) = self.members.get(&uid) else { return };
+        let (mid, pulls) = (member.mid, member.pulls.clone());
+        for generation in pulls {
+            let Some(viewer) =
+                self.streams.get_mut(&generation).and_then(|s| s.viewers.get_mut(&mid))
+            else {
+                continue;
+            };
+            viewer.kinds = viewer.kinds.intersection(allowed);
+            if viewer.kinds.is_empty() {
+                self.end_viewer(cx, generation, mid, uid);
+            }
+        }
+    }
+
     /// Ends everything that a member plays.
     pub(super) fn end_pulls(&mut self, cx: &mut Context, uid: UserId) {
         let Some(member) = self.members.get_mut(&uid) else { return };
@@ -217,18 +235,16 @@ impl Channel {
         let mid = member.mid;
         let full = self.subscription_count(uid) >= cx.config.limits.subscriptions;
         let viewer = self.streams.get_mut(&generation).and_then(|s| s.viewers.get_mut(&mid));
+        let has = viewer.as_ref().is_some_and(|viewer| viewer.kinds.contains(&params.media_type));
+        if full && !has {
+            return Err(ErrorName::TooManySubscriptions.into());
+        }
         if let Some(viewer) = viewer
             && cx.now.wall < viewer.minted.renew_after
         {
-            if full && !viewer.kinds.contains(&params.media_type) {
-                return Err(ErrorName::TooManySubscriptions.into());
-            }
             viewer.kinds = viewer.kinds.union(KindSet::of(&params.media_type));
             let Minted { url, urls, .. } = viewer.minted.clone();
             return Ok(Reply::Subscribed { uid: params.uid, url, urls });
-        }
-        if full {
-            return Err(ErrorName::TooManySubscriptions.into());
         }
         let request =
             MintRequest { appkey: self.key.appkey.clone(), generation, viewer: Some(mid) };
@@ -288,8 +304,15 @@ impl Channel {
             return;
         };
         match waiting.on.clone() {
-            WaitingOn::Push { mint: expected, generation, kinds } if expected == mint => {
-                let outcome = self.push_minted(cx, uid, generation, kinds, result);
+            WaitingOn::Push { mint: expected, generation, kinds, renewed }
+                if expected == mint =>
+            {
+                let outcome = if renewed && !self.streams.contains_key(&generation) {
+                    // It was cut meanwhile; a generation never comes back (rule B9).
+                    Err(ErrorName::Superseded.into())
+                } else {
+                    self.push_minted(cx, uid, generation, kinds, result)
+                };
                 self.resume_waiting(cx, uid, "publish", outcome);
             }
             WaitingOn::Pull { mint: expected, generation, publisher, kind, publication }

@@ -35,8 +35,8 @@ pub(crate) struct Waiting {
 
 #[derive(Clone, Debug)]
 pub(crate) enum WaitingOn {
-    /// `publish`: the push URL of a generation.
-    Push { mint: MintId, generation: Gen, kinds: KindSet },
+    /// `publish`: the push URL of a generation, which is new or `renewed`.
+    Push { mint: MintId, generation: Gen, kinds: KindSet, renewed: bool },
     /// `subscribe`: the pull URL of a publication.
     Pull { mint: MintId, generation: Gen, publisher: UserId, kind: MediaKind, publication: Pub },
     /// `renewToken`: what the new token grants.
@@ -56,6 +56,8 @@ pub(crate) struct Member {
     pub(crate) muted: KindSet,
     /// When the token ends the membership.
     pub(crate) token_end: Option<WallTime>,
+    /// When the token is looked at next; timers that come before it are of an older token.
+    pub(crate) token_look: MonoTime,
 
     pub(crate) conn: Option<ConnId>,
     pub(crate) last_inbound: MonoTime,

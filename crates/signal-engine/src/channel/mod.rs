@@ -178,7 +178,7 @@ impl Channel {
         };
         if let Err(wait_ms) = member.rate.take(now, limits.0, limits.1) {
             member.limited += 1;
-            let too_often = member.limited > LIMITED_CLOSE;
+            let too_often = member.limited >= LIMITED_CLOSE;
             let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(wait_ms);
             self.refuse(cx, conn, id, None, &error);
             if too_often {
@@ -237,7 +237,7 @@ impl Channel {
             Call::SetRole(params) => self.set_role(cx, uid, &params),
             Call::Mute(params) => self.mute(cx, uid, &params, true),
             Call::Unmute(params) => self.mute(cx, uid, &params, false),
-            Call::Kick(params) => self.kick(cx, uid, &params),
+            Call::Kick(params) => self.kick(cx, uid, id, &params),
             Call::CloseChannel(params) => self.close_channel(cx, uid, id, &params),
             Call::SendMessage(params) => self.send_message(cx, uid, params),
             Call::SetAttributes(params) => self.set_attributes(cx, uid, &params),

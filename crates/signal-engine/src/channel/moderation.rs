@@ -119,17 +119,37 @@ impl Channel {
         Ok(Reply::Done)
     }
 
-    pub(super) fn kick(&mut self, cx: &mut Context, caller: UserId, params: &Kick) -> Outcome {
+    pub(super) fn kick(
+        &mut self,
+        cx: &mut Context,
+        caller: UserId,
+        id: RequestId,
+        params: &Kick,
+    ) -> Outcome {
         self.require_moderator(caller)?;
         if params.uid == caller {
             return Err(ErrorName::SelfTarget.into());
         }
         self.kick_member(cx, params)?;
-        Ok(Reply::Done)
+        // Where the kicked one was the creator, the channel may end: the answer comes before that.
+        self.answer(cx, caller, id, Some("kick"), Ok(Reply::Done));
+        self.dissolve_after(cx, params.uid);
+        Ok(Reply::Over)
     }
 
-    /// Kicks for a moderator or for the admin API. A uid that is not here is banned all the same.
-    pub(crate) fn kick_member(&mut self, cx: &mut Context, params: &Kick) -> Result<(), RpcError> {
+    /// As [`Channel::kick`], for the admin API.
+    pub(crate) fn kick_by_admin(
+        &mut self,
+        cx: &mut Context,
+        params: &Kick,
+    ) -> Result<(), RpcError> {
+        self.kick_member(cx, params)?;
+        self.dissolve_after(cx, params.uid);
+        Ok(())
+    }
+
+    /// A uid that is not here is banned all the same.
+    fn kick_member(&mut self, cx: &mut Context, params: &Kick) -> Result<(), RpcError> {
         check_kick(params)?;
         if !self.members.contains_key(&params.uid) && params.duration_s == 0 {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
@@ -137,7 +157,9 @@ impl Channel {
         cx.restrictions.ban(&self.key, params.uid, cx.now, params.duration_s);
         let notice = Kicked { reason: params.reason.clone(), duration_s: params.duration_s };
         self.notify(cx, params.uid, &Notice::Kicked(notice));
-        self.end_member(cx, params.uid, LeaveReason::Kicked, CloseCode::KICKED);
+        if self.members.contains_key(&params.uid) {
+            self.remove_member(cx, params.uid, LeaveReason::Kicked, CloseCode::KICKED);
+        }
         Ok(())
     }
 

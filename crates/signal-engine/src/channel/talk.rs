@@ -185,6 +185,7 @@ impl Channel {
         let role = member.role.clone();
         let lost = member.published().difference(rights.publish);
         self.remove_streams(cx, uid, lost);
+        self.restrict_pulls(cx, uid, rights.subscribe);
         if role == Role::Broadcaster && !rights.broadcast {
             self.demote(cx, uid);
         }
@@ -193,15 +194,22 @@ impl Channel {
 
     /// Makes sure that the end of a member's token is noticed.
     pub(super) fn arm_token(&mut self, cx: &mut Context, uid: UserId) {
-        let Some(end) = self.members.get(&uid).and_then(|member| member.token_end) else { return };
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        let Some(end) = member.token_end else { return };
         let left = end.0.saturating_sub(cx.now.wall.0);
         let wait = if left > TOKEN_WARNING_MS { left - TOKEN_WARNING_MS } else { left };
         // The wall clock may jump: look again at least every minute.
-        cx.arm_in(wait.clamp(1, 60_000), Timer::Token(self.id, uid));
+        member.token_look = cx.mono() + wait.clamp(1, 60_000);
+        cx.timers.arm(member.token_look, Timer::Token(self.id, uid));
     }
 
     pub(crate) fn token_due(&mut self, cx: &mut Context, uid: UserId) {
-        let Some(end) = self.members.get(&uid).and_then(|member| member.token_end) else { return };
+        let Some(member) = self.members.get(&uid) else { return };
+        let Some(end) = member.token_end else { return };
+        // Armed for a token that was renewed since: the new one has a timer of its own.
+        if cx.mono() < member.token_look {
+            return;
+        }
         let left = end.0.saturating_sub(cx.now.wall.0);
         if left == 0 {
             self.end_member(cx, uid, LeaveReason::TokenExpired, CloseCode::TOKEN_EXPIRED);

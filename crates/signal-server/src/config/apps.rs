@@ -83,7 +83,7 @@ fn app(check: &mut Check, path: &str, raw: RawApp) -> Option<AppConfig> {
             AppMode::Debug
         }
         Some(RawMode::Safe) | None => {
-            if !has_keys {
+            if !has_keys && !check.reported(&format!("{path}.basic")) {
                 let text = "is missing: safe mode needs `jwt` keys or a `basic` key";
                 check.missing(&format!("{path}.jwt"), text);
             }

@@ -38,13 +38,17 @@ impl Check<'_> {
 
     /// Records that a key is missing, unless something at or below it was reported already.
     pub(super) fn missing(&mut self, path: &str, text: &str) {
-        let known = self.problems.iter().any(|problem| {
-            let mut after = problem.path.strip_prefix(path).into_iter();
-            after.any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        });
-        if !known {
+        if !self.reported(path) {
             self.problem(path, text);
         }
+    }
+
+    /// Whether something at or below a key was reported.
+    pub(super) fn reported(&self, path: &str) -> bool {
+        self.problems.iter().any(|problem| {
+            let rest = problem.path.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
     }
 
     /// A number within bounds, or the default where it is absent or out of bounds.

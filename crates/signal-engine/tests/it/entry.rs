@@ -1,0 +1,268 @@
+//! Joining and leaving: snapshots, what others hear, what is refused.
+
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::{Action, CloseCode, ErrorName, Role, UserId};
+use lianmai_signal_engine::Note;
+use lianmai_protocol::message::event::LeaveReason;
+
+use crate::calls::*;
+use crate::world::{World, entry};
+
+#[test]
+fn the_first_joiner_makes_the_channel_and_sees_itself_in_the_snapshot() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).name("Ann").attribute("seat", "3"));
+    let joined = w.joined(a).clone();
+    assert_eq!(joined.uid, UserId(1));
+    assert_eq!(joined.channel.creator, UserId(1));
+    assert_eq!(joined.deployment_id, "dep");
+    assert_eq!(joined.member_count, 1);
+    assert_eq!(joined.timers.grace_ms, 30_000);
+    assert_eq!(joined.timers.dead_after_ms, 25_000);
+    let me = &joined.members[..];
+    assert_eq!(me.len(), 1);
+    assert_eq!((me[0].uid, me[0].mid), (UserId(1), joined.mid));
+    assert_eq!(me[0].name.as_deref(), Some("Ann"));
+    assert_eq!(me[0].attributes.0["seat"], "3");
+    assert_eq!(joined.own.role, Role::Broadcaster);
+    assert_eq!(joined.own.mid, joined.mid);
+    w.advance(100);
+    assert!(w.heard(a).is_empty(), "one's own clientJoin is in the snapshot and not sent");
+}
+
+#[test]
+fn others_hear_a_broadcaster_join_and_leave_but_no_audience() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.advance(20);
+    let b = w.join(2);
+    assert_eq!(w.heard(a), ["clientJoin 2"]);
+    let c = w.admit(entry(3).audience());
+    w.advance(100);
+    assert!(w.heard(a).is_empty() && w.heard(b).is_empty());
+    assert_eq!(w.joined(c).members.len(), 2, "broadcasters only (A5)");
+    assert_eq!(w.joined(c).member_count, 3);
+    assert_eq!(w.joined(c).own.role, Role::Audience);
+    w.ok(c, leave());
+    w.ok(b, leave());
+    w.advance(100);
+    assert_eq!(w.heard(a), ["clientLeave 2 left"]);
+    w.audit();
+}
+
+#[test]
+fn the_event_after_a_snapshot_has_the_next_number() {
+    let mut w = World::new();
+    let a = w.join(1);
+    // Two events wait for the flush while b joins: they are in its snapshot.
+    w.ok(a, mute("audio"));
+    w.ok(a, mute("video"));
+    let b = w.join(2);
+    let seq = w.joined(b).seq;
+    w.ok(a, say("next"));
+    w.advance(100);
+    let events = &w.conns[&b.0].events;
+    assert_eq!(events[0].seq, seq + 1);
+    assert_eq!(w.heard(b), ["message 1 next"]);
+    let muted = w.joined(b).members[0].muted;
+    assert_eq!(muted, lianmai_protocol::KindSet::AUDIO_VIDEO);
+}
+
+#[test]
+fn leave_is_answered_behind_its_events_and_then_closed_with_1000() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.push_url(b, "");
+    w.advance(100);
+    w.hush();
+    w.ok(b, leave());
+    let end = [
+        "streamRemoved 2 audio",
+        "streamRemoved 2 video",
+        "clientLeave 2 left",
+        "leave ok",
+        "~closing left",
+    ];
+    assert_eq!(w.log(b), end);
+    assert_eq!(w.closed(b), Some(CloseCode::NORMAL));
+    w.advance(100);
+    assert_eq!(w.heard(a), &end[..3]);
+    let left = w.notes.iter().filter(|note| {
+        matches!(note, Note::MemberLeft { uid: UserId(2), reason: LeaveReason::Left, .. })
+    });
+    assert_eq!(left.count(), 1);
+}
+
+#[test]
+fn after_everyone_left_the_engine_holds_nothing_and_the_next_join_starts_anew() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.push_url(a, "");
+    w.pull_url(b, 1, "audio");
+    let (cid, epoch) = (w.joined(a).cid, w.joined(a).epoch);
+    w.ok(a, leave());
+    w.ok(b, leave());
+    w.assert_empty();
+    let c = w.join(2);
+    assert_ne!(w.joined(c).cid, cid);
+    assert_ne!(w.joined(c).epoch, epoch);
+    assert_eq!(w.joined(c).channel.creator, UserId(2));
+    assert_eq!(w.joined(c).seq, 1);
+}
+
+#[test]
+fn a_join_without_uid_gets_a_free_one_between_2_32_and_2_53() {
+    let mut w = World::new();
+    let a = w.admit(entry(0).anyone());
+    let b = w.admit(entry(0).anyone());
+    let (a, b) = (w.joined(a).uid.0, w.joined(b).uid.0);
+    assert_ne!(a, b);
+    assert!((1 << 32..1 << 53).contains(&a) && (1 << 32..1 << 53).contains(&b));
+    // A token's uid is taken where the join names none.
+    let c = w.admit(entry(0).anyone().grant(|grant| grant.uid = Some(UserId(7))));
+    assert_eq!(w.joined(c).uid, UserId(7));
+}
+
+#[test]
+fn the_same_name_in_another_app_is_another_channel() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.admit(entry(1).app("creator"));
+    let c = w.admit(entry(1).channel("room2"));
+    assert_eq!(w.engine.stats().channels, 3);
+    assert_eq!(w.engine.stats().members, 3);
+    assert!(w.closed(a).is_none() && w.closed(b).is_none() && w.closed(c).is_none());
+}
+
+#[test]
+fn a_refused_join_is_answered_announced_closed_and_leaves_nothing() {
+    let refused = [
+        (entry(1).app("nobody"), ErrorName::BadAppkey),
+        (entry(1).bad_token(ErrorName::TokenInvalid), ErrorName::TokenInvalid),
+        (entry(1).role("king"), ErrorName::BadRole),
+        (entry(1).name(&"n".repeat(129)), ErrorName::BadName),
+        (entry(1).attribute("", "x"), ErrorName::BadAttributes),
+        (entry(1).attribute("k", &"x".repeat(4096)), ErrorName::AttributesTooLarge),
+        (entry(1).join_id("short"), ErrorName::InvalidParams),
+        (entry(1).join_id(&"j".repeat(65)), ErrorName::InvalidParams),
+        (
+            entry(1).role("broadcaster").rights(|rights| rights.broadcast = false),
+            ErrorName::Forbidden,
+        ),
+    ];
+    for (entry, error) in refused {
+        let mut w = World::new();
+        let client = w.knock(entry);
+        assert_eq!(w.error(client, 1), error);
+        assert_eq!(w.closing(client).expect("announced").action, Action::None);
+        assert_eq!(w.closed(client), Some(CloseCode::JOIN_REFUSED));
+        assert_eq!(w.engine.stats().refusals, 1);
+        w.assert_empty();
+    }
+}
+
+#[test]
+fn an_expired_token_asks_for_a_new_one() {
+    let mut w = World::new();
+    let late = entry(1).jwt(&w, 100_000, 0).grant(|grant| {
+        grant.expires = grant.expires.map(|at| lianmai_protocol::WallTime(at.0 - 5_000));
+    });
+    let client = w.knock(late);
+    assert_eq!(w.error(client, 1), ErrorName::TokenExpired);
+    let closing = w.closing(client).expect("announced");
+    assert_eq!((closing.code, closing.action), (CloseCode::JOIN_REFUSED, Action::RenewToken));
+    // Also where the shell found it.
+    let client = w.knock(entry(1).bad_token(ErrorName::TokenExpired));
+    assert_eq!(w.closing(client).expect("announced").action, Action::RenewToken);
+}
+
+#[test]
+fn without_the_right_broadcast_the_default_role_is_audience() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).rights(|rights| rights.broadcast = false));
+    assert_eq!(w.joined(a).own.role, Role::Audience);
+    assert!(w.joined(a).members.is_empty());
+}
+
+#[test]
+fn the_snapshot_tells_the_caller_its_rights_and_a_newcomer_everything() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).moderator().name("Ann"));
+    assert!(w.joined(a).own.rights.moderate);
+    w.push_url(a, "");
+    w.push_url(a, "screenShare");
+    w.ok(a, mute("video"));
+    w.ok(a, set_channel_attributes(&[("topic", "tea")]));
+    w.ok(a, set_attributes(&[("seat", "1")]));
+    let b = w.join(2);
+    assert!(!w.joined(b).own.rights.moderate);
+    let joined = w.joined(b).clone();
+    assert_eq!(joined.channel.attributes.0["topic"], "tea");
+    let ann = joined.members.iter().find(|m| m.uid == UserId(1)).expect("visible");
+    assert_eq!(ann.attributes.0["seat"], "1");
+    assert_eq!(ann.name.as_deref(), Some("Ann"));
+    let kinds: Vec<&str> = ann.streams.iter().map(|s| s.media_type.as_str()).collect();
+    assert_eq!(kinds, ["audio", "video", "screenShare"]);
+    w.audit();
+}
+
+#[test]
+fn a_second_join_on_a_joined_connection_is_refused() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let join = entry(2).join;
+    assert_eq!(w.err(a, lianmai_protocol::message::Call::Join(join)), ErrorName::AlreadyJoined);
+    assert!(w.closed(a).is_none());
+}
+
+#[test]
+fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let counts = |w: &World| -> Vec<(u64, u64)> {
+        let notices = w.conns[&a.0].notices.iter();
+        notices
+            .filter_map(|(at, notice)| match notice {
+                Notice::MemberCount(count) => Some((at.0, count.count)),
+                _ => None,
+            })
+            .collect()
+    };
+    w.advance(3_000);
+    let start = counts(&w).len();
+    // Thirty audience joins within 3 s are few notices, and the last one is right.
+    for uid in 10..40 {
+        w.admit(entry(uid).audience());
+        w.advance(100);
+    }
+    w.advance(1_000);
+    let told = counts(&w)[start..].to_vec();
+    assert!((2..=4).contains(&told.len()), "{told:?}");
+    assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 1_000), "{told:?}");
+    assert_eq!(told.last().expect("one").1, 31);
+    // Somebody who comes and goes within the second changes nothing.
+    let before = counts(&w).len();
+    let d = w.admit(entry(50).audience());
+    w.ok(d, leave());
+    w.advance(5_000);
+    assert_eq!(counts(&w).len(), before);
+    w.advance_alive(20_000, &[a]);
+    assert_eq!(counts(&w).len(), before);
+}
+
+#[test]
+fn two_worlds_of_one_seed_say_the_same_and_ids_differ_within_one() {
+    let play = || {
+        let mut w = World::new();
+        let a = w.join(1);
+        let b = w.join(2);
+        w.push_url(a, "");
+        w.advance(100);
+        (w.conns[&a.0].frames.clone(), w.conns[&b.0].frames.clone(), w.mid(a), w.mid(b))
+    };
+    let (first, second) = (play(), play());
+    assert_eq!(first, second);
+    assert_ne!(first.2, first.3);
+}

@@ -1,0 +1,157 @@
+//! Frames and elements that are not as they should be, and ids.
+
+use lianmai_protocol::{CloseCode, ErrorName};
+use lianmai_signal_engine::Input;
+
+use crate::calls::*;
+use crate::world::{Client, World};
+
+fn scene() -> (World, Client) {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.advance(100);
+    w.hush();
+    (w, a)
+}
+
+#[test]
+fn a_frame_that_is_not_json_is_answered_and_closed() {
+    let deep = "[".repeat(33);
+    let nested = format!("{}1{}", "[".repeat(33), "]".repeat(33));
+    let long = format!("\"{}\"", "x".repeat(64 * 1024));
+    let cases = [
+        ("", ErrorName::ParseError),
+        ("{", ErrorName::ParseError),
+        ("hello", ErrorName::ParseError),
+        ("{} {}", ErrorName::ParseError),
+        (&deep, ErrorName::TooDeep),
+        (&nested, ErrorName::TooDeep),
+        (&long, ErrorName::FrameTooLarge),
+    ];
+    for (frame, error) in cases {
+        let (mut w, a) = scene();
+        w.text(a, frame.to_owned());
+        assert_eq!(w.conns[&a.0].anonymous, [error]);
+        assert_eq!(w.closed(a), Some(CloseCode::PROTOCOL_VIOLATION));
+    }
+    let (mut w, a) = scene();
+    w.text(a, vec![b'"', 0xff, b'"']);
+    assert_eq!(w.conns[&a.0].anonymous, [ErrorName::ParseError]);
+    assert_eq!(w.closed(a), Some(CloseCode::PROTOCOL_VIOLATION));
+}
+
+#[test]
+fn a_binary_frame_is_closed() {
+    let (mut w, a) = scene();
+    w.input(Input::BinaryFrame { conn: a.0 });
+    assert_eq!(w.closed(a), Some(CloseCode::PROTOCOL_VIOLATION));
+    assert_eq!(w.log(a), ["~closing protocolViolation"]);
+}
+
+#[test]
+fn a_bad_array_is_refused_and_the_connection_stays() {
+    let (mut w, a) = scene();
+    w.text(a, "[]");
+    let many = format!("[{}]", vec!["1"; 33].join(","));
+    w.text(a, many);
+    assert_eq!(w.conns[&a.0].anonymous, [ErrorName::BadBatch, ErrorName::BadBatch]);
+    w.ok(a, ping());
+}
+
+#[test]
+fn an_element_that_cannot_be_read_does_not_stop_the_next() {
+    let (mut w, a) = scene();
+    let frame = concat!(
+        r#"[{"id":5,"method":"ping"},"#,                     // No jsonrpc.
+        r#"{"jsonrpc":"2.0","method":"ping"},"#,             // No id.
+        r#"{"jsonrpc":"2.0","id":0,"method":"ping"},"#,      // An id out of range.
+        r#"{"jsonrpc":"2.0","id":9007199254740992,"method":"ping"},"#,
+        r#"{"jsonrpc":"2.0","id":"7","method":"ping"},"#,    // An id that is no integer.
+        r#"{"jsonrpc":"2.0","id":8},"#,                      // No method.
+        r#"[{"jsonrpc":"2.0","id":9,"method":"ping"}],"#,    // An array in an array.
+        r#"{"jsonrpc":"2.0","id":10,"method":"fly"},"#,      // An unknown method.
+        r#"{"jsonrpc":"2.0","id":11,"method":"subscribe","params":{"uid":"01","mediaType":"audio"}},"#,
+        r#"{"jsonrpc":"2.0","id":12,"method":"subscribe","params":["2","audio"]},"#,
+        r#"{"jsonrpc":"2.0","id":13,"method":"subscribe","params":{"mediaType":"audio"}},"#,
+        r#"{"jsonrpc":"2.0","id":14,"method":"sendMessage","params":{"data":"still here"}}]"#,
+    );
+    w.text(a, frame);
+    for (id, error) in [
+        (5, ErrorName::InvalidRequest),
+        (8, ErrorName::InvalidRequest),
+        (10, ErrorName::MethodNotFound),
+        (11, ErrorName::BadUid),
+        (12, ErrorName::InvalidParams),
+        (13, ErrorName::InvalidParams),
+    ] {
+        assert_eq!(w.error(a, id), error, "{id}");
+    }
+    let field = w.answer(a, 13).expect("answered").expect_err("refused").data.field.clone();
+    assert_eq!(field.as_deref(), Some("uid"));
+    use ErrorName::{BadBatch, InvalidRequest};
+    assert_eq!(
+        w.conns[&a.0].anonymous,
+        [InvalidRequest, InvalidRequest, InvalidRequest, InvalidRequest, BadBatch]
+    );
+    w.advance(20);
+    assert_eq!(w.heard(a), ["message 1 still here"]);
+}
+
+#[test]
+fn methods_that_this_version_does_not_serve_are_not_found() {
+    let (mut w, a) = scene();
+    let mut id = 100;
+    for (method, params) in [
+        ("addTasks", r#"{"rtmpTasks":[]}"#),
+        ("updateTasks", r#"{"rtmpTasks":[]}"#),
+        ("deleteTasks", r#"{"taskIds":[]}"#),
+        ("reconnect", r#"{"ticket":"t","attempt":1,"epoch":"aaaaaaaaaaaaaaaaaaaa","seq":0}"#),
+    ] {
+        id += 1;
+        let frame =
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
+        w.text(a, frame);
+        assert_eq!(w.error(a, id), ErrorName::MethodNotFound, "{method}");
+    }
+    w.ok_at(a, id + 1);
+}
+
+#[test]
+fn ids_strictly_increase_and_pings_do_not_count() {
+    let (mut w, a) = scene();
+    w.send_as(a, 5, say("five"));
+    w.send_as(a, 5, say("five again"));
+    assert_eq!(w.error(a, 5), ErrorName::IdReuse);
+    w.send_as(a, 4, say("four"));
+    assert_eq!(w.error(a, 4), ErrorName::IdTooOld);
+    w.send_as(a, 1, say("the id of the join"));
+    assert_eq!(w.error(a, 1), ErrorName::IdTooOld);
+    w.send_as(a, 100, ping());
+    w.send_as(a, 3, ping());
+    assert!(w.answer(a, 3).expect("answered").is_ok());
+    w.send_as(a, 6, say("six"));
+    w.advance(20);
+    assert_eq!(w.heard(a), ["message 1 five", "message 1 six"]);
+    let b = w.join(2);
+    w.send_as(b, 1, say("the id of the join"));
+    assert_eq!(w.error(b, 1), ErrorName::IdReuse);
+}
+
+#[test]
+fn a_refused_command_settles_its_id() {
+    let (mut w, a) = scene();
+    w.send_as(a, 5, subscribe(9, "audio"));
+    assert_eq!(w.error(a, 5), ErrorName::NoSuchMember);
+    w.send_as(a, 5, say("retry"));
+    assert_eq!(w.error(a, 5), ErrorName::IdReuse);
+    w.advance(20);
+    assert!(w.heard(a).is_empty());
+}
+
+impl World {
+    #[track_caller]
+    fn ok_at(&mut self, client: Client, id: u64) {
+        self.send_as(client, id, say("fine"));
+        assert!(self.answer(client, id).expect("answered").is_ok());
+    }
+}

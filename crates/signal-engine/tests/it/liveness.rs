@@ -1,0 +1,204 @@
+//! Silence, lost sockets and grace: the two bounds of rule A2, to the millisecond.
+
+use lianmai_protocol::{CloseCode, ErrorName};
+use lianmai_signal_engine::{Denial, Input};
+
+use crate::calls::*;
+use crate::world::{Client, World, entry};
+
+fn gone(w: &mut World, uid: u64) -> bool {
+    w.member("plain", uid).is_none()
+}
+
+/// A watcher that never goes, and somebody who publishes; both heard so far.
+fn scene() -> (World, Client, Client, lianmai_protocol::Gen) {
+    let mut w = World::new();
+    let watcher = w.join(99);
+    let a = w.join(1);
+    let (_, generation) = w.push_url(a, "");
+    w.advance(100);
+    w.hush();
+    (w, watcher, a, generation)
+}
+
+#[test]
+fn a_lost_socket_is_in_grace_for_30_s_and_then_leaves_once() {
+    let (mut w, watcher, a, generation) = scene();
+    w.drop_socket(a);
+    w.advance_alive(29_999, &[watcher]);
+    assert!(w.heard(watcher).is_empty() && !gone(&mut w, 1));
+    assert!(!w.member("plain", 1).expect("in grace").connected);
+    assert_eq!(w.may_push(generation), Ok(()), "its push goes on");
+    w.advance(1);
+    assert!(gone(&mut w, 1));
+    w.advance(20);
+    assert_eq!(
+        w.heard(watcher),
+        ["streamRemoved 1 audio", "streamRemoved 1 video", "clientLeave 1 timeout"]
+    );
+    assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
+    assert!(w.cut.contains(&generation));
+    w.advance_alive(400_000, &[watcher]);
+    assert!(w.heard(watcher).is_empty());
+    w.audit();
+}
+
+#[test]
+fn payload_keeps_a_membership_until_15_s_after_the_last_of_it() {
+    let (mut w, watcher, a, generation) = scene();
+    w.drop_socket(a);
+    w.advance_alive(40_000 - 15_000, &[watcher]);
+    w.flow(generation); // 25 s after the loss: until 40 s.
+    w.advance_alive(14_999, &[watcher]);
+    assert!(!gone(&mut w, 1));
+    w.advance(1);
+    assert!(gone(&mut w, 1), "max(lost + grace, lastMedia + mediaIdle)");
+}
+
+#[test]
+fn payload_that_ended_early_does_not_shorten_grace() {
+    let (mut w, watcher, a, generation) = scene();
+    w.flow(generation);
+    w.drop_socket(a);
+    w.advance_alive(29_999, &[watcher]);
+    assert!(!gone(&mut w, 1));
+    w.advance(1);
+    assert!(gone(&mut w, 1));
+}
+
+#[test]
+fn payload_keeps_a_membership_no_longer_than_the_cap() {
+    let (mut w, watcher, a, generation) = scene();
+    w.drop_socket(a);
+    let lost = w.now.mono;
+    while w.now.mono.since(lost) < 295_000 {
+        w.flow(generation);
+        w.advance_alive(5_000, &[watcher]);
+    }
+    w.flow(generation);
+    w.advance(4_999);
+    assert!(!gone(&mut w, 1));
+    w.advance(1);
+    assert!(gone(&mut w, 1), "lost + mediaCap, whatever flows");
+}
+
+#[test]
+fn the_end_of_a_flow_or_payload_of_another_keeps_nobody() {
+    let (mut w, watcher, a, generation) = scene();
+    let (_, of_watcher) = w.push_url(watcher, "");
+    w.drop_socket(a);
+    w.advance_alive(25_000, &[watcher]);
+    w.flow(of_watcher);
+    w.input(Input::MediaFlow { generation, flowing: false });
+    w.advance(5_000);
+    assert!(gone(&mut w, 1));
+}
+
+#[test]
+fn a_silent_socket_is_given_up_after_25_s_and_its_member_after_30_more() {
+    let (mut w, watcher, a, _) = scene();
+    w.ok(a, ping());
+    w.advance_alive(24_999, &[watcher]);
+    assert!(w.closed(a).is_none());
+    w.advance(1);
+    assert_eq!(w.closed(a), Some(CloseCode::IDLE));
+    w.advance_alive(29_999, &[watcher]);
+    assert!(!gone(&mut w, 1));
+    w.advance(1);
+    assert!(gone(&mut w, 1), "lastInboundFrame + deadAfter + grace");
+}
+
+#[test]
+fn any_inbound_frame_is_a_sign_of_life() {
+    let (mut w, _, a, _) = scene();
+    w.advance(20_000);
+    w.ok(a, ping());
+    w.advance(20_000);
+    w.input(Input::Alive { conn: a.0 });
+    w.advance(20_000);
+    w.text(a, "[]"); // Even a refused one.
+    w.advance(20_000);
+    w.err(a, subscribe(5, "audio"));
+    w.advance(24_999);
+    assert!(w.closed(a).is_none());
+    w.advance(1);
+    assert_eq!(w.closed(a), Some(CloseCode::IDLE));
+}
+
+#[test]
+fn what_the_server_sends_is_no_sign_of_life() {
+    let (mut w, watcher, a, _) = scene();
+    for _ in 0..5 {
+        w.advance(5_000);
+        w.ok(watcher, say("are you there?"));
+    }
+    assert_eq!(w.closed(a), Some(CloseCode::IDLE));
+}
+
+#[test]
+fn grace_starts_anew_with_each_lost_socket() {
+    let mut w = World::new();
+    let watcher = w.join(99);
+    let join = || entry(1).join_id("0123456789abcdef");
+    let a = w.admit(join());
+    w.drop_socket(a);
+    w.advance_alive(20_000, &[watcher]);
+    let a = w.admit(join());
+    w.advance_alive(5_000, &[watcher]);
+    w.drop_socket(a);
+    w.advance_alive(29_999, &[watcher]);
+    assert!(!gone(&mut w, 1), "the timer of the first loss must not end the second grace");
+    w.advance(1);
+    assert!(gone(&mut w, 1));
+}
+
+#[test]
+fn frames_after_a_close_are_ignored() {
+    let (mut w, watcher, a, _) = scene();
+    w.drop_socket(a);
+    w.send(a, say("ghost"));
+    w.input(Input::Closed { conn: a.0 });
+    w.input(Input::BinaryFrame { conn: a.0 });
+    w.input(Input::Lagging { conn: a.0 });
+    w.input(Input::Alive { conn: a.0 });
+    w.advance_alive(29_999, &[watcher]);
+    assert!(w.heard(watcher).is_empty());
+    w.advance(1);
+    assert!(gone(&mut w, 1), "nothing of it prolonged the grace");
+}
+
+#[test]
+fn a_slow_reader_is_closed_without_a_word_and_keeps_its_grace() {
+    let (mut w, watcher, a, _) = scene();
+    w.input(Input::Lagging { conn: a.0 });
+    assert_eq!(w.closed(a), Some(CloseCode::SLOW_READER));
+    assert_eq!(w.closing(a), None);
+    w.advance_alive(29_999, &[watcher]);
+    assert!(!gone(&mut w, 1));
+    w.advance(1);
+    assert!(gone(&mut w, 1));
+}
+
+#[test]
+fn a_member_in_grace_is_still_listed_and_counts_and_can_be_watched() {
+    let (mut w, watcher, a, generation) = scene();
+    w.drop_socket(a);
+    let url = w.pull_url(watcher, 1, "audio");
+    assert_eq!(crate::world::gen_of(&url), generation);
+    let b = w.admit(entry(2).audience());
+    assert_eq!(w.joined(b).members.len(), 2);
+    assert_eq!(w.engine.stats().members, 3);
+    assert_eq!(w.engine.stats().connected, 2);
+    assert_eq!(w.err(b, subscribe(1, "slaveAudio")), ErrorName::NotPublished);
+    w.audit();
+}
+
+#[test]
+fn the_last_member_leaving_by_timeout_ends_the_channel() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.push_url(a, "");
+    w.drop_socket(a);
+    w.advance(30_000);
+    w.assert_empty();
+}

@@ -1,0 +1,122 @@
+//! A connection before its join: small budgets, and nothing but a join gets through.
+
+use lianmai_protocol::codec::{self, ServerMessage};
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::{CloseCode, ErrorName};
+use lianmai_signal_engine::{Lobby, LobbyOutput};
+
+const JOIN: &str =
+    r#"{"jsonrpc":"2.0","id":1,"method":"join","params":{"appkey":"plain","channelName":"room"}}"#;
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+/// Errors that were answered, the announced close, the close.
+fn told(outputs: Vec<LobbyOutput>) -> (Vec<ErrorName>, Option<CloseCode>, Option<CloseCode>) {
+    let (mut errors, mut announced, mut closed) = (Vec::new(), None, None);
+    for output in outputs {
+        assert_eq!(closed, None, "nothing follows a close");
+        match output {
+            LobbyOutput::Send(text) => {
+                for message in codec::decode_server_frame(text.as_bytes()).expect("readable") {
+                    match message {
+                        ServerMessage::Answer { outcome: Err(error), .. } => {
+                            assert_eq!(announced, None);
+                            errors.push(error.name().clone());
+                        }
+                        ServerMessage::Notice(Notice::Closing(closing)) => {
+                            announced = Some(closing.code);
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            LobbyOutput::Close(code) => closed = Some(code),
+            LobbyOutput::Join(..) => panic!("no join"),
+        }
+    }
+    assert_eq!(announced, closed, "a close is announced");
+    (errors, announced, closed)
+}
+
+#[test]
+fn a_join_gets_through_alone_or_in_an_array_of_one() {
+    for frame in [JOIN.to_owned(), format!("[{JOIN}]")] {
+        let outputs = Lobby::default().frame(frame.as_bytes());
+        let [LobbyOutput::Join(id, join)] = &outputs[..] else { panic!("{outputs:?}") };
+        assert_eq!(id.0, 1);
+        assert_eq!(join.channel_name.as_str(), "room");
+    }
+}
+
+#[test]
+fn anything_else_is_refused_and_the_connection_stays() {
+    let mut lobby = Lobby::default();
+    let refused = [
+        (PING, ErrorName::NotJoined),
+        (r#"{"jsonrpc":"2.0","id":2,"method":"fly"}"#, ErrorName::MethodNotFound),
+        (r#"{"jsonrpc":"2.0","id":2,"method":"join"}"#, ErrorName::InvalidParams),
+        (
+            r#"{"jsonrpc":"2.0","id":2,"method":"join","params":{"appkey":"a","channelName":""}}"#,
+            ErrorName::BadChannelName,
+        ),
+        ("[]", ErrorName::BadBatch),
+        ("1", ErrorName::InvalidRequest),
+    ];
+    for (frame, error) in refused {
+        assert_eq!(told(lobby.frame(frame.as_bytes())), (vec![error], None, None), "{frame}");
+    }
+    assert!(matches!(lobby.frame(JOIN.as_bytes())[..], [LobbyOutput::Join(..)]));
+}
+
+#[test]
+fn a_join_comes_alone() {
+    let mut lobby = Lobby::default();
+    let outputs = lobby.frame(format!("[{JOIN},{PING}]").as_bytes());
+    assert_eq!(told(outputs).0, [ErrorName::BadBatch, ErrorName::NotJoined]);
+}
+
+#[test]
+fn after_eight_refusals_it_is_closed() {
+    let mut lobby = Lobby::default();
+    for _ in 0..7 {
+        assert_eq!(told(lobby.frame(PING.as_bytes())).2, None);
+    }
+    let (errors, _, closed) = told(lobby.frame(PING.as_bytes()));
+    assert_eq!((errors.len(), closed), (1, Some(CloseCode::JOIN_TIMEOUT)));
+    // In one array, and for refused frames, just the same; what comes after it is not answered.
+    let many = format!("[{}]", vec![PING; 20].join(","));
+    let (errors, _, closed) = told(Lobby::default().frame(many.as_bytes()));
+    assert_eq!((errors.len(), closed), (8, Some(CloseCode::JOIN_TIMEOUT)));
+    let mut lobby = Lobby::default();
+    for _ in 0..7 {
+        assert_eq!(told(lobby.frame(b"[]")).2, None);
+    }
+    assert_eq!(told(lobby.frame(b"[]")).2, Some(CloseCode::JOIN_TIMEOUT));
+}
+
+#[test]
+fn it_may_send_16_kib_in_all() {
+    let spaces = " ".repeat(16 * 1024 - JOIN.len());
+    let full = format!("{JOIN}{spaces}");
+    assert!(matches!(Lobby::default().frame(full.as_bytes())[..], [LobbyOutput::Join(..)]));
+    let over = format!("{full} ");
+    let closed = (vec![], Some(CloseCode::JOIN_TIMEOUT), Some(CloseCode::JOIN_TIMEOUT));
+    assert_eq!(told(Lobby::default().frame(over.as_bytes())), closed);
+    // Together, not each.
+    let mut lobby = Lobby::default();
+    let half = format!("{PING}{}", " ".repeat(8 * 1024));
+    assert_eq!(told(lobby.frame(half.as_bytes())).2, None);
+    assert_eq!(told(lobby.frame(half.as_bytes())).2, Some(CloseCode::JOIN_TIMEOUT));
+}
+
+#[test]
+fn garbage_binary_and_dawdling_are_closed() {
+    let garbage = told(Lobby::default().frame(b"hello"));
+    assert_eq!(garbage.0, [ErrorName::ParseError]);
+    assert_eq!(garbage.2, Some(CloseCode::PROTOCOL_VIOLATION));
+    let deep = told(Lobby::default().frame("[".repeat(33).as_bytes()));
+    assert_eq!(deep.0, [ErrorName::TooDeep]);
+    assert_eq!(deep.2, Some(CloseCode::PROTOCOL_VIOLATION));
+    assert_eq!(told(Lobby::default().binary()).2, Some(CloseCode::PROTOCOL_VIOLATION));
+    assert_eq!(told(Lobby::default().timeout()).2, Some(CloseCode::JOIN_TIMEOUT));
+    assert_eq!(lianmai_signal_engine::lobby::LOBBY_MS, 10_000);
+}

@@ -1,0 +1,152 @@
+//! Messages, attributes and reports.
+
+use lianmai_protocol::message::notice::TargetedMessage;
+use lianmai_protocol::message::session::{
+    AttributeTarget, MessageSent, Report, ReportDir, ReportType, SetAttributes,
+};
+use lianmai_protocol::message::{Call, Notice};
+use lianmai_protocol::{ErrorName, UserId};
+use serde_json::json;
+
+use crate::calls::*;
+use crate::world::{World, entry};
+
+#[test]
+fn a_targeted_message_reaches_those_it_names_and_nobody_else_ever() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    let c = w.join(3);
+    let hidden = w.admit(entry(4).audience());
+    let lost = w.join(5);
+    w.drop_socket(lost);
+    let events = w.engine.stats().events;
+    let sent = w.ok(a, tell(&[2, 4, 2, 5, 99], "psst-secret"));
+    let sent: MessageSent = serde_json::from_value(sent).expect("sent");
+    assert_eq!(sent.delivered, 2, "b once and the audience; one in grace and a stranger are skipped");
+    w.ok(c, tell(&[2], "another-secret"));
+    w.advance(100);
+    assert_eq!(w.engine.stats().events, events, "not in the log");
+    let expected = |n: u64, uid: u64, data: &str| {
+        Notice::Message(TargetedMessage { uid: UserId(uid), data: data.to_owned(), n })
+    };
+    assert_eq!(w.notices(b), [expected(1, 1, "psst-secret"), expected(2, 3, "another-secret")]);
+    assert_eq!(w.notices(hidden), [expected(1, 1, "psst-secret")]);
+    for client in [a, c] {
+        for frame in &w.conns[&client.0].frames {
+            assert!(!String::from_utf8_lossy(frame).contains("secret"), "D6");
+        }
+    }
+}
+
+#[test]
+fn a_targeted_message_comes_behind_the_events_before_it() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.advance(1_000);
+    w.hush();
+    w.ok(a, say("one"));
+    w.ok(a, say("two"));
+    w.ok(a, tell(&[2], "three"));
+    assert_eq!(w.log(b), ["message 1 one", "message 1 two", "~message three"]);
+}
+
+#[test]
+fn messages_have_a_right_a_length_and_a_number_of_recipients() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let mute = w.admit(entry(2).rights(|rights| rights.message = false));
+    assert_eq!(w.err(mute, say("x")), ErrorName::Forbidden);
+    assert_eq!(w.err(mute, tell(&[1], "x")), ErrorName::Forbidden);
+    w.ok(a, say(&"x".repeat(8 * 1024)));
+    assert_eq!(w.err(a, say(&"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
+    assert_eq!(w.err(a, tell(&[2], &"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
+    let many: Vec<u64> = (0..65).collect();
+    assert_eq!(w.err(a, tell(&many, "x")), ErrorName::TooManyRecipients);
+    w.ok(a, tell(&many[..64], "x"));
+    w.audit();
+}
+
+#[test]
+fn attributes_are_patched_and_told_whole_and_only_on_a_change() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).name("Ann").attribute("seat", "1"));
+    let b = w.join(2);
+    w.advance(100);
+    w.hush();
+    w.ok(a, set_attributes(&[("mood", "gay"), ("seat", "")]));
+    w.ok(a, set_attributes(&[("mood", "gay")]));
+    w.ok(a, set_attributes(&[("unknown", "")]));
+    w.ok(a, rename("Ann"));
+    w.ok(a, rename("Anna"));
+    w.advance(20);
+    assert_eq!(w.heard(b), ["clientUpdate 1", "clientUpdate 1"]);
+    let picture = w.conns[&b.0].picture.clone().expect("a picture");
+    let ann = &picture.members[&UserId(1)];
+    assert_eq!(ann.name.as_deref(), Some("Anna"));
+    let attributes: Vec<_> = ann.attributes.0.iter().collect();
+    assert_eq!(attributes, [(&"mood".to_owned(), &"gay".to_owned())]);
+    w.audit();
+}
+
+#[test]
+fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).moderator());
+    let long = "k".repeat(65);
+    assert_eq!(w.err(a, set_attributes(&[("", "x")])), ErrorName::BadAttributes);
+    assert_eq!(w.err(a, set_attributes(&[(&long, "x")])), ErrorName::BadAttributes);
+    let big = "x".repeat(4_095);
+    w.ok(a, set_attributes(&[("k", &big)]));
+    assert_eq!(w.err(a, set_attributes(&[("l", "y")])), ErrorName::AttributesTooLarge);
+    w.ok(a, set_attributes(&[("k", ""), ("l", "y")]));
+    let keys: Vec<String> = (0..64).map(|n| n.to_string()).collect();
+    let many: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
+    assert_eq!(w.err(a, set_attributes(&many)), ErrorName::BadAttributes, "65 keys");
+    assert_eq!(w.err(a, rename(&"n".repeat(129))), ErrorName::BadName);
+    assert_eq!(w.err(a, set_channel_attributes(&[("k", &"x".repeat(4_096))])), ErrorName::AttributesTooLarge);
+    assert_eq!(w.err(a, set_channel_attributes(&[("", "x")])), ErrorName::BadAttributes);
+    let b = w.join(2);
+    let ann = &w.joined(b).members[0];
+    assert_eq!(ann.attributes.0.iter().collect::<Vec<_>>(), [(&"l".to_owned(), &"y".to_owned())]);
+    w.audit();
+}
+
+#[test]
+fn channel_attributes_need_a_moderator() {
+    let mut w = World::new();
+    let m = w.admit(entry(1).moderator());
+    let b = w.join(2);
+    w.advance(100);
+    w.hush();
+    assert_eq!(w.err(b, set_channel_attributes(&[("topic", "tea")])), ErrorName::Forbidden);
+    w.ok(m, set_channel_attributes(&[("topic", "tea")]));
+    w.ok(m, set_channel_attributes(&[("topic", "tea")]));
+    w.advance(20);
+    assert_eq!(w.heard(b), ["channelUpdate"]);
+    let set = |target: &str, name: Option<&str>| {
+        Call::SetAttributes(SetAttributes {
+            attributes: patch(&[("a", "b")]),
+            target: Some(AttributeTarget::from(target)),
+            name: name.map(str::to_owned),
+        })
+    };
+    assert_eq!(w.err(m, set("channel", Some("x"))), ErrorName::InvalidParams);
+    assert_eq!(w.err(m, set("world", None)), ErrorName::InvalidParams);
+    w.audit();
+}
+
+#[test]
+fn a_report_is_answered_and_told_to_nobody() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.advance(100);
+    w.hush();
+    let data = json!({"code": 1002}).as_object().expect("an object").clone();
+    let report = Report { dir: ReportDir::Push, kind: ReportType::StateChange, data, uid: None };
+    assert_eq!(w.ok(a, Call::Report(report)), json!({}));
+    w.advance(100);
+    assert!(w.heard(b).is_empty() && w.notices(b).is_empty());
+}

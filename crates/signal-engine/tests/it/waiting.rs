@@ -1,0 +1,272 @@
+//! Commands that wait for the outside (rule B9): what they hold back, and what becomes of a late answer.
+
+use lianmai_protocol::{CloseCode, ErrorName};
+use lianmai_signal_engine::Denial;
+
+use crate::calls::*;
+use crate::world::{Issuer, World, entry};
+
+#[test]
+fn a_publish_that_waits_holds_back_later_commands_of_its_session_only() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).moderator());
+    let b = w.join(2);
+    w.advance(1_000);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    let first = w.send(a, publish("audio"));
+    let second = w.send(a, mute("audio"));
+    let third = w.send(a, kick(2, 0));
+    w.advance(1_000);
+    assert_eq!((w.answer(a, first), w.answer(a, second), w.answer(a, third)), (None, None, None));
+    assert!(w.closed(b).is_none(), "the kick waits");
+    w.ok(b, say("I am not held"));
+    w.ok(a, ping());
+    w.issue();
+    let order = [
+        "message 2 I am not held",
+        "ping ok",
+        "streamAdded 1 audio",
+        "publish ok",
+        "muted 1 audio",
+        "mute ok",
+        "clientLeave 2 kicked",
+        "kick ok",
+    ];
+    assert_eq!(w.log(a), order);
+    assert_eq!(w.closed(b), Some(CloseCode::KICKED));
+}
+
+#[test]
+fn held_commands_that_wait_themselves_keep_their_order() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    w.send(a, publish("audio"));
+    w.send(a, publish("screenShare"));
+    w.send(a, say("last"));
+    assert_eq!(w.held_mints.len(), 1, "one at a time");
+    w.issue();
+    assert_eq!(w.held_mints.len(), 1);
+    w.issue();
+    assert_eq!(
+        w.log(a),
+        [
+            "streamAdded 1 audio",
+            "publish ok",
+            "streamAdded 1 screenShare",
+            "publish ok",
+            "message 1 last",
+            "sendMessage ok",
+        ]
+    );
+}
+
+#[test]
+fn no_stream_is_announced_before_its_url_exists() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    w.send(a, publish(""));
+    w.advance(1_000);
+    assert!(w.heard(b).is_empty());
+    assert_eq!(w.err(b, subscribe(1, "audio")), ErrorName::NotPublished);
+    assert_eq!(w.engine.stats().streams, 0);
+    let generation = *w.minted.first().expect("one");
+    assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
+    w.issue();
+    w.advance(20);
+    assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamAdded 1 video"]);
+}
+
+#[test]
+fn leave_does_not_wait_and_the_late_url_is_ignored() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    w.send(a, publish(""));
+    w.send(a, say("never"));
+    w.ok(a, leave());
+    assert_eq!(w.closed(a), Some(CloseCode::NORMAL));
+    w.issue();
+    w.advance(6_000);
+    assert_eq!(w.heard(b), ["clientLeave 1 left"]);
+    let generation = *w.minted.first().expect("one");
+    assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
+    w.ok(b, leave());
+    w.assert_empty();
+}
+
+#[test]
+fn a_late_url_never_reaches_the_next_membership_of_the_uid() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.issuer = Issuer::Hold;
+    w.send(a, publish(""));
+    let (_, old) = w.held_mints[0].clone();
+    let again = w.join(1);
+    let id = w.send(again, publish(""));
+    w.issue(); // The first life's URL.
+    assert_eq!(w.answer(again, id), None);
+    assert_eq!(w.may_push(old.generation), Err(Denial::UnknownStream));
+    w.issue();
+    assert!(w.answer(again, id).expect("answered").is_ok());
+    w.audit();
+}
+
+#[test]
+fn without_a_url_the_command_fails_and_nothing_happened() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Fail;
+    assert_eq!(w.err(a, publish("")), ErrorName::UrlUnavailable);
+    assert!(w.heard(b).is_empty());
+    w.issuer = Issuer::AtOnce;
+    w.push_url(a, "");
+    w.issuer = Issuer::Fail;
+    assert_eq!(w.err(b, subscribe(1, "audio")), ErrorName::UrlUnavailable);
+    assert_eq!(w.engine.stats().streams, 1);
+    w.issuer = Issuer::AtOnce;
+    w.pull_url(b, 1, "audio");
+    w.audit();
+}
+
+#[test]
+fn a_url_that_takes_five_seconds_is_given_up_and_ignored_later() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    let id = w.send(a, publish(""));
+    let held = w.send(a, mute("audio"));
+    w.advance(4_999);
+    assert_eq!(w.answer(a, id), None);
+    w.advance(1);
+    assert_eq!(w.error(a, id), ErrorName::UrlUnavailable);
+    assert!(w.answer(a, held).expect("answered").is_ok(), "what was held goes on");
+    w.issue();
+    assert_eq!(w.engine.stats().streams, 0);
+    w.advance(20);
+    assert_eq!(w.heard(a), ["muted 1 audio"]);
+}
+
+#[test]
+fn a_publish_is_superseded_by_a_demotion() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let m = w.admit(entry(2).moderator());
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    let id = w.send(a, publish(""));
+    let held = w.send(a, publish("audio"));
+    w.ok(m, set_role_of(1, "audience"));
+    assert_eq!(w.error(a, id), ErrorName::Superseded);
+    assert_eq!(w.error(a, held), ErrorName::NotBroadcaster);
+    w.ok(m, set_role_of(1, "broadcaster"));
+    w.issue();
+    w.advance(20);
+    assert_eq!(w.engine.stats().streams, 0, "promoted again, but the old URL is dead");
+    let generation = *w.minted.first().expect("one");
+    assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
+    w.audit();
+}
+
+#[test]
+fn a_subscribe_is_superseded_when_its_publication_ends() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.push_url(a, "");
+    w.issuer = Issuer::Hold;
+    let id = w.send(b, subscribe(1, "audio"));
+    w.ok(a, unpublish("audio"));
+    w.issuer = Issuer::AtOnce;
+    // Published again in the same stream: still another publication.
+    let (_, generation) = w.push_url(a, "audio");
+    w.issue();
+    assert_eq!(w.error(b, id), ErrorName::Superseded);
+    let mid = w.mid(b);
+    assert_eq!(w.may_play(generation, mid), Err(Denial::NotSubscribed));
+    // And when the publisher is gone altogether.
+    w.issuer = Issuer::Hold;
+    let id = w.send(b, subscribe(1, "audio"));
+    w.ok(a, leave());
+    w.issue();
+    assert_eq!(w.error(b, id), ErrorName::Superseded);
+}
+
+#[test]
+fn a_renewed_push_url_never_revives_a_stream_that_was_cut_meanwhile() {
+    let mut w = World::new();
+    w.url_life_ms = 1_000;
+    let a = w.join(1);
+    let m = w.admit(entry(2).moderator());
+    let (_, generation) = w.push_url(a, "");
+    w.advance(2_000);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    let id = w.send(a, publish(""));
+    w.ok(m, unpublish_of(1, ""));
+    assert!(w.cut.contains(&generation));
+    w.issue();
+    assert_eq!(w.error(a, id), ErrorName::Superseded);
+    assert_eq!(w.may_push(generation), Err(Denial::UnknownStream), "a cut generation stays dead");
+    w.advance(20);
+    assert_eq!(w.heard(m), ["streamRemoved 1 audio", "streamRemoved 1 video"]);
+    w.issuer = Issuer::AtOnce;
+    assert_ne!(w.push_url(a, "").1, generation);
+    w.audit();
+}
+
+#[test]
+fn a_socket_lost_while_a_publish_waits_does_not_stop_it() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).join_id("0123456789abcdef"));
+    let b = w.join(2);
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    w.send(a, publish(""));
+    w.send(a, mute("audio"));
+    w.drop_socket(a);
+    w.issue();
+    w.advance(20);
+    assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamAdded 1 video", "muted 1 audio"]);
+    let again = w.admit(entry(1).join_id("0123456789abcdef"));
+    assert_eq!(w.joined(again).own.published.len(), 2);
+    w.audit();
+}
+
+#[test]
+fn more_than_32_unanswered_commands_are_refused() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.advance(5_000);
+    w.issuer = Issuer::Hold;
+    let first = w.send(a, publish("audio"));
+    for n in 1..32 {
+        let id = w.send(a, say(&n.to_string()));
+        assert_eq!(w.answer(a, id), None);
+    }
+    let over = w.send(a, say("over"));
+    assert_eq!(w.error(a, over), ErrorName::TooManyInFlight);
+    w.ok(a, ping());
+    w.issue();
+    for id in first..over {
+        assert!(w.answer(a, id).expect("answered").is_ok());
+    }
+    w.audit();
+}

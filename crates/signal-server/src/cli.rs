@@ -1,0 +1,180 @@
+//! The command line. Comes in: arguments. Goes out: what to run, or the output of a small tool.
+//! Deliberately absent: the server, see `main.rs`.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser, Subcommand};
+use lianmai_protocol::{Appkey, ChannelName, UserId, WallTime};
+
+use crate::auth::{TokenSpec, gen_jwt};
+use crate::config::{AppMode, Config, DEFAULT_TOML, Problems};
+
+/// Exit code for a configuration or arguments that cannot be used.
+const UNUSABLE: u8 = 2;
+
+/// Signaling server for live rooms.
+#[derive(Debug, Parser)]
+#[command(name = "signal-server", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server. Without configuration: one app `demo` for this machine only.
+    Run(RunArgs),
+    #[command(flatten)]
+    Tool(Tool),
+}
+
+/// Arguments of `run`. They win over the environment, which wins over the file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RunArgs {
+    /// Configuration; see `gen-config`.
+    #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// IP:PORT of the public listener (WebSocket, HTTP-FLV).
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// IP:PORT of the admin listener.
+    #[arg(long, value_name = "ADDR")]
+    pub admin_listen: Option<String>,
+    /// IP:PORT of the RTMP listener.
+    #[arg(long, value_name = "ADDR")]
+    pub rtmp_listen: Option<String>,
+    /// Directory of secrets.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Host in push and pull URLs.
+    #[arg(long, value_name = "HOST")]
+    pub public_host: Option<String>,
+}
+
+impl RunArgs {
+    /// Reads the configuration with this process' environment.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load_config(&self) -> Result<Config, Problems> {
+        let flags: Vec<(&str, String)> = [
+            ("server.listen", &self.listen),
+            ("server.admin_listen", &self.admin_listen),
+            ("server.rtmp_listen", &self.rtmp_listen),
+            ("server.data_dir", &self.data_dir),
+            ("server.public_host", &self.public_host),
+        ]
+        .into_iter()
+        .filter_map(|(path, value)| Some((path, value.clone()?)))
+        .collect();
+        Config::load(self.config.as_deref(), environment(), &flags)
+    }
+}
+
+/// What needs no server.
+#[derive(Debug, Subcommand)]
+pub enum Tool {
+    /// Name everything that is wrong with a configuration, or print `ok`.
+    CheckConfig {
+        /// Configuration.
+        #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Print the default configuration with comments.
+    GenConfig,
+    /// Print a JWT, signed with the app's first key.
+    GenToken(GenTokenArgs),
+}
+
+/// Arguments of `gen-token`.
+#[derive(Args, Clone, Debug)]
+pub struct GenTokenArgs {
+    /// The app.
+    #[arg(long)]
+    pub appkey: Appkey,
+    /// The only channel that the token is for.
+    #[arg(long, value_name = "NAME")]
+    pub channel: ChannelName,
+    /// The only user that it is for.
+    #[arg(long)]
+    pub uid: UserId,
+    /// Seconds that it is valid.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub ttl_s: u64,
+    /// Configuration with the app's keys.
+    #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Reads the arguments of this process; ends it where they are wrong or ask for help.
+#[must_use]
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+/// Does what needs no server: results go to `out`, problems to `err`. 2 for what cannot be used.
+pub fn execute(tool: &Tool, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
+    let (result, written) = match run(tool) {
+        Ok(text) => (ExitCode::SUCCESS, out.write_all(text.as_bytes()).and_then(|()| out.flush())),
+        Err(problems) => (ExitCode::from(UNUSABLE), writeln!(err, "{problems}")),
+    };
+    match written {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => result,
+    }
+}
+
+fn run(tool: &Tool) -> Result<String, String> {
+    match tool {
+        Tool::CheckConfig { config } => load(config.as_deref()).map(|_| "ok\n".to_owned()),
+        Tool::GenConfig => Ok(DEFAULT_TOML.to_owned()),
+        Tool::GenToken(args) => {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+            gen_token(&load(args.config.as_deref())?, args, now).map(|token| token + "\n")
+        }
+    }
+}
+
+fn load(file: Option<&Path>) -> Result<Config, String> {
+    Config::load(file, environment(), &[]).map_err(|problems| problems.to_string())
+}
+
+/// Environment variables that are text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn gen_token(config: &Config, args: &GenTokenArgs, now: WallTime) -> Result<String, String> {
+    let appkey = &args.appkey;
+    let app = config
+        .apps
+        .iter()
+        .find(|app| app.appkey == *appkey)
+        .ok_or_else(|| format!("there is no app `{appkey}` in the configuration"))?;
+    let AppMode::Safe(keys) = &app.mode else {
+        return Err(format!("app `{appkey}` is in debug mode and takes no tokens"));
+    };
+    let key = keys.jwt.first().ok_or_else(|| format!("app `{appkey}` has no JWT key"))?;
+    let spec = TokenSpec {
+        appkey: appkey.clone(),
+        channel: Some(args.channel.clone()),
+        uid: Some(args.uid),
+        rights: None,
+        issued_at: now,
+        ttl_s: args.ttl_s,
+        not_before: None,
+    };
+    gen_jwt(key, &spec).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

@@ -1,0 +1,269 @@
+//! Decides whether a request may be served at all (contract rules C1-C3). Comes in: its head, and who
+//! sent it. Goes out: nothing, or a [`Refusal`]. Deliberately absent: tokens, routes, and answering.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ::http::header::{
+    CONTENT_LENGTH, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use ::http::request::Parts;
+use ::http::{Method, StatusCode};
+
+use crate::config::{Cidr, Config};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FORWARDED: &str = "forwarded";
+const X_FORWARDED: &str = "x-forwarded-";
+const X_REAL_IP: &str = "x-real-ip";
+
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Stable code word: `badRequest`, `hostNotAllowed`, `originNotAllowed` or `debugLocalOnly`.
+    pub code: &'static str,
+    /// Text for people; names the setting that decides.
+    pub message: &'static str,
+}
+
+impl Refusal {
+    fn bad_request(message: &'static str) -> Self {
+        Refusal { status: StatusCode::BAD_REQUEST, code: "badRequest", message }
+    }
+
+    fn host(message: &'static str) -> Self {
+        Refusal { status: StatusCode::MISDIRECTED_REQUEST, code: "hostNotAllowed", message }
+    }
+
+    fn origin(message: &'static str) -> Self {
+        Refusal { status: StatusCode::FORBIDDEN, code: "originNotAllowed", message }
+    }
+
+    fn debug(message: &'static str) -> Self {
+        Refusal { status: StatusCode::FORBIDDEN, code: "debugLocalOnly", message }
+    }
+}
+
+/// Which listener is guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// For clients; browsers may come.
+    Public,
+    /// For operators; browsers may not come.
+    Admin,
+}
+
+/// The rules of one listener.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    surface: Surface,
+    /// Names and IP addresses besides loopback, lower-case, without brackets.
+    hosts: Vec<String>,
+    /// Scheme and port of the listener's own origins.
+    own: Vec<(&'static str, u16)>,
+    /// Other origins, as browsers write them.
+    origins: Vec<String>,
+    /// An app is in debug mode.
+    debug: bool,
+    allow_from: Vec<Cidr>,
+}
+
+impl Guard {
+    /// The guard of a listener that is bound to `bound`. `server.public_host` counts as allowed host.
+    #[must_use]
+    pub fn new(surface: Surface, config: &Config, bound: SocketAddr) -> Self {
+        let mut own = Vec::new();
+        if surface == Surface::Public {
+            own.push((if config.tls.is_some() { "https" } else { "http" }, bound.port()));
+            let scheme = if config.is_https() { "https" } else { "http" };
+            own.push((scheme, config.public_port.unwrap_or(bound.port())));
+        }
+        Guard {
+            surface,
+            hosts: config.hosts.iter().chain(&config.public_host).cloned().collect(),
+            own,
+            origins: config.origins.clone(),
+            debug: config.has_debug_app(),
+            allow_from: config.debug_allow_from.clone(),
+        }
+    }
+
+    /// Decides on a request of `peer`.
+    ///
+    /// # Errors
+    /// [`Refusal`], to be answered with `Connection: close`.
+    pub fn check(&self, peer: IpAddr, parts: &Parts) -> Result<(), Refusal> {
+        check_form(parts)?;
+        let host = one_host(&parts.headers)?;
+        if !self.is_allowed_host(host) {
+            return Err(Refusal::host(
+                "this Host is not served here; the setting is server.hosts",
+            ));
+        }
+        self.check_origin(&parts.headers)?;
+        if self.debug && !self.allow_from.iter().any(|range| range.contains(peer)) {
+            check_local(peer, host, &parts.headers)?;
+        }
+        Ok(())
+    }
+
+    fn is_allowed_host(&self, host: &str) -> bool {
+        is_loopback_host(host) || {
+            let bare = without_brackets(host);
+            self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(bare))
+        }
+    }
+
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.surface == Surface::Admin {
+            let cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| {
+                // A page on another port of this host is `same-site`, and no less foreign.
+                site != "none" && site != "same-origin"
+            });
+            return if cross_site || headers.contains_key(ORIGIN) {
+                Err(Refusal::origin("the admin listener serves no web pages' requests"))
+            } else {
+                Ok(())
+            };
+        }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let Some(origin) = origins.next() else { return Ok(()) };
+        let allowed = origins.next().is_none()
+            && origin.to_str().is_ok_and(|origin| self.is_allowed_origin(origin));
+        if allowed {
+            Ok(())
+        } else {
+            Err(Refusal::origin(
+                "pages of this Origin may not connect here; the setting is server.origins",
+            ))
+        }
+    }
+
+    fn is_allowed_origin(&self, origin: &str) -> bool {
+        if self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+            return true;
+        }
+        let Some((scheme, host, port)) = split_origin(origin) else { return false };
+        let own = self.own.iter().any(|(s, p)| s.eq_ignore_ascii_case(scheme) && *p == port);
+        own && self.is_allowed_host(host)
+    }
+}
+
+/// What no client needs and what proxies and servers read differently.
+fn check_form(parts: &Parts) -> Result<(), Refusal> {
+    if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
+        return Err(Refusal::bad_request("the request target must be a path"));
+    }
+    let headers = &parts.headers;
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    if chunked && headers.contains_key(CONTENT_LENGTH) {
+        return Err(Refusal::bad_request("Content-Length beside Transfer-Encoding"));
+    }
+    let no_body = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
+        || headers.contains_key(UPGRADE);
+    let has_body = chunked || headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0");
+    if no_body && has_body {
+        return Err(Refusal::bad_request("this request must have no body"));
+    }
+    Ok(())
+}
+
+/// The host part of the only `Host`, brackets of IPv6 included.
+fn one_host(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut all = headers.get_all(HOST).iter();
+    let (Some(host), None) = (all.next(), all.next()) else {
+        return Err(Refusal::bad_request("exactly one Host is needed"));
+    };
+    host.to_str()
+        .ok()
+        .and_then(split_authority)
+        .map(|(host, _)| host)
+        .ok_or(Refusal::bad_request("Host is malformed"))
+}
+
+/// Debug mode: only what certainly began on this machine.
+fn check_local(peer: IpAddr, host: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    if !peer.to_canonical().is_loopback() {
+        return Err(Refusal::debug(
+            "an app is in debug mode, so only this machine is served; the setting is \
+             debug.allow_from, or mode = \"safe\" for every app",
+        ));
+    }
+    let is_proxied = headers.keys().any(|name| {
+        let name = name.as_str();
+        name == FORWARDED || name.starts_with(X_FORWARDED) || name == X_REAL_IP || name == VIA
+    });
+    if is_proxied {
+        return Err(Refusal::debug(
+            "an app is in debug mode, so proxied requests are refused; the setting is \
+             debug.allow_from, or mode = \"safe\" for every app",
+        ));
+    }
+    let foreign_origin = || {
+        headers.get(ORIGIN).is_some_and(|origin| {
+            let origin = origin.to_str().ok().and_then(split_origin);
+            !origin.is_some_and(|(_, host, _)| is_loopback_host(host))
+        })
+    };
+    if !is_loopback_host(host) || foreign_origin() {
+        return Err(Refusal::debug(
+            "an app is in debug mode, so Host and Origin must be loopback; the setting is \
+             debug.allow_from, or mode = \"safe\" for every app",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a host, with brackets if it is IPv6, is `localhost` or a loopback address. Spellings such as
+/// `127.1` are none; an IPv6 address that holds an IPv4 one is none.
+fn is_loopback_host(host: &str) -> bool {
+    if host.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback()),
+        None => host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()),
+    }
+}
+
+fn without_brackets(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+/// Splits `host[:port]`; `None` if it is malformed. The host keeps the brackets of IPv6.
+pub(crate) fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, rest) = match text.find(']') {
+        Some(end) if text.starts_with('[') => text.split_at(end + 1),
+        Some(_) => return None,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port = match rest.strip_prefix(':') {
+        None if rest.is_empty() => None,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
+        _ => return None,
+    };
+    let valid = if host.starts_with('[') {
+        without_brackets(host).parse::<Ipv6Addr>().is_ok()
+    } else {
+        let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        !host.is_empty() && host.bytes().all(is_host_byte)
+    };
+    valid.then_some((host, port))
+}
+
+/// Splits an `Origin` into scheme, host and port; `None` for `null` and everything else that is none.
+fn split_origin(origin: &str) -> Option<(&str, &str, u16)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let (host, port) = split_authority(authority)?;
+    let default = match scheme.to_ascii_lowercase().as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    Some((scheme, host, port.unwrap_or(default)))
+}
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

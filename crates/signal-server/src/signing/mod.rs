@@ -1,0 +1,52 @@
+//! Signed media URLs. Comes in: a stream, a viewer, the time. Goes out: URLs, or what a presented one
+//! allows. Deliberately absent: whether the stream is live and who may watch it; the engine knows.
+
+mod own_hmac;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::Config;
+
+pub use own_hmac::{SignError, UrlSigner};
+
+/// App part of the URLs and name of the relay's application. A request for another has no signed URL.
+pub const MEDIA_APP: &str = "live";
+
+/// What URLs begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlBases {
+    /// RTMP push, without a slash at the end: `rtmp://127.0.0.1:1935/live`.
+    pub push: String,
+    /// RTMP pull, likewise.
+    pub pull_rtmp: String,
+    /// HTTP-FLV pull, likewise.
+    pub pull_flv: String,
+}
+
+impl UrlBases {
+    /// What clients use to reach the listeners that are bound to `public` and `rtmp` (decisions D16).
+    #[must_use]
+    pub fn new(config: &Config, public: SocketAddr, rtmp: SocketAddr) -> Self {
+        let host = |bound: SocketAddr| match &config.public_host {
+            Some(host) => host.parse::<IpAddr>().map_or_else(|_| host.clone(), bracketed),
+            None => bracketed(bound.ip()),
+        };
+        let rtmp_port = config.public_rtmp_port.unwrap_or(rtmp.port());
+        let rtmp = format!("rtmp://{}:{rtmp_port}/{MEDIA_APP}", host(rtmp));
+        let scheme = if config.is_https() { "https" } else { "http" };
+        let port = config.public_port.unwrap_or(public.port());
+        let pull_flv = format!("{scheme}://{}:{port}/{MEDIA_APP}", host(public));
+        UrlBases { push: rtmp.clone(), pull_rtmp: rtmp, pull_flv }
+    }
+}
+
+/// An address as URLs hold it.
+fn bracketed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}

@@ -1,0 +1,176 @@
+//! Signing for media servers that ask us on every publish and play: the embedded relay. Comes in: key,
+//! stream, viewer, time. Goes out: `?t=<exp>.<mac>` for a push, `?v=<mid>&t=<exp>.<mac>` for a pull.
+//! Deliberately absent: other providers' signatures.
+//!
+//! `exp` is Unix time in seconds. `mac` is base64url of the first 16 bytes of HMAC-SHA256 over the fields
+//! `"v1"`, direction, stream, viewer and `exp`, each after its length. So nothing can move from one field
+//! to another, and a pull URL is no push URL (contract rule C6).
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use lianmai_media_plane::Direction;
+use lianmai_protocol::message::media::Urls;
+use lianmai_protocol::{Gen, Mid, WallTime};
+use lianmai_signal_engine::{Access, MintRequest, Minted};
+use sha2::Sha256;
+
+use super::UrlBases;
+
+/// Bytes of the HMAC that travel.
+const MAC_BYTES: usize = 16;
+
+/// Why a URL is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// A part is missing, doubled or misspelled.
+    #[error("the stream or its parameters are malformed")]
+    BadUrl,
+    /// It was not issued by this server, or not for this.
+    #[error("the signature is wrong")]
+    BadSignature,
+    /// Its validity has ended.
+    #[error("the URL has expired")]
+    Expired,
+}
+
+impl SignError {
+    /// The code that the media client is told.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            SignError::BadUrl => "badUrl",
+            SignError::BadSignature => "badSignature",
+            SignError::Expired => "expired",
+        }
+    }
+}
+
+/// Issues and checks URLs.
+#[derive(Clone)]
+pub struct UrlSigner {
+    keyed: Hmac<Sha256>,
+    bases: UrlBases,
+    ttl_s: u64,
+}
+
+impl fmt::Debug for UrlSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UrlSigner")
+            .field("bases", &self.bases)
+            .field("ttl_s", &self.ttl_s)
+            .finish_non_exhaustive()
+    }
+}
+
+impl UrlSigner {
+    /// A signer whose URLs are valid for `ttl`, in whole seconds.
+    #[must_use]
+    pub fn new(key: &[u8; 32], bases: UrlBases, ttl: Duration) -> Self {
+        UrlSigner { keyed: Hmac::new(&key_block(key)), bases, ttl_s: ttl.as_secs() }
+    }
+
+    /// Issues the URLs that are asked for.
+    #[must_use]
+    pub fn mint(&self, request: &MintRequest, now: WallTime) -> Minted {
+        let expires_s = now.unix_seconds().saturating_add(self.ttl_s);
+        let stream = request.generation.to_string();
+        let exp = expires_s.to_string();
+        let viewer = request.viewer.map(|mid| mid.to_string());
+        let direction = if viewer.is_none() { Direction::Publish } else { Direction::Play };
+        let full = self.mac(direction, &stream, viewer.as_deref(), &exp).finalize().into_bytes();
+        let mac = URL_SAFE_NO_PAD.encode(&full[..MAC_BYTES]);
+        let bases = &self.bases;
+        let urls = match viewer {
+            None => Urls {
+                rtmp: Some(format!("{}/{stream}?t={exp}.{mac}", bases.push)),
+                ..Urls::default()
+            },
+            Some(viewer) => Urls {
+                rtmp: Some(format!("{}/{stream}?v={viewer}&t={exp}.{mac}", bases.pull_rtmp)),
+                flv: Some(format!("{}/{stream}.flv?v={viewer}&t={exp}.{mac}", bases.pull_flv)),
+                ..Urls::default()
+            },
+        };
+        let renew_after_ms = expires_s.saturating_mul(1000).saturating_sub(self.ttl_s * 1000 / 3);
+        Minted {
+            url: urls.rtmp.clone().unwrap_or_default(),
+            urls,
+            renew_after: WallTime(renew_after_ms),
+        }
+    }
+
+    /// Checks a URL: `stream` without `.flv`, `query` raw and without `?`. Parameters other than `t` and
+    /// `v` count for nothing.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    pub fn verify(
+        &self,
+        direction: Direction,
+        stream: &str,
+        query: &str,
+        now: WallTime,
+    ) -> Result<(Gen, Access), SignError> {
+        let token = only(query, "t=")?.ok_or(SignError::BadUrl)?;
+        let viewer = only(query, "v=")?;
+        let generation: Gen = stream.parse().map_err(|_| SignError::BadUrl)?;
+        let access = match (direction, viewer) {
+            (Direction::Publish, None) => Access::Publish,
+            (Direction::Play, Some(viewer)) => {
+                let viewer: Mid = viewer.parse().map_err(|_| SignError::BadUrl)?;
+                Access::Play { viewer }
+            }
+            _ => return Err(SignError::BadUrl),
+        };
+        let (exp, mac) = token.split_once('.').ok_or(SignError::BadUrl)?;
+        let mac = URL_SAFE_NO_PAD.decode(mac).map_err(|_| SignError::BadUrl)?;
+        if mac.len() != MAC_BYTES {
+            return Err(SignError::BadUrl);
+        }
+        self.mac(direction, stream, viewer, exp)
+            .verify_truncated_left(&mac)
+            .map_err(|_| SignError::BadSignature)?;
+        let expires_s: u64 = exp.parse().map_err(|_| SignError::BadUrl)?;
+        if now.unix_seconds() >= expires_s {
+            return Err(SignError::Expired);
+        }
+        Ok((generation, access))
+    }
+
+    fn mac(
+        &self,
+        direction: Direction,
+        stream: &str,
+        viewer: Option<&str>,
+        exp: &str,
+    ) -> Hmac<Sha256> {
+        let direction = match direction {
+            Direction::Publish => "publish",
+            Direction::Play => "play",
+        };
+        let mut mac = self.keyed.clone();
+        for field in ["v1", direction, stream, viewer.unwrap_or_default(), exp] {
+            mac.update(&(field.len() as u64).to_be_bytes());
+            mac.update(field.as_bytes());
+        }
+        mac
+    }
+}
+
+/// The key as the block that HMAC-SHA256 wants: zeros follow it.
+fn key_block(key: &[u8; 32]) -> hmac::digest::Key<Hmac<Sha256>> {
+    let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
+    block[..key.len()].copy_from_slice(key);
+    block
+}
+
+/// The value of the only parameter that begins with `name`, if there is one.
+fn only<'a>(query: &'a str, name: &str) -> Result<Option<&'a str>, SignError> {
+    let mut values = query.split('&').filter_map(|pair| pair.strip_prefix(name));
+    let first = values.next();
+    if values.next().is_some() { Err(SignError::BadUrl) } else { Ok(first) }
+}

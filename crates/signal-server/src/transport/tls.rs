@@ -1,0 +1,159 @@
+//! TLS of the public listener. Comes in: two PEM files. Goes out: an acceptor that always uses the newest
+//! pair that was good. Deliberately absent: timers and signals; the server calls
+//! [`Tls::reload_if_changed`].
+
+use std::fmt;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::TlsConfig;
+
+/// Why a pair of files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("`{path}` cannot be read: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("`{path}` holds no usable {what}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// The two do not fit, or are of a kind that is not supported.
+    #[error("certificate and key cannot be used: {0}")]
+    Pair(#[from] rustls::Error),
+}
+
+/// TLS 1.2 and 1.3 with one certificate that may change.
+pub struct Tls {
+    files: TlsConfig,
+    seen: Mutex<[Stamp; 2]>,
+    resolver: Arc<Resolver>,
+    provider: Arc<CryptoProvider>,
+    acceptor: TlsAcceptor,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Loads the files.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn load(files: &TlsConfig) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let seen = stamps(files);
+        let resolver =
+            Arc::new(Resolver { current: RwLock::new(Arc::new(read_pair(files, &provider)?)) });
+        let mut config = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver.clone());
+        // A WebSocket upgrade is HTTP/1.1.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Tls {
+            files: files.clone(),
+            seen: Mutex::new(seen),
+            resolver,
+            provider,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        })
+    }
+
+    /// Accepts connections; later reloads concern it too.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.clone()
+    }
+
+    /// Loads the files again if one changed since the last look; says whether a new pair is in use. A pair
+    /// that cannot be used is reported once and the old one stays.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at before reading: a write that comes between is seen next time.
+        let now = stamps(&self.files);
+        if *seen == now {
+            return Ok(false);
+        }
+        *seen = now;
+        let pair = Arc::new(read_pair(&self.files, &self.provider)?);
+        *self.resolver.current.write().unwrap_or_else(PoisonError::into_inner) = pair;
+        Ok(true)
+    }
+}
+
+/// What tells one content of a file from another without reading it; `None` for a missing file.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+fn stamps(files: &TlsConfig) -> [Stamp; 2] {
+    let stamp = |file: &PathBuf| -> Stamp {
+        let meta: Metadata = std::fs::metadata(file).ok()?;
+        Some((meta.modified().ok()?, meta.len(), meta.ino()))
+    };
+    [stamp(&files.cert), stamp(&files.key)]
+}
+
+fn read_pair(files: &TlsConfig, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let cert = || TlsError::Pem { path: files.cert.clone(), what: "certificate" };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(&files.cert)?)
+        .collect::<Result<_, pem::Error>>()
+        .map_err(|_| cert())?;
+    if chain.is_empty() {
+        return Err(cert());
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+        .map_err(|_| TlsError::Pem { path: files.key.clone(), what: "private key" })?;
+    Ok(CertifiedKey::from_der(chain, key, provider)?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|error| TlsError::Read { path: path.to_owned(), error })
+}
+
+/// Hands out the current pair.
+struct Resolver {
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;
