@@ -28,14 +28,22 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server. Without configuration: one app `demo` for this machine only.
-    Run(RunArgs),
-    #[command(flatten)]
-    Tool(Tool),
+    Run(Run),
+    /// Name everything that is wrong with a configuration, or print `ok`.
+    CheckConfig {
+        /// Configuration.
+        #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
+        config: Option<PathBuf>,
+    },
+    /// Print the default configuration with comments.
+    GenConfig,
+    /// Print a JWT, signed with the app's first key.
+    GenToken(GenTokenArgs),
 }
 
 /// Arguments of `run`. They win over the environment, which wins over the file.
 #[derive(Args, Clone, Debug, Default)]
-pub struct RunArgs {
+pub struct Run {
     /// Configuration; see `gen-config`.
     #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
     pub config: Option<PathBuf>,
@@ -56,12 +64,12 @@ pub struct RunArgs {
     pub public_host: Option<String>,
 }
 
-impl RunArgs {
+impl Run {
     /// Reads the configuration with this process' environment.
     ///
     /// # Errors
     /// Every problem at once.
-    pub fn load_config(&self) -> Result<Config, Problems> {
+    pub fn load(&self) -> Result<Config, Problems> {
         let flags: Vec<(&str, String)> = [
             ("server.listen", &self.listen),
             ("server.admin_listen", &self.admin_listen),
@@ -74,21 +82,6 @@ impl RunArgs {
         .collect();
         Config::load(self.config.as_deref(), environment(), &flags)
     }
-}
-
-/// What needs no server.
-#[derive(Debug, Subcommand)]
-pub enum Tool {
-    /// Name everything that is wrong with a configuration, or print `ok`.
-    CheckConfig {
-        /// Configuration.
-        #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
-        config: Option<PathBuf>,
-    },
-    /// Print the default configuration with comments.
-    GenConfig,
-    /// Print a JWT, signed with the app's first key.
-    GenToken(GenTokenArgs),
 }
 
 /// Arguments of `gen-token`.
@@ -117,9 +110,15 @@ pub fn parse() -> Cli {
     Cli::parse()
 }
 
-/// Does what needs no server: results go to `out`, problems to `err`. 2 for what cannot be used.
-pub fn execute(tool: &Tool, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
-    let (result, written) = match run(tool) {
+/// Does what needs no server, which is everything but [`Command::Run`]. 2 for what cannot be used.
+#[must_use]
+pub fn execute(command: &Command) -> ExitCode {
+    write(command, &mut io::stdout().lock(), &mut io::stderr().lock())
+}
+
+/// Results go to `out`, problems to `err`.
+fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
+    let (result, written) = match output(command) {
         Ok(text) => (ExitCode::SUCCESS, out.write_all(text.as_bytes()).and_then(|()| out.flush())),
         Err(problems) => (ExitCode::from(UNUSABLE), writeln!(err, "{problems}")),
     };
@@ -130,11 +129,12 @@ pub fn execute(tool: &Tool, out: &mut impl Write, err: &mut impl Write) -> ExitC
     }
 }
 
-fn run(tool: &Tool) -> Result<String, String> {
-    match tool {
-        Tool::CheckConfig { config } => load(config.as_deref()).map(|_| "ok\n".to_owned()),
-        Tool::GenConfig => Ok(DEFAULT_TOML.to_owned()),
-        Tool::GenToken(args) => {
+fn output(command: &Command) -> Result<String, String> {
+    match command {
+        Command::Run(_) => Err("`run` has no output".to_owned()),
+        Command::CheckConfig { config } => load(config.as_deref()).map(|_| "ok\n".to_owned()),
+        Command::GenConfig => Ok(DEFAULT_TOML.to_owned()),
+        Command::GenToken(args) => {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let now = WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
             gen_token(&load(args.config.as_deref())?, args, now).map(|token| token + "\n")

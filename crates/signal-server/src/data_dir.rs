@@ -42,10 +42,14 @@ pub enum DataDirProblem {
     #[error("is no directory")]
     NotADirectory,
     /// Others may have changed it.
-    #[error("can be written by others (mode {0:04o}): run `chmod go-w` on it, and look what is in it")]
+    #[error(
+        "can be written by others (mode {0:04o}): run `chmod go-w` on it, and look what is in it"
+    )]
     Writable(u32),
     /// Others may have read it.
-    #[error("is open to others (mode {0:04o}): run `chmod 600` on it, or delete it to get a new secret")]
+    #[error(
+        "is open to others (mode {0:04o}): run `chmod 600` on it, or delete it to get a new secret"
+    )]
     Open(u32),
     /// Its content makes no sense.
     #[error("does not hold {0}; delete it to get a new one")]
@@ -80,7 +84,8 @@ impl DataDir {
     /// [`DataDirError`] with the path that it is about.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         open_directory(path).map_err(|problem| DataDirError { path: path.to_owned(), problem })?;
-        let token = load(path, "admin.token", |random| URL_SAFE_NO_PAD.encode(random).into_bytes())?;
+        let token =
+            load(path, "admin.token", |random| URL_SAFE_NO_PAD.encode(random).into_bytes())?;
         let key = load(path, "url.key", |random| random.to_vec())?;
         let id = load(path, "deployment.id", |random| {
             let hex = random[..12].iter().fold("dep-".to_owned(), |mut text, byte| {
@@ -181,7 +186,8 @@ fn create(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = (|| {
         let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, dir.join(name))?;

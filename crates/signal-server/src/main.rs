@@ -15,7 +15,11 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "addresses and start errors are for the caller")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "addresses and start errors are for the caller"
+)]
 fn serve(run: &cli::Run) -> ExitCode {
     let config = match run.load() {
         Ok(config) => config,
@@ -54,7 +58,11 @@ fn serve(run: &cli::Run) -> ExitCode {
         let addresses = server.addresses();
         println!("signal  ws://{}/v1/signal", addresses.public);
         println!("rtmp    rtmp://{}/live", addresses.rtmp);
-        println!("admin   http://{}  (token in {})", addresses.admin, server.admin_token_file().display());
+        println!(
+            "admin   http://{}  (token in {})",
+            addresses.admin,
+            server.admin_token_file().display()
+        );
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}

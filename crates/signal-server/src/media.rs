@@ -29,7 +29,10 @@ impl RelayAuthorizer {
         RelayAuthorizer { signer, shards }
     }
 
-    async fn verdict(&self, request: &StreamRequest) -> Result<Option<String>, (&'static str, &'static str)> {
+    async fn verdict(
+        &self,
+        request: &StreamRequest,
+    ) -> Result<Option<String>, (&'static str, &'static str)> {
         if request.app != LIVE_APP {
             return Err(("unknownApp", "The app is `live`."));
         }

@@ -52,8 +52,16 @@ impl Metrics {
         let mut registry = Registry::with_prefix("lianmai");
         registry.register("joins", "Memberships that began", self.joins.clone());
         registry.register("leaves", "Memberships that ended, by reason", self.leaves.clone());
-        registry.register("refusals", "Joins and commands refused, by error", self.refusals.clone());
-        registry.register("closes", "Connections closed by the server, by reason", self.closes.clone());
+        registry.register(
+            "refusals",
+            "Joins and commands refused, by error",
+            self.refusals.clone(),
+        );
+        registry.register(
+            "closes",
+            "Connections closed by the server, by reason",
+            self.closes.clone(),
+        );
         let mut gauge = |name: &str, help: &str, value: u64| {
             let gauge = Gauge::<i64>::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

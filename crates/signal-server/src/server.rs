@@ -188,22 +188,25 @@ impl Server {
                 name: "admin",
                 listener: admin,
                 router: admin_router,
-                guard: Arc::new(Guard::admin(&config, addresses.admin)),
+                guard: Arc::new(Guard::admin(&config)),
                 tls: None,
                 max_connections: MAX_ADMIN_CONNECTIONS,
             }
             .serve(stopping.clone()),
         );
-        let rtmp_stop = wait_for_stop(stopping.clone());
+        let mut stopping = stopping;
         listeners.spawn(async move {
-            RtmpServer::new(hub, authorizer).serve(rtmp, rtmp_stop).await;
+            let stopped = accept::wait_for_stop(&mut stopping);
+            RtmpServer::new(hub, authorizer).serve(rtmp, stopped).await;
         });
         let mut helpers = JoinSet::new();
         helpers.spawn(media::forward_facts(facts, shards.clone()));
         if let Some(tls) = tls {
             helpers.spawn(reload_tls(tls));
         }
-        if config.apps.iter().any(|app| app.mode == AppMode::Debug) && !config.debug_allow_from.is_empty() {
+        if config.apps.iter().any(|app| app.mode == AppMode::Debug)
+            && !config.debug_allow_from.is_empty()
+        {
             helpers.spawn(warn_of_debug());
         }
         info!(public = %addresses.public, admin = %addresses.admin, rtmp = %addresses.rtmp, "listening");
@@ -242,11 +245,6 @@ fn engine_config(config: &Config, deployment_id: &str) -> EngineConfig {
         max_lag_bytes: config.max_lag_bytes,
         ..EngineConfig::default()
     }
-}
-
-async fn wait_for_stop(mut stopping: watch::Receiver<bool>) {
-    // A dropped sender means that the server is gone, which is a stop too.
-    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 /// Waits for tasks; one that panicked is a bug, and says so.

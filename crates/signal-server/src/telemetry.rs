@@ -11,7 +11,10 @@ use crate::config::LogFormat;
 ///
 /// # Errors
 /// The filter cannot be parsed.
-pub fn install(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+pub fn install(
+    format: LogFormat,
+    filter: &str,
+) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::try_new(filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -23,10 +26,6 @@ pub fn install(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber
         LogFormat::Text => false,
     };
     // An embedding program may have its own subscriber.
-    let _ = if json {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        builder.try_init()
-    };
+    let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
     Ok(())
 }

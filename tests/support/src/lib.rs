@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What the loopback tests and the load generator share.
+
+pub mod process;
+pub mod raw_ws;

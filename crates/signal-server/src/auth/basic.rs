@@ -13,7 +13,6 @@ use lianmai_signal_engine::Grant;
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
-use super::constant_time_eq;
 use crate::config::{BasicKey, Secret};
 
 /// `curTime` in milliseconds has 13 digits from 2001 to 2286.
@@ -46,8 +45,7 @@ pub(super) fn verify(
     let json = BASE64.decode(token).map_err(|_| invalid())?;
     let token: Token = serde_json::from_slice(&json).map_err(|_| invalid())?;
     let signed = signature(&key.secret, appkey, channel, uid, token.cur_time, token.ttl);
-    let is_signed =
-        constant_time_eq(signed.as_bytes(), token.signature.to_ascii_lowercase().as_bytes());
+    let is_signed = Secret::new(signed).equals(&token.signature.to_ascii_lowercase());
     let begins_with_digit = channel.as_str().starts_with(|c: char| c.is_ascii_digit());
     if !is_signed
         || !CUR_TIME.contains(&token.cur_time)

@@ -30,7 +30,13 @@ pub struct Authenticator {
 #[derive(Debug)]
 enum Mode {
     Debug,
-    Safe { basic: Option<BasicKey>, jwt: JwtVerifier },
+    Safe(Box<Keys>),
+}
+
+#[derive(Debug)]
+struct Keys {
+    basic: Option<BasicKey>,
+    jwt: JwtVerifier,
 }
 
 impl Authenticator {
@@ -39,9 +45,10 @@ impl Authenticator {
     pub fn new(apps: &[AppConfig]) -> Self {
         let mode = |app: &AppConfig| match &app.mode {
             AppMode::Debug => Mode::Debug,
-            AppMode::Safe(keys) => {
-                Mode::Safe { basic: keys.basic.clone(), jwt: JwtVerifier::new(&keys.jwt) }
-            }
+            AppMode::Safe(keys) => Mode::Safe(Box::new(Keys {
+                basic: keys.basic.clone(),
+                jwt: JwtVerifier::new(&keys.jwt),
+            })),
         };
         Authenticator { apps: apps.iter().map(|app| (app.appkey.clone(), mode(app))).collect() }
     }
@@ -54,10 +61,9 @@ impl Authenticator {
         match (self.mode(&join.appkey)?, join.token.as_deref()) {
             (Mode::Debug, None) => Ok(Grant::debug()),
             (Mode::Debug, Some(_)) => Err(ErrorName::TokenUnexpected),
-            (Mode::Safe { .. }, None) => Err(ErrorName::TokenMissing),
-            (Mode::Safe { basic, jwt }, Some(token)) => {
-                let seat = join.uid.map(|uid| (uid, &join.channel_name));
-                let grant = verify(basic.as_ref(), jwt, &join.appkey, token, seat)?;
+            (Mode::Safe(_), None) => Err(ErrorName::TokenMissing),
+            (Mode::Safe(keys), Some(token)) => {
+                let grant = keys.verify(&join.appkey, token, join.uid, &join.channel_name)?;
                 // Without a uid on either side the server would have to invent one.
                 join.uid.or(grant.uid).ok_or(ErrorName::BadUid)?;
                 Ok(grant)
@@ -65,23 +71,21 @@ impl Authenticator {
         }
     }
 
-    /// What the token of a `renewToken` grants. A basic token says not for whom it is, so it can only be
-    /// checked with `seat`, the uid and channel of the session; without that it is refused.
+    /// What the token of a `renewToken` grants a session of `uid` in `channel`. A basic token does not say
+    /// whom it is for, so it can only be checked with them.
     ///
     /// # Errors
-    /// As [`Authenticator::verify_join`].
+    /// `badAppkey`, `tokenUnexpected`, `tokenInvalid`.
     pub fn verify_renewal(
         &self,
         appkey: &Appkey,
         token: &str,
-        seat: Option<(UserId, &ChannelName)>,
+        uid: UserId,
+        channel: &ChannelName,
     ) -> Result<Grant, ErrorName> {
         match self.mode(appkey)? {
             Mode::Debug => Err(ErrorName::TokenUnexpected),
-            Mode::Safe { basic, jwt } => match verify(basic.as_ref(), jwt, appkey, token, seat) {
-                Err(ErrorName::BadUid) => Err(ErrorName::TokenInvalid),
-                result => result,
-            },
+            Mode::Safe(keys) => keys.verify(appkey, token, Some(uid), channel),
         }
     }
 
@@ -90,28 +94,22 @@ impl Authenticator {
     }
 }
 
-fn verify(
-    basic: Option<&BasicKey>,
-    jwt: &JwtVerifier,
-    appkey: &Appkey,
-    token: &str,
-    seat: Option<(UserId, &ChannelName)>,
-) -> Result<Grant, ErrorName> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return Err(ErrorName::TokenInvalid);
+impl Keys {
+    fn verify(
+        &self,
+        appkey: &Appkey,
+        token: &str,
+        uid: Option<UserId>,
+        channel: &ChannelName,
+    ) -> Result<Grant, ErrorName> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(ErrorName::TokenInvalid);
+        }
+        // No character of base64 is a dot.
+        if token.bytes().filter(|&byte| byte == b'.').count() == 2 {
+            return self.jwt.verify(appkey, token);
+        }
+        let key = self.basic.as_ref().ok_or(ErrorName::TokenInvalid)?;
+        basic::verify(key, appkey, token, uid.ok_or(ErrorName::BadUid)?, channel)
     }
-    // No character of base64 is a dot.
-    if token.bytes().filter(|&byte| byte == b'.').count() == 2 {
-        return jwt.verify(appkey, token);
-    }
-    let key = basic.ok_or(ErrorName::TokenInvalid)?;
-    let (uid, channel) = seat.ok_or(ErrorName::BadUid)?;
-    basic::verify(key, appkey, token, uid, channel)
-}
-
-/// Whether two secrets are equal, in a time that depends on their lengths only.
-#[must_use]
-pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
-    let difference = a.iter().zip(b).fold(0, |sum, (a, b)| std::hint::black_box(sum | (a ^ b)));
-    a.len() == b.len() && difference == 0
 }

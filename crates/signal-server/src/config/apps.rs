@@ -78,7 +78,10 @@ fn app(check: &mut Check, path: &str, raw: RawApp) -> Option<AppConfig> {
     let mode = match raw.mode {
         Some(RawMode::Debug) => {
             if has_keys {
-                check.problem(format!("{path}.mode"), "`debug` looks at no token: leave out the keys");
+                check.problem(
+                    format!("{path}.mode"),
+                    "`debug` looks at no token: leave out the keys",
+                );
             }
             AppMode::Debug
         }
@@ -131,7 +134,8 @@ fn prefixes(check: &mut Check, path: &str, ttl: u32, others: &[u32]) {
         other.starts_with(&digits) || digits.starts_with(&other)
     });
     if let Some(other) = clash {
-        check.problem(path, format!("one of {ttl} and {other} begins with the digits of the other"));
+        check
+            .problem(path, format!("one of {ttl} and {other} begins with the digits of the other"));
     }
 }
 

@@ -56,8 +56,10 @@ impl Config {
 
 fn read(file: &Path) -> Result<Table, Problem> {
     let path = file.display().to_string();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Problem { path: path.clone(), text: format!("cannot be read: {error}") })?;
+    let text = std::fs::read_to_string(file).map_err(|error| Problem {
+        path: path.clone(),
+        text: format!("cannot be read: {error}"),
+    })?;
     text.parse::<Table>().map_err(|error| {
         // Not its `Display`: that quotes the line, which may hold a secret.
         let (line, column) = position(&text, error.span().map_or(0, |span| span.start));

@@ -112,12 +112,8 @@ pub(super) fn config(
         MIB.max(least_lag),
         least_lag..=64 * MIB,
     );
-    let max_connections = check.number(
-        "limits.max_connections",
-        raw.limits.max_connections,
-        50_000,
-        1..=1_000_000,
-    );
+    let max_connections =
+        check.number("limits.max_connections", raw.limits.max_connections, 50_000, 1..=1_000_000);
     let url_ttl_s =
         check.number("relay.url_ttl_s", raw.relay.url_ttl_s, 24 * 3600, 60..=7 * 24 * 3600);
     let log_filter = raw.log.filter.unwrap_or_else(|| "info".to_owned());
@@ -359,7 +355,9 @@ fn session(check: &mut Check, raw: &RawSession) -> SessionTimers {
     if dead_after_ms <= ping_interval_ms {
         check.problem(
             "session.dead_after_ms",
-            format!("{dead_after_ms} is not more than session.ping_interval_ms, {ping_interval_ms}"),
+            format!(
+                "{dead_after_ms} is not more than session.ping_interval_ms, {ping_interval_ms}"
+            ),
         );
     }
     if media_cap_ms < grace_ms {
@@ -373,10 +371,15 @@ fn session(check: &mut Check, raw: &RawSession) -> SessionTimers {
 
 fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
     let d = RelayConfig::default();
-    let mut ms = |key: &str, value, default| check.duration(&format!("relay.{key}"), value, default);
+    let mut ms =
+        |key: &str, value, default| check.duration(&format!("relay.{key}"), value, default);
     let times = RelayConfig {
         auth_timeout: ms("auth_timeout_ms", raw.auth_timeout_ms, d.auth_timeout),
-        handshake_timeout: ms("handshake_timeout_ms", raw.handshake_timeout_ms, d.handshake_timeout),
+        handshake_timeout: ms(
+            "handshake_timeout_ms",
+            raw.handshake_timeout_ms,
+            d.handshake_timeout,
+        ),
         publisher_idle_timeout: ms(
             "publisher_idle_timeout_ms",
             raw.publisher_idle_timeout_ms,
@@ -442,9 +445,8 @@ fn listeners(check: &mut Check, config: &Config) {
             let text = format!("{address} names no host for URLs: set server.public_host");
             check.problem(*path, text);
         }
-        if let Some((other, _)) = listeners[..i]
-            .iter()
-            .find(|(_, before)| address.port() != 0 && before == address)
+        if let Some((other, _)) =
+            listeners[..i].iter().find(|(_, before)| address.port() != 0 && before == address)
         {
             check.problem(*path, format!("{address} is {other} too"));
         }

@@ -141,14 +141,17 @@ async fn list(State(admin): State<Arc<Admin>>) -> Response<Body> {
     json_response(StatusCode::OK, &List { channels })
 }
 
-/// Which app a request is about; may be left out where there is only one in use.
+/// An answer that says why not.
+type Refused = Box<Response<Body>>;
+
+/// Which app a request is about.
 #[derive(Deserialize)]
 struct AppQuery {
     appkey: Appkey,
 }
 
-fn key(name: &str, query: AppQuery) -> Result<ChannelKey, Response<Body>> {
-    let name = name.parse().map_err(|_| rpc_error(&ErrorName::BadChannelName.into()))?;
+fn key(name: &str, query: AppQuery) -> Result<ChannelKey, Refused> {
+    let name = name.parse().map_err(|_| Box::new(rpc_error(&ErrorName::BadChannelName.into())))?;
     Ok(ChannelKey { appkey: query.appkey, name })
 }
 
@@ -166,7 +169,7 @@ async fn show(
     }
     let key = match key(&name, query) {
         Ok(key) => key,
-        Err(response) => return response,
+        Err(refused) => return *refused,
     };
     match admin.shards.channel(key).await {
         Some((view, members)) => {
@@ -194,11 +197,11 @@ async fn kick(
 ) -> Response<Body> {
     let channel = match key(&name, query) {
         Ok(channel) => channel,
-        Err(response) => return response,
+        Err(refused) => return *refused,
     };
     let KickBody { uid, duration_s, reason } = match read_json(request).await {
         Ok(body) => body,
-        Err(response) => return response,
+        Err(refused) => return *refused,
     };
     command(&admin, AdminCommand::Kick { channel, uid, duration_s, reason }).await
 }
@@ -219,11 +222,11 @@ async fn close(
 ) -> Response<Body> {
     let channel = match key(&name, query) {
         Ok(channel) => channel,
-        Err(response) => return response,
+        Err(refused) => return *refused,
     };
     let CloseBody { hold_s, reason } = match read_json(request).await {
         Ok(body) => body,
-        Err(response) => return response,
+        Err(refused) => return *refused,
     };
     command(&admin, AdminCommand::Close { channel, hold_s, reason }).await
 }
@@ -234,7 +237,9 @@ async fn command(admin: &Admin, command: AdminCommand) -> Response<Body> {
             json_response(StatusCode::OK, &serde_json::json!({}))
         }
         Some(Err(error)) => rpc_error(&error),
-        None => error_response(StatusCode::SERVICE_UNAVAILABLE, "notReady", "The server is stopping."),
+        None => {
+            error_response(StatusCode::SERVICE_UNAVAILABLE, "notReady", "The server is stopping.")
+        }
     }
 }
 
@@ -247,18 +252,19 @@ fn rpc_error(error: &RpcError) -> Response<Body> {
 }
 
 /// Reads a JSON body; only `application/json` is one (contract rule C2).
-async fn read_json<T: DeserializeOwned>(request: Request<Body>) -> Result<T, Response<Body>> {
+async fn read_json<T: DeserializeOwned>(request: Request<Body>) -> Result<T, Refused> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_json = kind.is_some_and(|kind| {
         kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
     });
     if !is_json {
         let text = "The body must be application/json.";
-        return Err(error_response(StatusCode::UNSUPPORTED_MEDIA_TYPE, "notJson", text));
+        return Err(Box::new(error_response(StatusCode::UNSUPPORTED_MEDIA_TYPE, "notJson", text)));
     }
+    let refuse = |status, name, text: &str| Box::new(error_response(status, name, text));
     let body = to_bytes(request.into_body(), MAX_BODY).await.map_err(|_| {
-        error_response(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", "The body is too large.")
+        refuse(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", "The body is too large.")
     })?;
     serde_json::from_slice(&body)
-        .map_err(|error| error_response(StatusCode::BAD_REQUEST, "invalidParams", &error.to_string()))
+        .map_err(|error| refuse(StatusCode::BAD_REQUEST, "invalidParams", &error.to_string()))
 }

@@ -45,19 +45,11 @@ impl Refusal {
     }
 }
 
-/// Which listener is guarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Surface {
-    /// For clients; browsers may come.
-    Public,
-    /// For operators; browsers may not come.
-    Admin,
-}
-
 /// The rules of one listener.
 #[derive(Clone, Debug)]
 pub struct Guard {
-    surface: Surface,
+    /// For operators: no web page may come.
+    admin: bool,
     /// Names and IP addresses besides loopback, lower-case, without brackets.
     hosts: Vec<String>,
     /// Scheme and port of the listener's own origins.
@@ -70,20 +62,26 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The guard of a listener that is bound to `bound`. `server.public_host` counts as allowed host.
+    /// The guard of the public listener, bound to `bound`.
     #[must_use]
-    pub fn new(surface: Surface, config: &Config, bound: SocketAddr) -> Self {
-        let mut own = Vec::new();
-        if surface == Surface::Public {
-            own.push((if config.tls.is_some() { "https" } else { "http" }, bound.port()));
-            let scheme = if config.is_https() { "https" } else { "http" };
-            own.push((scheme, config.public_port.unwrap_or(bound.port())));
-        }
+    pub fn public(config: &Config, bound: SocketAddr) -> Self {
+        let scheme = |https| if https { "https" } else { "http" };
+        let own = vec![
+            (scheme(config.tls.is_some()), bound.port()),
+            (scheme(config.is_https()), config.public_port.unwrap_or(bound.port())),
+        ];
+        Guard { own, origins: config.origins.clone(), admin: false, ..Guard::admin(config) }
+    }
+
+    /// The guard of the admin listener.
+    #[must_use]
+    pub fn admin(config: &Config) -> Self {
         Guard {
-            surface,
+            admin: true,
+            // URLs name the public host, so requests do.
             hosts: config.hosts.iter().chain(&config.public_host).cloned().collect(),
-            own,
-            origins: config.origins.clone(),
+            own: Vec::new(),
+            origins: Vec::new(),
             debug: config.has_debug_app(),
             allow_from: config.debug_allow_from.clone(),
         }
@@ -97,9 +95,7 @@ impl Guard {
         check_form(parts)?;
         let host = one_host(&parts.headers)?;
         if !self.is_allowed_host(host) {
-            return Err(Refusal::host(
-                "this Host is not served here; the setting is server.hosts",
-            ));
+            return Err(Refusal::host("this Host is not served here; the setting is server.hosts"));
         }
         self.check_origin(&parts.headers)?;
         if self.debug && !self.allow_from.iter().any(|range| range.contains(peer)) {
@@ -116,7 +112,7 @@ impl Guard {
     }
 
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        if self.surface == Surface::Admin {
+        if self.admin {
             let cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| {
                 // A page on another port of this host is `same-site`, and no less foreign.
                 site != "none" && site != "same-origin"

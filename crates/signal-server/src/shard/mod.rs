@@ -59,7 +59,11 @@ impl Shards {
     }
 
     /// Asks whether a URL may be used; `None` when the shard has ended.
-    pub(crate) async fn authorize(&self, generation: Gen, access: Access) -> Option<Result<(), Denial>> {
+    pub(crate) async fn authorize(
+        &self,
+        generation: Gen,
+        access: Access,
+    ) -> Option<Result<(), Denial>> {
         let (answer, verdict) = oneshot::channel();
         let message = ShardMsg::Authorize { generation, access, answer };
         self.of(generation.route).send(message).await.ok()?;
@@ -67,7 +71,10 @@ impl Shards {
     }
 
     /// Asks one shard something for the admin API; `None` when it has ended.
-    pub(crate) async fn admin(&self, command: AdminCommand) -> Option<Result<AdminReply, RpcError>> {
+    pub(crate) async fn admin(
+        &self,
+        command: AdminCommand,
+    ) -> Option<Result<AdminReply, RpcError>> {
         let route = command.channel().map_or(0, lianmai_signal_engine::ChannelKey::route);
         let (answer, reply) = oneshot::channel();
         self.of(route).send(ShardMsg::Admin { command, answer }).await.ok()?;

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use lianmai_media_plane::Hub;
 use lianmai_protocol::{CloseCode, ErrorName, RpcError};
-use lianmai_signal_engine::{
-    AdminReply, ConnId, Denial, Engine, Input, Note, Output, QueryId,
-};
+use lianmai_signal_engine::{AdminReply, ConnId, Denial, Engine, Input, Note, Output, QueryId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 use tracing::{debug, info};
@@ -202,8 +200,7 @@ impl Worker {
                 self.engine.handle(now, Input::Minted { mint, result: Some(minted) });
             }
             Output::VerifyToken { conn, id, appkey, uid, channel, token } => {
-                let grant =
-                    self.parts.authenticator.verify_renewal(&appkey, &token, uid, &channel);
+                let grant = self.parts.authenticator.verify_renewal(&appkey, &token, uid, &channel);
                 self.handle(Input::TokenVerified { conn, id, grant });
             }
             Output::Verdict { query, verdict } => {

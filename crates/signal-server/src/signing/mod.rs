@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Config;
 
+pub use lianmai_media_plane::Direction;
 pub use own_hmac::{SignError, UrlSigner};
 
 /// App part of the URLs and name of the relay's application. A request for another has no signed URL.

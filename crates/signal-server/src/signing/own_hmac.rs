@@ -7,18 +7,16 @@
 //! to another, and a pull URL is no push URL (contract rule C6).
 
 use std::fmt;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use lianmai_media_plane::Direction;
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::{Gen, Mid, WallTime};
 use lianmai_signal_engine::{Access, MintRequest, Minted};
 use sha2::Sha256;
 
-use super::UrlBases;
+use super::{Direction, UrlBases};
 
 /// Bytes of the HMAC that travel.
 const MAC_BYTES: usize = 16;
@@ -67,10 +65,10 @@ impl fmt::Debug for UrlSigner {
 }
 
 impl UrlSigner {
-    /// A signer whose URLs are valid for `ttl`, in whole seconds.
+    /// A signer whose URLs are valid for `ttl_s` seconds.
     #[must_use]
-    pub fn new(key: &[u8; 32], bases: UrlBases, ttl: Duration) -> Self {
-        UrlSigner { keyed: Hmac::new(&key_block(key)), bases, ttl_s: ttl.as_secs() }
+    pub fn new(key: &[u8; 32], bases: UrlBases, ttl_s: u64) -> Self {
+        UrlSigner { keyed: Hmac::new(&key_block(key)), bases, ttl_s }
     }
 
     /// Issues the URLs that are asked for.

@@ -1,10 +1,9 @@
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use lianmai_media_plane::Direction::{self, Play, Publish};
 use lianmai_protocol::{Gen, Mid, WallTime};
 use lianmai_signal_engine::{Access, MintRequest};
 
+use super::Direction::{Play, Publish};
 use super::*;
 use crate::config::Config;
 
@@ -19,7 +18,7 @@ fn signer() -> UrlSigner {
         pull_rtmp: "rtmp://127.0.0.1:1935/live".into(),
         pull_flv: "http://127.0.0.1:8600/live".into(),
     };
-    UrlSigner::new(&[9; 32], bases, Duration::from_secs(TTL_S))
+    UrlSigner::new(&[9; 32], bases, TTL_S)
 }
 
 fn request(viewer: Option<Mid>) -> MintRequest {
@@ -106,7 +105,7 @@ fn another_stream_viewer_time_or_key_is_refused() {
     refused(stream, &query.replace("t=1700003600", "t=1800003600"));
     refused(stream, &query.replace("t=1700003600", "t=01700003600"));
     let bases = UrlBases { push: "a".into(), pull_rtmp: "b".into(), pull_flv: "c".into() };
-    let other = UrlSigner::new(&[8; 32], bases, Duration::from_secs(TTL_S));
+    let other = UrlSigner::new(&[8; 32], bases, TTL_S);
     assert_eq!(other.verify(Play, stream, query, NOW), Err(SignError::BadSignature));
 }
 

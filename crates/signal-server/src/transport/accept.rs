@@ -2,7 +2,6 @@
 //! `axum::serve` would hide them (decisions §1.2).
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -39,7 +39,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A place among the connections of a listener; given back when the last clone is dropped.
 #[derive(Clone)]
-pub(crate) struct Permit(#[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>);
+pub(crate) struct Permit(
+    #[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>,
+);
 
 /// Address of the peer, as an extension of each request.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +65,7 @@ impl HttpListener {
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = wait_for_stop(&mut stop) => break,
                 Some(_) = connections.join_next() => continue,
             };
             let (stream, peer) = match accepted {
@@ -107,6 +109,11 @@ impl HttpListener {
     }
 }
 
+/// Completes when the server stops. A dropped sender means that it is gone, which is a stop too.
+pub(crate) async fn wait_for_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 /// Says that there is no room. The client comes back with backoff (contract rule A20).
 async fn refuse(mut stream: TcpStream) {
     let text = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -144,7 +151,7 @@ impl Service {
         let mut connection = std::pin::pin!(connection);
         let served = tokio::select! {
             served = connection.as_mut() => served,
-            _ = stop.wait_for(|stop| *stop) => {
+            () = wait_for_stop(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -155,23 +162,24 @@ impl Service {
     }
 }
 
-fn respond(
+async fn respond(
     router: Router,
     guard: Arc<Guard>,
     permit: Permit,
     peer: SocketAddr,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>> {
-    async move {
-        let (mut parts, body) = request.into_parts();
-        if let Err(refusal) = guard.check(peer.ip(), &parts) {
-            debug!(%peer, code = refusal.code, "request refused");
-            return Ok(error_response(refusal.status, refusal.code, &refusal.message));
-        }
-        parts.extensions.insert(permit);
-        parts.extensions.insert(Peer(peer));
-        router.oneshot(Request::from_parts(parts, Body::new(body))).await
+) -> Result<Response<Body>, Infallible> {
+    let (mut parts, body) = request.into_parts();
+    if let Err(refusal) = guard.check(peer.ip(), &parts) {
+        debug!(%peer, code = refusal.code, "request refused");
+        let mut response = error_response(refusal.status, refusal.code, refusal.message);
+        // Whatever follows such a head on the connection is not to be trusted.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return Ok(response);
     }
+    parts.extensions.insert(permit);
+    parts.extensions.insert(Peer(peer));
+    router.oneshot(Request::from_parts(parts, Body::new(body))).await
 }
 
 /// Binds a listener and says which address it got.

@@ -154,7 +154,9 @@ impl Sink {
     /// [`WRITE_STALL`].
     pub(crate) async fn ready(&self) -> bool {
         match self {
-            Sink::Tcp(stream) => matches!(timeout(WRITE_STALL, stream.writable()).await, Ok(Ok(()))),
+            Sink::Tcp(stream) => {
+                matches!(timeout(WRITE_STALL, stream.writable()).await, Ok(Ok(())))
+            }
             Sink::Tls(batches) => {
                 matches!(timeout(WRITE_STALL * 2, batches.reserve()).await, Ok(Ok(_)))
             }

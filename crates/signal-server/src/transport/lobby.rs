@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{CloseCode, RequestId};
 use lianmai_signal_engine::lobby::LOBBY_MS;
 use lianmai_signal_engine::{ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox};
-use lianmai_protocol::message::session::Join;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 

@@ -84,8 +84,7 @@ impl Reader {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        let mut poller =
-            Poller { source: &mut self.source, replies: &mut self.replies, cx };
+        let mut poller = Poller { source: &mut self.source, replies: &mut self.replies, cx };
         let incoming = match self.context.read(&mut poller) {
             Ok(Message::Text(text)) => Incoming::Text(Bytes::from(text)),
             Ok(Message::Ping(_) | Message::Pong(_)) => {

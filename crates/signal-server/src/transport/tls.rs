@@ -1,6 +1,6 @@
 //! TLS of the public listener. Comes in: two PEM files. Goes out: an acceptor that always uses the newest
 //! pair that was good. Deliberately absent: timers and signals; the server calls
-//! [`Tls::reload_if_changed`].
+//! [`TlsReloader::reload_if_changed`].
 
 use std::fmt;
 use std::fs::Metadata;
@@ -45,7 +45,7 @@ pub enum TlsError {
 }
 
 /// TLS 1.2 and 1.3 with one certificate that may change.
-pub struct Tls {
+pub struct TlsReloader {
     files: TlsConfig,
     seen: Mutex<[Stamp; 2]>,
     resolver: Arc<Resolver>,
@@ -53,13 +53,13 @@ pub struct Tls {
     acceptor: TlsAcceptor,
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for TlsReloader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("TlsReloader").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-impl Tls {
+impl TlsReloader {
     /// Loads the files.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Tls {
             .with_cert_resolver(resolver.clone());
         // A WebSocket upgrade is HTTP/1.1.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Tls {
+        Ok(TlsReloader {
             files: files.clone(),
             seen: Mutex::new(seen),
             resolver,

@@ -1,0 +1,93 @@
+//! The load generator behind `cargo xtask bench`: runs a release server in its own process and prints what
+//! a member, a join and a delivery cost. Figures are for people; nothing here is a test.
+
+mod bare;
+mod fanout;
+mod idle;
+mod join;
+mod pullers;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Measures a signal-server.
+#[derive(Parser)]
+struct Cli {
+    /// The server to measure.
+    #[arg(long, default_value = "target/release/signal-server")]
+    server: PathBuf,
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Time from a join request to its answer.
+    Join {
+        /// How many joins, one after the other, in rooms of 10.
+        #[arg(long, default_value_t = 5000)]
+        joins: usize,
+    },
+    /// Memory per idle joined member, in rooms of 10.
+    Idle {
+        /// How many members.
+        #[arg(long, default_value_t = 5000)]
+        members: usize,
+    },
+    /// Processor time per delivery in one room, beside a bare write loop.
+    Fanout {
+        /// How many members.
+        #[arg(long, default_value_t = 500)]
+        members: usize,
+        /// How many events.
+        #[arg(long, default_value_t = 400)]
+        events: usize,
+        /// Milliseconds between events.
+        #[arg(long, default_value_t = 25)]
+        pace_ms: u64,
+    },
+    /// Processor time of the relay with HTTP-FLV pullers of one stream; needs ffmpeg.
+    Pullers {
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        pullers: usize,
+    },
+    /// The bare write loop itself, in a process of its own.
+    #[command(hide = true)]
+    Bare,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    match cli.bench {
+        Bench::Join { joins } => join::run(&cli.server, joins).await,
+        Bench::Idle { members } => idle::run(&cli.server, members).await,
+        Bench::Fanout { members, events, pace_ms } => {
+            fanout::run(&cli.server, members, events, pace_ms).await
+        }
+        Bench::Pullers { pullers } => pullers::run(&cli.server, pullers).await,
+        Bench::Bare => bare::serve().await,
+    }
+}
+
+/// A folder for the data of a server, empty and gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("lianmai-load-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Scratch(path.join("data")))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(parent) = self.0.parent() {
+            let _ = std::fs::remove_dir_all(parent);
+        }
+    }
+}
