@@ -61,7 +61,7 @@ pub enum DataDirProblem {
 
 /// An open directory with what it holds.
 #[derive(Clone)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     path: PathBuf,
     admin_token: Secret,
     url_key: [u8; KEY_BYTES],
@@ -82,7 +82,7 @@ impl DataDir {
     ///
     /// # Errors
     /// [`DataDirError`] with the path that it is about.
-    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, DataDirError> {
         open_directory(path).map_err(|problem| DataDirError { path: path.to_owned(), problem })?;
         let token =
             load(path, "admin.token", |random| URL_SAFE_NO_PAD.encode(random).into_bytes())?;
@@ -114,25 +114,25 @@ impl DataDir {
 
     /// What requests to the admin listener must bear.
     #[must_use]
-    pub fn admin_token(&self) -> &Secret {
+    pub(crate) fn admin_token(&self) -> &Secret {
         &self.admin_token
     }
 
     /// Where the admin token is, for operators.
     #[must_use]
-    pub fn admin_token_path(&self) -> PathBuf {
+    pub(crate) fn admin_token_path(&self) -> PathBuf {
         self.path.join("admin.token")
     }
 
     /// Key of media URLs. A secret.
     #[must_use]
-    pub fn url_key(&self) -> &[u8; KEY_BYTES] {
+    pub(crate) fn url_key(&self) -> &[u8; KEY_BYTES] {
         &self.url_key
     }
 
     /// Id that clients are told; the same as long as the directory lives.
     #[must_use]
-    pub fn deployment_id(&self) -> &str {
+    pub(crate) fn deployment_id(&self) -> &str {
         &self.deployment_id
     }
 }

@@ -4,16 +4,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// A running server; killed when it is dropped.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
     _lines: Lines<BufReader<ChildStdout>>,
+    log: Arc<Mutex<Vec<String>>>,
     /// WebSocket and HTTP-FLV.
     pub public: SocketAddr,
     /// RTMP.
@@ -36,9 +38,13 @@ impl ServerProcess {
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let errors = child.stderr.take().context("a piped child has an error output")?;
+        tokio::spawn(collect(BufReader::new(errors).lines(), log.clone()));
         let output = child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(output).lines();
         let mut address = async |word: &str| -> Result<SocketAddr> {
@@ -53,11 +59,29 @@ impl ServerProcess {
         Ok(ServerProcess {
             child,
             _lines: lines,
+            log,
             public,
             rtmp,
             admin,
             data_dir: data_dir.to_owned(),
         })
+    }
+
+    /// The log lines so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Log lines that tell of a bug: ERROR lines and panics.
+    #[must_use]
+    pub fn bugs(&self) -> Vec<String> {
+        let is_bug = |line: &String| {
+            line.contains("\"level\":\"ERROR\"")
+                || line.contains(" ERROR ")
+                || line.contains("panicked")
+        };
+        self.log().into_iter().filter(is_bug).collect()
     }
 
     /// The process.
@@ -102,6 +126,30 @@ impl ServerProcess {
         ensure!(sent.success(), "kill failed");
         self.child.wait().await?.code().context("killed by a signal")
     }
+}
+
+async fn collect(mut lines: Lines<BufReader<ChildStderr>>, log: Arc<Mutex<Vec<String>>>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+/// Builds programs of this workspace, as the tests are built, and says where they are. Building what is
+/// fresh takes a moment only.
+///
+/// # Errors
+/// The build fails.
+pub fn build(packages: &[&str]) -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.current_dir(&root).args(["build", "--quiet"]);
+    for package in packages {
+        cargo.args(["-p", package]);
+    }
+    ensure!(cargo.status()?.success(), "cargo build failed");
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    Ok(target.join("debug"))
 }
 
 /// Resident memory of a process in KiB.

@@ -304,9 +304,7 @@ impl Channel {
             return;
         };
         match waiting.on.clone() {
-            WaitingOn::Push { mint: expected, generation, kinds, renewed }
-                if expected == mint =>
-            {
+            WaitingOn::Push { mint: expected, generation, kinds, renewed } if expected == mint => {
                 let outcome = if renewed && !self.streams.contains_key(&generation) {
                     // It was cut meanwhile; a generation never comes back (rule B9).
                     Err(ErrorName::Superseded.into())

@@ -198,3 +198,25 @@ fn a_burst_longer_than_a_frame_leaves_as_several_in_order() {
     assert_eq!(w.heard(b).len(), 50);
     assert!(w.conns[&b.0].frames.iter().all(|frame| frame.len() <= 256 * 1024));
 }
+
+#[test]
+fn no_event_waits_longer_than_the_flush_interval() {
+    let mut w = World::with(|config| config.limits.commands_per_second = 1_000);
+    let a = w.join(1);
+    let b = w.join(2);
+    w.advance(1_000);
+    w.hush();
+    let start = w.conns[&b.0].events.len();
+    let mut said = Vec::new();
+    for step in [0, 3, 3, 7, 20, 1, 1, 40, 19, 1, 5, 100, 2] {
+        w.advance(step);
+        said.push(w.now.mono);
+        w.ok(a, say("tick"));
+    }
+    w.advance(100);
+    let heard = &w.conns[&b.0].events[start..];
+    assert_eq!(heard.len(), said.len());
+    for (heard, said) in heard.iter().zip(said) {
+        assert!(heard.at.since(said) <= 20, "{} ms", heard.at.since(said));
+    }
+}

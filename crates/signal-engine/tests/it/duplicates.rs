@@ -4,7 +4,7 @@ use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::Denial;
 
 use crate::calls::*;
-use crate::world::{World, entry};
+use crate::world::{Issuer, World, entry};
 
 const SECRET: &str = "0123456789abcdef";
 
@@ -187,4 +187,48 @@ fn old_tokens_expiring_do_not_end_the_replacing_membership() {
     w.advance_alive(80_000, &[new]);
     assert!(w.closed(new).is_none());
     assert!(w.notices(new).is_empty());
+}
+
+#[test]
+fn the_same_join_again_with_a_poorer_token_has_its_rights_only() {
+    let mut w = World::new();
+    let first = w.admit(entry(1).join_id(SECRET).moderator());
+    let b = w.join(2);
+    let (_, generation) = w.push_url(first, "");
+    w.advance(1_000);
+    w.hush();
+    let again = w.admit(entry(1).join_id(SECRET).rights(|rights| rights.broadcast = false));
+    assert_eq!(w.mid(again), w.mid(first));
+    assert!(!w.joined(again).own.rights.moderate);
+    assert!(w.joined(again).own.published.is_empty());
+    assert!(w.cut.contains(&generation));
+    w.advance(20);
+    assert_eq!(
+        w.heard(b),
+        [
+            "streamRemoved 1 audio",
+            "streamRemoved 1 video",
+            "roleChanged 1 audience",
+            "clientLeave 1 roleChanged",
+        ]
+    );
+    assert!(w.heard(again).is_empty(), "all of it is in its snapshot");
+    w.audit();
+}
+
+#[test]
+fn the_same_join_again_drops_what_the_old_connection_waited_for() {
+    let mut w = World::new();
+    let first = w.admit(entry(1).join_id(SECRET).moderator());
+    let b = w.join(2);
+    w.issuer = Issuer::Hold;
+    w.send(first, publish(""));
+    w.send(first, close_channel(0));
+    // The demotion supersedes the publish; the close behind it must not run on the way.
+    let again = w.admit(entry(1).join_id(SECRET).rights(|rights| rights.broadcast = false));
+    assert!(w.closed(b).is_none() && w.closed(again).is_none());
+    w.issue();
+    assert_eq!(w.engine.stats().streams, 0);
+    w.ok(again, ping());
+    w.audit();
 }

@@ -1,9 +1,9 @@
 //! Joining and leaving: snapshots, what others hear, what is refused.
 
 use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{Action, CloseCode, ErrorName, Role, UserId};
 use lianmai_signal_engine::Note;
-use lianmai_protocol::message::event::LeaveReason;
 
 use crate::calls::*;
 use crate::world::{World, entry};

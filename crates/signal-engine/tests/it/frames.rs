@@ -62,14 +62,14 @@ fn a_bad_array_is_refused_and_the_connection_stays() {
 fn an_element_that_cannot_be_read_does_not_stop_the_next() {
     let (mut w, a) = scene();
     let frame = concat!(
-        r#"[{"id":5,"method":"ping"},"#,                     // No jsonrpc.
-        r#"{"jsonrpc":"2.0","method":"ping"},"#,             // No id.
-        r#"{"jsonrpc":"2.0","id":0,"method":"ping"},"#,      // An id out of range.
+        r#"[{"id":5,"method":"ping"},"#,                // No jsonrpc.
+        r#"{"jsonrpc":"2.0","method":"ping"},"#,        // No id.
+        r#"{"jsonrpc":"2.0","id":0,"method":"ping"},"#, // An id out of range.
         r#"{"jsonrpc":"2.0","id":9007199254740992,"method":"ping"},"#,
-        r#"{"jsonrpc":"2.0","id":"7","method":"ping"},"#,    // An id that is no integer.
-        r#"{"jsonrpc":"2.0","id":8},"#,                      // No method.
-        r#"[{"jsonrpc":"2.0","id":9,"method":"ping"}],"#,    // An array in an array.
-        r#"{"jsonrpc":"2.0","id":10,"method":"fly"},"#,      // An unknown method.
+        r#"{"jsonrpc":"2.0","id":"7","method":"ping"},"#, // An id that is no integer.
+        r#"{"jsonrpc":"2.0","id":8},"#,                   // No method.
+        r#"[{"jsonrpc":"2.0","id":9,"method":"ping"}],"#, // An array in an array.
+        r#"{"jsonrpc":"2.0","id":10,"method":"fly"},"#,   // An unknown method.
         r#"{"jsonrpc":"2.0","id":11,"method":"subscribe","params":{"uid":"01","mediaType":"audio"}},"#,
         r#"{"jsonrpc":"2.0","id":12,"method":"subscribe","params":["2","audio"]},"#,
         r#"{"jsonrpc":"2.0","id":13,"method":"subscribe","params":{"mediaType":"audio"}},"#,

@@ -202,3 +202,20 @@ fn the_last_member_leaving_by_timeout_ends_the_channel() {
     w.advance(30_000);
     w.assert_empty();
 }
+
+#[test]
+fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
+    let (mut w, watcher, a, generation) = scene();
+    let b = w.admit(entry(1).channel("other"));
+    w.ok(watcher, say("one"));
+    w.ok(watcher, say("two"));
+    w.input(Input::Stop);
+    for client in [watcher, a, b] {
+        assert_eq!(w.closed(client), Some(CloseCode::GOING_AWAY));
+    }
+    assert_eq!(w.heard(a), ["message 99 one", "message 99 two"], "what waits goes out before");
+    assert_eq!((w.engine.stats().members, w.engine.stats().connected), (3, 0));
+    assert_eq!(w.may_push(generation), Ok(()));
+    w.advance(30_000);
+    w.assert_empty();
+}

@@ -23,7 +23,10 @@ fn a_targeted_message_reaches_those_it_names_and_nobody_else_ever() {
     let events = w.engine.stats().events;
     let sent = w.ok(a, tell(&[2, 4, 2, 5, 99], "psst-secret"));
     let sent: MessageSent = serde_json::from_value(sent).expect("sent");
-    assert_eq!(sent.delivered, 2, "b once and the audience; one in grace and a stranger are skipped");
+    assert_eq!(
+        sent.delivered, 2,
+        "b once and the audience; one in grace and a stranger are skipped"
+    );
     w.ok(c, tell(&[2], "another-secret"));
     w.advance(100);
     assert_eq!(w.engine.stats().events, events, "not in the log");
@@ -105,7 +108,10 @@ fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
     let many: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
     assert_eq!(w.err(a, set_attributes(&many)), ErrorName::BadAttributes, "65 keys");
     assert_eq!(w.err(a, rename(&"n".repeat(129))), ErrorName::BadName);
-    assert_eq!(w.err(a, set_channel_attributes(&[("k", &"x".repeat(4_096))])), ErrorName::AttributesTooLarge);
+    assert_eq!(
+        w.err(a, set_channel_attributes(&[("k", &"x".repeat(4_096))])),
+        ErrorName::AttributesTooLarge
+    );
     assert_eq!(w.err(a, set_channel_attributes(&[("", "x")])), ErrorName::BadAttributes);
     let b = w.join(2);
     let ann = &w.joined(b).members[0];

@@ -2,7 +2,9 @@
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::TokenRenewed;
-use lianmai_protocol::{Action, CloseCode, ErrorName, KindSet, MediaKind, Rights, UserId, WallTime};
+use lianmai_protocol::{
+    Action, CloseCode, ErrorName, KindSet, MediaKind, Rights, UserId, WallTime,
+};
 use lianmai_signal_engine::{Denial, Grant};
 
 use crate::calls::*;
@@ -228,9 +230,45 @@ fn a_check_that_takes_its_time_holds_later_commands() {
     assert_eq!((w.answer(a, id), w.answer(a, held)), (None, None));
     let (conn, request, _) = w.held_tokens.pop_front().expect("a check");
     let grant = Ok(Grant::debug());
-    w.input(lianmai_signal_engine::Input::TokenVerified { conn, id: request, grant: grant.clone() });
+    w.input(lianmai_signal_engine::Input::TokenVerified {
+        conn,
+        id: request,
+        grant: grant.clone(),
+    });
     assert_eq!(w.log(a), ["renewToken ok", "message 1 later", "sendMessage ok"]);
     // A second answer to the same question finds nothing.
     w.input(lianmai_signal_engine::Input::TokenVerified { conn, id: request, grant });
     assert!(w.log(a).is_empty());
+}
+
+#[test]
+fn a_wall_clock_that_jumps_is_noticed_within_a_minute() {
+    let mut w = World::new();
+    let grant = jwt(&w, 3_600_000);
+    let a = w.admit(entry(1).grant(|g| *g = grant));
+    w.advance_alive(10_000, &[a]);
+    w.now.wall.0 += 3_600_000;
+    w.advance_alive(50_000, &[a]);
+    assert_eq!(w.closed(a), Some(CloseCode::TOKEN_EXPIRED));
+    // Back, and the token lives longer.
+    let grant = jwt(&w, 60_000);
+    let a = w.admit(entry(1).grant(|g| *g = grant));
+    w.now.wall.0 -= 3_600_000;
+    w.advance_alive(120_000, &[a]);
+    assert!(w.closed(a).is_none());
+}
+
+#[test]
+fn a_ban_follows_the_wall_clock_and_grace_does_not() {
+    let mut w = World::new();
+    let m = w.admit(entry(1).moderator());
+    w.ok(m, kick(2, 60));
+    let b = w.join(3);
+    w.drop_socket(b);
+    w.now.wall.0 += 60_000;
+    w.join(2);
+    w.advance_alive(29_999, &[m]);
+    assert!(w.member("plain", 3).is_some(), "durations are of the steady clock (A18)");
+    w.advance(1);
+    assert!(w.member("plain", 3).is_none());
 }

@@ -645,9 +645,8 @@ impl World {
             let visible = members.iter().filter(|m| m.role == Role::Broadcaster);
             assert_eq!(view.broadcasters, visible.count());
             for member in &members {
-                streams += usize::from(
-                    !member.published.intersection(KindSet::AUDIO_VIDEO).is_empty(),
-                );
+                streams +=
+                    usize::from(!member.published.intersection(KindSet::AUDIO_VIDEO).is_empty());
                 streams += usize::from(member.published.contains(&MediaKind::ScreenShare));
                 streams += usize::from(member.published.contains(&MediaKind::SlaveAudio));
             }

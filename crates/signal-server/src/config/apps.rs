@@ -30,7 +30,7 @@ pub(super) fn apps(check: &mut Check, raw: Option<Vec<RawApp>>) -> Vec<AppConfig
     }
     let mut apps: Vec<AppConfig> = Vec::new();
     for (i, raw) in raw.into_iter().enumerate() {
-        let path = format!("apps[{i}]");
+        let path = check.element("apps", i);
         let Some(app) = app(check, &path, raw) else { continue };
         if apps.iter().any(|other| other.appkey == app.appkey) {
             check.problem(format!("{path}.appkey"), format!("`{}` is there already", app.appkey));
@@ -112,7 +112,7 @@ fn basic(check: &mut Check, path: &str, raw: RawBasic) -> Option<BasicKey> {
         Some(ttls) if ttls.is_empty() => check.missing(&ttls_path, "is empty"),
         Some(ttls) => {
             for (i, ttl) in ttls.into_iter().enumerate() {
-                let path = format!("{ttls_path}[{i}]");
+                let path = check.element(&ttls_path, i);
                 let ttl = check.number(&path, Some(ttl), 0, 1..=MAX_BASIC_TTL_S);
                 if ttl > 0 {
                     prefixes(check, &path, ttl, &allowed_ttls);
@@ -142,7 +142,7 @@ fn prefixes(check: &mut Check, path: &str, ttl: u32, others: &[u32]) {
 fn jwt(check: &mut Check, path: &str, raw: Vec<RawJwt>) -> Vec<JwtKey> {
     let mut keys: Vec<JwtKey> = Vec::new();
     for (i, raw) in raw.into_iter().enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = check.element(path, i);
         let kid_path = format!("{path}.kid");
         let kid = raw.kid.unwrap_or_else(|| {
             check.missing(&kid_path, "is missing");

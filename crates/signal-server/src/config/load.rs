@@ -12,7 +12,8 @@ use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
 use super::raw::RawConfig;
-use super::{Config, Problem, Problems, validate};
+use super::validate::{self, Check};
+use super::{Config, Problem, Problems};
 
 /// Environment variables that begin so and hold `__` are configuration keys.
 const ENV_PREFIX: &str = "LIANMAI_";
@@ -49,8 +50,8 @@ impl Config {
                 Err(problem) => problems.push(problem),
             }
         }
-        let raw = fit(table, &texts, &mut problems);
-        validate::config(raw, &env, problems)
+        let (raw, removed) = fit(table, &texts, &mut problems);
+        validate::config(raw, Check { env: &env, problems, removed })
     }
 }
 
@@ -105,8 +106,26 @@ fn insert(table: &mut Table, path: &str, value: Value) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Which elements, sorted, were taken out of the array at a path.
+#[derive(Debug, Default)]
+pub(super) struct Removed(BTreeMap<String, Vec<usize>>);
+
+impl Removed {
+    /// Where in the source the element is that is at `index` now.
+    pub(super) fn original(&self, array: &str, index: usize) -> usize {
+        let gone = self.0.get(array).map_or(&[][..], Vec::as_slice);
+        gone.iter().fold(index, |index, &gone| if gone <= index { index + 1 } else { index })
+    }
+
+    fn add(&mut self, array: String, index: usize) {
+        let original = self.original(&array, index);
+        let gone = self.0.entry(array).or_default();
+        gone.insert(gone.partition_point(|&other| other < original), original);
+    }
+}
+
 /// One step into a TOML tree.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Key(String),
     Index(usize),
@@ -117,12 +136,12 @@ fn fit(
     mut table: Table,
     texts: &BTreeMap<String, String>,
     problems: &mut Vec<Problem>,
-) -> RawConfig {
+) -> (RawConfig, Removed) {
     let mut texts = texts.clone();
-    let mut removed = BTreeMap::<Vec<Step>, Vec<usize>>::new();
+    let mut removed = Removed::default();
     loop {
         let error = match serde_path_to_error::deserialize(Value::Table(table.clone())) {
-            Ok(raw) => return raw,
+            Ok(raw) => return (raw, removed),
             Err(error) => error,
         };
         let message = error.inner().message().trim().to_owned();
@@ -151,12 +170,10 @@ fn fit(
         }
         problems.push(Problem { path, text: without_value(&message, &steps) });
         if !remove(&mut table, &steps) {
-            return RawConfig::default();
+            return (RawConfig::default(), removed);
         }
         if let Some((Step::Index(index), array)) = steps.split_last() {
-            let gone = removed.entry(array.to_vec()).or_default();
-            gone.push(original(*index, gone));
-            gone.sort_unstable();
+            removed.add(display(array, &removed), *index);
         }
     }
 }
@@ -177,12 +194,7 @@ fn without_value(message: &str, steps: &[Step]) -> String {
     }
 }
 
-/// Index in the file of what is now at `index`, where elements at `gone` (sorted) were taken out.
-fn original(index: usize, gone: &[usize]) -> usize {
-    gone.iter().fold(index, |index, &gone| if gone <= index { index + 1 } else { index })
-}
-
-fn display(steps: &[Step], removed: &BTreeMap<Vec<Step>, Vec<usize>>) -> String {
+fn display(steps: &[Step], removed: &Removed) -> String {
     let mut path = String::new();
     for (i, step) in steps.iter().enumerate() {
         match step {
@@ -193,8 +205,8 @@ fn display(steps: &[Step], removed: &BTreeMap<Vec<Step>, Vec<usize>>) -> String 
                 path.push_str(key);
             }
             Step::Index(index) => {
-                let gone = removed.get(&steps[..i]).map_or(&[][..], Vec::as_slice);
-                let _ = write!(path, "[{}]", original(*index, gone));
+                let index = removed.original(&path, *index);
+                let _ = write!(path, "[{index}]");
             }
         }
     }

@@ -14,6 +14,7 @@ use lianmai_protocol::limits::{Limits, MAX_CLIENT_FRAME_BYTES};
 use lianmai_signal_engine::SessionTimers;
 use tracing_subscriber::EnvFilter;
 
+use super::load::Removed;
 use super::raw::{
     RawConfig, RawDebug, RawLimits, RawLogFormat, RawRelay, RawServer, RawSession, RawTls,
 };
@@ -27,13 +28,19 @@ const MIB: usize = 1024 * KIB;
 pub(super) struct Check<'a> {
     /// Environment variables that secrets may name.
     pub(super) env: &'a BTreeMap<String, String>,
-    problems: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) removed: Removed,
 }
 
 impl Check<'_> {
     /// Records a problem.
     pub(super) fn problem(&mut self, path: impl Into<String>, text: impl Into<String>) {
         self.problems.push(Problem { path: path.into(), text: text.into() });
+    }
+
+    /// Path of an element of an array, as its source counts.
+    pub(super) fn element(&self, array: &str, index: usize) -> String {
+        format!("{array}[{}]", self.removed.original(array, index))
     }
 
     /// Records that a key is missing, unless something at or below it was reported already.
@@ -97,12 +104,7 @@ impl Check<'_> {
 }
 
 /// Checks everything.
-pub(super) fn config(
-    raw: RawConfig,
-    env: &BTreeMap<String, String>,
-    problems: Vec<Problem>,
-) -> Result<Config, Problems> {
-    let mut check = Check { env, problems };
+pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problems> {
     let limits = limits(&mut check, &raw.limits);
     let session = session(&mut check, &raw.session);
     let least_lag = (64 * KIB).max(2 * limits.message_bytes);
@@ -159,7 +161,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
             hosts.push(host);
         } else {
             let text = format!("`{host}` is no host name or IP address; leave out the port");
-            check.problem(format!("server.hosts[{i}]"), text);
+            check.problem(check.element("server.hosts", i), text);
         }
     }
     let mut origins = Vec::new();
@@ -167,7 +169,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         match normal_origin(&origin) {
             Some(origin) => origins.push(origin),
             None => check.problem(
-                format!("server.origins[{i}]"),
+                check.element("server.origins", i),
                 format!("`{origin}` is no origin, as `https://app.example.com` without a path"),
             ),
         }
@@ -280,7 +282,7 @@ fn allow_from(check: &mut Check, raw: RawDebug) -> Vec<Cidr> {
     for (i, text) in raw.allow_from.unwrap_or_default().iter().enumerate() {
         match text.parse() {
             Ok(range) => ranges.push(range),
-            Err(error) => check.problem(format!("debug.allow_from[{i}]"), error),
+            Err(error) => check.problem(check.element("debug.allow_from", i), error),
         }
     }
     ranges

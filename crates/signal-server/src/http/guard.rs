@@ -18,13 +18,13 @@ const X_REAL_IP: &str = "x-real-ip";
 
 /// Why a request is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub(crate) struct Refusal {
     /// HTTP status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Stable code word: `badRequest`, `hostNotAllowed`, `originNotAllowed` or `debugLocalOnly`.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// Text for people; names the setting that decides.
-    pub message: &'static str,
+    pub(crate) message: &'static str,
 }
 
 impl Refusal {
@@ -47,7 +47,7 @@ impl Refusal {
 
 /// The rules of one listener.
 #[derive(Clone, Debug)]
-pub struct Guard {
+pub(crate) struct Guard {
     /// For operators: no web page may come.
     admin: bool,
     /// Names and IP addresses besides loopback, lower-case, without brackets.
@@ -64,7 +64,7 @@ pub struct Guard {
 impl Guard {
     /// The guard of the public listener, bound to `bound`.
     #[must_use]
-    pub fn public(config: &Config, bound: SocketAddr) -> Self {
+    pub(crate) fn public(config: &Config, bound: SocketAddr) -> Self {
         let scheme = |https| if https { "https" } else { "http" };
         let own = vec![
             (scheme(config.tls.is_some()), bound.port()),
@@ -75,7 +75,7 @@ impl Guard {
 
     /// The guard of the admin listener.
     #[must_use]
-    pub fn admin(config: &Config) -> Self {
+    pub(crate) fn admin(config: &Config) -> Self {
         Guard {
             admin: true,
             // URLs name the public host, so requests do.
@@ -91,7 +91,7 @@ impl Guard {
     ///
     /// # Errors
     /// [`Refusal`], to be answered with `Connection: close`.
-    pub fn check(&self, peer: IpAddr, parts: &Parts) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, peer: IpAddr, parts: &Parts) -> Result<(), Refusal> {
         check_form(parts)?;
         let host = one_host(&parts.headers)?;
         if !self.is_allowed_host(host) {

@@ -45,7 +45,7 @@ pub enum TlsError {
 }
 
 /// TLS 1.2 and 1.3 with one certificate that may change.
-pub struct TlsReloader {
+pub(crate) struct TlsReloader {
     files: TlsConfig,
     seen: Mutex<[Stamp; 2]>,
     resolver: Arc<Resolver>,
@@ -64,7 +64,7 @@ impl TlsReloader {
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn load(files: &TlsConfig) -> Result<Self, TlsError> {
+    pub(crate) fn load(files: &TlsConfig) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let seen = stamps(files);
         let resolver =
@@ -86,7 +86,7 @@ impl TlsReloader {
 
     /// Accepts connections; later reloads concern it too.
     #[must_use]
-    pub fn acceptor(&self) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.clone()
     }
 
@@ -95,7 +95,7 @@ impl TlsReloader {
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
+    pub(crate) fn reload_if_changed(&self) -> Result<bool, TlsError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Looked at before reading: a write that comes between is seen next time.
         let now = stamps(&self.files);
