@@ -1,6 +1,7 @@
 //! `cargo xtask <command>`: everything that a developer or CI runs. It has no dependencies, so that it
 //! builds in a moment.
 
+mod bench;
 mod demo;
 mod process;
 mod purity;
@@ -14,6 +15,8 @@ cargo xtask test [PART..]   install what is missing, then check everything (or s
                             format lints docs purity build unit e2e)
 cargo xtask demo [--no-media] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
+cargo xtask bench [join|idle|fanout|pullers ..]
+                            what a join, a member, a delivery and a puller cost
 cargo xtask help            this text";
 
 /// Why a command failed, for the person who ran it.
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::execute(&rest),
         "demo" => demo::execute(&rest),
+        "bench" => bench::execute(&rest),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

@@ -18,7 +18,8 @@ pub enum CallError {
     /// No outcome in time, and nothing can come of it any more.
     #[error("timed out (sent: {sent})")]
     Timeout {
-        /// Whether the command went out. Always `false`: what went out is [`CallError::OutcomeUnknown`].
+        /// Whether the command went out. Always `false`: what went out is
+        /// [`CallError::OutcomeUnknown`].
         sent: bool,
     },
     /// The command was sent and may or may not have taken effect.

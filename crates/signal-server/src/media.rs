@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use lianmai_media_plane::{
-    Authorizer, Direction, FactState, Hub, StreamFact, StreamName, StreamRequest, Verdict,
+    Authorizer, FactState, Hub, StreamFact, StreamName, StreamRequest, Verdict,
 };
 use lianmai_protocol::{Gen, Mid};
 use lianmai_signal_engine::{Access, Input};
@@ -13,10 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::wall_now;
 use crate::shard::{ShardMsg, Shards};
-use crate::signing::{self, UrlSigner};
-
-/// The RTMP app, and the first part of the HTTP-FLV path, of every stream.
-pub(crate) const LIVE_APP: &str = "live";
+use crate::signing::{MEDIA_APP, UrlSigner};
 
 /// Asks signature and engine.
 pub(crate) struct RelayAuthorizer {
@@ -33,16 +30,12 @@ impl RelayAuthorizer {
         &self,
         request: &StreamRequest,
     ) -> Result<Option<String>, (&'static str, &'static str)> {
-        if request.app != LIVE_APP {
+        if request.app != MEDIA_APP {
             return Err(("unknownApp", "The app is `live`."));
         }
-        let direction = match request.direction {
-            Direction::Publish => signing::Direction::Publish,
-            Direction::Play => signing::Direction::Play,
-        };
         let (generation, access) = self
             .signer
-            .verify(direction, &request.stream, &request.query, wall_now())
+            .verify(request.direction, &request.stream, &request.query, wall_now())
             .map_err(|error| (error.code(), "The URL is not valid."))?;
         match self.shards.authorize(generation, access).await {
             Some(Ok(())) => Ok(match access {
@@ -66,7 +59,7 @@ impl Authorizer for RelayAuthorizer {
 
 /// The relay's name of a stream.
 fn stream_name(generation: Gen) -> StreamName {
-    StreamName::new(LIVE_APP, &generation.to_string())
+    StreamName::new(MEDIA_APP, &generation.to_string())
 }
 
 /// Ends a stream and everyone who plays it.

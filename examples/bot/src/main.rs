@@ -5,8 +5,8 @@
 //! cargo run -p lianmai-example-bot -- --channel room-1 --file clip.mp4
 //! ```
 //!
-//! Comes in: a server, a channel, maybe a file. Goes out: media by `ffmpeg`, which must be installed, and
-//! messages. Deliberately absent: coming back after a lost connection; the bot ends then.
+//! Comes in: a server, a channel, maybe a file. Goes out: media by `ffmpeg`, which must be installed,
+//! and messages. Deliberately absent: coming back after a lost connection; the bot ends then.
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use std::path::PathBuf;

@@ -4,18 +4,21 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// A running server; killed when it is dropped.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
     _lines: Lines<BufReader<ChildStdout>>,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Log>,
     /// WebSocket and HTTP-FLV.
     pub public: SocketAddr,
     /// RTMP.
@@ -42,7 +45,7 @@ impl ServerProcess {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let log = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::new(Log::default());
         let errors = child.stderr.take().context("a piped child has an error output")?;
         tokio::spawn(collect(BufReader::new(errors).lines(), log.clone()));
         let output = child.stdout.take().context("a piped child has an output")?;
@@ -70,7 +73,25 @@ impl ServerProcess {
     /// The log lines so far.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log.lines().clone()
+    }
+
+    /// Waits for a log line.
+    ///
+    /// # Errors
+    /// None comes within 5 s.
+    pub async fn logged(&self, is_it: impl Fn(&str) -> bool) -> Result<String> {
+        let wait = async {
+            loop {
+                // Made before the look, so that a line which comes in between wakes it.
+                let more = self.log.more.notified();
+                if let Some(line) = self.log.lines().iter().find(|line| is_it(line)) {
+                    return line.clone();
+                }
+                more.await;
+            }
+        };
+        timeout(Duration::from_secs(5), wait).await.context("the log line did not come")
     }
 
     /// Log lines that tell of a bug: ERROR lines and panics.
@@ -116,21 +137,52 @@ impl ServerProcess {
         cpu_s(self.pid()?)
     }
 
+    /// Sends a signal, as `TERM`.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub async fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.pid()?.to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().await?;
+        ensure!(sent.success(), "kill failed");
+        Ok(())
+    }
+
+    /// Waits for the end of the process; the exit code.
+    ///
+    /// # Errors
+    /// It was killed by a signal.
+    pub async fn wait(&mut self) -> Result<i32> {
+        self.child.wait().await?.code().context("killed by a signal")
+    }
+
     /// Sends SIGTERM and waits; the exit code.
     ///
     /// # Errors
     /// The process cannot be signalled or was killed.
     pub async fn terminate(mut self) -> Result<i32> {
-        let pid = self.pid()?.to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().await?;
-        ensure!(sent.success(), "kill failed");
-        self.child.wait().await?.code().context("killed by a signal")
+        self.signal("TERM").await?;
+        self.wait().await
     }
 }
 
-async fn collect(mut lines: Lines<BufReader<ChildStderr>>, log: Arc<Mutex<Vec<String>>>) {
+async fn collect(mut lines: Lines<BufReader<ChildStderr>>, log: Arc<Log>) {
     while let Ok(Some(line)) = lines.next_line().await {
-        log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        log.lines().push(line);
+        log.more.notify_waiters();
+    }
+}
+
+/// What a server wrote to its error output.
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    more: Notify,
+}
+
+impl Log {
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,16 +192,25 @@ async fn collect(mut lines: Lines<BufReader<ChildStderr>>, log: Arc<Mutex<Vec<St
 /// # Errors
 /// The build fails.
 pub fn build(packages: &[&str]) -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut cargo = std::process::Command::new(env!("CARGO"));
-    cargo.current_dir(&root).args(["build", "--quiet"]);
+    cargo.current_dir(root()).args(["build", "--quiet"]);
     for package in packages {
         cargo.args(["-p", package]);
     }
     ensure!(cargo.status()?.success(), "cargo build failed");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("debug"))
+    Ok(target_dir().join("debug"))
+}
+
+/// The root of the workspace.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where cargo builds.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 /// Resident memory of a process in KiB.

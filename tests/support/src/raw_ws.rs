@@ -1,12 +1,13 @@
 //! A WebSocket client that can also misbehave: it writes exactly the bytes that it is told, and holds what
 //! it reads. Comes in: an address. Goes out: text messages, the close code, or the HTTP answer.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, Bytes, BytesMut};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Frame types of RFC 6455.
@@ -33,10 +34,10 @@ pub enum Received {
     Gone,
 }
 
-/// One connection.
+/// One connection, over TCP unless it is told otherwise.
 #[derive(Debug)]
-pub struct RawWs {
-    stream: TcpStream,
+pub struct RawWs<S = TcpStream> {
+    stream: S,
     read: BytesMut,
     next_id: u64,
 }
@@ -59,14 +60,32 @@ impl RawWs {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.context("connect")?;
         stream.set_nodelay(true)?;
-        Ok(RawWs { stream, read: BytesMut::new(), next_id: 1 })
+        Ok(RawWs::over(stream))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
+    /// Goes on with a stream on which nothing was said yet.
+    pub fn over(stream: S) -> Self {
+        RawWs { stream, read: BytesMut::new(), next_id: 1 }
+    }
+
+    /// The stream itself.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// An id that was not used on this connection.
+    pub fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
     }
 
     /// Does the handshake.
     ///
     /// # Errors
     /// The answer is not 101.
-    pub async fn upgrade(&mut self, host: SocketAddr) -> Result<()> {
+    pub async fn upgrade(&mut self, host: impl Display) -> Result<()> {
         let request = format!(
             "GET /v1/signal HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\
@@ -101,6 +120,12 @@ impl RawWs {
                 bail!("the connection ended inside an HTTP head");
             }
         }
+    }
+
+    /// Reads everything until the other side ends the connection, in order or not.
+    pub async fn read_to_end(&mut self) -> BytesMut {
+        while matches!(self.stream.read_buf(&mut self.read).await, Ok(1..)) {}
+        self.read.split()
     }
 
     /// Sends a frame of any type, masked with a key of zeros, which leaves the payload as it is.
@@ -139,8 +164,7 @@ impl RawWs {
     /// # Errors
     /// The socket is gone.
     pub async fn request(&mut self, method: &str, params: Value) -> Result<u64> {
-        let id = self.next_id;
-        self.next_id += 1;
+        let id = self.fresh_id();
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         self.send(&request.to_string()).await?;
         Ok(id)

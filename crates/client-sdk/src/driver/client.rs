@@ -1,5 +1,6 @@
-//! The handle that an app holds. Comes in: `async` calls. Goes out: commands for the event loop, and what
-//! became of them. Deliberately absent: state; what it shows is what the delivery task delivered.
+//! The handle that an app holds. Comes in: `async` calls. Goes out: commands for the event loop, and
+//! what became of them. Deliberately absent: state; what it shows is what the delivery task
+//! delivered.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -26,9 +27,9 @@ use crate::session::{
     Command, ConnectionState, Event, EventKind, Joined, Member, Own, Picture, Reply, Session,
 };
 
-/// A client: at most one channel at a time, any number one after the other. Clones are handles of the same
-/// client; when the last one is dropped, its socket is closed and its tasks end. That is no `leave`: others
-/// see the member until the server's grace ends.
+/// A client: at most one channel at a time, any number one after the other. Clones are handles of the
+/// same client; when the last one is dropped, its socket is closed and its tasks end. That is no
+/// `leave`: others see the member until the server's grace ends.
 ///
 /// A call starts when its future is first polled. Dropping the future does not take the call back.
 #[derive(Clone)]
@@ -180,7 +181,8 @@ impl Client {
         self.command(Command::SetRole(SetRole { role, uid })).await
     }
 
-    /// Tells others that one's audio, video or both are muted. The media itself is the app's to silence.
+    /// Tells others that one's audio, video or both are muted. The media itself is the app's to
+    /// silence.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -237,8 +239,8 @@ impl Client {
         self.command(Command::Kick(Kick { uid, duration_s, reason })).await
     }
 
-    /// Ends the channel for all and refuses joins with older tokens for `hold`, in whole seconds, at most
-    /// an hour; needs `moderate`.
+    /// Ends the channel for all and refuses joins with older tokens for `hold`, in whole seconds, at
+    /// most an hour; needs `moderate`.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -260,7 +262,8 @@ impl Client {
         Ok(())
     }
 
-    /// Says something to some members, at most 64, and tells how many sessions got it. Who is not there is skipped.
+    /// Says something to some members, at most 64, and tells how many sessions got it. Who is not there
+    /// is skipped.
     ///
     /// # Errors
     /// See [`MessageError`].
@@ -300,7 +303,8 @@ impl Client {
         self.command(Command::SetAttributes(SetAttributes { attributes, target, name: None })).await
     }
 
-    /// Hands in a new token for the same app, channel and uid. Answers how long it lasts; `None` is for ever.
+    /// Hands in a new token for the same app, channel and uid. Answers how long it lasts; `None` is
+    /// for ever.
     ///
     /// # Errors
     /// See [`RenewTokenError`].
@@ -328,9 +332,9 @@ impl Client {
         self.command(Command::Report(Report { dir, kind, data, uid })).await
     }
 
-    /// Runs `handler` for every event of a kind, or of all ([`EventKind::All`]), in order, on the client's
-    /// delivery task. It may use getters, `on` and `off`, and spawn tasks that call methods; it must
-    /// not block, least of all on a call of this client. It should hold a [`WeakClient`]: a
+    /// Runs `handler` for every event of a kind, or of all ([`EventKind::All`]), in order, on the
+    /// client's delivery task. It may use getters, `on` and `off`, and spawn tasks that call methods;
+    /// it must not block, least of all on a call of this client. It should hold a [`WeakClient`]: a
     /// [`Client`] in a handler keeps itself alive until [`Client::off`].
     pub fn on(
         &self,

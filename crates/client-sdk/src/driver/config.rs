@@ -1,4 +1,5 @@
-//! What a client is told: where the server is, and how to join. Deliberately absent: files and environment.
+//! What a client is told: where the server is, and how to join. Deliberately absent: files and
+//! environment.
 
 use std::fmt;
 use std::time::Duration;

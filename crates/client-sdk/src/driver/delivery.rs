@@ -41,7 +41,8 @@ struct Listeners {
     by_id: BTreeMap<ListenerId, (EventKind, Handler)>,
 }
 
-/// Shared by the handles, the streams and the two tasks of one client. No lock is held while code of the app runs.
+/// Shared by the handles, the streams and the two tasks of one client. No lock is held while code of
+/// the app runs.
 pub(super) struct Hub {
     capacity: usize,
     /// Items that the delivery task has not finished.

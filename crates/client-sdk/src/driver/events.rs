@@ -1,7 +1,8 @@
 //! The app's side of the event queue: streams and listener ids.
 //!
 //! Comes in: what the delivery task hands over. Goes out: events, one at a time and in order.
-//! Deliberately absent: dropping. A full stream makes the event loop stop reading its socket (rule A17).
+//! Deliberately absent: dropping. A full stream makes the event loop stop reading its socket (rule
+//! A17).
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -66,10 +67,11 @@ impl Buffer {
 
 /// Every event of a client from the moment [`super::Client::events`] was called.
 ///
-/// It holds at most `event_capacity` entries (1024 unless told otherwise; changes of the picture that the
-/// app does not hear count too) plus what one frame brings. It never drops: when it is full, the client
-/// stops reading its socket until the app took some, and a call that is made meanwhile may end with
-/// `OutcomeUnknown`. Take events or drop the stream. It ends when the last [`super::Client`] handle is gone.
+/// It holds at most `event_capacity` entries (1024 unless told otherwise; changes of the picture that
+/// the app does not hear count too) plus what one frame brings. It never drops: when it is full, the
+/// client stops reading its socket until the app took some, and a call that is made meanwhile may end
+/// with `OutcomeUnknown`. Take events or drop the stream. It ends when the last [`super::Client`] handle
+/// is gone.
 pub struct EventStream {
     hub: Arc<Hub>,
     buffer: Arc<Buffer>,
@@ -86,8 +88,8 @@ impl EventStream {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// The channel as of the event that was taken last, however far ahead the client is; `None` while in
-    /// no channel.
+    /// The channel as of the event that was taken last, however far ahead the client is; `None` while
+    /// in no channel.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
         self.picture.as_ref()

@@ -3,7 +3,8 @@
 //! Comes in: `async` calls of the app and the bytes of one socket. Goes out: outcomes and events.
 //! Deliberately absent: decisions. Everything that is decided is decided by the session.
 //!
-//! Two tasks per client. The *event loop* owns session, socket and timer, and never waits for the app. The
+//! Two tasks per client. The *event loop* owns session, socket and timer, and never waits for the
+//! app. The
 //! *delivery* task takes the session's outputs in their order and runs handlers, fills event streams and
 //! settles calls. When the app falls behind, the event loop stops reading the socket until it caught
 //! up (contract rule A17): nothing is dropped, the server feels the backpressure.

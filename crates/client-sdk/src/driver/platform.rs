@@ -1,5 +1,5 @@
-//! The only file of the crate that reads a clock or entropy. Comes in: nothing. Goes out: time since the
-//! client was made, and join ids. Deliberately absent: wall-clock time; no client needs it.
+//! The only file of the crate that reads a clock or entropy. Comes in: nothing. Goes out: time since
+//! the client was made, and join ids. Deliberately absent: wall-clock time; no client needs it.
 #![expect(clippy::disallowed_methods, reason = "this is the file that may")]
 
 use lianmai_protocol::MonoTime;

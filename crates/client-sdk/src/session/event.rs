@@ -17,9 +17,9 @@ macro_rules! events {
     ($( $(#[$meta:meta])* $variant:ident $body:tt = $name:literal; )+) => {
         /// Something that the app hears.
         ///
-        /// `RoleChanged`, `ClientUpdate`, `Muted` and `Unmuted` that name the app's own uid, and `Published` and
-        /// `Unpublished`, tell of a change of its own state that none of its waiting calls caused: an
-        /// admin did it, or a call that had been given up took effect after all.
+        /// `RoleChanged`, `ClientUpdate`, `Muted` and `Unmuted` that name the app's own uid, and
+        /// `Published` and `Unpublished`, tell of a change of its own state that none of its waiting
+        /// calls caused: an admin did it, or a call that had been given up took effect after all.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Event {

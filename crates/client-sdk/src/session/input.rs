@@ -15,7 +15,7 @@ pub struct CallId(pub u64);
 
 /// One input. A host has at most one socket: from `CloseSocket` or a new `Connect` on it reports
 /// nothing more of an earlier one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Input<'a> {
     /// The app calls. It is settled exactly once with [`super::Output::Settled`].
     Command {
@@ -106,6 +106,21 @@ commands! {
     RenewToken(RenewToken) = "renewToken",
     /// Tell what a media component observed.
     Report(Report) = "report",
+}
+
+impl fmt::Debug for Input<'_> {
+    /// Without payload: frames hold tickets and URLs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Input::Command { call, command } => write!(f, "Command({}, {command:?})", call.0),
+            Input::SocketOpened => f.write_str("SocketOpened"),
+            Input::Frame(bytes) => write!(f, "Frame({} bytes)", bytes.len()),
+            Input::SocketClosed { code, reason } => write!(f, "SocketClosed({code}, {reason:?})"),
+            Input::Timeout => f.write_str("Timeout"),
+            Input::ReadingPaused => f.write_str("ReadingPaused"),
+            Input::ReadingResumed => f.write_str("ReadingResumed"),
+        }
+    }
 }
 
 impl fmt::Debug for Command {

@@ -8,7 +8,6 @@ use lianmai_protocol::message::session::Timers;
 /// Pings whose answer is still looked for. An answer to an older one is ignored, which harms nobody.
 const PINGS_REMEMBERED: usize = 16;
 
-#[derive(Debug)]
 pub(super) struct Liveness {
     ping_interval_ms: u64,
     dead_after_ms: u64,

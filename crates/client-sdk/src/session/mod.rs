@@ -4,9 +4,10 @@
 //! deadline. Deliberately absent: sockets, clocks, randomness, tasks, threads; coming back after a lost
 //! connection, which ends the membership here.
 //!
-//! A host repeats: [`Session::handle`], then [`Session::poll_output`] until `None`, then waits for its
-//! socket, its app, or [`Session::next_deadline`]. Frames are worked off one message at a time as outputs are
-//! polled, so [`Session::picture`] shows the channel as of the event that was polled last.
+//! A host repeats: [`Session::handle`], then [`Session::poll_output`] until `None`, then waits for
+//! its socket, its app, or [`Session::next_deadline`]. Frames are worked off one message at a time as
+//! outputs are polled, so [`Session::picture`] shows the channel as of the event that was polled
+//! last.
 
 mod answer;
 mod config;
@@ -21,6 +22,7 @@ mod state;
 mod translate;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use lianmai_protocol::codec::{ServerMessage, decode_server_frame};
@@ -40,7 +42,6 @@ use requests::{Due, Requests};
 use state::State;
 
 /// One client: at most one membership at a time, any number one after the other.
-#[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
     now: MonoTime,
@@ -160,9 +161,8 @@ impl Session {
             (_, Call::Join(_)) => Some(CallError::refused(ErrorName::AlreadyJoined)),
             (State::Idle, _) => Some(CallError::NotJoined),
             _ if self.leaving => Some(CallError::NotJoined),
-            (State::Connecting { join, .. }, Call::Leave(_)) => {
+            (State::Connecting { .. }, Call::Leave(_)) => {
                 // Nothing was sent: the join is over here, and nothing is left to leave.
-                debug_assert!(*join != call, "a call id is used once");
                 let end = End::local(CloseCode::NORMAL, "left", true, StateReason::Left);
                 self.end(end);
                 return self.settle(call, Ok(Reply::Done));
@@ -359,6 +359,16 @@ impl Session {
 
     fn settle(&mut self, call: CallId, outcome: Result<Reply, CallError>) {
         self.out.push_back(Output::Settled { call, outcome });
+    }
+}
+
+impl fmt::Debug for Session {
+    /// Where it is; what it holds is secret in part.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("state", &self.state())
+            .field("seq", &self.picture.as_ref().map(|picture| picture.seq))
+            .finish_non_exhaustive()
     }
 }
 

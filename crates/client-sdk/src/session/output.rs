@@ -1,5 +1,7 @@
-//! What comes out of a session, in one ordered queue: what the host must do, and what the app must hear.
+//! What comes out of a session, in one ordered queue: what the host must do, and what the app must
+//! hear.
 
+use std::fmt;
 use std::sync::Arc;
 
 use lianmai_protocol::message::media::{Published, Subscribed};
@@ -12,7 +14,7 @@ use crate::error::CallError;
 
 /// One output. The order is the contract: every event up to the one that a command caused comes before
 /// that command's settlement (contract rule B1).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Output {
     /// Open a socket with sub-protocol `lianmai.v1`, dropping any earlier one.
@@ -42,6 +44,20 @@ pub enum Output {
     },
 }
 
+impl fmt::Debug for Output {
+    /// Without payload: frames hold tokens, and an event may hold a URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Output::Connect { url } => write!(f, "Connect({url})"),
+            Output::Send(text) => write!(f, "Send({} bytes)", text.len()),
+            Output::CloseSocket { code } => write!(f, "CloseSocket({code})"),
+            Output::Picture(_) => f.write_str("Picture"),
+            Output::Event(event) => write!(f, "Event({})", event.kind().name()),
+            Output::Settled { call, outcome } => write!(f, "Settled({}, {outcome:?})", call.0),
+        }
+    }
+}
+
 /// What a call that succeeded is answered.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
@@ -66,9 +82,9 @@ pub enum Reply {
     Done,
 }
 
-impl std::fmt::Debug for Reply {
+impl fmt::Debug for Reply {
     /// The kind only: replies hold URLs.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reply::Joined(_) => "Joined",
             Reply::Published(_) => "Published",

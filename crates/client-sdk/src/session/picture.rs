@@ -1,8 +1,8 @@
 //! The local picture of the channel: the snapshot of `join`, folded with every event since.
 //!
-//! Comes in: a snapshot, then [`Change`]s in order. Goes out: members, streams, roles, attributes and the
-//! app's own state. Deliberately absent: URLs, and any decision about what the app is told.
-//! For all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
+//! Comes in: a snapshot, then [`Change`]s in order. Goes out: members, streams, roles, attributes and
+//! the app's own state. Deliberately absent: URLs, and any decision about what the app is told. For
+//! all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
 //! generation of the app's own push URLs; the answer of `publish` does.
 
 use std::collections::BTreeMap;

@@ -14,7 +14,6 @@ use lianmai_protocol::{ErrorName, MonoTime, RequestId};
 use super::input::CallId;
 
 /// A command without an answer.
-#[derive(Debug)]
 pub(super) struct Pending {
     /// Whom to tell; `None` after the deadline, when the answer only corrects the picture (rule B11).
     pub(super) call: Option<CallId>,
@@ -23,7 +22,7 @@ pub(super) struct Pending {
     deadline: MonoTime,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Requests {
     last_id: u64,
     waiting: VecDeque<Pending>,
@@ -133,7 +132,6 @@ impl Requests {
 }
 
 /// A call that is over without an answer.
-#[derive(Debug)]
 pub(super) struct Due {
     pub(super) call: CallId,
     pub(super) method: &'static str,

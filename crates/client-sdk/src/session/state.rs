@@ -20,9 +20,8 @@ use super::liveness::Liveness;
 ///    +-------------- leave answered, gap, dead peer, SocketClosed ------------+ (from Joined)
 /// ```
 ///
-/// `closing` may come in Joining as well. Everything that leads to Idle settles every call. The picture of the channel
-/// exists in Joined and in a Closing that came from there.
-#[derive(Debug)]
+/// `closing` may come in Joining as well. Everything that leads to Idle settles every call. The picture
+/// of the channel exists in Joined and in a Closing that came from there.
 pub(super) enum State {
     /// No socket.
     Idle,
@@ -42,7 +41,6 @@ pub(super) enum State {
 }
 
 /// What the `closing` notice said.
-#[derive(Clone, Debug)]
 pub(super) struct Farewell {
     pub(super) code: u16,
     pub(super) reason: String,

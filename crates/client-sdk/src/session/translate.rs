@@ -10,8 +10,8 @@ use lianmai_protocol::{Action, CloseCode, Mid, Role, UserId};
 use super::event::Event;
 use super::requests::Requests;
 
-/// Who the app is, and what it asked for and still waits for. An answer comes after every event that its
-/// command caused (rule B1), so an own event without such a command was forced from outside.
+/// Who the app is, and what it asked for and still waits for. An answer comes after every event that
+/// its command caused (rule B1), so an own event without such a command was forced from outside.
 pub(super) struct Cause<'a> {
     pub(super) uid: UserId,
     pub(super) mid: Mid,

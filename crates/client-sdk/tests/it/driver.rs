@@ -1,4 +1,5 @@
-//! The tokio driver against a scripted server. Nothing here sleeps: every wait is for something that happens.
+//! The tokio driver against a scripted server. Nothing here sleeps: every wait is for something that
+//! happens.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,6 +25,12 @@ fn options() -> JoinOptions {
 
 fn client(server: &Server) -> Client {
     Client::new(ClientConfig::new(&server.url, "demo"))
+}
+
+/// Both sides of a conversation; one that hangs fails.
+async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
+    let talk = async { tokio::join!(a, b) };
+    tokio::time::timeout(Duration::from_secs(60), talk).await.expect("the conversation ends")
 }
 
 async fn until(events: &mut EventStream, kind: EventKind) -> Event {
@@ -65,7 +72,7 @@ async fn join_publish_hear_leave() {
         assert!(client.self_info().is_none());
         assert!(matches!(client.leave().await, Err(LeaveError::NotJoined)));
     };
-    let (code, ()) = tokio::join!(script, app);
+    let (code, ()) = both(script, app).await;
     assert_eq!(code, Some(1000));
 
     let mut heard = vec![];
@@ -131,7 +138,7 @@ async fn handlers_run_in_order_use_getters_and_call_methods() {
         client.join(options()).await.unwrap();
         done_out.recv().await.unwrap().unwrap();
     };
-    let (_connection, ()) = tokio::join!(script, app);
+    let (_connection, ()) = both(script, app).await;
     assert_eq!(*seqs.lock().unwrap(), [11, 12, 13]);
 }
 
@@ -173,14 +180,14 @@ async fn a_full_stream_stops_reading_and_loses_nothing() {
         // It reads again: the next call is answered, the late answer before it was dropped.
         client.state()
     };
-    let (mut connection, state) = tokio::join!(script, app);
+    let (mut connection, state) = both(script, app).await;
     assert_eq!(state, ConnectionState::Connected);
     let answer = async {
         let request = connection.request().await;
         let sent = MessageSent { seq: 10 + EVENTS, delivered: 0 };
         connection.send(&result(&request, &sent)).await;
     };
-    let (outcome, ()) = tokio::join!(client.send_message("again"), answer);
+    let (outcome, ()) = both(client.send_message("again"), answer).await;
     assert_eq!(outcome, Ok(()));
 }
 
@@ -209,7 +216,7 @@ async fn dropping_a_full_stream_lets_the_client_go_on() {
         drop(events);
         client.send_message("x").await
     };
-    let (_connection, outcome) = tokio::join!(script, app);
+    let (_connection, outcome) = both(script, app).await;
     assert_eq!(outcome, Ok(()));
 }
 
@@ -218,7 +225,7 @@ async fn dropping_the_last_handle_closes_the_socket_and_ends_the_stream() {
     let server = Server::start().await;
     let client = client(&server);
     let mut events = client.events();
-    let (connection, joined) = tokio::join!(server.let_in(Role::Audience), client.join(options()));
+    let (connection, joined) = both(server.let_in(Role::Audience), client.join(options())).await;
     joined.unwrap();
     let mut connection = connection;
     let weak = client.downgrade();
@@ -236,7 +243,7 @@ async fn after_a_terminal_close_the_same_client_joins_again() {
     let server = Server::start().await;
     let client = client(&server);
     let mut events = client.events();
-    let (connection, joined) = tokio::join!(server.let_in(Role::Audience), client.join(options()));
+    let (connection, joined) = both(server.let_in(Role::Audience), client.join(options())).await;
     joined.unwrap();
     let mut connection = connection;
     connection.close(4500).await;
@@ -247,7 +254,7 @@ async fn after_a_terminal_close_the_same_client_joins_again() {
     let publish = client.publish(MediaSelector::Both).await;
     assert!(matches!(publish, Err(PublishError::NotJoined)));
 
-    let (_connection, joined) = tokio::join!(server.let_in(Role::Audience), client.join(options()));
+    let (_connection, joined) = both(server.let_in(Role::Audience), client.join(options())).await;
     assert_eq!(joined.unwrap().uid, ME);
 }
 
@@ -261,7 +268,7 @@ async fn a_refusal_comes_as_the_operations_own_error() {
         connection.send(&refusal(&request, ErrorName::ChannelFull)).await;
         assert_eq!(connection.closed().await, Some(1000));
     };
-    let (joined, ()) = tokio::join!(client.join(options()), script);
+    let (joined, ()) = both(client.join(options()), script).await;
     assert!(matches!(joined, Err(JoinError::ChannelFull(_))));
 }
 

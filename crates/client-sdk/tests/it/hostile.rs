@@ -193,4 +193,9 @@ fn debug_output_holds_no_secret() {
     assert!(!format!("{command:?}").contains("s3cret"));
     let reply = Reply::Published(published(1));
     assert!(!format!("{reply:?}").contains("rtmp"));
+    let mut rig = Rig::new();
+    rig.call(command);
+    rig.input(Input::SocketOpened);
+    let outputs = rig.drain();
+    assert!(!format!("{:?} {outputs:?}", rig.session).contains("s3cret"));
 }

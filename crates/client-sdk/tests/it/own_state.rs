@@ -61,6 +61,17 @@ fn a_demotion_by_an_admin_is_told() {
 }
 
 #[test]
+fn ones_own_leave_is_silent_until_it_is_over() {
+    let mut rig = on_air();
+    let (_, request) = rig.send(Command::Leave(Empty {}));
+    let mut events = demotion();
+    events.remove(1);
+    rig.events(12, &events);
+    rig.frame(&done(&request, 13));
+    assert_eq!(told(&rig.drain()), ["connectionStateChange", "disconnected", "3:Done"]);
+}
+
+#[test]
 fn a_mute_from_outside_is_told_and_ones_own_is_not() {
     let muted = |kind| ChannelEvent::Muted(MuteChange { uid: ME, mid: MY_MID, media_type: kind });
     let mut rig = Rig::joined(Role::Broadcaster);

@@ -10,7 +10,7 @@ use crate::id::RequestId;
 pub struct Request {
     /// Grows with each command of a session.
     pub id: RequestId,
-    /// Highest id below which the client has received every answer; the server forgets those answers.
+    /// The client has received the answers of this id and of every lower one; the server forgets them.
     pub ack: Option<RequestId>,
     /// What is asked.
     pub call: Call,

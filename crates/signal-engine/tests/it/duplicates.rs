@@ -225,10 +225,28 @@ fn the_same_join_again_drops_what_the_old_connection_waited_for() {
     w.send(first, publish(""));
     w.send(first, close_channel(0));
     // The demotion supersedes the publish; the close behind it must not run on the way.
-    let again = w.admit(entry(1).join_id(SECRET).rights(|rights| rights.broadcast = false));
+    let poorer = entry(1).join_id(SECRET).moderator().rights(|rights| rights.broadcast = false);
+    let again = w.admit(poorer);
     assert!(w.closed(b).is_none() && w.closed(again).is_none());
     w.issue();
     assert_eq!(w.engine.stats().streams, 0);
     w.ok(again, ping());
+    w.audit();
+}
+
+#[test]
+fn the_same_join_again_starts_with_nothing_pending() {
+    let mut w = World::new();
+    let first = w.admit(entry(1).join_id(SECRET));
+    w.issuer = Issuer::Hold;
+    w.send(first, publish(""));
+    w.send(first, say("held"));
+    let again = w.admit(entry(1).join_id(SECRET));
+    w.hush();
+    w.ok(again, say("not held"));
+    w.issue();
+    w.advance(20);
+    assert_eq!(w.log(again), ["message 1 not held", "sendMessage ok"]);
+    assert_eq!(w.engine.stats().streams, 0);
     w.audit();
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lianmai_protocol::ErrorName::{self, *};
-use lianmai_protocol::{Gen, KindSet, MediaKind, Rights, UserId};
+use lianmai_protocol::{Gen, KindSet, MediaKind, Mid, Rights, UserId};
 use lianmai_signal_engine::Denial;
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ enum What {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let uid = UIDS;
     let other = || prop_oneof![3 => Just(None), 2 => (0u64..=6).prop_map(Some)];
-    let word = || 0..WORDS.len();
+    let word = || prop_oneof![9 => 0..4usize, 2 => 4..WORDS.len()];
     let what = prop_oneof![
         1 => Just(What::Leave),
         6 => word().prop_map(What::Publish),
@@ -361,6 +361,9 @@ struct Pair {
     clients: BTreeMap<u64, Client>,
     /// The live stream of a publisher's slot, as the last answer of `publish` told it.
     told: BTreeMap<(u64, usize), Gen>,
+    mids: BTreeMap<u64, Mid>,
+    /// Who could play what after the last step.
+    could: BTreeSet<(Gen, Mid)>,
 }
 
 impl Pair {
@@ -377,6 +380,8 @@ impl Pair {
             witness,
             clients: BTreeMap::new(),
             told: BTreeMap::new(),
+            mids: BTreeMap::new(),
+            could: BTreeSet::new(),
         }
     }
 
@@ -395,6 +400,7 @@ impl Pair {
                 let error = result.as_ref().map(|_| ()).map_err(|error| error.name().clone());
                 assert_eq!(error, predicted, "{op:?}");
                 if let Ok(client) = result {
+                    self.mids.insert(*uid, self.w.mid(client));
                     self.clients.insert(*uid, client);
                 }
             }
@@ -448,25 +454,36 @@ impl Pair {
         let current: BTreeMap<Gen, (u64, usize)> =
             self.told.iter().map(|(key, generation)| (*generation, *key)).collect();
         assert_eq!(current.len(), live.len(), "each slot has a stream of its own");
+        let mut can = BTreeSet::new();
         for generation in self.w.minted.clone() {
             let push = self.w.may_push(generation);
-            let Some((owner, slot_of_it)) = current.get(&generation) else {
+            let Some((owner, of_slot)) = current.get(&generation) else {
                 assert_eq!(push, Err(Denial::UnknownStream));
                 assert!(self.w.cut.contains(&generation), "what is over was cut");
                 continue;
             };
             assert_eq!(push, Ok(()));
             assert!(!self.w.cut.contains(&generation), "what is live was not cut");
-            for (uid, client) in self.clients.clone() {
-                let subscriptions = &self.model.people[&uid].subscriptions;
-                let may = subscriptions
-                    .iter()
-                    .any(|(of, kind)| of == owner && slot(*kind) == *slot_of_it);
-                let mid = self.w.mid(client);
+            for (uid, person) in &self.model.people {
+                let mut subscriptions = person.subscriptions.iter();
+                let may = subscriptions.any(|(of, kind)| of == owner && slot(*kind) == *of_slot);
+                let mid = self.mids[uid];
                 let expected = if may { Ok(()) } else { Err(Denial::NotSubscribed) };
                 assert_eq!(self.w.may_play(generation, mid), expected, "{uid} plays {owner}");
+                if may {
+                    can.insert((generation, mid));
+                }
             }
         }
+        // Who lost a stream that goes on was cut from it, and nobody else was.
+        let lost =
+            self.could.difference(&can).filter(|(generation, _)| current.contains_key(generation));
+        let lost: BTreeSet<(Gen, Mid)> = lost.copied().collect();
+        let cut = std::mem::take(&mut self.w.cut_viewers);
+        // A viewer of an ending publisher may be cut from a stream that ends in the same step.
+        let cut = cut.into_iter().filter(|(generation, _)| current.contains_key(generation));
+        assert_eq!(cut.collect::<BTreeSet<_>>(), lost);
+        self.could = can;
     }
 
     fn finish(&mut self) {
@@ -492,6 +509,10 @@ proptest! {
     #[test]
     fn the_engine_does_what_the_model_predicts(ops in ops()) {
         let mut pair = Pair::new();
+        // Start with a full room, else most commands find nobody.
+        for uid in UIDS {
+            pair.step(&Op::Join { uid, audience: uid == 3 });
+        }
         for op in &ops {
             pair.step(op);
         }

@@ -46,7 +46,8 @@ fn builtin() -> Config {
 /// `default.toml` with its defaults in force.
 fn uncommented() -> String {
     let is_setting = |line: &str| {
-        line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
+        line.strip_prefix('#')
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
     };
     DEFAULT_TOML
         .lines()
@@ -84,8 +85,16 @@ fn default_toml_is_the_builtin_configuration() {
 fn default_toml_mentions_every_key() {
     // The keys are taken from what serde expects beside an unknown one.
     for table in [
-        "server", "debug", "tls", "[apps]", "apps.basic", "[apps.jwt]", "limits", "session",
-        "relay", "log",
+        "server",
+        "debug",
+        "tls",
+        "[apps]",
+        "apps.basic",
+        "[apps.jwt]",
+        "limits",
+        "session",
+        "relay",
+        "log",
     ] {
         let header = match table {
             "apps.basic" | "[apps.jwt]" => format!("[[apps]]\n[{table}]"),
@@ -303,7 +312,7 @@ fn what_is_wrong_with_apps_is_told() {
     let basic = |ttls: &str| {
         safe(&format!("[apps.basic]\nsecret = \"{SECRET}\"\nallowed_ttls_s = {ttls}\n"))
     };
-    let cases: [(&str, String, &[&str]); 15] = [
+    let cases: [(&str, String, &[&str]); 16] = [
         ("none", "apps = []".into(), &["apps"]),
         ("keyless", safe(""), &["apps[0].jwt"]),
         ("twice", safe(&jwt) + &safe(&jwt), &["apps[1].appkey"]),
@@ -321,16 +330,23 @@ fn what_is_wrong_with_apps_is_told() {
             safe("[[apps.jwt]]\nkid = \"a\"\nsecret = { file = \"/nonexistent\" }"),
             &["apps[0].jwt[0].secret"],
         ),
-        ("no-ttls", safe("[apps.basic]\nsecret = \"sixteen bytes ok\""), &["apps[0].basic.allowed_ttls_s"]),
+        (
+            "no-ttls",
+            safe("[apps.basic]\nsecret = \"sixteen bytes ok\""),
+            &["apps[0].basic.allowed_ttls_s"],
+        ),
         ("empty-ttls", basic("[]"), &["apps[0].basic.allowed_ttls_s"]),
-        ("prefix", basic("[86400, 3600, 36, 864]"), &[
-            "apps[0].basic.allowed_ttls_s[2]",
-            "apps[0].basic.allowed_ttls_s[3]",
-        ]),
-        ("long-ttl", basic("[86401, 0]"), &[
-            "apps[0].basic.allowed_ttls_s[0]",
-            "apps[0].basic.allowed_ttls_s[1]",
-        ]),
+        (
+            "prefix",
+            basic("[86400, 3600, 36, 864]"),
+            &["apps[0].basic.allowed_ttls_s[2]", "apps[0].basic.allowed_ttls_s[3]"],
+        ),
+        ("longer", basic("[864, 86400]"), &["apps[0].basic.allowed_ttls_s[1]"]),
+        (
+            "long-ttl",
+            basic("[86401, 0]"),
+            &["apps[0].basic.allowed_ttls_s[0]", "apps[0].basic.allowed_ttls_s[1]"],
+        ),
         (
             "short-basic",
             safe("[apps.basic]\nsecret = \"fifteen bytes !\"\nallowed_ttls_s = [60]"),
@@ -349,11 +365,16 @@ fn what_is_wrong_with_apps_is_told() {
 
 #[test]
 fn problems_hold_no_secret() {
-    for (name, value) in [("number", "12345678"), ("array", "[\"12345678\"]"), ("table", "{ fil = \"12345678\" }")] {
+    for (name, value) in
+        [("number", "12345678"), ("array", "[\"12345678\"]"), ("table", "{ fil = \"12345678\" }")]
+    {
         let text = safe(&format!("[[apps.jwt]]\nkid = 87654321\nsecret = {value}\n"));
         let shown = load(name, &text, &[]).unwrap_err().to_string();
         assert!(!shown.contains("1234") && !shown.contains("8765"), "{shown}");
-        assert!(shown.contains("apps[0].jwt[0].secret: ") && shown.contains("apps[0].jwt[0].kid: "), "{shown}");
+        assert!(
+            shown.contains("apps[0].jwt[0].secret: ") && shown.contains("apps[0].jwt[0].kid: "),
+            "{shown}"
+        );
     }
     let broken = format!("[{{ appkey = \"a\", secret = \"{SECRET}\"");
     let shown = load("broken-env", "", &[("LIANMAI_APPS", &broken)]).unwrap_err().to_string();
@@ -366,7 +387,8 @@ fn listeners_beyond_loopback_need_consent() {
     let jwt = format!("[[apps.jwt]]\nkid = \"a\"\nsecret = \"{SECRET}\"\n");
     let case = |name: &str, server: &str, rest: &str| {
         let text = format!("[server]\n{server}\n{rest}");
-        load(name, &text, &[]).map_or_else(|e| e.0.into_iter().map(|p| p.path).collect(), |_| vec![])
+        load(name, &text, &[])
+            .map_or_else(|e| e.0.into_iter().map(|p| p.path).collect(), |_| vec![])
     };
     for key in ["listen", "admin_listen", "rtmp_listen"] {
         let path = format!("server.{key}");
@@ -383,7 +405,9 @@ fn listeners_beyond_loopback_need_consent() {
         assert!(case("named", &named, &safe(&jwt)).is_empty(), "{key}");
     }
     assert_eq!(case("same", "admin_listen = \"127.0.0.1:8600\"", ""), ["server.admin_listen"]);
-    assert!(case("zero", "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"", "").is_empty());
+    assert!(
+        case("zero", "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"", "").is_empty()
+    );
 }
 
 #[test]
@@ -415,14 +439,19 @@ fn tls_needs_two_files_that_are_there() {
 fn hosts_and_origins_are_normal() {
     let config = load(
         "normal",
-        "[server]\nhosts = [\"LIVE.example\", \"10.0.0.1\", \"::1\"]\n\
+        "[server]\nhosts = [\"LIVE.example\", \"10.0.0.1\", \"2001:DB8:0::1\"]\n\
          origins = [\"HTTPS://App.example:443\", \"http://a.example:8080\", \"http://[2001:DB8::1]:80\"]\n",
         &[],
     )
     .unwrap();
-    assert_eq!(config.hosts, ["live.example", "10.0.0.1", "::1"]);
-    assert_eq!(config.origins, ["https://app.example", "http://a.example:8080", "http://[2001:db8::1]"]);
-    for host in ["", "a b", "a/b", "http://a", "a:1", "[::1]", "0.0.0.0", "1.2.3", "-a", "a..b", "*.a"] {
+    assert_eq!(config.hosts, ["live.example", "10.0.0.1", "2001:db8::1"]);
+    assert_eq!(
+        config.origins,
+        ["https://app.example", "http://a.example:8080", "http://[2001:db8::1]"]
+    );
+    for host in
+        ["", "a b", "a/b", "http://a", "a:1", "[::1]", "0.0.0.0", "1.2.3", "-a", "a..b", "*.a"]
+    {
         let found = paths("host", &format!("[server]\npublic_host = \"{host}\""));
         assert_eq!(found, ["server.public_host"], "{host}");
     }
@@ -430,14 +459,19 @@ fn hosts_and_origins_are_normal() {
 
 #[test]
 fn ranges_contain_what_they_say() {
-    let contains = |range: &str, ip: &str| range.parse::<Cidr>().unwrap().contains(ip.parse().unwrap());
+    let contains =
+        |range: &str, ip: &str| range.parse::<Cidr>().unwrap().contains(ip.parse().unwrap());
     assert!(contains("10.0.0.0/8", "10.255.0.1") && !contains("10.0.0.0/8", "11.0.0.0"));
     assert!(contains("10.0.0.0/8", "::ffff:10.1.1.1") && !contains("10.0.0.0/8", "::10.1.1.1"));
     assert!(contains("192.0.2.7", "192.0.2.7") && !contains("192.0.2.7", "192.0.2.6"));
     assert!(contains("0.0.0.0/0", "203.0.113.9") && !contains("0.0.0.0/0", "::1"));
-    assert!(contains("2001:db8::/32", "2001:db8:ffff::1") && !contains("2001:db8::/32", "2001:db9::"));
+    assert!(
+        contains("2001:db8::/32", "2001:db8:ffff::1") && !contains("2001:db8::/32", "2001:db9::")
+    );
     assert!(contains("::/0", "::1") && contains("::1/128", "::1"));
-    for bad in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.1/8", "a/8", "2001:db8::1/32"] {
+    for bad in
+        ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.1/8", "a/8", "2001:db8::1/32"]
+    {
         assert!(bad.parse::<Cidr>().is_err(), "{bad}");
     }
 }

@@ -150,13 +150,13 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
     if data_dir.as_os_str().is_empty() {
         check.problem("server.data_dir", "is empty");
     }
-    let public_host = raw.public_host.map(|host| host.to_ascii_lowercase());
+    let public_host = raw.public_host.map(|host| normal_host(&host));
     if let Some(host) = public_host.as_deref().filter(|host| !is_host(host)) {
         check.problem("server.public_host", format!("`{host}` is no host name or IP address"));
     }
     let mut hosts = Vec::new();
     for (i, host) in raw.hosts.unwrap_or_default().into_iter().enumerate() {
-        let host = host.to_ascii_lowercase();
+        let host = normal_host(&host);
         if is_host(&host) {
             hosts.push(host);
         } else {
@@ -205,6 +205,11 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         log_format: LogFormat::Auto,
         log_filter: String::new(),
     }
+}
+
+/// A host in the spelling that is compared: lower-case, IP addresses as the standard library writes them.
+fn normal_host(host: &str) -> String {
+    host.parse::<IpAddr>().map_or_else(|_| host.to_ascii_lowercase(), |ip| ip.to_string())
 }
 
 /// A name or IP address that a URL may hold, lower-case and without port or brackets.

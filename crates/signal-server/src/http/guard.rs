@@ -107,7 +107,8 @@ impl Guard {
     fn is_allowed_host(&self, host: &str) -> bool {
         is_loopback_host(host) || {
             let bare = without_brackets(host);
-            self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(bare))
+            let host = bare.parse::<IpAddr>().map_or_else(|_| bare.to_owned(), |ip| ip.to_string());
+            self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&host))
         }
     }
 

@@ -1,7 +1,7 @@
 //! The HTTP surfaces: public (WebSocket, HTTP-FLV) and admin (REST, metrics, health).
 
 pub(crate) mod admin;
-pub mod guard;
+pub(crate) mod guard;
 pub(crate) mod public;
 
 use axum::body::Body;

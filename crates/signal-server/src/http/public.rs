@@ -14,7 +14,8 @@ use lianmai_media_plane::{DeniedKind, Direction, Hub, Protocol, StreamRequest, f
 use lianmai_protocol::SIGNAL_PATH;
 
 use super::error_response;
-use crate::media::{LIVE_APP, RelayAuthorizer};
+use crate::media::RelayAuthorizer;
+use crate::signing::MEDIA_APP;
 use crate::transport::accept::{Peer, not_found};
 use crate::transport::lobby::LobbyServer;
 use crate::transport::upgrade;
@@ -50,7 +51,7 @@ async fn pull(
     };
     let query = request.uri().query().unwrap_or_default();
     let asked =
-        StreamRequest::new(Direction::Play, LIVE_APP, stream, query, Protocol::HttpFlv, peer);
+        StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, Protocol::HttpFlv, peer);
     let media = match flv::open(&public.hub, &*public.authorizer, asked).await {
         Ok(media) => media,
         Err(denied) => {

@@ -1,11 +1,12 @@
 //! WebSocket frames that the server writes (RFC 6455 §5): whole, unmasked, ready to be shared by every
-//! receiver. Reading is left to tungstenite.
+//! receiver.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use lianmai_protocol::CloseCode;
 
 const FIN_TEXT: u8 = 0x81;
 const FIN_CLOSE: u8 = 0x88;
+const FIN_PONG: u8 = 0x8a;
 
 fn frame(first: u8, payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(payload.len() + 10);
@@ -28,6 +29,11 @@ fn frame(first: u8, payload: &[u8]) -> Bytes {
 /// A text frame.
 pub(crate) fn text(payload: &[u8]) -> Bytes {
     frame(FIN_TEXT, payload)
+}
+
+/// The answer to a ping.
+pub(crate) fn pong(payload: &[u8]) -> Bytes {
+    frame(FIN_PONG, payload)
 }
 
 /// A close frame whose reason is the name of the code.

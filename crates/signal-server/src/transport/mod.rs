@@ -7,5 +7,5 @@ pub(crate) mod frame;
 pub(crate) mod io;
 pub(crate) mod lobby;
 pub(crate) mod reader;
-pub mod tls;
+pub(crate) mod tls;
 pub(crate) mod upgrade;

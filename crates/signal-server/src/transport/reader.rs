@@ -1,21 +1,27 @@
-//! Reads WebSocket messages from a connection with tungstenite's I/O-free context. Comes in: a readable
-//! half. Goes out: messages, and the bytes of control replies, which only the owner of the sink may write.
+//! Reads WebSocket messages from a connection. Comes in: a readable half. Goes out: messages, and pongs to be
+//! written by the owner of the sink. A connection that is idle holds no buffer: bytes are read through the
+//! stack, and only what is incomplete is kept (tungstenite's context keeps its largest buffer for ever).
+//!
+//! Deliberately absent: UTF-8 checks, which the codec does, and answers to a close frame: the peer is gone.
 
-use std::io::{self, Read, Write};
+use std::io::Cursor;
+use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
 use tokio::io::{AsyncRead, ReadBuf};
-use tungstenite::Message;
-use tungstenite::error::Error;
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::frame;
 use super::io::Source;
 
-/// Bytes that are read at a time, and held by each idle connection.
-const READ_BUFFER: usize = 1024;
+/// Bytes that are read at a time.
+const READ_BYTES: usize = 4 * 1024;
+/// Longest payload of a control frame (RFC 6455 §5.5).
+const MAX_CONTROL_BYTES: u64 = 125;
 
 /// One thing that a peer did.
 #[derive(Debug)]
@@ -24,58 +30,32 @@ pub(crate) enum Incoming {
     Text(Bytes),
     /// A ping or pong; the reply, if any, is to be written as it is.
     Alive(Bytes),
-    /// A binary message, one that is too long, or one that breaks RFC 6455.
+    /// A binary message, one that is too long, or a frame that breaks RFC 6455.
     Violation,
 }
 
 /// The reading side of a WebSocket.
 pub(crate) struct Reader {
     source: Source,
-    context: WebSocketContext,
-    replies: Vec<u8>,
+    /// Bytes that do not make a frame yet.
+    partial: BytesMut,
+    /// Fragments of a text message that is not complete.
+    fragments: Option<BytesMut>,
 }
 
-/// Lends a source to tungstenite for one poll: a read that would wait is `WouldBlock`, writes are kept.
-struct Poller<'a, 'b> {
-    source: &'a mut Source,
-    replies: &'a mut Vec<u8>,
-    cx: &'a mut Context<'b>,
-}
-
-impl Read for Poller<'_, '_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut *self.source).poll_read(self.cx, &mut buffer) {
-            Poll::Ready(Ok(())) => Ok(buffer.filled().len()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-}
-
-impl Write for Poller<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.replies.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What a frame came to.
+enum Step {
+    Incoming(Incoming),
+    /// A fragment: go on.
+    More,
+    /// A close frame.
+    Over,
 }
 
 impl Reader {
     /// `early` are bytes that arrived with the upgrade request.
     pub(crate) fn new(source: Source, early: &[u8]) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(0)
-            .max_write_buffer_size(READ_BUFFER)
-            .max_message_size(Some(MAX_CLIENT_FRAME_BYTES))
-            .max_frame_size(Some(MAX_CLIENT_FRAME_BYTES));
-        let context =
-            WebSocketContext::from_partially_read(early.to_vec(), Role::Server, Some(config));
-        Reader { source, context, replies: Vec::new() }
+        Reader { source, partial: BytesMut::from(early), fragments: None }
     }
 
     /// The next thing that the peer did; `None` when the connection is over. Cancel safe.
@@ -84,23 +64,93 @@ impl Reader {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
-        let mut poller = Poller { source: &mut self.source, replies: &mut self.replies, cx };
-        let incoming = match self.context.read(&mut poller) {
-            Ok(Message::Text(text)) => Incoming::Text(Bytes::from(text)),
-            Ok(Message::Ping(_) | Message::Pong(_)) => {
-                // Makes the context write the pong now.
-                let _ = self.context.flush(&mut poller);
-                Incoming::Alive(std::mem::take(&mut self.replies).into())
+        loop {
+            match self.take_frame() {
+                Some(Step::Incoming(incoming)) => return Poll::Ready(Some(incoming)),
+                Some(Step::More) => continue,
+                Some(Step::Over) => return Poll::Ready(None),
+                None => {}
             }
-            Ok(Message::Close(_)) => return Poll::Ready(None),
-            Ok(_) | Err(Error::Capacity(_) | Error::Utf8(_) | Error::Protocol(_)) => {
-                Incoming::Violation
+            let mut bytes = [0; READ_BYTES];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match ready!(Pin::new(&mut self.source).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    self.partial.extend_from_slice(buffer.filled());
+                }
+                _ => return Poll::Ready(None),
             }
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Poll::Pending;
-            }
-            Err(_) => return Poll::Ready(None),
+        }
+    }
+
+    /// Takes one whole frame from what was read.
+    fn take_frame(&mut self) -> Option<Step> {
+        if self.partial.is_empty() {
+            return None;
+        }
+        let violation = Some(Step::Incoming(Incoming::Violation));
+        let mut cursor = Cursor::new(&self.partial[..]);
+        let (header, length) = match FrameHeader::parse(&mut cursor) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) => return None,
+            Err(_) => return violation,
         };
-        Poll::Ready(Some(incoming))
+        let head = usize::try_from(cursor.position()).ok()?;
+        let Some(mask) = header.mask else { return violation };
+        if header.rsv1 || header.rsv2 || header.rsv3 || !self.may_come(&header, length) {
+            return violation;
+        }
+        // The length is within the bound now.
+        let length = usize::try_from(length).ok()?;
+        if self.partial.len() < head + length {
+            return None;
+        }
+        self.partial.advance(head);
+        let mut payload = self.partial.split_to(length);
+        if self.partial.is_empty() {
+            self.partial = BytesMut::new();
+        }
+        for (byte, key) in payload.iter_mut().zip(mask.iter().cycle()) {
+            *byte ^= key;
+        }
+        Some(self.step(&header, payload))
+    }
+
+    /// Whether a frame fits into its message and its bound.
+    fn may_come(&self, header: &FrameHeader, length: u64) -> bool {
+        let begun = self.fragments.as_ref().map_or(0, BytesMut::len) as u64;
+        let fits = begun.saturating_add(length) <= MAX_CLIENT_FRAME_BYTES as u64;
+        match header.opcode {
+            OpCode::Data(Data::Text) => self.fragments.is_none() && fits,
+            OpCode::Data(Data::Continue) => self.fragments.is_some() && fits,
+            OpCode::Control(Control::Close | Control::Ping | Control::Pong) => {
+                header.is_final && length <= MAX_CONTROL_BYTES
+            }
+            OpCode::Data(_) | OpCode::Control(_) => false,
+        }
+    }
+
+    fn step(&mut self, header: &FrameHeader, payload: BytesMut) -> Step {
+        match header.opcode {
+            OpCode::Control(Control::Close) => Step::Over,
+            OpCode::Control(Control::Ping) => {
+                Step::Incoming(Incoming::Alive(frame::pong(&payload)))
+            }
+            OpCode::Control(_) => Step::Incoming(Incoming::Alive(Bytes::new())),
+            OpCode::Data(_) => {
+                let message = match mem::take(&mut self.fragments) {
+                    Some(mut fragments) => {
+                        fragments.extend_from_slice(&payload);
+                        fragments
+                    }
+                    None => payload,
+                };
+                if header.is_final {
+                    Step::Incoming(Incoming::Text(message.freeze()))
+                } else {
+                    self.fragments = Some(message);
+                    Step::More
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,153 @@
+//! What ends a push, and how fast: ffmpeg runs untouched and gets its write error within a second of the
+//! answer; its URL is dead from then on, while somebody else's push is served.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::arrivals::Arrivals;
+use lianmai_test_support::media::Ffmpeg;
+use serde_json::json;
+
+use crate::stage::{Member, PATIENCE, Stage};
+
+/// From the answer to the end of the push.
+const CUT: Duration = Duration::from_secs(1);
+/// For a refused push or play to give up.
+pub(crate) const REFUSED: Duration = Duration::from_secs(2);
+
+/// Uid 1 made the channel, moderates it, and plays what uid 2 pushes.
+struct Scene {
+    stage: Stage,
+    host: Member,
+    guest: Member,
+    url: String,
+    push: Ffmpeg,
+    view: Arrivals,
+}
+
+impl Scene {
+    async fn start(env: &[(&str, &str)]) -> Result<Self> {
+        let stage = Stage::start_with(env).await?;
+        let mut host = stage.join("room", 1).await?;
+        let mut guest = stage.join("room", 2).await?;
+        let url = guest.publish().await?;
+        let push = Ffmpeg::push(&url)?;
+        let pull = host.subscribe(2).await?;
+        let mut view = Arrivals::open(&pull.flv).await?;
+        view.media(PATIENCE).await?;
+        Ok(Scene { stage, host, guest, url, push, view })
+    }
+
+    /// The push ends within a second from now, and its URL is dead.
+    async fn assert_cut(mut self) -> Result<()> {
+        let status = self.push.exited_within(CUT).await?;
+        ensure!(!status.success(), "ffmpeg saw no error");
+        self.view.end(CUT).await?;
+
+        // Same moment, same server: another member's push is played, the dead URL is refused.
+        let mut other = self.stage.join("control", 3).await?;
+        let control = other.publish().await?;
+        let mut viewer = self.stage.join("control", 4).await?;
+        let pull = viewer.subscribe(3).await?;
+        let mut control_view = Arrivals::open(&pull.flv).await?;
+        let mut again = Ffmpeg::push(&self.url)?;
+        let mut control_push = Ffmpeg::push(&control)?;
+        let status = again.exited_within(REFUSED).await.context("the dead URL")?;
+        ensure!(!status.success(), "the dead URL was served");
+        control_view.media(REFUSED).await.context("the control push")?;
+        ensure!(control_push.exited()?.is_none(), "{}", control_push.said());
+        self.stage.finish()
+    }
+}
+
+#[tokio::test]
+async fn becoming_audience_cuts() -> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    scene.guest.call("setRole", json!({"role": "audience"})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn being_made_audience_cuts() -> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    scene.host.call("setRole", json!({"role": "audience", "uid": "2"})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn a_kick_cuts() -> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    scene.host.call("kick", json!({"uid": "2", "durationS": 60})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn a_kick_by_the_admin_cuts() -> Result<()> {
+    let scene = Scene::start(&[]).await?;
+    let path = "/v1/channels/room/kick?appkey=demo";
+    let answer = scene.stage.admin_post(path, &json!({"uid": "2", "durationS": 60})).await?;
+    ensure!(answer.status == 200, "{}", answer.head);
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn leaving_cuts() -> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    scene.guest.call("leave", json!({})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn unpublishing_both_cuts() -> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    scene.guest.call("unpublish", json!({"mediaType": ""})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn unpublishing_one_kind_does_not_cut_but_the_second_does() -> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    scene.guest.call("unpublish", json!({"mediaType": "audio"})).await?;
+    let gap = scene.view.longest_gap_over(Duration::from_secs(2)).await?;
+    ensure!(gap < Duration::from_millis(300), "media paused for {gap:?}");
+    ensure!(scene.push.exited()?.is_none(), "{}", scene.push.said());
+
+    scene.guest.call("unpublish", json!({"mediaType": "video"})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn closing_the_channel_cuts() -> Result<()> {
+    let mut scene = Scene::start(&[]).await?;
+    scene.host.call("closeChannel", json!({"holdS": 0})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn the_same_uid_from_another_place_cuts() -> Result<()> {
+    let scene = Scene::start(&[]).await?;
+    // Joined when this returns: from its answer on the old push is a stranger's.
+    let _second = scene.stage.join("room", 2).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn the_end_of_grace_cuts_but_not_before_media_held_it_up() -> Result<()> {
+    let mut scene = Scene::start(&[
+        ("LIANMAI_SESSION__GRACE_MS", "1000"),
+        ("LIANMAI_SESSION__MEDIA_CAP_MS", "3000"),
+    ])
+    .await?;
+    let start = Instant::now();
+    let Scene { stage, mut host, guest, url, push, mut view } = scene;
+    drop(guest);
+    // Only the socket is lost: media keeps the member for as long as it may.
+    let gap = view.longest_gap_over(Duration::from_secs(2)).await?;
+    ensure!(gap < Duration::from_millis(300), "media paused for {gap:?}");
+    let left = host.hear("clientLeave", |left| left["uid"] == "2").await?;
+    ensure!(left["reason"] == "timeout", "{left}");
+    ensure!(start.elapsed() > Duration::from_millis(2500), "media did not keep the member");
+    let guest = stage.join("elsewhere", 2).await?;
+    scene = Scene { stage, host, guest, url, push, view };
+    scene.assert_cut().await
+}

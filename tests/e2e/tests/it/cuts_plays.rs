@@ -1,0 +1,90 @@
+//! What ends a viewer's play, and that it ends nobody else's.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lianmai_test_support::arrivals::Arrivals;
+use lianmai_test_support::media::Ffmpeg;
+use serde_json::json;
+
+use crate::cuts::REFUSED;
+use crate::stage::{Member, PATIENCE, Pull, Stage};
+
+/// From the answer to the end of the play.
+const CUT: Duration = Duration::from_secs(1);
+
+/// Uid 1 made the channel and pushes; uid 2 and uid 3 play it, uid 2 in both ways.
+struct Scene {
+    stage: Stage,
+    host: Member,
+    viewer: Member,
+    _other: Member,
+    pull: Pull,
+    _push: Ffmpeg,
+    rtmp: Ffmpeg,
+    flv: Arrivals,
+    undisturbed: Arrivals,
+}
+
+impl Scene {
+    async fn start() -> Result<Self> {
+        let stage = Stage::start().await?;
+        let mut host = stage.join("room", 1).await?;
+        let mut viewer = stage.join("room", 2).await?;
+        let mut other = stage.join("room", 3).await?;
+        let push = Ffmpeg::push(&host.publish().await?)?;
+        let pull = viewer.subscribe(1).await?;
+        let others = other.subscribe(1).await?;
+        let mut undisturbed = Arrivals::open(&others.flv).await?;
+        undisturbed.media(PATIENCE).await?;
+        let mut flv = Arrivals::open(&pull.flv).await?;
+        flv.media(PATIENCE).await?;
+        let rtmp = Ffmpeg::play(&pull.rtmp)?;
+        // Three plays: two by HTTP-FLV, and the RTMP one once it is admitted.
+        stage.players(3).await?;
+        let _other = other;
+        Ok(Scene { stage, host, viewer, _other, pull, _push: push, rtmp, flv, undisturbed })
+    }
+
+    /// Both plays end within a second from now, their URLs are dead, and the other viewer sees no gap.
+    async fn assert_cut(mut self) -> Result<()> {
+        let start = Instant::now();
+        let (_, flv) = tokio::join!(self.rtmp.exited_within(CUT), self.flv.end(CUT));
+        flv?;
+        ensure!(self.rtmp.exited()?.is_some(), "the RTMP play goes on");
+        ensure!(start.elapsed() <= CUT);
+
+        let mut again = Ffmpeg::play(&self.pull.rtmp)?;
+        ensure!(!again.exited_within(REFUSED).await?.success(), "the dead URL was served");
+        ensure!(Arrivals::open(&self.pull.flv).await.is_err(), "the dead URL was served");
+        let gap = self.undisturbed.longest_gap_since(start)?;
+        ensure!(gap < Duration::from_millis(300), "the other viewer waited for {gap:?}");
+        self.stage.finish()
+    }
+}
+
+#[tokio::test]
+async fn unsubscribing_the_last_kind_cuts() -> Result<()> {
+    let mut scene = Scene::start().await?;
+    scene.viewer.call("unsubscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
+    let gap = scene.flv.longest_gap_over(CUT).await?;
+    ensure!(gap < Duration::from_millis(300), "media paused for {gap:?}");
+    ensure!(scene.rtmp.exited()?.is_none(), "{}", scene.rtmp.said());
+
+    scene.viewer.call("unsubscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn the_viewers_leave_cuts() -> Result<()> {
+    let mut scene = Scene::start().await?;
+    scene.viewer.call("leave", json!({})).await?;
+    scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn the_viewers_kick_cuts() -> Result<()> {
+    let mut scene = Scene::start().await?;
+    scene.host.call("kick", json!({"uid": "2"})).await?;
+    scene.assert_cut().await
+}

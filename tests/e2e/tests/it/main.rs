@@ -1,0 +1,21 @@
+//! Stories on loopback: the real binary in a process of its own, real sockets, real media. Run by
+//! `cargo xtask test e2e`; `ffmpeg`, `ffprobe` and `python3` must be installed.
+
+// What the stories share.
+mod stage;
+
+// Media: pushed and played by ffmpeg, which is left untouched while it runs.
+mod cuts;
+mod cuts_plays;
+mod demo;
+mod media;
+mod media_sdk;
+mod media_signature;
+mod media_takeover;
+mod proxy;
+mod python;
+
+// Hostile input beside a pair of bystanders, HTTP, the life of the process.
+mod hostile;
+mod hostile_witness;
+mod tokens;

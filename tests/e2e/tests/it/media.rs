@@ -1,0 +1,123 @@
+//! Who publishes is heard and played: by members that are there, by players that come too early, by
+//! members that come late.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::arrivals::Arrivals;
+use lianmai_test_support::media::{Decoded, Ffmpeg, decode, probe};
+use serde_json::Value;
+
+use crate::stage::{PATIENCE, Pull, Stage};
+
+/// Both ways to play show picture and sound within 2 s each.
+pub(crate) async fn assert_playable(pull: &Pull) -> Result<()> {
+    for url in [&pull.rtmp, &pull.flv] {
+        let codecs = probe(url, Duration::from_secs(2)).await?;
+        ensure!(codecs == ["aac", "h264"], "{url}: {codecs:?}");
+    }
+    Ok(())
+}
+
+/// Both ways to play show pictures that move, over 5 s.
+pub(crate) async fn assert_moving(pull: &Pull) -> Result<()> {
+    let (rtmp, flv) = tokio::try_join!(decode(&pull.rtmp, 5), decode(&pull.flv, 5))?;
+    for Decoded { frames, distinct } in [rtmp, flv] {
+        ensure!(frames >= 50 && distinct >= 10, "{frames} frames, {distinct} distinct");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_members_publish_and_play() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut ann = stage.join("room", 1).await?;
+    let mut bob = stage.join("room", 2).await?;
+
+    let push = ann.publish().await?;
+    for kind in ["audio", "video"] {
+        bob.hear("streamAdded", |added| added["uid"] == "1" && added["mediaType"] == kind).await?;
+    }
+    let _push = Ffmpeg::push(&push)?;
+    let pull = bob.subscribe(1).await?;
+    assert_playable(&pull).await?;
+    stage.finish()
+}
+
+#[tokio::test]
+async fn a_player_that_comes_before_the_push_waits_for_it() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut ann = stage.join("room", 1).await?;
+    let mut bob = stage.join("room", 2).await?;
+    let push = ann.publish().await?;
+    let pull = bob.subscribe(1).await?;
+
+    let mut early = Arrivals::open(&pull.flv).await?;
+    let rtmp = pull.rtmp.clone();
+    let early_probe = tokio::spawn(async move { probe(&rtmp, 2 * PATIENCE).await });
+    // What waits is counted, so the push need not guess when both do.
+    let waiters = async || -> Result<bool> {
+        Ok(stage.metrics().await?.lines().any(|line| {
+            line.starts_with("lianmai_") && line.contains("waiters") && line.ends_with(" 2")
+        }))
+    };
+    let start = Instant::now();
+    while !waiters().await? {
+        ensure!(start.elapsed() < PATIENCE, "the players do not wait");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ensure!(!early_probe.is_finished(), "a player found something");
+
+    let _push = Ffmpeg::push(&push)?;
+    early.media(Duration::from_secs(2)).await?;
+    let codecs = early_probe.await??;
+    ensure!(codecs == ["aac", "h264"], "{codecs:?}");
+    stage.finish()
+}
+
+#[tokio::test]
+async fn a_late_member_finds_and_plays_what_is_on_air() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut ann = stage.join("room", 1).await?;
+    let mut first = stage.join("room", 2).await?;
+    let _push = Ffmpeg::push(&ann.publish().await?)?;
+    let pull = first.subscribe(1).await?;
+    Arrivals::open(&pull.flv).await?.media(PATIENCE).await?;
+
+    let mut late = stage.join("room", 3).await?;
+    let found = late.snapshot_of("1").context("the publisher is not in the snapshot")?;
+    let mut kinds: Vec<_> = found["streams"]
+        .as_array()
+        .context("no streams")?
+        .iter()
+        .filter_map(|stream| stream["mediaType"].as_str())
+        .collect();
+    kinds.sort_unstable();
+    ensure!(kinds == ["audio", "video"], "{kinds:?}");
+    let pull = late.subscribe(1).await?;
+    assert_moving(&pull).await?;
+    stage.finish()
+}
+
+#[tokio::test]
+async fn the_greatest_uid_is_exact_everywhere() -> Result<()> {
+    const GREATEST: &str = "18446744073709551615";
+    let stage = Stage::start().await?;
+    let mut bob = stage.join("room", 2).await?;
+    let mut ann = stage.join("room", GREATEST).await?;
+    ensure!(ann.joined["uid"] == GREATEST && ann.joined["self"]["uid"] == GREATEST);
+
+    bob.hear("clientJoin", |join| join["uid"] == GREATEST).await?;
+    let _push = Ffmpeg::push(&ann.publish().await?)?;
+    bob.hear("streamAdded", |added| added["uid"] == GREATEST).await?;
+    let answer = bob.call("subscribe", serde_json::json!({"uid": GREATEST, "mediaType": "audio"}));
+    ensure!(answer.await?["uid"] == GREATEST);
+    let pull = bob.subscribe(GREATEST).await?;
+    Arrivals::open(&pull.flv).await?.media(PATIENCE).await?;
+
+    let late = stage.join("room", 3).await?;
+    ensure!(late.snapshot_of(GREATEST).is_some_and(|found| found["streams"] != Value::Null));
+    ann.call("leave", serde_json::json!({})).await?;
+    bob.hear("clientLeave", |leave| leave["uid"] == GREATEST).await?;
+    stage.finish()
+}

@@ -1,0 +1,194 @@
+//! What every story begins with: a server of its own, and members that join by a raw socket and forget
+//! nothing of what they hear. Every wait ends after [`PATIENCE`].
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use lianmai_test_support::arrivals::{self, Answer};
+use lianmai_test_support::process::{self, ServerProcess};
+use lianmai_test_support::raw_ws::RawWs;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+/// How long anything may take that should take a moment.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The programs of this workspace that tests run, built once per run. All in one build, as `cargo xtask demo`
+/// builds them: another selection would unify features differently and build anew.
+pub(crate) fn programs() -> Result<&'static Path> {
+    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
+    let packages = ["lianmai-signal-server", "lianmai-example-bot", "lianmai-example-watch"];
+    match BUILT.get_or_init(|| process::build(&packages)) {
+        Ok(directory) => Ok(directory),
+        Err(error) => bail!("{error:#}"),
+    }
+}
+
+/// A directory that goes away with its test.
+#[derive(Debug)]
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lianmai-e2e-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path)?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) server: ServerProcess,
+    pub(crate) data_dir: Scratch,
+}
+
+impl Stage {
+    /// A server on its embedded defaults.
+    pub(crate) async fn start() -> Result<Self> {
+        Stage::start_with(&[]).await
+    }
+
+    /// A server with settings from the environment.
+    pub(crate) async fn start_with(env: &[(&str, &str)]) -> Result<Self> {
+        let program = programs()?.join("signal-server");
+        let data_dir = Scratch::new()?;
+        let started = ServerProcess::start(&program, &data_dir.0, env);
+        let server = timeout(PATIENCE, started).await.context("the server does not start")??;
+        Ok(Stage { server, data_dir })
+    }
+
+    /// A member that is in a channel.
+    pub(crate) async fn join(&self, channel: &str, uid: impl ToString) -> Result<Member> {
+        Member::join(self.server.public, channel, &uid.to_string()).await
+    }
+
+    /// Posts JSON to the admin API.
+    pub(crate) async fn admin_post(&self, path: &str, body: &Value) -> Result<Answer> {
+        let (body, token) = (body.to_string(), self.server.admin_token()?);
+        let request = format!(
+            "POST {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.server.admin,
+            body.len(),
+        );
+        arrivals::ask(self.server.admin, &request).await
+    }
+
+    /// The last word of every story: the server has nothing to complain of.
+    pub(crate) fn finish(self) -> Result<()> {
+        let bugs = self.server.bugs();
+        ensure!(bugs.is_empty(), "the server logged: {bugs:#?}");
+        self.server.pid().map(drop)
+    }
+}
+
+/// Where to play somebody's media.
+#[derive(Clone, Debug)]
+pub(crate) struct Pull {
+    pub(crate) rtmp: String,
+    pub(crate) flv: String,
+}
+
+/// A member with a connection. What it heard while it waited for something else is kept.
+#[derive(Debug)]
+pub(crate) struct Member {
+    ws: RawWs,
+    heard: VecDeque<Value>,
+    /// The answer to its `join`.
+    pub(crate) joined: Value,
+}
+
+impl Member {
+    /// Joins the app `demo`.
+    pub(crate) async fn join(server: SocketAddr, channel: &str, uid: &str) -> Result<Self> {
+        let ws = timeout(PATIENCE, RawWs::connect(server)).await.context("no connection")??;
+        let mut member = Member { ws, heard: VecDeque::new(), joined: Value::Null };
+        let params = json!({"appkey": "demo", "channelName": channel, "uid": uid});
+        member.joined = member.call("join", params).await?;
+        Ok(member)
+    }
+
+    /// Sends a request and waits for its result.
+    pub(crate) async fn call(&mut self, method: &str, params: Value) -> Result<Value> {
+        let id = self.ws.request(method, params).await?;
+        let is_answer = |message: &Value| message["id"].as_u64() == Some(id);
+        let mut answer = self.wait(is_answer).await.with_context(|| method.to_owned())?;
+        ensure!(answer.get("error").is_none(), "{method}: {answer}");
+        Ok(answer["result"].take())
+    }
+
+    /// Waits for an event or notice, or takes one that was heard before.
+    pub(crate) async fn hear(
+        &mut self,
+        method: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let is_it = |message: &Value| message["method"] == method && wanted(&message["params"]);
+        let mut message = self.wait(is_it).await.with_context(|| method.to_owned())?;
+        Ok(message["params"].take())
+    }
+
+    async fn wait(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        if let Some(found) = self.heard.iter().position(&wanted) {
+            return self.heard.remove(found).context("it was found");
+        }
+        let search = async {
+            loop {
+                let mut found = None;
+                for message in self.ws.messages().await? {
+                    if found.is_none() && wanted(&message) {
+                        found = Some(message);
+                    } else {
+                        self.heard.push_back(message);
+                    }
+                }
+                if let Some(found) = found {
+                    return anyhow::Ok(found);
+                }
+            }
+        };
+        match timeout(PATIENCE, search).await {
+            Ok(result) => result,
+            Err(_) => bail!("not heard within {PATIENCE:?}; heard: {:?}", self.heard),
+        }
+    }
+
+    /// Publishes sound and picture; the push URL.
+    pub(crate) async fn publish(&mut self) -> Result<String> {
+        let answer = self.call("publish", json!({"mediaType": ""})).await?;
+        Ok(answer["url"].as_str().context("no push URL")?.to_owned())
+    }
+
+    /// Subscribes to both kinds of somebody who publishes; they share their URLs.
+    pub(crate) async fn subscribe(&mut self, uid: impl ToString) -> Result<Pull> {
+        let uid = uid.to_string();
+        let audio = self.call("subscribe", json!({"uid": uid, "mediaType": "audio"})).await?;
+        let video = self.call("subscribe", json!({"uid": uid, "mediaType": "video"})).await?;
+        ensure!(audio["urls"] == video["urls"], "the kinds differ: {audio} {video}");
+        let url = |name: &str| {
+            video["urls"][name].as_str().map(str::to_owned).with_context(|| format!("no {name}"))
+        };
+        Ok(Pull { rtmp: url("rtmp")?, flv: url("flv")? })
+    }
+
+    /// The member of that uid in the snapshot of the `join`.
+    pub(crate) fn snapshot_of(&self, uid: &str) -> Option<&Value> {
+        let members = self.joined["members"].as_array()?;
+        members.iter().find(|member| member["uid"] == uid)
+    }
+}

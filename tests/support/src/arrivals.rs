@@ -1,0 +1,266 @@
+//! An HTTP-FLV player that notes when what arrived, and decodes nothing. Comes in: a pull URL. Goes out: the
+//! tags with their times of arrival, the longest pause between them, the end of the stream.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// How long an answer to a request may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// What a tag holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagKind {
+    /// Sound.
+    Audio,
+    /// Pictures.
+    Video,
+    /// Anything else.
+    Data,
+}
+
+/// One tag of the stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Tag {
+    /// When its last byte was read.
+    pub at: Instant,
+    /// What it holds.
+    pub kind: TagKind,
+    /// Its time in the stream in milliseconds.
+    pub time_ms: u32,
+}
+
+/// What arrived so far.
+#[derive(Debug, Default)]
+pub struct Arrived {
+    /// Every tag in order.
+    pub tags: Vec<Tag>,
+    /// When the stream ended, if it has.
+    pub ended: Option<Instant>,
+}
+
+impl Arrived {
+    /// Whether sound and pictures came after `start`.
+    #[must_use]
+    pub fn has_media_since(&self, start: Instant) -> bool {
+        let has =
+            |kind| self.tags.iter().rev().any(|tag| tag.at > start && tag.kind == kind);
+        has(TagKind::Audio) && has(TagKind::Video)
+    }
+
+    /// The longest time between `from` and `to` without sound, or without pictures.
+    #[must_use]
+    pub fn longest_gap(&self, from: Instant, to: Instant) -> Duration {
+        let longest = |kind| {
+            let inside = |tag: &&Tag| tag.kind == kind && tag.at > from && tag.at < to;
+            let times = self.tags.iter().filter(inside).map(|tag| tag.at).chain([to]);
+            let gaps = times.scan(from, |last, at| {
+                Some(at.duration_since(std::mem::replace(last, at)))
+            });
+            gaps.max().unwrap_or_default()
+        };
+        longest(TagKind::Audio).max(longest(TagKind::Video))
+    }
+}
+
+/// A player; dropping it closes its connection.
+#[derive(Debug)]
+pub struct Arrivals {
+    arrived: watch::Receiver<Arrived>,
+    reader: JoinHandle<()>,
+}
+
+impl Drop for Arrivals {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Arrivals {
+    /// Begins to play.
+    ///
+    /// # Errors
+    /// The server does not answer 200.
+    pub async fn open(url: &str) -> Result<Self> {
+        let mut answer = get(url).await?;
+        ensure!(answer.status == 200, "{}: {}", answer.status, answer.text().await?);
+        let (sender, arrived) = watch::channel(Arrived::default());
+        let reader = tokio::spawn(async move {
+            if let Err(error) = read_tags(answer, &sender).await {
+                // Nobody can be told here; a stream that ends too early fails its test.
+                let _ = error;
+            }
+            sender.send_modify(|arrived| arrived.ended = Some(Instant::now()));
+        });
+        Ok(Arrivals { arrived, reader })
+    }
+
+    /// Waits until what arrived is as wanted.
+    ///
+    /// # Errors
+    /// It is not within `limit`.
+    pub async fn until(
+        &mut self,
+        limit: Duration,
+        mut wanted: impl FnMut(&Arrived) -> bool,
+    ) -> Result<()> {
+        match timeout(limit, self.arrived.wait_for(|arrived| wanted(arrived))).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => bail!("the reader is gone"),
+            Err(_) => {
+                let arrived = self.arrived.borrow();
+                let (tags, ended) = (arrived.tags.len(), arrived.ended.is_some());
+                bail!("not within {limit:?}: {tags} tags so far, ended: {ended}")
+            }
+        }
+    }
+
+    /// Waits for sound and pictures that come from now on.
+    ///
+    /// # Errors
+    /// They do not come within `limit`.
+    pub async fn media(&mut self, limit: Duration) -> Result<()> {
+        let now = Instant::now();
+        self.until(limit, |arrived| arrived.has_media_since(now)).await.context("no media")
+    }
+
+    /// Waits for the end of the stream.
+    ///
+    /// # Errors
+    /// It does not end within `limit`.
+    pub async fn end(&mut self, limit: Duration) -> Result<()> {
+        self.until(limit, |arrived| arrived.ended.is_some()).await.context("not cut")
+    }
+
+    /// Waits until nothing has arrived for `silence`.
+    ///
+    /// # Errors
+    /// Media still flows after `limit`.
+    pub async fn silence(&mut self, silence: Duration, limit: Duration) -> Result<()> {
+        let quiet = async {
+            // Each change starts the wait anew.
+            while timeout(silence, self.arrived.changed()).await.is_ok() {}
+        };
+        timeout(limit, quiet).await.context("media still flows")
+    }
+
+    /// Watches for `duration` and says how long media paused at most.
+    ///
+    /// # Errors
+    /// The stream ends.
+    pub async fn longest_gap_over(&mut self, duration: Duration) -> Result<Duration> {
+        let from = Instant::now();
+        tokio::time::sleep(duration).await;
+        self.longest_gap_since(from)
+    }
+
+    /// How long media paused at most from `from` until now.
+    ///
+    /// # Errors
+    /// The stream has ended.
+    pub fn longest_gap_since(&self, from: Instant) -> Result<Duration> {
+        let arrived = self.arrived.borrow();
+        ensure!(arrived.ended.is_none(), "the stream ended");
+        Ok(arrived.longest_gap(from, Instant::now()))
+    }
+}
+
+/// An HTTP answer whose body is still to be read.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Everything before the body.
+    pub head: String,
+    rest: BytesMut,
+    stream: TcpStream,
+}
+
+impl Answer {
+    /// The whole body.
+    ///
+    /// # Errors
+    /// The connection fails, or the body takes longer than 5 s.
+    pub async fn text(&mut self) -> Result<String> {
+        let read = async {
+            while self.stream.read_buf(&mut self.rest).await? > 0 {}
+            anyhow::Ok(())
+        };
+        timeout(ANSWER, read).await.context("the body does not end")??;
+        Ok(String::from_utf8_lossy(&self.rest).into_owned())
+    }
+}
+
+/// Asks for a URL.
+///
+/// # Errors
+/// The server cannot be reached or gives no HTTP answer within 5 s.
+pub async fn get(url: &str) -> Result<Answer> {
+    let (host, path) =
+        url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).context("no http URL")?;
+    // Version 1.0: the body is what comes until the end, and no chunks.
+    let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+    ask(host.parse()?, &request).await
+}
+
+/// Sends a request as it is.
+///
+/// # Errors
+/// As [`get`].
+pub async fn ask(address: SocketAddr, request: &str) -> Result<Answer> {
+    timeout(ANSWER, ask_now(address, request)).await.context("no answer")?
+}
+
+async fn ask_now(address: SocketAddr, request: &str) -> Result<Answer> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut rest = BytesMut::new();
+    let end = loop {
+        if let Some(end) = rest.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        ensure!(stream.read_buf(&mut rest).await? > 0, "the connection ended inside the head");
+    };
+    let head = String::from_utf8_lossy(&rest.split_to(end)).into_owned();
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+    Ok(Answer { status, head, rest, stream })
+}
+
+async fn read_tags(answer: Answer, sender: &watch::Sender<Arrived>) -> Result<()> {
+    let Answer { rest: mut bytes, mut stream, .. } = answer;
+    // The header of the file and the size of the tag before the first, which is 0.
+    let mut skip = 9 + 4;
+    loop {
+        if skip > 0 && bytes.len() >= skip {
+            bytes.advance(skip);
+            skip = 0;
+        }
+        while skip == 0
+            && let [kind, a, b, c, t1, t2, t3, t0, ..] = bytes[..]
+        {
+            let size = 11 + u32::from_be_bytes([0, a, b, c]) as usize + 4;
+            if bytes.len() < size {
+                break;
+            }
+            bytes.advance(size);
+            let kind = match kind {
+                8 => TagKind::Audio,
+                9 => TagKind::Video,
+                _ => TagKind::Data,
+            };
+            let time_ms = u32::from_be_bytes([t0, t1, t2, t3]);
+            let tag = Tag { at: Instant::now(), kind, time_ms };
+            sender.send_modify(|arrived| arrived.tags.push(tag));
+        }
+        if stream.read_buf(&mut bytes).await? == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Real media: ffmpeg that pushes and plays, ffprobe, and what a decoder makes of a stream. The programs are
+//! left alone while they run, as an encoder in the field is. Comes in: URLs. Goes out: exits, codecs, frames.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// What is pushed: 60 s of a test picture (H.264 baseline, 320x180, 25 frames and one keyframe a second) and
+/// a tone (AAC). Longer than any test, so that what happens where it begins again does not matter. Made once.
+///
+/// # Errors
+/// ffmpeg is missing or fails.
+pub fn sample() -> Result<&'static Path> {
+    static SAMPLE: OnceLock<Result<PathBuf>> = OnceLock::new();
+    match SAMPLE.get_or_init(make_sample) {
+        Ok(path) => Ok(path),
+        Err(error) => bail!("no sample: {error:#}"),
+    }
+}
+
+fn make_sample() -> Result<PathBuf> {
+    let directory = crate::process::target_dir().join("test-media");
+    let path = directory.join("sample.flv");
+    if path.exists() {
+        return Ok(path);
+    }
+    std::fs::create_dir_all(&directory)?;
+    // Complete or absent, also when two processes make it at the same time.
+    let part = directory.join(format!("sample.{}.part", std::process::id()));
+    let made = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y"])
+        .args(["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"])
+        .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100", "-t", "60"])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"])
+        .args(["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-g", "25", "-sc_threshold", "0"])
+        .args(["-c:a", "aac", "-b:a", "64k", "-f", "flv"])
+        .arg(&part)
+        .stdin(Stdio::null())
+        .status()
+        .context("ffmpeg")?;
+    ensure!(made.success(), "ffmpeg: {made}");
+    std::fs::rename(&part, &path)?;
+    Ok(path)
+}
+
+/// An ffmpeg that runs until it is cut, ends by itself, or is dropped.
+#[derive(Debug)]
+pub struct Ffmpeg {
+    child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Ffmpeg {
+    /// Pushes the sample at the pace of the clock, over and over.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn push(url: &str) -> Result<Self> {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i"]).arg(sample()?);
+        ffmpeg.args(["-c", "copy", "-f", "flv", url]);
+        Ffmpeg::start(ffmpeg)
+    }
+
+    /// Plays for as long as the stream lasts, without decoding.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn play(url: &str) -> Result<Self> {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-nostdin", "-fflags", "nobuffer", "-i", url]);
+        ffmpeg.args(["-map", "0", "-c", "copy", "-f", "null", "-"]);
+        Ffmpeg::start(ffmpeg)
+    }
+
+    fn start(mut ffmpeg: Command) -> Result<Self> {
+        let mut child = quiet(&mut ffmpeg).stdout(Stdio::null()).spawn().context("ffmpeg")?;
+        let errors = child.stderr.take().context("a piped child has an error output")?;
+        let said = Arc::new(Mutex::new(String::new()));
+        tokio::spawn(collect(errors, said.clone()));
+        Ok(Ffmpeg { child, said })
+    }
+
+    /// What it complained of so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says how it ended, if it has.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It still runs after `limit`.
+    pub async fn exited_within(&mut self, limit: Duration) -> Result<ExitStatus> {
+        match timeout(limit, self.child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => bail!("ffmpeg still runs after {limit:?}; it said: {}", self.said()),
+        }
+    }
+}
+
+async fn collect(errors: impl AsyncRead + Unpin, said: Arc<Mutex<String>>) {
+    let mut lines = BufReader::new(errors).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.push_str(&line);
+        said.push('\n');
+    }
+}
+
+/// The codecs that ffprobe finds, in alphabetical order.
+///
+/// # Errors
+/// It fails, or takes longer than `limit`.
+pub async fn probe(url: &str, limit: Duration) -> Result<Vec<String>> {
+    let mut ffprobe = Command::new("ffprobe");
+    ffprobe.args(["-v", "error", "-fflags", "nobuffer", "-analyzeduration", "1000000"]);
+    ffprobe.args(["-show_entries", "stream=codec_name", "-of", "csv=p=0", url]);
+    let mut codecs: Vec<_> = output(ffprobe, limit).await?.lines().map(str::to_owned).collect();
+    codecs.sort();
+    Ok(codecs)
+}
+
+/// What came out of a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// Pictures.
+    pub frames: usize,
+    /// Pictures that differ from each other.
+    pub distinct: usize,
+}
+
+/// Decodes `seconds` of the picture.
+///
+/// # Errors
+/// It fails, or takes 5 s longer than that.
+pub async fn decode(url: &str, seconds: u32) -> Result<Decoded> {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-nostdin", "-fflags", "nobuffer", "-i", url]);
+    ffmpeg.args(["-t", &seconds.to_string(), "-map", "0:v", "-f", "framemd5", "-"]);
+    let limit = Duration::from_secs(u64::from(seconds) + 5);
+    let text = output(ffmpeg, limit).await?;
+    // One line per frame, the hash is its last field; lines with `#` are a heading.
+    let hashes: Vec<_> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.rsplit(',').next())
+        .collect();
+    let distinct: HashSet<_> = hashes.iter().collect();
+    Ok(Decoded { frames: hashes.len(), distinct: distinct.len() })
+}
+
+async fn output(mut command: Command, limit: Duration) -> Result<String> {
+    let child = quiet(&mut command).stdout(Stdio::piped()).spawn()?;
+    let Ok(output) = timeout(limit, child.wait_with_output()).await else {
+        bail!("{:?} takes longer than {limit:?}", command.as_std().get_program());
+    };
+    let output = output?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}: {said}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true)
+}
