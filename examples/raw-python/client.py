@@ -70,7 +70,7 @@ class Client:
             except socket.timeout:
                 raise Failure(f"{self.name}: no {what} within 10 s") from None
             if text is None:
-                self.check(self.close_code == 1000, f"no {what}: the server closed with {self.close_code}")
+                self.check(self.close_code == 1000 and test(), f"no {what}: the server closed with {self.close_code}")
             else:
                 frame = json.loads(text)
                 for message in frame if isinstance(frame, list) else [frame]:  # FRM-1
@@ -151,5 +151,7 @@ if __name__ == "__main__":
         main(args.server, args.channel, args.appkey)
     except Failure as e:
         sys.exit(f"error: {e}")
+    except socket.timeout:
+        sys.exit("error: no connection within 10 s")
     except Exception as e:
         sys.exit(f"error: {type(e).__name__}: {e}")

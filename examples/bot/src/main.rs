@@ -134,6 +134,9 @@ fn start_pusher(args: &Args, push: &Published) -> anyhow::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true);
+    // Ctrl-C in a terminal is for the bot alone, which then ends ffmpeg in its own time.
+    #[cfg(unix)]
+    ffmpeg.process_group(0);
     if !args.ffmpeg_log {
         ffmpeg.stderr(Stdio::null());
     }

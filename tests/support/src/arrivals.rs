@@ -50,8 +50,7 @@ impl Arrived {
     /// Whether sound and pictures came after `start`.
     #[must_use]
     pub fn has_media_since(&self, start: Instant) -> bool {
-        let has =
-            |kind| self.tags.iter().rev().any(|tag| tag.at > start && tag.kind == kind);
+        let has = |kind| self.tags.iter().rev().any(|tag| tag.at > start && tag.kind == kind);
         has(TagKind::Audio) && has(TagKind::Video)
     }
 
@@ -61,9 +60,8 @@ impl Arrived {
         let longest = |kind| {
             let inside = |tag: &&Tag| tag.kind == kind && tag.at > from && tag.at < to;
             let times = self.tags.iter().filter(inside).map(|tag| tag.at).chain([to]);
-            let gaps = times.scan(from, |last, at| {
-                Some(at.duration_since(std::mem::replace(last, at)))
-            });
+            let gaps =
+                times.scan(from, |last, at| Some(at.duration_since(std::mem::replace(last, at))));
             gaps.max().unwrap_or_default()
         };
         longest(TagKind::Audio).max(longest(TagKind::Video))
@@ -90,13 +88,14 @@ impl Arrivals {
     /// The server does not answer 200.
     pub async fn open(url: &str) -> Result<Self> {
         let mut answer = get(url).await?;
-        ensure!(answer.status == 200, "{}: {}", answer.status, answer.text().await?);
+        if answer.status != 200 {
+            let text = answer.text().await?;
+            bail!("{}: {text}", answer.status);
+        }
         let (sender, arrived) = watch::channel(Arrived::default());
         let reader = tokio::spawn(async move {
-            if let Err(error) = read_tags(answer, &sender).await {
-                // Nobody can be told here; a stream that ends too early fails its test.
-                let _ = error;
-            }
+            // However it ends: a stream that ends too early fails its test.
+            let _ = read_tags(answer, &sender).await;
             sender.send_modify(|arrived| arrived.ended = Some(Instant::now()));
         });
         Ok(Arrivals { arrived, reader })
@@ -111,15 +110,15 @@ impl Arrivals {
         limit: Duration,
         mut wanted: impl FnMut(&Arrived) -> bool,
     ) -> Result<()> {
-        match timeout(limit, self.arrived.wait_for(|arrived| wanted(arrived))).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => bail!("the reader is gone"),
-            Err(_) => {
-                let arrived = self.arrived.borrow();
-                let (tags, ended) = (arrived.tags.len(), arrived.ended.is_some());
-                bail!("not within {limit:?}: {tags} tags so far, ended: {ended}")
-            }
+        let waited = timeout(limit, self.arrived.wait_for(|arrived| wanted(arrived)))
+            .await
+            .map(|result| result.map(drop));
+        if let Ok(result) = waited {
+            return result.context("the reader is gone");
         }
+        let arrived = self.arrived.borrow();
+        let (tags, ended) = (arrived.tags.len(), arrived.ended.is_some());
+        bail!("not within {limit:?}: {tags} tags so far, ended: {ended}")
     }
 
     /// Waits for sound and pictures that come from now on.

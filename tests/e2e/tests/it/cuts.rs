@@ -56,7 +56,7 @@ impl Scene {
         ensure!(!status.success(), "the dead URL was served");
         control_view.media(REFUSED).await.context("the control push")?;
         ensure!(control_push.exited()?.is_none(), "{}", control_push.said());
-        self.stage.finish()
+        self.stage.finish().await
     }
 }
 
@@ -138,16 +138,13 @@ async fn the_end_of_grace_cuts_but_not_before_media_held_it_up() -> Result<()> {
         ("LIANMAI_SESSION__MEDIA_CAP_MS", "3000"),
     ])
     .await?;
+    // Only the socket of the guest is lost, for good.
+    scene.guest = scene.stage.join("elsewhere", 9).await?;
     let start = Instant::now();
-    let Scene { stage, mut host, guest, url, push, mut view } = scene;
-    drop(guest);
-    // Only the socket is lost: media keeps the member for as long as it may.
-    let gap = view.longest_gap_over(Duration::from_secs(2)).await?;
+    let gap = scene.view.longest_gap_over(Duration::from_secs(2)).await?;
     ensure!(gap < Duration::from_millis(300), "media paused for {gap:?}");
-    let left = host.hear("clientLeave", |left| left["uid"] == "2").await?;
+    let left = scene.host.hear("clientLeave", |left| left["uid"] == "2").await?;
     ensure!(left["reason"] == "timeout", "{left}");
     ensure!(start.elapsed() > Duration::from_millis(2500), "media did not keep the member");
-    let guest = stage.join("elsewhere", 2).await?;
-    scene = Scene { stage, host, guest, url, push, view };
     scene.assert_cut().await
 }

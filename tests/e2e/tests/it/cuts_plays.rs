@@ -59,7 +59,7 @@ impl Scene {
         ensure!(Arrivals::open(&self.pull.flv).await.is_err(), "the dead URL was served");
         let gap = self.undisturbed.longest_gap_since(start)?;
         ensure!(gap < Duration::from_millis(300), "the other viewer waited for {gap:?}");
-        self.stage.finish()
+        self.stage.finish().await
     }
 }
 

@@ -53,7 +53,8 @@ impl House {
         let program = programs()?.join("signal-server");
         let file = file.to_str().context("a path that is text")?;
         let env = [("LIANMAI_CONFIG", file)];
-        let started = ServerProcess::start(&program, &data.0.join("data"), &env);
+        let data_dir = data.0.join("data");
+        let started = ServerProcess::start(&program, &data_dir, &env);
         let server = timeout(PATIENCE, started).await.context("the server does not start")??;
         let witness = Witness::start(server.public).await?;
         let admin_token = server.admin_token()?;
@@ -310,10 +311,14 @@ async fn hear(socket: &mut RawWs, heard: &mut Vec<String>) -> Result<Vec<Value>>
 /// Plays every row once, then those that can be repeated; a line of figures for each.
 pub(crate) async fn play(house: &Arc<House>, rows: &[Row]) -> Result<String> {
     let mut report = String::new();
+    let mut wrong = Vec::new();
     for row in rows {
-        row.run(house, 1).await.with_context(|| row.name.to_owned())?;
+        if let Err(error) = row.run(house, 1).await {
+            wrong.push(format!("`{}`: {error:#}", row.name));
+        }
         house.check().await.with_context(|| format!("after `{}`", row.name))?;
     }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     for row in rows.iter().filter(|row| row.repeated) {
         let start = Instant::now();
         let measured = async {

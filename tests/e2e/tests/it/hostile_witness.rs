@@ -78,10 +78,7 @@ pub(crate) struct Witness {
 impl Witness {
     /// Joins, publishes and plays.
     pub(crate) async fn start(public: SocketAddr) -> Result<Self> {
-        let shared = Arc::new(Shared {
-            facts: Mutex::default(),
-            changed: watch::Sender::new(()),
-        });
+        let shared = Arc::new(Shared { facts: Mutex::default(), changed: watch::Sender::new(()) });
         let (say, said) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
         let theirs = shared.clone();
@@ -183,7 +180,7 @@ async fn run(
             tokio::select! {
                 _ = tick.tick() => {}
                 asked = said.recv() => if asked.is_none() {
-                    return Ok(());
+                    return anyhow::Ok(());
                 },
                 messages = speaker.messages() => {
                     hears.hear(&messages?, &shared)?;

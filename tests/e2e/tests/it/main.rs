@@ -17,5 +17,7 @@ mod python;
 
 // Hostile input beside a pair of bystanders, HTTP, the life of the process.
 mod hostile;
+mod hostile_calls;
+mod hostile_frames;
 mod hostile_witness;
 mod tokens;

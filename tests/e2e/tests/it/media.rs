@@ -1,7 +1,7 @@
 //! Who publishes is heard and played: by members that are there, by players that come too early, by
 //! members that come late.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals::Arrivals;
@@ -41,7 +41,7 @@ async fn two_members_publish_and_play() -> Result<()> {
     let _push = Ffmpeg::push(&push)?;
     let pull = bob.subscribe(1).await?;
     assert_playable(&pull).await?;
-    stage.finish()
+    stage.finish().await
 }
 
 #[tokio::test]
@@ -55,24 +55,14 @@ async fn a_player_that_comes_before_the_push_waits_for_it() -> Result<()> {
     let mut early = Arrivals::open(&pull.flv).await?;
     let rtmp = pull.rtmp.clone();
     let early_probe = tokio::spawn(async move { probe(&rtmp, 2 * PATIENCE).await });
-    // What waits is counted, so the push need not guess when both do.
-    let waiters = async || -> Result<bool> {
-        Ok(stage.metrics().await?.lines().any(|line| {
-            line.starts_with("lianmai_") && line.contains("waiters") && line.ends_with(" 2")
-        }))
-    };
-    let start = Instant::now();
-    while !waiters().await? {
-        ensure!(start.elapsed() < PATIENCE, "the players do not wait");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    stage.players(2).await?;
     ensure!(!early_probe.is_finished(), "a player found something");
 
     let _push = Ffmpeg::push(&push)?;
     early.media(Duration::from_secs(2)).await?;
     let codecs = early_probe.await??;
     ensure!(codecs == ["aac", "h264"], "{codecs:?}");
-    stage.finish()
+    stage.finish().await
 }
 
 #[tokio::test]
@@ -96,7 +86,7 @@ async fn a_late_member_finds_and_plays_what_is_on_air() -> Result<()> {
     ensure!(kinds == ["audio", "video"], "{kinds:?}");
     let pull = late.subscribe(1).await?;
     assert_moving(&pull).await?;
-    stage.finish()
+    stage.finish().await
 }
 
 #[tokio::test]
@@ -119,5 +109,5 @@ async fn the_greatest_uid_is_exact_everywhere() -> Result<()> {
     ensure!(late.snapshot_of(GREATEST).is_some_and(|found| found["streams"] != Value::Null));
     ann.call("leave", serde_json::json!({})).await?;
     bob.hear("clientLeave", |leave| leave["uid"] == GREATEST).await?;
-    stage.finish()
+    stage.finish().await
 }

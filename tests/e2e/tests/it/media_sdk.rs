@@ -55,5 +55,5 @@ async fn two_clients_publish_and_play() -> Result<()> {
     ffmpeg.exited_within(Duration::from_secs(1)).await?;
     hear(&mut events, |event| matches!(event, Event::ClientLeave(left) if left.uid == ANN)).await?;
     bob.leave().await?;
-    stage.finish()
+    stage.finish().await
 }

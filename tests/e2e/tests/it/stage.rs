@@ -13,7 +13,7 @@ use lianmai_test_support::arrivals::{self, Answer};
 use lianmai_test_support::process::{self, ServerProcess};
 use lianmai_test_support::raw_ws::RawWs;
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long anything may take that should take a moment.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,11 +89,35 @@ impl Stage {
         arrivals::ask(self.server.admin, &request).await
     }
 
-    /// The last word of every story: the server has nothing to complain of.
-    pub(crate) fn finish(self) -> Result<()> {
+    /// Waits until so many players of the relay are admitted.
+    pub(crate) async fn players(&self, count: usize) -> Result<()> {
+        let request = format!(
+            "GET /metrics HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+            self.server.admin,
+            self.server.admin_token()?,
+        );
+        let wanted = format!("lianmai_relay_players {count}");
+        let search = async {
+            loop {
+                let text = arrivals::ask(self.server.admin, &request).await?.text().await?;
+                if text.lines().any(|line| line == wanted) {
+                    return anyhow::Ok(());
+                }
+                // Nothing tells of a new player, so look again.
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, search).await.with_context(|| format!("not {count} players"))?
+    }
+
+    /// The last word of every story: the server stops in time, whatever still runs, and has nothing to
+    /// complain of.
+    pub(crate) async fn finish(mut self) -> Result<()> {
+        self.server.signal("TERM").await?;
+        let code = timeout(PATIENCE, self.server.wait()).await.context("it does not stop")??;
         let bugs = self.server.bugs();
-        ensure!(bugs.is_empty(), "the server logged: {bugs:#?}");
-        self.server.pid().map(drop)
+        ensure!(code == 0 && bugs.is_empty(), "exit code {code}, the server logged: {bugs:#?}");
+        Ok(())
     }
 }
 

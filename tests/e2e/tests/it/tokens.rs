@@ -120,31 +120,65 @@ fn rows() -> Vec<Row> {
         refused("alg HS512 by name", spoiled(|header, _| header["alg"] = "HS512".into()), invalid),
         refused("unknown kid", spoiled(|header, _| header["kid"] = "k2".into()), invalid),
         refused("critical extension", spoiled(|header, _| header["crit"] = json!(["x"])), invalid),
-        refused("expired", spoiled(|_, claims| {
-            (claims["iat"], claims["exp"]) = ((now_s() - 60).into(), (now_s() - 10).into());
-        }), "tokenExpired"),
-        refused("not yet valid", spoiled(|_, claims| claims["nbf"] = (now_s() + 60).into()), "tokenNotYetValid"),
-        refused("issued in future", spoiled(|_, claims| {
-            (claims["iat"], claims["exp"]) = ((now_s() + 600).into(), (now_s() + 900).into());
-        }), "tokenNotYetValid"),
+        refused(
+            "expired",
+            spoiled(|_, claims| {
+                (claims["iat"], claims["exp"]) = ((now_s() - 60).into(), (now_s() - 10).into());
+            }),
+            "tokenExpired",
+        ),
+        refused(
+            "not yet valid",
+            spoiled(|_, claims| claims["nbf"] = (now_s() + 60).into()),
+            "tokenNotYetValid",
+        ),
+        refused(
+            "issued in future",
+            spoiled(|_, claims| {
+                (claims["iat"], claims["exp"]) = ((now_s() + 600).into(), (now_s() + 900).into());
+            }),
+            "tokenNotYetValid",
+        ),
         refused("without exp", spoiled(|_, claims| claims["exp"] = Value::Null), invalid),
-        refused("without iat", spoiled(|_, claims| {
-            claims.as_object_mut().map(|claims| claims.remove("iat"));
-        }), invalid),
+        refused(
+            "without iat",
+            spoiled(|_, claims| {
+                claims.as_object_mut().map(|claims| claims.remove("iat"));
+            }),
+            invalid,
+        ),
         refused("exp of 1e300", spoiled(|_, claims| claims["exp"] = 1e300.into()), invalid),
-        refused("for another app", spoiled(|_, claims| claims["appkey"] = "other".into()), "badAppkey"),
-        refused("with another app's key", safe(sign(
-            &json!({"alg": "HS256", "kid": "k1"}),
-            &json!({"appkey": "safe", "channel": "room", "uid": "7", "iat": now_s(), "exp": now_s() + 60}),
-            OTHER_SECRET,
-        )), invalid),
-        refused("for another channel", spoiled(|_, claims| claims["channel"] = "room2".into()), "channelMismatch"),
+        refused(
+            "for another app",
+            spoiled(|_, claims| claims["appkey"] = "other".into()),
+            "badAppkey",
+        ),
+        refused(
+            "with another app's key",
+            safe(sign(
+                &json!({"alg": "HS256", "kid": "k1"}),
+                &json!({"appkey": "safe", "channel": "room", "uid": "7", "iat": now_s(), "exp": now_s() + 60}),
+                OTHER_SECRET,
+            )),
+            invalid,
+        ),
+        refused(
+            "for another channel",
+            spoiled(|_, claims| claims["channel"] = "room2".into()),
+            "channelMismatch",
+        ),
         refused("for another uid", spoiled(|_, claims| claims["uid"] = "8".into()), "uidMismatch"),
-        refused("broadcaster without right", {
-            let token = jwt("room", "7", |_, claims| claims["rights"] = json!({"subscribe": ["audio"]}));
-            let params = json!({"appkey": "safe", "channelName": "room", "uid": "7", "role": "broadcaster", "token": token});
-            vec![Say::Call("join", params)]
-        }, "forbidden"),
+        refused(
+            "broadcaster without right",
+            {
+                let token = jwt("room", "7", |_, claims| {
+                    claims["rights"] = json!({"subscribe": ["audio"]})
+                });
+                let params = json!({"appkey": "safe", "channelName": "room", "uid": "7", "role": "broadcaster", "token": token});
+                vec![Say::Call("join", params)]
+            },
+            "forbidden",
+        ),
         refused("basic: not base64", safe("***".to_owned()), invalid),
         refused("basic: not JSON", safe(STANDARD.encode("hello")), invalid),
         refused("basic: another uid", safe(basic("room", "8", 0, 3600)), invalid),
@@ -152,16 +186,33 @@ fn rows() -> Vec<Row> {
         refused("basic: another lifetime", safe(basic("room", "7", 0, 7200)), invalid),
         refused("basic: expired", safe(basic("room", "7", 3700, 3600)), "tokenExpired"),
         refused("basic: of the future", safe(basic("room", "7", -400, 3600)), "tokenNotYetValid"),
-        refused("basic: digits moved", {
-            // The same digest, read as uid 71 and a time without its first digit.
-            let token = basic("room", "7", 0, 3600);
-            let params = json!({"appkey": "safe", "channelName": "room", "uid": "71", "token": token});
-            vec![Say::Call("join", params)]
-        }, invalid),
-        member("renewal in debug mode", vec![Say::Call("renewToken", json!({"token": good()}))], &["tokenUnexpected"]),
+        refused(
+            "basic: digits moved",
+            {
+                // The same digest, read as uid 71 and a time without its first digit.
+                let token = basic("room", "7", 0, 3600);
+                let params =
+                    json!({"appkey": "safe", "channelName": "room", "uid": "71", "token": token});
+                vec![Say::Call("join", params)]
+            },
+            invalid,
+        ),
+        member(
+            "renewal in debug mode",
+            vec![Say::Call("renewToken", json!({"token": good()}))],
+            &["tokenUnexpected"],
+        ),
         // Each kind is good as long as nothing is wrong with it.
-        lobby("good JWT", [safe(good()), vec![Say::Call("leave", json!({}))]].concat(), &["ok", "ok", "close 1000 left", "gone"]),
-        lobby("good basic token", [safe(basic("room", "7", 0, 3600)), vec![Say::Call("leave", json!({}))]].concat(), &["ok", "ok", "close 1000 left", "gone"]),
+        lobby(
+            "good JWT",
+            [safe(good()), vec![Say::Call("leave", json!({}))]].concat(),
+            &["ok", "ok", "close 1000 left", "gone"],
+        ),
+        lobby(
+            "good basic token",
+            [safe(basic("room", "7", 0, 3600)), vec![Say::Call("leave", json!({}))]].concat(),
+            &["ok", "ok", "close 1000 left", "gone"],
+        ),
     ]
 }
 

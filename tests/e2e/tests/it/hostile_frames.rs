@@ -1,0 +1,170 @@
+//! Hostile input on the way to a request: WebSocket frames, UTF-8, JSON, arrays and ids.
+
+use anyhow::Result;
+use lianmai_test_support::raw_ws::{BINARY, PING, PONG, TEXT};
+use serde_json::json;
+
+use crate::hostile::{Row, Say, lobby, member, play_topic};
+
+/// Opcode of a later fragment.
+const CONTINUATION: u8 = 0;
+/// Longest frame that a client may send.
+const MAX_FRAME: usize = 64 * 1024;
+
+fn text(text: impl Into<String>) -> Vec<Say> {
+    vec![Say::Text(text.into())]
+}
+
+fn bytes(bytes: &[u8]) -> Vec<Say> {
+    vec![Say::Bytes(bytes.to_vec())]
+}
+
+/// A masked frame with a first byte of any kind; the mask of zeros leaves the payload as it is.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// An object around an object, `depth` in all.
+fn nested(depth: usize) -> String {
+    let mut text = r#"{"jsonrpc":"2.0","id":$ID,"method":"report","params":"#.to_owned();
+    // The envelope is the first level.
+    text.push_str(&r#"{"data":"#.repeat(depth - 1));
+    text.push('1');
+    text.push_str(&"}".repeat(depth));
+    text
+}
+
+fn request(id: &str, rest: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#)
+}
+
+const PING_CALL: &str = r#""method":"ping","params":{}"#;
+const MUTE_CALL: &str = r#""method":"mute","params":{"mediaType":"audio"}"#;
+
+/// What a connection hears whose frames are not to be trusted.
+const CUT: [&str; 3] = ["closing 4504 none", "close 4504 protocolViolation", "gone"];
+
+/// The same, with an answer before.
+fn answered(error: &'static str) -> Vec<&'static str> {
+    [&[error][..], &CUT].concat()
+}
+
+fn frames() -> Vec<Row> {
+    let hello = br#"{"jsonrpc":"2.0","id":9,"method":"ping"}"#;
+    let parse = answered("parseError null");
+    let deep = answered("tooDeep null");
+    let quick = |mut say: Vec<Say>, more: Vec<Say>| {
+        say.extend(more);
+        say
+    };
+    let fragments: Vec<Say> = hello
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| {
+            let first = if at == 0 { TEXT } else { CONTINUATION };
+            let last = if at + 1 == hello.len() { 0x80 } else { 0 };
+            Say::Bytes(frame(first | last, &[*byte]))
+        })
+        .collect();
+    let mut interrupted = fragments.clone();
+    interrupted.insert(3, Say::Frame(PING, b"in between".to_vec()));
+    let half = vec![b' '; MAX_FRAME / 2 + 1];
+    vec![
+        member("malformed JSON", text("{not json"), &parse),
+        member("truncated JSON", text(r#"{"jsonrpc":"2.0","id":7,"meth"#), &parse),
+        member("two values in a frame", text("{} {}"), &parse),
+        member("empty text frame", text(""), &parse),
+        member("NaN", text(r#"{"id":NaN}"#), &parse),
+        member("byte order mark", text("\u{feff}{}"), &parse),
+        member("lone surrogate", text(r#"{"jsonrpc":"2.0","id":$ID,"method":"\ud800"}"#), &["invalidRequest"]),
+        lobby("malformed JSON in the lobby", text("{not json"), &parse),
+        lobby("depth 33 in the lobby", text(nested(33)), &deep),
+        member("depth 32", text(nested(32)), &["invalidParams type"]),
+        member("depth 33", text(nested(33)), &deep),
+        member("depth 10000", text("[".repeat(10_000)), &deep),
+        member("depth 10000 of objects", text(r#"{"a":"#.repeat(10_000)), &deep),
+        member("frame of 64 KiB", text(format!("{}{}", " ".repeat(MAX_FRAME - 2), "{}")), &["invalidRequest null"]),
+        member("frame of 64 KiB + 1", vec![Say::Frame(TEXT, vec![b' '; MAX_FRAME + 1])], &CUT),
+        member("two fragments of 64 KiB", vec![
+            Say::Bytes([&[TEXT, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
+            Say::Bytes([&[0x80, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
+        ], &CUT),
+        member("announced 2^63 bytes", bytes(&[0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]), &CUT),
+        member("binary frame", vec![Say::Frame(BINARY, hello.to_vec())], &CUT),
+        lobby("binary frame in the lobby", vec![Say::Frame(BINARY, hello.to_vec())], &CUT),
+        member("fragmented text", fragments, &["ok"]),
+        member("ping between fragments", interrupted, &["pong", "ok"]),
+        member("text inside a fragmented text", vec![
+            Say::Bytes(frame(TEXT, b"{")),
+            Say::Bytes(frame(0x80 | TEXT, b"{}")),
+        ], &CUT),
+        member("continuation of nothing", bytes(&frame(0x80, b"{}")), &CUT),
+        member("unmasked frame", bytes(&[0x81, 2, b'{', b'}']), &CUT),
+        member("reserved bit", bytes(&frame(0x80 | 0x40 | TEXT, b"{}")), &CUT),
+        member("reserved opcode 3", bytes(&frame(0x83, b"{}")), &CUT),
+        member("reserved opcode 11", bytes(&frame(0x8b, b"{}")), &CUT),
+        member("fragmented ping", bytes(&frame(PING, b"x")), &CUT),
+        member("ping of 126 bytes", vec![Say::Frame(PING, vec![b'x'; 126])], &CUT),
+        member("close of one byte", bytes(&frame(0x88, b"x")), &CUT),
+        member("invalid UTF-8", vec![Say::Frame(TEXT, vec![b'"', 0xff, b'"'])], &CUT),
+        member("half a character", vec![Say::Frame(TEXT, vec![b'"', 0xe2, 0x82])], &CUT),
+        lobby("invalid UTF-8 in the lobby", vec![Say::Frame(TEXT, vec![0xc0, 0x80])], &CUT),
+        member("pong that nobody asked for", quick(vec![Say::Frame(PONG, b"x".to_vec())], text(request("$ID", PING_CALL))), &["ok"]),
+        member("flood of 2000 pings", vec![Say::Frame(PING, b"x".to_vec()); 2000], &["pong"; 2000]).once(),
+        lobby("HTTP in the place of a frame", bytes(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), &CUT),
+    ]
+}
+
+fn envelopes() -> Vec<Row> {
+    let many = |count: usize| format!("[{}]", vec![request("$ID", PING_CALL); count].join(","));
+    let nested = format!("[{},[{}]]", request("$ID", MUTE_CALL), request("$ID", MUTE_CALL));
+    let null = "invalidRequest null";
+    vec![
+        member("no request: a number", text("7"), &[null]),
+        member("no request: null", text("null"), &[null]),
+        member("no request: a string", text(r#""join""#), &[null]),
+        member("empty object", text("{}"), &[null]),
+        member("notification", text(r#"{"jsonrpc":"2.0","method":"ping","params":{}}"#), &[null]),
+        member("jsonrpc 1.0", text(r#"{"jsonrpc":"1.0","id":$ID,"method":"ping"}"#), &["invalidRequest"]),
+        member("no method", text(r#"{"jsonrpc":"2.0","id":$ID}"#), &["invalidRequest"]),
+        member("method is a number", text(r#"{"jsonrpc":"2.0","id":$ID,"method":7}"#), &["invalidRequest"]),
+        member("method twice", text(r#"{"jsonrpc":"2.0","id":$ID,"method":"ping","method":"leave"}"#), &[null]),
+        member("ack is text", text(r#"{"jsonrpc":"2.0","id":$ID,"ack":"1","method":"ping"}"#), &["invalidRequest"]),
+        member("id 0", text(request("0", PING_CALL)), &[null]),
+        member("id negative", text(request("-1", PING_CALL)), &[null]),
+        member("id is text", text(request(r#""1""#, PING_CALL)), &[null]),
+        member("id is a fraction", text(request("1.5", PING_CALL)), &[null]),
+        member("id null", text(request("null", PING_CALL)), &[null]),
+        member("id 2^53", text(request("9007199254740992", PING_CALL)), &[null]),
+        member("id 10^400", text(request(&format!("1{}", "0".repeat(400)), PING_CALL)), &[null]),
+        member("id reuse", [text(request("$ID", MUTE_CALL)), text(request("$LAST", MUTE_CALL))].concat(), &["ok", "idReuse"]),
+        member("id too old", [text(request("$ID", MUTE_CALL)), text(request("$ID", MUTE_CALL)), text(request("$OLD", MUTE_CALL))].concat(), &["ok", "ok", "idTooOld"]),
+        member("empty array", text("[]"), &["badBatch null"]),
+        member("array of 32", text(many(32)), &["ok"; 32]),
+        member("array of 33", text(many(33)), &["badBatch null"]),
+        member("array of 20000", text(format!("[{}1]", "1,".repeat(20_000))), &["badBatch null"]),
+        member("array in an array", text(nested), &["ok", "badBatch null"]),
+        member("array with noise", text(format!("[1,null,{},\"x\"]", request("$ID", PING_CALL))), &[null, null, "ok", null]),
+        lobby("empty array in the lobby", text("[]"), &["badBatch null"]),
+        lobby("join among others", text(r#"[{"jsonrpc":"2.0","id":1,"method":"join","params":{"appkey":"demo","channelName":"x","uid":"7"}},7]"#), &["badBatch", null]),
+        lobby("eight refused requests", vec![Say::Call("ping", json!({})); 8], &[
+            "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined",
+            "closing 4505 none", "close 4505 joinTimeout", "gone",
+        ]),
+        lobby("more than 16 KiB in the lobby", vec![Say::Text(" ".repeat(16 * 1024 + 1))], &["closing 4505 none", "close 4505 joinTimeout", "gone"]),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_frame_disturbs_others() -> Result<()> {
+    println!("{}", play_topic("frames", &frames()).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_envelope_disturbs_others() -> Result<()> {
+    println!("{}", play_topic("envelopes", &envelopes()).await?);
+    Ok(())
+}

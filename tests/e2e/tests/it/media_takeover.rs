@@ -1,0 +1,101 @@
+//! Two pushes of one member: the one that delivers is never disturbed, neither by a second one nor by the
+//! late end of an old one.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::arrivals::Arrivals;
+use lianmai_test_support::media::Ffmpeg;
+use serde_json::json;
+
+use crate::cuts::REFUSED;
+use crate::proxy::Proxy;
+use crate::stage::{PATIENCE, Stage};
+
+/// The longest pause that a push may show its viewers.
+const GAP: Duration = Duration::from_millis(200);
+/// How long an undisturbed push is watched.
+const WATCH: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn a_second_push_is_refused_and_the_first_goes_on() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut ann = stage.join("room", 1).await?;
+    let mut bob = stage.join("room", 2).await?;
+    let url = ann.publish().await?;
+    let mut first = Ffmpeg::push(&url)?;
+    let mut view = Arrivals::open(&bob.subscribe(1).await?.flv).await?;
+    view.media(PATIENCE).await?;
+
+    let start = Instant::now();
+    let mut second = Ffmpeg::push(&url)?;
+    ensure!(!second.exited_within(REFUSED).await?.success(), "a second push was served");
+    view.longest_gap_over(WATCH).await?;
+    let gap = view.longest_gap_since(start)?;
+    ensure!(gap < GAP, "media paused for {gap:?}");
+    ensure!(first.exited()?.is_none(), "{}", first.said());
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn the_late_end_of_a_push_to_an_old_url_leaves_the_new_one() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut ann = stage.join("room", 1).await?;
+    let mut bob = stage.join("room", 2).await?;
+    let old_url = ann.publish().await?;
+    let proxy = Proxy::to(stage.server.rtmp).await?;
+    let mut old = Ffmpeg::push(&proxy.url(&old_url)?)?;
+    let mut old_view = Arrivals::open(&bob.subscribe(1).await?.flv).await?;
+    old_view.media(PATIENCE).await?;
+
+    // The way of the old push is lost, and ends long after the new push runs.
+    proxy.hold();
+    ann.call("unpublish", json!({"mediaType": ""})).await?;
+    old_view.end(Duration::from_secs(1)).await?;
+    let new_url = ann.publish().await?;
+    ensure!(new_url != old_url, "the URL lives again");
+    let mut new = Ffmpeg::push(&new_url)?;
+    let mut view = Arrivals::open(&bob.subscribe(1).await?.flv).await?;
+    view.media(PATIENCE).await?;
+
+    let start = Instant::now();
+    view.longest_gap_over(WATCH / 2).await?;
+    ensure!(old.exited()?.is_none(), "the old push has ended already: {}", old.said());
+    proxy.close();
+    old.exited_within(PATIENCE).await?;
+    view.longest_gap_over(WATCH).await?;
+    let gap = view.longest_gap_since(start)?;
+    ensure!(gap < GAP, "media paused for {gap:?}");
+    ensure!(new.exited()?.is_none(), "{}", new.said());
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn a_silent_push_gives_way_and_its_late_end_changes_nothing() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut ann = stage.join("room", 1).await?;
+    let mut bob = stage.join("room", 2).await?;
+    let url = ann.publish().await?;
+    let proxy = Proxy::to(stage.server.rtmp).await?;
+    let mut old = Ffmpeg::push(&proxy.url(&url)?)?;
+    let mut view = Arrivals::open(&bob.subscribe(1).await?.flv).await?;
+    view.media(PATIENCE).await?;
+
+    // The encoder does not know that its way is lost; the person starts another one.
+    proxy.hold();
+    view.silence(Duration::from_millis(1100), PATIENCE).await.context("the old push")?;
+    let mut new = Ffmpeg::push(&url)?;
+    // The viewer stays and goes on.
+    view.media(REFUSED).await.context("the new push")?;
+
+    let start = Instant::now();
+    view.longest_gap_over(WATCH / 2).await?;
+    ensure!(old.exited()?.is_none(), "the old push has ended already: {}", old.said());
+    proxy.close();
+    old.exited_within(PATIENCE).await?;
+    view.longest_gap_over(WATCH).await?;
+    let gap = view.longest_gap_since(start)?;
+    ensure!(gap < GAP, "media paused for {gap:?}");
+    ensure!(new.exited()?.is_none(), "{}", new.said());
+    stage.finish().await
+}

@@ -1,0 +1,46 @@
+//! A client written from `docs/protocol.md` alone, without any of this repository's code, gets along with
+//! the server.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::process::root;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::stage::Stage;
+
+#[tokio::test]
+async fn the_raw_python_client_does_its_whole_story() -> Result<()> {
+    let stage = Stage::start().await?;
+    // Twice, for what the first run may leave behind.
+    for _ in 0..2 {
+        let client = Command::new("python3")
+            .current_dir(root())
+            .args(["examples/raw-python/client.py", "--channel", "room"])
+            .args(["--server", &format!("ws://{}", stage.server.public)])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output =
+            timeout(Duration::from_secs(15), client).await.context("it does not end")??;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {text}{errors}", output.status);
+        let relay = format!("rtmp://{}/live/", stage.server.rtmp);
+        let printed = |start: &str| text.lines().any(|line| line.starts_with(start));
+        for start in [
+            &format!("push {relay}"),
+            &format!("pull {relay}"),
+            "message hello from A",
+            "ping A",
+            "ping B",
+            "removed",
+            "both left",
+        ] {
+            ensure!(printed(start), "no line begins with `{start}`: {text}");
+        }
+    }
+    stage.finish().await
+}
