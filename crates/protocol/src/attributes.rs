@@ -48,10 +48,10 @@ impl Attributes {
         self.0.is_empty()
     }
 
-    /// Bytes of all keys and values: what `attribute_bytes` limits.
+    /// Bytes of all keys and values as JSON: what `attribute_bytes` limits.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(|(k, v)| k.len() + v.len()).sum()
+        self.0.iter().map(|(key, value)| json_bytes(key) + json_bytes(value)).sum()
     }
 
     /// Applies a patch: a value sets its key, `None` removes it. Returns whether anything changed.
@@ -65,4 +65,16 @@ impl Attributes {
         }
         changed
     }
+}
+
+/// Bytes of a text as a JSON string, quotes and what is around it in an object (`:` or `,`) included:
+/// control characters take six.
+#[must_use]
+pub fn json_bytes(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum::<usize>() + 3
 }

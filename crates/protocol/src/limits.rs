@@ -3,7 +3,8 @@
 
 /// Longest client-to-server frame in bytes.
 pub const MAX_CLIENT_FRAME_BYTES: usize = 64 * 1024;
-/// Longest server-to-client frame in bytes: a snapshot of the largest channel fits.
+/// Longest server-to-client frame in bytes: a snapshot of the largest channel fits, see
+/// [`Limits::snapshot_bytes`].
 pub const MAX_SERVER_FRAME_BYTES: usize = 1024 * 1024;
 /// Deepest nesting of JSON arrays and objects.
 pub const MAX_JSON_DEPTH: usize = 32;
@@ -49,8 +50,11 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Most push tasks of a channel (`taskLimitExceeded`).
     pub tasks: usize,
-    /// Most bytes of keys and values of one attribute map (`attributesTooLarge`).
+    /// Most bytes of one attribute map as JSON (`attributesTooLarge`).
     pub attribute_bytes: usize,
+    /// Most bytes of all names and attributes of a channel as JSON (`attributesTooLarge`), so that a
+    /// snapshot fits into a frame.
+    pub channel_attribute_bytes: usize,
     /// Most bytes of a message's `data` (`messageTooLarge`).
     pub message_bytes: usize,
     /// Commands per second of one session in the long run (`rateLimited`).
@@ -65,12 +69,33 @@ impl Default for Limits {
             members: 10_000,
             broadcasters: 2_000,
             channels: 100_000,
-            subscriptions: 512,
+            subscriptions: 256,
             tasks: 6,
             attribute_bytes: 4 * 1024,
+            channel_attribute_bytes: 192 * 1024,
             message_bytes: 8 * 1024,
             commands_per_second: 20,
             command_burst: 40,
         }
+    }
+}
+
+/// Longest encoding of a broadcaster in a snapshot, its name and attributes apart: a uid of 20 digits, both
+/// kinds muted, four streams.
+const MEMBER_BYTES: usize = 364;
+/// Longest encoding of everything else in a snapshot, without names and attributes.
+const SNAPSHOT_REST_BYTES: usize = 16 * 1024;
+
+impl Limits {
+    /// Bytes of the largest snapshot that these limits permit; at most [`MAX_SERVER_FRAME_BYTES`].
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> usize {
+        // Subscriptions of the receiver take no more than a stream each.
+        let subscriptions = self.subscriptions.saturating_mul(96);
+        self.broadcasters
+            .saturating_mul(MEMBER_BYTES)
+            .saturating_add(self.channel_attribute_bytes)
+            .saturating_add(subscriptions)
+            .saturating_add(SNAPSHOT_REST_BYTES)
     }
 }

@@ -1,4 +1,4 @@
-//! One macro for every enum that travels: a closed list of lower-camel names plus `Unknown`, so that a
+//! Macros of the wire types. One for every enum that travels: a closed list of lower-camel names plus `Unknown`, so that a
 //! newer peer's value never breaks an older one (decisions D26).
 
 /// Defines an enum with one wire name per variant and an `Unknown` slot.
@@ -62,4 +62,17 @@ macro_rules! wire_enum {
     };
 }
 
-pub(crate) use wire_enum;
+/// `Debug` of a message that holds secrets: only the named fields are shown.
+macro_rules! shows {
+    ($name:ident { $( $field:ident ),+ $(,)? }) => {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $( .field(stringify!($field), &self.$field) )+
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+pub(crate) use {shows, wire_enum};

@@ -51,9 +51,10 @@ impl Grant {
         }
     }
 
-    /// When the membership ends by this token.
+    /// When the membership ends by this token: no sooner than a join with it would be refused.
     pub(crate) fn membership_end(&self) -> Option<WallTime> {
-        self.expires.filter(|_| self.ends_membership)
+        let expires = self.expires.filter(|_| self.ends_membership)?;
+        Some(WallTime(expires.0.saturating_add(LEEWAY_MS)))
     }
 
     /// Checks times, uid and channel.
@@ -111,7 +112,10 @@ pub(crate) struct Restrictions {
 impl Restrictions {
     pub(crate) fn ban(&mut self, channel: &ChannelKey, uid: UserId, now: Now, duration_s: u32) {
         let until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
-        self.bans.insert((channel.clone(), uid), Ban { until, watermark: now.wall });
+        let ban = Ban { until, watermark: now.wall };
+        // A later, shorter kick does not shorten a ban.
+        let stored = self.bans.entry((channel.clone(), uid)).or_insert(ban);
+        *stored = Ban { until: stored.until.max(until), watermark: now.wall };
     }
 
     pub(crate) fn hold(&mut self, channel: &ChannelKey, now: Now, hold_s: u32) {

@@ -99,9 +99,9 @@ impl Context {
     pub(crate) fn refuse_join(&mut self, conn: ConnId, id: RequestId, error: &RpcError) {
         self.stats.refusals += 1;
         let code = CloseCode::JOIN_REFUSED;
+        // Whether and when to come back is told by the error (SES-4).
         let action = match error.name() {
             ErrorName::TokenExpired => Action::RenewToken,
-            name if name.is_retryable() => Action::Rejoin,
             _ => Action::None,
         };
         self.send_text(conn, codec::encode_error(Some(id), error));

@@ -163,7 +163,8 @@ impl Server {
         let ready = Arc::new(AtomicBool::new(true));
         let authorizer = Arc::new(RelayAuthorizer::new(signer, shards.clone()));
         let lobby = LobbyServer::new(shards.clone(), authenticator, metrics.clone());
-        let public_router = public::router(lobby, hub.clone(), authorizer.clone());
+        let public_router =
+            public::router(lobby, hub.clone(), authorizer.clone(), stopping.clone());
         let admin_router = admin::router(Admin {
             shards: shards.clone(),
             hub: hub.clone(),

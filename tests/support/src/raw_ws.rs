@@ -81,6 +81,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         self.next_id - 1
     }
 
+    /// The id that [`RawWs::fresh_id`] gave last.
+    pub fn last_id(&self) -> u64 {
+        self.next_id - 1
+    }
+
     /// Does the handshake.
     ///
     /// # Errors

@@ -74,6 +74,7 @@ impl Session {
                 let answer: TokenRenewed = read(json)?;
                 self.covers(answer.seq)?;
                 let expires_in_ms = answer.token_expires_in_ms;
+                self.change(Change::Rights(answer.rights));
                 self.change(Change::TokenExpiry(expires_in_ms.map(|ms| self.now + ms)));
                 Ok(Reply::TokenRenewed { expires_in_ms })
             }

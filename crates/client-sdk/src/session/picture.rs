@@ -150,6 +150,8 @@ pub enum Change {
     },
     /// When the token ends the membership now.
     TokenExpiry(Option<MonoTime>),
+    /// A new token grants these rights.
+    Rights(Rights),
     /// The channel was left, in whatever way.
     Ended,
 }
@@ -221,6 +223,7 @@ impl Picture {
                 }
             }
             Change::TokenExpiry(at) => self.own.token_expires_at = *at,
+            Change::Rights(rights) => self.own.rights = *rights,
             Change::Entered(_) | Change::Ended => {}
         }
     }

@@ -4,9 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Gen, UserId};
 use crate::media::{MediaKind, MediaSelector, Role};
+use crate::wire_enum::shows;
 
 /// Addresses of one stream, by protocol. Each may be absent; none without the other's knowledge of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Urls {
     /// RTMP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,6 +23,12 @@ pub struct Urls {
     pub webrtc: Option<String>,
 }
 
+impl std::fmt::Debug for Urls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Urls").finish_non_exhaustive()
+    }
+}
+
 /// Parameters of `publish` and `unpublish`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,7 +42,7 @@ pub struct Publish {
 }
 
 /// Answer of `publish`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
     /// The caller.
     pub uid: UserId,
@@ -50,6 +57,8 @@ pub struct Published {
     pub seq: u64,
 }
 
+shows!(Published { uid, generation, seq });
+
 /// Parameters of `subscribe` and `unsubscribe`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,7 +70,7 @@ pub struct Subscribe {
 }
 
 /// Answer of `subscribe`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subscribed {
     /// Whose media.
     pub uid: UserId,
@@ -72,6 +81,8 @@ pub struct Subscribed {
     /// Head of the channel after the effect.
     pub seq: u64,
 }
+
+shows!(Subscribed { uid, seq });
 
 /// Parameters of `setRole`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::media::Urls;
 use crate::close::{Action, CloseCode};
 use crate::id::UserId;
 use crate::media::MediaKind;
-use crate::wire_enum::wire_enum;
+use crate::wire_enum::{shows, wire_enum};
 
 /// Payload of `kicked`; a close follows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ wire_enum! {
 }
 
 /// Payload of `syncDone`: a URL that the session holds changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncDone {
     /// Whose stream: the receiver's own for a push.
@@ -46,6 +46,8 @@ pub struct SyncDone {
     /// URLs by protocol.
     pub urls: Urls,
 }
+
+shows!(SyncDone { uid, direction, media_type });
 
 /// Payload of `tokenWillExpire`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

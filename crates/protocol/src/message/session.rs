@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::snapshot::{ChannelInfo, MemberInfo, SelfInfo};
 use crate::attributes::Attributes;
 use crate::id::{Appkey, ChannelName, Cid, Epoch, Gen, Mid, SessionId, UserId};
-use crate::media::{KindSet, MediaKind, Role};
-use crate::wire_enum::wire_enum;
+use crate::media::{KindSet, MediaKind, Rights, Role};
+use crate::wire_enum::{shows, wire_enum};
 
 /// No parameters, or nothing to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct Done {
 }
 
 /// Parameters of `join`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Join {
     /// The app.
@@ -50,6 +50,8 @@ pub struct Join {
     pub attributes: Attributes,
 }
 
+shows!(Join { appkey, channel_name, uid, role, name });
+
 /// How long the server waits for what (contract rule A2). All in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,7 +67,7 @@ pub struct Timers {
 }
 
 /// Answer of `join`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Joined {
     /// The incarnation of the channel.
@@ -98,6 +100,8 @@ pub struct Joined {
     /// The server's clocks.
     pub timers: Timers,
 }
+
+shows!(Joined { cid, uid, mid, epoch, seq, channel, members, own, member_count });
 
 /// Parameters of `kick`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,10 +181,16 @@ wire_enum! {
 }
 
 /// Parameters of `renewToken`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewToken {
     /// The new token, for the same app, channel and uid.
     pub token: String,
+}
+
+impl std::fmt::Debug for RenewToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RenewToken").finish_non_exhaustive()
+    }
 }
 
 /// Answer of `renewToken`.
@@ -189,6 +199,8 @@ pub struct RenewToken {
 pub struct TokenRenewed {
     /// Head of the channel.
     pub seq: u64,
+    /// What the session may do from now on.
+    pub rights: Rights,
     /// Milliseconds until the new token ends the membership; absent when it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_expires_in_ms: Option<u64>,
@@ -249,7 +261,7 @@ pub struct Pong {
 }
 
 /// Parameters of `reconnect`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reconnect {
     /// The newest ticket that the client holds.
@@ -273,6 +285,8 @@ pub struct Reconnect {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub want: Option<String>,
 }
+
+shows!(Reconnect { attempt, epoch, seq, n, intent, want });
 
 /// What a client wants to be, folded from its unconfirmed commands (contract rule B10).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -311,7 +325,7 @@ wire_enum! {
 }
 
 /// Answer of `reconnect`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resumed {
     /// What happened.
@@ -338,3 +352,5 @@ pub struct Resumed {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gens: Vec<Gen>,
 }
+
+shows!(Resumed { outcome, reason, k, replayed, messages, snapshot });

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{TaskId, UserId};
+use crate::wire_enum::shows;
 
 /// Parameters of `addTasks` and `updateTasks`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +22,7 @@ pub struct TaskIds {
 }
 
 /// One push of the composed channel to one address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
     /// Chosen by the client, unique in the channel.
@@ -43,6 +44,8 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra_info: Option<String>,
 }
+
+shows!(Task { task_id, record, host_uid, layout, config });
 
 /// What the composed picture shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use lianmai_protocol::message::session::{Done, Join};
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, RpcError, UserId, codec};
 
 use super::log::EventLog;
-use super::member::Member;
+use super::member::{Member, told_bytes};
 use super::moderation::client_join;
 use super::snapshot::SnapshotCache;
 use super::talk::{check_attributes, check_name};
@@ -57,6 +57,7 @@ impl Channel {
             log: EventLog::new(cx.new_epoch()),
             members: BTreeMap::new(),
             broadcasters: 0,
+            told_bytes: 0,
             streams: BTreeMap::new(),
             snapshot: SnapshotCache::default(),
             count_told: 0,
@@ -100,6 +101,9 @@ impl Channel {
         }
         check_name(join.name.as_ref())?;
         check_attributes(&join.attributes, cx.config.limits.attribute_bytes)?;
+        let told = told_bytes(join.name.as_deref(), &join.attributes);
+        let old = self.members.get(&uid).map_or(0, Member::told_bytes);
+        self.check_told(cx, old, told)?;
         let rights = self.policy.rights(grant.rights, self.creator == uid);
         let role = match &join.role {
             None if rights.broadcast => Role::Broadcaster,
@@ -141,6 +145,7 @@ impl Channel {
             pushes: [None; 3],
             pulls: Vec::new(),
         };
+        self.told_bytes += told;
         cx.stats.members += 1;
         cx.note(Note::MemberJoined {
             channel: self.key.clone(),
@@ -233,6 +238,7 @@ impl Channel {
     }
 
     pub(super) fn leave(&mut self, cx: &mut Context, uid: UserId, id: RequestId) -> Outcome {
+        self.supersede_waiting(cx, uid);
         let conn = self.members.get(&uid).and_then(|member| member.conn);
         self.announce_end(cx, uid, LeaveReason::Left);
         cx.stats.commands += 1;
@@ -286,6 +292,7 @@ impl Channel {
     fn forget(&mut self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
         let Some(member) = self.members.remove(&uid) else { return };
         self.broadcasters -= usize::from(member.is_visible());
+        self.told_bytes -= member.told_bytes();
         cx.stats.members -= 1;
         self.note_left(cx, uid, reason);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use lianmai_protocol::attributes::json_bytes;
 use lianmai_protocol::message::Request;
 use lianmai_protocol::message::snapshot::{MemberInfo, StreamInfo};
 use lianmai_protocol::{
@@ -23,6 +24,11 @@ pub(crate) fn slot_of(kind: &MediaKind) -> Option<usize> {
         MediaKind::SlaveAudio => Some(2),
         _ => None,
     }
+}
+
+/// Bytes of a name and attributes in a snapshot.
+pub(crate) fn told_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
+    name.map_or(0, json_bytes) + attributes.bytes()
 }
 
 /// A command that waits for the outside; the session's later commands wait behind it (rule B9).
@@ -83,6 +89,11 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Its share of the channel's `channel_attribute_bytes`.
+    pub(crate) fn told_bytes(&self) -> usize {
+        told_bytes(self.name.as_deref(), &self.attributes)
+    }
+
     pub(crate) fn is_visible(&self) -> bool {
         self.role == Role::Broadcaster
     }

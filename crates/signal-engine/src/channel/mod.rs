@@ -25,7 +25,9 @@ use lianmai_protocol::message::media::{Published, Subscribed, Urls};
 use lianmai_protocol::message::notice::MemberCount;
 use lianmai_protocol::message::session::{Done, Empty, MessageSent, Pong, TokenRenewed};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice, Request};
-use lianmai_protocol::{Attributes, Cid, CloseCode, ErrorName, Gen, RequestId, RpcError, UserId};
+use lianmai_protocol::{
+    Attributes, Cid, CloseCode, ErrorName, Gen, RequestId, Rights, RpcError, UserId,
+};
 
 pub(crate) use self::moderation::check_kick;
 
@@ -65,6 +67,7 @@ enum Reply {
         delivered: u64,
     },
     Renewed {
+        rights: Rights,
         token_expires_in_ms: Option<u64>,
     },
     /// The answer comes when the outside has answered.
@@ -85,6 +88,8 @@ pub(crate) struct Channel {
     log: EventLog,
     members: BTreeMap<UserId, Member>,
     broadcasters: usize,
+    /// Bytes of all names and attributes, the channel's own included.
+    told_bytes: usize,
     streams: BTreeMap<Gen, Stream>,
     snapshot: SnapshotCache,
     count_told: usize,
@@ -278,8 +283,9 @@ impl Channel {
                     Reply::Sent { delivered } => {
                         codec::encode_result(id, &MessageSent { seq, delivered })
                     }
-                    Reply::Renewed { token_expires_in_ms } => {
-                        codec::encode_result(id, &TokenRenewed { seq, token_expires_in_ms })
+                    Reply::Renewed { rights, token_expires_in_ms } => {
+                        let renewed = TokenRenewed { seq, rights, token_expires_in_ms };
+                        codec::encode_result(id, &renewed)
                     }
                     Reply::Nothing | Reply::Later | Reply::Over => {
                         codec::encode_result(id, &Empty {})
@@ -350,6 +356,17 @@ impl Channel {
                 waiting.held = held;
                 return;
             }
+        }
+    }
+
+    /// A member goes: what its session still waited for is answered, not forgotten.
+    fn supersede_waiting(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
+            return;
+        };
+        let held = waiting.held.iter().map(|request| request.id);
+        for id in std::iter::once(waiting.request).chain(held) {
+            self.answer(cx, uid, id, None, Err(ErrorName::Superseded.into()));
         }
     }
 

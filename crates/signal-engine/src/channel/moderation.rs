@@ -105,6 +105,10 @@ impl Channel {
             return Err(RpcError::new(ErrorName::BadMediaType).field("mediaType"));
         }
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NoSuchMember)?;
+        // Nothing would tell an audience member that it is muted: only it can do that.
+        if uid != caller && !member.is_visible() {
+            return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
+        }
         let changed =
             if on { kinds.difference(member.muted) } else { kinds.intersection(member.muted) };
         member.muted = if on { member.muted.union(kinds) } else { member.muted.difference(kinds) };

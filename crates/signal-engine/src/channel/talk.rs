@@ -9,7 +9,7 @@ use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessag
 use lianmai_protocol::message::{ChannelEvent, Notice};
 use lianmai_protocol::{Attributes, CloseCode, ErrorName, RequestId, Role, RpcError, UserId};
 
-use super::member::WaitingOn;
+use super::member::{WaitingOn, told_bytes};
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::context::Context;
@@ -87,10 +87,15 @@ impl Channel {
         let max_bytes = cx.config.limits.attribute_bytes;
         match params.target.as_ref().unwrap_or(&AttributeTarget::Own) {
             AttributeTarget::Own => {
-                let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
+                let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
                 let mut attributes = member.attributes.clone();
                 let mut changed = attributes.apply(&params.attributes);
                 check_attributes(&attributes, max_bytes)?;
+                let name = params.name.as_deref().or(member.name.as_deref());
+                let (old, new) = (member.told_bytes(), told_bytes(name, &attributes));
+                self.check_told(cx, old, new)?;
+                self.told_bytes = self.told_bytes - old + new;
+                let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
                 member.attributes = attributes;
                 if let Some(name) = &params.name {
                     changed |= member.name.as_deref() != Some(name);
@@ -115,6 +120,9 @@ impl Channel {
                 let mut attributes = self.attributes.clone();
                 let changed = attributes.apply(&params.attributes);
                 check_attributes(&attributes, max_bytes)?;
+                let (old, new) = (self.attributes.bytes(), attributes.bytes());
+                self.check_told(cx, old, new)?;
+                self.told_bytes = self.told_bytes - old + new;
                 if changed {
                     self.attributes = attributes.clone();
                     self.emit(cx, &ChannelEvent::ChannelUpdate(ChannelUpdate { attributes }));
@@ -125,6 +133,16 @@ impl Channel {
             }
         }
         Ok(Reply::Done)
+    }
+
+    /// Whether `new` bytes of names and attributes may take the place of `old` ones.
+    pub(super) fn check_told(&self, cx: &Context, old: usize, new: usize) -> Result<(), RpcError> {
+        let most = cx.config.limits.channel_attribute_bytes;
+        if new > old && self.told_bytes - old + new > most {
+            return Err(RpcError::new(ErrorName::AttributesTooLarge)
+                .message("The names and attributes of the channel take as much as they may."));
+        }
+        Ok(())
     }
 
     pub(super) fn renew_token(
@@ -170,9 +188,10 @@ impl Channel {
         cx.restrictions.check(cx.now, &self.key, uid, &grant)?;
         grant.check(cx.now, &self.key.name, Some(uid))?;
         self.apply_grant(cx, uid, &grant);
-        let end = self.members.get(&uid).and_then(|member| member.token_end);
+        let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
         Ok(Reply::Renewed {
-            token_expires_in_ms: end.map(|end| end.0.saturating_sub(cx.now.wall.0)),
+            rights: member.rights,
+            token_expires_in_ms: member.token_end.map(|end| end.0.saturating_sub(cx.now.wall.0)),
         })
     }
 

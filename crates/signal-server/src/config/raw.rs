@@ -139,6 +139,7 @@ pub(super) struct RawLimits {
     pub(super) subscriptions: Option<u64>,
     pub(super) tasks: Option<u64>,
     pub(super) attribute_bytes: Option<u64>,
+    pub(super) channel_attribute_bytes: Option<u64>,
     pub(super) message_bytes: Option<u64>,
     pub(super) commands_per_second: Option<u64>,
     pub(super) command_burst: Option<u64>,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lianmai_media_plane::RelayConfig;
-use lianmai_protocol::limits::{Limits, MAX_CLIENT_FRAME_BYTES};
+use lianmai_protocol::limits::{Limits, MAX_CLIENT_FRAME_BYTES, MAX_SERVER_FRAME_BYTES};
 use lianmai_signal_engine::SessionTimers;
 use tracing_subscriber::EnvFilter;
 
@@ -107,6 +107,16 @@ impl Check<'_> {
 pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problems> {
     let limits = limits(&mut check, &raw.limits);
     let session = session(&mut check, &raw.session);
+    if limits.snapshot_bytes() > MAX_SERVER_FRAME_BYTES {
+        check.problem(
+            "limits.broadcasters",
+            format!(
+                "with limits.subscriptions and limits.channel_attribute_bytes the largest snapshot is {} \
+                 bytes, {MAX_SERVER_FRAME_BYTES} fit into a frame",
+                limits.snapshot_bytes()
+            ),
+        );
+    }
     let least_lag = (64 * KIB).max(2 * limits.message_bytes);
     let max_lag_bytes = check.number(
         "limits.max_lag_bytes",
@@ -326,6 +336,12 @@ fn limits(check: &mut Check, raw: &RawLimits) -> Limits {
             raw.attribute_bytes,
             d.attribute_bytes,
             1..=most_text,
+        ),
+        channel_attribute_bytes: check.number(
+            "limits.channel_attribute_bytes",
+            raw.channel_attribute_bytes,
+            d.channel_attribute_bytes,
+            1..=MIB,
         ),
         message_bytes: check.number(
             "limits.message_bytes",

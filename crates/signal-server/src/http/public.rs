@@ -12,11 +12,12 @@ use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ORI
 use http::{HeaderValue, Request, Response, StatusCode};
 use lianmai_media_plane::{DeniedKind, Direction, Hub, Protocol, StreamRequest, flv};
 use lianmai_protocol::SIGNAL_PATH;
+use tokio::sync::watch;
 
 use super::error_response;
 use crate::media::RelayAuthorizer;
 use crate::signing::MEDIA_APP;
-use crate::transport::accept::{Peer, not_found};
+use crate::transport::accept::{Peer, not_found, wait_for_stop};
 use crate::transport::lobby::LobbyServer;
 use crate::transport::upgrade;
 
@@ -24,21 +25,27 @@ struct Public {
     lobby: LobbyServer,
     hub: Hub,
     authorizer: Arc<RelayAuthorizer>,
+    stopping: watch::Receiver<bool>,
 }
 
-pub(crate) fn router(lobby: LobbyServer, hub: Hub, authorizer: Arc<RelayAuthorizer>) -> Router {
+pub(crate) fn router(
+    lobby: LobbyServer,
+    hub: Hub,
+    authorizer: Arc<RelayAuthorizer>,
+    stopping: watch::Receiver<bool>,
+) -> Router {
     Router::new()
         .route(SIGNAL_PATH, get(signal))
         .route("/live/{file}", get(pull))
         .fallback(not_found)
-        .with_state(Arc::new(Public { lobby, hub, authorizer }))
+        .with_state(Arc::new(Public { lobby, hub, authorizer, stopping }))
 }
 
 async fn signal(State(public): State<Arc<Public>>, request: Request<Body>) -> Response<Body> {
     upgrade::upgrade(&public.lobby, request)
 }
 
-/// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads.
+/// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads and the server runs.
 async fn pull(
     State(public): State<Arc<Public>>,
     Path(file): Path<String>,
@@ -62,7 +69,9 @@ async fn pull(
             return error_response(status, denied.code, &denied.message);
         }
     };
-    let body = media.into_stream().map(Ok::<_, Infallible>);
+    let mut stopping = public.stopping.clone();
+    let stop = async move { wait_for_stop(&mut stopping).await };
+    let body = media.into_stream().take_until(stop).map(Ok::<_, Infallible>);
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));

@@ -57,6 +57,13 @@ impl Slot {
         self.blocked = false;
     }
 
+    /// Writes what the sink takes now and lets go of it: the peer has ended the connection.
+    pub(super) fn end(mut self) {
+        if !self.blocked {
+            let _ = self.sink.try_write(&mut self.outbox);
+        }
+    }
+
     /// Sends the close frame behind what waits, and ends the connection. Who does not read gets only the
     /// rest of the frame that was begun.
     pub(super) fn close(self, code: CloseCode) {

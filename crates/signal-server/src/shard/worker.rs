@@ -116,7 +116,11 @@ impl Worker {
             }
             ShardMsg::Input(input) => {
                 if let Input::Closed { conn } = input {
-                    self.slots.remove(&conn);
+                    // What was decided before still leaves: a close frame, or the answer to one.
+                    self.execute_outputs();
+                    if let Some(slot) = self.slots.remove(&conn) {
+                        slot.end();
+                    }
                 }
                 self.handle(input);
             }

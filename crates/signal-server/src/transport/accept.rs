@@ -34,6 +34,8 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Header fields of a request.
 const MAX_HEADERS: usize = 64;
+/// For answers that are on their way when the server stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -58,7 +60,8 @@ pub(crate) struct HttpListener {
 }
 
 impl HttpListener {
-    /// Serves until `stop` changes; then no connection is accepted and idle ones end.
+    /// Serves until `stop` changes; then no connection is accepted, idle ones end, and what still answers
+    /// a request gets a moment.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) {
         let places = Arc::new(Semaphore::new(self.max_connections));
         let mut connections = JoinSet::new();
@@ -105,7 +108,10 @@ impl HttpListener {
             });
         }
         drop(self.listener);
-        while connections.join_next().await.is_some() {}
+        let _ =
+            timeout(LAST_ANSWERS, async { while connections.join_next().await.is_some() {} }).await;
+        // Whoever has not read its answer by now does not read.
+        connections.shutdown().await;
     }
 }
 

@@ -36,6 +36,11 @@ pub(crate) fn pong(payload: &[u8]) -> Bytes {
     frame(FIN_PONG, payload)
 }
 
+/// The answer to a close frame with this payload: its code and nothing else.
+pub(crate) fn close_reply(payload: &[u8]) -> Bytes {
+    frame(FIN_CLOSE, payload.get(..2).unwrap_or_default())
+}
+
 /// A close frame whose reason is the name of the code.
 pub(crate) fn close(code: CloseCode) -> Bytes {
     let name = code.row().map_or("", |row| row.name);

@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 /// A socket that takes no byte for so long is given up (contract rule B20).
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(10);
 /// After a close the peer has so long to answer it.
-const CLOSE_LINGER: Duration = Duration::from_secs(2);
+pub(crate) const CLOSE_LINGER: Duration = Duration::from_secs(2);
 /// Frames in one write.
 const MAX_SLICES: usize = 64;
 

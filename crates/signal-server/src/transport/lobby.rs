@@ -10,12 +10,12 @@ use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{CloseCode, RequestId};
 use lianmai_signal_engine::lobby::LOBBY_MS;
 use lianmai_signal_engine::{ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::accept::Permit;
 use super::frame;
-use super::io::Sink;
+use super::io::{CLOSE_LINGER, Sink};
 use super::reader::{Incoming, Reader};
 use crate::auth::Authenticator;
 use crate::metrics::Metrics;
@@ -74,8 +74,12 @@ impl LobbyServer {
                 Step::Close(code) => {
                     debug!(conn = conn.0, reason = code.row().map(|row| row.name), "lobby closes");
                     self.metrics.lobby_closed(code);
-                    drop(reader);
-                    sink.finish(outbox).await;
+                    tokio::select! {
+                        // First, so that it has written before the end of the peer can come between.
+                        biased;
+                        () = sink.finish(outbox) => {}
+                        () = reader.drain() => {}
+                    }
                     return;
                 }
                 Step::Join(id, join) => {
@@ -127,19 +131,21 @@ async fn pump(
     shard: tokio::sync::mpsc::Sender<ShardMsg>,
     permit: Permit,
 ) {
+    let mut violated = false;
     while let Some(incoming) = reader.next().await {
+        violated = matches!(incoming, Incoming::Violation);
         let message = match incoming {
             Incoming::Text(frame) => ShardMsg::Input(Input::Frame { conn, frame }),
             Incoming::Alive(reply) => ShardMsg::Alive { conn, reply },
             Incoming::Violation => ShardMsg::Input(Input::BinaryFrame { conn }),
         };
-        let violated = matches!(message, ShardMsg::Input(Input::BinaryFrame { .. }));
         if shard.send(message).await.is_err() {
             return;
         }
-        if violated {
-            break;
-        }
+    }
+    if violated {
+        // The shard closes; what the peer still sends must not turn that into a reset.
+        let _ = timeout(CLOSE_LINGER * 2, reader.drain()).await;
     }
     let _ = shard.send(ShardMsg::Input(Input::Closed { conn })).await;
     drop(permit);

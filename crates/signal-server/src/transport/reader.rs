@@ -2,7 +2,7 @@
 //! written by the owner of the sink. A connection that is idle holds no buffer: bytes are read through the
 //! stack, and only what is incomplete is kept (tungstenite's context keeps its largest buffer for ever).
 //!
-//! Deliberately absent: UTF-8 checks, which the codec does, and answers to a close frame: the peer is gone.
+//! Deliberately absent: UTF-8 checks, which the codec does.
 
 use std::io::Cursor;
 use std::mem;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -28,9 +28,9 @@ const MAX_CONTROL_BYTES: u64 = 125;
 pub(crate) enum Incoming {
     /// A text message.
     Text(Bytes),
-    /// A ping or pong; the reply, if any, is to be written as it is.
+    /// A ping, pong or close; the reply, if any, is to be written as it is.
     Alive(Bytes),
-    /// A binary message, one that is too long, or a frame that breaks RFC 6455.
+    /// A binary message, one that is too long, or a frame that breaks RFC 6455. Nothing sensible follows.
     Violation,
 }
 
@@ -41,6 +41,8 @@ pub(crate) struct Reader {
     partial: BytesMut,
     /// Fragments of a text message that is not complete.
     fragments: Option<BytesMut>,
+    /// A close frame or a violation came: nothing after it counts.
+    over: bool,
 }
 
 /// What a frame came to.
@@ -48,14 +50,12 @@ enum Step {
     Incoming(Incoming),
     /// A fragment: go on.
     More,
-    /// A close frame.
-    Over,
 }
 
 impl Reader {
     /// `early` are bytes that arrived with the upgrade request.
     pub(crate) fn new(source: Source, early: &[u8]) -> Self {
-        Reader { source, partial: BytesMut::from(early), fragments: None }
+        Reader { source, partial: BytesMut::from(early), fragments: None, over: false }
     }
 
     /// The next thing that the peer did; `None` when the connection is over. Cancel safe.
@@ -63,12 +63,26 @@ impl Reader {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
 
+    /// Reads and forgets until the peer ends the connection: closing with unread bytes would reset it, and the
+    /// peer might lose what was written last.
+    pub(crate) async fn drain(&mut self) {
+        self.partial = BytesMut::new();
+        self.fragments = None;
+        let mut bytes = [0; READ_BYTES];
+        while matches!(self.source.read(&mut bytes).await, Ok(1..)) {}
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
         loop {
+            if self.over {
+                return Poll::Ready(None);
+            }
             match self.take_frame() {
-                Some(Step::Incoming(incoming)) => return Poll::Ready(Some(incoming)),
+                Some(Step::Incoming(incoming)) => {
+                    self.over |= matches!(incoming, Incoming::Violation);
+                    return Poll::Ready(Some(incoming));
+                }
                 Some(Step::More) => continue,
-                Some(Step::Over) => return Poll::Ready(None),
                 None => {}
             }
             let mut bytes = [0; READ_BYTES];
@@ -131,7 +145,10 @@ impl Reader {
 
     fn step(&mut self, header: &FrameHeader, payload: BytesMut) -> Step {
         match header.opcode {
-            OpCode::Control(Control::Close) => Step::Over,
+            OpCode::Control(Control::Close) => {
+                self.over = true;
+                Step::Incoming(Incoming::Alive(frame::close_reply(&payload)))
+            }
             OpCode::Control(Control::Ping) => {
                 Step::Incoming(Incoming::Alive(frame::pong(&payload)))
             }

@@ -234,6 +234,8 @@ async fn converse(socket: &mut RawWs, say: &[Say], count: usize) -> Result<Vec<S
     while heard.len() < count {
         hear(socket, &mut heard).await?;
         if heard.last().is_some_and(|last| is_end(last)) {
+            let after = socket.receive().await?;
+            ensure!(after == Received::Gone, "{after:?} after the end: {heard:?}");
             return Ok(heard);
         }
     }
@@ -255,13 +257,12 @@ async fn speak(socket: &mut RawWs, say: &Say) -> Result<()> {
     let _ = match say {
         Say::Call(method, params) => socket.request(method, params.clone()).await.map(drop),
         Say::Text(text) if text.contains('$') => {
-            let mut text = text.clone();
+            let mut text = text.replace("$OLD", &(socket.last_id().saturating_sub(1)).to_string());
+            text = text.replace("$LAST", &socket.last_id().to_string());
             while let Some(at) = text.find("$ID") {
                 text.replace_range(at..at + 3, &socket.fresh_id().to_string());
             }
-            let next = socket.fresh_id();
-            let text = text.replace("$LAST", &(next - 1).to_string());
-            socket.send(&text.replace("$OLD", &(next - 2).to_string())).await
+            socket.send(&text).await
         }
         Say::Text(text) => socket.send(text).await,
         Say::Frame(opcode, payload) => socket.send_frame(*opcode, payload).await,

@@ -75,10 +75,10 @@ fn params() -> Vec<Row> {
         bad_join("channel name in Chinese", join_channel("连麦"), "badChannelName channelName"),
         bad_join("appkey with a slash", call("join", json!({"appkey": "../demo", "channelName": "x", "uid": "7"})), "badAppkey appkey"),
         lobby("short joinId", call("join", json!({"appkey": "demo", "channelName": "x", "uid": "7", "joinId": "short"})), &[
-            "invalidParams joinId", "closing 4503 none", "close 4503 joinRefused", "gone",
+            "invalidParams joinId", "closing 4503 none", "close 4503 joinRefused",
         ]),
         lobby("unknown role in a join", call("join", json!({"appkey": "demo", "channelName": "x", "uid": "7", "role": "king"})), &[
-            "badRole role", "closing 4503 none", "close 4503 joinRefused", "gone",
+            "badRole role", "closing 4503 none", "close 4503 joinRefused",
         ]),
     ]
 }

@@ -44,7 +44,7 @@ const PING_CALL: &str = r#""method":"ping","params":{}"#;
 const MUTE_CALL: &str = r#""method":"mute","params":{"mediaType":"audio"}"#;
 
 /// What a connection hears whose frames are not to be trusted.
-const CUT: [&str; 3] = ["closing 4504 none", "close 4504 protocolViolation", "gone"];
+const CUT: [&str; 2] = ["closing 4504 none", "close 4504 protocolViolation"];
 
 /// The same, with an answer before.
 fn answered(error: &'static str) -> Vec<&'static str> {
@@ -81,7 +81,7 @@ fn frames() -> Vec<Row> {
         member("lone surrogate", text(r#"{"jsonrpc":"2.0","id":$ID,"method":"\ud800"}"#), &["invalidRequest"]),
         lobby("malformed JSON in the lobby", text("{not json"), &parse),
         lobby("depth 33 in the lobby", text(nested(33)), &deep),
-        member("depth 32", text(nested(32)), &["invalidParams type"]),
+        member("depth 32", text(nested(32)), &["invalidParams dir"]),
         member("depth 33", text(nested(33)), &deep),
         member("depth 10000", text("[".repeat(10_000)), &deep),
         member("depth 10000 of objects", text(r#"{"a":"#.repeat(10_000)), &deep),
@@ -107,10 +107,12 @@ fn frames() -> Vec<Row> {
         member("reserved opcode 11", bytes(&frame(0x8b, b"{}")), &CUT),
         member("fragmented ping", bytes(&frame(PING, b"x")), &CUT),
         member("ping of 126 bytes", vec![Say::Frame(PING, vec![b'x'; 126])], &CUT),
-        member("close of one byte", bytes(&frame(0x88, b"x")), &CUT),
-        member("invalid UTF-8", vec![Say::Frame(TEXT, vec![b'"', 0xff, b'"'])], &CUT),
-        member("half a character", vec![Say::Frame(TEXT, vec![b'"', 0xe2, 0x82])], &CUT),
-        lobby("invalid UTF-8 in the lobby", vec![Say::Frame(TEXT, vec![0xc0, 0x80])], &CUT),
+        member("close of one byte", bytes(&frame(0x88, b"x")), &["close 1005 "]),
+        member("close frame", bytes(&frame(0x88, &[0x0f, 0xa5, b'g'])), &["close 4005 "]),
+        lobby("close frame in the lobby", bytes(&frame(0x88, &[0x03, 0xe8])), &["close 1000 "]),
+        member("invalid UTF-8", vec![Say::Frame(TEXT, vec![b'"', 0xff, b'"'])], &parse),
+        member("half a character", vec![Say::Frame(TEXT, vec![b'"', 0xe2, 0x82])], &parse),
+        lobby("invalid UTF-8 in the lobby", vec![Say::Frame(TEXT, vec![0xc0, 0x80])], &parse),
         member("pong that nobody asked for", quick(vec![Say::Frame(PONG, b"x".to_vec())], text(request("$ID", PING_CALL))), &["ok"]),
         member("flood of 2000 pings", vec![Say::Frame(PING, b"x".to_vec()); 2000], &["pong"; 2000]).once(),
         lobby("HTTP in the place of a frame", bytes(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), &CUT),
@@ -151,9 +153,9 @@ fn envelopes() -> Vec<Row> {
         lobby("join among others", text(r#"[{"jsonrpc":"2.0","id":1,"method":"join","params":{"appkey":"demo","channelName":"x","uid":"7"}},7]"#), &["badBatch", null]),
         lobby("eight refused requests", vec![Say::Call("ping", json!({})); 8], &[
             "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined",
-            "closing 4505 none", "close 4505 joinTimeout", "gone",
+            "closing 4505 none", "close 4505 joinTimeout",
         ]),
-        lobby("more than 16 KiB in the lobby", vec![Say::Text(" ".repeat(16 * 1024 + 1))], &["closing 4505 none", "close 4505 joinTimeout", "gone"]),
+        lobby("more than 16 KiB in the lobby", vec![Say::Text(" ".repeat(16 * 1024 + 1))], &["closing 4505 none", "close 4505 joinTimeout"]),
     ]
 }
 

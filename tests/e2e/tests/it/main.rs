@@ -19,5 +19,7 @@ mod python;
 mod hostile;
 mod hostile_calls;
 mod hostile_frames;
+mod hostile_http;
+mod hostile_media;
 mod hostile_witness;
 mod tokens;

@@ -90,7 +90,7 @@ fn join(appkey: &str, token: Option<String>) -> Vec<Say> {
 fn refused(name: &'static str, say: Vec<Say>, error: &'static str) -> Row {
     let action = if error == "tokenExpired" { "renewToken" } else { "none" };
     let closing = if action == "none" { "closing 4503 none" } else { "closing 4503 renewToken" };
-    lobby(name, say, &[error, closing, "close 4503 joinRefused", "gone"])
+    lobby(name, say, &[error, closing, "close 4503 joinRefused"])
 }
 
 fn rows() -> Vec<Row> {
@@ -206,12 +206,12 @@ fn rows() -> Vec<Row> {
         lobby(
             "good JWT",
             [safe(good()), vec![Say::Call("leave", json!({}))]].concat(),
-            &["ok", "ok", "close 1000 left", "gone"],
+            &["ok", "ok", "closing 1000 none", "close 1000 left"],
         ),
         lobby(
             "good basic token",
             [safe(basic("room", "7", 0, 3600)), vec![Say::Call("leave", json!({}))]].concat(),
-            &["ok", "ok", "close 1000 left", "gone"],
+            &["ok", "ok", "closing 1000 none", "close 1000 left"],
         ),
     ]
 }

@@ -1,0 +1,342 @@
+//! Hostile input to the relay: RTMP bytes, and URLs that somebody has tampered with. What comes back are the
+//! names and status codes in the server's commands, `closed`, and the code that the server logged.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bytes::BytesMut;
+use lianmai_test_support::arrivals;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::hostile::{House, Row, own, play_topic};
+
+/// Length of C1, C2, S1 and S2.
+const PACKET: usize = 1536;
+const SET_CHUNK_SIZE: u8 = 1;
+const AUDIO: u8 = 8;
+const VIDEO: u8 = 9;
+const COMMAND: u8 = 20;
+
+/// C0, C1 and C2.
+fn handshake() -> Vec<u8> {
+    let mut bytes = vec![3];
+    bytes.resize(1 + 2 * PACKET, 0);
+    bytes
+}
+
+fn string(text: &str) -> Vec<u8> {
+    let length = (text.len() as u16).to_be_bytes();
+    [&[2][..], &length, text.as_bytes()].concat()
+}
+
+fn number(value: f64) -> Vec<u8> {
+    [&[0][..], &value.to_be_bytes()].concat()
+}
+
+/// A full chunk header.
+fn header(chunk_stream: u8, length: u32, type_id: u8, stream: u8) -> Vec<u8> {
+    let [_, a, b, c] = length.to_be_bytes();
+    vec![chunk_stream, 0, 0, 0, a, b, c, type_id, stream, 0, 0, 0]
+}
+
+/// A message in chunks of 128 bytes.
+fn message(chunk_stream: u8, type_id: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = header(chunk_stream, payload.len() as u32, type_id, stream);
+    for (at, chunk) in payload.chunks(128).enumerate() {
+        if at > 0 {
+            bytes.push(0xc0 | chunk_stream);
+        }
+        bytes.extend_from_slice(chunk);
+    }
+    bytes
+}
+
+fn command(name: &str, transaction: f64, rest: &[u8]) -> Vec<u8> {
+    message(3, COMMAND, 1, &[&string(name)[..], &number(transaction), rest].concat())
+}
+
+fn connect(app: &str) -> Vec<u8> {
+    // The object {app: …}.
+    let object = [&[3, 0, 3][..], b"app", &string(app), &[0, 0, 9]].concat();
+    command("connect", 1.0, &object)
+}
+
+fn create_stream() -> Vec<u8> {
+    command("createStream", 2.0, &[5])
+}
+
+/// Handshake, `connect`, and what follows.
+fn connected(then: &[u8]) -> Vec<u8> {
+    [&handshake()[..], &connect("live"), then].concat()
+}
+
+/// A whole `publish` or `play` of a stream name with its query.
+fn request(method: &str, name: &str) -> Vec<u8> {
+    connected(&[create_stream(), command(method, 3.0, &[&[5][..], &string(name)].concat())].concat())
+}
+
+/// Names and codes that are told in commands, in order.
+fn said(bytes: &[u8]) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut rest = bytes.get(1 + 2 * PACKET..).unwrap_or_default();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        let [a, b, tail @ ..] = tail else { break };
+        let Some(text) = tail.get(..usize::from(u16::from_be_bytes([*a, *b]))) else { continue };
+        let Ok(text) = std::str::from_utf8(text) else { continue };
+        if *first == 2 && (text == "_result" || text.starts_with("Net")) {
+            said.push(text.to_owned());
+        }
+        if let Some((code, _)) = text.strip_prefix("denied.").and_then(|text| text.split_once(':')) {
+            said.push(format!("denied {code}"));
+        }
+    }
+    said
+}
+
+/// Sends bytes and reads until `count` things were said or the connection ends. Where it ends, the code that
+/// the server logged for this peer is part of the answer.
+async fn talk(house: &House, bytes: &[u8], count: usize) -> Result<Vec<String>> {
+    let mut stream = TcpStream::connect(house.server.rtmp).await?;
+    let own: SocketAddr = stream.local_addr()?;
+    // Who is cut off while it still writes reads why.
+    let _ = stream.write_all(bytes).await;
+    let mut read = BytesMut::new();
+    loop {
+        let mut heard = said(&read);
+        if heard.len() >= count {
+            return Ok(heard);
+        }
+        if !matches!(stream.read_buf(&mut read).await, Ok(1..)) {
+            heard = said(&read);
+            heard.push("closed".to_owned());
+            if heard.len() < count {
+                heard.push(logged_code(house, own).await?);
+            }
+            return Ok(heard);
+        }
+    }
+}
+
+async fn logged_code(house: &House, peer: SocketAddr) -> Result<String> {
+    let peer = format!("\"peer\":\"{peer}\"");
+    let line = house.server.logged(|line| line.contains(&peer)).await?;
+    let code = line.split_once("\"code\":\"").and_then(|(_, rest)| rest.split_once('"'));
+    Ok(code.context("no code in the log line")?.0.to_owned())
+}
+
+fn rtmp(name: &'static str, bytes: Vec<u8>, expect: &[&'static str]) -> Row {
+    let (bytes, count) = (Arc::new(bytes), expect.len());
+    own(
+        name,
+        move |house| {
+            let bytes = bytes.clone();
+            async move { talk(&house, &bytes, count).await }
+        },
+        expect,
+    )
+}
+
+/// Bytes that look random and are the same in each run.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+const WELCOME: [&str; 2] = ["_result", "NetConnection.Connect.Success"];
+
+fn after_connect(end: &[&'static str]) -> Vec<&'static str> {
+    [&WELCOME[..], end].concat()
+}
+
+fn garbage() -> Vec<Row> {
+    let nested = |unit: &[u8]| connected(&message(3, COMMAND, 1, &unit.repeat(10_000)));
+    let size = |bytes: u32| connected(&message(2, SET_CHUNK_SIZE, 0, &bytes.to_be_bytes()));
+    let ended = |code| after_connect(&["closed", code]);
+    // One message in two chunks, another in between; both are commands that are answered.
+    let release = [&string("releaseStream")[..], &number(2.0), &[5], &string(&"x".repeat(150))].concat();
+    let (head, tail) = release.split_at(128);
+    let interleaved = [
+        &header(3, release.len() as u32, COMMAND, 1),
+        head,
+        &message(4, COMMAND, 1, &[&string("FCPublish")[..], &number(3.0), &[5], &string("x")].concat()),
+        &[0xc3],
+        tail,
+    ]
+    .concat();
+    let shrinking = [
+        &header(4, 300, AUDIO, 1)[..],
+        &[0; 128],
+        // Type 1: another length within the message.
+        &[0x44, 0, 0, 0, 0, 0, 200, AUDIO],
+        &[0; 72],
+    ]
+    .concat();
+    let mut small_chunks = message(2, SET_CHUNK_SIZE, 0, &1_u32.to_be_bytes());
+    let create = [&string("createStream")[..], &number(2.0), &[5]].concat();
+    small_chunks.extend(header(3, create.len() as u32, COMMAND, 0));
+    for (at, byte) in create.iter().enumerate() {
+        if at > 0 {
+            small_chunks.push(0xc3);
+        }
+        small_chunks.push(*byte);
+    }
+    let streams: Vec<u8> = (2..=65).flat_map(|id| match id {
+        2..=63 => header(id, 4, AUDIO, 1)[..].iter().copied().chain([0; 4]).collect::<Vec<_>>(),
+        id => [&[0, id - 64][..], &header(0, 4, AUDIO, 1)[1..], &[0; 4]].concat(),
+    }).chain([&[0, 200][..], &header(0, 4, AUDIO, 1)[1..], &[0; 4]].concat()).collect();
+    vec![
+        rtmp("random bytes", noise(4096), &["closed", "handshakeVersion"]),
+        rtmp("random bytes behind a handshake", [handshake(), noise(4096)].concat(), &["closed", "chunkHeader"]),
+        rtmp("HTTP to RTMP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), &["closed", "handshakeVersion"]),
+        rtmp("AMF0 objects 10000 deep", nested(&[3, 0, 1, b'a']), &ended("amf0Depth")),
+        rtmp("AMF0 arrays 10000 deep", nested(&[10, 0, 0, 0, 1]), &ended("amf0Depth")),
+        rtmp("AMF0 array of 2^32-1", connected(&message(3, COMMAND, 1, &[10, 0xff, 0xff, 0xff, 0xff])), &ended("amf0Truncated")),
+        rtmp("AMF0 string of 2^32-1", connected(&message(3, COMMAND, 1, &[12, 0xff, 0xff, 0xff, 0xff])), &ended("amf0String")),
+        rtmp("AMF0 with 2000 values", connected(&message(3, COMMAND, 1, &[5; 2000])), &ended("amf0Elements")),
+        rtmp("AMF0 with an unknown marker", connected(&message(3, COMMAND, 1, &[0x42])), &ended("amf0Marker")),
+        rtmp("interleaved chunk streams", connected(&interleaved), &after_connect(&["_result", "_result"])),
+        rtmp("length that shrinks", connected(&shrinking), &ended("messageChanged")),
+        rtmp("message of 16 MiB", connected(&header(4, 0xff_ffff, VIDEO, 1)), &ended("messageSize")),
+        rtmp("command of 64 KiB + 1", connected(&header(3, 65_537, COMMAND, 1)), &ended("messageSize")),
+        rtmp("chunk size 0", size(0), &ended("chunkSize")),
+        rtmp("chunk size 1", connected(&small_chunks), &after_connect(&["_result"])),
+        rtmp("chunk size 2^31-1", size(0x7fff_ffff), &ended("chunkSize")),
+        rtmp("chunk size of 2 bytes", connected(&message(2, SET_CHUNK_SIZE, 0, &[0, 1])), &ended("controlMessage")),
+        rtmp("65 chunk streams", connected(&streams), &ended("chunkStreams")),
+        rtmp("compressed header first", connected(&[0xc9]), &ended("chunkHeader")),
+        rtmp("flood before permission", connected(&message(4, VIDEO, 1, &[0; 60_000])), &ended("unauthorizedBytes")),
+        rtmp("publish without connect", [handshake(), command("publish", 1.0, &[&[5][..], &string("x")].concat())].concat(), &["closed", "commandOrder"]),
+        rtmp("connect twice", connected(&connect("live")), &ended("commandOrder")),
+        rtmp("app of 5000 bytes", [handshake(), connect(&"x".repeat(5000))].concat(), &["closed", "nameSize"]),
+        rtmp("publish without a name", connected(&command("publish", 3.0, &[5])), &ended("command")),
+        rtmp("publish of an unknown stream", request("publish", "x"), &[
+            WELCOME[0], WELCOME[1], "_result", "NetStream.Publish.Denied", "denied badUrl",
+        ]),
+        rtmp("publish to another app", [&handshake()[..], &connect("other"), &create_stream(), &command("publish", 3.0, &[&[5][..], &string("x")].concat())].concat(), &[
+            WELCOME[0], WELCOME[1], "_result", "NetStream.Publish.Denied", "denied unknownApp",
+        ]),
+    ]
+}
+
+/// The name with its query, as RTMP wants it.
+fn stream_of(url: &str) -> Result<String> {
+    Ok(url.rsplit_once('/').context("no path")?.1.to_owned())
+}
+
+/// Another character of the alphabet in the place of the one at `at`.
+fn changed(text: &str, at: usize) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    bytes[at] = if bytes[at] == b'b' { b'c' } else { b'b' };
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// An RTMP request by a changed name.
+fn tampered(
+    name: &'static str,
+    method: &'static str,
+    change: fn(&House) -> Result<String>,
+    expect: &[&'static str],
+) -> Row {
+    let count = expect.len() + 3;
+    own(
+        name,
+        move |house| async move {
+            let heard = talk(&house, &request(method, &change(&house)?), count).await?;
+            ensure!(heard.len() >= 3, "{heard:?}");
+            Ok(heard[3..].to_vec())
+        },
+        expect,
+    )
+}
+
+/// The status and the code of an FLV request.
+async fn flv(url: &str) -> Result<String> {
+    let mut answer = arrivals::get(url).await?;
+    ensure!(answer.status != 200, "{url} is served");
+    let body: serde_json::Value = serde_json::from_str(&answer.text().await?)?;
+    Ok(format!("{} {}", answer.status, body["name"].as_str().context("no name")?))
+}
+
+fn urls() -> Vec<Row> {
+    let denied = |code| ["NetStream.Publish.Denied", code];
+    let failed = |code| ["NetStream.Play.Failed", code];
+    vec![
+        tampered("second publisher", "publish", |house| stream_of(&house.witness.urls.push), &["NetStream.Publish.BadName"]),
+        tampered("push URL without its query", "publish", |house| {
+            let name = stream_of(&house.witness.urls.push)?;
+            Ok(name.split('?').next().unwrap_or_default().to_owned())
+        }, &denied("denied badUrl")),
+        tampered("push URL, signature changed", "publish", |house| {
+            let name = stream_of(&house.witness.urls.push)?;
+            Ok(changed(&name, name.len() - 5))
+        }, &denied("denied badSignature")),
+        tampered("push URL, later end", "publish", |house| {
+            let name = stream_of(&house.witness.urls.push)?;
+            let at = name.find("t=").context("no t")? + 2;
+            Ok(name[..at].to_owned() + "9" + &name[at + 1..])
+        }, &denied("denied badSignature")),
+        tampered("push URL, another stream", "publish", |house| {
+            let name = stream_of(&house.witness.urls.push)?;
+            Ok(changed(&name, 12))
+        }, &denied("denied badSignature")),
+        tampered("push URL, token twice", "publish", |house| {
+            let name = stream_of(&house.witness.urls.push)?;
+            let token = name.split('?').nth(1).context("no query")?;
+            Ok(format!("{name}&{token}"))
+        }, &denied("denied badUrl")),
+        tampered("push URL to play", "play", |house| stream_of(&house.witness.urls.push), &failed("denied badUrl")),
+        tampered("pull URL to publish", "publish", |house| stream_of(&house.witness.urls.pull_rtmp), &denied("denied badUrl")),
+        tampered("pull URL, signature changed", "play", |house| {
+            let name = stream_of(&house.witness.urls.pull_rtmp)?;
+            Ok(changed(&name, name.len() - 5))
+        }, &failed("denied badSignature")),
+        tampered("pull URL, another viewer", "play", |house| {
+            let name = stream_of(&house.witness.urls.pull_rtmp)?;
+            let at = name.find("v=").context("no v")? + 6;
+            Ok(changed(&name, at))
+        }, &failed("denied badSignature")),
+        own("FLV, signature changed", |house| async move {
+            let url = &house.witness.urls.pull_flv;
+            Ok(vec![flv(&changed(url, url.len() - 5)).await?])
+        }, &["403 badSignature"]),
+        own("FLV without its query", |house| async move {
+            let url = &house.witness.urls.pull_flv;
+            Ok(vec![flv(url.split('?').next().unwrap_or_default()).await?])
+        }, &["403 badUrl"]),
+        own("FLV by the push URL", |house| async move {
+            let (push, pull) = (stream_of(&house.witness.urls.push)?, &house.witness.urls.pull_flv);
+            let base = pull.rsplit_once('/').context("no path")?.0;
+            Ok(vec![flv(&format!("{base}/{}", push.replace('?', ".flv?"))).await?])
+        }, &["403 badUrl"]),
+        own("FLV, each byte changed once", |house| async move {
+            let url = &house.witness.urls.pull_flv;
+            let path = url.match_indices('/').nth(2).context("no path")?.0;
+            for at in path + 1..url.len() {
+                flv(&changed(url, at)).await?;
+            }
+            Ok(vec![])
+        }, &[]).takes(Duration::from_secs(3)),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rtmp_bytes_disturb_others() -> Result<()> {
+    println!("{}", play_topic("RTMP", &garbage()).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_changed_url_is_served() -> Result<()> {
+    println!("{}", play_topic("media URLs", &urls()).await?);
+    Ok(())
+}
