@@ -17,6 +17,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use lianmai_client_sdk::{Client, ClientConfig, Event, JoinOptions, MediaSelector, Published};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(about = "Publishes a file or a test picture, and answers who says hello.")]
@@ -33,6 +34,12 @@ struct Args {
     /// Name of the channel.
     #[arg(long, default_value = "quickstart")]
     channel: String,
+    /// Uid; the server chooses when absent.
+    #[arg(long)]
+    uid: Option<u64>,
+    /// Name that others see.
+    #[arg(long, default_value = "bot")]
+    name: String,
     /// What to publish, over and over; a test picture and tone when absent.
     #[arg(long)]
     file: Option<PathBuf>,
@@ -47,22 +54,27 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::new(ClientConfig::new(&args.server, &args.appkey));
     let mut events = client.events();
 
-    let mut options = JoinOptions::new(&args.channel).name("bot");
+    let mut options = JoinOptions::new(&args.channel).name(&args.name);
     options.token.clone_from(&args.token);
+    if let Some(uid) = args.uid {
+        options = options.uid(uid)?;
+    }
     let joined = client.join(options).await.context("cannot join")?;
     println!("in channel {} as {}", joined.picture.channel, joined.uid);
 
     let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;
     // `None` while nothing is pushed.
     let mut pusher = Some(start_pusher(&args, &push)?);
-    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    println!("publishing audio and video");
+    let mut terminate = signal(SignalKind::terminate())?;
 
     loop {
         tokio::select! {
-            signal = &mut stop => {
+            signal = tokio::signal::ctrl_c() => {
                 signal.context("cannot hear Ctrl-C")?;
                 break;
             }
+            _ = terminate.recv() => break,
             event = events.next() => match event {
                 Some(Event::Message { uid, data, .. }) if is_greeting(&data) => {
                     println!("{uid} says hello");

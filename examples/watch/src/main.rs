@@ -1,2 +1,95 @@
-//! Placeholder.
-fn main() {}
+//! An audience member: subscribes to everybody in a channel and prints where to play it.
+//!
+//! ```text
+//! signal-server run
+//! cargo run -p lianmai-example-watch -- --channel room-1
+//! ```
+//!
+//! Comes in: a server and a channel. Goes out: pull URLs on stdout, for `ffplay` or `ffprobe`. Deliberately
+//! absent: playing, and coming back after a lost connection. A pull URL is signed for this member and
+//! works for as long as it stays.
+#![allow(clippy::print_stdout, reason = "an example talks to its reader")]
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use lianmai_client_sdk::{Client, ClientConfig, Event, JoinOptions, MediaKind, Role, UserId};
+
+#[derive(Parser)]
+#[command(about = "Subscribes to everybody in a channel and prints where to play it.")]
+struct Args {
+    /// Address of the signaling server.
+    #[arg(long, default_value = "ws://127.0.0.1:8600")]
+    server: String,
+    /// Key of the app; `demo` needs no token.
+    #[arg(long, default_value = "demo")]
+    appkey: String,
+    /// Token, for apps in safe mode.
+    #[arg(long, env = "LIANMAI_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Name of the channel.
+    #[arg(long, default_value = "quickstart")]
+    channel: String,
+    /// Uid; the server chooses when absent.
+    #[arg(long)]
+    uid: Option<u64>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let client = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    let mut events = client.events();
+
+    // The audience is invisible: nobody hears that it comes or goes.
+    let mut options = JoinOptions::new(&args.channel).role(Role::Audience);
+    options.token.clone_from(&args.token);
+    if let Some(uid) = args.uid {
+        options = options.uid(uid)?;
+    }
+    let joined = client.join(options).await.context("cannot join")?;
+    println!("watching channel {} as {}", joined.picture.channel, joined.uid);
+
+    // What is on air already is in the answer of `join`; what comes later is told by events.
+    for member in joined.picture.others() {
+        for kind in member.streams.keys() {
+            show(&client, member.uid, kind).await?;
+        }
+    }
+    loop {
+        tokio::select! {
+            signal = tokio::signal::ctrl_c() => {
+                signal.context("cannot hear Ctrl-C")?;
+                break;
+            }
+            event = events.next() => match event {
+                Some(Event::StreamAdded(stream)) => {
+                    show(&client, stream.uid, &stream.media_type).await?;
+                }
+                Some(Event::StreamRemoved(stream)) => {
+                    println!("{} of {} ended", stream.media_type, stream.uid);
+                }
+                Some(Event::Disconnected { code, reason, .. }) => {
+                    bail!("disconnected: {reason} ({code})")
+                }
+                Some(_) => {}
+                None => break,
+            },
+        }
+    }
+    client.leave().await.context("cannot leave")
+}
+
+/// Subscribes and prints the URLs. Audio and video of one member share them: once is enough.
+async fn show(client: &Client, uid: UserId, kind: &MediaKind) -> anyhow::Result<()> {
+    match client.subscribe(uid, kind.clone()).await {
+        Ok(pull) if *kind != MediaKind::Audio => {
+            println!("{kind} of {uid}");
+            println!("rtmp  {}", pull.urls.rtmp.unwrap_or_default());
+            println!("flv   {}", pull.urls.flv.unwrap_or_default());
+        }
+        // It may have ended since we heard of it.
+        Ok(_) => {}
+        Err(error) => println!("{kind} of {uid}: {error}"),
+    }
+    Ok(())
+}

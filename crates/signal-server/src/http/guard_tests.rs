@@ -272,7 +272,7 @@ fn malformed_requests_are_refused() {
         ("GET", "/", &[("transfer-encoding", "chunked")], false),
         ("HEAD", "/", &[("transfer-encoding", "identity")], false),
         ("POST", "/", &[("content-length", "5")], true),
-        ("POST", "/", &[("transfer-encoding", "chunked")], true),
+        ("POST", "/", &[("transfer-encoding", "chunked")], false),
         ("POST", "/", &[("transfer-encoding", "chunked"), ("content-length", "5")], false),
         ("POST", "/", &[("upgrade", "websocket"), ("content-length", "5")], false),
         ("GET", "/", &[("upgrade", "websocket")], true),
