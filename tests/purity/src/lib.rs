@@ -20,7 +20,9 @@ pub extern "C" fn protocol(byte: u8, length: usize) -> usize {
     if let Ok(messages) = codec::decode_server_frame(&frame) {
         for message in messages {
             bytes += match message {
-                ServerMessage::Event(position, event) => codec::encode_event(position, &event).len(),
+                ServerMessage::Event(position, event) => {
+                    codec::encode_event(position, &event).len()
+                }
                 ServerMessage::Notice(notice) => codec::encode_notice(&notice).len(),
                 ServerMessage::Answer { .. } => 1,
             };
@@ -34,7 +36,9 @@ pub extern "C" fn protocol(byte: u8, length: usize) -> usize {
 #[unsafe(no_mangle)]
 pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize {
     use lianmai_protocol::{MonoTime, Now, WallTime};
-    use lianmai_signal_engine::{ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput};
+    use lianmai_signal_engine::{
+        ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput,
+    };
 
     let now = Now { mono: MonoTime(mono), wall: WallTime(wall) };
     let mut engine = Engine::new(EngineConfig::default(), [byte; 32]);
@@ -47,4 +51,34 @@ pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize
     }
     engine.handle(now, Input::Frame { conn: ConnId(1), frame: frame.into() });
     std::iter::from_fn(|| engine.poll_output()).count()
+}
+
+/// Runs a session that joins and hears a frame.
+#[cfg(feature = "session")]
+#[unsafe(no_mangle)]
+pub extern "C" fn session(byte: u8, length: usize, mono: u64) -> usize {
+    use lianmai_client_sdk::protocol::MonoTime;
+    use lianmai_client_sdk::protocol::message::session::Join;
+    use lianmai_client_sdk::session::{CallId, Command, Input, Session, SessionConfig};
+
+    let now = MonoTime(mono);
+    let frame = vec![byte; length];
+    let text = String::from_utf8_lossy(&frame);
+    let (Ok(appkey), Ok(channel_name)) = (text.parse(), text.parse()) else { return 0 };
+    let join = Join {
+        appkey,
+        channel_name,
+        uid: None,
+        token: None,
+        role: None,
+        join_id: None,
+        name: None,
+        attributes: lianmai_client_sdk::Attributes::default(),
+    };
+    let mut session = Session::new(SessionConfig::new(text.clone()));
+    session.handle(now, Input::Command { call: CallId(1), command: Command::Join(join) });
+    session.handle(now, Input::SocketOpened);
+    session.handle(now, Input::Frame(&frame));
+    session.handle(now + 1_000_000, Input::Timeout);
+    std::iter::from_fn(|| session.poll_output()).count()
 }
