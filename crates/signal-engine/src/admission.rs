@@ -90,6 +90,20 @@ impl Grant {
     }
 }
 
+/// Bans, and holds, of one shard; beyond it the one that ends first is forgotten. Whoever may kick is
+/// trusted in safe mode; in debug mode this bounds what a stranger can make the server remember.
+const MAX_RESTRICTIONS: usize = 100_000;
+
+/// Keeps a map within [`MAX_RESTRICTIONS`].
+fn evict<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, until: impl Fn(&V) -> WallTime) {
+    if map.len() > MAX_RESTRICTIONS
+        && let Some(first) =
+            map.iter().min_by_key(|(_, value)| until(value)).map(|(key, _)| key.clone())
+    {
+        map.remove(&first);
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Ban {
     until: WallTime,
@@ -116,11 +130,13 @@ impl Restrictions {
         // A later, shorter kick does not shorten a ban.
         let stored = self.bans.entry((channel.clone(), uid)).or_insert(ban);
         *stored = Ban { until: stored.until.max(until), watermark: now.wall };
+        evict(&mut self.bans, |ban| ban.until);
     }
 
     pub(crate) fn hold(&mut self, channel: &ChannelKey, now: Now, hold_s: u32) {
         let until = WallTime(now.wall.0 + u64::from(hold_s) * 1000);
         self.holds.insert(channel.clone(), Hold { until, watermark: now.wall });
+        evict(&mut self.holds, |hold| hold.until);
     }
 
     /// Forgets what no longer concerns any token.

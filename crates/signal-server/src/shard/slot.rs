@@ -72,6 +72,8 @@ impl Slot {
             outbox.keep_begun();
         }
         let _ = outbox.push(frame::close(code), usize::MAX);
+        // At once, since a server that stops may not get to its tasks any more; the rest in a task.
+        let _ = sink.try_write(&mut outbox);
         tokio::spawn(sink.finish(outbox));
     }
 }

@@ -161,21 +161,26 @@ impl Worker {
         query
     }
 
+    /// Executes what the engine said and writes every connection that got something. What comes of that
+    /// (a reader that lags, a socket that is gone) is for the engine again, until nothing is left.
     fn finish_turn(&mut self) {
-        self.execute_outputs();
-        // What lags is told to the engine, which closes it.
-        while let Some(conn) = self.lagging.pop() {
-            self.handle(Input::Lagging { conn });
-            self.execute_outputs();
-        }
         let Some(own) = self.own.upgrade() else { return };
-        for conn in std::mem::take(&mut self.dirty) {
-            let Some(slot) = self.slots.get_mut(&conn) else { continue };
-            slot.dirty = false;
-            if !slot.write(conn, &own) {
-                // The connection's task notices too, and then nobody is left to tell.
-                self.slots.remove(&conn);
-                self.handle(Input::Closed { conn });
+        loop {
+            self.execute_outputs();
+            while let Some(conn) = self.lagging.pop() {
+                self.handle(Input::Lagging { conn });
+                self.execute_outputs();
+            }
+            if self.dirty.is_empty() {
+                break;
+            }
+            for conn in std::mem::take(&mut self.dirty) {
+                let Some(slot) = self.slots.get_mut(&conn) else { continue };
+                slot.dirty = false;
+                if !slot.write(conn, &own) {
+                    self.slots.remove(&conn);
+                    self.handle(Input::Closed { conn });
+                }
             }
         }
         self.framer.rest();
