@@ -83,6 +83,8 @@ impl Default for Limits {
 /// Longest encoding of a broadcaster in a snapshot, its name and attributes apart: a uid of 20 digits, both
 /// kinds muted, four streams.
 const MEMBER_BYTES: usize = 364;
+/// Longest encoding of a push task in a snapshot.
+const TASK_BYTES: usize = 192;
 /// Longest encoding of everything else in a snapshot, without names and attributes.
 const SNAPSHOT_REST_BYTES: usize = 16 * 1024;
 
@@ -92,9 +94,13 @@ impl Limits {
     pub fn snapshot_bytes(&self) -> usize {
         // Subscriptions of the receiver take no more than a stream each.
         let subscriptions = self.subscriptions.saturating_mul(96);
+        // Names and attributes of the receiver are told twice.
+        let own = self.attribute_bytes.saturating_add(6 * MAX_NAME_BYTES);
         self.broadcasters
             .saturating_mul(MEMBER_BYTES)
             .saturating_add(self.channel_attribute_bytes)
+            .saturating_add(own)
+            .saturating_add(self.tasks.saturating_mul(TASK_BYTES))
             .saturating_add(subscriptions)
             .saturating_add(SNAPSHOT_REST_BYTES)
     }

@@ -90,7 +90,7 @@ impl Grant {
     }
 }
 
-/// Bans, and holds, of one shard; beyond it the one that ends first is forgotten. Whoever may kick is
+/// Bans, and holds, of one shard; beyond it the one that concerns tokens no longer first is forgotten. Whoever may kick is
 /// trusted in safe mode; in debug mode this bounds what a stranger can make the server remember.
 const MAX_RESTRICTIONS: usize = 100_000;
 
@@ -130,7 +130,7 @@ impl Restrictions {
         // A later, shorter kick does not shorten a ban.
         let stored = self.bans.entry((channel.clone(), uid)).or_insert(ban);
         *stored = Ban { until: stored.until.max(until), watermark: now.wall };
-        evict(&mut self.bans, |ban| ban.until);
+        evict(&mut self.bans, |ban| ban.until.max(WallTime(ban.watermark.0 + WATERMARK_MS)));
     }
 
     pub(crate) fn hold(&mut self, channel: &ChannelKey, now: Now, hold_s: u32) {

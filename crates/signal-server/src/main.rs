@@ -32,6 +32,7 @@ fn serve(run: &cli::Run) -> ExitCode {
         eprintln!("log.filter: {error}");
         return ExitCode::from(2);
     }
+    let scheme = if config.tls.is_some() { "wss" } else { "ws" };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -56,7 +57,7 @@ fn serve(run: &cli::Run) -> ExitCode {
             }
         };
         let addresses = server.addresses();
-        println!("signal  ws://{}/v1/signal", addresses.public);
+        println!("signal  {scheme}://{}/v1/signal", addresses.public);
         println!("rtmp    rtmp://{}/live", addresses.rtmp);
         println!(
             "admin   http://{}  (token in {})",

@@ -69,6 +69,17 @@ impl Ffmpeg {
         Ffmpeg::start(ffmpeg)
     }
 
+    /// Pushes some minutes of media as fast as the server takes it, then ends.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn push_fast(url: &str) -> Result<Self> {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-nostdin", "-stream_loop", "3", "-i"]).arg(sample()?);
+        ffmpeg.args(["-c", "copy", "-f", "flv", url]);
+        Ffmpeg::start(ffmpeg)
+    }
+
     /// Plays for as long as the stream lasts, without decoding.
     ///
     /// # Errors
@@ -129,7 +140,7 @@ async fn collect(errors: impl AsyncRead + Unpin, said: Arc<Mutex<String>>) {
 /// It fails, or takes longer than `limit`.
 pub async fn probe(url: &str, limit: Duration) -> Result<Vec<String>> {
     let mut ffprobe = Command::new("ffprobe");
-    ffprobe.args(["-v", "error", "-fflags", "nobuffer", "-analyzeduration", "1000000"]);
+    ffprobe.args(["-v", "error", "-fflags", "nobuffer", "-analyzeduration", "500000"]);
     ffprobe.args(["-show_entries", "stream=codec_name", "-of", "csv=p=0", url]);
     let mut codecs: Vec<_> = output(ffprobe, limit).await?.lines().map(str::to_owned).collect();
     codecs.sort();

@@ -1,6 +1,6 @@
 //! A signal-server in a process of its own, and what the kernel says about it.
 
-use std::io;
+use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -34,6 +34,11 @@ impl ServerProcess {
     /// # Errors
     /// It does not start or does not say where it listens.
     pub async fn start(program: &Path, data_dir: &Path, env: &[(&str, &str)]) -> Result<Self> {
+        // Read by a thread of its own: a server whose log nobody takes would stand still.
+        let (errors, write_errors) = io::pipe()?;
+        let log = Arc::new(Log::default());
+        let collected = log.clone();
+        std::thread::spawn(move || collected.collect(errors));
         let mut child = Command::new(program)
             .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--rtmp-listen", "127.0.0.1:0", "--data-dir"])
@@ -41,13 +46,10 @@ impl ServerProcess {
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(write_errors)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let log = Arc::new(Log::default());
-        let errors = child.stderr.take().context("a piped child has an error output")?;
-        tokio::spawn(collect(BufReader::new(errors).lines(), log.clone()));
         let output = child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(output).lines();
         let mut address = async |word: &str| -> Result<SocketAddr> {
@@ -76,16 +78,22 @@ impl ServerProcess {
         self.log.lines().clone()
     }
 
-    /// Waits for a log line.
+    /// How many lines there are so far.
+    #[must_use]
+    pub fn log_length(&self) -> usize {
+        self.log.lines().len()
+    }
+
+    /// Waits for a log line behind the first `known` ones.
     ///
     /// # Errors
     /// None comes within 5 s.
-    pub async fn logged(&self, is_it: impl Fn(&str) -> bool) -> Result<String> {
+    pub async fn logged(&self, known: usize, is_it: impl Fn(&str) -> bool) -> Result<String> {
         let wait = async {
             loop {
                 // Made before the look, so that a line which comes in between wakes it.
                 let more = self.log.more.notified();
-                if let Some(line) = self.log.lines().iter().find(|line| is_it(line)) {
+                if let Some(line) = self.log.lines().iter().skip(known).find(|line| is_it(line)) {
                     return line.clone();
                 }
                 more.await;
@@ -97,12 +105,12 @@ impl ServerProcess {
     /// Log lines that tell of a bug: ERROR lines and panics.
     #[must_use]
     pub fn bugs(&self) -> Vec<String> {
-        let is_bug = |line: &String| {
+        let is_bug = |line: &str| {
             line.contains("\"level\":\"ERROR\"")
                 || line.contains(" ERROR ")
                 || line.contains("panicked")
         };
-        self.log().into_iter().filter(is_bug).collect()
+        self.log.lines().iter().filter(|line| is_bug(line)).cloned().collect()
     }
 
     /// The process.
@@ -166,13 +174,6 @@ impl ServerProcess {
     }
 }
 
-async fn collect(mut lines: Lines<BufReader<ChildStderr>>, log: Arc<Log>) {
-    while let Ok(Some(line)) = lines.next_line().await {
-        log.lines().push(line);
-        log.more.notify_waiters();
-    }
-}
-
 /// What a server wrote to its error output.
 #[derive(Debug, Default)]
 struct Log {
@@ -181,6 +182,13 @@ struct Log {
 }
 
 impl Log {
+    fn collect(&self, errors: io::PipeReader) {
+        for line in io::BufReader::new(errors).lines().map_while(Result::ok) {
+            self.lines().push(line);
+            self.more.notify_waiters();
+        }
+    }
+
     fn lines(&self) -> MutexGuard<'_, Vec<String>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,6 +201,13 @@ impl Log {
 /// The build fails.
 pub fn build(packages: &[&str]) -> Result<PathBuf> {
     let mut cargo = std::process::Command::new(env!("CARGO"));
+    // What the cargo above us says of its package makes build scripts run again that look at it.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
     cargo.current_dir(root()).args(["build", "--quiet"]);
     for package in packages {
         cargo.args(["-p", package]);

@@ -73,7 +73,7 @@ pub struct Own {
     pub mid: Mid,
     /// The role.
     pub role: Role,
-    /// What the token allows, as of `join`.
+    /// What the token allows, as of `join` or the last `renewToken`.
     pub rights: Rights,
     /// Display name.
     pub name: Option<String>,

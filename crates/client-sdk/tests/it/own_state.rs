@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
-use lianmai_client_sdk::protocol::message::notice::{MemberCount, TargetedMessage};
+use lianmai_client_sdk::protocol::message::notice::{
+    MemberCount, TargetedMessage, TokenWillExpire,
+};
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::message::snapshot::StreamInfo;
 use lianmai_client_sdk::protocol::message::{ChannelEvent, Notice};
@@ -156,8 +158,63 @@ fn notices_change_what_they_tell() {
     rig.frame(&notice(Notice::MemberCount(MemberCount { count: 99 })));
     assert_eq!(told(&rig.drain()), ["memberCount"]);
     assert_eq!(rig.picture().member_count, 99);
+    rig.frame(&notice(Notice::TokenWillExpire(TokenWillExpire { expires_in_ms: 30_000 })));
+    assert_eq!(told(&rig.drain()), ["tokenWillExpire"]);
+    assert_eq!(rig.picture().own.token_expires_at, Some(MonoTime(rig.now + 30_000)));
+}
+
+/// A new token, answered with these rights.
+fn renew(rig: &mut Rig, rights: Rights, token_expires_in_ms: Option<u64>) -> Vec<Output> {
     let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
-    rig.frame(&result(&request, &TokenRenewed { seq: 10, token_expires_in_ms: Some(500) }));
+    let seq = rig.picture().seq;
+    rig.frame(&result(&request, &TokenRenewed { seq, rights, token_expires_in_ms }));
+    rig.drain()
+}
+
+#[test]
+fn a_renewed_token_replaces_rights_and_expiry() {
+    let mut rig = Rig::joined(Role::Audience);
+    assert_eq!(rig.picture().own.rights, Rights::MEMBER);
+    let fewer = Rights { publish: KindSet::NONE, broadcast: false, ..Rights::MEMBER };
+    let outputs = renew(&mut rig, fewer, Some(500));
+    assert_eq!(told(&outputs), ["2:TokenRenewed"]);
+    let own = &rig.picture().own;
+    assert_eq!((own.rights, own.token_expires_at), (fewer, Some(MonoTime(rig.now + 500))));
+    // More, and without an end.
+    let more = Rights { moderate: true, ..Rights::MEMBER };
+    renew(&mut rig, more, None);
+    assert_eq!((rig.picture().own.rights, rig.picture().own.token_expires_at), (more, None));
+}
+
+#[test]
+fn a_refused_renewal_leaves_the_rights() {
+    let mut rig = Rig::joined(Role::Audience);
+    let before = rig.picture().own.clone();
+    let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
+    rig.frame(&refusal(&request, ErrorName::TokenInvalid));
+    assert_eq!(told(&rig.drain()), ["2:tokenInvalid"]);
+    assert_eq!(rig.picture().own, before);
+}
+
+#[test]
+fn what_a_renewed_token_takes_away_is_gone_before_its_answer() {
+    let mut rig = on_air();
+    let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
+    rig.events(12, &demotion());
     rig.drain();
-    assert_eq!(rig.picture().own.token_expires_at, Some(MonoTime(rig.now + 500)));
+    assert_eq!(rig.picture().own.rights, Rights::MEMBER, "the answer tells the rights");
+    let rights = Rights { publish: KindSet::NONE, broadcast: false, ..Rights::MEMBER };
+    rig.frame(&result(&request, &TokenRenewed { seq: 14, rights, token_expires_in_ms: None }));
+    rig.drain();
+    let own = &rig.picture().own;
+    assert_eq!((own.rights, own.role.clone()), (rights, Role::Audience));
+    assert!(own.published.is_empty());
+}
+
+#[test]
+fn an_answer_of_renew_token_without_rights_is_a_gap() {
+    let mut rig = Rig::joined(Role::Audience);
+    let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
+    rig.frame(&done(&request, 10));
+    assert_eq!(close_code(&rig.drain()), Some(CloseCode::GAP.0));
 }

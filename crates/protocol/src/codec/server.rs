@@ -11,7 +11,7 @@ use crate::limits::MAX_SERVER_FRAME_BYTES;
 use crate::message::{ChannelEvent, Notice, Position};
 
 /// One message of a server.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum ServerMessage {
     /// An answer. The result is JSON; its type follows from the method that was asked.
     Answer {
@@ -24,6 +24,27 @@ pub enum ServerMessage {
     Event(Position, ChannelEvent),
     /// A message to this session.
     Notice(Notice),
+}
+
+impl std::fmt::Debug for ServerMessage {
+    /// Leaves results out: they hold URLs and tickets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ServerMessage::Answer { id, outcome } => {
+                let error = outcome.as_ref().err();
+                f.debug_struct("Answer")
+                    .field("id", id)
+                    .field("error", &error)
+                    .finish_non_exhaustive()
+            }
+            ServerMessage::Event(position, event) => {
+                f.debug_tuple("Event").field(position).field(&event.method()).finish()
+            }
+            ServerMessage::Notice(notice) => {
+                f.debug_tuple("Notice").field(&notice.method()).finish()
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -105,7 +105,7 @@ pub struct LayoutUser {
 }
 
 /// A picture in the layout.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayoutImage {
     /// `http://` or `https://`.
     pub url: String,
@@ -125,6 +125,8 @@ pub struct LayoutImage {
     #[serde(default = "crop")]
     pub adaption: u8,
 }
+
+shows!(LayoutImage { x, y, width, height, adaption });
 
 fn crop() -> u8 {
     1

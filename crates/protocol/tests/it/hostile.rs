@@ -327,6 +327,22 @@ fn frm_2_envelopes() {
     assert_eq!(request.call, Call::Ping(session::Ping { k: None }));
 }
 
+/// FRM-2, FRM-3: what may be absent or null.
+#[test]
+fn frm_3_absent_and_null_parameters_are_none() {
+    for rest in ["", r#","params":null"#, r#","params":{}"#, r#","ack":null"#, r#","ack":3"#] {
+        let frame = format!(r#"{{"jsonrpc":"2.0","id":4,"method":"ping"{rest}}}"#);
+        let Element::Request(request) = support::client_one(&frame) else { panic!("{frame}") };
+        assert_eq!(request.call, Call::Ping(session::Ping { k: None }), "{frame}");
+        assert_eq!(request.ack.is_some(), rest.ends_with('3'));
+    }
+    for uid in ["", r#","uid":null"#] {
+        let frame = call("join", &format!(r#"{{"appkey":"demo","channelName":"r"{uid}}}"#));
+        let Element::Request(request) = support::client_one(&frame) else { panic!("{frame}") };
+        assert!(matches!(request.call, Call::Join(join) if join.uid.is_none()));
+    }
+}
+
 /// FWD-2.
 #[test]
 fn fwd_2_unknown_methods() {

@@ -1,4 +1,5 @@
-//! Tests of the wire types: the document's vectors, round trips, hostile input, identifiers.
+//! Tests of the wire types: the document's vectors, round trips, hostile input, identifiers, sizes,
+//! secrets.
 
 #[cfg(test)]
 mod hostile;
@@ -6,6 +7,10 @@ mod hostile;
 mod ids;
 #[cfg(test)]
 mod roundtrip;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod sizes;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

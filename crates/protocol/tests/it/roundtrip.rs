@@ -108,12 +108,16 @@ proptest! {
     }
 
     #[test]
-    fn small_results(seq in 0u64..(1 << 53), other in proptest::option::of(any::<u32>())) {
+    fn small_results(
+        seq in 0u64..(1 << 53),
+        other in proptest::option::of(any::<u32>()),
+        rights in support::rights(),
+    ) {
         let done = Done { seq };
         prop_assert_eq!(serde_json::from_str::<Done>(&result_of(&done)).unwrap(), done);
         let sent = MessageSent { seq, delivered: other.unwrap_or(0).into() };
         prop_assert_eq!(&serde_json::from_str::<MessageSent>(&result_of(&sent)).unwrap(), &sent);
-        let renewed = TokenRenewed { seq, token_expires_in_ms: other.map(u64::from) };
+        let renewed = TokenRenewed { seq, rights, token_expires_in_ms: other.map(u64::from) };
         prop_assert_eq!(
             &serde_json::from_str::<TokenRenewed>(&result_of(&renewed)).unwrap(), &renewed);
         let pong = Pong { epoch: Epoch([3; 12]), seq };

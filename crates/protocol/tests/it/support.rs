@@ -114,7 +114,7 @@ fn number() -> impl Strategy<Value = u64> {
 }
 
 /// Text with everything that JSON must escape.
-fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![".{0,24}", "[\"\\\\/\u{0}-\u{1f}\u{7f}你好\u{1f600}]{0,12}", Just(String::new())]
 }
 
@@ -158,7 +158,7 @@ fn selector() -> impl Strategy<Value = MediaSelector> {
     prop_oneof![Just(MediaSelector::Both), kind().prop_map(MediaSelector::Kind)]
 }
 
-fn attributes() -> impl Strategy<Value = Attributes> {
+pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
     btree_map(text(), text(), 0..4).prop_map(Attributes)
 }
 
@@ -435,7 +435,8 @@ pub(crate) fn error() -> impl Strategy<Value = RpcError> {
         })
 }
 
-fn rights() -> impl Strategy<Value = Rights> {
+/// Any rights.
+pub(crate) fn rights() -> impl Strategy<Value = Rights> {
     (kinds(), kinds(), any::<[bool; 4]>()).prop_map(
         |(publish, subscribe, [broadcast, tasks, message, moderate])| Rights {
             publish,

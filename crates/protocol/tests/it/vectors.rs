@@ -315,6 +315,7 @@ fn the_limits_table_is_the_code() {
         subscriptions,
         tasks,
         attribute_bytes,
+        channel_attribute_bytes,
         message_bytes,
         commands_per_second,
         command_burst,
@@ -328,6 +329,7 @@ fn the_limits_table_is_the_code() {
         ("SUBSCRIPTIONS", subscriptions),
         ("TASKS", tasks),
         ("ATTRIBUTE_BYTES", attribute_bytes),
+        ("CHANNEL_ATTRIBUTE_BYTES", channel_attribute_bytes),
         ("MESSAGE_BYTES", message_bytes),
         ("COMMANDS_PER_SECOND", commands_per_second as usize),
         ("COMMAND_BURST", command_burst as usize),
@@ -376,7 +378,7 @@ fn requirement_ids_are_unique_and_known() {
         );
     }
     // The tests of this crate name the requirement that they prove.
-    for file in ["hostile", "ids", "roundtrip", "vectors"] {
+    for file in ["hostile", "ids", "roundtrip", "secrets", "sizes", "vectors"] {
         let code = read(&format!("tests/it/{file}.rs"));
         for line in code.lines().filter_map(|line| line.trim().strip_prefix("/// ")) {
             for named in line.split(word).filter(|word| is_requirement(word)) {

@@ -53,6 +53,10 @@ pub(crate) fn mute_of(uid: u64, kind: &str) -> Call {
     Call::Mute(Mute { media_type: selector(kind), uid: Some(UserId(uid)) })
 }
 
+pub(crate) fn unmute_of(uid: u64, kind: &str) -> Call {
+    Call::Unmute(Mute { media_type: selector(kind), uid: Some(UserId(uid)) })
+}
+
 pub(crate) fn kick(uid: u64, duration_s: u32) -> Call {
     Call::Kick(Kick { uid: UserId(uid), duration_s, reason: None })
 }

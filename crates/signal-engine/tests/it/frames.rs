@@ -148,6 +148,33 @@ fn a_refused_command_settles_its_id() {
     assert!(w.heard(a).is_empty());
 }
 
+#[test]
+fn a_request_that_cannot_be_decoded_or_comes_too_fast_does_not_use_its_id_up() {
+    let (mut w, a) = scene();
+    let raw = |id: u64, rest: &str| format!(r#"{{"jsonrpc":"2.0","id":{id},{rest}}}"#);
+    for (rest, error) in [
+        (r#""method":5"#, ErrorName::InvalidRequest),
+        (r#""method":"fly""#, ErrorName::MethodNotFound),
+        (r#""method":"sendMessage""#, ErrorName::InvalidParams),
+        (r#""method":"kick","params":{"uid":"07"}"#, ErrorName::BadUid),
+        (r#""method":"deleteTasks","params":{"taskIds":["-"]}"#, ErrorName::BadTask),
+    ] {
+        w.text(a, raw(1_000, rest));
+        assert_eq!(w.error(a, 1_000), error, "{rest}");
+    }
+    w.ok_at(a, 5);
+    // A method that is known but not served was decoded.
+    w.text(a, raw(6, r#""method":"deleteTasks","params":{"taskIds":[]}"#));
+    assert_eq!(w.error(a, 6), ErrorName::MethodNotFound);
+    w.send_as(a, 6, say("again"));
+    assert_eq!(w.error(a, 6), ErrorName::IdReuse);
+    while w.ask(a, ping()).is_ok() {}
+    w.send_as(a, 2_000, say("too fast"));
+    assert_eq!(w.error(a, 2_000), ErrorName::RateLimited);
+    w.advance(1_000);
+    w.ok_at(a, 2_000);
+}
+
 impl World {
     #[track_caller]
     fn ok_at(&mut self, client: Client, id: u64) {

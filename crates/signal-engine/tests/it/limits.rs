@@ -1,9 +1,10 @@
 //! Maxima, each with its own error.
 
+use lianmai_protocol::message::Call;
 use lianmai_protocol::{CloseCode, ErrorName};
 
 use crate::calls::*;
-use crate::world::{World, entry};
+use crate::world::{Client, World, entry};
 
 #[test]
 fn members_audience_included_have_a_maximum() {
@@ -85,6 +86,138 @@ fn a_full_subscriber_may_renew_the_url_of_what_it_has() {
     w.advance(2_000);
     assert_eq!(w.err(b, subscribe(1, "video")), ErrorName::TooManySubscriptions);
     assert_ne!(w.pull_url(b, 1, "audio"), first);
+}
+
+/// A channel whose names and attributes may take `bytes` together; its moderator holds none of them.
+fn with_budget(bytes: usize) -> (World, Client) {
+    let mut w = World::with(|config| config.limits.channel_attribute_bytes = bytes);
+    let m = w.admit(entry(9).moderator());
+    (w, m)
+}
+
+/// How many bytes of the budget are left: the longest name that still fits, and the 3 of its quotes and mark.
+fn left(w: &mut World) -> usize {
+    let fits = |w: &mut World, bytes: usize| {
+        let probe = w.enter(entry(1_000).audience().name(&"n".repeat(bytes))).ok();
+        let fits = probe.is_some();
+        if let Some(probe) = probe {
+            w.ok(probe, leave());
+        }
+        fits
+    };
+    (0..=128).rev().find(|bytes| fits(w, *bytes)).map_or(0, |bytes| bytes + 3)
+}
+
+#[test]
+fn names_and_attributes_of_a_channel_have_a_budget() {
+    let (mut w, m) = with_budget(100);
+    assert_eq!(left(&mut w), 100);
+    // A name, a key, a value: each has its quotes and a mark.
+    let a = w.admit(entry(1).name("Ann").attribute("k", "12345"));
+    assert_eq!(left(&mut w), 100 - 6 - 4 - 8);
+    // An audience member counts too, since it may become a broadcaster.
+    let b = w.admit(entry(2).audience().attribute("k", "12345"));
+    assert_eq!(left(&mut w), 82 - 12);
+    w.ok(m, set_channel_attributes(&[("t", "tea")]));
+    assert_eq!(left(&mut w), 70 - 10);
+    // Beyond it: for everybody, and nothing has changed.
+    let refused = |w: &mut World, client: Client, call| {
+        let error = w.ask(client, call).expect_err("no room");
+        assert_eq!(error.name(), &ErrorName::AttributesTooLarge);
+        assert!(!error.data.retryable);
+        assert_eq!(left(w), 60);
+    };
+    w.advance(20);
+    w.hush();
+    refused(&mut w, a, set_attributes(&[("l", &"x".repeat(54))]));
+    refused(&mut w, b, set_attributes(&[("k", &"x".repeat(66))]));
+    refused(&mut w, b, rename(&"n".repeat(58)));
+    refused(&mut w, m, set_channel_attributes(&[("t", &"x".repeat(64))]));
+    assert_eq!(w.refusal(entry(3).name(&"n".repeat(58))), ErrorName::AttributesTooLarge);
+    assert_eq!(w.refusal(entry(3).attribute("k", &"x".repeat(54))), ErrorName::AttributesTooLarge);
+    w.admit(entry(3)); // Who brings nothing finds room.
+    w.advance(20);
+    assert_eq!(w.heard(a), ["clientJoin 3"]);
+    // To the last byte, and then no more.
+    w.ok(a, set_attributes(&[("l", &"x".repeat(53))]));
+    assert_eq!(left(&mut w), 0);
+    refused_at_zero(&mut w, b, rename(""));
+    refused_at_zero(&mut w, a, set_attributes(&[("k", "123456")]));
+    // What takes no more than before is no matter, and what takes less gives back.
+    w.ok(a, set_attributes(&[("k", "54321")]));
+    w.ok(a, rename("Eve"));
+    w.ok(a, rename("Al"));
+    w.ok(b, set_attributes(&[("k", "")]));
+    assert_eq!(left(&mut w), 1 + 12);
+    w.audit();
+}
+
+#[track_caller]
+fn refused_at_zero(w: &mut World, client: Client, call: Call) {
+    assert_eq!(w.err(client, call), ErrorName::AttributesTooLarge);
+    assert_eq!(left(w), 0);
+}
+
+#[test]
+fn the_budget_of_a_channel_is_given_back_by_whatever_ends_a_membership() {
+    let life_ms = 40_000;
+    let (mut w, m) = with_budget(100);
+    let big = |uid: u64| entry(uid).name(&"n".repeat(77)).join_id("0123456789abcdef");
+    let free = 100 - 80;
+    let a = w.admit(big(1));
+    assert_eq!(left(&mut w), free);
+    // The same join again is the same membership: nothing is counted twice, nor judged.
+    let a2 = w.admit(big(1));
+    assert_eq!((w.closed(a), left(&mut w)), (Some(CloseCode::TAKEN_OVER), free));
+    // A replacement takes the place of the replaced, and may take what that had.
+    let bigger = entry(1).name(&"n".repeat(97));
+    let a3 = w.admit(bigger.clone());
+    assert_eq!((w.closed(a2), left(&mut w)), (Some(CloseCode::REPLACED), 0));
+    assert_eq!(
+        w.refusal(bigger.attribute("k", "v")),
+        ErrorName::AttributesTooLarge,
+        "but no more, and then the old one stays"
+    );
+    assert!(w.closed(a3).is_none());
+    let a = w.admit(entry(1).name(&"n".repeat(77)));
+    assert_eq!(left(&mut w), free);
+    // Roles change nothing.
+    w.ok(a, set_role("audience"));
+    assert_eq!(left(&mut w), free);
+    w.ok(a, set_role("broadcaster"));
+    assert_eq!(left(&mut w), free);
+    w.ok(a, leave());
+    assert_eq!(left(&mut w), 100);
+    // Kicked.
+    w.admit(big(2));
+    assert_eq!(left(&mut w), free);
+    w.ok(m, kick(2, 0));
+    assert_eq!(left(&mut w), 100);
+    // In grace it counts; then not any more.
+    let b = w.admit(big(3));
+    w.drop_socket(b);
+    w.advance_alive(29_999, &[m]);
+    assert_eq!(left(&mut w), free);
+    w.advance(1);
+    assert_eq!(left(&mut w), 100);
+    // The end of a token.
+    let expiring = big(4).jwt(&w, 0, life_ms);
+    let b = w.admit(expiring);
+    assert_eq!(left(&mut w), free);
+    w.advance_alive(life_ms + 5_000, &[m, b]);
+    assert_eq!((w.closed(b), left(&mut w)), (Some(CloseCode::TOKEN_EXPIRED), 100));
+    w.audit();
+}
+
+#[test]
+fn the_budgets_of_channels_are_apart_and_a_new_incarnation_starts_empty() {
+    let (mut w, m) = with_budget(100);
+    let big = entry(1).name(&"n".repeat(97));
+    w.admit(big.clone());
+    w.admit(big.clone().channel("other"));
+    assert_eq!(left(&mut w), 0);
+    w.ok(m, close_channel(0));
+    w.admit(big);
 }
 
 #[test]

@@ -267,6 +267,10 @@ impl Model {
                 if kinds.iter().any(|kind| *kind > 1) {
                     return Err(BadMediaType);
                 }
+                // Nothing tells an audience member that a moderator muted it.
+                if target != uid && !self.person(target).visible {
+                    return Err(NoSuchMember);
+                }
                 for kind in kinds {
                     let person = self.person(target);
                     let changed =
@@ -290,7 +294,9 @@ impl Model {
                 if !self.people.contains_key(&whom) && duration_s == 0 {
                     return Err(NoSuchMember);
                 }
-                self.banned_until.insert(whom, self.now + u64::from(duration_s) * 1_000);
+                let until = self.now + u64::from(duration_s) * 1_000;
+                let banned = self.banned_until.entry(whom).or_insert(until);
+                *banned = until.max(*banned);
                 if self.people.contains_key(&whom) {
                     self.end(whom, "kicked");
                 }

@@ -57,6 +57,28 @@ fn a_ban_holds_for_its_duration_whatever_the_uid_presents() {
 }
 
 #[test]
+fn a_later_shorter_kick_does_not_shorten_a_ban_and_a_longer_one_prolongs_it() {
+    let mut w = World::new();
+    let m = w.admit(entry(1).moderator());
+    w.ok(m, kick(2, 60));
+    let left = |w: &mut World| w.enter(entry(2)).expect_err("banned").data.retry_after_ms;
+    w.advance_alive(10_000, &[m]);
+    w.ok(m, kick(2, 20));
+    assert_eq!(left(&mut w), Some(50_000));
+    w.ok(m, kick(2, 50));
+    assert_eq!(left(&mut w), Some(50_000));
+    w.ok(m, kick(2, 90));
+    assert_eq!(left(&mut w), Some(90_000));
+    // The later kick voids the tokens issued until then all the same.
+    let between = entry(2).jwt(&w, 0, 86_400_000);
+    w.advance_alive(80_000, &[m]);
+    w.ok(m, kick(2, 1));
+    w.advance_alive(10_000, &[m]);
+    assert_eq!(w.refusal(between), ErrorName::TokenRevoked);
+    w.join(2);
+}
+
+#[test]
 fn a_ban_outlives_the_channel() {
     let mut w = World::new();
     let m = w.admit(entry(1).moderator());
@@ -301,7 +323,9 @@ fn the_end_of_the_creators_token_dissolves_too() {
     let creator = entry(1).app("dissolve").jwt(&w, 0, 60_000);
     let a = w.admit(creator);
     let b = w.admit(entry(2).app("dissolve"));
-    w.advance_alive(60_000, &[a, b]);
+    w.advance_alive(64_999, &[a, b]);
+    assert!(w.closed(b).is_none());
+    w.advance(1);
     assert_eq!(w.closed(a), Some(CloseCode::TOKEN_EXPIRED));
     assert_eq!(w.closed(b), Some(CloseCode::CHANNEL_CLOSED));
 }

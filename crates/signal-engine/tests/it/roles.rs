@@ -1,6 +1,6 @@
 //! Roles and mutes: groups, rights, and the silence of the audience.
 
-use lianmai_protocol::{ErrorName, KindSet, MediaKind, Role};
+use lianmai_protocol::{ErrorName, KindSet, MediaKind, Role, UserId};
 use lianmai_signal_engine::Denial;
 
 use crate::calls::*;
@@ -124,6 +124,30 @@ fn a_moderator_changes_roles_and_mutes_and_unpublishes_others_and_nobody_else_do
 }
 
 #[test]
+fn a_moderator_mutes_nobody_who_is_audience() {
+    let mut w = World::new();
+    let m = w.admit(entry(1).moderator());
+    let b = w.admit(entry(2).audience());
+    w.ok(b, mute("video"));
+    for call in [mute_of(2, "audio"), unmute_of(2, "video"), unmute_of(2, "audio")] {
+        let error = w.ask(m, call).expect_err("invisible");
+        assert_eq!(error.name(), &ErrorName::NoSuchMember);
+        assert_eq!(error.data.field.as_deref(), Some("uid"));
+    }
+    assert_eq!(w.err(m, mute_of(2, "screenShare")), ErrorName::BadMediaType);
+    w.ok(b, set_role("broadcaster"));
+    w.advance(20);
+    let muted = w.conns[&m.0].picture.clone().expect("a picture").members[&UserId(2)].muted;
+    assert_eq!(muted, KindSet::of(&MediaKind::Video), "as it was");
+    w.ok(m, mute_of(2, "audio"));
+    w.ok(m, unmute_of(2, "video"));
+    // A moderator in the audience mutes itself, as everybody does.
+    w.ok(m, set_role("audience"));
+    w.ok(m, mute_of(1, "audio"));
+    w.audit();
+}
+
+#[test]
 fn mutes_come_per_kind_and_only_on_a_change() {
     let mut w = World::new();
     let a = w.join(1);
@@ -169,7 +193,7 @@ fn what_the_audience_does_to_itself_is_heard_when_it_becomes_visible() {
     w.advance(20);
     assert_eq!(w.heard(a), ["clientJoin 2", "roleChanged 2 broadcaster"]);
     let picture = w.conns[&a.0].picture.clone().expect("a picture");
-    let bea = &picture.members[&lianmai_protocol::UserId(2)];
+    let bea = &picture.members[&UserId(2)];
     assert_eq!(bea.name.as_deref(), Some("Bea"));
     assert_eq!(bea.attributes.0["mood"], "shy");
     assert_eq!(bea.muted, KindSet::of(&MediaKind::Audio));

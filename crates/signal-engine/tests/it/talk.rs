@@ -100,7 +100,12 @@ fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
     let long = "k".repeat(65);
     assert_eq!(w.err(a, set_attributes(&[("", "x")])), ErrorName::BadAttributes);
     assert_eq!(w.err(a, set_attributes(&[(&long, "x")])), ErrorName::BadAttributes);
-    let big = "x".repeat(4_095);
+    // `"k":"…",` with quotes and marks: 4096 bytes.
+    let big = "x".repeat(4_089);
+    assert_eq!(
+        w.err(a, set_attributes(&[("k", &format!("{big}x"))])),
+        ErrorName::AttributesTooLarge
+    );
     w.ok(a, set_attributes(&[("k", &big)]));
     assert_eq!(w.err(a, set_attributes(&[("l", "y")])), ErrorName::AttributesTooLarge);
     w.ok(a, set_attributes(&[("k", ""), ("l", "y")]));
@@ -109,7 +114,15 @@ fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
     assert_eq!(w.err(a, set_attributes(&many)), ErrorName::BadAttributes, "65 keys");
     assert_eq!(w.err(a, rename(&"n".repeat(129))), ErrorName::BadName);
     assert_eq!(
-        w.err(a, set_channel_attributes(&[("k", &"x".repeat(4_096))])),
+        w.err(a, set_channel_attributes(&[("k", &"x".repeat(4_090))])),
+        ErrorName::AttributesTooLarge
+    );
+    // As JSON a control character takes six bytes, a quote two.
+    let escaped = "\u{1}".repeat(681) + "\"";
+    assert_eq!(escaped.len() + 1, 683);
+    w.ok(a, set_channel_attributes(&[("k", &escaped)]));
+    assert_eq!(
+        w.err(a, set_channel_attributes(&[("k", &(escaped + "\""))])),
         ErrorName::AttributesTooLarge
     );
     assert_eq!(w.err(a, set_channel_attributes(&[("", "x")])), ErrorName::BadAttributes);

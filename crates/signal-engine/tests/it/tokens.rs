@@ -20,6 +20,9 @@ fn jwt(w: &World, life_ms: u64) -> Grant {
     }
 }
 
+/// After the `exp` of its token a membership lives so long, as a `join` with it would be accepted.
+const LEEWAY: u64 = 5_000;
+
 fn warnings(w: &mut World, client: Client) -> Vec<u64> {
     let notices = w.notices(client);
     let warning = |notice: &Notice| match notice {
@@ -27,6 +30,11 @@ fn warnings(w: &mut World, client: Client) -> Vec<u64> {
         _ => None,
     };
     notices.iter().filter_map(warning).collect()
+}
+
+/// Rights in an answer of `renewToken`.
+fn rights(answer: &serde_json::Value) -> Rights {
+    serde_json::from_value::<TokenRenewed>(answer.clone()).expect("renewed").rights
 }
 
 #[test]
@@ -63,11 +71,11 @@ fn a_jwt_warns_30_s_before_and_ends_the_membership() {
     let grant = jwt(&w, 100_000);
     let a = w.admit(entry(1).grant(|g| *g = grant));
     let b = w.join(2);
-    assert_eq!(w.joined(a).own.token_expires_in_ms, Some(100_000));
+    assert_eq!(w.joined(a).own.token_expires_in_ms, Some(100_000 + LEEWAY));
     let (_, generation) = w.push_url(a, "");
     w.advance(100);
     w.hush();
-    w.advance_alive(69_899, &[a, b]);
+    w.advance_alive(69_899 + LEEWAY, &[a, b]);
     assert!(warnings(&mut w, a).is_empty());
     w.advance(1);
     assert_eq!(warnings(&mut w, a), [30_000]);
@@ -93,9 +101,45 @@ fn a_jwt_ends_a_membership_in_grace_as_well() {
     let b = w.join(2);
     w.hush();
     w.drop_socket(a);
-    w.advance(10_000);
+    w.advance(9_999 + LEEWAY);
+    assert!(w.heard(b).is_empty());
+    w.advance(1);
     w.advance(20);
     assert_eq!(w.heard(b), ["clientLeave 1 tokenExpired"]);
+}
+
+#[test]
+fn a_membership_ends_exactly_when_its_token_would_be_refused() {
+    let mut w = World::new();
+    let grant = jwt(&w, 0);
+    // Past its `exp` already, and accepted still; no warning fits in.
+    let late = |uid| {
+        let grant = grant.clone();
+        entry(uid).grant(|g| *g = grant)
+    };
+    let a = w.admit(late(1));
+    assert_eq!(w.joined(a).own.token_expires_in_ms, Some(LEEWAY));
+    w.advance(LEEWAY - 1);
+    assert!(w.closed(a).is_none() && warnings(&mut w, a).is_empty());
+    w.admit(late(2).channel("other"));
+    w.advance(1);
+    assert_eq!(w.closed(a), Some(CloseCode::TOKEN_EXPIRED));
+    assert_eq!(w.refusal(late(3)), ErrorName::TokenExpired);
+}
+
+#[test]
+fn a_token_with_30_s_left_or_less_is_not_warned_of() {
+    let mut w = World::new();
+    for (channel, life_ms, warned) in [("a", 25_000, false), ("b", 25_001, true)] {
+        let grant = jwt(&w, life_ms);
+        let a = w.admit(entry(1).channel(channel).grant(|g| *g = grant));
+        assert_eq!(w.joined(a).own.token_expires_in_ms, Some(life_ms + LEEWAY));
+        w.advance_alive(life_ms + LEEWAY - 1, &[a]);
+        assert!(w.closed(a).is_none());
+        assert_eq!(!warnings(&mut w, a).is_empty(), warned, "{life_ms}");
+        w.advance(1);
+        assert_eq!(w.closed(a), Some(CloseCode::TOKEN_EXPIRED));
+    }
 }
 
 #[test]
@@ -122,8 +166,8 @@ fn a_renewed_token_moves_the_end() {
     w.tokens.insert("new".to_owned(), Ok(grant));
     let renewed: TokenRenewed =
         serde_json::from_value(w.ok(a, renew_token("new"))).expect("renewed");
-    assert_eq!(renewed.token_expires_in_ms, Some(100_000));
-    w.advance_alive(99_999, &[a]);
+    assert_eq!(renewed.token_expires_in_ms, Some(100_000 + LEEWAY));
+    w.advance_alive(99_999 + LEEWAY, &[a]);
     assert_eq!(warnings(&mut w, a), [30_000]);
     assert!(w.closed(a).is_none());
     w.advance(1);
@@ -142,7 +186,7 @@ fn one_warning_comes_however_often_the_token_was_renewed() {
         w.tokens.insert("t".to_owned(), Ok(grant));
         w.ok(a, renew_token("t"));
     }
-    w.advance_alive(54_999, &[a]);
+    w.advance_alive(54_999 + LEEWAY, &[a]);
     assert!(w.closed(a).is_none());
     assert_eq!(warnings(&mut w, a), [30_000]);
     w.advance(1);
@@ -186,7 +230,8 @@ fn a_renewed_token_replaces_the_rights_and_what_it_lacks_ends() {
     let mut grant = Grant::debug();
     grant.rights = Rights { publish: audio, subscribe: audio, ..Rights::MEMBER };
     w.tokens.insert("less".to_owned(), Ok(grant.clone()));
-    w.ok(a, renew_token("less"));
+    let granted = rights(&w.ok(a, renew_token("less")));
+    assert_eq!(granted, grant.rights, "the answer tells the new rights");
     w.advance(20);
     assert_eq!(w.heard(b), ["streamRemoved 1 video", "streamRemoved 1 screenShare"]);
     assert_eq!((w.may_push(main), w.may_push(screen)), (Ok(()), Err(Denial::UnknownStream)));
@@ -196,8 +241,9 @@ fn a_renewed_token_replaces_the_rights_and_what_it_lacks_ends() {
     assert_eq!(w.err(a, subscribe(2, "video")), ErrorName::SubscribeForbidden);
     grant.rights = Rights { subscribe: KindSet::NONE, broadcast: false, ..Rights::MEMBER };
     grant.rights.moderate = true;
+    let of_other = grant.rights;
     w.tokens.insert("other".to_owned(), Ok(grant));
-    w.ok(a, renew_token("other"));
+    assert_eq!(rights(&w.ok(a, renew_token("other"))), of_other);
     assert_eq!(w.may_play(of_b, mid), Err(Denial::NotSubscribed), "no right, no subscription");
     assert_eq!(w.cut_viewers, [(of_b, mid)]);
     w.advance(20);
@@ -214,7 +260,9 @@ fn renewing_keeps_what_the_app_gives_the_creator() {
     let a = w.admit(entry(1).app("creator"));
     w.admit(entry(2).app("creator"));
     w.tokens.insert("t".to_owned(), Ok(Grant::debug()));
-    w.ok(a, renew_token("t"));
+    let granted = rights(&w.ok(a, renew_token("t")));
+    assert_eq!(granted, Rights { moderate: true, ..Rights::MEMBER }, "as `self.rights` of a join");
+    assert_eq!(granted, w.joined(a).own.rights);
     w.ok(a, kick(2, 0));
 }
 

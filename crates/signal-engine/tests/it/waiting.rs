@@ -1,7 +1,7 @@
 //! Commands that wait for the outside (rule B9): what they hold back, and what becomes of a late answer.
 
-use lianmai_protocol::{CloseCode, ErrorName};
-use lianmai_signal_engine::Denial;
+use lianmai_protocol::{Action, CloseCode, ErrorName};
+use lianmai_signal_engine::{Denial, Grant, Input};
 
 use crate::calls::*;
 use crate::world::{Issuer, World, entry};
@@ -103,6 +103,66 @@ fn leave_does_not_wait_and_the_late_url_is_ignored() {
     assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
     w.ok(b, leave());
     w.assert_empty();
+}
+
+#[test]
+fn leave_answers_what_waits_as_superseded_in_order_and_then_itself() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.push_url(a, "audio");
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    let first = w.send(a, publish("screenShare"));
+    w.send(a, say("never"));
+    w.send(a, mute("audio"));
+    w.ok(a, ping());
+    // What comes behind the leave in its array is not executed, and not answered either.
+    let last = w.batch(a, vec![leave(), say("too late")]);
+    assert_eq!(
+        w.log(a),
+        [
+            "ping ok",
+            "publish !superseded",
+            "sendMessage !superseded",
+            "mute !superseded",
+            "streamRemoved 1 audio",
+            "clientLeave 1 left",
+            "leave ok",
+            "~closing left",
+        ]
+    );
+    let closing = w.closing(a).expect("announced");
+    assert_eq!((closing.code, closing.action), (CloseCode::NORMAL, Action::None));
+    assert!((first..=last).all(|id| w.answer(a, id).is_some()));
+    assert_eq!(w.answer(a, last + 1), None);
+    w.advance(20);
+    assert_eq!(w.heard(b), ["streamRemoved 1 audio", "clientLeave 1 left"]);
+    w.issue();
+    w.audit();
+}
+
+#[test]
+fn leave_supersedes_a_renewal_and_a_subscribe_that_wait() {
+    for call in [renew_token("slow"), subscribe(2, "audio")] {
+        let mut w = World::new();
+        let a = w.join(1);
+        let b = w.join(2);
+        w.push_url(b, "audio");
+        w.hush();
+        w.issuer = Issuer::Hold;
+        let id = w.send(a, call);
+        w.ok(a, leave());
+        assert_eq!(w.error(a, id), ErrorName::Superseded);
+        if let Some((conn, id, _)) = w.held_tokens.pop_front() {
+            let grant = Ok(Grant::debug());
+            w.input(Input::TokenVerified { conn, id, grant });
+        } else {
+            w.issue();
+        }
+        w.audit();
+    }
 }
 
 #[test]

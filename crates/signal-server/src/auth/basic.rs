@@ -17,8 +17,6 @@ use crate::config::{BasicKey, Secret};
 
 /// `curTime` in milliseconds has 13 digits from 2001 to 2286.
 const CUR_TIME: std::ops::RangeInclusive<u64> = 1_000_000_000_000..=9_999_999_999_999;
-/// Clocks of app servers may be ahead of ours by this much.
-const AHEAD_MS: u64 = 5 * 60 * 1000;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -59,7 +57,8 @@ pub(super) fn verify(
         uid: Some(uid),
         channel: Some(channel.clone()),
         issued_at: Some(WallTime(token.cur_time)),
-        not_before: Some(WallTime(token.cur_time - AHEAD_MS)),
+        // A time that is ahead of ours is judged by `issued_at`.
+        not_before: None,
         expires: Some(WallTime(token.cur_time + u64::from(token.ttl) * 1000)),
         ends_membership: false,
     })

@@ -2,24 +2,30 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use futures_util::StreamExt;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN, VARY,
+};
 use http::{HeaderValue, Request, Response, StatusCode};
 use lianmai_media_plane::{DeniedKind, Direction, Hub, Protocol, StreamRequest, flv};
 use lianmai_protocol::SIGNAL_PATH;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::error_response;
 use crate::media::RelayAuthorizer;
 use crate::signing::MEDIA_APP;
-use crate::transport::accept::{Peer, not_found, wait_for_stop};
+use crate::transport::accept::{Hangup, Peer, not_found, wait_for_stop};
 use crate::transport::lobby::LobbyServer;
 use crate::transport::upgrade;
+
+/// From the end of a play to the end of its connection.
+const LAST_BLOCKS: Duration = Duration::from_secs(1);
 
 struct Public {
     lobby: LobbyServer,
@@ -51,8 +57,9 @@ async fn pull(
     Path(file): Path<String>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let (Some(stream), Some(&Peer(peer))) =
-        (file.strip_suffix(".flv"), request.extensions().get::<Peer>())
+    let extensions = request.extensions();
+    let (Some(stream), Some(&Peer(peer)), Some(hangup)) =
+        (file.strip_suffix(".flv"), extensions.get::<Peer>(), extensions.get::<Hangup>())
     else {
         return not_found().await;
     };
@@ -71,11 +78,27 @@ async fn pull(
     };
     let mut stopping = public.stopping.clone();
     let stop = async move { wait_for_stop(&mut stopping).await };
-    let body = media.into_stream().take_until(stop).map(Ok::<_, Infallible>);
+    let (running, ended) = oneshot::channel::<()>();
+    let (cut, hangup) = (media.cut_signal(), hangup.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = cut => {}
+            _ = ended => {}
+        }
+        tokio::time::sleep(LAST_BLOCKS).await;
+        // A peer that does not read would keep its connection, and its place among the players, for ever.
+        hangup.hang_up();
+    });
+    let body = media.into_stream().take_until(stop).map(move |block| {
+        // Dropped with the body.
+        let _ = &running;
+        Ok::<_, Infallible>(block)
+    });
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     // The guard let the origin through, so its page may read what it plays.
     if let Some(origin) = request.headers().get(ORIGIN) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

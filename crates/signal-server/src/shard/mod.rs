@@ -27,6 +27,8 @@ pub(crate) enum ShardMsg {
     Input(Input),
     /// A WebSocket ping or pong came, and this is to be written back.
     Alive { conn: ConnId, reply: Bytes },
+    /// The peer has ended the connection; this is to be written as the last thing.
+    Over { conn: ConnId, reply: Bytes },
     /// The sink of a connection takes bytes again.
     Writable(ConnId),
     /// May this URL be used?

@@ -57,9 +57,10 @@ impl Slot {
         self.blocked = false;
     }
 
-    /// Writes what the sink takes now and lets go of it: the peer has ended the connection.
-    pub(super) fn end(mut self) {
+    /// Writes what the sink takes now, `last` behind all else, and lets go of it.
+    pub(super) fn end(mut self, last: Bytes) {
         if !self.blocked {
+            let _ = self.outbox.push(last, usize::MAX);
             let _ = self.sink.try_write(&mut self.outbox);
         }
     }

@@ -114,15 +114,14 @@ impl Worker {
                 self.slots.insert(conn, Slot::new(sink));
                 self.handle(Input::Join { conn, request });
             }
-            ShardMsg::Input(input) => {
-                if let Input::Closed { conn } = input {
-                    // What was decided before still leaves: a close frame, or the answer to one.
-                    self.execute_outputs();
-                    if let Some(slot) = self.slots.remove(&conn) {
-                        slot.end();
-                    }
+            ShardMsg::Input(input) => self.handle(input),
+            ShardMsg::Over { conn, reply } => {
+                // What was decided before still leaves, a close frame for instance.
+                self.execute_outputs();
+                if let Some(slot) = self.slots.remove(&conn) {
+                    slot.end(reply);
                 }
-                self.handle(input);
+                self.handle(Input::Closed { conn });
             }
             ShardMsg::Alive { conn, reply } => {
                 if !reply.is_empty() {

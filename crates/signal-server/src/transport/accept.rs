@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
@@ -45,9 +45,26 @@ pub(crate) struct Permit(
     #[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>,
 );
 
+impl Permit {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Permit(Arc::new(permit))
+    }
+}
+
 /// Address of the peer, as an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Ends the connection of a request, as an extension of the request: for answers of unknown length, whose
+/// peer may have stopped to read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hangup(Arc<Notify>);
+
+impl Hangup {
+    pub(crate) fn hang_up(&self) {
+        self.0.notify_one();
+    }
+}
 
 /// One HTTP listener.
 pub(crate) struct HttpListener {
@@ -89,7 +106,7 @@ impl HttpListener {
             let service = Service {
                 router: self.router.clone(),
                 guard: self.guard.clone(),
-                permit: Permit(Arc::new(permit)),
+                permit: Permit::new(permit),
                 peer,
             };
             let (tls, stop) = (self.tls.clone(), stop.clone());
@@ -143,7 +160,10 @@ impl Service {
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let Service { router, guard, permit, peer } = self;
-        let service = service_fn(move |request: Request<Incoming>| {
+        let hangup = Hangup::default();
+        let hung_up = hangup.0.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(hangup.clone());
             respond(router.clone(), guard.clone(), permit.clone(), peer, request)
         });
         let connection = http1::Builder::new()
@@ -157,6 +177,7 @@ impl Service {
         let mut connection = std::pin::pin!(connection);
         let served = tokio::select! {
             served = connection.as_mut() => served,
+            () = hung_up.notified() => return,
             () = wait_for_stop(&mut stop) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await

@@ -60,6 +60,11 @@ impl LobbyServer {
                         push(&mut outbox, reply);
                         Vec::new()
                     }
+                    Some(Incoming::Close(reply)) => {
+                        push(&mut outbox, reply);
+                        sink.write_all(&mut outbox).await;
+                        return;
+                    }
                     Some(Incoming::Violation) => lobby.binary(),
                     None => return,
                 },
@@ -137,6 +142,10 @@ async fn pump(
         let message = match incoming {
             Incoming::Text(frame) => ShardMsg::Input(Input::Frame { conn, frame }),
             Incoming::Alive(reply) => ShardMsg::Alive { conn, reply },
+            Incoming::Close(reply) => {
+                let _ = shard.send(ShardMsg::Over { conn, reply }).await;
+                return;
+            }
             Incoming::Violation => ShardMsg::Input(Input::BinaryFrame { conn }),
         };
         if shard.send(message).await.is_err() {
@@ -147,11 +156,33 @@ async fn pump(
         // The shard closes; what the peer still sends must not turn that into a reset.
         let _ = timeout(CLOSE_LINGER * 2, reader.drain()).await;
     }
-    let _ = shard.send(ShardMsg::Input(Input::Closed { conn })).await;
+    let _ = shard.send(ShardMsg::Over { conn, reply: Bytes::new() }).await;
     drop(permit);
 }
 
 /// A lobby sends little and waits for each write: no bound is needed.
 fn push(outbox: &mut Outbox, bytes: Bytes) {
     let _ = outbox.push(bytes, usize::MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+    use crate::transport::io::split_tcp;
+
+    /// Every joined member has this task: what it holds is the memory of an idle member.
+    #[tokio::test]
+    async fn the_task_of_an_idle_connection_is_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (source, _sink) = split_tcp(stream);
+        let (shard, _mailbox) = mpsc::channel(1);
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let pump = pump(ConnId(1), Reader::new(source, b""), shard, Permit::new(permit));
+        let bytes = size_of_val(&pump);
+        assert!(bytes <= 1024, "{bytes} bytes");
+    }
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -28,8 +28,10 @@ const MAX_CONTROL_BYTES: u64 = 125;
 pub(crate) enum Incoming {
     /// A text message.
     Text(Bytes),
-    /// A ping, pong or close; the reply, if any, is to be written as it is.
+    /// A ping or pong; the reply, if any, is to be written as it is.
     Alive(Bytes),
+    /// A close frame, and its answer: nothing follows, either way.
+    Close(Bytes),
     /// A binary message, one that is too long, or a frame that breaks RFC 6455. Nothing sensible follows.
     Violation,
 }
@@ -68,8 +70,18 @@ impl Reader {
     pub(crate) async fn drain(&mut self) {
         self.partial = BytesMut::new();
         self.fragments = None;
-        let mut bytes = [0; READ_BYTES];
-        while matches!(self.source.read(&mut bytes).await, Ok(1..)) {}
+        // A buffer that lives across an await would be part of every connection's task.
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut bytes = [0; READ_BYTES];
+                let mut buffer = ReadBuf::new(&mut bytes);
+                match ready!(Pin::new(&mut self.source).poll_read(cx, &mut buffer)) {
+                    Ok(()) if !buffer.filled().is_empty() => {}
+                    _ => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
@@ -79,7 +91,7 @@ impl Reader {
             }
             match self.take_frame() {
                 Some(Step::Incoming(incoming)) => {
-                    self.over |= matches!(incoming, Incoming::Violation);
+                    self.over |= matches!(incoming, Incoming::Violation | Incoming::Close(_));
                     return Poll::Ready(Some(incoming));
                 }
                 Some(Step::More) => continue,
@@ -146,8 +158,7 @@ impl Reader {
     fn step(&mut self, header: &FrameHeader, payload: BytesMut) -> Step {
         match header.opcode {
             OpCode::Control(Control::Close) => {
-                self.over = true;
-                Step::Incoming(Incoming::Alive(frame::close_reply(&payload)))
+                Step::Incoming(Incoming::Close(frame::close_reply(&payload)))
             }
             OpCode::Control(Control::Ping) => {
                 Step::Incoming(Incoming::Alive(frame::pong(&payload)))

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use lianmai_test_support::arrivals::Arrivals;
+use lianmai_test_support::arrivals::{self, Arrivals};
 use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
@@ -87,4 +87,21 @@ async fn the_viewers_kick_cuts() -> Result<()> {
     let mut scene = Scene::start().await?;
     scene.host.call("kick", json!({"uid": "2"})).await?;
     scene.assert_cut().await
+}
+
+#[tokio::test]
+async fn a_viewer_that_does_not_read_is_let_go() -> Result<()> {
+    let stage = Stage::start().await?;
+    let mut host = stage.join("room", 1).await?;
+    let mut viewer = stage.join("room", 2).await?;
+    let url = host.publish().await?;
+    // Plays, and reads nothing but the head of the answer.
+    let stuck = arrivals::get(&viewer.subscribe(1).await?.flv).await?;
+    ensure!(stuck.status == 200, "{}", stuck.head);
+    stage.players(1).await?;
+    let mut push = Ffmpeg::push_fast(&url)?;
+    ensure!(push.exited_within(PATIENCE).await?.success(), "{}", push.said());
+    stage.players(0).await?;
+    drop(stuck);
+    stage.finish().await
 }

@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lianmai_test_support::process::{build, root};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -17,17 +18,49 @@ use crate::stage::{Member, PATIENCE, Pull, programs};
 /// For the demo to print everything; its programs are built before.
 const START: Duration = Duration::from_secs(20);
 
-/// The demo with everything that it started, in a process group of its own. Whatever is left when it is
-/// dropped is killed.
+/// The demo and everything that it started. Ctrl-C goes to its process group, as from a terminal.
 struct Demo {
     child: Child,
-    group: u32,
+    pid: u32,
+    /// What its programs wrote to their error outputs, the server's log among it.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// A process that cannot be mistaken for a later one of the same id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    parent: u32,
+    name: String,
+    started: String,
+}
+
+impl Process {
+    /// Every process that has not ended.
+    fn all() -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let Ok(pid) = entry?.file_name().to_string_lossy().parse() else { continue };
+            // A process may end between the listing and the reading.
+            let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+            let (head, tail) = stat.rsplit_once(')').context("no name")?;
+            let name = head.split_once('(').context("no name")?.1.to_owned();
+            // From the third field on: the state, the parent; the start is the 22nd.
+            let fields: Vec<_> = tail.split_whitespace().collect();
+            let [state, parent, ..] = fields[..] else { continue };
+            let started = (*fields.get(19).context("no start")?).to_owned();
+            if state != "Z" {
+                all.push(Process { pid, parent: parent.parse()?, name, started });
+            }
+        }
+        Ok(all)
+    }
 }
 
 impl Demo {
     fn start() -> Result<Self> {
         let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
-        let child = Command::new(env!("CARGO"))
+        let mut child = Command::new(env!("CARGO"))
             .current_dir(root())
             .args(["xtask", "demo", "--"])
             .args(free)
@@ -37,42 +70,56 @@ impl Demo {
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
-        let group = child.id().context("it runs")?;
-        Ok(Demo { child, group })
-    }
-
-    /// Processes of the group that have not ended: id and name.
-    fn left(&self) -> Result<Vec<(u32, String)>> {
-        let mut left = Vec::new();
-        for entry in std::fs::read_dir("/proc")? {
-            let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
-            // A process may end between the listing and the reading.
-            let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-            let (head, tail) = stat.rsplit_once(')').context("no name")?;
-            let name = head.split_once('(').context("no name")?.1;
-            let mut fields = tail.split_whitespace();
-            let state = fields.next().context("no state")?;
-            let group = fields.nth(1).context("no group")?;
-            if group == self.group.to_string() && state != "Z" {
-                left.push((pid, name.to_owned()));
+        let pid = child.id().context("it runs")?;
+        let errors = child.stderr.take().context("a piped child has an error output")?;
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = log.clone();
+        tokio::spawn(async move {
+            let mut errors = BufReader::new(errors).lines();
+            while let Ok(Some(line)) = errors.next_line().await {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
-        }
-        Ok(left)
+        });
+        Ok(Demo { child, pid, log })
     }
 
-    fn signal(&self, name: &str) -> Result<()> {
-        let sent = std::process::Command::new("kill")
-            .args([&format!("-{name}"), "--", &format!("-{}", self.group)])
-            .stderr(Stdio::null())
-            .status()?;
-        ensure!(sent.success(), "no process of the group is left");
-        Ok(())
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The demo's own process and its descendants.
+    fn family(&self) -> Result<Vec<Process>> {
+        let all = Process::all()?;
+        let mut family: Vec<_> =
+            all.iter().filter(|process| process.pid == self.pid).cloned().collect();
+        let mut next = 0;
+        while let Some(parent) = family.get(next).map(|process| process.pid) {
+            family.extend(all.iter().filter(|process| process.parent == parent).cloned());
+            next += 1;
+        }
+        Ok(family)
+    }
+
+    fn interrupt(&self) -> Result<()> {
+        kill("INT", &format!("-{}", self.pid))
     }
 }
 
+fn kill(signal: &str, target: &str) -> Result<()> {
+    let sent = std::process::Command::new("kill")
+        .args([&format!("-{signal}"), "--", target])
+        .stderr(Stdio::null())
+        .status()?;
+    ensure!(sent.success(), "nothing to signal");
+    Ok(())
+}
+
+/// Whatever is left of a demo that failed is killed.
 impl Drop for Demo {
     fn drop(&mut self) {
-        let _ = self.signal("KILL");
+        for process in self.family().unwrap_or_default() {
+            let _ = kill("KILL", &process.pid.to_string());
+        }
     }
 }
 
@@ -100,7 +147,8 @@ async fn the_demo_is_on_air_and_ends_without_a_trace() -> Result<()> {
         }
         anyhow::Ok(())
     };
-    timeout(START, read).await.with_context(|| format!("printed: {:#?}", said.clone()))??;
+    let printed = timeout(START, read).await.map_err(anyhow::Error::from).flatten();
+    printed.with_context(|| format!("printed: {said:#?}, logged: {:#?}", demo.log()))?;
     // Goes on to read, so that the demo never waits for us.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let pull = Pull { rtmp: rtmp.context("no rtmp")?, flv: flv.context("no flv")? };
@@ -116,20 +164,24 @@ async fn the_demo_is_on_air_and_ends_without_a_trace() -> Result<()> {
     let pull = late.subscribe(1001).await?;
     assert_playable(&pull).await?;
 
-    let names = |left: &[(u32, String)]| left.iter().map(|(_, name)| name.clone()).collect();
-    let running: Vec<String> = names(&demo.left()?);
+    let family = demo.family()?;
     for program in ["signal-server", "bot", "watch", "ffmpeg"] {
-        ensure!(running.iter().any(|name| name == program), "no {program} in {running:?}");
+        ensure!(family.iter().any(|process| process.name == program), "no {program}: {family:?}");
     }
-    demo.signal("INT")?;
+    demo.interrupt()?;
     timeout(PATIENCE, demo.child.wait()).await.context("the demo does not end")??;
+    let left = || anyhow::Ok(Process::all()?.into_iter().filter(|one| family.contains(one)));
     let gone = async {
-        while !demo.left()?.is_empty() {
+        while left()?.next().is_some() {
             sleep(Duration::from_millis(20)).await;
         }
         anyhow::Ok(())
     };
-    let gone = timeout(PATIENCE, gone).await;
-    gone.with_context(|| format!("left behind: {:?}", demo.left()))??;
+    match timeout(PATIENCE, gone).await {
+        Ok(result) => result?,
+        Err(_) => bail!("left behind: {:?}", left()?.collect::<Vec<_>>()),
+    }
+    let log = demo.log();
+    ensure!(!log.iter().any(|line| line.contains("panicked")), "{log:#?}");
     Ok(())
 }

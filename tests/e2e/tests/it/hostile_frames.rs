@@ -78,28 +78,45 @@ fn frames() -> Vec<Row> {
         member("empty text frame", text(""), &parse),
         member("NaN", text(r#"{"id":NaN}"#), &parse),
         member("byte order mark", text("\u{feff}{}"), &parse),
-        member("lone surrogate", text(r#"{"jsonrpc":"2.0","id":$ID,"method":"\ud800"}"#), &["invalidRequest"]),
+        member(
+            "lone surrogate",
+            text(r#"{"jsonrpc":"2.0","id":$ID,"method":"\ud800"}"#),
+            &["invalidRequest"],
+        ),
         lobby("malformed JSON in the lobby", text("{not json"), &parse),
         lobby("depth 33 in the lobby", text(nested(33)), &deep),
         member("depth 32", text(nested(32)), &["invalidParams dir"]),
         member("depth 33", text(nested(33)), &deep),
         member("depth 10000", text("[".repeat(10_000)), &deep),
         member("depth 10000 of objects", text(r#"{"a":"#.repeat(10_000)), &deep),
-        member("frame of 64 KiB", text(format!("{}{}", " ".repeat(MAX_FRAME - 2), "{}")), &["invalidRequest null"]),
+        member(
+            "frame of 64 KiB",
+            text(format!("{}{}", " ".repeat(MAX_FRAME - 2), "{}")),
+            &["invalidRequest null"],
+        ),
         member("frame of 64 KiB + 1", vec![Say::Frame(TEXT, vec![b' '; MAX_FRAME + 1])], &CUT),
-        member("two fragments of 64 KiB", vec![
-            Say::Bytes([&[TEXT, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
-            Say::Bytes([&[0x80, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
-        ], &CUT),
-        member("announced 2^63 bytes", bytes(&[0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]), &CUT),
+        member(
+            "two fragments of 64 KiB",
+            vec![
+                Say::Bytes([&[TEXT, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
+                Say::Bytes([&[0x80, 0xfe, 0x80, 1, 0, 0, 0, 0][..], &half].concat()),
+            ],
+            &CUT,
+        ),
+        member(
+            "announced 2^63 bytes",
+            bytes(&[0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]),
+            &CUT,
+        ),
         member("binary frame", vec![Say::Frame(BINARY, hello.to_vec())], &CUT),
         lobby("binary frame in the lobby", vec![Say::Frame(BINARY, hello.to_vec())], &CUT),
         member("fragmented text", fragments, &["ok"]),
         member("ping between fragments", interrupted, &["pong", "ok"]),
-        member("text inside a fragmented text", vec![
-            Say::Bytes(frame(TEXT, b"{")),
-            Say::Bytes(frame(0x80 | TEXT, b"{}")),
-        ], &CUT),
+        member(
+            "text inside a fragmented text",
+            vec![Say::Bytes(frame(TEXT, b"{")), Say::Bytes(frame(0x80 | TEXT, b"{}"))],
+            &CUT,
+        ),
         member("continuation of nothing", bytes(&frame(0x80, b"{}")), &CUT),
         member("unmasked frame", bytes(&[0x81, 2, b'{', b'}']), &CUT),
         member("reserved bit", bytes(&frame(0x80 | 0x40 | TEXT, b"{}")), &CUT),
@@ -113,8 +130,13 @@ fn frames() -> Vec<Row> {
         member("invalid UTF-8", vec![Say::Frame(TEXT, vec![b'"', 0xff, b'"'])], &parse),
         member("half a character", vec![Say::Frame(TEXT, vec![b'"', 0xe2, 0x82])], &parse),
         lobby("invalid UTF-8 in the lobby", vec![Say::Frame(TEXT, vec![0xc0, 0x80])], &parse),
-        member("pong that nobody asked for", quick(vec![Say::Frame(PONG, b"x".to_vec())], text(request("$ID", PING_CALL))), &["ok"]),
-        member("flood of 2000 pings", vec![Say::Frame(PING, b"x".to_vec()); 2000], &["pong"; 2000]).once(),
+        member(
+            "pong that nobody asked for",
+            quick(vec![Say::Frame(PONG, b"x".to_vec())], text(request("$ID", PING_CALL))),
+            &["ok"],
+        ),
+        member("flood of 2000 pings", vec![Say::Frame(PING, b"x".to_vec()); 2000], &["pong"; 2000])
+            .once(),
         lobby("HTTP in the place of a frame", bytes(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), &CUT),
     ]
 }
@@ -129,11 +151,27 @@ fn envelopes() -> Vec<Row> {
         member("no request: a string", text(r#""join""#), &[null]),
         member("empty object", text("{}"), &[null]),
         member("notification", text(r#"{"jsonrpc":"2.0","method":"ping","params":{}}"#), &[null]),
-        member("jsonrpc 1.0", text(r#"{"jsonrpc":"1.0","id":$ID,"method":"ping"}"#), &["invalidRequest"]),
+        member(
+            "jsonrpc 1.0",
+            text(r#"{"jsonrpc":"1.0","id":$ID,"method":"ping"}"#),
+            &["invalidRequest"],
+        ),
         member("no method", text(r#"{"jsonrpc":"2.0","id":$ID}"#), &["invalidRequest"]),
-        member("method is a number", text(r#"{"jsonrpc":"2.0","id":$ID,"method":7}"#), &["invalidRequest"]),
-        member("method twice", text(r#"{"jsonrpc":"2.0","id":$ID,"method":"ping","method":"leave"}"#), &[null]),
-        member("ack is text", text(r#"{"jsonrpc":"2.0","id":$ID,"ack":"1","method":"ping"}"#), &["invalidRequest"]),
+        member(
+            "method is a number",
+            text(r#"{"jsonrpc":"2.0","id":$ID,"method":7}"#),
+            &["invalidRequest"],
+        ),
+        member(
+            "method twice",
+            text(r#"{"jsonrpc":"2.0","id":$ID,"method":"ping","method":"leave"}"#),
+            &[null],
+        ),
+        member(
+            "ack is text",
+            text(r#"{"jsonrpc":"2.0","id":$ID,"ack":"1","method":"ping"}"#),
+            &["invalidRequest"],
+        ),
         member("id 0", text(request("0", PING_CALL)), &[null]),
         member("id negative", text(request("-1", PING_CALL)), &[null]),
         member("id is text", text(request(r#""1""#, PING_CALL)), &[null]),
@@ -141,21 +179,61 @@ fn envelopes() -> Vec<Row> {
         member("id null", text(request("null", PING_CALL)), &[null]),
         member("id 2^53", text(request("9007199254740992", PING_CALL)), &[null]),
         member("id 10^400", text(request(&format!("1{}", "0".repeat(400)), PING_CALL)), &[null]),
-        member("id reuse", [text(request("$ID", MUTE_CALL)), text(request("$LAST", MUTE_CALL))].concat(), &["ok", "idReuse"]),
-        member("id too old", [text(request("$ID", MUTE_CALL)), text(request("$ID", MUTE_CALL)), text(request("$OLD", MUTE_CALL))].concat(), &["ok", "ok", "idTooOld"]),
+        member(
+            "id reuse",
+            [text(request("$ID", MUTE_CALL)), text(request("$LAST", MUTE_CALL))].concat(),
+            &["ok", "idReuse"],
+        ),
+        member(
+            "id too old",
+            [
+                text(request("$ID", MUTE_CALL)),
+                text(request("$ID", MUTE_CALL)),
+                text(request("$OLD", MUTE_CALL)),
+            ]
+            .concat(),
+            &["ok", "ok", "idTooOld"],
+        ),
         member("empty array", text("[]"), &["badBatch null"]),
         member("array of 32", text(many(32)), &["ok"; 32]),
         member("array of 33", text(many(33)), &["badBatch null"]),
-        member("array of 20000", text(format!("[{}1]", "1,".repeat(20_000))), &["badBatch null"]),
+        member("array of 20000", text(format!("[{}1]", "1,".repeat(20_000))), &["badBatch null"])
+            .once(),
         member("array in an array", text(nested), &["ok", "badBatch null"]),
-        member("array with noise", text(format!("[1,null,{},\"x\"]", request("$ID", PING_CALL))), &[null, null, "ok", null]),
+        member(
+            "array with noise",
+            text(format!("[1,null,{},\"x\"]", request("$ID", PING_CALL))),
+            &[null, null, "ok", null],
+        ),
         lobby("empty array in the lobby", text("[]"), &["badBatch null"]),
-        lobby("join among others", text(r#"[{"jsonrpc":"2.0","id":1,"method":"join","params":{"appkey":"demo","channelName":"x","uid":"7"}},7]"#), &["badBatch", null]),
-        lobby("eight refused requests", vec![Say::Call("ping", json!({})); 8], &[
-            "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined", "notJoined",
-            "closing 4505 none", "close 4505 joinTimeout",
-        ]),
-        lobby("more than 16 KiB in the lobby", vec![Say::Text(" ".repeat(16 * 1024 + 1))], &["closing 4505 none", "close 4505 joinTimeout"]),
+        lobby(
+            "join among others",
+            text(
+                r#"[{"jsonrpc":"2.0","id":1,"method":"join","params":{"appkey":"demo","channelName":"x","uid":"7"}},7]"#,
+            ),
+            &["badBatch", null],
+        ),
+        lobby(
+            "eight refused requests",
+            vec![Say::Call("ping", json!({})); 8],
+            &[
+                "notJoined",
+                "notJoined",
+                "notJoined",
+                "notJoined",
+                "notJoined",
+                "notJoined",
+                "notJoined",
+                "notJoined",
+                "closing 4505 none",
+                "close 4505 joinTimeout",
+            ],
+        ),
+        lobby(
+            "more than 16 KiB in the lobby",
+            vec![Say::Text(" ".repeat(16 * 1024 + 1))],
+            &["closing 4505 none", "close 4505 joinTimeout"],
+        ),
     ]
 }
 

@@ -15,6 +15,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use crate::hostile_meter::Meter;
+
 /// The channel of the pair; hostile members join it too.
 pub(crate) const CHANNEL: &str = "witness";
 /// Speaks and pushes; the creator.
@@ -38,8 +40,39 @@ struct Facts {
     heard: [usize; 2],
     slowest: Duration,
     widest: Duration,
+    /// What is not judged yet: how long it took is known when the meter has run again.
+    messages: Vec<Pause>,
+    gaps: Vec<Pause>,
     reads: u64,
     broken: Option<String>,
+}
+
+/// A time that something took.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    from: Instant,
+    to: Instant,
+}
+
+impl Pause {
+    /// Without the time that the machine stood still.
+    fn time(self) -> Duration {
+        Meter::get().ran(self.from, self.to)
+    }
+}
+
+impl Facts {
+    fn judge(&mut self) -> Result<()> {
+        for message in self.messages.drain(..) {
+            self.slowest = self.slowest.max(message.time());
+        }
+        for gap in self.gaps.drain(..) {
+            self.widest = self.widest.max(gap.time());
+        }
+        ensure!(self.slowest < LATEST, "a message took {:?}", self.slowest);
+        ensure!(self.widest < WIDEST, "media had a gap of {:?}", self.widest);
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -73,11 +106,15 @@ pub(crate) struct Witness {
     shared: Arc<Shared>,
     say: mpsc::UnboundedSender<()>,
     pub(crate) urls: Urls,
+    start: Instant,
 }
 
 impl Witness {
     /// Joins, publishes and plays.
     pub(crate) async fn start(public: SocketAddr) -> Result<Self> {
+        // From here on it is known when the machine stands still.
+        Meter::get();
+        let start = Instant::now();
         let shared = Arc::new(Shared { facts: Mutex::default(), changed: watch::Sender::new(()) });
         let (say, said) = mpsc::unbounded_channel();
         let (ready, started) = oneshot::channel();
@@ -97,7 +134,7 @@ impl Witness {
             Ok(Ok(urls)) => urls,
             _ => bail!("the pair does not start: {:?}", shared.facts().broken),
         };
-        let witness = Witness { shared, say, urls };
+        let witness = Witness { shared, say, urls, start };
         witness.until("media flows", |facts| facts.reads > WARM).await?;
         Ok(witness)
     }
@@ -114,18 +151,17 @@ impl Witness {
             facts.heard.iter().all(|heard| *heard >= wanted) && facts.reads > reads
         })
         .await?;
-        let facts = self.shared.facts();
-        ensure!(facts.slowest < LATEST, "a message took {:?}", facts.slowest);
-        ensure!(facts.widest < WIDEST, "media had a gap of {:?}", facts.widest);
-        Ok(())
+        self.shared.facts().judge()
     }
 
     /// What the pair saw, for the report.
     pub(crate) fn summary(&self) -> String {
         let facts = self.shared.facts();
         let Facts { sent, slowest, widest, reads, .. } = &*facts;
+        let stall = Meter::get().longest_since(self.start);
         format!(
-            "{} messages, slowest {slowest:?}; {reads} media reads, widest gap {widest:?}",
+            "{} messages, slowest {slowest:?}; {reads} media reads, widest gap {widest:?}; \
+             longest stall of the machine {stall:?}",
             sent.len()
         )
     }
@@ -265,7 +301,7 @@ impl Ears {
             self.next += 1;
             shared.tell(|facts| {
                 facts.heard[self.index] = number + 1;
-                facts.slowest = facts.slowest.max(now - facts.sent[number]);
+                facts.messages.push(Pause { from: facts.sent[number], to: now });
             });
         }
         Ok(())
@@ -285,12 +321,12 @@ async fn watch_flv(url: &str, shared: &Shared) -> Result<()> {
         let read = stream.read(&mut buffer).await?;
         ensure!(read > 0, "the stream ended");
         let now = Instant::now();
-        let gap = last.map(|last| now - last).unwrap_or_default();
+        let gap = last.map(|last| Pause { from: last, to: now });
         last = Some(now);
         shared.tell(|facts| {
             facts.reads += 1;
             if facts.reads > WARM {
-                facts.widest = facts.widest.max(gap);
+                facts.gaps.extend(gap);
             }
         });
     }

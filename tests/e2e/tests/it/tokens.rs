@@ -207,12 +207,14 @@ fn rows() -> Vec<Row> {
             "good JWT",
             [safe(good()), vec![Say::Call("leave", json!({}))]].concat(),
             &["ok", "ok", "closing 1000 none", "close 1000 left"],
-        ),
+        )
+        .once(),
         lobby(
             "good basic token",
             [safe(basic("room", "7", 0, 3600)), vec![Say::Call("leave", json!({}))]].concat(),
             &["ok", "ok", "closing 1000 none", "close 1000 left"],
-        ),
+        )
+        .once(),
     ]
 }
 

@@ -1,0 +1,58 @@
+//! Tells when the machine itself stood still. A thread asks to run every few milliseconds; when it runs late,
+//! so may everything else, and what the bystanders of the hostile-input table measured over that time is not
+//! the server's doing. A server that is busy does not delay it: whoever sleeps most runs first.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two runs.
+const PERIOD: Duration = Duration::from_millis(5);
+/// Later than this is a stall.
+const LATE: Duration = Duration::from_millis(20);
+
+/// The stalls so far, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(Mutex<Vec<(Instant, Instant)>>);
+
+impl Meter {
+    /// The meter of this process; it runs from the first call on.
+    pub(crate) fn get() -> &'static Self {
+        static METER: OnceLock<&'static Meter> = OnceLock::new();
+        METER.get_or_init(|| {
+            let meter: &'static Meter = Box::leak(Box::default());
+            std::thread::spawn(|| meter.run());
+            meter
+        })
+    }
+
+    fn run(&self) {
+        loop {
+            let asked = Instant::now() + PERIOD;
+            std::thread::sleep(PERIOD);
+            let ran = Instant::now();
+            if ran > asked + LATE {
+                self.stalls().push((asked, ran));
+            }
+        }
+    }
+
+    fn stalls(&self) -> MutexGuard<'_, Vec<(Instant, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long of a time the machine ran.
+    pub(crate) fn ran(&self, from: Instant, to: Instant) -> Duration {
+        let overlap = |(start, end): &(Instant, Instant)| {
+            (*end).min(to).saturating_duration_since((*start).max(from))
+        };
+        let stood: Duration = self.stalls().iter().map(overlap).sum();
+        (to - from).saturating_sub(stood)
+    }
+
+    /// The longest stall since a moment.
+    pub(crate) fn longest_since(&self, from: Instant) -> Duration {
+        let length =
+            |(start, end): &(Instant, Instant)| end.saturating_duration_since((*start).max(from));
+        self.stalls().iter().map(length).max().unwrap_or_default()
+    }
+}

@@ -1,0 +1,260 @@
+//! Hostile by pace: peers that send slowly, not at all, or too much, and one that does not read. The rows
+//! take seconds each, so they run side by side, in a house with the limits that a server has by default.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use lianmai_test_support::raw_ws::{PING, RawWs, Received};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{interval, timeout};
+
+use crate::hostile::House;
+use crate::hostile_witness::CHANNEL;
+
+/// From accept to the end of a request's head, as the server has it.
+const HEAD: Duration = Duration::from_secs(5);
+/// From the upgrade to the join, and from accept to `publish` or `play`.
+const LOBBY: Duration = Duration::from_secs(10);
+/// What the clock may add on a busy machine.
+const SLACK: Duration = Duration::from_secs(3);
+
+/// Opens a connection, sends bytes, and waits for its end without reading on purpose: how long that took.
+async fn half(address: SocketAddr, bytes: &[u8]) -> Result<Duration> {
+    let start = Instant::now();
+    let mut socket = RawWs::open(address).await?;
+    socket.write(bytes).await?;
+    let _ = socket.read_to_end().await;
+    Ok(start.elapsed())
+}
+
+/// Sends one byte every 200 ms: a peer that is never quite silent.
+async fn drip(address: SocketAddr, bytes: &'static [u8]) -> Result<Duration> {
+    let start = Instant::now();
+    let mut socket = RawWs::open(address).await?;
+    let mut tick = interval(Duration::from_millis(200));
+    for byte in bytes.iter().cycle() {
+        tick.tick().await;
+        if socket.write(&[*byte]).await.is_err() {
+            return Ok(start.elapsed());
+        }
+        ensure!(start.elapsed() < LOBBY * 2, "nobody ends it");
+    }
+    bail!("nothing to send")
+}
+
+fn took(time: Duration, limit: Duration) -> Result<()> {
+    ensure!(time >= limit - Duration::from_millis(500), "over after {time:?}");
+    ensure!(time < limit + SLACK, "over only after {time:?}");
+    Ok(())
+}
+
+/// Waits in the lobby, silent or with pings, until it is closed.
+async fn never_joins(house: Arc<House>, pings: bool) -> Result<()> {
+    let start = Instant::now();
+    let mut socket = RawWs::connect(house.server.public).await?;
+    let mut tick = interval(Duration::from_secs(1));
+    let mut closing = Value::Null;
+    loop {
+        let received = tokio::select! {
+            received = socket.receive() => received?,
+            _ = tick.tick() => {
+                if pings {
+                    let _ = socket.send_frame(PING, b"still here").await;
+                }
+                continue;
+            }
+        };
+        match received {
+            Received::Text(text) => closing = serde_json::from_slice(&text)?,
+            Received::Pong(_) => {}
+            Received::Close(code, reason) => {
+                ensure!(closing["params"]["code"] == 4505, "{closing}");
+                ensure!((code, &*reason) == (4505, "joinTimeout"), "{code} {reason}");
+                return took(start.elapsed(), LOBBY);
+            }
+            Received::Gone => bail!("gone without a word"),
+        }
+    }
+}
+
+/// 300 commands at once: the burst is served, then all are refused, then it is over.
+async fn floods(house: Arc<House>) -> Result<()> {
+    let mut socket = house.member("701", "audience").await?;
+    for _ in 0..300 {
+        if socket.request("mute", json!({"mediaType": "audio"})).await.is_err() {
+            break;
+        }
+    }
+    let (mut served, mut refused, mut closing) = (0, 0, Value::Null);
+    loop {
+        let text = match socket.receive().await? {
+            Received::Text(text) => text,
+            Received::Pong(_) => continue,
+            Received::Close(code, reason) => {
+                ensure!((code, &*reason) == (4506, "rateLimited"), "{code} {reason}");
+                break;
+            }
+            Received::Gone => bail!("gone without a word"),
+        };
+        let messages = match serde_json::from_slice(&text)? {
+            Value::Array(messages) => messages,
+            message => vec![message],
+        };
+        for message in messages {
+            if message["method"] == "closing" {
+                closing = message["params"].clone();
+            } else if message["error"]["data"]["name"] == "rateLimited" {
+                ensure!(message["error"]["data"]["retryAfterMs"].is_u64(), "{message}");
+                refused += 1;
+            } else if message.get("result").is_some() {
+                served += 1;
+            }
+        }
+    }
+    ensure!(closing["code"] == 4506, "{closing}");
+    // The burst, and a few for the time that sending took.
+    ensure!((40..60).contains(&served), "{served} served");
+    ensure!(refused >= 100, "{refused} refused");
+    Ok(())
+}
+
+/// A member that stops reading while messages of 8 KiB are sent to its channel by sixteen others, each its
+/// burst: it is cut, and what it was sent before is whole.
+async fn stops_reading(house: Arc<House>) -> Result<String> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // A small window, so that the server's side of the connection fills soon.
+    socket.set_recv_buffer_size(4 * 1024)?;
+    socket.connect(&house.server.public.into())?;
+    socket.set_nonblocking(true)?;
+    let mut reader = RawWs::over(TcpStream::from_std(socket.into())?);
+    reader.upgrade(house.server.public).await?;
+    let params =
+        json!({"appkey": "demo", "channelName": CHANNEL, "uid": "801", "role": "audience"});
+    let joined = reader.call("join", params).await?;
+    let mut seq = joined["seq"].as_u64().context("no seq")?;
+    let known = house.server.log_length();
+    let mut senders = JoinSet::new();
+    for sender in 0..16 {
+        let house = house.clone();
+        senders.spawn(async move {
+            let mut socket = house.member(&(900 + sender).to_string(), "audience").await?;
+            let data = "x".repeat(8_000);
+            for _ in 0..40 {
+                // Waiting for the answer, it reads what all the others say, or it would be cut itself.
+                socket.call("sendMessage", json!({"data": data})).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    let cut = house.server.logged(known, |line| line.contains("slowReader")).await?;
+    while let Some(ended) = senders.join_next().await {
+        ended??;
+    }
+    // What was on its way is read now: events without a gap, then the close, or the end where no frame of it
+    // found room.
+    let mut bytes = 0;
+    let end = loop {
+        match reader.receive().await? {
+            Received::Text(text) => {
+                bytes += text.len();
+                let messages = match serde_json::from_slice(&text)? {
+                    Value::Array(messages) => messages,
+                    message => vec![message],
+                };
+                for message in messages {
+                    if let Some(next) = message["params"]["seq"].as_u64() {
+                        ensure!(next == seq + 1, "event {next} after {seq}");
+                        seq = next;
+                    }
+                }
+            }
+            Received::Pong(_) => {}
+            Received::Close(code, reason) => {
+                ensure!((code, &*reason) == (4001, "slowReader"), "{code} {reason}");
+                break "close 4001";
+            }
+            Received::Gone => break "gone",
+        }
+    };
+    ensure!(cut.contains("closing"), "{cut}");
+    Ok(format!("a reader that stops: {bytes} bytes were on their way, then {end}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_pace_disturbs_others() -> Result<()> {
+    let start = Instant::now();
+    let house = House::open("").await?;
+    let (public, admin, rtmp) = (house.server.public, house.server.admin, house.server.rtmp);
+    let mut rows = JoinSet::new();
+    let mut row = |name: &'static str, play: Pin<Box<dyn Future<Output = Result<()>> + Send>>| {
+        rows.spawn(async move {
+            let played = timeout(LOBBY + SLACK * 2, play).await.context("takes too long");
+            played.and_then(|played| played).context(name)
+        });
+    };
+    for address in [public, admin] {
+        row(
+            "silence in the place of a request",
+            Box::pin(async move { took(half(address, b"").await?, HEAD) }),
+        );
+        row(
+            "half a head",
+            Box::pin(async move {
+                took(
+                    half(address, b"GET /v1/signal HTTP/1.1\r\nHost: localhost\r\nUpgr").await?,
+                    HEAD,
+                )
+            }),
+        );
+        row(
+            "a head byte by byte",
+            Box::pin(async move {
+                took(
+                    drip(address, b"GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await?,
+                    HEAD,
+                )
+            }),
+        );
+    }
+    row(
+        "silence in the place of an RTMP handshake",
+        Box::pin(async move { took(half(rtmp, b"").await?, LOBBY) }),
+    );
+    row(
+        "half an RTMP handshake",
+        Box::pin(async move { took(half(rtmp, &[3; 800]).await?, LOBBY) }),
+    );
+    row(
+        "an RTMP handshake byte by byte",
+        Box::pin(async move { took(drip(rtmp, &[3]).await?, LOBBY) }),
+    );
+    row("a WebSocket that never joins", Box::pin(never_joins(house.clone(), false)));
+    row("a WebSocket that only pings", Box::pin(never_joins(house.clone(), true)));
+    row("half a frame in the lobby", {
+        let house = house.clone();
+        Box::pin(async move {
+            let start = Instant::now();
+            let mut socket = RawWs::connect(house.server.public).await?;
+            socket.write(&[0x81, 0xfe, 0x40, 0, 0, 0, 0, 0, b'{']).await?;
+            let _ = socket.read_to_end().await;
+            took(start.elapsed(), LOBBY)
+        })
+    });
+    while let Some(ended) = rows.join_next().await {
+        ended??;
+        house.check().await?;
+    }
+    floods(house.clone()).await.context("a flood of commands")?;
+    house.check().await.context("after a flood of commands")?;
+    let report = stops_reading(house.clone()).await.context("a reader that stops")?;
+    house.check().await.context("after a reader that stops")?;
+    println!("== pace: {} ms\n{report}\n{}", start.elapsed().as_millis(), house.witness.summary());
+    Ok(())
+}

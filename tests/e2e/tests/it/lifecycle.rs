@@ -1,0 +1,287 @@
+//! The life of the process: configuration, start, stop, and what it writes to its log while it runs.
+
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::arrivals::{self, Arrivals};
+use lianmai_test_support::media::Ffmpeg;
+use lianmai_test_support::process::ServerProcess;
+use lianmai_test_support::raw_ws::{RawWs, Received};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::stage::{PATIENCE, Scratch, Stage, programs};
+use crate::tokens::{self, APPS};
+
+/// Runs the binary to its end.
+async fn run(arguments: &[&str]) -> Result<Output> {
+    let output =
+        Command::new(programs()?.join("signal-server")).args(arguments).kill_on_drop(true).output();
+    timeout(PATIENCE, output).await.context("it does not end")?.context("it does not start")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is text")
+}
+
+#[tokio::test]
+async fn a_stop_is_told_to_everybody() -> Result<()> {
+    let mut stage = Stage::start().await?;
+    let mut sockets = Vec::new();
+    for uid in 1..=3 {
+        let mut socket = RawWs::connect(stage.server.public).await?;
+        let channel = format!("room{}", uid % 2);
+        let join = json!({"appkey": "demo", "channelName": channel, "uid": uid.to_string()});
+        socket.call("join", join).await?;
+        sockets.push(socket);
+    }
+    let start = Instant::now();
+    stage.server.signal("TERM").await?;
+    for mut socket in sockets {
+        let mut closing = Value::Null;
+        let until_close = async {
+            loop {
+                match socket.receive().await? {
+                    Received::Text(text) => {
+                        let value: Value = serde_json::from_slice(&text)?;
+                        if value["method"] == "closing" {
+                            closing = value["params"].clone();
+                        }
+                    }
+                    Received::Pong(_) => {}
+                    end => return anyhow::Ok(end),
+                }
+            }
+        };
+        let end = timeout(PATIENCE, until_close).await.context("no close")??;
+        ensure!(closing["code"] == 4000 && closing["action"] == "reconnect", "{closing}");
+        ensure!(end == Received::Close(4000, "goingAway".to_owned()), "{end:?}");
+        ensure!(timeout(PATIENCE, socket.receive()).await?? == Received::Gone, "more");
+    }
+    // Not ready any more: said so, or nobody there.
+    let ready = arrivals::get(&format!("http://{}/readyz", stage.server.admin)).await;
+    ensure!(ready.as_ref().map_or(true, |answer| answer.status == 503), "still ready: {ready:?}");
+    let code = timeout(Duration::from_secs(10), stage.server.wait()).await.context("no end")??;
+    ensure!(code == 0, "exit code {code}");
+    ensure!(start.elapsed() < Duration::from_secs(5), "a stop of {:?}", start.elapsed());
+    ensure!(stage.server.bugs().is_empty(), "{:?}", stage.server.bugs());
+    for address in [stage.server.public, stage.server.admin, stage.server.rtmp] {
+        ensure!(TcpStream::connect(address).await.is_err(), "{address} still listens");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_media_or_lobbies() -> Result<()> {
+    let mut stage = Stage::start().await?;
+    let mut host = stage.join("room", 1).await?;
+    let push = Ffmpeg::push(&host.publish().await?)?;
+    let mut viewer = stage.join("room", 2).await?;
+    let pull = viewer.subscribe(1).await?;
+    let mut player = Arrivals::open(&pull.flv).await?;
+    player.media(PATIENCE).await?;
+    let mut lobby = RawWs::connect(stage.server.public).await?;
+    let mut half = RawWs::open(stage.server.public).await?;
+    half.write(b"GET / HTTP/1.1\r\n").await?;
+    stage.server.signal("TERM").await?;
+    let code = timeout(PATIENCE, stage.server.wait()).await.context("it does not stop")??;
+    ensure!(code == 0, "exit code {code}");
+    player.end(PATIENCE).await?;
+    // Whatever it is told: it does not hang.
+    timeout(PATIENCE, lobby.read_to_end()).await.context("the lobby hangs")?;
+    drop(push);
+    ensure!(stage.server.bugs().is_empty(), "{:?}", stage.server.bugs());
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_mistake_is_named_at_once() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = scratch.0.join("bad.toml");
+    let config = r#"
+[server]
+listen = "localhost"
+origins = ["https://app.example.com/path"]
+colour = "red"
+[session]
+dead_after_ms = 5000
+[[apps]]
+appkey = "a/b"
+[[apps.jwt]]
+kid = "k1"
+secret = "do-not-print-me"
+"#;
+    std::fs::write(&file, config)?;
+    let output = run(&["check-config", "--config", path(&file)?]).await?;
+    let said = text(&output.stderr);
+    ensure!(output.status.code() == Some(2), "{:?}: {said}", output.status);
+    ensure!(output.stdout.is_empty(), "{}", text(&output.stdout));
+    let keys = [
+        "server.listen",
+        "server.origins[0]",
+        "server.colour",
+        "session.dead_after_ms",
+        "apps[0].appkey",
+        "apps[0].jwt[0].secret",
+    ];
+    for key in keys {
+        let named = said.lines().filter(|line| line.starts_with(&format!("{key}: "))).count();
+        ensure!(named == 1, "{key} is named {named} times: {said}");
+    }
+    ensure!(said.lines().count() == keys.len(), "{said}");
+    ensure!(!said.contains("do-not-print-me"), "a secret: {said}");
+    // `run` says the same and does not start.
+    let output = run(&["run", "--config", path(&file)?]).await?;
+    ensure!(output.status.code() == Some(2) && text(&output.stderr) == said, "{output:?}");
+    let output = run(&["check-config", "--config", "/nonexistent/x.toml"]).await?;
+    ensure!(output.status.code() == Some(2), "{output:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_default_configuration_is_good() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = scratch.0.join("default.toml");
+    let generated = run(&["gen-config"]).await?;
+    ensure!(generated.status.success() && generated.stderr.is_empty(), "{generated:?}");
+    std::fs::write(&file, &generated.stdout)?;
+    let output = run(&["check-config", "--config", path(&file)?]).await?;
+    ensure!(output.status.success() && output.stdout == b"ok\n", "{output:?}");
+    // And so is each default that it shows, when it is written out. Example lines are no defaults.
+    let shown: String = text(&generated.stdout)
+        .lines()
+        .map(|line| {
+            let uncommented = line.strip_prefix('#').filter(|line| !line.starts_with(' '));
+            format!("{}\n", uncommented.unwrap_or(line))
+        })
+        .collect();
+    std::fs::write(&file, &shown)?;
+    let output = run(&["check-config", "--config", path(&file)?]).await?;
+    ensure!(output.status.success(), "{}\n{shown}", text(&output.stderr));
+    ensure!(
+        shown.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).count() > 40
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_taken_port_is_no_start() -> Result<()> {
+    let stage = Stage::start().await?;
+    let scratch = Scratch::new()?;
+    let data = scratch.0.join("data");
+    let free = "127.0.0.1:0".to_owned();
+    for (taken, name) in [
+        ([stage.server.public.to_string(), free.clone(), free.clone()], "public"),
+        ([free.clone(), stage.server.admin.to_string(), free.clone()], "admin"),
+        ([free.clone(), free.clone(), stage.server.rtmp.to_string()], "rtmp"),
+    ] {
+        let [listen, admin, rtmp] = &taken;
+        let output = run(&[
+            "run",
+            "--listen",
+            listen,
+            "--admin-listen",
+            admin,
+            "--rtmp-listen",
+            rtmp,
+            "--data-dir",
+            path(&data)?,
+        ])
+        .await?;
+        let said = text(&output.stderr);
+        let address = taken.iter().find(|address| **address != free).context("one is taken")?;
+        ensure!(output.status.code() == Some(1), "{:?}: {said}", output.status);
+        ensure!(said.contains(address) && said.contains(name), "{said}");
+        ensure!(!said.contains("panicked") && output.stdout.is_empty(), "{said}");
+    }
+    stage.finish().await
+}
+
+/// The part of a URL that proves who may use it.
+fn mac(url: &str) -> Result<String> {
+    let token = url.rsplit_once("t=").context("no token")?.1;
+    Ok(token.split_once('.').context("no mac")?.1.to_owned())
+}
+
+#[tokio::test]
+async fn no_secret_is_logged() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = scratch.0.join("config.toml");
+    std::fs::write(&file, APPS)?;
+    let filter =
+        "lianmai_signal_server=trace,lianmai_media_plane=trace,lianmai_signal_engine=trace";
+    // Everything at once, and then the libraries too.
+    for filter in [filter, "trace"] {
+        let program = programs()?.join("signal-server");
+        let data = scratch.0.join("data");
+        let env = [("LIANMAI_CONFIG", path(&file)?), ("LIANMAI_LOG__FILTER", filter)];
+        let server = timeout(PATIENCE, ServerProcess::start(&program, &data, &env)).await??;
+        let token = tokens::jwt("room", "1", |_, _| {});
+        let basic = tokens::basic("room", "2", 0, 3600);
+        let mut secrets = vec![
+            token.rsplit_once('.').context("a JWT")?.1.to_owned(),
+            basic.clone(),
+            server.admin_token()?,
+            "a-join-id-that-is-secret".to_owned(),
+            "a secret of thirty-two bytes or more".to_owned(),
+            "sixteen bytes at least".to_owned(),
+            "a message to nobody else".to_owned(),
+        ];
+        let join = |uid: &str, token: &str| {
+            json!({"appkey": "safe", "channelName": "room", "uid": uid, "token": token,
+                   "joinId": "a-join-id-that-is-secret"})
+        };
+        let mut host = RawWs::connect(server.public).await?;
+        host.call("join", join("1", &token)).await?;
+        host.call("renewToken", json!({"token": token})).await?;
+        host.call("sendMessage", json!({"data": "a message to nobody else"})).await?;
+        let push = host.call("publish", json!({})).await?;
+        let mut viewer = RawWs::connect(server.public).await?;
+        viewer.call("join", join("2", &basic)).await?;
+        let pull = viewer.call("subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+        let urls = [&push["urls"]["rtmp"], &pull["urls"]["rtmp"], &pull["urls"]["flv"]];
+        let [push, rtmp, flv] = urls.map(|url| url.as_str().unwrap_or_default().to_owned());
+        for url in [&push, &rtmp, &flv] {
+            secrets.push(mac(url)?);
+        }
+        let pushing = Ffmpeg::push(&push)?;
+        let mut playing = Ffmpeg::play(&rtmp)?;
+        let mut player = Arrivals::open(&flv).await?;
+        player.media(PATIENCE).await?;
+        // Refusals are logged as well: a token that is wrong, a URL of somebody else, a wrong admin token.
+        let mut refused = RawWs::connect(server.public).await?;
+        let id = refused.request("join", join("3", &token)).await?;
+        ensure!(refused.answer(id).await?["error"].is_object(), "a token of somebody else");
+        let mut denied = Ffmpeg::push(&push)?;
+        denied.exited_within(PATIENCE).await?;
+        let forged = flv.replace("&t=", "&x=1&t=1");
+        ensure!(arrivals::get(&forged).await?.status == 403, "a forged URL");
+        let admin = format!(
+            "GET /metrics HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+            server.admin,
+            server.admin_token()?
+        );
+        ensure!(arrivals::ask(server.admin, &admin).await?.status == 200, "metrics");
+        ensure!(playing.exited()?.is_none(), "the player ended: {}", playing.said());
+        drop((pushing, playing, player));
+        let id = host.request("leave", json!({})).await?;
+        host.answer(id).await?;
+        server.logged(0, |line| line.contains("\"reason\":\"left\"")).await?;
+        let log = server.log();
+        ensure!(log.iter().any(|line| line.contains("\"level\":\"DEBUG\"")), "no such filter");
+        for secret in &secrets {
+            let line = log.iter().find(|line| line.contains(secret.as_str()));
+            ensure!(line.is_none(), "with filter {filter}, the log holds `{secret}`: {line:?}");
+        }
+        ensure!(server.bugs().is_empty(), "{:?}", server.bugs());
+    }
+    Ok(())
+}

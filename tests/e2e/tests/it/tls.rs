@@ -1,0 +1,148 @@
+//! TLS on the public listener: a client joins by `wss`, a new certificate is used without a restart, and who
+//! does not speak TLS is turned away.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::process::ServerProcess;
+use lianmai_test_support::raw_ws::RawWs;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::stage::{PATIENCE, Scratch, programs};
+
+type Wss = RawWs<TlsStream<TcpStream>>;
+
+/// Writes a new certificate for `localhost` and its key to the directory.
+fn certify(directory: &Path) -> Result<CertificateDer<'static>> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    std::fs::write(directory.join("key.pem"), made.signing_key.serialize_pem())?;
+    std::fs::write(directory.join("cert.pem"), made.cert.pem())?;
+    Ok(made.cert.der().clone())
+}
+
+/// A TLS connection to `localhost` that trusts one certificate only.
+async fn connect(address: SocketAddr, trusted: &CertificateDer<'static>) -> Result<Wss> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost")?;
+    let stream = TcpStream::connect(address).await?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    Ok(RawWs::over(timeout(PATIENCE, stream).await.context("no handshake")??))
+}
+
+async fn join(
+    address: SocketAddr,
+    trusted: &CertificateDer<'static>,
+    uid: &str,
+) -> Result<(Wss, u64)> {
+    let mut socket = connect(address, trusted).await?;
+    socket.upgrade(format!("localhost:{}", address.port())).await?;
+    let params = json!({"appkey": "demo", "channelName": "room", "uid": uid});
+    let joined = timeout(PATIENCE, socket.call("join", params)).await.context("no answer")??;
+    Ok((socket, joined["seq"].as_u64().context("no seq")?))
+}
+
+/// Reads events until a message with this text; each one behind the one before.
+async fn hear_until(socket: &mut Wss, seq: &mut u64, last: &str) -> Result<Vec<String>> {
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|text| text != last) {
+        for message in timeout(PATIENCE, socket.messages()).await.context("nothing comes")?? {
+            let params: &Value = &message["params"];
+            let Some(next) = params["seq"].as_u64() else { continue };
+            ensure!(next == *seq + 1, "event {next} after {seq}");
+            *seq = next;
+            if message["method"] == "message" {
+                heard.push(params["data"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    Ok(heard)
+}
+
+#[tokio::test]
+async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let old = certify(&scratch.0)?;
+    let config = scratch.0.join("config.toml");
+    let file = |name: &str| scratch.0.join(name).display().to_string();
+    let text = format!(
+        "[tls]\ncert = {:?}\nkey = {:?}\n[limits]\ncommand_burst = 100\n",
+        file("cert.pem"),
+        file("key.pem")
+    );
+    std::fs::write(&config, text)?;
+    let env = [("LIANMAI_CONFIG", config.to_str().context("a path that is text")?)];
+    let program = programs()?.join("signal-server");
+    let data = scratch.0.join("data");
+    let server = timeout(PATIENCE, ServerProcess::start(&program, &data, &env)).await??;
+    let address = server.public;
+
+    let (mut speaker, _) = join(address, &old, "1").await?;
+    let (mut listener, mut seq) = join(address, &old, "2").await?;
+    for number in 0..50 {
+        speaker.request("sendMessage", json!({"data": number.to_string()})).await?;
+    }
+    let heard = hear_until(&mut listener, &mut seq, "49").await?;
+    let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    ensure!(heard == expected, "{heard:?}");
+
+    // URLs say how they are reached, and HTTP-FLV is reached so.
+    speaker.call("publish", json!({})).await?;
+    let pull = listener.call("subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+    seq = pull["seq"].as_u64().context("no seq")?;
+    let flv = pull["urls"]["flv"].as_str().context("no FLV URL")?;
+    ensure!(flv.starts_with(&format!("https://{address}/live/")), "{flv}");
+    let path = flv.splitn(4, '/').nth(3).context("no path")?;
+    let mut pulled = connect(address, &old).await?;
+    let get = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    pulled.write(get.replace("t=", "t=1").as_bytes()).await?;
+    ensure!(pulled.http_head().await?.starts_with("HTTP/1.1 403"), "a forged URL");
+
+    // Who does not speak TLS, or not to the end, is turned away and holds nothing up.
+    let mut plain = RawWs::open(address).await?;
+    plain.write(b"GET /v1/signal HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    let answer = timeout(PATIENCE, plain.read_to_end()).await.context("it hangs")?;
+    ensure!(!answer.starts_with(b"HTTP"), "plain HTTP is answered: {answer:?}");
+    let mut half = RawWs::open(address).await?;
+    half.write(&[0x16, 3, 1, 2, 0]).await?;
+
+    // A key that does not fit its certificate changes nothing.
+    let known = server.log_length();
+    std::fs::write(scratch.0.join("key.pem"), "no key")?;
+    server.signal("HUP").await?;
+    server.logged(known, |line| line.contains("certificate not reloaded")).await?;
+    let (mut third, _) = join(address, &old, "3").await?;
+
+    // A new pair is what new connections see; the others go on.
+    let known = server.log_length();
+    let new = certify(&scratch.0)?;
+    server.signal("HUP").await?;
+    server.logged(known, |line| line.contains("certificate reloaded")).await?;
+    ensure!(connect(address, &old).await.is_err(), "the old certificate is still shown");
+    let (mut fourth, _) = join(address, &new, "4").await?;
+    let (_, certificates) = fourth.stream().get_ref();
+    ensure!(certificates.peer_certificates().is_some_and(|all| all == [new]), "another one");
+    third.call("sendMessage", json!({"data": "by the old one"})).await?;
+    fourth.call("sendMessage", json!({"data": "by the new one"})).await?;
+    let heard = hear_until(&mut listener, &mut seq, "by the new one").await?;
+    ensure!(heard == ["by the old one", "by the new one"], "{heard:?}");
+
+    let over = timeout(PATIENCE, half.read_to_end());
+    ensure!(server.bugs().is_empty(), "{:?}", server.bugs());
+    let (stopped, _) = tokio::join!(server.terminate(), over);
+    ensure!(stopped? == 0, "no clean stop");
+    Ok(())
+}
