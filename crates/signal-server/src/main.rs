@@ -28,10 +28,13 @@ fn serve(run: &cli::Run) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if let Err(error) = telemetry::install(config.log_format, &config.log_filter) {
-        eprintln!("log.filter: {error}");
-        return ExitCode::from(2);
-    }
+    let _log = match telemetry::install(config.log_format, &config.log_filter) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("log.filter: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let scheme = if config.tls.is_some() { "wss" } else { "ws" };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

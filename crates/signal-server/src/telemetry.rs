@@ -3,23 +3,36 @@
 
 use std::io::IsTerminal;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 use crate::config::LogFormat;
+
+/// Lines that may wait for whoever reads standard error; more are dropped, since a log that nobody reads
+/// must not stop a shard.
+const MAX_LINES: usize = 16 * 1024;
+
+/// Writes the lines that still wait when it is dropped.
+#[must_use = "lines are lost when it is dropped early"]
+pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
 
 /// Installs the process-wide subscriber. Does nothing when there is one, so that embedding is possible.
 ///
 /// # Errors
 /// The filter cannot be parsed.
-pub fn install(
-    format: LogFormat,
-    filter: &str,
-) -> Result<(), tracing_subscriber::filter::ParseError> {
+pub fn install(format: LogFormat, filter: &str) -> Result<LogGuard, ParseError> {
     let filter = EnvFilter::try_new(filter)?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(MAX_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
-        .with_writer(std::io::stderr);
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(writer);
     let json = match format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Json => true,
@@ -27,5 +40,5 @@ pub fn install(
     };
     // An embedding program may have its own subscriber.
     let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
-    Ok(())
+    Ok(LogGuard(guard))
 }

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
@@ -26,6 +27,9 @@ use tracing::{debug, warn};
 use super::tls::TlsReloader;
 use crate::http::{error_response, guard::Guard};
 
+/// Bytes that the kernel keeps for a connection that does not read (it doubles the number). Left to itself it
+/// would grow to megabytes, which no bound of ours counts.
+const SEND_BUFFER: usize = 128 * 1024;
 /// From accept to the end of the request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A TLS handshake takes at most so long.
@@ -103,6 +107,7 @@ impl HttpListener {
                 continue;
             };
             let _ = stream.set_nodelay(true);
+            let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
             let service = Service {
                 router: self.router.clone(),
                 guard: self.guard.clone(),

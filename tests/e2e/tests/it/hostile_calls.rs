@@ -45,7 +45,7 @@ fn params() -> Vec<Row> {
         member("second join", join_channel("room"), &["alreadyJoined"]),
         member("params is an array", text("mute", r#"["audio"]"#), &["invalidParams"]),
         member("params is text", text("mute", r#""audio""#), &["invalidParams"]),
-        // Read as absent, which is more than FRM-3 asks for.
+        // Read as absent (FRM-3).
         member("params is null", text("mute", "null"), &["ok"]),
         member(
             "parameter twice",
