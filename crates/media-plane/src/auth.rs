@@ -12,9 +12,11 @@ use thiserror::Error;
 
 /// Longest viewer key taken from a query, bytes.
 const MAX_VIEWER_BYTES: usize = 256;
+/// Characters of a name of the peer's choice in `Debug`, which goes to logs.
+const MAX_LOGGED_CHARS: usize = 64;
 
-/// A stream: `app` and name. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A stream: `app` and name. Cheap to clone. `Debug` cuts long names short.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName {
     app: Arc<str>,
     name: Arc<str>,
@@ -37,6 +39,12 @@ impl StreamName {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+impl fmt::Debug for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}/{:?}", short(&self.app), short(&self.name))
     }
 }
 
@@ -64,7 +72,8 @@ pub enum Protocol {
     HttpFlv,
 }
 
-/// A request to publish or play. `Debug` leaves query and viewer out: they hold tokens.
+/// A request to publish or play. `Debug` leaves query and viewer out, since they hold tokens, and cuts
+/// long names short.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamRequest {
     /// Publish or play.
@@ -121,12 +130,17 @@ impl fmt::Debug for StreamRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamRequest")
             .field("direction", &self.direction)
-            .field("app", &self.app)
-            .field("stream", &self.stream)
+            .field("app", &short(&self.app))
+            .field("stream", &short(&self.stream))
             .field("protocol", &self.protocol)
             .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
+}
+
+/// The beginning of a name.
+fn short(name: &str) -> &str {
+    name.char_indices().nth(MAX_LOGGED_CHARS).map_or(name, |(end, _)| &name[..end])
 }
 
 fn viewer_of(query: &str) -> Option<String> {
@@ -161,7 +175,8 @@ fn hex(digit: u8) -> Option<u8> {
 pub enum Verdict {
     /// Go ahead.
     Allow {
-        /// Key for [`crate::Hub::cut_viewer`]; only looked at for play.
+        /// Key for [`crate::Hub::cut_viewer`]; only looked at for play. One viewer has few plays of a
+        /// stream: a newer one ends the oldest.
         viewer: Option<String>,
     },
     /// No.

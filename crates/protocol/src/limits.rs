@@ -55,7 +55,7 @@ pub struct Limits {
     /// Most bytes of all names and attributes of a channel as JSON (`attributesTooLarge`), so that a
     /// snapshot fits into a frame.
     pub channel_attribute_bytes: usize,
-    /// Most bytes of a message's `data` (`messageTooLarge`).
+    /// Most bytes of a message's `data` as JSON (`messageTooLarge`).
     pub message_bytes: usize,
     /// Commands per second of one session in the long run (`rateLimited`).
     pub commands_per_second: u32,

@@ -90,24 +90,24 @@ impl Grant {
     }
 }
 
-/// Bans, and holds, of one shard; beyond it the one that concerns tokens no longer first is forgotten. Whoever may kick is
-/// trusted in safe mode; in debug mode this bounds what a stranger can make the server remember.
-const MAX_RESTRICTIONS: usize = 100_000;
-
-/// Keeps a map within [`MAX_RESTRICTIONS`].
-fn evict<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, until: impl Fn(&V) -> WallTime) {
-    if map.len() > MAX_RESTRICTIONS
-        && let Some(first) =
-            map.iter().min_by_key(|(_, value)| until(value)).map(|(key, _)| key.clone())
-    {
-        map.remove(&first);
-    }
-}
+/// Bans of one channel; beyond it the one that soonest concerns no token any more is forgotten.
+const MAX_CHANNEL_BANS: usize = 1_000;
+/// Bans of one shard; beyond it a channel forgets one of its own for each new one.
+const MAX_BANS: usize = 100_000;
+/// Channels with bans or a hold of one shard; beyond it new ones are not kept.
+const MAX_RESTRICTED: usize = 50_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Ban {
     until: WallTime,
     watermark: WallTime,
+}
+
+impl Ban {
+    /// From then on it concerns nobody.
+    fn end(&self) -> WallTime {
+        self.until.max(WallTime(self.watermark.0.saturating_add(WATERMARK_MS)))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,34 +116,65 @@ struct Hold {
     watermark: WallTime,
 }
 
-/// Kicks and closes, keyed by name so that they outlive the channel (rule A21). Bounded by expiry.
+#[derive(Debug, Default)]
+struct Restricted {
+    bans: BTreeMap<UserId, Ban>,
+    hold: Option<Hold>,
+}
+
+/// Kicks and closes, keyed by name so that they outlive the channel (rule A21). What strangers can make a
+/// server remember is bounded per channel, so that nobody makes another channel forget.
 #[derive(Debug, Default)]
 pub(crate) struct Restrictions {
-    bans: BTreeMap<(ChannelKey, UserId), Ban>,
-    holds: BTreeMap<ChannelKey, Hold>,
+    channels: BTreeMap<ChannelKey, Restricted>,
+    /// Bans of all channels.
+    bans: usize,
 }
 
 impl Restrictions {
+    fn restricted(&mut self, channel: &ChannelKey) -> Option<&mut Restricted> {
+        if self.channels.len() >= MAX_RESTRICTED && !self.channels.contains_key(channel) {
+            return None;
+        }
+        Some(self.channels.entry(channel.clone()).or_default())
+    }
+
     pub(crate) fn ban(&mut self, channel: &ChannelKey, uid: UserId, now: Now, duration_s: u32) {
-        let until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
-        let ban = Ban { until, watermark: now.wall };
+        let mut until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
+        let full = self.bans >= MAX_BANS;
+        let Some(restricted) = self.restricted(channel) else { return };
+        let before = restricted.bans.len();
         // A later, shorter kick does not shorten a ban.
-        let stored = self.bans.entry((channel.clone(), uid)).or_insert(ban);
-        *stored = Ban { until: stored.until.max(until), watermark: now.wall };
-        evict(&mut self.bans, |ban| ban.until.max(WallTime(ban.watermark.0 + WATERMARK_MS)));
+        if let Some(old) = restricted.bans.get(&uid) {
+            until = until.max(old.until);
+        } else if (full || before >= MAX_CHANNEL_BANS)
+            && let Some((&first, _)) = restricted.bans.iter().min_by_key(|(_, ban)| ban.end())
+        {
+            restricted.bans.remove(&first);
+        } else if full {
+            return;
+        }
+        restricted.bans.insert(uid, Ban { until, watermark: now.wall });
+        let added = restricted.bans.len() - before;
+        self.bans += added;
     }
 
     pub(crate) fn hold(&mut self, channel: &ChannelKey, now: Now, hold_s: u32) {
         let until = WallTime(now.wall.0 + u64::from(hold_s) * 1000);
-        self.holds.insert(channel.clone(), Hold { until, watermark: now.wall });
-        evict(&mut self.holds, |hold| hold.until);
+        let Some(restricted) = self.restricted(channel) else { return };
+        // A later, shorter close does not shorten a hold.
+        let until = restricted.hold.map_or(until, |old| old.until.max(until));
+        restricted.hold = Some(Hold { until, watermark: now.wall });
     }
 
-    /// Forgets what no longer concerns any token.
+    /// Forgets what concerns no token any more.
     pub(crate) fn sweep(&mut self, now: Now) {
-        let wall = now.wall.0;
-        self.bans.retain(|_, ban| ban.until.0.max(ban.watermark.0 + WATERMARK_MS) > wall);
-        self.holds.retain(|_, hold| hold.until.0 > wall);
+        self.channels.retain(|_, restricted| {
+            restricted.bans.retain(|_, ban| ban.end() > now.wall);
+            restricted.hold = restricted.hold.filter(|hold| hold.until > now.wall);
+            restricted.hold.is_some() || !restricted.bans.is_empty()
+        });
+        self.bans = self.channels.values().map(|restricted| restricted.bans.len()).sum();
     }
 
     pub(crate) fn check(
@@ -153,7 +184,8 @@ impl Restrictions {
         uid: UserId,
         grant: &Grant,
     ) -> Result<(), RpcError> {
-        if let Some(ban) = self.bans.get(&(channel.clone(), uid)) {
+        let Some(restricted) = self.channels.get(channel) else { return Ok(()) };
+        if let Some(ban) = restricted.bans.get(&uid) {
             if ban.until > now.wall {
                 return Err(
                     RpcError::new(ErrorName::Banned).retry_after_ms(ban.until.0 - now.wall.0)
@@ -163,7 +195,7 @@ impl Restrictions {
                 return Err(ErrorName::TokenRevoked.into());
             }
         }
-        if let Some(hold) = self.holds.get(channel)
+        if let Some(hold) = restricted.hold
             && hold.until > now.wall
             && (grant.issued_at.is_none() || grant.issued_before(hold.watermark))
         {
@@ -185,5 +217,51 @@ impl Restrictions {
     ) -> Result<(), RpcError> {
         grant.check(now, &channel.name, join.uid)?;
         self.check(now, channel, uid, grant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> ChannelKey {
+        ChannelKey { appkey: "demo".parse().unwrap(), name: name.parse().unwrap() }
+    }
+
+    fn is_banned(restrictions: &Restrictions, name: &str, uid: u64) -> bool {
+        let now = Now::default();
+        restrictions.check(now, &channel(name), UserId(uid), &Grant::debug()).is_err()
+    }
+
+    #[test]
+    fn a_flood_of_kicks_in_one_channel_makes_only_that_one_forget() {
+        let mut restrictions = Restrictions::default();
+        restrictions.ban(&channel("quiet"), UserId(1), Now::default(), 60);
+        restrictions.ban(&channel("loud"), UserId(1), Now::default(), 60);
+        for uid in 2..2_000 {
+            restrictions.ban(&channel("loud"), UserId(uid), Now::default(), 3600);
+        }
+        assert!(is_banned(&restrictions, "quiet", 1));
+        assert!(!is_banned(&restrictions, "loud", 1), "it would have ended first");
+        assert!(is_banned(&restrictions, "loud", 1_999));
+        assert_eq!(restrictions.bans, MAX_CHANNEL_BANS + 1);
+    }
+
+    #[test]
+    fn what_is_over_is_swept() {
+        let mut restrictions = Restrictions::default();
+        restrictions.ban(&channel("a"), UserId(1), Now::default(), 60);
+        restrictions.hold(&channel("b"), Now::default(), 60);
+        let later = Now { wall: WallTime(WATERMARK_MS + 1), ..Now::default() };
+        restrictions.sweep(later);
+        assert!(restrictions.channels.is_empty() && restrictions.bans == 0);
+    }
+
+    #[test]
+    fn a_later_close_does_not_shorten_a_hold() {
+        let mut restrictions = Restrictions::default();
+        restrictions.hold(&channel("a"), Now::default(), 60);
+        restrictions.hold(&channel("a"), Now::default(), 0);
+        assert!(is_banned(&restrictions, "a", 1));
     }
 }

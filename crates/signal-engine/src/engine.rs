@@ -23,6 +23,9 @@ use crate::timers::Timer;
 /// Bans and holds are looked through this often, in milliseconds.
 const SWEEP_MS: u64 = 60_000;
 
+/// A deadline that is noticed so much too late, in milliseconds, means that the process stood still.
+const STALL_MS: u64 = 2_000;
+
 /// See the module.
 pub struct Engine {
     context: Context,
@@ -50,9 +53,21 @@ impl Engine {
     pub fn handle(&mut self, now: Now, input: Input) {
         let mono = now.mono.max(self.context.now.mono);
         self.context.now = Now { mono, wall: now.wall };
+        self.forgive_stall(mono);
         self.input(input);
         while let Some(timer) = self.context.timers.pop_due(mono) {
             self.timer(timer);
+        }
+    }
+
+    /// A process that stood still has not listened: nobody is held silent for that time (rule B23).
+    fn forgive_stall(&mut self, mono: MonoTime) {
+        let Some(due) = self.context.timers.next() else { return };
+        if mono <= due + STALL_MS {
+            return;
+        }
+        for channel in self.channels.values_mut() {
+            channel.forgive(mono.since(due));
         }
     }
 
@@ -112,11 +127,9 @@ impl Engine {
                     .and_then(|channel| channel.authorize(generation, access));
                 self.context.outputs.push_back(Output::Verdict { query, verdict });
             }
-            Input::MediaFlow { generation, flowing } => {
+            Input::MediaFlow { generation } => {
                 if let Some(&id) = self.context.streams.get(&generation) {
-                    self.with_channel(id, |channel, cx| {
-                        channel.media_flow(cx, generation, flowing)
-                    });
+                    self.with_channel(id, |channel, cx| channel.media_flow(cx, generation));
                 }
             }
             Input::Admin { query, command } => {
@@ -254,6 +267,9 @@ impl Engine {
                 let Ok(id) = find(&channel) else {
                     // Nobody is there, but a ban holds for who comes.
                     crate::channel::check_kick(&params)?;
+                    if duration_s == 0 {
+                        return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
+                    }
                     self.context.restrictions.ban(&channel, uid, self.context.now, duration_s);
                     return Ok(AdminReply::Done);
                 };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::message::session::Join;
-use lianmai_protocol::{ChannelName, ErrorName, Gen, Mid, RequestId, UserId, WallTime};
+use lianmai_protocol::{ErrorName, Gen, Mid, RequestId, UserId, WallTime};
 
 use crate::admission::Grant;
 use crate::key::ChannelKey;
@@ -94,12 +94,6 @@ impl AdminCommand {
             | AdminCommand::Close { channel, .. } => Some(channel),
         }
     }
-
-    /// The name of the channel that it is about.
-    #[must_use]
-    pub fn name(&self) -> Option<&ChannelName> {
-        self.channel().map(|key| &key.name)
-    }
 }
 
 /// One thing that happened.
@@ -164,12 +158,10 @@ pub enum Input {
         /// Push or play.
         access: Access,
     },
-    /// The relay saw payload on a stream, or the end of it.
+    /// The relay sees payload on a stream. To be repeated while it flows.
     MediaFlow {
         /// The stream.
         generation: Gen,
-        /// Whether payload flows.
-        flowing: bool,
     },
     /// The admin API asks something.
     Admin {

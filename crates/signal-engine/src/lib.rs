@@ -34,5 +34,5 @@ pub use engine::Engine;
 pub use input::{Access, AdminCommand, ConnId, Input, JoinRequest, MintId, Minted, QueryId};
 pub use key::ChannelKey;
 pub use lobby::{Lobby, LobbyOutput};
-pub use outbox::{Lagging, Outbox};
+pub use outbox::Outbox;
 pub use output::{AdminReply, Denial, MintRequest, Note, Output, Stats};

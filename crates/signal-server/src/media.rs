@@ -76,8 +76,10 @@ pub(crate) fn cut_viewer(hub: &Hub, generation: Gen, viewer: Mid) {
 pub(crate) async fn forward_facts(mut facts: mpsc::Receiver<StreamFact>, shards: Shards) {
     while let Some(fact) = facts.recv().await {
         let Ok(generation) = fact.stream.name().parse::<Gen>() else { continue };
-        let flowing = fact.state == FactState::Flowing;
-        let message = ShardMsg::Input(Input::MediaFlow { generation, flowing });
+        if fact.state != FactState::Flowing {
+            continue;
+        }
+        let message = ShardMsg::Input(Input::MediaFlow { generation });
         let _ = shards.of(generation.route).send(message).await;
     }
 }

@@ -52,6 +52,8 @@ impl Hub {
                 ));
             }
             let tracks = claim.stream.activate_player(&self.inner, &claim.core)?;
+            // Only now: a play that does not come about ends no other.
+            claim.replace_older();
             Ok(Player::new(claim, tracks))
         });
         self.note(&log, result)
@@ -63,6 +65,7 @@ impl Hub {
         request: StreamRequest,
     ) -> Result<Claim, Denied> {
         let mut claim = Claim::register(self, &request);
+        let direction = request.direction;
         let asked =
             tokio::time::timeout(self.inner.config.auth_timeout, authorizer.authorize(request));
         let verdict = tokio::select! {
@@ -74,8 +77,8 @@ impl Hub {
         };
         match verdict {
             Ok(Verdict::Allow { viewer }) => {
-                if let Some(viewer) = viewer {
-                    claim.add_viewer(&viewer);
+                if let Some(viewer) = viewer.filter(|_| direction == Direction::Play) {
+                    claim.confirm_viewer(viewer);
                 }
                 Ok(claim)
             }
@@ -91,7 +94,8 @@ impl Hub {
             Ok(_) => tracing::info!(?request, "admitted"),
             Err(denied) => {
                 self.inner.counters.refused();
-                tracing::info!(?request, kind = ?denied.kind, code = denied.code, "refused");
+                // Anybody can cause as many of these as they like.
+                tracing::debug!(?request, kind = ?denied.kind, code = denied.code, "refused");
             }
         }
         result

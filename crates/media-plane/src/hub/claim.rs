@@ -21,7 +21,8 @@ use crate::media::Packet;
 pub enum EndReason {
     /// [`Hub::cut_stream`] or [`Hub::cut_viewer`].
     Cut,
-    /// A publisher was silent and another took its place.
+    /// A publisher was silent and another took its place; or the viewer of a player has begun newer
+    /// plays of the stream, more than one viewer may have.
     Replaced,
     /// A player lagged beyond its queue.
     TooSlow,
@@ -166,6 +167,8 @@ pub(super) struct Claim {
     pub(super) core: Arc<ClaimCore>,
     /// Keys under which the index of viewers knows the claim.
     viewers: Vec<String>,
+    /// The one of them that the authorizer gave.
+    confirmed: Option<String>,
     /// Counted as a player.
     pub(super) counted: bool,
 }
@@ -188,21 +191,41 @@ impl Claim {
             streams.entry(name.clone()).or_insert_with(|| Arc::new(Stream::new(name))).clone();
         stream.await_verdict(&core);
         drop(streams);
-        let mut claim =
-            Self { hub: hub.clone(), stream, core, viewers: Vec::new(), counted: false };
+        let mut claim = Self {
+            hub: hub.clone(),
+            stream,
+            core,
+            viewers: Vec::new(),
+            confirmed: None,
+            counted: false,
+        };
         if let Some(viewer) = &request.viewer_hint {
             claim.add_viewer(viewer);
         }
         claim
     }
 
-    pub(super) fn add_viewer(&mut self, viewer: &str) {
+    fn add_viewer(&mut self, viewer: &str) {
         if self.viewers.iter().all(|known| known != viewer) {
-            lock(&self.hub.inner.viewers)
-                .entry(viewer.to_owned())
-                .or_default()
-                .push(self.core.clone());
+            self.hub.inner.viewers.add(viewer, &self.core);
             self.viewers.push(viewer.to_owned());
+        }
+    }
+
+    /// Takes the viewer of a verdict.
+    pub(super) fn confirm_viewer(&mut self, viewer: String) {
+        self.add_viewer(&viewer);
+        self.confirmed = Some(viewer);
+    }
+
+    /// Ends the oldest plays of the viewer on the stream, if there are too many with this one. Their
+    /// places among the waiting are free at once, whenever their owners drop them.
+    pub(super) fn replace_older(&self) {
+        let Some(viewer) = &self.confirmed else { return };
+        let inner = &self.hub.inner;
+        for older in inner.viewers.begin(viewer, &self.core) {
+            tracing::info!(stream = ?self.core.stream, code = "tooManyPlays", "player cut");
+            self.stream.release(inner, &older);
         }
     }
 }
@@ -211,24 +234,19 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let inner = &self.hub.inner;
         let mut streams = lock(&inner.streams);
-        if self.stream.release(inner, &self.core) {
+        // A claim that was ended may outlive its stream, and another may have the name by now.
+        let ours = |stream: &Arc<Stream>| Arc::ptr_eq(stream, &self.stream);
+        if self.stream.release(inner, &self.core)
+            && streams.get(&self.core.stream).is_some_and(ours)
+        {
             streams.remove(&self.core.stream);
         }
         drop(streams);
         if self.counted {
             inner.counters.players.fetch_sub(1, Relaxed);
         }
-        if self.viewers.is_empty() {
-            return;
-        }
-        let mut viewers = lock(&inner.viewers);
         for viewer in &self.viewers {
-            if let Some(claims) = viewers.get_mut(viewer) {
-                claims.retain(|core| core.id != self.core.id);
-                if claims.is_empty() {
-                    viewers.remove(viewer);
-                }
-            }
+            inner.viewers.remove(viewer, &self.core);
         }
     }
 }

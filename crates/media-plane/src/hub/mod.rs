@@ -14,6 +14,7 @@ mod player;
 mod publisher;
 mod stats;
 mod stream;
+mod viewers;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -29,6 +30,7 @@ use claim::ClaimCore;
 use facts::FactSink;
 use stats::Counters;
 use stream::Stream;
+use viewers::Viewers;
 
 pub use claim::EndReason;
 pub use facts::{FactState, StreamFact};
@@ -46,7 +48,7 @@ pub struct Hub {
 struct Inner {
     config: RelayConfig,
     streams: Mutex<HashMap<StreamName, Arc<Stream>>>,
-    viewers: Mutex<HashMap<String, Vec<Arc<ClaimCore>>>>,
+    viewers: Viewers,
     next_claim: AtomicU64,
     counters: Counters,
     facts: FactSink,
@@ -70,7 +72,7 @@ impl Hub {
             inner: Arc::new(Inner {
                 config,
                 streams: Mutex::default(),
-                viewers: Mutex::default(),
+                viewers: Viewers::default(),
                 next_claim: AtomicU64::new(1),
                 counters: Counters::default(),
                 facts: FactSink::new(sink),
@@ -106,10 +108,7 @@ impl Hub {
     }
 
     fn cut_plays(&self, viewer: &str, wanted: impl Fn(&ClaimCore) -> bool) -> usize {
-        let viewers = lock(&self.inner.viewers);
-        let claims = viewers.get(viewer).map(Vec::as_slice).unwrap_or_default();
-        let cut = claims.iter().filter(|core| wanted(core) && core.end(EndReason::Cut)).count();
-        drop(viewers);
+        let cut = self.inner.viewers.cut(viewer, wanted);
         self.inner.counters.cuts(cut);
         cut
     }

@@ -176,7 +176,7 @@ impl Stream {
             let pushed = seat.core.push(&packet, hub.config.player_queue_bytes);
             if pushed == Push::Lagging {
                 hub.counters.slow();
-                tracing::info!(stream = %self.name, code = "tooSlow", "player cut");
+                tracing::info!(stream = ?self.name, code = "tooSlow", "player cut");
             }
             pushed == Push::Queued
         });

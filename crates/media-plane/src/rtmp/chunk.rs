@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::RtmpError;
 use super::command::message_type;
 use super::limits::{
-    DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_COMMAND_MESSAGE, MAX_MEDIA_MESSAGE,
-    MAX_PARTIAL_BYTES,
+    DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_COMMAND_MESSAGE,
+    MAX_IDLE_PARTIAL_BYTES, MAX_MEDIA_MESSAGE, MAX_PARTIAL_BYTES,
 };
 
 /// The 24-bit value which says that the timestamp follows as 32 bits.
@@ -54,7 +54,8 @@ struct Header {
     stream_id: u32,
 }
 
-/// Reassembles messages. Memory grows only with received bytes, up to [`MAX_PARTIAL_BYTES`].
+/// Reassembles messages. Memory grows only with received bytes: up to [`MAX_IDLE_PARTIAL_BYTES`], or
+/// [`MAX_PARTIAL_BYTES`] while media is expected.
 #[derive(Debug)]
 pub struct ChunkReader {
     streams: Vec<ChunkStream>,
@@ -62,6 +63,7 @@ pub struct ChunkReader {
     /// Chunk stream (an index) and bytes left of the chunk being read.
     current: Option<(usize, usize)>,
     partial_bytes: usize,
+    media: bool,
 }
 
 impl Default for ChunkReader {
@@ -71,6 +73,7 @@ impl Default for ChunkReader {
             chunk_size: DEFAULT_CHUNK_SIZE,
             current: None,
             partial_bytes: 0,
+            media: false,
         }
     }
 }
@@ -87,6 +90,21 @@ impl ChunkReader {
         }
         self.chunk_size = wanted;
         Ok(())
+    }
+
+    /// Says whether media is expected from here on, at first not: audio and video messages may be
+    /// larger than others then, and so may what is unfinished.
+    ///
+    /// # Errors
+    /// [`RtmpError::PartialBytes`] when more is unfinished than may be from here on.
+    pub fn expect_media(&mut self, media: bool) -> Result<(), RtmpError> {
+        self.media = media;
+        self.check_partial()
+    }
+
+    fn check_partial(&self) -> Result<(), RtmpError> {
+        let limit = if self.media { MAX_PARTIAL_BYTES } else { MAX_IDLE_PARTIAL_BYTES };
+        if self.partial_bytes > limit { Err(RtmpError::PartialBytes) } else { Ok(()) }
     }
 
     /// Drops the unfinished message of a chunk stream, if there is one.
@@ -115,9 +133,7 @@ impl ChunkReader {
             let (head, tail) = input.split_at(left.min(input.len()));
             *input = tail;
             self.partial_bytes += head.len();
-            if self.partial_bytes > MAX_PARTIAL_BYTES {
-                return Err(RtmpError::PartialBytes);
-            }
+            self.check_partial()?;
             let stream = &mut self.streams[index];
             stream.partial.extend_from_slice(head);
             if head.len() < left {
@@ -188,7 +204,7 @@ impl ChunkReader {
             }
         }
         let limit = match header.type_id {
-            message_type::AUDIO | message_type::VIDEO => MAX_MEDIA_MESSAGE,
+            message_type::AUDIO | message_type::VIDEO if self.media => MAX_MEDIA_MESSAGE,
             _ => MAX_COMMAND_MESSAGE,
         };
         if header.length > limit {

@@ -29,7 +29,9 @@ pub enum RtmpError {
         /// Announced length, bytes.
         length: usize,
     },
-    /// Too many bytes in unfinished messages.
+    /// More bytes in unfinished messages than
+    /// [`limits::MAX_PARTIAL_BYTES`](super::limits::MAX_PARTIAL_BYTES), or without a publish
+    /// [`limits::MAX_IDLE_PARTIAL_BYTES`](super::limits::MAX_IDLE_PARTIAL_BYTES).
     #[error("partialBytes: too many bytes in unfinished messages")]
     PartialBytes,
     /// A chunk size outside 1..=[`limits::MAX_CHUNK_SIZE`](super::limits::MAX_CHUNK_SIZE).

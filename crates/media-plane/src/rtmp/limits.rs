@@ -5,12 +5,14 @@
 
 /// Chunk streams one connection may open. Encoders use three to six.
 pub const MAX_CHUNK_STREAMS: usize = 64;
-/// Longest audio or video message, bytes.
+/// Longest audio or video message of a publisher, bytes.
 pub const MAX_MEDIA_MESSAGE: usize = 4 << 20;
-/// Longest message of any other type, bytes.
+/// Longest message of any other type, and of any type while nothing is published, bytes.
 pub const MAX_COMMAND_MESSAGE: usize = 64 << 10;
-/// Bytes of unfinished messages over all chunk streams of one connection.
+/// Bytes of unfinished messages over all chunk streams of a publisher.
 pub const MAX_PARTIAL_BYTES: usize = 8 << 20;
+/// The same while nothing is published: a player has no media to send.
+pub const MAX_IDLE_PARTIAL_BYTES: usize = 64 << 10;
 /// Bytes a connection may spend, handshake included, while it holds no permission to publish or play.
 pub const MAX_UNAUTHORIZED_BYTES: usize = 16 << 10;
 /// Bytes held unparsed while a publish or play awaits its decision.

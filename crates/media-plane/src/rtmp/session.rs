@@ -207,6 +207,7 @@ impl Session {
         match self.state {
             State::Awaiting(RequestKind::Publish, stream) => {
                 self.state = State::Publishing(stream);
+                self.reader.expect_media(true)?;
                 self.on_status(stream, "status", "NetStream.Publish.Start", "publishing");
             }
             State::Awaiting(RequestKind::Play, stream) => {
@@ -364,7 +365,7 @@ impl Session {
             "getStreamLength" => self.result(&command, Value::Null, Value::Number(0.0)),
             "publish" => self.request(RequestKind::Publish, stream, &command)?,
             "play" => self.request(RequestKind::Play, stream, &command)?,
-            "deleteStream" | "closeStream" => self.stop(),
+            "deleteStream" | "closeStream" => self.stop()?,
             // Pause, seek, bandwidth checks and what else clients say.
             _ => {}
         }
@@ -436,7 +437,7 @@ impl Session {
         Ok(())
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self) -> Result<(), RtmpError> {
         match self.state {
             State::Publishing(stream) => {
                 self.on_status(stream, "status", "NetStream.Unpublish.Success", "unpublished");
@@ -444,11 +445,12 @@ impl Session {
             State::Playing(stream) => {
                 self.on_status(stream, "status", "NetStream.Play.Stop", "stopped")
             }
-            _ => return,
+            _ => return Ok(()),
         }
         self.state = State::Idle;
         self.unauthorized_bytes = 0;
         self.out.push_back(Output::Event(Event::Stopped));
+        self.reader.expect_media(false)
     }
 
     fn result(&mut self, command: &Command, object: Value, argument: Value) {

@@ -24,7 +24,7 @@ const READ_BYTES: usize = 16 << 10;
 const PLAYER_READ_BYTES: usize = 1 << 10;
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
-/// How long a refused peer may take to read why.
+/// How long a peer may take to read what was said last.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
@@ -94,7 +94,7 @@ impl<A: Authorizer> Connection<A> {
             End::Protocol(error) => {
                 self.hub.counters().protocol_error();
                 tracing::info!(%peer, code = error.code(), "rtmp protocol error");
-                self.reset();
+                self.farewell().await;
             }
             End::Deadline(code) => {
                 tracing::info!(%peer, code, "rtmp connection closed");
@@ -272,12 +272,19 @@ impl<A: Authorizer> Connection<A> {
         }
     }
 
-    /// Closes in order: closing with unread input would reset the connection, and the peer might
-    /// lose what was written last.
+    /// Says what is still to be said and closes in order: closing with unread input would reset the
+    /// connection, and the peer might lose what was written last.
     async fn farewell(&mut self) {
+        while let Some(output) = self.session.next_output() {
+            if let Output::Send(bytes) = output {
+                self.out.push(bytes);
+            }
+        }
         let stream = &mut self.stream;
         let buffer = &mut self.buffer;
+        let out = &mut self.out;
         let read_all = async {
+            out.flush(stream, FAREWELL).await?;
             stream.shutdown().await?;
             while stream.read(buffer).await? > 0 {}
             io::Result::Ok(())

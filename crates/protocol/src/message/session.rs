@@ -35,7 +35,7 @@ pub struct Join {
     /// Required in safe mode, refused in debug mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Role to start in; broadcaster when absent.
+    /// Role to start in; when absent broadcaster if the rights allow it, else audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
     /// 128 random bits, chosen once per call of `join` (contract rule B7). A secret: a second `join` of
@@ -123,15 +123,19 @@ pub struct Kick {
 #[serde(rename_all = "camelCase")]
 pub struct CloseChannel {
     /// Seconds for which joins with tokens issued before the close are refused, 0..=3600; 10 when absent.
-    #[serde(default = "default_hold_s")]
+    #[serde(default = "CloseChannel::default_hold_s")]
     pub hold_s: u32,
     /// Free text, told to all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-fn default_hold_s() -> u32 {
-    10
+impl CloseChannel {
+    /// `holdS` when it is absent.
+    #[must_use]
+    pub fn default_hold_s() -> u32 {
+        10
+    }
 }
 
 /// Parameters of `sendMessage`.

@@ -341,6 +341,15 @@ impl Channel {
         }
     }
 
+    /// Moves what silence and grace count from by a time in which nobody was listened to.
+    pub(crate) fn forgive(&mut self, ms: u64) {
+        for member in self.members.values_mut() {
+            member.last_inbound = member.last_inbound + ms;
+            member.lost_at = member.lost_at.map(|at| at + ms);
+            member.last_media = member.last_media.map(|at| at + ms);
+        }
+    }
+
     /// Ends a membership that has been without a socket for too long (contract rule A2).
     pub(crate) fn grace_due(&mut self, cx: &mut Context, uid: UserId) {
         let timers = cx.config.timers;

@@ -405,10 +405,9 @@ impl Channel {
     }
 
     /// Payload was seen on a stream: its owner is alive (contract rule B25).
-    pub(crate) fn media_flow(&mut self, cx: &Context, generation: Gen, flowing: bool) {
+    pub(crate) fn media_flow(&mut self, cx: &Context, generation: Gen) {
         if let Some(stream) = self.streams.get(&generation)
             && let Some(member) = self.members.get_mut(&stream.owner)
-            && flowing
         {
             member.last_media = Some(cx.mono());
         }

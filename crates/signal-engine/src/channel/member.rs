@@ -74,7 +74,7 @@ pub(crate) struct Member {
     pub(crate) cursor: u64,
     pub(crate) last_id: Option<RequestId>,
     pub(crate) rate: Rate,
-    /// `rateLimited` answers in a row.
+    /// `rateLimited` answers, less the commands that passed since.
     pub(crate) limited: u32,
     pub(crate) waiting: Option<Box<Waiting>>,
     /// Targeted messages so far.

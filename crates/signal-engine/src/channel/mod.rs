@@ -43,7 +43,7 @@ use crate::lobby::is_fatal;
 use crate::output::{ChannelView, MemberView, Note};
 use crate::timers::Timer;
 
-/// `rateLimited` answers in a row after which the connection is closed.
+/// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
 const LIMITED_CLOSE: u32 = 100;
 /// `memberCount` notices are at least this far apart, in milliseconds (contract rule A5).
 const COUNT_INTERVAL_MS: u64 = 1_000;
@@ -151,10 +151,12 @@ impl Channel {
                 }
             }
             Err(refused) => {
-                cx.send_text(conn, codec::encode_error(None, &refused.0.clone().into()));
-                cx.stats.refusals += 1;
-                cx.note(Note::CommandRefused { conn, method: None, error: refused.0.clone() });
-                if is_fatal(&refused.0) {
+                if !self.within_rate(cx, uid, conn, None) {
+                    return;
+                }
+                let fatal = is_fatal(&refused.0);
+                self.refuse(cx, conn, None, None, &refused.0.into());
+                if fatal {
                     self.drop_connection(cx, uid, CloseCode::PROTOCOL_VIOLATION);
                 }
             }
@@ -173,29 +175,44 @@ impl Channel {
     }
 
     fn element(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, element: Element) {
-        let limits = (cx.config.limits.commands_per_second, cx.config.limits.command_burst);
-        let now = cx.mono();
-        // An earlier element of the frame may have ended the membership or the connection.
-        let Some(member) = self.member_on(uid, conn) else { return };
         let id = match &element {
             Element::Request(request) => Some(request.id),
             Element::Refused { id, .. } => *id,
         };
-        if let Err(wait_ms) = member.rate.take(now, limits.0, limits.1) {
-            member.limited += 1;
-            let too_often = member.limited >= LIMITED_CLOSE;
-            let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(wait_ms);
-            self.refuse(cx, conn, id, None, &error);
-            if too_often {
-                self.drop_connection(cx, uid, CloseCode::RATE_LIMITED);
-            }
+        if !self.within_rate(cx, uid, conn, id) {
             return;
         }
-        member.limited = 0;
         match element {
             Element::Refused { id, error } => self.refuse(cx, conn, id, None, &error),
             Element::Request(request) => self.request(cx, uid, conn, request),
         }
+    }
+
+    /// Takes one unit of the session's rate; answers, and closes in the end, who has none left. Also false
+    /// when an earlier element of the frame has ended the membership or the connection.
+    fn within_rate(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        conn: ConnId,
+        id: Option<RequestId>,
+    ) -> bool {
+        let (now, limits) = (cx.mono(), &cx.config.limits);
+        let Some(member) = self.member_on(uid, conn) else { return false };
+        let taken = member.rate.take(now, limits.commands_per_second, limits.command_burst);
+        let Err(wait_ms) = taken else {
+            // Not to zero: who sends more than it may for long is closed, however it is spread.
+            member.limited = member.limited.saturating_sub(1);
+            return true;
+        };
+        member.limited += 1;
+        let too_often = member.limited >= LIMITED_CLOSE;
+        let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(wait_ms);
+        self.refuse(cx, conn, id, None, &error);
+        if too_often {
+            self.drop_connection(cx, uid, CloseCode::RATE_LIMITED);
+        }
+        false
     }
 
     fn request(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, request: Request) {

@@ -1,5 +1,6 @@
 //! What members say about themselves and to each other: messages, attributes, tokens.
 
+use lianmai_protocol::attributes::escaped_bytes;
 use lianmai_protocol::limits::{
     MAX_ATTRIBUTE_KEY_BYTES, MAX_ATTRIBUTE_KEYS, MAX_MESSAGE_RECIPIENTS, MAX_NAME_BYTES,
 };
@@ -51,7 +52,7 @@ impl Channel {
         if !member.rights.message {
             return Err(RpcError::new(ErrorName::Forbidden).message("The method needs `message`."));
         }
-        if params.data.len() > cx.config.limits.message_bytes {
+        if escaped_bytes(&params.data) > cx.config.limits.message_bytes {
             return Err(RpcError::new(ErrorName::MessageTooLarge).field("data"));
         }
         let Some(to) = params.to else {

@@ -269,7 +269,7 @@ fn elements_of_an_array_count_each_even_those_that_cannot_be_read() {
 }
 
 #[test]
-fn after_100_refusals_in_a_row_the_connection_is_closed() {
+fn after_100_refusals_the_connection_is_closed_and_each_success_takes_one_back() {
     let mut w = World::new();
     let a = w.join(1);
     for _ in 0..40 {
@@ -277,17 +277,31 @@ fn after_100_refusals_in_a_row_the_connection_is_closed() {
     }
     for n in 1..100 {
         assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
-        assert!(w.closed(a).is_none(), "{n} in a row");
+        assert!(w.closed(a).is_none(), "after {n}");
     }
-    // One that passes starts the count again.
-    w.advance(50);
-    w.ok(a, ping());
-    for _ in 1..100 {
-        w.err(a, ping());
+    // 99 so far. Who keeps to the rate for a while is forgiven one for each, and no more.
+    for _ in 0..10 {
+        w.advance(50);
+        w.ok(a, ping());
     }
-    assert!(w.closed(a).is_none());
+    for n in 90..100 {
+        assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
+        assert!(w.closed(a).is_none(), "after {n}");
+    }
     assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
     assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_counts_as_well() {
+    let mut w = World::new();
+    let a = w.join(1);
+    for _ in 0..40 {
+        w.text(a, "[]");
+    }
+    assert_eq!(w.conns[&a.0].anonymous, [const { ErrorName::BadBatch }; 40]);
+    w.text(a, "[]");
+    assert_eq!(w.conns[&a.0].anonymous.last(), Some(&ErrorName::RateLimited));
 }
 
 #[test]

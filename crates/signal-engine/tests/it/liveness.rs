@@ -83,13 +83,12 @@ fn payload_keeps_a_membership_no_longer_than_the_cap() {
 }
 
 #[test]
-fn the_end_of_a_flow_or_payload_of_another_keeps_nobody() {
-    let (mut w, watcher, a, generation) = scene();
+fn payload_of_another_keeps_nobody() {
+    let (mut w, watcher, a, _) = scene();
     let (_, of_watcher) = w.push_url(watcher, "");
     w.drop_socket(a);
     w.advance_alive(25_000, &[watcher]);
     w.flow(of_watcher);
-    w.input(Input::MediaFlow { generation, flowing: false });
     w.advance(5_000);
     assert!(gone(&mut w, 1));
 }
@@ -218,4 +217,19 @@ fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
     assert_eq!(w.may_push(generation), Ok(()));
     w.advance(30_000);
     w.assert_empty();
+}
+
+/// B23: a process that stood still for a minute has not listened, so nobody was silent.
+#[test]
+fn a_stall_of_the_server_ends_nothing() {
+    let (mut w, watcher, a, _) = scene();
+    let gone_before = w.join(3);
+    w.drop_socket(gone_before);
+    w.advance_alive(10_000, &[watcher, a]);
+    w.stall(60_000);
+    assert!(w.closed(a).is_none() && w.closed(watcher).is_none());
+    assert!(!gone(&mut w, 3), "grace stood still too");
+    w.advance_alive(30_000, &[watcher, a]);
+    assert!(gone(&mut w, 3), "and then goes on");
+    assert!(w.closed(a).is_none() && w.closed(watcher).is_none());
 }

@@ -30,7 +30,7 @@ enum Op {
     Issue { fail: bool },
     IssueTwice,
     Check,
-    Flow { which: usize, flowing: bool },
+    Flow { which: usize },
     Audit,
     Stop,
 }
@@ -102,7 +102,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         6 => any::<bool>().prop_map(|fail| Op::Issue { fail }),
         1 => Just(Op::IssueTwice),
         2 => Just(Op::Check),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, flowing)| Op::Flow { which, flowing }),
+        3 => any::<usize>().prop_map(|which| Op::Flow { which }),
         2 => Just(Op::Audit),
         1 => Just(Op::Stop),
     ];
@@ -198,11 +198,11 @@ fn step(w: &mut World, op: Op) {
                 w.input(Input::TokenVerified { conn, id, grant });
             }
         }
-        Op::Flow { which, flowing } => {
+        Op::Flow { which } => {
             let all: Vec<_> = w.minted.iter().copied().collect();
             if !all.is_empty() {
                 let generation = all[which % all.len()];
-                w.input(Input::MediaFlow { generation, flowing });
+                w.input(Input::MediaFlow { generation });
             }
         }
         Op::Audit => w.audit(),

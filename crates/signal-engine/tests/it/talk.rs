@@ -65,6 +65,9 @@ fn messages_have_a_right_a_length_and_a_number_of_recipients() {
     w.ok(a, say(&"x".repeat(8 * 1024)));
     assert_eq!(w.err(a, say(&"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
     assert_eq!(w.err(a, tell(&[2], &"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
+    // Counted as JSON, so that a frame is no longer than a message looks.
+    assert_eq!(w.err(a, say(&"\u{1}".repeat(8 * 1024 / 6 + 1))), ErrorName::MessageTooLarge);
+    w.ok(a, say(&"\u{1}".repeat(8 * 1024 / 6)));
     let many: Vec<u64> = (0..65).collect();
     assert_eq!(w.err(a, tell(&many, "x")), ErrorName::TooManyRecipients);
     w.ok(a, tell(&many[..64], "x"));

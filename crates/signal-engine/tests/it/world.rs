@@ -425,6 +425,13 @@ impl World {
         self.input(Input::Tick);
     }
 
+    /// The process stands still: the clock goes on and nothing is handled until then.
+    pub(crate) fn stall(&mut self, ms: u64) {
+        self.now.mono = self.now.mono + ms;
+        self.now.wall.0 += ms;
+        self.input(Input::Tick);
+    }
+
     /// Lets time pass while these clients keep to their ping interval.
     pub(crate) fn advance_alive(&mut self, ms: u64, clients: &[Client]) {
         let mut left = ms;
@@ -467,7 +474,7 @@ impl World {
     }
 
     pub(crate) fn flow(&mut self, generation: Gen) {
-        self.input(Input::MediaFlow { generation, flowing: true });
+        self.input(Input::MediaFlow { generation });
     }
 
     pub(crate) fn may_push(&mut self, generation: Gen) -> Result<(), Denial> {

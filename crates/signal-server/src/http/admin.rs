@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use lianmai_media_plane::Hub;
+use lianmai_protocol::message::session::CloseChannel;
 use lianmai_protocol::{Appkey, Cid, ErrorName, KindSet, Mid, Role, RpcError, UserId};
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey};
@@ -209,7 +210,7 @@ async fn kick(
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CloseBody {
-    #[serde(default)]
+    #[serde(default = "CloseChannel::default_hold_s")]
     hold_s: u32,
     reason: Option<String>,
 }

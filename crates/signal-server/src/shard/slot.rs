@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lianmai_protocol::CloseCode;
-use lianmai_signal_engine::{ConnId, Lagging, Outbox};
+use lianmai_signal_engine::{ConnId, Outbox};
 use tokio::sync::mpsc;
 
 use super::ShardMsg;
@@ -23,8 +23,13 @@ impl Slot {
         Slot { sink, outbox: Outbox::default(), blocked: false, dirty: false }
     }
 
-    pub(super) fn push(&mut self, frame: Bytes, max_lag: usize) -> Result<(), Lagging> {
-        self.outbox.push(frame, max_lag)
+    pub(super) fn push(&mut self, frame: Bytes) {
+        self.outbox.push(frame);
+    }
+
+    /// Whether more waits than a slow reader may have waiting.
+    pub(super) fn lags(&self, max_lag: usize) -> bool {
+        self.outbox.lags(max_lag)
     }
 
     /// Writes what the sink takes; the rest waits for a task that says when to go on. `false` when the
@@ -60,7 +65,7 @@ impl Slot {
     /// Writes what the sink takes now, `last` behind all else, and lets go of it.
     pub(super) fn end(mut self, last: Bytes) {
         if !self.blocked {
-            let _ = self.outbox.push(last, usize::MAX);
+            self.outbox.push(last);
             let _ = self.sink.try_write(&mut self.outbox);
         }
     }
@@ -72,7 +77,7 @@ impl Slot {
         if blocked {
             outbox.keep_begun();
         }
-        let _ = outbox.push(frame::close(code), usize::MAX);
+        outbox.push(frame::close(code));
         // At once, since a server that stops may not get to its tasks any more; the rest in a task.
         let _ = sink.try_write(&mut outbox);
         tokio::spawn(sink.finish(outbox));

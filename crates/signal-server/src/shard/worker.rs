@@ -48,7 +48,6 @@ pub(crate) struct Worker {
     own: mpsc::WeakSender<ShardMsg>,
     slots: HashMap<ConnId, Slot>,
     dirty: Vec<ConnId>,
-    lagging: Vec<ConnId>,
     framer: Framer,
     askers: HashMap<QueryId, Asker>,
     last_query: u64,
@@ -69,7 +68,6 @@ impl Worker {
             own: own.downgrade(),
             slots: HashMap::new(),
             dirty: Vec::new(),
-            lagging: Vec::new(),
             framer: Framer::default(),
             askers: HashMap::new(),
             last_query: 0,
@@ -164,23 +162,19 @@ impl Worker {
     /// (a reader that lags, a socket that is gone) is for the engine again, until nothing is left.
     fn finish_turn(&mut self) {
         let Some(own) = self.own.upgrade() else { return };
-        loop {
-            self.execute_outputs();
-            while let Some(conn) = self.lagging.pop() {
-                self.handle(Input::Lagging { conn });
-                self.execute_outputs();
-            }
-            if self.dirty.is_empty() {
-                break;
-            }
+        self.execute_outputs();
+        while !self.dirty.is_empty() {
             for conn in std::mem::take(&mut self.dirty) {
                 let Some(slot) = self.slots.get_mut(&conn) else { continue };
                 slot.dirty = false;
                 if !slot.write(conn, &own) {
                     self.slots.remove(&conn);
                     self.handle(Input::Closed { conn });
+                } else if slot.lags(self.parts.max_lag_bytes) {
+                    self.handle(Input::Lagging { conn });
                 }
             }
+            self.execute_outputs();
         }
         self.framer.rest();
     }
@@ -231,9 +225,7 @@ impl Worker {
 
     fn push(&mut self, conn: ConnId, frame: bytes::Bytes) {
         let Some(slot) = self.slots.get_mut(&conn) else { return };
-        if slot.push(frame, self.parts.max_lag_bytes).is_err() {
-            self.lagging.push(conn);
-        }
+        slot.push(frame);
         self.mark(conn);
     }
 
@@ -266,8 +258,8 @@ impl Worker {
                 tracing::warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
             }
             Note::CommandRefused { conn, method, error } => {
-                let loud = matches!(error, ErrorName::Forbidden | ErrorName::RateLimited);
-                if loud {
+                // Others can be had by the thousand; they are counted.
+                if *error == ErrorName::Forbidden {
                     tracing::warn!(conn = conn.0, method, %error, "command refused");
                 } else {
                     debug!(conn = conn.0, method, %error, "command refused");
