@@ -44,7 +44,7 @@ impl StreamName {
 
 impl fmt::Debug for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{:?}", short(&self.app), short(&self.name))
+        write!(f, "{:?}", format!("{}/{}", short(&self.app), short(&self.name)))
     }
 }
 

@@ -26,9 +26,6 @@ pub(crate) async fn run(server: &Path, pullers: usize) -> Result<()> {
     let mut publisher = RawWs::connect(server.public).await?;
     publisher.call("join", join(1)).await?;
     let push = publisher.call("publish", json!({})).await?;
-    let mut viewer = RawWs::connect(server.public).await?;
-    viewer.call("join", join(2)).await?;
-    let pull = viewer.call("subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
     let sample = scratch.0.with_file_name("sample.flv");
     let encode =
         ["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=25", "-f", "lavfi", "-i", "sine"];
@@ -50,11 +47,17 @@ pub(crate) async fn run(server: &Path, pullers: usize) -> Result<()> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    let url = pull["urls"]["flv"].as_str().context("no FLV URL")?;
-    let path = url.splitn(4, '/').nth(3).context("no path")?;
-    let request = format!("GET /{path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.public);
     let mut readers = tokio::task::JoinSet::new();
-    for _ in 0..pullers {
+    let mut viewers = Vec::with_capacity(pullers);
+    for uid in 2..2 + u32::try_from(pullers)? {
+        // One member each: a viewer may play a stream a few times only.
+        let mut viewer = RawWs::connect(server.public).await?;
+        viewer.call("join", join(uid)).await?;
+        let pull = viewer.call("subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+        viewers.push(viewer);
+        let url = pull["urls"]["flv"].as_str().context("no FLV URL")?;
+        let path = url.splitn(4, '/').nth(3).context("no path")?;
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: {}\r\n\r\n", server.public);
         let mut stream = TcpStream::connect(server.public).await?;
         stream.write_all(request.as_bytes()).await?;
         readers.spawn(async move {

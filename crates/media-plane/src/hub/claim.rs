@@ -21,8 +21,8 @@ use crate::media::Packet;
 pub enum EndReason {
     /// [`Hub::cut_stream`] or [`Hub::cut_viewer`].
     Cut,
-    /// A publisher was silent and another took its place; or the viewer of a player has begun newer
-    /// plays of the stream, more than one viewer may have.
+    /// A publisher was silent and another took its place, or a player gave way to newer plays of its
+    /// viewer.
     Replaced,
     /// A player lagged beyond its queue.
     TooSlow,

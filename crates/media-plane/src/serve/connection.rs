@@ -289,7 +289,7 @@ impl<A: Authorizer> Connection<A> {
             while stream.read(buffer).await? > 0 {}
             io::Result::Ok(())
         };
-        if timeout(FAREWELL, read_all).await.is_err() {
+        if !matches!(timeout(FAREWELL, read_all).await, Ok(Ok(()))) {
             self.reset();
         }
     }

@@ -1,8 +1,9 @@
-//! The relay from outside: sessions without I/O, hostile bytes, the hub under a paused clock, and
+//! The relay from outside: sessions without I/O, hostile bytes, bounds on one peer, the hub under a paused clock, and
 //! real sockets with ffmpeg.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
+mod bounds;
 mod foreign;
 mod hostile;
 mod hub;

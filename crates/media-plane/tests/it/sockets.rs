@@ -72,7 +72,9 @@ impl Client {
         stream.write_all(bytes).await.unwrap();
         let mut handshake = vec![0; 1 + 2 * PACKET];
         within(stream.read_exact(&mut handshake)).await.unwrap();
-        Self { stream, reader: ChunkReader::default(), held: vec![] }
+        let mut reader = ChunkReader::default();
+        reader.expect_media(true).unwrap();
+        Self { stream, reader, held: vec![] }
     }
 
     async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -300,11 +302,27 @@ async fn garbage_disturbs_nobody() {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         let _ = stream.write_all(&junk).await;
         let mut rest = Vec::new();
-        assert!(within(stream.read_to_end(&mut rest)).await.is_err(), "reset");
+        assert!(within(stream.read_to_end(&mut rest)).await.is_ok(), "closed in order");
     }
     assert_eq!(server.hub.stats().protocol_errors, 4);
     publisher.send(&key(7, 10)).await.unwrap();
     assert_eq!(player.next().await.unwrap().unwrap().timestamp, 7);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_protocol_error_is_read_in_full() {
+    let server = Server::start(RelayConfig::default(), allow()).await;
+    // All in one piece, and more behind it than is read at once.
+    let bytes = [play_bytes("a"), connect("live", ""), vec![0; 50_000]].concat();
+    let mut player = Client::open(server.address, &bytes).await;
+    player.status("NetStream.Play.Start").await;
+    player.end().await.unwrap();
+    let bytes = [handshake(), connect("live", ""), vec![0xC9; 50_000]].concat();
+    let mut idle = Client::open(server.address, &bytes).await;
+    idle.status("NetConnection.Connect.Success").await;
+    idle.end().await.unwrap();
+    assert_eq!(server.hub.stats().protocol_errors, 2);
     server.stop().await;
 }
 

@@ -123,6 +123,7 @@ impl Outcome {
 
 pub(crate) fn messages(mut bytes: &[u8]) -> Vec<Message> {
     let mut reader = ChunkReader::default();
+    reader.expect_media(true).unwrap();
     let mut messages = Vec::new();
     while let Some(message) = reader.read(&mut bytes).unwrap() {
         if message.type_id == message_type::SET_CHUNK_SIZE {

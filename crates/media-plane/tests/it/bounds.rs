@@ -1,0 +1,264 @@
+//! What one peer or one viewer may take from the others: memory, places, lines of the log.
+
+use std::fmt::{Debug, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lianmai_media_plane::rtmp::amf0::Value;
+use lianmai_media_plane::rtmp::command::message_type;
+use lianmai_media_plane::rtmp::limits::{
+    MAX_COMMAND_MESSAGE, MAX_IDLE_PARTIAL_BYTES, MAX_MEDIA_MESSAGE,
+};
+use lianmai_media_plane::rtmp::{Event, RtmpError};
+use lianmai_media_plane::{
+    Direction, EndReason, Hub, MediaKind, Player, RelayConfig, StreamName, StreamRequest, Verdict,
+};
+use tokio::time::advance;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Level, Metadata, Subscriber};
+
+use crate::support::*;
+
+const KEY: &[u8] = &[0x17, 1, 0];
+
+/// The beginning of a video message, `sent` bytes of it, in one chunk.
+fn unfinished(chunk_stream: u8, length: usize, sent: usize) -> Vec<u8> {
+    let mut bytes = chunked(chunk_stream, message_type::VIDEO, 1, 0, &vec![0x27; length], sent);
+    bytes.truncate(12 + sent);
+    bytes
+}
+
+fn chunk_size(size: usize) -> Vec<u8> {
+    let size = u32::try_from(size).unwrap().to_be_bytes();
+    message(2, message_type::SET_CHUNK_SIZE, 0, 0, &size)
+}
+
+/// The result of bytes behind an accepted request.
+fn behind(first: &[u8], bytes: &[u8]) -> (Result<(), RtmpError>, Vec<Event>) {
+    let (mut session, mut outcome) = (session(), Outcome::default());
+    run(&mut session, &mut outcome, first).unwrap();
+    outcome.events.clear();
+    let result = run(&mut session, &mut outcome, bytes);
+    outcome.drain(&mut session);
+    (result, outcome.events)
+}
+
+#[test]
+fn a_player_has_no_room_for_media() {
+    let part = MAX_IDLE_PARTIAL_BYTES / 2;
+    let two = |more| {
+        let second = unfinished(7, MAX_COMMAND_MESSAGE, part + more);
+        [chunk_size(part + more), unfinished(6, MAX_COMMAND_MESSAGE, part), second].concat()
+    };
+    let long = unfinished(6, MAX_COMMAND_MESSAGE + 1, 1);
+    let too_long =
+        RtmpError::MessageSize { type_id: message_type::VIDEO, length: MAX_COMMAND_MESSAGE + 1 };
+    let largest = chunked(6, message_type::VIDEO, 1, 0, &vec![0x27; MAX_MEDIA_MESSAGE], 65_536);
+    let largest = [chunk_size(65_536), largest].concat();
+
+    assert_eq!(behind(&play_bytes("a"), &two(0)).0, Ok(()));
+    // The first message is unfinished when the second has grown to the bound.
+    let grown = [two(0), vec![0xC6], vec![0x27; 1]].concat();
+    assert_eq!(behind(&play_bytes("a"), &grown).0, Err(RtmpError::PartialBytes));
+    assert_eq!(behind(&play_bytes("a"), &long).0, Err(too_long));
+    assert_eq!(behind(&publish_bytes("a"), &grown).0, Ok(()));
+    assert_eq!(behind(&publish_bytes("a"), &long).0, Ok(()));
+    let (result, events) = behind(&publish_bytes("a"), &largest);
+    assert_eq!((result, events.len()), (Ok(()), 1));
+}
+
+#[test]
+fn the_room_of_a_publisher_ends_with_its_publish() {
+    let stop = chunked(
+        3,
+        message_type::COMMAND,
+        1,
+        0,
+        &lianmai_media_plane::rtmp::command::Command {
+            name: "closeStream".into(),
+            transaction: 0.0,
+            object: Value::Null,
+            arguments: vec![],
+        }
+        .encode(),
+        65_536,
+    );
+    let kept = [chunk_size(65_536), unfinished(6, 1 << 20, 65_536), stop.clone()].concat();
+    assert_eq!(behind(&publish_bytes("a"), &kept), (Ok(()), vec![Event::Stopped]), "just within");
+    let mut kept = [chunk_size(65_536), unfinished(6, 1 << 20, 65_536), vec![0xC6]].concat();
+    kept.extend(vec![0x27; 65_536]);
+    kept.extend(&stop);
+    let expected = (Err(RtmpError::PartialBytes), vec![Event::Stopped]);
+    assert_eq!(behind(&publish_bytes("a"), &kept), expected);
+    let play = command(1, "play", 0.0, Value::Null, vec![text("a")]);
+    let later = [stop, play, unfinished(6, 1 << 20, 1)].concat();
+    let (result, events) = behind(&publish_bytes("a"), &later);
+    let too_long = RtmpError::MessageSize { type_id: message_type::VIDEO, length: 1 << 20 };
+    assert_eq!((result, events.len()), (Err(too_long), 2));
+}
+
+async fn play(hub: &Hub, stream: &str, query: &str) -> Player {
+    hub.play(&allow(), request(Direction::Play, stream, query)).await.unwrap()
+}
+
+fn live(players: &[Player]) -> Vec<bool> {
+    players.iter().map(|player| player.cut_reason().is_none()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_play_of_a_viewer_replaces_the_oldest() {
+    let config = RelayConfig { max_waiters: 16, player_queue_bytes: 64, ..RelayConfig::default() };
+    let hub = Hub::new(config);
+    let other = play(&hub, "a", "v=bob").await;
+    let elsewhere = play(&hub, "b", "v=eve").await;
+    let nameless = play(&hub, "a", "").await;
+    let mut players = Vec::new();
+    for _ in 0..1000 {
+        players.push(play(&hub, "a", "v=eve").await);
+        assert!(hub.stats().waiters <= 7, "one URL takes four places");
+    }
+    let (old, new) = players.split_at(996);
+    assert_eq!(live(new), [true; 4]);
+    for player in old {
+        assert_eq!(player.cut_reason(), Some(EndReason::Replaced));
+        assert_eq!(player.next(&mut Vec::new(), 1).await, Err(EndReason::Replaced));
+    }
+    // Late ends of the old ones touch nobody.
+    players.drain(..996);
+    assert_eq!((hub.stats().players, hub.stats().waiters), (7, 7));
+    let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
+    publisher.send(MediaKind::Video, 0, KEY).unwrap();
+    for player in players.iter().chain([&other, &nameless]) {
+        player.next(&mut Vec::new(), 1).await.unwrap();
+    }
+    assert!(elsewhere.cut_reason().is_none());
+    // With a publisher as without; an ended play takes no place of its viewer, though it lingers.
+    for timestamp in 0..5 {
+        publisher.send(MediaKind::Video, timestamp, KEY).unwrap();
+        for player in players[..1].iter().chain(&players[2..]) {
+            player.next(&mut Vec::new(), 1).await.unwrap();
+        }
+    }
+    players.push(play(&hub, "a", "v=eve").await);
+    assert_eq!(live(&players), [true, false, true, true, true]);
+    players.push(play(&hub, "a", "v=eve").await);
+    assert_eq!(live(&players), [false, false, true, true, true, true]);
+    assert_eq!(hub.cut_viewer_of("eve", &StreamName::new("live", "a")), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_ends_plays_of_a_viewer_by_writing_its_name() {
+    let hub = Hub::new(RelayConfig { max_players: 14, ..RelayConfig::default() });
+    let mut players = Vec::new();
+    for _ in 0..4 {
+        players.push(play(&hub, "a", "v=eve").await);
+    }
+    let deny = Answer(|_: StreamRequest| Verdict::Deny { code: "badUrl", message: "no".into() });
+    let unnamed = Answer(|_: StreamRequest| Verdict::Allow { viewer: None });
+    let mallory = Answer(|_: StreamRequest| Verdict::Allow { viewer: Some("mallory".into()) });
+    let asked = || request(Direction::Play, "a", "v=eve");
+    let mut others = Vec::new();
+    for _ in 0..5 {
+        hub.play(&deny, asked()).await.unwrap_err();
+        others.push(hub.play(&unnamed, asked()).await.unwrap());
+        others.push(hub.play(&mallory, asked()).await.unwrap());
+    }
+    assert_eq!(live(&players), [true; 4]);
+    // Nor does a play that is allowed and finds no place.
+    let denied = hub.play(&allow(), asked()).await.unwrap_err();
+    assert_eq!(denied.code, "tooManyPlayers");
+    assert_eq!(live(&players), [true; 4]);
+    // Nor do claims of others take places of hers.
+    players.remove(0);
+    players.push(play(&hub, "a", "v=eve").await);
+    assert_eq!(live(&players), [true; 4]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_player_that_lingers_does_not_hide_the_next_publisher() {
+    let hub = Hub::new(RelayConfig::default());
+    let publish = async || hub.publish(&allow(), request(Direction::Publish, "a", "")).await;
+    let (quick, slow) = (play(&hub, "a", "").await, play(&hub, "a", "").await);
+    drop(publish().await.unwrap());
+    advance(Duration::from_secs(15)).await;
+    hub.tick();
+    drop(quick);
+    let publisher = publish().await.unwrap();
+    drop(slow);
+    let player = play(&hub, "a", "").await;
+    publisher.send(MediaKind::Video, 0, KEY).unwrap();
+    assert!(player.take_ready(&mut Vec::new(), 1));
+    assert_eq!(hub.cut_stream(&StreamName::new("live", "a")), 2);
+}
+
+/// Level and fields of what is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, "{field}={value:?} ").unwrap();
+    }
+}
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push((*event.metadata().level(), line.0));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_holds_little_of_what_peers_write() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let hub = Hub::new(RelayConfig { player_queue_bytes: 1, ..RelayConfig::default() });
+    let deny = Answer(|_: StreamRequest| Verdict::Deny { code: "badUrl", message: "no".into() });
+    let long = "长".repeat(4000);
+    let asked = |direction| {
+        let mut request = request(direction, &long, "v=eve");
+        request.app = "x".repeat(4000);
+        request
+    };
+    hub.play(&deny, asked(Direction::Play)).await.unwrap_err();
+    hub.publish(&deny, asked(Direction::Publish)).await.unwrap_err();
+    let lines = std::mem::take(&mut *log.0.lock().unwrap());
+    assert_eq!(lines.len(), 2);
+    for (level, line) in lines {
+        assert_eq!(level, Level::DEBUG, "whoever has no permission cannot fill the log");
+        assert!(line.contains("badUrl") && line.contains(&"长".repeat(64)), "{line}");
+        assert!(!line.contains(&"长".repeat(65)) && !line.contains(&"x".repeat(65)), "{line}");
+    }
+    // Also of those that are let in by whoever allows such names.
+    let publisher = hub.publish(&allow(), asked(Direction::Publish)).await.unwrap();
+    let mut players = Vec::new();
+    for _ in 0..5 {
+        players.push(hub.play(&allow(), asked(Direction::Play)).await.unwrap());
+    }
+    publisher.send(MediaKind::Video, 0, KEY).unwrap();
+    let lines = log.0.lock().unwrap();
+    for code in ["tooManyPlays", "tooSlow"] {
+        assert!(lines.iter().any(|(_, line)| line.contains(code)), "{code}");
+    }
+    assert!(lines.iter().all(|(_, line)| line.len() < 600), "{lines:?}");
+}
