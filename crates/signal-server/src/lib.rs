@@ -18,6 +18,7 @@ pub mod signing;
 
 mod clock;
 mod data_dir;
+mod descriptors;
 mod http;
 mod media;
 mod metrics;
@@ -27,4 +28,5 @@ pub mod telemetry;
 mod transport;
 
 pub use config::Config;
+pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use server::{Addresses, Server, StartError};

@@ -1,10 +1,11 @@
 //! The binary: reads the command line, starts the server, waits for a signal. Exit codes: 0 stopped in
-//! time, 1 could not start, 2 the configuration has problems, 3 stopped before everything had ended.
+//! time, 1 could not start, 2 the configuration has problems, 3 stopped before everything had ended, or because
+//! a part of it had failed.
 
 use std::process::ExitCode;
 
 use lianmai_signal_server::cli::{self, Command};
-use lianmai_signal_server::{Server, telemetry};
+use lianmai_signal_server::{Server, raise_descriptor_limit, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -35,6 +36,9 @@ fn serve(run: &cli::Run) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     let scheme = if config.tls.is_some() { "wss" } else { "ws" };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

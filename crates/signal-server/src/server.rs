@@ -20,6 +20,7 @@ use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::config::{AppMode, Config};
 use crate::data_dir::{DataDir, DataDirError};
+use crate::descriptors;
 use crate::http::admin::{self, Admin};
 use crate::http::guard::Guard;
 use crate::http::public;
@@ -29,14 +30,13 @@ use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
 use crate::transport::accept::{self, HttpListener};
 use crate::transport::lobby::LobbyServer;
+use crate::transport::places::Places;
 use crate::transport::tls::{TlsError, TlsReloader};
 
 /// Facts of the relay that may wait for the shards.
 const FACTS: usize = 1024;
 /// Certificate files are looked at this often.
 const TLS_CHECK: Duration = Duration::from_secs(10);
-/// Connections of the admin listener.
-const MAX_ADMIN_CONNECTIONS: usize = 64;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,7 @@ pub struct Server {
     data_dir: DataDir,
     tls: Option<Arc<TlsReloader>>,
     seeds: Vec<[u8; 32]>,
+    admin_connections: usize,
 }
 
 impl Server {
@@ -90,7 +91,8 @@ impl Server {
     ///
     /// # Errors
     /// An address is taken, a file cannot be used, or the system has no randomness.
-    pub async fn bind(config: Config) -> Result<Self, StartError> {
+    pub async fn bind(mut config: Config) -> Result<Self, StartError> {
+        let admin_connections = descriptors::fit(&mut config);
         let data_dir = DataDir::open(&config.data_dir)?;
         let tls = match &config.tls {
             Some(files) => Some(Arc::new(TlsReloader::load(files)?)),
@@ -109,7 +111,17 @@ impl Server {
         }
         let addresses =
             Addresses { public: public_address, admin: admin_address, rtmp: rtmp_address };
-        Ok(Server { config, addresses, public, admin, rtmp, data_dir, tls, seeds })
+        Ok(Server {
+            config,
+            addresses,
+            public,
+            admin,
+            rtmp,
+            data_dir,
+            tls,
+            seeds,
+            admin_connections,
+        })
     }
 
     /// Where the server listens.
@@ -131,9 +143,20 @@ impl Server {
     }
 
     /// Serves until `stop` completes, then stops: no new connections, every client is told to come back
-    /// later, at most `stop_deadline_ms`. Returns whether all ended in time.
+    /// later, at most `stop_deadline_ms`. Returns whether all ended in time. A part of the server that fails
+    /// is a stop as well, and `false`.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
-        let Server { config, addresses, public, admin, rtmp, data_dir, tls, seeds } = self;
+        let Server {
+            config,
+            addresses,
+            public,
+            admin,
+            rtmp,
+            data_dir,
+            tls,
+            seeds,
+            admin_connections,
+        } = self;
         let clock = Clock::start();
         let metrics = Arc::new(Metrics::default());
         let authenticator = Arc::new(Authenticator::new(&config.apps));
@@ -162,7 +185,8 @@ impl Server {
         let (stop_sender, stopping) = watch::channel(false);
         let ready = Arc::new(AtomicBool::new(true));
         let authorizer = Arc::new(RelayAuthorizer::new(signer, shards.clone()));
-        let lobby = LobbyServer::new(shards.clone(), authenticator, metrics.clone());
+        let lobby =
+            LobbyServer::new(shards.clone(), authenticator, metrics.clone(), stopping.clone());
         let public_router =
             public::router(lobby, hub.clone(), authorizer.clone(), stopping.clone());
         let admin_router = admin::router(Admin {
@@ -180,7 +204,7 @@ impl Server {
                 router: public_router,
                 guard: Arc::new(Guard::public(&config, addresses.public)),
                 tls: tls.clone(),
-                max_connections: config.max_connections,
+                places: Places::new(config.max_connections, config.max_connections_per_address),
             }
             .serve(stopping.clone()),
         );
@@ -191,7 +215,7 @@ impl Server {
                 router: admin_router,
                 guard: Arc::new(Guard::admin(&config)),
                 tls: None,
-                max_connections: MAX_ADMIN_CONNECTIONS,
+                places: Places::new(admin_connections, usize::MAX),
             }
             .serve(stopping.clone()),
         );
@@ -212,7 +236,12 @@ impl Server {
         }
         info!(public = %addresses.public, admin = %addresses.admin, rtmp = %addresses.rtmp, "listening");
 
-        stop.await;
+        let asked = tokio::select! {
+            () = stop => true,
+            () = failed("shard", &mut workers) => false,
+            () = failed("listener", &mut listeners) => false,
+            () = failed("helper", &mut helpers) => false,
+        };
         info!("stopping");
         ready.store(false, Ordering::Relaxed);
         let _ = stop_sender.send(true);
@@ -228,7 +257,7 @@ impl Server {
         if !ended {
             warn!("stopped before everything had ended");
         }
-        ended
+        asked && ended
     }
 }
 
@@ -245,6 +274,16 @@ fn engine_config(config: &Config, deployment_id: &str) -> EngineConfig {
         deployment_id: deployment_id.to_owned(),
         max_lag_bytes: config.max_lag_bytes,
         ..EngineConfig::default()
+    }
+}
+
+/// Completes when one of the tasks ends while the server should run. That is a bug of ours, and what is left of
+/// the server is better started anew than left standing.
+async fn failed(part: &str, tasks: &mut JoinSet<()>) {
+    match tasks.join_next().await {
+        Some(Ok(())) => error!(part, "a part of the server has ended"),
+        Some(Err(failure)) => error!(part, %failure, "a part of the server has failed"),
+        None => std::future::pending().await,
     }
 }
 
@@ -288,5 +327,24 @@ async fn warn_of_debug() {
     loop {
         ticks.tick().await;
         warn!("debug mode is open to debug.allow_from: anybody there can join as anybody");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_fails_is_noticed() {
+        const MOMENT: Duration = Duration::from_millis(50);
+        let mut none = JoinSet::new();
+        assert!(timeout(MOMENT, failed("helper", &mut none)).await.is_err(), "nothing can fail");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        assert!(timeout(MOMENT, failed("shard", &mut tasks)).await.is_err(), "all is well");
+        tasks.spawn(async { panic!("for the test") });
+        assert!(timeout(MOMENT * 100, failed("shard", &mut tasks)).await.is_ok(), "a panic");
+        tasks.spawn(async {});
+        assert!(timeout(MOMENT * 100, failed("shard", &mut tasks)).await.is_ok(), "an end");
     }
 }

@@ -259,6 +259,8 @@ pub struct Config {
     pub shards: Option<usize>,
     /// Most connections of the public listener.
     pub max_connections: usize,
+    /// Most of them of one IPv4 address or IPv6 /64 that is not loopback.
+    pub max_connections_per_address: usize,
     /// TLS of the public listener.
     pub tls: Option<TlsConfig>,
     /// The apps.

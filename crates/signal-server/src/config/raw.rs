@@ -132,6 +132,7 @@ pub(super) struct RawJwt {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
     pub(super) max_connections: Option<u64>,
+    pub(super) max_connections_per_address: Option<u64>,
     pub(super) max_lag_bytes: Option<u64>,
     pub(super) channels: Option<u64>,
     pub(super) members: Option<u64>,

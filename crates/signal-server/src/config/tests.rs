@@ -203,6 +203,7 @@ mode = "unsafe"
 [limits]
 members = 0
 tasks = 1000000
+max_connections_per_address = 0
 max_lag_bytes = 65535
 attribute_bytes = -1
 [session]
@@ -229,6 +230,7 @@ filter = "lianmai=loud=quiet"
         "debug.allow_from[2]",
         "debug.allow_from[3]",
         "limits.attribute_bytes",
+        "limits.max_connections_per_address",
         "limits.max_lag_bytes",
         "limits.members",
         "limits.tasks",

@@ -126,6 +126,12 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     );
     let max_connections =
         check.number("limits.max_connections", raw.limits.max_connections, 50_000, 1..=1_000_000);
+    let max_connections_per_address = check.number(
+        "limits.max_connections_per_address",
+        raw.limits.max_connections_per_address,
+        1024,
+        1..=1_000_000,
+    );
     let url_ttl_s =
         check.number("relay.url_ttl_s", raw.relay.url_ttl_s, 24 * 3600, 60..=7 * 24 * 3600);
     let log_filter = raw.log.filter.unwrap_or_else(|| "info".to_owned());
@@ -141,6 +147,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         session,
         max_lag_bytes,
         max_connections,
+        max_connections_per_address,
         url_ttl_s,
         log_format: match raw.log.format {
             None | Some(RawLogFormat::Auto) => LogFormat::Auto,
@@ -199,6 +206,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         debug_allow_from: Vec::new(),
         shards,
         max_connections: 0,
+        max_connections_per_address: 0,
         tls: None,
         apps: Vec::new(),
         limits: Limits::default(),

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::media;
 use crate::metrics::Metrics;
 use crate::signing::UrlSigner;
-use crate::transport::frame::Framer;
+use crate::transport::frame::{self, Framer};
 
 /// Messages that one turn takes at most, so that what it causes leaves soon.
 const TURN: usize = 256;
@@ -100,6 +100,11 @@ impl Worker {
             }
             self.finish_turn();
         }
+        // What came behind the stop: nobody is left without a word.
+        self.mailbox.close();
+        while let Some(message) = self.mailbox.recv().await {
+            self.take(message);
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -108,6 +113,13 @@ impl Worker {
 
     fn take(&mut self, message: ShardMsg) {
         match message {
+            ShardMsg::Adopt { sink, .. } if self.stopping => {
+                let mut slot = Slot::new(sink);
+                slot.push(frame::going_away());
+                slot.close(CloseCode::GOING_AWAY);
+            }
+            // Every connection is closed, and whoever asks hears that the shard has ended.
+            _ if self.stopping => {}
             ShardMsg::Adopt { conn, sink, request } => {
                 self.slots.insert(conn, Slot::new(sink));
                 self.handle(Input::Join { conn, request });

@@ -16,14 +16,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::places::{Place, Places};
 use super::tls::TlsReloader;
 use crate::http::{error_response, guard::Guard};
 
@@ -38,22 +39,14 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Header fields of a request.
 const MAX_HEADERS: usize = 64;
-/// For answers that are on their way when the server stops.
+/// Peers of one listener that are told at the same time that there is no room for them.
+pub(crate) const REFUSALS: usize = 16;
+/// What a refused peer has time for to read that.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// For answers and close frames that are on their way when the server stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Pause after a failed accept: the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// A place among the connections of a listener; given back when the last clone is dropped.
-#[derive(Clone)]
-pub(crate) struct Permit(
-    #[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>,
-);
-
-impl Permit {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Permit(Arc::new(permit))
-    }
-}
 
 /// Address of the peer, as an extension of each request.
 #[derive(Clone, Copy, Debug)]
@@ -77,14 +70,14 @@ pub(crate) struct HttpListener {
     pub(crate) router: Router,
     pub(crate) guard: Arc<Guard>,
     pub(crate) tls: Option<Arc<TlsReloader>>,
-    pub(crate) max_connections: usize,
+    pub(crate) places: Places,
 }
 
 impl HttpListener {
     /// Serves until `stop` changes; then no connection is accepted, idle ones end, and what still answers
-    /// a request gets a moment.
+    /// a request, or is told by others that it ends, gets a moment.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.max_connections));
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -101,19 +94,22 @@ impl HttpListener {
                     continue;
                 }
             };
-            let Ok(permit) = places.clone().try_acquire_owned() else {
-                debug!(listener = self.name, "connection limit reached");
-                connections.spawn(refuse(stream));
+            let Some(place) = self.places.enter(peer.ip()) else {
+                debug!(listener = self.name, %peer, "connection limit reached");
+                if let Ok(refusal) = refusals.clone().try_acquire_owned() {
+                    connections.spawn(async move {
+                        refuse(stream).await;
+                        drop(refusal);
+                    });
+                } else {
+                    let _ = stream.try_write(NO_ROOM);
+                }
                 continue;
             };
             let _ = stream.set_nodelay(true);
             let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-            let service = Service {
-                router: self.router.clone(),
-                guard: self.guard.clone(),
-                permit: Permit::new(permit),
-                peer,
-            };
+            let service =
+                Service { router: self.router.clone(), guard: self.guard.clone(), place, peer };
             let (tls, stop) = (self.tls.clone(), stop.clone());
             connections.spawn(async move {
                 match tls {
@@ -130,8 +126,12 @@ impl HttpListener {
             });
         }
         drop(self.listener);
-        let _ =
-            timeout(LAST_ANSWERS, async { while connections.join_next().await.is_some() {} }).await;
+        let _ = timeout(LAST_ANSWERS, async {
+            while connections.join_next().await.is_some() {}
+            // WebSockets have tasks of their own.
+            self.places.empty().await;
+        })
+        .await;
         // Whoever has not read its answer by now does not read.
         connections.shutdown().await;
     }
@@ -142,12 +142,19 @@ pub(crate) async fn wait_for_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Says that there is no room. The client comes back with backoff (contract rule A20).
+/// There is no room. The client comes back with backoff (contract rule A20).
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Says that there is no room, and reads what the peer sends: closing with unread bytes would reset the
+/// connection, and the peer might lose the answer.
 async fn refuse(mut stream: TcpStream) {
-    let text = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    let _ = timeout(HEAD_TIMEOUT, async {
-        stream.write_all(text.as_bytes()).await?;
-        stream.shutdown().await
+    let _ = timeout(REFUSAL_TIMEOUT, async {
+        stream.write_all(NO_ROOM).await?;
+        stream.shutdown().await?;
+        let mut bytes = [0; 1024];
+        while stream.read(&mut bytes).await? > 0 {}
+        io::Result::Ok(())
     })
     .await;
 }
@@ -155,7 +162,7 @@ async fn refuse(mut stream: TcpStream) {
 struct Service {
     router: Router,
     guard: Arc<Guard>,
-    permit: Permit,
+    place: Place,
     peer: SocketAddr,
 }
 
@@ -164,12 +171,12 @@ impl Service {
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let Service { router, guard, permit, peer } = self;
+        let Service { router, guard, place, peer } = self;
         let hangup = Hangup::default();
         let hung_up = hangup.0.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(hangup.clone());
-            respond(router.clone(), guard.clone(), permit.clone(), peer, request)
+            respond(router.clone(), guard.clone(), place.clone(), peer, request)
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -197,7 +204,7 @@ impl Service {
 async fn respond(
     router: Router,
     guard: Arc<Guard>,
-    permit: Permit,
+    place: Place,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
@@ -209,7 +216,7 @@ async fn respond(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         return Ok(response);
     }
-    parts.extensions.insert(permit);
+    parts.extensions.insert(place);
     parts.extensions.insert(Peer(peer));
     router.oneshot(Request::from_parts(parts, Body::new(body))).await
 }

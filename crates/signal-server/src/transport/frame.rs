@@ -2,7 +2,9 @@
 //! receiver.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use lianmai_protocol::CloseCode;
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::notice::Closing;
+use lianmai_protocol::{CloseCode, codec};
 
 const FIN_TEXT: u8 = 0x81;
 const FIN_CLOSE: u8 = 0x88;
@@ -48,6 +50,20 @@ pub(crate) fn close(code: CloseCode) -> Bytes {
     payload.extend_from_slice(&code.0.to_be_bytes());
     payload.extend_from_slice(name.as_bytes());
     frame(FIN_CLOSE, &payload)
+}
+
+/// The notice that the server stops, for whoever is no member.
+pub(crate) fn going_away() -> Bytes {
+    let code = CloseCode::GOING_AWAY;
+    let row = code.row().expect("the code is in the table");
+    let notice = Closing {
+        code,
+        reason: row.name.to_owned(),
+        action: row.action.clone(),
+        url: None,
+        retry_after_ms: None,
+    };
+    text(codec::encode_notice(&Notice::Closing(notice)).as_bytes())
 }
 
 /// Frames text once for all receivers of the same payload: the engine hands out clones of one `Bytes`.

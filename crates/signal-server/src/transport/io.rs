@@ -3,9 +3,10 @@
 //! batches (decisions §4.2).
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,9 +16,11 @@ use lianmai_signal_engine::Outbox;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
+
+use super::places::Place;
 
 /// A socket that takes no byte for so long is given up (contract rule B20).
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(10);
@@ -26,8 +29,14 @@ pub(crate) const CLOSE_LINGER: Duration = Duration::from_secs(2);
 /// Frames in one write.
 const MAX_SLICES: usize = 64;
 
-/// A TCP stream that is read by one task and written by another.
-pub(crate) struct TcpReader(Arc<TcpStream>);
+/// A TCP stream that is read by one task and written by another. Its place is free when both let go.
+pub(crate) struct Tcp {
+    stream: TcpStream,
+    _place: Place,
+}
+
+/// The reading half of a TCP stream.
+pub(crate) struct TcpReader(Arc<Tcp>);
 
 impl AsyncRead for TcpReader {
     fn poll_read(
@@ -36,8 +45,8 @@ impl AsyncRead for TcpReader {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
+            ready!(self.0.stream.poll_read_ready(cx))?;
+            match self.0.stream.try_read(buf.initialize_unfilled()) {
                 Ok(read) => {
                     buf.advance(read);
                     return Poll::Ready(Ok(()));
@@ -49,10 +58,35 @@ impl AsyncRead for TcpReader {
     }
 }
 
+/// The reading half of a TLS stream. It ends when its writer has ended: nothing else can wake a task that
+/// waits for a peer which stays.
+pub(crate) struct TlsReader {
+    half: ReadHalf<TlsStream<TcpStream>>,
+    /// `None` when the writer has ended.
+    writer: Option<oneshot::Receiver<()>>,
+    _place: Place,
+}
+
+impl AsyncRead for TlsReader {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Some(writer) = &mut this.writer else { return Poll::Ready(Ok(())) };
+        if Pin::new(writer).poll(cx).is_ready() {
+            this.writer = None;
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.half).poll_read(cx, buf)
+    }
+}
+
 /// The half that a connection's task reads.
 pub(crate) enum Source {
     Tcp(TcpReader),
-    Tls(Box<ReadHalf<TlsStream<TcpStream>>>),
+    Tls(Box<TlsReader>),
 }
 
 impl AsyncRead for Source {
@@ -71,7 +105,7 @@ impl AsyncRead for Source {
 /// The half that is written.
 #[derive(Clone)]
 pub(crate) enum Sink {
-    Tcp(Arc<TcpStream>),
+    Tcp(Arc<Tcp>),
     Tls(mpsc::Sender<VecDeque<Bytes>>),
 }
 
@@ -84,22 +118,29 @@ pub(crate) enum NotWritten {
     Gone,
 }
 
-pub(crate) fn split_tcp(stream: TcpStream) -> (Source, Sink) {
-    let stream = Arc::new(stream);
-    (Source::Tcp(TcpReader(stream.clone())), Sink::Tcp(stream))
+pub(crate) fn split_tcp(stream: TcpStream, place: Place) -> (Source, Sink) {
+    let tcp = Arc::new(Tcp { stream, _place: place });
+    (Source::Tcp(TcpReader(tcp.clone())), Sink::Tcp(tcp))
 }
 
 /// Starts the writer task of a TLS stream; it ends when the sink is dropped or the socket fails.
-pub(crate) fn split_tls(stream: TlsStream<TcpStream>) -> (Source, Sink) {
-    let (read, write) = tokio::io::split(stream);
+pub(crate) fn split_tls(stream: TlsStream<TcpStream>, place: Place) -> (Source, Sink) {
+    let (half, write) = tokio::io::split(stream);
     let (sink, batches) = mpsc::channel(1);
-    tokio::spawn(write_tls(write, batches));
-    (Source::Tls(Box::new(read)), Sink::Tls(sink))
+    let (reader, writer) = oneshot::channel();
+    let reading = TlsReader { half, writer: Some(writer), _place: place.clone() };
+    tokio::spawn(async move {
+        write_tls(write, batches, reader).await;
+        drop(place);
+    });
+    (Source::Tls(Box::new(reading)), Sink::Tls(sink))
 }
 
+/// `reader` tells of the reader's end, and tells it of this one.
 async fn write_tls(
     mut stream: WriteHalf<TlsStream<TcpStream>>,
     mut batches: mpsc::Receiver<VecDeque<Bytes>>,
+    mut reader: oneshot::Sender<()>,
 ) {
     while let Some(batch) = batches.recv().await {
         let write = async {
@@ -108,18 +149,41 @@ async fn write_tls(
             }
             stream.flush().await
         };
-        if !matches!(timeout(WRITE_STALL, write).await, Ok(Ok(()))) {
+        if unless_stalled(WRITE_STALL, write).await.is_err() {
             return;
         }
     }
-    let _ = timeout(CLOSE_LINGER, stream.shutdown()).await;
+    if let Ok(Ok(())) = timeout(CLOSE_LINGER, stream.shutdown()).await {
+        let _ = timeout(CLOSE_LINGER, reader.closed()).await;
+    }
+}
+
+/// Waits for writes; an error when the socket takes nothing for so long. Only the socket and the timer wake
+/// this, so whatever is not the timer is bytes that went.
+async fn unless_stalled(
+    stall: Duration,
+    write: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let mut write = pin!(write);
+    let mut stalled = pin!(sleep(stall));
+    poll_fn(|cx| {
+        if let Poll::Ready(written) = write.as_mut().poll(cx) {
+            return Poll::Ready(written);
+        }
+        if stalled.is_elapsed() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        stalled.as_mut().reset(Instant::now() + stall);
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    })
+    .await
 }
 
 impl Sink {
     /// Writes what the socket takes now.
     pub(crate) fn try_write(&self, outbox: &mut Outbox) -> Result<(), NotWritten> {
         match self {
-            Sink::Tcp(stream) => {
+            Sink::Tcp(tcp) => {
                 while !outbox.is_empty() {
                     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                     let mut count = 0;
@@ -127,7 +191,7 @@ impl Sink {
                         *slot = IoSlice::new(slice);
                         count += 1;
                     }
-                    let written = match stream.try_write_vectored(&slices[..count]) {
+                    let written = match tcp.stream.try_write_vectored(&slices[..count]) {
                         Ok(0) => return Err(NotWritten::Gone),
                         Ok(written) => written,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -154,12 +218,11 @@ impl Sink {
     /// [`WRITE_STALL`].
     pub(crate) async fn ready(&self) -> bool {
         match self {
-            Sink::Tcp(stream) => {
-                matches!(timeout(WRITE_STALL, stream.writable()).await, Ok(Ok(())))
+            Sink::Tcp(tcp) => {
+                matches!(timeout(WRITE_STALL, tcp.stream.writable()).await, Ok(Ok(())))
             }
-            Sink::Tls(batches) => {
-                matches!(timeout(WRITE_STALL * 2, batches.reserve()).await, Ok(Ok(_)))
-            }
+            // The writer measures, since one batch may rightly take longer; it ends when nothing goes.
+            Sink::Tls(batches) => batches.reserve().await.is_ok(),
         }
     }
 
@@ -179,22 +242,50 @@ impl Sink {
         true
     }
 
-    /// Writes what is left, ends the sending side, and gives the peer a moment to do the same.
+    /// Writes what is left, ends the sending side, and gives the peer a moment to do the same; then the
+    /// reader ends.
     pub(crate) async fn finish(self, mut outbox: Outbox) {
         let written = self.write_all(&mut outbox).await;
-        // A TLS writer ends its stream when its sink is dropped.
-        let Sink::Tcp(stream) = self else { return };
+        // A TLS writer does the rest when its sink is dropped.
+        let Sink::Tcp(tcp) = self else { return };
         if written {
-            let _ = SockRef::from(&*stream).shutdown(Shutdown::Write);
-            let weak = Arc::downgrade(&stream);
-            drop(stream);
-            tokio::time::sleep(CLOSE_LINGER).await;
+            let _ = SockRef::from(&tcp.stream).shutdown(Shutdown::Write);
+            let weak = Arc::downgrade(&tcp);
+            drop(tcp);
+            sleep(CLOSE_LINGER).await;
             // The reader still waits for the peer: end that.
-            if let Some(stream) = weak.upgrade() {
-                let _ = SockRef::from(&*stream).shutdown(Shutdown::Both);
+            if let Some(tcp) = weak.upgrade() {
+                let _ = SockRef::from(&tcp.stream).shutdown(Shutdown::Both);
             }
         } else {
-            let _ = SockRef::from(&*stream).shutdown(Shutdown::Both);
+            let _ = SockRef::from(&tcp.stream).shutdown(Shutdown::Both);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Contract rule B20: what counts is that bytes go, not when all are gone.
+    #[tokio::test]
+    async fn only_silence_is_a_stall() {
+        const STALL: Duration = Duration::from_millis(300);
+        let (mut near, mut far) = tokio::io::duplex(16);
+        let start = Instant::now();
+        let slow = async {
+            let mut bytes = [0; 16];
+            for _ in 0..8 {
+                sleep(STALL / 3).await;
+                far.read_exact(&mut bytes).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(unless_stalled(STALL, near.write_all(&[7; 9 * 16])), slow);
+        written.unwrap();
+        assert!(start.elapsed() > STALL * 2, "the test itself was too fast");
+        let stalled = unless_stalled(STALL, near.write_all(&[7; 32])).await;
+        assert_eq!(stalled.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -10,10 +10,12 @@ use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{CloseCode, RequestId};
 use lianmai_signal_engine::lobby::LOBBY_MS;
 use lianmai_signal_engine::{ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox};
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::accept::Permit;
+use super::accept::wait_for_stop;
 use super::frame;
 use super::io::{CLOSE_LINGER, Sink};
 use super::reader::{Incoming, Reader};
@@ -28,6 +30,7 @@ pub(crate) struct LobbyServer {
     authenticator: Arc<Authenticator>,
     metrics: Arc<Metrics>,
     next_conn: Arc<AtomicU64>,
+    stop: watch::Receiver<bool>,
 }
 
 /// What a lobby came to.
@@ -42,12 +45,15 @@ impl LobbyServer {
         shards: Shards,
         authenticator: Arc<Authenticator>,
         metrics: Arc<Metrics>,
+        stop: watch::Receiver<bool>,
     ) -> Self {
-        LobbyServer { shards, authenticator, metrics, next_conn: Arc::new(AtomicU64::new(1)) }
+        let next_conn = Arc::new(AtomicU64::new(1));
+        LobbyServer { shards, authenticator, metrics, next_conn, stop }
     }
 
-    /// Serves a connection until it has joined; then a task of its own pumps its frames to the shard.
-    pub(crate) async fn serve(self, mut reader: Reader, sink: Sink, permit: Permit) {
+    /// Serves a connection until it has joined, or the server stops. A task of its own pumps the frames of
+    /// whoever joined to the shard.
+    pub(crate) async fn serve(mut self, mut reader: Reader, sink: Sink) {
         let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
         let deadline = Instant::now() + Duration::from_millis(LOBBY_MS);
         let mut lobby = Lobby::default();
@@ -66,8 +72,13 @@ impl LobbyServer {
                         return;
                     }
                     Some(Incoming::Violation) => lobby.binary(),
+                    // As for one that takes too long.
+                    Some(Incoming::TooMuch) => lobby.timeout(),
                     None => return,
                 },
+                () = wait_for_stop(&mut self.stop) => {
+                    return self.stopped(conn, reader, sink, outbox).await;
+                }
                 () = sleep_until(deadline) => lobby.timeout(),
             };
             match self.apply(outputs, &mut outbox) {
@@ -77,22 +88,41 @@ impl LobbyServer {
                     }
                 }
                 Step::Close(code) => {
-                    debug!(conn = conn.0, reason = code.row().map(|row| row.name), "lobby closes");
-                    self.metrics.lobby_closed(code);
-                    tokio::select! {
-                        // First, so that it has written before the end of the peer can come between.
-                        biased;
-                        () = sink.finish(outbox) => {}
-                        () = reader.drain() => {}
-                    }
-                    return;
+                    return self.close(conn, code, reader, sink, outbox).await;
                 }
                 Step::Join(id, join) => {
-                    self.join(conn, id, *join, reader, sink, permit).await;
-                    return;
+                    return self.join(conn, id, *join, reader, sink).await;
                 }
             }
         }
+    }
+
+    /// Writes what is left, which ends with a close frame, and waits a moment for the peer to answer.
+    async fn close(
+        self,
+        conn: ConnId,
+        code: CloseCode,
+        mut reader: Reader,
+        sink: Sink,
+        outbox: Outbox,
+    ) {
+        debug!(conn = conn.0, reason = code.row().map(|row| row.name), "lobby closes");
+        self.metrics.lobby_closed(code);
+        tokio::select! {
+            // First, so that it has written before the end of the peer can come between.
+            biased;
+            () = sink.finish(outbox) => {}
+            () = reader.drain() => return,
+        }
+        // With TLS the writer goes on, and ends this.
+        reader.drain().await;
+    }
+
+    /// The server stops, and nobody else knows of this connection.
+    async fn stopped(self, conn: ConnId, reader: Reader, sink: Sink, mut outbox: Outbox) {
+        push(&mut outbox, frame::going_away());
+        push(&mut outbox, frame::close(CloseCode::GOING_AWAY));
+        self.close(conn, CloseCode::GOING_AWAY, reader, sink, outbox).await;
     }
 
     fn apply(&self, outputs: Vec<LobbyOutput>, outbox: &mut Outbox) -> Step {
@@ -109,36 +139,31 @@ impl LobbyServer {
         Step::Stay
     }
 
-    async fn join(
-        self,
-        conn: ConnId,
-        id: RequestId,
-        join: Join,
-        reader: Reader,
-        sink: Sink,
-        permit: Permit,
-    ) {
+    async fn join(self, conn: ConnId, id: RequestId, join: Join, mut reader: Reader, sink: Sink) {
         let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
         let grant = self.authenticator.verify_join(&join);
         let shard = self.shards.of(key.route());
         let request = Box::new(JoinRequest { id, join, grant });
-        if shard.send(ShardMsg::Adopt { conn, sink, request }).await.is_ok() {
-            // A task of its own, so that what the lobby needed is given back.
-            tokio::spawn(pump(conn, reader, shard, permit));
+        match shard.send(ShardMsg::Adopt { conn, sink, request }).await {
+            Ok(()) => {
+                reader.joined();
+                // A task of its own, so that what the lobby needed is given back.
+                tokio::spawn(pump(conn, reader, shard));
+            }
+            // The shard has ended.
+            Err(SendError(ShardMsg::Adopt { sink, .. })) => {
+                self.stopped(conn, reader, sink, Outbox::default()).await;
+            }
+            Err(_) => {}
         }
     }
 }
 
 /// Hands every frame of a joined connection to its shard, in order. A full mailbox stops the reading.
-async fn pump(
-    conn: ConnId,
-    mut reader: Reader,
-    shard: tokio::sync::mpsc::Sender<ShardMsg>,
-    permit: Permit,
-) {
-    let mut violated = false;
-    while let Some(incoming) = reader.next().await {
-        violated = matches!(incoming, Incoming::Violation);
+async fn pump(conn: ConnId, mut reader: Reader, shard: tokio::sync::mpsc::Sender<ShardMsg>) {
+    let mut unheard = false;
+    while !unheard && let Some(incoming) = reader.next().await {
+        unheard = matches!(incoming, Incoming::Violation | Incoming::TooMuch);
         let message = match incoming {
             Incoming::Text(frame) => ShardMsg::Input(Input::Frame { conn, frame }),
             Incoming::Alive(reply) => ShardMsg::Alive { conn, reply },
@@ -146,18 +171,16 @@ async fn pump(
                 let _ = shard.send(ShardMsg::Over { conn, reply }).await;
                 return;
             }
-            Incoming::Violation => ShardMsg::Input(Input::BinaryFrame { conn }),
+            Incoming::Violation | Incoming::TooMuch => ShardMsg::Input(Input::BinaryFrame { conn }),
         };
-        if shard.send(message).await.is_err() {
-            return;
-        }
+        // An error: the server stops.
+        unheard |= shard.send(message).await.is_err();
     }
-    if violated {
+    if unheard {
         // The shard closes; what the peer still sends must not turn that into a reset.
         let _ = timeout(CLOSE_LINGER * 2, reader.drain()).await;
     }
     let _ = shard.send(ShardMsg::Over { conn, reply: Bytes::new() }).await;
-    drop(permit);
 }
 
 /// A lobby sends little and waits for each write: no bound is needed.
@@ -168,20 +191,21 @@ fn push(outbox: &mut Outbox, bytes: Bytes) {
 #[cfg(test)]
 mod tests {
     use tokio::net::{TcpListener, TcpStream};
-    use tokio::sync::{Semaphore, mpsc};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::transport::io::split_tcp;
+    use crate::transport::places::Places;
 
     /// Every joined member has this task: what it holds is the memory of an idle member.
     #[tokio::test]
     async fn the_task_of_an_idle_connection_is_small() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (source, _sink) = split_tcp(stream);
+        let place = Places::new(1, 1).enter([127, 0, 0, 1].into()).unwrap();
+        let (source, _sink) = split_tcp(stream, place);
         let (shard, _mailbox) = mpsc::channel(1);
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let pump = pump(ConnId(1), Reader::new(source, b""), shard, Permit::new(permit));
+        let pump = pump(ConnId(1), Reader::new(source, b""), shard);
         let bytes = size_of_val(&pump);
         assert!(bytes <= 1024, "{bytes} bytes");
     }

@@ -6,6 +6,7 @@ pub(crate) mod accept;
 pub(crate) mod frame;
 pub(crate) mod io;
 pub(crate) mod lobby;
+pub(crate) mod places;
 pub(crate) mod reader;
 pub(crate) mod tls;
 pub(crate) mod upgrade;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
+use lianmai_signal_engine::lobby::LOBBY_BYTES;
 use tokio::io::{AsyncRead, ReadBuf};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -34,6 +35,8 @@ pub(crate) enum Incoming {
     Close(Bytes),
     /// A binary message, one that is too long, or a frame that breaks RFC 6455. Nothing sensible follows.
     Violation,
+    /// More than a peer may send before it joins. Nothing is read any more.
+    TooMuch,
 }
 
 /// The reading side of a WebSocket.
@@ -43,6 +46,8 @@ pub(crate) struct Reader {
     partial: BytesMut,
     /// Fragments of a text message that is not complete.
     fragments: Option<BytesMut>,
+    /// Bytes that the peer may still send before it joins; `None` once it did.
+    lobby: Option<usize>,
     /// A close frame or a violation came: nothing after it counts.
     over: bool,
 }
@@ -57,7 +62,13 @@ enum Step {
 impl Reader {
     /// `early` are bytes that arrived with the upgrade request.
     pub(crate) fn new(source: Source, early: &[u8]) -> Self {
-        Reader { source, partial: BytesMut::from(early), fragments: None, over: false }
+        let partial = BytesMut::from(early);
+        Reader { source, partial, fragments: None, lobby: Some(LOBBY_BYTES), over: false }
+    }
+
+    /// The peer has joined: the bounds of the lobby are over.
+    pub(crate) fn joined(&mut self) {
+        self.lobby = None;
     }
 
     /// The next thing that the peer did; `None` when the connection is over. Cancel safe.
@@ -91,7 +102,7 @@ impl Reader {
             }
             match self.take_frame() {
                 Some(Step::Incoming(incoming)) => {
-                    self.over |= matches!(incoming, Incoming::Violation | Incoming::Close(_));
+                    self.over |= !matches!(incoming, Incoming::Text(_) | Incoming::Alive(_));
                     return Poll::Ready(Some(incoming));
                 }
                 Some(Step::More) => continue,
@@ -125,10 +136,17 @@ impl Reader {
         if header.rsv1 || header.rsv2 || header.rsv3 || !self.may_come(&header, length) {
             return violation;
         }
+        let cost = cost(&header, head, length);
+        if self.lobby.is_some_and(|left| cost > left as u64) {
+            return Some(Step::Incoming(Incoming::TooMuch));
+        }
         // The length is within the bound now.
         let length = usize::try_from(length).ok()?;
         if self.partial.len() < head + length {
             return None;
+        }
+        if let Some(left) = &mut self.lobby {
+            *left = left.saturating_sub(usize::try_from(cost).ok()?);
         }
         self.partial.advance(head);
         let mut payload = self.partial.split_to(length);
@@ -182,3 +200,16 @@ impl Reader {
         }
     }
 }
+
+/// What a frame takes from what a peer may send before it joins: its payload, and the whole of a frame that
+/// can be empty and yet be nothing to refuse.
+fn cost(header: &FrameHeader, head: usize, length: u64) -> u64 {
+    match header.opcode {
+        OpCode::Data(Data::Text) if header.is_final => length,
+        _ => length.saturating_add(head as u64),
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

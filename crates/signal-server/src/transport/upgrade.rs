@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tungstenite::handshake::derive_accept_key;
 
-use super::accept::Permit;
 use super::io;
 use super::lobby::LobbyServer;
+use super::places::Place;
 use super::reader::Reader;
 use crate::http::error_response;
 
@@ -26,9 +26,9 @@ pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Respon
         Ok(accept) => accept,
         Err(text) => return error_response(StatusCode::BAD_REQUEST, "badUpgrade", text),
     };
-    let (Some(upgrade), Some(permit)) = (
+    let (Some(upgrade), Some(place)) = (
         request.extensions_mut().remove::<OnUpgrade>(),
-        request.extensions_mut().remove::<Permit>(),
+        request.extensions_mut().remove::<Place>(),
     ) else {
         let text = "The connection cannot be upgraded.";
         return error_response(StatusCode::BAD_REQUEST, "badUpgrade", text);
@@ -36,8 +36,8 @@ pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Respon
     let lobby = lobby.clone();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        let Some((reader, sink)) = take_apart(upgraded) else { return };
-        lobby.serve(reader, sink, permit).await;
+        let Some((reader, sink)) = take_apart(upgraded, place) else { return };
+        lobby.serve(reader, sink).await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -50,15 +50,15 @@ pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Respon
 }
 
 /// Takes the socket back from hyper. Bytes that came early are copied, since they pin hyper's buffer.
-fn take_apart(upgraded: Upgraded) -> Option<(Reader, io::Sink)> {
+fn take_apart(upgraded: Upgraded, place: Place) -> Option<(Reader, io::Sink)> {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
-            let (source, sink) = io::split_tcp(parts.io.into_inner());
+            let (source, sink) = io::split_tcp(parts.io.into_inner(), place);
             Some((Reader::new(source, &parts.read_buf), sink))
         }
         Err(upgraded) => {
             let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
-            let (source, sink) = io::split_tls(parts.io.into_inner());
+            let (source, sink) = io::split_tls(parts.io.into_inner(), place);
             Some((Reader::new(source, &parts.read_buf), sink))
         }
     }

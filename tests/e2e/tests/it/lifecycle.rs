@@ -1,5 +1,7 @@
 //! The life of the process: configuration, start, stop, and what it writes to its log while it runs.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -43,8 +45,16 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
         socket.call("join", join).await?;
         sockets.push(socket);
     }
+    // Some that are no members: one stays silent, the others join while the server stops, and may be too late.
+    for _ in 0..20 {
+        sockets.push(RawWs::connect(stage.server.public).await?);
+    }
     let start = Instant::now();
     stage.server.signal("TERM").await?;
+    for (uid, socket) in (10..).zip(&mut sockets[4..]) {
+        let join = json!({"appkey": "demo", "channelName": "room", "uid": uid.to_string()});
+        let _ = socket.request("join", join).await;
+    }
     for mut socket in sockets {
         let mut closing = Value::Null;
         let until_close = async {
@@ -203,6 +213,54 @@ async fn a_taken_port_is_no_start() -> Result<()> {
         ensure!(!said.contains("panicked") && output.stdout.is_empty(), "{said}");
     }
     stage.finish().await
+}
+
+/// A limit below what is configured: who is too much hears so, and the admin API answers.
+#[tokio::test]
+async fn few_descriptors_are_not_silence() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let script = scratch.0.join("limited");
+    let program = programs()?.join("signal-server");
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\nulimit -n 128\nexec '{}' \"$@\"\n", program.display()),
+    )?;
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755))?;
+    let data = scratch.0.join("data");
+    let server = ServerProcess::start(&script, &data, &[]);
+    let server = timeout(PATIENCE, server).await??;
+    let is_told = |line: &str| line.contains("WARN") && line.contains("limit of open files");
+    server.logged(0, is_told).await?;
+    let mut idle = Vec::new();
+    for address in [server.public, server.rtmp] {
+        for _ in 0..150 {
+            idle.push(RawWs::open(address).await?);
+        }
+    }
+    let health = format!("http://{}/healthz", server.admin);
+    let health =
+        timeout(Duration::from_secs(1), arrivals::get(&health)).await.context("no health")??;
+    ensure!(health.status == 200, "{health:?}");
+    let mut refused = RawWs::open(server.public).await?;
+    refused.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    let head =
+        timeout(Duration::from_secs(1), refused.http_head()).await.context("no answer")??;
+    ensure!(head.starts_with("HTTP/1.1 503") && head.contains("Retry-After"), "{head}");
+    // When the others have gone there is room again.
+    drop(idle);
+    let mut member = timeout(PATIENCE, async {
+        loop {
+            if let Ok(socket) = RawWs::connect(server.public).await {
+                return socket;
+            }
+        }
+    })
+    .await
+    .context("no room")?;
+    member.call("join", json!({"appkey": "demo", "channelName": "room", "uid": "1"})).await?;
+    ensure!(!server.log().iter().any(|line| line.contains("accept failed")), "{:?}", server.log());
+    ensure!(server.bugs().is_empty(), "{:?}", server.bugs());
+    Ok(())
 }
 
 /// The part of a URL that proves who may use it.

@@ -4,15 +4,16 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::process::ServerProcess;
-use lianmai_test_support::raw_ws::RawWs;
+use lianmai_test_support::raw_ws::{CLOSE, PING, RawWs, Received, TEXT};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -72,10 +73,9 @@ async fn hear_until(socket: &mut Wss, seq: &mut u64, last: &str) -> Result<Vec<S
     Ok(heard)
 }
 
-#[tokio::test]
-async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
-    let scratch = Scratch::new()?;
-    let old = certify(&scratch.0)?;
+/// A server with TLS, and its certificate.
+async fn serve(scratch: &Scratch) -> Result<(ServerProcess, CertificateDer<'static>)> {
+    let certificate = certify(&scratch.0)?;
     let config = scratch.0.join("config.toml");
     let file = |name: &str| scratch.0.join(name).display().to_string();
     let text = format!(
@@ -88,6 +88,13 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     let program = programs()?.join("signal-server");
     let data = scratch.0.join("data");
     let server = timeout(PATIENCE, ServerProcess::start(&program, &data, &env)).await??;
+    Ok((server, certificate))
+}
+
+#[tokio::test]
+async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (server, old) = serve(&scratch).await?;
     let address = server.public;
 
     let (mut speaker, _) = join(address, &old, "1").await?;
@@ -144,5 +151,63 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     ensure!(server.bugs().is_empty(), "{:?}", server.bugs());
     let (stopped, _) = tokio::join!(server.terminate(), over);
     ensure!(stopped? == 0, "no clean stop");
+    Ok(())
+}
+
+/// A connection that the server closes is over soon, though its peer keeps the socket open, and whatever the
+/// peer still says.
+#[tokio::test]
+async fn a_close_ends_the_connection_of_who_stays() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (server, certificate) = serve(&scratch).await?;
+    let address = server.public;
+    let descriptors = || -> Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", server.pid()?))?.count())
+    };
+    let before = descriptors()?;
+    let mut staying = Vec::new();
+    let (mut creator, _) = join(address, &certificate, "0").await?;
+    for uid in 1..=20 {
+        let (socket, _) = join(address, &certificate, &uid.to_string()).await?;
+        staying.push(socket);
+    }
+    for (uid, socket) in (1..).zip(&mut staying) {
+        if uid % 2 == 0 {
+            creator.call("kick", json!({"uid": uid.to_string()})).await?;
+        } else {
+            socket.request("leave", json!({})).await?;
+        }
+    }
+    // And some that never join: text that is no JSON, then more of it, and a close frame.
+    for first in [&b"nonsense"[..], b""] {
+        let mut socket = connect(address, &certificate).await?;
+        socket.upgrade(format!("localhost:{}", address.port())).await?;
+        socket.send_frame(if first.is_empty() { CLOSE } else { TEXT }, first).await?;
+        staying.push(socket);
+    }
+    ensure!(descriptors()? > before, "nothing was opened");
+    creator.request("leave", json!({})).await?;
+    staying.push(creator);
+    let told = Instant::now();
+    while descriptors()? > before {
+        ensure!(told.elapsed() < Duration::from_secs(6), "{} of {before}", descriptors()?);
+        // Whoever goes on talking is not listened to; a socket that is gone says so.
+        for socket in &mut staying {
+            let _ = socket.send_frame(PING, b"still here").await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    // They were told before.
+    for socket in &mut staying {
+        let end = loop {
+            match timeout(PATIENCE, socket.receive()).await.context("no end")?? {
+                Received::Text(_) | Received::Pong(_) => {}
+                end => break end,
+            }
+        };
+        ensure!(matches!(end, Received::Close(..)), "{end:?}");
+    }
+    ensure!(server.bugs().is_empty(), "{:?}", server.bugs());
+    ensure!(server.terminate().await? == 0, "no clean stop");
     Ok(())
 }
