@@ -88,8 +88,6 @@ pub struct EngineConfig {
     pub flush_interval_ms: u64,
     /// A URL that was not issued within this time fails its command, in milliseconds (decisions D10).
     pub mint_timeout_ms: u64,
-    /// Most bytes of live events that may wait for a slow reader (contract rule B20).
-    pub max_lag_bytes: usize,
 }
 
 impl Default for EngineConfig {
@@ -101,7 +99,6 @@ impl Default for EngineConfig {
             deployment_id: String::new(),
             flush_interval_ms: 20,
             mint_timeout_ms: 5_000,
-            max_lag_bytes: 1024 * 1024,
         }
     }
 }

@@ -128,7 +128,7 @@ pub enum Input {
         /// The connection.
         conn: ConnId,
     },
-    /// More bytes wait for the connection than `max_lag_bytes`, or it took none for too long.
+    /// More bytes wait for the connection than the shell allows, or it took none for too long.
     Lagging {
         /// The connection.
         conn: ConnId,

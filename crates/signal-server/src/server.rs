@@ -272,7 +272,6 @@ fn engine_config(config: &Config, deployment_id: &str) -> EngineConfig {
         timers: config.session,
         apps: config.apps.iter().map(|app| (app.appkey.clone(), app.policy.clone())).collect(),
         deployment_id: deployment_id.to_owned(),
-        max_lag_bytes: config.max_lag_bytes,
         ..EngineConfig::default()
     }
 }

@@ -117,11 +117,12 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
             ),
         );
     }
-    let least_lag = (64 * KIB).max(2 * limits.message_bytes);
+    // A snapshot waits like everything else (contract rule B20).
+    let least_lag = limits.snapshot_bytes().saturating_mul(2).min(64 * MIB);
     let max_lag_bytes = check.number(
         "limits.max_lag_bytes",
         raw.limits.max_lag_bytes,
-        MIB.max(least_lag),
+        (2 * MIB).max(least_lag),
         least_lag..=64 * MIB,
     );
     let max_connections =
@@ -138,11 +139,16 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     if let Err(error) = EnvFilter::builder().parse(&log_filter) {
         check.problem("log.filter", error.to_string());
     }
+    let relay = relay(&mut check, &raw.relay);
+    // Payload counts as life only as often as it is reported (contract rule A2).
+    if relay.heartbeat.as_millis() * 2 > u128::from(session.media_idle_ms) {
+        check.problem("relay.heartbeat_ms", "at most half of session.media_idle_ms");
+    }
     let config = Config {
         tls: tls(&mut check, raw.tls),
         debug_allow_from: allow_from(&mut check, raw.debug),
         apps: apps::apps(&mut check, raw.apps),
-        relay: relay(&mut check, &raw.relay),
+        relay,
         limits,
         session,
         max_lag_bytes,
