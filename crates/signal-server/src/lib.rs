@@ -10,6 +10,19 @@
 //!                                        v                                    v
 //!                                  HTTP-FLV <- relay <- media.rs <-- shard/ (engine, outboxes) <-> sockets
 //! ```
+//!
+//! To embed it:
+//!
+//! ```no_run
+//! use lianmai_signal_server::{Config, Server};
+//!
+//! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
+//! let flags = [("server.listen", "127.0.0.1:0".to_owned())];
+//! let server = Server::bind(Config::load(None, std::env::vars(), &flags)?).await?;
+//! println!("listening on {}", server.addresses().public);
+//! let in_time = server.run(async { drop(tokio::signal::ctrl_c().await) }).await;
+//! # Ok(()) }
+//! ```
 
 pub mod auth;
 pub mod cli;

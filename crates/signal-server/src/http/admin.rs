@@ -196,15 +196,12 @@ async fn kick(
     Query(query): Query<AppQuery>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let channel = match key(&name, query) {
-        Ok(channel) => channel,
-        Err(refused) => return *refused,
+    let asked = async {
+        let channel = key(&name, query)?;
+        let KickBody { uid, duration_s, reason } = read_json(request).await?;
+        Ok(AdminCommand::Kick { channel, uid, duration_s, reason })
     };
-    let KickBody { uid, duration_s, reason } = match read_json(request).await {
-        Ok(body) => body,
-        Err(refused) => return *refused,
-    };
-    command(&admin, AdminCommand::Kick { channel, uid, duration_s, reason }).await
+    command(&admin, asked.await).await
 }
 
 #[derive(Deserialize)]
@@ -221,18 +218,19 @@ async fn close(
     Query(query): Query<AppQuery>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let channel = match key(&name, query) {
-        Ok(channel) => channel,
-        Err(refused) => return *refused,
+    let asked = async {
+        let channel = key(&name, query)?;
+        let CloseBody { hold_s, reason } = read_json(request).await?;
+        Ok(AdminCommand::Close { channel, hold_s, reason })
     };
-    let CloseBody { hold_s, reason } = match read_json(request).await {
-        Ok(body) => body,
-        Err(refused) => return *refused,
-    };
-    command(&admin, AdminCommand::Close { channel, hold_s, reason }).await
+    command(&admin, asked.await).await
 }
 
-async fn command(admin: &Admin, command: AdminCommand) -> Response<Body> {
+async fn command(admin: &Admin, asked: Result<AdminCommand, Refused>) -> Response<Body> {
+    let command = match asked {
+        Ok(command) => command,
+        Err(refused) => return *refused,
+    };
     match admin.shards.admin(command).await {
         Some(Ok(AdminReply::Done | AdminReply::Channels(_) | AdminReply::Channel(..))) => {
             json_response(StatusCode::OK, &serde_json::json!({}))

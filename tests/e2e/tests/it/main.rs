@@ -15,7 +15,8 @@ mod media_takeover;
 mod proxy;
 mod python;
 
-// Hostile input beside a pair of bystanders, HTTP, the life of the process.
+// Hostile input beside a pair of bystanders, HTTP, the life of the process, the server as a library.
+mod embed;
 mod hostile;
 mod hostile_calls;
 mod hostile_frames;
