@@ -35,6 +35,8 @@ async fn ours(server: &Path, members: usize, events: usize, pace_ms: u64) -> Res
         ("LIANMAI_LOG__FILTER", "warn"),
         ("LIANMAI_LIMITS__COMMANDS_PER_SECOND", "10000"),
         ("LIANMAI_LIMITS__COMMAND_BURST", "10000"),
+        // Readers only read: without this they would be silent for too long.
+        ("LIANMAI_SESSION__DEAD_AFTER_MS", "600000"),
     ];
     let server = ServerProcess::start(server, &scratch.0, &env).await?;
     let join =

@@ -142,7 +142,9 @@ impl Worker {
             ShardMsg::Writable(conn) => {
                 if let Some(slot) = self.slots.get_mut(&conn) {
                     slot.unblock();
-                    self.mark(conn);
+                    if !std::mem::replace(&mut slot.dirty, true) {
+                        self.dirty.push(conn);
+                    }
                 }
             }
             ShardMsg::Authorize { generation, access, answer } => {
@@ -236,17 +238,11 @@ impl Worker {
     }
 
     fn push(&mut self, conn: ConnId, frame: bytes::Bytes) {
-        let Some(slot) = self.slots.get_mut(&conn) else { return };
-        slot.push(frame);
-        self.mark(conn);
-    }
-
-    fn mark(&mut self, conn: ConnId) {
-        if let Some(slot) = self.slots.get_mut(&conn)
-            && !slot.dirty
-        {
-            slot.dirty = true;
-            self.dirty.push(conn);
+        if let Some(slot) = self.slots.get_mut(&conn) {
+            slot.push(frame);
+            if !std::mem::replace(&mut slot.dirty, true) {
+                self.dirty.push(conn);
+            }
         }
     }
 
