@@ -52,7 +52,13 @@ fn ensure(tools: &[Tool]) -> Result {
         return Err(format!("missing: {list}. Run: sudo sh -c '{command}'"));
     }
     println!("installing {list}");
-    run(Command::new("sh").args(["-c", &command]).env("DEBIAN_FRONTEND", "noninteractive"))
+    run(Command::new("sh").args(["-c", &command]).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    match tools.iter().find(|tool| !exists(tool.program, tool.version)) {
+        Some(tool) => {
+            Err(format!("{} was installed, but {} does not run", tool.package, tool.program))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The toolchain file names the target, but rustup does not always install it by itself.
