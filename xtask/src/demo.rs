@@ -51,6 +51,7 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     watch.args(member).args(["--uid", "2001"]);
     let (_watch, lines) = start(&mut watch)?;
     let flv = find(&lines, "flv").ok_or("the viewer got no URL")?;
+    drop(lines);
     let flv = flv.split_whitespace().nth(1).unwrap_or_default();
     println!(
         "\nChannel `{CHANNEL}` is on air. Look at it with one of\n  \

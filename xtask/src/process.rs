@@ -62,7 +62,7 @@ fn shown(command: &Command) -> String {
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
-/// A child that ends with us.
+/// A child that ends when it is dropped; Ctrl-C reaches it by itself, as it is of our process group.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {

@@ -34,9 +34,15 @@ pub(crate) fn execute(asked: &[String]) -> Result {
         return Err(format!("no such part: {unknown}"));
     }
     let mut times = Vec::new();
-    run_part(&("tools", tools::tests), &mut times)?;
+    let wanted = |part: &str| asked.is_empty() || asked.iter().any(|name| name == part);
+    if wanted("purity") {
+        run_part(&("target", tools::wasm_target), &mut times)?;
+    }
+    if wanted("unit") || wanted("e2e") {
+        run_part(&("tools", tools::tests), &mut times)?;
+    }
     for part in PARTS {
-        if asked.is_empty() || asked.iter().any(|name| name == part.0) {
+        if wanted(part.0) {
             run_part(part, &mut times)?;
         }
     }
@@ -54,7 +60,9 @@ fn format() -> Result {
 fn lints() -> Result {
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     let session = ["clippy", "-p", "lianmai-client-sdk", "--no-default-features"];
-    run(cargo().args(session).args(["--", "-D", "warnings"]))
+    run(cargo().args(session).args(["--", "-D", "warnings"]))?;
+    let tls = ["clippy", "-p", "lianmai-client-sdk", "--features", "tls", "--all-targets"];
+    run(cargo().args(tls).args(["--", "-D", "warnings"]))
 }
 
 fn docs() -> Result {

@@ -28,8 +28,7 @@ pub(crate) fn media() -> Result {
 /// What the tests need.
 pub(crate) fn tests() -> Result {
     ensure(MEDIA)?;
-    ensure(PYTHON)?;
-    wasm_target()
+    ensure(PYTHON)
 }
 
 fn ensure(tools: &[Tool]) -> Result {
@@ -62,7 +61,7 @@ fn ensure(tools: &[Tool]) -> Result {
 }
 
 /// The toolchain file names the target, but rustup does not always install it by itself.
-fn wasm_target() -> Result {
+pub(crate) fn wasm_target() -> Result {
     const TARGET: &str = "wasm32-unknown-unknown";
     if !exists("rustup", "--version") {
         return Err(format!("rustup is missing; the target {TARGET} must be installed by hand"));

@@ -25,7 +25,7 @@ pub enum CallError {
     /// The command was sent and may or may not have taken effect.
     #[error("sent, but the outcome is not known")]
     OutcomeUnknown,
-    /// The connection ended before the command was sent.
+    /// The connection ended before the command took effect.
     #[error("the connection is closed: {reason} ({code})")]
     Closed {
         /// WebSocket close code; 1006 when there was none.
@@ -79,7 +79,7 @@ macro_rules! operation_errors {
             /// The command was sent and may or may not have taken effect.
             #[error("sent, but the outcome is not known")]
             OutcomeUnknown,
-            /// The connection ended before the command was sent.
+            /// The connection ended before the command took effect.
             #[error("the connection is closed: {reason} ({code})")]
             Closed {
                 /// WebSocket close code; 1006 when there was none.
@@ -120,7 +120,8 @@ macro_rules! operation_errors {
 }
 
 operation_errors! {
-    /// Why `join` failed. After any of these the client is where it was before: not in a channel.
+    /// Why `join` failed. After any of these the client is where it was before: in no channel, or for
+    /// `AlreadyJoined` in the one that it had joined.
     pub enum JoinError {
         /// The client is in a channel, or on its way into one.
         AlreadyJoined,

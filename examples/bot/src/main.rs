@@ -9,6 +9,7 @@
 //! and messages. Deliberately absent: coming back after a lost connection; the bot ends then.
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
+use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -66,14 +67,13 @@ async fn main() -> anyhow::Result<()> {
     // `None` while nothing is pushed.
     let mut pusher = Some(start_pusher(&args, &push)?);
     println!("publishing audio and video");
+    // Made once: a signal that comes while the loop is busy waits for its turn.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
     loop {
         tokio::select! {
-            signal = tokio::signal::ctrl_c() => {
-                signal.context("cannot hear Ctrl-C")?;
-                break;
-            }
+            _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             event = events.next() => match event {
                 Some(Event::Message { uid, data, .. }) if is_greeting(&data) => {
@@ -109,11 +109,13 @@ async fn main() -> anyhow::Result<()> {
     if let Some(mut child) = pusher {
         child.kill().await.context("cannot stop ffmpeg")?;
     }
-    // The server may have gone first: then there is nothing to leave.
-    match client.leave().await {
-        Ok(()) => println!("left"),
-        Err(error) => println!("{error}"),
-    }
+    // The server, or whoever reads our output, may have gone first.
+    let outcome = client.leave().await;
+    let _ = writeln!(
+        stdout(),
+        "{}",
+        outcome.map_or_else(|error| error.to_string(), |()| "left".into())
+    );
     Ok(())
 }
 

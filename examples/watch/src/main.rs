@@ -13,6 +13,7 @@
 use anyhow::{Context, bail};
 use clap::Parser;
 use lianmai_client_sdk::{Client, ClientConfig, Event, JoinOptions, MediaKind, Role, UserId};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(about = "Subscribes to everybody in a channel and prints where to play it.")]
@@ -55,12 +56,11 @@ async fn main() -> anyhow::Result<()> {
             show(&client, member.uid, kind).await?;
         }
     }
+    // Made once: a signal that comes while the loop is busy waits for its turn.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
         tokio::select! {
-            signal = tokio::signal::ctrl_c() => {
-                signal.context("cannot hear Ctrl-C")?;
-                break;
-            }
+            _ = interrupt.recv() => break,
             event = events.next() => match event {
                 Some(Event::StreamAdded(stream)) => {
                     show(&client, stream.uid, &stream.media_type).await?;
@@ -77,9 +77,7 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     // The server may have gone first: then there is nothing to leave.
-    if let Err(error) = client.leave().await {
-        println!("{error}");
-    }
+    let _ = client.leave().await;
     Ok(())
 }
 

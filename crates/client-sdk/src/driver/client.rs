@@ -68,7 +68,7 @@ impl Client {
     /// Enters a channel. After any way out of it the same client may join again.
     ///
     /// # Errors
-    /// See [`JoinError`]; the client is in no channel then.
+    /// See [`JoinError`]; the client is in no channel then, except after `AlreadyJoined`.
     pub async fn join(&self, options: JoinOptions) -> Result<Joined, JoinError> {
         let name = |error: lianmai_protocol::id::IdError| CallError::refused(error.name);
         let entropy = |_| {
@@ -81,7 +81,10 @@ impl Client {
             uid: options.uid,
             token: options.token,
             role: options.role,
-            join_id: Some(platform::join_id().map_err(entropy)?),
+            join_id: Some(match options.join_id {
+                Some(join_id) => join_id,
+                None => platform::join_id().map_err(entropy)?,
+            }),
             name: options.name,
             attributes: options.attributes,
         };

@@ -54,13 +54,19 @@ impl Requests {
         if encode_request(&probe).len() > MAX_CLIENT_FRAME_BYTES {
             return Err(ErrorName::FrameTooLarge);
         }
-        self.waiting.push_back(Pending { call: Some(call), request: probe.call, deadline });
+        let pending = Pending { call: Some(call), request: probe.call, deadline };
+        // Who leaves waits for nobody: neither for those before it nor for the window.
+        if is_leave(&pending) {
+            self.waiting.push_front(pending);
+        } else {
+            self.waiting.push_back(pending);
+        }
         Ok(())
     }
 
-    /// The frame of the next call that may be sent: at most 32 are without an answer (rule B8).
+    /// The frame of the next call that may be sent: at most 32 are without an answer (rule B8), `leave` apart.
     pub(super) fn next_frame(&mut self) -> Option<String> {
-        if self.in_flight.len() >= MAX_IN_FLIGHT {
+        if self.in_flight.len() >= MAX_IN_FLIGHT && !self.waiting.front().is_some_and(is_leave) {
             return None;
         }
         let pending = self.waiting.pop_front()?;
@@ -146,4 +152,8 @@ fn fits(value: &serde_json::Value, depth: usize) -> bool {
         Value::Object(map) => depth > 0 && map.values().all(|v| fits(v, depth - 1)),
         _ => true,
     }
+}
+
+fn is_leave(pending: &Pending) -> bool {
+    matches!(pending.request, Call::Leave(_))
 }

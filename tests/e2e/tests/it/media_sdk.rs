@@ -57,3 +57,33 @@ async fn two_clients_publish_and_play() -> Result<()> {
     bob.leave().await?;
     stage.finish().await
 }
+
+/// JOI-2: an app whose connection was lost comes back to its membership, and the push goes on.
+#[tokio::test]
+async fn an_app_comes_back_with_the_same_join_id() -> Result<()> {
+    let stage = Stage::start().await?;
+    let entry =
+        || Ok::<_, anyhow::Error>(JoinOptions::new("room").uid(1u64)?.join_id("0123456789abcdef"));
+    let first = client(&stage);
+    let joined = first.join(entry()?).await?;
+    let push = first.publish(MediaSelector::Both).await?;
+    let watcher = client(&stage);
+    let mut events = watcher.events();
+    watcher.join(JoinOptions::new("room").uid(2u64)?).await?;
+
+    // The last handle goes: the socket is lost, which is no leave.
+    drop(first);
+    let again = client(&stage);
+    let rejoined = again.join(entry()?).await?;
+    ensure!(rejoined.mid == joined.mid, "the same membership");
+    ensure!(again.publish(MediaSelector::Both).await?.url == push.url, "and the same push URL");
+    again.send_message("back").await?;
+    // What the watcher hears first is what is said now: nobody left, nobody joined.
+    let heard = hear(&mut events, |event| {
+        matches!(event, Event::Message { .. } | Event::ClientLeave(_) | Event::ClientJoin(_))
+    });
+    ensure!(matches!(heard.await?, Event::Message { .. }));
+    again.leave().await?;
+    watcher.leave().await?;
+    stage.finish().await
+}
