@@ -121,6 +121,10 @@ impl Session {
             }
             let message = self.inbox.pop_front()?;
             self.receive(message);
+            // Frames may come without end: what is due does not wait for a silence between them.
+            if self.inbox.is_empty() {
+                self.check_deadlines();
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! Calls: order, ids, limits, deadlines.
 
-use lianmai_client_sdk::protocol::message::event::{LiveRoomClose, RoomCloseReason};
+use lianmai_client_sdk::protocol::message::event::{
+    ChannelMessage, LiveRoomClose, RoomCloseReason,
+};
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Request};
 use lianmai_client_sdk::protocol::*;
@@ -202,4 +204,25 @@ fn the_operation_errors_are_chosen_by_name() {
     assert!(matches!(&other, SubscribeError::Refused(_)));
     assert_eq!(other.rpc().unwrap().name(), &ErrorName::Draining);
     assert!(matches!(PublishError::from(refused(ErrorName::NotJoined)), PublishError::NotJoined));
+}
+
+/// A server that always has another frame ready does not keep a call from its deadline.
+#[test]
+fn frames_without_end_do_not_hold_a_deadline_back() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, _) = rig.send(message("never answered"));
+    let mut settled = None;
+    for seq in 11..=22 {
+        rig.now = rig.now + 1_000;
+        let said = ChannelEvent::Message(ChannelMessage { uid: UserId(2), data: seq.to_string() });
+        rig.events(seq, &[said]);
+        let outputs = rig.drain();
+        if outputs
+            .iter()
+            .any(|output| matches!(output, Output::Settled { call: c, .. } if *c == call))
+        {
+            settled.get_or_insert((seq, outcome(&outputs, call)));
+        }
+    }
+    assert_eq!(settled, Some((20, Err(CallError::OutcomeUnknown))));
 }
