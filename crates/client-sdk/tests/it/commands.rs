@@ -213,7 +213,7 @@ fn frames_without_end_do_not_hold_a_deadline_back() {
     let (call, _) = rig.send(message("never answered"));
     let mut settled = None;
     for seq in 11..=22 {
-        rig.now = rig.now + 1_000;
+        rig.now += 1_000;
         let said = ChannelEvent::Message(ChannelMessage { uid: UserId(2), data: seq.to_string() });
         rig.events(seq, &[said]);
         let outputs = rig.drain();
