@@ -9,17 +9,19 @@
 //! - only a stream that was asked for is cut, and once;
 //! - the counters agree with what is open.
 
+mod audit;
+mod entry;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::media::{Published, Subscribed, Urls};
 use lianmai_protocol::message::notice::Closing;
-use lianmai_protocol::message::session::{Join, Joined};
+use lianmai_protocol::message::session::Joined;
 use lianmai_protocol::message::{Call, ChannelEvent, Notice, Request};
 use lianmai_protocol::{
-    Attributes, CloseCode, Epoch, ErrorName, Gen, KindSet, MediaKind, Mid, MonoTime, Now,
-    RequestId, Rights, Role, RpcError, UserId, WallTime,
+    CloseCode, Epoch, ErrorName, Gen, Mid, MonoTime, Now, RequestId, RpcError, UserId, WallTime,
 };
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{
@@ -30,6 +32,7 @@ use lianmai_signal_engine::{
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub(crate) use self::entry::{Entry, entry};
 use crate::calls::ping;
 use crate::picture::{Picture, words};
 
@@ -97,97 +100,6 @@ pub(crate) struct World {
     replies: BTreeMap<QueryId, Result<AdminReply, RpcError>>,
     last_conn: u64,
     last_query: u64,
-}
-
-/// How somebody comes in.
-#[derive(Clone)]
-pub(crate) struct Entry {
-    pub(crate) join: Join,
-    pub(crate) grant: Result<Grant, ErrorName>,
-}
-
-/// A debug join of `uid` to channel `room` of the app `plain`.
-pub(crate) fn entry(uid: u64) -> Entry {
-    let join = Join {
-        appkey: "plain".parse().expect("valid"),
-        channel_name: "room".parse().expect("valid"),
-        uid: Some(UserId(uid)),
-        token: None,
-        role: None,
-        join_id: None,
-        name: None,
-        attributes: Attributes::default(),
-    };
-    Entry { join, grant: Ok(Grant::debug()) }
-}
-
-impl Entry {
-    pub(crate) fn app(mut self, app: &str) -> Entry {
-        self.join.appkey = app.parse().expect("valid");
-        self
-    }
-
-    pub(crate) fn channel(mut self, name: &str) -> Entry {
-        self.join.channel_name = name.parse().expect("valid");
-        self
-    }
-
-    pub(crate) fn anyone(mut self) -> Entry {
-        self.join.uid = None;
-        self
-    }
-
-    pub(crate) fn role(mut self, role: &str) -> Entry {
-        self.join.role = Some(Role::from(role));
-        self
-    }
-
-    pub(crate) fn audience(self) -> Entry {
-        self.role("audience")
-    }
-
-    pub(crate) fn join_id(mut self, join_id: &str) -> Entry {
-        self.join.join_id = Some(join_id.to_owned());
-        self
-    }
-
-    pub(crate) fn name(mut self, name: &str) -> Entry {
-        self.join.name = Some(name.to_owned());
-        self
-    }
-
-    pub(crate) fn attribute(mut self, key: &str, value: &str) -> Entry {
-        self.join.attributes.0.insert(key.to_owned(), value.to_owned());
-        self
-    }
-
-    pub(crate) fn grant(mut self, change: impl FnOnce(&mut Grant)) -> Entry {
-        change(self.grant.as_mut().expect("a grant"));
-        self
-    }
-
-    pub(crate) fn rights(self, change: impl FnOnce(&mut Rights)) -> Entry {
-        self.grant(|grant| change(&mut grant.rights))
-    }
-
-    pub(crate) fn moderator(self) -> Entry {
-        self.rights(|rights| rights.moderate = true)
-    }
-
-    /// With a JWT that was issued `ago_ms` ago and ends the membership in `life_ms`.
-    pub(crate) fn jwt(self, world: &World, ago_ms: u64, life_ms: u64) -> Entry {
-        let now = world.now.wall.0;
-        self.grant(|grant| {
-            grant.issued_at = Some(WallTime(now - ago_ms));
-            grant.expires = Some(WallTime(now + life_ms));
-            grant.ends_membership = true;
-        })
-    }
-
-    pub(crate) fn bad_token(mut self, error: ErrorName) -> Entry {
-        self.grant = Err(error);
-        self
-    }
 }
 
 /// The stream of an answer's URL, which [`World`] writes there.
@@ -632,75 +544,6 @@ impl World {
             }
         }
         state.frames.push(frame);
-    }
-
-    // What must hold now.
-
-    /// Lets what waits leave, then compares every open client's folded picture with the snapshot that a
-    /// newcomer gets, and the counters with what the admin API lists.
-    #[track_caller]
-    pub(crate) fn audit(&mut self) {
-        self.advance(20);
-        let channels = self.channels();
-        let stats = self.engine.stats();
-        assert_eq!(stats.channels, channels.len());
-        assert_eq!(stats.members, channels.iter().map(|c| c.members).sum::<usize>());
-        let mut streams = 0;
-        for view in &channels {
-            let members = self.members(&view.channel);
-            assert_eq!(view.members, members.len());
-            let visible = members.iter().filter(|m| m.role == Role::Broadcaster);
-            assert_eq!(view.broadcasters, visible.count());
-            for member in &members {
-                streams +=
-                    usize::from(!member.published.intersection(KindSet::AUDIO_VIDEO).is_empty());
-                streams += usize::from(member.published.contains(&MediaKind::ScreenShare));
-                streams += usize::from(member.published.contains(&MediaKind::SlaveAudio));
-            }
-        }
-        assert_eq!(stats.streams, streams);
-        for view in channels {
-            let mut newcomer = entry(u64::MAX).channel(view.channel.name.as_str()).audience();
-            newcomer.join.appkey = view.channel.appkey.clone();
-            let issued_at = Some(WallTime(self.now.wall.0 + 60_000));
-            let Ok(newcomer) = self.enter(newcomer.grant(|grant| grant.issued_at = issued_at))
-            else {
-                continue; // A full or held channel shows itself to nobody.
-            };
-            let joined = self.joined(newcomer).clone();
-            let fresh = Picture::of(&joined);
-            let mut seen = 0;
-            for state in self.conns.values().filter(|conn| conn.is_seated()) {
-                if state.joined.as_ref().is_some_and(|j| j.epoch == joined.epoch) {
-                    assert_eq!(state.last_seq, joined.seq, "every event has been delivered");
-                    assert_eq!(state.picture.as_ref(), Some(&fresh), "fold = snapshot (B3)");
-                    seen += 1;
-                }
-            }
-            assert!(seen > 0);
-            self.ok(newcomer, crate::calls::leave());
-        }
-    }
-
-    /// Nobody is left: the engine holds nothing and nothing is due but its sweep.
-    #[track_caller]
-    pub(crate) fn assert_empty(&mut self) {
-        let stats = self.engine.stats();
-        let held = (stats.channels, stats.members, stats.connected, stats.streams);
-        assert_eq!(held, (0, 0, 0, 0), "channels, members, sockets, streams");
-        assert!(self.channels().is_empty());
-        // What was armed for those who were here finds nothing and is gone.
-        let frames = stats.frames;
-        self.advance(400_000);
-        for _ in 0..3 {
-            let Some(due) = self.engine.next_deadline() else { break };
-            self.advance(due.since(self.now.mono));
-            assert_eq!(self.engine.next_deadline(), Some(due + 60_000), "only the sweep is due");
-        }
-        assert_eq!(self.engine.stats().frames, frames, "nobody is there to be told anything");
-        for generation in self.minted.clone() {
-            assert_eq!(self.may_push(generation), Err(Denial::UnknownStream));
-        }
     }
 }
 
