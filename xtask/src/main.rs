@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod mutants;
 mod process;
 mod purity;
 mod test;
@@ -17,6 +18,8 @@ cargo xtask demo [--no-media] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
 cargo xtask bench [join|idle|fanout|pullers ..]
                             what a join, a member, a delivery and a puller cost
+cargo xtask mutants [--seeds N] [--write] [NAME..]
+                            whether the simulator finds what is broken on purpose
 cargo xtask help            this text";
 
 /// Why a command failed, for the person who ran it.
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         "test" => test::execute(&rest),
         "demo" => demo::execute(&rest),
         "bench" => bench::execute(&rest),
+        "mutants" => mutants::execute(&rest),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

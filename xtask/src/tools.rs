@@ -20,6 +20,13 @@ const MEDIA: &[Tool] = &[
 
 const PYTHON: &[Tool] = &[Tool { program: "python3", version: "--version", package: "python3" }];
 
+const GIT: &[Tool] = &[Tool { program: "git", version: "--version", package: "git" }];
+
+/// What knows the files of this tree and applies patches.
+pub(crate) fn git() -> Result {
+    ensure(GIT)
+}
+
 /// What the demo needs.
 pub(crate) fn media() -> Result {
     ensure(MEDIA)

@@ -4,6 +4,11 @@
 //! of the channel that is always true, and events. Deliberately absent: media. An app hands the URLs to
 //! whatever pushes and plays.
 //!
+//! A lost connection comes back by itself: missed events are replayed, or what changed is told as a
+//! difference; calls wait for it, take effect once, and are settled in any case. A membership that
+//! ended meanwhile, or a server that crashed, is made good: the app is what it was again, and
+//! hears of every URL that is another one now (`syncDone`). `Disconnected` is the end.
+//!
 //! * [`session`] decides everything and touches nothing: no socket, clock, randomness or task. It runs
 //!   in tokio, in a browser and in a simulator alike.
 //! * `driver` (feature `tokio`, on by default) is the native host of a session: the async `Client`.
@@ -45,11 +50,15 @@ pub use error::{
 };
 pub use lianmai_protocol as protocol;
 pub use lianmai_protocol::message::media::{Published, Subscribed, Urls};
+pub use lianmai_protocol::message::session::ResumeReason;
 pub use lianmai_protocol::{
     Attributes, CloseCode, ErrorName, KindSet, MediaKind, MediaSelector, Rights, Role, RpcError,
     UserId,
 };
-pub use session::{ConnectionState, Event, EventKind, Joined, Member, Own, Picture, StateReason};
+pub use session::{
+    ConnectionState, Event, EventKind, Joined, Member, Missed, Own, Picture, ReconnectOutcome,
+    StateReason,
+};
 
 #[cfg(feature = "tokio")]
 pub use driver::{

@@ -8,7 +8,8 @@ use std::time::Duration;
 /// Limits and times of the relay. All of them are per process unless they say otherwise.
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
-    /// How long the authorizer may take; then the request is denied as `authTimeout`. Default 3 s.
+    /// How long the authorizer may take; then the request is denied as `authTimeout`. Default 11 s:
+    /// after a restart the one who decides may wait 10 s for somebody who comes back (contract rule B13).
     pub auth_timeout: Duration,
     /// From accept to a publish or play, and from the end of one to the next. Default 10 s.
     pub handshake_timeout: Duration,
@@ -44,7 +45,7 @@ pub struct RelayConfig {
 impl Default for RelayConfig {
     fn default() -> Self {
         Self {
-            auth_timeout: Duration::from_secs(3),
+            auth_timeout: Duration::from_secs(11),
             handshake_timeout: Duration::from_secs(10),
             publisher_idle_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),

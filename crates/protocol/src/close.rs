@@ -63,7 +63,7 @@ close_codes! {
     KICKED = 4500, "kicked", "A moderator or the admin API removed the member.", None;
     CHANNEL_CLOSED = 4501, "channelClosed", "The channel was closed.", None;
     REPLACED = 4502, "replaced", "The same uid joined from another place.", None;
-    JOIN_REFUSED = 4503, "joinRefused", "`join` or `reconnect` was answered with an error, which came before.", None;
+    JOIN_REFUSED = 4503, "joinRefused", "`join` or `reconnect` was refused by the answer that came before.", None;
     PROTOCOL_VIOLATION = 4504, "protocolViolation", "A frame was binary, too long, too deep or not JSON.", None;
     JOIN_TIMEOUT = 4505, "joinTimeout", "No successful `join` within the time or the bytes that a new connection has.", None;
     RATE_LIMITED = 4506, "rateLimited", "The client went on sending after many `rateLimited` answers.", None;

@@ -120,6 +120,7 @@ errors! {
     ReplacedTooOften = "replacedTooOften", 20021, true, "The uid was replaced more than 3 times within 60 s.";
     OutcomeUnknown = "outcomeUnknown", 20022, false, "The command was sent and its outcome is not known (made by clients).";
     NotConnected = "notConnected", 20023, true, "There is no connection (made by clients).";
+    NotStored = "notStored", 20024, true, "It took effect, but could not be written down: a restart may undo it.";
 }
 
 /// An error answer: `error` of a JSON-RPC response.

@@ -3,6 +3,8 @@
 
 use std::ops::{Add, Sub};
 
+use serde::{Deserialize, Serialize};
+
 /// Milliseconds of a clock that never goes back. The origin means nothing and differs per process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MonoTime(pub u64);
@@ -32,7 +34,10 @@ impl Sub<u64> for MonoTime {
 }
 
 /// Milliseconds since 1970-01-01 UTC. May jump in either direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
 pub struct WallTime(pub u64);
 
 impl WallTime {

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use lianmai_protocol::message::session::Join;
+use lianmai_protocol::message::session::{Join, ResumeReason};
 use lianmai_protocol::{ChannelName, ErrorName, Now, Rights, RpcError, UserId, WallTime};
 
 use crate::key::ChannelKey;
+use crate::record::{BanRecord, Restored, StoreOp};
+use crate::ticket::Claims;
 
 /// Clocks of app servers may differ from ours by this much (contract rule C13).
 const SKEW_S: u64 = 60;
@@ -48,6 +50,21 @@ impl Grant {
             not_before: None,
             expires: None,
             ends_membership: false,
+        }
+    }
+
+    /// What a ticket stands in for shortly after a crash (contract rule B14).
+    pub(crate) fn of_ticket(claims: &Claims) -> Self {
+        // The end of a membership has the leeway in it already.
+        let token_end = claims.token_end.map(|end| WallTime(end.0.saturating_sub(LEEWAY_MS)));
+        Grant {
+            rights: claims.rights,
+            uid: Some(claims.uid),
+            channel: Some(claims.channel.name.clone()),
+            issued_at: Some(claims.issued_at),
+            not_before: None,
+            expires: token_end,
+            ends_membership: token_end.is_some(),
         }
     }
 
@@ -97,29 +114,15 @@ const MAX_BANS: usize = 100_000;
 /// Channels with bans or a hold of one shard; beyond it new ones are not kept.
 const MAX_RESTRICTED: usize = 50_000;
 
-#[derive(Clone, Copy, Debug)]
-struct Ban {
-    until: WallTime,
-    watermark: WallTime,
-}
-
-impl Ban {
-    /// From then on it concerns nobody.
-    fn end(&self) -> WallTime {
-        self.until.max(WallTime(self.watermark.0.saturating_add(WATERMARK_MS)))
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Hold {
-    until: WallTime,
-    watermark: WallTime,
+/// From then on a ban concerns nobody.
+fn end(ban: &BanRecord) -> WallTime {
+    ban.until.max(WallTime(ban.watermark.0.saturating_add(WATERMARK_MS)))
 }
 
 #[derive(Debug, Default)]
 struct Restricted {
-    bans: BTreeMap<UserId, Ban>,
-    hold: Option<Hold>,
+    bans: BTreeMap<UserId, BanRecord>,
+    hold: Option<BanRecord>,
 }
 
 /// Kicks and closes, keyed by name so that they outlive the channel (rule A21). What strangers can make a
@@ -139,42 +142,112 @@ impl Restrictions {
         Some(self.channels.entry(channel.clone()).or_default())
     }
 
-    pub(crate) fn ban(&mut self, channel: &ChannelKey, uid: UserId, now: Now, duration_s: u32) {
+    /// Bans a uid, and hands out what is to be written down.
+    pub(crate) fn ban(
+        &mut self,
+        channel: &ChannelKey,
+        uid: UserId,
+        now: Now,
+        duration_s: u32,
+        ops: &mut Vec<StoreOp>,
+    ) {
         let mut until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
         let full = self.bans >= MAX_BANS;
         let Some(restricted) = self.restricted(channel) else { return };
-        let before = restricted.bans.len();
         // A later, shorter kick does not shorten a ban.
         if let Some(old) = restricted.bans.get(&uid) {
             until = until.max(old.until);
-        } else if (full || before >= MAX_CHANNEL_BANS)
-            && let Some((&first, _)) = restricted.bans.iter().min_by_key(|(_, ban)| ban.end())
+        } else if (full || restricted.bans.len() >= MAX_CHANNEL_BANS)
+            && let Some((&first, _)) = restricted.bans.iter().min_by_key(|(_, ban)| end(ban))
         {
+            ops.push(StoreOp::DropBan(channel.clone(), first));
             restricted.bans.remove(&first);
+            self.bans -= 1;
         } else if full {
             return;
         }
-        restricted.bans.insert(uid, Ban { until, watermark: now.wall });
-        let added = restricted.bans.len() - before;
-        self.bans += added;
+        let ban = BanRecord { until, watermark: now.wall };
+        ops.push(StoreOp::PutBan(channel.clone(), uid, ban));
+        self.set_ban(channel, uid, ban);
     }
 
-    pub(crate) fn hold(&mut self, channel: &ChannelKey, now: Now, hold_s: u32) {
+    fn set_ban(&mut self, channel: &ChannelKey, uid: UserId, ban: BanRecord) {
+        let Some(restricted) = self.restricted(channel) else { return };
+        let had = restricted.bans.insert(uid, ban);
+        self.bans += usize::from(had.is_none());
+    }
+
+    /// Holds a channel's name, as [`Restrictions::ban`].
+    pub(crate) fn hold(
+        &mut self,
+        channel: &ChannelKey,
+        now: Now,
+        hold_s: u32,
+        ops: &mut Vec<StoreOp>,
+    ) {
         let until = WallTime(now.wall.0 + u64::from(hold_s) * 1000);
         let Some(restricted) = self.restricted(channel) else { return };
         // A later, shorter close does not shorten a hold.
         let until = restricted.hold.map_or(until, |old| old.until.max(until));
-        restricted.hold = Some(Hold { until, watermark: now.wall });
+        let hold = BanRecord { until, watermark: now.wall };
+        restricted.hold = Some(hold);
+        ops.push(StoreOp::PutHold(channel.clone(), hold));
+    }
+
+    /// What an earlier process left behind. A wall clock that went back makes no ban longer than it was
+    /// (contract rule A18).
+    pub(crate) fn restore(&mut self, now: Now, restored: &Restored) {
+        let fit = |ban: &BanRecord| {
+            let length = ban.until.0.saturating_sub(ban.watermark.0);
+            BanRecord { until: ban.until.min(WallTime(now.wall.0.saturating_add(length))), ..*ban }
+        };
+        for (channel, uid, ban) in &restored.bans {
+            self.set_ban(channel, *uid, fit(ban));
+        }
+        for (channel, hold) in &restored.holds {
+            if let Some(restricted) = self.restricted(channel) {
+                restricted.hold = Some(fit(hold));
+            }
+        }
     }
 
     /// Forgets what concerns no token any more.
-    pub(crate) fn sweep(&mut self, now: Now) {
-        self.channels.retain(|_, restricted| {
-            restricted.bans.retain(|_, ban| ban.end() > now.wall);
-            restricted.hold = restricted.hold.filter(|hold| hold.until > now.wall);
+    pub(crate) fn sweep(&mut self, now: Now, ops: &mut Vec<StoreOp>) {
+        self.channels.retain(|channel, restricted| {
+            restricted.bans.retain(|uid, ban| {
+                let stays = end(ban) > now.wall;
+                if !stays {
+                    ops.push(StoreOp::DropBan(channel.clone(), *uid));
+                }
+                stays
+            });
+            if restricted.hold.is_some_and(|hold| hold.until <= now.wall) {
+                ops.push(StoreOp::DropHold(channel.clone()));
+                restricted.hold = None;
+            }
             restricted.hold.is_some() || !restricted.bans.is_empty()
         });
         self.bans = self.channels.values().map(|restricted| restricted.bans.len()).sum();
+    }
+
+    /// Whether a ticket of that time may still resume.
+    pub(crate) fn check_ticket(
+        &self,
+        now: Now,
+        channel: &ChannelKey,
+        uid: UserId,
+        issued_at: WallTime,
+    ) -> Result<(), ResumeReason> {
+        let Some(restricted) = self.channels.get(channel) else { return Ok(()) };
+        let concerns = |of: &BanRecord| of.until > now.wall || issued_at <= of.watermark;
+        if restricted.bans.get(&uid).is_some_and(concerns) {
+            return Err(ResumeReason::Kicked);
+        }
+        let held = |hold: &BanRecord| hold.until > now.wall && issued_at <= hold.watermark;
+        if restricted.hold.as_ref().is_some_and(held) {
+            return Err(ResumeReason::ChannelClosed);
+        }
+        Ok(())
     }
 
     pub(crate) fn check(
@@ -235,11 +308,11 @@ mod tests {
 
     #[test]
     fn a_flood_of_kicks_in_one_channel_makes_only_that_one_forget() {
-        let mut restrictions = Restrictions::default();
-        restrictions.ban(&channel("quiet"), UserId(1), Now::default(), 60);
-        restrictions.ban(&channel("loud"), UserId(1), Now::default(), 60);
+        let (mut restrictions, mut ops) = (Restrictions::default(), Vec::new());
+        restrictions.ban(&channel("quiet"), UserId(1), Now::default(), 60, &mut ops);
+        restrictions.ban(&channel("loud"), UserId(1), Now::default(), 60, &mut ops);
         for uid in 2..2_000 {
-            restrictions.ban(&channel("loud"), UserId(uid), Now::default(), 3600);
+            restrictions.ban(&channel("loud"), UserId(uid), Now::default(), 3600, &mut ops);
         }
         assert!(is_banned(&restrictions, "quiet", 1));
         assert!(!is_banned(&restrictions, "loud", 1), "it would have ended first");
@@ -249,19 +322,19 @@ mod tests {
 
     #[test]
     fn what_is_over_is_swept() {
-        let mut restrictions = Restrictions::default();
-        restrictions.ban(&channel("a"), UserId(1), Now::default(), 60);
-        restrictions.hold(&channel("b"), Now::default(), 60);
+        let (mut restrictions, mut ops) = (Restrictions::default(), Vec::new());
+        restrictions.ban(&channel("a"), UserId(1), Now::default(), 60, &mut ops);
+        restrictions.hold(&channel("b"), Now::default(), 60, &mut ops);
         let later = Now { wall: WallTime(WATERMARK_MS + 1), ..Now::default() };
-        restrictions.sweep(later);
+        restrictions.sweep(later, &mut ops);
         assert!(restrictions.channels.is_empty() && restrictions.bans == 0);
     }
 
     #[test]
     fn a_later_close_does_not_shorten_a_hold() {
-        let mut restrictions = Restrictions::default();
-        restrictions.hold(&channel("a"), Now::default(), 60);
-        restrictions.hold(&channel("a"), Now::default(), 0);
+        let (mut restrictions, mut ops) = (Restrictions::default(), Vec::new());
+        restrictions.hold(&channel("a"), Now::default(), 60, &mut ops);
+        restrictions.hold(&channel("a"), Now::default(), 0, &mut ops);
         assert!(is_banned(&restrictions, "a", 1));
     }
 }

@@ -6,6 +6,8 @@ use lianmai_protocol::limits::Limits;
 use lianmai_protocol::message::session::Timers;
 use lianmai_protocol::{Appkey, Rights};
 
+use crate::ticket::TicketKey;
+
 /// What happens when a uid joins a channel that it is already in (DESIGN §4.9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DuplicatePolicy {
@@ -84,6 +86,16 @@ pub struct EngineConfig {
     pub apps: BTreeMap<Appkey, AppPolicy>,
     /// Told in each `join` answer; the same on every node of a deployment (contract rule A13).
     pub deployment_id: String,
+    /// Seals the secrets that resume memberships; the same on every node of a deployment and in every
+    /// process of it (contract rule B14).
+    pub ticket_key: TicketKey,
+    /// After a crash tickets stand in for expired tokens so long, in milliseconds (contract rule B14).
+    pub restart_grace_ms: u64,
+    /// Bytes of all logs of this shard, of events that were sent already (contract rule A7).
+    pub log_bytes: usize,
+    /// Bytes of targeted messages of this shard that are kept until they are known to have arrived; beyond
+    /// that they are sent and not kept.
+    pub message_bytes: usize,
     /// Events of a channel leave at most this often, in milliseconds (contract rule A6).
     pub flush_interval_ms: u64,
     /// A URL that was not issued within this time fails its command, in milliseconds (decisions D10).
@@ -97,6 +109,10 @@ impl Default for EngineConfig {
             timers: SessionTimers::default(),
             apps: BTreeMap::new(),
             deployment_id: String::new(),
+            ticket_key: TicketKey::new([0; 32]),
+            restart_grace_ms: 60_000,
+            log_bytes: 64 * 1024 * 1024,
+            message_bytes: 16 * 1024 * 1024,
             flush_interval_ms: 20,
             mint_timeout_ms: 5_000,
         }

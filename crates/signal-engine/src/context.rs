@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use lianmai_protocol::message::session::{CloseChannel, Kick, ResumeReason};
 use lianmai_protocol::{
     Action, Cid, CloseCode, Epoch, ErrorName, Gen, Mid, MonoTime, Now, Pub, RequestId, RpcError,
     SessionId, UserId, codec,
@@ -13,9 +14,13 @@ use rand_core::Rng;
 
 use crate::admission::Restrictions;
 use crate::config::EngineConfig;
-use crate::input::{ConnId, MintId};
-use crate::lobby::closing_notice;
-use crate::output::{MintRequest, Note, Output, Stats};
+use crate::endings::Endings;
+use crate::engine::Drain;
+use crate::input::{ConnId, MintId, PersistId, QueryId, VerifyId};
+use crate::key::ChannelKey;
+use crate::lobby::{closing_notice, refused_resume};
+use crate::output::{MintRequest, Note, Output, Stats, Token};
+use crate::record::StoreOp;
 use crate::timers::{Timer, Timers};
 
 /// A channel's place in its engine; never reused, so a late timer or answer finds nothing.
@@ -38,10 +43,53 @@ pub(crate) struct Context {
     pub(crate) seats: BTreeMap<ConnId, Seat>,
     pub(crate) streams: BTreeMap<Gen, ChannelRef>,
     pub(crate) mints: BTreeMap<MintId, Seat>,
+    /// Tokens that the shell looks at.
+    pub(crate) verifications: BTreeMap<VerifyId, Seat>,
     pub(crate) restrictions: Restrictions,
+    pub(crate) endings: Endings,
+    /// What is to be written down at the end of this turn.
+    pub(crate) ops: Vec<StoreOp>,
+    /// What goes on when a write is done.
+    pub(crate) persists: BTreeMap<PersistId, Then>,
+    pub(crate) drain: Option<Drain>,
+    /// After a crash: until then members may come back with less than they need otherwise.
+    pub(crate) crash_over: Option<MonoTime>,
     pub(crate) stats: Stats,
     rng: ChaCha12Rng,
     last_mint: u64,
+    last_verify: u64,
+    last_persist: u64,
+}
+
+/// Who wants something done that must be written down before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// A member, by command.
+    Member(UserId),
+    /// The admin API.
+    Admin(QueryId),
+}
+
+impl By {
+    pub(crate) fn member(self) -> Option<UserId> {
+        match self {
+            By::Member(uid) => Some(uid),
+            By::Admin(_) => None,
+        }
+    }
+}
+
+/// What goes on when a write is done.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// A member is answered.
+    Answer { seat: Seat },
+    /// Somebody is kicked, if it is that membership still.
+    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By },
+    /// A channel is closed.
+    Close { channel: ChannelRef, text: Option<String>, by: By },
+    /// Everything is handed over.
+    HandedOver,
 }
 
 impl Context {
@@ -54,10 +102,18 @@ impl Context {
             seats: BTreeMap::new(),
             streams: BTreeMap::new(),
             mints: BTreeMap::new(),
+            verifications: BTreeMap::new(),
             restrictions: Restrictions::default(),
+            endings: Endings::default(),
+            ops: Vec::new(),
+            persists: BTreeMap::new(),
+            drain: None,
+            crash_over: None,
             stats: Stats::default(),
             rng,
             last_mint: 0,
+            last_verify: 0,
+            last_persist: 0,
         }
     }
 
@@ -89,7 +145,9 @@ impl Context {
             self.stats.connected -= 1;
         }
         if code != CloseCode::SLOW_READER {
-            self.send_text(conn, closing_notice(code, None, None));
+            let drain = self.drain.as_ref().filter(|_| code == CloseCode::SERVER_RESTART);
+            let retry_after_ms = drain.map(|drain| drain.away_ms(self.mono()));
+            self.send_text(conn, closing_notice(code, None, retry_after_ms));
         }
         self.note(Note::Closing { conn, code });
         self.outputs.push_back(Output::Close { conn, code });
@@ -110,6 +168,62 @@ impl Context {
         self.outputs.push_back(Output::Close { conn, code });
     }
 
+    /// Answers a reconnect with a refusal, and closes.
+    pub(crate) fn refuse_resume(&mut self, conn: ConnId, id: RequestId, reason: ResumeReason) {
+        self.stats.refusals += 1;
+        let retry_after_ms = self.drain.as_ref().map(|drain| drain.away_ms(self.mono()));
+        for text in refused_resume(id, reason, retry_after_ms) {
+            self.send_text(conn, text);
+        }
+        let code = CloseCode::JOIN_REFUSED;
+        self.note(Note::Closing { conn, code });
+        self.outputs.push_back(Output::Close { conn, code });
+    }
+
+    /// Has everything so far written down, and goes on with `then` when that is done.
+    pub(crate) fn persist(&mut self, then: Then) -> PersistId {
+        self.last_persist += 1;
+        let persist = PersistId(self.last_persist);
+        self.persists.insert(persist, then);
+        let ops = std::mem::take(&mut self.ops);
+        self.outputs.push_back(Output::Store { ops, persist: Some(persist) });
+        persist
+    }
+
+    /// Has written down what nobody waits for.
+    pub(crate) fn write_down(&mut self) {
+        if !self.ops.is_empty() {
+            let ops = std::mem::take(&mut self.ops);
+            self.outputs.push_back(Output::Store { ops, persist: None });
+        }
+    }
+
+    /// Bans a uid, and goes on with the kick when that is written down.
+    pub(crate) fn ban(
+        &mut self,
+        key: &ChannelKey,
+        channel: Option<ChannelRef>,
+        mid: Option<Mid>,
+        params: Kick,
+        by: By,
+    ) -> PersistId {
+        let (uid, duration_s) = (params.uid, params.duration_s);
+        self.restrictions.ban(key, uid, self.now, duration_s, &mut self.ops);
+        self.persist(Then::Kick { channel, mid, params, by })
+    }
+
+    /// Holds a channel's name, and goes on with its end when that is written down.
+    pub(crate) fn hold(
+        &mut self,
+        key: &ChannelKey,
+        channel: ChannelRef,
+        params: CloseChannel,
+        by: By,
+    ) -> PersistId {
+        self.restrictions.hold(key, self.now, params.hold_s, &mut self.ops);
+        self.persist(Then::Close { channel, text: params.reason, by })
+    }
+
     pub(crate) fn mint(&mut self, seat: Seat, request: MintRequest) -> MintId {
         self.last_mint += 1;
         let mint = MintId(self.last_mint);
@@ -117,6 +231,23 @@ impl Context {
         self.arm_in(self.config.mint_timeout_ms, Timer::Mint(mint));
         self.outputs.push_back(Output::MintUrls { mint, request });
         mint
+    }
+
+    /// Has the shell look at the token of a member.
+    pub(crate) fn verify(&mut self, seat: Seat, key: &ChannelKey, token: String) -> VerifyId {
+        self.last_verify += 1;
+        let verify = VerifyId(self.last_verify);
+        self.verifications.insert(verify, seat);
+        let ChannelKey { appkey, name: channel } = key.clone();
+        let token = Token(token);
+        self.outputs.push_back(Output::VerifyToken {
+            verify,
+            appkey,
+            uid: seat.uid,
+            channel,
+            token,
+        });
+        verify
     }
 
     fn random<const N: usize>(&mut self) -> [u8; N] {

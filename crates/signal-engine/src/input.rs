@@ -1,12 +1,16 @@
 //! Everything that can happen to an engine.
 
+use std::fmt;
+
 use bytes::Bytes;
 use lianmai_protocol::message::media::Urls;
-use lianmai_protocol::message::session::Join;
+use lianmai_protocol::message::session::{Join, Reconnect};
 use lianmai_protocol::{ErrorName, Gen, Mid, RequestId, UserId, WallTime};
 
 use crate::admission::Grant;
 use crate::key::ChannelKey;
+use crate::record::Restored;
+use crate::ticket::Claims;
 
 /// A connection, numbered by the shell and never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +19,14 @@ pub struct ConnId(pub u64);
 /// A request of the engine for URLs, to be answered with [`Input::Minted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MintId(pub u64);
+
+/// A token that the engine wants looked at, to be answered with [`Input::TokenVerified`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VerifyId(pub u64);
+
+/// A write that somebody waits for, to be answered with [`Input::Persisted`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersistId(pub u64);
 
 /// A question of the shell, answered with an output that carries the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,8 +43,34 @@ pub struct JoinRequest {
     pub grant: Result<Grant, ErrorName>,
 }
 
+/// A `reconnect` that the [`crate::Lobby`] let through: its ticket is genuine.
+#[derive(Clone, Debug)]
+pub struct ReconnectRequest {
+    /// Id to answer to.
+    pub id: RequestId,
+    /// The parameters.
+    pub reconnect: Reconnect,
+    /// What the ticket says.
+    pub claims: Claims,
+}
+
+/// How a server stops (contract rule B26). All in milliseconds from now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainPlan {
+    /// Clients stay connected at least so long after they were told.
+    pub notice_ms: u64,
+    /// The last of them is closed then at the latest, and nothing more is taken in.
+    pub freeze_ms: u64,
+    /// The process is gone then; told to clients.
+    pub deadline_ms: u64,
+    /// Clients are told to stay away so long after their close: until the next process listens.
+    pub retry_after_ms: u64,
+    /// And a random share of this; they are closed spread over as much.
+    pub jitter_ms: u64,
+}
+
 /// URLs of one stream, as issued.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Minted {
     /// The preferred URL.
     pub url: String,
@@ -40,6 +78,13 @@ pub struct Minted {
     pub urls: Urls,
     /// From then on a new URL is issued instead of handing this one out again.
     pub renew_after: WallTime,
+}
+
+impl fmt::Debug for Minted {
+    /// Without the URLs, which are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Minted").field("renew_after", &self.renew_after).finish_non_exhaustive()
+    }
 }
 
 /// How somebody wants to use a stream.
@@ -106,6 +151,13 @@ pub enum Input {
         /// What it asks.
         request: Box<JoinRequest>,
     },
+    /// A connection that is in the lobby asks to resume.
+    Reconnect {
+        /// The connection; it belongs to this engine from now on.
+        conn: ConnId,
+        /// What it asks.
+        request: Box<ReconnectRequest>,
+    },
     /// A text frame of a connection.
     Frame {
         /// The connection.
@@ -142,10 +194,8 @@ pub enum Input {
     },
     /// Answer to [`crate::Output::VerifyToken`].
     TokenVerified {
-        /// The connection.
-        conn: ConnId,
-        /// Id of its `renewToken`.
-        id: RequestId,
+        /// Which token.
+        verify: VerifyId,
         /// What the token grants, or why it is none.
         grant: Result<Grant, ErrorName>,
     },
@@ -170,7 +220,19 @@ pub enum Input {
         /// What it asks.
         command: AdminCommand,
     },
-    /// The server stops: every connection is closed and told to come back.
+    /// Answer to a [`crate::Output::Store`] that has a number.
+    Persisted {
+        /// Which write.
+        persist: PersistId,
+        /// Whether it will survive the process.
+        stored: bool,
+    },
+    /// What an earlier process left behind. Comes before everything else, with a `mono` that is greater than
+    /// every duration in it: a clock should begin at a day.
+    Restore(Box<Restored>),
+    /// The server is about to stop: members are told, moved to the next process, and written down.
+    Drain(DrainPlan),
+    /// The server stops at once: every connection is closed and told to come back.
     Stop,
     /// Nothing but the passing of time.
     Tick,

@@ -16,14 +16,18 @@ impl ChannelKey {
     /// names, so a shell can find the owner of a stream without asking.
     #[must_use]
     pub fn route(&self) -> u32 {
-        // FNV-1a with a final mix (the avalanche step of MurmurHash3), both public domain.
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
         let bytes = self.appkey.as_str().bytes().chain([0]).chain(self.name.as_str().bytes());
-        for byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        hash ^= hash >> 33;
-        hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd);
-        (hash >> 32) as u32
+        (hash(bytes) >> 32) as u32
     }
+}
+
+/// A hash that is the same in every process; whoever makes two values collide fools only itself. FNV-1a
+/// with a final mix (the avalanche step of MurmurHash3), both public domain.
+pub(crate) fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in bytes {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^= hash >> 33;
+    hash.wrapping_mul(0xff51_afd7_ed55_8ccd)
 }

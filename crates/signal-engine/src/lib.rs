@@ -17,6 +17,7 @@
 mod admission;
 mod channel;
 mod context;
+mod endings;
 mod rate;
 mod timers;
 
@@ -27,12 +28,19 @@ pub mod key;
 pub mod lobby;
 pub mod outbox;
 pub mod output;
+pub mod record;
+pub mod ticket;
 
 pub use admission::Grant;
 pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, SessionTimers};
 pub use engine::Engine;
-pub use input::{Access, AdminCommand, ConnId, Input, JoinRequest, MintId, Minted, QueryId};
+pub use input::{
+    Access, AdminCommand, ConnId, DrainPlan, Input, JoinRequest, MintId, Minted, PersistId,
+    QueryId, ReconnectRequest, VerifyId,
+};
 pub use key::ChannelKey;
 pub use lobby::{Lobby, LobbyOutput};
 pub use outbox::Outbox;
 pub use output::{AdminReply, Denial, MintRequest, Note, Output, Stats};
+pub use record::{Restored, StoreOp};
+pub use ticket::{Claims, TicketKey};

@@ -6,9 +6,12 @@
 
 use lianmai_protocol::codec::{self, Element};
 use lianmai_protocol::message::notice::Closing;
-use lianmai_protocol::message::session::Join;
+use lianmai_protocol::message::session::{Join, Outcome, Reconnect, ResumeReason, Resumed};
 use lianmai_protocol::message::{Call, Notice};
 use lianmai_protocol::{Action, CloseCode, ErrorName, RequestId, RpcError};
+
+use crate::input::ReconnectRequest;
+use crate::ticket::{Claims, TicketKey};
 
 /// Milliseconds that a connection has to join (decisions D25).
 pub const LOBBY_MS: u64 = 10_000;
@@ -26,16 +29,25 @@ pub enum LobbyOutput {
     Close(CloseCode),
     /// Check the token of this join and hand it to the shard of its channel; nothing follows.
     Join(RequestId, Box<Join>),
+    /// Hand this to the shard of the channel that its ticket names; nothing follows.
+    Reconnect(Box<ReconnectRequest>),
 }
 
 /// State of a connection that has not joined.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lobby {
+    tickets: TicketKey,
     bytes: usize,
     refusals: u32,
 }
 
 impl Lobby {
+    /// A connection of which nothing is known. `tickets` is the key of [`crate::EngineConfig::ticket_key`].
+    #[must_use]
+    pub fn new(tickets: TicketKey) -> Self {
+        Lobby { tickets, bytes: 0, refusals: 0 }
+    }
+
     /// Handles one text frame.
     pub fn frame(&mut self, frame: &[u8]) -> Vec<LobbyOutput> {
         self.bytes += frame.len();
@@ -51,6 +63,11 @@ impl Lobby {
         {
             return vec![LobbyOutput::Join(request.id, Box::new(join.clone()))];
         }
+        if let [Element::Request(request)] = &elements[..]
+            && let Call::Reconnect(reconnect) = &request.call
+        {
+            return self.reconnect(request.id, reconnect);
+        }
         let mut out = Vec::new();
         for element in elements {
             out.push(self.refuse_element(element));
@@ -60,6 +77,24 @@ impl Lobby {
             }
         }
         out
+    }
+
+    /// Whoever holds no genuine ticket learns nothing, not even whether the channel exists (rule C12).
+    fn reconnect(&mut self, id: RequestId, reconnect: &Reconnect) -> Vec<LobbyOutput> {
+        match Claims::open(&self.tickets, &reconnect.ticket) {
+            Some(claims) => {
+                let reconnect = reconnect.clone();
+                vec![LobbyOutput::Reconnect(Box::new(ReconnectRequest { id, reconnect, claims }))]
+            }
+            None => {
+                let [answer, notice] = refused_resume(id, ResumeReason::Invalid, None);
+                vec![
+                    LobbyOutput::Send(answer),
+                    LobbyOutput::Send(notice),
+                    LobbyOutput::Close(CloseCode::JOIN_REFUSED),
+                ]
+            }
+        }
     }
 
     /// The frame was not a text frame.
@@ -91,8 +126,8 @@ impl Lobby {
             Element::Refused { id, error } => codec::encode_error(id, &error),
             Element::Request(request) => {
                 let error = match request.call {
-                    Call::Join(_) => RpcError::new(ErrorName::BadBatch)
-                        .message("A join comes alone in its frame."),
+                    Call::Join(_) | Call::Reconnect(_) => RpcError::new(ErrorName::BadBatch)
+                        .message("A join or reconnect comes alone in its frame."),
                     _ => ErrorName::NotJoined.into(),
                 };
                 codec::encode_error(Some(request.id), &error)
@@ -120,6 +155,29 @@ pub(crate) fn closing_notice(
         url: None,
         retry_after_ms,
     }))
+}
+
+/// The answer of a `reconnect` that is refused, and the notice that follows it, as text.
+pub(crate) fn refused_resume(
+    id: RequestId,
+    reason: ResumeReason,
+    retry_after_ms: Option<u64>,
+) -> [String; 2] {
+    let action = reason.action();
+    let answer = Resumed {
+        outcome: Outcome::Refused,
+        reason: Some(reason),
+        action: Some(action.clone()),
+        ticket: None,
+        k: None,
+        replayed: 0,
+        messages: 0,
+        messages_lost: 0,
+        restore: false,
+        snapshot: None,
+    };
+    let notice = closing_notice(CloseCode::JOIN_REFUSED, Some(action), retry_after_ms);
+    [codec::encode_result(id, &answer), notice]
 }
 
 fn closing(code: CloseCode) -> Vec<LobbyOutput> {

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use lianmai_protocol::message::event::LeaveReason;
+use lianmai_protocol::message::session::{Outcome, ResumeReason};
 use lianmai_protocol::{
-    Appkey, ChannelName, Cid, CloseCode, ErrorName, Gen, KindSet, Mid, RequestId, Role, RpcError,
-    UserId,
+    Appkey, ChannelName, Cid, CloseCode, ErrorName, Gen, KindSet, Mid, Role, RpcError, UserId,
 };
 
-use crate::input::{ConnId, MintId, QueryId};
+use crate::input::{ConnId, MintId, PersistId, QueryId, VerifyId};
 use crate::key::ChannelKey;
+use crate::record::StoreOp;
 
 /// What a URL is wanted for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,16 @@ pub struct MintRequest {
     pub generation: Gen,
     /// `None` for a push URL, else the membership that may play.
     pub viewer: Option<Mid>,
+}
+
+/// A token as a client sent it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// Why a push or play is refused.
@@ -90,6 +101,19 @@ pub enum Note {
         conn: ConnId,
         /// Why.
         error: ErrorName,
+    },
+    /// A session came back, or was refused.
+    Resumed {
+        /// The channel.
+        channel: ChannelKey,
+        /// The user.
+        uid: UserId,
+        /// The connection.
+        conn: ConnId,
+        /// What came of it.
+        outcome: Outcome,
+        /// Why, where it was not replayed.
+        reason: Option<ResumeReason>,
     },
     /// A command was refused.
     CommandRefused {
@@ -163,6 +187,10 @@ pub struct Stats {
     pub connected: usize,
     /// Live push URLs.
     pub streams: usize,
+    /// Bytes of all logs of events.
+    pub log_bytes: usize,
+    /// Bytes of targeted messages that may not have arrived.
+    pub message_bytes: usize,
     /// Events logged since the start.
     pub events: u64,
     /// Frames handed out since the start.
@@ -199,10 +227,8 @@ pub enum Output {
     },
     /// Check a token and answer with [`crate::Input::TokenVerified`].
     VerifyToken {
-        /// The connection.
-        conn: ConnId,
-        /// Id of its `renewToken`.
-        id: RequestId,
+        /// Number of the token.
+        verify: VerifyId,
         /// The app.
         appkey: Appkey,
         /// The user.
@@ -210,7 +236,7 @@ pub enum Output {
         /// The channel.
         channel: ChannelName,
         /// The token. A secret.
-        token: String,
+        token: Token,
     },
     /// Answer to [`crate::Input::Authorize`].
     Verdict {
@@ -237,6 +263,18 @@ pub enum Output {
         query: QueryId,
         /// The answer.
         reply: Result<AdminReply, RpcError>,
+    },
+    /// Write this down, in this order; with a number, answer with [`crate::Input::Persisted`].
+    Store {
+        /// What.
+        ops: Vec<StoreOp>,
+        /// Somebody waits for it.
+        persist: Option<PersistId>,
+    },
+    /// The drain is over: every connection is closed, and all is written down if `handed_over`.
+    Drained {
+        /// Whether the next process can go on where this one ends.
+        handed_over: bool,
     },
     /// Log or count something.
     Note(Note),

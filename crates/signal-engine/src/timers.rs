@@ -23,8 +23,12 @@ pub(crate) enum Timer {
     Token(ChannelRef, UserId),
     /// A URL was not issued in time.
     Mint(MintId),
-    /// Bans and holds may be over.
+    /// Bans, holds and logs may be over.
     Sweep,
+    /// Questions that wait for a member to come back.
+    Parked,
+    /// The next step of a drain.
+    Drain,
 }
 
 /// The ordered set of what is due when.

@@ -116,6 +116,7 @@ fn gen_token_is_what_the_server_accepts() {
         token: Some(token.trim_end().to_owned()),
         role: None,
         join_id: None,
+        continues: None,
         name: None,
         attributes: Default::default(),
     };

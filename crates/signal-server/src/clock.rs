@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lianmai_protocol::{MonoTime, Now, WallTime};
 use tokio::time::Instant;
 
+/// The engine's clock begins at a day: what began in an earlier process is not before its begin.
+const BEGIN_MS: u64 = 24 * 3600 * 1000;
+
 /// Converts between the runtime's clock and the engine's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
@@ -17,14 +20,14 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Now {
-        let mono = MonoTime(u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX));
-        Now { mono, wall: wall_now() }
+        let since = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Now { mono: MonoTime(BEGIN_MS.saturating_add(since)), wall: wall_now() }
     }
 
     /// When a moment of the engine is for the runtime.
     pub(crate) fn instant(&self, at: MonoTime) -> Instant {
         // One millisecond more, since the engine's clock is rounded down.
-        self.origin + Duration::from_millis(at.0.saturating_add(1))
+        self.origin + Duration::from_millis(at.0.saturating_sub(BEGIN_MS).saturating_add(1))
     }
 }
 

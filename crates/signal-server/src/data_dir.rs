@@ -1,21 +1,23 @@
-//! The directory of secrets. Comes in: its path. Goes out: the admin token, the key of media URLs and the
-//! id of the deployment, made at the first start. Deliberately absent: other data, logging.
+//! The directory of secrets. Comes in: its path. Goes out: the admin token, the keys of media URLs and
+//! tickets and the id of the deployment, made at the first start, and a lock that keeps other processes out.
+//! Deliberately absent: other data, see `store/`; logging.
 //!
 //! The directory has mode 0700 and its files 0600; what others could have written is refused (contract
 //! rule C21). A file is written under another name and renamed, so none is ever half there.
 
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lianmai_signal_engine::TicketKey;
 
 use crate::config::Secret;
 
-/// Bytes of the key of media URLs, and random bytes of the admin token.
+/// Bytes of the keys of media URLs and tickets, and random bytes of the admin token.
 const KEY_BYTES: usize = 32;
 /// Shortest admin token, for operators who write their own.
 const MIN_TOKEN_BYTES: usize = 32;
@@ -51,6 +53,9 @@ pub enum DataDirProblem {
         "is open to others (mode {0:04o}): run `chmod 600` on it, or delete it to get a new secret"
     )]
     Open(u32),
+    /// A server runs on it.
+    #[error("is in use by another server process; it must end first")]
+    InUse,
     /// Its content makes no sense.
     #[error("does not hold {0}; delete it to get a new one")]
     Content(&'static str),
@@ -59,12 +64,37 @@ pub enum DataDirProblem {
     Random,
 }
 
+/// Keeps other processes out of a directory until it is dropped, or the process ends in any way.
+#[derive(Debug)]
+pub(crate) struct DirLock(#[expect(dead_code, reason = "held for its drop")] File);
+
+impl DirLock {
+    /// Makes the directory where it is missing, and takes it for this server alone.
+    ///
+    /// # Errors
+    /// [`DataDirError`] with the path that it is about.
+    pub(crate) fn take(path: &Path) -> Result<Self, DataDirError> {
+        let at = |path: &Path, problem| DataDirError { path: path.to_owned(), problem };
+        open_directory(path).map_err(|problem| at(path, problem))?;
+        let file = path.join("lianmai.lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = options.open(&file).map_err(|error| at(&file, error.into()))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(DirLock(lock)),
+            Err(TryLockError::WouldBlock) => Err(at(path, DataDirProblem::InUse)),
+            Err(TryLockError::Error(error)) => Err(at(&file, error.into())),
+        }
+    }
+}
+
 /// An open directory with what it holds.
 #[derive(Clone)]
 pub(crate) struct DataDir {
     path: PathBuf,
     admin_token: Secret,
     url_key: [u8; KEY_BYTES],
+    ticket_key: TicketKey,
     deployment_id: String,
 }
 
@@ -87,6 +117,7 @@ impl DataDir {
         let token =
             load(path, "admin.token", |random| URL_SAFE_NO_PAD.encode(random).into_bytes())?;
         let key = load(path, "url.key", |random| random.to_vec())?;
+        let ticket = load(path, "ticket.key", |random| random.to_vec())?;
         let id = load(path, "deployment.id", |random| {
             let hex = random[..12].iter().fold("dep-".to_owned(), |mut text, byte| {
                 let _ = write!(text, "{byte:02x}");
@@ -104,9 +135,11 @@ impl DataDir {
         let deployment_id = text(id)
             .filter(|id| (1..=MAX_ID_BYTES).contains(&id.len()))
             .ok_or_else(|| content("deployment.id", "1-64 visible characters"))?;
+        let ticket = ticket.try_into().map_err(|_| content("ticket.key", "32 bytes"))?;
         Ok(DataDir {
             path: path.to_owned(),
             admin_token: Secret::new(admin_token),
+            ticket_key: TicketKey::new(ticket),
             url_key: key.try_into().map_err(|_| content("url.key", "32 bytes"))?,
             deployment_id,
         })
@@ -128,6 +161,12 @@ impl DataDir {
     #[must_use]
     pub(crate) fn url_key(&self) -> &[u8; KEY_BYTES] {
         &self.url_key
+    }
+
+    /// Key of tickets. A secret.
+    #[must_use]
+    pub(crate) fn ticket_key(&self) -> &TicketKey {
+        &self.ticket_key
     }
 
     /// Id that clients are told; the same as long as the directory lives.

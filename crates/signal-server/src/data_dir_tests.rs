@@ -32,7 +32,7 @@ impl Drop for Temp {
     }
 }
 
-const FILES: [&str; 3] = ["admin.token", "url.key", "deployment.id"];
+const FILES: [&str; 4] = ["admin.token", "url.key", "ticket.key", "deployment.id"];
 
 #[test]
 fn what_is_missing_is_made_and_stays() {
@@ -54,11 +54,13 @@ fn what_is_missing_is_made_and_stays() {
     let again = DataDir::open(&nested).unwrap();
     assert_eq!(again.admin_token(), dir.admin_token());
     assert_eq!(again.url_key(), dir.url_key());
+    assert_eq!(again.ticket_key(), dir.ticket_key());
     assert_eq!(again.deployment_id(), dir.deployment_id());
 
     let other = DataDir::open(&temp.0.join("other")).unwrap();
     assert_ne!(other.admin_token(), dir.admin_token());
     assert_ne!(other.url_key(), dir.url_key());
+    assert_ne!(other.ticket_key(), dir.ticket_key());
     assert_ne!(other.deployment_id(), dir.deployment_id());
 }
 
@@ -102,6 +104,7 @@ fn damaged_files_are_refused_and_never_replaced() {
     for (name, contents) in [
         ("admin.token", &["", "short", "a token that is long enough but has spaces in it"][..]),
         ("url.key", &["", "31 bytes, which is one too few."]),
+        ("ticket.key", &["", "33 bytes, which are one too many."]),
         ("deployment.id", &["", "two words"]),
     ] {
         let temp = Temp::new(name);
@@ -115,6 +118,19 @@ fn damaged_files_are_refused_and_never_replaced() {
             assert_eq!(fs::read_to_string(temp.0.join(name)).unwrap(), *content);
         }
     }
+}
+
+/// RST-3: two processes on one directory would write over each other.
+#[test]
+fn rst_3_a_directory_is_for_one_process() {
+    let temp = Temp::new("lock");
+    let first = DirLock::take(&temp.0).unwrap();
+    assert_eq!(temp.mode("lianmai.lock"), 0o600);
+    let error = DirLock::take(&temp.0).unwrap_err();
+    assert!(matches!(error.problem, DataDirProblem::InUse), "{error}");
+    assert_eq!(error.path, temp.0);
+    drop(first);
+    DirLock::take(&temp.0).unwrap();
 }
 
 #[test]

@@ -20,7 +20,7 @@
 //! let flags = [("server.listen", "127.0.0.1:0".to_owned())];
 //! let server = Server::bind(Config::load(None, std::env::vars(), &flags)?).await?;
 //! println!("listening on {}", server.addresses().public);
-//! let in_time = server.run(async { drop(tokio::signal::ctrl_c().await) }).await;
+//! let handed_over = server.run(async { drop(tokio::signal::ctrl_c().await) }).await;
 //! # Ok(()) }
 //! ```
 
@@ -32,11 +32,14 @@ pub mod signing;
 mod clock;
 mod data_dir;
 mod descriptors;
+mod drain;
+mod helpers;
 mod http;
 mod media;
 mod metrics;
 mod server;
 mod shard;
+mod store;
 pub mod telemetry;
 mod transport;
 

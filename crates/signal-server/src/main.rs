@@ -1,12 +1,13 @@
-//! The binary: reads the command line, starts the server, waits for a signal. Exit codes: 0 stopped in
-//! time, 1 could not start, 2 the configuration has problems, 3 stopped before everything had ended, or because
-//! a part of it had failed.
+//! The binary: reads the command line, starts the server, waits for signals: the first one drains, the second one
+//! ends that. Exit codes: 0 the next process can go on, 1 could not start, 2 the configuration has problems, 3 stopped
+//! before everything was handed over, or because a part of it had failed.
 
 use std::process::ExitCode;
 
 use lianmai_signal_server::cli::{self, Command};
 use lianmai_signal_server::{Server, raise_descriptor_limit, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 fn main() -> ExitCode {
     let cli = cli::parse();
@@ -71,12 +72,21 @@ fn serve(run: &cli::Run) -> ExitCode {
             addresses.admin,
             server.admin_token_file().display()
         );
-        let stop = async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+        let (count, counted) = watch::channel(0);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                count.send_modify(|count| *count += 1);
             }
+        });
+        let signals = |wanted: u32| {
+            let mut counted = counted.clone();
+            async move { drop(counted.wait_for(|count| *count >= wanted).await) }
         };
-        if server.run(stop).await { ExitCode::SUCCESS } else { ExitCode::from(3) }
+        let handed_over = server.run_until(signals(1), signals(2)).await;
+        if handed_over { ExitCode::SUCCESS } else { ExitCode::from(3) }
     })
 }

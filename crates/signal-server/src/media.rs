@@ -9,21 +9,25 @@ use lianmai_media_plane::{
 };
 use lianmai_protocol::{Gen, Mid};
 use lianmai_signal_engine::{Access, Input};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::clock::wall_now;
 use crate::shard::{ShardMsg, Shards};
 use crate::signing::{MEDIA_APP, UrlSigner};
 
+/// Pushes and plays that may wait for the engine's answer: after a restart, for a member that comes back.
+const MAX_WAITING: usize = 1024;
+
 /// Asks signature and engine.
 pub(crate) struct RelayAuthorizer {
     signer: Arc<UrlSigner>,
     shards: Shards,
+    waiting: Semaphore,
 }
 
 impl RelayAuthorizer {
     pub(crate) fn new(signer: Arc<UrlSigner>, shards: Shards) -> Self {
-        RelayAuthorizer { signer, shards }
+        RelayAuthorizer { signer, shards, waiting: Semaphore::new(MAX_WAITING) }
     }
 
     async fn verdict(
@@ -37,6 +41,10 @@ impl RelayAuthorizer {
             .signer
             .verify(request.direction, &request.stream, &request.query, wall_now())
             .map_err(|error| (error.code(), "The URL is not valid."))?;
+        // Only who holds a URL of ours gets so far.
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(("busy", "Too many wait."));
+        };
         match self.shards.authorize(generation, access).await {
             Some(Ok(())) => Ok(match access {
                 Access::Publish => None,

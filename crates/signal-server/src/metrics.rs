@@ -10,7 +10,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::drain::Phase;
+use crate::store::StoreStats;
+
 type Label = [(&'static str, String); 1];
+type Labels = [(&'static str, String); 2];
 
 /// What is counted as it happens.
 #[derive(Debug, Default)]
@@ -19,6 +23,7 @@ pub(crate) struct Metrics {
     leaves: Family<Label, Counter>,
     refusals: Family<Label, Counter>,
     closes: Family<Label, Counter>,
+    resumes: Family<Labels, Counter>,
 }
 
 impl Metrics {
@@ -32,6 +37,11 @@ impl Metrics {
             }
             Note::JoinRefused { error, .. } | Note::CommandRefused { error, .. } => {
                 self.refusals.get_or_create(&[("error", error.to_string())]).inc();
+            }
+            Note::Resumed { outcome, reason, .. } => {
+                let reason = reason.as_ref().map(ToString::to_string).unwrap_or_default();
+                let labels = [("outcome", outcome.to_string()), ("reason", reason)];
+                self.resumes.get_or_create(&labels).inc();
             }
             Note::Closing { code, .. } => self.closed(*code),
             Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => {}
@@ -48,7 +58,13 @@ impl Metrics {
     }
 
     /// Everything in the text format of OpenMetrics.
-    pub(crate) fn text(&self, engine: Stats, hub: &HubStats) -> String {
+    pub(crate) fn text(
+        &self,
+        engine: Stats,
+        hub: &HubStats,
+        store: StoreStats,
+        phase: Phase,
+    ) -> String {
         let mut registry = Registry::with_prefix("lianmai");
         registry.register("joins", "Memberships that began", self.joins.clone());
         registry.register("leaves", "Memberships that ended, by reason", self.leaves.clone());
@@ -62,6 +78,11 @@ impl Metrics {
             "Connections closed by the server, by reason",
             self.closes.clone(),
         );
+        registry.register(
+            "resumes",
+            "Sessions that came back or were refused, by outcome and reason",
+            self.resumes.clone(),
+        );
         let mut gauge = |name: &str, help: &str, value: u64| {
             let gauge = Gauge::<i64>::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -73,6 +94,12 @@ impl Metrics {
         gauge("push_urls", "Live push URLs", engine.streams as u64);
         gauge("relay_publishers", "Streams that the relay receives", hub.publishers as u64);
         gauge("relay_players", "Players of the relay", hub.players as u64);
+        gauge("store_waiting_rows", "Rows that wait for the disk", store.waiting as u64);
+        gauge(
+            "drain_phase",
+            "0 serves, 1 moves members away, 2 is frozen, 3 stops",
+            u64::from(phase as u8),
+        );
         let mut counter = |name: &str, help: &str, value: u64| {
             let counter = Counter::<u64>::default();
             counter.inc_by(value);
@@ -81,6 +108,9 @@ impl Metrics {
         counter("events", "Channel events", engine.events);
         counter("frames", "Frames handed to connections", engine.frames);
         counter("commands", "Commands answered with a result", engine.commands);
+        counter("store_commits", "Transactions of the store", store.commits);
+        counter("store_failures", "Transactions of the store that failed", store.failures);
+        counter("store_forgotten_rows", "Removals that were given up", store.forgotten);
         counter("relay_received_bytes", "Media bytes received", hub.bytes_in);
         counter("relay_sent_bytes", "Media bytes sent", hub.bytes_out);
         counter("relay_slow_players", "Players cut because they lagged", hub.slow_players_cut);

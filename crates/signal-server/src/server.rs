@@ -1,26 +1,27 @@
-//! Puts the parts together: listeners, shards, relay; and takes them apart in order.
+//! Puts the parts together: store, listeners, shards, relay; and takes them apart in order.
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lianmai_media_plane::{Hub, RtmpServer};
-use lianmai_signal_engine::{Engine, EngineConfig};
+use lianmai_signal_engine::{Engine, EngineConfig, Restored};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
 use crate::auth::Authenticator;
-use crate::clock::Clock;
+use crate::clock::{Clock, wall_now};
 use crate::config::{AppMode, Config};
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
 use crate::descriptors;
+use crate::drain::{self, Drained, Phase};
+use crate::helpers;
 use crate::http::admin::{self, Admin};
 use crate::http::guard::Guard;
 use crate::http::public;
@@ -28,15 +29,20 @@ use crate::media::{self, RelayAuthorizer};
 use crate::metrics::Metrics;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
+use crate::store::{Opening, Store, StoreError};
 use crate::transport::accept::{self, HttpListener};
-use crate::transport::lobby::LobbyServer;
+use crate::transport::budgets::Budgets;
+use crate::transport::lobby::{LobbyParts, LobbyServer};
 use crate::transport::places::Places;
 use crate::transport::tls::{TlsError, TlsReloader};
 
 /// Facts of the relay that may wait for the shards.
 const FACTS: usize = 1024;
-/// Certificate files are looked at this often.
-const TLS_CHECK: Duration = Duration::from_secs(10);
+/// For the last process on the data directory to end.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_LOOK: Duration = Duration::from_millis(20);
+/// What is left of the server has so long to end after a part of it failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// What earlier processes left cannot be read, or new things cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -81,18 +90,23 @@ pub struct Server {
     admin: TcpListener,
     rtmp: TcpListener,
     data_dir: DataDir,
+    lock: Arc<DirLock>,
+    store: Store,
+    restored: Vec<Restored>,
     tls: Option<Arc<TlsReloader>>,
     seeds: Vec<[u8; 32]>,
     admin_connections: usize,
 }
 
 impl Server {
-    /// Opens the data directory and binds every listener.
+    /// Opens the data directory, reads what the last process left there, and binds every listener.
     ///
     /// # Errors
-    /// An address is taken, a file cannot be used, or the system has no randomness.
+    /// An address is taken, a file cannot be used, another server uses the directory, or the system has no
+    /// randomness.
     pub async fn bind(mut config: Config) -> Result<Self, StartError> {
         let admin_connections = descriptors::fit(&mut config);
+        let lock = Arc::new(take_lock(&config.data_dir).await?);
         let data_dir = DataDir::open(&config.data_dir)?;
         let tls = match &config.tls {
             Some(files) => Some(Arc::new(TlsReloader::load(files)?)),
@@ -105,6 +119,9 @@ impl Server {
         let (admin, admin_address) = bind("admin", config.admin_listen).await?;
         let (rtmp, rtmp_address) = bind("rtmp", config.rtmp_listen).await?;
         let shards = config.shards.unwrap_or_else(default_shards);
+        // After the listeners: a start that fails takes nothing from a hand-over.
+        let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
+        let (store, restored) = Store::open(&config.data_dir, lock.clone(), opening)?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -118,6 +135,9 @@ impl Server {
             admin,
             rtmp,
             data_dir,
+            lock,
+            store,
+            restored,
             tls,
             seeds,
             admin_connections,
@@ -142,10 +162,19 @@ impl Server {
         self.data_dir.admin_token().expose()
     }
 
-    /// Serves until `stop` completes, then stops: no new connections, every client is told to come back
-    /// later, at most `stop_deadline_ms`. Returns whether all ended in time. A part of the server that fails
-    /// is a stop as well, and `false`.
+    /// Serves until `stop` completes, then drains: every member is moved to the next process on the same data
+    /// directory, within `drain.deadline_ms`. Returns whether that one can go on where this one ends. A part of the
+    /// server that fails is a stop as well, without a drain, and `false`.
     pub async fn run(self, stop: impl Future<Output = ()>) -> bool {
+        self.run_until(stop, std::future::pending()).await
+    }
+
+    /// As [`Server::run`]; `at_once` ends the drain, with `false`.
+    pub async fn run_until(
+        self,
+        stop: impl Future<Output = ()>,
+        at_once: impl Future<Output = ()>,
+    ) -> bool {
         let Server {
             config,
             addresses,
@@ -153,6 +182,10 @@ impl Server {
             admin,
             rtmp,
             data_dir,
+            // Nobody else comes in before all this has ended.
+            lock: _lock,
+            store,
+            restored,
             tls,
             seeds,
             admin_connections,
@@ -173,28 +206,39 @@ impl Server {
             signer: signer.clone(),
             authenticator: authenticator.clone(),
             metrics: metrics.clone(),
+            store: store.clone(),
             max_lag_bytes: config.max_lag_bytes,
         };
-        let engine_config = engine_config(&config, data_dir.deployment_id());
-        for (index, (mailbox, seed)) in mailboxes.into_iter().zip(seeds).enumerate() {
+        let engine_config = engine_config(&config, &data_dir, seeds.len());
+        let starts = seeds.into_iter().zip(restored);
+        for (index, (mailbox, (seed, restored))) in mailboxes.into_iter().zip(starts).enumerate() {
             let engine = Engine::new(engine_config.clone(), seed);
             let own = shards.of(u32::try_from(index).unwrap_or(0));
-            workers.spawn(Worker::new(engine, parts.clone(), mailbox, &own).run());
+            let mut worker = Worker::new(engine, parts.clone(), mailbox, &own);
+            worker.restore(restored);
+            workers.spawn(worker.run());
         }
 
-        let (stop_sender, stopping) = watch::channel(false);
-        let ready = Arc::new(AtomicBool::new(true));
+        let (phases, phase) = watch::channel(Phase::Serving);
         let authorizer = Arc::new(RelayAuthorizer::new(signer, shards.clone()));
-        let lobby =
-            LobbyServer::new(shards.clone(), authenticator, metrics.clone(), stopping.clone());
-        let public_router =
-            public::router(lobby, hub.clone(), authorizer.clone(), stopping.clone());
+        let budgets = Arc::new(Budgets::new(config.rate(), config.has_debug_app()));
+        let lobby = LobbyServer::new(LobbyParts {
+            shards: shards.clone(),
+            authenticator,
+            metrics: metrics.clone(),
+            tickets: data_dir.ticket_key().clone(),
+            budgets: budgets.clone(),
+            away: Duration::from_millis(config.drain.retry_after_ms),
+            phase: phase.clone(),
+        });
+        let public_router = public::router(lobby, hub.clone(), authorizer.clone(), phase.clone());
         let admin_router = admin::router(Admin {
             shards: shards.clone(),
             hub: hub.clone(),
             metrics,
             token: data_dir.admin_token().clone(),
-            ready: ready.clone(),
+            store: store.clone(),
+            phase: phase.clone(),
         });
         let mut listeners = JoinSet::new();
         listeners.spawn(
@@ -205,8 +249,9 @@ impl Server {
                 guard: Arc::new(Guard::public(&config, addresses.public)),
                 tls: tls.clone(),
                 places: Places::new(config.max_connections, config.max_connections_per_address),
+                budgets: Some(budgets),
             }
-            .serve(stopping.clone()),
+            .serve(phase.clone()),
         );
         listeners.spawn(
             HttpListener {
@@ -216,23 +261,24 @@ impl Server {
                 guard: Arc::new(Guard::admin(&config)),
                 tls: None,
                 places: Places::new(admin_connections, usize::MAX),
+                budgets: None,
             }
-            .serve(stopping.clone()),
+            .serve(phase.clone()),
         );
-        let mut stopping = stopping;
+        let mut phase = phase;
         listeners.spawn(async move {
-            let stopped = accept::wait_for_stop(&mut stopping);
+            let stopped = drain::wait_for_stop(&mut phase);
             RtmpServer::new(hub, authorizer).serve(rtmp, stopped).await;
         });
-        let mut helpers = JoinSet::new();
-        helpers.spawn(media::forward_facts(facts, shards.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(media::forward_facts(facts, shards.clone()));
         if let Some(tls) = tls {
-            helpers.spawn(reload_tls(tls));
+            tasks.spawn(helpers::reload_tls(tls));
         }
         if config.apps.iter().any(|app| app.mode == AppMode::Debug)
             && !config.debug_allow_from.is_empty()
         {
-            helpers.spawn(warn_of_debug());
+            tasks.spawn(helpers::warn_of_debug());
         }
         info!(public = %addresses.public, admin = %addresses.admin, rtmp = %addresses.rtmp, "listening");
 
@@ -240,24 +286,43 @@ impl Server {
             () = stop => true,
             () = failed("shard", &mut workers) => false,
             () = failed("listener", &mut listeners) => false,
-            () = failed("helper", &mut helpers) => false,
+            () = failed("helper", &mut tasks) => false,
+        };
+        let Drained { handed_over, deadline } = if asked {
+            drain::drain(&config.drain, &shards, &store, &phases, at_once).await
+        } else {
+            phases.send_replace(Phase::Stopping);
+            Drained { handed_over: false, deadline: Instant::now() + AFTER_FAILURE }
         };
         info!("stopping");
-        ready.store(false, Ordering::Relaxed);
-        let _ = stop_sender.send(true);
-        shards.stop().await;
-        drop(shards);
-        let ended = timeout(Duration::from_millis(config.stop_deadline_ms), async {
-            drain(&mut workers).await;
-            drain(&mut listeners).await;
-        })
-        .await
-        .is_ok();
-        helpers.shutdown().await;
-        if !ended {
-            warn!("stopped before everything had ended");
+        let ended = async {
+            shards.stop().await;
+            drop(shards);
+            ended(&mut workers).await;
+            ended(&mut listeners).await;
+            if !asked {
+                // Written by then: what the shards that are well wanted.
+                store.close(None).await;
+            }
+        };
+        if timeout_at(deadline, ended).await.is_err() {
+            warn!("stopped before every connection had ended");
         }
-        asked && ended
+        tasks.shutdown().await;
+        handed_over
+    }
+}
+
+/// Whoever starts the next process at the end of the last one need not be exact about it.
+async fn take_lock(data_dir: &Path) -> Result<DirLock, DataDirError> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match DirLock::take(data_dir) {
+            Err(DataDirError { problem: DataDirProblem::InUse, .. }) if Instant::now() < until => {
+                sleep(LOCK_LOOK).await;
+            }
+            taken => return taken,
+        }
     }
 }
 
@@ -266,12 +331,15 @@ fn default_shards() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn engine_config(config: &Config, deployment_id: &str) -> EngineConfig {
+fn engine_config(config: &Config, data_dir: &DataDir, shards: usize) -> EngineConfig {
     EngineConfig {
         limits: config.limits.clone(),
         timers: config.session,
         apps: config.apps.iter().map(|app| (app.appkey.clone(), app.policy.clone())).collect(),
-        deployment_id: deployment_id.to_owned(),
+        deployment_id: data_dir.deployment_id().to_owned(),
+        ticket_key: data_dir.ticket_key().clone(),
+        restart_grace_ms: config.restart_grace_ms,
+        log_bytes: config.log_bytes / shards.max(1),
         ..EngineConfig::default()
     }
 }
@@ -287,7 +355,7 @@ async fn failed(part: &str, tasks: &mut JoinSet<()>) {
 }
 
 /// Waits for tasks; one that panicked is a bug, and says so.
-async fn drain(tasks: &mut JoinSet<()>) {
+async fn ended(tasks: &mut JoinSet<()>) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(failure) = ended
             && failure.is_panic()
@@ -297,40 +365,10 @@ async fn drain(tasks: &mut JoinSet<()>) {
     }
 }
 
-async fn reload_tls(tls: Arc<TlsReloader>) {
-    let mut ticks = interval(TLS_CHECK);
-    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
-    loop {
-        match &mut hangup {
-            Some(hangup) => {
-                tokio::select! {
-                    _ = ticks.tick() => {}
-                    _ = hangup.recv() => {}
-                }
-            }
-            None => {
-                ticks.tick().await;
-            }
-        }
-        match tls.reload_if_changed() {
-            Ok(true) => info!("certificate reloaded"),
-            Ok(false) => {}
-            Err(error) => warn!(%error, "certificate not reloaded; the old one stays"),
-        }
-    }
-}
-
-/// Debug mode that leaves loopback is said aloud for as long as it lasts (contract rule C3).
-async fn warn_of_debug() {
-    let mut ticks = interval(Duration::from_secs(60));
-    loop {
-        ticks.tick().await;
-        warn!("debug mode is open to debug.allow_from: anybody there can join as anybody");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test]

@@ -34,14 +34,28 @@ impl ServerProcess {
     /// # Errors
     /// It does not start or does not say where it listens.
     pub async fn start(program: &Path, data_dir: &Path, env: &[(&str, &str)]) -> Result<Self> {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        ServerProcess::start_at(program, data_dir, env, [free; 3]).await
+    }
+
+    /// Starts `program` on these addresses, which are public, RTMP and admin, with its data in `data_dir`.
+    ///
+    /// # Errors
+    /// It does not start or does not say where it listens.
+    pub async fn start_at(
+        program: &Path,
+        data_dir: &Path,
+        env: &[(&str, &str)],
+        [public, rtmp, admin]: [SocketAddr; 3],
+    ) -> Result<Self> {
         // Read by a thread of its own: a server whose log nobody takes would stand still.
         let (errors, write_errors) = io::pipe()?;
         let log = Arc::new(Log::default());
         let collected = log.clone();
         std::thread::spawn(move || collected.collect(errors));
         let mut child = Command::new(program)
-            .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args(["--rtmp-listen", "127.0.0.1:0", "--data-dir"])
+            .args(["run", "--listen", &public.to_string(), "--rtmp-listen", &rtmp.to_string()])
+            .args(["--admin-listen", &admin.to_string(), "--data-dir"])
             .arg(data_dir)
             .envs(env.iter().copied())
             .stdin(Stdio::null())
@@ -162,6 +176,15 @@ impl ServerProcess {
     /// It was killed by a signal.
     pub async fn wait(&mut self) -> Result<i32> {
         self.child.wait().await?.code().context("killed by a signal")
+    }
+
+    /// Ends the process without a chance to say or write anything, and waits until it is gone.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.pid()?;
+        Ok(self.child.kill().await?)
     }
 
     /// Sends SIGTERM and waits; the exit code.

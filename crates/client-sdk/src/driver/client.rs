@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::config::{ClientConfig, IntoUserId, JoinOptions};
 use super::delivery::{self, Hub};
-use super::event_loop::{EventLoop, Order};
+use super::event_loop::{EventLoop, Notice, Order};
 use super::events::{EventStream, ListenerId};
 use super::platform;
 use crate::error::{
@@ -59,13 +59,15 @@ impl Client {
         let (orders, orders_in) = mpsc::unbounded_channel();
         let (items, items_in) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(config.event_capacity));
-        let session = Session::new(config.session());
+        let session = Session::new(config.session(platform::seed()));
         tokio::spawn(EventLoop::new(session, Arc::clone(&hub), items).run(orders_in));
         tokio::spawn(delivery::run(Arc::clone(&hub), items_in));
         Client { inner: Arc::new(Inner { appkey: config.appkey, orders, hub }) }
     }
 
-    /// Enters a channel. After any way out of it the same client may join again.
+    /// Enters a channel. From then on the client stays in it: a connection that is lost comes back by itself
+    /// ([`Event::Reconnected`]), until `leave` or an end that [`Event::Disconnected`] tells. After that
+    /// the same client may join again.
     ///
     /// # Errors
     /// See [`JoinError`]; the client is in no channel then, except after `AlreadyJoined`.
@@ -85,6 +87,7 @@ impl Client {
                 Some(join_id) => join_id,
                 None => platform::join_id().map_err(entropy)?,
             }),
+            continues: None,
             name: options.name,
             attributes: options.attributes,
         };
@@ -94,7 +97,8 @@ impl Client {
         }
     }
 
-    /// Leaves the channel. Whatever comes out, the client is in no channel afterwards.
+    /// Leaves the channel. Whatever comes out, the client is in no channel afterwards. Without a connection
+    /// it succeeds at once, and the client still tries to tell the server for 10 s.
     ///
     /// # Errors
     /// [`LeaveError::NotJoined`] if it was in none; a timeout if the server did not answer.
@@ -335,6 +339,17 @@ impl Client {
         self.command(Command::Report(Report { dir, kind, data, uid })).await
     }
 
+    /// Tells the client that the network is another one: it comes back at once, on a new socket. For hosts
+    /// whose system says so; without it a dead connection is found within `deadAfterMs`.
+    pub fn network_changed(&self) {
+        self.notice(Notice::NetworkChanged);
+    }
+
+    /// Tells the client that the app is shown again: it makes sure within 3 s that its connection lives.
+    pub fn foreground(&self) {
+        self.notice(Notice::Foreground);
+    }
+
     /// Runs `handler` for every event of a kind, or of all ([`EventKind::All`]), in order, on the
     /// client's delivery task. It may use getters, `on` and `off`, and spawn tasks that call methods;
     /// it must not block, least of all on a call of this client. It should hold a [`WeakClient`]: a
@@ -397,8 +412,13 @@ impl Client {
     async fn call(&self, command: Command) -> Result<Reply, CallError> {
         let (waiter, outcome) = oneshot::channel();
         let stopped = || CallError::Closed { code: 1006, reason: "the runtime stopped".to_owned() };
-        self.inner.orders.send(Order { command, waiter }).map_err(|_| stopped())?;
+        self.inner.orders.send(Order::Call { command, waiter }).map_err(|_| stopped())?;
         outcome.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn notice(&self, notice: Notice) {
+        // Without an event loop there is no connection either.
+        let _ = self.inner.orders.send(Order::Notice(notice));
     }
 }
 

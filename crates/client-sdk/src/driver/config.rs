@@ -14,40 +14,49 @@ use crate::session::SessionConfig;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// `ws://host:port` or `wss://host:port` (feature `tls`), without a path.
-    pub server: String,
+    /// `ws://host:port` or `wss://host:port` (feature `tls`), without a path: the addresses of one
+    /// deployment. The first is preferred; the next is tried when one cannot be reached.
+    pub servers: Vec<String>,
     /// The app.
     pub appkey: String,
     /// Most events that wait for the app, at least 1. Beyond it the client stops reading its socket
-    /// until the app took some; a server that waits too long for that closes with `slowReader`.
+    /// until the app took some; a server that waits too long for that closes with `slowReader`, and the
+    /// client comes back. Nothing is dropped: what changed meanwhile is told behind what waits.
     pub event_capacity: usize,
     /// An attempt to connect is given up after this.
     pub connect_timeout: Duration,
-    /// Every call is settled after this at the latest.
+    /// Every call is settled after this at the latest, but for the time that a restarting server asks
+    /// for and that a frozen process slept.
     pub command_timeout: Duration,
+    /// A membership that had no connection for so long is given up.
+    pub give_up_after: Duration,
 }
 
 impl ClientConfig {
-    /// The defaults: 1024 events, 5 s to connect, 10 s for a call.
+    /// The defaults: 1024 events, 5 s to connect, 10 s for a call, 10 minutes to come back.
     #[must_use]
     pub fn new(server: impl Into<String>, appkey: impl Into<String>) -> Self {
         let session = SessionConfig::new("");
         ClientConfig {
-            server: server.into(),
+            servers: vec![server.into()],
             appkey: appkey.into(),
             event_capacity: 1024,
             connect_timeout: Duration::from_millis(session.connect_timeout_ms),
             command_timeout: Duration::from_millis(session.command_timeout_ms),
+            give_up_after: Duration::from_millis(session.give_up_after_ms),
         }
     }
 
-    pub(super) fn session(&self) -> SessionConfig {
-        let url = format!("{}{SIGNAL_PATH}", self.server.trim_end_matches('/'));
+    pub(super) fn session(&self, seed: u64) -> SessionConfig {
+        let url = |server: &String| format!("{}{SIGNAL_PATH}", server.trim_end_matches('/'));
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         SessionConfig {
+            urls: self.servers.iter().map(url).collect(),
+            seed,
             connect_timeout_ms: ms(self.connect_timeout),
             command_timeout_ms: ms(self.command_timeout),
-            ..SessionConfig::new(url)
+            give_up_after_ms: ms(self.give_up_after),
+            ..SessionConfig::new("")
         }
     }
 }
@@ -64,8 +73,9 @@ pub struct JoinOptions {
     pub token: Option<String>,
     /// Role to start in; when `None` broadcaster if the token allows it, else audience.
     pub role: Option<Role>,
-    /// Names this entry: joining again with the same uid and the same value comes back to the same
-    /// membership for as long as it lives, and disturbs nobody. 16-64 bytes; drawn anew when `None`. A secret.
+    /// Names this entry: joining again with the same uid and the same value, from a new process for
+    /// instance, comes back to the same membership for as long as it lives, and disturbs nobody. A client
+    /// that lives comes back by itself. 16-64 bytes; drawn anew when `None`. A secret.
     pub join_id: Option<String>,
     /// Display name.
     pub name: Option<String>,
@@ -103,7 +113,7 @@ impl JoinOptions {
         self
     }
 
-    /// Sets the name of this entry, so that it can be joined again after a lost connection.
+    /// Sets the name of this entry, so that another process can take it over.
     #[must_use]
     pub fn join_id(mut self, join_id: impl Into<String>) -> Self {
         self.join_id = Some(join_id.into());

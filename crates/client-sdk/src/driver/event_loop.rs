@@ -10,10 +10,18 @@ use super::platform::Clock;
 use super::socket::{Socket, SocketEvent};
 use crate::session::{CallId, Command, Input, Output, Session};
 
-/// A call of the app.
-pub(super) struct Order {
-    pub(super) command: Command,
-    pub(super) waiter: Waiter,
+/// What the app wants.
+pub(super) enum Order {
+    /// A call.
+    Call { command: Command, waiter: Waiter },
+    /// Something that it noticed.
+    Notice(Notice),
+}
+
+/// What an app notices and the session cannot.
+pub(super) enum Notice {
+    NetworkChanged,
+    Foreground,
 }
 
 /// What the loop owns.
@@ -73,6 +81,7 @@ impl EventLoop {
                 event = self.socket.next(!paused) => match event {
                     SocketEvent::Opened => self.feed(Input::SocketOpened),
                     SocketEvent::Frame(bytes) => self.feed(Input::Frame(&bytes)),
+                    SocketEvent::Unreadable => self.feed(Input::Unreadable),
                     SocketEvent::Closed { code, reason } => {
                         self.feed(Input::SocketClosed { code, reason });
                     }
@@ -85,10 +94,16 @@ impl EventLoop {
     }
 
     fn order(&mut self, order: Order) {
-        self.last_call += 1;
-        let call = CallId(self.last_call);
-        self.waiters.insert(call, order.waiter);
-        self.feed(Input::Command { call, command: order.command });
+        match order {
+            Order::Call { command, waiter } => {
+                self.last_call += 1;
+                let call = CallId(self.last_call);
+                self.waiters.insert(call, waiter);
+                self.feed(Input::Command { call, command });
+            }
+            Order::Notice(Notice::NetworkChanged) => self.feed(Input::NetworkChanged),
+            Order::Notice(Notice::Foreground) => self.feed(Input::Foreground),
+        }
     }
 
     fn feed(&mut self, input: Input<'_>) {

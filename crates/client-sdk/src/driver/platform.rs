@@ -1,5 +1,5 @@
 //! The only file of the crate that reads a clock or entropy. Comes in: nothing. Goes out: time since
-//! the client was made, and join ids. Deliberately absent: wall-clock time; no client needs it.
+//! the client was made, join ids, seeds. Deliberately absent: wall-clock time; no client needs it.
 #![expect(clippy::disallowed_methods, reason = "this is the file that may")]
 
 use lianmai_protocol::MonoTime;
@@ -34,4 +34,14 @@ pub(super) fn join_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// Where the random share of waits comes from. Not a secret: a system without entropy costs the spread of
+/// many clients, nothing else.
+pub(super) fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_be_bytes(bytes),
+        Err(_) => 0,
+    }
 }

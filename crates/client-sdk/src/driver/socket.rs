@@ -1,5 +1,5 @@
-//! One WebSocket, as a thing that can be polled. Comes in: an address, text to send. Goes out: opened,
-//! frames, closed. Deliberately absent: what a frame means, when to connect, when to close.
+//! One WebSocket after the other, as a thing that can be polled. Comes in: an address, text to send. Goes
+//! out: opened, frames, closed. Deliberately absent: what a frame means, when to connect, when to close.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -12,6 +12,7 @@ use lianmai_protocol::SUBPROTOCOL;
 use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_SERVER_FRAME_BYTES};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
@@ -29,8 +30,10 @@ type Opening = Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send>>;
 pub(super) enum SocketEvent {
     /// It is open.
     Opened,
-    /// A frame came.
+    /// A text frame came.
     Frame(Bytes),
+    /// Something came that no server sends. Nothing more is read.
+    Unreadable,
     /// It is gone, or could not be opened.
     Closed { code: u16, reason: String },
 }
@@ -40,7 +43,18 @@ pub(super) enum SocketEvent {
 pub(super) struct Socket {
     state: State,
     outgoing: VecDeque<Message>,
-    unflushed: bool,
+    writing: Writing,
+}
+
+/// How far writing got.
+#[derive(Default)]
+enum Writing {
+    #[default]
+    Flushed,
+    Unflushed,
+    /// Nothing can be written any more. What was received before that is read all the same: the reason
+    /// may be in it.
+    Failed,
 }
 
 #[derive(Default)]
@@ -52,7 +66,8 @@ enum State {
 }
 
 impl Socket {
-    /// Starts to open a socket. An earlier one is dropped.
+    /// Starts to open a socket. An earlier one was closed before; one that was not is dropped, and with it
+    /// whatever it had to report.
     pub(super) fn connect(&mut self, url: String) {
         *self = Socket { state: State::Opening(Box::pin(open(url))), ..Socket::default() };
     }
@@ -88,8 +103,9 @@ impl Socket {
                 Err(error) => Poll::Ready(self.lost(&error)),
             },
             State::Open(_) => {
-                if let Poll::Ready(Err(error)) = self.poll_write(cx) {
-                    return Poll::Ready(self.lost(&error));
+                if let Poll::Ready(Err(_)) = self.poll_write(cx) {
+                    self.writing = Writing::Failed;
+                    self.outgoing.clear();
                 }
                 if read { self.poll_read(cx) } else { Poll::Pending }
             }
@@ -98,17 +114,21 @@ impl Socket {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let State::Open(stream) = &mut self.state else { return Poll::Pending };
+        if let Writing::Failed = self.writing {
+            self.outgoing.clear();
+            return Poll::Pending;
+        }
         let mut stream = Pin::new(stream.as_mut());
         while !self.outgoing.is_empty() {
             ready!(stream.as_mut().poll_ready(cx))?;
             if let Some(message) = self.outgoing.pop_front() {
                 stream.as_mut().start_send(message)?;
-                self.unflushed = true;
+                self.writing = Writing::Unflushed;
             }
         }
-        if self.unflushed {
+        if let Writing::Unflushed = self.writing {
             ready!(stream.poll_flush(cx))?;
-            self.unflushed = false;
+            self.writing = Writing::Flushed;
         }
         Poll::Ready(Ok(()))
     }
@@ -117,9 +137,8 @@ impl Socket {
         loop {
             let State::Open(stream) = &mut self.state else { return Poll::Pending };
             return Poll::Ready(match ready!(stream.poll_next_unpin(cx)) {
-                Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                    SocketEvent::Frame(message.into_data())
-                }
+                Some(Ok(message @ Message::Text(_))) => SocketEvent::Frame(message.into_data()),
+                Some(Ok(Message::Binary(_))) => SocketEvent::Unreadable,
                 Some(Ok(Message::Close(frame))) => {
                     let (code, reason) = frame.map_or((LOST, String::new()), |frame| {
                         (frame.code.into(), frame.reason.as_str().to_owned())
@@ -131,6 +150,7 @@ impl Socket {
                     SocketEvent::Closed { code, reason }
                 }
                 Some(Ok(_)) => continue,
+                Some(Err(error)) if is_garbage(&error) => SocketEvent::Unreadable,
                 Some(Err(error)) => self.lost(&error),
                 None => self.lost(&Error::ConnectionClosed),
             });
@@ -140,6 +160,15 @@ impl Socket {
     fn lost(&mut self, error: &Error) -> SocketEvent {
         *self = Socket::default();
         SocketEvent::Closed { code: LOST, reason: error.to_string() }
+    }
+}
+
+/// Whether the peer broke the rules of frames, rather than went away (CON-12).
+fn is_garbage(error: &Error) -> bool {
+    match error {
+        Error::Protocol(error) => !matches!(error, ProtocolError::ResetWithoutClosingHandshake),
+        Error::Capacity(_) | Error::Utf8(_) => true,
+        _ => false,
     }
 }
 

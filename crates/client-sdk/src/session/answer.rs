@@ -1,56 +1,125 @@
 //! What an answer means for the command that it settles. Events up to the answer's number were applied
 //! before (rule B1); one that is missing is a gap.
 
-use lianmai_protocol::RpcError;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Published, Subscribed};
-use lianmai_protocol::message::session::{
-    AttributeTarget, Done, Empty, Joined as JoinedMessage, MessageSent, TokenRenewed,
-};
-use lianmai_protocol::{CloseCode, Role, UserId};
+use lianmai_protocol::message::notice::{Direction, SyncDone};
+use lianmai_protocol::message::session::{AttributeTarget, Done, Empty, MessageSent, TokenRenewed};
+use lianmai_protocol::{CloseCode, ErrorName, Role, RpcError, UserId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::liveness::Liveness;
-use super::requests::Pending;
-use super::state::State;
-use super::{Change, End, Joined, Picture, Reply, Session, StateReason};
+use super::link::End;
+use super::requests::{Owner, Pending};
+use super::stay::Stay;
+use super::{Change, Event, Reply, Session, StateReason};
 use crate::error::CallError;
 
 /// An answer that cannot be what it claims to be.
-struct Broken;
+pub(super) enum Broken {
+    /// It cannot be read: asking again gives the same.
+    Garbled,
+    /// It is about events that did not come: they come with the next connection, and it again.
+    Ahead,
+}
 
 impl Session {
-    pub(super) fn answer(&mut self, pending: Pending, outcome: Result<Box<RawValue>, RpcError>) {
-        let is_join = matches!(pending.request, Call::Join(_));
+    pub(super) fn answer(
+        &mut self,
+        id: u64,
+        pending: Pending,
+        outcome: Result<Box<RawValue>, RpcError>,
+    ) {
         let is_leave = matches!(pending.request, Call::Leave(_));
         let result = match outcome {
             Ok(json) => self.accept(&pending.request, &json).map(Ok),
-            Err(error) => Ok(Err(CallError::Refused(error))),
+            Err(error) => Ok(Err(error)),
         };
-        let outcome = match result {
-            Ok(outcome) => outcome,
-            Err(Broken) => {
-                self.gap();
-                Err(CallError::OutcomeUnknown)
-            }
-        };
-        if is_join && outcome.is_err() {
-            self.end(End::local(CloseCode::NORMAL, "joinRefused", true, StateReason::JoinRefused));
-        }
         // Out is out: whatever the server says to `leave`, and the refusals it has mean "not in".
         if is_leave {
             self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
+            if let Owner::App(call) = pending.owner {
+                let refused = |error| Err(CallError::Refused(error));
+                let outcome = result.map(|outcome| outcome.or_else(refused));
+                self.settle(call, outcome.unwrap_or(Err(CallError::OutcomeUnknown)));
+            }
+            return;
         }
-        if let Some(call) = pending.call {
-            self.settle(call, outcome);
+        match (result, pending.owner) {
+            (Ok(Ok(reply)), Owner::App(call)) => {
+                self.note_urls(&pending.request, &reply);
+                self.settle(call, Ok(reply));
+            }
+            (Ok(Err(error)), Owner::App(call)) => self.settle(call, Err(CallError::Refused(error))),
+            (Ok(_), Owner::GivenUp) => {}
+            (Ok(Ok(reply)), Owner::Session) => {
+                for sync in self.note_urls(&pending.request, &reply) {
+                    self.event(Event::SyncDone(sync));
+                }
+            }
+            (Ok(Err(error)), Owner::Session) => self.restore_refused(pending.request, &error),
+            (Err(Broken::Ahead), Owner::App(_)) => {
+                self.requests.put_back(id, pending);
+                self.gap();
+            }
+            (Err(_), owner) => {
+                self.gap();
+                if let Owner::App(call) = owner {
+                    self.settle(call, Err(CallError::OutcomeUnknown));
+                }
+            }
+        }
+    }
+
+    /// What the session itself asked for was refused: the app has heard that it is not so any more.
+    fn restore_refused(&mut self, request: Call, error: &RpcError) {
+        let Stay::Member(member) = &mut self.stay else { return };
+        match (error.name(), request) {
+            (ErrorName::RateLimited | ErrorName::TooManyInFlight, request) => {
+                let after = error.data.retry_after_ms.unwrap_or(0);
+                member.restore.slow_down(request, after, self.now);
+            }
+            // It may be on its way back, like this session.
+            (ErrorName::NotPublished | ErrorName::NoSuchMember, Call::Subscribe(asked)) => {
+                member.restore.want((asked.uid, asked.media_type), self.now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes the URLs that are handed out. Those that the app did not hold before are told, where no
+    /// answer of its own does.
+    fn note_urls(&mut self, request: &Call, reply: &Reply) -> Vec<SyncDone> {
+        let Stay::Member(member) = &mut self.stay else { return vec![] };
+        match (request, reply) {
+            (Call::Publish(asked), Reply::Published(Published { uid, url, urls, .. })) => {
+                let kinds = asked.media_type.kinds();
+                let Some(kind) = kinds.iter().next() else { return vec![] };
+                let new = member.urls.push(kind, url);
+                let direction = Direction::Push;
+                let (url, urls, media_type) = (url.clone(), urls.clone(), kind.clone());
+                let sync = SyncDone { uid: *uid, direction, media_type, url, urls };
+                new.then_some(sync).into_iter().collect()
+            }
+            (Call::Subscribe(asked), Reply::Subscribed(Subscribed { url, urls, .. })) => {
+                let new = member.urls.pull(asked.uid, &asked.media_type, url);
+                let direction = Direction::Pull;
+                let (uid, media_type) = (asked.uid, asked.media_type.clone());
+                let sync =
+                    SyncDone { uid, direction, media_type, url: url.clone(), urls: urls.clone() };
+                new.then_some(sync).into_iter().collect()
+            }
+            (Call::Unsubscribe(asked), _) => {
+                member.urls.drop_pull(asked.uid, &asked.media_type);
+                vec![]
+            }
+            _ => vec![],
         }
     }
 
     /// Applies what only the answer tells, and says what the app gets.
     fn accept(&mut self, request: &Call, json: &RawValue) -> Result<Reply, Broken> {
         match request {
-            Call::Join(_) => self.joined(json),
             Call::Publish(asked) => {
                 let answer: Published = read(json)?;
                 self.covers(answer.seq)?;
@@ -70,10 +139,13 @@ impl Session {
                 self.covers(answer.seq)?;
                 Ok(Reply::MessageSent { delivered: answer.delivered })
             }
-            Call::RenewToken(_) => {
+            Call::RenewToken(asked) => {
                 let answer: TokenRenewed = read(json)?;
                 self.covers(answer.seq)?;
                 let expires_in_ms = answer.token_expires_in_ms;
+                if let Stay::Member(member) = &mut self.stay {
+                    member.entry.token = Some(asked.token.clone());
+                }
                 self.change(Change::Rights(answer.rights));
                 self.change(Change::TokenExpiry(expires_in_ms.map(|ms| self.now + ms)));
                 Ok(Reply::TokenRenewed { expires_in_ms })
@@ -88,31 +160,10 @@ impl Session {
         }
     }
 
-    fn joined(&mut self, json: &RawValue) -> Result<Reply, Broken> {
-        let State::Joining = self.state else {
-            // A `closing` overtook the answer: there is no membership to enter.
-            return Err(Broken);
-        };
-        let answer: JoinedMessage = read(json)?;
-        let live = Liveness::new(&answer.timers, self.now, self.reading_paused);
-        let (session_id, deployment_id) = (answer.session_id, answer.deployment_id.clone());
-        let picture = Picture::from_snapshot(answer, self.now);
-        self.change(Change::Entered(Box::new(picture.clone())));
-        self.go(State::Joined(live), StateReason::Joined);
-        Ok(Reply::Joined(Box::new(Joined {
-            cid: picture.cid,
-            uid: picture.own.uid,
-            mid: picture.own.mid,
-            session_id,
-            deployment_id,
-            picture,
-        })))
-    }
-
     /// Checks that every event up to `seq` was applied.
     fn covers(&self, seq: u64) -> Result<(), Broken> {
         let applied = self.picture.as_ref().is_some_and(|picture| seq <= picture.seq);
-        if applied { Ok(()) } else { Err(Broken) }
+        if applied { Ok(()) } else { Err(Broken::Ahead) }
     }
 
     /// Effects on the app's own state that no event tells: those of an audience member, and the end of
@@ -145,6 +196,6 @@ impl Session {
     }
 }
 
-fn read<T: DeserializeOwned>(json: &RawValue) -> Result<T, Broken> {
-    serde_json::from_str(json.get()).map_err(|_| Broken)
+pub(super) fn read<T: DeserializeOwned>(json: &RawValue) -> Result<T, Broken> {
+    serde_json::from_str(json.get()).map_err(|_| Broken::Garbled)
 }

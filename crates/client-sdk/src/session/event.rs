@@ -11,6 +11,7 @@ use lianmai_protocol::message::notice::{
 use lianmai_protocol::message::task::TaskStatus;
 use lianmai_protocol::{MediaKind, UserId};
 
+use super::outcome::{Missed, ReconnectOutcome};
 use super::state::{ConnectionState, StateReason};
 
 macro_rules! events {
@@ -19,7 +20,8 @@ macro_rules! events {
         ///
         /// `RoleChanged`, `ClientUpdate`, `Muted` and `Unmuted` that name the app's own uid, and
         /// `Published` and `Unpublished`, tell of a change of its own state that none of its waiting
-        /// calls caused: an admin did it, or a call that had been given up took effect after all.
+        /// calls caused: an admin did it, the server crashed, the session put it back after that, or
+        /// a call that had been given up took effect after all.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Event {
@@ -66,11 +68,23 @@ events! {
         /// Why.
         reason: StateReason,
     } = "connectionStateChange";
-    /// The membership of the app ended, by `leave` too. The picture is empty now.
+    /// The session came back after its connection was lost. Whatever the gap changed was told before:
+    /// missed events, or the difference of the pictures, then changes of the app's own state, then
+    /// URLs that are other ones, then the answers of calls that were sent again.
+    Reconnected {
+        /// How.
+        outcome: ReconnectOutcome,
+        /// Messages to all that the app may have missed; `None` when it missed none.
+        missed: Option<Missed>,
+        /// Messages to the app alone that the server could not keep.
+        messages_lost: u64,
+    } = "reconnected";
+    /// The membership of the app ended, by `leave` too. The picture is empty now. A connection that is
+    /// lost is not the end: the session comes back by itself, see `ConnectionStateChange`.
     Disconnected {
-        /// Close code; 1000 after `leave`, 1006 when the socket was lost.
+        /// Close code; 1000 after `leave`, 1006 when no connection could be had for too long.
         code: u16,
-        /// Name of the code: `left`, `gap`, `idle`, `kicked`, ...
+        /// Name of the code: `left`, `kicked`, `gaveUp`, ...; or of the error that refused the way back.
         reason: String,
         /// Whether coming back is pointless or unwanted.
         terminal: bool,
@@ -125,7 +139,8 @@ events! {
     LiveRoomClose(LiveRoomClose) = "liveRoomClose";
     /// The app was removed; `Disconnected` follows.
     Kicked(Kicked) = "kicked";
-    /// A URL that the app holds was replaced. Holds a URL, a secret.
+    /// A URL that the app holds was replaced: by the server, or because the session had to publish or
+    /// subscribe again. Use this one. Holds a URL, a secret.
     SyncDone(SyncDone) = "syncDone";
     /// The token ends soon: renew it.
     TokenWillExpire {

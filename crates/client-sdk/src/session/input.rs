@@ -42,6 +42,12 @@ pub enum Input<'a> {
     ReadingPaused,
     /// The host reads again.
     ReadingResumed,
+    /// Something came that no server sends (CON-12): a binary frame, one that is too long, broken framing.
+    Unreadable,
+    /// The system says that the network is another one: what hung on the old one is dead.
+    NetworkChanged,
+    /// The app is shown again, and may have been frozen meanwhile.
+    Foreground,
 }
 
 macro_rules! commands {
@@ -119,6 +125,9 @@ impl fmt::Debug for Input<'_> {
             Input::Timeout => f.write_str("Timeout"),
             Input::ReadingPaused => f.write_str("ReadingPaused"),
             Input::ReadingResumed => f.write_str("ReadingResumed"),
+            Input::Unreadable => f.write_str("Unreadable"),
+            Input::NetworkChanged => f.write_str("NetworkChanged"),
+            Input::Foreground => f.write_str("Foreground"),
         }
     }
 }

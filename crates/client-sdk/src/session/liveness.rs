@@ -5,14 +5,20 @@ use std::collections::VecDeque;
 use lianmai_protocol::MonoTime;
 use lianmai_protocol::message::session::Timers;
 
+use super::backoff::STABLE_MS;
+
 /// Pings whose answer is still looked for. An answer to an older one is ignored, which harms nobody.
 const PINGS_REMEMBERED: usize = 16;
+/// A server that does not answer an app that is shown again within this is dead (rule B24).
+const PROBE_MS: u64 = 3_000;
 
 pub(super) struct Liveness {
+    since: MonoTime,
     ping_interval_ms: u64,
     dead_after_ms: u64,
     last_sent: MonoTime,
     last_heard: MonoTime,
+    probe_until: Option<MonoTime>,
     reading_paused: bool,
     pings: VecDeque<u64>,
 }
@@ -22,13 +28,22 @@ impl Liveness {
     pub(super) fn new(timers: &Timers, now: MonoTime, reading_paused: bool) -> Self {
         let ping_interval_ms = timers.ping_interval_ms.clamp(100, 60_000);
         Liveness {
+            since: now,
             ping_interval_ms,
             dead_after_ms: timers.dead_after_ms.clamp(2 * ping_interval_ms, 600_000),
             last_sent: now,
             last_heard: now,
+            probe_until: None,
             reading_paused,
             pings: VecDeque::new(),
         }
+    }
+
+    /// Whether the connection lasted long enough to count as a good one; says so once.
+    pub(super) fn was_stable(&mut self, now: MonoTime) -> bool {
+        let stable = now.since(self.since) >= STABLE_MS;
+        self.since = self.since.max(now);
+        stable
     }
 
     pub(super) fn sent(&mut self, now: MonoTime) {
@@ -37,13 +52,23 @@ impl Liveness {
 
     pub(super) fn heard(&mut self, now: MonoTime) {
         self.last_heard = now;
+        self.probe_until = None;
     }
 
     pub(super) fn pause_reading(&mut self, paused: bool, now: MonoTime) {
         if self.reading_paused && !paused {
-            self.last_heard = now;
+            self.heard(now);
         }
         self.reading_paused = paused;
+    }
+
+    /// Asks for a sign of life soon. Whether a ping has to go out for it.
+    pub(super) fn probe(&mut self, now: MonoTime) -> bool {
+        let begins = self.probe_until.is_none();
+        if begins {
+            self.probe_until = Some(now + PROBE_MS);
+        }
+        begins
     }
 
     pub(super) fn pinged(&mut self, id: u64) {
@@ -65,6 +90,8 @@ impl Liveness {
 
     /// When the server counts as dead; never while nobody listens to it.
     pub(super) fn dead_at(&self) -> Option<MonoTime> {
-        (!self.reading_paused).then(|| self.last_heard + self.dead_after_ms)
+        let silent = self.last_heard + self.dead_after_ms;
+        let at = self.probe_until.map_or(silent, |probe| probe.min(silent));
+        (!self.reading_paused).then_some(at)
     }
 }

@@ -1,71 +1,112 @@
 //! The client's state machine, without I/O.
 //!
 //! Comes in: [`Input`]s, each with the time. Goes out: [`Output`]s in one ordered queue, and the next
-//! deadline. Deliberately absent: sockets, clocks, randomness, tasks, threads; coming back after a lost
-//! connection, which ends the membership here.
+//! deadline. Deliberately absent: sockets, clocks, tasks, threads; entropy, which is a seed of the host.
 //!
 //! A host repeats: [`Session::handle`], then [`Session::poll_output`] until `None`, then waits for
 //! its socket, its app, or [`Session::next_deadline`]. Frames are worked off one message at a time as
 //! outputs are polled, so [`Session::picture`] shows the channel as of the event that was polled
 //! last.
+//!
+//! A connection that is lost is not the end of a membership: the session comes back by itself, several
+//! `Connect`s one after the other, and tells what changed meanwhile. `stay.rs` says what it stays for,
+//! `state.rs` where the connection is; `link.rs` loses and opens sockets, `entry.rs` joins, `resume.rs`
+//! comes back, `restore.rs` says again what the app was, `parting.rs` delivers a late `leave`.
 
+mod addresses;
 mod answer;
+mod backoff;
+mod change;
 mod config;
+mod diff;
+mod entry;
 mod event;
 mod input;
+mod link;
 mod liveness;
+mod outcome;
 mod output;
+mod parting;
 mod picture;
 mod receive;
 mod requests;
+mod restore;
+mod resume;
+mod rng;
 mod state;
+mod stay;
 mod translate;
+mod urls;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use lianmai_protocol::codec::{ServerMessage, decode_server_frame};
+use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::Call;
+use lianmai_protocol::message::session::Ping;
 use lianmai_protocol::{CloseCode, ErrorName, MonoTime};
 
 use crate::error::CallError;
 
+pub use change::{CaughtUp, Change};
 pub use config::SessionConfig;
 pub use event::{Event, EventKind};
 pub use input::{CallId, Command, Input};
+pub use outcome::{Missed, ReconnectOutcome};
 pub use output::{Joined, Output, Reply};
-pub use picture::{Change, Member, Own, OwnPublication, Picture};
+pub use picture::{Member, Own, OwnPublication, Picture};
 pub use state::{ConnectionState, StateReason};
 
+use addresses::Addresses;
+use backoff::Backoff;
+use link::End;
 use requests::{Due, Requests};
 use state::State;
+use stay::Stay;
+
+/// A host that is so late was frozen: what its socket says is of another time (rule B24).
+const FROZEN_MS: u64 = 3_000;
 
 /// One client: at most one membership at a time, any number one after the other.
 pub struct Session {
     config: SessionConfig,
     now: MonoTime,
     state: State,
-    /// `leave` was called: nothing more is accepted (rule B29).
-    leaving: bool,
+    stay: Stay,
+    /// The state that the app was told last.
+    told: ConnectionState,
     reading_paused: bool,
     requests: Requests,
-    /// Some exactly while in a channel.
+    addresses: Addresses,
+    backoff: Backoff,
+    /// Some exactly while there is a membership.
     picture: Option<Picture>,
-    inbox: VecDeque<ServerMessage>,
+    inbox: VecDeque<Work>,
     out: VecDeque<Output>,
     ignored: Ignored,
+}
+
+/// One thing to work off: an app sees the picture as of each.
+enum Work {
+    /// A message of the server.
+    Message(ServerMessage),
+    /// A step to a new snapshot, and what the app hears of it.
+    Step(Change, Option<Event>),
+    /// A call whose outcome is not known, behind the steps.
+    Unknown(CallId),
 }
 
 /// What a session received and did not use, since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ignored {
-    /// Events whose number was applied already.
+    /// Events, and messages to the app alone, whose number was applied already.
     pub repeats: u64,
     /// Answers to nothing that was asked.
     pub answers: u64,
-    /// Frames and events without a channel to apply them to.
+    /// Frames and messages without a channel to apply them to: before the answer that opens it, behind
+    /// `closing`, or of a socket that was given up.
     pub early: u64,
 }
 
@@ -74,30 +115,48 @@ impl Session {
     #[must_use]
     pub fn new(config: SessionConfig) -> Self {
         Session {
-            config,
             now: MonoTime::default(),
             state: State::Idle,
-            leaving: false,
+            stay: Stay::Out,
+            told: ConnectionState::Disconnected,
             reading_paused: false,
             requests: Requests::default(),
+            addresses: Addresses::new(config.urls.clone()),
+            backoff: Backoff::new(config.seed),
             picture: None,
             inbox: VecDeque::new(),
             out: VecDeque::new(),
             ignored: Ignored::default(),
+            config,
         }
     }
 
     /// Takes one input. `now` must not go back; where it does, the session stays at the later time.
     pub fn handle(&mut self, now: MonoTime, input: Input<'_>) {
         // Whoever did not poll to the end gets the same outputs in the same order.
-        while let Some(message) = self.inbox.pop_front() {
-            self.receive(message);
+        while let Some(work) = self.inbox.pop_front() {
+            self.work(work);
         }
-        self.now = self.now.max(now);
+        let now = self.now.max(now);
+        let frozen = self.next_deadline().is_some_and(|due| now.since(due) > FROZEN_MS);
+        self.now = now;
+        if frozen {
+            // Now there is no socket: what a dead one has to report is passed over.
+            self.wake();
+        }
+        self.take(input);
+        // Answers that wait in the inbox are in time.
+        if self.inbox.is_empty() {
+            self.check_deadlines();
+        }
+    }
+
+    fn take(&mut self, input: Input<'_>) {
         match input {
             Input::Command { call, command } => self.command(call, command),
             Input::SocketOpened => self.opened(),
             Input::Frame(bytes) => self.frame(bytes),
+            Input::Unreadable => self.unreadable(),
             Input::SocketClosed { code, reason } => self.closed(code, reason),
             Input::Timeout => {}
             Input::ReadingPaused | Input::ReadingResumed => {
@@ -106,10 +165,8 @@ impl Session {
                     live.pause_reading(self.reading_paused, self.now);
                 }
             }
-        }
-        // Answers that wait in the inbox are in time.
-        if self.inbox.is_empty() {
-            self.check_deadlines();
+            Input::NetworkChanged => self.network_changed(),
+            Input::Foreground => self.foreground(),
         }
     }
 
@@ -119,8 +176,8 @@ impl Session {
             if let Some(output) = self.out.pop_front() {
                 return Some(output);
             }
-            let message = self.inbox.pop_front()?;
-            self.receive(message);
+            let work = self.inbox.pop_front()?;
+            self.work(work);
             // Frames may come without end: what is due does not wait for a silence between them.
             if self.inbox.is_empty() {
                 self.check_deadlines();
@@ -132,15 +189,23 @@ impl Session {
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoTime> {
         let state = match &self.state {
-            State::Idle | State::Joining => None,
-            State::Connecting { give_up, .. } => Some(*give_up),
+            State::Idle => None,
+            State::Backoff { until } => Some(*until),
+            State::Connecting { give_up } | State::Entering { give_up, .. } => Some(*give_up),
             State::Joined(live) => live.dead_at().into_iter().chain([live.ping_at()]).min(),
             State::Closing(farewell) => Some(farewell.give_up),
         };
-        [state, self.requests.next_deadline()].into_iter().flatten().min()
+        let stay = match &self.stay {
+            Stay::Out => None,
+            Stay::Entry(entry) => Some(entry.deadline),
+            Stay::Member(member) => member.gives_up.or_else(|| self.return_deadline(member)),
+            Stay::Parting(parting) => Some(parting.until),
+        };
+        [state, stay, self.requests.next_deadline()].into_iter().flatten().min()
     }
 
-    /// The channel, as of the last output that was polled; `None` while in no channel.
+    /// The channel, as of the last output that was polled; `None` while in no channel. While the
+    /// connection is lost it is the picture as it was then.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
         self.picture.as_ref()
@@ -149,7 +214,14 @@ impl Session {
     /// Where the connection is.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
-        self.state.public()
+        match (&self.stay, &self.state) {
+            // A late `leave` is no affair of the app.
+            (Stay::Out | Stay::Parting(_), _) => ConnectionState::Disconnected,
+            _ if self.state.is_ending() => ConnectionState::Disconnecting,
+            (Stay::Entry(_), _) => ConnectionState::Connecting,
+            (Stay::Member(_), State::Joined(_)) => ConnectionState::Connected,
+            (Stay::Member(_), _) => ConnectionState::Reconnecting,
+        }
     }
 
     /// What was received and not used.
@@ -160,194 +232,113 @@ impl Session {
 
     fn command(&mut self, call: CallId, command: Command) {
         let request = command.into_call();
-        let refusal = match (&self.state, &request) {
-            (State::Idle, Call::Join(_)) => return self.join(call, request),
+        let is_leave = matches!(request, Call::Leave(_));
+        let refusal = match (&self.stay, &request) {
+            (Stay::Out | Stay::Parting(_), Call::Join(join)) => {
+                return self.join(call, join.clone());
+            }
             (_, Call::Join(_)) => Some(CallError::refused(ErrorName::AlreadyJoined)),
-            (State::Idle, _) => Some(CallError::NotJoined),
-            _ if self.leaving => Some(CallError::NotJoined),
-            (State::Connecting { .. }, Call::Leave(_)) => {
-                // Nothing was sent: the join is over here, and nothing is left to leave.
-                let end = End::local(CloseCode::NORMAL, "left", true, StateReason::Left);
-                self.end(end);
-                return self.settle(call, Ok(Reply::Done));
-            }
-            (State::Connecting { .. }, _) => Some(CallError::NotJoined),
-            (State::Joining, Call::Leave(_)) => None,
-            (State::Joining, _) => Some(CallError::NotJoined),
-            (State::Closing(_), Call::Leave(_)) => None,
-            (State::Closing(farewell), _) => {
-                Some(CallError::Closed { code: farewell.code, reason: farewell.reason.clone() })
-            }
-            (State::Joined(_), _) => None,
+            (Stay::Out | Stay::Parting(_), _) => Some(CallError::NotJoined),
+            _ if self.requests.is_leaving() => Some(CallError::NotJoined),
+            (Stay::Entry(_), Call::Leave(_)) => None,
+            (Stay::Entry(_), _) => Some(CallError::NotJoined),
+            (Stay::Member(_), _) => match &self.state {
+                State::Closing(farewell) if self.state.is_ending() && !is_leave => {
+                    let (code, reason) = (farewell.code, farewell.reason.clone());
+                    Some(CallError::Closed { code, reason })
+                }
+                _ => None,
+            },
         };
         if let Some(error) = refusal {
             return self.settle(call, Err(error));
         }
-        let is_leave = matches!(request, Call::Leave(_));
+        if let (Stay::Member(member), Call::Subscribe(asked) | Call::Unsubscribe(asked)) =
+            (&mut self.stay, &request)
+        {
+            member.restore.decided(&(asked.uid, asked.media_type.clone()));
+        }
         // There is always room for the one `leave`.
         let room = self.config.max_queued.saturating_add(usize::from(is_leave));
         let deadline = self.now + self.config.command_timeout_ms;
         if let Err(name) = self.requests.push(call, request, deadline, room) {
             return self.settle(call, Err(CallError::refused(name)));
         }
-        self.leaving = is_leave;
-        self.send_waiting();
+        if is_leave { self.leave_without_connection() } else { self.send_waiting() }
     }
 
-    fn join(&mut self, call: CallId, request: Call) {
-        let deadline = self.now + self.config.command_timeout_ms;
-        if let Err(name) = self.requests.push(call, request, deadline, usize::MAX) {
-            return self.settle(call, Err(CallError::refused(name)));
-        }
-        let give_up = self.now + self.config.connect_timeout_ms;
-        self.out.push_back(Output::Connect { url: self.config.url.clone() });
-        self.go(State::Connecting { join: call, give_up }, StateReason::JoinCalled);
-    }
-
-    fn opened(&mut self) {
-        if let State::Connecting { .. } = self.state {
-            self.event(Event::Open {});
-            self.state = State::Joining;
-            if let Some(frame) = self.requests.next_frame() {
-                self.out.push_back(Output::Send(frame));
+    fn work(&mut self, work: Work) {
+        match work {
+            Work::Message(message) => self.receive(message),
+            Work::Step(change, event) => {
+                self.change(change);
+                if let Some(event) = event {
+                    self.event(event);
+                }
             }
+            Work::Unknown(call) => self.settle(call, Err(CallError::OutcomeUnknown)),
         }
-    }
-
-    fn frame(&mut self, bytes: &[u8]) {
-        if let State::Idle | State::Connecting { .. } = self.state {
-            self.ignored.early += 1;
-            return;
-        }
-        if let State::Joined(live) = &mut self.state {
-            live.heard(self.now);
-        }
-        match decode_server_frame(bytes) {
-            Ok(messages) => self.inbox.extend(messages),
-            Err(_) => self.gap(),
-        }
-    }
-
-    fn closed(&mut self, code: u16, reason: String) {
-        let known = || CloseCode(code).row().map_or(reason.clone(), |row| row.name.to_owned());
-        let (code, reason, terminal) = match &self.state {
-            State::Idle => return,
-            State::Closing(said) => (said.code, said.reason.clone(), said.terminal),
-            _ if self.leaving => (CloseCode::NORMAL.0, "left".to_owned(), true),
-            // Only `leave` is a leave: a stray 1000 keeps the text of the transport.
-            _ if code == CloseCode::NORMAL.0 => (code, reason, false),
-            _ => (code, known(), translate::is_terminal(code, None)),
-        };
-        let state_reason = if self.leaving { StateReason::Left } else { StateReason::SocketClosed };
-        self.end(End { code, reason, terminal, state_reason, close_socket: false });
     }
 
     fn check_deadlines(&mut self) {
-        match &mut self.state {
-            State::Connecting { join, give_up } if *give_up <= self.now => {
-                let join = *join;
-                self.over_time(Due { call: join, method: "join", sent: false });
-            }
-            State::Closing(said) if said.give_up <= self.now => {
-                let (code, reason, terminal) = (said.code, said.reason.clone(), said.terminal);
-                let state_reason = StateReason::ServerClosing;
-                self.end(End { code, reason, terminal, state_reason, close_socket: true });
-            }
-            State::Joined(live) if live.dead_at().is_some_and(|at| at <= self.now) => {
-                self.end(End::local(CloseCode::IDLE, "idle", false, StateReason::DeadPeer));
-            }
-            _ => {}
-        }
+        self.check_stay();
+        self.check_link();
         while let Some(due) = self.requests.take_due(self.now) {
             self.over_time(due);
         }
         self.send_waiting();
-        if let State::Joined(live) = &mut self.state
+        if let State::Joined(live) = &self.state
             && live.ping_at() <= self.now
         {
-            let (id, frame) = self.requests.ping_frame();
-            live.pinged(id);
+            self.ping();
+        }
+        self.check_return();
+    }
+
+    /// A call had no outcome in time. Without `leave` there is nothing to stay for.
+    fn over_time(&mut self, due: Due) {
+        let error =
+            if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout { sent: false } };
+        self.event(Event::SendCommandOverTime { method: due.method });
+        if due.method == "leave" {
+            self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
+        }
+        self.settle(due.call, Err(error));
+    }
+
+    fn send_waiting(&mut self) {
+        let State::Joined(live) = &mut self.state else { return };
+        if let Stay::Member(member) = &mut self.stay
+            && !self.requests.is_leaving()
+        {
+            while let Some(call) = member.restore.take(self.now) {
+                self.requests.push_own(call);
+            }
+        }
+        while let Some(frame) = self.requests.next_frame(false) {
             live.sent(self.now);
             self.out.push_back(Output::Send(frame));
         }
     }
 
-    /// A call had no outcome in time. Without `join` or `leave` there is nothing to stay for.
-    fn over_time(&mut self, due: Due) {
-        let error =
-            if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout { sent: false } };
-        self.event(Event::SendCommandOverTime { method: due.method });
-        match due.method {
-            "join" => {
-                // The call may still be in the table: `end` must not settle it a second time.
-                let others = self.requests.take_all().into_iter().filter(|d| d.call != due.call);
-                let others: Vec<Due> = others.collect();
-                let end = End::local(CloseCode::NORMAL, "timeout", false, StateReason::Timeout);
-                self.end_with(end, others);
-            }
-            "leave" => self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left)),
-            _ => {}
-        }
-        self.settle(due.call, Err(error));
+    /// Sends a ping, which tells the newest ticket and message that the session holds (PIN-2). Its id.
+    fn ping(&mut self) -> Option<u64> {
+        let (State::Joined(live), Stay::Member(member)) = (&mut self.state, &self.stay) else {
+            return None;
+        };
+        let ping = Ping { k: member.ticket_number(), n: Some(member.messages) };
+        let (id, frame) = self.requests.frame(Call::Ping(ping));
+        live.pinged(id);
+        live.sent(self.now);
+        self.out.push_back(Output::Send(frame));
+        Some(id)
     }
 
-    /// The stream of events cannot be trusted any more (rule B22).
-    fn gap(&mut self) {
-        self.end(End::local(CloseCode::GAP, "gap", false, StateReason::Gap));
-    }
-
-    fn end(&mut self, end: End) {
-        let pending = self.requests.take_all();
-        self.end_with(end, pending);
-    }
-
-    /// Ends the connection and whatever hung on it. Events first, then settlements.
-    fn end_with(&mut self, end: End, pending: Vec<Due>) {
-        self.inbox.clear();
-        if let State::Idle = self.state {
-            debug_assert!(pending.is_empty(), "nothing is pending without a connection");
-            return;
-        }
-        let was_joining = matches!(self.state, State::Joining | State::Closing(_));
-        let was_joined = self.picture.is_some();
-        if end.close_socket {
-            self.out.push_back(Output::CloseSocket { code: end.code });
-        }
-        if was_joined {
-            self.change(Change::Ended);
-        }
-        self.leaving = false;
-        self.go(State::Idle, end.state_reason);
-        if was_joined {
-            let (reason, terminal) = (end.reason.clone(), end.terminal);
-            self.event(Event::Disconnected { code: end.code, reason, terminal });
-        }
-        for due in pending {
-            // A server that refuses a joiner by a close says so with a code of its own.
-            let told = was_joining && due.method == "join" && end.code >= CloseCode::GOING_AWAY.0;
-            let outcome = match due.method {
-                "leave" => Ok(Reply::Done),
-                _ if due.sent && !told => Err(CallError::OutcomeUnknown),
-                _ => Err(CallError::Closed { code: end.code, reason: end.reason.clone() }),
-            };
-            self.settle(due.call, outcome);
-        }
-    }
-
-    fn send_waiting(&mut self) {
-        if let State::Joined(live) = &mut self.state {
-            while let Some(frame) = self.requests.next_frame() {
-                live.sent(self.now);
-                self.out.push_back(Output::Send(frame));
-            }
-        }
-    }
-
-    fn go(&mut self, state: State, reason: StateReason) {
-        let before = self.state.public();
-        self.state = state;
-        let state = self.state.public();
-        if state != before {
+    /// Tells the app where the connection is, if that is news.
+    fn tell(&mut self, reason: StateReason) {
+        let state = self.state();
+        if state != self.told {
+            self.told = state;
             self.event(Event::ConnectionStateChange { state, reason });
         }
     }
@@ -373,21 +364,5 @@ impl fmt::Debug for Session {
             .field("state", &self.state())
             .field("seq", &self.picture.as_ref().map(|picture| picture.seq))
             .finish_non_exhaustive()
-    }
-}
-
-/// How a connection ends.
-struct End {
-    code: u16,
-    reason: String,
-    terminal: bool,
-    state_reason: StateReason,
-    close_socket: bool,
-}
-
-impl End {
-    /// An end that the session decides.
-    fn local(code: CloseCode, reason: &str, terminal: bool, state_reason: StateReason) -> End {
-        End { code: code.0, reason: reason.to_owned(), terminal, state_reason, close_socket: true }
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use lianmai_protocol::message::media::{Published, Subscribed};
 use lianmai_protocol::{Cid, Mid, SessionId, UserId};
 
+use super::change::Change;
 use super::event::Event;
 use super::input::CallId;
-use super::picture::{Change, Picture};
+use super::picture::Picture;
 use crate::error::CallError;
 
 /// One output. The order is the contract: every event up to the one that a command caused comes before
@@ -17,7 +18,7 @@ use crate::error::CallError;
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Output {
-    /// Open a socket with sub-protocol `lianmai.v1`, dropping any earlier one.
+    /// Open a socket with sub-protocol `lianmai.v1`. An earlier one was closed before.
     Connect {
         /// Where.
         url: String,

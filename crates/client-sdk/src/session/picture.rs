@@ -17,8 +17,10 @@ use lianmai_protocol::{
     TaskId, UserId,
 };
 
+use super::change::{CaughtUp, Change};
+
 /// A push task has ended: it is in no snapshot any more.
-const TASK_ENDED: u16 = 511;
+pub(super) const TASK_ENDED: u16 = 511;
 
 /// The channel as the client knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,76 +100,6 @@ pub struct OwnPublication {
     pub generation: Option<Gen>,
 }
 
-/// One step of the picture.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Change {
-    /// A channel was entered.
-    Entered(Box<Picture>),
-    /// An event of the log.
-    Event {
-        /// Its number.
-        seq: u64,
-        /// The event.
-        event: ChannelEvent,
-    },
-    /// The number of members.
-    MemberCount(u64),
-    /// An answer of `publish`: these kinds travel on that push URL.
-    Generation {
-        /// The kinds.
-        kinds: KindSet,
-        /// The life of the URL.
-        generation: Gen,
-    },
-    /// An answer of `subscribe`.
-    Subscribed {
-        /// Whose media.
-        uid: UserId,
-        /// Which kind.
-        media_type: MediaKind,
-    },
-    /// An answer of `unsubscribe`.
-    Unsubscribed {
-        /// Whose media.
-        uid: UserId,
-        /// Which kind.
-        media_type: MediaKind,
-    },
-    /// An answer of `mute` or `unmute` of an audience member, which makes no event.
-    OwnMuted {
-        /// The kinds.
-        kinds: KindSet,
-        /// Muted or not.
-        muted: bool,
-    },
-    /// An answer of `setAttributes` of an audience member, which makes no event.
-    OwnAttributes {
-        /// Keys set and removed.
-        patch: BTreeMap<String, Option<String>>,
-        /// A new name.
-        name: Option<String>,
-    },
-    /// When the token ends the membership now.
-    TokenExpiry(Option<MonoTime>),
-    /// A new token grants these rights.
-    Rights(Rights),
-    /// The channel was left, in whatever way.
-    Ended,
-}
-
-impl Change {
-    /// Applies the change to a picture; `None` stands for not being in a channel.
-    pub fn apply(&self, picture: &mut Option<Picture>) {
-        match (self, picture) {
-            (Change::Entered(entered), picture) => *picture = Some((**entered).clone()),
-            (Change::Ended, picture) => *picture = None,
-            (change, Some(picture)) => picture.step(change),
-            (_, None) => {}
-        }
-    }
-}
-
 impl Picture {
     /// Reads a snapshot that was received at `now`.
     #[must_use]
@@ -192,12 +124,15 @@ impl Picture {
         self.members.values().filter(|member| member.mid != self.own.mid)
     }
 
-    fn step(&mut self, change: &Change) {
+    pub(super) fn step(&mut self, change: &Change) {
         match change {
             Change::Event { seq, event } => {
                 self.seq = *seq;
                 self.fold(event);
             }
+            Change::WhileAway(event) => self.fold(event),
+            Change::Reentered(mid) => self.own.mid = *mid,
+            Change::CaughtUp(rest) => self.catch_up(rest),
             Change::MemberCount(count) => self.member_count = *count,
             Change::Generation { kinds, generation } => {
                 for kind in kinds.iter() {
@@ -226,6 +161,15 @@ impl Picture {
             Change::Rights(rights) => self.own.rights = *rights,
             Change::Entered(_) | Change::Ended => {}
         }
+    }
+
+    fn catch_up(&mut self, rest: &CaughtUp) {
+        self.cid = rest.cid;
+        self.channel.clone_from(&rest.channel);
+        self.creator = rest.creator;
+        self.epoch = rest.epoch;
+        self.seq = rest.seq;
+        self.own = rest.own.clone();
     }
 
     fn fold(&mut self, event: &ChannelEvent) {

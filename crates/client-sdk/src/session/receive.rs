@@ -1,32 +1,82 @@
 //! What the session does with one message of the server: events, notices, and whose answers they are.
 
 use lianmai_protocol::codec::ServerMessage;
-use lianmai_protocol::message::notice::Closing;
+use lianmai_protocol::message::notice::{Closing, Direction, SyncDone, TargetedMessage};
 use lianmai_protocol::message::session::Pong;
 use lianmai_protocol::message::{ChannelEvent, Notice, Position};
 
-use super::state::{Farewell, State};
+use super::state::{Asked, State, Then};
+use super::stay::Stay;
 use super::translate::{self, Cause};
-use super::{Change, Session, StateReason};
+use super::{Change, Session};
+
+/// The most by which one restart lengthens a call; a wrong figure must not keep it open for good.
+const RESTART_MS: u64 = 60_000;
 
 impl Session {
     /// Works one message off. Whatever it says, the session stays whole.
     pub(super) fn receive(&mut self, message: ServerMessage) {
+        if let Stay::Parting(_) = self.stay {
+            return self.parting_message(message);
+        }
+        match &mut self.state {
+            State::Entering { asked, id, .. } => {
+                let (asked, id) = (*asked, *id);
+                self.receive_entering(asked, id, message);
+            }
+            State::Joined(_) => self.receive_joined(message),
+            State::Closing(said) => {
+                if let (
+                    ServerMessage::Notice(Notice::Closing(closing)),
+                    Then::Back { at_least, .. },
+                ) = (&message, &mut said.then)
+                {
+                    *at_least = (*at_least).max(closing.retry_after_ms.unwrap_or(0));
+                } else {
+                    self.ignored.early += 1;
+                }
+            }
+            State::Idle | State::Backoff { .. } | State::Connecting { .. } => {
+                self.ignored.early += 1;
+            }
+        }
+    }
+
+    /// Before the answer there is nothing to apply anything to.
+    fn receive_entering(&mut self, asked: Asked, entering: u64, message: ServerMessage) {
+        match message {
+            ServerMessage::Answer { id: Some(id), outcome } if id.0 == entering => {
+                match (asked, &self.stay) {
+                    (Asked::Join, Stay::Entry(_)) => self.entry_answer(outcome),
+                    (Asked::Join, Stay::Member(_)) => self.rejoin_answer(outcome),
+                    (Asked::Reconnect, _) => self.resume_answer(outcome),
+                    _ => self.ignored.answers += 1,
+                }
+            }
+            ServerMessage::Answer { .. } => self.ignored.answers += 1,
+            ServerMessage::Notice(Notice::Closing(closing)) => self.told_closing(closing),
+            _ => self.ignored.early += 1,
+        }
+    }
+
+    fn receive_joined(&mut self, message: ServerMessage) {
         match message {
             ServerMessage::Answer { id: Some(id), outcome } => {
                 if let State::Joined(live) = &mut self.state
                     && live.take_ping(id.0)
                 {
-                    if let Ok(pong) = outcome {
-                        self.pong(pong.get());
+                    match outcome {
+                        Ok(pong) => self.pong(id.0, pong.get()),
+                        Err(_) => self.pinged_back(id.0),
                     }
                     return;
                 }
                 match self.requests.answered(id.0) {
-                    Some(pending) => self.answer(pending, outcome),
+                    Some(pending) => self.answer(id.0, pending, outcome),
                     None => self.ignored.answers += 1,
                 }
                 self.send_waiting();
+                self.check_return();
             }
             // A refusal of something without an id: the session sends no such thing.
             ServerMessage::Answer { id: None, .. } => self.ignored.answers += 1,
@@ -36,19 +86,18 @@ impl Session {
     }
 
     /// The head of the log comes after every event up to it: another picture has lost one (rule B21).
-    fn pong(&mut self, json: &str) {
+    fn pong(&mut self, id: u64, json: &str) {
         let Some(picture) = &self.picture else { return };
         match serde_json::from_str::<Pong>(json) {
-            Ok(pong) if pong.epoch == picture.epoch && pong.seq == picture.seq => {}
+            Ok(pong) if pong.epoch == picture.epoch && pong.seq == picture.seq => {
+                self.pinged_back(id);
+            }
             _ => self.gap(),
         }
     }
 
     fn channel_event(&mut self, position: Position, event: ChannelEvent) {
-        let Some(picture) = &self.picture else {
-            self.ignored.early += 1;
-            return;
-        };
+        let Some(picture) = &self.picture else { return };
         if position.epoch != picture.epoch {
             return self.gap();
         }
@@ -61,6 +110,15 @@ impl Session {
         }
         let (uid, mid) = (picture.own.uid, picture.own.mid);
         let told = Cause { uid, mid, requests: &self.requests }.channel_event(&event);
+        if let Stay::Member(member) = &mut self.stay {
+            match &event {
+                ChannelEvent::StreamAdded(e) => {
+                    member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
+                }
+                ChannelEvent::StreamRemoved(e) => member.urls.drop_pull(e.uid, &e.media_type),
+                _ => {}
+            }
+        }
         self.change(Change::Event { seq: position.seq, event });
         if let Some(event) = told {
             self.event(event);
@@ -73,7 +131,18 @@ impl Session {
             Notice::TokenWillExpire(n) => {
                 self.change(Change::TokenExpiry(Some(self.now + n.expires_in_ms)));
             }
-            Notice::Closing(closing) => self.closing(closing),
+            Notice::ServerRestarting(n) => {
+                let wait = (n.retry_after_ms, n.jitter_ms);
+                if let Stay::Member(member) = &mut self.stay
+                    && member.restarts(wait, n.deadline_ms, self.now)
+                {
+                    let more = n.retry_after_ms.saturating_add(n.jitter_ms);
+                    self.requests.extend(more.min(RESTART_MS));
+                }
+            }
+            Notice::SyncDone(sync) => self.note_url(sync),
+            Notice::Message(message) if !self.is_new(message) => return,
+            Notice::Closing(closing) => return self.told_closing(closing.clone()),
             _ => {}
         }
         if let Some(event) = translate::notice(notice) {
@@ -81,15 +150,32 @@ impl Session {
         }
     }
 
-    fn closing(&mut self, closing: &Closing) {
-        if let State::Joining | State::Joined(_) = self.state {
-            let farewell = Farewell {
-                code: closing.code.0,
-                reason: closing.reason.clone(),
-                terminal: translate::is_terminal(closing.code.0, Some(&closing.action)),
-                give_up: self.now + self.config.closing_timeout_ms,
-            };
-            self.go(State::Closing(farewell), StateReason::ServerClosing);
+    fn told_closing(&mut self, closing: Closing) {
+        self.closing(&closing);
+        if let Some(event) = translate::notice(Notice::Closing(closing)) {
+            self.event(event);
+        }
+    }
+
+    /// Messages to the app alone are counted through all connections: none is told twice (RES-8).
+    fn is_new(&mut self, message: &TargetedMessage) -> bool {
+        let Stay::Member(member) = &mut self.stay else { return false };
+        let new = message.n > member.messages;
+        if new {
+            member.messages = message.n;
+        } else {
+            self.ignored.repeats += 1;
+        }
+        new
+    }
+
+    fn note_url(&mut self, sync: &SyncDone) {
+        if let Stay::Member(member) = &mut self.stay {
+            match &sync.direction {
+                Direction::Push => drop(member.urls.push(&sync.media_type, &sync.url)),
+                Direction::Pull => drop(member.urls.pull(sync.uid, &sync.media_type, &sync.url)),
+                _ => {}
+            }
         }
     }
 }

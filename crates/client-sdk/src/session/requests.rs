@@ -1,25 +1,57 @@
 //! The request table: what waits, what is on the wire, under which id, until when.
 //!
-//! Comes in: calls, answers, the time. Goes out: requests to send, and calls that are due. Deliberately
-//! absent: what an answer means.
+//! Comes in: calls, answers, the time, the loss of a connection. Goes out: requests to send, and calls that
+//! are due. Deliberately absent: what an answer means.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_protocol::codec::encode_request;
 use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_IN_FLIGHT, MAX_JSON_DEPTH};
-use lianmai_protocol::message::session::Ping;
 use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{ErrorName, MonoTime, RequestId};
 
 use super::input::CallId;
 
+/// Whom the outcome of a command concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A call of the app.
+    App(CallId),
+    /// A call that was told `outcomeUnknown`: the answer only corrects the picture (rule B11).
+    GivenUp,
+    /// The session, which restores what the app was.
+    Session,
+}
+
 /// A command without an answer.
 pub(super) struct Pending {
-    /// Whom to tell; `None` after the deadline, when the answer only corrects the picture (rule B11).
-    pub(super) call: Option<CallId>,
+    pub(super) owner: Owner,
     /// What was asked.
     pub(super) request: Call,
     deadline: MonoTime,
+    /// A frozen host got its extra time for this call already.
+    woken: bool,
+    /// It belongs to the way back: `reconnected` waits for its answer.
+    returning: bool,
+}
+
+impl Pending {
+    fn new(owner: Owner, request: Call, deadline: MonoTime) -> Pending {
+        Pending { owner, request, deadline, woken: false, returning: false }
+    }
+
+    fn due_at(&self) -> Option<MonoTime> {
+        matches!(self.owner, Owner::App(_)).then_some(self.deadline)
+    }
+
+    fn is_leave(&self) -> bool {
+        matches!(self.request, Call::Leave(_))
+    }
+
+    fn into_due(self, sent: bool) -> Option<Due> {
+        let Owner::App(call) = self.owner else { return None };
+        Some(Due { call, method: self.request.method(), sent })
+    }
 }
 
 #[derive(Default)]
@@ -43,20 +75,10 @@ impl Requests {
         if self.waiting.len() >= max_queued {
             return Err(ErrorName::TooManyInFlight);
         }
-        if let Call::Report(report) = &request
-            && !report.data.values().all(|value| fits(value, MAX_JSON_DEPTH - 3))
-        {
-            return Err(ErrorName::TooDeep);
-        }
-        // The id and `ack` of the real frame have at most 16 digits each.
-        let probe =
-            Request { id: RequestId(u64::MAX), ack: Some(RequestId(u64::MAX)), call: request };
-        if encode_request(&probe).len() > MAX_CLIENT_FRAME_BYTES {
-            return Err(ErrorName::FrameTooLarge);
-        }
-        let pending = Pending { call: Some(call), request: probe.call, deadline };
+        let request = sendable(request)?;
+        let pending = Pending::new(Owner::App(call), request, deadline);
         // Who leaves waits for nobody: neither for those before it nor for the window.
-        if is_leave(&pending) {
+        if pending.is_leave() {
             self.waiting.push_front(pending);
         } else {
             self.waiting.push_back(pending);
@@ -64,26 +86,78 @@ impl Requests {
         Ok(())
     }
 
-    /// The frame of the next call that may be sent: at most 32 are without an answer (rule B8), `leave` apart.
-    pub(super) fn next_frame(&mut self) -> Option<String> {
-        if self.in_flight.len() >= MAX_IN_FLIGHT && !self.waiting.front().is_some_and(is_leave) {
+    /// Appends a command of the session itself.
+    pub(super) fn push_own(&mut self, request: Call) {
+        let mut pending = Pending::new(Owner::Session, request, MonoTime::default());
+        pending.returning = true;
+        self.waiting.push_back(pending);
+    }
+
+    /// Puts commands of the session itself before all that waits, in their order.
+    pub(super) fn push_own_first(&mut self, requests: Vec<Call>) {
+        for request in requests.into_iter().rev() {
+            let mut pending = Pending::new(Owner::Session, request, MonoTime::default());
+            pending.returning = true;
+            self.waiting.push_front(pending);
+        }
+    }
+
+    /// Puts back a command whose answer cannot be right yet: it is asked again on the next connection.
+    pub(super) fn put_back(&mut self, id: u64, pending: Pending) {
+        self.in_flight.insert(id, pending);
+    }
+
+    /// The frame of the next command that may be sent: at most 32 are without an answer (rule B8), `leave`
+    /// apart. With `returning`, only what belongs to the way back.
+    pub(super) fn next_frame(&mut self, returning: bool) -> Option<String> {
+        let next = self.waiting.front()?;
+        let full = self.in_flight.len() >= MAX_IN_FLIGHT && !next.is_leave();
+        if full || (returning && !next.returning) {
             return None;
         }
         let pending = self.waiting.pop_front()?;
-        let ack = self.ack();
-        let id = self.next_id();
-        let request = Request { id: RequestId(id), ack, call: pending.request };
-        let frame = encode_request(&request);
-        self.in_flight.insert(id, Pending { request: request.call, ..pending });
+        let (id, request, frame) = self.number(pending.request);
+        self.in_flight.insert(id, Pending { request, ..pending });
         Some(frame)
     }
 
-    /// The frame of a ping, and its id. Pings are not commands: they are in no table.
-    pub(super) fn ping_frame(&mut self) -> (u64, String) {
+    /// The frames of everything that has no answer, in id order with the same ids (IDS-7).
+    pub(super) fn frames_again(&mut self) -> Vec<String> {
         let ack = self.ack();
-        let id = self.next_id();
-        let call = Call::Ping(Ping::default());
-        (id, encode_request(&Request { id: RequestId(id), ack, call }))
+        let mut frames = vec![];
+        for (id, pending) in &mut self.in_flight {
+            pending.returning = true;
+            let call = pending.request.clone();
+            frames.push(encode_request(&Request { id: RequestId(*id), ack, call }));
+        }
+        frames
+    }
+
+    /// The session's memory at the server is gone. What sets a state is asked again under new ids, before
+    /// what waits; what does not is over: goes out with an unknown outcome. What the app or the session
+    /// gave up is forgotten.
+    pub(super) fn forget_answers(&mut self) -> Vec<CallId> {
+        let mut unknown = vec![];
+        let mut again = VecDeque::new();
+        for mut pending in std::mem::take(&mut self.in_flight).into_values() {
+            let Owner::App(call) = pending.owner else { continue };
+            if is_repeatable(&pending.request) {
+                pending.returning = true;
+                again.push_back(pending);
+            } else {
+                unknown.push(call);
+            }
+        }
+        self.waiting.retain(|pending| pending.owner != Owner::Session);
+        again.append(&mut self.waiting);
+        self.waiting = again;
+        unknown
+    }
+
+    /// A request that is in no table: `join`, `reconnect`, `ping`, a last `leave`. Its id and frame.
+    pub(super) fn frame(&mut self, call: Call) -> (u64, String) {
+        let (id, _, frame) = self.number(call);
+        (id, frame)
     }
 
     /// Takes the command that `id` answers.
@@ -93,41 +167,104 @@ impl Requests {
 
     /// The earliest deadline of a call.
     pub(super) fn next_deadline(&self) -> Option<MonoTime> {
-        let sent = self.in_flight.values().filter(|p| p.call.is_some()).map(|p| p.deadline).min();
-        let waiting = self.waiting.iter().map(|p| p.deadline).min();
-        [sent, waiting].into_iter().flatten().min()
+        self.all().filter_map(Pending::due_at).min()
     }
 
     /// Takes one call whose deadline is `now` or earlier: its method and whether it was sent. One that
     /// was sent keeps its place in the window until its answer comes.
     pub(super) fn take_due(&mut self, now: MonoTime) -> Option<Due> {
-        let due = |p: &Pending| p.call.is_some() && p.deadline <= now;
+        let due = |p: &Pending| p.due_at().is_some_and(|at| at <= now);
         if let Some(pending) = self.in_flight.values_mut().find(|p| due(p)) {
-            let call = pending.call.take()?;
+            let Owner::App(call) = std::mem::replace(&mut pending.owner, Owner::GivenUp) else {
+                return None;
+            };
             return Some(Due { call, method: pending.request.method(), sent: true });
         }
         let at = self.waiting.iter().position(due)?;
+        // What waits was never sent, or is of a session whose answers are forgotten.
         let pending = self.waiting.remove(at)?;
-        Some(Due { call: pending.call?, method: pending.request.method(), sent: false })
+        let sent = pending.returning;
+        pending.into_due(sent)
+    }
+
+    /// Gives every call so much more time: a restarting server asked for it.
+    pub(super) fn extend(&mut self, ms: u64) {
+        for pending in self.all_mut() {
+            pending.deadline = pending.deadline + ms;
+        }
+    }
+
+    /// Gives every call time until then, once: the host was frozen (rule B24).
+    pub(super) fn wake(&mut self, until: MonoTime) {
+        for pending in self.all_mut().filter(|pending| !pending.woken) {
+            pending.woken = true;
+            pending.deadline = pending.deadline.max(until);
+        }
     }
 
     /// Commands on the wire whose caller still waits: what may have caused an own event (rule B1).
     pub(super) fn live(&self) -> impl Iterator<Item = &Call> {
-        self.in_flight.values().filter(|p| p.call.is_some()).map(|p| &p.request)
+        let asked = |p: &&Pending| matches!(p.owner, Owner::App(_));
+        self.in_flight.values().filter(asked).map(|p| &p.request)
+    }
+
+    /// What the session itself has not got an answer to.
+    pub(super) fn own(&self) -> impl Iterator<Item = &Call> {
+        self.all().filter(|p| p.owner == Owner::Session).map(|p| &p.request)
+    }
+
+    /// Every command of the app.
+    pub(super) fn of_app(&self) -> impl Iterator<Item = &Call> {
+        self.all().filter(|p| p.owner != Owner::Session).map(|p| &p.request)
+    }
+
+    /// Whether something that belongs to the way back has no answer.
+    pub(super) fn is_returning(&self) -> bool {
+        self.all().any(|pending| pending.returning)
+    }
+
+    /// Whether `leave` was called: nothing more is accepted (rule B29).
+    pub(super) fn is_leaving(&self) -> bool {
+        self.all().any(Pending::is_leave)
+    }
+
+    /// The newest token that the app handed in and that has no answer.
+    pub(super) fn newest_token(&self) -> Option<&str> {
+        let newest = self.all().filter_map(|pending| match &pending.request {
+            Call::RenewToken(renew) => Some(renew.token.as_str()),
+            _ => None,
+        });
+        newest.last()
     }
 
     /// Empties the table: what was sent in id order, then what was not. Ids go on growing.
     pub(super) fn take_all(&mut self) -> Vec<Due> {
         let sent = std::mem::take(&mut self.in_flight).into_values().map(|p| (p, true));
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|p| (p, false));
-        sent.chain(waiting)
-            .filter_map(|(p, sent)| Some(Due { call: p.call?, method: p.request.method(), sent }))
-            .collect()
+        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|p| {
+            let sent = p.returning;
+            (p, sent)
+        });
+        sent.chain(waiting).filter_map(|(pending, sent)| pending.into_due(sent)).collect()
     }
 
-    fn next_id(&mut self) -> u64 {
+    pub(super) fn len(&self) -> usize {
+        self.in_flight.len() + self.waiting.len()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Pending> {
+        self.in_flight.values().chain(&self.waiting)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
+        self.in_flight.values_mut().chain(&mut self.waiting)
+    }
+
+    fn number(&mut self, call: Call) -> (u64, Call, String) {
+        let ack = self.ack();
         self.last_id += 1;
-        self.last_id
+        let request = Request { id: RequestId(self.last_id), ack, call };
+        let frame = encode_request(&request);
+        (self.last_id, request.call, frame)
     }
 
     /// The highest id up to which every answer was received.
@@ -144,6 +281,38 @@ pub(super) struct Due {
     pub(super) sent: bool,
 }
 
+/// Refuses what would cost the connection: too long, or nested too deep.
+pub(super) fn sendable(call: Call) -> Result<Call, ErrorName> {
+    if let Call::Report(report) = &call
+        && !report.data.values().all(|value| fits(value, MAX_JSON_DEPTH - 3))
+    {
+        return Err(ErrorName::TooDeep);
+    }
+    // The id and `ack` of the real frame have at most 16 digits each.
+    let probe = Request { id: RequestId(u64::MAX), ack: Some(RequestId(u64::MAX)), call };
+    if encode_request(&probe).len() > MAX_CLIENT_FRAME_BYTES {
+        return Err(ErrorName::FrameTooLarge);
+    }
+    Ok(probe.call)
+}
+
+/// Whether a command without an answer is asked again where nobody remembers whether it took effect: it
+/// sets a state, so twice is once (docs/protocol.md §5, column *crash*). A token is one, too.
+fn is_repeatable(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Publish(_)
+            | Call::Unpublish(_)
+            | Call::Subscribe(_)
+            | Call::Unsubscribe(_)
+            | Call::SetRole(_)
+            | Call::Mute(_)
+            | Call::Unmute(_)
+            | Call::SetAttributes(_)
+            | Call::RenewToken(_)
+    )
+}
+
 /// Whether `value` nests at most `depth` deep.
 fn fits(value: &serde_json::Value, depth: usize) -> bool {
     use serde_json::Value;
@@ -152,8 +321,4 @@ fn fits(value: &serde_json::Value, depth: usize) -> bool {
         Value::Object(map) => depth > 0 && map.values().all(|v| fits(v, depth - 1)),
         _ => true,
     }
-}
-
-fn is_leave(pending: &Pending) -> bool {
-    matches!(pending.request, Call::Leave(_))
 }

@@ -3,7 +3,7 @@
 
 use lianmai_protocol::message::event::{MuteChange, StreamChange};
 use lianmai_protocol::message::media::Mute;
-use lianmai_protocol::message::session::AttributeTarget;
+use lianmai_protocol::message::session::{AttributeTarget, ResumeReason};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice};
 use lianmai_protocol::{Action, CloseCode, Mid, Role, UserId};
 
@@ -126,17 +126,30 @@ pub(super) fn notice(notice: Notice) -> Option<Event> {
     })
 }
 
-/// Whether coming back is pointless or unwanted: what the notice says, else what the table says, else
-/// the class of the code. A bare 1000 is no leave: phones close so in the background.
-pub(super) fn is_terminal(code: u16, action: Option<&Action>) -> bool {
+/// What to do about a close: what the notice says, else what the table says, else the class of the code
+/// (CLO-1, CLO-3, NOT-3). A bare 1000 is no leave: phones close so in the background.
+pub(super) fn advice(code: u16, action: Option<&Action>) -> Action {
     let of_code = || match CloseCode(code).row() {
-        _ if code == CloseCode::NORMAL.0 => false,
-        Some(row) => matches!(row.action, Action::None | Action::RenewToken),
-        None => CloseCode(code).is_terminal(),
+        _ if code == CloseCode::NORMAL.0 => Action::Reconnect,
+        Some(row) => row.action.clone(),
+        None if CloseCode(code).is_terminal() => Action::None,
+        None => Action::Reconnect,
     };
     match action {
-        Some(Action::Reconnect | Action::Rejoin | Action::Redirect) => false,
-        Some(Action::RenewToken | Action::None) => true,
-        _ => of_code(),
+        None | Some(Action::Unknown(_)) => of_code(),
+        Some(known) => known.clone(),
     }
+}
+
+/// How the end of a membership is called that the way back found (docs/protocol.md §14).
+pub(super) fn end_of(reason: &ResumeReason) -> (CloseCode, String) {
+    let code = match reason {
+        ResumeReason::Left => CloseCode::NORMAL,
+        ResumeReason::Kicked => CloseCode::KICKED,
+        ResumeReason::Replaced => CloseCode::REPLACED,
+        ResumeReason::ChannelClosed => CloseCode::CHANNEL_CLOSED,
+        ResumeReason::TokenExpired => CloseCode::TOKEN_EXPIRED,
+        _ => CloseCode::JOIN_REFUSED,
+    };
+    (code, reason.as_str().to_owned())
 }

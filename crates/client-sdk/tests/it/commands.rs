@@ -51,7 +51,27 @@ fn an_answer_that_is_ahead_of_the_events_is_a_gap() {
     rig.frame(&result(&request, &published(12)));
     let outputs = rig.drain();
     assert_eq!(close_code(&outputs), Some(4005));
+    // It comes again behind the events that it is about.
+    let (_, resume) = rig.reopen();
+    let mine = [my_stream(MediaKind::Audio, 1), my_stream(MediaKind::Video, 2)];
+    let answer = result(&request, &published(12));
+    rig.frame(&replayed(&resume, 2));
+    rig.events(11, &mine);
+    rig.frame(&answer);
+    assert!(outcome(&rig.drain(), call).is_ok());
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_not_asked_for_again() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, request) = rig.send(publish());
+    rig.frame(&result(&request, &Empty {}));
+    let outputs = rig.drain();
+    assert_eq!(close_code(&outputs), Some(4005));
     assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+    let (_, resume) = rig.reopen();
+    rig.frame(&replayed(&resume, 2));
+    assert_eq!(methods(&rig.drain()), ["ping"]);
 }
 
 #[test]
@@ -124,16 +144,16 @@ fn ids_grow_and_ack_follows_the_answers() {
 }
 
 #[test]
-fn a_lost_socket_settles_every_call() {
+fn an_end_settles_every_call() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let calls: Vec<CallId> = (0..40).map(|n| rig.call(message(&n.to_string()))).collect();
     rig.drain();
-    rig.input(Input::SocketClosed { code: 1006, reason: "reset".to_owned() });
+    rig.input(Input::SocketClosed { code: 4500, reason: String::new() });
     let outputs = rig.drain();
     for (n, call) in calls.into_iter().enumerate() {
         match outcome(&outputs, call) {
             Err(CallError::OutcomeUnknown) => assert!(n < 32),
-            Err(CallError::Closed { code: 1006, .. }) => assert!(n >= 32),
+            Err(CallError::Closed { code: 4500, .. }) => assert!(n >= 32),
             other => panic!("{other:?}"),
         }
     }

@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lianmai_client_sdk::driver::IntoUserId;
-use lianmai_client_sdk::protocol::message::ChannelEvent;
+use lianmai_client_sdk::protocol::message::notice::Closing;
 use lianmai_client_sdk::protocol::message::session::MessageSent;
-use lianmai_client_sdk::protocol::{ErrorName, MediaKind, MediaSelector, Role, UserId};
-use lianmai_client_sdk::session::ConnectionState;
+use lianmai_client_sdk::protocol::message::{ChannelEvent, Notice};
+use lianmai_client_sdk::protocol::{
+    Action, CloseCode, ErrorName, MediaKind, MediaSelector, Role, UserId,
+};
+use lianmai_client_sdk::session::{ConnectionState, StateReason};
 use lianmai_client_sdk::{
     Client, ClientConfig, Event, EventKind, EventStream, JoinError, JoinOptions, LeaveError,
     MessageError, PublishError, SubscribeError,
@@ -16,7 +19,7 @@ use lianmai_client_sdk::{
 use num_bigint::BigUint;
 use tokio::sync::mpsc;
 
-use super::server::Server;
+use super::server::{Connection, Server};
 use super::support::*;
 
 fn options() -> JoinOptions {
@@ -279,8 +282,11 @@ async fn a_server_that_cannot_be_reached_fails_the_join() {
     drop(listener);
     let servers = [format!("ws://{address}"), "not an address".to_owned()];
     for server in servers {
-        let client = Client::new(ClientConfig::new(server, "demo"));
+        let mut config = ClientConfig::new(server, "demo");
+        config.command_timeout = Duration::from_secs(1);
+        let client = Client::new(config);
         let joined = client.join(options()).await;
+        // It was tried until the end, and the error says how the last attempt failed.
         assert!(matches!(joined, Err(JoinError::Closed { code: 1006, .. })), "{joined:?}");
         assert_eq!(client.state(), ConnectionState::Disconnected);
     }
@@ -303,4 +309,150 @@ async fn names_and_uids_are_checked_before_anything_is_sent() {
     let subscribed = client.subscribe(42, MediaKind::Audio).await;
     assert!(matches!(subscribed, Err(SubscribeError::NotJoined)));
     assert_eq!("18446744073709551615".into_user_id(), Ok(UserId(u64::MAX)));
+}
+
+/// A client comes back with `reconnect`; the new connection, seated.
+async fn back(server: &Server, k: u64) -> Connection {
+    let mut connection = server.accept().await;
+    let request = connection.request().await;
+    assert_eq!(reconnect_of(&request).ticket, format!("t{}", k - 1));
+    connection.send(&replayed(&request, k)).await;
+    let ping = connection.request().await;
+    assert!(is_ping(&ping));
+    connection.send(&pong(&ping, 10)).await;
+    connection
+}
+
+#[tokio::test]
+async fn res_1_a_lost_socket_comes_back_and_a_call_takes_effect_once() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let mut events = client.events();
+    let script = async {
+        let mut connection = server.let_in(Role::Audience).await;
+        let request = connection.request().await;
+        drop(connection);
+        let mut connection = server.accept().await;
+        let resume = connection.request().await;
+        connection.send(&replayed(&resume, 2)).await;
+        let ping = connection.request().await;
+        let again = connection.request().await;
+        assert_eq!((again.id, &again.call), (request.id, &request.call));
+        let last = connection.request().await;
+        connection.send(&result(&again, &MessageSent { seq: 10, delivered: 0 })).await;
+        connection.send(&pong(&ping, 10)).await;
+        connection.send(&pong(&last, 10)).await;
+        connection
+    };
+    let app = async {
+        client.join(options()).await.unwrap();
+        assert_eq!(client.send_message("once").await, Ok(()));
+        until(&mut events, EventKind::Reconnected).await
+    };
+    let (_connection, event) = both(script, app).await;
+    assert!(matches!(event, Event::Reconnected { .. }));
+    assert_eq!(client.state(), ConnectionState::Connected);
+}
+
+#[tokio::test]
+async fn b24_a_changed_network_gets_a_new_socket_and_the_old_one_is_closed() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let mut events = client.events();
+    let (first, joined) = both(server.let_in(Role::Audience), client.join(options())).await;
+    joined.unwrap();
+    let mut first = first;
+    client.network_changed();
+    let app = until(&mut events, EventKind::Reconnected);
+    let (second, _) = both(back(&server, 2), app).await;
+    assert_eq!(first.closed().await, Some(1000));
+    // Late words of the old socket reach nobody; the new one is heard.
+    let mut second = second;
+    client.foreground();
+    let ping = second.request().await;
+    assert!(is_ping(&ping));
+    second.send(&batch(11, &[says(BOB, "heard")])).await;
+    let event = until(&mut events, EventKind::Message).await;
+    assert!(matches!(event, Event::Message { data, .. } if data == "heard"));
+}
+
+#[tokio::test]
+async fn con_12_a_binary_and_an_endless_frame_are_gaps() {
+    let server = Server::start().await;
+    let client = client(&server);
+    let mut events = client.events();
+    let (connection, joined) = both(server.let_in(Role::Audience), client.join(options())).await;
+    joined.unwrap();
+    let mut connection = connection;
+    // Good JSON, but not a text.
+    connection.send_binary(batch(11, &[says(BOB, "binary")]).as_bytes()).await;
+    let gap = |event| {
+        assert!(matches!(
+            event,
+            Event::ConnectionStateChange {
+                state: ConnectionState::Reconnecting,
+                reason: StateReason::Gap
+            }
+        ));
+    };
+    gap(until_state(&mut events, ConnectionState::Reconnecting).await);
+    assert_eq!(connection.closed().await, Some(4005));
+    let (mut connection, _) =
+        both(back(&server, 2), until(&mut events, EventKind::Reconnected)).await;
+    let huge = batch(11, &[says(BOB, &"x".repeat(1_100_000))]);
+    let (_, event) =
+        both(connection.send_huge(huge), until_state(&mut events, ConnectionState::Reconnecting))
+            .await;
+    gap(event);
+}
+
+async fn until_state(events: &mut EventStream, wanted: ConnectionState) -> Event {
+    loop {
+        let event = until(events, EventKind::ConnectionStateChange).await;
+        if matches!(event, Event::ConnectionStateChange { state, .. } if state == wanted) {
+            return event;
+        }
+    }
+}
+
+/// The reason is in the frames that were received; that nothing can be written any more is none.
+#[tokio::test]
+async fn not_2_a_close_that_was_received_is_seen_although_writing_failed() {
+    let server = Server::start().await;
+    let mut config = ClientConfig::new(&server.url, "demo");
+    config.event_capacity = 4;
+    config.command_timeout = Duration::from_millis(200);
+    let client = Client::new(config);
+    let mut events = client.events();
+    let script = async {
+        let mut connection = server.let_in(Role::Audience).await;
+        for n in 0..20 {
+            connection.send(&batch(11 + n, &[says(BOB, &n.to_string())])).await;
+        }
+        connection.send(&notice(kicked())).await;
+        // No close frame, and what the client still sends is answered by a reset.
+    };
+    let app = async {
+        client.join(options()).await.unwrap();
+        while events.backlog() < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    both(script, app).await;
+    // Nobody reads: these are written into nothing, and fail.
+    for _ in 0..3 {
+        assert_eq!(client.send_message("x").await, Err(MessageError::OutcomeUnknown));
+    }
+    let event = until(&mut events, EventKind::Disconnected).await;
+    assert!(matches!(event, Event::Disconnected { code: 4500, terminal: true, .. }), "{event:?}");
+}
+
+fn kicked() -> Notice {
+    Notice::Closing(Closing {
+        code: CloseCode::KICKED,
+        reason: "kicked".to_owned(),
+        action: Action::None,
+        url: None,
+        retry_after_ms: None,
+    })
 }

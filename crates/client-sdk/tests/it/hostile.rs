@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 
 use lianmai_client_sdk::protocol::codec::encode_result;
-use lianmai_client_sdk::protocol::message::ChannelEvent;
-use lianmai_client_sdk::protocol::message::session::{Done, Empty, Join, Pong};
+use lianmai_client_sdk::protocol::message::notice::ServerRestarting;
+use lianmai_client_sdk::protocol::message::session::{
+    Done, Empty, Join, Outcome, Pong, ResumeReason, Resumed,
+};
+use lianmai_client_sdk::protocol::message::{ChannelEvent, Notice};
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 use proptest::prelude::*;
@@ -27,6 +30,12 @@ enum Step {
     Pause(bool),
     Wait(u64),
     Unpolled,
+    Unreadable,
+    NetworkChanged,
+    Foreground,
+    /// The answer of the last request that went out first on a socket.
+    Enter(u8),
+    Restarting(u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -61,6 +70,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<bool>().prop_map(Step::Pause),
         3 => prop_oneof![0u64..30_000, Just(u64::MAX)].prop_map(Step::Wait),
         2 => Just(Step::Unpolled),
+        1 => Just(Step::Unreadable),
+        1 => Just(Step::NetworkChanged),
+        1 => Just(Step::Foreground),
+        6 => any::<u8>().prop_map(Step::Enter),
+        1 => prop_oneof![0u64..20_000, Just(u64::MAX)].prop_map(Step::Restarting),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -87,6 +101,23 @@ fn answer(id: u64, kind: u8) -> String {
     }
 }
 
+/// What a server may say to `reconnect` or `join`, fitting or not.
+fn entrance(id: u64, kind: u8) -> String {
+    let id = RequestId(id);
+    let reason = ResumeReason::ALL[usize::from(kind / 8) % ResumeReason::ALL.len()].clone();
+    let outcome = match kind % 8 {
+        0..=2 => Outcome::Replayed,
+        3..=5 => Outcome::Snapshot,
+        6 => Outcome::Refused,
+        _ => return answer(id.0, kind / 8),
+    };
+    let mut hello = hello(kind / 8);
+    hello.epoch = if kind & 64 == 0 { EPOCH } else { Epoch([2; 12]) };
+    let snapshot = (kind % 8 != 5).then(|| Box::new(hello));
+    let (reason, restore) = (Some(reason), kind & 128 == 0);
+    encode_result(id, &Resumed { reason, restore, snapshot, ..resumed(outcome, 7) })
+}
+
 fn event(kind: u8) -> ChannelEvent {
     let (uid, mid) = if kind & 1 == 0 { (ME, MY_MID) } else { (BOB, BOB_MID) };
     match kind / 2 % 4 {
@@ -102,18 +133,28 @@ struct Tally {
     open: BTreeSet<CallId>,
     connected: bool,
     view: Option<Picture>,
+    /// The first request of the present socket.
+    entering: Option<u64>,
 }
 
 impl Tally {
     fn take(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Connect { .. } => self.connected = true,
+                Output::Connect { .. } => {
+                    assert!(!self.connected, "one socket at a time");
+                    self.connected = true;
+                    self.entering = None;
+                }
                 Output::CloseSocket { .. } => {
                     assert!(self.connected, "only an open socket is closed");
                     self.connected = false;
                 }
-                Output::Send(_) => assert!(self.connected, "nothing is sent into nothing"),
+                Output::Send(_) => {
+                    assert!(self.connected, "nothing is sent into nothing");
+                    let id = requests(&[output])[0].id.0;
+                    self.entering.get_or_insert(id);
+                }
                 Output::Settled { call, .. } => {
                     assert!(self.open.remove(&call), "{call:?} is settled once");
                 }
@@ -171,6 +212,17 @@ proptest! {
                     rig.input(Input::Timeout);
                 }
                 Step::Unpolled => poll = !poll,
+                Step::Unreadable => rig.input(Input::Unreadable),
+                Step::NetworkChanged => rig.input(Input::NetworkChanged),
+                Step::Foreground => rig.input(Input::Foreground),
+                Step::Enter(kind) => {
+                    if let Some(id) = tally.entering {
+                        rig.frame(&entrance(id, kind));
+                    }
+                }
+                Step::Restarting(ms) => rig.frame(&notice(Notice::ServerRestarting(
+                    ServerRestarting { retry_after_ms: ms, jitter_ms: ms, deadline_ms: ms },
+                ))),
                 _ => {}
             }
             if poll {
@@ -180,7 +232,7 @@ proptest! {
         }
         // Silence: whatever is open ends by its deadline.
         tally.take(rig.drain());
-        tally.take(rig.advance(20_000));
+        tally.take(rig.advance(100_000));
         prop_assert!(tally.open.is_empty(), "open: {:?}", tally.open);
         prop_assert_eq!(rig.session.picture(), tally.view.as_ref());
     }

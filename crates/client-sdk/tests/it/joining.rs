@@ -1,5 +1,6 @@
 //! Into a channel and out of it.
 
+use lianmai_client_sdk::protocol::codec::encode_error;
 use lianmai_client_sdk::protocol::message::Notice;
 use lianmai_client_sdk::protocol::message::notice::{Closing, Kicked};
 use lianmai_client_sdk::protocol::message::session::*;
@@ -70,15 +71,18 @@ fn a_refused_join_closes_and_may_be_tried_again() {
 }
 
 #[test]
-fn a_socket_that_does_not_open_in_time_fails_the_join_unsent() {
+fn cli_3_a_join_is_tried_again_until_its_deadline() {
     let mut rig = Rig::new();
     let call = rig.call(join());
     rig.drain();
     assert!(rig.advance(4_999).is_empty());
     let outputs = rig.advance(1);
+    assert!(close_code(&outputs).is_some(), "one attempt has 5 s");
+    assert!(told(&outputs).is_empty());
+    let outputs = rig.advance(5_000);
+    assert_eq!(connects(&outputs).len(), 1);
     assert_eq!(told(&outputs), ["sendCommandOverTime", "connectionStateChange", "1:timeout"]);
     assert_eq!(outcome(&outputs, call), Err(CallError::Timeout { sent: false }));
-    assert!(close_code(&outputs).is_some());
     assert_eq!(rig.session.next_deadline(), None);
 }
 
@@ -95,15 +99,60 @@ fn a_join_without_an_answer_is_unknown() {
 }
 
 #[test]
-fn a_socket_that_fails_while_opening_fails_the_join() {
+fn cli_3_a_join_that_could_not_connect_says_why() {
     let mut rig = Rig::new();
     let call = rig.call(join());
-    rig.drain();
-    rig.input(Input::SocketClosed { code: 1006, reason: "refused".to_owned() });
-    let outputs = rig.drain();
+    let mut outputs = rig.drain();
+    while rig.session.state() == ConnectionState::Connecting {
+        if wants_socket(&outputs) {
+            rig.input(Input::SocketClosed { code: 1006, reason: "refused".to_owned() });
+        }
+        outputs = rig.drain();
+        if rig.session.state() == ConnectionState::Connecting {
+            let at = rig.session.next_deadline().unwrap();
+            assert!(at.0 <= 11_000);
+            rig.now = rig.now.max(at.0);
+            rig.input(Input::Timeout);
+            outputs.extend(rig.drain());
+        }
+    }
     let closed = CallError::Closed { code: 1006, reason: "refused".to_owned() };
     assert_eq!(outcome(&outputs, call), Err(closed));
     assert_eq!(close_code(&outputs), None);
+}
+
+#[test]
+fn joi_2_a_join_without_an_answer_is_sent_again_with_its_join_id() {
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    rig.input(Input::SocketOpened);
+    let first = requests(&rig.drain()).remove(0);
+    let outputs = rig.lose();
+    assert!(told(&outputs).is_empty(), "the join goes on");
+    let (_, second) = rig.reopen();
+    assert_eq!(join_of(&second), join_of(&first));
+    assert!(second.id > first.id);
+    rig.frame(&result(&second, &snapshot(Role::Audience, 10, vec![])));
+    assert!(outcome(&rig.drain(), call).is_ok());
+}
+
+#[test]
+fn rst_1_a_join_waits_for_a_server_that_restarts() {
+    let draining =
+        |id, ms| encode_error(Some(id), &RpcError::new(ErrorName::Draining).retry_after_ms(ms));
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&draining(request.id, 2_000));
+    assert!(told(&rig.drain()).is_empty());
+    let begin = rig.now;
+    let (_, request) = rig.reopen();
+    assert!(rig.now >= begin + 2_000);
+    // For longer than the call can wait, it does not.
+    rig.frame(&draining(request.id, 9_000));
+    let error = outcome(&rig.drain(), call).unwrap_err();
+    assert!(matches!(JoinError::from(error), JoinError::Draining(_)));
 }
 
 #[test]
@@ -209,28 +258,45 @@ fn a_server_that_says_closing_and_does_not_is_left() {
         url: None,
         retry_after_ms: None,
     })));
-    rig.drain();
+    assert_eq!(told(&rig.drain()), ["connectionStateChange", "closing"]);
+    assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
     let outputs = rig.advance(3_000);
     assert_eq!(close_code(&outputs), Some(4000));
-    assert!(
-        app_events(&outputs)
-            .iter()
-            .any(|event| matches!(event, Event::Disconnected { code: 4000, terminal: false, .. }))
-    );
+    assert!(told(&outputs).is_empty());
+    let (_, request) = rig.reopen();
+    assert_eq!(request.call.method(), "reconnect");
 }
 
 #[test]
-fn only_leave_is_a_leave() {
-    for (code, terminal) in [(1000, false), (1006, false), (4004, true), (4502, true), (4777, true)]
-    {
+fn clo_1_the_class_of_a_code_says_who_comes_back() {
+    for (code, back) in [
+        (1000, true),
+        (1001, true),
+        (1006, true),
+        (4000, true),
+        (4001, true),
+        (4002, true),
+        (4003, true),
+        (4004, false),
+        (4005, true),
+        (4099, true),
+        (4500, false),
+        (4502, false),
+        (4507, false),
+        (4777, false),
+    ] {
         let mut rig = Rig::joined(Role::Broadcaster);
         rig.input(Input::SocketClosed { code, reason: "x".to_owned() });
-        let events = app_events(&rig.drain());
-        assert!(
-            events.iter().any(|event| matches!(event,
-                Event::Disconnected { code: c, terminal: t, .. } if *c == code && *t == terminal)),
-            "{code}"
-        );
+        let outputs = rig.drain();
+        if back {
+            assert_eq!(rig.session.state(), ConnectionState::Reconnecting, "{code}");
+            assert_eq!(disconnected(&outputs), None);
+            assert!(rig.session.picture().is_some());
+        } else {
+            let told = disconnected(&outputs).unwrap();
+            assert_eq!((told.0, told.2), (code, true));
+            assert!(rig.session.picture().is_none());
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use lianmai_client_sdk::session::*;
 
 use super::support::*;
 
-fn disconnected(outputs: &[Output]) -> Option<(u16, String, bool)> {
+fn state_reason(outputs: &[Output]) -> Option<StateReason> {
     app_events(outputs).into_iter().find_map(|event| match event {
-        Event::Disconnected { code, reason, terminal } => Some((code, reason, terminal)),
+        Event::ConnectionStateChange { reason, .. } => Some(reason),
         _ => None,
     })
 }
@@ -32,17 +32,19 @@ fn a_server_that_is_silent_for_too_long_is_dead() {
     let mut rig = Rig::joined(Role::Audience);
     let mut outputs = rig.advance(24_999);
     assert_eq!(requests(&outputs).iter().filter(|r| is_ping(r)).count(), 2);
-    assert_eq!(disconnected(&outputs), None);
+    assert_eq!(rig.session.state(), ConnectionState::Connected);
     outputs = rig.advance(1);
     assert_eq!(close_code(&outputs), Some(4002));
-    assert_eq!(disconnected(&outputs), Some((4002, "idle".to_owned(), false)));
+    assert_eq!(state_reason(&outputs), Some(StateReason::DeadPeer));
+    assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 
 #[test]
 fn any_frame_shows_life() {
     let mut rig = Rig::joined(Role::Audience);
     for seq in 11..20 {
-        assert_eq!(disconnected(&rig.advance(20_000)), None);
+        rig.advance(20_000);
+        assert_eq!(rig.session.state(), ConnectionState::Connected);
         rig.events(seq, &[says(BOB, "x")]);
     }
 }
@@ -52,11 +54,13 @@ fn silence_does_not_count_while_nobody_listens() {
     let mut rig = Rig::joined(Role::Audience);
     rig.input(Input::ReadingPaused);
     let outputs = rig.advance(100_000);
-    assert_eq!(disconnected(&outputs), None);
+    assert_eq!(rig.session.state(), ConnectionState::Connected);
     assert_eq!(requests(&outputs).len(), 10, "the server must not take us for dead");
     rig.input(Input::ReadingResumed);
-    assert_eq!(disconnected(&rig.advance(24_999)), None);
-    assert!(disconnected(&rig.advance(1)).is_some());
+    rig.advance(24_999);
+    assert_eq!(rig.session.state(), ConnectionState::Connected);
+    rig.advance(1);
+    assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 
 #[test]
@@ -69,8 +73,7 @@ fn a_pong_with_another_head_is_a_gap() {
         rig.frame(&encode_result(ping.id, &Pong { epoch, seq }));
         let outputs = rig.drain();
         assert_eq!(close_code(&outputs), gap.then_some(4005));
-        let told = disconnected(&outputs);
-        assert_eq!(told, gap.then(|| (4005, "gap".to_owned(), false)));
+        assert_eq!(state_reason(&outputs), gap.then_some(StateReason::Gap));
     }
 }
 
@@ -99,7 +102,8 @@ fn gaps_end_the_connection_and_nothing_behind_them_is_applied() {
         let outputs = rig.drain();
         assert_eq!(close_code(&outputs), Some(4005), "{frame}");
         assert!(!told(&outputs).contains(&"message".to_owned()));
-        assert_eq!(rig.session.state(), ConnectionState::Disconnected);
+        assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
+        assert_eq!(rig.picture().seq, 10);
     }
 }
 
@@ -122,5 +126,6 @@ fn hostile_timers_neither_flood_nor_blind() {
     hello.timers.dead_after_ms = u64::MAX;
     let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
     assert!(requests(&rig.advance(1_000)).len() <= 10);
-    assert!(disconnected(&rig.advance(600_000)).is_some());
+    rig.advance(600_000);
+    assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }

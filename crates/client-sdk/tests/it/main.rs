@@ -4,12 +4,21 @@
 
 mod support;
 
+mod away;
 mod commands;
+mod crash;
+mod diff;
 mod fold;
+mod honest;
+mod honest_server;
 mod hostile;
 mod joining;
 mod liveness;
 mod own_state;
+mod parting;
+mod rejoin;
+mod restore;
+mod resume;
 
 #[cfg(feature = "tokio")]
 mod driver;

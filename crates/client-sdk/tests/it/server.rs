@@ -73,6 +73,16 @@ impl Connection {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// Sends what no server sends.
+    pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
+        self.socket.send(Message::binary(bytes.to_vec())).await.unwrap();
+    }
+
+    /// Sends a text as a server would that knows no limit; the client may be gone before it is through.
+    pub(crate) async fn send_huge(&mut self, text: String) {
+        let _ = self.socket.send(Message::text(text)).await;
+    }
+
     pub(crate) async fn close(&mut self, code: u16) {
         let frame = CloseFrame { code: code.into(), reason: "".into() };
         self.socket.close(Some(frame)).await.unwrap();

@@ -6,12 +6,15 @@ use lianmai_client_sdk::protocol::codec::{
 };
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
-use lianmai_client_sdk::protocol::message::session::{Done, Join, Joined, SendMessage, Timers};
+use lianmai_client_sdk::protocol::message::session::{
+    Done, Join, Joined, Outcome, Pong, Reconnect, ResumeReason, Resumed, SendMessage, Timers,
+};
 use lianmai_client_sdk::protocol::message::snapshot::*;
 use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Notice, Position, Request};
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::{
-    CallId, Command, ConnectionState, Input, Output, Picture, Reply, Session, SessionConfig,
+    CallId, Command, ConnectionState, Input, Missed, Output, Picture, ReconnectOutcome, Reply,
+    Session, SessionConfig,
 };
 use lianmai_client_sdk::{CallError, Event};
 
@@ -99,9 +102,127 @@ impl Rig {
         outputs
     }
 
+    /// The socket is gone.
+    pub(crate) fn lose(&mut self) -> Vec<Output> {
+        self.input(Input::SocketClosed { code: 1006, reason: "reset".to_owned() });
+        self.drain()
+    }
+
+    /// Waits until the session wants a socket again and opens it: what came out, and the first request.
+    pub(crate) fn reopen(&mut self) -> (Vec<Output>, Request) {
+        let mut outputs = self.drain();
+        while !wants_socket(&outputs) {
+            let at = self.session.next_deadline().expect("the session comes back");
+            self.now = self.now.max(at.0);
+            self.input(Input::Timeout);
+            outputs.extend(self.drain());
+        }
+        self.input(Input::SocketOpened);
+        let opened = self.drain();
+        let mut sent = requests(&opened);
+        assert_eq!(sent.len(), 1, "nothing else until the answer");
+        outputs.extend(opened);
+        (outputs, sent.remove(0))
+    }
+
     pub(crate) fn picture(&self) -> &Picture {
         self.session.picture().unwrap()
     }
+}
+
+/// Whether a socket is wanted at the end of the outputs.
+pub(crate) fn wants_socket(outputs: &[Output]) -> bool {
+    let last = outputs
+        .iter()
+        .rev()
+        .find(|output| matches!(output, Output::Connect { .. } | Output::CloseSocket { .. }));
+    matches!(last, Some(Output::Connect { .. }))
+}
+
+/// Where sockets were wanted.
+pub(crate) fn connects(outputs: &[Output]) -> Vec<String> {
+    let urls = outputs.iter().filter_map(|output| match output {
+        Output::Connect { url } => Some(url.clone()),
+        _ => None,
+    });
+    urls.collect()
+}
+
+/// An answer of `reconnect`.
+pub(crate) fn resumed(outcome: Outcome, k: u64) -> Resumed {
+    Resumed {
+        outcome,
+        reason: None,
+        action: None,
+        ticket: Some(format!("t{k}")),
+        k: Some(k),
+        replayed: 0,
+        messages: 0,
+        messages_lost: 0,
+        restore: false,
+        snapshot: None,
+    }
+}
+
+pub(crate) fn replayed(request: &Request, k: u64) -> String {
+    result(request, &resumed(Outcome::Replayed, k))
+}
+
+pub(crate) fn resnapshot(
+    request: &Request,
+    reason: ResumeReason,
+    restore: bool,
+    mut snapshot: Joined,
+) -> String {
+    (snapshot.ticket, snapshot.k) = (None, None);
+    let snapshot = Some(Box::new(snapshot));
+    let answer = resumed(Outcome::Snapshot, 2);
+    result(request, &Resumed { reason: Some(reason), restore, snapshot, ..answer })
+}
+
+pub(crate) fn resume_refused(request: &Request, reason: ResumeReason) -> String {
+    let action = Some(reason.action());
+    let answer = resumed(Outcome::Refused, 0);
+    result(request, &Resumed { reason: Some(reason), action, ticket: None, k: None, ..answer })
+}
+
+/// The parameters of `reconnect`.
+pub(crate) fn reconnect_of(request: &Request) -> &Reconnect {
+    let Call::Reconnect(reconnect) = &request.call else { panic!("{}", request.call.method()) };
+    reconnect
+}
+
+pub(crate) fn join_of(request: &Request) -> &Join {
+    let Call::Join(join) = &request.call else { panic!("{}", request.call.method()) };
+    join
+}
+
+pub(crate) fn methods(outputs: &[Output]) -> Vec<&'static str> {
+    requests(outputs).iter().map(|request| request.call.method()).collect()
+}
+
+/// The answer of the server to a ping, at this head.
+pub(crate) fn pong(request: &Request, seq: u64) -> String {
+    result(request, &Pong { epoch: EPOCH, seq })
+}
+
+pub(crate) fn disconnected(outputs: &[Output]) -> Option<(u16, String, bool)> {
+    app_events(outputs).into_iter().find_map(|event| match event {
+        Event::Disconnected { code, reason, terminal } => Some((code, reason, terminal)),
+        _ => None,
+    })
+}
+
+pub(crate) fn reconnected(outputs: &[Output]) -> Option<(ReconnectOutcome, Option<Missed>, u64)> {
+    let mut found = app_events(outputs).into_iter().filter_map(|event| match event {
+        Event::Reconnected { outcome, missed, messages_lost } => {
+            Some((outcome, missed, messages_lost))
+        }
+        _ => None,
+    });
+    let first = found.next();
+    assert!(found.next().is_none(), "told once");
+    first
 }
 
 /// One message, or several in an array, numbered from `first_seq`.
@@ -140,6 +261,7 @@ pub(crate) fn join() -> Command {
         channel_name: "room".parse().unwrap(),
         uid: Some(ME),
         token: None,
+        continues: None,
         role: None,
         join_id: Some("0123456789abcdef0123456789abcdef".to_owned()),
         name: None,
@@ -183,7 +305,8 @@ pub(crate) fn snapshot(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined 
         uid: ME,
         mid: MY_MID,
         session_id: SessionId([9; 12]),
-        ticket: None,
+        ticket: Some("t1".to_owned()),
+        k: Some(1),
         deployment_id: "here".to_owned(),
         epoch: EPOCH,
         seq,

@@ -45,7 +45,11 @@ macro_rules! calls {
                 }
             }
 
-            pub(crate) fn params_json(&self) -> Result<Box<RawValue>, serde_json::Error> {
+            /// The parameters as they are written. The same for every spelling of the same request.
+            ///
+            /// # Errors
+            /// None for what was decoded: all keys are strings.
+            pub fn params_json(&self) -> Result<Box<RawValue>, serde_json::Error> {
                 match self { $( Call::$variant(params) => serde_json::value::to_raw_value(params), )+ }
             }
         }

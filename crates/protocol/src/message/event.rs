@@ -38,6 +38,8 @@ wire_enum! {
         ServerRestart = "serverRestart",
         /// The channel was closed.
         ChannelClosed = "channelClosed",
+        /// It went while the receiver was away. Made by clients from two snapshots.
+        WhileAway = "whileAway",
     }
 }
 

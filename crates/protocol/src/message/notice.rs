@@ -94,7 +94,7 @@ pub struct TargetedMessage {
     pub uid: UserId,
     /// What it said.
     pub data: String,
-    /// Counts the targeted messages of the receiving session, from 1.
+    /// Counts the targeted messages of the receiving membership within an epoch, from 1.
     pub n: u64,
 }
 

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::{ChannelInfo, MemberInfo, SelfInfo};
 use crate::attributes::Attributes;
-use crate::id::{Appkey, ChannelName, Cid, Epoch, Gen, Mid, SessionId, UserId};
-use crate::media::{KindSet, MediaKind, Rights, Role};
+use crate::close::Action;
+use crate::id::{Appkey, ChannelName, Cid, Epoch, Mid, SessionId, UserId};
+use crate::media::{Rights, Role};
 use crate::wire_enum::{shows, wire_enum};
 
 /// No parameters, or nothing to say.
@@ -42,6 +43,11 @@ pub struct Join {
     /// the uid with the same value is answered as the first. 16-64 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_id: Option<String>,
+    /// Ticket of the membership that this join takes the place of, after `reconnect` was refused with
+    /// `rejoin`. Shortly after a crash of the server it stands in for a token that has expired since (rule
+    /// B14). A secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<String>,
     /// Display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -78,10 +84,13 @@ pub struct Joined {
     pub mid: Mid,
     /// The session.
     pub session_id: SessionId,
-    /// Secret that resumes the session; goes into `reconnect` and nowhere else. Absent when the server
-    /// does not serve `reconnect`.
+    /// Secret that resumes the session; goes into `reconnect` and nowhere else. Absent inside
+    /// [`Resumed`], which has one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// Number of that ticket, for `ping`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k: Option<u64>,
     /// Random, kept by the deployment: an address with another id holds other channels (rule A13).
     pub deployment_id: String,
     /// The log of events that starts now.
@@ -155,7 +164,7 @@ pub struct SendMessage {
 pub struct MessageSent {
     /// Head of the channel after the effect.
     pub seq: u64,
-    /// Sessions that the message was handed to; 0 for a message to all, which is an event.
+    /// Members that the message is for; 0 for a message to all, which is an event.
     pub delivered: u64,
 }
 
@@ -250,9 +259,13 @@ pub struct Report {
 /// Parameters of `ping`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
-    /// Number of the ticket that the client holds; confirms it (contract rule B4).
+    /// Number of the ticket that the client holds; confirms it, and those before it are dead (contract
+    /// rule B4).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<u64>,
+    /// Last targeted message that the client received; the server forgets those up to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
 }
 
 /// Answer of `ping`: the head of the channel, after every event up to it (contract rule B21).
@@ -279,56 +292,81 @@ pub struct Reconnect {
     /// Last targeted message that it received.
     #[serde(default)]
     pub n: u64,
-    /// A fresh token, where the old one expired.
+    /// Asks for a snapshot even if a replay is possible (contract rule B22).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    /// What the client wants to be, used where the server lost the session.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intent: Option<Intent>,
-    /// `snapshot` asks for one even if a replay is possible.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub want: Option<String>,
+    pub want: Option<Want>,
 }
 
-shows!(Reconnect { attempt, epoch, seq, n, intent, want });
+shows!(Reconnect { attempt, epoch, seq, n, want });
 
-/// What a client wants to be, folded from its unconfirmed commands (contract rule B10).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Intent {
-    /// Role.
-    pub role: Role,
-    /// Kinds that it publishes.
-    pub published: KindSet,
-    /// Streams that it subscribes to.
-    pub subscriptions: Vec<SubscriptionIntent>,
-}
-
-/// One subscription of an [`Intent`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SubscriptionIntent {
-    /// Whose media.
-    pub uid: UserId,
-    /// Which kind.
-    pub media_type: MediaKind,
+wire_enum! {
+    /// What a client may ask for with `reconnect`.
+    pub enum Want {
+        /// The picture anew.
+        Snapshot = "snapshot",
+    }
 }
 
 wire_enum! {
-    /// Which of the four outcomes a `reconnect` had (DESIGN §4.3).
+    /// What came of a `reconnect` (DESIGN §4.3). The fourth outcome of a resume, *rejoined*, is a `join`
+    /// after a refusal with the action `rejoin`.
     pub enum Outcome {
         /// Missed events follow; nothing is lost.
         Replayed = "replayed",
-        /// A snapshot follows; transient messages may be lost.
+        /// The picture anew; messages to all in between may be lost.
         Snapshot = "snapshot",
-        /// A new membership with a snapshot.
-        Rejoined = "rejoined",
         /// Nothing changed; `action` says what to do.
         Refused = "refused",
     }
 }
 
-/// Answer of `reconnect`.
+wire_enum! {
+    /// Why a `reconnect` was answered with a snapshot, or refused.
+    pub enum ResumeReason {
+        /// Snapshot: the server restarted without handing over, the log is another.
+        EpochChanged = "epochChanged",
+        /// Snapshot: the log does not reach back so far.
+        LogTrimmed = "logTrimmed",
+        /// Snapshot: the client is ahead of the log, which cannot be.
+        Ahead = "ahead",
+        /// Snapshot: the client asked for it.
+        Asked = "asked",
+        /// Refused: the ticket is malformed, forged, or older than the confirmed one.
+        Invalid = "invalid",
+        /// Refused: a later attempt of this session was accepted before.
+        StaleAttempt = "staleAttempt",
+        /// Refused: the membership ended by grace, or nobody remembers how.
+        Gone = "gone",
+        /// Refused: it ended by `leave`.
+        Left = "left",
+        /// Refused: it was kicked.
+        Kicked = "kicked",
+        /// Refused: the same uid joined from another place.
+        Replaced = "replaced",
+        /// Refused: its token expired.
+        TokenExpired = "tokenExpired",
+        /// Refused: the channel was closed.
+        ChannelClosed = "channelClosed",
+        /// Refused: the server is about to stop.
+        Draining = "draining",
+    }
+}
+
+impl ResumeReason {
+    /// What a client does about a refusal for this reason.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self {
+            ResumeReason::Invalid | ResumeReason::Gone => Action::Rejoin,
+            ResumeReason::TokenExpired => Action::RenewToken,
+            ResumeReason::Draining => Action::Reconnect,
+            _ => Action::None,
+        }
+    }
+}
+
+/// Answer of `reconnect`. What follows on the connection: the missed events, the missed targeted messages,
+/// then everything new.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resumed {
@@ -336,11 +374,14 @@ pub struct Resumed {
     pub outcome: Outcome,
     /// Why, where it is not `replayed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<ResumeReason>,
+    /// What to do about a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
     /// The next ticket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
-    /// Number of that ticket.
+    /// Number of that ticket, for `ping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<u64>,
     /// Channel events that follow.
@@ -349,12 +390,16 @@ pub struct Resumed {
     /// Targeted messages that follow.
     #[serde(default)]
     pub messages: u64,
-    /// The picture, for `snapshot` and `rejoined`.
+    /// Targeted messages that the server could not keep.
+    #[serde(default)]
+    pub messages_lost: u64,
+    /// The picture may be older than what the client was answered: it says again what it wants to be
+    /// (contract rules B10, B15). Only after a crash, and not where a moderator has decided otherwise since.
+    #[serde(default)]
+    pub restore: bool,
+    /// The picture, for `snapshot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Box<Joined>>,
-    /// Push URLs that the client holds and that are still good.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gens: Vec<Gen>,
 }
 
-shows!(Resumed { outcome, reason, k, replayed, messages, snapshot });
+shows!(Resumed { outcome, reason, action, k, replayed, messages, restore, snapshot });

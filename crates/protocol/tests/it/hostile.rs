@@ -324,7 +324,7 @@ fn frm_2_envelopes() {
         r#" { "method" : "p\u0069ng" , "id" : 9007199254740991 , "jsonrpc" : "2\u002e0" } "#;
     let Element::Request(request) = support::client_one(largest) else { panic!("refused") };
     assert_eq!(request.id, RequestId((1 << 53) - 1));
-    assert_eq!(request.call, Call::Ping(session::Ping { k: None }));
+    assert_eq!(request.call, Call::Ping(session::Ping::default()));
 }
 
 /// FRM-2, FRM-3: what may be absent or null.
@@ -333,7 +333,7 @@ fn frm_3_absent_and_null_parameters_are_none() {
     for rest in ["", r#","params":null"#, r#","params":{}"#, r#","ack":null"#, r#","ack":3"#] {
         let frame = format!(r#"{{"jsonrpc":"2.0","id":4,"method":"ping"{rest}}}"#);
         let Element::Request(request) = support::client_one(&frame) else { panic!("{frame}") };
-        assert_eq!(request.call, Call::Ping(session::Ping { k: None }), "{frame}");
+        assert_eq!(request.call, Call::Ping(session::Ping::default()), "{frame}");
         assert_eq!(request.ack.is_some(), rest.ends_with('3'));
     }
     for uid in ["", r#","uid":null"#] {

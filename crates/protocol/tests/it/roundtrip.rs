@@ -88,12 +88,14 @@ proptest! {
         prop_assert_eq!(reencode_result("join", &raw).unwrap(), raw);
         let resumed = Resumed {
             outcome: lianmai_protocol::message::session::Outcome::Snapshot,
-            reason: Some("ahead".to_owned()),
+            reason: Some(lianmai_protocol::message::session::ResumeReason::Ahead),
+            action: None,
             ticket: joined.ticket.clone(),
             k: Some(joined.seq),
             replayed: 0,
-            messages: 0,
-            gens: joined.own.published.iter().map(|stream| stream.generation).collect(),
+            messages: 3,
+            messages_lost: 1,
+            restore: true,
             snapshot: Some(Box::new(joined)),
         };
         prop_assert_eq!(&serde_json::from_str::<Resumed>(&result_of(&resumed)).unwrap(), &resumed);

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use lianmai_protocol::message::media::{Published, Subscribed, Urls};
 use lianmai_protocol::message::notice::{Direction, SyncDone};
 use lianmai_protocol::message::session::{
-    Join, Joined, Outcome, Reconnect, RenewToken, Resumed, Timers,
+    Join, Joined, Outcome, Reconnect, RenewToken, ResumeReason, Resumed, Timers,
 };
 use lianmai_protocol::message::snapshot::{ChannelInfo, SelfInfo};
 use lianmai_protocol::message::task::{Canvas, Layout, Task, Tasks};
@@ -58,6 +58,7 @@ fn join() -> Join {
         token: Some(secret("eyJ.")),
         role: Some(Role::Audience),
         join_id: Some(secret("0123456789")),
+        continues: Some(secret("AW")),
         name: None,
         attributes: Attributes::default(),
     }
@@ -70,6 +71,7 @@ fn joined() -> Joined {
         mid: Mid([1; 12]),
         session_id: SessionId([2; 12]),
         ticket: Some(secret("v1.")),
+        k: Some(1),
         deployment_id: "dep".to_owned(),
         epoch: Epoch([3; 12]),
         seq: 42,
@@ -104,8 +106,6 @@ fn reconnect() -> Reconnect {
         epoch: Epoch([3; 12]),
         seq: 42,
         n: 1,
-        token: Some(secret("eyJ.")),
-        intent: None,
         want: None,
     }
 }
@@ -133,16 +133,18 @@ fn cli_9_what_enters_and_comes_back_shows_no_token_and_no_ticket() {
     check(&reconnect(), &["Reconnect", "42"]);
     check(&RenewToken { token: secret("eyJ.") }, &["RenewToken"]);
     let resumed = Resumed {
-        outcome: Outcome::Rejoined,
-        reason: Some("epochChanged".to_owned()),
+        outcome: Outcome::Snapshot,
+        reason: Some(ResumeReason::EpochChanged),
+        action: None,
         ticket: Some(secret("v1.")),
         k: Some(1),
         replayed: 0,
         messages: 0,
+        messages_lost: 0,
+        restore: true,
         snapshot: Some(Box::new(joined())),
-        gens: vec![],
     };
-    check(&resumed, &["Resumed", "epochChanged", "42"]);
+    check(&resumed, &["Resumed", "EpochChanged", "42"]);
 }
 
 #[test]

@@ -112,8 +112,9 @@ fn longest(limits: &Limits) -> Joined {
         uid: UserId(u64::MAX),
         mid: own.mid,
         session_id: SessionId([255; 12]),
-        // The server does not serve `reconnect`.
-        ticket: None,
+        // A sealed ticket with the longest names.
+        ticket: Some("x".repeat(360)),
+        k: Some(u64::from(u32::MAX)),
         deployment_id: "d".repeat(64),
         epoch: Epoch([255; 12]),
         seq: long,

@@ -18,8 +18,8 @@ use lianmai_protocol::message::notice::{
     TargetedMessage, TokenWillExpire,
 };
 use lianmai_protocol::message::session::{
-    AttributeTarget, CloseChannel, Empty, Intent, Join, Joined, Kick, Ping, Reconnect, RenewToken,
-    Report, ReportDir, ReportType, SendMessage, SetAttributes, SubscriptionIntent, Timers,
+    AttributeTarget, CloseChannel, Empty, Join, Joined, Kick, Ping, Reconnect, RenewToken, Report,
+    ReportDir, ReportType, SendMessage, SetAttributes, Timers, Want,
 };
 use lianmai_protocol::message::snapshot::{
     ChannelInfo, MemberInfo, OwnStream, SelfInfo, StreamInfo, Subscription,
@@ -238,29 +238,16 @@ fn join() -> impl Strategy<Value = Join> {
         (option::of(role()), option::of(text()), option::of(text()), attributes()),
     )
         .prop_map(|((appkey, channel_name, uid, token), (role, join_id, name, attributes))| {
-            Join { appkey, channel_name, uid, token, role, join_id, name, attributes }
+            let continues = token.clone();
+            Join { appkey, channel_name, uid, token, role, join_id, continues, name, attributes }
         })
 }
 
 fn reconnect() -> impl Strategy<Value = Reconnect> {
-    let wanted =
-        (uid(), kind()).prop_map(|(uid, media_type)| SubscriptionIntent { uid, media_type });
-    let intent = (role(), kinds(), vec(wanted, 0..3))
-        .prop_map(|(role, published, subscriptions)| Intent { role, published, subscriptions });
-    (
-        (text(), number(), epoch(), number(), number()),
-        (option::of(text()), option::of(intent), option::of(text())),
+    let want = prop_oneof![Just(None), Just(Some(Want::Snapshot))];
+    (text(), number(), epoch(), number(), number(), want).prop_map(
+        |(ticket, attempt, epoch, seq, n, want)| Reconnect { ticket, attempt, epoch, seq, n, want },
     )
-        .prop_map(|((ticket, attempt, epoch, seq, n), (token, intent, want))| Reconnect {
-            ticket,
-            attempt,
-            epoch,
-            seq,
-            n,
-            token,
-            intent,
-            want,
-        })
 }
 
 /// Any call, with values that the codec keeps as they are.
@@ -305,7 +292,7 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
         (report_dir(), report_type(), json_object(), option::of(uid()))
             .prop_map(|(dir, kind, data, uid)| Call::Report(Report { dir, kind, data, uid })),
         reconnect().prop_map(Call::Reconnect),
-        option::of(number()).prop_map(|k| Call::Ping(Ping { k })),
+        (option::of(number()), option::of(number())).prop_map(|(k, n)| Call::Ping(Ping { k, n })),
     ];
     prop_oneof![first, second]
 }
@@ -521,6 +508,7 @@ pub(crate) fn joined() -> impl Strategy<Value = Joined> {
                 uid,
                 mid,
                 session_id: SessionId(session),
+                k: ticket.as_ref().map(|_| seq),
                 ticket,
                 deployment_id,
                 epoch,

@@ -4,7 +4,7 @@
 //! ```text
 //!             join                     socket lost                 grace over
 //!   (nobody) ------> [with a socket] ---------------> [in grace] --------------> (nobody)
-//!                      |   ^    |      same join again     |                        ^
+//!                      |   ^    |  reconnect, same join again |                     ^
 //!                      |   +----|--------------------------+                        |
 //!                      +--------+--- leave, kick, replaced, token over, closed -----+
 //! ```
@@ -14,11 +14,14 @@ use std::collections::BTreeMap;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientLeave, LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::{Done, Join};
-use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, RpcError, UserId, codec};
+use lianmai_protocol::{
+    CloseCode, ErrorName, KindSet, Mid, RequestId, Role, RpcError, UserId, codec,
+};
 
 use super::log::EventLog;
 use super::member::{Member, told_bytes};
 use super::moderation::client_join;
+use super::session::{Answers, Asked, Messages, Tickets};
 use super::snapshot::SnapshotCache;
 use super::talk::{check_attributes, check_name};
 use super::{Channel, Outcome, Reply};
@@ -35,6 +38,8 @@ use crate::timers::Timer;
 const MAX_REPLACEMENTS: u32 = 3;
 /// The while, in milliseconds.
 const REPLACEMENT_WINDOW_MS: u64 = 60_000;
+/// A connection that stayed up so long, in milliseconds, was no flapping (contract rule B25).
+const LASTING_MS: u64 = 10_000;
 /// Shortest and longest `joinId` that counts.
 const JOIN_ID_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
@@ -63,6 +68,8 @@ impl Channel {
             count_told: 0,
             count_armed: false,
             replaced: BTreeMap::new(),
+            touched: Default::default(),
+            unwritten: true,
             closed: false,
         }
     }
@@ -132,15 +139,22 @@ impl Channel {
             token_end: grant.membership_end(),
             token_look: cx.mono(),
             conn: None,
+            connected_at: cx.mono(),
             last_inbound: cx.mono(),
             lost_at: None,
+            first_lost: None,
             last_media: None,
             cursor: 0,
-            last_id: None,
             rate: Rate::default(),
             limited: 0,
             waiting: None,
-            messages: 0,
+            tickets: Tickets::new(),
+            attempt: 0,
+            answers: Answers::default(),
+            messages: Messages::default(),
+            forced: None,
+            fenced: false,
+            restored: false,
             pubs: [None; 4],
             pushes: [None; 3],
             pulls: Vec::new(),
@@ -159,9 +173,11 @@ impl Channel {
             let joined = client_join(&member);
             self.emit(cx, &ChannelEvent::ClientJoin(joined));
         }
+        let k = member.tickets.offered;
         self.members.insert(uid, member);
+        self.touch(uid);
         self.arm_token(cx, uid);
-        self.seat_connection(cx, conn, id, uid);
+        self.enter(cx, conn, id, uid, k);
         Ok(())
     }
 
@@ -189,29 +205,28 @@ impl Channel {
         grant: &Grant,
     ) {
         self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
-        // What the old connection waited for is not answered on the new one, nor run in between.
-        if let Some(member) = self.members.get_mut(&uid) {
-            member.waiting = None;
-        }
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        // The caller of `join` waits for nothing else, and begins with any id.
+        member.waiting = None;
+        member.answers = Answers::default();
+        member.attempt = 0;
+        member.is_back();
+        let k = member.tickets.offer();
         self.apply_grant(cx, uid, grant);
-        self.seat_connection(cx, conn, id, uid);
+        self.touch(uid);
+        self.enter(cx, conn, id, uid, k);
     }
 
     /// Gives a membership its connection and answers the join: the picture now, events from here on.
-    fn seat_connection(&mut self, cx: &mut Context, conn: ConnId, id: RequestId, uid: UserId) {
-        let (seat, now, head) = (self.seat(uid), cx.mono(), self.log.head());
-        let Some(member) = self.members.get_mut(&uid) else { return };
-        member.conn = Some(conn);
-        member.last_inbound = now;
-        member.lost_at = None;
-        member.cursor = head;
-        // Ids count per connection until sessions can be resumed; the join took the first.
-        member.last_id = Some(id);
-        cx.seats.insert(conn, seat);
-        cx.stats.connected += 1;
-        cx.arm_in(cx.config.timers.dead_after_ms, Timer::Liveness(self.id, uid));
-        let answer = self.joined(cx, uid, id);
+    fn enter(&mut self, cx: &mut Context, conn: ConnId, id: RequestId, uid: UserId, k: u64) {
+        self.seat_connection(cx, conn, uid);
+        let answer = self.joined(cx, uid, id, k);
         cx.send_text(conn, answer);
+        // Those for a membership whose first answer was lost.
+        let messages = self.members.get(&uid).map(|member| member.messages.after(0).1);
+        for message in messages.unwrap_or_default() {
+            cx.send(conn, message);
+        }
     }
 
     /// Same uid from another place (contract rule B18).
@@ -224,7 +239,7 @@ impl Channel {
         if live && self.policy.duplicate == DuplicatePolicy::RejectNew {
             return Err(ErrorName::DuplicateLogin.into());
         }
-        self.replaced.retain(|_, (_, since)| now.since(*since) < REPLACEMENT_WINDOW_MS);
+        self.forget_replacements(cx);
         if live {
             let (count, since) = self.replaced.entry(uid).or_insert((0, now));
             if *count >= MAX_REPLACEMENTS {
@@ -237,13 +252,18 @@ impl Channel {
         Ok(())
     }
 
-    pub(super) fn leave(&mut self, cx: &mut Context, uid: UserId, id: RequestId) -> Outcome {
+    pub(super) fn forget_replacements(&mut self, cx: &Context) {
+        let now = cx.mono();
+        self.replaced.retain(|_, (_, since)| now.since(*since) < REPLACEMENT_WINDOW_MS);
+    }
+
+    pub(super) fn leave(&mut self, cx: &mut Context, uid: UserId, asked: Asked) -> Outcome {
         self.supersede_waiting(cx, uid);
         let conn = self.members.get(&uid).and_then(|member| member.conn);
         self.announce_end(cx, uid, LeaveReason::Left);
         cx.stats.commands += 1;
         let done = Done { seq: self.log.head() };
-        self.send_behind_events(cx, uid, codec::encode_result(id, &done));
+        self.send_behind_events(cx, uid, codec::encode_result(asked.id, &done).into());
         self.forget(cx, uid, LeaveReason::Left);
         if let Some(conn) = conn {
             cx.close(conn, CloseCode::NORMAL);
@@ -291,13 +311,16 @@ impl Channel {
 
     fn forget(&mut self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
         let Some(member) = self.members.remove(&uid) else { return };
+        self.touch(uid);
         self.broadcasters -= usize::from(member.is_visible());
         self.told_bytes -= member.told_bytes();
+        cx.stats.message_bytes -= member.messages.bytes();
         cx.stats.members -= 1;
-        self.note_left(cx, uid, reason);
+        self.note_left(cx, uid, member.mid, reason);
     }
 
-    pub(super) fn note_left(&self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
+    pub(super) fn note_left(&self, cx: &mut Context, uid: UserId, mid: Mid, reason: LeaveReason) {
+        cx.endings.add(cx.now.mono, mid, &reason);
         let (channel, cid) = (self.key.clone(), self.cid);
         cx.note(Note::MemberLeft { channel, cid, uid, reason });
     }
@@ -337,6 +360,9 @@ impl Channel {
         let now = cx.mono();
         if let Some(member) = self.members.get_mut(&uid) {
             member.lost_at = Some(now);
+            if member.first_lost.is_none() || now.since(member.connected_at) >= LASTING_MS {
+                member.first_lost = Some(now);
+            }
             cx.arm_in(cx.config.timers.grace_ms, Timer::Grace(self.id, uid));
         }
     }
@@ -346,6 +372,7 @@ impl Channel {
         for member in self.members.values_mut() {
             member.last_inbound = member.last_inbound + ms;
             member.lost_at = member.lost_at.map(|at| at + ms);
+            member.first_lost = member.first_lost.map(|at| at + ms);
             member.last_media = member.last_media.map(|at| at + ms);
         }
     }
@@ -356,9 +383,12 @@ impl Channel {
         let Some(member) = self.members.get(&uid) else { return };
         let Some(lost) = member.lost_at else { return };
         let by_media = member.last_media.map_or(lost, |at| at + timers.media_idle_ms);
-        let end = (lost + timers.grace_ms).max(by_media).min(lost + timers.media_cap_ms);
+        let cap = member.first_lost.unwrap_or(lost) + timers.media_cap_ms.max(timers.grace_ms);
+        let end = (lost + timers.grace_ms).max(by_media).min(cap);
         if end <= cx.mono() {
-            self.end_member(cx, uid, LeaveReason::Timeout, CloseCode::IDLE);
+            let reason =
+                if member.restored { LeaveReason::ServerRestart } else { LeaveReason::Timeout };
+            self.end_member(cx, uid, reason, CloseCode::IDLE);
         } else {
             cx.timers.arm(end, Timer::Grace(self.id, uid));
         }

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::StreamChange;
 use lianmai_protocol::message::media::{Publish, Subscribe};
-use lianmai_protocol::{
-    ErrorName, Gen, KindSet, MediaKind, MediaSelector, Mid, RequestId, RpcError, UserId,
-};
+use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, MediaSelector, Mid, RpcError, UserId};
 
 use super::member::{Waiting, WaitingOn, slot_of};
+use super::session::Asked;
 use super::{Channel, Outcome, Reply};
 use crate::context::Context;
 use crate::input::{Access, MintId, Minted};
@@ -22,14 +21,14 @@ use crate::output::{Denial, MintRequest, Output};
 pub(crate) struct Viewer {
     pub(crate) uid: UserId,
     pub(crate) kinds: KindSet,
-    minted: Minted,
+    pub(crate) minted: Minted,
 }
 
 /// One life of one push URL.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) owner: UserId,
-    minted: Minted,
+    pub(crate) minted: Minted,
     pub(crate) viewers: BTreeMap<Mid, Viewer>,
 }
 
@@ -38,7 +37,7 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        id: RequestId,
+        asked: Asked,
         params: &Publish,
     ) -> Outcome {
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
@@ -66,7 +65,7 @@ impl Channel {
         let generation = live.unwrap_or_else(|| cx.new_generation(self.key.route()));
         let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer: None };
         let mint = cx.mint(self.seat(uid), request);
-        self.wait(uid, id, WaitingOn::Push { mint, generation, kinds, renewed });
+        self.wait(uid, asked, WaitingOn::Push { mint, generation, kinds, renewed });
         Ok(Reply::Later)
     }
 
@@ -80,6 +79,7 @@ impl Channel {
         minted: Minted,
     ) -> Reply {
         let new = kinds.difference(self.members[&uid].published());
+        self.touch(uid);
         for kind in new.iter() {
             let publication = cx.new_pub();
             let Some(member) = self.members.get_mut(&uid) else { break };
@@ -100,11 +100,18 @@ impl Channel {
         Reply::Published { url: minted.url, urls: minted.urls, generation }
     }
 
-    pub(super) fn unpublish(&mut self, cx: &mut Context, uid: UserId, params: &Publish) -> Outcome {
+    pub(super) fn unpublish(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        asked: Asked,
+        params: &Publish,
+    ) -> Outcome {
         let target = self.own_or_moderated(uid, params.uid)?;
         let (_, kinds) = selected(&params.media_type)?;
+        let before = self.log.head();
         self.remove_streams(cx, target, kinds);
-        Ok(Reply::Done)
+        self.done(cx, uid, asked, target, before)
     }
 
     /// Ends publications: `streamRemoved` for each, their subscriptions, and each URL that carries none
@@ -112,7 +119,9 @@ impl Channel {
     pub(super) fn remove_streams(&mut self, cx: &mut Context, uid: UserId, kinds: KindSet) {
         let Some(member) = self.members.get(&uid) else { return };
         let (mid, pushes) = (member.mid, member.pushes);
-        for kind in kinds.intersection(member.published()).iter() {
+        let gone = kinds.intersection(member.published());
+        self.touch(uid);
+        for kind in gone.iter() {
             let Some(member) = self.members.get_mut(&uid) else { return };
             let Some(publication) = kind.index().and_then(|index| member.pubs[index].take()) else {
                 continue;
@@ -210,7 +219,7 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        id: RequestId,
+        asked: Asked,
         params: &Subscribe,
     ) -> Outcome {
         let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
@@ -250,7 +259,7 @@ impl Channel {
             MintRequest { appkey: self.key.appkey.clone(), generation, viewer: Some(mid) };
         let mint = cx.mint(self.seat(uid), request);
         let (publisher, kind) = (params.uid, params.media_type.clone());
-        self.wait(uid, id, WaitingOn::Pull { mint, generation, publisher, kind, publication });
+        self.wait(uid, asked, WaitingOn::Pull { mint, generation, publisher, kind, publication });
         Ok(Reply::Later)
     }
 
@@ -285,9 +294,9 @@ impl Channel {
         Ok(Reply::Done)
     }
 
-    pub(super) fn wait(&mut self, uid: UserId, request: RequestId, on: WaitingOn) {
+    pub(super) fn wait(&mut self, uid: UserId, asked: Asked, on: WaitingOn) {
         if let Some(member) = self.members.get_mut(&uid) {
-            member.waiting = Some(Box::new(Waiting { request, on, held: Default::default() }));
+            member.waiting = Some(Box::new(Waiting { asked, on, held: Default::default() }));
         }
     }
 
@@ -303,8 +312,9 @@ impl Channel {
         else {
             return;
         };
-        match waiting.on.clone() {
-            WaitingOn::Push { mint: expected, generation, kinds, renewed } if expected == mint => {
+        match &waiting.on {
+            WaitingOn::Push { mint: expected, generation, kinds, renewed } if *expected == mint => {
+                let (generation, kinds, renewed) = (*generation, *kinds, *renewed);
                 let outcome = if renewed && !self.streams.contains_key(&generation) {
                     // It was cut meanwhile; a generation never comes back (rule B9).
                     Err(ErrorName::Superseded.into())
@@ -314,8 +324,10 @@ impl Channel {
                 self.resume_waiting(cx, uid, "publish", outcome);
             }
             WaitingOn::Pull { mint: expected, generation, publisher, kind, publication }
-                if expected == mint =>
+                if *expected == mint =>
             {
+                let (generation, publisher, publication) = (*generation, *publisher, *publication);
+                let kind = kind.clone();
                 let current = self.members.get(&publisher).and_then(|m| m.publication(&kind));
                 let outcome = if current == Some(publication) {
                     self.pull_minted(uid, publisher, generation, &kind, result)

@@ -6,11 +6,13 @@ use lianmai_protocol::attributes::json_bytes;
 use lianmai_protocol::message::Request;
 use lianmai_protocol::message::snapshot::{MemberInfo, StreamInfo};
 use lianmai_protocol::{
-    Attributes, Gen, KindSet, MediaKind, Mid, MonoTime, Pub, RequestId, Rights, Role, SessionId,
-    UserId, WallTime,
+    Attributes, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Pub, RequestId, Rights, Role,
+    SessionId, UserId, WallTime,
 };
 
-use crate::input::{ConnId, MintId};
+use super::Reply;
+use super::session::{Answers, Asked, Messages, Tickets};
+use crate::input::{ConnId, MintId, PersistId, VerifyId};
 use crate::rate::Rate;
 
 /// Push URLs that a member can have: audio and video share the first.
@@ -34,19 +36,35 @@ pub(crate) fn told_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
 /// A command that waits for the outside; the session's later commands wait behind it (rule B9).
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    pub(crate) request: RequestId,
+    pub(crate) asked: Asked,
     pub(crate) on: WaitingOn,
-    pub(crate) held: VecDeque<Request>,
+    pub(crate) held: VecDeque<(Asked, Request)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum WaitingOn {
     /// `publish`: the push URL of a generation, which is new or `renewed`.
     Push { mint: MintId, generation: Gen, kinds: KindSet, renewed: bool },
     /// `subscribe`: the pull URL of a publication.
     Pull { mint: MintId, generation: Gen, publisher: UserId, kind: MediaKind, publication: Pub },
     /// `renewToken`: what the new token grants.
-    Token,
+    Token(VerifyId),
+    /// A write: of a kick or close, which takes effect then, or of what took effect already and is
+    /// answered so.
+    Write { persist: PersistId, reply: Option<Reply> },
+}
+
+impl Waiting {
+    /// The command of that id, if it is the one that waits, or behind it.
+    pub(crate) fn same_id(&self, id: RequestId) -> Option<Asked> {
+        let held = self.held.iter().map(|(asked, _)| *asked);
+        std::iter::once(self.asked).chain(held).find(|asked| asked.id == id)
+    }
+
+    /// Whether who leaves may overtake it: what is being written down is answered first.
+    pub(crate) fn can_be_left(&self) -> bool {
+        !matches!(self.on, WaitingOn::Write { .. })
+    }
 }
 
 #[derive(Debug)]
@@ -66,19 +84,31 @@ pub(crate) struct Member {
     pub(crate) token_look: MonoTime,
 
     pub(crate) conn: Option<ConnId>,
+    /// When the present or last connection began.
+    pub(crate) connected_at: MonoTime,
     pub(crate) last_inbound: MonoTime,
     /// When the socket was lost; `None` while there is one.
     pub(crate) lost_at: Option<MonoTime>,
+    /// When a socket was lost for the first time since one lasted (contract rule B25).
+    pub(crate) first_lost: Option<MonoTime>,
     pub(crate) last_media: Option<MonoTime>,
     /// Last event that was sent on the present connection.
     pub(crate) cursor: u64,
-    pub(crate) last_id: Option<RequestId>,
     pub(crate) rate: Rate,
     /// `rateLimited` answers, less the commands that passed since.
     pub(crate) limited: u32,
     pub(crate) waiting: Option<Box<Waiting>>,
-    /// Targeted messages so far.
-    pub(crate) messages: u64,
+    pub(crate) tickets: Tickets,
+    /// Last attempt to resume that was accepted.
+    pub(crate) attempt: u64,
+    pub(crate) answers: Answers,
+    pub(crate) messages: Messages,
+    /// Last change by somebody else that the client may not have seen (contract rule B15).
+    pub(crate) forced: Option<(Epoch, u64)>,
+    /// Kicked, and only not yet visibly so: nothing that it says counts (contract rule B19).
+    pub(crate) fenced: bool,
+    /// Loaded after a crash, and its client is not known to be back.
+    pub(crate) restored: bool,
 
     /// Publications by kind, in the order of [`MediaKind::ALL`].
     pub(crate) pubs: [Option<Pub>; 4],
@@ -89,6 +119,14 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Its client has the answer that brought it back: it knows all that the server knows.
+    pub(crate) fn is_back(&mut self) -> bool {
+        let news = self.restored || self.forced.is_some();
+        self.restored = false;
+        self.forced = None;
+        news
+    }
+
     /// Its share of the channel's `channel_attribute_bytes`.
     pub(crate) fn told_bytes(&self) -> usize {
         told_bytes(self.name.as_deref(), &self.attributes)

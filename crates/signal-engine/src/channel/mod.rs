@@ -3,9 +3,11 @@
 //! command does is in the siblings.
 //!
 //! ```text
-//!   frame -> elements -> rate, id -> command (entry, media, moderation, talk) -> events in the log
+//!   frame -> elements -> id, rate -> command (entry, media, moderation, talk) -> events in the log
 //!                                                                            -> answer, behind them
 //!   log -- at once, or 20 ms after the last flush --> one shared frame to every connected member
+//!     `-- what was sent stays for a while, for members that come back (resume)
+//!   who was touched -- at the end of the turn --> records (persist) --> store
 //! ```
 
 mod entry;
@@ -13,38 +15,44 @@ mod log;
 mod media;
 mod member;
 mod moderation;
+mod persist;
+mod resume;
+mod session;
 mod snapshot;
 mod talk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lianmai_protocol::codec::{self, Element};
 use lianmai_protocol::limits::MAX_IN_FLIGHT;
 use lianmai_protocol::message::media::{Published, Subscribed, Urls};
 use lianmai_protocol::message::notice::MemberCount;
-use lianmai_protocol::message::session::{Done, Empty, MessageSent, Pong, TokenRenewed};
+use lianmai_protocol::message::session::{Done, Empty, MessageSent, Ping, Pong, TokenRenewed};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice, Request};
 use lianmai_protocol::{
     Attributes, Cid, CloseCode, ErrorName, Gen, RequestId, Rights, RpcError, UserId,
 };
 
-pub(crate) use self::moderation::check_kick;
+pub(crate) use self::moderation::{check_kick, not_stored};
 
 use self::log::EventLog;
 use self::media::Stream;
-use self::member::{Member, Waiting};
+use self::member::{Member, Waiting, WaitingOn};
+use self::session::{Asked, Seen};
 use self::snapshot::SnapshotCache;
 use crate::config::AppPolicy;
-use crate::context::{ChannelRef, Context, Seat};
-use crate::input::ConnId;
-use crate::key::ChannelKey;
+use crate::context::{ChannelRef, Context, Seat, Then};
+use crate::input::{ConnId, PersistId};
+use crate::key::{self, ChannelKey};
 use crate::lobby::is_fatal;
 use crate::output::{ChannelView, MemberView, Note};
 use crate::timers::Timer;
 
 /// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
 const LIMITED_CLOSE: u32 = 100;
+/// A command takes one unit of the rate, and one more for each so many bytes of its parameters.
+const UNIT_BYTES: usize = 1024;
 /// `memberCount` notices are at least this far apart, in milliseconds (contract rule A5).
 const COUNT_INTERVAL_MS: u64 = 1_000;
 
@@ -96,6 +104,9 @@ pub(crate) struct Channel {
     count_armed: bool,
     /// Recent replacements by uid: how many, and since when (contract rule C14).
     replaced: BTreeMap<UserId, (u32, lianmai_protocol::MonoTime)>,
+    /// Members that are not as they were written down, and whether the channel is not.
+    touched: BTreeSet<UserId>,
+    unwritten: bool,
     closed: bool,
 }
 
@@ -144,6 +155,9 @@ impl Channel {
     /// Handles a text frame of a member.
     pub(crate) fn frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, frame: &[u8]) {
         self.alive(cx, uid, conn);
+        if self.members.get(&uid).is_some_and(|member| member.fenced) {
+            return;
+        }
         match codec::decode_client_frame(frame) {
             Ok(elements) => {
                 for element in elements {
@@ -151,7 +165,7 @@ impl Channel {
                 }
             }
             Err(refused) => {
-                if !self.within_rate(cx, uid, conn, None) {
+                if !self.within_rate(cx, uid, conn, None, 1) {
                     return;
                 }
                 let fatal = is_fatal(&refused.0);
@@ -175,20 +189,45 @@ impl Channel {
     }
 
     fn element(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, element: Element) {
-        let id = match &element {
-            Element::Request(request) => Some(request.id),
-            Element::Refused { id, .. } => *id,
+        let request = match element {
+            Element::Request(request) => request,
+            Element::Refused { id, error } => {
+                if self.within_rate(cx, uid, conn, id, 1) {
+                    self.refuse(cx, conn, id, None, &error);
+                }
+                return;
+            }
         };
-        if !self.within_rate(cx, uid, conn, id) {
+        if let (Some(ack), Some(member)) = (request.ack, self.member_on(uid, conn)) {
+            member.answers.ack(ack);
+        }
+        if let Call::Ping(ping) = &request.call {
+            if self.within_rate(cx, uid, conn, Some(request.id), 1) {
+                self.ping(cx, uid, request.id, ping);
+            }
             return;
         }
-        match element {
-            Element::Refused { id, error } => self.refuse(cx, conn, id, None, &error),
-            Element::Request(request) => self.request(cx, uid, conn, request),
-        }
+        let said = request.call.params_json().expect("what was decoded can be encoded");
+        let bytes = request.call.method().bytes().chain([0]).chain(said.get().bytes());
+        let asked = Asked { id: request.id, hash: key::hash(bytes) };
+        // What everybody may have to hear weighs by its length.
+        let units = u32::try_from(1 + said.get().len() / UNIT_BYTES).unwrap_or(u32::MAX);
+        self.command(cx, uid, conn, asked, request, units);
     }
 
-    /// Takes one unit of the session's rate; answers, and closes in the end, who has none left. Also false
+    fn ping(&mut self, cx: &mut Context, uid: UserId, id: RequestId, ping: &Ping) {
+        if let Some(member) = self.members.get_mut(&uid) {
+            let confirmed = ping.k.is_some_and(|k| member.tickets.confirm(k));
+            cx.stats.message_bytes -= member.messages.ack(ping.n.unwrap_or(0));
+            if confirmed && member.is_back() {
+                self.touch(uid);
+            }
+        }
+        let pong = Pong { epoch: self.log.epoch(), seq: self.log.head() };
+        self.send_behind_events(cx, uid, codec::encode_result(id, &pong).into());
+    }
+
+    /// Takes units of the session's rate; answers, and closes in the end, who has none left. Also false
     /// when an earlier element of the frame has ended the membership or the connection.
     fn within_rate(
         &mut self,
@@ -196,95 +235,137 @@ impl Channel {
         uid: UserId,
         conn: ConnId,
         id: Option<RequestId>,
+        units: u32,
     ) -> bool {
-        let (now, limits) = (cx.mono(), &cx.config.limits);
-        let Some(member) = self.member_on(uid, conn) else { return false };
-        let taken = member.rate.take(now, limits.commands_per_second, limits.command_burst);
-        let Err(wait_ms) = taken else {
-            // Not to zero: who sends more than it may for long is closed, however it is spread.
-            member.limited = member.limited.saturating_sub(1);
-            return true;
-        };
-        member.limited += 1;
-        let too_often = member.limited >= LIMITED_CLOSE;
+        if self.member_on(uid, conn).is_none() {
+            return false;
+        }
+        let Some(wait_ms) = self.count_limited(cx, uid, conn, units) else { return true };
         let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(wait_ms);
         self.refuse(cx, conn, id, None, &error);
-        if too_often {
-            self.drop_connection(cx, uid, CloseCode::RATE_LIMITED);
-        }
+        self.close_limited(cx, uid, conn);
         false
     }
 
-    fn request(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, request: Request) {
-        if let Call::Ping(_) = request.call {
-            let pong = Pong { epoch: self.log.epoch(), seq: self.log.head() };
-            self.send_behind_events(cx, uid, codec::encode_result(request.id, &pong));
+    /// Takes units of the session's rate, or says after how many milliseconds there are so many.
+    fn count_limited(
+        &mut self,
+        cx: &Context,
+        uid: UserId,
+        conn: ConnId,
+        units: u32,
+    ) -> Option<u64> {
+        let (now, limits) = (cx.mono(), &cx.config.limits);
+        let member = self.member_on(uid, conn)?;
+        let taken = member.rate.take(now, units, limits.commands_per_second, limits.command_burst);
+        match taken {
+            // Not to zero: who sends more than it may for long is closed, however it is spread.
+            Ok(()) => member.limited = member.limited.saturating_sub(1),
+            Err(_) => member.limited += 1,
+        }
+        taken.err()
+    }
+
+    fn close_limited(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
+        if self.member_on(uid, conn).is_some_and(|member| member.limited >= LIMITED_CLOSE) {
+            self.drop_connection(cx, uid, CloseCode::RATE_LIMITED);
+        }
+    }
+
+    /// Runs a command once: one that was answered gets its answer again, one that is being worked on is
+    /// not begun a second time (contract rule B8).
+    fn command(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        conn: ConnId,
+        asked: Asked,
+        request: Request,
+        units: u32,
+    ) {
+        let Some(member) = self.member_on(uid, conn) else { return };
+        let waiting = member.waiting.as_ref().and_then(|waiting| waiting.same_id(asked.id));
+        if waiting == Some(asked) {
+            self.count_limited(cx, uid, conn, 1);
+            self.close_limited(cx, uid, conn);
+            return;
+        }
+        let seen = match waiting {
+            Some(_) => Seen::Reused,
+            None => member.answers.seen(asked),
+        };
+        if let Seen::Answered(answer) = seen {
+            // Told again even to who asks too much, since it has taken effect; who goes on is closed.
+            self.count_limited(cx, uid, conn, 1);
+            self.send_behind_events(cx, uid, answer);
+            self.close_limited(cx, uid, conn);
+            return;
+        }
+        if !self.within_rate(cx, uid, conn, Some(asked.id), units) {
+            return;
+        }
+        let method = request.call.method();
+        let refused = match seen {
+            Seen::Reused => Some(ErrorName::IdReuse),
+            Seen::TooOld => Some(ErrorName::IdTooOld),
+            Seen::New | Seen::Answered(_) => None,
+        };
+        if let Some(error) = refused {
+            self.refuse(cx, conn, Some(asked.id), Some(method), &error.into());
             return;
         }
         let Some(member) = self.member_on(uid, conn) else { return };
-        let refused = match member.last_id {
-            Some(last) if request.id == last => Some(ErrorName::IdReuse),
-            Some(last) if request.id < last => Some(ErrorName::IdTooOld),
-            _ => None,
-        };
-        if let Some(error) = refused {
-            self.refuse(cx, conn, Some(request.id), Some(request.call.method()), &error.into());
-            return;
-        }
-        member.last_id = Some(request.id);
+        member.answers.last_id = Some(asked.id);
         let leaves = matches!(request.call, Call::Leave(_));
         if let Some(waiting) = &mut member.waiting
-            && !leaves
+            && !(leaves && waiting.can_be_left())
         {
             if waiting.held.len() + 1 < MAX_IN_FLIGHT {
-                waiting.held.push_back(request);
+                waiting.held.push_back((asked, request));
             } else {
-                let method = request.call.method();
-                let error = ErrorName::TooManyInFlight.into();
-                self.refuse(cx, conn, Some(request.id), Some(method), &error);
+                self.answer(cx, uid, asked, Some(method), Err(ErrorName::TooManyInFlight.into()));
             }
             return;
         }
-        self.execute(cx, uid, request);
+        self.execute(cx, uid, asked, request);
     }
 
-    fn execute(&mut self, cx: &mut Context, uid: UserId, request: Request) {
-        let (id, method) = (request.id, request.call.method());
+    fn execute(&mut self, cx: &mut Context, uid: UserId, asked: Asked, request: Request) {
+        let method = request.call.method();
         let outcome = match request.call {
-            Call::Leave(_) => self.leave(cx, uid, id),
-            Call::Publish(params) => self.publish(cx, uid, id, &params),
-            Call::Unpublish(params) => self.unpublish(cx, uid, &params),
-            Call::Subscribe(params) => self.subscribe(cx, uid, id, &params),
+            Call::Leave(_) => self.leave(cx, uid, asked),
+            Call::Publish(params) => self.publish(cx, uid, asked, &params),
+            Call::Unpublish(params) => self.unpublish(cx, uid, asked, &params),
+            Call::Subscribe(params) => self.subscribe(cx, uid, asked, &params),
             Call::Unsubscribe(params) => self.unsubscribe(cx, uid, &params),
-            Call::SetRole(params) => self.set_role(cx, uid, &params),
-            Call::Mute(params) => self.mute(cx, uid, &params, true),
-            Call::Unmute(params) => self.mute(cx, uid, &params, false),
-            Call::Kick(params) => self.kick(cx, uid, id, &params),
-            Call::CloseChannel(params) => self.close_channel(cx, uid, id, &params),
+            Call::SetRole(params) => self.set_role(cx, uid, asked, &params),
+            Call::Mute(params) => self.mute(cx, uid, asked, &params, true),
+            Call::Unmute(params) => self.mute(cx, uid, asked, &params, false),
+            Call::Kick(params) => self.kick(cx, uid, asked, params),
+            Call::CloseChannel(params) => self.close_channel(cx, uid, asked, params),
             Call::SendMessage(params) => self.send_message(cx, uid, params),
             Call::SetAttributes(params) => self.set_attributes(cx, uid, &params),
-            Call::RenewToken(params) => self.renew_token(cx, uid, id, params),
+            Call::RenewToken(params) => self.renew_token(cx, uid, asked, params),
             Call::Report(_) => Ok(Reply::Nothing),
-            Call::Join(_) => Err(ErrorName::AlreadyJoined.into()),
+            Call::Join(_) | Call::Reconnect(_) => Err(ErrorName::AlreadyJoined.into()),
             Call::Ping(_) => Ok(Reply::Nothing),
-            Call::AddTasks(_)
-            | Call::UpdateTasks(_)
-            | Call::DeleteTasks(_)
-            | Call::Reconnect(_) => Err(ErrorName::MethodNotFound.into()),
+            Call::AddTasks(_) | Call::UpdateTasks(_) | Call::DeleteTasks(_) => {
+                Err(ErrorName::MethodNotFound.into())
+            }
         };
-        self.answer(cx, uid, id, Some(method), outcome);
+        self.answer(cx, uid, asked, Some(method), outcome);
     }
 
-    /// Answers a request behind every event up to its effect (contract rule B1).
+    /// Answers a request behind every event up to its effect (contract rule B1), and remembers the answer.
     fn answer(
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        id: RequestId,
+        asked: Asked,
         method: Option<&'static str>,
         outcome: Outcome,
     ) {
-        let seq = self.log.head();
+        let (id, seq) = (asked.id, self.log.head());
         let text = match outcome {
             Ok(Reply::Later | Reply::Over) => return,
             Ok(reply) => {
@@ -310,12 +391,17 @@ impl Channel {
                 }
             }
             Err(error) => {
+                cx.stats.refusals += 1;
                 if let Some(conn) = self.members.get(&uid).and_then(|member| member.conn) {
-                    self.refuse(cx, conn, Some(id), method, &error);
+                    cx.note(Note::CommandRefused { conn, method, error: error.name().clone() });
                 }
-                return;
+                codec::encode_error(Some(id), &error)
             }
         };
+        let text = Bytes::from(text);
+        if let Some(member) = self.members.get_mut(&uid) {
+            member.answers.keep(asked, text.clone());
+        }
         self.send_behind_events(cx, uid, text);
     }
 
@@ -333,22 +419,22 @@ impl Channel {
     }
 
     /// Sends to one member, after the events that it has not been sent yet.
-    fn send_behind_events(&mut self, cx: &mut Context, uid: UserId, text: String) {
+    fn send_behind_events(&mut self, cx: &mut Context, uid: UserId, text: Bytes) {
         let Some(member) = self.members.get_mut(&uid) else { return };
         let Some(conn) = member.conn else { return };
         for frame in self.log.frames_after(member.cursor) {
             cx.send(conn, frame);
         }
         member.cursor = self.log.head();
-        cx.send_text(conn, text);
+        cx.send(conn, text);
     }
 
     fn notify(&mut self, cx: &mut Context, uid: UserId, notice: &Notice) {
-        self.send_behind_events(cx, uid, codec::encode_notice(notice));
+        self.send_behind_events(cx, uid, codec::encode_notice(notice).into());
     }
 
     fn emit(&mut self, cx: &mut Context, event: &ChannelEvent) {
-        self.log.append(event);
+        cx.stats.log_bytes += self.log.append(event, cx.mono());
         cx.stats.events += 1;
     }
 
@@ -363,10 +449,10 @@ impl Channel {
         let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
             return;
         };
-        let Waiting { request, mut held, .. } = *waiting;
-        self.answer(cx, uid, request, Some(method), outcome);
-        while let Some(next) = held.pop_front() {
-            self.execute(cx, uid, next);
+        let Waiting { asked, mut held, .. } = *waiting;
+        self.answer(cx, uid, asked, Some(method), outcome);
+        while let Some((asked, next)) = held.pop_front() {
+            self.execute(cx, uid, asked, next);
             // A held command may wait itself; the rest stays behind it.
             let Some(member) = self.members.get_mut(&uid) else { return };
             if let Some(waiting) = &mut member.waiting {
@@ -381,9 +467,43 @@ impl Channel {
         let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
             return;
         };
-        let held = waiting.held.iter().map(|request| request.id);
-        for id in std::iter::once(waiting.request).chain(held) {
-            self.answer(cx, uid, id, None, Err(ErrorName::Superseded.into()));
+        let held = waiting.held.iter().map(|(asked, _)| *asked);
+        for asked in std::iter::once(waiting.asked).chain(held) {
+            self.answer(cx, uid, asked, None, Err(ErrorName::Superseded.into()));
+        }
+    }
+
+    /// Something took effect and is answered when it is written down (contract rule B15).
+    fn answer_written(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        asked: Asked,
+        reply: Reply,
+    ) -> Outcome {
+        self.write_down(cx);
+        let persist = cx.persist(Then::Answer { seat: self.seat(uid) });
+        self.wait(uid, asked, WaitingOn::Write { persist, reply: Some(reply) });
+        Ok(Reply::Later)
+    }
+
+    /// What somebody waited for is written down, or cannot be.
+    pub(crate) fn written(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        written: PersistId,
+        stored: bool,
+    ) {
+        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut()) else {
+            return;
+        };
+        if let WaitingOn::Write { persist, reply } = &mut waiting.on
+            && *persist == written
+            && let Some(reply) = reply.take()
+        {
+            let outcome = if stored { Ok(reply) } else { Err(not_stored()) };
+            self.resume_waiting(cx, uid, "write", outcome);
         }
     }
 
@@ -398,6 +518,7 @@ impl Channel {
                 cx.timers.arm(at, Timer::Flush(self.id));
             }
         }
+        self.write_down(cx);
         if !self.count_armed && self.count_told != self.members.len() && !self.is_over() {
             self.count_armed = true;
             cx.arm_in(COUNT_INTERVAL_MS, Timer::Count(self.id));
@@ -428,6 +549,30 @@ impl Channel {
             member.cursor = head;
         }
         self.log.flushed(cx.mono());
+        self.trim_log(cx);
+    }
+
+    /// Forgets events that nobody who comes back in time can need.
+    pub(crate) fn trim_log(&mut self, cx: &mut Context) {
+        let timers = &cx.config.timers;
+        let age = timers.dead_after_ms + timers.media_cap_ms;
+        cx.stats.log_bytes -= self.log.trim(self.members.len(), age, cx.mono());
+    }
+
+    /// Forgets what is over.
+    pub(crate) fn sweep(&mut self, cx: &mut Context) {
+        self.trim_log(cx);
+        self.forget_replacements(cx);
+    }
+
+    /// Forgets the older half of the log.
+    pub(crate) fn halve_log(&mut self, cx: &mut Context) {
+        cx.stats.log_bytes -= self.log.halve();
+    }
+
+    /// Bytes of the log.
+    pub(crate) fn log_bytes(&self) -> usize {
+        self.log.bytes()
     }
 
     pub(crate) fn count_due(&mut self, cx: &mut Context) {

@@ -8,10 +8,15 @@ use lianmai_protocol::message::media::{Mute, SetRole};
 use lianmai_protocol::message::notice::Kicked;
 use lianmai_protocol::message::session::{CloseChannel, Done, Kick};
 use lianmai_protocol::message::{ChannelEvent, Notice};
-use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, RpcError, UserId, codec};
+use lianmai_protocol::{
+    CloseCode, ErrorName, KindSet, Mid, RequestId, Role, RpcError, UserId, codec,
+};
 
+use super::member::WaitingOn;
+use super::session::Asked;
 use super::{Channel, Outcome, Reply};
-use crate::context::Context;
+use crate::context::{By, Context};
+use crate::input::PersistId;
 use crate::output::Output;
 
 impl Channel {
@@ -38,12 +43,35 @@ impl Channel {
         }
     }
 
+    /// Answers a change of `target`, made since event `before`: at once, or if it was somebody else's change
+    /// when it is written down, so that no crash undoes it (contract rule B15).
+    pub(super) fn done(
+        &mut self,
+        cx: &mut Context,
+        caller: UserId,
+        asked: Asked,
+        target: UserId,
+        before: u64,
+    ) -> Outcome {
+        let head = self.log.head();
+        if caller == target || head == before {
+            return Ok(Reply::Done);
+        }
+        if let Some(member) = self.members.get_mut(&target) {
+            member.forced = Some((self.log.epoch(), head));
+        }
+        self.touch(target);
+        self.answer_written(cx, caller, asked, Reply::Done)
+    }
+
     pub(super) fn set_role(
         &mut self,
         cx: &mut Context,
         caller: UserId,
+        asked: Asked,
         params: &SetRole,
     ) -> Outcome {
+        let before = self.log.head();
         let uid = self.own_or_moderated(caller, params.uid)?;
         let member = self.members.get(&uid).ok_or(ErrorName::NoSuchMember)?;
         if member.role == params.role {
@@ -54,7 +82,7 @@ impl Channel {
             Role::Audience => self.demote(cx, uid),
             _ => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         }
-        Ok(Reply::Done)
+        self.done(cx, caller, asked, uid, before)
     }
 
     /// `clientJoin`, `roleChanged`: one group (contract rule A4).
@@ -69,6 +97,7 @@ impl Channel {
             );
         }
         member.role = Role::Broadcaster;
+        self.touched.insert(uid);
         let mid = member.mid;
         let join = client_join(member);
         self.broadcasters += 1;
@@ -81,6 +110,7 @@ impl Channel {
     /// `streamRemoved` of each kind, `roleChanged`, `clientLeave`: one group (contract rule A4).
     pub(super) fn demote(&mut self, cx: &mut Context, uid: UserId) {
         self.remove_streams(cx, uid, KindSet::ALL);
+        self.touch(uid);
         let Some(member) = self.members.get_mut(&uid) else { return };
         member.role = Role::Audience;
         let mid = member.mid;
@@ -96,9 +126,11 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         caller: UserId,
+        asked: Asked,
         params: &Mute,
         on: bool,
     ) -> Outcome {
+        let before = self.log.head();
         let uid = self.own_or_moderated(caller, params.uid)?;
         let kinds = params.media_type.kinds();
         if kinds.is_empty() || !kinds.difference(KindSet::AUDIO_VIDEO).is_empty() {
@@ -113,6 +145,7 @@ impl Channel {
             if on { kinds.difference(member.muted) } else { kinds.intersection(member.muted) };
         member.muted = if on { member.muted.union(kinds) } else { member.muted.difference(kinds) };
         let (mid, visible) = (member.mid, member.is_visible());
+        self.touch(uid);
         // An audience member is invisible: its mutes become public with a later clientJoin (rule C20).
         for kind in changed.iter().filter(|_| visible) {
             let change = MuteChange { uid, mid, media_type: kind.clone() };
@@ -120,78 +153,123 @@ impl Channel {
                 if on { ChannelEvent::Muted(change) } else { ChannelEvent::Unmuted(change) };
             self.emit(cx, &event);
         }
-        Ok(Reply::Done)
+        self.done(cx, caller, asked, uid, before)
     }
 
     pub(super) fn kick(
         &mut self,
         cx: &mut Context,
         caller: UserId,
-        id: RequestId,
-        params: &Kick,
+        asked: Asked,
+        params: Kick,
     ) -> Outcome {
         self.require_moderator(caller)?;
         if params.uid == caller {
             return Err(ErrorName::SelfTarget.into());
         }
-        self.kick_member(cx, params)?;
-        // Where the kicked one was the creator, the channel may end: the answer comes before that.
-        self.answer(cx, caller, id, Some("kick"), Ok(Reply::Done));
-        self.dissolve_after(cx, params.uid);
-        Ok(Reply::Over)
+        let persist = self.fence(cx, params, By::Member(caller))?;
+        self.wait(caller, asked, WaitingOn::Write { persist, reply: None });
+        Ok(Reply::Later)
     }
 
-    /// As [`Channel::kick`], for the admin API.
-    pub(crate) fn kick_by_admin(
+    /// First part of a kick: nothing more is heard of the member, and it is written down that it may not
+    /// come back (contract rule B19). A uid that is not here is banned all the same.
+    pub(crate) fn fence(
         &mut self,
         cx: &mut Context,
-        params: &Kick,
-    ) -> Result<(), RpcError> {
-        self.kick_member(cx, params)?;
-        self.dissolve_after(cx, params.uid);
-        Ok(())
-    }
-
-    /// A uid that is not here is banned all the same.
-    fn kick_member(&mut self, cx: &mut Context, params: &Kick) -> Result<(), RpcError> {
-        check_kick(params)?;
-        if !self.members.contains_key(&params.uid) && params.duration_s == 0 {
+        params: Kick,
+        by: By,
+    ) -> Result<PersistId, RpcError> {
+        check_kick(&params)?;
+        let member = self.members.get_mut(&params.uid);
+        if member.is_none() && params.duration_s == 0 {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
-        cx.restrictions.ban(&self.key, params.uid, cx.now, params.duration_s);
-        let notice = Kicked { reason: params.reason.clone(), duration_s: params.duration_s };
-        self.notify(cx, params.uid, &Notice::Kicked(notice));
-        if self.members.contains_key(&params.uid) {
-            self.remove_member(cx, params.uid, LeaveReason::Kicked, CloseCode::KICKED);
+        let mid = member.map(|member| {
+            member.fenced = true;
+            member.waiting = None;
+            member.mid
+        });
+        Ok(cx.ban(&self.key, Some(self.id), mid, params, by))
+    }
+
+    /// Second part: the member goes.
+    pub(crate) fn fenced(
+        &mut self,
+        cx: &mut Context,
+        mid: Option<Mid>,
+        params: &Kick,
+        caller: Option<(UserId, PersistId)>,
+        stored: bool,
+    ) {
+        let uid = params.uid;
+        // Who is here with another membership came after the kick.
+        let goes = mid.is_some_and(|mid| self.is_of(uid, mid));
+        if goes {
+            let reason = params.reason.clone();
+            let notice = Kicked { reason, duration_s: params.duration_s };
+            self.notify(cx, uid, &Notice::Kicked(notice));
+            self.remove_member(cx, uid, LeaveReason::Kicked, CloseCode::KICKED);
         }
-        Ok(())
+        if let Some((caller, persist)) = caller
+            && self.waits_for(caller, persist)
+        {
+            let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
+            self.resume_waiting(cx, caller, "kick", outcome);
+        }
+        // Where the kicked one was the creator, the channel may end: the answer comes before that.
+        if goes {
+            self.dissolve_after(cx, uid);
+        }
     }
 
     pub(super) fn close_channel(
         &mut self,
         cx: &mut Context,
         caller: UserId,
-        id: RequestId,
-        params: &CloseChannel,
+        asked: Asked,
+        params: CloseChannel,
     ) -> Outcome {
         self.require_moderator(caller)?;
-        check_close(params)?;
-        cx.restrictions.hold(&self.key, cx.now, params.hold_s);
-        let answer = Some((caller, id));
-        self.close(cx, RoomCloseReason::Closed, params.reason.clone(), answer);
-        Ok(Reply::Over)
+        let persist = self.hold(cx, params, By::Member(caller))?;
+        self.wait(caller, asked, WaitingOn::Write { persist, reply: None });
+        Ok(Reply::Later)
     }
 
-    /// As [`Channel::close_channel`], for the admin API.
-    pub(crate) fn close_by_admin(
+    /// First part of a close: it is written down who may not come back.
+    pub(crate) fn hold(
         &mut self,
         cx: &mut Context,
-        params: &CloseChannel,
-    ) -> Result<(), RpcError> {
-        check_close(params)?;
-        cx.restrictions.hold(&self.key, cx.now, params.hold_s);
-        self.close(cx, RoomCloseReason::Admin, params.reason.clone(), None);
-        Ok(())
+        params: CloseChannel,
+        by: By,
+    ) -> Result<PersistId, RpcError> {
+        check_close(&params)?;
+        Ok(cx.hold(&self.key, self.id, params, by))
+    }
+
+    /// Second part: the channel ends.
+    pub(crate) fn held(
+        &mut self,
+        cx: &mut Context,
+        text: Option<String>,
+        caller: Option<(UserId, PersistId)>,
+        stored: bool,
+    ) {
+        let waiting = caller.filter(|(caller, persist)| self.waits_for(*caller, *persist));
+        let reason =
+            if caller.is_some() { RoomCloseReason::Closed } else { RoomCloseReason::Admin };
+        let answer = waiting.and_then(|(caller, _)| {
+            let waiting = self.members.get_mut(&caller)?.waiting.take()?;
+            Some((caller, waiting.asked.id, stored))
+        });
+        self.close(cx, reason, text, answer);
+    }
+
+    fn waits_for(&self, uid: UserId, write: PersistId) -> bool {
+        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
+        waiting.is_some_and(
+            |waiting| matches!(waiting.on, WaitingOn::Write { persist, .. } if persist == write),
+        )
     }
 
     /// Ends the channel: `liveRoomClose` is the last event, then the answer, then every connection.
@@ -200,15 +278,19 @@ impl Channel {
         cx: &mut Context,
         reason: RoomCloseReason,
         text: Option<String>,
-        answer: Option<(UserId, RequestId)>,
+        answer: Option<(UserId, RequestId, bool)>,
     ) {
         let event = LiveRoomClose { cid: self.cid, reason, text };
         self.emit(cx, &ChannelEvent::LiveRoomClose(event));
         self.flush(cx);
-        if let Some((uid, id)) = answer {
+        if let Some((uid, id, stored)) = answer {
             cx.stats.commands += 1;
-            let done = Done { seq: self.log.head() };
-            self.send_behind_events(cx, uid, codec::encode_result(id, &done));
+            let text = if stored {
+                codec::encode_result(id, &Done { seq: self.log.head() })
+            } else {
+                codec::encode_error(Some(id), &not_stored())
+            };
+            self.send_behind_events(cx, uid, text.into());
         }
         for generation in std::mem::take(&mut self.streams).into_keys() {
             cx.streams.remove(&generation);
@@ -217,7 +299,8 @@ impl Channel {
         }
         for member in std::mem::take(&mut self.members).into_values() {
             cx.stats.members -= 1;
-            self.note_left(cx, member.uid, LeaveReason::ChannelClosed);
+            cx.stats.message_bytes -= member.messages.bytes();
+            self.note_left(cx, member.uid, member.mid, LeaveReason::ChannelClosed);
             if let Some(conn) = member.conn {
                 cx.close(conn, CloseCode::CHANNEL_CLOSED);
             }
@@ -225,6 +308,10 @@ impl Channel {
         self.broadcasters = 0;
         self.closed = true;
     }
+}
+
+pub(crate) fn not_stored() -> RpcError {
+    ErrorName::NotStored.into()
 }
 
 /// What others are told of a member that becomes visible.

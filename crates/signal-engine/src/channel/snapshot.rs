@@ -1,7 +1,7 @@
 //! The picture that a `join` answers. Its channel part is encoded once per version and shared; an
 //! audience member that comes or goes changes no version (contract rule A5).
 
-use lianmai_protocol::message::session::Timers;
+use lianmai_protocol::message::session::{Outcome, ResumeReason, Timers};
 use lianmai_protocol::message::snapshot::{ChannelInfo, OwnStream, SelfInfo, Subscription};
 use lianmai_protocol::{Cid, Epoch, KindSet, MediaKind, Mid, RequestId, SessionId, UserId, codec};
 use serde::Serialize;
@@ -22,11 +22,15 @@ pub(crate) struct SnapshotCache {
 /// `Joined` of the protocol, with the shared parts encoded already.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct JoinedParts<'a> {
+pub(super) struct JoinedParts<'a> {
     cid: Cid,
     uid: UserId,
     mid: Mid,
     session_id: SessionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ticket: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    k: Option<u64>,
     deployment_id: &'a str,
     epoch: Epoch,
     seq: u64,
@@ -38,32 +42,76 @@ struct JoinedParts<'a> {
     timers: Timers,
 }
 
+/// `Resumed` of the protocol.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ResumedParts<'a> {
+    pub(super) outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<ResumeReason>,
+    pub(super) ticket: &'a str,
+    pub(super) k: u64,
+    pub(super) replayed: u64,
+    pub(super) messages: u64,
+    pub(super) messages_lost: u64,
+    pub(super) restore: bool,
+    /// Filled in where the outcome asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) snapshot: Option<JoinedParts<'a>>,
+}
+
 impl Channel {
     /// The answer of `join` for a member, as text.
-    pub(super) fn joined(&mut self, cx: &Context, uid: UserId, id: RequestId) -> String {
+    pub(super) fn joined(&mut self, cx: &Context, uid: UserId, id: RequestId, k: u64) -> String {
         self.refresh_snapshot();
+        let ticket = self.seal(cx, uid, k);
+        codec::encode_result(id, &self.parts(cx, uid, Some((&ticket, k))))
+    }
+
+    /// The answer of `reconnect` for a member, as text.
+    pub(super) fn resumed(
+        &mut self,
+        cx: &Context,
+        uid: UserId,
+        id: RequestId,
+        parts: ResumedParts<'_>,
+    ) -> String {
+        if parts.outcome != Outcome::Snapshot {
+            return codec::encode_result(id, &parts);
+        }
+        self.refresh_snapshot();
+        let snapshot = Some(self.parts(cx, uid, None));
+        codec::encode_result(id, &ResumedParts { snapshot, ..parts })
+    }
+
+    /// The picture for a member; the shared parts are fresh.
+    fn parts<'a>(
+        &'a self,
+        cx: &'a Context,
+        uid: UserId,
+        ticket: Option<(&'a str, u64)>,
+    ) -> JoinedParts<'a> {
         let member = &self.members[&uid];
         let (channel, members) = match (&self.snapshot.channel, &self.snapshot.members) {
             (Some(channel), Some(members)) => (channel, members),
             _ => unreachable!("the snapshot was refreshed above"),
         };
-        codec::encode_result(
-            id,
-            &JoinedParts {
-                cid: self.cid,
-                uid,
-                mid: member.mid,
-                session_id: member.session_id,
-                deployment_id: &cx.config.deployment_id,
-                epoch: self.log.epoch(),
-                seq: self.log.head(),
-                channel,
-                members,
-                own: self.own(cx, member),
-                member_count: self.members.len() as u64,
-                timers: cx.config.timers.told(),
-            },
-        )
+        JoinedParts {
+            cid: self.cid,
+            uid,
+            mid: member.mid,
+            session_id: member.session_id,
+            ticket: ticket.map(|(ticket, _)| ticket),
+            k: ticket.map(|(_, k)| k),
+            deployment_id: &cx.config.deployment_id,
+            epoch: self.log.epoch(),
+            seq: self.log.head(),
+            channel,
+            members,
+            own: self.own(cx, member),
+            member_count: self.members.len() as u64,
+            timers: cx.config.timers.told(),
+        }
     }
 
     fn refresh_snapshot(&mut self) {

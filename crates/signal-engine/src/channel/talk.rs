@@ -1,5 +1,6 @@
 //! What members say about themselves and to each other: messages, attributes, tokens.
 
+use bytes::Bytes;
 use lianmai_protocol::attributes::escaped_bytes;
 use lianmai_protocol::limits::{
     MAX_ATTRIBUTE_KEY_BYTES, MAX_ATTRIBUTE_KEYS, MAX_MESSAGE_RECIPIENTS, MAX_NAME_BYTES,
@@ -8,14 +9,14 @@ use lianmai_protocol::message::event::{ChannelMessage, ChannelUpdate, ClientUpda
 use lianmai_protocol::message::notice::{TargetedMessage, TokenWillExpire};
 use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessage, SetAttributes};
 use lianmai_protocol::message::{ChannelEvent, Notice};
-use lianmai_protocol::{Attributes, CloseCode, ErrorName, RequestId, Role, RpcError, UserId};
+use lianmai_protocol::{Attributes, CloseCode, ErrorName, Role, RpcError, UserId, codec};
 
 use super::member::{WaitingOn, told_bytes};
+use super::session::Asked;
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::context::Context;
-use crate::key::ChannelKey;
-use crate::output::Output;
+use crate::input::VerifyId;
 use crate::timers::Timer;
 
 /// `tokenWillExpire` comes so long before the end of the membership, in milliseconds (rule B14).
@@ -67,13 +68,16 @@ impl Channel {
         let recipients: std::collections::BTreeSet<UserId> = to.into_iter().collect();
         for recipient in recipients {
             let Some(member) = self.members.get_mut(&recipient) else { continue };
-            if member.conn.is_none() {
-                continue;
-            }
-            member.messages += 1;
             delivered += 1;
-            let message = TargetedMessage { uid, data: params.data.clone(), n: member.messages };
-            self.notify(cx, recipient, &Notice::Message(message));
+            let n = member.messages.head + 1;
+            let message = TargetedMessage { uid, data: params.data.clone(), n };
+            let text = Bytes::from(codec::encode_notice(&Notice::Message(message)));
+            // Who is away gets it when it comes back (RES-8).
+            let before = member.messages.bytes();
+            let room = cx.stats.message_bytes < cx.config.message_bytes;
+            member.messages.push(text.clone(), room);
+            cx.stats.message_bytes = cx.stats.message_bytes - before + member.messages.bytes();
+            self.send_behind_events(cx, recipient, text);
         }
         Ok(Reply::Sent { delivered })
     }
@@ -102,6 +106,8 @@ impl Channel {
                     changed |= member.name.as_deref() != Some(name);
                     member.name = Some(name.as_str().into());
                 }
+                self.touch(uid);
+                let Some(member) = self.members.get(&uid) else { return Ok(Reply::Done) };
                 // An audience member is invisible: no event (contract rule C20).
                 if changed && member.is_visible() {
                     let update = ClientUpdate {
@@ -125,6 +131,7 @@ impl Channel {
                 self.check_told(cx, old, new)?;
                 self.told_bytes = self.told_bytes - old + new;
                 if changed {
+                    self.unwritten = true;
                     self.attributes = attributes.clone();
                     self.emit(cx, &ChannelEvent::ChannelUpdate(ChannelUpdate { attributes }));
                 }
@@ -150,14 +157,11 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        id: RequestId,
+        asked: Asked,
         params: RenewToken,
     ) -> Outcome {
-        let conn = self.members.get(&uid).and_then(|m| m.conn).ok_or(ErrorName::NotJoined)?;
-        let ChannelKey { appkey, name: channel } = self.key.clone();
-        let token = params.token;
-        cx.outputs.push_back(Output::VerifyToken { conn, id, appkey, uid, channel, token });
-        self.wait(uid, id, WaitingOn::Token);
+        let verify = cx.verify(self.seat(uid), &self.key, params.token);
+        self.wait(uid, asked, WaitingOn::Token(verify));
         Ok(Reply::Later)
     }
 
@@ -166,13 +170,13 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        id: RequestId,
+        verify: VerifyId,
         grant: Result<Grant, ErrorName>,
     ) {
-        let waits =
-            self.members.get(&uid).and_then(|m| m.waiting.as_ref()).is_some_and(|waiting| {
-                waiting.request == id && matches!(waiting.on, WaitingOn::Token)
-            });
+        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
+        let waits = waiting.is_some_and(
+            |waiting| matches!(waiting.on, WaitingOn::Token(expected) if expected == verify),
+        );
         if waits {
             let outcome = self.apply_token(cx, uid, grant);
             self.resume_waiting(cx, uid, "renewToken", outcome);
@@ -203,6 +207,8 @@ impl Channel {
         member.rights = rights;
         member.token_end = grant.membership_end();
         let role = member.role.clone();
+        self.touch(uid);
+        let Some(member) = self.members.get(&uid) else { return };
         let lost = member.published().difference(rights.publish);
         self.remove_streams(cx, uid, lost);
         self.restrict_pulls(cx, uid, rights.subscribe);
@@ -235,10 +241,17 @@ impl Channel {
             self.end_member(cx, uid, LeaveReason::TokenExpired, CloseCode::TOKEN_EXPIRED);
             return;
         }
-        if left <= TOKEN_WARNING_MS {
+        self.warn_of_token(cx, uid);
+        self.arm_token(cx, uid);
+    }
+
+    /// Tells a member that its token ends soon, if it does.
+    pub(super) fn warn_of_token(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(end) = self.members.get(&uid).and_then(|member| member.token_end) else { return };
+        let left = end.0.saturating_sub(cx.now.wall.0);
+        if (1..=TOKEN_WARNING_MS).contains(&left) {
             let notice = TokenWillExpire { expires_in_ms: left };
             self.notify(cx, uid, &Notice::TokenWillExpire(notice));
         }
-        self.arm_token(cx, uid);
     }
 }

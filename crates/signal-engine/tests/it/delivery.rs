@@ -185,7 +185,7 @@ fn elements_after_one_that_ended_the_membership_are_ignored() {
 
 #[test]
 fn a_burst_longer_than_a_frame_leaves_as_several_in_order() {
-    let mut w = World::with(|config| config.limits.command_burst = 100);
+    let mut w = World::with(|config| config.limits.command_burst = 1_000);
     let a = w.join(1);
     let b = w.join(2);
     w.advance(1_000);

@@ -105,7 +105,6 @@ fn methods_that_this_version_does_not_serve_are_not_found() {
         ("addTasks", r#"{"rtmpTasks":[]}"#),
         ("updateTasks", r#"{"rtmpTasks":[]}"#),
         ("deleteTasks", r#"{"taskIds":[]}"#),
-        ("reconnect", r#"{"ticket":"t","attempt":1,"epoch":"aaaaaaaaaaaaaaaaaaaa","seq":0}"#),
     ] {
         id += 1;
         let frame =
@@ -114,27 +113,55 @@ fn methods_that_this_version_does_not_serve_are_not_found() {
         assert_eq!(w.error(a, id), ErrorName::MethodNotFound, "{method}");
     }
     w.ok_at(a, id + 1);
+    w.text(a, format!(r#"{{"jsonrpc":"2.0","id":{},"method":"reconnect","params":{{"ticket":"t","attempt":1,"epoch":"aaaaaaaaaaaaaaaaaaaa","seq":0}}}}"#, id + 2));
+    assert_eq!(w.error(a, id + 2), ErrorName::AlreadyJoined, "RES-1: in the first frame only");
 }
 
 #[test]
-fn ids_strictly_increase_and_pings_do_not_count() {
+fn ids_1_ids_strictly_increase_and_pings_do_not_count() {
     let (mut w, a) = scene();
     w.send_as(a, 5, say("five"));
     w.send_as(a, 5, say("five again"));
     assert_eq!(w.error(a, 5), ErrorName::IdReuse);
     w.send_as(a, 4, say("four"));
     assert_eq!(w.error(a, 4), ErrorName::IdTooOld);
-    w.send_as(a, 1, say("the id of the join"));
-    assert_eq!(w.error(a, 1), ErrorName::IdTooOld);
     w.send_as(a, 100, ping());
     w.send_as(a, 3, ping());
     assert!(w.answer(a, 3).expect("answered").is_ok());
     w.send_as(a, 6, say("six"));
     w.advance(20);
     assert_eq!(w.heard(a), ["message 1 five", "message 1 six"]);
-    let b = w.join(2);
-    w.send_as(b, 1, say("the id of the join"));
-    assert_eq!(w.error(b, 1), ErrorName::IdReuse);
+}
+
+#[test]
+fn ids_2_the_same_command_again_gets_its_answer_again() {
+    let (mut w, a) = scene();
+    w.send_as(a, 5, say("five"));
+    let answer = w.answer(a, 5);
+    w.send_as(a, 6, say("six"));
+    w.send_as(a, 5, say("five"));
+    assert_eq!(w.answer(a, 5), answer);
+    w.send_as(a, 7, subscribe(9, "audio"));
+    w.send_as(a, 7, subscribe(9, "audio"));
+    assert_eq!(w.error(a, 7), ErrorName::NoSuchMember, "a refusal as well");
+    w.advance(20);
+    assert_eq!(w.heard(a), ["message 1 five", "message 1 six"]);
+    // What the client has is forgotten.
+    w.text(a, r#"{"jsonrpc":"2.0","id":8,"ack":6,"method":"ping"}"#);
+    w.send_as(a, 5, say("five"));
+    assert_eq!(w.error(a, 5), ErrorName::IdTooOld);
+}
+
+#[test]
+fn ids_7_an_answer_from_memory_comes_to_who_asks_too_often_and_then_the_close() {
+    let (mut w, a) = scene();
+    w.send_as(a, 5, say("five"));
+    let answer = w.answer(a, 5);
+    for _ in 0..139 {
+        w.send_as(a, 5, say("five"));
+        assert_eq!(w.answer(a, 5), answer);
+    }
+    assert_eq!(w.closed(a), Some(lianmai_protocol::CloseCode::RATE_LIMITED));
 }
 
 #[test]

@@ -293,6 +293,19 @@ fn after_100_refusals_the_connection_is_closed_and_each_success_takes_one_back()
 }
 
 #[test]
+fn ids_6_a_command_weighs_one_more_for_each_kib_of_its_parameters() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let long = "x".repeat(7 * 1024);
+    for _ in 0..5 {
+        w.ok(a, say(&long));
+    }
+    assert_eq!(w.err(a, say("short")), ErrorName::RateLimited);
+    w.advance(50);
+    w.ok(a, say("short"));
+}
+
+#[test]
 fn a_frame_that_cannot_be_read_counts_as_well() {
     let mut w = World::new();
     let a = w.join(1);

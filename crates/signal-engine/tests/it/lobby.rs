@@ -3,7 +3,7 @@
 use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::{CloseCode, ErrorName};
-use lianmai_signal_engine::{Lobby, LobbyOutput};
+use lianmai_signal_engine::{Lobby, LobbyOutput, TicketKey};
 
 const JOIN: &str =
     r#"{"jsonrpc":"2.0","id":1,"method":"join","params":{"appkey":"plain","channelName":"room"}}"#;
@@ -30,7 +30,7 @@ fn told(outputs: Vec<LobbyOutput>) -> (Vec<ErrorName>, Option<CloseCode>, Option
                 }
             }
             LobbyOutput::Close(code) => closed = Some(code),
-            LobbyOutput::Join(..) => panic!("no join"),
+            LobbyOutput::Join(..) | LobbyOutput::Reconnect(_) => panic!("nobody enters"),
         }
     }
     assert_eq!(announced, closed, "a close is announced");
@@ -40,7 +40,7 @@ fn told(outputs: Vec<LobbyOutput>) -> (Vec<ErrorName>, Option<CloseCode>, Option
 #[test]
 fn a_join_gets_through_alone_or_in_an_array_of_one() {
     for frame in [JOIN.to_owned(), format!("[{JOIN}]")] {
-        let outputs = Lobby::default().frame(frame.as_bytes());
+        let outputs = Lobby::new(TicketKey::new([0; 32])).frame(frame.as_bytes());
         let [LobbyOutput::Join(id, join)] = &outputs[..] else { panic!("{outputs:?}") };
         assert_eq!(id.0, 1);
         assert_eq!(join.channel_name.as_str(), "room");
@@ -49,7 +49,7 @@ fn a_join_gets_through_alone_or_in_an_array_of_one() {
 
 #[test]
 fn anything_else_is_refused_and_the_connection_stays() {
-    let mut lobby = Lobby::default();
+    let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     let refused = [
         (PING, ErrorName::NotJoined),
         (r#"{"jsonrpc":"2.0","id":2,"method":"fly"}"#, ErrorName::MethodNotFound),
@@ -69,14 +69,14 @@ fn anything_else_is_refused_and_the_connection_stays() {
 
 #[test]
 fn a_join_comes_alone() {
-    let mut lobby = Lobby::default();
+    let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     let outputs = lobby.frame(format!("[{JOIN},{PING}]").as_bytes());
     assert_eq!(told(outputs).0, [ErrorName::BadBatch, ErrorName::NotJoined]);
 }
 
 #[test]
 fn after_eight_refusals_it_is_closed() {
-    let mut lobby = Lobby::default();
+    let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     for _ in 0..7 {
         assert_eq!(told(lobby.frame(PING.as_bytes())).2, None);
     }
@@ -84,9 +84,9 @@ fn after_eight_refusals_it_is_closed() {
     assert_eq!((errors.len(), closed), (1, Some(CloseCode::JOIN_TIMEOUT)));
     // In one array, and for refused frames, just the same; what comes after it is not answered.
     let many = format!("[{}]", vec![PING; 20].join(","));
-    let (errors, _, closed) = told(Lobby::default().frame(many.as_bytes()));
+    let (errors, _, closed) = told(Lobby::new(TicketKey::new([0; 32])).frame(many.as_bytes()));
     assert_eq!((errors.len(), closed), (8, Some(CloseCode::JOIN_TIMEOUT)));
-    let mut lobby = Lobby::default();
+    let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     for _ in 0..7 {
         assert_eq!(told(lobby.frame(b"[]")).2, None);
     }
@@ -97,12 +97,15 @@ fn after_eight_refusals_it_is_closed() {
 fn it_may_send_16_kib_in_all() {
     let spaces = " ".repeat(16 * 1024 - JOIN.len());
     let full = format!("{JOIN}{spaces}");
-    assert!(matches!(Lobby::default().frame(full.as_bytes())[..], [LobbyOutput::Join(..)]));
+    assert!(matches!(
+        Lobby::new(TicketKey::new([0; 32])).frame(full.as_bytes())[..],
+        [LobbyOutput::Join(..)]
+    ));
     let over = format!("{full} ");
     let closed = (vec![], Some(CloseCode::JOIN_TIMEOUT), Some(CloseCode::JOIN_TIMEOUT));
-    assert_eq!(told(Lobby::default().frame(over.as_bytes())), closed);
+    assert_eq!(told(Lobby::new(TicketKey::new([0; 32])).frame(over.as_bytes())), closed);
     // Together, not each.
-    let mut lobby = Lobby::default();
+    let mut lobby = Lobby::new(TicketKey::new([0; 32]));
     let half = format!("{PING}{}", " ".repeat(8 * 1024));
     assert_eq!(told(lobby.frame(half.as_bytes())).2, None);
     assert_eq!(told(lobby.frame(half.as_bytes())).2, Some(CloseCode::JOIN_TIMEOUT));
@@ -110,13 +113,19 @@ fn it_may_send_16_kib_in_all() {
 
 #[test]
 fn garbage_binary_and_dawdling_are_closed() {
-    let garbage = told(Lobby::default().frame(b"hello"));
+    let garbage = told(Lobby::new(TicketKey::new([0; 32])).frame(b"hello"));
     assert_eq!(garbage.0, [ErrorName::ParseError]);
     assert_eq!(garbage.2, Some(CloseCode::PROTOCOL_VIOLATION));
-    let deep = told(Lobby::default().frame("[".repeat(33).as_bytes()));
+    let deep = told(Lobby::new(TicketKey::new([0; 32])).frame("[".repeat(33).as_bytes()));
     assert_eq!(deep.0, [ErrorName::TooDeep]);
     assert_eq!(deep.2, Some(CloseCode::PROTOCOL_VIOLATION));
-    assert_eq!(told(Lobby::default().binary()).2, Some(CloseCode::PROTOCOL_VIOLATION));
-    assert_eq!(told(Lobby::default().timeout()).2, Some(CloseCode::JOIN_TIMEOUT));
+    assert_eq!(
+        told(Lobby::new(TicketKey::new([0; 32])).binary()).2,
+        Some(CloseCode::PROTOCOL_VIOLATION)
+    );
+    assert_eq!(
+        told(Lobby::new(TicketKey::new([0; 32])).timeout()).2,
+        Some(CloseCode::JOIN_TIMEOUT)
+    );
     assert_eq!(lianmai_signal_engine::lobby::LOBBY_MS, 10_000);
 }

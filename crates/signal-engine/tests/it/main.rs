@@ -6,7 +6,9 @@ mod model;
 mod picture;
 mod world;
 
+mod corners;
 mod delivery;
+mod drain;
 mod duplicates;
 mod entry;
 mod frames;
@@ -16,6 +18,8 @@ mod lobby;
 mod media;
 mod moderation;
 mod random;
+mod restart;
+mod resume;
 mod roles;
 mod talk;
 mod tokens;

@@ -23,10 +23,7 @@ fn a_targeted_message_reaches_those_it_names_and_nobody_else_ever() {
     let events = w.engine.stats().events;
     let sent = w.ok(a, tell(&[2, 4, 2, 5, 99], "psst-secret"));
     let sent: MessageSent = serde_json::from_value(sent).expect("sent");
-    assert_eq!(
-        sent.delivered, 2,
-        "b once and the audience; one in grace and a stranger are skipped"
-    );
+    assert_eq!(sent.delivered, 3, "b once, the audience and one in grace; a stranger is skipped");
     w.ok(c, tell(&[2], "another-secret"));
     w.advance(100);
     assert_eq!(w.engine.stats().events, events, "not in the log");
@@ -35,6 +32,9 @@ fn a_targeted_message_reaches_those_it_names_and_nobody_else_ever() {
     };
     assert_eq!(w.notices(b), [expected(1, 1, "psst-secret"), expected(2, 3, "another-secret")]);
     assert_eq!(w.notices(hidden), [expected(1, 1, "psst-secret")]);
+    let (lost, resumed) = w.resume(lost);
+    assert_eq!((resumed.messages, resumed.messages_lost), (1, 0), "RES-8");
+    assert_eq!(w.notices(lost), [expected(1, 1, "psst-secret")]);
     for client in [a, c] {
         for frame in &w.conns[&client.0].frames {
             assert!(!String::from_utf8_lossy(frame).contains("secret"), "D6");
@@ -67,6 +67,7 @@ fn messages_have_a_right_a_length_and_a_number_of_recipients() {
     assert_eq!(w.err(a, tell(&[2], &"x".repeat(8 * 1024 + 1))), ErrorName::MessageTooLarge);
     // Counted as JSON, so that a frame is no longer than a message looks.
     assert_eq!(w.err(a, say(&"\u{1}".repeat(8 * 1024 / 6 + 1))), ErrorName::MessageTooLarge);
+    w.advance(1_000);
     w.ok(a, say(&"\u{1}".repeat(8 * 1024 / 6)));
     let many: Vec<u64> = (0..65).collect();
     assert_eq!(w.err(a, tell(&many, "x")), ErrorName::TooManyRecipients);

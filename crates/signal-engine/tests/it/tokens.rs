@@ -276,16 +276,12 @@ fn a_check_that_takes_its_time_holds_later_commands() {
     let held = w.send(a, say("later"));
     w.advance(1_000);
     assert_eq!((w.answer(a, id), w.answer(a, held)), (None, None));
-    let (conn, request, _) = w.held_tokens.pop_front().expect("a check");
+    let (verify, _) = w.held_tokens.pop_front().expect("a check");
     let grant = Ok(Grant::debug());
-    w.input(lianmai_signal_engine::Input::TokenVerified {
-        conn,
-        id: request,
-        grant: grant.clone(),
-    });
+    w.input(lianmai_signal_engine::Input::TokenVerified { verify, grant: grant.clone() });
     assert_eq!(w.log(a), ["renewToken ok", "message 1 later", "sendMessage ok"]);
     // A second answer to the same question finds nothing.
-    w.input(lianmai_signal_engine::Input::TokenVerified { conn, id: request, grant });
+    w.input(lianmai_signal_engine::Input::TokenVerified { verify, grant });
     assert!(w.log(a).is_empty());
 }
 

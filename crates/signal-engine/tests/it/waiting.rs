@@ -155,9 +155,9 @@ fn leave_supersedes_a_renewal_and_a_subscribe_that_wait() {
         let id = w.send(a, call);
         w.ok(a, leave());
         assert_eq!(w.error(a, id), ErrorName::Superseded);
-        if let Some((conn, id, _)) = w.held_tokens.pop_front() {
+        if let Some((verify, _)) = w.held_tokens.pop_front() {
             let grant = Ok(Grant::debug());
-            w.input(Input::TokenVerified { conn, id, grant });
+            w.input(Input::TokenVerified { verify, grant });
         } else {
             w.issue();
         }

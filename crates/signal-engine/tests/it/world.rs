@@ -10,7 +10,9 @@
 //! - the counters agree with what is open.
 
 mod audit;
+mod disk;
 mod entry;
+mod resume;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::media::{Published, Subscribed, Urls};
 use lianmai_protocol::message::notice::Closing;
-use lianmai_protocol::message::session::Joined;
+use lianmai_protocol::message::session::{Joined, Resumed};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice, Request};
 use lianmai_protocol::{
     CloseCode, Epoch, ErrorName, Gen, Mid, MonoTime, Now, RequestId, RpcError, UserId, WallTime,
@@ -27,14 +29,18 @@ use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{
     Access, AdminCommand, AdminReply, AppPolicy, ChannelKey, ConnId, Denial, DuplicatePolicy,
     Engine, EngineConfig, Grant, Input, JoinRequest, MintId, MintRequest, Minted, Note, Output,
-    QueryId,
+    QueryId, VerifyId,
 };
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub(crate) use self::disk::{Disk, DiskMode};
 pub(crate) use self::entry::{Entry, entry};
 use crate::calls::ping;
 use crate::picture::{Picture, words};
+
+/// Where the clock of every process begins.
+pub(crate) const BEGIN_MS: u64 = 24 * 3600 * 1000;
 
 /// What the issuer of URLs does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,7 @@ pub(crate) struct Heard {
 #[derive(Debug, Default)]
 pub(crate) struct Conn {
     pub(crate) joined: Option<Joined>,
+    /// None for a client that forgot events, until its next snapshot.
     pub(crate) picture: Option<Picture>,
     pub(crate) last_seq: u64,
     pub(crate) events: Vec<Heard>,
@@ -69,6 +76,8 @@ pub(crate) struct Conn {
     /// Refusals of what had no readable id.
     pub(crate) anonymous: Vec<ErrorName>,
     methods: BTreeMap<u64, &'static str>,
+    /// Ids that were sent more than once: their answers may be older than the last event.
+    pub(crate) again: BTreeSet<u64>,
     /// Everything in order of arrival, in words.
     log: Vec<String>,
     log_read: usize,
@@ -78,17 +87,35 @@ pub(crate) struct Conn {
     /// The client's side gave the socket up.
     gone: bool,
     next_id: u64,
+    /// Smaller ids were used on an earlier connection.
+    first_id: u64,
+    /// The newest ticket, its number, the last attempt and the last targeted message.
+    pub(crate) ticket: String,
+    pub(crate) k: u64,
+    attempt: u64,
+    pub(crate) n: u64,
+    /// What the client knew before it came back, until that is answered.
+    before: Option<Box<Conn>>,
+    pub(crate) resumed: Option<Resumed>,
 }
 
 pub(crate) struct World {
     pub(crate) engine: Engine,
+    config: EngineConfig,
+    /// Processes so far.
+    starts: u8,
+    pub(crate) disk: Disk,
+    pub(crate) drained: Option<bool>,
+    pub(crate) draining: bool,
+    /// Writes that a process took with it, or that failed.
+    pub(crate) writes_lost: usize,
     pub(crate) now: Now,
     pub(crate) issuer: Issuer,
     pub(crate) url_life_ms: u64,
     pub(crate) held_mints: VecDeque<(MintId, MintRequest)>,
     /// What `renewToken` finds; a token that is not here is held.
     pub(crate) tokens: BTreeMap<String, Result<Grant, ErrorName>>,
-    pub(crate) held_tokens: VecDeque<(ConnId, RequestId, String)>,
+    pub(crate) held_tokens: VecDeque<(VerifyId, String)>,
     pub(crate) conns: BTreeMap<ConnId, Conn>,
     pub(crate) minted: BTreeSet<Gen>,
     pub(crate) mints: usize,
@@ -123,8 +150,14 @@ impl World {
         app("dissolve", AppPolicy { dissolve_on_creator_leave: true, ..Default::default() });
         change(&mut config);
         World {
-            engine: Engine::new(config, [7; 32]),
-            now: Now { mono: MonoTime(1_000), wall: WallTime(1_800_000_000_000) },
+            engine: Engine::new(config.clone(), [7; 32]),
+            config,
+            starts: 1,
+            disk: Disk::default(),
+            drained: None,
+            draining: false,
+            writes_lost: 0,
+            now: Now { mono: MonoTime(BEGIN_MS), wall: WallTime(1_800_000_000_000) },
             issuer: Issuer::AtOnce,
             url_life_ms: 3_600_000,
             held_mints: VecDeque::new(),
@@ -196,7 +229,9 @@ impl World {
 
     pub(crate) fn send_as(&mut self, client: Client, id: u64, call: Call) {
         let state = self.conns.get_mut(&client.0).expect("a client");
-        state.methods.insert(id, call.method());
+        if state.methods.insert(id, call.method()).is_some() || id < state.first_id {
+            state.again.insert(id);
+        }
         let text = codec::encode_request(&Request { id: RequestId(id), ack: None, call });
         self.text(client, text);
     }
@@ -472,11 +507,11 @@ impl World {
                     Issuer::Hold => self.held_mints.push_back((mint, request)),
                 }
             }
-            Output::VerifyToken { conn, id, token, .. } => match self.tokens.get(&token) {
+            Output::VerifyToken { verify, token, .. } => match self.tokens.get(&token.0) {
                 Some(grant) => {
-                    inputs.push_back(Input::TokenVerified { conn, id, grant: grant.clone() });
+                    inputs.push_back(Input::TokenVerified { verify, grant: grant.clone() });
                 }
-                None => self.held_tokens.push_back((conn, id, token)),
+                None => self.held_tokens.push_back((verify, token.0)),
             },
             Output::Verdict { query, verdict } => {
                 self.verdicts.insert(query, verdict);
@@ -494,6 +529,15 @@ impl World {
                 self.replies.insert(query, reply);
             }
             Output::Note(note) => self.notes.push(note),
+            Output::Store { ops, persist } => {
+                self.writes_lost += usize::from(self.disk.mode == DiskMode::Fail);
+                if let Some((persist, stored)) = self.disk.write(ops, persist) {
+                    inputs.push_back(Input::Persisted { persist, stored });
+                }
+            }
+            Output::Drained { handed_over } => {
+                assert_eq!(self.drained.replace(handed_over), None, "a drain ends once");
+            }
         }
     }
 
@@ -524,7 +568,9 @@ impl World {
                         .entry((position.epoch, position.seq))
                         .or_insert_with(|| text.to_owned());
                     assert_eq!(first, text, "an event is the same for everybody (A1)");
-                    state.picture.as_mut().expect("a picture").fold(&event);
+                    if let Some(picture) = &mut state.picture {
+                        picture.fold(&event);
+                    }
                     state.log.push(words(&event));
                     let (at, seq) = (self.now.mono, position.seq);
                     state.events.push(Heard { at, seq, event });
@@ -536,7 +582,14 @@ impl World {
                             state.closing = Some(closing.clone());
                         }
                         Notice::MemberCount(_) => {}
-                        Notice::Message(m) => state.log.push(format!("~message {}", m.data)),
+                        Notice::Message(m) => {
+                            assert!(
+                                m.n > state.n,
+                                "targeted messages are numbered, and none comes twice"
+                            );
+                            state.n = m.n;
+                            state.log.push(format!("~message {}", m.data));
+                        }
                         other => state.log.push(format!("~{}", other.method())),
                     }
                     state.notices.push((self.now.mono, notice));
@@ -569,14 +622,19 @@ impl Conn {
         match &outcome {
             Ok(value) if method == "join" && self.joined.is_none() => {
                 let joined: Joined = serde_json::from_value(value.clone()).expect("Joined");
+                self.ticket = joined.ticket.clone().expect("a ticket");
+                self.k = joined.k.expect("a number");
                 self.last_seq = joined.seq;
                 self.picture = Some(Picture::of(&joined));
                 self.joined = Some(joined);
                 self.log.push("join ok".to_owned());
             }
+            Ok(value) if method == "reconnect" => self.came_back(value),
             Ok(value) => {
                 if let Some(seq) = value.get("seq") {
-                    assert_eq!(seq.as_u64(), Some(self.last_seq), "events precede answers (B1)");
+                    let (seq, last) = (seq.as_u64().expect("a number"), self.last_seq);
+                    let older = seq < last && self.again.contains(&id);
+                    assert!(seq == last || older, "events precede answers (B1)");
                 }
                 self.log.push(format!("{method} ok"));
             }

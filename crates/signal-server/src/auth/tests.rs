@@ -50,6 +50,7 @@ fn join(appkey: &str, channel: &str, uid: Option<u64>, token: Option<String>) ->
         token,
         role: None,
         join_id: None,
+        continues: None,
         name: None,
         attributes: Default::default(),
     }

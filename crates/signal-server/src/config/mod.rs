@@ -5,6 +5,7 @@
 mod apps;
 mod load;
 mod raw;
+mod relay;
 mod validate;
 
 #[cfg(test)]
@@ -19,6 +20,9 @@ use lianmai_media_plane::RelayConfig;
 use lianmai_protocol::Appkey;
 use lianmai_protocol::limits::Limits;
 use lianmai_signal_engine::{AppPolicy, SessionTimers};
+
+use crate::drain::FREEZE_MS;
+use crate::transport::budgets::Rate;
 
 /// The default configuration with its comments, as `gen-config` prints it. Holds no secret.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -230,6 +234,27 @@ pub enum LogFormat {
     Json,
 }
 
+/// How the server stops (contract rule B26). All in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainConfig {
+    /// A stop takes at most so long.
+    pub deadline_ms: u64,
+    /// Clients stay connected at least so long after they were told.
+    pub notice_ms: u64,
+    /// They are told to stay away so long: until the next process listens.
+    pub retry_after_ms: u64,
+    /// And a random share of this.
+    pub jitter_ms: u64,
+}
+
+impl DrainConfig {
+    /// The last client is closed then, and nothing changes any more.
+    #[must_use]
+    pub fn freeze_ms(&self) -> u64 {
+        self.deadline_ms.saturating_sub(FREEZE_MS)
+    }
+}
+
 /// Everything the server is told.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -239,7 +264,7 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// RTMP listener of the embedded relay.
     pub rtmp_listen: SocketAddr,
-    /// Where secrets and, later, the store are; made with mode 0700 when missing.
+    /// Where secrets and the store are; made with mode 0700 when missing.
     pub data_dir: PathBuf,
     /// Host in URLs; the listener's address when absent (decisions D16).
     pub public_host: Option<String>,
@@ -261,6 +286,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Most of them of one IPv4 address or IPv6 /64 that is not loopback.
     pub max_connections_per_address: usize,
+    /// New connections of one address a second, in the long run; 0: as many as there come.
+    pub connections_per_second: u32,
+    /// And at once.
+    pub connection_burst: u32,
     /// TLS of the public listener.
     pub tls: Option<TlsConfig>,
     /// The apps.
@@ -269,14 +298,18 @@ pub struct Config {
     pub limits: Limits,
     /// Session clocks.
     pub session: SessionTimers,
+    /// After a crash tickets stand in for expired tokens so long, in milliseconds (contract rule B14).
+    pub restart_grace_ms: u64,
+    /// Bytes of the logs of all channels.
+    pub log_bytes: usize,
     /// Most bytes that may wait for a slow reader.
     pub max_lag_bytes: usize,
     /// Validity of push and pull URLs in seconds.
     pub url_ttl_s: u64,
     /// The embedded relay.
     pub relay: RelayConfig,
-    /// A stop takes at most so long, in milliseconds.
-    pub stop_deadline_ms: u64,
+    /// How the server stops.
+    pub drain: DrainConfig,
     /// Log lines.
     pub log_format: LogFormat,
     /// `tracing` filter, as `info` or `lianmai=debug,info`.
@@ -288,6 +321,12 @@ impl Config {
     #[must_use]
     pub fn has_debug_app(&self) -> bool {
         self.apps.iter().any(|app| app.mode == AppMode::Debug)
+    }
+
+    /// How often one address may come.
+    pub(crate) fn rate(&self) -> Option<Rate> {
+        let (per_second, burst) = (self.connections_per_second, self.connection_burst);
+        (per_second > 0).then_some(Rate { per_second, burst })
     }
 
     /// Whether clients reach the public listener by `https` and `wss`.

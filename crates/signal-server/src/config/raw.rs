@@ -52,6 +52,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) session: RawSession,
     #[serde(default)]
+    pub(super) drain: RawDrain,
+    #[serde(default)]
     pub(super) relay: RawRelay,
     #[serde(default)]
     pub(super) log: RawLog,
@@ -71,7 +73,6 @@ pub(super) struct RawServer {
     pub(super) hosts: Option<Vec<String>>,
     pub(super) origins: Option<Vec<String>>,
     pub(super) shards: Option<u64>,
-    pub(super) stop_deadline_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,7 +134,10 @@ pub(super) struct RawJwt {
 pub(super) struct RawLimits {
     pub(super) max_connections: Option<u64>,
     pub(super) max_connections_per_address: Option<u64>,
+    pub(super) connections_per_second: Option<u64>,
+    pub(super) connection_burst: Option<u64>,
     pub(super) max_lag_bytes: Option<u64>,
+    pub(super) log_bytes: Option<u64>,
     pub(super) channels: Option<u64>,
     pub(super) members: Option<u64>,
     pub(super) broadcasters: Option<u64>,
@@ -154,6 +158,16 @@ pub(super) struct RawSession {
     pub(super) grace_ms: Option<u64>,
     pub(super) media_idle_ms: Option<u64>,
     pub(super) media_cap_ms: Option<u64>,
+    pub(super) restart_grace_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDrain {
+    pub(super) deadline_ms: Option<u64>,
+    pub(super) notice_ms: Option<u64>,
+    pub(super) retry_after_ms: Option<u64>,
+    pub(super) jitter_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

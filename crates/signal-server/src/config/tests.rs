@@ -93,6 +93,7 @@ fn default_toml_mentions_every_key() {
         "[apps.jwt]",
         "limits",
         "session",
+        "drain",
         "relay",
         "log",
     ] {
@@ -486,4 +487,29 @@ fn secrets_compare_and_hide() {
         assert!(!secret.equals(other), "{other}");
     }
     assert_eq!(format!("{secret:?}"), "Secret(***)");
+}
+
+#[test]
+fn rst_1_a_drain_leaves_room_between_notice_and_freeze() {
+    let drain = builtin().drain;
+    assert_eq!((drain.freeze_ms(), drain.notice_ms), (8_000, 1_000));
+    for (name, text, path) in [
+        ("drain-short", "[drain]\ndeadline_ms = 3000", "drain.notice_ms"),
+        ("drain-notice", "[drain]\nnotice_ms = 8000", "drain.notice_ms"),
+        ("drain-none", "[drain]\ndeadline_ms = 2000", "drain.deadline_ms"),
+        ("drain-old", "[server]\nstop_deadline_ms = 10000", "server.stop_deadline_ms"),
+    ] {
+        assert_eq!(paths(name, text), [path], "{text}");
+    }
+    let config = load("drain-least", "[drain]\ndeadline_ms = 2001\nnotice_ms = 0", &[]).unwrap();
+    assert_eq!(config.drain.freeze_ms(), 1);
+}
+
+#[test]
+fn an_address_without_a_rate_has_no_budget() {
+    let Rate { per_second, burst } = builtin().rate().unwrap();
+    assert_eq!((per_second, burst), (50, 200));
+    let config = load("rate", "[limits]\nconnections_per_second = 0", &[]).unwrap();
+    assert_eq!(config.rate(), None);
+    assert_eq!(paths("burst", "[limits]\nconnection_burst = 0"), ["limits.connection_burst"]);
 }

@@ -16,13 +16,14 @@ use tracing_subscriber::EnvFilter;
 
 use super::load::Removed;
 use super::raw::{
-    RawConfig, RawDebug, RawLimits, RawLogFormat, RawRelay, RawServer, RawSession, RawTls,
+    RawConfig, RawDebug, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls,
 };
-use super::{Cidr, Config, LogFormat, Problem, Problems, TlsConfig, apps};
+use super::{Cidr, Config, DrainConfig, LogFormat, Problem, Problems, TlsConfig, apps, relay};
+use crate::drain::FREEZE_MS;
 
 const HOUR_MS: u64 = 3_600_000;
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
+pub(super) const KIB: usize = 1024;
+pub(super) const MIB: usize = 1024 * KIB;
 
 /// Collects problems.
 pub(super) struct Check<'a> {
@@ -81,7 +82,12 @@ impl Check<'_> {
     }
 
     /// Milliseconds within bounds.
-    fn duration(&mut self, path: &str, value: Option<u64>, default: Duration) -> Duration {
+    pub(super) fn duration(
+        &mut self,
+        path: &str,
+        value: Option<u64>,
+        default: Duration,
+    ) -> Duration {
         let ms = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
         Duration::from_millis(self.number(path, value, ms, 1..=HOUR_MS))
     }
@@ -133,13 +139,25 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         1024,
         1..=1_000_000,
     );
+    let connections_per_second = check.number(
+        "limits.connections_per_second",
+        raw.limits.connections_per_second,
+        50,
+        0..=1_000_000,
+    );
+    let connection_burst =
+        check.number("limits.connection_burst", raw.limits.connection_burst, 200, 1..=1_000_000);
+    let log_bytes =
+        check.number("limits.log_bytes", raw.limits.log_bytes, 64 * MIB, MIB..=64 * 1024 * MIB);
+    let restart_grace_ms =
+        check.number("session.restart_grace_ms", raw.session.restart_grace_ms, 60_000, 0..=HOUR_MS);
     let url_ttl_s =
         check.number("relay.url_ttl_s", raw.relay.url_ttl_s, 24 * 3600, 60..=7 * 24 * 3600);
     let log_filter = raw.log.filter.unwrap_or_else(|| "info".to_owned());
     if let Err(error) = EnvFilter::builder().parse(&log_filter) {
         check.problem("log.filter", error.to_string());
     }
-    let relay = relay(&mut check, &raw.relay);
+    let relay = relay::relay(&mut check, &raw.relay);
     // Payload counts as life only as often as it is reported (contract rule A2).
     if relay.heartbeat.as_millis() * 2 > u128::from(session.media_idle_ms) {
         check.problem("relay.heartbeat_ms", "at most half of session.media_idle_ms");
@@ -151,9 +169,14 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         relay,
         limits,
         session,
+        restart_grace_ms,
+        drain: drain(&mut check, &raw.drain),
+        log_bytes,
         max_lag_bytes,
         max_connections,
         max_connections_per_address,
+        connections_per_second,
+        connection_burst,
         url_ttl_s,
         log_format: match raw.log.format {
             None | Some(RawLogFormat::Auto) => LogFormat::Auto,
@@ -213,19 +236,18 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         shards,
         max_connections: 0,
         max_connections_per_address: 0,
+        connections_per_second: 0,
+        connection_burst: 0,
         tls: None,
         apps: Vec::new(),
         limits: Limits::default(),
         session: SessionTimers::default(),
+        restart_grace_ms: 0,
+        log_bytes: 0,
         max_lag_bytes: 0,
         url_ttl_s: 0,
         relay: RelayConfig::default(),
-        stop_deadline_ms: check.number(
-            "server.stop_deadline_ms",
-            raw.stop_deadline_ms,
-            10_000,
-            100..=600_000,
-        ),
+        drain: DrainConfig { deadline_ms: 0, notice_ms: 0, retry_after_ms: 0, jitter_ms: 0 },
         log_format: LogFormat::Auto,
         log_filter: String::new(),
     }
@@ -406,57 +428,25 @@ fn session(check: &mut Check, raw: &RawSession) -> SessionTimers {
     timers
 }
 
-fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
-    let d = RelayConfig::default();
-    let mut ms =
-        |key: &str, value, default| check.duration(&format!("relay.{key}"), value, default);
-    let times = RelayConfig {
-        auth_timeout: ms("auth_timeout_ms", raw.auth_timeout_ms, d.auth_timeout),
-        handshake_timeout: ms(
-            "handshake_timeout_ms",
-            raw.handshake_timeout_ms,
-            d.handshake_timeout,
-        ),
-        publisher_idle_timeout: ms(
-            "publisher_idle_timeout_ms",
-            raw.publisher_idle_timeout_ms,
-            d.publisher_idle_timeout,
-        ),
-        write_timeout: ms("write_timeout_ms", raw.write_timeout_ms, d.write_timeout),
-        publisher_gap: ms("publisher_gap_ms", raw.publisher_gap_ms, d.publisher_gap),
-        takeover_silence: ms("takeover_silence_ms", raw.takeover_silence_ms, d.takeover_silence),
-        stall_after: ms("stall_after_ms", raw.stall_after_ms, d.stall_after),
-        heartbeat: ms("heartbeat_ms", raw.heartbeat_ms, d.heartbeat),
-        ..d.clone()
+fn drain(check: &mut Check, raw: &RawDrain) -> DrainConfig {
+    let mut ms = |path: &str, value, default, range| check.number(path, value, default, range);
+    let drain = DrainConfig {
+        deadline_ms: ms("drain.deadline_ms", raw.deadline_ms, 10_000, FREEZE_MS + 1..=600_000),
+        notice_ms: ms("drain.notice_ms", raw.notice_ms, 1_000, 0..=600_000),
+        retry_after_ms: ms("drain.retry_after_ms", raw.retry_after_ms, 1_000, 0..=HOUR_MS),
+        jitter_ms: ms("drain.jitter_ms", raw.jitter_ms, 2_000, 0..=HOUR_MS),
     };
-    let mut size = |key: &str, value, default, range: RangeInclusive<usize>| {
-        check.number(&format!("relay.{key}"), value, default, range)
-    };
-    RelayConfig {
-        player_queue_bytes: size(
-            "player_queue_bytes",
-            raw.player_queue_bytes,
-            d.player_queue_bytes,
-            64 * KIB..=64 * MIB,
-        ),
-        gop_bytes: size("gop_bytes", raw.gop_bytes, d.gop_bytes, 64 * KIB..=64 * MIB),
-        gop_packets: size("gop_packets", raw.gop_packets, d.gop_packets, 1..=65_536),
-        max_connections: size(
-            "max_connections",
-            raw.max_connections,
-            d.max_connections,
-            1..=1_000_000,
-        ),
-        max_connections_per_address: size(
-            "max_connections_per_address",
-            raw.max_connections_per_address,
-            d.max_connections_per_address,
-            1..=1_000_000,
-        ),
-        max_players: size("max_players", raw.max_players, d.max_players, 1..=1_000_000),
-        max_waiters: size("max_waiters", raw.max_waiters, d.max_waiters, 1..=1_000_000),
-        ..times
+    let DrainConfig { deadline_ms, notice_ms, .. } = drain;
+    if drain.freeze_ms() <= notice_ms {
+        check.problem(
+            "drain.notice_ms",
+            format!(
+                "{notice_ms} is not less than drain.deadline_ms, {deadline_ms}, without the \
+                 {FREEZE_MS} ms in which everything is written"
+            ),
+        );
     }
+    drain
 }
 
 /// What concerns several keys: who can reach which listener, and what URLs say.

@@ -2,7 +2,6 @@
 //! bearer token (contract rule C2).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -18,11 +17,14 @@ use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{error_response, json_response};
 use crate::config::Secret;
+use crate::drain::Phase;
 use crate::metrics::Metrics;
 use crate::shard::Shards;
+use crate::store::Store;
 use crate::transport::accept::not_found;
 
 /// Longest body of an admin request in bytes.
@@ -33,7 +35,8 @@ pub(crate) struct Admin {
     pub(crate) hub: Hub,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Secret,
-    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) store: Store,
+    pub(crate) phase: watch::Receiver<Phase>,
 }
 
 pub(crate) fn router(admin: Admin) -> Router {
@@ -76,7 +79,7 @@ fn is_authorized(headers: &HeaderMap, token: &Secret) -> bool {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
-    if admin.ready.load(Ordering::Relaxed) {
+    if *admin.phase.borrow() == Phase::Serving {
         Response::new(Body::from("ready\n"))
     } else {
         error_response(StatusCode::SERVICE_UNAVAILABLE, "notReady", "The server is stopping.")
@@ -84,7 +87,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response<Body> {
-    let text = admin.metrics.text(admin.shards.stats().await, &admin.hub.stats());
+    let engine = admin.shards.stats().await;
+    let (hub, store, phase) = (admin.hub.stats(), admin.store.stats(), *admin.phase.borrow());
+    let text = admin.metrics.text(engine, &hub, store, phase);
     let mut response = Response::new(Body::from(text));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

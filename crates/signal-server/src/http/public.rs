@@ -18,9 +18,10 @@ use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
 use super::error_response;
+use crate::drain::{Phase, wait_for_stop};
 use crate::media::RelayAuthorizer;
 use crate::signing::MEDIA_APP;
-use crate::transport::accept::{Hangup, Peer, not_found, wait_for_stop};
+use crate::transport::accept::{Hangup, Peer, not_found};
 use crate::transport::lobby::LobbyServer;
 use crate::transport::upgrade;
 
@@ -31,20 +32,20 @@ struct Public {
     lobby: LobbyServer,
     hub: Hub,
     authorizer: Arc<RelayAuthorizer>,
-    stopping: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 }
 
 pub(crate) fn router(
     lobby: LobbyServer,
     hub: Hub,
     authorizer: Arc<RelayAuthorizer>,
-    stopping: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) -> Router {
     Router::new()
         .route(SIGNAL_PATH, get(signal))
         .route("/live/{file}", get(pull))
         .fallback(not_found)
-        .with_state(Arc::new(Public { lobby, hub, authorizer, stopping }))
+        .with_state(Arc::new(Public { lobby, hub, authorizer, phase }))
 }
 
 async fn signal(State(public): State<Arc<Public>>, request: Request<Body>) -> Response<Body> {
@@ -76,8 +77,8 @@ async fn pull(
             return error_response(status, denied.code, &denied.message);
         }
     };
-    let mut stopping = public.stopping.clone();
-    let stop = async move { wait_for_stop(&mut stopping).await };
+    let mut phase = public.phase.clone();
+    let stop = async move { wait_for_stop(&mut phase).await };
     let (running, ended) = oneshot::channel::<()>();
     let (cut, hangup) = (media.cut_signal(), hangup.clone());
     tokio::spawn(async move {

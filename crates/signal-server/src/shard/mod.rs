@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lianmai_protocol::{Gen, RpcError};
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, ConnId, Denial, Input, JoinRequest, Stats,
+    Access, AdminCommand, AdminReply, ConnId, Denial, DrainPlan, Input, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,8 +21,8 @@ const MAILBOX: usize = 4096;
 
 /// What a shard can be asked.
 pub(crate) enum ShardMsg {
-    /// A connection joins: it belongs to the shard from now on.
-    Adopt { conn: ConnId, sink: Sink, request: Box<JoinRequest> },
+    /// A connection leaves the lobby with this: it belongs to the shard from now on.
+    Adopt { conn: ConnId, sink: Sink, entry: Input },
     /// Something for the engine.
     Input(Input),
     /// A WebSocket ping or pong came, and this is to be written back.
@@ -37,8 +37,15 @@ pub(crate) enum ShardMsg {
     Admin { command: AdminCommand, answer: oneshot::Sender<Result<AdminReply, RpcError>> },
     /// Counters.
     Stats(oneshot::Sender<Stats>),
+    /// Move every member to the next process, and say whether all is handed over.
+    Drain { plan: DrainPlan, drained: oneshot::Sender<bool> },
     /// Close every connection, then end.
     Stop,
+}
+
+/// Which of so many shards owns a routing value.
+pub(crate) fn shard_of(route: u32, shards: usize) -> usize {
+    route as usize % shards
 }
 
 /// The mailboxes of all shards. Cheap to clone.
@@ -57,7 +64,7 @@ impl Shards {
 
     /// The shard of a routing value.
     pub(crate) fn of(&self, route: u32) -> mpsc::Sender<ShardMsg> {
-        self.senders[route as usize % self.senders.len()].clone()
+        self.senders[shard_of(route, self.senders.len())].clone()
     }
 
     /// Asks whether a URL may be used; `None` when the shard has ended.
@@ -128,6 +135,22 @@ impl Shards {
             }
         }
         sum
+    }
+
+    /// Tells every shard to move its members. Completes when all of them are through, with whether everything is
+    /// handed over.
+    pub(crate) async fn drain(&self, plan: DrainPlan) -> bool {
+        let mut answers = Vec::new();
+        for sender in self.senders.iter() {
+            let (drained, answer) = oneshot::channel();
+            let _ = sender.send(ShardMsg::Drain { plan, drained }).await;
+            answers.push(answer);
+        }
+        let mut handed_over = true;
+        for answer in answers {
+            handed_over &= answer.await.unwrap_or(false);
+        }
+        handed_over
     }
 
     /// Tells every shard to end.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use lianmai_media_plane::Hub;
 use lianmai_protocol::{CloseCode, ErrorName, RpcError};
-use lianmai_signal_engine::{AdminReply, ConnId, Denial, Engine, Input, Note, Output, QueryId};
+use lianmai_signal_engine::{
+    AdminReply, ConnId, Denial, Engine, Input, Note, Output, PersistId, QueryId, Restored,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 use tracing::{debug, info};
@@ -19,6 +21,7 @@ use crate::clock::Clock;
 use crate::media;
 use crate::metrics::Metrics;
 use crate::signing::UrlSigner;
+use crate::store::{Ack, Store};
 use crate::transport::frame::{self, Framer};
 
 /// Messages that one turn takes at most, so that what it causes leaves soon.
@@ -32,6 +35,7 @@ pub(crate) struct WorkerParts {
     pub(crate) signer: Arc<UrlSigner>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) store: Store,
     pub(crate) max_lag_bytes: usize,
 }
 
@@ -51,6 +55,7 @@ pub(crate) struct Worker {
     framer: Framer,
     askers: HashMap<QueryId, Asker>,
     last_query: u64,
+    drained: Option<oneshot::Sender<bool>>,
     stopping: bool,
 }
 
@@ -71,8 +76,16 @@ impl Worker {
             framer: Framer::default(),
             askers: HashMap::new(),
             last_query: 0,
+            drained: None,
             stopping: false,
         }
+    }
+
+    /// Takes over what an earlier process left behind. Its members are in grace from now on, so whoever serves
+    /// them is to begin right after.
+    pub(crate) fn restore(&mut self, restored: Restored) {
+        self.handle(Input::Restore(Box::new(restored)));
+        self.finish_turn();
     }
 
     /// Runs until every mailbox sender is gone or [`ShardMsg::Stop`] was handled.
@@ -120,9 +133,9 @@ impl Worker {
             }
             // Every connection is closed, and whoever asks hears that the shard has ended.
             _ if self.stopping => {}
-            ShardMsg::Adopt { conn, sink, request } => {
+            ShardMsg::Adopt { conn, sink, entry } => {
                 self.slots.insert(conn, Slot::new(sink));
-                self.handle(Input::Join { conn, request });
+                self.handle(entry);
             }
             ShardMsg::Input(input) => self.handle(input),
             ShardMsg::Over { conn, reply } => {
@@ -157,6 +170,10 @@ impl Worker {
             }
             ShardMsg::Stats(answer) => {
                 let _ = answer.send(self.engine.stats());
+            }
+            ShardMsg::Drain { plan, drained } => {
+                self.drained = Some(drained);
+                self.handle(Input::Drain(plan));
             }
             ShardMsg::Stop => {
                 self.stopping = true;
@@ -215,9 +232,10 @@ impl Worker {
                 let minted = self.parts.signer.mint(&request, now.wall);
                 self.engine.handle(now, Input::Minted { mint, result: Some(minted) });
             }
-            Output::VerifyToken { conn, id, appkey, uid, channel, token } => {
-                let grant = self.parts.authenticator.verify_renewal(&appkey, &token, uid, &channel);
-                self.handle(Input::TokenVerified { conn, id, grant });
+            Output::VerifyToken { verify, appkey, uid, channel, token } => {
+                let grant =
+                    self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel);
+                self.handle(Input::TokenVerified { verify, grant });
             }
             Output::Verdict { query, verdict } => {
                 if let Some(Asker::Authorize(answer)) = self.askers.remove(&query) {
@@ -233,8 +251,28 @@ impl Worker {
             Output::CutViewer { generation, viewer } => {
                 media::cut_viewer(&self.parts.hub, generation, viewer);
             }
+            Output::Store { ops, persist } => {
+                let ack = persist.map(|persist| self.persisted(persist));
+                self.parts.store.write(ops, ack);
+            }
+            Output::Drained { handed_over } => {
+                if let Some(drained) = self.drained.take() {
+                    let _ = drained.send(handed_over);
+                }
+            }
             Output::Note(note) => self.note(&note),
         }
+    }
+
+    /// Tells the engine what came of a write.
+    fn persisted(&self, persist: PersistId) -> Ack {
+        let own = self.own.clone();
+        Box::new(move |stored| {
+            if let Some(own) = own.upgrade() {
+                // This is the writer's thread, and a shard never waits for it. An error: the shard has ended.
+                let _ = own.blocking_send(ShardMsg::Input(Input::Persisted { persist, stored }));
+            }
+        })
     }
 
     fn push(&mut self, conn: ConnId, frame: bytes::Bytes) {
@@ -264,6 +302,10 @@ impl Worker {
             }
             Note::JoinRefused { channel, conn, error } => {
                 tracing::warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
+            }
+            Note::Resumed { channel, uid, conn, outcome, reason } => {
+                let reason = reason.as_ref().map(ToString::to_string);
+                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %uid, %outcome, reason, conn = conn.0, "resumed");
             }
             Note::CommandRefused { conn, method, error } => {
                 // Others can be had by the thousand; they are counted.

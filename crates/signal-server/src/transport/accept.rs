@@ -20,12 +20,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::budgets::Budgets;
 use super::places::{Place, Places};
 use super::tls::TlsReloader;
+use crate::drain::{Phase, wait_for_stop};
 use crate::http::{error_response, guard::Guard};
 
 /// Bytes that the kernel keeps for a connection that does not read (it doubles the number). Left to itself it
@@ -71,12 +73,14 @@ pub(crate) struct HttpListener {
     pub(crate) guard: Arc<Guard>,
     pub(crate) tls: Option<Arc<TlsReloader>>,
     pub(crate) places: Places,
+    /// How often one address may come; `None` where that does not matter.
+    pub(crate) budgets: Option<Arc<Budgets>>,
 }
 
 impl HttpListener {
-    /// Serves until `stop` changes; then no connection is accepted, idle ones end, and what still answers
+    /// Serves until the server stops; then no connection is accepted, idle ones end, and what still answers
     /// a request, or is told by others that it ends, gets a moment.
-    pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn serve(self, mut stop: watch::Receiver<Phase>) {
         let refusals = Arc::new(Semaphore::new(REFUSALS));
         let mut connections = JoinSet::new();
         loop {
@@ -94,7 +98,13 @@ impl HttpListener {
                     continue;
                 }
             };
-            let Some(place) = self.places.enter(peer.ip()) else {
+            let in_time = |budgets: &Arc<Budgets>| budgets.connect(peer.ip(), Instant::now());
+            let place = if self.budgets.as_ref().is_none_or(in_time) {
+                self.places.enter(peer.ip())
+            } else {
+                None
+            };
+            let Some(place) = place else {
                 debug!(listener = self.name, %peer, "connection limit reached");
                 if let Ok(refusal) = refusals.clone().try_acquire_owned() {
                     connections.spawn(async move {
@@ -137,11 +147,6 @@ impl HttpListener {
     }
 }
 
-/// Completes when the server stops. A dropped sender means that it is gone, which is a stop too.
-pub(crate) async fn wait_for_stop(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
 /// There is no room. The client comes back with backoff (contract rule A20).
 const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -167,7 +172,7 @@ struct Service {
 }
 
 impl Service {
-    async fn serve<I>(self, io: I, mut stop: watch::Receiver<bool>)
+    async fn serve<I>(self, io: I, mut stop: watch::Receiver<Phase>)
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {

@@ -1,6 +1,7 @@
 //! The task of a connection: first its lobby, then a pump from its socket to its shard. It decides
 //! nothing: the [`Lobby`] says what to answer, the authenticator what a token grants.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,28 +10,41 @@ use bytes::Bytes;
 use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{CloseCode, RequestId};
 use lianmai_signal_engine::lobby::LOBBY_MS;
-use lianmai_signal_engine::{ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox};
+use lianmai_signal_engine::{
+    ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, ReconnectRequest, TicketKey,
+};
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::accept::wait_for_stop;
+use super::budgets::Budgets;
 use super::frame;
 use super::io::{CLOSE_LINGER, Sink};
 use super::reader::{Incoming, Reader};
 use crate::auth::Authenticator;
+use crate::drain::{Phase, wait_for_stop};
 use crate::metrics::Metrics;
 use crate::shard::{ShardMsg, Shards};
+
+/// What every lobby shares with the rest of the server.
+#[derive(Clone)]
+pub(crate) struct LobbyParts {
+    pub(crate) shards: Shards,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tickets: TicketKey,
+    pub(crate) budgets: Arc<Budgets>,
+    /// Who comes when the server is frozen is sent away for so long.
+    pub(crate) away: Duration,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
 
 /// What every lobby needs. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct LobbyServer {
-    shards: Shards,
-    authenticator: Arc<Authenticator>,
-    metrics: Arc<Metrics>,
+    parts: LobbyParts,
     next_conn: Arc<AtomicU64>,
-    stop: watch::Receiver<bool>,
 }
 
 /// What a lobby came to.
@@ -38,25 +52,28 @@ enum Step {
     Stay,
     Close(CloseCode),
     Join(RequestId, Box<Join>),
+    Reconnect(Box<ReconnectRequest>),
 }
 
 impl LobbyServer {
-    pub(crate) fn new(
-        shards: Shards,
-        authenticator: Arc<Authenticator>,
-        metrics: Arc<Metrics>,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
-        let next_conn = Arc::new(AtomicU64::new(1));
-        LobbyServer { shards, authenticator, metrics, next_conn, stop }
+    pub(crate) fn new(parts: LobbyParts) -> Self {
+        LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// How long a peer is to stay away that wants a connection now; `None`: it may have one.
+    pub(crate) fn closed_to(&self, peer: IpAddr) -> Option<Duration> {
+        if *self.parts.phase.borrow() >= Phase::Frozen {
+            return Some(self.parts.away);
+        }
+        self.parts.budgets.barred(peer, Instant::now())
     }
 
     /// Serves a connection until it has joined, or the server stops. A task of its own pumps the frames of
     /// whoever joined to the shard.
-    pub(crate) async fn serve(mut self, mut reader: Reader, sink: Sink) {
+    pub(crate) async fn serve(mut self, peer: IpAddr, mut reader: Reader, sink: Sink) {
         let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
         let deadline = Instant::now() + Duration::from_millis(LOBBY_MS);
-        let mut lobby = Lobby::default();
+        let mut lobby = Lobby::new(self.parts.tickets.clone());
         let mut outbox = Outbox::default();
         loop {
             let outputs = tokio::select! {
@@ -76,7 +93,7 @@ impl LobbyServer {
                     Some(Incoming::TooMuch) => lobby.timeout(),
                     None => return,
                 },
-                () = wait_for_stop(&mut self.stop) => {
+                () = wait_for_stop(&mut self.parts.phase) => {
                     return self.stopped(conn, reader, sink, outbox).await;
                 }
                 () = sleep_until(deadline) => lobby.timeout(),
@@ -88,10 +105,24 @@ impl LobbyServer {
                     }
                 }
                 Step::Close(code) => {
+                    if code == CloseCode::JOIN_REFUSED {
+                        // The lobby knows of one reason only: a ticket that is none.
+                        self.parts.budgets.forged(peer, Instant::now());
+                    }
                     return self.close(conn, code, reader, sink, outbox).await;
                 }
                 Step::Join(id, join) => {
-                    return self.join(conn, id, *join, reader, sink).await;
+                    let key =
+                        ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
+                    let grant = self.parts.authenticator.verify_join(&join);
+                    let request = Box::new(JoinRequest { id, join: *join, grant });
+                    let entry = Input::Join { conn, request };
+                    return self.enter(conn, &key, entry, reader, sink).await;
+                }
+                Step::Reconnect(request) => {
+                    let key = request.claims.channel.clone();
+                    let entry = Input::Reconnect { conn, request };
+                    return self.enter(conn, &key, entry, reader, sink).await;
                 }
             }
         }
@@ -107,7 +138,7 @@ impl LobbyServer {
         outbox: Outbox,
     ) {
         debug!(conn = conn.0, reason = code.row().map(|row| row.name), "lobby closes");
-        self.metrics.lobby_closed(code);
+        self.parts.metrics.lobby_closed(code);
         tokio::select! {
             // First, so that it has written before the end of the peer can come between.
             biased;
@@ -134,17 +165,23 @@ impl LobbyServer {
                     return Step::Close(code);
                 }
                 LobbyOutput::Join(id, join) => return Step::Join(id, join),
+                LobbyOutput::Reconnect(request) => return Step::Reconnect(request),
             }
         }
         Step::Stay
     }
 
-    async fn join(self, conn: ConnId, id: RequestId, join: Join, mut reader: Reader, sink: Sink) {
-        let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
-        let grant = self.authenticator.verify_join(&join);
-        let shard = self.shards.of(key.route());
-        let request = Box::new(JoinRequest { id, join, grant });
-        match shard.send(ShardMsg::Adopt { conn, sink, request }).await {
+    /// Hands the connection to the shard of the channel.
+    async fn enter(
+        self,
+        conn: ConnId,
+        channel: &ChannelKey,
+        entry: Input,
+        mut reader: Reader,
+        sink: Sink,
+    ) {
+        let shard = self.parts.shards.of(channel.route());
+        match shard.send(ShardMsg::Adopt { conn, sink, entry }).await {
             Ok(()) => {
                 reader.joined();
                 // A task of its own, so that what the lobby needed is given back.

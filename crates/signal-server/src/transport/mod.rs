@@ -3,6 +3,7 @@
 //! Deliberately absent: what a message means.
 
 pub(crate) mod accept;
+pub(crate) mod budgets;
 pub(crate) mod frame;
 pub(crate) mod io;
 pub(crate) mod lobby;

@@ -92,7 +92,7 @@ impl Drop for Share {
 }
 
 /// What counts as one address: one IPv6 subscriber has a whole /64.
-fn group(address: IpAddr) -> IpAddr {
+pub(crate) fn group(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))

@@ -1,9 +1,11 @@
 //! The WebSocket handshake (RFC 6455 §4.2) on `/v1/signal`. A client that may be told why it is refused
 //! is let through and refused by a close code, since browsers do not see HTTP statuses (rule A20).
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -14,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tungstenite::handshake::derive_accept_key;
 
+use super::accept::Peer;
 use super::io;
 use super::lobby::LobbyServer;
 use super::places::Place;
@@ -26,18 +29,23 @@ pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Respon
         Ok(accept) => accept,
         Err(text) => return error_response(StatusCode::BAD_REQUEST, "badUpgrade", text),
     };
-    let (Some(upgrade), Some(place)) = (
-        request.extensions_mut().remove::<OnUpgrade>(),
-        request.extensions_mut().remove::<Place>(),
+    let extensions = request.extensions_mut();
+    let (Some(upgrade), Some(place), Some(Peer(peer))) = (
+        extensions.remove::<OnUpgrade>(),
+        extensions.remove::<Place>(),
+        extensions.remove::<Peer>(),
     ) else {
         let text = "The connection cannot be upgraded.";
         return error_response(StatusCode::BAD_REQUEST, "badUpgrade", text);
     };
+    if let Some(away) = lobby.closed_to(peer.ip()) {
+        return come_back_later(away);
+    }
     let lobby = lobby.clone();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let Some((reader, sink)) = take_apart(upgraded, place) else { return };
-        lobby.serve(reader, sink).await;
+        lobby.serve(peer.ip(), reader, sink).await;
     });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -46,6 +54,19 @@ pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Respon
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    response
+}
+
+/// Nobody is let in now, or not from that address.
+fn come_back_later(after: Duration) -> Response<Body> {
+    let text = "No connection is taken in now; Retry-After says when.";
+    let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, "notNow", text);
+    let seconds = after.as_millis().div_ceil(1000).max(1);
+    if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    // A connection that only waits would hold up the end of the server.
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

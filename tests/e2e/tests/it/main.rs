@@ -3,6 +3,7 @@
 
 // What the stories share.
 mod stage;
+mod survivor;
 
 // Media: pushed and played by ffmpeg, which is left untouched while it runs.
 mod cuts;
@@ -14,6 +15,19 @@ mod media_signature;
 mod media_takeover;
 mod proxy;
 mod python;
+
+// Faults: native clients whose ways to the server go bad, and a server that is killed or rolled.
+mod cast;
+mod fault_proxy;
+mod fold;
+mod ghosts;
+mod ledger;
+mod on_air;
+mod rolling;
+mod storm;
+mod verdict;
+mod weather;
+mod witness;
 
 // Hostile input beside a pair of bystanders, HTTP, the life of the process, the server as a library.
 mod embed;
@@ -28,5 +42,6 @@ mod hostile_urls;
 mod hostile_witness;
 mod http;
 mod lifecycle;
+mod restart;
 mod tls;
 mod tokens;

@@ -72,6 +72,16 @@ impl Stage {
         Ok(Stage { server, data_dir })
     }
 
+    /// The next process, on the data and the addresses of one that has ended.
+    pub(crate) async fn start_again(&mut self, env: &[(&str, &str)]) -> Result<()> {
+        let program = programs()?.join("signal-server");
+        let ServerProcess { public, rtmp, admin, .. } = self.server;
+        let started =
+            ServerProcess::start_at(&program, &self.data_dir.0, env, [public, rtmp, admin]);
+        self.server = timeout(PATIENCE, started).await.context("it does not start again")??;
+        Ok(())
+    }
+
     /// A member that is in a channel.
     pub(crate) async fn join(&self, channel: &str, uid: impl ToString) -> Result<Member> {
         Member::join(self.server.public, channel, &uid.to_string()).await

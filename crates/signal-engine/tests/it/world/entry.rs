@@ -22,6 +22,7 @@ pub(crate) fn entry(uid: u64) -> Entry {
         token: None,
         role: None,
         join_id: None,
+        continues: None,
         name: None,
         attributes: Attributes::default(),
     };

@@ -1,26 +1,34 @@
-//! The engine of one shard: routes each input to its channel and each due timer too.
+//! The engine of one shard: routes each input to its channel and each due timer too. This file is the
+//! loop; who enters or comes back is in `arrival`, the admin API and what waits for a write in `admin`, the
+//! relay's questions in `relay`, the begin and end of a process in `restart`.
 //!
 //! The contract of the run loop: call [`Engine::handle`] with one input and the moment, then take every
 //! output with [`Engine::poll_output`] and execute it in order, then sleep no longer than
 //! [`Engine::next_deadline`] and hand in [`Input::Tick`].
 
-use std::collections::BTreeMap;
+mod admin;
+mod arrival;
+mod relay;
+mod restart;
 
-use lianmai_protocol::message::session::{CloseChannel, Kick};
-use lianmai_protocol::{CloseCode, ErrorName, MonoTime, Now, RequestId, RpcError, UserId};
+pub(crate) use self::restart::Drain;
+
+use std::collections::{BTreeMap, BinaryHeap};
+
+use lianmai_protocol::{CloseCode, MonoTime, Now, UserId};
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
-use crate::admission::Grant;
 use crate::channel::Channel;
 use crate::config::EngineConfig;
 use crate::context::{ChannelRef, Context};
-use crate::input::{AdminCommand, ConnId, Input, JoinRequest};
+use crate::input::{ConnId, Input};
 use crate::key::ChannelKey;
-use crate::output::{AdminReply, Denial, Note, Output, Stats};
+use crate::output::{Note, Output, Stats};
+use crate::record::StoreOp;
 use crate::timers::Timer;
 
-/// Bans and holds are looked through this often, in milliseconds.
+/// Bans, holds and logs are looked through this often, in milliseconds.
 const SWEEP_MS: u64 = 60_000;
 
 /// A deadline that is noticed so much too late, in milliseconds, means that the process stood still.
@@ -28,11 +36,13 @@ const STALL_MS: u64 = 2_000;
 
 /// See the module.
 pub struct Engine {
-    context: Context,
+    pub(crate) context: Context,
     channels: BTreeMap<ChannelRef, Channel>,
     names: BTreeMap<ChannelKey, ChannelRef>,
     last_channel: u64,
     sweeping: bool,
+    /// Questions of the relay that wait for a member to come back: until when.
+    parked: relay::Parked,
 }
 
 impl Engine {
@@ -46,6 +56,7 @@ impl Engine {
             names: BTreeMap::new(),
             last_channel: 0,
             sweeping: false,
+            parked: relay::Parked::default(),
         }
     }
 
@@ -56,8 +67,14 @@ impl Engine {
         self.forgive_stall(mono);
         self.input(input);
         while let Some(timer) = self.context.timers.pop_due(mono) {
-            self.timer(timer);
+            // Nobody's time runs out between two processes.
+            if !self.context.is_frozen() {
+                self.timer(timer);
+            }
         }
+        self.hand_over();
+        self.context.write_down();
+        self.fit_logs();
     }
 
     /// A process that stood still has not listened: nobody is held silent for that time (rule B23).
@@ -89,8 +106,13 @@ impl Engine {
     }
 
     fn input(&mut self, input: Input) {
+        if self.context.is_frozen() && !self.finishes(&input) {
+            return self.turn_away(input);
+        }
         match input {
+            Input::Restore(restored) => self.restore(*restored),
             Input::Join { conn, request } => self.join(conn, *request),
+            Input::Reconnect { conn, request } => self.reconnect(conn, *request),
             Input::Frame { conn, frame } => {
                 self.with_seat(conn, |channel, cx, uid| channel.frame(cx, uid, conn, &frame));
             }
@@ -116,16 +138,16 @@ impl Engine {
                     });
                 }
             }
-            Input::TokenVerified { conn, id, grant } => self.with_seat(conn, |channel, cx, uid| {
-                channel.token_verified(cx, uid, id, grant);
-            }),
+            Input::TokenVerified { verify, grant } => {
+                if let Some(seat) = self.context.verifications.remove(&verify) {
+                    self.with_channel(seat.channel, |channel, cx| {
+                        channel.token_verified(cx, seat.uid, verify, grant);
+                    });
+                }
+            }
+            Input::Persisted { persist, stored } => self.persisted(persist, stored),
             Input::Authorize { query, generation, access } => {
-                let channel = self.context.streams.get(&generation);
-                let verdict = channel
-                    .and_then(|id| self.channels.get(id))
-                    .ok_or(Denial::UnknownStream)
-                    .and_then(|channel| channel.authorize(generation, access));
-                self.context.outputs.push_back(Output::Verdict { query, verdict });
+                self.authorize(query, generation, access);
             }
             Input::MediaFlow { generation } => {
                 if let Some(&id) = self.context.streams.get(&generation) {
@@ -133,9 +155,12 @@ impl Engine {
                 }
             }
             Input::Admin { query, command } => {
-                let reply = self.admin(command);
-                self.context.outputs.push_back(Output::AdminReply { query, reply });
+                // Nothing at once when it must be written down before.
+                if let Some(reply) = self.admin(query, command).transpose() {
+                    self.context.outputs.push_back(Output::AdminReply { query, reply });
+                }
             }
+            Input::Drain(plan) => self.drain(plan),
             Input::Stop => {
                 for conn in self.context.seats.keys().copied().collect::<Vec<_>>() {
                     self.with_seat(conn, |channel, cx, uid| {
@@ -145,6 +170,38 @@ impl Engine {
             }
             Input::Tick => {}
         }
+    }
+
+    fn sweep_from_now_on(&mut self) {
+        if !std::mem::replace(&mut self.sweeping, true) {
+            self.context.arm_in(SWEEP_MS, Timer::Sweep);
+        }
+    }
+
+    /// Keeps all logs together within their budget: the largest give half of what they keep (rule A7).
+    fn fit_logs(&mut self) {
+        let most = self.context.config.log_bytes;
+        if self.context.stats.log_bytes <= most {
+            return;
+        }
+        // Somewhat more than needed, so that the next event does not ask for it again.
+        let enough = most - most / 16;
+        let sizes = self.channels.iter().map(|(id, channel)| (channel.log_bytes(), *id));
+        let mut sizes: BinaryHeap<_> = sizes.collect();
+        while self.context.stats.log_bytes > enough
+            && let Some((bytes, id)) = sizes.pop()
+            && let Some(channel) = self.channels.get_mut(&id)
+        {
+            channel.halve_log(&mut self.context);
+            // Events that were not sent stay: a log that has nothing else gives nothing.
+            if channel.log_bytes() < bytes {
+                sizes.push((channel.log_bytes(), id));
+            }
+        }
+    }
+
+    pub(crate) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values()
     }
 
     fn timer(&mut self, timer: Timer) {
@@ -168,13 +225,23 @@ impl Engine {
                 }
             }
             Timer::Sweep => {
-                self.context.restrictions.sweep(self.context.now);
-                self.context.arm_in(SWEEP_MS, Timer::Sweep);
+                let cx = &mut self.context;
+                cx.restrictions.sweep(cx.now, &mut cx.ops);
+                cx.arm_in(SWEEP_MS, Timer::Sweep);
+                for channel in self.channels.values_mut() {
+                    channel.sweep(&mut self.context);
+                }
             }
+            Timer::Parked => self.look_at_parked(),
+            Timer::Drain => self.drain_due(),
         }
     }
 
-    fn with_seat(&mut self, conn: ConnId, run: impl FnOnce(&mut Channel, &mut Context, UserId)) {
+    pub(crate) fn with_seat(
+        &mut self,
+        conn: ConnId,
+        run: impl FnOnce(&mut Channel, &mut Context, UserId),
+    ) {
         if let Some(&seat) = self.context.seats.get(&conn) {
             self.with_channel(seat.channel, |channel, cx| run(channel, cx, seat.uid));
         }
@@ -187,103 +254,10 @@ impl Engine {
         if channel.is_over() {
             let note = Note::ChannelEnded { channel: channel.key().clone(), cid: channel.cid() };
             self.context.note(note);
+            self.context.ops.push(StoreOp::DropChannel(channel.key().clone()));
+            self.context.stats.log_bytes -= channel.log_bytes();
             self.names.remove(channel.key());
             self.channels.remove(&id);
-        }
-    }
-
-    fn join(&mut self, conn: ConnId, request: JoinRequest) {
-        let JoinRequest { id, join, grant } = request;
-        let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
-        if let Err(error) = self.try_join(conn, id, &key, join, grant) {
-            let cx = &mut self.context;
-            cx.note(Note::JoinRefused { channel: key, conn, error: error.name().clone() });
-            cx.refuse_join(conn, id, &error);
-        }
-    }
-
-    fn try_join(
-        &mut self,
-        conn: ConnId,
-        id: RequestId,
-        key: &ChannelKey,
-        join: lianmai_protocol::message::session::Join,
-        grant: Result<Grant, ErrorName>,
-    ) -> Result<(), RpcError> {
-        let cx = &mut self.context;
-        let policy = cx.config.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?.clone();
-        let grant = grant?;
-        let existing = self.names.get(key).copied();
-        let uid = match (join.uid.or(grant.uid), existing.and_then(|id| self.channels.get(&id))) {
-            (Some(uid), _) => uid,
-            (None, Some(channel)) => channel.free_uid(cx),
-            (None, None) => cx.new_uid(),
-        };
-        cx.restrictions.admit(cx.now, key, &join, uid, &grant)?;
-        if let Some(channel) = existing {
-            let mut result = Ok(());
-            self.with_channel(channel, |channel, cx| {
-                result = channel.join(cx, conn, id, uid, join, &grant);
-            });
-            return result;
-        }
-        if self.channels.len() >= cx.config.limits.channels {
-            return Err(ErrorName::TooManyChannels.into());
-        }
-        self.last_channel += 1;
-        let new = ChannelRef(self.last_channel);
-        let mut channel = Channel::new(cx, new, key.clone(), policy, uid);
-        // A refused join leaves no channel behind.
-        channel.join(cx, conn, id, uid, join, &grant)?;
-        channel.settle(cx);
-        cx.note(Note::ChannelOpened { channel: key.clone(), cid: channel.cid() });
-        self.names.insert(key.clone(), new);
-        self.channels.insert(new, channel);
-        if !self.sweeping {
-            self.sweeping = true;
-            self.context.arm_in(SWEEP_MS, Timer::Sweep);
-        }
-        Ok(())
-    }
-
-    fn admin(&mut self, command: AdminCommand) -> Result<AdminReply, RpcError> {
-        let find = |key: &ChannelKey| {
-            self.names
-                .get(key)
-                .copied()
-                .ok_or_else(|| RpcError::new(ErrorName::ChannelClosed).message("No such channel."))
-        };
-        match command {
-            AdminCommand::ListChannels => {
-                Ok(AdminReply::Channels(self.channels.values().map(Channel::view).collect()))
-            }
-            AdminCommand::GetChannel(key) => {
-                let id = find(&key)?;
-                let channel = &self.channels[&id];
-                Ok(AdminReply::Channel(channel.view(), channel.member_views()))
-            }
-            AdminCommand::Kick { channel, uid, duration_s, reason } => {
-                let params = Kick { uid, duration_s, reason };
-                let Ok(id) = find(&channel) else {
-                    // Nobody is there, but a ban holds for who comes.
-                    crate::channel::check_kick(&params)?;
-                    if duration_s == 0 {
-                        return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
-                    }
-                    self.context.restrictions.ban(&channel, uid, self.context.now, duration_s);
-                    return Ok(AdminReply::Done);
-                };
-                let mut result = Ok(());
-                self.with_channel(id, |channel, cx| result = channel.kick_by_admin(cx, &params));
-                result.map(|()| AdminReply::Done)
-            }
-            AdminCommand::Close { channel, hold_s, reason } => {
-                let params = CloseChannel { hold_s, reason };
-                let id = find(&channel)?;
-                let mut result = Ok(());
-                self.with_channel(id, |channel, cx| result = channel.close_by_admin(cx, &params));
-                result.map(|()| AdminReply::Done)
-            }
         }
     }
 }

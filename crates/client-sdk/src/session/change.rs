@@ -1,0 +1,105 @@
+//! The steps of a picture. Comes in: an event, an answer, a snapshot. Goes out: the same picture one step
+//! later, wherever a copy of it is kept. Deliberately absent: what a step does to it (`picture.rs`).
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::ChannelEvent;
+use lianmai_protocol::{
+    ChannelName, Cid, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Rights, UserId,
+};
+
+use super::picture::{Own, Picture};
+
+/// What a new snapshot says and no event does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaughtUp {
+    /// The incarnation of the channel.
+    pub cid: Cid,
+    /// Its name.
+    pub channel: ChannelName,
+    /// Who made it.
+    pub creator: UserId,
+    /// The log that the picture follows now.
+    pub epoch: Epoch,
+    /// The last event that is in it.
+    pub seq: u64,
+    /// The app's own state: rights, generations, subscriptions.
+    pub own: Own,
+}
+
+/// One step of the picture.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A channel was entered.
+    Entered(Box<Picture>),
+    /// An event of the log.
+    Event {
+        /// Its number.
+        seq: u64,
+        /// The event.
+        event: ChannelEvent,
+    },
+    /// What a new snapshot shows to be different, told as the event that would have made it so; its log
+    /// and number play no part.
+    WhileAway(ChannelEvent),
+    /// The app has another membership from here on.
+    Reentered(Mid),
+    /// The last step to a new snapshot: where it stands, and what no event tells.
+    CaughtUp(Box<CaughtUp>),
+    /// The number of members.
+    MemberCount(u64),
+    /// An answer of `publish`: these kinds travel on that push URL.
+    Generation {
+        /// The kinds.
+        kinds: KindSet,
+        /// The life of the URL.
+        generation: Gen,
+    },
+    /// An answer of `subscribe`.
+    Subscribed {
+        /// Whose media.
+        uid: UserId,
+        /// Which kind.
+        media_type: MediaKind,
+    },
+    /// An answer of `unsubscribe`.
+    Unsubscribed {
+        /// Whose media.
+        uid: UserId,
+        /// Which kind.
+        media_type: MediaKind,
+    },
+    /// An answer of `mute` or `unmute` of an audience member, which makes no event.
+    OwnMuted {
+        /// The kinds.
+        kinds: KindSet,
+        /// Muted or not.
+        muted: bool,
+    },
+    /// An answer of `setAttributes` of an audience member, which makes no event.
+    OwnAttributes {
+        /// Keys set and removed.
+        patch: BTreeMap<String, Option<String>>,
+        /// A new name.
+        name: Option<String>,
+    },
+    /// When the token ends the membership now.
+    TokenExpiry(Option<MonoTime>),
+    /// A new token grants these rights.
+    Rights(Rights),
+    /// The channel was left, in whatever way.
+    Ended,
+}
+
+impl Change {
+    /// Applies the change to a picture; `None` stands for not being in a channel.
+    pub fn apply(&self, picture: &mut Option<Picture>) {
+        match (self, picture) {
+            (Change::Entered(entered), picture) => *picture = Some((**entered).clone()),
+            (Change::Ended, picture) => *picture = None,
+            (change, Some(picture)) => picture.step(change),
+            (_, None) => {}
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Into a channel: the app's `join`, and the one that takes the place of a dead membership. Comes in: the
+//! call, and what the server answers. Goes out: a membership, another attempt, or the end. Deliberately
+//! absent: what was there before a new membership (`resume.rs`).
+
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::session::{Empty, Join, Joined as JoinedMessage, ResumeReason};
+use lianmai_protocol::{Action, CloseCode, ErrorName, MonoTime, RpcError};
+use serde_json::value::RawValue;
+
+use super::answer::read;
+use super::input::CallId;
+use super::link::{End, Wait};
+use super::liveness::Liveness;
+use super::requests::sendable;
+use super::resume::Return;
+use super::state::State;
+use super::stay::{Entry, Membership, Route, Stay};
+use super::{Change, Event, Joined, Output, Picture, Reply, Session, StateReason};
+use crate::error::CallError;
+
+impl Entry {
+    /// Gives a frozen host more time, once.
+    pub(super) fn wake(&mut self, until: MonoTime) {
+        if !std::mem::replace(&mut self.woken, true) {
+            self.deadline = self.deadline.max(until);
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn join(&mut self, call: CallId, join: Join) {
+        let join = match sendable(Call::Join(join)) {
+            Ok(Call::Join(join)) => join,
+            Ok(_) => return,
+            Err(name) => return self.settle(call, Err(CallError::refused(name))),
+        };
+        self.parted();
+        let deadline = self.now + self.config.command_timeout_ms;
+        let entry = Entry { call, join, deadline, woken: false, sent: false, failure: None };
+        self.stay = Stay::Entry(Box::new(entry));
+        self.addresses.start_over();
+        self.backoff.reset();
+        self.connect();
+        self.tell(StateReason::JoinCalled);
+    }
+
+    /// The answer of the app's `join`.
+    pub(super) fn entry_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+        let json = match outcome {
+            Ok(json) => json,
+            Err(error) => return self.entry_refused(error),
+        };
+        let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
+        let Stay::Entry(entry) = std::mem::take(&mut self.stay) else { return };
+        let membership = Membership::new(entry.join, &answer);
+        let (session_id, deployment_id) = (answer.session_id, answer.deployment_id.clone());
+        let live = Liveness::new(&answer.timers, self.now, self.reading_paused);
+        let picture = Picture::from_snapshot(answer, self.now);
+        self.stay = Stay::Member(Box::new(membership));
+        self.state = State::Joined(live);
+        self.addresses.worked();
+        self.change(Change::Entered(Box::new(picture.clone())));
+        self.tell(StateReason::Joined);
+        let joined = Joined {
+            cid: picture.cid,
+            uid: picture.own.uid,
+            mid: picture.own.mid,
+            session_id,
+            deployment_id,
+            picture,
+        };
+        self.settle(entry.call, Ok(Reply::Joined(Box::new(joined))));
+        self.send_waiting();
+    }
+
+    fn entry_refused(&mut self, error: RpcError) {
+        let Stay::Entry(entry) = &self.stay else { return };
+        let wait = error.data.retry_after_ms.unwrap_or(0);
+        // A server that restarts is worth waiting for, if the call can.
+        if *error.name() == ErrorName::Draining && self.now + wait < entry.deadline {
+            let close = Some(CloseCode::NORMAL);
+            return self.away(StateReason::JoinRefused, Wait::Backoff(wait), close);
+        }
+        let end = End::local(CloseCode::NORMAL, "joinRefused", true, StateReason::JoinRefused);
+        self.end_entry(end, CallError::Refused(error));
+    }
+
+    /// The app's `join` had no outcome in time.
+    pub(super) fn join_over_time(&mut self) {
+        let Stay::Entry(entry) = &self.stay else { return };
+        let error = match (&entry.failure, entry.sent) {
+            (_, true) => CallError::OutcomeUnknown,
+            (Some((code, reason)), false) => {
+                CallError::Closed { code: *code, reason: reason.clone() }
+            }
+            (None, false) => CallError::Timeout { sent: false },
+        };
+        self.event(Event::SendCommandOverTime { method: "join" });
+        let end = End::local(CloseCode::NORMAL, "timeout", false, StateReason::Timeout);
+        self.end_entry(end, error);
+    }
+
+    /// Ends everything; a `join` that runs fails with `error`.
+    pub(super) fn end_entry(&mut self, end: End, error: CallError) {
+        let call = match &self.stay {
+            Stay::Entry(entry) => Some(entry.call),
+            _ => None,
+        };
+        self.end(end);
+        if let Some(call) = call {
+            self.settle(call, Err(error));
+        }
+    }
+
+    /// The answer of a `join` in place of a dead membership.
+    pub(super) fn rejoin_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+        let json = match outcome {
+            Ok(json) => json,
+            Err(error) => return self.rejoin_refused(error),
+        };
+        let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
+        let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) else { return };
+        if answer.uid != picture.own.uid || answer.own.uid != picture.own.uid {
+            return self.gap();
+        }
+        if answer.deployment_id != member.deployment_id {
+            return self.foreign_deployment();
+        }
+        let reason = match &member.route {
+            Route::Rejoin(reason) => reason.clone(),
+            Route::Resume => ResumeReason::Gone,
+        };
+        // Ids begin anew after a join, even if it goes on with the membership: nothing is remembered (IDS-1).
+        let continues = false;
+        let restore = answer.mid != picture.own.mid;
+        if answer.mid != picture.own.mid || answer.epoch != picture.epoch {
+            member.messages = 0;
+        }
+        member.timers = answer.timers;
+        member.take_ticket(answer.ticket.clone(), answer.k);
+        let new = Picture::from_snapshot(answer, self.now);
+        let told =
+            self.told_snapshot(&new, |reason| super::ReconnectOutcome::Rejoined { reason }, reason);
+        self.back(Return { told, new: Some(new), restore, continues, why: StateReason::Rejoined });
+    }
+
+    fn rejoin_refused(&mut self, error: RpcError) {
+        let wait = error.data.retry_after_ms.unwrap_or(0);
+        let (code, reason) = match error.name() {
+            ErrorName::Draining | ErrorName::InternalError | ErrorName::RateLimited => {
+                let close = Some(CloseCode::NORMAL);
+                return self.away(StateReason::Refused, Wait::Backoff(wait), close);
+            }
+            name if error.data.action == Some(Action::RenewToken) => {
+                (CloseCode::TOKEN_EXPIRED, name.as_str())
+            }
+            ErrorName::TokenExpired => (CloseCode::TOKEN_EXPIRED, "tokenExpired"),
+            name => (CloseCode::JOIN_REFUSED, name.as_str()),
+        };
+        self.end(End::local(code, reason, true, StateReason::Refused));
+    }
+
+    /// The address belongs to another deployment, which holds other channels: out of there again, and to
+    /// the other addresses with the old ticket (rule A13).
+    fn foreign_deployment(&mut self) {
+        let (_, leave) = self.requests.frame(Call::Leave(Empty {}));
+        self.out.push_back(Output::Send(leave));
+        if !self.addresses.foreign() {
+            let why = StateReason::WrongDeployment;
+            return self.end(End::local(CloseCode::JOIN_REFUSED, "wrongDeployment", true, why));
+        }
+        if let Stay::Member(member) = &mut self.stay {
+            member.route = member.first_route();
+        }
+        self.away(StateReason::WrongDeployment, Wait::None, Some(CloseCode::NORMAL));
+    }
+}

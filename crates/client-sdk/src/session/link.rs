@@ -1,0 +1,366 @@
+//! Sockets: opening, losing, waiting for the next one, and the end of it all. Comes in: what the host and
+//! the server report of the socket, what is due. Goes out: `Connect` and `CloseSocket`, the state, the
+//! first request of a new socket. Deliberately absent: what that is answered (`entry.rs`, `resume.rs`).
+
+use lianmai_protocol::codec::decode_server_frame;
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::notice::Closing;
+use lianmai_protocol::message::session::ResumeReason;
+use lianmai_protocol::{Action, CloseCode};
+
+use super::requests::Due;
+use super::state::{Asked, Farewell, State, Then};
+use super::stay::{Route, Stay};
+use super::translate;
+use super::{Change, Event, Output, Reply, Session, StateReason, Work};
+use crate::error::CallError;
+
+/// RFC 6455: the socket was lost, or could not be had.
+const LOST: CloseCode = CloseCode(1006);
+
+/// When the next attempt is made.
+pub(super) enum Wait {
+    /// At once.
+    None,
+    /// After a random time, and at least so long.
+    Backoff(u64),
+    /// At the next address at once, or, when all were tried, after a random time.
+    NextAddress,
+}
+
+/// How a membership, or a join, ends.
+pub(super) struct End {
+    pub(super) code: u16,
+    pub(super) reason: String,
+    pub(super) terminal: bool,
+    pub(super) why: StateReason,
+}
+
+impl End {
+    /// An end that the session decides.
+    pub(super) fn local(code: CloseCode, reason: &str, terminal: bool, why: StateReason) -> End {
+        End { code: code.0, reason: reason.to_owned(), terminal, why }
+    }
+}
+
+impl Session {
+    pub(super) fn connect(&mut self) {
+        self.out.push_back(Output::Connect { url: self.addresses.url() });
+        self.state = State::Connecting { give_up: self.now + self.config.connect_timeout_ms };
+        if let Stay::Parting(parting) = &mut self.stay {
+            parting.tries = parting.tries.saturating_sub(1);
+        }
+    }
+
+    /// The socket is open: the first request, and nothing else until its answer (CLI-3).
+    pub(super) fn opened(&mut self) {
+        let State::Connecting { .. } = self.state else { return };
+        let patience = self.now + self.config.command_timeout_ms;
+        let (asked, call, give_up) = match (&mut self.stay, &self.picture) {
+            (Stay::Entry(entry), _) => {
+                entry.sent = true;
+                (Asked::Join, Call::Join(entry.join.clone()), entry.deadline)
+            }
+            (Stay::Member(member), Some(picture)) => match &member.route {
+                Route::Resume => {
+                    let Some(resume) = member.reconnect(picture) else { return };
+                    (Asked::Reconnect, Call::Reconnect(resume), patience)
+                }
+                Route::Rejoin(_) => {
+                    let join = member.rejoin(picture, self.requests.newest_token());
+                    (Asked::Join, Call::Join(join), patience)
+                }
+            },
+            (Stay::Parting(parting), _) => {
+                parting.resume.attempt += 1;
+                (Asked::Reconnect, Call::Reconnect(parting.resume.clone()), patience)
+            }
+            _ => return,
+        };
+        if !matches!(self.stay, Stay::Parting(_)) {
+            self.event(Event::Open {});
+        }
+        let (id, frame) = self.requests.frame(call);
+        self.state = State::Entering { asked, id, give_up };
+        self.out.push_back(Output::Send(frame));
+    }
+
+    pub(super) fn frame(&mut self, bytes: &[u8]) {
+        match &mut self.state {
+            State::Idle | State::Backoff { .. } | State::Connecting { .. } => {
+                self.ignored.early += 1;
+                return;
+            }
+            State::Joined(live) => live.heard(self.now),
+            State::Entering { .. } | State::Closing(_) => {}
+        }
+        match decode_server_frame(bytes) {
+            Ok(messages) => self.inbox.extend(messages.into_iter().map(Work::Message)),
+            Err(_) => self.gap(),
+        }
+    }
+
+    /// The host read what no server sends.
+    pub(super) fn unreadable(&mut self) {
+        if matches!(self.state, State::Entering { .. } | State::Joined(_) | State::Closing(_)) {
+            self.gap();
+        }
+    }
+
+    /// The stream of events cannot be trusted any more: nothing more of it is applied (CLI-2).
+    pub(super) fn gap(&mut self) {
+        if let State::Closing(_) = self.state {
+            // The server said how it goes on.
+            self.inbox.clear();
+            return;
+        }
+        self.settle_backoff();
+        if let Stay::Member(member) = &mut self.stay
+            && member.gap(self.now)
+        {
+            self.backoff.failed();
+        }
+        self.away(StateReason::Gap, Wait::Backoff(0), Some(CloseCode::GAP));
+    }
+
+    pub(super) fn closed(&mut self, code: u16, text: String) {
+        let name = CloseCode(code).row().map_or(text.clone(), |row| row.name.to_owned());
+        match &self.state {
+            State::Idle | State::Backoff { .. } => {}
+            State::Connecting { .. } => self.failed(code, text),
+            State::Closing(_) => self.farewell(),
+            State::Entering { .. } | State::Joined(_) => {
+                // Only `leave` is a leave: a stray 1000 keeps the text of the transport.
+                let reason = if code == CloseCode::NORMAL.0 { text } else { name };
+                let then = self.then(code, None, 0);
+                match (&self.state, &then) {
+                    (State::Entering { .. }, Then::Back { .. }) => self.failed(code, reason),
+                    _ => {
+                        let give_up = self.now;
+                        self.settle_backoff();
+                        self.state = State::Closing(Farewell { code, reason, then, give_up });
+                        self.farewell();
+                    }
+                }
+            }
+        }
+    }
+
+    /// An attempt came to nothing.
+    fn failed(&mut self, code: u16, reason: String) {
+        if let Stay::Entry(entry) = &mut self.stay {
+            entry.failure = Some((code, reason));
+        }
+        // The host has no socket any more.
+        self.state = State::Backoff { until: self.now };
+        self.away(StateReason::SocketClosed, Wait::NextAddress, None);
+    }
+
+    /// The `closing` notice.
+    pub(super) fn closing(&mut self, closing: &Closing) {
+        if closing.action == Action::Redirect
+            && let Some(url) = &closing.url
+        {
+            self.addresses.redirect(url);
+        }
+        let at_least = closing.retry_after_ms.unwrap_or(0);
+        let then = self.then(closing.code.0, Some(&closing.action), at_least);
+        let give_up = self.now + self.config.closing_timeout_ms;
+        let (code, reason) = (closing.code.0, closing.reason.clone());
+        self.settle_backoff();
+        self.state = State::Closing(Farewell { code, reason, then, give_up });
+        self.tell(StateReason::ServerClosing);
+    }
+
+    /// What a close asks for.
+    fn then(&self, code: u16, action: Option<&Action>, at_least: u64) -> Then {
+        let leaving = self.requests.is_leaving() && code == CloseCode::NORMAL.0;
+        let anew = match translate::advice(code, action) {
+            Action::Reconnect | Action::Redirect if !leaving => None,
+            Action::Rejoin => Some(ResumeReason::Gone),
+            // The app may have handed in a newer one, which was too late.
+            Action::RenewToken if self.has_newer_token() => Some(ResumeReason::TokenExpired),
+            _ => return Then::End,
+        };
+        Then::Back { at_least, anew }
+    }
+
+    /// Whether the app handed in a token that did not take effect yet.
+    pub(super) fn has_newer_token(&self) -> bool {
+        let Stay::Member(member) = &self.stay else { return false };
+        let newest = self.requests.newest_token();
+        newest.is_some_and(|token| member.entry.token.as_deref() != Some(token))
+    }
+
+    /// The socket that the server said goodbye on is gone, or has to go.
+    fn farewell(&mut self) {
+        let State::Closing(said) = std::mem::replace(&mut self.state, State::Idle) else { return };
+        // The host's socket is gone already, or goes with the output below.
+        self.state = State::Backoff { until: self.now };
+        let Farewell { code, reason, then, .. } = said;
+        match then {
+            Then::End if self.requests.is_leaving() && matches!(self.stay, Stay::Member(_)) => {
+                self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
+            }
+            Then::End => {
+                let error = CallError::Closed { code, reason: reason.clone() };
+                let end = End { code, reason, terminal: true, why: StateReason::SocketClosed };
+                self.end_entry(end, error);
+            }
+            Then::Back { at_least, anew } => {
+                if let (Stay::Member(member), Some(reason)) = (&mut self.stay, anew) {
+                    member.route = Route::Rejoin(reason);
+                }
+                if let Stay::Entry(entry) = &mut self.stay {
+                    entry.failure = Some((code, reason));
+                }
+                self.away(StateReason::SocketClosed, Wait::Backoff(at_least), None);
+            }
+        }
+    }
+
+    /// There is no connection any more, and there shall be one again. What was received and not worked
+    /// off is dropped: it is asked for again.
+    pub(super) fn away(&mut self, why: StateReason, wait: Wait, close: Option<CloseCode>) {
+        self.inbox.clear();
+        self.settle_backoff();
+        if let Some(code) = close
+            && self.state.has_socket()
+        {
+            self.out.push_back(Output::CloseSocket { code: code.0 });
+        }
+        self.state = State::Backoff { until: self.now };
+        let mut at_least = 0;
+        match &mut self.stay {
+            Stay::Out => return self.state = State::Idle,
+            Stay::Parting(_) => return self.part_again(),
+            Stay::Entry(_) => {}
+            Stay::Member(_) if self.requests.is_leaving() => return self.part(),
+            Stay::Member(member) => {
+                member.gives_up.get_or_insert(self.now + self.config.give_up_after_ms);
+                if let Some((retry_after, jitter)) = member.take_restart(self.now) {
+                    at_least = self.backoff.asked(retry_after, jitter);
+                }
+            }
+        }
+        let pause = match wait {
+            Wait::None => 0,
+            Wait::Backoff(asked) => {
+                let asked = self.backoff.asked(asked, 0);
+                self.backoff.wait().max(at_least).max(asked)
+            }
+            Wait::NextAddress if self.addresses.failed() => 0,
+            Wait::NextAddress => self.backoff.wait().max(at_least),
+        };
+        self.state = State::Backoff { until: self.now + pause };
+        self.tell(why);
+    }
+
+    /// A connection that lasted was a good one; called before its state is replaced.
+    fn settle_backoff(&mut self) {
+        if let State::Joined(live) = &mut self.state
+            && live.was_stable(self.now)
+        {
+            self.backoff.reset();
+        }
+    }
+
+    pub(super) fn check_link(&mut self) {
+        match &self.state {
+            State::Connecting { give_up } | State::Entering { give_up, .. }
+                if *give_up <= self.now =>
+            {
+                self.away(StateReason::Timeout, Wait::NextAddress, Some(CloseCode::NORMAL));
+            }
+            State::Joined(live) if live.dead_at().is_some_and(|at| at <= self.now) => {
+                self.away(StateReason::DeadPeer, Wait::Backoff(0), Some(CloseCode::IDLE));
+            }
+            State::Closing(said) if said.give_up <= self.now => {
+                self.out.push_back(Output::CloseSocket { code: said.code });
+                self.farewell();
+            }
+            _ => {}
+        }
+        if let State::Backoff { until } = self.state
+            && until <= self.now
+        {
+            self.connect();
+        }
+    }
+
+    pub(super) fn check_stay(&mut self) {
+        match &self.stay {
+            Stay::Entry(entry) if entry.deadline <= self.now => self.join_over_time(),
+            Stay::Member(member) if member.gives_up.is_some_and(|at| at <= self.now) => {
+                self.end(End::local(LOST, "gaveUp", false, StateReason::GaveUp));
+            }
+            Stay::Parting(parting) if parting.until <= self.now => self.parted(),
+            _ => {}
+        }
+    }
+
+    /// The host was frozen: its socket is dead, its deadlines are of another time.
+    pub(super) fn wake(&mut self) {
+        let until = self.now + self.config.command_timeout_ms;
+        self.requests.wake(until);
+        match &mut self.stay {
+            // Nobody waits for these.
+            Stay::Out | Stay::Parting(_) => return,
+            _ if self.state.is_ending() => return,
+            Stay::Entry(entry) => entry.wake(until),
+            Stay::Member(member) => member.gives_up = None,
+        }
+        self.away(StateReason::Woken, Wait::None, Some(CloseCode::NORMAL));
+    }
+
+    pub(super) fn network_changed(&mut self) {
+        match &self.state {
+            State::Backoff { .. } => self.connect(),
+            State::Connecting { .. } | State::Entering { .. } | State::Joined(_)
+                if !matches!(self.stay, Stay::Parting(_)) =>
+            {
+                self.away(StateReason::NetworkChanged, Wait::None, Some(CloseCode::NORMAL));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn foreground(&mut self) {
+        match &mut self.state {
+            State::Backoff { .. } => self.connect(),
+            State::Joined(live) => {
+                let begins = live.probe(self.now);
+                begins.then(|| self.ping());
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends everything. Events first, then settlements.
+    pub(super) fn end(&mut self, end: End) {
+        self.inbox.clear();
+        if self.state.has_socket() {
+            self.out.push_back(Output::CloseSocket { code: CloseCode::NORMAL.0 });
+        }
+        let pending = self.requests.take_all();
+        self.state = State::Idle;
+        self.stay = Stay::Out;
+        let was_member = self.picture.is_some();
+        if was_member {
+            self.change(Change::Ended);
+        }
+        self.tell(end.why);
+        if was_member {
+            let (reason, terminal) = (end.reason.clone(), end.terminal);
+            self.event(Event::Disconnected { code: end.code, reason, terminal });
+        }
+        for Due { call, method, sent } in pending {
+            let outcome = match method {
+                "leave" => Ok(Reply::Done),
+                _ if sent => Err(CallError::OutcomeUnknown),
+                _ => Err(CallError::Closed { code: end.code, reason: end.reason.clone() }),
+            };
+            self.settle(call, outcome);
+        }
+    }
+}

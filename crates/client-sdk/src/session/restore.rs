@@ -1,0 +1,219 @@
+//! Saying again what the app was, after a crash of the server or a new membership (CLI-5). Comes in: the
+//! picture before and the one now. Goes out: commands of the session itself, at a pace that the server
+//! bears. Deliberately absent: what their answers mean (`answer.rs`), and any wish of the app that is not in
+//! the picture yet: those are commands without an answer, which are asked again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
+use lianmai_protocol::message::session::SetAttributes;
+use lianmai_protocol::{Attributes, KindSet, MediaKind, MediaSelector, MonoTime, Role, UserId};
+
+use super::picture::{Own, Picture};
+use super::urls::Urls;
+
+/// Whose media, and which kind.
+pub(super) type Stream = (UserId, MediaKind);
+
+/// A subscription to somebody who is not back yet is wanted for so long (rule B16).
+const WANTED_MS: u64 = 60_000;
+/// Commands that go out at once; a server allows 40, and the app needs some of them.
+const BURST: usize = 32;
+/// Pause between the others: half of what a server allows.
+const PACE_MS: u64 = 100;
+/// Shortest pause after the server found that too fast.
+const SLOWER_MS: u64 = 1_000;
+
+/// What the app wants to be.
+pub(super) struct Intent {
+    role: Role,
+    name: Option<String>,
+    attributes: Attributes,
+    muted: KindSet,
+    published: KindSet,
+    streams: BTreeSet<Stream>,
+}
+
+impl Intent {
+    /// What it was at last, and what the session had not restored yet of what it was before that.
+    pub(super) fn of<'a>(picture: &Picture, unfinished: impl Iterator<Item = &'a Call>) -> Intent {
+        let own = &picture.own;
+        let mut intent = Intent {
+            role: own.role.clone(),
+            name: own.name.clone(),
+            attributes: own.attributes.clone(),
+            muted: own.muted,
+            published: own.published.keys().cloned().collect(),
+            streams: own.subscriptions.keys().cloned().collect(),
+        };
+        for call in unfinished {
+            intent.add(call);
+        }
+        intent
+    }
+
+    fn add(&mut self, call: &Call) {
+        match call {
+            Call::SetRole(asked) => self.role = asked.role.clone(),
+            Call::SetAttributes(asked) => {
+                self.attributes.apply(&asked.attributes);
+                if asked.name.is_some() {
+                    self.name.clone_from(&asked.name);
+                }
+            }
+            Call::Mute(asked) => self.muted = self.muted.union(asked.media_type.kinds()),
+            Call::Unmute(asked) => self.muted = self.muted.difference(asked.media_type.kinds()),
+            Call::Publish(asked) => {
+                self.published = self.published.union(asked.media_type.kinds());
+            }
+            Call::Subscribe(asked) => {
+                self.streams.insert((asked.uid, asked.media_type.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    /// The commands that make `now` what is wanted. `before` tells which push URLs the app holds.
+    pub(super) fn own_calls(&self, before: &Own, now: &Own) -> Vec<Call> {
+        let mut calls = vec![];
+        if self.role != now.role && matches!(self.role, Role::Broadcaster | Role::Audience) {
+            calls.push(Call::SetRole(SetRole { role: self.role.clone(), uid: None }));
+        }
+        let attributes = patch(&now.attributes, &self.attributes);
+        let name = self.name.clone().filter(|name| now.name.as_ref() != Some(name));
+        if !attributes.is_empty() || name.is_some() {
+            calls.push(Call::SetAttributes(SetAttributes { attributes, target: None, name }));
+        }
+        let mute = |kinds: KindSet| {
+            let media_type = selector(kinds.intersection(KindSet::AUDIO_VIDEO))?;
+            Some(Mute { media_type, uid: None })
+        };
+        calls.extend(mute(self.muted.difference(now.muted)).map(Call::Mute));
+        calls.extend(mute(now.muted.difference(self.muted)).map(Call::Unmute));
+        if self.role == Role::Broadcaster {
+            let wanted = Urls::slots().map(|slot| self.published.intersection(slot));
+            let lost = wanted.into_iter().filter(|kinds| !is_intact(*kinds, before, now));
+            calls.extend(
+                lost.filter_map(selector)
+                    .map(|media_type| Call::Publish(Publish { media_type, uid: None })),
+            );
+        }
+        calls
+    }
+
+    pub(super) fn streams(&self) -> &BTreeSet<Stream> {
+        &self.streams
+    }
+}
+
+/// Whether every one of `kinds` is published on the push URL that the app holds.
+fn is_intact(kinds: KindSet, before: &Own, now: &Own) -> bool {
+    kinds.iter().all(|kind| {
+        let Some(published) = now.published.get(kind) else { return false };
+        let held = before.published.get(kind).and_then(|own| own.generation);
+        held.is_none() || held == published.generation
+    })
+}
+
+fn selector(kinds: KindSet) -> Option<MediaSelector> {
+    let mut all = kinds.iter();
+    match (all.next(), all.next()) {
+        (None, _) => None,
+        (Some(kind), None) => Some(MediaSelector::Kind(kind.clone())),
+        (Some(_), Some(_)) => Some(MediaSelector::Both),
+    }
+}
+
+/// What turns one map into the other.
+fn patch(from: &Attributes, to: &Attributes) -> BTreeMap<String, Option<String>> {
+    let gone = from.0.keys().filter(|key| !to.0.contains_key(*key)).map(|key| (key.clone(), None));
+    let set = to.0.iter().filter(|(key, value)| from.0.get(*key) != Some(value));
+    gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))).collect()
+}
+
+/// What is left to restore.
+#[derive(Default)]
+pub(super) struct Restore {
+    queue: VecDeque<Call>,
+    /// How many more may go out without a pause.
+    burst: usize,
+    next_at: MonoTime,
+    /// Subscriptions to streams that are not there, and until when they are wanted.
+    wanted: BTreeMap<Stream, MonoTime>,
+}
+
+impl Restore {
+    /// Begins anew. `busy` commands go out by themselves.
+    pub(super) fn begin(&mut self, streams: Vec<Stream>, busy: usize, now: MonoTime) {
+        self.queue = streams.into_iter().map(subscribe).collect();
+        self.burst = BURST.saturating_sub(busy);
+        self.next_at = now + PACE_MS;
+    }
+
+    /// Nothing is restored: what the server says holds.
+    pub(super) fn drop_queue(&mut self) {
+        self.queue.clear();
+    }
+
+    /// Wants a stream that is not there.
+    pub(super) fn want(&mut self, stream: Stream, now: MonoTime) {
+        self.wanted.insert(stream, now + WANTED_MS);
+    }
+
+    /// A stream came: it is subscribed to where it was wanted.
+    pub(super) fn appeared(&mut self, stream: &Stream, now: MonoTime) {
+        if self.wanted.remove(stream).is_some_and(|until| now <= until) {
+            self.queue.push_back(subscribe(stream.clone()));
+        }
+    }
+
+    /// The app decided about this stream itself.
+    pub(super) fn decided(&mut self, stream: &Stream) {
+        self.wanted.remove(stream);
+        let about = |call: &Call| {
+            matches!(call, Call::Subscribe(asked)
+                if asked.uid == stream.0 && asked.media_type == stream.1)
+        };
+        self.queue.retain(|call| !about(call));
+    }
+
+    pub(super) fn is_wanted(&self, stream: &Stream) -> bool {
+        self.wanted.contains_key(stream)
+    }
+
+    /// The server found it too fast: `call` is asked again later.
+    pub(super) fn slow_down(&mut self, call: Call, after_ms: u64, now: MonoTime) {
+        self.queue.push_front(call);
+        self.burst = 0;
+        self.next_at = self.next_at.max(now + after_ms.max(SLOWER_MS));
+    }
+
+    /// The next command, if one is due.
+    pub(super) fn take(&mut self, now: MonoTime) -> Option<Call> {
+        if self.queue.is_empty() || (self.burst == 0 && now < self.next_at) {
+            return None;
+        }
+        self.burst = self.burst.saturating_sub(1);
+        self.next_at = now + PACE_MS;
+        self.queue.pop_front()
+    }
+
+    /// When [`Restore::take`] has one.
+    pub(super) fn next_at(&self) -> Option<MonoTime> {
+        (!self.queue.is_empty()).then_some(self.next_at)
+    }
+
+    /// What did not go out yet.
+    pub(super) fn queue(&self) -> impl Iterator<Item = &Call> {
+        self.queue.iter()
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+fn subscribe((uid, media_type): Stream) -> Call {
+    Call::Subscribe(Subscribe { uid, media_type })
+}

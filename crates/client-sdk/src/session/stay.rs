@@ -1,0 +1,215 @@
+//! What the session stays for: a first join, a membership, or the delivery of a `leave`. Comes in: answers.
+//! Goes out: what the next socket is opened for. Deliberately absent: the socket (`state.rs`).
+
+use std::collections::BTreeSet;
+
+use lianmai_protocol::message::session::{
+    Join, Joined as JoinedMessage, Reconnect, ResumeReason, Timers, Want,
+};
+use lianmai_protocol::{MonoTime, Role};
+
+use super::input::CallId;
+use super::outcome::Told;
+use super::picture::Picture;
+use super::restore::Restore;
+use super::urls::Urls;
+
+/// What the session stays for. [`Stay::Out`] exactly in the connection's `Idle`.
+#[derive(Default)]
+pub(super) enum Stay {
+    /// Nothing.
+    #[default]
+    Out,
+    /// The app's `join` runs.
+    Entry(Box<Entry>),
+    /// A membership; there is a picture.
+    Member(Box<Membership>),
+    /// The app left while it had no connection; the server does not know yet.
+    Parting(Box<Parting>),
+}
+
+/// A `join` that runs.
+pub(super) struct Entry {
+    pub(super) call: CallId,
+    pub(super) join: Join,
+    pub(super) deadline: MonoTime,
+    /// A frozen host got its extra time already.
+    pub(super) woken: bool,
+    /// Whether `join` went out on some socket: a membership may exist.
+    pub(super) sent: bool,
+    /// How the last attempt failed.
+    pub(super) failure: Option<(u16, String)>,
+}
+
+/// A membership, with or without a connection.
+pub(super) struct Membership {
+    /// How it was entered, with the uid that the server gave and the newest good token.
+    pub(super) entry: Join,
+    pub(super) deployment_id: String,
+    pub(super) timers: Timers,
+    ticket: Option<Ticket>,
+    attempt: u64,
+    /// Number of the last targeted message.
+    pub(super) messages: u64,
+    pub(super) route: Route,
+    last_gap: Option<MonoTime>,
+    want: Option<Want>,
+    /// The server restarts.
+    restarting: Option<Restarting>,
+    /// Without a connection since a while: it is given up here.
+    pub(super) gives_up: Option<MonoTime>,
+    /// The app does not know yet that the session came back.
+    pub(super) back: Option<Back>,
+    pub(super) urls: Urls,
+    pub(super) restore: Restore,
+}
+
+/// What the next socket is opened for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `reconnect`.
+    Resume,
+    /// `join` again: the ticket is dead, for that reason.
+    Rejoin(ResumeReason),
+}
+
+struct Ticket {
+    secret: String,
+    number: Option<u64>,
+}
+
+/// What `serverRestarting` said.
+#[derive(Clone, Copy)]
+struct Restarting {
+    retry_after_ms: u64,
+    jitter_ms: u64,
+    /// A socket lost later was lost for another reason.
+    until: MonoTime,
+}
+
+/// A connection that came back and was not announced yet.
+pub(super) struct Back {
+    pub(super) told: Told,
+    /// Pings of this connection that must be answered first.
+    pub(super) pings: BTreeSet<u64>,
+    /// Answers are waited for until then.
+    pub(super) until: MonoTime,
+}
+
+/// A second gap within this asks for a snapshot (rule B22).
+const GAP_WINDOW_MS: u64 = 60_000;
+/// How much later than announced a restarting server may close.
+const RESTART_SLACK_MS: u64 = 5_000;
+
+impl Membership {
+    pub(super) fn new(join: Join, answer: &JoinedMessage) -> Membership {
+        let mut membership = Membership {
+            entry: Join { uid: Some(answer.uid), ..join },
+            deployment_id: answer.deployment_id.clone(),
+            timers: answer.timers,
+            ticket: None,
+            attempt: 0,
+            messages: 0,
+            route: Route::Resume,
+            last_gap: None,
+            want: None,
+            restarting: None,
+            gives_up: None,
+            back: None,
+            urls: Urls::default(),
+            restore: Restore::default(),
+        };
+        membership.take_ticket(answer.ticket.clone(), answer.k);
+        membership
+    }
+
+    /// Keeps the newest ticket; without one the way back is to join again.
+    pub(super) fn take_ticket(&mut self, secret: Option<String>, number: Option<u64>) {
+        self.ticket = secret.map(|secret| Ticket { secret, number });
+        self.route = self.first_route();
+        self.want = None;
+        self.restarting = None;
+    }
+
+    /// The way back, as long as nothing was refused.
+    pub(super) fn first_route(&self) -> Route {
+        match self.ticket {
+            Some(_) => Route::Resume,
+            None => Route::Rejoin(ResumeReason::Invalid),
+        }
+    }
+
+    /// Number of the ticket, for `ping`.
+    pub(super) fn ticket_number(&self) -> Option<u64> {
+        self.ticket.as_ref().and_then(|ticket| ticket.number)
+    }
+
+    /// The next attempt to resume; `None` without a ticket.
+    pub(super) fn reconnect(&mut self, picture: &Picture) -> Option<Reconnect> {
+        let ticket = self.ticket.as_ref()?.secret.clone();
+        self.attempt += 1;
+        Some(Reconnect {
+            ticket,
+            attempt: self.attempt,
+            epoch: picture.epoch,
+            seq: picture.seq,
+            n: self.messages,
+            want: self.want.clone(),
+        })
+    }
+
+    /// The join that takes the place of the dead membership: as what the app was at last, so that it is
+    /// that at once.
+    pub(super) fn rejoin(&mut self, picture: &Picture, newest_token: Option<&str>) -> Join {
+        if let Some(token) = newest_token {
+            self.entry.token = Some(token.to_owned());
+        }
+        let own = &picture.own;
+        Join {
+            // Not asked for as a broadcaster: a token that allows less now gives an audience member.
+            role: (own.role == Role::Audience).then_some(Role::Audience),
+            continues: self.ticket.as_ref().map(|ticket| ticket.secret.clone()),
+            name: own.name.clone(),
+            attributes: own.attributes.clone(),
+            ..self.entry.clone()
+        }
+    }
+
+    /// Notes a gap. Whether it is the second one in a short time, and a snapshot is asked for.
+    pub(super) fn gap(&mut self, now: MonoTime) -> bool {
+        let again = self.last_gap.is_some_and(|at| now.since(at) <= GAP_WINDOW_MS);
+        self.last_gap = Some(now);
+        if again {
+            self.want = Some(Want::Snapshot);
+        }
+        again
+    }
+
+    /// Notes that the server restarts. Whether this connection did not say so before.
+    pub(super) fn restarts(
+        &mut self,
+        (retry_after_ms, jitter_ms): (u64, u64),
+        deadline_ms: u64,
+        now: MonoTime,
+    ) -> bool {
+        let until = now + deadline_ms + RESTART_SLACK_MS;
+        let restarting = Restarting { retry_after_ms, jitter_ms, until };
+        self.restarting.replace(restarting).is_none()
+    }
+
+    /// What a restarting server asks for: the wait and its jitter. It is asked for once.
+    pub(super) fn take_restart(&mut self, now: MonoTime) -> Option<(u64, u64)> {
+        let restarting = self.restarting.take()?;
+        (now <= restarting.until).then_some((restarting.retry_after_ms, restarting.jitter_ms))
+    }
+}
+
+/// A `leave` on its way to a server that is out of reach (rule B29).
+pub(super) struct Parting {
+    /// The resume that delivers it; `attempt` goes on growing.
+    pub(super) resume: Reconnect,
+    /// Attempts that are left.
+    pub(super) tries: u32,
+    /// Then it is given up: the server's grace ends the membership.
+    pub(super) until: MonoTime,
+}

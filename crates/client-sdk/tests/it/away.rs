@@ -1,0 +1,365 @@
+//! Without a connection: how long to wait, where to go, when to give up, and what a host notices.
+
+use lianmai_client_sdk::protocol::message::Notice;
+use lianmai_client_sdk::protocol::message::notice::{Closing, ServerRestarting};
+use lianmai_client_sdk::protocol::message::session::*;
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+use lianmai_client_sdk::{CallError, Event};
+
+use super::support::*;
+
+fn config(seed: u64) -> SessionConfig {
+    SessionConfig { seed, ..SessionConfig::new("ws://server/v1/signal") }
+}
+
+fn joined(config: SessionConfig) -> Rig {
+    Rig::joined_with(config, snapshot(Role::Audience, 10, vec![]))
+}
+
+/// Waits until a socket is wanted; how long that took, and what came out.
+fn until_wanted(rig: &mut Rig, mut outputs: Vec<Output>) -> (u64, Vec<Output>) {
+    let begin = rig.now;
+    while !wants_socket(&outputs) {
+        rig.now = rig.session.next_deadline().unwrap().0.max(rig.now);
+        rig.input(Input::Timeout);
+        outputs.extend(rig.drain());
+    }
+    (rig.now - begin, outputs)
+}
+
+#[test]
+fn cli_7_waits_are_random_in_a_window_that_doubles() {
+    let mut longest = [0; 8];
+    for seed in 0..200 {
+        let mut rig = joined(config(seed));
+        for (n, longest) in longest.iter_mut().enumerate() {
+            let outputs = rig.lose();
+            let (waited, _) = until_wanted(&mut rig, outputs);
+            let window = (500 << n).min(30_000);
+            assert!(waited <= window, "{waited} ms in window {n}");
+            *longest = waited.max(*longest);
+        }
+    }
+    // Each window is used to its end, and the first ones are not the last.
+    for (n, longest) in longest.into_iter().enumerate() {
+        let window: u64 = (500 << n).min(30_000);
+        assert!(longest > window / 10 * 9, "{longest} ms in window {n}");
+    }
+}
+
+#[test]
+fn cli_7_the_seed_decides() {
+    let waits = |seed| {
+        let mut rig = joined(config(seed));
+        std::array::from_fn::<u64, 5, _>(|_| {
+            let outputs = rig.lose();
+            until_wanted(&mut rig, outputs).0
+        })
+    };
+    assert_eq!(waits(5), waits(5));
+    assert_ne!(waits(5), waits(6));
+}
+
+#[test]
+fn cli_7_only_a_connection_of_10_s_shortens_the_wait() {
+    let mut sums = [0, 0];
+    for (kept, sum) in [(9_999, 0), (10_000, 1)] {
+        for seed in 0..100 {
+            let mut rig = joined(config(seed));
+            for _ in 0..5 {
+                let outputs = rig.lose();
+                until_wanted(&mut rig, outputs);
+            }
+            rig.input(Input::SocketOpened);
+            let request = requests(&rig.drain()).remove(0);
+            rig.frame(&replayed(&request, 2));
+            rig.drain();
+            rig.advance(kept);
+            let outputs = rig.lose();
+            sums[sum] += until_wanted(&mut rig, outputs).0;
+        }
+    }
+    let [short, long] = sums;
+    assert!(short > 100 * 5_000, "the mean of a window of 16 s: {short}");
+    assert!(long < 100 * 500, "every wait in a window of 500 ms: {long}");
+}
+
+#[test]
+fn give_up_is_the_end_after_ten_minutes_without_a_connection() {
+    let mut rig = joined(config(1));
+    let begin = rig.now;
+    let mut outputs = rig.lose();
+    let mut attempts = 0;
+    while disconnected(&outputs).is_none() {
+        if wants_socket(&outputs) {
+            attempts += 1;
+            outputs = rig.lose();
+            continue;
+        }
+        rig.now = rig.session.next_deadline().unwrap().0.max(rig.now);
+        rig.input(Input::Timeout);
+        outputs = rig.drain();
+    }
+    assert_eq!(rig.now - begin, 600_000);
+    assert!((20..100).contains(&attempts), "{attempts}");
+    assert_eq!(disconnected(&outputs), Some((1006, "gaveUp".to_owned(), false)));
+    assert_eq!(rig.session.next_deadline(), None);
+}
+
+#[test]
+fn several_addresses_are_tried_in_a_round_before_the_wait() {
+    let mut config = config(3);
+    config.urls = ["a", "b", "c"].map(|url| format!("ws://{url}")).into();
+    let mut rig = joined(config);
+    // A lost connection is looked for where it was.
+    let outputs = rig.lose();
+    let (_, outputs) = until_wanted(&mut rig, outputs);
+    assert_eq!(connects(&outputs), ["ws://a"]);
+    let begin = rig.now;
+    assert_eq!(connects(&rig.lose()), ["ws://b"]);
+    assert_eq!(connects(&rig.lose()), ["ws://c"]);
+    assert_eq!(rig.now, begin, "at once");
+    let outputs = rig.lose();
+    let (_, outputs) = until_wanted(&mut rig, outputs);
+    assert_eq!(connects(&outputs), ["ws://a"]);
+    // One that does not answer the request failed, too.
+    rig.input(Input::SocketOpened);
+    let outputs = rig.advance(10_000);
+    assert_eq!(connects(&outputs), ["ws://b"]);
+    // One that is slow to open, too.
+    assert_eq!(connects(&rig.advance(5_000)), ["ws://c"]);
+    // Where it worked, it stays.
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&replayed(&request, 2));
+    rig.drain();
+    let outputs = rig.lose();
+    let (_, outputs) = until_wanted(&mut rig, outputs);
+    assert_eq!(connects(&outputs), ["ws://c"]);
+}
+
+#[test]
+fn a_redirect_is_followed_but_not_out_of_tls() {
+    for (from, to, follows) in
+        [("ws://a", "ws://b", true), ("wss://a", "wss://b", true), ("wss://a", "ws://b", false)]
+    {
+        let mut rig = joined(SessionConfig::new(from));
+        rig.frame(&notice(Notice::Closing(Closing {
+            code: CloseCode::GOING_AWAY,
+            reason: "goingAway".to_owned(),
+            action: Action::Redirect,
+            url: Some(to.to_owned()),
+            retry_after_ms: None,
+        })));
+        let outputs = rig.lose();
+        let (_, outputs) = until_wanted(&mut rig, outputs);
+        assert_eq!(connects(&outputs), [if follows { to } else { from }]);
+    }
+}
+
+fn restarting(retry_after_ms: u64, jitter_ms: u64) -> String {
+    notice(Notice::ServerRestarting(ServerRestarting {
+        retry_after_ms,
+        jitter_ms,
+        deadline_ms: 10_000,
+    }))
+}
+
+#[test]
+fn rst_1_a_restart_sets_the_wait_and_gives_calls_its_time() {
+    for seed in 0..50 {
+        let mut rig = joined(config(seed));
+        let (sent, _) = rig.send(message("sent"));
+        let begin = rig.now;
+        rig.frame(&restarting(3_000, 2_000));
+        // Said again on the same connection it is the same restart.
+        rig.frame(&restarting(3_000, 2_000));
+        rig.drain();
+        rig.advance(1_000);
+        rig.frame(&notice(Notice::Closing(Closing {
+            code: CloseCode::SERVER_RESTART,
+            reason: "serverRestart".to_owned(),
+            action: Action::Reconnect,
+            url: None,
+            retry_after_ms: None,
+        })));
+        rig.drain();
+        let outputs = rig.lose();
+        let (waited, mut outputs) = until_wanted(&mut rig, outputs);
+        assert!((3_000..=5_000).contains(&waited), "{waited}");
+        // 10 s of its own and 5 s for the restart.
+        while outputs.iter().all(|output| !matches!(output, Output::Settled { .. })) {
+            if wants_socket(&outputs) {
+                rig.lose();
+            }
+            rig.now = rig.session.next_deadline().unwrap().0.max(rig.now);
+            rig.input(Input::Timeout);
+            outputs = rig.drain();
+        }
+        assert_eq!(rig.now - begin, 15_000);
+        assert_eq!(outcome(&outputs, sent), Err(CallError::OutcomeUnknown));
+    }
+}
+
+#[test]
+fn rst_1_the_closing_notice_can_ask_for_a_wait() {
+    let mut rig = joined(config(1));
+    rig.frame(&notice(Notice::Closing(Closing {
+        code: CloseCode::GOING_AWAY,
+        reason: "goingAway".to_owned(),
+        action: Action::Reconnect,
+        url: None,
+        retry_after_ms: Some(20_000),
+    })));
+    rig.drain();
+    let outputs = rig.lose();
+    assert!(until_wanted(&mut rig, outputs).0 >= 20_000);
+}
+
+#[test]
+fn a_refusal_by_a_server_that_stops_is_waited_out() {
+    let mut rig = joined(config(1));
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let closing = Closing {
+        code: CloseCode::JOIN_REFUSED,
+        reason: "joinRefused".to_owned(),
+        action: Action::Reconnect,
+        url: None,
+        retry_after_ms: Some(4_000),
+    };
+    let refused = resume_refused(&request, ResumeReason::Draining);
+    rig.frame(&array(&[refused, notice(Notice::Closing(closing))]));
+    assert!(told(&rig.drain()).is_empty(), "it is away as before");
+    let outputs = rig.lose();
+    assert!(until_wanted(&mut rig, outputs).0 >= 4_000);
+}
+
+#[test]
+fn b24_a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
+    let mut rig = joined(config(1));
+    let (call, _) = rig.send(message("sent"));
+    rig.now += 3_600_000;
+    // The socket delivers what it had kept: of another time.
+    rig.events(11, &[says(BOB, "old")]);
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["connectionStateChange"]);
+    assert_eq!(close_code(&outputs), Some(1000));
+    assert!(wants_socket(&outputs), "at once");
+    assert_eq!(rig.picture().seq, 10);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&replayed(&request, 2));
+    assert_eq!(methods(&rig.drain()), ["ping", "sendMessage", "ping"]);
+    // 10 s, once.
+    rig.now += 9_999;
+    rig.events(11, &[says(BOB, "new")]);
+    assert_eq!(told(&rig.drain()), ["message"]);
+    let outputs = rig.advance(1);
+    assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+}
+
+#[test]
+fn b24_a_call_is_not_kept_open_by_freezing_again_and_again() {
+    let mut rig = joined(config(1));
+    let (call, _) = rig.send(message("sent"));
+    for _ in 0..2 {
+        rig.now += 3_600_000;
+        rig.input(Input::Timeout);
+    }
+    assert_eq!(outcome(&rig.drain(), call), Err(CallError::OutcomeUnknown));
+}
+
+#[test]
+fn b24_a_frozen_attempt_is_made_anew() {
+    let mut rig = joined(config(1));
+    rig.lose();
+    rig.reopen();
+    rig.now += 3_600_000;
+    rig.input(Input::SocketClosed { code: 1006, reason: "old".to_owned() });
+    let outputs = rig.drain();
+    assert!(wants_socket(&outputs));
+    rig.input(Input::SocketOpened);
+    assert_eq!(methods(&rig.drain()), ["reconnect"]);
+
+    // And a join.
+    let mut rig = Rig::with(config(1));
+    let call = rig.call(join());
+    rig.drain();
+    rig.now += 60_000;
+    rig.input(Input::SocketOpened);
+    assert!(wants_socket(&rig.drain()));
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
+    assert!(outcome(&rig.drain(), call).is_ok());
+}
+
+#[test]
+fn b24_a_host_that_is_a_little_late_was_not_frozen() {
+    let mut rig = joined(config(1));
+    rig.now = rig.session.next_deadline().unwrap().0 + 3_000;
+    rig.input(Input::Timeout);
+    assert_eq!(methods(&rig.drain()), ["ping"]);
+    assert_eq!(rig.session.state(), ConnectionState::Connected);
+}
+
+#[test]
+fn b24_another_network_is_used_at_once() {
+    let mut rig = joined(config(1));
+    rig.input(Input::NetworkChanged);
+    let outputs = rig.drain();
+    assert!(wants_socket(&outputs));
+    assert!(app_events(&outputs).contains(&Event::ConnectionStateChange {
+        state: ConnectionState::Reconnecting,
+        reason: StateReason::NetworkChanged,
+    }));
+    // During an attempt: what hangs on the old network is dead.
+    rig.input(Input::SocketOpened);
+    rig.drain();
+    rig.input(Input::NetworkChanged);
+    let outputs = rig.drain();
+    assert!(close_code(&outputs).is_some() && wants_socket(&outputs));
+    // During a wait.
+    let outputs = rig.lose();
+    assert!(!wants_socket(&outputs));
+    rig.input(Input::NetworkChanged);
+    assert!(wants_socket(&rig.drain()));
+}
+
+#[test]
+fn b24_an_app_that_is_shown_again_makes_sure() {
+    let mut rig = joined(config(1));
+    rig.input(Input::Foreground);
+    assert_eq!(methods(&rig.drain()), ["ping"]);
+    rig.input(Input::Foreground);
+    assert!(rig.drain().is_empty(), "one is enough");
+    let outputs = rig.advance(3_000);
+    assert_eq!(close_code(&outputs), Some(4002));
+    // In a wait it does not wait.
+    let outputs = rig.lose();
+    if !wants_socket(&outputs) {
+        rig.input(Input::Foreground);
+        assert!(wants_socket(&rig.drain()));
+    }
+
+    let mut rig = joined(config(1));
+    rig.input(Input::Foreground);
+    let ping = requests(&rig.drain()).remove(0);
+    rig.frame(&pong(&ping, 10));
+    rig.drain();
+    assert!(rig.advance(9_000).is_empty());
+    assert_eq!(rig.session.state(), ConnectionState::Connected);
+}
+
+#[test]
+fn nothing_is_heard_of_a_client_that_is_in_no_channel() {
+    let mut rig = Rig::with(config(1));
+    for input in [Input::NetworkChanged, Input::Foreground, Input::Unreadable, Input::Timeout] {
+        rig.now += 100_000;
+        rig.input(input);
+        assert!(rig.drain().is_empty());
+        assert_eq!(rig.session.next_deadline(), None);
+    }
+}

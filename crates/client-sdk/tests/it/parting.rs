@@ -1,0 +1,145 @@
+//! `leave` without a connection: over at once, delivered behind that if it can be (rule B29).
+
+use lianmai_client_sdk::Event;
+use lianmai_client_sdk::protocol::message::session::*;
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+
+use super::support::*;
+
+fn leave() -> Command {
+    Command::Leave(Empty {})
+}
+
+/// Left while away: nothing is to be heard from here on.
+fn left() -> Rig {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (other, _) = rig.send(message("sent"));
+    rig.lose();
+    let call = rig.call(leave());
+    let outputs = rig.drain();
+    assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
+    assert_eq!(outcome(&outputs, other).unwrap_err().name(), ErrorName::OutcomeUnknown);
+    assert_eq!(disconnected(&outputs), Some((1000, "left".to_owned(), true)));
+    assert_eq!(rig.session.state(), ConnectionState::Disconnected);
+    assert!(rig.session.picture().is_none());
+    rig
+}
+
+#[test]
+fn b29_a_leave_is_delivered_by_a_resume_of_which_the_app_hears_nothing() {
+    let mut rig = left();
+    let begin = rig.now;
+    let (outputs, request) = rig.reopen();
+    assert!(told(&outputs).is_empty());
+    assert!(rig.now - begin <= 3_000);
+    assert_eq!(reconnect_of(&request).ticket, "t1");
+    rig.frame(&replayed(&request, 2));
+    let outputs = rig.drain();
+    assert!(told(&outputs).is_empty());
+    let sent = requests(&outputs);
+    assert_eq!(methods(&outputs), ["leave"]);
+    rig.events(11, &[says(BOB, "unheard")]);
+    rig.frame(&done(&sent[0], 11));
+    let outputs = rig.drain();
+    assert!(told(&outputs).is_empty());
+    assert_eq!(close_code(&outputs), Some(1000));
+    assert_eq!(rig.session.next_deadline(), None);
+}
+
+#[test]
+fn b29_a_refusal_is_a_delivery() {
+    for reason in [ResumeReason::Left, ResumeReason::Gone, ResumeReason::Invalid] {
+        let mut rig = left();
+        let (_, request) = rig.reopen();
+        rig.frame(&resume_refused(&request, reason));
+        let outputs = rig.drain();
+        assert!(told(&outputs).is_empty());
+        assert_eq!(rig.session.next_deadline(), None);
+    }
+}
+
+#[test]
+fn b29_three_attempts_within_10_s() {
+    let mut rig = left();
+    let begin = rig.now;
+    let mut attempts = vec![];
+    let mut outputs = rig.drain();
+    while let Some(at) = rig.session.next_deadline() {
+        if wants_socket(&outputs) {
+            rig.input(Input::SocketOpened);
+            let request = requests(&rig.drain()).remove(0);
+            attempts.push(reconnect_of(&request).attempt);
+            outputs = rig.lose();
+        } else {
+            rig.now = at.0.max(rig.now);
+            rig.input(Input::Timeout);
+            outputs = rig.drain();
+        }
+        assert!(told(&outputs).is_empty());
+    }
+    assert_eq!(attempts.len(), 3);
+    assert!(attempts.windows(2).all(|pair| pair[0] < pair[1]));
+    assert!(rig.now - begin <= 10_000);
+
+    // A server that does not answer is not waited for any longer.
+    let mut rig = left();
+    let begin = rig.now;
+    rig.reopen();
+    let outputs = rig.advance(20_000);
+    assert!(told(&outputs).is_empty());
+    assert_eq!(rig.session.next_deadline(), None);
+    assert!(rig.now > begin);
+}
+
+#[test]
+fn b29_a_join_ends_the_delivery() {
+    let mut rig = left();
+    rig.reopen();
+    let call = rig.call(join());
+    let outputs = rig.drain();
+    assert!(matches!(outputs[0], Output::CloseSocket { code: 1000 }));
+    assert!(wants_socket(&outputs));
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
+    assert!(outcome(&rig.drain(), call).is_ok());
+}
+
+#[test]
+fn b29_a_leave_that_was_sent_is_delivered_again_when_its_socket_dies() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, _) = rig.send(leave());
+    let outputs = rig.lose();
+    assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
+    assert_eq!(disconnected(&outputs), Some((1000, "left".to_owned(), true)));
+    let (outputs, request) = rig.reopen();
+    assert!(told(&outputs).is_empty());
+    rig.frame(&resume_refused(&request, ResumeReason::Left));
+    rig.drain();
+    assert_eq!(rig.session.next_deadline(), None);
+
+    // The close of a leave says that it arrived.
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, _) = rig.send(leave());
+    rig.input(Input::SocketClosed { code: 1000, reason: String::new() });
+    let outputs = rig.drain();
+    assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
+    assert_eq!(rig.session.next_deadline(), None);
+}
+
+#[test]
+fn b29_leave_during_an_attempt_to_come_back() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    rig.lose();
+    rig.reopen();
+    let call = rig.call(leave());
+    let outputs = rig.drain();
+    assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
+    assert_eq!(close_code(&outputs), Some(1000));
+    let late = rig.call(publish());
+    assert_eq!(outcome(&rig.drain(), late).unwrap_err().name(), ErrorName::NotJoined);
+    let (outputs, request) = rig.reopen();
+    assert!(!app_events(&outputs).contains(&Event::Open {}));
+    assert_eq!(reconnect_of(&request).attempt, 2 + 1, "it goes on growing");
+}

@@ -1,0 +1,315 @@
+//! A new membership in place of one that cannot go on, tokens on the way, and addresses that are no way.
+
+use lianmai_client_sdk::protocol::codec::encode_error;
+use lianmai_client_sdk::protocol::message::notice::{Closing, TargetedMessage};
+use lianmai_client_sdk::protocol::message::session::{Joined, *};
+use lianmai_client_sdk::protocol::message::snapshot::MemberInfo;
+use lianmai_client_sdk::protocol::message::{Call, Notice};
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+
+use super::support::*;
+
+pub(crate) const NEW_MID: Mid = Mid([70; 12]);
+
+/// The same app with another membership.
+pub(crate) fn anew(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
+    let mut hello = snapshot(role, seq, others);
+    hello.mid = NEW_MID;
+    hello.own.mid = NEW_MID;
+    hello.session_id = SessionId([10; 12]);
+    hello.ticket = Some("n1".to_owned());
+    for member in hello.members.iter_mut().filter(|member| member.uid == ME) {
+        member.mid = NEW_MID;
+    }
+    hello
+}
+
+/// Lost, and refused with this reason: the session wants another socket.
+fn refused(rig: &mut Rig, reason: ResumeReason) -> Vec<Output> {
+    rig.lose();
+    let (_, request) = rig.reopen();
+    rig.frame(&resume_refused(&request, reason));
+    rig.drain()
+}
+
+fn safe_join(token: &str) -> Command {
+    let Command::Join(join) = join() else { panic!("a join") };
+    Command::Join(Join { token: Some(token.to_owned()), ..join })
+}
+
+fn in_safe_mode(token: &str) -> Rig {
+    let mut rig = Rig::new();
+    rig.call(safe_join(token));
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
+    rig.drain();
+    rig
+}
+
+#[test]
+fn res_9_a_membership_that_is_gone_is_joined_anew() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let waited = rig.call(message("waited"));
+    rig.frame(&resume_refused(&request, ResumeReason::Gone));
+    let outputs = rig.drain();
+    assert!(told(&outputs).is_empty());
+    assert!(wants_socket(&outputs), "at once, on a socket of its own");
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    let params = join_of(&request);
+    assert_eq!(params.continues.as_deref(), Some("t1"));
+    assert_eq!(params.join_id.as_deref(), Some("0123456789abcdef0123456789abcdef"));
+    assert_eq!(params.uid, Some(ME));
+
+    rig.frame(&result(&request, &anew(Role::Broadcaster, 20, vec![member(BOB, BOB_MID)])));
+    let outputs = rig.drain();
+    // Bob is new, the app's own leave and join are no news.
+    assert_eq!(told(&outputs), ["connectionStateChange", "clientJoin", "memberCount"]);
+    assert_eq!(rig.picture().own.mid, NEW_MID);
+    assert_eq!(rig.picture().members[&ME].mid, NEW_MID);
+    let sent = requests(&outputs);
+    assert_eq!(methods(&outputs), ["ping", "sendMessage"]);
+    rig.frame(&pong(&sent[0], 20));
+    let reason = ResumeReason::Gone;
+    let missed = Some(Missed { from_seq: 11, to_seq: Some(20) });
+    let wanted = (ReconnectOutcome::Rejoined { reason }, missed, 0);
+    assert_eq!(reconnected(&rig.drain()), Some(wanted));
+    rig.frame(&result(&sent[1], &MessageSent { seq: 20, delivered: 0 }));
+    assert!(outcome(&rig.drain(), waited).is_ok());
+    // The next way back is by the new ticket.
+    rig.lose();
+    let (_, request) = rig.reopen();
+    assert_eq!(reconnect_of(&request).ticket, "n1");
+}
+
+#[test]
+fn res_9_a_lost_answer_of_the_new_join_does_no_harm() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    refused(&mut rig, ResumeReason::Invalid);
+    rig.input(Input::SocketOpened);
+    let first = requests(&rig.drain()).remove(0);
+    rig.lose();
+    let (_, second) = rig.reopen();
+    assert_eq!(join_of(&first), join_of(&second));
+    rig.frame(&result(&second, &anew(Role::Broadcaster, 20, vec![])));
+    let pings = requests(&rig.drain());
+    rig.frame(&pong(&pings[0], 20));
+    let outcome = reconnected(&rig.drain()).unwrap().0;
+    assert_eq!(outcome, ReconnectOutcome::Rejoined { reason: ResumeReason::Invalid });
+}
+
+#[test]
+fn ids_1_commands_of_a_dead_session_get_new_ids() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, old) = rig.send(publish());
+    let (gone, _) = rig.send(message("once"));
+    refused(&mut rig, ResumeReason::Gone);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&result(&request, &anew(Role::Broadcaster, 20, vec![])));
+    let outputs = rig.drain();
+    assert_eq!(outcome(&outputs, gone).unwrap_err().name(), ErrorName::OutcomeUnknown);
+    let sent = requests(&outputs);
+    assert_eq!(methods(&outputs), ["ping", "publish", "ping"]);
+    assert_eq!(sent[1].call, old.call);
+    assert!(sent[1].id > request.id);
+    rig.frame(&result(&sent[1], &published(20)));
+    assert!(outcome(&rig.drain(), call).is_ok());
+}
+
+#[test]
+fn joi_2_a_join_that_finds_its_own_membership_takes_it_as_it_is() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (unknown, _) = rig.send(message("once"));
+    let (again, old) = rig.send(publish());
+    refused(&mut rig, ResumeReason::Invalid);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    let same = snapshot(Role::Audience, 20, vec![]);
+    rig.frame(&result(&request, &same));
+    let outputs = rig.drain();
+    // After a join no answers are remembered (IDS-1); what the server says holds, nothing is restored.
+    assert_eq!(outcome(&outputs, unknown).unwrap_err().name(), ErrorName::OutcomeUnknown);
+    assert_eq!(methods(&outputs), ["ping", "publish", "ping"]);
+    let sent = requests(&outputs);
+    assert!(sent[1].id > old.id);
+    assert!(told(&outputs).contains(&"roleChanged".to_owned()));
+    rig.frame(&refusal(&sent[1], ErrorName::NotBroadcaster));
+    assert_eq!(outcome(&rig.drain(), again).unwrap_err().name(), ErrorName::NotBroadcaster);
+}
+
+#[test]
+fn res_8_messages_are_counted_on_where_a_join_goes_on_with_the_membership() {
+    let whisper =
+        |n| notice(Notice::Message(TargetedMessage { uid: BOB, data: "psst".to_owned(), n }));
+    for (mid, heard) in [(MY_MID, 1), (NEW_MID, 3)] {
+        let mut rig = Rig::joined(Role::Broadcaster);
+        rig.frame(&whisper(2));
+        rig.drain();
+        refused(&mut rig, ResumeReason::Invalid);
+        rig.input(Input::SocketOpened);
+        let request = requests(&rig.drain()).remove(0);
+        let mut same = snapshot(Role::Audience, 20, vec![]);
+        (same.mid, same.own.mid) = (mid, mid);
+        rig.frame(&result(&request, &same));
+        rig.frame(&array(&[whisper(1), whisper(2), whisper(3)]));
+        let words = told(&rig.drain());
+        assert_eq!(words.iter().filter(|word| *word == "message").count(), heard);
+    }
+}
+
+#[test]
+fn a_refused_new_join_is_the_end() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    refused(&mut rig, ResumeReason::Gone);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&refusal(&request, ErrorName::Banned));
+    let outputs = rig.drain();
+    assert_eq!(disconnected(&outputs), Some((4503, "banned".to_owned(), true)));
+    assert_eq!(rig.session.next_deadline(), None);
+}
+
+#[test]
+fn rst_1_a_new_join_waits_for_a_server_that_restarts() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    refused(&mut rig, ResumeReason::Gone);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    let error = RpcError::new(ErrorName::Draining).retry_after_ms(3_000);
+    rig.frame(&encode_error(Some(request.id), &error));
+    let begin = rig.now;
+    let (outputs, again) = rig.reopen();
+    assert_eq!(told(&outputs), ["open"]);
+    assert!(rig.now >= begin + 3_000);
+    assert_eq!(again.call.method(), "join");
+}
+
+#[test]
+fn aut_4_an_expired_token_is_the_end_unless_the_app_has_a_newer_one() {
+    let mut rig = in_safe_mode("old");
+    let outputs = refused(&mut rig, ResumeReason::TokenExpired);
+    assert_eq!(disconnected(&outputs), Some((4507, "tokenExpired".to_owned(), true)));
+
+    let mut rig = in_safe_mode("old");
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let call = rig.call(Command::RenewToken(RenewToken { token: "new".to_owned() }));
+    rig.frame(&resume_refused(&request, ResumeReason::TokenExpired));
+    assert!(wants_socket(&rig.drain()));
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    assert_eq!(join_of(&request).token.as_deref(), Some("new"));
+    rig.frame(&result(&request, &anew(Role::Audience, 20, vec![])));
+    let sent = requests(&rig.drain());
+    assert!(matches!(&sent[1].call, Call::RenewToken(renew) if renew.token == "new"));
+    let answer = TokenRenewed { seq: 20, rights: Rights::MEMBER, token_expires_in_ms: None };
+    rig.frame(&result(&sent[1], &answer));
+    assert!(outcome(&rig.drain(), call).is_ok());
+}
+
+#[test]
+fn aut_4_a_token_that_came_too_late_for_the_socket_is_in_time_for_a_new_membership() {
+    let closing = || {
+        notice(Notice::Closing(Closing {
+            code: CloseCode::TOKEN_EXPIRED,
+            reason: "tokenExpired".to_owned(),
+            action: Action::RenewToken,
+            url: None,
+            retry_after_ms: None,
+        }))
+    };
+    let mut rig = in_safe_mode("old");
+    rig.frame(&closing());
+    rig.drain();
+    assert_eq!(disconnected(&rig.lose()).unwrap().0, 4507);
+
+    let mut rig = in_safe_mode("old");
+    rig.send(Command::RenewToken(RenewToken { token: "new".to_owned() }));
+    rig.frame(&closing());
+    rig.drain();
+    assert_eq!(disconnected(&rig.lose()), None);
+    let (_, request) = rig.reopen();
+    assert_eq!(join_of(&request).token.as_deref(), Some("new"));
+}
+
+#[test]
+fn res_9_the_newest_good_token_is_presented() {
+    let mut rig = in_safe_mode("old");
+    let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "good".to_owned() }));
+    let answer = TokenRenewed { seq: 10, rights: Rights::MEMBER, token_expires_in_ms: None };
+    rig.frame(&result(&request, &answer));
+    rig.drain();
+    let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "bad".to_owned() }));
+    rig.frame(&refusal(&request, ErrorName::TokenInvalid));
+    rig.drain();
+    refused(&mut rig, ResumeReason::Gone);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    assert_eq!(join_of(&request).token.as_deref(), Some("good"));
+}
+
+#[test]
+fn a_server_without_reconnect_is_joined_anew() {
+    let mut rig = Rig::joined(Role::Audience);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    rig.frame(&refusal(&request, ErrorName::MethodNotFound));
+    assert!(wants_socket(&rig.drain()));
+    rig.input(Input::SocketOpened);
+    assert_eq!(methods(&rig.drain()), ["join"]);
+
+    // And one that gives no ticket.
+    let mut hello = snapshot(Role::Audience, 10, vec![]);
+    hello.ticket = None;
+    let mut rig = Rig::joined_with(SessionConfig::new("ws://a"), hello);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    assert_eq!(join_of(&request).continues, None);
+}
+
+#[test]
+fn a13_an_address_of_another_deployment_is_dead() {
+    let mut config = SessionConfig::new("ws://a");
+    config.urls.push("ws://b".to_owned());
+    let hello = snapshot(Role::Audience, 10, vec![]);
+    let mut rig = Rig::joined_with(config, hello);
+    // `a` is out of reach, `b` is somebody else.
+    rig.lose();
+    let (_, _) = rig.reopen();
+    assert_eq!(connects(&rig.lose()), ["ws://b"]);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&resume_refused(&request, ResumeReason::Invalid));
+    let outputs = rig.drain();
+    assert_eq!(connects(&outputs), ["ws://b"]);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    let mut foreign = anew(Role::Audience, 5, vec![]);
+    foreign.deployment_id = "elsewhere".to_owned();
+    rig.frame(&result(&request, &foreign));
+    let outputs = rig.drain();
+    // Out of there again, and back with the ticket that is good at home.
+    assert_eq!(methods(&outputs), ["leave"]);
+    assert!(told(&outputs).is_empty());
+    assert_eq!(rig.picture().own.mid, MY_MID);
+    assert_eq!(connects(&outputs), ["ws://a"]);
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    assert_eq!(reconnect_of(&request).ticket, "t1");
+    // `b` is not tried again.
+    rig.lose();
+    let (outputs, request) = rig.reopen();
+    assert_eq!(connects(&outputs), ["ws://a"]);
+    rig.frame(&resume_refused(&request, ResumeReason::Gone));
+    rig.drain();
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&result(&request, &foreign));
+    let outputs = rig.drain();
+    assert_eq!(disconnected(&outputs), Some((4503, "wrongDeployment".to_owned(), true)));
+}

@@ -1,0 +1,439 @@
+//! Saying again what the app was, after a crash of the server or as a new membership (CLI-5).
+
+use lianmai_client_sdk::Event;
+use lianmai_client_sdk::protocol::codec::encode_error;
+use lianmai_client_sdk::protocol::message::event::{ClientUpdate, MuteChange};
+use lianmai_client_sdk::protocol::message::media::*;
+use lianmai_client_sdk::protocol::message::notice::{Direction, SyncDone};
+use lianmai_client_sdk::protocol::message::session::{Joined, *};
+use lianmai_client_sdk::protocol::message::snapshot::{
+    MemberInfo, OwnStream, StreamInfo, Subscription,
+};
+use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Notice, Request};
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+
+use super::crash::NEXT_EPOCH;
+use super::rejoin::{NEW_MID, anew};
+use super::support::*;
+
+const VIDEO: MediaKind = MediaKind::Video;
+
+fn bob(publication: u8) -> MemberInfo {
+    let streams = vec![StreamInfo { media_type: VIDEO, publication: Pub([publication; 12]) }];
+    MemberInfo { streams, ..member(BOB, BOB_MID) }
+}
+
+fn own(kind: MediaKind, publication: u8, generation: Gen) -> OwnStream {
+    OwnStream { media_type: kind, publication: Pub([publication; 12]), generation }
+}
+
+fn push(url: &str, generation: Gen, seq: u64) -> Published {
+    let urls = Urls::default();
+    Published { uid: ME, url: url.to_owned(), urls, generation, seq }
+}
+
+fn pull(url: &str, seq: u64) -> Subscribed {
+    Subscribed { uid: BOB, url: url.to_owned(), urls: Urls::default(), seq }
+}
+
+/// On air with audio and video by one URL and a screen by another, subscribed to Bob's video, at seq 13.
+fn on_air() -> Rig {
+    let hello = snapshot(Role::Broadcaster, 10, vec![bob(50)]);
+    let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
+    let (_, request) = rig.send(publish());
+    let kinds = [(MediaKind::Audio, 1), (VIDEO, 2)];
+    rig.events(11, &kinds.map(|(k, p)| ChannelEvent::StreamAdded(stream(ME, MY_MID, k, p))));
+    rig.frame(&result(&request, &push("rtmp://main", GEN, 12)));
+    let screen = MediaSelector::Kind(MediaKind::ScreenShare);
+    let (_, request) = rig.send(Command::Publish(Publish { media_type: screen, uid: None }));
+    let added = ChannelEvent::StreamAdded(stream(ME, MY_MID, MediaKind::ScreenShare, 3));
+    rig.events(13, &[added]);
+    let other = Gen { route: 6, random: [6; 12] };
+    rig.frame(&result(&request, &push("rtmp://screen", other, 13)));
+    let (_, request) = rig.send(Command::Subscribe(Subscribe { uid: BOB, media_type: VIDEO }));
+    rig.frame(&result(&request, &pull("rtmp://bob", 13)));
+    rig.drain();
+    rig
+}
+
+/// The server crashed: what it remembers of us, and what we do.
+fn crashed(rig: &mut Rig, truth: Joined) -> Vec<Output> {
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let truth = Joined { epoch: NEXT_EPOCH, ..truth };
+    rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, true, truth));
+    rig.drain()
+}
+
+fn remembered(rig: &Rig) -> Joined {
+    let mut truth = snapshot(Role::Broadcaster, 1, vec![bob(50)]);
+    let picture = rig.picture();
+    for (kind, o) in &picture.own.published {
+        truth.own.published.push(own(kind.clone(), o.publication.0[0], o.generation.unwrap()));
+        let streams = &mut truth.members.iter_mut().find(|m| m.uid == ME).unwrap().streams;
+        let publication = o.publication;
+        streams.push(StreamInfo { media_type: kind.clone(), publication });
+    }
+    let publication = Pub([50; 12]);
+    truth.own.subscriptions.push(Subscription { uid: BOB, media_type: VIDEO, publication });
+    truth
+}
+
+fn at(seq: u64, events: &[ChannelEvent]) -> String {
+    let numbered = events.iter().zip(seq..).map(|(event, seq)| {
+        let position = lianmai_client_sdk::protocol::message::Position { epoch: NEXT_EPOCH, seq };
+        lianmai_client_sdk::protocol::codec::encode_event(position, event)
+    });
+    array(&numbered.collect::<Vec<_>>())
+}
+
+fn head(request: &Request, seq: u64) -> String {
+    result(request, &Pong { epoch: NEXT_EPOCH, seq })
+}
+
+fn find<'a>(sent: &'a [Request], method: &str) -> &'a Request {
+    sent.iter().find(|request| request.call.method() == method).unwrap()
+}
+
+fn syncs(outputs: &[Output]) -> Vec<(Direction, MediaKind, String)> {
+    let syncs = app_events(outputs).into_iter().filter_map(|event| match event {
+        Event::SyncDone(SyncDone { direction, media_type, url, .. }) => {
+            Some((direction, media_type, url))
+        }
+        _ => None,
+    });
+    syncs.collect()
+}
+
+#[test]
+fn cli_5_what_survived_a_crash_is_left_alone() {
+    let mut rig = on_air();
+    let truth = remembered(&rig);
+    let outputs = crashed(&mut rig, truth);
+    assert_eq!(methods(&outputs), ["ping"]);
+    assert_eq!(told(&outputs), ["connectionStateChange"]);
+    rig.frame(&head(&requests(&outputs)[0], 1));
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["reconnected"]);
+    let wanted = ReconnectOutcome::Snapshot { reason: ResumeReason::EpochChanged };
+    assert_eq!(reconnected(&outputs).unwrap().0, wanted);
+}
+
+#[test]
+fn cli_5_what_the_crash_lost_is_published_again_and_its_url_is_told() {
+    let mut rig = on_air();
+    // The row is a moment older: no video yet, no screen.
+    let mut truth = remembered(&rig);
+    truth.own.published.retain(|s| s.media_type == MediaKind::Audio);
+    for member in &mut truth.members {
+        member.streams.retain(|s| member.uid != ME || s.media_type == MediaKind::Audio);
+    }
+    let outputs = crashed(&mut rig, truth);
+    let heard = told(&outputs);
+    assert_eq!(heard, ["connectionStateChange", "unpublished", "unpublished"]);
+    let sent = requests(&outputs);
+    assert_eq!(methods(&outputs), ["ping", "publish", "publish", "ping"]);
+    let of = |request: &Request| match &request.call {
+        Call::Publish(publish) => publish.media_type.clone(),
+        _ => panic!("publish"),
+    };
+    assert_eq!(of(&sent[1]), MediaSelector::Both);
+    assert_eq!(of(&sent[2]), MediaSelector::Kind(MediaKind::ScreenShare));
+
+    // Audio lived on, so the main URL is the same: nothing to tell of it.
+    rig.frame(&at(2, &[ChannelEvent::StreamAdded(stream(ME, MY_MID, VIDEO, 22))]));
+    rig.frame(&result(&sent[1], &push("rtmp://main", GEN, 2)));
+    assert_eq!(told(&rig.drain()), ["published"]);
+    let screen = stream(ME, MY_MID, MediaKind::ScreenShare, 23);
+    rig.frame(&at(3, &[ChannelEvent::StreamAdded(screen)]));
+    let generation = Gen { route: 7, random: [7; 12] };
+    rig.frame(&result(&sent[2], &push("rtmp://screen2", generation, 3)));
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["published", "syncDone"]);
+    let new = (Direction::Push, MediaKind::ScreenShare, "rtmp://screen2".to_owned());
+    assert_eq!(syncs(&outputs), [new]);
+    rig.frame(&head(&sent[0], 3));
+    rig.frame(&head(&sent[3], 3));
+    assert_eq!(told(&rig.drain()), ["reconnected"]);
+    let published = &rig.picture().own.published;
+    assert_eq!(published.len(), 3);
+    assert_eq!(published[&MediaKind::ScreenShare].generation, Some(generation));
+}
+
+#[test]
+fn res_10_where_a_moderator_decided_nothing_is_restored() {
+    let mut rig = on_air();
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let truth = Joined { epoch: NEXT_EPOCH, ..snapshot(Role::Audience, 1, vec![bob(50)]) };
+    rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, false, truth));
+    let outputs = rig.drain();
+    assert_eq!(methods(&outputs), ["ping"]);
+    assert!(told(&outputs).contains(&"roleChanged".to_owned()));
+}
+
+#[test]
+fn cli_5_role_mutes_and_attributes_are_said_again() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let mute = Mute { media_type: MediaSelector::Kind(MediaKind::Audio), uid: None };
+    let (_, request) = rig.send(Command::Mute(mute.clone()));
+    let change = MuteChange { uid: ME, mid: MY_MID, media_type: MediaKind::Audio };
+    rig.events(11, &[ChannelEvent::Muted(change)]);
+    rig.frame(&done(&request, 11));
+    let attributes = Attributes([("a".to_owned(), "1".to_owned())].into());
+    let update = ClientUpdate { uid: ME, mid: MY_MID, name: Some("Ann".into()), attributes };
+    rig.events(12, &[ChannelEvent::ClientUpdate(update)]);
+    rig.drain();
+    let mut truth = snapshot(Role::Audience, 1, vec![]);
+    truth.own.attributes = Attributes([("b".to_owned(), "2".to_owned())].into());
+    truth.own.muted = KindSet::of(&VIDEO);
+    let outputs = crashed(&mut rig, truth);
+    let sent = requests(&outputs);
+    assert_eq!(methods(&outputs), ["ping", "setRole", "setAttributes", "mute", "unmute", "ping"]);
+    assert_eq!(sent[1].call, Call::SetRole(SetRole { role: Role::Broadcaster, uid: None }));
+    let patch = [("a".to_owned(), Some("1".to_owned())), ("b".to_owned(), None)].into();
+    let name = Some("Ann".to_owned());
+    assert_eq!(
+        sent[2].call,
+        Call::SetAttributes(SetAttributes { attributes: patch, target: None, name })
+    );
+    assert_eq!(sent[3].call, Call::Mute(mute));
+    // The role is refused: the app has heard of it, and hears no more.
+    for request in &sent[1..5] {
+        rig.frame(&refusal(request, ErrorName::Forbidden));
+    }
+    rig.frame(&head(&sent[0], 1));
+    rig.frame(&head(&sent[5], 1));
+    assert_eq!(told(&rig.drain()), ["reconnected"]);
+    assert_eq!(rig.picture().own.role, Role::Audience);
+}
+
+#[test]
+fn cli_5_a_new_membership_is_what_the_old_one_was() {
+    let mut rig = on_air();
+    rig.lose();
+    let (_, request) = rig.reopen();
+    rig.frame(&resume_refused(&request, ResumeReason::Gone));
+    rig.drain();
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&result(&request, &anew(Role::Broadcaster, 20, vec![bob(50)])));
+    let outputs = rig.drain();
+    let sent = requests(&outputs);
+    let names = ["ping", "publish", "publish", "ping", "subscribe"];
+    assert_eq!(methods(&outputs), names);
+    assert_eq!(
+        told(&outputs),
+        ["connectionStateChange", "unpublished", "unpublished", "unpublished"]
+    );
+    assert!(rig.picture().own.subscriptions.is_empty());
+
+    let added = [(MediaKind::Audio, 31), (VIDEO, 32)];
+    rig.events(21, &added.map(|(k, p)| ChannelEvent::StreamAdded(stream(ME, NEW_MID, k, p))));
+    let generation = Gen { route: 8, random: [8; 12] };
+    rig.frame(&result(&sent[1], &push("rtmp://main2", generation, 22)));
+    rig.frame(&refusal(&sent[2], ErrorName::PublishForbidden));
+    rig.frame(&result(&sent[4], &pull("rtmp://bob2", 22)));
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["published", "published", "syncDone", "syncDone"]);
+    assert_eq!(
+        syncs(&outputs),
+        [
+            (Direction::Push, MediaKind::Audio, "rtmp://main2".to_owned()),
+            (Direction::Pull, VIDEO, "rtmp://bob2".to_owned())
+        ]
+    );
+    rig.frame(&pong(&sent[0], 22));
+    rig.frame(&pong(&sent[3], 22));
+    assert_eq!(told(&rig.drain()), ["reconnected"]);
+    assert_eq!(rig.picture().own.subscriptions.len(), 1);
+}
+
+#[test]
+fn cli_5_a_subscription_that_kept_its_url_is_no_news() {
+    let mut rig = on_air();
+    let mut truth = remembered(&rig);
+    truth.own.subscriptions.clear();
+    let outputs = crashed(&mut rig, truth);
+    let sent = requests(&outputs);
+    assert_eq!(methods(&outputs), ["ping", "subscribe"]);
+    rig.frame(&result(&sent[1], &pull("rtmp://bob", 1)));
+    rig.frame(&head(&sent[0], 1));
+    assert_eq!(told(&rig.drain()), ["reconnected"]);
+    assert_eq!(rig.picture().own.subscriptions.len(), 1);
+}
+
+/// A crash after which Bob is not back.
+fn without_bob() -> Rig {
+    let mut rig = on_air();
+    let mut truth = remembered(&rig);
+    truth.own.subscriptions.clear();
+    truth.members.retain(|member| member.uid != BOB);
+    let outputs = crashed(&mut rig, truth);
+    assert_eq!(methods(&outputs), ["ping"]);
+    assert!(told(&outputs).contains(&"clientLeave".to_owned()));
+    rig.frame(&head(&requests(&outputs)[0], 1));
+    assert_eq!(told(&rig.drain()), ["reconnected"], "it does not wait for Bob");
+    rig
+}
+
+fn bob_is_back() -> String {
+    let stream = ChannelEvent::StreamAdded(stream(BOB, BOB_MID, VIDEO, 51));
+    at(2, &[client_join(BOB, BOB_MID), stream])
+}
+
+#[test]
+fn b16_a_subscription_to_somebody_who_is_not_back_yet_waits_for_a_minute() {
+    let mut rig = without_bob();
+    rig.frame(&bob_is_back());
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["clientJoin", "streamAdded"]);
+    let sent = requests(&outputs);
+    assert_eq!(methods(&outputs), ["subscribe"]);
+    rig.frame(&result(&sent[0], &pull("rtmp://bob3", 3)));
+    let outputs = rig.drain();
+    assert_eq!(syncs(&outputs), [(Direction::Pull, VIDEO, "rtmp://bob3".to_owned())]);
+    assert_eq!(reconnected(&outputs), None);
+
+    let mut rig = without_bob();
+    for _ in 0..7 {
+        for ping in requests(&rig.advance(10_000)) {
+            rig.frame(&head(&ping, 1));
+        }
+        rig.drain();
+    }
+    rig.frame(&bob_is_back());
+    assert!(methods(&rig.drain()).is_empty(), "too late");
+}
+
+#[test]
+fn b16_what_the_app_decides_itself_is_not_restored() {
+    let mut rig = without_bob();
+    let stream = Subscribe { uid: BOB, media_type: VIDEO };
+    let (_, request) = rig.send(Command::Unsubscribe(stream));
+    rig.frame(&done(&request, 1));
+    rig.drain();
+    rig.frame(&bob_is_back());
+    assert!(methods(&rig.drain()).is_empty());
+
+    // Asked for while away: it is in the queue, and wins.
+    let mut rig = on_air();
+    rig.lose();
+    rig.call(Command::Unsubscribe(Subscribe { uid: BOB, media_type: VIDEO }));
+    let (_, request) = rig.reopen();
+    let truth = Joined { epoch: NEXT_EPOCH, ..snapshot(Role::Broadcaster, 1, vec![bob(50)]) };
+    rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, true, truth));
+    assert_eq!(methods(&rig.drain()), ["ping", "publish", "publish", "ping", "unsubscribe"]);
+}
+
+#[test]
+fn b16_a_stream_that_is_not_there_after_all_is_waited_for() {
+    let mut rig = on_air();
+    let mut truth = remembered(&rig);
+    truth.own.subscriptions.clear();
+    let outputs = crashed(&mut rig, truth);
+    let sent = requests(&outputs);
+    rig.frame(&refusal(find(&sent, "subscribe"), ErrorName::NotPublished));
+    rig.drain();
+    let stream = ChannelEvent::StreamAdded(stream(BOB, BOB_MID, VIDEO, 51));
+    rig.frame(&at(2, &[stream]));
+    assert_eq!(methods(&rig.drain()), ["subscribe"]);
+}
+
+#[test]
+fn cli_5_a_restore_that_is_cut_off_goes_on_with_the_next_connection() {
+    let mut rig = on_air();
+    let truth = snapshot(Role::Broadcaster, 1, vec![bob(50)]);
+    let first = requests(&crashed(&mut rig, truth.clone()));
+    // In the same epoch the commands are still to be answered.
+    rig.lose();
+    let (_, request) = rig.reopen();
+    rig.frame(&replayed(&request, 3));
+    let outputs = rig.drain();
+    let again = requests(&outputs);
+    assert_eq!(methods(&outputs), ["ping", "publish", "publish", "subscribe", "ping"]);
+    assert_eq!(again[1].id, find(&first, "publish").id);
+    // In yet another one they are planned anew: nothing is forgotten.
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let truth = Joined { epoch: Epoch([3; 12]), ..truth };
+    rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, true, truth));
+    let outputs = rig.drain();
+    assert_eq!(methods(&outputs), ["ping", "publish", "publish", "ping", "subscribe"]);
+    assert!(requests(&outputs)[1].id > again[4].id);
+}
+
+#[test]
+fn ids_6_many_subscriptions_are_restored_at_a_pace_that_the_server_bears() {
+    const MANY: u64 = 200;
+    let member_of = |n: u64| {
+        let publication = Pub([9; 12]);
+        let streams = vec![StreamInfo { media_type: VIDEO, publication }];
+        let mid = Mid([u8::try_from(n % 256).unwrap(); 12]);
+        MemberInfo { streams, ..member(UserId(1_000 + n), mid) }
+    };
+    let members: Vec<MemberInfo> = (0..MANY).map(member_of).collect();
+    let mut hello = snapshot(Role::Audience, 10, members.clone());
+    let subscription =
+        |m: &MemberInfo| Subscription { uid: m.uid, media_type: VIDEO, publication: Pub([9; 12]) };
+    hello.own.subscriptions = members.iter().map(subscription).collect();
+    let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
+    let mut outputs = crashed(&mut rig, snapshot(Role::Audience, 1, members));
+
+    // A server with a burst of 40 and 20 a second, of which it refuses none.
+    let (mut budget, mut last, mut answered) = (40.0_f64, rig.now, 0);
+    let mut refused = false;
+    while answered < MANY {
+        for request in requests(&outputs) {
+            budget = (budget + (rig.now - last) as f64 / 50.0).min(40.0);
+            last = rig.now;
+            budget -= 1.0;
+            assert!(budget >= 0.0, "after {answered}");
+            match &request.call {
+                Call::Subscribe(_) if answered == 20 && !refused => {
+                    refused = true;
+                    let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(350);
+                    rig.frame(&encode_error(Some(request.id), &error));
+                }
+                Call::Subscribe(_) => {
+                    answered += 1;
+                    rig.frame(&result(&request, &pull(&answered.to_string(), 1)));
+                }
+                _ => rig.frame(&head(&request, 1)),
+            }
+        }
+        rig.drain();
+        outputs = rig.advance(50);
+    }
+    assert_eq!(rig.picture().own.subscriptions.len() as u64, MANY);
+}
+
+#[test]
+fn not_1_the_servers_own_sync_done_is_remembered() {
+    let mut rig = on_air();
+    rig.frame(&notice(Notice::SyncDone(SyncDone {
+        uid: BOB,
+        direction: Direction::Pull,
+        media_type: VIDEO,
+        url: "rtmp://bob-moved".to_owned(),
+        urls: Urls::default(),
+    })));
+    rig.drain();
+    let mut truth = remembered(&rig);
+    truth.own.subscriptions.clear();
+    let sent = requests(&crashed(&mut rig, truth));
+    rig.frame(&result(find(&sent, "subscribe"), &pull("rtmp://bob-moved", 1)));
+    assert!(syncs(&rig.drain()).is_empty());
+}
+
+#[test]
+fn lea_3_who_leaves_restores_nothing() {
+    let mut rig = on_air();
+    let truth = snapshot(Role::Broadcaster, 1, vec![bob(50)]);
+    crashed(&mut rig, truth);
+    rig.call(Command::Leave(Empty {}));
+    let outputs = rig.drain();
+    assert_eq!(methods(&outputs), ["leave"]);
+    assert!(methods(&rig.advance(1_000)).is_empty());
+}

@@ -1,0 +1,263 @@
+//! A channel as it is written down, and made again from that (contract rules A3, A10). Comes in: records.
+//! Goes out: records. What is written when: a member after each change that others can see, its session
+//! only at the end of a clean stop.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lianmai_protocol::{MediaKind, MonoTime, Pub, RequestId, Role, UserId};
+
+use super::Channel;
+use super::log::EventLog;
+use super::media::{Stream, Viewer};
+use super::member::{Member, slot_of};
+use super::session::{Answers, Asked, Messages, Tickets};
+use crate::config::AppPolicy;
+use crate::context::{ChannelRef, Context};
+use crate::input::Minted;
+use crate::key::ChannelKey;
+use crate::rate::Rate;
+use crate::record::{ChannelRecord, MAX_NUMBER, MemberRecord, PushRecord, SessionRecord, StoreOp};
+use crate::timers::Timer;
+
+impl Channel {
+    /// A member is not any more as it was written down.
+    pub(super) fn touch(&mut self, uid: UserId) {
+        self.touched.insert(uid);
+    }
+
+    /// Hands what is to be written to the context.
+    pub(super) fn write_down(&mut self, cx: &mut Context) {
+        if std::mem::take(&mut self.unwritten) && !self.is_over() {
+            let op = StoreOp::PutChannel(self.key.clone(), Box::new(self.record(None)));
+            cx.ops.push(op);
+        }
+        for uid in std::mem::take(&mut self.touched) {
+            cx.ops.push(match self.members.get(&uid) {
+                Some(member) => {
+                    let record = self.member_record(member, None);
+                    StoreOp::PutMember(self.key.clone(), Box::new(record))
+                }
+                None => StoreOp::DropMember(self.key.clone(), uid),
+            });
+        }
+    }
+
+    /// Everything, for the next process.
+    pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<StoreOp>) {
+        // Whatever an earlier write that failed left there.
+        ops.push(StoreOp::DropChannel(self.key.clone()));
+        ops.push(StoreOp::PutChannel(self.key.clone(), Box::new(self.record(Some(now)))));
+        for member in self.members.values() {
+            let record = self.member_record(member, Some(now));
+            ops.push(StoreOp::PutMember(self.key.clone(), Box::new(record)));
+        }
+    }
+
+    fn record(&self, live: Option<MonoTime>) -> ChannelRecord {
+        ChannelRecord {
+            cid: self.cid,
+            creator: self.creator,
+            attributes: self.attributes.clone(),
+            live: live.map(|now| self.log.record(now)),
+        }
+    }
+
+    fn member_record(&self, member: &Member, live: Option<MonoTime>) -> MemberRecord {
+        let published = MediaKind::ALL
+            .iter()
+            .filter_map(|kind| Some((kind.clone(), member.publication(kind)?)))
+            .collect();
+        let pushes = MediaKind::ALL.iter().filter_map(|kind| {
+            let generation = member.pushes[slot_of(kind)?]?;
+            let minted = (&self.streams.get(&generation)?.minted).into();
+            // Audio and video share one: told once.
+            (*kind != MediaKind::Video).then(|| PushRecord {
+                generation,
+                kind: kind.clone(),
+                minted,
+            })
+        });
+        MemberRecord {
+            uid: member.uid,
+            mid: member.mid,
+            session: member.session_id,
+            join_id: member.join_id.as_deref().map(str::to_owned),
+            role: member.role.clone(),
+            rights: member.rights,
+            name: member.name(),
+            attributes: member.attributes.clone(),
+            muted: member.muted,
+            token_end: member.token_end,
+            published,
+            pushes: pushes.collect(),
+            confirmed: member.tickets.confirmed,
+            forced: member.forced,
+            live: live.map(|now| self.session_record(member, now)),
+        }
+    }
+
+    fn session_record(&self, member: &Member, now: MonoTime) -> SessionRecord {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let pulls = member.pulls.iter().filter_map(|generation| {
+            let viewer = self.streams.get(generation)?.viewers.get(&member.mid)?;
+            Some((*generation, viewer.kinds, (&viewer.minted).into()))
+        });
+        // What still waits has not run: it will be sent again, and must be new then.
+        let waiting = member.waiting.as_ref().map(|waiting| waiting.asked.id.0 - 1);
+        SessionRecord {
+            offered: member.tickets.offered,
+            attempt: member.attempt,
+            last_id: waiting.or(member.answers.last_id.map(|id| id.0)),
+            answers: member.answers.iter().map(|(a, t)| (a.id.0, a.hash, text(t))).collect(),
+            message_head: member.messages.head,
+            messages: member.messages.iter().map(text).collect(),
+            pulls: pulls.collect(),
+            lost_ms: member.lost_at.map_or(0, |at| now.since(at)),
+            first_lost_ms: member.first_lost.map_or(0, |at| now.since(at)),
+            restored: member.restored,
+            media_ms: member.last_media.map(|at| now.since(at)),
+        }
+    }
+
+    /// A channel as an earlier process left it, everybody in grace from now on.
+    pub(crate) fn restored(
+        cx: &mut Context,
+        id: ChannelRef,
+        key: ChannelKey,
+        policy: AppPolicy,
+        record: ChannelRecord,
+        members: Vec<MemberRecord>,
+    ) -> Self {
+        let mut channel = Channel::new(cx, id, key, policy, record.creator);
+        channel.cid = record.cid;
+        channel.attributes = record.attributes;
+        channel.told_bytes = channel.attributes.bytes();
+        channel.unwritten = false;
+        if let Some(log) = record.live.and_then(|live| EventLog::restored(&live, cx.mono())) {
+            cx.stats.log_bytes += log.bytes();
+            channel.log = log;
+        }
+        let mut pulls = Vec::new();
+        for record in members {
+            let uid = record.uid;
+            pulls.extend(record.live.iter().flat_map(|live| {
+                live.pulls.iter().map(move |(generation, kinds, minted)| {
+                    (*generation, uid, *kinds, Minted::from(minted))
+                })
+            }));
+            channel.restore_member(cx, record);
+        }
+        for (generation, uid, kinds, minted) in pulls {
+            let Some(member) = channel.members.get_mut(&uid) else { continue };
+            if let Some(stream) = channel.streams.get_mut(&generation) {
+                stream.viewers.insert(member.mid, Viewer { uid, kinds, minted });
+                member.pulls.push(generation);
+            }
+        }
+        channel.count_told = channel.members.len();
+        channel
+    }
+
+    /// Takes of a record what can be: files get damaged, and other versions write other things.
+    fn restore_member(&mut self, cx: &mut Context, record: MemberRecord) {
+        let (now, uid) = (cx.mono(), record.uid);
+        if self.members.contains_key(&uid) {
+            return;
+        }
+        let live = record.live.filter(|live| live.is_sound());
+        let role = match record.role {
+            Role::Broadcaster => Role::Broadcaster,
+            _ => Role::Audience,
+        };
+        let mut pushes = [None; 3];
+        for push in &record.pushes {
+            let Some(slot) = slot_of(&push.kind) else { continue };
+            let carries = |(kind, _): &(MediaKind, Pub)| slot_of(kind) == Some(slot);
+            let known = cx.streams.contains_key(&push.generation) || pushes[slot].is_some();
+            if role == Role::Audience || known || !record.published.iter().any(carries) {
+                continue;
+            }
+            pushes[slot] = Some(push.generation);
+            let stream =
+                Stream { owner: uid, minted: (&push.minted).into(), viewers: BTreeMap::new() };
+            self.streams.insert(push.generation, stream);
+            cx.streams.insert(push.generation, self.id);
+            cx.stats.streams += 1;
+        }
+        let mut pubs = [None; 4];
+        for (kind, publication) in record.published {
+            let carried = slot_of(&kind).is_some_and(|slot| pushes[slot].is_some());
+            if let Some(index) = kind.index().filter(|_| carried) {
+                pubs[index] = Some(publication);
+            }
+        }
+        let confirmed = record.confirmed.min(MAX_NUMBER);
+        let mut answers = Answers::default();
+        let mut messages = Messages::default();
+        let mut tickets = Tickets { confirmed, offered: confirmed, floor_only: true };
+        if let Some(live) = &live {
+            tickets.offered = live.offered;
+            tickets.floor_only = false;
+            answers.last_id = live.last_id.map(RequestId);
+            for (id, hash, text) in &live.answers {
+                let asked = Asked { id: RequestId(*id), hash: *hash };
+                answers.keep(asked, Bytes::from(text.clone()));
+            }
+            let kept = live.messages.iter().map(|text| Bytes::from(text.clone()));
+            messages = Messages::restored(live.message_head, kept);
+        }
+        let member = Member {
+            uid,
+            mid: record.mid,
+            session_id: record.session,
+            join_id: record.join_id.map(Into::into),
+            role,
+            rights: record.rights,
+            name: record.name.map(String::into_boxed_str),
+            attributes: record.attributes,
+            muted: record.muted,
+            token_end: record.token_end,
+            token_look: now,
+            conn: None,
+            connected_at: now,
+            last_inbound: now,
+            lost_at: Some(now - live.as_ref().map_or(0, |live| live.lost_ms)),
+            first_lost: Some(now - live.as_ref().map_or(0, |live| live.first_lost_ms)),
+            last_media: live.as_ref().and_then(|live| live.media_ms).map(|ms| now - ms),
+            cursor: 0,
+            rate: Rate::default(),
+            limited: 0,
+            waiting: None,
+            tickets,
+            attempt: live.as_ref().map_or(0, |live| live.attempt),
+            answers,
+            messages,
+            forced: record.forced,
+            fenced: false,
+            restored: live.as_ref().is_none_or(|live| live.restored),
+            pubs,
+            pushes,
+            pulls: Vec::new(),
+        };
+        self.told_bytes += member.told_bytes();
+        self.broadcasters += usize::from(member.is_visible());
+        cx.stats.members += 1;
+        cx.stats.message_bytes += member.messages.bytes();
+        self.members.insert(uid, member);
+        cx.timers.arm(now, Timer::Grace(self.id, uid));
+        self.arm_token(cx, uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_one_kind_that_is_told() {
+        let told = MediaKind::ALL.iter().filter(|kind| **kind != MediaKind::Video);
+        let slots: Vec<_> = told.filter_map(slot_of).collect();
+        assert_eq!(slots, [0, 1, 2]);
+    }
+}

@@ -1,0 +1,164 @@
+//! A membership comes back on a new socket. Comes in: a genuine ticket and how far its client got. Goes
+//! out: an answer with one of the outcomes of RES-1.., and behind it everything that was missed.
+//!
+//! ```text
+//!   ticket -> ban? -> membership? -> its newest tickets? -> later attempt? -> the old socket goes
+//!                                                                        -> answer, events, messages
+//! ```
+//!
+//! Until the last question is answered nothing is changed (contract rule C12).
+
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::notice::MemberCount;
+use lianmai_protocol::message::session::{Join, Outcome, Reconnect, ResumeReason, Want};
+use lianmai_protocol::{CloseCode, Mid, RequestId, UserId};
+
+use super::Channel;
+use super::snapshot::ResumedParts;
+use crate::context::Context;
+use crate::input::ConnId;
+use crate::output::Note;
+use crate::ticket::Claims;
+use crate::timers::Timer;
+
+impl Channel {
+    /// Whether a ticket resumes, without changing anything; `None` when its membership is not here.
+    pub(crate) fn judge_resume(
+        &self,
+        claims: &Claims,
+        attempt: u64,
+    ) -> Option<Result<(), ResumeReason>> {
+        let member = self.members.get(&claims.uid).filter(|member| member.mid == claims.mid)?;
+        Some(if member.fenced {
+            Err(ResumeReason::Kicked)
+        } else if !member.tickets.are_good(claims.k) {
+            Err(ResumeReason::Invalid)
+        } else if attempt <= member.attempt {
+            Err(ResumeReason::StaleAttempt)
+        } else {
+            Ok(())
+        })
+    }
+
+    /// Resumes a membership whose ticket was judged good.
+    pub(crate) fn resume(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnId,
+        id: RequestId,
+        claims: &Claims,
+        reconnect: &Reconnect,
+    ) {
+        let uid = claims.uid;
+        self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
+        let (epoch, head, floor) = (self.log.epoch(), self.log.head(), self.log.floor());
+        let reason = if reconnect.epoch != epoch {
+            Some(ResumeReason::EpochChanged)
+        } else if reconnect.seq > head {
+            Some(ResumeReason::Ahead)
+        } else if reconnect.want == Some(Want::Snapshot) {
+            Some(ResumeReason::Asked)
+        } else if reconnect.seq < floor {
+            Some(ResumeReason::LogTrimmed)
+        } else {
+            None
+        };
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        if member.tickets.confirm(claims.k) {
+            member.is_back();
+        }
+        let k = member.tickets.rotate(claims.k);
+        member.attempt = reconnect.attempt;
+        // Where it has not seen for certain what a moderator changed, the server's word holds.
+        let knows = member
+            .forced
+            .is_none_or(|(epoch, seq)| epoch == reconnect.epoch && seq <= reconnect.seq);
+        let restore = member.restored && reconnect.epoch != epoch && knows;
+        // Targeted messages are counted within an epoch: another process began anew.
+        let n = if reconnect.epoch == epoch { reconnect.n } else { 0 };
+        cx.stats.message_bytes -= member.messages.ack(n);
+        let (messages_lost, messages) = member.messages.after(n);
+        let ticket = self.seal(cx, uid, k);
+        let replayed = if reason.is_none() { head - reconnect.seq } else { 0 };
+        let outcome = if reason.is_none() { Outcome::Replayed } else { Outcome::Snapshot };
+        let answer = self.resumed(
+            cx,
+            uid,
+            id,
+            ResumedParts {
+                outcome: outcome.clone(),
+                reason: reason.clone(),
+                ticket: &ticket,
+                k,
+                replayed,
+                messages: messages.len() as u64,
+                messages_lost,
+                restore,
+                snapshot: None,
+            },
+        );
+        self.seat_connection(cx, conn, uid);
+        cx.send_text(conn, answer);
+        if reason.is_none() {
+            for frame in self.log.frames_after(reconnect.seq) {
+                cx.send(conn, frame);
+            }
+        }
+        for message in messages {
+            cx.send(conn, message);
+        }
+        // State notices are told anew (contract rule A1).
+        if reason.is_none() {
+            let count = self.members.len() as u64;
+            self.notify(cx, uid, &Notice::MemberCount(MemberCount { count }));
+        }
+        self.warn_of_token(cx, uid);
+        if let Some(restarting) = cx.restarting() {
+            cx.send_text(conn, restarting);
+        }
+        self.touch(uid);
+        let channel = self.key.clone();
+        cx.note(Note::Resumed { channel, uid, conn, outcome, reason });
+    }
+
+    /// A ticket of a member.
+    pub(super) fn seal(&self, cx: &Context, uid: UserId, k: u64) -> String {
+        let member = &self.members[&uid];
+        Claims {
+            channel: self.key.clone(),
+            uid,
+            mid: member.mid,
+            k,
+            rights: member.rights,
+            issued_at: cx.now.wall,
+            token_end: member.token_end,
+        }
+        .seal(&cx.config.ticket_key)
+    }
+
+    /// Gives a membership its connection: events from the head on.
+    pub(super) fn seat_connection(&mut self, cx: &mut Context, conn: ConnId, uid: UserId) {
+        let (seat, now, head) = (self.seat(uid), cx.mono(), self.log.head());
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        member.conn = Some(conn);
+        member.connected_at = now;
+        member.last_inbound = now;
+        member.lost_at = None;
+        member.cursor = head;
+        cx.seats.insert(conn, seat);
+        cx.stats.connected += 1;
+        cx.arm_in(cx.config.timers.dead_after_ms, Timer::Liveness(self.id, uid));
+    }
+
+    /// Whether a membership is of this uid, here and now.
+    pub(crate) fn is_of(&self, uid: UserId, mid: Mid) -> bool {
+        self.members.get(&uid).is_some_and(|member| member.mid == mid)
+    }
+
+    /// Whether a uid is here by the same call of `join`; `None` if it is not here at all.
+    pub(crate) fn is_joined_by(&self, uid: UserId, join: &Join) -> Option<bool> {
+        let member = self.members.get(&uid)?;
+        let same = member.join_id.is_some() && member.join_id.as_deref() == join.join_id.as_deref();
+        Some(same && !member.fenced)
+    }
+}

@@ -1,0 +1,255 @@
+//! What a membership needs so that nothing is lost or done twice when its socket changes: numbers of its
+//! tickets, answers and targeted messages that may not have arrived. Plain state with bounds; when it is
+//! used is in the siblings.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use lianmai_protocol::RequestId;
+use lianmai_protocol::limits::MAX_IN_FLIGHT;
+
+/// Most bytes of remembered answers. 32 answers of the longest kind fit.
+const ANSWER_BYTES: usize = 64 * 1024;
+/// Most targeted messages that wait, and their bytes.
+const MESSAGES: usize = 32;
+const MESSAGE_BYTES: usize = 64 * 1024;
+
+/// More tickets than one process can have given since it wrote down the last one.
+const SKIP: u64 = 1 << 32;
+
+/// A command as its session knows it: which, and a hash of what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) id: RequestId,
+    pub(crate) hash: u64,
+}
+
+/// Numbers of the tickets of a membership (contract rule B4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tickets {
+    /// The client is known to hold this one. Older ones are dead.
+    pub(crate) confirmed: u64,
+    /// The newest that was made.
+    pub(crate) offered: u64,
+    /// Loaded after a crash: `offered` may be forgotten, so a greater number is good as well.
+    pub(crate) floor_only: bool,
+}
+
+impl Tickets {
+    pub(crate) fn new() -> Self {
+        Tickets { confirmed: 1, offered: 1, floor_only: false }
+    }
+
+    /// Whether a ticket of that number resumes.
+    pub(crate) fn are_good(&self, k: u64) -> bool {
+        k == self.confirmed || k == self.offered || (self.floor_only && k > self.confirmed)
+    }
+
+    /// A ticket that is good was presented: it is confirmed by that, and a new one is offered.
+    pub(crate) fn rotate(&mut self, k: u64) -> u64 {
+        let newest = self.offered.max(k);
+        let skip = if self.floor_only { SKIP } else { 1 };
+        *self = Tickets { confirmed: k, offered: newest + skip, floor_only: false };
+        self.offered
+    }
+
+    /// A new one without the proof that the client holds any.
+    pub(crate) fn offer(&mut self) -> u64 {
+        // Far beyond every number that a process that crashed may have given.
+        self.offered += if self.floor_only { SKIP } else { 1 };
+        self.offered
+    }
+
+    /// The client said which one it holds. Whether that confirms an offer.
+    pub(crate) fn confirm(&mut self, k: u64) -> bool {
+        let confirms = k == self.offered && self.confirmed != k;
+        if confirms {
+            *self = Tickets { confirmed: k, offered: k, floor_only: false };
+        }
+        confirms
+    }
+}
+
+/// What is known of an id.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Greater than every id so far.
+    New,
+    /// Answered with this.
+    Answered(Bytes),
+    /// Answered, but it was another command.
+    Reused,
+    /// Not greater, and not remembered.
+    TooOld,
+}
+
+/// Answers that may not have arrived, in the order in which they were given: what did not arrive is always
+/// the end of that (contract rule B8).
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    pub(crate) last_id: Option<RequestId>,
+    kept: VecDeque<(Asked, Bytes)>,
+    bytes: usize,
+}
+
+impl Answers {
+    pub(crate) fn seen(&self, asked: Asked) -> Seen {
+        if self.last_id.is_none_or(|last| asked.id > last) {
+            return Seen::New;
+        }
+        match self.kept.iter().find(|(kept, _)| kept.id == asked.id) {
+            Some((kept, answer)) if *kept == asked => Seen::Answered(answer.clone()),
+            Some(_) => Seen::Reused,
+            None => Seen::TooOld,
+        }
+    }
+
+    pub(crate) fn keep(&mut self, asked: Asked, answer: Bytes) {
+        self.bytes += answer.len();
+        self.kept.push_back((asked, answer));
+        while self.kept.len() > MAX_IN_FLIGHT || self.bytes > ANSWER_BYTES {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, answer)) = self.kept.pop_front() {
+            self.bytes -= answer.len();
+        }
+    }
+
+    /// The client has every answer up to `id`.
+    pub(crate) fn ack(&mut self, id: RequestId) {
+        if self.kept.iter().any(|(asked, _)| asked.id <= id) {
+            self.kept.retain(|(asked, _)| asked.id > id);
+            self.kept.shrink_to_fit();
+            self.bytes = self.kept.iter().map(|(_, answer)| answer.len()).sum();
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Asked, &Bytes)> {
+        self.kept.iter().map(|(asked, answer)| (*asked, answer))
+    }
+}
+
+/// Targeted messages of a member, numbered from 1, and those that may not have arrived.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    pub(crate) head: u64,
+    /// Encoded notices `head - kept.len() + 1 ..= head`.
+    kept: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Messages {
+    pub(crate) fn restored(head: u64, kept: impl Iterator<Item = Bytes>) -> Self {
+        let kept: VecDeque<Bytes> = kept.collect();
+        Messages { head, bytes: kept.iter().map(Bytes::len).sum(), kept }
+    }
+
+    /// Takes the next message, which must have been encoded with the number `head + 1`. Without room
+    /// elsewhere nothing is kept.
+    pub(crate) fn push(&mut self, text: Bytes, room: bool) {
+        self.head += 1;
+        self.bytes += text.len();
+        self.kept.push_back(text);
+        while !self.kept.is_empty()
+            && (!room || self.kept.len() > MESSAGES || self.bytes > MESSAGE_BYTES)
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(text) = self.kept.pop_front() {
+            self.bytes -= text.len();
+        }
+    }
+
+    /// Bytes of what is kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn floor(&self) -> u64 {
+        self.head - self.kept.len() as u64
+    }
+
+    /// The client has every message up to `n`. Says how many bytes that frees.
+    pub(crate) fn ack(&mut self, n: u64) -> usize {
+        let before = self.bytes;
+        while self.floor() < n.min(self.head) {
+            self.drop_oldest();
+        }
+        if self.kept.is_empty() {
+            self.kept = VecDeque::new();
+        }
+        before - self.bytes
+    }
+
+    /// How many after `n` are lost, and the others.
+    pub(crate) fn after(&self, n: u64) -> (u64, Vec<Bytes>) {
+        let lost = self.floor().saturating_sub(n);
+        let skip = usize::try_from(n.saturating_sub(self.floor())).unwrap_or(usize::MAX);
+        (lost, self.kept.iter().skip(skip).cloned().collect())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.kept.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(id: u64) -> Asked {
+        Asked { id: RequestId(id), hash: id }
+    }
+
+    #[test]
+    fn res_2_two_tickets_are_good_and_an_unconfirmed_offer_is_replaced() {
+        let mut tickets = Tickets::new();
+        assert_eq!(tickets.rotate(1), 2, "the answer is lost");
+        assert!(tickets.are_good(1) && tickets.are_good(2));
+        assert_eq!(tickets.rotate(1), 3, "presented again");
+        assert!(tickets.are_good(1) && !tickets.are_good(2) && tickets.are_good(3));
+        tickets.confirm(2);
+        assert!(tickets.are_good(1), "2 is dead");
+        tickets.confirm(3);
+        assert!(!tickets.are_good(1) && tickets.are_good(3) && !tickets.are_good(4));
+    }
+
+    #[test]
+    fn ids_7_the_last_answers_are_remembered_in_the_order_they_were_given() {
+        let mut answers = Answers::default();
+        for id in 1..=40 {
+            answers.last_id = Some(RequestId(id));
+            answers.keep(asked(id), Bytes::from(format!("{id}")));
+        }
+        assert_eq!(answers.seen(asked(8)), Seen::TooOld);
+        assert_eq!(answers.seen(asked(9)), Seen::Answered(Bytes::from("9")));
+        assert_eq!(answers.seen(Asked { hash: 0, ..asked(9) }), Seen::Reused);
+        assert_eq!(answers.seen(asked(41)), Seen::New);
+        answers.ack(RequestId(39));
+        assert_eq!(answers.seen(asked(39)), Seen::TooOld);
+        assert_eq!(answers.seen(asked(40)), Seen::Answered(Bytes::from("40")));
+    }
+
+    #[test]
+    fn res_8_messages_are_kept_until_told() {
+        let mut messages = Messages::default();
+        for n in 1..=40_u8 {
+            messages.push(Bytes::from(vec![n]), true);
+        }
+        let (lost, kept) = messages.after(4);
+        assert_eq!((lost, kept.len(), kept[0][0]), (4, 32, 9));
+        messages.ack(38);
+        assert_eq!(messages.after(38), (0, vec![Bytes::from(vec![39]), Bytes::from(vec![40])]));
+        messages.ack(99);
+        assert_eq!(messages.after(40), (0, vec![]));
+        assert_eq!(messages.head, 40);
+        messages.push(Bytes::from(vec![41]), false);
+        assert_eq!((messages.after(40), messages.bytes()), ((1, vec![]), 0));
+    }
+}

@@ -1,0 +1,155 @@
+//! Who enters and who comes back: finds or makes the channel. Comes in: a join whose token was looked at, a
+//! reconnect whose ticket is genuine. Goes out: the channel's answer, or a refusal that changed nothing.
+
+use lianmai_protocol::message::event::LeaveReason;
+use lianmai_protocol::message::session::{Join, Outcome, ResumeReason};
+use lianmai_protocol::{ErrorName, RequestId, RpcError};
+
+use super::Engine;
+use crate::admission::Grant;
+use crate::channel::Channel;
+use crate::context::ChannelRef;
+use crate::input::{ConnId, JoinRequest, ReconnectRequest};
+use crate::key::ChannelKey;
+use crate::output::Note;
+use crate::ticket::Claims;
+
+impl Engine {
+    pub(super) fn join(&mut self, conn: ConnId, request: JoinRequest) {
+        let JoinRequest { id, join, grant } = request;
+        let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
+        let uid = join.uid;
+        let admitted = self.admitted(&key, &join, grant);
+        let entered = admitted.and_then(|(grant, used_up)| {
+            self.enter(conn, id, &key, join, &grant)?;
+            // What a membership was made with resumes nothing and makes no second one.
+            if let (Some(claims), Some(uid)) = (used_up, uid)
+                && self.channel(&key).is_some_and(|channel| !channel.is_of(uid, claims.mid))
+            {
+                self.context.endings.add(self.context.mono(), claims.mid, &LeaveReason::Replaced);
+            }
+            Ok(())
+        });
+        if let Err(error) = entered {
+            let cx = &mut self.context;
+            cx.note(Note::JoinRefused { channel: key, conn, error: error.name().clone() });
+            cx.refuse_join(conn, id, &error);
+        }
+    }
+
+    fn channel(&self, key: &ChannelKey) -> Option<&Channel> {
+        self.channels.get(self.names.get(key)?)
+    }
+
+    /// What a join is granted, and the ticket that it took for that.
+    fn admitted(
+        &self,
+        key: &ChannelKey,
+        join: &Join,
+        grant: Result<Grant, ErrorName>,
+    ) -> Result<(Grant, Option<Claims>), RpcError> {
+        let cx = &self.context;
+        if !cx.config.apps.contains_key(&key.appkey) {
+            return Err(ErrorName::BadAppkey.into());
+        }
+        if let Some(drain) = &cx.drain {
+            let away_ms = drain.away_ms(cx.mono());
+            return Err(RpcError::new(ErrorName::Draining).retry_after_ms(away_ms));
+        }
+        let checked = grant.map_err(RpcError::from).and_then(|grant| {
+            grant.check(cx.now, &key.name, join.uid)?;
+            Ok(grant)
+        });
+        match checked {
+            Ok(grant) => Ok((grant, None)),
+            Err(error)
+                if matches!(error.name(), ErrorName::TokenMissing | ErrorName::TokenExpired) =>
+            {
+                let claims = self.ticket_for(key, join).ok_or(error)?;
+                Ok((Grant::of_ticket(&claims), Some(claims)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn enter(
+        &mut self,
+        conn: ConnId,
+        id: RequestId,
+        key: &ChannelKey,
+        join: Join,
+        grant: &Grant,
+    ) -> Result<(), RpcError> {
+        let cx = &mut self.context;
+        let existing = self.names.get(key).copied();
+        let uid = match (join.uid.or(grant.uid), existing.and_then(|id| self.channels.get(&id))) {
+            (Some(uid), _) => uid,
+            (None, Some(channel)) => channel.free_uid(cx),
+            (None, None) => cx.new_uid(),
+        };
+        cx.restrictions.admit(cx.now, key, &join, uid, grant)?;
+        if let Some(channel) = existing {
+            let mut result = Ok(());
+            self.with_channel(channel, |channel, cx| {
+                result = channel.join(cx, conn, id, uid, join, grant);
+            });
+            return result;
+        }
+        if self.channels.len() >= cx.config.limits.channels {
+            return Err(ErrorName::TooManyChannels.into());
+        }
+        let policy = cx.config.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?.clone();
+        self.last_channel += 1;
+        let new = ChannelRef(self.last_channel);
+        let mut channel = Channel::new(cx, new, key.clone(), policy, uid);
+        // A refused join leaves no channel behind.
+        channel.join(cx, conn, id, uid, join, grant)?;
+        channel.settle(cx);
+        cx.note(Note::ChannelOpened { channel: key.clone(), cid: channel.cid() });
+        self.names.insert(key.clone(), new);
+        self.channels.insert(new, channel);
+        self.sweep_from_now_on();
+        Ok(())
+    }
+
+    /// Shortly after a crash a ticket stands in for a token that has expired since (contract rule B14): for
+    /// somebody whose membership was not written down any more, or whose join is sent again.
+    fn ticket_for(&self, key: &ChannelKey, join: &Join) -> Option<Claims> {
+        let cx = &self.context;
+        cx.crash_over.filter(|over| cx.mono() < *over)?;
+        let claims = Claims::open(&cx.config.ticket_key, join.continues.as_deref()?)?;
+        let fits = claims.channel == *key && join.uid == Some(claims.uid);
+        let here = self.channel(key).and_then(|channel| channel.is_joined_by(claims.uid, join));
+        let free = here.unwrap_or_else(|| cx.endings.of(claims.mid) == ResumeReason::Gone);
+        (fits && free && claims.stands_in_until() > cx.now.wall).then_some(claims)
+    }
+
+    pub(super) fn reconnect(&mut self, conn: ConnId, request: ReconnectRequest) {
+        let ReconnectRequest { id, reconnect, claims } = request;
+        match self.judge_resume(&claims, reconnect.attempt) {
+            Ok(channel) => self.with_channel(channel, |channel, cx| {
+                channel.resume(cx, conn, id, &claims, &reconnect);
+            }),
+            Err(reason) => {
+                let (channel, uid) = (claims.channel, claims.uid);
+                let (outcome, why) = (Outcome::Refused, Some(reason.clone()));
+                self.context.note(Note::Resumed { channel, uid, conn, outcome, reason: why });
+                self.context.refuse_resume(conn, id, reason);
+            }
+        }
+    }
+
+    /// Where a ticket resumes, or why it does not. Changes nothing (contract rule C12).
+    fn judge_resume(&self, claims: &Claims, attempt: u64) -> Result<ChannelRef, ResumeReason> {
+        let cx = &self.context;
+        cx.restrictions.check_ticket(cx.now, &claims.channel, claims.uid, claims.issued_at)?;
+        let found = self.names.get(&claims.channel).and_then(|id| {
+            let verdict = self.channels.get(id)?.judge_resume(claims, attempt)?;
+            Some(verdict.map(|()| *id))
+        });
+        match found {
+            None => Err(cx.endings.of(claims.mid)),
+            Some(verdict) => verdict,
+        }
+    }
+}

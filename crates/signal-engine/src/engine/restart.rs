@@ -1,0 +1,190 @@
+//! How a process begins where another one ended, and ends so that another one can begin (contract rules A3,
+//! A10, B26). Comes in: records, or a plan. Goes out: channels with everybody in grace; `serverRestarting`
+//! to every member, their sockets closed little by little, everything written down.
+//!
+//! ```text
+//!   told         notice over              last one closed            written down
+//!    |--- served ----|--- served, sockets close ---|--- nothing taken in ---|--> Drained
+//! ```
+
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::notice::ServerRestarting;
+use lianmai_protocol::message::session::ResumeReason;
+use lianmai_protocol::{CloseCode, ErrorName, MonoTime, RpcError, codec};
+
+use super::Engine;
+use crate::channel::Channel;
+use crate::context::{ChannelRef, Context, Then};
+use crate::input::{DrainPlan, Input};
+use crate::output::{Denial, Output};
+use crate::record::{Restored, StoreOp};
+use crate::timers::Timer;
+
+/// Sockets are closed in steps of so many milliseconds.
+const STEP_MS: u64 = 50;
+
+/// A drain that has begun.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    plan: DrainPlan,
+    began: MonoTime,
+    /// Nothing more is taken in.
+    pub(crate) frozen: bool,
+    handing_over: bool,
+}
+
+impl Drain {
+    /// When the last socket is closed: as spread as the clients come back, and no later than planned.
+    fn closed_by(&self) -> MonoTime {
+        let spread = self.plan.notice_ms.saturating_add(self.plan.jitter_ms);
+        self.began + spread.min(self.plan.freeze_ms)
+    }
+
+    /// Milliseconds until the next process is expected.
+    pub(crate) fn away_ms(&self, now: MonoTime) -> u64 {
+        self.closed_by().since(now) + self.plan.retry_after_ms
+    }
+}
+
+impl Context {
+    /// The notice of a drain as of now, as text; `None` without a drain.
+    pub(crate) fn restarting(&self) -> Option<String> {
+        let drain = self.drain.as_ref()?;
+        let gone = drain.began + drain.plan.deadline_ms;
+        Some(codec::encode_notice(&Notice::ServerRestarting(ServerRestarting {
+            retry_after_ms: drain.plan.retry_after_ms,
+            jitter_ms: drain.plan.jitter_ms,
+            deadline_ms: gone.since(self.mono()),
+        })))
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.frozen)
+    }
+}
+
+impl Engine {
+    /// What an earlier process left behind: everybody is in grace from now on.
+    pub(super) fn restore(&mut self, restored: Restored) {
+        let cx = &mut self.context;
+        cx.restrictions.restore(cx.now, &restored);
+        // At a first start there is nobody who could come back.
+        if !restored.clean && !restored.channels.is_empty() {
+            cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
+        }
+        for (key, record, members) in restored.channels {
+            let policy = self.context.config.apps.get(&key.appkey).cloned();
+            let Some(policy) = policy.filter(|_| !members.is_empty()) else {
+                self.context.ops.push(StoreOp::DropChannel(key));
+                continue;
+            };
+            if self.names.contains_key(&key) {
+                continue;
+            }
+            self.last_channel += 1;
+            let id = ChannelRef(self.last_channel);
+            let channel =
+                Channel::restored(&mut self.context, id, key.clone(), policy, record, members);
+            self.names.insert(key, id);
+            self.channels.insert(id, channel);
+        }
+        self.sweep_from_now_on();
+    }
+
+    /// Whether an input ends what was begun before the freeze. What is written down for the next process is
+    /// not changed any more: what still waits then runs there, when it is asked for again.
+    pub(super) fn finishes(&self, input: &Input) -> bool {
+        let handing_over = self.context.drain.as_ref().is_some_and(|drain| drain.handing_over);
+        match input {
+            Input::Persisted { .. } => true,
+            Input::Minted { .. } | Input::TokenVerified { .. } => !handing_over,
+            _ => false,
+        }
+    }
+
+    /// Says no to whoever comes too late.
+    pub(super) fn turn_away(&mut self, input: Input) {
+        match input {
+            Input::Join { conn, request } => {
+                let away_ms =
+                    self.context.drain.as_ref().map_or(0, |d| d.away_ms(self.context.mono()));
+                let error = RpcError::new(ErrorName::Draining).retry_after_ms(away_ms);
+                self.context.refuse_join(conn, request.id, &error);
+            }
+            Input::Reconnect { conn, request } => {
+                self.context.refuse_resume(conn, request.id, ResumeReason::Draining);
+            }
+            Input::Admin { query, .. } => {
+                let reply = Err(ErrorName::Draining.into());
+                self.context.outputs.push_back(Output::AdminReply { query, reply });
+            }
+            Input::Authorize { query, .. } => {
+                let verdict = Err(Denial::UnknownStream);
+                self.context.outputs.push_back(Output::Verdict { query, verdict });
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn drain(&mut self, plan: DrainPlan) {
+        if self.context.drain.is_some() {
+            return;
+        }
+        let began = self.context.mono();
+        self.context.drain = Some(Drain { plan, began, frozen: false, handing_over: false });
+        if let Some(notice) = self.context.restarting() {
+            let notice = bytes::Bytes::from(notice);
+            for conn in self.context.seats.keys().copied().collect::<Vec<_>>() {
+                self.context.send(conn, notice.clone());
+            }
+        }
+        let first = if self.context.seats.is_empty() { 0 } else { plan.notice_ms };
+        self.context.arm_in(first, Timer::Drain);
+    }
+
+    /// Closes as many sockets as it takes to be through with all when the engine freezes.
+    pub(crate) fn drain_due(&mut self) {
+        let now = self.context.mono();
+        let Some(drain) = self.context.drain.as_ref().filter(|drain| !drain.frozen) else { return };
+        let steps = drain.closed_by().since(now).div_ceil(STEP_MS);
+        let open: Vec<_> = self.context.seats.keys().copied().collect();
+        let close = usize::try_from(steps).map_or(0, |steps| open.len().div_ceil(steps.max(1)));
+        for conn in open.into_iter().take(close) {
+            self.with_seat(conn, |channel, cx, uid| {
+                channel.drop_connection(cx, uid, CloseCode::SERVER_RESTART);
+            });
+        }
+        if self.context.seats.is_empty() {
+            self.freeze();
+        } else {
+            self.context.arm_in(STEP_MS, Timer::Drain);
+        }
+    }
+
+    fn freeze(&mut self) {
+        if let Some(drain) = &mut self.context.drain {
+            drain.frozen = true;
+        }
+        self.hand_over();
+    }
+
+    /// Writes everything down as soon as nobody waits for anything: what was taken in is finished.
+    pub(crate) fn hand_over(&mut self) {
+        let waits = !self.context.persists.is_empty();
+        let Some(drain) = self.context.drain.as_mut().filter(|drain| drain.frozen) else { return };
+        if waits || std::mem::replace(&mut drain.handing_over, true) {
+            return;
+        }
+        let now = self.context.mono();
+        let mut ops = std::mem::take(&mut self.context.ops);
+        for channel in self.channels() {
+            channel.hand_over(now, &mut ops);
+        }
+        self.context.ops = ops;
+        self.context.persist(Then::HandedOver);
+    }
+
+    pub(crate) fn handed_over(&mut self, stored: bool) {
+        self.context.outputs.push_back(Output::Drained { handed_over: stored });
+    }
+}

@@ -1,0 +1,218 @@
+//! What an engine writes down and is started with again (contract rules A3, A10). Comes in and goes out:
+//! plain values of a stable format; the store keeps them as JSON and looks into none.
+//!
+//! A record holds *remaining* durations, never instants of a clock that ends with the process. The parts
+//! `live` and `session` are written at a clean stop only: after a crash they would be stale, so whoever
+//! loads drops them unless the stop was clean.
+
+use std::fmt;
+
+use lianmai_protocol::message::media::Urls;
+use lianmai_protocol::{
+    Attributes, Cid, Epoch, Gen, KindSet, MediaKind, Mid, Pub, Rights, Role, SessionId, UserId,
+    WallTime,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::input::Minted;
+use crate::key::ChannelKey;
+
+/// Greatest number of a record. Only a damaged one has a greater.
+pub(crate) const MAX_NUMBER: u64 = 1 << 53;
+
+/// One write. All of one [`crate::Output::Store`] take effect together, and in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreOp {
+    /// The channel is so now.
+    PutChannel(ChannelKey, Box<ChannelRecord>),
+    /// The channel ended, and with it every member of it.
+    DropChannel(ChannelKey),
+    /// The member is so now.
+    PutMember(ChannelKey, Box<MemberRecord>),
+    /// The membership ended.
+    DropMember(ChannelKey, UserId),
+    /// The uid is restricted so.
+    PutBan(ChannelKey, UserId, BanRecord),
+    /// It is not restricted any more.
+    DropBan(ChannelKey, UserId),
+    /// The channel's name is restricted so.
+    PutHold(ChannelKey, BanRecord),
+    /// It is not any more.
+    DropHold(ChannelKey),
+}
+
+/// A channel without its members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelRecord {
+    /// Its incarnation.
+    pub cid: Cid,
+    /// Who made it.
+    pub creator: UserId,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Its log, at a clean stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LogRecord>,
+}
+
+/// The log of a channel at a clean stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogRecord {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Number of the newest event.
+    pub head: u64,
+    /// The newest events, encoded, and how many milliseconds ago each happened.
+    pub events: Vec<(u64, String)>,
+}
+
+/// A membership.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// The session.
+    pub session: SessionId,
+    /// Secret of the `join` call.
+    pub join_id: Option<String>,
+    /// Its role.
+    pub role: Role,
+    /// What it may do.
+    pub rights: Rights,
+    /// Display name.
+    pub name: Option<String>,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// What it muted.
+    pub muted: KindSet,
+    /// When its token ends it.
+    pub token_end: Option<WallTime>,
+    /// What it publishes.
+    pub published: Vec<(MediaKind, Pub)>,
+    /// The life of each push URL, and the URL.
+    pub pushes: Vec<PushRecord>,
+    /// Number of its confirmed ticket.
+    pub confirmed: u64,
+    /// Last change that somebody else made to it and that it has not seen for certain.
+    pub forced: Option<(Epoch, u64)>,
+    /// Its session, at a clean stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<SessionRecord>,
+}
+
+/// A push URL.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushRecord {
+    /// Its life.
+    pub generation: Gen,
+    /// A kind that it carries.
+    pub kind: MediaKind,
+    /// The URL as it was handed out.
+    pub minted: UrlRecord,
+}
+
+/// A URL as it was handed out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UrlRecord {
+    /// The preferred URL.
+    pub url: String,
+    /// URLs by protocol.
+    pub urls: Urls,
+    /// From then on another one is handed out.
+    pub renew_after: WallTime,
+}
+
+/// What a session has besides its membership, at a clean stop.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// Number of its offered ticket.
+    pub offered: u64,
+    /// Last accepted attempt to resume.
+    pub attempt: u64,
+    /// Last id that was used.
+    pub last_id: Option<u64>,
+    /// Answers that may not have arrived: id, hash of the request, text.
+    pub answers: Vec<(u64, u64, String)>,
+    /// Number of the newest targeted message, and those that may not have arrived.
+    pub message_head: u64,
+    /// Encoded, the oldest first; the last one has the number above.
+    pub messages: Vec<String>,
+    /// What it plays: stream, kinds, URL.
+    pub pulls: Vec<(Gen, KindSet, UrlRecord)>,
+    /// Milliseconds since its socket was lost, 0 if it had one.
+    pub lost_ms: u64,
+    /// Milliseconds since its socket was lost for the first time without a lasting one since.
+    pub first_lost_ms: u64,
+    /// It was loaded after a crash, and its client is not known to be back.
+    #[serde(default)]
+    pub restored: bool,
+    /// Milliseconds since media flowed on a push URL of it.
+    pub media_ms: Option<u64>,
+}
+
+/// A ban or a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanRecord {
+    /// It ends then.
+    pub until: WallTime,
+    /// Tokens and tickets issued up to then are refused.
+    pub watermark: WallTime,
+}
+
+/// What a shard is started with again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restored {
+    /// Channels with their members.
+    pub channels: Vec<(ChannelKey, ChannelRecord, Vec<MemberRecord>)>,
+    /// Bans.
+    pub bans: Vec<(ChannelKey, UserId, BanRecord)>,
+    /// Holds.
+    pub holds: Vec<(ChannelKey, BanRecord)>,
+    /// The last process handed over and its grace is not over: the parts `live` are good.
+    pub clean: bool,
+}
+
+impl SessionRecord {
+    /// Whether an engine can have written this.
+    pub(crate) fn is_sound(&self) -> bool {
+        let numbers = [self.offered, self.attempt, self.last_id.unwrap_or(0), self.message_head];
+        numbers.iter().all(|number| *number <= MAX_NUMBER)
+            && self.messages.len() as u64 <= self.message_head
+    }
+}
+
+impl From<&Minted> for UrlRecord {
+    fn from(minted: &Minted) -> Self {
+        let Minted { url, urls, renew_after } = minted.clone();
+        UrlRecord { url, urls, renew_after }
+    }
+}
+
+impl From<&UrlRecord> for Minted {
+    fn from(record: &UrlRecord) -> Self {
+        let UrlRecord { url, urls, renew_after } = record.clone();
+        Minted { url, urls, renew_after }
+    }
+}
+
+macro_rules! hides {
+    ($($record:ident { $($field:ident),* })+) => {$(
+        impl fmt::Debug for $record {
+            /// Without secrets: URLs, join ids, answers.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($record))
+                    $(.field(stringify!($field), &self.$field))*
+                    .finish_non_exhaustive()
+            }
+        }
+    )+};
+}
+
+hides! {
+    MemberRecord { uid, mid, role, muted, published, confirmed, forced }
+    PushRecord { generation, kind }
+    UrlRecord { renew_after }
+    SessionRecord { offered, attempt, last_id, message_head }
+}

@@ -1,0 +1,627 @@
+//! Histories in which two things happen at once: a kick that is being written, an answer that is lost after a
+//! crash, records that nobody can have written.
+
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason};
+use lianmai_protocol::{CloseCode, Epoch, ErrorName, MediaKind, Role, UserId, WallTime};
+use lianmai_signal_engine::record::{LogRecord, SessionRecord};
+use lianmai_signal_engine::{AdminCommand, Grant, Input, QueryId};
+
+use crate::calls::*;
+use crate::world::{BEGIN_MS, DiskMode, Issuer, World, entry, room};
+
+const JID: &str = "0123456789abcdef";
+
+fn short(w: &World, uid: u64, life_ms: u64) -> crate::world::Entry {
+    entry(uid).jwt(w, 0, life_ms)
+}
+
+/// B14, RES-9: the shell hands an expired token in as a grant (auth has no clock).
+#[test]
+fn res_9_a_ticket_stands_in_for_a_basic_token_that_has_expired() {
+    let mut w = World::new();
+    let basic = |w: &World| {
+        let now = w.now.wall.0;
+        entry(2).grant(|g| {
+            g.issued_at = Some(WallTime(now));
+            g.expires = Some(WallTime(now + 60_000));
+        })
+    };
+    let first = w.join(1);
+    let token = basic(&w);
+    w.disk.mode = DiskMode::Hold;
+    let lost = w.admit(token.clone());
+    w.disk.mode = DiskMode::AtOnce;
+    w.advance_alive(120_000, &[first, lost]);
+    w.crash();
+    assert_eq!(w.refused(lost), ResumeReason::Gone);
+    let mut back = token;
+    back.join.continues = Some(w.conns[&lost.0].ticket.clone());
+    w.admit(back);
+}
+
+/// RES-2, RES-4, C12: an older ticket is refused and disturbs nobody.
+#[test]
+fn res_2_an_old_ticket_does_not_throw_anybody_out_after_a_crash() {
+    let mut w = World::new();
+    let watcher = w.join(1);
+    let a = w.admit(entry(2).join_id(JID));
+    let stolen = w.conns[&a.0].ticket.clone();
+    let (a, _) = w.resume(a);
+    let (a, _) = w.resume(a); // by now the first ticket is dead
+    let mid = w.mid(a);
+    w.crash();
+    let (_w2, _) = w.resume(watcher);
+    let (a, _) = w.resume(a);
+    let mut thief = entry(2).bad_token(ErrorName::TokenMissing);
+    thief.join.continues = Some(stolen);
+    let thief = w.enter(thief);
+    assert_eq!(w.closed(a), None, "the owner is not disturbed");
+    assert!(thief.is_err());
+    assert_eq!(w.mid(a), mid);
+}
+
+#[test]
+fn a_membership_that_lives_is_not_remembered_as_replaced() {
+    let mut w = World::new();
+    w.join(1);
+    let a = w.admit(entry(2).join_id(JID));
+    let ticket = w.conns[&a.0].ticket.clone();
+    let mid = w.mid(a);
+    w.crash();
+    let mut again = entry(2).join_id(JID).bad_token(ErrorName::TokenExpired);
+    again.join.continues = Some(ticket.clone());
+    let b = w.admit(again.clone());
+    assert_eq!(w.mid(b), mid, "JOI-2");
+    // The answer was lost: once more (B7).
+    w.drop_socket(b);
+    let c = w.enter(again);
+    assert!(c.is_ok(), "B7: a lost answer does no harm: {:?}", c.err());
+    let c = c.unwrap();
+    w.drop_socket(c);
+    w.advance(31_000);
+    assert_eq!(w.refused(c), ResumeReason::Gone, "it ended by grace");
+}
+
+#[test]
+fn grace_end_is_gone() {
+    let mut w = World::new();
+    w.join(1);
+    let a = w.admit(entry(2).join_id(JID));
+    let ticket = w.conns[&a.0].ticket.clone();
+    w.crash();
+    let mut again = entry(2).join_id(JID).bad_token(ErrorName::TokenExpired);
+    again.join.continues = Some(ticket);
+    let b = w.admit(again);
+    w.drop_socket(b);
+    w.advance(31_000);
+    assert_eq!(w.refused(b), ResumeReason::Gone, "it ended by grace");
+}
+
+/// D3, table of section 14: `expired` is for tickets made more than 24 h ago.
+#[test]
+fn a_ticket_outlives_the_token_that_was_renewed() {
+    let mut w = World::new();
+    let watcher = w.join(1);
+    let e = short(&w, 2, 60_000);
+    let a = w.admit(e);
+    w.advance_alive(30_000, &[watcher, a]);
+    let grant = short(&w, 2, 3_600_000).grant;
+    w.tokens.insert("new".to_owned(), grant);
+    w.ok(a, renew_token("new"));
+    w.advance_alive(60_000, &[watcher, a]);
+    w.drop_socket(a);
+    w.ok(watcher, say("missed"));
+    let (_, resumed) = w.resume(a);
+    assert_eq!(resumed.outcome, Outcome::Replayed);
+}
+
+/// A10: remaining durations; a real process begins with mono 0 (clock.rs).
+#[test]
+fn grace_goes_on_over_a_restart_with_a_young_clock() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let gone = w.join(2);
+    w.drop_socket(gone);
+    w.advance_alive(20_000, &[a]);
+    w.drain();
+    w.advance(5_000);
+    assert_eq!(w.drained, Some(true));
+    w.start_with(BEGIN_MS, true, |_| {});
+    let (a, _) = w.resume(a);
+    w.advance(12_000);
+    assert_eq!(w.heard(a), ["clientLeave 2 timeout"]);
+}
+
+#[test]
+fn mono_zero_cap() {
+    // mediaCap counts from the first loss: 290 s of 300 are over.
+    let mut w = World::new();
+    let a = w.join(1);
+    let gone = w.join(2);
+    let (_, generation) = w.push_url(gone, "video");
+    w.drop_socket(gone);
+    for _ in 0..29 {
+        w.flow(generation);
+        w.advance_alive(10_000, &[a]);
+    }
+    w.drain();
+    w.flow(generation);
+    w.advance(5_000);
+    w.start_with(BEGIN_MS, true, |r| {
+        let member = r.channels[0].2.iter_mut().find(|m| m.uid == UserId(2)).unwrap();
+        assert!(member.live.as_ref().unwrap().lost_ms > 290_000);
+    });
+    let (a, _) = w.resume(a);
+    for _ in 0..4 {
+        w.flow(generation);
+        w.advance_alive(10_000, &[a]);
+    }
+    assert_eq!(w.heard(a), ["streamRemoved 2 video", "clientLeave 2 timeout"]);
+}
+
+/// LIV-3, RST-2: who lives by its push lives on.
+#[test]
+fn liv_3_who_is_kept_by_media_survives_a_clean_restart() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let host = w.join(2);
+    let (_, generation) = w.push_url(host, "video");
+    w.drop_socket(host);
+    for _ in 0..6 {
+        w.flow(generation);
+        w.advance_alive(10_000, &[a]);
+    }
+    w.flow(generation);
+    w.drain();
+    w.advance(5_000);
+    w.start_again();
+    assert_eq!(w.may_push(generation), Ok(()), "the push goes on");
+    let (a, _) = w.resume(a);
+    w.flow(generation);
+    w.advance(5_000);
+    assert!(w.heard(a).is_empty(), "its push goes on");
+}
+
+/// RST-5, B19.
+#[test]
+fn rst_5_a_kick_that_failed_does_not_undo_one_that_was_written() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let _b = w.admit(entry(2).app("creator"));
+    w.disk.mode = DiskMode::Hold;
+    w.send(a, kick(2, 60));
+    let command = AdminCommand::Kick {
+        channel: room("creator"),
+        uid: UserId(2),
+        duration_s: 600,
+        reason: None,
+    };
+    w.input(Input::Admin { query: QueryId(999), command });
+    w.answer_held(&[false, true]);
+    w.disk.mode = DiskMode::AtOnce;
+    w.advance(1_000);
+    assert_eq!(
+        w.refusal(entry(2).app("creator")),
+        ErrorName::Banned,
+        "the second kick was answered as done"
+    );
+    w.crash();
+    assert_eq!(w.refusal(entry(2).app("creator")), ErrorName::Banned);
+}
+
+/// A22.
+#[test]
+fn a_creator_that_came_anew_while_its_kick_was_written_keeps_its_channel() {
+    let mut w = World::new();
+    let _old = w.admit(entry(1).app("dissolve"));
+    let other = w.admit(entry(2).app("dissolve"));
+    w.disk.mode = DiskMode::Hold;
+    let command = AdminCommand::Kick {
+        channel: room("dissolve"),
+        uid: UserId(1),
+        duration_s: 0,
+        reason: None,
+    };
+    w.input(Input::Admin { query: QueryId(999), command });
+    let new = w.admit(entry(1).app("dissolve"));
+    w.write_held();
+    assert_eq!(w.closed(new), None);
+    assert_eq!(w.closed(other), None, "the creator is here");
+}
+
+/// MET-2.
+#[test]
+fn met_2_a_kick_that_is_answered_superseded_has_no_effect() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.disk.mode = DiskMode::Hold;
+    let id = w.send(a, kick(2, 60));
+    w.send(a, leave());
+    w.write_held();
+    if w.answer(a, id).is_some_and(|answer| answer.is_err()) {
+        assert_eq!(w.closed(b), None, "an error had no effect at all");
+    }
+}
+
+#[test]
+fn a_change_that_took_effect_is_not_answered_superseded() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.disk.mode = DiskMode::Hold;
+    let id = w.send(a, set_role_of(2, "audience"));
+    w.send(a, leave());
+    w.write_held();
+    w.advance(100);
+    let heard = w.heard(b);
+    assert!(heard.contains(&"roleChanged 2 audience".to_owned()), "{heard:?}");
+    assert!(w.answer(a, id).is_none_or(|answer| answer.is_ok()), "{:?}", w.answer(a, id));
+}
+
+/// B19: fenced first: no further input of that session.
+#[test]
+fn nothing_that_was_held_runs_for_who_is_fenced() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.advance(100);
+    w.hush();
+    w.issuer = Issuer::Hold;
+    w.send(b, publish("video"));
+    w.send(b, say("held"));
+    w.disk.mode = DiskMode::Hold;
+    w.send(a, kick(2, 60));
+    w.issue();
+    w.advance(100);
+    assert!(w.heard(a).is_empty(), "fenced");
+}
+
+/// RES-10 with a lost answer (B4, D17).
+#[test]
+fn res_10_restore_is_said_until_the_client_heard_it() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let mut first = w.comeback(a);
+    w.crash();
+    let b = w.knock_again(a, first.clone());
+    assert!(w.conns[&b.0].resumed.clone().unwrap().restore);
+    // That answer is lost; the client comes with what it has.
+    first.attempt += 1;
+    let c = w.knock_again(a, first);
+    let resumed = w.conns[&c.0].resumed.clone().unwrap();
+    assert_eq!(resumed.reason, Some(ResumeReason::EpochChanged));
+    assert!(resumed.restore, "the server crashed since");
+}
+
+fn odd(
+    change: impl FnOnce(&mut lianmai_signal_engine::record::MemberRecord),
+) -> (World, crate::world::Client) {
+    let mut w = World::new();
+    w.admit(entry(1).join_id(JID));
+    let b = w.admit(entry(2).join_id("fedcba9876543210"));
+    w.push_url(b, "video");
+    w.start_with(50_000, false, |r| {
+        let member = r.channels[0].2.iter_mut().find(|m| m.uid == UserId(1)).expect("member 1");
+        change(member);
+    });
+    (w, b)
+}
+
+#[test]
+fn an_unknown_role_in_a_record() {
+    let (mut w, b) = odd(|m| m.role = Role::from("host"));
+    let (b, _) = w.resume(b);
+    w.ok(b, set_role("audience"));
+    let a = w.admit(entry(1).join_id(JID));
+    w.ok(a, set_role("audience"));
+    w.advance(50);
+    w.audit();
+}
+
+#[test]
+fn a_huge_ticket_number_in_a_record() {
+    let (mut w, _) = odd(|m| m.confirmed = u64::MAX);
+    w.admit(entry(1).join_id(JID));
+}
+
+fn live() -> SessionRecord {
+    SessionRecord {
+        offered: 1,
+        attempt: 0,
+        last_id: None,
+        answers: vec![],
+        message_head: 0,
+        messages: vec![],
+        pulls: vec![],
+        lost_ms: 0,
+        first_lost_ms: 0,
+        restored: false,
+        media_ms: None,
+    }
+}
+
+#[test]
+fn more_messages_than_were_counted() {
+    let (mut w, b) =
+        odd(|m| m.live = Some(SessionRecord { messages: vec!["{}".into(); 3], ..live() }));
+    w.admit(entry(1).join_id(JID));
+    let _ = b;
+}
+
+#[test]
+fn a_message_number_at_the_end() {
+    let (mut w, b) = odd(|m| m.live = Some(SessionRecord { message_head: u64::MAX, ..live() }));
+    let (b, _) = w.resume(b);
+    w.ok(b, tell(&[1], "x"));
+}
+
+#[test]
+fn a_log_with_more_events_than_its_head() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.start_with(50_000, false, |r| {
+        r.channels[0].1.live =
+            Some(LogRecord { epoch: Epoch([9; 12]), head: 1, events: vec![(0, "{}".into()); 3] });
+    });
+    w.resume(a);
+}
+
+#[test]
+fn a_log_at_its_end() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.start_with(50_000, false, |r| {
+        r.channels[0].1.live =
+            Some(LogRecord { epoch: Epoch([9; 12]), head: u64::MAX, events: vec![] });
+    });
+    let (a, _) = w.resume(a);
+    w.send(a, say("x"));
+}
+
+#[test]
+fn a_uid_twice() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.push_url(a, "video");
+    w.start_with(50_000, false, |r| {
+        let twice = r.channels[0].2[0].clone();
+        r.channels[0].2.push(twice);
+    });
+    let (a, _) = w.resume(a);
+    w.audit();
+    w.ok(a, leave());
+    assert_eq!(w.engine.stats().members, 0);
+    assert_eq!(w.engine.stats().streams, 0);
+}
+
+#[test]
+fn an_audience_member_that_publishes() {
+    let (mut w, b) = odd(|m| {
+        m.role = Role::Audience;
+        m.published = vec![(MediaKind::Audio, lianmai_protocol::Pub([3; 12]))];
+    });
+    let (b, _) = w.resume(b);
+    let a = w.admit(entry(1).join_id(JID));
+    w.hush();
+    w.ok(a, leave());
+    w.advance(50);
+    assert!(w.heard(b).is_empty(), "EVT-4");
+}
+
+/// A7.
+#[test]
+fn a_log_without_members_is_not_counted() {
+    let mut w = World::new();
+    w.join(1);
+    w.start_with(50_000, true, |r| {
+        r.channels[0].2.clear();
+        r.channels[0].1.live =
+            Some(LogRecord { epoch: Epoch([9; 12]), head: 3, events: vec![(0, "{}".into()); 3] });
+    });
+    assert_eq!(w.engine.stats().channels, 0);
+    assert_eq!(w.engine.stats().log_bytes, 0);
+}
+
+/// IDS-2.
+#[test]
+fn ids_2_an_id_that_waits_with_other_content_is_id_reuse() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.issuer = Issuer::Hold;
+    let id = w.send(a, publish("video"));
+    w.send_as(a, id, say("other"));
+    assert_eq!(w.error(a, id), ErrorName::IdReuse);
+}
+
+/// IDS-6.
+#[test]
+fn ids_6_repeats_of_what_waits_count() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.issuer = Issuer::Hold;
+    let id = w.send(a, publish("video"));
+    for _ in 0..1_000 {
+        w.send_as(a, id, publish("video"));
+        if w.closed(a).is_some() {
+            break;
+        }
+    }
+    assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
+}
+
+/// ORD-5, SES-7: a kick that did not happen.
+#[test]
+fn ord_5_what_was_said_during_a_kick_that_failed_is_not_lost() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.disk.mode = DiskMode::Hold;
+    w.send(a, kick(2, 60));
+    let id = w.send(b, say("during"));
+    w.answer_held(&[false]);
+    w.disk.mode = DiskMode::AtOnce;
+    // Either it is answered, or the socket is closed so that the client comes back and asks again.
+    assert!(w.answer(b, id).is_some() || w.closed(b).is_some());
+}
+
+/// IDS-7: the SDK takes a rejoin with the same session and epoch for one whose answers are remembered
+/// (client-sdk/src/session/entry.rs:134) and sends everything again with the same ids.
+/// IDS-7.
+#[test]
+fn ids_7_a_held_renewal_survives_the_loss_of_the_socket() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.tokens.insert("new".to_owned(), Ok(Grant::debug()));
+    w.issuer = Issuer::Hold;
+    w.send(a, publish("video"));
+    let id = w.send(a, renew_token("new"));
+    w.drop_socket(a);
+    w.issue();
+    let (a, _) = w.resume(a);
+    w.send_as(a, id, renew_token("new"));
+    let answer = w.answer(a, id).expect("answered");
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+/// RES-2.
+#[test]
+fn res_2_tickets_of_before_a_crash_are_dead_when_a_newer_one_is_confirmed() {
+    let mut w = World::new();
+    w.join(9);
+    let mut a = w.admit(entry(1).join_id(JID));
+    for _ in 0..3 {
+        a = w.resume(a).0;
+    }
+    w.advance(1);
+    w.disk.mode = DiskMode::Hold;
+    for _ in 0..3 {
+        a = w.resume(a).0;
+    }
+    w.disk.mode = DiskMode::AtOnce;
+    let old = w.comeback(a); // number 7; the record says 3
+    w.crash();
+    let b = w.admit(entry(1).join_id(JID));
+    let k = w.conns[&b.0].k;
+    w.ok(b, Call::Ping(Ping { k: Some(k), n: None }));
+    let mut late = old;
+    late.attempt = 100;
+    assert_eq!(w.refused_with(b, late), ResumeReason::Invalid, "a newer one is confirmed");
+}
+
+/// B9.
+#[test]
+fn a_verification_of_another_session_is_not_taken() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).join_id(JID));
+    w.send_as(a, 50, renew_token("one"));
+    let b = w.admit(entry(1).join_id(JID));
+    w.send_as(b, 50, renew_token("two"));
+    let (verify, token) = w.held_tokens.pop_front().unwrap();
+    assert_eq!(token, "one");
+    let mut grant = Grant::debug();
+    grant.rights.message = false;
+    w.input(Input::TokenVerified { verify, grant: Ok(grant) });
+    assert_eq!(w.answer(b, 50), None, "two is not looked at yet");
+}
+
+/// RES-9: missing or expired, nothing else.
+#[test]
+fn res_9_a_ticket_does_not_stand_in_for_a_forged_token() {
+    let mut w = World::new();
+    w.join(1);
+    w.disk.mode = DiskMode::Hold;
+    let lost = w.join(2);
+    w.disk.mode = DiskMode::AtOnce;
+    w.crash();
+    let mut e = entry(2).bad_token(ErrorName::TokenInvalid);
+    e.join.continues = Some(w.conns[&lost.0].ticket.clone());
+    assert_eq!(w.refusal(e), ErrorName::TokenInvalid);
+}
+
+/// A close that could not be written did not happen: nobody is told that it did.
+/// RES-9: also where nothing at all was written yet.
+/// B26.
+#[test]
+fn res_9_who_comes_too_late_is_told_when() {
+    let mut w = World::new();
+    w.drain();
+    w.advance(5_000);
+    assert!(w.enter(entry(1)).unwrap_err().data.retry_after_ms.is_some());
+}
+
+/// RES-3: attempts are of the session that the join began.
+#[test]
+fn res_3_attempts_begin_anew_with_a_join() {
+    let mut w = World::new();
+    let mut a = w.admit(entry(1).join_id(JID));
+    for _ in 0..6 {
+        a = w.resume(a).0;
+    }
+    w.drop_socket(a);
+    // The process of the client restarts and knows its joinId only.
+    let b = w.admit(entry(1).join_id(JID));
+    w.drop_socket(b);
+    w.resume(b);
+}
+
+/// JWT that lives longer than a day, row lost.
+#[test]
+fn a_ticket_does_not_make_a_token_endless() {
+    let mut w = World::new();
+    let first = w.join(1);
+    w.disk.mode = DiskMode::Hold;
+    let e = short(&w, 2, 25 * 3_600_000);
+    let lost = w.admit(e);
+    w.disk.mode = DiskMode::AtOnce;
+    let _ = first;
+    w.crash();
+    let mut e = entry(2).bad_token(ErrorName::TokenMissing);
+    e.join.continues = Some(w.conns[&lost.0].ticket.clone());
+    let b = w.admit(e);
+    assert!(w.joined(b).own.token_expires_in_ms.is_some(), "AUT-4");
+}
+
+/// The same channel twice in what is restored.
+#[test]
+fn a_channel_twice() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.start_with(50_000, false, |r| {
+        let twice = r.channels[0].clone();
+        r.channels.push(twice);
+    });
+    let (a, _) = w.resume(a);
+    w.advance_alive(40_000, &[a]);
+    w.ok(a, say("x"));
+    let b = w.join(2);
+    assert_eq!(w.joined(b).cid, w.joined(a).cid);
+}
+
+#[test]
+fn con_9_debug_text_shows_no_url() {
+    use lianmai_signal_engine::*;
+    let minted = Minted {
+        url: "rtmp://x/secret".into(),
+        urls: Default::default(),
+        renew_after: WallTime(0),
+    };
+    let text = format!("{:?}", Input::Minted { mint: MintId(1), result: Some(minted) });
+    assert!(!text.contains("secret"), "{text}");
+}
+#[test]
+fn con_9_debug_text_shows_no_token() {
+    use lianmai_signal_engine::*;
+    let text = format!(
+        "{:?}",
+        Output::VerifyToken {
+            verify: lianmai_signal_engine::VerifyId(1),
+            appkey: "a".parse().unwrap(),
+            uid: UserId(1),
+            channel: "c".parse().unwrap(),
+            token: lianmai_signal_engine::output::Token("secret".into())
+        }
+    );
+    assert!(!text.contains("secret"), "{text}");
+}

@@ -1,0 +1,164 @@
+//! A stop that loses nothing.
+
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::session::{Outcome, ResumeReason};
+use lianmai_protocol::{CloseCode, ErrorName};
+use lianmai_signal_engine::{DrainPlan, Input};
+
+use crate::calls::*;
+use crate::world::{Client, DiskMode, Issuer, World, entry};
+
+const PLAN: DrainPlan = DrainPlan {
+    notice_ms: 1_000,
+    freeze_ms: 3_000,
+    deadline_ms: 10_000,
+    retry_after_ms: 500,
+    jitter_ms: 2_000,
+};
+
+#[test]
+fn rst_1_members_are_told_served_and_closed_little_by_little() {
+    let mut w = World::new();
+    let clients: Vec<Client> = (1..=40).map(|uid| w.join(uid)).collect();
+    w.advance(1_100);
+    w.hush();
+    w.input(Input::Drain(PLAN));
+    for client in &clients {
+        let notices = w.notices(*client);
+        let [Notice::ServerRestarting(notice)] = &notices[..] else { panic!("{notices:?}") };
+        assert_eq!((notice.retry_after_ms, notice.jitter_ms), (500, 2_000));
+        assert_eq!(notice.deadline_ms, 10_000);
+    }
+    assert_eq!(w.refusal(entry(99)), ErrorName::Draining);
+    w.advance(900);
+    w.ok(clients[39], say("served"));
+    let (resumed, _) = w.resume(clients[38]);
+    assert!(matches!(w.notices(resumed)[..], [Notice::ServerRestarting(_)]), "B26");
+    let mut open = 40;
+    while w.drained.is_none() {
+        w.advance(50);
+        let left = w.open().len();
+        assert!(open - left <= 2, "{} at once", open - left);
+        open = left;
+    }
+    assert_eq!(w.drained, Some(true));
+    let closed = w.closing(clients[0]).expect("closing");
+    assert_eq!(closed.code, CloseCode::SERVER_RESTART);
+    assert!(closed.retry_after_ms.expect("when") >= 500);
+    assert_eq!(w.refusal(entry(99)), ErrorName::Draining);
+    assert_eq!(w.refused(clients[0]), ResumeReason::Draining);
+}
+
+#[test]
+fn rst_1_nobody_there_means_no_wait() {
+    let mut w = World::new();
+    w.input(Input::Drain(PLAN));
+    w.advance(0);
+    assert_eq!(w.drained, Some(true));
+}
+
+#[test]
+fn rst_2_the_next_process_goes_on_where_the_last_one_ended() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    let (_, generation) = w.push_url(a, "video");
+    w.pull_url(b, 1, "video");
+    let viewer = w.mid(b);
+    let gone = w.join(3);
+    w.drop_socket(gone);
+    w.advance(12_000);
+    w.ok(b, ping());
+    w.ok(a, tell(&[3], "for three"));
+    w.input(Input::Drain(PLAN));
+    let id = w.send(a, say("last words"));
+    w.advance(5_000);
+    w.start_again();
+    assert_eq!(w.may_push(generation), Ok(()));
+    assert_eq!(w.may_play(generation, viewer), Ok(()));
+    w.advance(2_000);
+    let (a, resumed) = w.resume(a);
+    assert_eq!((resumed.outcome, resumed.replayed), (Outcome::Replayed, 0));
+    w.send_as(a, id, say("last words"));
+    assert!(w.answer(a, id).expect("answered").is_ok(), "IDS-7: from memory");
+    w.ok(a, say("first words"));
+    let (b, resumed) = w.resume(b);
+    assert_eq!((resumed.outcome, resumed.replayed), (Outcome::Replayed, 1), "and nothing twice");
+    assert_eq!(w.heard(b), ["message 1 first words"]);
+    // Its grace goes on, too: 17 s of it are over.
+    let (gone, resumed) = w.resume(gone);
+    assert_eq!((resumed.outcome, resumed.messages), (Outcome::Replayed, 1));
+    w.drop_socket(gone);
+    w.audit();
+}
+
+#[test]
+fn rst_2_grace_that_was_running_runs_on() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let gone = w.join(2);
+    w.drop_socket(gone);
+    w.advance_alive(20_000, &[a]);
+    w.input(Input::Drain(PLAN));
+    w.advance(5_000);
+    w.start_again();
+    let (a, _) = w.resume(a);
+    w.advance(10_000);
+    assert_eq!(w.heard(a), ["clientLeave 2 timeout"]);
+}
+
+#[test]
+fn rst_2_what_was_taken_in_is_finished_or_runs_later_but_once() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.issuer = Issuer::Hold;
+    let publish_id = w.send(a, publish("video"));
+    let held = w.send(a, say("behind"));
+    w.advance(100);
+    w.hush();
+    w.input(Input::Drain(PLAN));
+    w.advance(3_500);
+    assert_eq!(w.drained, Some(true));
+    w.issuer = Issuer::AtOnce;
+    w.start_again();
+    let (a, _) = w.resume(a);
+    w.send_as(a, publish_id, publish("video"));
+    w.send_as(a, held, say("behind"));
+    assert!(w.answer(a, publish_id).expect("answered").is_ok());
+    assert!(w.answer(a, held).expect("answered").is_ok());
+    let (b, _) = w.resume(b);
+    assert_eq!(w.heard(b), ["streamAdded 1 video", "message 1 behind"]);
+}
+
+#[test]
+fn rst_5_a_kick_that_is_being_written_is_finished_before_the_end() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.disk.mode = DiskMode::Hold;
+    let id = w.send(a, kick(2, 60));
+    w.input(Input::Drain(PLAN));
+    w.advance(5_000);
+    assert_eq!(w.drained, None);
+    w.disk.mode = DiskMode::AtOnce;
+    w.write_held();
+    assert_eq!(w.drained, Some(true));
+    w.start_again();
+    assert_eq!(w.refused(b), ResumeReason::Kicked);
+    let (a, _) = w.resume(a);
+    assert_eq!(w.heard(a), ["clientLeave 2 kicked"]);
+    w.send_as(a, id, kick(2, 60));
+    assert!(w.answer(a, id).expect("answered").is_ok());
+    w.audit();
+}
+
+#[test]
+fn rst_2_a_disk_that_fails_is_no_hand_over() {
+    let mut w = World::new();
+    w.join(1);
+    w.disk.mode = DiskMode::Fail;
+    w.input(Input::Drain(PLAN));
+    w.advance(5_000);
+    assert_eq!(w.drained, Some(false));
+}

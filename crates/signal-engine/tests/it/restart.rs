@@ -1,0 +1,186 @@
+//! Coming back to another process: after a crash, and after a stop that handed over.
+
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason};
+use lianmai_protocol::{Attributes, ErrorName, WallTime};
+use lianmai_signal_engine::Denial;
+
+use crate::calls::*;
+use crate::world::{DiskMode, World, entry};
+
+#[test]
+fn rst_3_a_crash_shows_nothing_to_those_who_come_back_in_time() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    let hidden = w.admit(entry(3).audience());
+    let (url, generation) = w.push_url(a, "");
+    w.ok(a, mute("video"));
+    let mids = [w.mid(a), w.mid(b), w.mid(hidden)];
+    w.crash();
+    assert_eq!(w.may_push(generation), Ok(()), "RST-4: before its member is back");
+    w.advance(10_000);
+    for (client, mid) in [a, b, hidden].into_iter().zip(mids) {
+        let (again, resumed) = w.resume(client);
+        assert_eq!(resumed.outcome, Outcome::Snapshot);
+        assert_eq!(resumed.reason, Some(ResumeReason::EpochChanged));
+        assert!(resumed.restore, "RES-10");
+        assert_eq!(w.mid(again), mid);
+        w.advance(100);
+        assert!(w.heard(again).is_empty());
+        if client == a {
+            assert_eq!(w.push_url(again, "").0, url, "the same URL");
+        }
+    }
+    w.audit();
+}
+
+#[test]
+fn rst_3_who_does_not_come_back_leaves_once() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.push_url(b, "audio");
+    w.crash();
+    let (a, _) = w.resume(a);
+    w.hush();
+    w.advance_alive(29_000, &[a]);
+    assert!(w.heard(a).is_empty());
+    w.advance_alive(2_000, &[a]);
+    assert_eq!(w.heard(a), ["streamRemoved 2 audio", "clientLeave 2 serverRestart"]);
+    assert_eq!(w.refused(b), ResumeReason::Gone);
+    w.audit();
+}
+
+#[test]
+fn res_9_shortly_after_a_crash_a_ticket_stands_in_for_a_token() {
+    let mut w = World::new();
+    let far = WallTime(w.now.wall.0 + 3_600_000);
+    let jwt = |uid: u64| {
+        entry(uid).grant(|grant| {
+            grant.issued_at = Some(WallTime(far.0 - 3_600_000));
+            grant.expires = Some(far);
+            grant.rights.tasks = false;
+        })
+    };
+    w.admit(jwt(1));
+    w.disk.mode = DiskMode::Hold;
+    let lost = w.admit(jwt(2));
+    w.disk.mode = DiskMode::AtOnce;
+    w.crash();
+    assert_eq!(w.refused(lost), ResumeReason::Gone, "its row was lost");
+    let expired = |w: &World| {
+        let mut entry = jwt(2);
+        entry.grant = Err(ErrorName::TokenExpired);
+        entry.join.continues = Some(w.conns[&lost.0].ticket.clone());
+        entry
+    };
+    let mut stranger = expired(&w);
+    stranger.join.uid = Some(lianmai_protocol::UserId(3));
+    assert_eq!(w.refusal(stranger), ErrorName::TokenExpired);
+    let mut elsewhere = expired(&w);
+    elsewhere.join.channel_name = "elsewhere".parse().expect("valid");
+    assert_eq!(w.refusal(elsewhere), ErrorName::TokenExpired);
+    let back = expired(&w);
+    let back = w.admit(back);
+    assert!(!w.joined(back).own.rights.tasks, "with the rights of then");
+    w.ok(back, leave());
+    assert_eq!(w.refusal(expired(&w)), ErrorName::TokenExpired, "left is left");
+    w.advance(61_000);
+    let mut late = expired(&w);
+    late.join.uid = Some(lianmai_protocol::UserId(2));
+    assert_eq!(w.refusal(late), ErrorName::TokenExpired);
+}
+
+#[test]
+fn res_10_what_a_moderator_changed_meanwhile_holds() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    let c = w.admit(entry(3).app("creator"));
+    w.drop_socket(b);
+    w.ok(a, set_role_of(2, "audience"));
+    w.ok(a, set_role_of(3, "audience"));
+    w.advance(100);
+    w.crash();
+    let (b, resumed) = w.resume(b);
+    assert!(!resumed.restore, "it has not heard of it");
+    let (_, resumed) = w.resume(c);
+    assert!(resumed.restore, "it has");
+    let k = Some(w.conns[&b.0].k);
+    w.ok(b, Call::Ping(Ping { k, n: None }));
+    w.crash();
+    let (_, resumed) = w.resume(b);
+    assert!(resumed.restore, "it has by now");
+}
+
+#[test]
+fn res_10_a_crash_is_remembered_over_a_stop_that_hands_over() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.crash();
+    w.drain();
+    w.advance(5_000);
+    w.start_again();
+    let (a, resumed) = w.resume(a);
+    assert!(resumed.restore);
+    w.advance_alive(31_000, &[a]);
+    assert_eq!(w.heard(a), ["clientLeave 2 serverRestart"]);
+    assert_eq!(w.refused(b), ResumeReason::Gone);
+}
+
+#[test]
+fn rst_5_a_moderators_change_is_answered_when_it_is_written_down() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.push_url(b, "video");
+    w.disk.mode = DiskMode::Hold;
+    for call in [unpublish_of(2, "video"), mute_of(2, "audio"), set_role_of(2, "audience")] {
+        let id = w.send(a, call);
+        assert_eq!(w.answer(a, id), None);
+        w.write_held();
+        assert!(w.answer(a, id).expect("answered").is_ok());
+    }
+    let id = w.send(a, set_role_of(2, "audience"));
+    assert!(w.answer(a, id).expect("answered").is_ok(), "nothing changed");
+}
+
+#[test]
+fn rst_5_a_ban_survives_a_crash_and_a_clock_that_goes_back() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    let (_, generation) = w.push_url(b, "video");
+    w.ok(a, kick(2, 60));
+    w.now.wall = WallTime(w.now.wall.0 - 1_000_000);
+    w.crash();
+    assert_eq!(w.refused(b), ResumeReason::Kicked);
+    assert_eq!(w.refusal(entry(2).app("creator")), ErrorName::Banned);
+    w.advance(61_000);
+    assert_eq!(w.may_push(generation), Err(Denial::UnknownStream));
+    w.admit(entry(2).app("creator"));
+    assert_eq!(w.refused(b), ResumeReason::Kicked, "RES-12: the ticket stays dead");
+}
+
+#[test]
+fn rst_3_attributes_of_channel_and_members_survive() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    w.ok(a, set_channel_attributes(&[("topic", "frogs")]));
+    w.ok(a, set_attributes(&[("mood", "good")]));
+    w.crash();
+    let (a, _) = w.resume(a);
+    let joined = w.joined(a);
+    let one = |key: &str, value: &str| {
+        let mut attributes = Attributes::default();
+        attributes.0.insert(key.to_owned(), value.to_owned());
+        attributes
+    };
+    assert_eq!(joined.channel.attributes, one("topic", "frogs"));
+    assert_eq!(joined.own.attributes, one("mood", "good"));
+    w.ok(a, leave());
+    w.assert_empty();
+    assert!(w.disk.channels.is_empty() && w.disk.members.is_empty());
+}

@@ -1,0 +1,211 @@
+//! A store in memory: what was written, what waits, what a new process is started with.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lianmai_protocol::UserId;
+use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
+use lianmai_signal_engine::{ChannelKey, DrainPlan, Engine, Input, PersistId, Restored, StoreOp};
+
+use super::{BEGIN_MS, World};
+
+/// What a disk does with a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DiskMode {
+    #[default]
+    AtOnce,
+    Hold,
+    Fail,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) mode: DiskMode,
+    pub(crate) channels: BTreeMap<ChannelKey, ChannelRecord>,
+    pub(crate) members: BTreeMap<(ChannelKey, UserId), MemberRecord>,
+    pub(crate) bans: BTreeMap<(ChannelKey, UserId), BanRecord>,
+    pub(crate) holds: BTreeMap<ChannelKey, BanRecord>,
+    held: VecDeque<(Vec<StoreOp>, Option<PersistId>)>,
+}
+
+impl Disk {
+    pub(super) fn write(
+        &mut self,
+        ops: Vec<StoreOp>,
+        persist: Option<PersistId>,
+    ) -> Option<(PersistId, bool)> {
+        match self.mode {
+            DiskMode::AtOnce => {
+                self.apply(ops);
+                persist.map(|persist| (persist, true))
+            }
+            DiskMode::Fail => persist.map(|persist| (persist, false)),
+            DiskMode::Hold => {
+                self.held.push_back((ops, persist));
+                None
+            }
+        }
+    }
+
+    fn apply(&mut self, ops: Vec<StoreOp>) {
+        for op in ops {
+            match op {
+                StoreOp::PutChannel(key, record) => {
+                    self.channels.insert(key, reread(&*record));
+                }
+                StoreOp::DropChannel(key) => {
+                    self.channels.remove(&key);
+                    self.members.retain(|(channel, _), _| *channel != key);
+                }
+                StoreOp::PutMember(key, record) => {
+                    self.members.insert((key, record.uid), reread(&*record));
+                }
+                StoreOp::DropMember(key, uid) => {
+                    self.members.remove(&(key, uid));
+                }
+                StoreOp::PutBan(key, uid, ban) => {
+                    self.bans.insert((key, uid), ban);
+                }
+                StoreOp::DropBan(key, uid) => {
+                    self.bans.remove(&(key, uid));
+                }
+                StoreOp::PutHold(key, hold) => {
+                    self.holds.insert(key, hold);
+                }
+                StoreOp::DropHold(key) => {
+                    self.holds.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn restored(&self, clean: bool) -> Restored {
+        let members = |key: &ChannelKey| {
+            let mine = self.members.iter().filter(|((channel, _), _)| channel == key);
+            let mine = mine.map(|(_, member)| MemberRecord {
+                live: member.live.clone().filter(|_| clean),
+                ..member.clone()
+            });
+            mine.collect()
+        };
+        let channel = |(key, record): (&ChannelKey, &ChannelRecord)| {
+            let live = record.live.clone().filter(|_| clean);
+            (key.clone(), ChannelRecord { live, ..record.clone() }, members(key))
+        };
+        Restored {
+            channels: self.channels.iter().map(channel).collect(),
+            bans: self.bans.iter().map(|((k, uid), ban)| (k.clone(), *uid, *ban)).collect(),
+            holds: self.holds.iter().map(|(key, hold)| (key.clone(), *hold)).collect(),
+            clean,
+        }
+    }
+}
+
+/// As it comes back from a file.
+fn reread<T: serde::Serialize + serde::de::DeserializeOwned>(record: &T) -> T {
+    let text = serde_json::to_string(record).expect("a record is JSON");
+    serde_json::from_str(&text).expect("what was written can be read")
+}
+
+impl World {
+    /// Carries out the writes that were held.
+    pub(crate) fn write_held(&mut self) {
+        let mut done = Vec::new();
+        for (ops, persist) in std::mem::take(&mut self.disk.held) {
+            self.disk.apply(ops);
+            done.extend(persist);
+        }
+        for persist in done {
+            self.input(Input::Persisted { persist, stored: true });
+        }
+    }
+
+    /// Answers the held writes that somebody waits for, each as told.
+    pub(crate) fn answer_held(&mut self, stored: &[bool]) {
+        let held: Vec<_> = std::mem::take(&mut self.disk.held).into_iter().collect();
+        let mut verdicts = stored.iter();
+        for (ops, persist) in held {
+            let ok = match persist {
+                Some(_) => *verdicts.next().expect("a verdict for each"),
+                None => true,
+            };
+            if ok {
+                self.disk.apply(ops);
+            }
+            if let Some(persist) = persist {
+                self.input(Input::Persisted { persist, stored: ok });
+            }
+        }
+    }
+
+    /// A new process that is started with these records.
+    pub(crate) fn start_with(
+        &mut self,
+        mono: u64,
+        clean: bool,
+        change: impl FnOnce(&mut Restored),
+    ) {
+        for conn in self.conns.values_mut() {
+            conn.gone |= conn.closed.is_none();
+        }
+        self.draining = false;
+        self.drained = None;
+        self.starts += 1;
+        self.now.mono.0 = mono;
+        self.engine = Engine::new(self.config.clone(), [7 + self.starts; 32]);
+        let mut restored = self.disk.restored(clean);
+        change(&mut restored);
+        for (_, _, members) in &restored.channels {
+            for push in members.iter().flat_map(|member| &member.pushes) {
+                self.cut.remove(&push.generation);
+            }
+        }
+        self.input(Input::Restore(Box::new(restored)));
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+        self.input(Input::Drain(DrainPlan {
+            notice_ms: 500,
+            freeze_ms: 1_500,
+            deadline_ms: 5_000,
+            retry_after_ms: 100,
+            jitter_ms: 100,
+        }));
+    }
+
+    /// The process is gone, with every socket and every write that was held; the next one begins.
+    pub(crate) fn crash(&mut self) {
+        self.next_process(false);
+    }
+
+    /// The next process begins where one that has drained ended.
+    pub(crate) fn start_again(&mut self) {
+        assert_eq!(self.drained, Some(true), "handed over");
+        self.next_process(true);
+    }
+
+    fn next_process(&mut self, clean: bool) {
+        self.writes_lost += self.disk.held.len();
+        self.disk.held.clear();
+        self.draining = false;
+        for conn in self.conns.values_mut() {
+            conn.gone |= conn.closed.is_none();
+        }
+        self.starts += 1;
+        self.drained = None;
+        self.held_mints.clear();
+        self.held_tokens.clear();
+        // Clocks of two processes have nothing in common.
+        self.now.mono.0 = BEGIN_MS;
+        self.engine = Engine::new(self.config.clone(), [7 + self.starts; 32]);
+        let restored = self.disk.restored(clean);
+        for (_, _, members) in &restored.channels {
+            // A cut that was not written down is made again.
+            for push in members.iter().flat_map(|member| &member.pushes) {
+                self.cut.remove(&push.generation);
+            }
+            self.minted.extend(members.iter().flat_map(|m| &m.pushes).map(|push| push.generation));
+        }
+        self.input(Input::Restore(Box::new(restored)));
+    }
+}

@@ -1,0 +1,160 @@
+//! What outlives the process: channels, members, bans and holds, as the engine says. Comes in: [`StoreOp`]s of
+//! every shard. Goes out: an answer for whoever waits until its write is safe, and at the start of the next
+//! process everything again. Deliberately absent: what a record means; this looks into none.
+//!
+//! ```text
+//!   shard --write(ops, ack)--> [newest op of each row] --writer thread, one transaction--> lianmai.db
+//!   shard <--ack(stored)------------------------------------------/
+//! ```
+//!
+//! **Never in the way.** A shard does not wait for the disk: what it writes goes into a map that holds the newest
+//! operation of each row. The writer takes the whole map, so every transaction ends between two writes of a
+//! shard, and the file is at any moment what the engines wanted at some moment. However slow the disk is, the map
+//! grows to what the engines hold in memory, and [`pending::MAX_ROWS`] of what they do not hold any more.
+//!
+//! **When the disk fails** (full, or taken away), whoever waits hears so at once, and the rows go back under those
+//! that came since: the next attempt writes what holds then. So memory and file meet again by themselves.
+//!
+//! **What a commit is worth.** It survives `kill -9` of the process. A power cut may take the last moments (WAL with
+//! `synchronous = NORMAL`), except for a clean stop, which waits for the disk.
+
+mod load;
+mod pending;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lianmai_protocol::WallTime;
+use lianmai_signal_engine::{Restored, StoreOp};
+
+use crate::data_dir::DirLock;
+use writer::Shared;
+
+/// Name of the file in the data directory.
+const FILE: &str = "lianmai.db";
+/// Format of the records. Those of another one are read where they can be, but no hand-over is taken from them.
+const FORMAT: u32 = 1;
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system says no.
+    #[error("`{path}` cannot be used: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others may have read or changed it.
+    #[error("`{path}` is open to others (mode {mode:04o}): run `chmod 600` on it")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is no database, damaged, or cannot be written.
+    #[error("`{path}` cannot be used: {source}; without the file the server starts empty")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// It comes from a later version.
+    #[error("`{path}` has version {found}, and this server knows up to {known}: run a newer one")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Version of the file.
+        found: u32,
+        /// Version of this program.
+        known: u32,
+    },
+}
+
+/// Hears whether a write will survive the process. Runs on the writer's thread.
+pub(crate) type Ack = Box<dyn FnOnce(bool) + Send>;
+
+/// What the loader needs to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    /// The moment.
+    pub(crate) now: WallTime,
+    /// A hand-over is taken so long.
+    pub(crate) grace_ms: u64,
+    /// Shards of this process.
+    pub(crate) shards: usize,
+}
+
+/// The open store. Cheap to clone; when the last one goes, what was written before still gets to the disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(Arc<Handle>);
+
+/// Numbers for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StoreStats {
+    /// Transactions.
+    pub(crate) commits: u64,
+    /// Attempts that failed.
+    pub(crate) failures: u64,
+    /// Rows that wait.
+    pub(crate) waiting: usize,
+    /// Rows that the disk took too long for, and that are not written any more.
+    pub(crate) forgotten: u64,
+}
+
+impl Store {
+    /// Opens the store in a data directory, and says what each shard starts with. The lock is held until the file
+    /// is closed.
+    ///
+    /// # Errors
+    /// [`StoreError`] with the file.
+    pub(crate) fn open(
+        directory: &Path,
+        lock: Arc<DirLock>,
+        opening: Opening,
+    ) -> Result<(Self, Vec<Restored>), StoreError> {
+        let path = directory.join(FILE);
+        let database = |source| StoreError::Database { path: path.clone(), source };
+        let mut connection = schema::open(&path)?;
+        let restored = load::load(&mut connection, opening).map_err(database)?;
+        let shared = writer::start(connection, lock)
+            .map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        Ok((Store(Arc::new(Handle(shared))), restored))
+    }
+
+    /// Writes, in this order and together; returns at once. `ack` is dropped unheard when the store is closed.
+    pub(crate) fn write(&self, ops: Vec<StoreOp>, ack: Option<Ack>) {
+        self.0.0.write(ops, ack);
+    }
+
+    /// Writes what waits, then, if everything is there, `handed_over` as the last thing: the moment at which the
+    /// next process takes over what the rows say. Completes when the file is closed, with whether all went well.
+    /// What is written from then on is lost. Of several calls the first counts, and all complete together.
+    pub(crate) async fn close(&self, handed_over: Option<WallTime>) -> bool {
+        self.0.0.close(handed_over);
+        self.0.0.ended().await
+    }
+
+    /// Numbers for metrics.
+    pub(crate) fn stats(&self) -> StoreStats {
+        self.0.0.stats()
+    }
+}
+
+/// Ends the writer when nobody is left who writes.
+#[derive(Debug)]
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close(None);
+    }
+}

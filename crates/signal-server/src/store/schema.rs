@@ -1,0 +1,143 @@
+//! The file and its tables. Comes in: a path. Goes out: a connection to a file of this program's version.
+//! Deliberately absent: what is in the tables.
+//!
+//! A uid is decimal text, since SQLite's integers are signed. A record is JSON, so that a field more needs no
+//! migration.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::StoreError;
+
+/// What makes each version from the one before; `user_version` of a file counts those that it has had. An entry
+/// that was released never changes.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
+    CREATE TABLE channel (
+        appkey TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL,
+        PRIMARY KEY (appkey, name)
+    ) STRICT;
+    CREATE TABLE member (
+        appkey TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL, record TEXT NOT NULL,
+        PRIMARY KEY (appkey, name, uid)
+    ) STRICT;
+    CREATE TABLE ban (
+        appkey TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL, record TEXT NOT NULL,
+        PRIMARY KEY (appkey, name, uid)
+    ) STRICT;
+    CREATE TABLE hold (
+        appkey TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL,
+        PRIMARY KEY (appkey, name)
+    ) STRICT;
+"];
+
+/// An operator who looks into the file may hold a write up so long.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Opens the file, makes it where it is missing, and brings it to this version.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    own_files(path)?;
+    let database = |source| StoreError::Database { path: path.to_owned(), source };
+    let mut connection = connect(path).map_err(database)?;
+    let found = migrate(&mut connection, &MIGRATIONS).map_err(database)?;
+    match u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX) {
+        known if found > known => Err(StoreError::Newer { path: path.to_owned(), found, known }),
+        _ => Ok(connection),
+    }
+}
+
+/// SQLite gives its other files the mode of the first.
+fn own_files(path: &Path) -> Result<(), StoreError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(StoreError::Io { path: path.to_owned(), source: error });
+        }
+        _ => {}
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let path = beside(path, suffix);
+        match fs::metadata(&path) {
+            Ok(meta) if meta.mode() & 0o077 != 0 => {
+                return Err(StoreError::Open { path, mode: meta.mode() & 0o7777 });
+            }
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Io { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// One of the files that SQLite keeps with its database.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    synchronous(&connection, "normal")?;
+    Ok(connection)
+}
+
+/// `normal`, or `full` for a commit that a power cut must not take.
+pub(super) fn synchronous(connection: &Connection, how: &str) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", how)
+}
+
+/// Brings a file to the last version, each step in a transaction. Gives the version of a file that is newer and
+/// leaves that alone.
+fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<u32> {
+    loop {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version: u32 =
+            transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let Some(step) = steps.get(version as usize) else { return Ok(version) };
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_through_every_version_once() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let steps = ["CREATE TABLE a (x)", "ALTER TABLE a ADD COLUMN y", "CREATE TABLE b (z)"];
+        assert_eq!(migrate(&mut connection, &steps[..1]).unwrap(), 1);
+        connection.execute("INSERT INTO a VALUES (1)", []).unwrap();
+        assert_eq!(migrate(&mut connection, &steps).unwrap(), 3);
+        assert_eq!(migrate(&mut connection, &steps).unwrap(), 3);
+        let row = connection.query_row("SELECT x, y FROM a", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
+        });
+        assert_eq!(row.unwrap(), (1, None), "what was there stays");
+        assert_eq!(migrate(&mut connection, &steps[..2]).unwrap(), 3, "newer, and left alone");
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_nothing() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let steps = ["CREATE TABLE a (x)", "CREATE TABLE b (x); nonsense"];
+        migrate(&mut connection, &steps).unwrap_err();
+        let version: u32 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert_eq!(version, 1);
+        assert!(!connection.table_exists(None, "b").unwrap());
+    }
+}

@@ -1,0 +1,315 @@
+//! The thread that owns the connection. Comes in: what waits. Goes out: transactions, and an answer for whoever
+//! waits for one. Deliberately absent: delays. While one commit runs the next one gathers, so the busier the
+//! server, the larger its transactions.
+
+use std::io;
+use std::mem::take;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lianmai_protocol::WallTime;
+use lianmai_signal_engine::{ChannelKey, StoreOp};
+use rusqlite::{Connection, Statement, Transaction, TransactionBehavior};
+use serde::Serialize;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::pending::{Pending, Rows};
+use super::{Ack, FORMAT, StoreStats, schema};
+use crate::data_dir::DirLock;
+
+/// After a failure, unless somebody waits.
+const RETRY: Duration = Duration::from_millis(500);
+/// A disk that fails is said aloud this often.
+const COMPLAINT: Duration = Duration::from_secs(60);
+
+/// Between the shards and the writer.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Whether all went well, when the file is closed.
+    ended: watch::Sender<Option<bool>>,
+    commits: AtomicU64,
+    failures: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Pending,
+    waiting: Vec<Ack>,
+    /// Rows of the commit that runs.
+    writing: usize,
+    /// The last commit failed, and what it should have written is pending again.
+    failing: bool,
+    life: Life,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("rows", &self.pending.len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+enum Life {
+    #[default]
+    Open,
+    Closing(Closing),
+    Closed,
+}
+
+/// Its mark, if there is to be one.
+struct Closing(Option<WallTime>);
+
+/// What the writer has to do next.
+struct Work {
+    batch: Pending,
+    waiting: Vec<Ack>,
+    closing: Option<Closing>,
+}
+
+/// Starts the thread. It ends when the store is closed, and lets go of the lock then.
+pub(super) fn start(connection: Connection, lock: Arc<DirLock>) -> io::Result<Arc<Shared>> {
+    let shared = Arc::new(Shared::default());
+    let writing = shared.clone();
+    std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+        let shared = writing.clone();
+        let well = Writer { connection, shared: writing, complained: None }.run();
+        drop(lock);
+        shared.ended.send_replace(Some(well));
+    })?;
+    Ok(shared)
+}
+
+impl Shared {
+    pub(super) fn write(&self, ops: Vec<StoreOp>, ack: Option<Ack>) {
+        let mut state = self.lock();
+        if !matches!(state.life, Life::Open) {
+            return;
+        }
+        for op in ops {
+            state.pending.apply(op);
+        }
+        state.waiting.extend(ack);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Asks the writer to end; the first one who does says with which mark.
+    pub(super) fn close(&self, handed_over: Option<WallTime>) {
+        let mut state = self.lock();
+        if matches!(state.life, Life::Open) {
+            state.life = Life::Closing(Closing(handed_over));
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Completes when the writer has ended.
+    pub(super) async fn ended(&self) -> bool {
+        let mut ended = self.ended.subscribe();
+        ended.wait_for(Option::is_some).await.is_ok_and(|well| *well == Some(true))
+    }
+
+    pub(super) fn stats(&self) -> StoreStats {
+        let state = self.lock();
+        StoreStats {
+            commits: self.commits.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            waiting: state.pending.len() + state.writing,
+            forgotten: state.pending.forgotten(),
+        }
+    }
+
+    /// Waits until there is something to do, and takes all of it.
+    fn next(&self) -> Work {
+        let idle = |state: &mut State| {
+            matches!(state.life, Life::Open)
+                && state.waiting.is_empty()
+                && (state.failing || state.pending.is_empty())
+        };
+        let state = self.lock();
+        let mut state = if state.failing {
+            let waited = self.wake.wait_timeout_while(state, RETRY, idle);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        } else {
+            self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner)
+        };
+        let closing = match take(&mut state.life) {
+            Life::Closing(closing) => {
+                state.life = Life::Closed;
+                Some(closing)
+            }
+            life => {
+                state.life = life;
+                None
+            }
+        };
+        state.writing = state.pending.len();
+        Work { batch: state.pending.take(), waiting: take(&mut state.waiting), closing }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    shared: Arc<Shared>,
+    complained: Option<Instant>,
+}
+
+impl Writer {
+    /// Writes until the store is closed; then says whether all is written.
+    fn run(mut self) -> bool {
+        loop {
+            let Work { batch, waiting, closing } = self.shared.next();
+            let committed = commit(&mut self.connection, &batch);
+            let stored = committed.is_ok();
+            self.count(committed, batch);
+            for ack in waiting {
+                ack(stored);
+            }
+            if let Some(Closing(handed_over)) = closing {
+                let well = stored && self.hand_over(handed_over);
+                let closed = self.connection.close();
+                if let Err((_, error)) = &closed {
+                    error!(%error, "the store does not close");
+                }
+                return well && closed.is_ok();
+            }
+        }
+    }
+
+    fn count(&mut self, committed: rusqlite::Result<()>, batch: Pending) {
+        let mut state = self.shared.lock();
+        state.writing = 0;
+        let was_failing = std::mem::replace(&mut state.failing, committed.is_err());
+        match committed {
+            Ok(()) => {
+                drop(state);
+                self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                if was_failing {
+                    info!("the store works again");
+                    self.complained = None;
+                }
+            }
+            Err(error) => {
+                state.pending.put_back(batch);
+                let rows = state.pending.len();
+                drop(state);
+                self.shared.failures.fetch_add(1, Ordering::Relaxed);
+                if self.complained.is_none_or(|at| at.elapsed() >= COMPLAINT) {
+                    self.complained = Some(Instant::now());
+                    error!(%error, rows, "the store cannot be written; it is tried again");
+                }
+            }
+        }
+    }
+
+    /// The last thing that is written. A file that holds too much is no hand-over.
+    fn hand_over(&mut self, at: Option<WallTime>) -> bool {
+        let Some(at) = at else { return true };
+        if self.shared.stats().forgotten > 0 {
+            return false;
+        }
+        let marked = mark(&mut self.connection, at);
+        if let Err(error) = &marked {
+            error!(%error, "the hand-over cannot be written");
+        }
+        marked.is_ok()
+    }
+}
+
+/// Says that the rows are all that the next process needs.
+fn mark(connection: &mut Connection, at: WallTime) -> rusqlite::Result<()> {
+    schema::synchronous(connection, "full")?;
+    connection
+        .execute(
+            "INSERT OR REPLACE INTO meta (key, value) VALUES ('handed_over', ?)",
+            [format!("{FORMAT} {}", at.0)],
+        )
+        .map(drop)
+}
+
+pub(super) fn commit(connection: &mut Connection, batch: &Pending) -> rusqlite::Result<()> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut tables = Tables::new(&transaction)?;
+    for (key, rows) in batch.iter() {
+        tables.write(key, rows)?;
+    }
+    drop(tables);
+    transaction.commit()
+}
+
+/// The statements of one transaction.
+struct Tables<'a> {
+    drop_channel: Statement<'a>,
+    drop_members: Statement<'a>,
+    put_channel: Statement<'a>,
+    put_member: Statement<'a>,
+    drop_member: Statement<'a>,
+    put_ban: Statement<'a>,
+    drop_ban: Statement<'a>,
+    put_hold: Statement<'a>,
+    drop_hold: Statement<'a>,
+}
+
+impl<'a> Tables<'a> {
+    fn new(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
+        let prepare = |sql| transaction.prepare(sql);
+        Ok(Tables {
+            drop_channel: prepare("DELETE FROM channel WHERE appkey = ? AND name = ?")?,
+            drop_members: prepare("DELETE FROM member WHERE appkey = ? AND name = ?")?,
+            put_channel: prepare("INSERT OR REPLACE INTO channel VALUES (?, ?, ?)")?,
+            put_member: prepare("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)")?,
+            drop_member: prepare("DELETE FROM member WHERE appkey = ? AND name = ? AND uid = ?")?,
+            put_ban: prepare("INSERT OR REPLACE INTO ban VALUES (?, ?, ?, ?)")?,
+            drop_ban: prepare("DELETE FROM ban WHERE appkey = ? AND name = ? AND uid = ?")?,
+            put_hold: prepare("INSERT OR REPLACE INTO hold VALUES (?, ?, ?)")?,
+            drop_hold: prepare("DELETE FROM hold WHERE appkey = ? AND name = ?")?,
+        })
+    }
+
+    fn write(&mut self, key: &ChannelKey, rows: &Rows) -> rusqlite::Result<()> {
+        let (app, name) = (key.appkey.as_str(), key.name.as_str());
+        if rows.dropped {
+            self.drop_members.execute([app, name])?;
+            self.drop_channel.execute([app, name])?;
+        }
+        if let Some(record) = &rows.channel {
+            self.put_channel.execute([app, name, &json(record)?])?;
+        }
+        for (uid, row) in &rows.members {
+            let uid = uid.to_string();
+            match row {
+                Some(record) => self.put_member.execute([app, name, &uid, &json(record)?])?,
+                None => self.drop_member.execute([app, name, &uid])?,
+            };
+        }
+        for (uid, row) in &rows.bans {
+            let uid = uid.to_string();
+            match row {
+                Some(record) => self.put_ban.execute([app, name, &uid, &json(record)?])?,
+                None => self.drop_ban.execute([app, name, &uid])?,
+            };
+        }
+        match &rows.hold {
+            Some(Some(record)) => drop(self.put_hold.execute([app, name, &json(record)?])?),
+            Some(None) => drop(self.drop_hold.execute([app, name])?),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+fn json(record: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(record)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}

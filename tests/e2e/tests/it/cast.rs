@@ -1,0 +1,410 @@
+//! Who plays in the fault stories: native clients, each with a witness, and what they do at random. Comes in: dice.
+//! Goes out: calls, and how each was settled. Deliberately absent: faults.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use lianmai_client_sdk::{
+    Client, ClientConfig, CommandError, ConnectionState, JoinOptions, LeaveError, MediaKind,
+    MediaSelector, MessageError, PublishError, Role, SubscribeError, UserId,
+};
+
+use crate::fold::COUNTER;
+use crate::ledger::Ledger;
+use crate::witness::Witness;
+
+/// Numbers that look random and depend on the seed alone (splitmix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// Dice for somebody else.
+    pub(crate) fn another(&mut self) -> Dice {
+        Dice(self.next())
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// One of `0..sides`, of which there is at least one.
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
+        (self.next() % sides.max(1) as u64) as usize
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        of.get(self.roll(of.len()))
+    }
+
+    pub(crate) fn ms(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(from + self.next() % (to - from).max(1))
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Settled<T> {
+    Done(T),
+    /// It may have taken effect.
+    Unknown,
+    /// It had no effect; the name of the reason.
+    Refused(String),
+}
+
+/// What the errors of all calls have in common.
+pub(crate) trait Failure: Debug {
+    fn name(&self) -> Option<String>;
+    fn is_unknown(&self) -> bool;
+}
+
+macro_rules! failures {
+    ($($error:ident)+) => { $(
+        impl Failure for $error {
+            fn name(&self) -> Option<String> {
+                self.rpc().map(|error| error.name().as_str().to_owned())
+            }
+            fn is_unknown(&self) -> bool {
+                matches!(self, $error::OutcomeUnknown)
+            }
+        }
+    )+ };
+}
+
+failures! { CommandError LeaveError MessageError PublishError SubscribeError }
+
+impl<T> Settled<T> {
+    pub(crate) fn of<E: Failure>(result: Result<T, E>) -> Settled<T> {
+        match result {
+            Ok(value) => Settled::Done(value),
+            Err(error) if error.is_unknown() => Settled::Unknown,
+            Err(error) => {
+                let own = || format!("{error:?}").split([' ', '(']).next().map(str::to_owned);
+                Settled::Refused(error.name().or_else(own).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// A client in a room.
+#[derive(Clone, Debug)]
+pub(crate) struct Guest {
+    pub(crate) client: Client,
+    pub(crate) witness: Arc<Witness>,
+    pub(crate) room: usize,
+    pub(crate) role: Role,
+    /// It leaves and joins now and then: nobody talks to it alone.
+    pub(crate) comes_and_goes: bool,
+    /// Its media is being pushed: it stays what it is.
+    pub(crate) is_on_air: bool,
+}
+
+/// The name of a room.
+pub(crate) fn room_name(room: usize) -> String {
+    format!("room{room}")
+}
+
+impl Guest {
+    /// A client that is in no room yet. It finds the server at `address`.
+    pub(crate) fn new(address: SocketAddr, room: usize, uid: u64, role: Role) -> Guest {
+        let mut config = ClientConfig::new(format!("ws://{address}"), "demo");
+        // A way that takes in nobody is given up soon.
+        config.connect_timeout = Duration::from_secs(2);
+        let client = Client::new(config);
+        let compares = uid.is_multiple_of(3);
+        let witness = Witness::of(&client, UserId(uid), role.clone(), compares);
+        Guest { client, witness, room, role, comes_and_goes: false, is_on_air: false }
+    }
+
+    pub(crate) fn uid(&self) -> UserId {
+        self.witness.uid
+    }
+
+    pub(crate) async fn join(&self) -> Result<()> {
+        self.witness.seen().wish = crate::witness::Wish::new(self.role.clone());
+        let options = JoinOptions::new(room_name(self.room)).uid(self.uid())?;
+        let joined = self.client.join(options.role(self.role.clone())).await;
+        joined.with_context(|| format!("uid {} does not join", self.uid().0))?;
+        Ok(())
+    }
+
+    /// The role as the client knows it.
+    fn role_now(&self) -> Option<Role> {
+        self.client.self_info().map(|own| own.role)
+    }
+}
+
+/// How the calls of all guests ended.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    by_outcome: BTreeMap<(&'static str, String), u64>,
+    longest: Duration,
+}
+
+impl Tally {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note<T>(&self, method: &'static str, began: Instant, settled: &Settled<T>) {
+        let outcome = match settled {
+            Settled::Done(_) => "done".to_owned(),
+            Settled::Unknown => "outcomeUnknown".to_owned(),
+            Settled::Refused(name) => name.clone(),
+        };
+        let mut all = self.lock();
+        *all.by_outcome.entry((method, outcome)).or_default() += 1;
+        all.longest = all.longest.max(began.elapsed());
+    }
+
+    /// Calls that were settled.
+    pub(crate) fn count(&self) -> u64 {
+        self.lock().by_outcome.values().sum()
+    }
+
+    /// The longest that a call took.
+    pub(crate) fn longest(&self) -> Duration {
+        self.lock().longest
+    }
+
+    /// Calls that ended in another way than those named by `is_fine`.
+    pub(crate) fn bad(&self, is_fine: impl Fn(&str, &str) -> bool) -> Vec<String> {
+        let all = self.lock();
+        let bad = all.by_outcome.iter().filter(|((method, outcome), _)| !is_fine(method, outcome));
+        bad.map(|((method, outcome), count)| format!("{method}: {outcome} ({count})")).collect()
+    }
+
+    /// One line.
+    pub(crate) fn summary(&self) -> String {
+        let all = self.lock();
+        let each = all.by_outcome.iter().map(|((method, outcome), count)| {
+            let outcome = if outcome == "done" { String::new() } else { format!(" {outcome}") };
+            format!("{method}{outcome} {count}")
+        });
+        each.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What the guests share.
+#[derive(Debug, Default)]
+pub(crate) struct House {
+    pub(crate) ledger: Ledger,
+    pub(crate) tally: Tally,
+    /// Whom one may talk to alone, by room.
+    pub(crate) addressees: BTreeMap<usize, Vec<UserId>>,
+}
+
+fn some_kind(dice: &mut Dice) -> MediaSelector {
+    match dice.roll(4) {
+        0 => MediaSelector::Both,
+        1 => MediaSelector::Kind(MediaKind::Audio),
+        2 => MediaSelector::Kind(MediaKind::Video),
+        _ => MediaSelector::Kind(MediaKind::ScreenShare),
+    }
+}
+
+impl House {
+    /// One call at random, and what it means for what the guest wants to be.
+    pub(crate) async fn act(&self, guest: &Guest, dice: &mut Dice) {
+        match dice.roll(100) {
+            0..18 => self.say(guest, None).await,
+            18..24 => {
+                // Several at once keep their order.
+                tokio::join!(self.say(guest, None), self.say(guest, None), self.say(guest, None));
+            }
+            24..48 => {
+                let all = self.addressees.get(&guest.room).map_or(&[][..], Vec::as_slice);
+                let to = dice.pick(all).copied().filter(|uid| *uid != guest.uid());
+                if to.is_some() {
+                    self.say(guest, to).await;
+                }
+            }
+            48..58 => self.publish(guest, some_kind(dice)).await,
+            58..65 => self.unpublish(guest, some_kind(dice)).await,
+            65..76 => self.subscribe(guest, dice).await,
+            76..79 => self.unsubscribe(guest, dice).await,
+            79..84 => self.change_role(guest, dice).await,
+            84..91 => self.mute(guest, dice).await,
+            91..98 => self.attributes(guest).await,
+            98 if guest.comes_and_goes => self.leave_and_join(guest).await,
+            _ => self.channel_attributes(guest).await,
+        }
+    }
+
+    pub(crate) async fn say(&self, guest: &Guest, to: Option<UserId>) {
+        let began = Instant::now();
+        let settled = self.ledger.say(&guest.client, (guest.room, guest.uid()), to).await;
+        let method = if to.is_some() { "sendMessage to" } else { "sendMessage" };
+        self.tally.note(method, began, &settled);
+    }
+
+    pub(crate) async fn publish(&self, guest: &Guest, media: MediaSelector) {
+        let media = on_air(guest, media);
+        let began = Instant::now();
+        let settled = Settled::of(guest.client.publish(media.clone()).await);
+        self.tally.note("publish", began, &settled);
+        note_published(guest, &media, &settled, true);
+    }
+
+    pub(crate) async fn unpublish(&self, guest: &Guest, media: MediaSelector) {
+        let media = on_air(guest, media);
+        let began = Instant::now();
+        let settled = Settled::of(guest.client.unpublish(media.clone()).await);
+        self.tally.note("unpublish", began, &settled);
+        note_published(guest, &media, &settled, false);
+    }
+
+    async fn subscribe(&self, guest: &Guest, dice: &mut Dice) {
+        let members = guest.client.members();
+        let streams = members
+            .iter()
+            .filter(|member| member.uid != guest.uid())
+            .flat_map(|member| member.streams.keys().map(|kind| (member.uid, kind.clone())));
+        let streams: Vec<_> = streams.collect();
+        let Some((uid, kind)) = dice.pick(&streams).cloned() else { return };
+        self.subscribe_to(guest, uid, kind).await;
+    }
+
+    pub(crate) async fn subscribe_to(&self, guest: &Guest, uid: UserId, kind: MediaKind) {
+        let began = Instant::now();
+        let settled = Settled::of(guest.client.subscribe(uid, kind).await);
+        self.tally.note("subscribe", began, &settled);
+    }
+
+    async fn unsubscribe(&self, guest: &Guest, dice: &mut Dice) {
+        let Some(own) = guest.client.self_info() else { return };
+        let streams: Vec<_> = own.subscriptions.into_keys().collect();
+        let Some((uid, kind)) = dice.pick(&streams).cloned() else { return };
+        if !guest.is_on_air {
+            self.unsubscribe_from(guest, uid, kind).await;
+        }
+    }
+
+    pub(crate) async fn unsubscribe_from(&self, guest: &Guest, uid: UserId, kind: MediaKind) {
+        let began = Instant::now();
+        let settled = Settled::of(guest.client.unsubscribe(uid, kind).await);
+        self.tally.note("unsubscribe", began, &settled);
+    }
+
+    async fn change_role(&self, guest: &Guest, dice: &mut Dice) {
+        if guest.is_on_air {
+            return;
+        }
+        // Whoever cannot be seen comes back soon.
+        let to_audience = guest.role_now() == Some(Role::Broadcaster) && dice.roll(2) == 0;
+        let role = if to_audience { Role::Audience } else { Role::Broadcaster };
+        self.set_role(guest, role).await;
+    }
+
+    pub(crate) async fn set_role(&self, guest: &Guest, role: Role) {
+        let began = Instant::now();
+        let settled = Settled::of(guest.client.set_role(role.clone()).await);
+        self.tally.note("setRole", began, &settled);
+        let mut seen = guest.witness.seen();
+        match settled {
+            Settled::Done(()) => seen.wish.become_role(role),
+            Settled::Unknown => {
+                seen.wish.role = None;
+                seen.wish.published.clear();
+            }
+            Settled::Refused(_) => {}
+        }
+    }
+
+    pub(crate) async fn mute(&self, guest: &Guest, dice: &mut Dice) {
+        let muted = dice.roll(2) == 0;
+        let media = match some_kind(dice) {
+            MediaSelector::Kind(MediaKind::ScreenShare) => MediaSelector::Both,
+            media => media,
+        };
+        let began = Instant::now();
+        let settled = match muted {
+            true => Settled::of(guest.client.mute(media.clone()).await),
+            false => Settled::of(guest.client.unmute(media.clone()).await),
+        };
+        self.tally.note(if muted { "mute" } else { "unmute" }, began, &settled);
+        let mut seen = guest.witness.seen();
+        for kind in media.kinds().iter() {
+            match settled {
+                Settled::Done(()) => drop(seen.wish.muted.insert(kind.clone(), muted)),
+                Settled::Unknown => drop(seen.wish.muted.remove(kind)),
+                Settled::Refused(_) => {}
+            }
+        }
+    }
+
+    /// Counts up.
+    pub(crate) async fn attributes(&self, guest: &Guest) {
+        let next = {
+            let mut seen = guest.witness.seen();
+            seen.counted += 1;
+            seen.counted
+        };
+        let attributes = BTreeMap::from([(COUNTER.to_owned(), Some(next.to_string()))]);
+        let began = Instant::now();
+        let settled = Settled::of(guest.client.set_attributes(attributes, None).await);
+        self.tally.note("setAttributes", began, &settled);
+        let mut seen = guest.witness.seen();
+        match settled {
+            Settled::Done(()) => seen.wish.counter = Some(next),
+            Settled::Unknown => seen.wish.counter = None,
+            Settled::Refused(_) => {}
+        }
+    }
+
+    async fn channel_attributes(&self, guest: &Guest) {
+        if guest.client.picture().is_none_or(|picture| picture.creator != guest.uid()) {
+            return;
+        }
+        let now = Instant::now();
+        let value = self.tally.count().to_string();
+        let attributes = BTreeMap::from([("topic".to_owned(), Some(value))]);
+        let settled = Settled::of(guest.client.set_channel_attributes(attributes).await);
+        self.tally.note("setAttributes of the channel", now, &settled);
+    }
+
+    async fn leave_and_join(&self, guest: &Guest) {
+        if guest.client.state() != ConnectionState::Connected {
+            return;
+        }
+        let began = Instant::now();
+        let settled = Settled::of(guest.client.leave().await);
+        self.tally.note("leave", began, &settled);
+        let began = Instant::now();
+        let settled = match guest.join().await {
+            Ok(()) => Settled::Done(()),
+            Err(error) => Settled::Refused(format!("{error:#}")),
+        };
+        self.tally.note("join", began, &settled);
+    }
+}
+
+/// Whoever is on air keeps camera and microphone, and plays with its screen.
+fn on_air(guest: &Guest, media: MediaSelector) -> MediaSelector {
+    if guest.is_on_air { MediaSelector::Kind(MediaKind::ScreenShare) } else { media }
+}
+
+fn note_published<T>(guest: &Guest, media: &MediaSelector, settled: &Settled<T>, published: bool) {
+    let mut seen = guest.witness.seen();
+    for kind in media.kinds().iter() {
+        match settled {
+            Settled::Done(_) => drop(seen.wish.published.insert(kind.clone(), published)),
+            Settled::Unknown => drop(seen.wish.published.remove(kind)),
+            Settled::Refused(_) => {}
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A way of one client to the server that goes bad as networks do: it ends with or without a word, falls silent in
+//! one direction or both without ending, delays, and takes in nobody. What was held comes late, all of it and
+//! in order. Comes in: faults. Deliberately absent: when, and to whom.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::BytesMut;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// What becomes of the bytes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// They pass, so much later.
+    Flow(Duration),
+    /// They are held, those to the server, those to the client, or both; nothing ends.
+    Hold { up: bool, down: bool },
+    /// Both ends are closed, by a reset or an orderly end.
+    Cut { reset: bool },
+}
+
+type Pipes = Arc<Mutex<Vec<watch::Sender<Mode>>>>;
+
+/// A way to a server, for one client.
+#[derive(Debug)]
+pub(crate) struct Way {
+    /// Where the client connects to.
+    pub(crate) address: SocketAddr,
+    pipes: Pipes,
+    gate: watch::Sender<bool>,
+    listener: JoinHandle<()>,
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Way {
+    /// An open way to `server`, which need not be there all the time.
+    pub(crate) async fn to(server: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let (gate, open) = watch::channel(true);
+        let pipes = Pipes::default();
+        let listener = tokio::spawn(accept(listener, server, Arc::clone(&pipes), open));
+        Ok(Way { address, pipes, gate, listener })
+    }
+
+    fn pipes(&self) -> MutexGuard<'_, Vec<watch::Sender<Mode>>> {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, mode: Mode) {
+        let mut pipes = self.pipes();
+        pipes.retain(|pipe| !pipe.is_closed());
+        for pipe in &*pipes {
+            pipe.send_replace(mode);
+        }
+    }
+
+    /// Ends the connections of now, at both ends.
+    pub(crate) fn cut(&self, reset: bool) {
+        self.set(Mode::Cut { reset });
+    }
+
+    /// The connections of now fall silent, for ever unless [`Way::release`] lets them go on. Nobody is told. New
+    /// ones are served.
+    pub(crate) fn stall(&self, up: bool, down: bool) {
+        self.set(Mode::Hold { up, down });
+    }
+
+    /// What was held arrives, and from now on everything does, so much later.
+    pub(crate) fn release(&self, delay: Duration) {
+        self.set(Mode::Flow(delay));
+    }
+
+    /// Whether new connections get through. Those that do not wait, and are told nothing.
+    pub(crate) fn open(&self, open: bool) {
+        self.gate.send_replace(open);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    server: SocketAddr,
+    pipes: Pipes,
+    open: watch::Receiver<bool>,
+) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (mode, modes) = watch::channel(Mode::Flow(Duration::ZERO));
+        pipes.lock().unwrap_or_else(PoisonError::into_inner).push(mode);
+        let mut open = open.clone();
+        tokio::spawn(async move {
+            if open.wait_for(|open| *open).await.is_err() {
+                return;
+            }
+            let Ok(server) = TcpStream::connect(server).await else { return };
+            // Pings and commands are small: without this the kernels hold them back.
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let (client, server) = (client.into_split(), server.into_split());
+            tokio::spawn(pass(client.0, server.1, modes.clone(), true));
+            pass(server.0, client.1, modes, false).await;
+        });
+    }
+}
+
+/// Passes bytes on in one direction, until one end is gone or both are cut.
+async fn pass(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut modes: watch::Receiver<Mode>,
+    is_up: bool,
+) {
+    let mut bytes = BytesMut::new();
+    loop {
+        let mode = *modes.borrow_and_update();
+        let delay = match mode {
+            Mode::Flow(delay) => Some(delay),
+            Mode::Hold { up, down } => {
+                let held = if is_up { up } else { down };
+                (!held).then_some(Duration::ZERO)
+            }
+            Mode::Cut { reset: false } => break,
+            Mode::Cut { reset: true } => {
+                for socket in [from.as_ref(), to.as_ref()] {
+                    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+                }
+                // Nothing may be said before the reset.
+                return to.forget();
+            }
+        };
+        let step = async {
+            let Some(delay) = delay else { return std::future::pending().await };
+            if bytes.is_empty() && !matches!(from.read_buf(&mut bytes).await, Ok(1..)) {
+                return false;
+            }
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+            to.write_all_buf(&mut bytes).await.is_ok()
+        };
+        tokio::select! {
+            // A way that is gone is a network that is gone: its connections end.
+            changed = modes.changed() => if changed.is_err() { break },
+            goes_on = step => if !goes_on { break },
+        }
+    }
+    let _ = to.shutdown().await;
+}

@@ -1,0 +1,228 @@
+//! The books about messages: what was said, what its call came to, and who heard it. Comes in: calls. Goes out: what
+//! does not add up. Rules A8, D6: at most once always; exactly once unless the sender was told that the outcome is not
+//! known, or the receiver that it may have missed something.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lianmai_client_sdk::{Client, ReconnectOutcome, UserId};
+
+use crate::cast::{Guest, Settled};
+
+/// What is between the number of an event and the moments around it: how long a way may hold it.
+const SLACK: Duration = Duration::from_secs(6);
+
+#[derive(Clone, Debug)]
+struct Said {
+    room: usize,
+    from: UserId,
+    /// To one, or to all.
+    to: Option<UserId>,
+    at: Instant,
+    end: Option<(Instant, Settled<u64>)>,
+}
+
+/// Everything that was said.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    last: AtomicU64,
+    said: Mutex<BTreeMap<u64, Said>>,
+}
+
+impl Ledger {
+    fn said(&self) -> MutexGuard<'_, BTreeMap<u64, Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something new to one or to all, and writes down what became of the call. The number is drawn when the
+    /// future is polled first, as the call begins.
+    pub(crate) async fn say(
+        &self,
+        client: &Client,
+        (room, from): (usize, UserId),
+        to: Option<UserId>,
+    ) -> Settled<u64> {
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.said().insert(id, Said { room, from, to, at: Instant::now(), end: None });
+        let result = match to {
+            Some(uid) => client.send_message_to([uid], id.to_string()).await,
+            None => client.send_message(id.to_string()).await.map(|()| 0),
+        };
+        let settled = Settled::of(result);
+        if let Some(said) = self.said().get_mut(&id) {
+            said.end = Some((Instant::now(), settled.clone()));
+        }
+        settled
+    }
+
+    /// Adds up. `crashes` are the moments at which servers were killed.
+    pub(crate) fn audit(&self, guests: &[Guest], crashes: &[Instant]) -> Audit {
+        let mut audit = Audit::default();
+        let by_uid: BTreeMap<UserId, &Guest> =
+            guests.iter().map(|guest| (guest.witness.uid, guest)).collect();
+        let mut budgets: BTreeMap<UserId, u64> = BTreeMap::new();
+        for guest in guests {
+            let returns = &guest.witness.seen().returns;
+            let lost = returns.iter().map(|back| back.messages_lost).sum();
+            budgets.insert(guest.witness.uid, lost);
+        }
+        for (id, said) in &*self.said() {
+            let Some((end, settled)) = &said.end else {
+                audit.faults.push(format!("the call of message {id} was never settled"));
+                continue;
+            };
+            match said.to {
+                None => audit.add_to_all(*id, said, *end, settled, guests),
+                Some(to) => {
+                    let Some(guest) = by_uid.get(&to) else { continue };
+                    let budget = budgets.entry(to).or_default();
+                    audit.add_to_one(*id, said, settled, guest, (budget, crashes));
+                }
+            }
+        }
+        audit
+    }
+}
+
+/// What became of everything that was said.
+#[derive(Debug, Default)]
+pub(crate) struct Audit {
+    /// Messages to all: calls, deliveries, and those that a receiver was told to have missed perhaps.
+    all: u64,
+    heard: u64,
+    missed: u64,
+    /// Messages to one: calls and what became of them.
+    ones: u64,
+    received: u64,
+    unknown: u64,
+    refused: u64,
+    nobody: u64,
+    /// Not heard, and the receiver knows: by `messagesLost`, by a crash, by another membership.
+    pub(crate) told_lost: u64,
+    pub(crate) crashed: u64,
+    pub(crate) rejoined: u64,
+    /// Calls whose outcome is not known, of messages to all.
+    pub(crate) all_unknown: u64,
+    pub(crate) faults: Vec<String>,
+}
+
+impl Audit {
+    fn add_to_all(
+        &mut self,
+        id: u64,
+        said: &Said,
+        end: Instant,
+        settled: &Settled<u64>,
+        guests: &[Guest],
+    ) {
+        self.all += 1;
+        self.all_unknown += u64::from(matches!(settled, Settled::Unknown));
+        let room = guests.iter().filter(|guest| guest.room == said.room);
+        for guest in room.filter(|guest| guest.witness.uid != said.from) {
+            let seen = guest.witness.seen();
+            let heard = seen.messages.contains(&id);
+            self.heard += u64::from(heard);
+            match settled {
+                Settled::Refused(name) if heard => {
+                    let uid = guest.witness.uid.0;
+                    self.faults.push(format!("message {id} was {name}, and uid {uid} heard it"));
+                }
+                Settled::Done(_) if !heard && !guest.comes_and_goes => {
+                    let told = seen.returns.iter().any(|back| {
+                        back.missed && back.blind_from < end + SLACK && back.back + SLACK > said.at
+                    });
+                    self.missed += u64::from(told);
+                    if !told {
+                        let (uid, from) = (guest.witness.uid.0, said.from.0);
+                        let times = seen.returns.iter().map(|back| {
+                            let ago = |at: Instant| at.saturating_duration_since(said.at);
+                            (ago(back.lost), ago(back.back), back.outcome.clone())
+                        });
+                        let times: Vec<_> = times.filter(|(_, back, _)| !back.is_zero()).collect();
+                        self.faults.push(format!(
+                            "message {id} of uid {from} to all, settled after {:?}: uid {uid} never \
+                             heard it; its returns after that: {times:?}",
+                            end.duration_since(said.at),
+                        ));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add_to_one(
+        &mut self,
+        id: u64,
+        said: &Said,
+        settled: &Settled<u64>,
+        guest: &Guest,
+        (budget, crashes): (&mut u64, &[Instant]),
+    ) {
+        self.ones += 1;
+        let seen = guest.witness.seen();
+        let heard = seen.messages.contains(&id);
+        let uid = guest.witness.uid.0;
+        match settled {
+            Settled::Refused(name) if heard => {
+                self.faults.push(format!("message {id} was {name}, and uid {uid} heard it"));
+            }
+            Settled::Done(0) if heard => {
+                self.faults.push(format!("message {id} reached nobody, and uid {uid} heard it"));
+            }
+            _ if heard => self.received += 1,
+            Settled::Unknown => self.unknown += 1,
+            Settled::Refused(_) => self.refused += 1,
+            Settled::Done(0) => self.nobody += 1,
+            Settled::Done(_) => {
+                let later = || seen.returns.iter().filter(|back| back.back > said.at);
+                let anew = |back: &&crate::witness::Return| {
+                    matches!(back.outcome, ReconnectOutcome::Rejoined { .. })
+                };
+                let is_before = |crash: &Instant| said.at <= *crash;
+                if *budget > 0 {
+                    *budget -= 1;
+                    self.told_lost += 1;
+                } else if later().any(|back| back.is_after_crash() && !anew(&back))
+                    && crashes.iter().any(is_before)
+                {
+                    self.crashed += 1;
+                } else if later().any(|back| anew(&back)) {
+                    self.rejoined += 1;
+                } else {
+                    let from = said.from.0;
+                    self.faults.push(format!(
+                        "message {id} of uid {from} to uid {uid}: answered, never heard, and nothing \
+                         was said of it"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "messages to all: {} calls ({} unknown), {} heard, {} told as missed\n\
+             messages to one: {} calls = {} received + {} unknown + {} refused + {} to nobody + {} told as \
+             lost + {} lost in the crash + {} lost with the membership",
+            self.all,
+            self.all_unknown,
+            self.heard,
+            self.missed,
+            self.ones,
+            self.received,
+            self.unknown,
+            self.refused,
+            self.nobody,
+            self.told_lost,
+            self.crashed,
+            self.rejoined,
+        )
+    }
+}

@@ -1,0 +1,387 @@
+//! What a process leaves to the next one on the same data directory: after `kill -9` and after a clean stop, for
+//! members, for what was decided about them, and for their media. And how a stop goes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::arrivals::{self, Arrivals};
+use lianmai_test_support::media::Ffmpeg;
+use lianmai_test_support::raw_ws::RawWs;
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::cuts::REFUSED;
+use crate::stage::{PATIENCE, Stage, programs};
+use crate::survivor::{Survivor, member_of};
+use crate::tokens::{self, APPS};
+
+/// A clean stop that does not take long, whoever is there.
+const QUICK: [(&str, &str); 3] = [
+    ("LIANMAI_DRAIN__DEADLINE_MS", "4000"),
+    ("LIANMAI_DRAIN__NOTICE_MS", "100"),
+    ("LIANMAI_DRAIN__RETRY_AFTER_MS", "100"),
+];
+
+impl Stage {
+    async fn kill(&mut self) -> Result<()> {
+        let bugs = self.server.bugs();
+        ensure!(bugs.is_empty(), "{bugs:#?}");
+        self.server.kill().await
+    }
+
+    /// Waits for the end after a signal; the exit code.
+    async fn ended(&mut self) -> Result<i32> {
+        let code = timeout(PATIENCE, self.server.wait()).await.context("it does not stop")??;
+        ensure!(self.server.bugs().is_empty(), "{:#?}", self.server.bugs());
+        Ok(code)
+    }
+
+    async fn survivor(&self, channel: &str, uid: u64) -> Result<Survivor> {
+        Survivor::join(self.server.public, channel, uid).await
+    }
+}
+
+/// Nobody came, went, or lost a stream.
+fn assert_undisturbed(member: &Survivor) -> Result<()> {
+    for event in ["clientLeave", "clientJoin", "streamAdded", "streamRemoved", "roleChanged"] {
+        ensure!(member.count(event) == 0, "{event}: {:?}", member.heard);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn rst_3_after_a_kill_members_are_who_they_were() -> Result<()> {
+    let mut stage = Stage::start().await?;
+    let mut ann = stage.survivor("room", 1).await?;
+    let mut bob = stage.survivor("room", 2).await?;
+    ann.call("publish", json!({"mediaType": ""})).await?;
+    bob.call("setAttributes", json!({"attributes": {"seat": "4"}})).await?;
+    bob.hear("streamAdded").await?;
+    let before = bob.call("ping", json!({})).await?;
+    let late = stage.survivor("room", 3).await?;
+    let picture = late.joined.clone();
+    drop(late);
+    stage.kill().await?;
+    stage.start_again(&[]).await?;
+
+    let back = bob.comes_back("snapshot").await?;
+    ensure!(back["reason"] == "epochChanged" && back["restore"] == true, "{back}");
+    let snapshot = &back["snapshot"];
+    ensure!(snapshot["epoch"] != before["epoch"], "{snapshot}");
+    for same in ["cid", "deploymentId"] {
+        ensure!(snapshot[same] == picture[same], "{same}: {snapshot}, {picture}");
+    }
+    ensure!(snapshot["mid"] == bob.joined["mid"] && snapshot["self"]["attributes"]["seat"] == "4");
+    for uid in 1..=3 {
+        let (was, is) = (member_of(&picture, uid), member_of(snapshot, uid));
+        ensure!(was.is_some() && was == is, "uid {uid}: {was:?}, {is:?}");
+    }
+    let back = ann.comes_back("snapshot").await?;
+    let own = &back["snapshot"]["self"];
+    ensure!(own["published"][0]["gen"].is_string(), "{own}");
+    // Both go on as if nothing had been.
+    ann.call("sendMessage", json!({"data": "still here"})).await?;
+    ensure!(bob.hear("message").await?["data"] == "still here");
+    assert_undisturbed(&ann)?;
+    assert_undisturbed(&bob)?;
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn rst_3_who_does_not_come_back_after_a_kill_leaves_once() -> Result<()> {
+    let env = [("LIANMAI_SESSION__GRACE_MS", "1500"), ("LIANMAI_DRAIN__NOTICE_MS", "100")];
+    let mut stage = Stage::start_with(&env).await?;
+    let mut ann = stage.survivor("room", 1).await?;
+    let bob = stage.survivor("room", 2).await?;
+    stage.kill().await?;
+    stage.start_again(&env).await?;
+    let listening = Instant::now();
+    ann.comes_back("snapshot").await?;
+    let leave = ann.hear("clientLeave").await?;
+    ensure!(leave["uid"] == "2" && leave["reason"] == "serverRestart", "{leave}");
+    ensure!(leave["mid"] == bob.joined["mid"], "{leave}");
+    ensure!(listening.elapsed() > Duration::from_secs(1), "after {:?}", listening.elapsed());
+    ann.call("ping", json!({})).await?;
+    ensure!(ann.count("clientLeave") == 1, "{:?}", ann.heard);
+    // And after another kill he is still gone.
+    stage.kill().await?;
+    stage.start_again(&env).await?;
+    let back = ann.comes_back("snapshot").await?;
+    ensure!(member_of(&back["snapshot"], 2).is_none(), "{back}");
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn rst_2_after_a_stop_everything_goes_on() -> Result<()> {
+    let mut stage = Stage::start_with(&QUICK).await?;
+    let mut ann = stage.survivor("room", 1).await?;
+    let mut bob = stage.survivor("room", 2).await?;
+    let silent = stage.survivor("room", 3).await?;
+    // Bob loses his socket before, and misses something.
+    let mut lost = stage.survivor("room", 4).await?;
+    let seen = lost.at.clone();
+    lost.call("ping", json!({})).await?;
+    lost.at = seen;
+    let attributes = json!({"attributes": {"seat": "4"}});
+    let answer = ann.call("setAttributes", attributes.clone()).await?;
+    let id = ann.last_id();
+    bob.hear("clientUpdate").await?;
+
+    stage.server.signal("TERM").await?;
+    for member in [&mut ann, &mut bob] {
+        let told = member.hear("serverRestarting").await?;
+        ensure!(told["retryAfterMs"] == 100 && told["jitterMs"] == 2000, "{told}");
+        ensure!(told["deadlineMs"].as_u64().is_some_and(|ms| ms <= 4000), "{told}");
+        ensure!(member.closed().await? == Some(4003), "{:?}", member.heard);
+        ensure!(member.hear("closing").await?["action"] == "reconnect");
+    }
+    ensure!(stage.ended().await? == 0);
+    stage.start_again(&QUICK).await?;
+
+    let back = bob.comes_back("replayed").await?;
+    ensure!(back["restore"] == false && back["replayed"] == 0, "{back}");
+    let back = lost.comes_back("replayed").await?;
+    ensure!(back["replayed"] == 1 && lost.count("clientUpdate") == 1, "{back} {:?}", lost.heard);
+    ann.comes_back("replayed").await?;
+    // The same command again is answered from memory, and does not run again.
+    let again = ann.request(id, "setAttributes", &attributes).await?;
+    ensure!(again["result"] == answer, "{again}, before: {answer}");
+    ann.call("sendMessage", json!({"data": "on air"})).await?;
+    for member in [&mut bob, &mut lost] {
+        member.hear("message").await?;
+    }
+    ensure!(bob.count("clientUpdate") == 0, "it ran twice: {:?}", bob.heard);
+    assert_undisturbed(&ann)?;
+    assert_undisturbed(&bob)?;
+    drop(silent);
+    stage.finish().await
+}
+
+/// A hand-over is good for one process: what a kill leaves behind it is not mixed with it.
+#[tokio::test]
+async fn rst_2_a_kill_after_a_restart_is_a_kill() -> Result<()> {
+    let mut stage = Stage::start_with(&QUICK).await?;
+    let mut ann = stage.survivor("room", 1).await?;
+    stage.server.signal("TERM").await?;
+    ann.closed().await?;
+    ensure!(stage.ended().await? == 0);
+    stage.start_again(&QUICK).await?;
+    ann.comes_back("replayed").await?;
+    ann.call("sendMessage", json!({"data": "in between"})).await?;
+    let epoch = ann.at.0.clone();
+    stage.kill().await?;
+    stage.start_again(&QUICK).await?;
+    let back = ann.comes_back("snapshot").await?;
+    ensure!(back["reason"] == "epochChanged" && ann.at.0 != epoch, "{back}");
+    ensure!(back["snapshot"]["mid"] == ann.joined["mid"], "{back}");
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
+    let mut stage = Stage::start().await?;
+    let config = stage.data_dir.0.join("config.toml");
+    std::fs::write(&config, APPS)?;
+    let config = config.to_str().context("a path that is text")?.to_owned();
+    let env = [("LIANMAI_CONFIG", config.as_str())];
+    stage.kill().await?;
+    stage.start_again(&env).await?;
+    let server = stage.server.public;
+    let join = |uid: &str, token: String| json!({"appkey": "safe", "channelName": "room", "uid": uid, "token": token});
+    let moderates =
+        tokens::jwt("room", "1", |_, claims| claims["rights"]["moderate"] = true.into());
+    let mut host = Survivor::join_with(server, join("1", moderates)).await?;
+    let token = tokens::jwt("room", "2", |_, _| {});
+    let mut guest = Survivor::join_with(server, join("2", token.clone())).await?;
+    let push = guest.call("publish", json!({"mediaType": ""})).await?;
+    let push = push["url"].as_str().context("no URL")?.to_owned();
+    host.hear("streamAdded").await?;
+    host.call("kick", json!({"uid": "2", "durationS": 4})).await?;
+    stage.kill().await?;
+    stage.start_again(&env).await?;
+
+    let refused = guest.comes_back("refused").await?;
+    ensure!(refused["reason"] == "kicked" && refused["action"] == "none", "{refused}");
+    let enter = async |token: String| {
+        let mut socket = RawWs::connect(server).await?;
+        let id = socket.request("join", join("2", token)).await?;
+        timeout(PATIENCE, socket.answer(id)).await.context("no answer")?
+    };
+    let banned = enter(token.clone()).await?;
+    ensure!(banned["error"]["data"]["name"] == "banned", "{banned}");
+    let mut pushing = Ffmpeg::push(&push)?;
+    let status = pushing.exited_within(REFUSED + Duration::from_secs(10)).await?;
+    ensure!(!status.success(), "the push of somebody who was kicked is served");
+    let back = host.comes_back("snapshot").await?;
+    ensure!(member_of(&back["snapshot"], 2).is_none(), "{back}");
+    assert_undisturbed(&host)?;
+
+    let over = banned["error"]["data"]["retryAfterMs"].as_u64().context("no end")?;
+    tokio::time::sleep(Duration::from_millis(over)).await;
+    let old = enter(token).await?;
+    ensure!(old["error"]["data"]["name"] == "tokenRevoked", "{old}");
+    // Clocks of app servers differ by up to a minute.
+    let fresh = tokens::jwt("room", "2", |_, claims| {
+        claims["iat"] = (tokens::now_s() + 59).into();
+    });
+    let joined = enter(fresh).await?;
+    ensure!(joined["result"]["uid"] == "2", "{joined}");
+    stage.finish().await
+}
+
+/// An encoder comes back on its own, and earlier than the member whose push it is.
+#[tokio::test]
+async fn rst_4_media_goes_on_over_a_kill_and_a_stop() -> Result<()> {
+    let mut stage = Stage::start_with(&QUICK).await?;
+    let mut ann = stage.survivor("room", 1).await?;
+    let mut bob = stage.survivor("room", 2).await?;
+    let url = async |ann: &mut Survivor| {
+        let answer = ann.call("publish", json!({"mediaType": ""})).await?;
+        answer["url"].as_str().map(str::to_owned).context("no URL")
+    };
+    let push = url(&mut ann).await?;
+    bob.hear("streamAdded").await?;
+    let subscribe = async |bob: &mut Survivor| {
+        let mut flv = Value::Null;
+        for kind in ["audio", "video"] {
+            let answer = bob.call("subscribe", json!({"uid": "1", "mediaType": kind})).await?;
+            flv = answer["urls"]["flv"].clone();
+        }
+        flv.as_str().map(str::to_owned).context("no URL")
+    };
+    let pull = subscribe(&mut bob).await?;
+    let mut pushing = Ffmpeg::push(&push)?;
+    let mut playing = Arrivals::open(&pull).await?;
+    playing.media(PATIENCE).await?;
+
+    stage.kill().await?;
+    pushing.exited_within(PATIENCE).await?;
+    stage.start_again(&QUICK).await?;
+    pushing = Ffmpeg::push(&push)?;
+    // The player comes back before its member, and waits for it.
+    let early = tokio::spawn(async move { Arrivals::open(&pull).await });
+    bob.comes_back("snapshot").await?;
+    let pull = subscribe(&mut bob).await?;
+    early.await?.context("the URL of before")?.media(PATIENCE).await?;
+    playing = Arrivals::open(&pull).await?;
+    playing.media(PATIENCE).await?;
+    ann.comes_back("snapshot").await?;
+    ensure!(url(&mut ann).await? == push, "another push URL");
+    playing.media(PATIENCE).await?;
+    ensure!(pushing.exited()?.is_none(), "cut: {}", pushing.said());
+
+    // A stop ends media last.
+    stage.server.signal("TERM").await?;
+    ensure!(ann.closed().await? == Some(4003) && bob.closed().await? == Some(4003));
+    playing.end(PATIENCE).await?;
+    pushing.exited_within(PATIENCE).await?;
+    ensure!(stage.ended().await? == 0);
+    stage.start_again(&QUICK).await?;
+    let pushing_again = Ffmpeg::push(&push)?;
+    bob.comes_back("replayed").await?;
+    let mut playing = Arrivals::open(&pull).await?;
+    playing.media(PATIENCE).await?;
+    ann.comes_back("replayed").await?;
+    ensure!(url(&mut ann).await? == push, "another push URL");
+    assert_undisturbed(&bob)?;
+    drop(pushing_again);
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn rst_1_a_draining_server_serves_members_and_takes_in_nobody_else() -> Result<()> {
+    let env = [("LIANMAI_DRAIN__NOTICE_MS", "2000"), ("LIANMAI_DRAIN__DEADLINE_MS", "6000")];
+    let mut stage = Stage::start_with(&env).await?;
+    let mut ann = stage.survivor("room", 1).await?;
+    let mut bob = stage.survivor("room", 2).await?;
+    stage.server.signal("TERM").await?;
+    ann.hear("serverRestarting").await?;
+    let ready = arrivals::get(&format!("http://{}/readyz", stage.server.admin)).await?;
+    ensure!(ready.status == 503, "{}", ready.head);
+    bob.comes_back("replayed").await?;
+    bob.hear("serverRestarting").await?;
+    ann.call("sendMessage", json!({"data": "last words"})).await?;
+    bob.hear("message").await?;
+    let refused = stage.survivor("room", 3).await.expect_err("a join").to_string();
+    ensure!(refused.contains("\"draining\""), "{refused}");
+    for member in [&mut ann, &mut bob] {
+        ensure!(member.closed().await? == Some(4003), "{:?}", member.heard);
+    }
+    ensure!(stage.ended().await? == 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_without_members_stops_at_once() -> Result<()> {
+    let mut stage = Stage::start().await?;
+    let idle = RawWs::connect(stage.server.public).await?;
+    drop(idle);
+    let start = Instant::now();
+    stage.server.signal("TERM").await?;
+    ensure!(stage.ended().await? == 0);
+    ensure!(start.elapsed() < Duration::from_millis(900), "it took {:?}", start.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_drain_with_another_code() -> Result<()> {
+    let env = [("LIANMAI_DRAIN__NOTICE_MS", "7000")];
+    let mut stage = Stage::start_with(&env).await?;
+    let mut ann = stage.survivor("room", 1).await?;
+    stage.server.signal("TERM").await?;
+    ann.hear("serverRestarting").await?;
+    let start = Instant::now();
+    stage.server.signal("INT").await?;
+    ensure!(stage.ended().await? == 3);
+    ensure!(start.elapsed() < Duration::from_secs(1), "it took {:?}", start.elapsed());
+    // Nothing is handed over, and nothing is lost that a kill would not lose.
+    stage.start_again(&QUICK).await?;
+    let back = ann.comes_back("snapshot").await?;
+    ensure!(back["snapshot"]["mid"] == ann.joined["mid"], "{back}");
+    stage.finish().await
+}
+
+#[tokio::test]
+async fn rst_3_a_data_directory_is_for_one_process() -> Result<()> {
+    let stage = Stage::start().await?;
+    let output = Command::new(programs()?.join("signal-server"))
+        .args(["run", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--rtmp-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(&stage.data_dir.0)
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE, output).await.context("it runs")??;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
+    ensure!(said.contains("in use by another server process"), "{said}");
+    // The first one does not mind.
+    stage.join("room", 1).await?;
+    stage.finish().await
+}
+
+/// Contract rule C12: forged tickets are an oracle for nobody.
+#[tokio::test]
+async fn res_4_an_address_with_forged_tickets_is_not_let_in() -> Result<()> {
+    let mut stage = Stage::start().await?;
+    let config = stage.data_dir.0.join("config.toml");
+    let safe = APPS.replace("appkey = \"demo\"\nmode = \"debug\"", "appkey = \"more\"\n[[apps.jwt]]\nkid = \"k\"\nsecret = \"one more secret of thirty-two bytes or more\"\n[[apps]]\nappkey = \"unused\"\n[[apps.jwt]]\nkid = \"k\"\nsecret = \"one more secret of thirty-two bytes or more\"");
+    std::fs::write(&config, safe)?;
+    stage.kill().await?;
+    let config = config.to_str().context("a path that is text")?.to_owned();
+    stage.start_again(&[("LIANMAI_CONFIG", &config)]).await?;
+    let mut answers = Vec::new();
+    for ticket in ["AWFiYw", "", "none at all", "AWFiYw==", "AWFiYwAWFiYwAWFiYwAWFiYw"] {
+        let mut socket = RawWs::connect(stage.server.public).await?;
+        let params = json!({"ticket": ticket, "attempt": 1, "epoch": "ujzdegxdncf32epf3dha",
+                            "seq": 1, "n": 0});
+        let id = socket.request("reconnect", params).await?;
+        let mut answer = timeout(PATIENCE, socket.answer(id)).await.context("no answer")??;
+        answers.push(answer["result"].take());
+    }
+    ensure!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    ensure!(answers[0]["reason"] == "invalid" && answers[0]["action"] == "rejoin", "{answers:?}");
+    let refused = RawWs::connect(stage.server.public).await.expect_err("let in").to_string();
+    ensure!(refused.contains("503") && refused.to_lowercase().contains("retry-after"), "{refused}");
+    stage.finish().await
+}

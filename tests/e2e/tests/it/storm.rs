@@ -1,0 +1,263 @@
+//! A storm: 200 native clients in 20 rooms, each behind a way of its own that goes bad at random, give commands of all
+//! kinds, some of them on air, while others vanish for good and the server is killed in the middle. Then everything
+//! heals, and everybody's story has to be the same.
+//!
+//! The choices come from a seed: `LIANMAI_STORM_SEED` sets it, `LIANMAI_STORM_S` how long it blows. What the machine
+//! makes of them is real time.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lianmai_client_sdk::Role;
+use tokio::sync::watch;
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::time::{sleep, sleep_until, timeout};
+
+use crate::cast::{Dice, Guest, House};
+use crate::fault_proxy::Way;
+use crate::ghosts::Ghost;
+use crate::hostile_meter::Meter;
+use crate::on_air::{Pusher, Viewer};
+use crate::stage::Stage;
+use crate::verdict::{self, Door};
+use crate::weather;
+
+const ROOMS: usize = 20;
+const SEATS: usize = 10;
+/// Rooms whose first guest is on air; what the first of them pushes is played by its second guest.
+const ON_AIR: usize = 3;
+/// It blows so long, if it is not told otherwise.
+const SECONDS: u64 = 40;
+const SEED: u64 = 2_026;
+/// So often connections are lost and come back, at least.
+const RETURNS: usize = 500;
+
+const PING: Duration = Duration::from_millis(1_000);
+const DEAD_AFTER: Duration = Duration::from_millis(2_500);
+const GRACE: Duration = Duration::from_millis(6_000);
+const MEDIA_CAP: Duration = Duration::from_millis(12_000);
+/// Times so short that a minute sees everything.
+const TIMERS: [(&str, &str); 7] = [
+    ("LIANMAI_SESSION__PING_INTERVAL_MS", "1000"),
+    ("LIANMAI_SESSION__DEAD_AFTER_MS", "2500"),
+    ("LIANMAI_SESSION__GRACE_MS", "6000"),
+    ("LIANMAI_SESSION__MEDIA_IDLE_MS", "3000"),
+    ("LIANMAI_SESSION__MEDIA_CAP_MS", "12000"),
+    ("LIANMAI_RELAY__HEARTBEAT_MS", "1000"),
+    ("LIANMAI_DRAIN__NOTICE_MS", "100"),
+];
+/// The server is away so long after the kill.
+const DOWN: Duration = Duration::from_millis(500);
+/// A sweep, and what a busy machine takes.
+const SLACK: Duration = Duration::from_secs(2);
+/// Timers are not early, but clocks of two processes are read one after the other.
+const EARLY: Duration = Duration::from_millis(300);
+/// Media of a client whose connection is lost pauses for no longer, stalls of the machine apart.
+const GAP: Duration = Duration::from_secs(1);
+/// From the restart until encoders and players are served again.
+const MEDIA_BACK: Duration = Duration::from_secs(5);
+/// A call is settled after this at the latest (10 s), with a moment for the machine.
+const SETTLED: Duration = Duration::from_secs(13);
+/// From the end of the storm until nothing moves.
+const CALM: Duration = Duration::from_secs(45);
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[tokio::test]
+async fn res_rst_3_everybody_tells_the_same_story_after_a_storm() -> Result<()> {
+    let seed = setting("LIANMAI_STORM_SEED", SEED);
+    let mut report = String::new();
+    let story = story(seed, setting("LIANMAI_STORM_S", SECONDS), &mut report);
+    let outcome = LocalSet::new().run_until(story).await;
+    println!("{report}");
+    outcome.with_context(|| format!("LIANMAI_STORM_SEED={seed}"))
+}
+
+struct Theatre {
+    guests: Vec<Guest>,
+    ways: Vec<Rc<Way>>,
+    house: Rc<House>,
+}
+
+impl Theatre {
+    async fn fill(stage: &Stage) -> Result<Theatre> {
+        let (mut guests, mut ways, mut house) = (Vec::new(), Vec::new(), House::default());
+        for room in 0..ROOMS {
+            for seat in 0..SEATS {
+                let way = Way::to(stage.server.public).await?;
+                let uid = (room * SEATS + seat + 1) as u64;
+                let role = if seat < SEATS - 2 { Role::Broadcaster } else { Role::Audience };
+                let mut guest = Guest::new(way.address, room, uid, role);
+                guest.is_on_air = (room < ON_AIR && seat == 0) || (room == 0 && seat == 1);
+                guest.comes_and_goes = seat == SEATS - 3;
+                guest.join().await?;
+                if !guest.comes_and_goes {
+                    house.addressees.entry(room).or_default().push(guest.uid());
+                }
+                guests.push(guest);
+                ways.push(Rc::new(way));
+            }
+        }
+        Ok(Theatre { guests, ways, house: Rc::new(house) })
+    }
+
+    /// Everybody acts, one call after the other, until told to stop.
+    fn act(&self, dice: &mut Dice, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+        let mut acts = JoinSet::new();
+        for guest in &self.guests {
+            let (house, guest, mut own) = (Rc::clone(&self.house), guest.clone(), dice.another());
+            let mut stop = stop.clone();
+            acts.spawn_local(async move {
+                loop {
+                    let pause = own.ms(300, 1_700);
+                    if timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
+                        return;
+                    }
+                    house.act(&guest, &mut own).await;
+                }
+            });
+        }
+        acts
+    }
+
+    /// The ways of the two whose media is watched go bad in a way that must not show in it.
+    async fn gusts(ways: [Rc<Way>; 2], start: Instant) {
+        type Gust = fn(&Way);
+        let gusts: [(u64, Gust); 3] = [
+            (2, |way| way.cut(false)),
+            (7, |way| way.stall(true, true)),
+            (13, |way| way.cut(true)),
+        ];
+        for (second, gust) in gusts {
+            sleep_until((start + Duration::from_secs(second)).into()).await;
+            ways.iter().for_each(|way| gust(way));
+        }
+    }
+}
+
+async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
+    let mut dice = Dice::new(seed);
+    let meter = Meter::get();
+    let mut stage = Stage::start_with(&TIMERS).await?;
+    let (server, door) = (stage.server.public, Door::of(&stage)?);
+    let theatre = Theatre::fill(&stage).await?;
+    let Theatre { guests, ways, house } = &theatre;
+    let mut pushers = Vec::new();
+    for room in 0..ON_AIR {
+        pushers.push(Pusher::start(&guests[room * SEATS]).await?);
+    }
+    let mut viewer = Viewer::start(&guests[1], &pushers[0]).await?;
+    let ghosts = [(10, 2_001, false), (11, 2_002, true), (12, 2_003, false), (13, 2_004, false)];
+    let mut all = Vec::new();
+    for (room, uid, is_on_air) in ghosts {
+        all.push(Ghost::join(server, room, uid, is_on_air).await?);
+    }
+    let [early, on_air, crash, late] = <[Ghost; 4]>::try_from(all).ok().context("four")?;
+
+    let (stop, stopped) = watch::channel(false);
+    let start = Instant::now();
+    let second = |second: u64| sleep_until((start + Duration::from_secs(second)).into());
+    let mut acts = theatre.act(&mut dice, &stopped);
+    let exposed = ways[2..].to_vec();
+    let storm = spawn_local(weather::storm(exposed, dice.another(), stopped));
+    let gusts = [0, 1].map(|at| Rc::clone(&ways[at]));
+    spawn_local(Theatre::gusts(gusts, start));
+
+    let looking = |ghost: crate::ghosts::Vanished| {
+        let door = door.clone();
+        spawn_local(async move {
+            let gone = ghost.gone(&door, CALM).await;
+            gone.map(|gone| (ghost, gone))
+        })
+    };
+    second(1).await;
+    let on_air = looking(on_air.vanish());
+    second(2).await;
+    let early = looking(early.vanish());
+
+    // The server dies when half of it is over.
+    second(seconds / 2 - 1).await;
+    let crash = looking(crash.vanish());
+    second(seconds / 2).await;
+    let gap = viewer.longest_gap().with_context(|| viewer.story(&pushers[0]))?;
+    let stalled = meter.longest_since(viewer.since());
+    ensure!(gap <= GAP + stalled, "media paused for {gap:?}, the machine for {stalled:?} at most");
+    verdict::none("the log of the first process", &stage.server.bugs())?;
+    stage.server.kill().await?;
+    let killed = Instant::now();
+    sleep(DOWN).await;
+    stage.start_again(&TIMERS).await?;
+    let listens = Instant::now();
+    let seen_again = viewer.again(&pushers[0], MEDIA_BACK + SLACK).await?;
+    second(seconds / 2 + 5).await;
+    let late = looking(late.vanish());
+
+    // It is over: everything heals.
+    second(seconds).await;
+    stop.send_replace(true);
+    let faults = storm.await?;
+    for way in ways {
+        way.open(true);
+        way.release(Duration::ZERO);
+    }
+    let healed = Instant::now();
+    timeout(CALM, async { while acts.join_next().await.is_some() {} })
+        .await
+        .context("calls without an outcome")?;
+    let mut ended = Vec::new();
+    for ghost in [early, on_air, crash, late] {
+        ended.push(ghost.await??);
+    }
+    let calm = verdict::calm(&door, guests, CALM).await;
+    let returns = verdict::returns(guests);
+    let count: usize = guests.iter().map(|guest| guest.witness.seen().returns.len()).sum();
+    let audit = house.ledger.audit(guests, &[killed]);
+    let events: u64 = guests.iter().map(|guest| guest.witness.seen().events).sum();
+    let ghosts: Vec<_> = ended.iter().map(|(ghost, gone)| gone.duration_since(ghost.at)).collect();
+    *report = format!(
+        "storm {seed} of {seconds} s: {count} returns {returns:?}\n{:?} faults: {faults}\n\
+         calm {:.1?} after it; {events} events; {} calls, the longest {:.1?}: {}\n{audit}\n\
+         media: longest pause {gap:.2?} (machine {stalled:.2?}), seen {seen_again:.2?} after the restart; \
+         vanished, gone after {ghosts:.1?}",
+        faults.counts(),
+        healed.elapsed(),
+        house.tally.count(),
+        house.tally.longest(),
+        house.tally.summary(),
+    );
+    calm?;
+
+    // Rule A2: neither earlier nor later.
+    for ((ghost, gone), lives) in ended.iter().zip([GRACE, MEDIA_CAP, GRACE, GRACE]) {
+        let (least, most) = if ghost.at < killed && killed < ghost.at + DEAD_AFTER + lives {
+            (listens + lives, listens + lives)
+        } else {
+            (ghost.at + DEAD_AFTER + lives - PING, ghost.at + DEAD_AFTER + lives)
+        };
+        ghost.assert_gone(*gone, least - EARLY, most + SLACK)?;
+    }
+    for pusher in &pushers {
+        verdict::none("pushes", &pusher.unexplained(killed, listens + MEDIA_BACK))?;
+    }
+    viewer.again(&pushers[0], MEDIA_BACK).await.context("at the end")?;
+    let is_fine = |method: &str, outcome: &str| match (method, outcome) {
+        (_, "done" | "outcomeUnknown" | "Timeout") => true,
+        ("publish", name) => matches!(name, "notBroadcaster" | "superseded"),
+        ("subscribe", name) => matches!(name, "noSuchMember" | "notPublished" | "superseded"),
+        _ => false,
+    };
+    verdict::none("calls", &house.tally.bad(is_fine))?;
+    ensure!(house.tally.longest() < SETTLED, "a call took {:?}", house.tally.longest());
+    verdict::none("messages", &audit.faults)?;
+    verdict::none("pictures", &verdict::faults(&door, guests).await?)?;
+    let (all, silent) = faults.counts();
+    ensure!(silent * 100 >= all * 45, "{silent} of {all} faults were silent");
+    ensure!(count >= RETURNS || seconds < SECONDS, "only {count} returns");
+    for guest in guests {
+        guest.client.leave().await?;
+    }
+    stage.finish().await
+}

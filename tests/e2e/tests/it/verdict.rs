@@ -1,0 +1,274 @@
+//! The end of a fault story: waits until everything is calm, then holds what each app heard and sees against what the
+//! server says. Comes in: guests and a server. Goes out: everything that does not fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lianmai_client_sdk::{ConnectionState, MediaKind, Member, Picture, Role, UserId};
+use lianmai_test_support::arrivals;
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use crate::cast::{Guest, room_name};
+use crate::fold::counter;
+use crate::stage::Stage;
+
+/// Uids of those who look at the end begin here.
+const AUDITORS: u64 = 1_000_000;
+/// The number of members is told once a second at most.
+const COUNTED: Duration = Duration::from_secs(3);
+/// So much is told of what does not fit.
+const TOLD: usize = 12;
+
+/// The admin API of a server, and of those that follow it on its data and its addresses.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    public: SocketAddr,
+    admin: SocketAddr,
+    token: String,
+}
+
+impl Door {
+    pub(crate) fn of(stage: &Stage) -> Result<Door> {
+        let (public, admin) = (stage.server.public, stage.server.admin);
+        Ok(Door { public, admin, token: stage.server.admin_token()? })
+    }
+
+    /// What the server says of a room; `None` where there is none.
+    pub(crate) async fn roster(&self, room: usize) -> Result<Option<Value>> {
+        let Door { admin, token, .. } = self;
+        let request = format!(
+            "GET /v1/channels/{}?appkey=demo HTTP/1.0\r\nHost: {admin}\r\n\
+             Authorization: Bearer {token}\r\n\r\n",
+            room_name(room),
+        );
+        let mut answer = arrivals::ask(*admin, &request).await?;
+        let text = answer.text().await?;
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        ensure!(answer.status == 200, "{}: {text}", answer.head);
+        Ok(Some(serde_json::from_str(&text)?))
+    }
+}
+
+/// The row of a uid in a roster.
+pub(crate) fn row_of(roster: &Value, uid: u64) -> Option<&Value> {
+    let uid = uid.to_string();
+    roster["memberList"].as_array()?.iter().find(|row| row["uid"] == *uid)
+}
+
+fn rooms(guests: &[Guest]) -> BTreeMap<usize, Vec<&Guest>> {
+    let mut rooms: BTreeMap<usize, Vec<&Guest>> = BTreeMap::new();
+    for guest in guests {
+        rooms.entry(guest.room).or_default().push(guest);
+    }
+    rooms
+}
+
+/// Waits until everybody is back, the server sees everybody, and all of a room stand at the same event.
+pub(crate) async fn calm(door: &Door, guests: &[Guest], limit: Duration) -> Result<Duration> {
+    let start = Instant::now();
+    loop {
+        let unrest = unrest(door, guests).await?;
+        let Some(unrest) = unrest else { break };
+        ensure!(start.elapsed() < limit, "not calm after {limit:?}: {unrest}");
+        // Nothing tells of the last event of all, so look again.
+        sleep(Duration::from_millis(100)).await;
+    }
+    let calm = start.elapsed();
+    // How many are there is told a moment later; who is never told is found by `faults`.
+    let knows = |guest: &Guest| {
+        let picture = guest.client.picture();
+        let count = guests.iter().filter(|other| other.room == guest.room).count() as u64;
+        picture.is_some_and(|picture| picture.member_count == count)
+    };
+    let all_know = async {
+        while !guests.iter().all(knows) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let _ = timeout(COUNTED, all_know).await;
+    Ok(calm)
+}
+
+async fn unrest(door: &Door, guests: &[Guest]) -> Result<Option<String>> {
+    let away = |guest: &&Guest| {
+        guest.client.state() != ConnectionState::Connected || !guest.witness.is_back()
+    };
+    let mut all_away = guests.iter().filter(away).peekable();
+    if let Some(first) = all_away.peek() {
+        let (uid, state) = (first.uid().0, first.client.state());
+        let ends = first.witness.seen().ends.clone();
+        let count = all_away.count();
+        return Ok(Some(format!("{count} away, uid {uid} is {state:?}, ends: {ends:?}")));
+    }
+    for (room, guests) in rooms(guests) {
+        let places = guests.iter().filter_map(|guest| guest.client.picture());
+        let places: BTreeSet<_> = places.map(|picture| (picture.epoch, picture.seq)).collect();
+        if places.len() != 1 {
+            return Ok(Some(format!("room {room} is at {places:?}")));
+        }
+        let Some(roster) = door.roster(room).await? else {
+            return Ok(Some(format!("room {room} is no more")));
+        };
+        let rows = roster["memberList"].as_array().context("no members")?;
+        if rows.len() != guests.len() || rows.iter().any(|row| row["connected"] != true) {
+            return Ok(Some(format!("room {room} has {} guests and {rows:?}", guests.len())));
+        }
+    }
+    Ok(None)
+}
+
+/// Everything that does not fit, once all is calm.
+pub(crate) async fn faults(door: &Door, guests: &[Guest]) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for (room, guests) in rooms(guests) {
+        let roster = door.roster(room).await?.context("no room")?;
+        for guest in &guests {
+            let uid = guest.uid().0;
+            let mut wrong = personal(guest);
+            match row_of(&roster, uid) {
+                Some(row) => wrong.extend(own(guest, row)),
+                None => wrong.push("not in the roster".to_owned()),
+            }
+            let picture = guest.client.picture().context("no picture")?;
+            wrong.extend(different(&picture, &roster));
+            if let Some(last) = wrong.last_mut() {
+                let returns = guest.witness.seen().returns.clone();
+                let returns: Vec<_> = returns.iter().map(|back| &back.outcome).collect();
+                last.push_str(&format!("; it is {:?} and came back {returns:?}", picture.own.role));
+            }
+            faults
+                .extend(wrong.into_iter().map(|what| format!("uid {uid} in room {room}: {what}")));
+        }
+        // Somebody who comes now sees what the others do.
+        let auditor = AUDITORS + room as u64;
+        let auditor = Guest::new(door.public, room, auditor, Role::Audience);
+        auditor.join().await?;
+        let fresh = auditor.client.picture().context("no picture")?;
+        for guest in &guests {
+            let picture = guest.client.picture().context("no picture")?;
+            if picture.members != fresh.members || picture.attributes != fresh.attributes {
+                let uid = guest.uid().0;
+                let (shown, is) = (&picture.members, &fresh.members);
+                let (shown, is) = (only(shown, is), only(is, shown));
+                faults
+                    .push(format!("uid {uid} in room {room} shows {shown:?}, a fresh one {is:?}"));
+            }
+        }
+        auditor.client.leave().await?;
+    }
+    Ok(faults)
+}
+
+type Members = BTreeMap<UserId, Member>;
+
+/// What is in `a` and not the same in `b`.
+fn only(a: &Members, b: &Members) -> Vec<String> {
+    let only = a.values().filter(|member| b.get(&member.uid) != Some(*member));
+    only.map(|member| format!("{member:?}")).collect()
+}
+
+/// What a guest has to complain of by itself.
+fn personal(guest: &Guest) -> Vec<String> {
+    let seen = guest.witness.seen();
+    let mut wrong = seen.complaints.clone();
+    if !guest.comes_and_goes && !seen.ends.is_empty() {
+        wrong.push(format!("thrown out: {:?}", seen.ends));
+    }
+    let shown = guest.client.picture();
+    match (&seen.fold, shown) {
+        (Some(fold), Some(picture)) => wrong.extend(fold.differs(&picture)),
+        _ => wrong.push("in no room".to_owned()),
+    }
+    wrong
+}
+
+fn names(row: &Value) -> BTreeSet<String> {
+    let all = row.as_array().into_iter().flatten();
+    all.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn kinds<'a>(kinds: impl Iterator<Item = &'a MediaKind>) -> BTreeSet<String> {
+    kinds.map(|kind| kind.as_str().to_owned()).collect()
+}
+
+/// What the app sees of itself, and what it asked for, against what the server says of it.
+fn own(guest: &Guest, row: &Value) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let Some(own) = guest.client.self_info() else { return vec!["nobody".to_owned()] };
+    let (published, muted) = (kinds(own.published.keys()), kinds(own.muted.iter()));
+    let is_same = row["mid"] == own.mid.to_string()
+        && row["role"] == own.role.as_str()
+        && names(&row["published"]) == published
+        && names(&row["muted"]) == muted;
+    if !is_same {
+        wrong.push(format!("it is {own:?}, to the server {row}"));
+    }
+    let wish = guest.witness.seen().wish.clone();
+    if wish.role.as_ref().is_some_and(|role| *role != own.role) {
+        wrong.push(format!("it asked to be {:?} and is {:?}", wish.role, own.role));
+    }
+    let wanted = |of: &BTreeMap<MediaKind, bool>, is: &BTreeSet<String>| {
+        of.iter().all(|(kind, wanted)| is.contains(kind.as_str()) == *wanted)
+    };
+    if !wanted(&wish.published, &published) {
+        wrong.push(format!("it asked to publish {:?} and does {published:?}", wish.published));
+    }
+    if !wanted(&wish.muted, &muted) {
+        wrong.push(format!("it asked to mute {:?} and did {muted:?}", wish.muted));
+    }
+    let counts = counter(&own.attributes.0);
+    if wish.counter.is_some_and(|wanted| wanted != counts) {
+        wrong.push(format!("it counted to {:?}, not to {counts}", wish.counter));
+    }
+    wrong
+}
+
+/// What the getters show against the roster.
+fn different(picture: &Picture, roster: &Value) -> Option<String> {
+    let rows = roster["memberList"].as_array()?;
+    let listed = rows.iter().filter(|row| row["role"] == "broadcaster").map(|row| {
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        (text("uid"), (text("mid"), names(&row["published"]), names(&row["muted"])))
+    });
+    let listed: BTreeMap<_, _> = listed.collect();
+    if roster["members"] != picture.member_count {
+        let (shown, is) = (picture.member_count, &roster["members"]);
+        return Some(format!("it shows {shown} members, the server has {is}"));
+    }
+    let shown = picture.members.values().map(|member| {
+        let (published, muted) = (kinds(member.streams.keys()), kinds(member.muted.iter()));
+        (member.uid.0.to_string(), (member.mid.to_string(), published, muted))
+    });
+    let shown: BTreeMap<_, _> = shown.collect();
+    (shown != listed).then(|| format!("it shows {shown:?}, the server {listed:?}"))
+}
+
+/// Fails with the first of them, if there are any.
+pub(crate) fn none(what: &str, faults: &[String]) -> Result<()> {
+    let first: Vec<_> = faults.iter().take(TOLD).cloned().collect();
+    ensure!(faults.is_empty(), "{what}: {} faults:\n{}", faults.len(), first.join("\n"));
+    Ok(())
+}
+
+/// How often clients came back, by outcome.
+pub(crate) fn returns(guests: &[Guest]) -> BTreeMap<String, u64> {
+    use lianmai_client_sdk::ReconnectOutcome::{Rejoined, Replayed, Snapshot};
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for guest in guests {
+        for back in &guest.witness.seen().returns {
+            let name = match &back.outcome {
+                Replayed { .. } => "replayed".to_owned(),
+                Snapshot { reason } => format!("snapshot {}", reason.as_str()),
+                Rejoined { reason } => format!("rejoined {}", reason.as_str()),
+                _ => "another".to_owned(),
+            };
+            *all.entry(name).or_default() += 1;
+        }
+    }
+    all
+}

@@ -1,0 +1,291 @@
+//! Sits where an app sits: hears every event of one client in the order of its delivery, folds them, and holds what
+//! it hears against what the client shows at that moment. Comes in: events, and what the app's own calls came to.
+//! Goes out: complaints, messages heard, losses of the connection and how they ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use lianmai_client_sdk::protocol::message::notice::Direction;
+use lianmai_client_sdk::{
+    Client, ConnectionState, Event, EventKind, MediaKind, ReconnectOutcome, ResumeReason, Role,
+    StateReason, UserId,
+};
+
+use crate::fold::{Complaint, Fold, counter};
+
+/// So many complaints of one witness are kept.
+const COMPLAINTS: usize = 8;
+
+/// A loss of the connection that is over.
+#[derive(Clone, Debug)]
+pub(crate) struct Return {
+    /// The last event of the channel before.
+    pub(crate) blind_from: Instant,
+    pub(crate) lost: Instant,
+    pub(crate) back: Instant,
+    pub(crate) outcome: ReconnectOutcome,
+    /// Whether messages to all may have been missed.
+    pub(crate) missed: bool,
+    pub(crate) messages_lost: u64,
+}
+
+impl Return {
+    /// Whether the server that it came back to may have forgotten a moment.
+    pub(crate) fn is_after_crash(&self) -> bool {
+        use ReconnectOutcome::{Rejoined, Snapshot};
+        match &self.outcome {
+            Snapshot { reason } => *reason == ResumeReason::EpochChanged,
+            Rejoined { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// What the app wants to be, as far as its calls leave no doubt.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    pub(crate) role: Option<Role>,
+    pub(crate) published: BTreeMap<MediaKind, bool>,
+    pub(crate) muted: BTreeMap<MediaKind, bool>,
+    pub(crate) counter: Option<u64>,
+}
+
+impl Wish {
+    /// That of a member which has just joined.
+    pub(crate) fn new(role: Role) -> Wish {
+        let of = |kinds: &[MediaKind]| kinds.iter().map(|kind| (kind.clone(), false)).collect();
+        let (published, muted) = (of(MediaKind::ALL), of(&[MediaKind::Audio, MediaKind::Video]));
+        Wish { role: Some(role), published, muted, counter: Some(0) }
+    }
+
+    pub(crate) fn become_role(&mut self, role: Role) {
+        if role == Role::Audience {
+            self.published = MediaKind::ALL.iter().map(|kind| (kind.clone(), false)).collect();
+        }
+        self.role = Some(role);
+    }
+}
+
+/// What one app heard.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// The channel; none while in none.
+    pub(crate) fold: Option<Fold>,
+    pub(crate) wish: Wish,
+    /// How far the app counted in its attributes.
+    pub(crate) counted: u64,
+    /// Ids of the messages to all and to the app alone.
+    pub(crate) messages: BTreeSet<u64>,
+    newest: BTreeMap<(UserId, bool), u64>,
+    pub(crate) returns: Vec<Return>,
+    lost: Option<Instant>,
+    blind_from: Instant,
+    last_event: Instant,
+    /// Decided by how the connection comes back.
+    doubtful: Vec<String>,
+    pub(crate) complaints: Vec<String>,
+    /// Ends of memberships: code, reason, terminal.
+    pub(crate) ends: Vec<(u16, String, bool)>,
+    /// The newest pull URLs (FLV) of cameras that the client told by itself, by uid.
+    pub(crate) pulls: BTreeMap<UserId, String>,
+    pub(crate) events: u64,
+}
+
+/// Watches one client.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    pub(crate) uid: UserId,
+    seen: Mutex<Seen>,
+}
+
+impl Witness {
+    /// Watches from now on. Where it `compares`, it holds its fold against the getters after each event.
+    pub(crate) fn of(client: &Client, uid: UserId, role: Role, compares: bool) -> Arc<Witness> {
+        let now = Instant::now();
+        let seen = Seen {
+            fold: None,
+            wish: Wish::new(role),
+            counted: 0,
+            messages: BTreeSet::new(),
+            newest: BTreeMap::new(),
+            returns: Vec::new(),
+            lost: None,
+            blind_from: now,
+            last_event: now,
+            doubtful: Vec::new(),
+            complaints: Vec::new(),
+            ends: Vec::new(),
+            pulls: BTreeMap::new(),
+            events: 0,
+        };
+        let witness = Arc::new(Witness { uid, seen: Mutex::new(seen) });
+        let (hears, client_of) = (Arc::clone(&witness), client.downgrade());
+        client.on(EventKind::All, move |event| {
+            let Some(client) = client_of.upgrade() else { return };
+            let mut seen = hears.seen();
+            seen.hear(event, &client);
+            if compares {
+                seen.compare(event, &client);
+            }
+        });
+        witness
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the connection is there and the app was told all about its last loss.
+    pub(crate) fn is_back(&self) -> bool {
+        let seen = self.seen();
+        seen.lost.is_none() && seen.fold.is_some()
+    }
+}
+
+impl Seen {
+    pub(crate) fn complain(&mut self, text: String) {
+        if self.complaints.len() < COMPLAINTS {
+            self.complaints.push(text);
+        }
+    }
+
+    fn hear(&mut self, event: &Event, client: &Client) {
+        self.events += 1;
+        match event {
+            Event::ConnectionStateChange { state, reason } => self.turn(*state, *reason, client),
+            Event::Reconnected { outcome, missed, messages_lost } => {
+                self.come_back(outcome, missed.is_some(), *messages_lost);
+            }
+            Event::Disconnected { code, reason, terminal } => {
+                self.ends.push((*code, reason.clone(), *terminal));
+            }
+            Event::Message { uid, data, targeted } => self.message(*uid, data, *targeted),
+            Event::SyncDone(sync) => match (&sync.direction, &sync.urls.flv) {
+                (Direction::Push, _) => {}
+                (_, Some(flv)) if sync.media_type == MediaKind::Video => {
+                    self.pulls.insert(sync.uid, flv.clone());
+                }
+                _ => {}
+            },
+            Event::Published { media_type } => {
+                self.wish.published.insert(media_type.clone(), true);
+            }
+            Event::Unpublished { media_type } => {
+                self.wish.published.insert(media_type.clone(), false);
+            }
+            _ => self.about_self(event, client),
+        }
+        let complaint = match &mut self.fold {
+            Some(fold) => fold.take(event),
+            None => None,
+        };
+        match complaint {
+            Some(Complaint::Never(text)) => self.complain(text),
+            Some(Complaint::Older(text)) if self.lost.is_some() => self.doubtful.push(text),
+            Some(Complaint::Older(text)) => self.complain(text),
+            None => {}
+        }
+        let is_of_channel = !matches!(
+            event,
+            Event::ConnectionStateChange { .. }
+                | Event::Open { .. }
+                | Event::Reconnected { .. }
+                | Event::Closing(_)
+                | Event::SendCommandOverTime { .. }
+                | Event::ServerRestarting(_)
+                | Event::MemberCount { .. }
+                | Event::SyncDone(_)
+                | Event::Message { targeted: true, .. }
+        );
+        if is_of_channel && self.lost.is_none() {
+            self.last_event = Instant::now();
+        }
+    }
+
+    fn turn(&mut self, state: ConnectionState, reason: StateReason, client: &Client) {
+        match (state, reason) {
+            (ConnectionState::Connected, StateReason::Joined) => {
+                if self.fold.is_some() {
+                    self.complain("joined twice".to_owned());
+                }
+                self.fold = client.picture().as_ref().map(Fold::of);
+                self.last_event = Instant::now();
+            }
+            (ConnectionState::Reconnecting, _) if self.lost.is_none() => {
+                self.lost = Some(Instant::now());
+                self.blind_from = self.last_event;
+            }
+            (ConnectionState::Disconnected, _) => {
+                self.fold = None;
+                self.lost = None;
+                self.doubtful.clear();
+            }
+            _ => {}
+        }
+    }
+
+    fn come_back(&mut self, outcome: &ReconnectOutcome, missed: bool, messages_lost: u64) {
+        let Some(lost) = self.lost.take() else {
+            return self.complain("it came back and was not away".to_owned());
+        };
+        let (blind_from, back, outcome) = (self.blind_from, Instant::now(), outcome.clone());
+        let is_replay = matches!(outcome, ReconnectOutcome::Replayed { .. });
+        if is_replay && (missed || messages_lost > 0) {
+            self.complain(format!("replayed, and {messages_lost} lost, missed: {missed}"));
+        }
+        let end = Return { blind_from, lost, back, outcome, missed, messages_lost };
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if !end.is_after_crash() {
+            doubtful.into_iter().for_each(|text| self.complain(text));
+        }
+        self.last_event = back;
+        self.returns.push(end);
+    }
+
+    /// Each message at most once; those of one sender in its order.
+    fn message(&mut self, from: UserId, data: &str, targeted: bool) {
+        let Ok(id) = data.parse::<u64>() else {
+            return self.complain(format!("the message {data}"));
+        };
+        if !self.messages.insert(id) {
+            self.complain(format!("message {id} of uid {} twice", from.0));
+        }
+        let newest = self.newest.entry((from, targeted)).or_default();
+        let before = std::mem::replace(newest, id.max(*newest));
+        if id < before {
+            self.complain(format!("message {id} of uid {} behind {before}", from.0));
+        }
+    }
+
+    /// What the app is told about itself, because none of its calls does.
+    fn about_self(&mut self, event: &Event, client: &Client) {
+        let Some(own) = client.self_info() else { return };
+        match event {
+            Event::RoleChanged(e) if e.uid == own.uid => self.wish.become_role(e.role.clone()),
+            Event::Muted(e) if e.uid == own.uid => {
+                self.wish.muted.insert(e.media_type.clone(), true);
+            }
+            Event::Unmuted(e) if e.uid == own.uid => {
+                self.wish.muted.insert(e.media_type.clone(), false);
+            }
+            Event::ClientUpdate(e) if e.uid == own.uid => {
+                self.wish.counter = Some(counter(&e.attributes.0));
+            }
+            _ => {}
+        }
+    }
+
+    fn compare(&mut self, event: &Event, client: &Client) {
+        let different = match (&self.fold, client.picture()) {
+            (Some(fold), Some(picture)) => fold.differs(&picture),
+            (None, None) => None,
+            (heard, shown) => {
+                Some(format!("heard: {}, shown: {}", heard.is_some(), shown.is_some()))
+            }
+        };
+        if let Some(what) = different {
+            self.complain(format!("after {}: {what}", event.kind().name()));
+        }
+    }
+}

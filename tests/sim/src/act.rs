@@ -1,0 +1,313 @@
+//! What each action of a scenario does, and what apps do by themselves. Comes in: actions, events of apps. Goes out:
+//! calls, faults, and what befalls the server.
+
+use lianmai_client_sdk::session::{Command, ConnectionState, Event};
+use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
+use lianmai_protocol::message::session::{
+    AttributeTarget, CloseChannel, Empty, Join, Kick, RenewToken, Report, ReportDir, ReportType,
+    SendMessage, SetAttributes,
+};
+use lianmai_protocol::message::task::TaskIds;
+use lianmai_protocol::{ChannelName, Gen, MediaKind, MediaSelector, Role, UserId};
+use lianmai_signal_engine::{Access, AdminCommand, ChannelKey};
+use serde_json::Value;
+
+use crate::net::{LinkId, Way};
+use crate::scenario::{Cmd, What};
+use crate::server::store::shard_of;
+use crate::server::{Asker, Msg};
+use crate::tokens::{self, TokenSpec};
+use crate::world::{Ev, World, log};
+
+pub(crate) fn kind(number: usize) -> MediaKind {
+    MediaKind::ALL[number % MediaKind::ALL.len()].clone()
+}
+
+fn selector(number: usize) -> MediaSelector {
+    if number == 4 { MediaSelector::Both } else { MediaSelector::Kind(kind(number)) }
+}
+
+fn role(on: bool) -> Role {
+    if on { Role::Broadcaster } else { Role::Audience }
+}
+
+fn room(ch: usize) -> ChannelName {
+    format!("room {ch}").parse().expect("a room has a good name")
+}
+
+impl World {
+    pub(crate) fn key_of(&self, ch: usize) -> ChannelKey {
+        let app = tokens::APPS[self.scenario.knobs.channels[ch]];
+        ChannelKey { appkey: tokens::appkey(app), name: room(ch) }
+    }
+
+    pub(crate) fn act(&mut self, what: &What) {
+        if self.failure.is_some() {
+            return;
+        }
+        log!(self, "do {what:?}");
+        match what {
+            What::Call { c, cmd } => self.command(*c, cmd),
+            What::Suspend { c, ms, clock } => {
+                self.cov.count("fault:suspend");
+                self.suspend(*c, *ms, *clock);
+            }
+            What::Network { c } => {
+                self.cov.count("fault:network");
+                if self.clients[*c].frozen.is_none() {
+                    self.clients[*c].disturbed_at = self.now;
+                    self.feed(*c, lianmai_client_sdk::session::Input::NetworkChanged);
+                }
+            }
+            What::Offline { c, ms, silent } => {
+                self.cov.count("fault:offline");
+                self.go_offline(*c, *ms, *silent);
+            }
+            What::Slow { c, ms } => {
+                self.cov.count("fault:slow");
+                self.slow(*c, *ms);
+            }
+            What::Restart { c } => {
+                self.cov.count("fault:clientRestart");
+                self.restart_client(*c);
+            }
+            What::Cut { c, lose } => {
+                self.cov.count("fault:cut");
+                if let Some(id) = self.link_of(*c) {
+                    self.cut(id, *lose);
+                }
+            }
+            What::Half { c, up, down } => {
+                self.cov.count("fault:half");
+                if let Some(id) = self.link_of(*c) {
+                    self.half_open(id, *up, *down);
+                }
+            }
+            What::Stall { c, up, down, ms } => {
+                self.cov.count("fault:stall");
+                if let Some(id) = self.link_of(*c) {
+                    self.stall(id, *up, *down, *ms);
+                }
+            }
+            What::Crash { down_ms, silent } => self.crash(*down_ms, *silent),
+            What::Drain { plan, down_ms } => self.start_drain(*plan, *down_ms),
+            What::Stop { down_ms } => self.stop(*down_ms),
+            What::Pause { ms } => {
+                self.cov.count("fault:pause");
+                self.pause(*ms);
+            }
+            What::Wall { ms } => {
+                self.cov.count("fault:wall");
+                self.wall_off = self.wall_off.saturating_add(*ms);
+                self.model.wall_set = Some(self.now);
+            }
+            What::Disk { ms, slow, fails } => {
+                self.cov.count("fault:disk");
+                self.server.disk_trouble = (self.now + ms, *slow, *fails);
+            }
+            What::Mint { ms, slow, fails } => {
+                self.cov.count("fault:mint");
+                self.server.mint_trouble = (self.now + ms, *slow, *fails);
+            }
+            What::AdminKick { ch, c, s } => {
+                let (channel, uid) = (self.key_of(*ch), UserId(self.clients[*c].spec.uid));
+                self.admin(AdminCommand::Kick { channel, uid, duration_s: *s, reason: None });
+            }
+            What::AdminClose { ch, hold_s } => {
+                let channel = self.key_of(*ch);
+                self.admin(AdminCommand::Close { channel, hold_s: *hold_s, reason: None });
+            }
+            What::AdminLook { ch } => self.admin(AdminCommand::GetChannel(self.key_of(*ch))),
+            What::Raw { ch, uid, script } => self.add_raw(*ch, *uid, script.clone()),
+            What::Replay { what } => self.replay(*what),
+        }
+    }
+
+    fn admin(&mut self, command: AdminCommand) {
+        let shards = self.scenario.knobs.shards;
+        if let Some(key) = command.channel() {
+            let shard = shard_of(key, shards);
+            self.post(shard, Msg::Admin(command));
+        }
+    }
+
+    pub(crate) fn media_asks(&mut self, m: usize, shard: usize, generation: Gen, access: Access) {
+        let _ = Asker::Admin;
+        self.post(shard, Msg::Authorize(m, generation, access));
+    }
+
+    pub(crate) fn cut(&mut self, id: LinkId, lose: bool) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.disturbed_at = now;
+        let (up, down) = (now + link.rng.below(200), now + link.rng.below(200));
+        link.up.cut(up, lose);
+        link.down.cut(down, lose);
+        self.at(up, Ev::Deliver(id, Way::Up));
+        self.at(down, Ev::Deliver(id, Way::Down));
+    }
+
+    pub(crate) fn half_open(&mut self, id: LinkId, up: bool, down: bool) {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.disturbed_at = now;
+        link.up.black |= up;
+        link.down.black |= down;
+    }
+
+    fn stall(&mut self, id: LinkId, up: bool, down: bool, ms: u64) {
+        let until = self.now + ms;
+        for (way, meant) in [(Way::Up, up), (Way::Down, down)] {
+            if meant && let Some(link) = self.links.get_mut(&id) {
+                link.disturbed_at = until;
+                let until = link.pipe(way).stall(until);
+                self.at(until, Ev::Deliver(id, way));
+            }
+        }
+    }
+
+    fn uid(&self, c: usize) -> UserId {
+        UserId(self.clients[c].spec.uid)
+    }
+
+    fn command(&mut self, c: usize, cmd: &Cmd) {
+        // Who is frozen calls nothing.
+        if self.clients[c].frozen.is_some() || self.clients[c].retired {
+            return;
+        }
+        let of = |world: &World, of: Option<usize>| of.map(|of| world.uid(of));
+        let command = match cmd.clone() {
+            Cmd::Join { token, role, name } => self.join_command(c, token, role, name),
+            Cmd::Leave => Command::Leave(Empty {}),
+            Cmd::Publish { kind } => {
+                Command::Publish(Publish { media_type: selector(kind), uid: None })
+            }
+            Cmd::Unpublish { kind, of: target } => {
+                Command::Unpublish(Publish { media_type: selector(kind), uid: of(self, target) })
+            }
+            Cmd::Subscribe { of, kind: number } => {
+                Command::Subscribe(Subscribe { uid: self.uid(of), media_type: kind(number) })
+            }
+            Cmd::Unsubscribe { of, kind: number } => {
+                Command::Unsubscribe(Subscribe { uid: self.uid(of), media_type: kind(number) })
+            }
+            Cmd::SetRole { broadcaster, of: target } => {
+                Command::SetRole(SetRole { role: role(broadcaster), uid: of(self, target) })
+            }
+            Cmd::Mute { kind, on, of: target } => {
+                let mute = Mute { media_type: selector(kind), uid: of(self, target) };
+                if on { Command::Mute(mute) } else { Command::Unmute(mute) }
+            }
+            Cmd::Kick { of, s } => {
+                let uid = self.uid(of);
+                Command::Kick(Kick { uid, duration_s: s, reason: Some("out".to_owned()) })
+            }
+            Cmd::Close { hold_s } => Command::CloseChannel(CloseChannel { hold_s, reason: None }),
+            Cmd::Message { to, bytes } => {
+                let to = to.map(|to| to.into_iter().map(|c| self.uid(c)).collect::<Vec<_>>());
+                let number = self.checks.said.len() as u64;
+                self.checks.said.insert(number, to.clone());
+                let data = format!("m:{number}:{}", "x".repeat(bytes));
+                Command::SendMessage(SendMessage { data, to })
+            }
+            Cmd::Attributes { channel, key, bytes, name } => {
+                let value = bytes.map(|bytes| "v".repeat(bytes));
+                Command::SetAttributes(SetAttributes {
+                    attributes: [(format!("key{key}"), value)].into(),
+                    target: channel.then_some(AttributeTarget::Channel),
+                    name: name.map(|bytes| "n".repeat(bytes)),
+                })
+            }
+            Cmd::Renew { token } => {
+                let token = self.token(c, token).unwrap_or_else(|| "garbage".to_owned());
+                Command::RenewToken(RenewToken { token })
+            }
+            Cmd::Report { deep } => {
+                let nested = (0..deep).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+                Command::Report(Report {
+                    dir: ReportDir::Pull,
+                    kind: ReportType::StateChange,
+                    data: [("code".to_owned(), nested)].into_iter().collect(),
+                    uid: None,
+                })
+            }
+            Cmd::Tasks => Command::DeleteTasks(TaskIds { task_ids: Vec::new() }),
+        };
+        self.call(c, command);
+    }
+
+    fn token(&mut self, c: usize, spec: TokenSpec) -> Option<String> {
+        let spec_of = self.clients[c].spec;
+        let app = tokens::APPS[self.scenario.knobs.channels[spec_of.channel]];
+        let wall = self.wall().0;
+        self.tokens.make(spec, app, UserId(spec_of.uid), &room(spec_of.channel), wall)
+    }
+
+    fn join_command(
+        &mut self,
+        c: usize,
+        token: Option<TokenSpec>,
+        on: Option<bool>,
+        name: usize,
+    ) -> Command {
+        let spec = self.clients[c].spec;
+        let token = self.token(c, token.unwrap_or(spec.token));
+        let nonce = self.clients[c].rng.next();
+        Command::Join(Join {
+            appkey: tokens::appkey(tokens::APPS[self.scenario.knobs.channels[spec.channel]]),
+            channel_name: room(spec.channel),
+            uid: Some(UserId(spec.uid)),
+            token,
+            role: on.or(spec.role).map(role),
+            join_id: Some(format!("join-{c}-{nonce:016x}")),
+            continues: None,
+            name: (name > 0).then(|| "n".repeat(name)),
+            attributes: Default::default(),
+        })
+    }
+
+    /// The app joins some time within that.
+    pub(crate) fn join_again(&mut self, c: usize, within_ms: u64) {
+        let delay = self.clients[c].rng.between(10, within_ms);
+        self.after(delay, Ev::Join(c));
+    }
+
+    pub(crate) fn app_joins(&mut self, c: usize) {
+        let client = &self.clients[c];
+        let out = client.session.state() == ConnectionState::Disconnected;
+        if out && !client.retired && client.frozen.is_none() && !self.healing {
+            let command = self.join_command(c, None, None, 0);
+            self.call(c, command);
+        }
+    }
+
+    /// What an app does by itself.
+    pub(crate) fn app_reacts(&mut self, c: usize, event: &Event) {
+        let knobs = (self.scenario.knobs.subscribes, self.scenario.knobs.rejoins);
+        let rng = &mut self.clients[c].rng;
+        match event {
+            Event::StreamAdded(stream) if rng.chance(knobs.0) => {
+                let (uid, media_type) = (stream.uid, stream.media_type.clone());
+                self.react(c, Command::Subscribe(Subscribe { uid, media_type }));
+            }
+            Event::TokenWillExpire { .. } if rng.chance(700) => {
+                let spec = self.clients[c].spec.token;
+                if let Some(token) = self.token(c, spec) {
+                    self.react(c, Command::RenewToken(RenewToken { token }));
+                }
+            }
+            Event::Unpublished { media_type } if rng.chance(200) => {
+                let media_type = MediaSelector::Kind(media_type.clone());
+                self.react(c, Command::Publish(Publish { media_type, uid: None }));
+            }
+            Event::Reconnected { .. } if rng.chance(100) => {
+                self.react(
+                    c,
+                    Command::Publish(Publish { media_type: MediaSelector::Both, uid: None }),
+                );
+            }
+            Event::Disconnected { .. } if rng.chance(knobs.1) => self.join_again(c, 12_000),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Somebody who reads everything and tries it again (contract rule D8): tickets, join ids, URLs. Comes in: what was
+//! ever on a wire. Goes out: the same, later, on a socket of his own. Whether he may succeed is for the model:
+//! accepting what it calls dead fails the run, and so does any change that a refused attempt makes.
+
+use lianmai_protocol::Epoch;
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::session::{Join, Reconnect};
+
+use crate::rng::Rng;
+use crate::world::World;
+
+/// Most things that he remembers of a kind.
+const MOST: usize = 400;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Spy {
+    tickets: Vec<(String, Epoch)>,
+    joins: Vec<Join>,
+    rng: Rng,
+}
+
+impl Spy {
+    pub(crate) fn new(rng: Rng) -> Self {
+        Spy { tickets: Vec::new(), joins: Vec::new(), rng }
+    }
+
+    pub(crate) fn ticket(&mut self, ticket: &str, epoch: Epoch) {
+        if self.tickets.len() < MOST {
+            self.tickets.push((ticket.to_owned(), epoch));
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn spy_join(&mut self, join: &Join) {
+        if self.spy.joins.len() < MOST && join.join_id.is_some() {
+            self.spy.joins.push(join.clone());
+        }
+    }
+
+    pub(crate) fn replay(&mut self, what: u8) {
+        self.cov.count("fault:replay");
+        match what {
+            0 => {
+                // The older, the deader: the last ones are those of the living.
+                let most = self.spy.tickets.len() * 2 / 3;
+                if most == 0 {
+                    return;
+                }
+                let (ticket, epoch) = self.spy.tickets[self.spy.rng.index(most)].clone();
+                let attempt = if self.spy.rng.chance(500) { 1 } else { 1 << 40 };
+                let reconnect = Reconnect { ticket, attempt, epoch, seq: 1, n: 0, want: None };
+                self.add_replay(Call::Reconnect(reconnect));
+            }
+            1 => {
+                let most = self.spy.joins.len() * 2 / 3;
+                if most > 0 {
+                    let join = self.spy.joins[self.spy.rng.index(most)].clone();
+                    self.add_replay(Call::Join(join));
+                }
+            }
+            what => self.replay_url(what == 3),
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! What an app hears, followed as an app would follow it (contract rule D7): a membership begins, somebody joins,
+//! publishes, goes away. Comes in: the events, steps and settlements of one session, in order. Goes out: whether
+//! they make sense one after the other, and whether the getters show the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lianmai_client_sdk::CallError;
+use lianmai_client_sdk::session::{
+    Change, ConnectionState, Event, Member, Picture, ReconnectOutcome, Reply,
+};
+use lianmai_protocol::message::ChannelEvent;
+use lianmai_protocol::{KindSet, Mid, Role, UserId};
+
+use crate::client::Open;
+use crate::world::World;
+
+/// A settlement may come so much later than the time that a call has.
+const SETTLE_SLACK_MS: u64 = 2_000;
+const CALL_MS: u64 = 10_000;
+
+/// What an app knows by what it heard alone.
+#[derive(Debug, Default)]
+pub(crate) struct App {
+    pub(crate) inside: bool,
+    own: Option<(UserId, Mid)>,
+    members: BTreeMap<UserId, Member>,
+    /// Targeted messages of this membership: numbers of their payloads.
+    pub(crate) targeted: BTreeSet<u64>,
+    pub(crate) lost: u64,
+    /// Since the membership began its session was never continued without its memory.
+    pub(crate) whole: bool,
+    /// A jump of the picture that was not told as `missed` yet: from where.
+    jumped: Option<u64>,
+    /// A message to all that must be told next.
+    owed: Option<String>,
+    /// Time that calls may take longer.
+    pub(crate) slack_ms: u64,
+    pub(crate) returns: u64,
+    /// Connected since, and whether the way back was announced.
+    pub(crate) since: Option<u64>,
+    pub(crate) back: bool,
+}
+
+impl App {
+    pub(crate) fn restart(&mut self) {
+        *self = App::default();
+    }
+
+    pub(crate) fn mid(&self) -> Option<Mid> {
+        self.own.map(|(_, mid)| mid)
+    }
+
+    pub(crate) fn connected_for(&self, now: u64) -> u64 {
+        self.since.map_or(0, |since| now - since)
+    }
+
+    /// Nothing is being said again.
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.back
+    }
+
+    fn enter(&mut self, picture: &Picture) {
+        self.inside = true;
+        self.own = Some((picture.own.uid, picture.own.mid));
+        self.members = picture.others().map(|member| (member.uid, member.clone())).collect();
+        self.targeted.clear();
+        self.lost = 0;
+        self.whole = true;
+        self.jumped = None;
+    }
+
+    /// Applies an event; says what is wrong with it.
+    fn follow(&mut self, event: &Event) -> Result<(), String> {
+        let own = self.own.map(|(uid, _)| uid);
+        let says = |what: &str| Err(what.to_owned());
+        match event {
+            Event::ClientJoin(e) => {
+                if self.members.contains_key(&e.uid) {
+                    return says("a member joins that is there");
+                }
+                let member = Member {
+                    uid: e.uid,
+                    mid: e.mid,
+                    role: Role::Broadcaster,
+                    name: e.name.clone(),
+                    attributes: e.attributes.clone(),
+                    muted: e.muted,
+                    streams: BTreeMap::new(),
+                };
+                self.members.insert(e.uid, member);
+            }
+            Event::ClientLeave(e) => match self.members.remove(&e.uid) {
+                Some(member) if member.mid != e.mid => return says("another membership leaves"),
+                Some(member) if !member.streams.is_empty() => {
+                    return says("a member leaves before its streams are removed");
+                }
+                Some(_) => {}
+                None => return says("a member leaves that is not there"),
+            },
+            Event::StreamAdded(e) => match self.members.get_mut(&e.uid) {
+                Some(member) if member.mid == e.mid => {
+                    if member.streams.insert(e.media_type.clone(), e.publication).is_some() {
+                        return says("a stream is added that is there");
+                    }
+                }
+                _ => return says("a stream is added to a member that is not there"),
+            },
+            Event::StreamRemoved(e) => match self.members.get_mut(&e.uid) {
+                Some(member) if member.streams.get(&e.media_type) == Some(&e.publication) => {
+                    member.streams.remove(&e.media_type);
+                }
+                _ => return says("a stream is removed that is not there"),
+            },
+            Event::RoleChanged(e) if own != Some(e.uid) => match self.members.get_mut(&e.uid) {
+                Some(member) if member.mid == e.mid => member.role = e.role.clone(),
+                _ => return says("the role of a member changes that is not there"),
+            },
+            Event::ClientUpdate(e) if own != Some(e.uid) => match self.members.get_mut(&e.uid) {
+                Some(member) if member.mid == e.mid => {
+                    member.name.clone_from(&e.name);
+                    member.attributes = e.attributes.clone();
+                }
+                _ => return says("a member changes that is not there"),
+            },
+            Event::Muted(e) | Event::Unmuted(e) if own != Some(e.uid) => {
+                let kind = KindSet::of(&e.media_type);
+                let on = matches!(event, Event::Muted(_));
+                match self.members.get_mut(&e.uid) {
+                    Some(member) if member.mid == e.mid && on => {
+                        member.muted = member.muted.union(kind)
+                    }
+                    Some(member) if member.mid == e.mid => {
+                        member.muted = member.muted.difference(kind);
+                    }
+                    _ => return says("a member is muted that is not there"),
+                }
+            }
+            Event::Disconnected { .. } => {
+                self.inside = false;
+                self.members.clear();
+                self.own = None;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Whether an event is about a channel.
+fn is_of_channel(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::ClientJoin(_)
+            | Event::ClientLeave(_)
+            | Event::ClientUpdate(_)
+            | Event::ChannelUpdate(_)
+            | Event::RoleChanged(_)
+            | Event::StreamAdded(_)
+            | Event::StreamRemoved(_)
+            | Event::Muted(_)
+            | Event::Unmuted(_)
+            | Event::Message { .. }
+            | Event::LiveRoomClose(_)
+            | Event::Reconnected { .. }
+            | Event::SyncDone(_)
+            | Event::Disconnected { .. }
+            | Event::MemberCount { .. }
+    )
+}
+
+impl World {
+    /// A step of the picture.
+    pub(crate) fn check_change(&mut self, c: usize, change: &Change) {
+        let client = &mut self.clients[c];
+        let before = client.copy.as_ref().map(|picture| (picture.epoch, picture.seq));
+        change.apply(&mut client.copy);
+        if let Some(said) = client.app.owed.take() {
+            return self.fail(
+                "transients",
+                format!("c{c}: message {said} is in the picture and was not told"),
+            );
+        }
+        match change {
+            Change::Entered(picture) => client.app.enter(picture),
+            Change::Event { seq, event } => {
+                self.checks.delivered += 1;
+                if before.is_none_or(|(_, at)| at + 1 != *seq) {
+                    return self.fail("delivery", format!("c{c}: event {seq} behind {before:?}"));
+                }
+                if let ChannelEvent::Message(message) = event
+                    && UserId(self.clients[c].spec.uid) != message.uid
+                {
+                    self.clients[c].app.owed = Some(message.data.clone());
+                }
+            }
+            Change::Reentered(mid) => {
+                client.app.own = client.app.own.map(|(uid, _)| (uid, *mid));
+                client.app.whole = false;
+            }
+            Change::CaughtUp(to) => {
+                if let Some((epoch, seq)) = before {
+                    if epoch != to.epoch {
+                        client.app.whole = false;
+                    }
+                    if epoch != to.epoch || to.seq > seq {
+                        client.app.jumped.get_or_insert(seq + 1);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Something that the app hears.
+    pub(crate) fn check_app_event(&mut self, c: usize, event: &Event) {
+        let client = &mut self.clients[c];
+        if is_of_channel(event) && !client.app.inside {
+            return self.fail("app", format!("c{c}: {event:?} outside of a channel"));
+        }
+        if let Some(owed) = &client.app.owed {
+            let told =
+                matches!(event, Event::Message { data, targeted: false, .. } if data == owed);
+            if !told {
+                let what = format!("c{c}: message {owed} was not told");
+                return self.fail("transients", what);
+            }
+            client.app.owed = None;
+        }
+        if let Err(why) = client.app.follow(event) {
+            return self.fail("pairing", format!("c{c}: {why}: {event:?}"));
+        }
+        match event {
+            Event::Message { data, targeted: true, .. } => self.check_targeted(c, data),
+            Event::Reconnected { outcome, missed, messages_lost } => {
+                client.app.returns += 1;
+                client.app.back = false;
+                client.app.lost += messages_lost;
+                if matches!(outcome, ReconnectOutcome::Rejoined { .. }) {
+                    client.app.whole = false;
+                }
+                let name = match outcome {
+                    ReconnectOutcome::Replayed { .. } => "app:replayed",
+                    ReconnectOutcome::Snapshot { .. } => "app:snapshot",
+                    _ => "outcome:rejoined",
+                };
+                let jumped = client.app.jumped.take();
+                self.cov.count(name);
+                if let Some(from) = jumped
+                    && missed.is_none_or(|missed| missed.from_seq > from)
+                {
+                    let what =
+                        format!("c{c}: events from {from} were skipped, and {missed:?} told");
+                    return self.fail("transients", what);
+                }
+            }
+            Event::ConnectionStateChange { state, .. } => {
+                let connected = *state == ConnectionState::Connected;
+                client.app.since = connected.then_some(self.now);
+                client.app.back |= *state == ConnectionState::Reconnecting;
+            }
+            Event::ServerRestarting(notice) => {
+                client.app.slack_ms += notice.retry_after_ms + notice.jitter_ms;
+            }
+            _ => {}
+        }
+        self.compare_app(c, event);
+    }
+
+    /// What the app folded is what its getters show.
+    fn compare_app(&mut self, c: usize, event: &Event) {
+        let client = &self.clients[c];
+        // Between the end of the picture and its announcement there is nothing to compare.
+        let Some(picture) = &client.copy else { return };
+        let shown: BTreeMap<UserId, Member> =
+            picture.others().map(|member| (member.uid, member.clone())).collect();
+        if client.app.inside && shown != client.app.members {
+            let what = format!(
+                "c{c}: after {event:?} the app knows {:?}, and its getters show {shown:?}",
+                client.app.members
+            );
+            self.fail("app", what);
+        }
+    }
+
+    fn check_targeted(&mut self, c: usize, data: &str) {
+        let Some(number) = payload(data) else { return };
+        let uid = UserId(self.clients[c].spec.uid);
+        match self.checks.said.get(&number) {
+            Some(Some(to)) if to.contains(&uid) => {}
+            found => {
+                let what = format!("c{c} got message {number}, which is for {found:?}");
+                return self.fail("transients", what);
+            }
+        }
+        if !self.clients[c].app.targeted.insert(number) {
+            self.fail("transients", format!("c{c} got message {number} twice"));
+        }
+    }
+
+    /// All outputs are polled.
+    pub(crate) fn check_app_rests(&mut self, c: usize) {
+        if let Some(said) = self.clients[c].app.owed.take() {
+            self.fail("transients", format!("c{c}: message {said} was not told"));
+        }
+        let client = &mut self.clients[c];
+        if client.copy.as_ref() != client.session.picture() {
+            self.fail("app", format!("c{c}: folded steps are not the picture at rest"));
+        }
+    }
+
+    pub(crate) fn check_settled(
+        &mut self,
+        c: usize,
+        open: Open,
+        outcome: &Result<Reply, CallError>,
+    ) {
+        let took = self.now - open.at;
+        let slack = self.clients[c].app.slack_ms;
+        if took > CALL_MS + SETTLE_SLACK_MS + slack {
+            let what = format!("c{c}: {} settled after {took} ms, slack {slack}", open.method);
+            self.fail("settle", what);
+        }
+        if let (Ok(Reply::Joined(joined)), Some(picture)) = (outcome, &self.clients[c].copy)
+            && joined.mid != picture.own.mid
+        {
+            self.fail("app", format!("c{c}: join answers another membership than the picture"));
+        }
+    }
+}
+
+/// The number in a message.
+pub(crate) fn payload(data: &str) -> Option<u64> {
+    data.strip_prefix("m:")?.split(':').next()?.parse().ok()
+}

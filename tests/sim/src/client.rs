@@ -1,0 +1,447 @@
+//! A host around the shipped session, as the native driver is one: one socket at a time, outputs in order, deadlines.
+//! Comes in: what the network brings, what the app calls, what happens to the phone. Goes out: bytes, and what the
+//! app hears, which `check/app.rs` looks at. Deliberately absent: decisions about connections.
+
+use std::collections::BTreeMap;
+
+use lianmai_client_sdk::session::{
+    CallId, Command, Event, Input, Output, Picture, Reply, Session, SessionConfig,
+};
+use lianmai_protocol::{CloseCode, MonoTime};
+
+use crate::check::app::App;
+use crate::net::{End, Frame, LinkId, Way};
+use crate::rng::Rng;
+use crate::scenario::{ClientSpec, Scenario};
+use crate::world::{Ev, World, log};
+
+/// The addresses that a session is told: one server listens at both.
+const URLS: [&str; 2] = ["ws://one.sim/v1/signal", "ws://two.sim/v1/signal"];
+
+/// A call that is not settled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Open {
+    pub(crate) method: &'static str,
+    pub(crate) at: u64,
+}
+
+pub(crate) struct Client {
+    pub(crate) spec: ClientSpec,
+    pub(crate) rng: Rng,
+    pub(crate) session: Session,
+    pub(crate) link: Option<LinkId>,
+    /// Its clock less that of the world, which only grows.
+    mono_off: u64,
+    /// Frozen until then, and whether its clock goes on.
+    pub(crate) frozen: Option<(u64, bool)>,
+    frozen_since: u64,
+    pub(crate) slow_until: u64,
+    offline: (u64, bool),
+    timer: Option<u64>,
+    timers: u64,
+    outgoing: Vec<u8>,
+    last_call: u64,
+    pub(crate) calls: BTreeMap<CallId, Open>,
+    /// What the app folded from the steps of the picture.
+    pub(crate) copy: Option<Picture>,
+    pub(crate) app: App,
+    /// Calls that it makes as soon as it is done with what it hears.
+    later: Vec<Command>,
+    /// Does not come back by itself any more.
+    pub(crate) retired: bool,
+    /// Numbers of its processes.
+    generation: u64,
+    /// Nothing was done to it since.
+    pub(crate) disturbed_at: u64,
+}
+
+impl Client {
+    pub(crate) fn all(scenario: &Scenario, rng: &Rng) -> Vec<Client> {
+        let specs = scenario.knobs.clients.iter().enumerate();
+        specs.map(|(index, spec)| Client::new(*spec, rng.fork(100 + index as u64))).collect()
+    }
+
+    fn new(spec: ClientSpec, mut rng: Rng) -> Client {
+        let session = fresh(&mut rng);
+        Client {
+            spec,
+            session,
+            link: None,
+            mono_off: rng.below(1 << 32),
+            frozen: None,
+            frozen_since: 0,
+            slow_until: 0,
+            offline: (0, false),
+            timer: None,
+            timers: 0,
+            outgoing: Vec::new(),
+            last_call: 0,
+            calls: BTreeMap::new(),
+            copy: None,
+            app: App::default(),
+            later: Vec::new(),
+            retired: false,
+            generation: 0,
+            disturbed_at: 0,
+            rng,
+        }
+    }
+
+    /// Whether it reaches anybody: `Some(true)` if it does not even hear that it does not.
+    pub(crate) fn offline(&self, now: u64) -> Option<bool> {
+        (self.offline.0 > now).then_some(self.offline.1)
+    }
+
+    pub(crate) fn go_online(&mut self) {
+        self.offline = (0, false);
+    }
+
+    fn mono(&self, now: u64) -> MonoTime {
+        MonoTime(now + self.mono_off)
+    }
+}
+
+fn fresh(rng: &mut Rng) -> Session {
+    let mut config = SessionConfig::new(URLS[0]);
+    if rng.chance(500) {
+        config.urls.push(URLS[1].to_owned());
+    }
+    config.seed = rng.next();
+    Session::new(config)
+}
+
+impl World {
+    /// Hands an input to a session and does what it says.
+    pub(crate) fn feed(&mut self, c: usize, input: Input<'_>) {
+        let now = self.clients[c].mono(self.now);
+        log!(self, "c{c} <- {input:?}");
+        self.clients[c].session.handle(now, input);
+        while let Some(output) = self.clients[c].session.poll_output() {
+            if self.failure.is_some() {
+                return;
+            }
+            self.client_output(c, output);
+        }
+        self.check_app_rests(c);
+        for command in std::mem::take(&mut self.clients[c].later) {
+            self.call(c, command);
+        }
+        self.set_timer(c);
+    }
+
+    fn set_timer(&mut self, c: usize) {
+        let client = &mut self.clients[c];
+        let due = client.session.next_deadline();
+        let at = due.map(|at| at.0.saturating_sub(client.mono_off).max(self.now));
+        if let Some(at) = at
+            && client.timer.is_none_or(|timer| at < timer)
+        {
+            client.timers += 1;
+            client.timer = Some(at);
+            let generation = client.timers;
+            self.at(at, Ev::ClientTimer(c, generation));
+        }
+    }
+
+    pub(crate) fn client_timer(&mut self, c: usize, generation: u64) {
+        let client = &mut self.clients[c];
+        if client.timers != generation || client.frozen.is_some() {
+            return;
+        }
+        client.timer = None;
+        let now = client.mono(self.now);
+        if client.session.next_deadline().is_some_and(|at| at <= now) {
+            self.feed(c, Input::Timeout);
+        } else {
+            self.set_timer(c);
+        }
+    }
+
+    fn client_output(&mut self, c: usize, output: Output) {
+        match output {
+            Output::Connect { url } => {
+                log!(self, "c{c} connects to {url}");
+                if let Some(old) = self.clients[c].link {
+                    self.fail("host", format!("c{c} connects while {old:?} is open"));
+                }
+                let id = self.connect(End::Client(c));
+                self.clients[c].outgoing.clear();
+                self.clients[c].link = Some(id);
+            }
+            Output::Send(text) => {
+                log!(self, "c{c} sends {} {:x}", text.len(), crate::log::mix(0, text.as_bytes()));
+                let bytes = Frame::Text(text.into_bytes()).encode();
+                self.clients[c].outgoing.extend(bytes);
+                self.client_flush(c);
+            }
+            Output::CloseSocket { code } => {
+                self.cov.client_close(code);
+                log!(self, "c{c} closes its socket with {code}");
+                let Some(id) = self.clients[c].link.take() else { return };
+                let bytes = Frame::Close(Some(code)).encode();
+                if self.clients[c].outgoing.is_empty() {
+                    self.write(id, Way::Up, &bytes);
+                }
+                self.client_lets_go(id);
+            }
+            Output::Picture(change) => {
+                log!(self, "c{c} picture {change:?}");
+                self.check_change(c, &change);
+            }
+            Output::Event(event) => {
+                log!(self, "c{c} hears {event:?}");
+                self.app_hears(c, &event);
+            }
+            Output::Settled { call, outcome } => {
+                log!(self, "c{c} settled {} {outcome:?}", call.0);
+                self.app_settled(c, call, outcome);
+            }
+            other => self.fail("host", format!("an output that no host knows: {other:?}")),
+        }
+    }
+
+    pub(crate) fn client_flush(&mut self, c: usize) {
+        let Some(id) = self.clients[c].link else { return };
+        let bytes = std::mem::take(&mut self.clients[c].outgoing);
+        let taken = self.write(id, Way::Up, &bytes);
+        self.clients[c].outgoing = bytes[taken..].to_vec();
+    }
+
+    /// The client's end is closed.
+    fn client_lets_go(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.client_open = false;
+        self.finish(id, Way::Up);
+        self.bury(id);
+    }
+
+    /// Whether an end reads now.
+    pub(crate) fn end_reads(&self, end: End) -> bool {
+        match end {
+            End::Client(c) => {
+                self.clients[c].frozen.is_none() && self.clients[c].slow_until <= self.now
+            }
+            End::Raw(raw) => self.raws[raw].reads,
+        }
+    }
+
+    pub(crate) fn end_opened(&mut self, id: LinkId) {
+        let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
+        match end {
+            End::Client(c) => {
+                if let Some((until, _)) = self.clients[c].frozen {
+                    return self.at(until + 1, Ev::Opened(id));
+                }
+                if self.clients[c].link == Some(id) {
+                    self.feed(c, Input::SocketOpened);
+                }
+            }
+            End::Raw(raw) => self.raw_opened(raw),
+        }
+    }
+
+    pub(crate) fn end_frame(&mut self, id: LinkId, frame: Frame) {
+        let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
+        match end {
+            End::Raw(raw) => self.raw_frame(raw, frame),
+            // Late frames of a dead socket: the contract of a host is to drop them (rule B6).
+            End::Client(c) if self.clients[c].link != Some(id) => {
+                self.cov.count("fault:lateFrame");
+            }
+            End::Client(c) => match frame {
+                Frame::Text(text) => self.feed(c, Input::Frame(&text)),
+                Frame::Close(code) => self.end_closed(id, code.unwrap_or(1005)),
+                Frame::Binary(_) => self.feed(c, Input::Unreadable),
+                Frame::Ping | Frame::Pong => {}
+            },
+        }
+    }
+
+    /// A socket is gone for its client.
+    pub(crate) fn end_closed(&mut self, id: LinkId, code: u16) {
+        let Some(link) = self.links.get(&id) else { return };
+        if !link.client_open {
+            return;
+        }
+        let end = link.end;
+        if let End::Client(c) = end
+            && let Some((until, _)) = self.clients[c].frozen
+        {
+            return self.at(until + 1, Ev::Refused(id));
+        }
+        self.client_lets_go(id);
+        match end {
+            End::Raw(raw) => self.raw_closed(raw),
+            End::Client(c) => {
+                if self.clients[c].link == Some(id) {
+                    self.clients[c].link = None;
+                    let known = CloseCode(code).row().map_or("", |row| row.name);
+                    self.feed(c, Input::SocketClosed { code, reason: known.to_owned() });
+                }
+            }
+        }
+    }
+
+    /// The app calls something.
+    pub(crate) fn call(&mut self, c: usize, command: Command) -> CallId {
+        let (call, method) = self.new_call(c, &command);
+        log!(self, "c{c} calls {method} as {}", call.0);
+        self.feed(c, Input::Command { call, command });
+        call
+    }
+
+    fn new_call(&mut self, c: usize, command: &Command) -> (CallId, &'static str) {
+        let at = self.now;
+        let client = &mut self.clients[c];
+        client.last_call += 1;
+        let call = CallId(client.last_call);
+        let method = command.method();
+        client.calls.insert(call, Open { method, at });
+        self.cov.calls += 1;
+        (call, method)
+    }
+
+    /// The app calls from inside a handler, or as soon as it is through.
+    pub(crate) fn react(&mut self, c: usize, command: Command) {
+        let reenters = self.scenario.knobs.reenters;
+        if self.clients[c].rng.chance(reenters) {
+            let (call, _) = self.new_call(c, &command);
+            let now = self.clients[c].mono(self.now);
+            self.cov.count("fault:reentrant");
+            self.clients[c].session.handle(now, Input::Command { call, command });
+        } else {
+            self.clients[c].later.push(command);
+        }
+    }
+
+    fn app_settled(
+        &mut self,
+        c: usize,
+        call: CallId,
+        outcome: Result<Reply, lianmai_client_sdk::CallError>,
+    ) {
+        if let Err(error) = &outcome {
+            self.cov.settled_error(error.name().as_str());
+        }
+        let Some(open) = self.clients[c].calls.remove(&call) else {
+            return self.fail("settle", format!("c{c}: call {} is settled twice", call.0));
+        };
+        self.check_settled(c, open, &outcome);
+        match outcome {
+            Ok(Reply::Published(published)) => {
+                self.media_url(c, &published.url);
+            }
+            Ok(Reply::Subscribed(subscribed)) => self.media_url(c, &subscribed.url),
+            _ => {}
+        }
+    }
+
+    /// Nothing happens in the app for a while.
+    pub(crate) fn suspend(&mut self, c: usize, ms: u64, clock: bool) {
+        let client = &mut self.clients[c];
+        if client.frozen.is_some() {
+            return;
+        }
+        let until = self.now + ms;
+        client.frozen = Some((until, clock));
+        client.frozen_since = self.now;
+        log!(self, "c{c} is frozen for {ms}, clock {clock}");
+        self.at(until, Ev::Wake(c));
+    }
+
+    pub(crate) fn client_wake(&mut self, c: usize) {
+        let now = self.now;
+        let client = &mut self.clients[c];
+        let Some((until, clock)) = client.frozen.take_if(|(until, _)| *until <= now) else {
+            return;
+        };
+        log!(self, "c{c} wakes");
+        let client = &mut self.clients[c];
+        if !clock {
+            client.mono_off = client.mono_off.saturating_sub(until - client.frozen_since);
+        }
+        client.app.slack_ms += now - client.frozen_since + 11_000;
+        client.disturbed_at = now;
+        client.timer = None;
+        let foreground = client.rng.below(3);
+        // What comes first is anybody's guess.
+        if foreground == 0 {
+            self.feed(c, Input::Foreground);
+        }
+        if let Some(id) = self.clients[c].link {
+            self.after(0, Ev::Deliver(id, Way::Down));
+        }
+        self.set_timer(c);
+        if foreground == 1 {
+            self.after(1, Ev::App(c));
+        }
+    }
+
+    /// The app is shown again: what comes after the socket's late frames.
+    pub(crate) fn app_acts(&mut self, c: usize) {
+        if self.clients[c].frozen.is_none() {
+            self.feed(c, Input::Foreground);
+        }
+    }
+
+    pub(crate) fn slow(&mut self, c: usize, ms: u64) {
+        self.clients[c].slow_until = self.now + ms;
+        self.clients[c].disturbed_at = self.now + ms;
+        if self.clients[c].rng.chance(500) && self.clients[c].frozen.is_none() {
+            self.feed(c, Input::ReadingPaused);
+        }
+        self.after(ms, Ev::Reads(c));
+    }
+
+    pub(crate) fn client_reads(&mut self, c: usize) {
+        if self.clients[c].slow_until > self.now || self.clients[c].frozen.is_some() {
+            return;
+        }
+        self.feed(c, Input::ReadingResumed);
+        if let Some(id) = self.clients[c].link {
+            self.after(0, Ev::Deliver(id, Way::Down));
+        }
+    }
+
+    pub(crate) fn go_offline(&mut self, c: usize, ms: u64, silent: bool) {
+        self.clients[c].offline = (self.now + ms, silent);
+        self.clients[c].disturbed_at = self.now + ms;
+        let Some(id) = self.clients[c].link else { return };
+        if silent {
+            self.half_open(id, true, true);
+        } else {
+            self.cut(id, true);
+        }
+    }
+
+    /// The process of the app ends and begins again: nothing is left of its session.
+    pub(crate) fn restart_client(&mut self, c: usize) {
+        if let Some(id) = self.clients[c].link.take() {
+            self.client_lets_go(id);
+        }
+        log!(self, "c{c} begins anew");
+        self.check_client_ends(c);
+        let client = &mut self.clients[c];
+        client.generation += 1;
+        client.session = fresh(&mut client.rng);
+        client.calls.clear();
+        client.outgoing.clear();
+        client.later.clear();
+        client.copy = None;
+        client.timer = None;
+        client.timers += 1;
+        client.frozen = None;
+        client.disturbed_at = self.now;
+        client.app.restart();
+        self.join_again(c, 2_000);
+    }
+
+    /// What an app does about what it hears.
+    pub(crate) fn app_hears(&mut self, c: usize, event: &Event) {
+        self.check_app_event(c, event);
+        if self.failure.is_some() || self.clients[c].retired {
+            return;
+        }
+        self.app_reacts(c, event);
+    }
+}

@@ -1,0 +1,268 @@
+//! From a seed to a scenario. Each seed draws which kinds of things happen at all and how often (swarm testing): a
+//! world in which everything happens a little finds less than many in which some things happen a lot. Comes in: a
+//! seed. Goes out: a scenario. Deliberately absent: any knowledge of what comes of it.
+
+use crate::rng::Rng;
+use crate::scenario::{Action, ClientSpec, Cmd, Knobs, Scenario, What};
+use crate::scripts;
+use crate::tokens::{APPS, TokenSpec, is_safe};
+
+const LENGTH_MS: u64 = 300_000;
+/// The first of the clients' uids.
+const FIRST_UID: u64 = 100;
+
+/// A scenario of a seed.
+pub(crate) fn scenario(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed).fork(9);
+    let knobs = knobs(&mut rng);
+    let mut actions = Vec::new();
+    joins(&mut rng, &knobs, &mut actions);
+    commands(&mut rng, &knobs, &mut actions);
+    faults(&mut rng, &knobs, &mut actions);
+    server_faults(&mut rng, &mut actions);
+    strangers(&mut rng, &knobs, &mut actions);
+    actions.sort_by_key(|action| action.at);
+    Scenario { seed, knobs, actions }
+}
+
+fn knobs(rng: &mut Rng) -> Knobs {
+    let channels: Vec<usize> =
+        (0..rng.between(3, 4)).map(|_| rng.weighted(&[5, 4, 2, 2])).collect();
+    let count = rng.between(24, 30);
+    let mut clients: Vec<ClientSpec> = Vec::new();
+    for index in 0..count {
+        let channel = usize::try_from(index).expect("it is small") % channels.len();
+        // Now and then somebody has a second device.
+        let twin = clients.iter().rposition(|other| other.channel == channel && rng.chance(80));
+        let uid = twin.map_or(FIRST_UID + index, |twin| clients[twin].uid);
+        let token = if is_safe(APPS[channels[channel]]) { token(rng) } else { TokenSpec::None };
+        let role = *rng.pick(&[None, None, None, Some(true), Some(false)]);
+        clients.push(ClientSpec { uid, channel, role, token });
+    }
+    let timers = match rng.below(3) {
+        0 => [10_000, 25_000, 30_000, 15_000, 300_000],
+        1 => [4_000, 10_000, 12_000, 8_000, 60_000],
+        _ => [3_000, 8_000, 8_000, 6_000, 20_000],
+    };
+    let tight = rng.chance(150);
+    let limits = if tight {
+        [rng.between(5, 9), rng.between(3, 6), rng.between(1, 3), rng.between(1, 4)]
+            .map(|limit| usize::try_from(limit).expect("it is small"))
+    } else {
+        [10_000, 2_000, 100_000, 256]
+    };
+    let small = rng.chance(250);
+    Knobs {
+        length_ms: LENGTH_MS,
+        channels,
+        clients,
+        shards: if rng.chance(500) { 2 } else { 1 },
+        timers,
+        limits,
+        log_bytes: if rng.chance(200) { 20_000 } else { 64 << 20 },
+        max_lag: if small { 70_000 } else { 2 << 20 },
+        capacity: if small { 32_768 } else { 262_144 },
+        delay: *rng.pick(&[(1, 5), (5, 60), (20, 250), (1, 400)]),
+        mint_ms: *rng.pick(&[0, 0, 0, 300, 3_000]),
+        mint_fails: *rng.pick(&[0, 0, 20]),
+        url_ms: *rng.pick(&[20_000, 3_600_000]),
+        store_ms: *rng.pick(&[5, 50, 600]),
+        store_fails: *rng.pick(&[0, 0, 30]),
+        subscribes: rng.below(500),
+        rejoins: rng.between(600, 1_000),
+        reenters: *rng.pick(&[0, 300, 1_000]),
+        media: rng.below(700),
+    }
+}
+
+fn token(rng: &mut Rng) -> TokenSpec {
+    let rights = u8::try_from(rng.weighted(&[12, 1, 1, 1, 1])).expect("it is small");
+    match rng.below(10) {
+        0 => TokenSpec::Basic { ttl_ms: rng.between(20_000, 400_000) },
+        1 | 2 => TokenSpec::Jwt { ttl_ms: rng.between(20_000, 120_000), rights, moderate: false },
+        n => TokenSpec::Jwt { ttl_ms: 3_600_000, rights, moderate: n < 6 },
+    }
+}
+
+fn joins(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
+    for c in 0..knobs.clients.len() {
+        let cmd = Cmd::Join { token: None, role: None, name: rng.index(20) };
+        actions.push(Action { at: rng.skewed(20_000) + 5, what: What::Call { c, cmd } });
+        // Who was thrown out, or never came in, tries again some time.
+        for _ in 0..3 {
+            let cmd = Cmd::Join { token: None, role: None, name: 0 };
+            let at = rng.between(30_000, LENGTH_MS - 30_000);
+            actions.push(Action { at, what: What::Call { c, cmd } });
+        }
+    }
+}
+
+/// Weights of which some are nothing.
+fn swarm<const N: usize>(rng: &mut Rng, base: [u64; N]) -> [u64; N] {
+    base.map(|weight| if rng.chance(250) { 0 } else { weight * rng.between(1, 4) })
+}
+
+fn commands(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
+    let weights = {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m] =
+            swarm(rng, [0, 40, 40, 15, 20, 40, 2, 0, 20, 25, 4, 3, 6]);
+        // Enough that is seen by all: publishing, messages.
+        [a, b, c, d, e, f, g, h + 1, i, j, k, l, m, 60, 50]
+    };
+    let long = if rng.chance(150) { 3_000 } else { 80 };
+    let count = rng.between(900, 1_300);
+    let mut at = 0;
+    for _ in 0..count {
+        at = if rng.chance(150) { at } else { rng.between(3_000, LENGTH_MS - 1_000) };
+        let c = rng.index(knobs.clients.len());
+        let channel = knobs.clients[c].channel;
+        let others: Vec<usize> =
+            (0..knobs.clients.len()).filter(|of| knobs.clients[*of].channel == channel).collect();
+        let other = *rng.pick(&others);
+        let of = rng.chance(150).then_some(other);
+        let cmd = match rng.weighted(&weights) {
+            1 => Cmd::Unpublish { kind: rng.index(5), of },
+            2 => Cmd::Subscribe { of: other, kind: rng.index(4) },
+            3 => Cmd::Unsubscribe { of: other, kind: rng.index(4) },
+            4 => Cmd::SetRole { broadcaster: rng.chance(700), of },
+            5 => Cmd::Mute { kind: *rng.pick(&[0, 1, 4]), on: rng.chance(500), of },
+            6 => Cmd::Kick { of: other, s: *rng.pick(&[0, 0, 5, 60]) },
+            7 => Cmd::Close { hold_s: *rng.pick(&[0, 5, 30]) },
+            8 => {
+                let to = (0..rng.between(1, 4)).map(|_| *rng.pick(&others)).collect();
+                Cmd::Message { to: Some(to), bytes: rng.index(long) }
+            }
+            9 => Cmd::Attributes {
+                channel: rng.chance(200),
+                key: rng.index(4),
+                bytes: rng.chance(700).then(|| rng.index(40)),
+                name: rng.chance(200).then(|| rng.index(20)),
+            },
+            10 => {
+                let good = token(rng);
+                Cmd::Renew { token: *rng.pick(&[good, TokenSpec::Garbage, TokenSpec::Expired]) }
+            }
+            11 => Cmd::Leave,
+            12 if rng.chance(30) => Cmd::Tasks,
+            12 => Cmd::Report { deep: *rng.pick(&[0, 0, 3, 40]) },
+            13 => Cmd::Publish { kind: *rng.pick(&[4, 4, 0, 1, 2, 3]) },
+            _ => Cmd::Message { to: None, bytes: rng.index(long) },
+        };
+        actions.push(Action { at, what: What::Call { c, cmd } });
+    }
+}
+
+fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
+    let weights = swarm(rng, [10, 4, 6, 4, 2, 12, 8, 8]);
+    if weights.iter().sum::<u64>() == 0 {
+        return;
+    }
+    let [_, dead, grace, ..] = knobs.timers;
+    for _ in 0..rng.between(20, 60) {
+        let at = rng.between(5_000, LENGTH_MS - 1_000);
+        let c = rng.index(knobs.clients.len());
+        // Short, or so long that the grace may end.
+        let ms =
+            if rng.chance(600) { rng.skewed(5_000) } else { rng.between(dead, 2 * (dead + grace)) };
+        let (up, down) = *rng.pick(&[(true, true), (true, false), (false, true)]);
+        let what = match rng.weighted(&weights) {
+            0 => What::Suspend { c, ms, clock: rng.chance(600) },
+            1 => What::Network { c },
+            2 => What::Offline { c, ms, silent: rng.chance(600) },
+            3 => What::Slow { c, ms },
+            4 => What::Restart { c },
+            5 => What::Cut { c, lose: rng.chance(500) },
+            6 => What::Half { c, up, down },
+            _ => What::Stall { c, up, down, ms },
+        };
+        actions.push(Action { at, what });
+    }
+    if rng.chance(100) {
+        // Everybody at once.
+        let at = rng.between(30_000, LENGTH_MS - 60_000);
+        actions.extend((0..knobs.clients.len()).map(|c| {
+            let what = What::Offline { c, ms: rng.between(1_000, 9_000), silent: rng.chance(500) };
+            Action { at: at + rng.below(100), what }
+        }));
+    }
+}
+
+fn server_faults(rng: &mut Rng, actions: &mut Vec<Action>) {
+    let [crash, drain, stop, pause, wall, disk, mint] = swarm(rng, [4, 4, 1, 2, 2, 2, 3]);
+    let many = |rng: &mut Rng, weight: u64, most: u64| {
+        if weight == 0 { 0 } else { rng.below(most + 1) }
+    };
+    let at = |rng: &mut Rng| rng.between(10_000, LENGTH_MS - 20_000);
+    let down = |rng: &mut Rng| {
+        if rng.chance(100) { rng.between(20_000, 50_000) } else { rng.between(300, 5_000) }
+    };
+    for _ in 0..many(rng, crash, 2) {
+        let (at, down_ms, silent) = (at(rng), down(rng), rng.chance(300));
+        actions.push(Action { at, what: What::Crash { down_ms, silent } });
+        if rng.chance(200) {
+            // A crash loop.
+            for n in 1..3 {
+                let at = at + n * rng.between(1_000, 8_000);
+                actions.push(Action { at, what: What::Crash { down_ms: 500, silent } });
+            }
+        }
+    }
+    for _ in 0..many(rng, drain, 2) {
+        let (at, down_ms) = (at(rng), down(rng));
+        let notice = rng.below(2_000);
+        let freeze = notice + rng.between(500, 8_000);
+        let plan = [notice, freeze, rng.below(2_000), rng.below(2_000), 0];
+        actions.push(Action { at, what: What::Drain { plan, down_ms } });
+        if rng.chance(200) {
+            let at = at + rng.below(freeze + 2_000);
+            actions.push(Action { at, what: What::Crash { down_ms, silent: false } });
+        }
+    }
+    if stop > 0 && rng.chance(200) {
+        actions.push(Action { at: at(rng), what: What::Stop { down_ms: down(rng) } });
+    }
+    for _ in 0..many(rng, pause, 1) {
+        let ms = if rng.chance(500) { 60_000 } else { rng.between(500, 8_000) };
+        actions.push(Action { at: at(rng).min(LENGTH_MS - 70_000), what: What::Pause { ms } });
+    }
+    for _ in 0..many(rng, wall, 2) {
+        let far = if rng.chance(500) { 3_000 } else { 100_000 };
+        let ms = i64::try_from(rng.below(2 * far)).unwrap_or(0) - i64::try_from(far).unwrap_or(0);
+        actions.push(Action { at: at(rng), what: What::Wall { ms } });
+    }
+    for _ in 0..many(rng, disk, 2) {
+        let (ms, slow, fails) = (rng.between(1_000, 20_000), rng.below(5_000), rng.below(1_000));
+        actions.push(Action { at: at(rng), what: What::Disk { ms, slow, fails } });
+    }
+    for _ in 0..many(rng, mint, 3) {
+        let (ms, slow, fails) = (rng.between(1_000, 20_000), rng.below(9_000), rng.below(600));
+        actions.push(Action { at: at(rng), what: What::Mint { ms, slow, fails } });
+    }
+}
+
+fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
+    let channels = knobs.channels.len();
+    for number in 0..rng.between(6, 14) {
+        let at = rng.between(5_000, LENGTH_MS - 10_000);
+        let script = scripts::script(rng.index(scripts::COUNT), rng);
+        let what = What::Raw { ch: rng.index(channels), uid: 1_000 + number, script };
+        actions.push(Action { at, what });
+    }
+    for _ in 0..rng.below(10) {
+        let at = rng.between(30_000, LENGTH_MS - 10_000);
+        let what = u8::try_from(rng.weighted(&[4, 1, 4, 4])).expect("it is small");
+        actions.push(Action { at, what: What::Replay { what } });
+    }
+    for _ in 0..rng.below(5) {
+        let at = rng.between(20_000, LENGTH_MS - 10_000);
+        let (ch, c) = (rng.index(channels), rng.index(knobs.clients.len()));
+        let what = match rng.below(8) {
+            0 => What::AdminClose { ch, hold_s: *rng.pick(&[0, 10]) },
+            1..=4 => {
+                What::AdminKick { ch: knobs.clients[c].channel, c, s: *rng.pick(&[0, 10, 90]) }
+            }
+            _ => What::AdminLook { ch },
+        };
+        actions.push(Action { at, what });
+    }
+}

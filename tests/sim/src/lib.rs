@@ -1,0 +1,39 @@
+//! The shipped client session and the shipped server engine in one virtual world that follows from one seed: users,
+//! operators, networks, disks and pushers, each with everything that can go wrong. A reference model says what
+//! should happen, checkers say whether it did.
+//!
+//! Comes in: a seed, or a scenario file. Goes out: a hash of everything that happened, counters, and the first
+//! thing that was wrong. Deliberately absent: real sockets, real time, and anything of the shell of
+//! `signal-server`, which only moves bytes; what it does around the engine is done again in `server/`.
+//!
+//! ```text
+//!   seed -> generator -> scenario -> world: client (Session) ~ net ~ server (Engine, store, media)
+//!                           ^                     |                    |
+//!                         shrink <--- failure -- checkers <--------- model
+//! ```
+
+mod act;
+mod adversary;
+mod alloc;
+mod check;
+mod client;
+mod coverage;
+mod generator;
+mod log;
+mod media;
+mod model;
+mod net;
+mod raw;
+mod rng;
+mod run;
+mod scenario;
+mod scripts;
+mod server;
+mod shrink;
+mod tokens;
+mod world;
+
+pub use alloc::Counting;
+pub use coverage::Coverage;
+pub use run::{Report, regressions, run_file, run_seed, shrink_seed};
+pub use world::Failure;

@@ -1,0 +1,210 @@
+//! What time does: sockets that are given up, memberships that are over, URLs that never came. The engine says at
+//! which moment, and the model whether that was too early or too late (contract rule A2).
+
+use lianmai_protocol::message::event::LeaveReason;
+use lianmai_protocol::{CloseCode, ErrorName, UserId};
+use lianmai_signal_engine::{ChannelKey, ConnId, Note, Output};
+
+use super::state::{Member, On};
+use super::{Model, Step, Verdict};
+
+/// A URL that was not issued within this fails its command.
+const MINT_MS: u64 = 5_000;
+/// What is due is done within this.
+const LATE_MS: u64 = 500;
+/// A token is looked at again after this at the latest: the wall clock may jump.
+const TOKEN_LOOK_MS: u64 = 61_000;
+/// Whoever stands still for less has not stood still.
+const STALL_MS: u64 = 2_500;
+
+impl Model {
+    /// How long the server stood still in a time.
+    pub(super) fn paused_in(&self, from: u64, to: u64) -> u64 {
+        let overlap = |(begin, end): &(u64, u64)| (*end).min(to).saturating_sub((*begin).max(from));
+        self.pauses.iter().map(overlap).sum()
+    }
+
+    pub(super) fn due(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+        if self.shards[s].handed_over_at.is_none() {
+            self.late_urls(s, step)?;
+        }
+        for output in outputs {
+            match output {
+                Output::Note(Note::MemberLeft { channel, uid, reason, .. }) => {
+                    self.over(s, channel, *uid, reason, step)?;
+                }
+                Output::Close { conn, code } if *code == CloseCode::IDLE => {
+                    self.idle(s, *conn, step)?;
+                }
+                Output::Close { conn, code } if *code == CloseCode::SERVER_RESTART => {
+                    self.drained(s, *conn, step)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn late_urls(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
+        loop {
+            let mut late: Option<(u64, ChannelKey, UserId)> = None;
+            for (key, channel) in &self.shards[s].channels {
+                for (uid, member) in &channel.members {
+                    let Some(waiting) = &member.waiting else { continue };
+                    let (On::Push { since, .. } | On::Pull { since, .. }) = waiting.on else {
+                        continue;
+                    };
+                    let due = since + MINT_MS <= step.now;
+                    if due && late.as_ref().is_none_or(|(first, ..)| since < *first) {
+                        late = Some((since, key.clone(), *uid));
+                    }
+                }
+            }
+            let Some((_, key, uid)) = late else { return Ok(()) };
+            let on =
+                self.member(s, &key, uid).and_then(|m| m.waiting.as_ref()).map(|w| w.on.clone());
+            let outcome = match on {
+                Some(on) => self.mint_comes_to(s, &key, uid, on, None, step),
+                None => Err(ErrorName::UrlUnavailable),
+            };
+            self.go_on(s, &key, uid, outcome, step)?;
+        }
+    }
+
+    /// When a membership without a socket is over.
+    fn end_of(&self, member: &Member) -> Option<u64> {
+        let lost = member.lost_at?;
+        let by_media = member.last_media.map_or(lost, |at| at + self.rules.idle);
+        let cap = member.first_lost.unwrap_or(lost) + self.rules.cap.max(self.rules.grace);
+        Some((lost + self.rules.grace).max(by_media).min(cap))
+    }
+
+    fn over(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        reason: &LeaveReason,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let wrong = |what: String| Err(("ghosts", what));
+        let is_due = matches!(
+            reason,
+            LeaveReason::Timeout | LeaveReason::ServerRestart | LeaveReason::TokenExpired
+        );
+        if !is_due {
+            return Ok(());
+        }
+        let Some(member) = self.shards[s].channels.get(key).and_then(|c| c.members.get(&uid))
+        else {
+            return wrong(format!("{uid} of {key:?} is over as {reason}, and is not there"));
+        };
+        let code = match reason {
+            LeaveReason::TokenExpired => {
+                if member.token_end.is_none_or(|end| end > step.wall) {
+                    return wrong(format!(
+                        "the token of {uid} is good until {:?}",
+                        member.token_end
+                    ));
+                }
+                CloseCode::TOKEN_EXPIRED
+            }
+            _ => {
+                let end = self.end_of(member);
+                if end.is_none_or(|end| end > step.now) {
+                    let what = format!("{uid} of {key:?} may stay until {end:?}: {member:?}");
+                    return wrong(what);
+                }
+                let expected =
+                    if member.restored { LeaveReason::ServerRestart } else { LeaveReason::Timeout };
+                if *reason != expected {
+                    return wrong(format!("{uid} of {key:?} is over as {reason}, not {expected}"));
+                }
+                CloseCode::IDLE
+            }
+        };
+        self.remove(s, key, uid, reason.clone(), code, step);
+        self.dissolve(s, key, uid, step);
+        Ok(())
+    }
+
+    fn idle(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
+        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
+        let Some(member) = self.shards[s].channels.get(&key).and_then(|c| c.members.get(&uid))
+        else {
+            return Ok(());
+        };
+        let silent = step.now - member.last_in;
+        let paused = self.paused_in(member.last_in, step.now);
+        if silent < self.rules.dead {
+            return Err(("ghosts", format!("{conn:?} is given up after {silent} ms")));
+        }
+        // Nobody is held silent for a time in which nobody listened.
+        if paused > STALL_MS && silent - paused + STALL_MS < self.rules.dead {
+            let what = format!(
+                "{conn:?} is given up after {silent} ms, {paused} of which the server stood still"
+            );
+            return Err(("stability", what));
+        }
+        self.drop_conn(s, &key, uid, CloseCode::IDLE, step);
+        Ok(())
+    }
+
+    fn drained(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
+        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
+        match self.shards[s].drain {
+            Some((began, plan)) if step.now >= began + plan.notice_ms => {}
+            other => return Err(("model", format!("{conn:?} is drained in {other:?}"))),
+        }
+        self.drop_conn(s, &key, uid, CloseCode::SERVER_RESTART, step);
+        Ok(())
+    }
+
+    /// Nothing is overdue.
+    pub(super) fn in_time(&self, s: usize, step: &Step<'_>) -> Verdict {
+        let shard = &self.shards[s];
+        for (key, channel) in &shard.channels {
+            for (uid, member) in &channel.members {
+                let since = member.lost_at.unwrap_or(member.last_in);
+                let late = LATE_MS + self.paused_in(since, step.now);
+                if let Some(end) = self.end_of(member)
+                    && end + late < step.now
+                    && shard.handed_over_at.is_none()
+                {
+                    return Err((
+                        "ghosts",
+                        format!("{uid} of {key:?} should be gone since {end}: {member:?}"),
+                    ));
+                }
+                if member.conn.is_some() && member.last_in + self.rules.dead + late < step.now {
+                    let what = format!("{uid} of {key:?} was heard last at {}", member.last_in);
+                    return Err(("ghosts", what));
+                }
+                if member.token_end.is_some_and(|end| end + TOKEN_LOOK_MS + late < step.wall)
+                    && !self.wall_jumped(step)
+                    && shard.handed_over_at.is_none()
+                {
+                    return Err((
+                        "ghosts",
+                        format!("the token of {uid} ended at {:?}", member.token_end),
+                    ));
+                }
+            }
+        }
+        if let Some((began, plan)) = shard.drain
+            && !shard.seats.is_empty()
+            && began + plan.freeze_ms + 200 + self.paused_in(began, step.now) < step.now
+        {
+            return Err((
+                "model",
+                format!("{} sockets are open behind the freeze", shard.seats.len()),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The wall clock was set within the last minute.
+    fn wall_jumped(&self, step: &Step<'_>) -> bool {
+        self.wall_set.is_some_and(|at| step.now < at + TOKEN_LOOK_MS + LATE_MS)
+    }
+}

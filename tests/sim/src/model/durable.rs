@@ -1,0 +1,441 @@
+//! What must survive the process (contract rules A3, A10, D9): for each write of the engine the model keeps what the
+//! rows must be then. When the next process starts, the rows that are left must be those of the last write that was
+//! kept; the model goes on from them. After a clean stop everything goes on.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use lianmai_protocol::{
+    Attributes, Cid, Gen, KindSet, MediaKind, Mid, Rights, Role, SessionId, UserId,
+};
+use lianmai_signal_engine::record::MemberRecord;
+use lianmai_signal_engine::{ChannelKey, Restored};
+
+use super::state::{Ban, Channel, Member, Shard, Stream};
+use super::verify::{UNSEEN, bind};
+use super::{Model, Verdict};
+
+/// Tickets stand in for tokens so long after a crash.
+const CRASH_MS: u64 = 60_000;
+
+/// A member as it is written down.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    mid: Mid,
+    session: SessionId,
+    join_id: Option<String>,
+    role: Role,
+    rights: Rights,
+    name: Option<String>,
+    attributes: Attributes,
+    muted: KindSet,
+    token_end: Option<u64>,
+    pubs: [Option<usize>; 4],
+    pushes: [Option<Gen>; 3],
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Rows {
+    cid: Cid,
+    creator: UserId,
+    attributes: Attributes,
+    members: BTreeMap<UserId, Row>,
+}
+
+/// A shard as it is written down.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Saved {
+    channels: BTreeMap<ChannelKey, Rows>,
+    bans: BTreeMap<(ChannelKey, UserId), Ban>,
+    holds: BTreeMap<ChannelKey, Ban>,
+}
+
+/// What the rows may be after a write: so, or, within an input, still as before it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Expected {
+    rows: Rc<Saved>,
+    or: Option<Rc<Saved>>,
+    /// After a clean stop.
+    live: Option<Shard>,
+    ended_at: u64,
+}
+
+/// What was written, by number.
+#[derive(Debug, Default)]
+pub(super) struct Saves {
+    unnumbered: BTreeMap<usize, VecDeque<(Rc<Saved>, Option<Rc<Saved>>)>>,
+    numbered: BTreeMap<u64, (usize, Rc<Saved>, Option<Rc<Saved>>)>,
+    last: BTreeMap<usize, Rc<Saved>>,
+}
+
+impl Saves {
+    pub(super) fn push(&mut self, shard: usize, saved: Saved, times: usize) {
+        let saved = Rc::new(saved);
+        let before = self.last.insert(shard, Rc::clone(&saved)).unwrap_or_default();
+        let queue = self.unnumbered.entry(shard).or_default();
+        for time in 1..=times {
+            let or = (time < times).then(|| Rc::clone(&before));
+            queue.push_back((Rc::clone(&saved), or));
+        }
+    }
+
+    /// The oldest write of a shard got its number.
+    pub(super) fn numbered(&mut self, shard: usize, n: u64) {
+        if let Some((rows, or)) = self.unnumbered.entry(shard).or_default().pop_front() {
+            self.numbered.insert(n, (shard, rows, or));
+        }
+    }
+
+    /// Writes up to that one are safe, and what was before them does not matter.
+    pub(super) fn safe(&mut self, last: u64, shards: usize) {
+        for shard in 0..shards {
+            let newest = self.numbered.range(..=last).rev().find(|(_, (of, ..))| *of == shard);
+            if let Some(newest) = newest.map(|(n, _)| *n) {
+                self.numbered.retain(|n, (of, ..)| *of != shard || *n >= newest);
+            }
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn save(&self) -> Saved {
+        let row = |member: &Member| Row {
+            mid: member.mid,
+            session: member.session,
+            join_id: member.join_id.clone(),
+            role: member.role.clone(),
+            rights: member.rights,
+            name: member.name.clone(),
+            attributes: member.attributes.clone(),
+            muted: member.muted,
+            token_end: member.token_end,
+            pubs: member.pubs,
+            pushes: member.pushes,
+        };
+        let rows = |channel: &Channel| Rows {
+            cid: channel.cid,
+            creator: channel.creator,
+            attributes: channel.attributes.clone(),
+            members: channel.members.iter().map(|(uid, member)| (*uid, row(member))).collect(),
+        };
+        Saved {
+            channels: self
+                .channels
+                .iter()
+                .map(|(key, channel)| (key.clone(), rows(channel)))
+                .collect(),
+            bans: self.bans.clone(),
+            holds: self.holds.clone(),
+        }
+    }
+}
+
+impl Model {
+    /// The process is gone; writes up to that one are safe.
+    pub(super) fn ended(&mut self, now: u64, last: u64, handed_over: bool) {
+        let shards = std::mem::take(&mut self.shards);
+        let saves = std::mem::take(&mut self.saved);
+        let expected = shards.into_iter().enumerate().map(|(s, shard)| {
+            let kept = saves.numbered.range(..=last).rev().find(|(_, (of, ..))| *of == s);
+            let (rows, or) = match kept {
+                Some((_, (_, rows, or))) => (Rc::clone(rows), or.clone()),
+                None => Default::default(),
+            };
+            let live = handed_over.then_some(shard);
+            Expected { rows, or, live, ended_at: now }
+        });
+        self.expected = Some(expected.collect());
+    }
+
+    /// The next process has read what is left.
+    pub(super) fn started(&mut self, now: u64, wall: u64, restored: &[Restored]) -> Verdict {
+        let expected =
+            self.expected.take().unwrap_or_else(|| vec![Expected::default(); restored.len()]);
+        self.pauses.clear();
+        for (expected, restored) in expected.into_iter().zip(restored) {
+            let rows = self.read(restored, &expected, wall)?;
+            let mut rows = rows;
+            // A clock that went back makes nothing longer than it was.
+            let fit =
+                |(until, from): &mut Ban| *until = (*until).min(wall + until.saturating_sub(*from));
+            rows.bans.values_mut().for_each(fit);
+            rows.holds.values_mut().for_each(fit);
+            let (bans, holds) = (rows.bans.clone(), rows.holds.clone());
+            let mut shard = match expected.live.filter(|_| restored.clean) {
+                Some(live) => self.go_on_from(live, restored, now, expected.ended_at)?,
+                None => self.begin_from(rows, restored, now),
+            };
+            (shard.bans, shard.holds) = (bans, holds);
+            let saved = Rc::new(shard.save());
+            let s = self.shards.len();
+            self.saved.last.insert(s, Rc::clone(&saved));
+            self.saved.numbered.insert(s as u64, (s, saved, None));
+            self.shards.push(shard);
+        }
+        Ok(())
+    }
+
+    /// The rows as the model sees them; each must be as it was written.
+    fn read(&mut self, restored: &Restored, expected: &Expected, wall: u64) -> Verdict<Saved> {
+        let wrong = |what: String| Err(("durable", what));
+        let mut saved = Saved::default();
+        let written = [Some(&expected.rows), expected.or.as_ref()];
+        for (key, record, members) in &restored.channels {
+            let known: Vec<&Rows> =
+                written.iter().flatten().filter_map(|saved| saved.channels.get(key)).collect();
+            let mut rows = Rows {
+                cid: record.cid,
+                creator: record.creator,
+                attributes: record.attributes.clone(),
+                members: BTreeMap::new(),
+            };
+            let fits = |known: &&Rows| {
+                (known.cid, known.creator, &known.attributes)
+                    == (rows.cid, rows.creator, &rows.attributes)
+            };
+            if !known.iter().any(fits) {
+                return wrong(format!("{key:?} is left as {rows:?} and was {known:?}"));
+            }
+            for member in members {
+                let known: Vec<Row> = known
+                    .iter()
+                    .filter_map(|rows| rows.members.get(&member.uid))
+                    .cloned()
+                    .collect();
+                let row = known.iter().find(|row| self.is_row(row, member));
+                let Some(row) = row.cloned() else {
+                    return wrong(format!(
+                        "{} of {key:?} is left as {member:?} and was {known:?}",
+                        member.uid
+                    ));
+                };
+                rows.members.insert(member.uid, row);
+            }
+            saved.channels.insert(key.clone(), rows);
+        }
+        saved.bans = restored
+            .bans
+            .iter()
+            .map(|(key, uid, ban)| ((key.clone(), *uid), (ban.until.0, ban.watermark.0)))
+            .collect();
+        saved.holds = restored
+            .holds
+            .iter()
+            .map(|(key, hold)| (key.clone(), (hold.until.0, hold.watermark.0)))
+            .collect();
+        // Those that are over are forgotten some time, and those that were once may be.
+        let jumped = self.wall_set.is_some();
+        let holds = |saved: &Saved| -> Vec<(ChannelKey, Ban)> {
+            let held = saved.holds.iter().filter(|(_, (until, _))| *until > wall && !jumped);
+            held.map(|(key, ban)| (key.clone(), *ban)).collect()
+        };
+        let fits = |other: &&Rc<Saved>| {
+            let members = |saved: &Saved| -> Vec<(ChannelKey, UserId)> {
+                let channels = saved.channels.iter();
+                channels
+                    .flat_map(|(key, rows)| rows.members.keys().map(move |uid| (key.clone(), *uid)))
+                    .collect()
+            };
+            members(other) == members(&saved)
+                && other.bans == saved.bans
+                && holds(other) == holds(&saved)
+        };
+        // Within an input a part of it may be there.
+        if expected.or.is_none() && !written.iter().flatten().any(|saved| fits(saved)) {
+            return wrong(difference(&saved, &expected.rows));
+        }
+        Ok(saved)
+    }
+
+    fn is_row(&mut self, row: &Row, record: &MemberRecord) -> bool {
+        let said = (
+            record.mid,
+            record.session,
+            &record.join_id,
+            &record.role,
+            record.rights,
+            &record.name,
+            &record.attributes,
+            record.muted,
+            record.token_end.map(|end| end.0),
+        );
+        let is = (
+            row.mid,
+            row.session,
+            &row.join_id,
+            &row.role,
+            row.rights,
+            &row.name,
+            &row.attributes,
+            row.muted,
+            row.token_end,
+        );
+        let named = |kind: &MediaKind| {
+            record.published.iter().find(|(of, _)| of == kind).map(|(_, named)| *named)
+        };
+        let pubs = MediaKind::ALL.iter().zip(row.pubs).all(|(kind, at)| match (at, named(kind)) {
+            (None, None) => true,
+            (Some(at), Some(named)) => bind(&mut self.pubs, at, named),
+            _ => false,
+        });
+        let mut pushes: Vec<Gen> = record.pushes.iter().map(|push| push.generation).collect();
+        let mut known: Vec<Gen> = row.pushes.iter().flatten().copied().collect();
+        pushes.sort();
+        known.sort();
+        said == is && pubs && pushes == known
+    }
+
+    /// After a crash everybody is in grace from now on, and nothing else is known.
+    fn begin_from(&self, rows: Saved, restored: &Restored, now: u64) -> Shard {
+        let mut shard = Shard { bans: rows.bans, holds: rows.holds, ..Shard::default() };
+        // At a first start there is nobody who could come back.
+        let crashed = !restored.clean && !restored.channels.is_empty();
+        shard.crash_over = if crashed { now + CRASH_MS } else { 0 };
+        for ((key, rows), (_, _, records)) in rows.channels.into_iter().zip(&restored.channels) {
+            let policy = self.rules.apps[&key.appkey].clone();
+            let mut streams = BTreeMap::new();
+            let mut members = BTreeMap::new();
+            for ((uid, row), record) in rows.members.into_iter().zip(records) {
+                for push in &record.pushes {
+                    let renew_after = push.minted.renew_after.0;
+                    streams.insert(push.generation, Stream { owner: uid, renew_after });
+                }
+                members.insert(uid, from_row(row, record, now));
+            }
+            if members.is_empty() {
+                continue;
+            }
+            let channel = Channel {
+                cid: rows.cid,
+                epoch: UNSEEN,
+                creator: rows.creator,
+                attributes: rows.attributes,
+                policy,
+                members,
+                streams,
+                log: Vec::new(),
+                base: 0,
+                replaced: BTreeMap::new(),
+            };
+            shard.channels.insert(key, channel);
+        }
+        shard
+    }
+
+    /// After a clean stop the next process goes on; its clock begins where the other one froze.
+    fn go_on_from(&self, live: Shard, restored: &Restored, now: u64, ended: u64) -> Verdict<Shard> {
+        let froze = live.handed_over_at.unwrap_or(ended);
+        let later = |at: u64| now - froze.saturating_sub(at).min(now);
+        let mut shard = Shard {
+            channels: live.channels,
+            bans: live.bans,
+            holds: live.holds,
+            crash_over: 0,
+            ..Shard::default()
+        };
+        for (key, record, records) in &restored.channels {
+            let Some(channel) = shard.channels.get_mut(key) else { continue };
+            let log = record.live.as_ref().map(|live| (live.epoch, live.head));
+            let is = (channel.epoch, channel.head());
+            let fits = channel.epoch == UNSEEN || log == Some(is);
+            if !fits {
+                return Err((
+                    "durable",
+                    format!("the log of {key:?} is handed over as {log:?} of {is:?}"),
+                ));
+            }
+            for (epoch, head) in log {
+                // Nobody has seen it: what was in it is not needed.
+                if channel.epoch == UNSEEN {
+                    channel.base = head - channel.log.len() as u64;
+                    channel.epoch = epoch;
+                }
+            }
+            channel.replaced.clear();
+            for logged in &mut channel.log {
+                logged.at = later(logged.at);
+            }
+            for (uid, member) in &mut channel.members {
+                let record = records.iter().find(|record| record.uid == *uid);
+                if let Some(live) = record.and_then(|record| record.live.as_ref()) {
+                    let said = (live.offered, live.attempt, live.message_head);
+                    let is = (member.tickets.1, member.attempt, member.messages);
+                    if said != is && !member.tickets.2 {
+                        return Err((
+                            "durable",
+                            format!("{uid} is handed over as {said:?} of {is:?}"),
+                        ));
+                    }
+                }
+                member.conn = None;
+                member.lost_at = member.lost_at.map(later);
+                member.first_lost = member.first_lost.map(later);
+                member.last_media = member.last_media.map(later);
+                member.connected_at = later(member.connected_at);
+                member.last_in = later(member.last_in);
+                member.limited = 0;
+                member.fenced = false;
+                member.passed.clear();
+                // What had not run is asked again.
+                if let Some(waiting) = member.waiting.take() {
+                    member.last_id = Some(waiting.id.0 - 1);
+                }
+            }
+        }
+        Ok(shard)
+    }
+}
+
+fn from_row(row: Row, record: &MemberRecord, now: u64) -> Member {
+    Member {
+        mid: row.mid,
+        session: row.session,
+        join_id: row.join_id,
+        role: row.role,
+        rights: row.rights,
+        name: row.name,
+        attributes: row.attributes,
+        muted: row.muted,
+        token_end: row.token_end,
+        conn: None,
+        connected_at: now,
+        last_in: now,
+        lost_at: Some(now),
+        first_lost: Some(now),
+        last_media: None,
+        tickets: (record.confirmed, record.confirmed, true),
+        attempt: 0,
+        last_id: None,
+        acked: 0,
+        answers: Vec::new(),
+        waiting: None,
+        messages: 0,
+        forced: record.forced,
+        fenced: false,
+        restored: true,
+        pubs: row.pubs,
+        pushes: row.pushes,
+        pulls: BTreeMap::new(),
+        limited: 0,
+        passed: VecDeque::new(),
+    }
+}
+
+/// What differs, for people.
+fn difference(left: &Saved, was: &Saved) -> String {
+    let members = |saved: &Saved| -> Vec<String> {
+        let channels = saved.channels.iter();
+        channels
+            .flat_map(|(key, rows)| {
+                rows.members.keys().map(move |uid| format!("{} {uid}", key.name))
+            })
+            .collect()
+    };
+    let (left_members, were) = (members(left), members(was));
+    let gone: Vec<_> = were.iter().filter(|member| !left_members.contains(member)).collect();
+    let extra: Vec<_> = left_members.iter().filter(|member| !were.contains(member)).collect();
+    format!(
+        "rows that should be there: {gone:?}, should not: {extra:?}; bans {:?} were {:?}, holds {:?} were {:?}",
+        left.bans, was.bans, left.holds, was.holds
+    )
+}

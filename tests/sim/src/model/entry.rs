@@ -1,0 +1,676 @@
+//! Joins, resumes, and the ends of memberships, as docs/protocol.md sections 6 and 14 tell them.
+
+use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
+use lianmai_protocol::message::session::{
+    Join, Joined, Outcome, Reconnect, ResumeReason, Resumed, Want,
+};
+use lianmai_protocol::{CloseCode, ErrorName, KindSet, Mid, Role, UserId, WallTime};
+use lianmai_signal_engine::{
+    ChannelKey, Claims, ConnId, DuplicatePolicy, Grant, JoinRequest, ReconnectRequest,
+};
+
+use super::state::{Channel, Made, Member};
+use super::{Expect, Model, Step, Verdict};
+
+const SKEW_S: u64 = 60;
+const LEEWAY_MS: u64 = 5_000;
+/// A log keeps at least so much.
+const LOG_BYTES: u64 = 16 * 1024;
+
+/// As whom, with what, and the membership whose ticket was taken for a token.
+type Admitted = (Option<UserId>, Grant, Option<Mid>);
+
+fn concerns(grant: &Grant, watermark: u64) -> bool {
+    grant.issued_at.is_some_and(|at| at.0 / 1000 <= watermark.div_ceil(1000) + SKEW_S)
+}
+
+/// Whether a grant is good for that channel and uid now.
+fn judge(grant: &Grant, wall: u64, key: &ChannelKey, uid: Option<UserId>) -> Result<(), ErrorName> {
+    let early = grant.not_before.is_some_and(|at| at.0 > wall + LEEWAY_MS);
+    if early || grant.issued_at.is_some_and(|at| at.0 > wall + SKEW_S * 1000) {
+        return Err(ErrorName::TokenNotYetValid);
+    }
+    if grant.expires.is_some_and(|at| at.0 + LEEWAY_MS <= wall) {
+        return Err(ErrorName::TokenExpired);
+    }
+    if grant.channel.as_ref().is_some_and(|name| *name != key.name) {
+        return Err(ErrorName::ChannelMismatch);
+    }
+    match (grant.uid, uid) {
+        (Some(granted), Some(uid)) if granted != uid => Err(ErrorName::UidMismatch),
+        _ => Ok(()),
+    }
+}
+
+fn token_end(grant: &Grant) -> Option<u64> {
+    grant.expires.filter(|_| grant.ends_membership).map(|at| at.0 + LEEWAY_MS)
+}
+
+impl Model {
+    pub(super) fn join(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        request: &JoinRequest,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let JoinRequest { id, join, grant } = request;
+        let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
+        match self.admit(s, &key, join, grant, step.error(conn), step) {
+            Err(error) => {
+                let error = self.acceptable(s, error, step.error(conn));
+                step.answers.push((conn, Some(*id), Expect::Error(error)));
+                step.closes.push((conn, CloseCode::JOIN_REFUSED));
+                Ok(())
+            }
+            Ok((uid, grant, used_up)) => {
+                let Some(told) = step.joined(conn) else {
+                    let said = step.error(conn);
+                    return Err((
+                        "model",
+                        format!("{conn:?} may join as {uid:?}, and is told {said:?}"),
+                    ));
+                };
+                step.answers.push((conn, Some(*id), Expect::Entered));
+                let uid = uid.unwrap_or(told.uid);
+                self.enter(s, conn, &key, uid, join, &grant, &told, step)?;
+                if let Some(mid) = used_up.filter(|mid| *mid != told.mid) {
+                    self.shards[s].endings.insert(mid, ResumeReason::Replaced);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// While a server is frozen it refuses with `draining` whatever else might be wrong.
+    fn acceptable(&self, s: usize, error: ErrorName, said: Option<&ErrorName>) -> ErrorName {
+        let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+        match said {
+            Some(ErrorName::Draining) if frozen => ErrorName::Draining,
+            _ => error,
+        }
+    }
+
+    /// Who may join, and with what.
+    fn admit(
+        &self,
+        s: usize,
+        key: &ChannelKey,
+        join: &Join,
+        grant: &Result<Grant, ErrorName>,
+        said: Option<&ErrorName>,
+        step: &Step<'_>,
+    ) -> Result<Admitted, ErrorName> {
+        let shard = &self.shards[s];
+        let policy = self.rules.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?;
+        if shard.drain.is_some() {
+            return Err(ErrorName::Draining);
+        }
+        let grant = match grant {
+            Ok(grant) => Ok(grant.clone()),
+            Err(error) => Err(error.clone()),
+        };
+        let mut used_up = None;
+        let judged =
+            grant.and_then(|grant| judge(&grant, step.wall, key, join.uid).map(|()| grant));
+        let grant = match judged {
+            Err(error @ (ErrorName::TokenMissing | ErrorName::TokenExpired)) => {
+                let (grant, mid) = self.by_ticket(s, key, join, step).ok_or(error)?;
+                used_up = Some(mid);
+                grant
+            }
+            judged => judged?,
+        };
+        let uid = join.uid.or(grant.uid);
+        let ban = uid.and_then(|uid| shard.bans.get(&(key.clone(), uid)));
+        if let Some((until, watermark)) = ban {
+            if *until > step.wall {
+                return Err(ErrorName::Banned);
+            }
+            if concerns(&grant, *watermark) {
+                return Err(ErrorName::TokenRevoked);
+            }
+        }
+        if let Some((until, watermark)) = shard.holds.get(key)
+            && *until > step.wall
+            && (grant.issued_at.is_none() || concerns(&grant, *watermark))
+            && (!shard.lapsed.contains(key) || said == Some(&ErrorName::ChannelClosed))
+        {
+            return Err(ErrorName::ChannelClosed);
+        }
+        let channel = shard.channels.get(key);
+        if channel.is_none() && shard.channels.len() >= self.rules.limits.channels {
+            return Err(ErrorName::TooManyChannels);
+        }
+        let old = uid.and_then(|uid| channel?.members.get(&uid));
+        if join.join_id.as_ref().is_some_and(|join_id| !(16..=64).contains(&join_id.len())) {
+            return Err(ErrorName::InvalidParams);
+        }
+        if old.is_some_and(|old| join.join_id.is_some() && old.join_id == join.join_id) {
+            return Ok((uid, grant, used_up));
+        }
+        if join.name.as_ref().is_some_and(|name| name.len() > 128) {
+            return Err(ErrorName::BadName);
+        }
+        if join.attributes.0.keys().any(|key| key.is_empty() || key.len() > 64) {
+            return Err(ErrorName::BadAttributes);
+        }
+        let creator = channel.map_or(uid, |channel| Some(channel.creator));
+        let broadcast = grant.rights.broadcast;
+        match &join.role {
+            None | Some(Role::Audience) => {}
+            Some(Role::Broadcaster) if broadcast => {}
+            Some(Role::Broadcaster) => return Err(ErrorName::Forbidden),
+            Some(_) => return Err(ErrorName::BadRole),
+        }
+        let _ = creator;
+        if let Some(channel) = channel {
+            let members = channel.members.len() - usize::from(old.is_some());
+            if members >= self.rules.limits.members {
+                return Err(ErrorName::ChannelFull);
+            }
+            let becomes =
+                matches!(join.role, Some(Role::Broadcaster)) || (join.role.is_none() && broadcast);
+            let broadcasters =
+                channel.broadcasters() - usize::from(old.is_some_and(Member::is_visible));
+            if becomes && broadcasters >= self.rules.limits.broadcasters {
+                return Err(ErrorName::TooManyBroadcasters);
+            }
+            if let (Some(uid), Some(old)) = (uid, old)
+                && self.is_live(old, step.now)
+            {
+                if policy.duplicate == DuplicatePolicy::RejectNew {
+                    return Err(ErrorName::DuplicateLogin);
+                }
+                let lately =
+                    channel.replaced.get(&uid).filter(|(_, since)| step.now - since < 60_000);
+                if lately.is_some_and(|(count, _)| *count >= 3) {
+                    return Err(ErrorName::ReplacedTooOften);
+                }
+            }
+        }
+        Ok((uid, grant, used_up))
+    }
+
+    fn is_live(&self, member: &Member, now: u64) -> bool {
+        let silent = now - member.last_in;
+        member.conn.is_some()
+            && silent.saturating_sub(self.paused_in(member.last_in, now)) <= self.rules.ping * 3 / 2
+    }
+
+    /// Shortly after a crash a ticket stands in for a token that is missing or has expired (RES-9).
+    fn by_ticket(
+        &self,
+        s: usize,
+        key: &ChannelKey,
+        join: &Join,
+        step: &Step<'_>,
+    ) -> Option<(Grant, Mid)> {
+        let shard = &self.shards[s];
+        let claims = Claims::open(&self.rules.key, join.continues.as_deref()?)?;
+        let whole = claims.issued_at.0 + 24 * 3_600_000;
+        let until = claims.token_end.map_or(whole, |end| end.0.min(whole));
+        let here = shard.channels.get(key).and_then(|channel| channel.members.get(&claims.uid));
+        let free = match here {
+            Some(member) => {
+                member.join_id.is_some() && member.join_id == join.join_id && !member.fenced
+            }
+            None => !shard.endings.contains_key(&claims.mid),
+        };
+        let good = step.now < shard.crash_over
+            && claims.channel == *key
+            && join.uid == Some(claims.uid)
+            && until > step.wall
+            && free;
+        let grant = Grant {
+            rights: claims.rights,
+            uid: Some(claims.uid),
+            channel: Some(claims.channel.name.clone()),
+            issued_at: Some(claims.issued_at),
+            not_before: None,
+            expires: claims.token_end.map(|end| WallTime(end.0.saturating_sub(LEEWAY_MS))),
+            ends_membership: claims.token_end.is_some(),
+        };
+        good.then_some((grant, claims.mid))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is said in one join")]
+    fn enter(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        key: &ChannelKey,
+        uid: UserId,
+        join: &Join,
+        grant: &Grant,
+        told: &Joined,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let now = step.now;
+        let policy = self.rules.apps[&key.appkey].clone();
+        self.channel_begins(s, key, uid, told, policy.clone());
+        let Some(channel) = self.channel(s, key) else { return Ok(()) };
+        let creator = channel.creator;
+        let mut rights = grant.rights;
+        rights.moderate |= policy.creator_moderates && creator == uid;
+        let same = channel
+            .members
+            .get(&uid)
+            .is_some_and(|old| join.join_id.is_some() && old.join_id == join.join_id);
+        let mut grew = false;
+        if same {
+            self.drop_conn(s, key, uid, CloseCode::TAKEN_OVER, step);
+            if let Some(member) = self.member(s, key, uid) {
+                grew = told.k > Some(member.tickets.1);
+                member.waiting = None;
+                if told.session_id == member.session {
+                    // Begins with any id.
+                    member.answers.clear();
+                    member.last_id = None;
+                    member.acked = 0;
+                }
+                member.attempt = 0;
+                member.is_back();
+                let newest = member.tickets.1;
+                member.tickets.1 = told.k.filter(|k| *k > newest).unwrap_or(newest);
+            }
+            self.grant(s, key, uid, grant, step)?;
+        } else {
+            if let Some(old) = channel.members.get(&uid).cloned() {
+                if self.is_live(&old, now)
+                    && let Some(channel) = self.channel(s, key)
+                {
+                    channel.replaced.retain(|_, (_, since)| now - *since < 60_000);
+                    channel.replaced.entry(uid).or_insert((0, now)).0 += 1;
+                }
+                self.remove(s, key, uid, LeaveReason::Replaced, CloseCode::REPLACED, step);
+            }
+            let role = match join.role {
+                None if rights.broadcast => Role::Broadcaster,
+                Some(Role::Broadcaster) => Role::Broadcaster,
+                _ => Role::Audience,
+            };
+            let member = Member {
+                mid: told.mid,
+                session: told.session_id,
+                join_id: join.join_id.clone(),
+                role,
+                rights,
+                name: join.name.clone(),
+                attributes: join.attributes.clone(),
+                muted: KindSet::NONE,
+                token_end: token_end(grant),
+                conn: None,
+                connected_at: now,
+                last_in: now,
+                lost_at: None,
+                first_lost: None,
+                last_media: None,
+                tickets: (1, 1, false),
+                attempt: 0,
+                last_id: None,
+                acked: 0,
+                answers: Vec::new(),
+                waiting: None,
+                messages: 0,
+                forced: None,
+                fenced: false,
+                restored: false,
+                pubs: [None; 4],
+                pushes: [None; 3],
+                pulls: Default::default(),
+                limited: 0,
+                passed: Default::default(),
+            };
+            let visible = member.is_visible();
+            let made = Made::Join {
+                uid,
+                mid: member.mid,
+                name: member.name.clone(),
+                attributes: member.attributes.clone(),
+                muted: member.muted,
+            };
+            if let Some(channel) = self.channel(s, key) {
+                channel.members.insert(uid, member);
+            }
+            if visible {
+                self.emit(s, key, made, now);
+            }
+        }
+        self.sit(s, key, uid, conn, now);
+        let offered = self.member(s, key, uid).map(|member| member.tickets.1);
+        if told.k != offered || (same && !grew) {
+            return Err(("model", format!("join offers ticket {:?} and not {offered:?}", told.k)));
+        }
+        self.check_snapshot(s, key, uid, told, step)
+    }
+
+    fn channel_begins(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        creator: UserId,
+        told: &Joined,
+        policy: lianmai_signal_engine::AppPolicy,
+    ) {
+        self.shards[s].channels.entry(key.clone()).or_insert_with(|| Channel {
+            cid: told.cid,
+            epoch: told.epoch,
+            creator,
+            attributes: Default::default(),
+            policy,
+            members: Default::default(),
+            streams: Default::default(),
+            log: Vec::new(),
+            base: 0,
+            replaced: Default::default(),
+        });
+    }
+
+    fn sit(&mut self, s: usize, key: &ChannelKey, uid: UserId, conn: ConnId, now: u64) {
+        self.shards[s].seats.insert(conn, (key.clone(), uid));
+        if let Some(member) = self.member(s, key, uid) {
+            member.conn = Some(conn);
+            member.connected_at = now;
+            member.last_in = now;
+            member.lost_at = None;
+        }
+    }
+
+    /// A token replaces another: what it does not allow ends.
+    pub(super) fn grant(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        grant: &Grant,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let Some(channel) = self.channel(s, key) else { return Ok(()) };
+        let mut rights = grant.rights;
+        rights.moderate |= channel.policy.creator_moderates && channel.creator == uid;
+        let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
+        member.rights = rights;
+        member.token_end = token_end(grant);
+        let lost = member.published().difference(rights.publish);
+        self.remove_streams(s, key, uid, lost, step);
+        self.restrict_pulls(s, key, uid, rights.subscribe, step);
+        let demoted = self.member(s, key, uid).is_some_and(|m| m.is_visible() && !rights.broadcast);
+        if demoted { self.demote(s, key, uid, step) } else { Ok(()) }
+    }
+
+    pub(super) fn check_token(
+        &self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        grant: &Grant,
+        wall: u64,
+    ) -> Result<(), ErrorName> {
+        let shard = &self.shards[s];
+        if let Some((until, watermark)) = shard.bans.get(&(key.clone(), uid)) {
+            if *until > wall {
+                return Err(ErrorName::Banned);
+            }
+            if concerns(grant, *watermark) {
+                return Err(ErrorName::TokenRevoked);
+            }
+        }
+        if let Some((until, watermark)) = shard.holds.get(key)
+            && *until > wall
+            && (grant.issued_at.is_none() || concerns(grant, *watermark))
+        {
+            return Err(ErrorName::ChannelClosed);
+        }
+        judge(grant, wall, key, Some(uid))
+    }
+
+    pub(super) fn reconnect(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        request: &ReconnectRequest,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let ReconnectRequest { id, reconnect, claims } = request;
+        step.answers.push((conn, Some(*id), Expect::Entered));
+        let Some(told) = step.resumed(conn) else {
+            return Err(("outcome", format!("{conn:?} is not answered")));
+        };
+        let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+        let refused = if frozen && told.reason == Some(ResumeReason::Draining) {
+            Some(ResumeReason::Draining)
+        } else {
+            self.judge_ticket(s, claims, reconnect.attempt, step.wall)
+        };
+        if let Some(reason) = refused {
+            if told.outcome != Outcome::Refused || told.reason.as_ref() != Some(&reason) {
+                let what = format!("{conn:?} must be refused as {reason}, and is told {told:?}");
+                let checker =
+                    if told.outcome == Outcome::Refused { "outcome" } else { "adversary" };
+                return Err((checker, what));
+            }
+            step.closes.push((conn, CloseCode::JOIN_REFUSED));
+            return Ok(());
+        }
+        self.resume(s, conn, claims, reconnect, &told, step)
+    }
+
+    /// Why a ticket is not good.
+    fn judge_ticket(
+        &self,
+        s: usize,
+        claims: &Claims,
+        attempt: u64,
+        wall: u64,
+    ) -> Option<ResumeReason> {
+        let shard = &self.shards[s];
+        let issued = claims.issued_at.0;
+        if let Some((until, watermark)) = shard.bans.get(&(claims.channel.clone(), claims.uid))
+            && (*until > wall || issued <= *watermark)
+        {
+            return Some(ResumeReason::Kicked);
+        }
+        if let Some((until, watermark)) = shard.holds.get(&claims.channel)
+            && *until > wall
+            && issued <= *watermark
+            && !shard.lapsed.contains(&claims.channel)
+        {
+            return Some(ResumeReason::ChannelClosed);
+        }
+        let channel = shard.channels.get(&claims.channel);
+        let member = channel.and_then(|channel| channel.members.get(&claims.uid));
+        let Some(member) = member.filter(|member| member.mid == claims.mid) else {
+            return Some(shard.endings.get(&claims.mid).cloned().unwrap_or(ResumeReason::Gone));
+        };
+        let (confirmed, offered, more) = member.tickets;
+        if member.fenced {
+            Some(ResumeReason::Kicked)
+        } else if claims.k != confirmed && claims.k != offered && !(more && claims.k > confirmed) {
+            Some(ResumeReason::Invalid)
+        } else if attempt <= member.attempt {
+            Some(ResumeReason::StaleAttempt)
+        } else {
+            None
+        }
+    }
+
+    fn resume(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        claims: &Claims,
+        reconnect: &Reconnect,
+        told: &Resumed,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let (key, uid) = (claims.channel.clone(), claims.uid);
+        self.drop_conn(s, &key, uid, CloseCode::TAKEN_OVER, step);
+        let tight = self.rules.tight_logs;
+        let keeps = self.rules.dead + self.rules.grace;
+        let Some(channel) = self.channel(s, &key) else { return Ok(()) };
+        let (epoch, head) = (channel.epoch, channel.head());
+        let bytes = |made: &Made| match made {
+            Made::Message { data, .. } => data.len() as u64 + 300,
+            Made::Update { attributes, .. } => attributes.bytes() as u64 + 500,
+            Made::Channel(attributes) => attributes.bytes() as u64 + 300,
+            _ => 350,
+        };
+        let reason = if reconnect.epoch != epoch {
+            Some(ResumeReason::EpochChanged)
+        } else if reconnect.seq > head {
+            Some(ResumeReason::Ahead)
+        } else if reconnect.want == Some(Want::Snapshot) {
+            Some(ResumeReason::Asked)
+        } else if told.reason == Some(ResumeReason::LogTrimmed) {
+            // It must have a reason: the log was too long, or what is missed is too old.
+            let from = usize::try_from(reconnect.seq.saturating_sub(channel.base)).unwrap_or(0);
+            let missed = channel.log.get(from..).unwrap_or_default();
+            let size: u64 = missed.iter().map(|logged| bytes(&logged.made)).sum();
+            let old = missed.first().is_none_or(|first| first.at + keeps < step.now);
+            if size < LOG_BYTES && !tight && !old && reconnect.seq >= channel.base {
+                let what = format!(
+                    "{conn:?} missed {size} bytes from {} of {head}, and gets no replay",
+                    reconnect.seq
+                );
+                return Err(("outcome", what));
+            }
+            Some(ResumeReason::LogTrimmed)
+        } else {
+            None
+        };
+        let outcome = if reason.is_none() { Outcome::Replayed } else { Outcome::Snapshot };
+        let replayed = if reason.is_none() { head - reconnect.seq } else { 0 };
+        if (&told.outcome, &told.reason, told.replayed) != (&outcome, &reason, replayed) {
+            let what =
+                format!("{conn:?} must be {outcome} {reason:?} {replayed}, and is told {told:?}");
+            return Err(("outcome", what));
+        }
+        let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
+        member.confirms(claims.k);
+        // Numbers only grow; a process that may have forgotten some begins far behind them.
+        let newest = member.tickets.1.max(claims.k);
+        let Some(k) = told.k.filter(|k| *k > newest) else {
+            return Err(("outcome", format!("{conn:?} is offered {:?} behind {newest}", told.k)));
+        };
+        member.tickets = (claims.k, k, false);
+        member.attempt = reconnect.attempt;
+        // They are counted within an epoch.
+        let told_n = if reconnect.epoch == epoch { reconnect.n } else { 0 };
+        let owed = member.messages.saturating_sub(told_n);
+        if told.messages + told.messages_lost != owed {
+            let what = format!("{conn:?} is owed {owed} messages, and is told {told:?}");
+            return Err(("transients", what));
+        }
+        let knows =
+            member.forced.is_none_or(|(at, seq)| at == reconnect.epoch && seq <= reconnect.seq);
+        let restore = member.restored && reconnect.epoch != epoch && knows;
+        if told.restore != restore {
+            let what = format!("{conn:?} is told restore {}: {:?}", told.restore, member.forced);
+            return Err(("outcome", what));
+        }
+        self.sit(s, &key, uid, conn, step.now);
+        match &told.snapshot {
+            Some(snapshot) => self.check_snapshot(s, &key, uid, snapshot, step),
+            None => Ok(()),
+        }
+    }
+
+    /// The events and cuts of an end; the membership is still there.
+    pub(super) fn announce_end(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        reason: LeaveReason,
+        step: &mut Step<'_>,
+    ) {
+        self.remove_streams(s, key, uid, KindSet::ALL, step);
+        self.restrict_pulls(s, key, uid, KindSet::NONE, step);
+        let Some(member) = self.member(s, key, uid) else { return };
+        let (mid, visible) = (member.mid, member.is_visible());
+        if visible {
+            self.emit(s, key, Made::Leave { uid, mid, reason }, step.now);
+        }
+    }
+
+    pub(super) fn forget(&mut self, s: usize, key: &ChannelKey, uid: UserId, reason: &LeaveReason) {
+        let Some(channel) = self.channel(s, key) else { return };
+        if let Some(member) = channel.members.remove(&uid) {
+            self.ended_as(s, member.mid, reason);
+        }
+    }
+
+    fn ended_as(&mut self, s: usize, mid: lianmai_protocol::Mid, reason: &LeaveReason) {
+        let reason = match reason {
+            LeaveReason::Left => ResumeReason::Left,
+            LeaveReason::Kicked => ResumeReason::Kicked,
+            LeaveReason::Replaced => ResumeReason::Replaced,
+            LeaveReason::TokenExpired => ResumeReason::TokenExpired,
+            LeaveReason::ChannelClosed => ResumeReason::ChannelClosed,
+            _ => return,
+        };
+        self.shards[s].endings.insert(mid, reason);
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        reason: LeaveReason,
+        code: CloseCode,
+        step: &mut Step<'_>,
+    ) {
+        self.announce_end(s, key, uid, reason.clone(), step);
+        self.drop_conn(s, key, uid, code, step);
+        self.forget(s, key, uid, &reason);
+    }
+
+    /// The channel may end with its creator.
+    pub(super) fn dissolve(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        step: &mut Step<'_>,
+    ) {
+        let Some(channel) = self.channel(s, key) else { return };
+        if channel.policy.dissolve_on_creator_leave
+            && channel.creator == uid
+            && !channel.members.is_empty()
+        {
+            self.close_channel(s, key, RoomCloseReason::CreatorLeft, None, (None, true), step);
+        }
+    }
+
+    pub(super) fn close_channel(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        reason: RoomCloseReason,
+        text: Option<String>,
+        (answer, stored): (Option<(UserId, lianmai_protocol::RequestId)>, bool),
+        step: &mut Step<'_>,
+    ) {
+        let Some(channel) = self.channel(s, key) else { return };
+        let made = Made::Close { cid: channel.cid, reason, text };
+        self.emit(s, key, made, step.now);
+        let Some(channel) = self.end_channel(s, key) else { return };
+        if let Some((uid, id)) = answer
+            && let Some(conn) = channel.members.get(&uid).and_then(|member| member.conn)
+        {
+            let done = Expect::Done { seq: channel.head() };
+            let expect = if stored { done } else { Expect::Error(ErrorName::NotStored) };
+            step.answers.push((conn, Some(id), expect));
+        }
+        step.cuts.extend(channel.streams.keys());
+        for member in channel.members.values() {
+            self.ended_as(s, member.mid, &LeaveReason::ChannelClosed);
+            if let Some(conn) = member.conn {
+                self.shards[s].seats.remove(&conn);
+                step.closes.push((conn, CloseCode::CHANNEL_CLOSED));
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Publications, subscriptions, and who may push and play, as docs/protocol.md sections 6 and 9 tell them.
+
+use lianmai_protocol::message::media::{Publish, Subscribe};
+use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, UserId};
+use lianmai_signal_engine::{Access, ChannelKey, MintId, Minted, QueryId};
+
+use super::commands::{Asked, Outcome};
+use super::state::{Made, Member, On, Stream};
+use super::{Expect, Model, Step, Verdict};
+
+/// The push URL that carries a kind.
+fn slot(kind: &MediaKind) -> Option<usize> {
+    match kind {
+        MediaKind::Audio | MediaKind::Video => Some(0),
+        MediaKind::ScreenShare => Some(1),
+        MediaKind::SlaveAudio => Some(2),
+        _ => None,
+    }
+}
+
+/// The kinds that a URL carries.
+fn kinds_of(slot: usize) -> KindSet {
+    match slot {
+        0 => KindSet::AUDIO_VIDEO,
+        1 => KindSet::of(&MediaKind::ScreenShare),
+        _ => KindSet::of(&MediaKind::SlaveAudio),
+    }
+}
+
+fn first_slot(kinds: KindSet) -> Option<usize> {
+    kinds.iter().next().and_then(slot)
+}
+
+impl Model {
+    pub(super) fn publish(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        asked: Asked,
+        params: &Publish,
+        step: &mut Step<'_>,
+    ) -> Verdict<Outcome> {
+        if params.uid.is_some_and(|of| of != uid) {
+            return Ok(Err(ErrorName::Forbidden));
+        }
+        let kinds = params.media_type.kinds();
+        let Some(at) = first_slot(kinds) else { return Ok(Err(ErrorName::BadMediaType)) };
+        let Some(channel) = self.channel(s, key) else { return Ok(Ok(None)) };
+        let Some(member) = channel.members.get(&uid) else { return Ok(Ok(None)) };
+        if !member.is_visible() {
+            return Ok(Err(ErrorName::NotBroadcaster));
+        }
+        if !kinds.difference(member.rights.publish).is_empty() {
+            return Ok(Err(ErrorName::PublishForbidden));
+        }
+        let live = member.pushes[at];
+        let fresh =
+            live.filter(|of| channel.streams.get(of).is_some_and(|s| step.wall < s.renew_after));
+        if let Some(generation) = fresh {
+            return Ok(Ok(Some(self.published(s, key, uid, generation, kinds, step))));
+        }
+        let (mint, generation) = step.take_mint(None)?;
+        if live.is_some_and(|live| live != generation) {
+            return Err(("media", format!("the URL of {uid} is renewed under another name")));
+        }
+        let (renewed, since) = (live.is_some(), step.now);
+        self.wait(s, key, uid, asked, On::Push { mint, generation, kinds, renewed, since });
+        Ok(Ok(None))
+    }
+
+    fn published(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        generation: Gen,
+        kinds: KindSet,
+        step: &Step<'_>,
+    ) -> Expect {
+        let before = self.member(s, key, uid).map_or(KindSet::NONE, |member| member.published());
+        for kind in kinds.difference(before).iter() {
+            let publication = self.pubs.len();
+            self.pubs.push(None);
+            let Some(member) = self.member(s, key, uid) else { break };
+            if let Some(at) = kind.index() {
+                member.pubs[at] = Some(publication);
+            }
+            let made = Made::Added { uid, mid: member.mid, kind: kind.clone(), publication };
+            self.emit(s, key, made, step.now);
+        }
+        let seq = self.channel(s, key).map_or(0, |channel| channel.head());
+        Expect::Published { seq, generation }
+    }
+
+    pub(super) fn unpublish(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        asked: Asked,
+        params: &Publish,
+        step: &mut Step<'_>,
+    ) -> Verdict<Outcome> {
+        let events = self.shards[s].events;
+        let of = match self.target(s, key, uid, params.uid) {
+            Ok(of) => of,
+            Err(error) => return Ok(Err(error)),
+        };
+        let kinds = params.media_type.kinds();
+        if first_slot(kinds).is_none() {
+            return Ok(Err(ErrorName::BadMediaType));
+        }
+        self.remove_streams(s, key, of, kinds, step);
+        self.changed(s, key, (uid, of), asked, events, step)
+    }
+
+    /// Ends publications, their subscriptions, and every URL that carries none any more.
+    pub(super) fn remove_streams(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        kinds: KindSet,
+        step: &mut Step<'_>,
+    ) {
+        for kind in kinds.iter() {
+            let Some(member) = self.member(s, key, uid) else { return };
+            let Some(publication) = kind.index().and_then(|at| member.pubs[at].take()) else {
+                continue;
+            };
+            let made = Made::Removed { uid, mid: member.mid, kind: kind.clone(), publication };
+            self.emit(s, key, made, step.now);
+        }
+        self.end_urls(s, key, uid, kinds, step);
+    }
+
+    fn end_urls(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        kinds: KindSet,
+        step: &mut Step<'_>,
+    ) {
+        for at in 0..3 {
+            let Some(channel) = self.channel(s, key) else { return };
+            let Some(member) = channel.members.get_mut(&uid) else { return };
+            let Some(generation) = member.pushes[at] else { continue };
+            let over = member.published().intersection(kinds_of(at)).is_empty();
+            if over {
+                member.pushes[at] = None;
+                channel.streams.remove(&generation);
+                step.cuts.push(generation);
+            }
+            // What is subscribed to ends with what it is of.
+            let ended = if over { KindSet::ALL } else { kinds };
+            for viewer in channel.members.values_mut() {
+                end_pull(viewer, generation, ended, !over, step);
+            }
+        }
+    }
+
+    /// Ends what a member plays of kinds that are not allowed.
+    pub(super) fn restrict_pulls(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        allowed: KindSet,
+        step: &mut Step<'_>,
+    ) {
+        let Some(member) = self.member(s, key, uid) else { return };
+        for generation in member.pulls.keys().copied().collect::<Vec<_>>() {
+            end_pull(member, generation, KindSet::ALL.difference(allowed), true, step);
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        asked: Asked,
+        params: &Subscribe,
+        step: &mut Step<'_>,
+    ) -> Verdict<Outcome> {
+        let kind = params.media_type.clone();
+        let most = self.rules.limits.subscriptions;
+        let Some(at) = slot(&kind) else { return Ok(Err(ErrorName::BadMediaType)) };
+        if params.uid == uid {
+            return Ok(Err(ErrorName::SelfTarget));
+        }
+        let Some(channel) = self.channel(s, key) else { return Ok(Ok(None)) };
+        let Some(of) = channel.members.get(&params.uid).filter(|of| of.is_visible()) else {
+            return Ok(Err(ErrorName::NoSuchMember));
+        };
+        let Some(member) = channel.members.get(&uid) else { return Ok(Ok(None)) };
+        if !member.rights.subscribe.contains(&kind) {
+            return Ok(Err(ErrorName::SubscribeForbidden));
+        }
+        let publication = kind.index().and_then(|at| of.pubs[at]);
+        let (Some(publication), Some(generation)) = (publication, of.pushes[at]) else {
+            return Ok(Err(ErrorName::NotPublished));
+        };
+        let plays = channel.plays(member).len();
+        let pull = member.pulls.get(&generation).copied();
+        if plays >= most && pull.is_none_or(|(kinds, _)| !kinds.contains(&kind)) {
+            return Ok(Err(ErrorName::TooManySubscriptions));
+        }
+        if let Some((kinds, renew_after)) = pull
+            && step.wall < renew_after
+        {
+            let (head, of) = (channel.head(), params.uid);
+            if let Some(member) = self.member(s, key, uid) {
+                member.pulls.insert(generation, (kinds.union(KindSet::of(&kind)), renew_after));
+            }
+            return Ok(Ok(Some(Expect::Subscribed { seq: head, uid: of })));
+        }
+        let mid = member.mid;
+        let (mint, named) = step.take_mint(Some(mid))?;
+        if named != generation {
+            return Err(("media", format!("{uid} gets a URL of another stream")));
+        }
+        let (of, since) = (params.uid, step.now);
+        let on = On::Pull { mint, generation, of, kind, publication, since };
+        self.wait(s, key, uid, asked, on);
+        Ok(Ok(None))
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        params: &Subscribe,
+        step: &mut Step<'_>,
+    ) -> Outcome {
+        let at = slot(&params.media_type).ok_or(ErrorName::BadMediaType)?;
+        let channel = self.channel(s, key).ok_or(ErrorName::NotJoined)?;
+        let generation = channel.members.get(&params.uid).and_then(|of| of.pushes[at]);
+        if let (Some(generation), Some(member)) = (generation, channel.members.get_mut(&uid)) {
+            end_pull(member, generation, KindSet::of(&params.media_type), true, step);
+        }
+        Ok(Some(self.done(s, key)))
+    }
+
+    pub(super) fn minted(
+        &mut self,
+        s: usize,
+        mint: MintId,
+        result: Option<&Minted>,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let place = self.shards[s].channels.iter().find_map(|(key, channel)| {
+            channel.members.iter().find_map(|(uid, member)| match &member.waiting.as_ref()?.on {
+                on @ (On::Push { mint: of, .. } | On::Pull { mint: of, .. }) if *of == mint => {
+                    Some((key.clone(), *uid, on.clone()))
+                }
+                _ => None,
+            })
+        });
+        let Some((key, uid, on)) = place else { return Ok(()) };
+        let outcome = self.mint_comes_to(s, &key, uid, on, result, step);
+        self.go_on(s, &key, uid, outcome, step)
+    }
+
+    pub(super) fn mint_comes_to(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        on: On,
+        result: Option<&Minted>,
+        step: &Step<'_>,
+    ) -> Result<Expect, ErrorName> {
+        let channel = self.channel(s, key).ok_or(ErrorName::Superseded)?;
+        match on {
+            On::Push { generation, kinds, renewed, .. } => {
+                if renewed && !channel.streams.contains_key(&generation) {
+                    return Err(ErrorName::Superseded);
+                }
+                let minted = result.ok_or(ErrorName::UrlUnavailable)?;
+                let member = channel.members.get_mut(&uid).ok_or(ErrorName::Superseded)?;
+                if !member.is_visible() {
+                    return Err(ErrorName::Superseded);
+                }
+                if let Some(at) = first_slot(kinds) {
+                    member.pushes[at] = Some(generation);
+                }
+                let stream = Stream { owner: uid, renew_after: minted.renew_after.0 };
+                channel.streams.insert(generation, stream);
+                Ok(self.published(s, key, uid, generation, kinds, step))
+            }
+            On::Pull { generation, of, kind, publication, .. } => {
+                let current = channel.members.get(&of).and_then(|of| of.pubs[kind.index()?]);
+                if current != Some(publication) {
+                    return Err(ErrorName::Superseded);
+                }
+                let minted = result.ok_or(ErrorName::UrlUnavailable)?;
+                let head = channel.head();
+                let member = channel.members.get_mut(&uid).ok_or(ErrorName::Superseded)?;
+                let before =
+                    member.pulls.get(&generation).map_or(KindSet::NONE, |(kinds, _)| *kinds);
+                let kinds = before.union(KindSet::of(&kind));
+                member.pulls.insert(generation, (kinds, minted.renew_after.0));
+                Ok(Expect::Subscribed { seq: head, uid: of })
+            }
+            On::Token { .. } | On::Write { .. } => Err(ErrorName::Superseded),
+        }
+    }
+
+    /// Somebody asks whether he may use a URL.
+    pub(super) fn asked(
+        &mut self,
+        s: usize,
+        query: QueryId,
+        generation: Gen,
+        access: Access,
+        step: &Step<'_>,
+    ) {
+        self.shards[s].questions.insert(query, (generation, access, step.now));
+    }
+
+    pub(super) fn may_use(&self, s: usize, generation: Gen, access: Access) -> bool {
+        let mut channels = self.shards[s].channels.values();
+        let Some(channel) = channels.find(|channel| channel.streams.contains_key(&generation))
+        else {
+            return false;
+        };
+        match access {
+            Access::Publish => true,
+            Access::Play { viewer } => channel
+                .members
+                .values()
+                .any(|member| member.mid == viewer && member.pulls.contains_key(&generation)),
+        }
+    }
+}
+
+/// Takes kinds from what somebody plays; with the last one the play is cut.
+fn end_pull(member: &mut Member, generation: Gen, kinds: KindSet, cut: bool, step: &mut Step<'_>) {
+    let Some((has, _)) = member.pulls.get_mut(&generation) else { return };
+    *has = has.difference(kinds);
+    if has.is_empty() {
+        member.pulls.remove(&generation);
+        if cut {
+            step.viewer_cuts.push((generation, member.mid));
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! The reference model (contract rule D2): the rules of docs/protocol.md once more, written plainly, fed with the
+//! same inputs in the same order as the engine. It predicts every event, answer, close and cut; what the engine
+//! says instead is a failure. It shares only protocol types with the engine, and the two values that the shell
+//! hands it with a join or a resume: what a token grants, what a ticket claims.
+//!
+//! What the rules leave open is taken from the engine and judged: ids that it draws, the moment within its bounds
+//! at which something is due, whether a request was one too many.
+//!
+//! Comes in: inputs, with what they caused (`check/wire.rs` has read it). Goes out: the first difference.
+//! `state.rs` holds the state, `entry.rs` joins, resumes and ends, `commands.rs` what sessions ask, `due.rs` what
+//! time does, `verify.rs` compares, `durable.rs` says what must survive the process.
+
+mod commands;
+mod due;
+mod durable;
+mod entry;
+mod media;
+mod state;
+mod verify;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lianmai_client_sdk::session::Picture;
+use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::message::session::{Joined, Resumed};
+use lianmai_protocol::message::{Call, Request};
+use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, UserId};
+use lianmai_signal_engine::{
+    AdminCommand, ChannelKey, ConnId, Input, MintId, MintRequest, Note, Output, PersistId,
+    Restored, Stats, TicketKey, VerifyId,
+};
+
+use crate::check::wire::Caused;
+use crate::log::mix;
+use crate::scenario::Scenario;
+use crate::world::World;
+use durable::Expected;
+use state::{On, Rules, Shard};
+
+/// Something that is not as the model says: which checker, and what.
+pub(crate) type Wrong = (&'static str, String);
+type Verdict<T = ()> = Result<T, Wrong>;
+
+/// What an answer must be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Expect {
+    /// A result with this `seq`.
+    Done {
+        seq: u64,
+    },
+    Published {
+        seq: u64,
+        generation: Gen,
+    },
+    Subscribed {
+        seq: u64,
+        uid: UserId,
+    },
+    Sent {
+        seq: u64,
+        delivered: u64,
+    },
+    Renewed {
+        seq: u64,
+    },
+    Nothing,
+    Pong,
+    /// An error of this name.
+    Error(ErrorName),
+    /// The same bytes as when it was answered first, where they were seen.
+    Again(Option<u64>),
+    /// Told by `entry.rs`.
+    Entered,
+}
+
+/// One input being worked off.
+pub(crate) struct Step<'a> {
+    now: u64,
+    wall: u64,
+    caused: &'a Caused,
+    mints: VecDeque<(MintId, MintRequest)>,
+    persists: VecDeque<PersistId>,
+    verifies: VecDeque<VerifyId>,
+    /// Answers `rateLimited` that were not used yet.
+    limited: Vec<(ConnId, RequestId)>,
+    closed: Vec<(ConnId, CloseCode)>,
+    cut: Vec<Gen>,
+    cut_viewers: Vec<(Gen, Mid)>,
+    /// What the model says.
+    answers: Vec<(ConnId, Option<RequestId>, Expect)>,
+    closes: Vec<(ConnId, CloseCode)>,
+    cuts: Vec<Gen>,
+    viewer_cuts: Vec<(Gen, Mid)>,
+}
+
+impl Step<'_> {
+    /// The answer to a join or a resume on a connection, read.
+    fn joined(&self, conn: ConnId) -> Option<Joined> {
+        self.first(conn).and_then(|json| serde_json::from_str(json).ok())
+    }
+
+    fn resumed(&self, conn: ConnId) -> Option<Resumed> {
+        self.first(conn).and_then(|json| serde_json::from_str(json).ok())
+    }
+
+    fn first(&self, conn: ConnId) -> Option<&str> {
+        let mut answers = self.caused.answers.iter().filter(|answer| answer.conn == conn);
+        answers.next()?.outcome.as_ref().ok().map(|json| json.get())
+    }
+
+    fn error(&self, conn: ConnId) -> Option<&ErrorName> {
+        let mut answers = self.caused.answers.iter().filter(|answer| answer.conn == conn);
+        answers.next()?.outcome.as_ref().err().map(lianmai_protocol::RpcError::name)
+    }
+
+    /// The engine asked for a URL just then.
+    fn take_mint(&mut self, viewer: Option<Mid>) -> Verdict<(MintId, Gen)> {
+        let at = self.mints.iter().position(|(_, request)| request.viewer == viewer);
+        let taken = at.and_then(|at| self.mints.remove(at));
+        let (mint, request) = taken.ok_or(("model", "no URL was asked for".to_owned()))?;
+        Ok((mint, request.generation))
+    }
+
+    fn take_verify(&mut self) -> Verdict<VerifyId> {
+        self.verifies.pop_front().ok_or(("model", "a token is not looked at".to_owned()))
+    }
+
+    fn take_persist(&mut self) -> Verdict<PersistId> {
+        self.persists.pop_front().ok_or(("model", "nothing is written that must be".to_owned()))
+    }
+}
+
+/// See the module.
+pub(crate) struct Model {
+    rules: Rules,
+    shards: Vec<Shard>,
+    /// Publications: unnamed until they are seen.
+    pubs: Vec<Option<Pub>>,
+    expected: Option<Vec<Expected>>,
+    saved: durable::Saves,
+    /// Times in which the server stood still.
+    pauses: Vec<(u64, u64)>,
+    /// The wall clock was set last then.
+    pub(crate) wall_set: Option<u64>,
+    targeted: BTreeMap<Mid, Vec<u64>>,
+    asked_from: BTreeMap<ConnId, (UserId, Epoch, u64)>,
+}
+
+impl Model {
+    pub(crate) fn new(scenario: &Scenario, key: TicketKey) -> Self {
+        Model {
+            rules: Rules::new(scenario, key),
+            shards: Vec::new(),
+            pubs: Vec::new(),
+            expected: None,
+            saved: durable::Saves::default(),
+            pauses: Vec::new(),
+            wall_set: None,
+            targeted: BTreeMap::new(),
+            asked_from: BTreeMap::new(),
+        }
+    }
+
+    /// From where a connection asked to go on.
+    pub(crate) fn resumes_at(&self, conn: ConnId) -> Option<(UserId, Epoch, u64)> {
+        self.asked_from.get(&conn).copied()
+    }
+
+    pub(crate) fn note_input(&mut self, input: &Input) {
+        if let Input::Reconnect { conn, request } = input {
+            let reconnect = &request.reconnect;
+            let from = (request.claims.uid, reconnect.epoch, reconnect.seq);
+            self.asked_from.insert(*conn, from);
+        }
+    }
+
+    /// Messages to a membership alone.
+    pub(crate) fn targeted(&self, mid: Mid) -> Vec<u64> {
+        self.targeted.get(&mid).cloned().unwrap_or_default()
+    }
+
+    /// The log of a channel, its head some time ago, and now.
+    pub(crate) fn head(&self, key: &ChannelKey, ago: u64) -> Option<(Option<Epoch>, u64, u64)> {
+        let channel = self.shards.iter().find_map(|shard| shard.channels.get(key))?;
+        if channel.epoch == verify::UNSEEN {
+            return Some((None, 0, 0));
+        }
+        let old = channel.log.iter().take_while(|logged| logged.at <= ago).count() as u64;
+        Some((Some(channel.epoch), channel.base + old, channel.head()))
+    }
+
+    /// Whether an app's picture is what the model says.
+    pub(crate) fn compare(
+        &self,
+        key: &ChannelKey,
+        uid: UserId,
+        picture: &Picture,
+        busy: bool,
+    ) -> Result<(), String> {
+        let channel = self.shards.iter().find_map(|shard| shard.channels.get(key));
+        channel.ok_or("no such channel")?.compare(uid, picture, busy, &self.pubs)
+    }
+
+    fn step(
+        &mut self,
+        shard: usize,
+        input: &Input,
+        outputs: &[Output],
+        mut step: Step<'_>,
+        stats: Stats,
+    ) -> Verdict {
+        let holds = &self.shards[shard].holds;
+        let over = holds.iter().filter(|(_, (until, _))| *until <= step.wall);
+        let over: Vec<ChannelKey> = over.map(|(key, _)| key.clone()).collect();
+        self.shards[shard].lapsed.extend(over);
+        self.input(shard, input, &mut step)?;
+        self.due(shard, outputs, &mut step)?;
+        self.verify(shard, outputs, step, stats)
+    }
+
+    fn input(&mut self, s: usize, input: &Input, step: &mut Step<'_>) -> Verdict {
+        match input {
+            Input::Join { conn, request } => self.join(s, *conn, request, step),
+            Input::Reconnect { conn, request } => self.reconnect(s, *conn, request, step),
+            Input::Frame { conn, frame } => self.frame(s, *conn, frame, step),
+            Input::BinaryFrame { conn } => {
+                if let Some((key, uid)) = self.seat(s, *conn) {
+                    self.drop_conn(s, &key, uid, CloseCode::PROTOCOL_VIOLATION, step);
+                }
+                Ok(())
+            }
+            Input::Alive { conn } => {
+                if let Some((key, uid)) = self.seat(s, *conn)
+                    && let Some(member) = self.member(s, &key, uid)
+                {
+                    member.last_in = step.now;
+                }
+                Ok(())
+            }
+            Input::Closed { conn } => {
+                if let Some((key, uid)) = self.shards[s].seats.remove(conn)
+                    && let Some(member) = self.member(s, &key, uid)
+                {
+                    member.lose(step.now);
+                }
+                Ok(())
+            }
+            Input::Lagging { conn } => {
+                if let Some((key, uid)) = self.seat(s, *conn) {
+                    self.drop_conn(s, &key, uid, CloseCode::SLOW_READER, step);
+                }
+                Ok(())
+            }
+            // What still waits when all is written down runs in the next process.
+            Input::Minted { .. } | Input::TokenVerified { .. }
+                if self.shards[s].handed_over_at.is_some() =>
+            {
+                Ok(())
+            }
+            Input::Minted { mint, result } => self.minted(s, *mint, result.as_ref(), step),
+            Input::TokenVerified { verify, grant } => self.token_verified(s, *verify, grant, step),
+            Input::Persisted { persist, stored } => self.persisted(s, *persist, *stored, step),
+            Input::Authorize { query, generation, access } => {
+                self.asked(s, *query, *generation, *access, step);
+                Ok(())
+            }
+            Input::MediaFlow { generation } => {
+                let owner = self.shards[s].channels.values_mut().find_map(|channel| {
+                    let owner = channel.streams.get(generation)?.owner;
+                    channel.members.get_mut(&owner)
+                });
+                if let Some(member) = owner {
+                    member.last_media = Some(step.now);
+                }
+                Ok(())
+            }
+            Input::Admin { command, .. } => self.admin(s, command, step),
+            Input::Drain(plan) => {
+                self.shards[s].drain.get_or_insert((step.now, *plan));
+                Ok(())
+            }
+            Input::Stop => {
+                for conn in self.shards[s].seats.keys().copied().collect::<Vec<_>>() {
+                    if let Some((key, uid)) = self.seat(s, conn) {
+                        self.drop_conn(s, &key, uid, CloseCode::GOING_AWAY, step);
+                    }
+                }
+                Ok(())
+            }
+            // What it brings was taken over when the process started.
+            Input::Restore(_) | Input::Tick => Ok(()),
+        }
+    }
+
+    fn frame(&mut self, s: usize, conn: ConnId, frame: &[u8], step: &mut Step<'_>) -> Verdict {
+        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
+        let Some(member) = self.member(s, &key, uid) else { return Ok(()) };
+        member.last_in = step.now;
+        if member.fenced {
+            return Ok(());
+        }
+        match codec::decode_client_frame(frame) {
+            Ok(elements) => {
+                for element in elements {
+                    self.element(s, &key, uid, conn, element, step)?;
+                }
+                Ok(())
+            }
+            Err(refused) => {
+                if !self.passes(s, &key, uid, conn, None, step)? {
+                    return Ok(());
+                }
+                let fatal = refused.0 != ErrorName::BadBatch;
+                step.answers.push((conn, None, Expect::Error(refused.0)));
+                if fatal {
+                    self.drop_conn(s, &key, uid, CloseCode::PROTOCOL_VIOLATION, step);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn element(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        conn: ConnId,
+        element: Element,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        // An earlier element has ended the connection.
+        if self.member(s, key, uid).is_none_or(|member| member.conn != Some(conn)) {
+            return Ok(());
+        }
+        let request = match element {
+            Element::Request(request) => request,
+            Element::Refused { id, error } => {
+                if self.passes(s, key, uid, conn, id, step)? {
+                    step.answers.push((conn, id, Expect::Error(error.name().clone())));
+                }
+                return Ok(());
+            }
+        };
+        if let (Some(ack), Some(member)) = (request.ack, self.member(s, key, uid)) {
+            member.acked = member.acked.max(ack.0);
+        }
+        if let Call::Ping(ping) = &request.call {
+            if self.passes(s, key, uid, conn, Some(request.id), step)?
+                && let Some(member) = self.member(s, key, uid)
+            {
+                if let Some(k) = ping.k {
+                    member.confirms(k);
+                }
+                step.answers.push((conn, Some(request.id), Expect::Pong));
+            }
+            return Ok(());
+        }
+        self.request(s, key, uid, conn, request, step)
+    }
+
+    fn request(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        conn: ConnId,
+        request: Request,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let said = request.call.params_json().expect("it was read from JSON");
+        let hash = mix(mix(0, request.call.method().as_bytes()), said.get().as_bytes());
+        let id = request.id;
+        let Some(member) = self.member(s, key, uid) else { return Ok(()) };
+        if member.waits_for(id) {
+            return Ok(());
+        }
+        let known = member.answers.iter().find(|answer| answer.id == id).cloned();
+        let old = member.last_id.is_some_and(|last| id.0 <= last);
+        let forgettable = id.0 <= member.acked || member.is_beyond_window(id);
+        let told = |name: &ErrorName| step.is_answered_with(conn, id, name);
+        let forgotten = told(&ErrorName::IdTooOld);
+        if let Some(known) = known.filter(|_| old && !(forgettable && forgotten)) {
+            if known.hash == hash {
+                member.limited = member.limited.saturating_sub(1);
+                step.answers.push((conn, Some(id), Expect::Again(known.text)));
+                return Ok(());
+            }
+            if self.passes(s, key, uid, conn, Some(id), step)? {
+                step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdReuse)));
+            }
+            return Ok(());
+        }
+        if !self.passes(s, key, uid, conn, Some(id), step)? {
+            return Ok(());
+        }
+        if old {
+            step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdTooOld)));
+            return Ok(());
+        }
+        let Some(member) = self.member(s, key, uid) else { return Ok(()) };
+        member.last_id = Some(id.0);
+        // It overtakes what waits, but for what is being written down.
+        let leaves = matches!(request.call, Call::Leave(_));
+        let held_up =
+            |waiting: &&mut state::Waiting| !(leaves && !matches!(waiting.on, On::Write { .. }));
+        if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
+            if waiting.held.len() + 1 < 32 {
+                waiting.held.push_back((id, hash, request.call));
+                return Ok(());
+            }
+            return self.answer(s, key, uid, (id, hash), Err(ErrorName::TooManyInFlight), step);
+        }
+        self.execute(s, key, uid, (id, hash), request.call, step)
+    }
+
+    fn admin(&mut self, s: usize, command: &AdminCommand, step: &mut Step<'_>) -> Verdict {
+        match command {
+            AdminCommand::Kick { channel, uid, duration_s, reason } => {
+                let kick = lianmai_protocol::message::session::Kick {
+                    uid: *uid,
+                    duration_s: *duration_s,
+                    reason: reason.clone(),
+                };
+                // It may be refused because the server is frozen, or nobody is there.
+                if !step.persists.is_empty() {
+                    self.begin_kick(s, channel, kick, None, step)?;
+                }
+                Ok(())
+            }
+            AdminCommand::Close { channel, hold_s, reason } => {
+                if !step.persists.is_empty() {
+                    self.begin_close(s, channel, *hold_s, reason.clone(), None, step)?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn model_step(
+        &mut self,
+        shard: usize,
+        input: &Input,
+        outputs: &[Output],
+        caused: &Caused,
+        stats: Stats,
+    ) {
+        let mut step = Step {
+            now: self.now,
+            wall: self.wall().0,
+            caused,
+            mints: VecDeque::new(),
+            persists: VecDeque::new(),
+            verifies: VecDeque::new(),
+            limited: Vec::new(),
+            closed: Vec::new(),
+            cut: Vec::new(),
+            cut_viewers: Vec::new(),
+            answers: Vec::new(),
+            closes: Vec::new(),
+            cuts: Vec::new(),
+            viewer_cuts: Vec::new(),
+        };
+        for output in outputs {
+            match output {
+                Output::MintUrls { mint, request } => {
+                    step.mints.push_back((*mint, request.clone()))
+                }
+                Output::Store { persist, .. } => step.persists.extend(*persist),
+                Output::VerifyToken { verify, .. } => step.verifies.push_back(*verify),
+                Output::Close { conn, code } => step.closed.push((*conn, *code)),
+                Output::CutStream { generation } => step.cut.push(*generation),
+                Output::CutViewer { generation, viewer } => {
+                    step.cut_viewers.push((*generation, *viewer));
+                }
+                _ => {}
+            }
+        }
+        for answer in &caused.answers {
+            if let (Some(id), Err(error)) = (answer.id, &answer.outcome)
+                && *error.name() == ErrorName::RateLimited
+            {
+                step.limited.push((answer.conn, id));
+            }
+        }
+        if let Err((checker, what)) = self.model.step(shard, input, outputs, step, stats) {
+            self.fail(checker, what);
+        }
+    }
+
+    pub(crate) fn model_started(&mut self, restored: &[Restored]) {
+        if let Err((checker, what)) = self.model.started(self.now, self.wall().0, restored) {
+            self.fail(checker, what);
+        }
+    }
+
+    pub(crate) fn model_ended(&mut self, last: u64, handed_over: bool) {
+        self.model.ended(self.now, last, handed_over);
+    }
+
+    pub(crate) fn model_paused(&mut self, ms: u64) {
+        let now = self.now;
+        self.model.pauses.push((now, now + ms));
+    }
+
+    pub(crate) fn model_wrote(&mut self, shard: usize, n: u64) {
+        self.model.saved.numbered(shard, n);
+    }
+}
+
+impl Step<'_> {
+    fn is_answered_with(&self, conn: ConnId, id: RequestId, name: &ErrorName) -> bool {
+        self.caused.answers.iter().any(|answer| {
+            answer.conn == conn
+                && answer.id == Some(id)
+                && answer.outcome.as_ref().is_err_and(|error| error.name() == name)
+        })
+    }
+}
+
+/// The members that a note says have gone, and why.
+fn left(
+    outputs: &[Output],
+) -> impl Iterator<Item = (&ChannelKey, UserId, &lianmai_protocol::message::event::LeaveReason)> {
+    outputs.iter().filter_map(|output| match output {
+        Output::Note(Note::MemberLeft { channel, uid, reason, .. }) => {
+            Some((channel, *uid, reason))
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,459 @@
+//! What the model knows of a shard: plain values. Times are those of the world.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lianmai_client_sdk::session::Picture;
+use lianmai_protocol::limits::Limits;
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
+use lianmai_protocol::message::session::{Kick, ResumeReason};
+use lianmai_protocol::{
+    Appkey, Attributes, Cid, CloseCode, Epoch, ErrorName, Gen, KindSet, MediaKind, Mid, Pub,
+    RequestId, Rights, Role, SessionId, UserId,
+};
+use lianmai_signal_engine::{
+    Access, AppPolicy, ChannelKey, ConnId, DrainPlan, MintId, PersistId, QueryId, TicketKey,
+    VerifyId,
+};
+
+use super::{Expect, Model, Step, Verdict};
+use crate::scenario::Scenario;
+use crate::tokens;
+
+/// What is the same in every process.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) ping: u64,
+    pub(super) dead: u64,
+    pub(super) grace: u64,
+    pub(super) idle: u64,
+    pub(super) cap: u64,
+    pub(super) limits: Limits,
+    pub(super) apps: BTreeMap<Appkey, AppPolicy>,
+    pub(super) key: TicketKey,
+    /// Logs may be cut short by what all of them take.
+    pub(super) tight_logs: bool,
+}
+
+impl Rules {
+    pub(super) fn new(scenario: &Scenario, key: TicketKey) -> Self {
+        let knobs = &scenario.knobs;
+        let [ping, dead, grace, idle, cap] = knobs.timers;
+        let [members, broadcasters, channels, subscriptions] = knobs.limits;
+        Rules {
+            ping,
+            dead,
+            grace,
+            idle,
+            cap,
+            limits: Limits { members, broadcasters, channels, subscriptions, ..Limits::default() },
+            apps: tokens::policies(),
+            key,
+            tight_logs: knobs.log_bytes < 1 << 20,
+        }
+    }
+}
+
+/// An event as the model made it; `usize` is a publication.
+#[derive(Clone, Debug)]
+pub(super) enum Made {
+    Join { uid: UserId, mid: Mid, name: Option<String>, attributes: Attributes, muted: KindSet },
+    Leave { uid: UserId, mid: Mid, reason: LeaveReason },
+    Update { uid: UserId, mid: Mid, name: Option<String>, attributes: Attributes },
+    Channel(Attributes),
+    Role { uid: UserId, mid: Mid, role: Role },
+    Added { uid: UserId, mid: Mid, kind: MediaKind, publication: usize },
+    Removed { uid: UserId, mid: Mid, kind: MediaKind, publication: usize },
+    Muted { uid: UserId, mid: Mid, kind: MediaKind, on: bool },
+    Message { uid: UserId, data: String },
+    Close { cid: Cid, reason: RoomCloseReason, text: Option<String> },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Logged {
+    pub(super) at: u64,
+    pub(super) made: Made,
+}
+
+/// An answer that was given.
+#[derive(Clone, Debug)]
+pub(super) struct Answered {
+    pub(super) id: RequestId,
+    pub(super) hash: u64,
+    pub(super) expect: Expect,
+    /// Hash of its text, once it was seen.
+    pub(super) text: Option<u64>,
+}
+
+/// A command that waits for the outside.
+#[derive(Clone, Debug)]
+pub(super) enum On {
+    Push {
+        mint: MintId,
+        generation: Gen,
+        kinds: KindSet,
+        renewed: bool,
+        since: u64,
+    },
+    Pull {
+        mint: MintId,
+        generation: Gen,
+        of: UserId,
+        kind: MediaKind,
+        publication: usize,
+        since: u64,
+    },
+    Token {
+        verify: VerifyId,
+    },
+    Write {
+        persist: PersistId,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Waiting {
+    pub(super) id: RequestId,
+    pub(super) hash: u64,
+    pub(super) on: On,
+    pub(super) held: VecDeque<(RequestId, u64, Call)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) mid: Mid,
+    pub(super) session: SessionId,
+    pub(super) join_id: Option<String>,
+    pub(super) role: Role,
+    pub(super) rights: Rights,
+    pub(super) name: Option<String>,
+    pub(super) attributes: Attributes,
+    pub(super) muted: KindSet,
+    pub(super) token_end: Option<u64>,
+    pub(super) conn: Option<ConnId>,
+    pub(super) connected_at: u64,
+    pub(super) last_in: u64,
+    pub(super) lost_at: Option<u64>,
+    pub(super) first_lost: Option<u64>,
+    pub(super) last_media: Option<u64>,
+    /// Confirmed, offered, and whether more than that is good.
+    pub(super) tickets: (u64, u64, bool),
+    pub(super) attempt: u64,
+    pub(super) last_id: Option<u64>,
+    pub(super) acked: u64,
+    pub(super) answers: Vec<Answered>,
+    pub(super) waiting: Option<Waiting>,
+    pub(super) messages: u64,
+    /// What somebody else changed, and the client may not have seen.
+    pub(super) forced: Option<(Epoch, u64)>,
+    pub(super) fenced: bool,
+    pub(super) restored: bool,
+    pub(super) pubs: [Option<usize>; 4],
+    pub(super) pushes: [Option<Gen>; 3],
+    /// What it may play: kinds, and when another URL is handed out.
+    pub(super) pulls: BTreeMap<Gen, (KindSet, u64)>,
+    pub(super) limited: u32,
+    pub(super) passed: VecDeque<u64>,
+}
+
+impl Member {
+    /// Its client holds that ticket.
+    pub(super) fn confirms(&mut self, k: u64) {
+        let (confirmed, offered, _) = self.tickets;
+        if k == offered && confirmed != offered {
+            self.tickets.0 = k;
+            self.is_back();
+        }
+    }
+
+    /// Its client has what the server told it.
+    pub(super) fn is_back(&mut self) {
+        self.restored = false;
+        self.forced = None;
+    }
+
+    pub(super) fn is_visible(&self) -> bool {
+        self.role == Role::Broadcaster
+    }
+
+    pub(super) fn published(&self) -> KindSet {
+        let kinds = MediaKind::ALL.iter().zip(&self.pubs);
+        kinds
+            .filter(|(_, publication)| publication.is_some())
+            .map(|(kind, _)| kind.clone())
+            .collect()
+    }
+
+    pub(super) fn lose(&mut self, now: u64) {
+        if self.conn.take().is_none() {
+            return;
+        }
+        self.lost_at = Some(now);
+        if self.first_lost.is_none() || now - self.connected_at >= 10_000 {
+            self.first_lost = Some(now);
+        }
+    }
+
+    pub(super) fn waits_for(&self, id: RequestId) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| {
+            waiting.id == id || waiting.held.iter().any(|(held, ..)| *held == id)
+        })
+    }
+
+    /// More than 32 answers were given since, or more bytes than are kept.
+    pub(super) fn is_beyond_window(&self, id: RequestId) -> bool {
+        let at = self.answers.iter().position(|answer| answer.id == id);
+        at.is_none_or(|at| self.answers.len() - at > 32)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Stream {
+    pub(super) owner: UserId,
+    pub(super) renew_after: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Channel {
+    pub(super) cid: Cid,
+    pub(super) epoch: Epoch,
+    pub(super) creator: UserId,
+    pub(super) attributes: Attributes,
+    pub(super) policy: AppPolicy,
+    pub(super) members: BTreeMap<UserId, Member>,
+    pub(super) streams: BTreeMap<Gen, Stream>,
+    /// Events `base + 1 ..`.
+    pub(super) log: Vec<Logged>,
+    pub(super) base: u64,
+    pub(super) replaced: BTreeMap<UserId, (u32, u64)>,
+}
+
+impl Channel {
+    pub(super) fn head(&self) -> u64 {
+        self.base + self.log.len() as u64
+    }
+
+    pub(super) fn broadcasters(&self) -> usize {
+        self.members.values().filter(|member| member.is_visible()).count()
+    }
+
+    /// Whether a picture is this channel, as that user sees it.
+    pub(super) fn compare(
+        &self,
+        uid: UserId,
+        picture: &Picture,
+        busy: bool,
+        pubs: &[Option<Pub>],
+    ) -> Result<(), String> {
+        let named = |publication: Option<usize>| publication.and_then(|at| pubs[at]);
+        let visible: Vec<_> =
+            self.members.iter().filter(|(_, member)| member.is_visible()).collect();
+        if visible.len() != picture.members.len() {
+            let are: Vec<_> = visible.iter().map(|(uid, _)| uid).collect();
+            let shown: Vec<_> = picture.members.keys().collect();
+            return Err(format!("members are {are:?}, and it shows {shown:?}"));
+        }
+        for (uid, member) in visible {
+            let shown = picture.members.get(uid).ok_or(format!("{uid} is not shown"))?;
+            let streams: BTreeMap<MediaKind, Pub> = MediaKind::ALL
+                .iter()
+                .zip(member.pubs)
+                .filter_map(|(kind, publication)| Some((kind.clone(), named(publication)?)))
+                .collect();
+            let is = (member.mid, &member.name, &member.attributes, member.muted, &streams);
+            let shows = (shown.mid, &shown.name, &shown.attributes, shown.muted, &shown.streams);
+            if is != shows {
+                return Err(format!("{uid} is {is:?}, and it shows {shows:?}"));
+            }
+        }
+        if picture.attributes != self.attributes || picture.cid != self.cid {
+            return Err("the channel is shown as it is not".to_owned());
+        }
+        let Some(own) = self.members.get(&uid) else { return Err("it is not inside".to_owned()) };
+        let shown = &picture.own;
+        let is = (own.mid, &own.role, own.published());
+        let shows = (shown.mid, &shown.role, shown.published.keys().cloned().collect::<KindSet>());
+        if is != shows {
+            return Err(format!("it is {is:?}, and it shows {shows:?}"));
+        }
+        if busy {
+            return Ok(());
+        }
+        let is = (own.rights, &own.name, &own.attributes, own.muted);
+        let shows = (shown.rights, &shown.name, &shown.attributes, shown.muted);
+        if is != shows {
+            return Err(format!("it is {is:?}, and it shows {shows:?}"));
+        }
+        let plays = self.plays(own);
+        let shown: Vec<_> = shown.subscriptions.keys().cloned().collect();
+        if plays != shown {
+            return Err(format!("it plays {plays:?}, and shows {shown:?}"));
+        }
+        Ok(())
+    }
+
+    /// What a member is subscribed to.
+    pub(super) fn plays(&self, member: &Member) -> Vec<(UserId, MediaKind)> {
+        let mut plays: Vec<_> = member
+            .pulls
+            .iter()
+            .filter_map(|(generation, (kinds, _))| {
+                Some((self.streams.get(generation)?.owner, kinds))
+            })
+            .flat_map(|(owner, kinds)| kinds.iter().map(move |kind| (owner, kind.clone())))
+            .collect();
+        plays.sort();
+        plays
+    }
+}
+
+/// A ban or a hold: until when, and from when on tokens are good.
+pub(super) type Ban = (u64, u64);
+
+/// What goes on when a write is done.
+#[derive(Clone, Debug)]
+pub(super) enum Then {
+    Answer { key: ChannelKey, uid: UserId },
+    Kick { key: ChannelKey, mid: Option<Mid>, kick: Kick, by: Option<UserId> },
+    Close { key: ChannelKey, epoch: Option<Epoch>, text: Option<String>, by: Option<UserId> },
+    HandOver,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shard {
+    pub(super) channels: BTreeMap<ChannelKey, Channel>,
+    pub(super) seats: BTreeMap<ConnId, (ChannelKey, UserId)>,
+    pub(super) bans: BTreeMap<(ChannelKey, UserId), Ban>,
+    pub(super) holds: BTreeMap<ChannelKey, Ban>,
+    /// Holds that were over once: forgotten some time, whatever the wall clock says then.
+    pub(super) lapsed: BTreeSet<ChannelKey>,
+    pub(super) endings: BTreeMap<Mid, ResumeReason>,
+    pub(super) persists: BTreeMap<PersistId, Then>,
+    pub(super) drain: Option<(u64, DrainPlan)>,
+    pub(super) handed_over_at: Option<u64>,
+    pub(super) crash_over: u64,
+    pub(super) events: u64,
+    /// Logs of channels that ended in this step.
+    pub(super) archive: BTreeMap<Epoch, (u64, Vec<Logged>)>,
+    pub(super) questions: BTreeMap<QueryId, (Gen, Access, u64)>,
+}
+
+impl Model {
+    pub(super) fn seat(&self, s: usize, conn: ConnId) -> Option<(ChannelKey, UserId)> {
+        self.shards[s].seats.get(&conn).cloned()
+    }
+
+    pub(super) fn channel(&mut self, s: usize, key: &ChannelKey) -> Option<&mut Channel> {
+        self.shards[s].channels.get_mut(key)
+    }
+
+    pub(super) fn member(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+    ) -> Option<&mut Member> {
+        self.channel(s, key)?.members.get_mut(&uid)
+    }
+
+    pub(super) fn emit(&mut self, s: usize, key: &ChannelKey, made: Made, now: u64) {
+        self.shards[s].events += 1;
+        if let Some(channel) = self.channel(s, key) {
+            channel.log.push(Logged { at: now, made });
+        }
+    }
+
+    /// Closes a member's connection; the membership stays.
+    pub(super) fn drop_conn(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        code: CloseCode,
+        step: &mut Step<'_>,
+    ) {
+        let Some(member) = self.member(s, key, uid) else { return };
+        let Some(conn) = member.conn else { return };
+        member.lose(step.now);
+        self.shards[s].seats.remove(&conn);
+        step.closes.push((conn, code));
+    }
+
+    /// Whether a request is within its session's rate: the engine says, and must have a reason.
+    pub(super) fn passes(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        conn: ConnId,
+        id: Option<RequestId>,
+        step: &mut Step<'_>,
+    ) -> Verdict<bool> {
+        let limits = (self.rules.limits.commands_per_second, self.rules.limits.command_burst);
+        let now = step.now;
+        let Some(member) = self.member(s, key, uid).filter(|member| member.conn == Some(conn))
+        else {
+            return Ok(false);
+        };
+        while member.passed.front().is_some_and(|at| at + 1_000 < now) {
+            member.passed.pop_front();
+        }
+        let lately = member.passed.len();
+        let limited = step.limited.iter().position(|of| Some(*of) == id.map(|id| (conn, id)));
+        if let Some(at) = limited {
+            step.limited.remove(at);
+            if lately < limits.0 as usize {
+                return Err(("model", format!("{conn:?} is limited after {lately} requests")));
+            }
+            member.limited += 1;
+            let over = member.limited >= 100;
+            step.answers.push((conn, id, Expect::Error(ErrorName::RateLimited)));
+            if over {
+                self.drop_conn(s, key, uid, CloseCode::RATE_LIMITED, step);
+            }
+            return Ok(false);
+        }
+        member.limited = member.limited.saturating_sub(1);
+        member.passed.push_back(now);
+        if lately > (limits.0 + limits.1) as usize {
+            return Err(("model", format!("{conn:?} is not limited after {lately} requests")));
+        }
+        Ok(true)
+    }
+
+    /// Answers a request, and remembers the answer.
+    pub(super) fn answer(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        (id, hash): (RequestId, u64),
+        outcome: Result<Expect, ErrorName>,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let expect = outcome.unwrap_or_else(Expect::Error);
+        if let Some(member) = self.member(s, key, uid) {
+            if let Some(conn) = member.conn {
+                step.answers.push((conn, Some(id), expect.clone()));
+            }
+            member.answers.push(Answered { id, hash, expect, text: None });
+            if member.answers.len() > 64 {
+                member.answers.remove(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a channel out; its log is still needed for what is under way.
+    pub(super) fn end_channel(&mut self, s: usize, key: &ChannelKey) -> Option<Channel> {
+        let shard = &mut self.shards[s];
+        let channel = shard.channels.remove(key)?;
+        shard.archive.insert(channel.epoch, (channel.base, channel.log.clone()));
+        Some(channel)
+    }
+
+    pub(super) fn done(&self, s: usize, key: &ChannelKey) -> Expect {
+        let seq = self.shards[s].channels.get(key).map_or(0, Channel::head);
+        Expect::Done { seq }
+    }
+}

@@ -1,0 +1,386 @@
+//! Compares what the engine said with what the model says, after each input.
+
+use lianmai_protocol::codec::ServerMessage;
+use lianmai_protocol::message::session::Joined;
+use lianmai_protocol::message::{ChannelEvent, Notice, Position};
+use lianmai_protocol::{Epoch, KindSet, MediaKind, Pub, UserId};
+use lianmai_signal_engine::{ChannelKey, Output, Stats};
+use serde_json::Value;
+
+use super::state::{Logged, Made, Shard, Then};
+use super::{Expect, Model, Step, Verdict, left};
+use crate::check::wire::Answer;
+
+/// The epoch of a channel that nobody has seen since the crash.
+pub(super) const UNSEEN: Epoch = Epoch([0; 12]);
+/// A question of the relay waits so long at most.
+const PARK_MS: u64 = 10_000;
+
+impl Model {
+    pub(super) fn verify(
+        &mut self,
+        s: usize,
+        outputs: &[Output],
+        mut step: Step<'_>,
+        stats: Stats,
+    ) -> Verdict {
+        let over: Vec<ChannelKey> = self.shards[s]
+            .channels
+            .iter()
+            .filter(|(_, channel)| channel.members.is_empty())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in over {
+            self.end_channel(s, &key);
+        }
+        self.same_answers(s, &mut step)?;
+        self.same_closes(&mut step)?;
+        self.same_events(s, &step)?;
+        self.same_counts(s, outputs, &step)?;
+        self.same_stats(s, stats)?;
+        self.verdicts(s, outputs, &step)?;
+        self.writes(s, outputs, &mut step)?;
+        self.in_time(s, &step)?;
+        self.shards[s].archive.clear();
+        Ok(())
+    }
+
+    fn same_closes(&self, step: &mut Step<'_>) -> Verdict {
+        step.closed.sort_by_key(|(conn, code)| (conn.0, code.0));
+        step.closes.sort_by_key(|(conn, code)| (conn.0, code.0));
+        if step.closed != step.closes {
+            let what = format!("closes {:?}, and should close {:?}", step.closed, step.closes);
+            return Err(("model", what));
+        }
+        step.cut.sort();
+        step.cuts.sort();
+        if step.cut != step.cuts {
+            return Err(("media", format!("cuts {:?}, and should cut {:?}", step.cut, step.cuts)));
+        }
+        step.cut_viewers.sort();
+        step.viewer_cuts.sort();
+        // The end of a stream ends what is played of it; saying so for a viewer as well does no harm.
+        let cuts = std::mem::take(&mut step.cuts);
+        let single = |cut: &(lianmai_protocol::Gen, lianmai_protocol::Mid)| !cuts.contains(&cut.0);
+        step.cut_viewers.retain(single);
+        step.viewer_cuts.retain(single);
+        if step.cut_viewers != step.viewer_cuts {
+            let what =
+                format!("cuts {:?}, and should cut {:?}", step.cut_viewers, step.viewer_cuts);
+            return Err(("media", what));
+        }
+        Ok(())
+    }
+
+    fn same_answers(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
+        let mut expected = std::mem::take(&mut step.answers);
+        for answer in &step.caused.answers {
+            let at = expected.iter().position(|(conn, ..)| *conn == answer.conn);
+            let Some(at) = at else {
+                return Err((
+                    "model",
+                    format!("{:?} is answered {answer:?} for nothing", answer.conn),
+                ));
+            };
+            let (conn, id, expect) = expected.remove(at);
+            if id != answer.id {
+                return Err((
+                    "model",
+                    format!("{conn:?} is answered {answer:?}, and not {id:?} {expect:?}"),
+                ));
+            }
+            fits(answer, &expect)?;
+            let Some(id) = id else { continue };
+            if let Some((key, uid)) = self.seat(s, conn)
+                && let Some(member) = self.member(s, &key, uid)
+                && let Some(known) = member.answers.iter_mut().rev().find(|known| known.id == id)
+                && (known.expect == expect || matches!(expect, Expect::Again(_)))
+            {
+                known.text.get_or_insert(answer.hash);
+            }
+        }
+        match expected.first() {
+            Some((conn, id, expect)) => {
+                Err(("model", format!("{conn:?} is not answered: {id:?} {expect:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn same_events(&mut self, s: usize, step: &Step<'_>) -> Verdict {
+        let mut seen = std::collections::BTreeSet::new();
+        for (conn, Position { epoch, seq }, said, index) in &step.caused.events {
+            if !seen.insert((*epoch, *seq)) {
+                continue;
+            }
+            let ServerMessage::Event(_, event) = &said[*index].message else { continue };
+            let Some(made) = self.made(s, *epoch, *seq) else {
+                let what = format!("{conn:?} gets {seq} {event:?}, which did not happen");
+                return Err(("model", what));
+            };
+            if !is_same(&made, event, &mut self.pubs) {
+                let what = format!("{conn:?} gets {seq} {event:?}, and it was {made:?}");
+                return Err(("model", what));
+            }
+        }
+        Ok(())
+    }
+
+    fn made(&self, s: usize, epoch: Epoch, seq: u64) -> Option<Made> {
+        let shard = &self.shards[s];
+        let channel = shard.channels.values().find(|channel| channel.epoch == epoch);
+        let (base, log): (u64, &[Logged]) = match (channel, shard.archive.get(&epoch)) {
+            (Some(channel), _) => (channel.base, &channel.log),
+            (None, Some((base, log))) => (*base, log),
+            (None, None) => return None,
+        };
+        let at = usize::try_from(seq.checked_sub(base + 1)?).ok()?;
+        log.get(at).map(|logged| logged.made.clone())
+    }
+
+    fn same_counts(&self, s: usize, outputs: &[Output], step: &Step<'_>) -> Verdict {
+        if left(outputs).next().is_some() {
+            return Ok(());
+        }
+        for (conn, notice) in &step.caused.notices {
+            let Notice::MemberCount(count) = notice else { continue };
+            let Some((key, _)) = self.seat(s, *conn) else { continue };
+            let is = self.shards[s].channels.get(&key).map_or(0, |channel| channel.members.len());
+            if count.count != is as u64 {
+                return Err(("model", format!("{conn:?} is told {} members of {is}", count.count)));
+            }
+        }
+        Ok(())
+    }
+
+    fn same_stats(&self, s: usize, stats: Stats) -> Verdict {
+        let shard = &self.shards[s];
+        let count = |of: fn(&super::state::Channel) -> usize| {
+            shard.channels.values().map(of).sum::<usize>()
+        };
+        let is = (
+            shard.channels.len(),
+            count(|channel| channel.members.len()),
+            shard.seats.len(),
+            count(|channel| channel.streams.len()),
+            shard.events,
+        );
+        let has = (stats.channels, stats.members, stats.connected, stats.streams, stats.events);
+        if is != has {
+            let what = format!(
+                "channels, members, connected, streams, events are {has:?} and should be {is:?}"
+            );
+            return Err(("model", what));
+        }
+        Ok(())
+    }
+
+    fn verdicts(&mut self, s: usize, outputs: &[Output], step: &Step<'_>) -> Verdict {
+        for output in outputs {
+            let Output::Verdict { query, verdict } = output else { continue };
+            let Some((generation, access, asked)) = self.shards[s].questions.remove(query) else {
+                return Err(("media", format!("{query:?} is answered twice")));
+            };
+            let may = self.may_use(s, generation, access);
+            let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+            if may != verdict.is_ok() && !frozen {
+                let what =
+                    format!("{access:?} of {generation}, asked at {asked}, is told {verdict:?}");
+                return Err(("media", what));
+            }
+            let waits = asked < self.shards[s].crash_over;
+            if verdict.is_err() && waits && step.now < asked + PARK_MS && !frozen {
+                let what =
+                    format!("{access:?} of {generation} is refused before its member may be back");
+                return Err(("media", what));
+            }
+        }
+        let late = |(_, _, asked): &&(_, _, u64)| {
+            *asked + PARK_MS + 500 + self.paused_in(*asked, step.now) < step.now
+        };
+        match self.shards[s].questions.values().find(late) {
+            Some(question) => Err(("media", format!("{question:?} is not answered"))),
+            None => Ok(()),
+        }
+    }
+
+    fn writes(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+        if let Some(persist) = step.persists.pop_front() {
+            let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+            if !frozen || !step.persists.is_empty() {
+                return Err(("model", format!("{persist:?} is written for nobody")));
+            }
+            self.shards[s].persists.insert(persist, Then::HandOver);
+            self.shards[s].handed_over_at = Some(step.now);
+        }
+        let stores = outputs.iter().filter(|output| matches!(output, Output::Store { .. })).count();
+        if stores > 0 {
+            let saved = self.shards[s].save();
+            self.saved.push(s, saved, stores);
+        }
+        Ok(())
+    }
+
+    /// A snapshot is the model.
+    pub(super) fn check_snapshot(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        told: &Joined,
+        step: &Step<'_>,
+    ) -> Verdict {
+        let shard: &mut Shard = &mut self.shards[s];
+        let Some(channel) = shard.channels.get_mut(key) else { return Ok(()) };
+        if channel.epoch == UNSEEN {
+            channel.epoch = told.epoch;
+        }
+        let channel = &shard.channels[key];
+        let wrong = |what: String| Err(("roster", what));
+        let is = (channel.cid, channel.epoch, channel.head(), channel.creator, &channel.attributes);
+        let says = (told.cid, told.epoch, told.seq, told.channel.creator, &told.channel.attributes);
+        if is != says {
+            return wrong(format!("a snapshot says {says:?} of {is:?}"));
+        }
+        let visible = channel.members.values().filter(|member| member.is_visible()).count();
+        if visible != told.members.len() || told.member_count != channel.members.len() as u64 {
+            return wrong(format!("a snapshot has {} of {visible} members", told.members.len()));
+        }
+        for shown in &told.members {
+            let member = channel.members.get(&shown.uid).filter(|member| member.mid == shown.mid);
+            let Some(member) = member else { return wrong(format!("a snapshot has {shown:?}")) };
+            let is = (&member.role, &member.name, &member.attributes, member.muted);
+            let says = (&shown.role, &shown.name, &shown.attributes, shown.muted);
+            let kinds: KindSet =
+                shown.streams.iter().map(|stream| stream.media_type.clone()).collect();
+            if is != says || kinds != member.published() {
+                return wrong(format!("a snapshot says {shown:?} of {member:?}"));
+            }
+            for stream in &shown.streams {
+                let at = stream.media_type.index().and_then(|at| member.pubs[at]);
+                if at.is_none_or(|at| !bind(&mut self.pubs, at, stream.publication)) {
+                    return wrong(format!("a snapshot says {shown:?} of {member:?}"));
+                }
+            }
+        }
+        let Some(member) = channel.members.get(&uid) else {
+            return wrong(format!("{uid} gets a snapshot and is not inside"));
+        };
+        let own = &told.own;
+        let is = (
+            member.mid,
+            &member.role,
+            member.rights,
+            &member.name,
+            &member.attributes,
+            member.muted,
+        );
+        let says = (own.mid, &own.role, own.rights, &own.name, &own.attributes, own.muted);
+        if is != says || member.session != told.session_id {
+            return wrong(format!("{uid} is told {says:?} of {is:?}"));
+        }
+        let published: KindSet = own.published.iter().map(|own| own.media_type.clone()).collect();
+        let mut plays: Vec<(UserId, MediaKind)> =
+            own.subscriptions.iter().map(|sub| (sub.uid, sub.media_type.clone())).collect();
+        plays.sort();
+        if published != member.published() || plays != channel.plays(member) {
+            return wrong(format!("{uid} is told {own:?} of {member:?}"));
+        }
+        let expires = member.token_end.map(|end| end.saturating_sub(step.wall));
+        if own.token_expires_in_ms != expires {
+            return wrong(format!("{uid} is told its token ends in {:?}", own.token_expires_in_ms));
+        }
+        Ok(())
+    }
+}
+
+fn fits(answer: &Answer, expect: &Expect) -> Verdict {
+    let wrong = || {
+        Err((
+            "model",
+            format!("{:?} is answered {:?}, and not {expect:?}", answer.conn, show(answer)),
+        ))
+    };
+    let json = match (&answer.outcome, expect) {
+        (_, Expect::Entered) => return Ok(()),
+        (_, Expect::Again(text)) => {
+            let same = text.is_none_or(|text| text == answer.hash);
+            return if same {
+                Ok(())
+            } else {
+                Err(("once", "an answer is another one now".to_owned()))
+            };
+        }
+        (Err(error), Expect::Error(name)) if error.name() == name => return Ok(()),
+        (Ok(json), expect) if !matches!(expect, Expect::Error(_)) => json.get(),
+        _ => return wrong(),
+    };
+    let Ok(value) = serde_json::from_str::<Value>(json) else { return wrong() };
+    let number = |name: &str| value.get(name).and_then(Value::as_u64);
+    let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let seq = number("seq");
+    let fits = match expect {
+        Expect::Done { seq: is } | Expect::Renewed { seq: is } => seq == Some(*is),
+        Expect::Published { seq: is, generation } => {
+            seq == Some(*is) && text("gen") == Some(generation.to_string()) && text("url").is_some()
+        }
+        Expect::Subscribed { seq: is, uid } => {
+            seq == Some(*is) && text("uid") == Some(uid.to_string()) && text("url").is_some()
+        }
+        Expect::Sent { seq: is, delivered } => {
+            seq == Some(*is) && number("delivered") == Some(*delivered)
+        }
+        Expect::Nothing => seq.is_none(),
+        Expect::Pong => seq.is_some() && text("epoch").is_some(),
+        Expect::Error(_) | Expect::Again(_) | Expect::Entered => false,
+    };
+    if fits { Ok(()) } else { wrong() }
+}
+
+fn show(answer: &Answer) -> String {
+    match &answer.outcome {
+        Ok(json) => json.get().chars().take(200).collect(),
+        Err(error) => error.name().to_string(),
+    }
+}
+
+/// Gives a publication its name, or says whether it has that one.
+pub(super) fn bind(pubs: &mut [Option<Pub>], at: usize, named: Pub) -> bool {
+    if pubs[at].is_none() && !pubs.contains(&Some(named)) {
+        pubs[at] = Some(named);
+    }
+    pubs[at] == Some(named)
+}
+
+fn is_same(made: &Made, event: &ChannelEvent, pubs: &mut [Option<Pub>]) -> bool {
+    match (made, event) {
+        (Made::Join { uid, mid, name, attributes, muted }, ChannelEvent::ClientJoin(e)) => {
+            (uid, mid, name, attributes, muted)
+                == (&e.uid, &e.mid, &e.name, &e.attributes, &e.muted)
+        }
+        (Made::Leave { uid, mid, reason }, ChannelEvent::ClientLeave(e)) => {
+            (uid, mid, reason) == (&e.uid, &e.mid, &e.reason)
+        }
+        (Made::Update { uid, mid, name, attributes }, ChannelEvent::ClientUpdate(e)) => {
+            (uid, mid, name, attributes) == (&e.uid, &e.mid, &e.name, &e.attributes)
+        }
+        (Made::Channel(attributes), ChannelEvent::ChannelUpdate(e)) => *attributes == e.attributes,
+        (Made::Role { uid, mid, role }, ChannelEvent::RoleChanged(e)) => {
+            (uid, mid, role) == (&e.uid, &e.mid, &e.role)
+        }
+        (Made::Added { uid, mid, kind, publication }, ChannelEvent::StreamAdded(e))
+        | (Made::Removed { uid, mid, kind, publication }, ChannelEvent::StreamRemoved(e)) => {
+            (uid, mid, kind) == (&e.uid, &e.mid, &e.media_type)
+                && bind(pubs, *publication, e.publication)
+        }
+        (Made::Muted { uid, mid, kind, on: true }, ChannelEvent::Muted(e))
+        | (Made::Muted { uid, mid, kind, on: false }, ChannelEvent::Unmuted(e)) => {
+            (uid, mid, kind) == (&e.uid, &e.mid, &e.media_type)
+        }
+        (Made::Message { uid, data }, ChannelEvent::Message(e)) => (uid, data) == (&e.uid, &e.data),
+        (Made::Close { cid, reason, text }, ChannelEvent::LiveRoomClose(e)) => {
+            (cid, reason, text) == (&e.cid, &e.reason, &e.text)
+        }
+        _ => false,
+    }
+}

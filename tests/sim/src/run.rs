@@ -1,0 +1,80 @@
+//! Running one seed, or one scenario of a file. Comes in: a seed, text. Goes out: a report. A panic anywhere in the
+//! world is a failure like any other.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::coverage::Coverage;
+use crate::generator;
+use crate::scenario::Scenario;
+use crate::shrink;
+use crate::world::{Failure, World};
+
+/// Seeds that failed once: the number first, then why it is there.
+const REGRESSIONS: &str = include_str!("../seeds/regressions.txt");
+
+/// What came of a world.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Hash of its log.
+    pub hash: u64,
+    /// Lines of its log.
+    pub lines: u64,
+    /// What happened.
+    pub coverage: Coverage,
+    /// Bytes of the largest engine.
+    pub largest: usize,
+    /// What was wrong.
+    pub failure: Option<Failure>,
+    /// Its log, where that was asked for.
+    pub text: String,
+}
+
+pub(crate) fn run_scenario(scenario: &Scenario, keep_text: bool) -> Report {
+    let mut world = World::new(scenario.clone(), keep_text);
+    let lived = catch_unwind(AssertUnwindSafe(|| world.live()));
+    if let Err(panic) = lived {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let what = format!("panic: {}", text.unwrap_or_default());
+        world.failure.get_or_insert(Failure { checker: "errors", at: world.now, what });
+    }
+    Report {
+        seed: scenario.seed,
+        hash: world.log.hash(),
+        lines: world.log.lines(),
+        coverage: world.cov.clone(),
+        largest: world.checks.largest,
+        failure: world.failure.clone(),
+        text: world.log.take_text(),
+    }
+}
+
+/// Runs the world of a seed.
+#[must_use]
+pub fn run_seed(seed: u64, keep_text: bool) -> Report {
+    run_scenario(&generator::scenario(seed), keep_text)
+}
+
+/// Runs a scenario as it is written down.
+///
+/// # Errors
+/// What cannot be read of it.
+pub fn run_file(text: &str, keep_text: bool) -> Result<Report, String> {
+    Ok(run_scenario(&Scenario::from_text(text)?, keep_text))
+}
+
+/// Leaves out of a failing seed what it does not need; the scenario as text, and its report.
+#[must_use]
+pub fn shrink_seed(seed: u64, runs: usize) -> Option<(String, Report)> {
+    let (scenario, report) = shrink::shrink(&generator::scenario(seed), runs)?;
+    Some((scenario.to_text(), report))
+}
+
+/// The seeds that failed once.
+#[must_use]
+pub fn regressions() -> Vec<u64> {
+    let lines = REGRESSIONS.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
+}

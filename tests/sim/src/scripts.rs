@@ -1,0 +1,203 @@
+//! What clients do that are not ours: one script for each thing that a well-behaved client never does. Comes in: the
+//! number of a script, randomness. Goes out: its steps. Deliberately absent: what should come of it (the model).
+
+use crate::raw::{Script, Step};
+use crate::rng::Rng;
+use crate::tokens::TokenSpec;
+
+use Step::{Binary, Close, Deaf, Deep, Flood, Join, Long, Open, Ping, Resume, Text, Vanish, Wait};
+
+/// How many there are.
+pub(crate) const COUNT: usize = 18;
+
+fn request(method: &str, params: &str) -> Step {
+    Text(format!(r#"{{"jsonrpc":"2.0","id":$id,"method":"{method}","params":{params}}}"#))
+}
+
+fn join_with(params: &str) -> Step {
+    request("join", &format!(r#"{{"appkey":"$app","channelName":"$room","uid":"$uid"{params}}}"#))
+}
+
+fn good(rng: &mut Rng) -> Step {
+    let role = if rng.chance(300) { Some(false) } else { None };
+    Join {
+        token: TokenSpec::Jwt { ttl_ms: 3_600_000, rights: 0, moderate: true },
+        role,
+        same: true,
+    }
+}
+
+fn resume(ticket: u8, attempt: u64, off: i64, snapshot: bool) -> Step {
+    Resume { ticket, attempt, off, snapshot }
+}
+
+/// Things that are wrong inside of a channel.
+fn wrong_requests() -> Vec<Step> {
+    let long = |n: usize| "x".repeat(n);
+    let many = |n: usize| (0..n).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(",");
+    vec![
+        Text(r#"{"id":1}"#.to_owned()),
+        Text(r#"{"jsonrpc":"2.0","id":-1,"method":"leave"}"#.to_owned()),
+        Text("[]".to_owned()),
+        Text("[[1]]".to_owned()),
+        request("fly", "{}"),
+        request("addTasks", r#"{"rtmpTasks":[]}"#),
+        request("publish", "[1]"),
+        request("kick", "{}"),
+        request("publish", r#"{"mediaType":"smell"}"#),
+        request("mute", r#"{"mediaType":"screenShare"}"#),
+        request("subscribe", r#"{"uid":"07","mediaType":"audio"}"#),
+        request("subscribe", r#"{"uid":"18446744073709551616","mediaType":"audio"}"#),
+        request("subscribe", r#"{"uid":"$uid","mediaType":"audio"}"#),
+        request("subscribe", r#"{"uid":"424242","mediaType":"audio"}"#),
+        request("subscribe", r#"{"uid":"100","mediaType":"slaveAudio"}"#),
+        request("setRole", r#"{"role":"king"}"#),
+        request("kick", r#"{"uid":"$uid"}"#),
+        request("kick", r#"{"uid":"424242"}"#),
+        request("kick", r#"{"uid":"424242","durationS":999999999}"#),
+        request("kick", &format!(r#"{{"uid":"424242","reason":"{}"}}"#, long(300))),
+        request("setAttributes", r#"{"attributes":{"":"x"}}"#),
+        request("setAttributes", &format!(r#"{{"attributes":{{"a":"{}"}}}}"#, long(5_000))),
+        request("setAttributes", &format!(r#"{{"attributes":{{}},"name":"{}"}}"#, long(200))),
+        request("sendMessage", &format!(r#"{{"data":"{}"}}"#, long(9_000))),
+        request("sendMessage", &format!(r#"{{"data":"x","to":[{}]}}"#, many(65))),
+        request("renewToken", r#"{"token":"garbage"}"#),
+        join_with(""),
+        request("leave", r#"{"x":1}"#),
+    ]
+}
+
+/// One script.
+pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
+    let mut steps = vec![Open];
+    match number % COUNT {
+        0 => steps.extend([good(rng), Text("not json".to_owned()), Wait(500)]),
+        1 => steps.extend([good(rng), Deep(40), Wait(500)]),
+        2 => steps.extend([good(rng), Binary, Wait(500)]),
+        3 => steps.extend([good(rng), Long(70_000), Wait(500)]),
+        4 => {
+            steps.push(good(rng));
+            let mut wrong = wrong_requests();
+            for _ in 0..14 {
+                let at = rng.index(wrong.len());
+                steps.push(wrong.swap_remove(at));
+            }
+            steps.push(Close);
+        }
+        5 => {
+            // Ids that are used again.
+            steps.extend([good(rng), request("setRole", r#"{"role":"audience"}"#)]);
+            steps.push(Text(
+                r#"{"jsonrpc":"2.0","id":$last,"method":"leave","params":{}}"#.to_owned(),
+            ));
+            steps.push(Text(
+                r#"{"jsonrpc":"2.0","id":$last,"method":"setRole","params":{"role":"audience"}}"#
+                    .to_owned(),
+            ));
+            steps.push(Text(
+                r#"{"jsonrpc":"2.0","id":$id,"ack":$last,"method":"ping","params":{}}"#.to_owned(),
+            ));
+            steps.push(Text(r#"{"jsonrpc":"2.0","id":1,"method":"mute","params":{}}"#.to_owned()));
+            steps.push(Close);
+        }
+        6 => {
+            for _ in 0..9 {
+                steps.push(request("leave", "{}"));
+            }
+        }
+        7 => steps.push(Wait(11_000)),
+        8 => steps.extend([Long(10_000), Long(9_000), Wait(500)]),
+        9 => {
+            // Joins that ask for what cannot be.
+            let wrong = [
+                r#"{"appkey":"$app","channelName":"","uid":"1"}"#,
+                r#"{"appkey":"$app","channelName":"é","uid":"1"}"#,
+                r#"{"appkey":"nobody","channelName":"$room","uid":"1"}"#,
+                r#"{"appkey":"$app","channelName":"$room","uid":"01"}"#,
+                r#"{"appkey":"$app","channelName":"$room","uid":"99999999999999999999"}"#,
+                r#"{"appkey":"$app","channelName":"$room","uid":"$uid","joinId":"short"}"#,
+                r#"{"appkey":"$app","channelName":"$room","uid":"$uid","role":"king"}"#,
+                r#"{"appkey":"$app","channelName":"$room"}"#,
+            ];
+            for _ in 0..4 {
+                steps.extend([request("join", wrong[rng.index(wrong.len())]), Wait(300), Open]);
+            }
+            steps.push(join_with(&format!(r#","name":"{}""#, "n".repeat(200))));
+            steps.extend([Open, join_with(r#","attributes":{"":"x"}"#)]);
+        }
+        10 => {
+            let specs = [
+                TokenSpec::None,
+                TokenSpec::Expired,
+                TokenSpec::Future,
+                TokenSpec::Garbage,
+                TokenSpec::OtherUid,
+                TokenSpec::OtherChannel,
+                TokenSpec::OtherApp,
+            ];
+            for _ in 0..5 {
+                let token = *rng.pick(&specs);
+                steps.extend([Join { token, role: None, same: false }, Wait(300), Open]);
+            }
+            let token = TokenSpec::Jwt { ttl_ms: 60_000, rights: 2, moderate: false };
+            steps.push(Join { token, role: Some(true), same: false });
+        }
+        11 => steps.extend([good(rng), Flood(60, ping()), Wait(1_000), Close]),
+        12 => steps.extend([good(rng), Flood(250, ping()), Wait(2_000), Close]),
+        13 => {
+            // Every way to come back.
+            steps.extend([good(rng), request("publish", "{}"), Wait(1_500)]);
+            let ways = [
+                resume(0, 1, 0, false),
+                resume(0, 1, 0, true),
+                resume(0, 1, -3, false),
+                resume(0, 1, -2_000, false),
+                resume(0, 1, 50, false),
+                resume(1, 1, 0, false),
+                resume(2, 1, 0, false),
+                resume(3, 1, 0, false),
+                resume(0, 0, 0, false),
+                resume(0, 0, 0, true),
+            ];
+            for _ in 0..7 {
+                if rng.chance(500) {
+                    steps.push(Vanish);
+                }
+                steps.extend([Open, *Box::new(rng.pick(&ways).clone()), Wait(rng.below(2_000))]);
+            }
+            steps.push(Close);
+        }
+        14 => steps.extend([good(rng), request("publish", "{}"), Wait(70_000)]),
+        15 => steps.extend([good(rng), Deaf, Wait(100_000)]),
+        16 => {
+            // The same uid from many places.
+            for _ in 0..6 {
+                let token = TokenSpec::Jwt { ttl_ms: 3_600_000, rights: 0, moderate: false };
+                steps.extend([
+                    Join { token, role: None, same: false },
+                    Wait(rng.between(100, 900)),
+                    Open,
+                ]);
+            }
+            steps.extend([good(rng), Ping, Wait(500), Open, good(rng), Wait(500), Close]);
+        }
+        _ => {
+            // More at once than may wait.
+            steps.push(good(rng));
+            let kinds = ["audio", "screenShare", "slaveAudio", "video"];
+            for kind in kinds {
+                steps.push(request("publish", &format!(r#"{{"mediaType":"{kind}"}}"#)));
+            }
+            steps.push(Flood(
+                36,
+                r#"{"jsonrpc":"2.0","id":$id,"method":"mute","params":{}}"#.to_owned(),
+            ));
+            steps.extend([request("leave", "{}"), Wait(500)]);
+        }
+    }
+    steps
+}
+
+fn ping() -> String {
+    r#"{"jsonrpc":"2.0","id":$id,"method":"ping","params":{}}"#.to_owned()
+}

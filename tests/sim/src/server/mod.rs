@@ -1,0 +1,146 @@
+//! The simulated process: what the shell of `signal-server` does around the shipped engines, without sockets,
+//! threads and disks. Comes in: bytes of sockets, actions of the scenario. Goes out: bytes, and the life of the
+//! process: start, crash, drain, stop. Deliberately absent: decisions about channels.
+//!
+//! ```text
+//!   connect -> lobby (shipped) -> mailbox -> turn: engine (shipped) -> outbox (shipped) -> pipe
+//!                                    ^                 `-> store, signer, relay --.
+//!                                    `--------------------------------------------'
+//! ```
+
+mod lobby;
+mod process;
+mod shard;
+pub(crate) mod store;
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::limits::Limits;
+use lianmai_protocol::{MonoTime, Now};
+use lianmai_signal_engine::{EngineConfig, Outbox, SessionTimers, TicketKey};
+
+use crate::net::LinkId;
+use crate::rng::Rng;
+use crate::scenario::Scenario;
+use crate::tokens;
+use crate::world::World;
+use shard::Shard;
+use store::Store;
+
+pub(crate) use shard::{Asker, Msg};
+
+/// The address, as clients are told it.
+pub(crate) const DEPLOYMENT: &str = "dep-sim";
+
+/// How far a process is with stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    Draining,
+    Frozen,
+}
+
+/// A process that runs.
+pub(crate) struct Process {
+    pub(crate) id: u64,
+    /// Its clock says this at the moment 0 of the world.
+    mono_off: u64,
+    pub(crate) shards: Vec<Shard>,
+    lobbies: BTreeMap<LinkId, lobby::Waiting>,
+    pub(crate) seats: BTreeMap<LinkId, usize>,
+    pub(crate) phase: Phase,
+    drained: usize,
+    handed_over: bool,
+    down_ms: u64,
+    pub(crate) started_at: u64,
+}
+
+/// See the module.
+pub(crate) struct Server {
+    pub(crate) process: Option<Process>,
+    pub(crate) processes: u64,
+    pub(crate) store: Store,
+    /// What is left to be written on sockets that are closed.
+    pub(crate) farewells: BTreeMap<LinkId, Outbox>,
+    /// It stands still until then.
+    paused_until: u64,
+    /// Disk and signer are in trouble until then: slower by so much, failing so often.
+    pub(crate) disk_trouble: (u64, u64, u64),
+    pub(crate) mint_trouble: (u64, u64, u64),
+    pub(crate) rng: Rng,
+    key: TicketKey,
+    config: EngineConfig,
+    pub(crate) starts_at: Option<u64>,
+}
+
+impl Server {
+    pub(crate) fn new(scenario: &Scenario, mut rng: Rng) -> Self {
+        let key = TicketKey::new(rng.bytes());
+        let knobs = &scenario.knobs;
+        let [members, broadcasters, channels, subscriptions] = knobs.limits;
+        let [ping_interval_ms, dead_after_ms, grace_ms, media_idle_ms, media_cap_ms] = knobs.timers;
+        let config = EngineConfig {
+            limits: Limits { members, broadcasters, channels, subscriptions, ..Limits::default() },
+            timers: SessionTimers {
+                ping_interval_ms,
+                dead_after_ms,
+                grace_ms,
+                media_idle_ms,
+                media_cap_ms,
+            },
+            apps: tokens::policies(),
+            deployment_id: DEPLOYMENT.to_owned(),
+            ticket_key: key.clone(),
+            log_bytes: knobs.log_bytes,
+            ..EngineConfig::default()
+        };
+        Server {
+            process: None,
+            processes: 0,
+            store: Store::default(),
+            farewells: BTreeMap::new(),
+            paused_until: 0,
+            disk_trouble: (0, 0, 0),
+            mint_trouble: (0, 0, 0),
+            rng,
+            key,
+            config,
+            starts_at: Some(0),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    pub(crate) fn key(&self) -> &TicketKey {
+        &self.key
+    }
+
+    /// Until when nothing happens in the process.
+    pub(crate) fn standing_still(&self, now: u64) -> Option<u64> {
+        (self.process.is_some() && self.paused_until > now).then_some(self.paused_until)
+    }
+
+    /// How long the process was not disturbed.
+    pub(crate) fn quiet_since(&self, now: u64) -> u64 {
+        now.saturating_sub(self.paused_until)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The process of that number, if it runs.
+    pub(crate) fn process(&mut self, id: u64) -> Option<&mut Process> {
+        self.process.as_mut().filter(|process| process.id == id)
+    }
+}
+
+impl World {
+    /// The clocks of the process.
+    pub(crate) fn server_now(&self) -> Now {
+        let off = self.server.process.as_ref().map_or(0, |process| process.mono_off);
+        Now { mono: MonoTime(self.now + off), wall: self.wall() }
+    }
+}

@@ -1,0 +1,178 @@
+//! `cargo xtask mutants`: whether the checkers of the simulator see anything. Each patch of
+//! `tests/sim/mutants` breaks one rule in the engine or the session; the simulator must find it, by the
+//! checker that the patch names, and must find nothing in what is not broken. The work is done on a copy
+//! of the sources, so the tree is never touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::process::{cargo, output, root};
+use crate::{Result, tools};
+
+const PATCHES: &str = "tests/sim/mutants";
+const README: &str = "tests/sim/README.md";
+const BEGIN: &str = "<!-- mutants: written by `cargo xtask mutants --write` -->";
+const END: &str = "<!-- end of mutants -->";
+
+/// What a patch says of itself above its first difference.
+struct Mutant {
+    file: PathBuf,
+    name: String,
+    rule: String,
+    /// Names of checkers, any of which may find it.
+    checkers: Vec<String>,
+    what: String,
+}
+
+/// How a run of the simulator ended.
+enum Ended {
+    Passed,
+    /// By which checker, at which seed.
+    Found(String, String),
+}
+
+pub(crate) fn execute(arguments: &[String]) -> Result {
+    let (mut seeds, mut only, mut write) = ("2000".to_owned(), Vec::new(), false);
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--seeds" => seeds.clone_from(words.next().ok_or("--seeds needs a number")?),
+            "--write" => write = true,
+            name => only.push(name),
+        }
+    }
+    tools::git()?;
+    let place = target().join("mutants");
+    let copy = place.join("src");
+    let mut mutants = read()?;
+    mutants.retain(|mutant| only.is_empty() || only.contains(&mutant.name.as_str()));
+    if mutants.is_empty() {
+        return Err("no such mutant".to_owned());
+    }
+    restore(&copy)?;
+    if let Ended::Found(checker, seed) = run(&place, &seeds)? {
+        return Err(format!("what is not broken fails: seed {seed}, checker {checker}"));
+    }
+    println!("unbroken: {seeds} seeds pass");
+    let (mut rows, mut failed) = (Vec::new(), Vec::new());
+    for mutant in &mutants {
+        let start = Instant::now();
+        let verdict = look(mutant, &place, &copy, &seeds);
+        let seconds = start.elapsed().as_secs();
+        match verdict {
+            Ok((checker, seed)) => {
+                println!("{}: found by {checker}, seed {seed} ({seconds} s)", mutant.name);
+                let Mutant { name, rule, what, .. } = mutant;
+                rows.push(format!("| `{name}` | {rule} | {what} | `{checker}` | {seed} |"));
+            }
+            Err(problem) => {
+                println!("{}: {problem} ({seconds} s)", mutant.name);
+                failed.push(mutant.name.as_str());
+            }
+        }
+    }
+    restore(&copy)?;
+    if !failed.is_empty() {
+        return Err(format!("not found as they should be: {}", failed.join(", ")));
+    }
+    if write { record(&rows) } else { Ok(()) }
+}
+
+fn look(mutant: &Mutant, place: &Path, copy: &Path, seeds: &str) -> Result<(String, String)> {
+    restore(copy)?;
+    // Not as a part of this repository, whose paths git would take.
+    let mut apply = Command::new("git");
+    apply.arg("apply").arg(&mutant.file).current_dir(copy).env("GIT_CEILING_DIRECTORIES", place);
+    output(&mut apply).map_err(|_| "the patch does not apply any more".to_owned())?;
+    match run(place, seeds)? {
+        Ended::Passed => Err(format!("survives {seeds} seeds")),
+        Ended::Found(checker, seed) if mutant.checkers.contains(&checker) => Ok((checker, seed)),
+        Ended::Found(checker, seed) => {
+            Err(format!("found by `{checker}` at seed {seed}, which is not among those named"))
+        }
+    }
+}
+
+/// Builds the copy and runs it.
+fn run(place: &Path, seeds: &str) -> Result<Ended> {
+    let target = place.join("target");
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--profile", "sim", "-p", "lianmai-sim"]);
+    build.current_dir(place.join("src")).env("CARGO_TARGET_DIR", &target);
+    output(&mut build)?;
+    let mut simulate = Command::new(target.join("sim").join("lianmai-sim"));
+    let shown = simulate.args(["--seeds", seeds, "--no-shrink"]).output();
+    let shown = shown.map_err(|error| format!("cannot run the simulator: {error}"))?;
+    let text = String::from_utf8_lossy(&shown.stdout);
+    let failure = text.lines().find_map(|line| line.strip_prefix("FAILED ["));
+    let Some(failure) = failure else {
+        return if shown.status.success() {
+            Ok(Ended::Passed)
+        } else {
+            Err("the simulator failed without a failure".to_owned())
+        };
+    };
+    let checker = failure.split(']').next().unwrap_or_default().to_owned();
+    let seed = text.lines().rfind(|line| line.starts_with("seed ")).unwrap_or_default();
+    let seed = seed.split_whitespace().nth(1).unwrap_or("?").to_owned();
+    Ok(Ended::Found(checker, seed))
+}
+
+/// Makes the copy what the tree is. What is the same is not touched, so that it is not built again.
+fn restore(copy: &Path) -> Result {
+    let mut list = Command::new("git");
+    list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let files = output(list.current_dir(root()))?;
+    for file in files.split('\0').filter(|file| !file.is_empty()) {
+        let (from, to) = (root().join(file), copy.join(file));
+        // Deleted, and not committed so yet.
+        let Ok(content) = fs::read(&from) else { continue };
+        if fs::read(&to).is_ok_and(|old| old == content) {
+            continue;
+        }
+        let problem = |error| format!("cannot write {}: {error}", to.display());
+        if let Some(directory) = to.parent() {
+            fs::create_dir_all(directory).map_err(problem)?;
+        }
+        fs::write(&to, content).map_err(problem)?;
+    }
+    Ok(())
+}
+
+fn read() -> Result<Vec<Mutant>> {
+    let directory = root().join(PATCHES);
+    let entries = fs::read_dir(&directory).map_err(|error| format!("{PATCHES}: {error}"))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "patch"));
+    files.sort();
+    files.into_iter().map(parse).collect()
+}
+
+fn parse(file: PathBuf) -> Result<Mutant> {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let text = fs::read_to_string(&file).map_err(|error| format!("{name}: {error}"))?;
+    let value = |key: &str| {
+        let mut head = text.lines().take_while(|line| !line.starts_with("--- "));
+        let line = head.find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        line.map(|value| value.trim().to_owned()).ok_or(format!("{name}: no line `{key}:`"))
+    };
+    let checkers = value("checker")?.split(',').map(|name| name.trim().to_owned()).collect();
+    Ok(Mutant { rule: value("rule")?, what: value("what")?, checkers, name, file })
+}
+
+/// Puts the table into the readme of the simulator.
+fn record(rows: &[String]) -> Result {
+    let file = root().join(README);
+    let text = fs::read_to_string(&file).map_err(|error| format!("{README}: {error}"))?;
+    let (before, rest) = text.split_once(BEGIN).ok_or(format!("{README}: no `{BEGIN}`"))?;
+    let (_, after) = rest.split_once(END).ok_or(format!("{README}: no `{END}`"))?;
+    let head = "| mutant | rule | what is broken | found by | seed |\n|---|---|---|---|---|";
+    let table = format!("{before}{BEGIN}\n{head}\n{}\n{END}{after}", rows.join("\n"));
+    fs::write(&file, table).map_err(|error| format!("{README}: {error}"))
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
