@@ -196,17 +196,25 @@ impl Restrictions {
 
     /// What an earlier process left behind. A wall clock that went back makes no ban longer than it was
     /// (contract rule A18).
-    pub(crate) fn restore(&mut self, now: Now, restored: &Restored) {
+    pub(crate) fn restore(&mut self, now: Now, restored: &Restored, ops: &mut Vec<StoreOp>) {
         let fit = |ban: &BanRecord| {
             let length = ban.until.0.saturating_sub(ban.watermark.0);
             BanRecord { until: ban.until.min(WallTime(now.wall.0.saturating_add(length))), ..*ban }
         };
         for (channel, uid, ban) in &restored.bans {
-            self.set_ban(channel, *uid, fit(ban));
+            let fitting = fit(ban);
+            if fitting != *ban {
+                ops.push(StoreOp::PutBan(channel.clone(), *uid, fitting));
+            }
+            self.set_ban(channel, *uid, fitting);
         }
         for (channel, hold) in &restored.holds {
             if let Some(restricted) = self.restricted(channel) {
-                restricted.hold = Some(fit(hold));
+                let fitting = fit(hold);
+                if fitting != *hold {
+                    ops.push(StoreOp::PutHold(channel.clone(), fitting));
+                }
+                restricted.hold = Some(fitting);
             }
         }
     }

@@ -145,6 +145,9 @@ pub struct SessionRecord {
     pub lost_ms: u64,
     /// Milliseconds since its socket was lost for the first time without a lasting one since.
     pub first_lost_ms: u64,
+    /// Tickets with greater numbers may have been given by a process that crashed.
+    #[serde(default)]
+    pub floor_only: bool,
     /// It was loaded after a crash, and its client is not known to be back.
     #[serde(default)]
     pub restored: bool,

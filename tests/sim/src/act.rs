@@ -77,6 +77,10 @@ impl World {
                     self.cut(id, *lose);
                 }
             }
+            What::Swallow { c } => {
+                self.cov.count("fault:swallow");
+                self.clients[*c].swallows = true;
+            }
             What::Half { c, up, down } => {
                 self.cov.count("fault:half");
                 if let Some(id) = self.link_of(*c) {
@@ -234,6 +238,21 @@ impl World {
             Cmd::Tasks => Command::DeleteTasks(TaskIds { task_ids: Vec::new() }),
         };
         self.call(c, command);
+    }
+
+    /// Somebody says something where a world is too quiet to find anything in.
+    pub(crate) fn chatter(&mut self) {
+        let knobs = &self.scenario.knobs;
+        if !knobs.chatter || self.checks.delivered * knobs.length_ms > 2_300 * self.now {
+            return;
+        }
+        for _ in 0..12 {
+            let c = self.rng.index(self.clients.len());
+            if self.clients[c].session.state() == ConnectionState::Connected {
+                let bytes = self.rng.index(40);
+                self.command(c, &Cmd::Message { to: None, bytes });
+            }
+        }
     }
 
     fn token(&mut self, c: usize, spec: TokenSpec) -> Option<String> {

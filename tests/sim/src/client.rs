@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use lianmai_client_sdk::session::{
     CallId, Command, Event, Input, Output, Picture, Reply, Session, SessionConfig,
 };
+use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::{CloseCode, MonoTime};
 
 use crate::check::app::App;
@@ -47,6 +48,10 @@ pub(crate) struct Client {
     pub(crate) app: App,
     /// Calls that it makes as soon as it is done with what it hears.
     later: Vec<Command>,
+    /// What it plays was not what it should for so many looks.
+    pub(crate) plays_off: u32,
+    /// Loses the next frame.
+    pub(crate) swallows: bool,
     /// Does not come back by itself any more.
     pub(crate) retired: bool,
     /// Numbers of its processes.
@@ -80,6 +85,8 @@ impl Client {
             copy: None,
             app: App::default(),
             later: Vec::new(),
+            plays_off: 0,
+            swallows: false,
             retired: false,
             generation: 0,
             disturbed_at: 0,
@@ -108,6 +115,13 @@ fn fresh(rng: &mut Rng) -> Session {
     }
     config.seed = rng.next();
     Session::new(config)
+}
+
+/// Whether a frame holds events: nothing else that is lost alone can be noticed.
+fn is_of_events(frame: &Frame) -> bool {
+    let Frame::Text(text) = frame else { return false };
+    let messages = codec::decode_server_frame(text).unwrap_or_default();
+    messages.iter().any(|message| matches!(message, ServerMessage::Event(..)))
 }
 
 impl World {
@@ -248,6 +262,13 @@ impl World {
             End::Client(c) if self.clients[c].link != Some(id) => {
                 self.cov.count("fault:lateFrame");
             }
+            End::Client(c)
+                if self.clients[c].swallows && is_of_events(&frame) =>
+            {
+                log!(self, "c{c} loses a frame");
+                self.clients[c].swallows = false;
+                self.clients[c].disturbed_at = self.now + 2 * self.scenario.knobs.timers[0];
+            }
             End::Client(c) => match frame {
                 Frame::Text(text) => self.feed(c, Input::Frame(&text)),
                 Frame::Close(code) => self.end_closed(id, code.unwrap_or(1005)),
@@ -327,6 +348,9 @@ impl World {
             return self.fail("settle", format!("c{c}: call {} is settled twice", call.0));
         };
         self.check_settled(c, open, &outcome);
+        if open.method == "join" && outcome.is_err() && self.clients[c].rng.chance(500) {
+            self.join_again(c, 20_000);
+        }
         match outcome {
             Ok(Reply::Published(published)) => {
                 self.media_url(c, &published.url);

@@ -60,8 +60,8 @@ fn knobs(rng: &mut Rng) -> Knobs {
         timers,
         limits,
         log_bytes: if rng.chance(200) { 20_000 } else { 64 << 20 },
-        max_lag: if small { 70_000 } else { 2 << 20 },
-        capacity: if small { 32_768 } else { 262_144 },
+        max_lag: if small { 40_000 } else { 2 << 20 },
+        capacity: if small { 16_384 } else { 262_144 },
         delay: *rng.pick(&[(1, 5), (5, 60), (20, 250), (1, 400)]),
         mint_ms: *rng.pick(&[0, 0, 0, 300, 3_000]),
         mint_fails: *rng.pick(&[0, 0, 20]),
@@ -72,6 +72,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         rejoins: rng.between(600, 1_000),
         reenters: *rng.pick(&[0, 300, 1_000]),
         media: rng.below(700),
+        chatter: true,
     }
 }
 
@@ -109,7 +110,8 @@ fn commands(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         // Enough that is seen by all: publishing, messages.
         [a, b, c, d, e, f, g, h + 1, i, j, k, l, m, 60, 50]
     };
-    let long = if rng.chance(150) { 3_000 } else { 80 };
+    // Who reads slowly falls behind where much is said.
+    let long = if rng.chance(100) || knobs.capacity < 20_000 { 3_000 } else { 80 };
     let count = rng.between(900, 1_300);
     let mut at = 0;
     for _ in 0..count {
@@ -146,6 +148,7 @@ fn commands(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
             12 if rng.chance(30) => Cmd::Tasks,
             12 => Cmd::Report { deep: *rng.pick(&[0, 0, 3, 40]) },
             13 => Cmd::Publish { kind: *rng.pick(&[4, 4, 0, 1, 2, 3]) },
+            _ if rng.chance(3) => Cmd::Message { to: None, bytes: 70_000 },
             _ => Cmd::Message { to: None, bytes: rng.index(long) },
         };
         actions.push(Action { at, what: What::Call { c, cmd } });
@@ -153,7 +156,7 @@ fn commands(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
 }
 
 fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
-    let weights = swarm(rng, [10, 4, 6, 4, 2, 12, 8, 8]);
+    let weights = swarm(rng, [10, 4, 8, 4, 2, 12, 8, 8, 2]);
     if weights.iter().sum::<u64>() == 0 {
         return;
     }
@@ -163,7 +166,7 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let c = rng.index(knobs.clients.len());
         // Short, or so long that the grace may end.
         let ms =
-            if rng.chance(600) { rng.skewed(5_000) } else { rng.between(dead, 2 * (dead + grace)) };
+            if rng.chance(500) { rng.skewed(5_000) } else { rng.between(dead, 2 * (dead + grace)) };
         let (up, down) = *rng.pick(&[(true, true), (true, false), (false, true)]);
         let what = match rng.weighted(&weights) {
             0 => What::Suspend { c, ms, clock: rng.chance(600) },
@@ -173,6 +176,7 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
             4 => What::Restart { c },
             5 => What::Cut { c, lose: rng.chance(500) },
             6 => What::Half { c, up, down },
+            8 => What::Swallow { c },
             _ => What::Stall { c, up, down, ms },
         };
         actions.push(Action { at, what });
@@ -213,6 +217,11 @@ fn server_faults(rng: &mut Rng, actions: &mut Vec<Action>) {
         let freeze = notice + rng.between(500, 8_000);
         let plan = [notice, freeze, rng.below(2_000), rng.below(2_000), 0];
         actions.push(Action { at, what: What::Drain { plan, down_ms } });
+        if rng.chance(300) {
+            // The hand-over takes its time.
+            let (ms, slow) = (freeze + 2_000, rng.below(4_000));
+            actions.push(Action { at, what: What::Disk { ms, slow, fails: 0 } });
+        }
         if rng.chance(200) {
             let at = at + rng.below(freeze + 2_000);
             actions.push(Action { at, what: What::Crash { down_ms, silent: false } });

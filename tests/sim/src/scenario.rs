@@ -46,6 +46,8 @@ pub(crate) struct Knobs {
     pub(crate) rejoins: u64,
     pub(crate) reenters: u64,
     pub(crate) media: u64,
+    /// Whoever is there says something where a world is too quiet.
+    pub(crate) chatter: bool,
 }
 
 /// Who a client is.
@@ -103,6 +105,8 @@ pub(crate) enum What {
         c: usize,
         lose: bool,
     },
+    /// The next frame from the server is lost on the way, which no WebSocket does.
+    Swallow { c: usize },
     /// Nobody hears of it.
     Half {
         c: usize,

@@ -363,7 +363,10 @@ impl Channel {
             if member.first_lost.is_none() || now.since(member.connected_at) >= LASTING_MS {
                 member.first_lost = Some(now);
             }
-            cx.arm_in(cx.config.timers.grace_ms, Timer::Grace(self.id, uid));
+            let timers = &cx.config.timers;
+            let cap = member.first_lost.unwrap_or(now) + timers.media_cap_ms.max(timers.grace_ms);
+            let end = (now + timers.grace_ms).min(cap);
+            cx.timers.arm(end, Timer::Grace(self.id, uid));
         }
     }
 

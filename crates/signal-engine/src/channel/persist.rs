@@ -115,6 +115,7 @@ impl Channel {
             pulls: pulls.collect(),
             lost_ms: member.lost_at.map_or(0, |at| now.since(at)),
             first_lost_ms: member.first_lost.map_or(0, |at| now.since(at)),
+            floor_only: member.tickets.floor_only,
             restored: member.restored,
             media_ms: member.last_media.map(|at| now.since(at)),
         }
@@ -198,7 +199,7 @@ impl Channel {
         let mut tickets = Tickets { confirmed, offered: confirmed, floor_only: true };
         if let Some(live) = &live {
             tickets.offered = live.offered;
-            tickets.floor_only = false;
+            tickets.floor_only = live.floor_only;
             answers.last_id = live.last_id.map(RequestId);
             for (id, hash, text) in &live.answers {
                 let asked = Asked { id: RequestId(*id), hash: *hash };

@@ -84,7 +84,8 @@ impl Engine {
             return;
         }
         for channel in self.channels.values_mut() {
-            channel.forgive(mono.since(due));
+            // And a moment more, in which what waits to be read is read.
+            channel.forgive(mono.since(due) + STALL_MS);
         }
     }
 

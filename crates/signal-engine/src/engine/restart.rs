@@ -67,7 +67,7 @@ impl Engine {
     /// What an earlier process left behind: everybody is in grace from now on.
     pub(super) fn restore(&mut self, restored: Restored) {
         let cx = &mut self.context;
-        cx.restrictions.restore(cx.now, &restored);
+        cx.restrictions.restore(cx.now, &restored, &mut cx.ops);
         // At a first start there is nobody who could come back.
         if !restored.clean && !restored.channels.is_empty() {
             cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);

@@ -337,6 +337,7 @@ fn live() -> SessionRecord {
         pulls: vec![],
         lost_ms: 0,
         first_lost_ms: 0,
+        floor_only: false,
         restored: false,
         media_ms: None,
     }

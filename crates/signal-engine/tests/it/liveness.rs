@@ -22,6 +22,42 @@ fn scene() -> (World, Client, Client, lianmai_protocol::Gen) {
 }
 
 #[test]
+fn liv_2_after_a_stall_what_waits_is_read_before_anybody_is_given_up() {
+    let mut w = World::new();
+    let clients: Vec<_> = (1..=3).map(|uid| w.join(uid)).collect();
+    let lost = w.join(4);
+    w.advance(10_000);
+    w.drop_socket(lost);
+    // All of them sent pings meanwhile; they are handled one after the other.
+    w.stall(60_000);
+    for client in &clients {
+        assert_eq!(w.closed(*client), None, "B23");
+        w.ok(*client, ping());
+    }
+    w.resume(lost);
+}
+
+#[test]
+fn liv_3_the_cap_ends_the_grace_of_who_flaps() {
+    let mut w = World::with(|config| config.timers.media_cap_ms = 40_000);
+    let watcher = w.join(1);
+    let mut flapping = w.join(2);
+    for _ in 0..7 {
+        w.drop_socket(flapping);
+        w.advance_alive(4_000, &[watcher]);
+        (flapping, _) = w.resume(flapping);
+        w.advance_alive(1_000, &[watcher]);
+    }
+    w.drop_socket(flapping);
+    w.hush();
+    // 35 s after the first loss: 5 s are left.
+    w.advance_alive(4_900, &[watcher]);
+    assert!(w.heard(watcher).is_empty());
+    w.advance_alive(200, &[watcher]);
+    assert_eq!(w.heard(watcher), ["clientLeave 2 timeout"]);
+}
+
+#[test]
 fn a_lost_socket_is_in_grace_for_30_s_and_then_leaves_once() {
     let (mut w, watcher, a, generation) = scene();
     w.drop_socket(a);

@@ -131,6 +131,36 @@ fn res_10_a_crash_is_remembered_over_a_stop_that_hands_over() {
 }
 
 #[test]
+fn res_2_a_ticket_of_before_a_crash_is_good_over_a_stop_that_hands_over() {
+    let mut w = World::new();
+    let a = w.join(1);
+    // Its offers are written down a moment later than they are made.
+    w.disk.mode = DiskMode::Hold;
+    let (a, _) = w.resume(a);
+    let (a, _) = w.resume(a);
+    w.disk.mode = DiskMode::AtOnce;
+    w.crash();
+    w.drain();
+    w.advance(5_000);
+    w.start_again();
+    w.resume(a);
+}
+
+#[test]
+fn rst_5_a_ban_that_a_clock_made_shorter_stays_so() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    w.admit(entry(2).app("creator"));
+    w.ok(a, kick(2, 60));
+    w.now.wall = WallTime(w.now.wall.0 - 1_000_000);
+    w.crash();
+    w.advance(61_000);
+    w.crash();
+    w.now.wall = WallTime(w.now.wall.0 + 61_000);
+    w.admit(entry(2).app("creator"));
+}
+
+#[test]
 fn rst_5_a_moderators_change_is_answered_when_it_is_written_down() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));

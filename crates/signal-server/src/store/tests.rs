@@ -176,6 +176,7 @@ async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
             pulls: vec![],
             lost_ms: 1,
             first_lost_ms: 2,
+            floor_only: true,
             restored: true,
             media_ms: Some(3),
         };

@@ -45,7 +45,7 @@ async fn two_servers_live_in_one_process_and_end_apart() -> Result<()> {
             }
         }
     };
-    ensure!(timeout(PATIENCE, closed).await?? == 4000);
+    ensure!(timeout(PATIENCE, closed).await?? == 4003);
     drop(in_a);
     ensure!(timeout(PATIENCE, a).await??, "it ends in time");
     in_b.call("ping", json!({})).await?;

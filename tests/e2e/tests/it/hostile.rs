@@ -93,8 +93,7 @@ impl House {
 pub(crate) enum Say {
     /// A request with a fresh id.
     Call(&'static str, Value),
-    /// Text as it is, but for `$ID`, which becomes a fresh id, and `$LAST` and `$OLD`, the one before it
-    /// and the one before that.
+    /// Text as it is, but for `$ID`, which becomes a fresh id, and `$LAST`, the one before it.
     Text(String),
     /// A frame of any type.
     Frame(u8, Vec<u8>),
@@ -257,8 +256,7 @@ async fn speak(socket: &mut RawWs, say: &Say) -> Result<()> {
     let _ = match say {
         Say::Call(method, params) => socket.request(method, params.clone()).await.map(drop),
         Say::Text(text) if text.contains('$') => {
-            let mut text = text.replace("$OLD", &(socket.last_id().saturating_sub(1)).to_string());
-            text = text.replace("$LAST", &socket.last_id().to_string());
+            let mut text = text.replace("$LAST", &socket.last_id().to_string());
             while let Some(at) = text.find("$ID") {
                 text.replace_range(at..at + 3, &socket.fresh_id().to_string());
             }

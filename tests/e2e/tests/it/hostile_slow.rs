@@ -187,6 +187,9 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
     Ok(format!("a reader that stops: {bytes} bytes were on their way, then {end}"))
 }
 
+/// Members may say as much as they like.
+const TALKATIVE: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 10000\n";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pace_disturbs_others() -> Result<()> {
     let start = Instant::now();
@@ -253,6 +256,8 @@ async fn no_pace_disturbs_others() -> Result<()> {
     }
     floods(house.clone()).await.context("a flood of commands")?;
     house.check().await.context("after a flood of commands")?;
+    // What sixteen may send at once does not fill what may wait for one.
+    let house = House::open(TALKATIVE).await?;
     let report = stops_reading(house.clone()).await.context("a reader that stops")?;
     house.check().await.context("after a reader that stops")?;
     println!("== pace: {} ms\n{report}\n{}", start.elapsed().as_millis(), house.witness.summary());

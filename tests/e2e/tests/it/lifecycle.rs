@@ -72,8 +72,8 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
             }
         };
         let end = timeout(PATIENCE, until_close).await.context("no close")??;
-        ensure!(closing["code"] == 4000 && closing["action"] == "reconnect", "{closing}");
-        ensure!(end == Received::Close(4000, "goingAway".to_owned()), "{end:?}");
+        ensure!(closing["code"] == 4003 && closing["action"] == "reconnect", "{closing}");
+        ensure!(end == Received::Close(4003, "serverRestart".to_owned()), "{end:?}");
         ensure!(timeout(PATIENCE, socket.receive()).await?? == Received::Gone, "more");
     }
     // Not ready any more: said so, or nobody there.

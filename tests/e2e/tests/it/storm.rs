@@ -126,11 +126,9 @@ impl Theatre {
     /// The ways of the two whose media is watched go bad in a way that must not show in it.
     async fn gusts(ways: [Rc<Way>; 2], start: Instant) {
         type Gust = fn(&Way);
-        let gusts: [(u64, Gust); 3] = [
-            (2, |way| way.cut(false)),
-            (7, |way| way.stall(true, true)),
-            (13, |way| way.cut(true)),
-        ];
+        // All within MEDIA_CAP: who flaps longer than that is given up (rule B25).
+        let gusts: [(u64, Gust); 3] =
+            [(2, |way| way.cut(false)), (5, |way| way.stall(true, true)), (9, |way| way.cut(true))];
         for (second, gust) in gusts {
             sleep_until((start + Duration::from_secs(second)).into()).await;
             ways.iter().for_each(|way| gust(way));
@@ -186,8 +184,8 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     let stalled = meter.longest_since(viewer.since());
     ensure!(gap <= GAP + stalled, "media paused for {gap:?}, the machine for {stalled:?} at most");
     verdict::none("the log of the first process", &stage.server.bugs())?;
-    stage.server.kill().await?;
     let killed = Instant::now();
+    stage.server.kill().await?;
     sleep(DOWN).await;
     stage.start_again(&TIMERS).await?;
     let listens = Instant::now();

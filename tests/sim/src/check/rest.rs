@@ -65,6 +65,9 @@ impl World {
     /// Looks at everybody who nothing was done to.
     pub(crate) fn look(&mut self) {
         self.after(LOOK_MS, Ev::Look);
+        if !self.healing {
+            self.chatter();
+        }
         let Some(process) = &self.server.process else { return };
         if self.now < process.started_at + SOON_MS || self.server.quiet_since(self.now) < SOON_MS {
             return;
@@ -116,6 +119,15 @@ impl World {
         // A command that is under way may have changed what no event tells.
         let busy = !self.clients[c].calls.is_empty() || !self.clients[c].app.is_settled();
         if let Err(why) = self.model.compare(key, uid, picture, busy) {
+            return self.fail("roster", format!("c{c}: {why}"));
+        }
+        let plays = self.model.compare_plays(key, uid, picture);
+        let off = &mut self.clients[c].plays_off;
+        *off = if plays.is_err() { *off + 1 } else { 0 };
+        // What the session says again by itself takes a moment.
+        if let Err(why) = plays
+            && (*off > 3 || self.now >= self.scenario.knobs.length_ms + BACK_MS)
+        {
             self.fail("roster", format!("c{c}: {why}"));
         }
     }

@@ -24,6 +24,12 @@ impl Model {
         self.pauses.iter().map(overlap).sum()
     }
 
+    /// The most by which an end may be later for that, a moment for what waits to be read included.
+    fn forgiven_in(&self, from: u64, to: u64) -> u64 {
+        let within = self.pauses.iter().filter(|(begin, end)| *end >= from && *begin <= to);
+        self.paused_in(from, to) + within.count() as u64 * STALL_MS
+    }
+
     pub(super) fn due(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
         if self.shards[s].handed_over_at.is_none() {
             self.late_urls(s, step)?;
@@ -140,7 +146,7 @@ impl Model {
             return Err(("ghosts", format!("{conn:?} is given up after {silent} ms")));
         }
         // Nobody is held silent for a time in which nobody listened.
-        if paused > STALL_MS && silent - paused + STALL_MS < self.rules.dead {
+        if paused > STALL_MS && silent - paused < self.rules.ping + 2_000 {
             let what = format!(
                 "{conn:?} is given up after {silent} ms, {paused} of which the server stood still"
             );
@@ -166,7 +172,7 @@ impl Model {
         for (key, channel) in &shard.channels {
             for (uid, member) in &channel.members {
                 let since = member.lost_at.unwrap_or(member.last_in);
-                let late = LATE_MS + self.paused_in(since, step.now);
+                let late = LATE_MS + self.forgiven_in(since, step.now);
                 if let Some(end) = self.end_of(member)
                     && end + late < step.now
                     && shard.handed_over_at.is_none()

@@ -229,6 +229,11 @@ impl Model {
             let held = saved.holds.iter().filter(|(_, (until, _))| *until > wall && !jumped);
             held.map(|(key, ban)| (key.clone(), *ban)).collect()
         };
+        // Where the clock was set, a ban is cut to its length when it is read.
+        let bans = |saved: &Saved| -> Vec<((ChannelKey, UserId), Ban)> {
+            let cut = |(until, from): Ban| if jumped { (0, from) } else { (until, from) };
+            saved.bans.iter().map(|(place, ban)| (place.clone(), cut(*ban))).collect()
+        };
         let fits = |other: &&Rc<Saved>| {
             let members = |saved: &Saved| -> Vec<(ChannelKey, UserId)> {
                 let channels = saved.channels.iter();
@@ -237,7 +242,7 @@ impl Model {
                     .collect()
             };
             members(other) == members(&saved)
-                && other.bans == saved.bans
+                && bans(other) == bans(&saved)
                 && holds(other) == holds(&saved)
         };
         // Within an input a part of it may be there.

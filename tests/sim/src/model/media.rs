@@ -319,7 +319,8 @@ impl Model {
         access: Access,
         step: &Step<'_>,
     ) {
-        self.shards[s].questions.insert(query, (generation, access, step.now));
+        let may = self.may_use(s, generation, access);
+        self.shards[s].questions.insert(query, (generation, access, step.now, may));
     }
 
     pub(super) fn may_use(&self, s: usize, generation: Gen, access: Access) -> bool {

@@ -3,8 +3,8 @@
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::session::Joined;
 use lianmai_protocol::message::{ChannelEvent, Notice, Position};
-use lianmai_protocol::{Epoch, KindSet, MediaKind, Pub, UserId};
-use lianmai_signal_engine::{ChannelKey, Output, Stats};
+use lianmai_protocol::{Epoch, Gen, KindSet, MediaKind, Pub, UserId};
+use lianmai_signal_engine::{Access, ChannelKey, Output, Stats};
 use serde_json::Value;
 
 use super::state::{Logged, Made, Shard, Then};
@@ -178,10 +178,10 @@ impl Model {
     fn verdicts(&mut self, s: usize, outputs: &[Output], step: &Step<'_>) -> Verdict {
         for output in outputs {
             let Output::Verdict { query, verdict } = output else { continue };
-            let Some((generation, access, asked)) = self.shards[s].questions.remove(query) else {
+            let Some((generation, access, asked, might)) = self.shards[s].questions.remove(query) else {
                 return Err(("media", format!("{query:?} is answered twice")));
             };
-            let may = self.may_use(s, generation, access);
+            let may = self.may_use(s, generation, access) || (might && asked == step.now);
             let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
             if may != verdict.is_ok() && !frozen {
                 let what =
@@ -195,12 +195,13 @@ impl Model {
                 return Err(("media", what));
             }
         }
-        let late = |(_, _, asked): &&(_, _, u64)| {
+        let late = |(_, _, asked, _): &&(Gen, Access, u64, bool)| {
             *asked + PARK_MS + 500 + self.paused_in(*asked, step.now) < step.now
         };
+        let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
         match self.shards[s].questions.values().find(late) {
-            Some(question) => Err(("media", format!("{question:?} is not answered"))),
-            None => Ok(()),
+            Some(question) if !frozen => Err(("media", format!("{question:?} is not answered"))),
+            _ => Ok(()),
         }
     }
 
