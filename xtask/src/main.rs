@@ -6,6 +6,7 @@ mod demo;
 mod mutants;
 mod process;
 mod purity;
+mod sim;
 mod test;
 mod tools;
 
@@ -20,6 +21,8 @@ cargo xtask bench [join|idle|fanout|pullers ..]
                             what a join, a member, a delivery and a puller cost
 cargo xtask mutants [--seeds N] [--write] [NAME..]
                             whether the simulator finds what is broken on purpose
+cargo xtask sim [--seeds N] [--seed S] [--file F]
+                            client and server in virtual worlds, each from a seed
 cargo xtask help            this text";
 
 /// Why a command failed, for the person who ran it.
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         "test" => test::execute(&rest),
         "demo" => demo::execute(&rest),
         "bench" => bench::execute(&rest),
+        "sim" => sim::execute(&rest),
         "mutants" => mutants::execute(&rest),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Comes in: a server, a channel, maybe a file. Goes out: media by `ffmpeg`, which must be installed,
-//! and messages. Deliberately absent: coming back after a lost connection; the bot ends then.
+//! and messages. Deliberately absent: coming back after a lost connection; the client does that, and says
+//! where to push then.
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use std::io::{Write as _, stdout};
@@ -16,9 +17,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use lianmai_client_sdk::{Client, ClientConfig, Event, JoinOptions, MediaSelector, Published};
+use lianmai_client_sdk::protocol::message::notice::Direction;
+use lianmai_client_sdk::{
+    Client, ClientConfig, Event, JoinOptions, MediaSelector, PublishError, Urls,
+};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
 
 #[derive(Parser)]
 #[command(about = "Publishes a file or a test picture, and answers who says hello.")]
@@ -65,7 +70,9 @@ async fn main() -> anyhow::Result<()> {
 
     let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;
     // `None` while nothing is pushed.
-    let mut pusher = Some(start_pusher(&args, &push)?);
+    let mut pusher = Some(Pusher::start(&args, &push.url, &push.urls)?);
+    // When to publish again, after ffmpeg ended.
+    let mut again = None;
     println!("publishing audio and video");
     // Made once: a signal that comes while the loop is busy waits for its turn.
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -84,10 +91,23 @@ async fn main() -> anyhow::Result<()> {
                         println!("could not answer: {error}");
                     }
                 }
-                // Somebody with the right to do so took us off the air: stay off.
+                // Somebody with the right to do so took us off the air: stay off. Or the membership ended while
+                // there was no connection: then a new URL follows.
                 Some(Event::Unpublished { media_type }) => {
                     println!("{media_type} was taken off the air");
-                    pusher = None;
+                    (pusher, again) = (None, None);
+                }
+                Some(Event::SyncDone(sync))
+                    if sync.direction == Direction::Push && sync.uid == joined.uid =>
+                {
+                    again = None;
+                    // An answer of ours may have told it already.
+                    if pusher.as_ref().is_none_or(|pusher| !pusher.is_for(&sync.url, &sync.urls)) {
+                        println!("publishing to another URL");
+                        // The old one ends first.
+                        drop(pusher.take());
+                        pusher = Some(Pusher::start(&args, &sync.url, &sync.urls)?);
+                    }
                 }
                 Some(Event::Disconnected { code, reason, .. }) => {
                     bail!("disconnected: {reason} ({code})")
@@ -97,17 +117,27 @@ async fn main() -> anyhow::Result<()> {
             },
             status = wait(&mut pusher) => {
                 println!("ffmpeg ended ({}), starting again", status?);
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                pusher = None;
+                again = Some(Instant::now() + PAUSE);
+            }
+            () = due(again) => {
+                again = None;
                 // Still published: the same URL comes back, or a fresh one if it had to change.
-                let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;
-                pusher = Some(start_pusher(&args, &push)?);
+                match client.publish(MediaSelector::Both).await {
+                    Ok(push) => pusher = Some(Pusher::start(&args, &push.url, &push.urls)?),
+                    // The server may be away for longer than a call waits; the client still looks for it.
+                    Err(PublishError::Timeout { .. } | PublishError::OutcomeUnknown) => {
+                        again = Some(Instant::now() + PAUSE);
+                    }
+                    Err(error) => return Err(error).context("cannot publish"),
+                }
             }
         }
     }
 
     // Stop the media first, so that the server does not have to cut it.
-    if let Some(mut child) = pusher {
-        child.kill().await.context("cannot stop ffmpeg")?;
+    if let Some(mut pusher) = pusher {
+        pusher.ffmpeg.kill().await.context("cannot stop ffmpeg")?;
     }
     // The server, or whoever reads our output, may have gone first.
     let outcome = client.leave().await;
@@ -119,45 +149,70 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Pause before ffmpeg is started again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Waits for the end of ffmpeg; for ever while there is none.
-async fn wait(pusher: &mut Option<Child>) -> std::io::Result<std::process::ExitStatus> {
+async fn wait(pusher: &mut Option<Pusher>) -> std::io::Result<std::process::ExitStatus> {
     match pusher {
-        Some(child) => child.wait().await,
+        Some(pusher) => pusher.ffmpeg.wait().await,
         None => std::future::pending().await,
     }
 }
 
-/// Starts ffmpeg. The child dies with the value.
-fn start_pusher(args: &Args, push: &Published) -> anyhow::Result<Child> {
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-hide_banner", "-loglevel", "error", "-nostdin"]);
-    match &args.file {
-        // At the pace of the clock, over and over.
-        Some(file) => ffmpeg.args(["-re", "-stream_loop", "-1", "-i"]).arg(file),
-        None => ffmpeg.args(["-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"]).args([
-            "-re",
-            "-f",
-            "lavfi",
-            "-i",
-            "sine=frequency=440:sample_rate=44100",
-        ]),
-    };
-    // A key frame every second: whoever begins to watch waits no longer than that.
-    ffmpeg
-        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"])
-        .args(["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced)"])
-        .args(["-c:a", "aac", "-ar", "44100", "-b:a", "64k", "-f", "flv"])
-        .arg(push.urls.rtmp.as_ref().unwrap_or(&push.url))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true);
-    // Ctrl-C in a terminal is for the bot alone, which then ends ffmpeg in its own time.
-    #[cfg(unix)]
-    ffmpeg.process_group(0);
-    if !args.ffmpeg_log {
-        ffmpeg.stderr(Stdio::null());
+/// Waits until then; for ever without a moment.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
-    ffmpeg.spawn().context("cannot start ffmpeg: is it installed?")
+}
+
+/// ffmpeg, and where it pushes to. It dies with the value.
+struct Pusher {
+    ffmpeg: Child,
+    /// A secret.
+    url: String,
+}
+
+impl Pusher {
+    fn start(args: &Args, url: &str, urls: &Urls) -> anyhow::Result<Pusher> {
+        let url = Pusher::choose(url, urls).to_owned();
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-hide_banner", "-loglevel", "error", "-nostdin"]);
+        match &args.file {
+            // At the pace of the clock, over and over.
+            Some(file) => ffmpeg.args(["-re", "-stream_loop", "-1", "-i"]).arg(file),
+            None => ffmpeg
+                .args(["-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"])
+                .args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]),
+        };
+        // A key frame every second: whoever begins to watch waits no longer than that.
+        ffmpeg
+            .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"])
+            .args(["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced)"])
+            .args(["-c:a", "aac", "-ar", "44100", "-b:a", "64k", "-f", "flv"])
+            .arg(&url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        // Ctrl-C in a terminal is for the bot alone, which then ends ffmpeg in its own time.
+        #[cfg(unix)]
+        ffmpeg.process_group(0);
+        if !args.ffmpeg_log {
+            ffmpeg.stderr(Stdio::null());
+        }
+        let ffmpeg = ffmpeg.spawn().context("cannot start ffmpeg: is it installed?")?;
+        Ok(Pusher { ffmpeg, url })
+    }
+
+    fn is_for(&self, url: &str, urls: &Urls) -> bool {
+        self.url == Pusher::choose(url, urls)
+    }
+
+    fn choose<'a>(url: &'a str, urls: &'a Urls) -> &'a str {
+        urls.rtmp.as_deref().unwrap_or(url)
+    }
 }
 
 fn is_greeting(text: &str) -> bool {

@@ -72,6 +72,7 @@ pub extern "C" fn session(byte: u8, length: usize, mono: u64) -> usize {
         token: None,
         role: None,
         join_id: None,
+        continues: None,
         name: None,
         attributes: lianmai_client_sdk::Attributes::default(),
     };

@@ -12,7 +12,8 @@ use serde_json::value::RawValue;
 use super::link::End;
 use super::requests::{Owner, Pending};
 use super::stay::Stay;
-use super::{Change, Event, Reply, Session, StateReason};
+use super::translate;
+use super::{Change, Event, Reply, Session, StateReason, Work};
 use crate::error::CallError;
 
 /// An answer that cannot be what it claims to be.
@@ -32,7 +33,7 @@ impl Session {
     ) {
         let is_leave = matches!(pending.request, Call::Leave(_));
         let result = match outcome {
-            Ok(json) => self.accept(&pending.request, &json).map(Ok),
+            Ok(json) => self.accept(&pending, &json),
             Err(error) => Ok(Err(error)),
         };
         // Out is out: whatever the server says to `leave`, and the refusals it has mean "not in".
@@ -118,26 +119,33 @@ impl Session {
     }
 
     /// Applies what only the answer tells, and says what the app gets.
-    fn accept(&mut self, request: &Call, json: &RawValue) -> Result<Reply, Broken> {
-        match request {
+    fn accept(
+        &mut self,
+        pending: &Pending,
+        json: &RawValue,
+    ) -> Result<Result<Reply, RpcError>, Broken> {
+        let reply = match &pending.request {
             Call::Publish(asked) => {
                 let answer: Published = read(json)?;
                 self.covers(answer.seq)?;
                 let kinds = asked.media_type.kinds();
                 self.change(Change::Generation { kinds, generation: answer.generation });
-                Ok(Reply::Published(answer))
+                Reply::Published(answer)
             }
             Call::Subscribe(asked) => {
                 let answer: Subscribed = read(json)?;
                 self.covers(answer.seq)?;
+                if pending.is_over_since(answer.seq) {
+                    return Ok(Err(RpcError::new(ErrorName::Superseded)));
+                }
                 let media_type = asked.media_type.clone();
                 self.change(Change::Subscribed { uid: asked.uid, media_type });
-                Ok(Reply::Subscribed(answer))
+                Reply::Subscribed(answer)
             }
             Call::SendMessage(_) => {
                 let answer: MessageSent = read(json)?;
                 self.covers(answer.seq)?;
-                Ok(Reply::MessageSent { delivered: answer.delivered })
+                Reply::MessageSent { delivered: answer.delivered }
             }
             Call::RenewToken(asked) => {
                 let answer: TokenRenewed = read(json)?;
@@ -145,19 +153,24 @@ impl Session {
                 let expires_in_ms = answer.token_expires_in_ms;
                 if let Stay::Member(member) = &mut self.stay {
                     member.entry.token = Some(asked.token.clone());
+                    member.urls.keep_pulls(|(_, kind)| answer.rights.subscribe.contains(kind));
                 }
-                self.change(Change::Rights(answer.rights));
-                self.change(Change::TokenExpiry(expires_in_ms.map(|ms| self.now + ms)));
-                Ok(Reply::TokenRenewed { expires_in_ms })
+                let expires_at = expires_in_ms.map(|ms| self.now + ms);
+                self.change(Change::TokenRenewed { rights: answer.rights, expires_at });
+                Reply::TokenRenewed { expires_in_ms }
             }
-            Call::Report(_) => read::<Empty>(json).map(|_| Reply::Done),
+            Call::Report(_) => {
+                read::<Empty>(json)?;
+                Reply::Done
+            }
             _ => {
                 let answer: Done = read(json)?;
                 self.covers(answer.seq)?;
-                self.own_effect(request);
-                Ok(Reply::Done)
+                self.own_effect(pending, answer.seq);
+                Reply::Done
             }
-        }
+        };
+        Ok(Ok(reply))
     }
 
     /// Checks that every event up to `seq` was applied.
@@ -167,17 +180,18 @@ impl Session {
     }
 
     /// Effects on the app's own state that no event tells: those of an audience member, and the end of
-    /// a subscription.
-    fn own_effect(&mut self, request: &Call) {
-        let Some(own) = self.picture.as_ref().map(|picture| &picture.own) else { return };
-        let unseen = own.role == Role::Audience;
+    /// a subscription. Where no call of the app waits for the answer, the app hears of them.
+    fn own_effect(&mut self, pending: &Pending, seq: u64) {
+        let (Stay::Member(member), Some(picture)) = (&self.stay, &self.picture) else { return };
+        let own = &picture.own;
+        let unseen = own.role == Role::Audience && seq >= member.own_since;
         let uid = own.uid;
         let is_own = |target: Option<UserId>| target.is_none_or(|of| of == uid);
         let muted = |asked: &Mute, muted: bool| {
             let kinds = asked.media_type.kinds();
             (unseen && is_own(asked.uid)).then_some(Change::OwnMuted { kinds, muted })
         };
-        let change = match request {
+        let change = match &pending.request {
             Call::Unsubscribe(asked) => {
                 Some(Change::Unsubscribed { uid: asked.uid, media_type: asked.media_type.clone() })
             }
@@ -190,8 +204,12 @@ impl Session {
                 }),
             _ => None,
         };
-        if let Some(change) = change {
-            self.change(change);
+        let Some(change) = change else { return };
+        if let Owner::App(_) = pending.owner {
+            return self.change(change);
+        }
+        for (change, event) in translate::own_changes(change, own).into_iter().rev() {
+            self.inbox.push_front(Work::Step(change, event));
         }
     }
 }

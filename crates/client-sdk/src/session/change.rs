@@ -85,9 +85,14 @@ pub enum Change {
         name: Option<String>,
     },
     /// When the token ends the membership now.
-    TokenExpiry(Option<MonoTime>),
-    /// A new token grants these rights.
-    Rights(Rights),
+    TokenExpiry(MonoTime),
+    /// An answer of `renewToken`. Subscriptions that the new token does not allow have ended.
+    TokenRenewed {
+        /// What it grants.
+        rights: Rights,
+        /// When it ends the membership, if it does.
+        expires_at: Option<MonoTime>,
+    },
     /// The channel was left, in whatever way.
     Ended,
 }

@@ -145,11 +145,14 @@ impl Session {
     }
 
     fn rejoin_refused(&mut self, error: RpcError) {
-        let wait = error.data.retry_after_ms.unwrap_or(0);
+        if let Stay::Member(member) = &mut self.stay {
+            member.may_be_back = false;
+        }
         let (code, reason) = match error.name() {
-            ErrorName::Draining | ErrorName::InternalError | ErrorName::RateLimited => {
-                let close = Some(CloseCode::NORMAL);
-                return self.away(StateReason::Refused, Wait::Backoff(wait), close);
+            // It is no call of the app that could fail: what may pass is waited out, as a dead server is (ERR-2).
+            _ if error.data.retryable => {
+                let wait = Wait::Backoff(error.data.retry_after_ms.unwrap_or(0));
+                return self.away(StateReason::Refused, wait, Some(CloseCode::NORMAL));
             }
             name if error.data.action == Some(Action::RenewToken) => {
                 (CloseCode::TOKEN_EXPIRED, name.as_str())

@@ -10,7 +10,7 @@ use lianmai_protocol::{Action, CloseCode};
 
 use super::requests::Due;
 use super::state::{Asked, Farewell, State, Then};
-use super::stay::{Route, Stay};
+use super::stay::{Route, Stay, Way};
 use super::translate;
 use super::{Change, Event, Output, Reply, Session, StateReason, Work};
 use crate::error::CallError;
@@ -68,13 +68,17 @@ impl Session {
                 }
                 Route::Rejoin(_) => {
                     let join = member.rejoin(picture, self.requests.newest_token());
+                    member.may_be_back = true;
                     (Asked::Join, Call::Join(join), patience)
                 }
             },
-            (Stay::Parting(parting), _) => {
-                parting.resume.attempt += 1;
-                (Asked::Reconnect, Call::Reconnect(parting.resume.clone()), patience)
-            }
+            (Stay::Parting(parting), _) => match &mut parting.way {
+                Way::Resume(resume) => {
+                    resume.attempt += 1;
+                    (Asked::Reconnect, Call::Reconnect(resume.clone()), patience)
+                }
+                Way::Join(join) => (Asked::Join, Call::Join(join.clone()), patience),
+            },
             _ => return,
         };
         if !matches!(self.stay, Stay::Parting(_)) {
@@ -230,7 +234,11 @@ impl Session {
             self.out.push_back(Output::CloseSocket { code: code.0 });
         }
         self.state = State::Backoff { until: self.now };
-        let mut at_least = 0;
+        let asked = match wait {
+            Wait::Backoff(asked) => asked,
+            Wait::None | Wait::NextAddress => 0,
+        };
+        let mut at_least = (asked, 0);
         match &mut self.stay {
             Stay::Out => return self.state = State::Idle,
             Stay::Parting(_) => return self.part_again(),
@@ -238,19 +246,18 @@ impl Session {
             Stay::Member(_) if self.requests.is_leaving() => return self.part(),
             Stay::Member(member) => {
                 member.gives_up.get_or_insert(self.now + self.config.give_up_after_ms);
-                if let Some((retry_after, jitter)) = member.take_restart(self.now) {
-                    at_least = self.backoff.asked(retry_after, jitter);
+                // The jitter comes behind the larger one: who is closed early is not back with all others.
+                if let Some(restart) = member.restart_wait(asked, self.now) {
+                    at_least = restart;
                 }
             }
         }
+        self.extend_calls();
+        let at_least = self.backoff.asked(at_least.0, at_least.1);
         let pause = match wait {
             Wait::None => 0,
-            Wait::Backoff(asked) => {
-                let asked = self.backoff.asked(asked, 0);
-                self.backoff.wait().max(at_least).max(asked)
-            }
             Wait::NextAddress if self.addresses.failed() => 0,
-            Wait::NextAddress => self.backoff.wait().max(at_least),
+            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait().max(at_least),
         };
         self.state = State::Backoff { until: self.now + pause };
         self.tell(why);

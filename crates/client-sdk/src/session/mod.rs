@@ -83,6 +83,8 @@ pub struct Session {
     /// Some exactly while there is a membership.
     picture: Option<Picture>,
     inbox: VecDeque<Work>,
+    /// Whether something was worked off since deadlines were looked at.
+    unchecked: bool,
     out: VecDeque<Output>,
     ignored: Ignored,
 }
@@ -125,6 +127,7 @@ impl Session {
             backoff: Backoff::new(config.seed),
             picture: None,
             inbox: VecDeque::new(),
+            unchecked: false,
             out: VecDeque::new(),
             ignored: Ignored::default(),
             config,
@@ -176,11 +179,14 @@ impl Session {
             if let Some(output) = self.out.pop_front() {
                 return Some(output);
             }
-            let work = self.inbox.pop_front()?;
-            self.work(work);
-            // Frames may come without end: what is due does not wait for a silence between them.
-            if self.inbox.is_empty() {
-                self.check_deadlines();
+            match self.inbox.pop_front() {
+                Some(work) => {
+                    self.work(work);
+                    self.unchecked = true;
+                }
+                // Frames may come without end: what is due does not wait for a silence between them.
+                None if std::mem::take(&mut self.unchecked) => self.check_deadlines(),
+                None => return None,
             }
         }
     }
@@ -264,7 +270,15 @@ impl Session {
         if let Err(name) = self.requests.push(call, request, deadline, room) {
             return self.settle(call, Err(CallError::refused(name)));
         }
+        self.extend_calls();
         if is_leave { self.leave_without_connection() } else { self.send_waiting() }
+    }
+
+    /// Calls wait for a server that restarts (RST-1): those of before, and those until the session is back.
+    fn extend_calls(&mut self) {
+        if let Stay::Member(member) = &self.stay {
+            self.requests.extend(member.restart_time(self.now));
+        }
     }
 
     fn work(&mut self, work: Work) {
@@ -275,6 +289,7 @@ impl Session {
                 if let Some(event) = event {
                     self.event(event);
                 }
+                self.check_return();
             }
             Work::Unknown(call) => self.settle(call, Err(CallError::OutcomeUnknown)),
         }

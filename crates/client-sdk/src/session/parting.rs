@@ -1,5 +1,5 @@
 //! `leave` without a connection (rule B29). Comes in: the call while the session is away, then what the server
-//! answers. Goes out: the end at once, and behind it up to three resumes whose only purpose is to
+//! answers. Goes out: the end at once, and behind it up to three attempts whose only purpose is to
 //! deliver it. Deliberately absent: anything that the app could hear of that.
 
 use lianmai_protocol::codec::ServerMessage;
@@ -11,11 +11,11 @@ use serde_json::value::RawValue;
 use super::answer::read;
 use super::link::End;
 use super::state::{Asked, State};
-use super::stay::{Parting, Route, Stay};
+use super::stay::{Parting, Route, Stay, Way};
 use super::{Output, Session, StateReason};
 use crate::error::CallError;
 
-/// So many resumes.
+/// So many attempts.
 const TRIES: u32 = 3;
 /// Within this; then the server's grace ends the membership.
 const WITHIN_MS: u64 = 10_000;
@@ -47,21 +47,24 @@ impl Session {
             State::Backoff { until } => until,
             _ => self.now,
         };
-        let resume = match (&mut self.stay, &self.picture) {
+        let way = match (&mut self.stay, &self.picture) {
             (Stay::Member(member), Some(picture)) if member.route == Route::Resume => {
-                if let Some((retry_after, jitter)) = member.take_restart(self.now) {
+                if let Some((retry_after, jitter)) = member.restart_wait(0, self.now) {
                     planned = planned.max(self.now + self.backoff.asked(retry_after, jitter));
                 }
-                member.reconnect(picture)
+                member.reconnect(picture).map(Way::Resume)
+            }
+            (Stay::Member(member), Some(picture)) if member.may_be_back => {
+                Some(Way::Join(member.rejoin(picture, self.requests.newest_token())))
             }
             // A refused membership is left already.
             _ => None,
         };
         planned = planned.min(self.now + RESTART_MS);
         self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
-        if let Some(resume) = resume {
+        if let Some(way) = way {
             let until = self.now + WITHIN_MS;
-            self.stay = Stay::Parting(Box::new(Parting { resume, tries: TRIES, until }));
+            self.stay = Stay::Parting(Box::new(Parting { way, tries: TRIES, until }));
             let pause = self.backoff.asked(0, PAUSE_MS);
             self.state = State::Backoff { until: planned.max(self.now + pause) };
         }
@@ -92,7 +95,12 @@ impl Session {
         match message {
             ServerMessage::Answer { id: Some(of), outcome } if of.0 == id => match asked {
                 Asked::Reconnect => self.parting_answer(outcome),
-                Asked::Join | Asked::Leave => self.parted(),
+                Asked::Join => match outcome {
+                    Ok(_) => self.deliver_leave(),
+                    Err(error) if error.data.retryable => self.parting_failed(),
+                    Err(_) => self.parted(),
+                },
+                Asked::Leave => self.parted(),
             },
             _ => self.ignored.early += 1,
         }
@@ -102,12 +110,7 @@ impl Session {
         let Ok(json) = outcome else { return self.parting_failed() };
         let Ok(answer) = read::<Resumed>(&json) else { return self.parting_failed() };
         match answer.outcome {
-            Outcome::Replayed | Outcome::Snapshot => {
-                let (id, frame) = self.requests.frame(Call::Leave(Empty {}));
-                let give_up = self.now + self.config.command_timeout_ms;
-                self.state = State::Entering { asked: Asked::Leave, id, give_up };
-                self.out.push_back(Output::Send(frame));
-            }
+            Outcome::Replayed | Outcome::Snapshot => self.deliver_leave(),
             // The membership lives, and this attempt was not the one.
             Outcome::Refused
                 if matches!(
@@ -119,6 +122,13 @@ impl Session {
             }
             _ => self.parted(),
         }
+    }
+
+    fn deliver_leave(&mut self) {
+        let (id, frame) = self.requests.frame(Call::Leave(Empty {}));
+        let give_up = self.now + self.config.command_timeout_ms;
+        self.state = State::Entering { asked: Asked::Leave, id, give_up };
+        self.out.push_back(Output::Send(frame));
     }
 
     fn parting_failed(&mut self) {

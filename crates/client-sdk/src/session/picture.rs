@@ -157,8 +157,12 @@ impl Picture {
                     self.own.name.clone_from(name);
                 }
             }
-            Change::TokenExpiry(at) => self.own.token_expires_at = *at,
-            Change::Rights(rights) => self.own.rights = *rights,
+            Change::TokenExpiry(at) => self.own.token_expires_at = Some(*at),
+            Change::TokenRenewed { rights, expires_at } => {
+                self.own.rights = *rights;
+                self.own.token_expires_at = *expires_at;
+                self.own.subscriptions.retain(|(_, kind), _| rights.subscribe.contains(kind));
+            }
             Change::Entered(_) | Change::Ended => {}
         }
     }

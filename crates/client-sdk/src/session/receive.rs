@@ -1,6 +1,7 @@
 //! What the session does with one message of the server: events, notices, and whose answers they are.
 
 use lianmai_protocol::codec::ServerMessage;
+use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::notice::{Closing, Direction, SyncDone, TargetedMessage};
 use lianmai_protocol::message::session::Pong;
 use lianmai_protocol::message::{ChannelEvent, Notice, Position};
@@ -9,9 +10,6 @@ use super::state::{Asked, State, Then};
 use super::stay::Stay;
 use super::translate::{self, Cause};
 use super::{Change, Session};
-
-/// The most by which one restart lengthens a call; a wrong figure must not keep it open for good.
-const RESTART_MS: u64 = 60_000;
 
 impl Session {
     /// Works one message off. Whatever it says, the session stays whole.
@@ -115,7 +113,13 @@ impl Session {
                 ChannelEvent::StreamAdded(e) => {
                     member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
                 }
-                ChannelEvent::StreamRemoved(e) => member.urls.drop_pull(e.uid, &e.media_type),
+                ChannelEvent::StreamRemoved(e) => {
+                    member.urls.drop_pull(e.uid, &e.media_type);
+                    let ends =
+                        |asked: &Subscribe| asked.uid == e.uid && asked.media_type == e.media_type;
+                    self.requests.ended(position.seq, ends);
+                }
+                ChannelEvent::RoleChanged(e) if e.mid == mid => member.own_since = position.seq,
                 _ => {}
             }
         }
@@ -129,16 +133,13 @@ impl Session {
         match &notice {
             Notice::MemberCount(n) => self.change(Change::MemberCount(n.count)),
             Notice::TokenWillExpire(n) => {
-                self.change(Change::TokenExpiry(Some(self.now + n.expires_in_ms)));
+                self.change(Change::TokenExpiry(self.now + n.expires_in_ms));
             }
             Notice::ServerRestarting(n) => {
-                let wait = (n.retry_after_ms, n.jitter_ms);
-                if let Stay::Member(member) = &mut self.stay
-                    && member.restarts(wait, n.deadline_ms, self.now)
-                {
-                    let more = n.retry_after_ms.saturating_add(n.jitter_ms);
-                    self.requests.extend(more.min(RESTART_MS));
+                if let Stay::Member(member) = &mut self.stay {
+                    member.restarts(n, self.now);
                 }
+                self.extend_calls();
             }
             Notice::SyncDone(sync) => self.note_url(sync),
             Notice::Message(message) if !self.is_new(message) => return,

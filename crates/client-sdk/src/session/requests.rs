@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_protocol::codec::encode_request;
 use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_IN_FLIGHT, MAX_JSON_DEPTH};
+use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{ErrorName, MonoTime, RequestId};
 
@@ -29,19 +30,28 @@ pub(super) struct Pending {
     /// What was asked.
     pub(super) request: Call,
     deadline: MonoTime,
+    /// How much of that is for the restart of the server.
+    extended: u64,
     /// A frozen host got its extra time for this call already.
     woken: bool,
     /// It belongs to the way back: `reconnected` waits for its answer.
     returning: bool,
+    /// What was asked for ended at this event, if it took effect before.
+    over: u64,
 }
 
 impl Pending {
     fn new(owner: Owner, request: Call, deadline: MonoTime) -> Pending {
-        Pending { owner, request, deadline, woken: false, returning: false }
+        Pending { owner, request, deadline, extended: 0, woken: false, returning: false, over: 0 }
     }
 
     fn due_at(&self) -> Option<MonoTime> {
         matches!(self.owner, Owner::App(_)).then_some(self.deadline)
+    }
+
+    /// Whether what an answer of then says has ended meanwhile.
+    pub(super) fn is_over_since(&self, seq: u64) -> bool {
+        seq < self.over
     }
 
     fn is_leave(&self) -> bool {
@@ -187,10 +197,18 @@ impl Requests {
         pending.into_due(sent)
     }
 
-    /// Gives every call so much more time: a restarting server asked for it.
+    /// Gives every call so much more time in all: a restarting server asked for it.
     pub(super) fn extend(&mut self, ms: u64) {
         for pending in self.all_mut() {
-            pending.deadline = pending.deadline + ms;
+            pending.deadline = pending.deadline + ms.saturating_sub(pending.extended);
+            pending.extended = pending.extended.max(ms);
+        }
+    }
+
+    /// The restart is over; another one gives time of its own.
+    pub(super) fn restart_over(&mut self) {
+        for pending in self.all_mut() {
+            pending.extended = 0;
         }
     }
 
@@ -199,6 +217,18 @@ impl Requests {
         for pending in self.all_mut().filter(|pending| !pending.woken) {
             pending.woken = true;
             pending.deadline = pending.deadline.max(until);
+        }
+    }
+
+    /// These streams ended at the latest at that event: a `subscribe` that took effect before is over with it,
+    /// though its answer may come again.
+    pub(super) fn ended(&mut self, seq: u64, is_over: impl Fn(&Subscribe) -> bool) {
+        for pending in self.in_flight.values_mut() {
+            if let Call::Subscribe(asked) = &pending.request
+                && is_over(asked)
+            {
+                pending.over = seq;
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
-use lianmai_protocol::message::session::SetAttributes;
+use lianmai_protocol::message::session::{AttributeTarget, SetAttributes};
 use lianmai_protocol::{Attributes, KindSet, MediaKind, MediaSelector, MonoTime, Role, UserId};
 
 use super::picture::{Own, Picture};
@@ -69,6 +69,39 @@ impl Intent {
             }
             Call::Subscribe(asked) => {
                 self.streams.insert((asked.uid, asked.media_type.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Leaves to a call of the app what it sets: it is asked again behind all of this, and may have taken
+    /// effect before. Nobody shall see an older value in between.
+    pub(super) fn leave_to(&mut self, call: &Call, now: &Own) {
+        let is_own = |uid: Option<UserId>| uid.is_none_or(|uid| uid == now.uid);
+        match call {
+            Call::SetRole(asked) if is_own(asked.uid) && asked.role != self.role => {
+                self.role = now.role.clone();
+                if asked.role == Role::Audience {
+                    self.published = KindSet::NONE;
+                }
+            }
+            Call::SetAttributes(asked) if asked.target != Some(AttributeTarget::Channel) => {
+                for key in asked.attributes.keys() {
+                    match now.attributes.0.get(key) {
+                        Some(value) => self.attributes.0.insert(key.clone(), value.clone()),
+                        None => self.attributes.0.remove(key),
+                    };
+                }
+                if asked.name.is_some() {
+                    self.name.clone_from(&now.name);
+                }
+            }
+            Call::Mute(asked) | Call::Unmute(asked) if is_own(asked.uid) => {
+                let kinds = asked.media_type.kinds();
+                self.muted = self.muted.difference(kinds).union(now.muted.intersection(kinds));
+            }
+            Call::Publish(asked) | Call::Unpublish(asked) if is_own(asked.uid) => {
+                self.published = self.published.difference(asked.media_type.kinds());
             }
             _ => {}
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use lianmai_protocol::message::Call;
+use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::session::{Joined as JoinedMessage, Outcome, ResumeReason, Resumed};
 use lianmai_protocol::{Action, CloseCode, ErrorName, MonoTime, RpcError};
 use serde_json::value::RawValue;
@@ -159,6 +160,7 @@ impl Session {
         let until = self.now + self.config.command_timeout_ms;
         member.back = Some(Back { told, pings: BTreeSet::new(), until });
         member.gives_up = None;
+        self.requests.restart_over();
         self.state = State::Joined(Liveness::new(&member.timers, self.now, self.reading_paused));
         self.addresses.worked();
         self.tell(why);
@@ -173,6 +175,13 @@ impl Session {
             _ => None,
         };
         let mut again = vec![];
+        if let (Some(new), Stay::Member(member)) = (&new, &mut self.stay) {
+            member.own_since = new.seq;
+            let live = &new.own.subscriptions;
+            let ended =
+                |asked: &Subscribe| !live.contains_key(&(asked.uid, asked.media_type.clone()));
+            self.requests.ended(new.seq, ended);
+        }
         if continues {
             again = self.requests.frames_again();
         } else {
@@ -180,7 +189,12 @@ impl Session {
             steps.extend(unknown.into_iter().map(Work::Unknown));
         }
         match (intent, &new) {
-            (Some(intent), Some(new)) => self.restore(&intent, new),
+            (Some(mut intent), Some(new)) => {
+                for call in self.requests.of_app() {
+                    intent.leave_to(call, &new.own);
+                }
+                self.restore(&intent, new);
+            }
             _ if continues => {}
             // What the server says holds.
             _ => self.drop_restore(),
@@ -284,6 +298,10 @@ impl Session {
         let (State::Joined(_), Stay::Member(member)) = (&self.state, &mut self.stay) else {
             return;
         };
+        // Steps come first, and look here again.
+        if let Some(Work::Step(..)) = self.inbox.front() {
+            return;
+        }
         let busy = self.requests.is_returning() || !member.restore.is_done();
         let over = |back: &mut Back| back.pings.is_empty() && (!busy || back.until <= self.now);
         if let Some(Back { told, .. }) = member.back.take_if(over) {

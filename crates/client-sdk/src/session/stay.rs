@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use lianmai_protocol::message::notice::ServerRestarting;
 use lianmai_protocol::message::session::{
     Join, Joined as JoinedMessage, Reconnect, ResumeReason, Timers, Want,
 };
@@ -49,9 +50,14 @@ pub(super) struct Membership {
     pub(super) timers: Timers,
     ticket: Option<Ticket>,
     attempt: u64,
+    /// Up to this event everything that befell the app is in the picture: an answer from before tells nothing
+    /// that it does not show.
+    pub(super) own_since: u64,
     /// Number of the last targeted message.
     pub(super) messages: u64,
     pub(super) route: Route,
+    /// A `join` in place of the membership went out and has no answer.
+    pub(super) may_be_back: bool,
     last_gap: Option<MonoTime>,
     want: Option<Want>,
     /// The server restarts.
@@ -85,6 +91,8 @@ struct Restarting {
     jitter_ms: u64,
     /// A socket lost later was lost for another reason.
     until: MonoTime,
+    /// The socket was lost to it: from here on it lasts until the session is back.
+    waited: bool,
 }
 
 /// A connection that came back and was not announced yet.
@@ -100,6 +108,8 @@ pub(super) struct Back {
 const GAP_WINDOW_MS: u64 = 60_000;
 /// How much later than announced a restarting server may close.
 const RESTART_SLACK_MS: u64 = 5_000;
+/// The most by which one restart lengthens a call; a wrong figure must not keep it open for good.
+const RESTART_MS: u64 = 60_000;
 
 impl Membership {
     pub(super) fn new(join: Join, answer: &JoinedMessage) -> Membership {
@@ -109,8 +119,10 @@ impl Membership {
             timers: answer.timers,
             ticket: None,
             attempt: 0,
+            own_since: 0,
             messages: 0,
             route: Route::Resume,
+            may_be_back: false,
             last_gap: None,
             want: None,
             restarting: None,
@@ -127,6 +139,7 @@ impl Membership {
     pub(super) fn take_ticket(&mut self, secret: Option<String>, number: Option<u64>) {
         self.ticket = secret.map(|secret| Ticket { secret, number });
         self.route = self.first_route();
+        self.may_be_back = false;
         self.want = None;
         self.restarting = None;
     }
@@ -185,31 +198,47 @@ impl Membership {
         again
     }
 
-    /// Notes that the server restarts. Whether this connection did not say so before.
-    pub(super) fn restarts(
-        &mut self,
-        (retry_after_ms, jitter_ms): (u64, u64),
-        deadline_ms: u64,
-        now: MonoTime,
-    ) -> bool {
+    /// Notes that the server restarts.
+    pub(super) fn restarts(&mut self, said: &ServerRestarting, now: MonoTime) {
+        let ServerRestarting { retry_after_ms, jitter_ms, deadline_ms } = *said;
         let until = now + deadline_ms + RESTART_SLACK_MS;
-        let restarting = Restarting { retry_after_ms, jitter_ms, until };
-        self.restarting.replace(restarting).is_none()
+        let waited = false;
+        self.restarting = Some(Restarting { retry_after_ms, jitter_ms, until, waited });
     }
 
-    /// What a restarting server asks for: the wait and its jitter. It is asked for once.
-    pub(super) fn take_restart(&mut self, now: MonoTime) -> Option<(u64, u64)> {
-        let restarting = self.restarting.take()?;
-        (now <= restarting.until).then_some((restarting.retry_after_ms, restarting.jitter_ms))
+    /// The socket is lost, and its server asked for `at_least` besides. The wait that a restart asks for and
+    /// its jitter; it is waited for once.
+    pub(super) fn restart_wait(&mut self, at_least: u64, now: MonoTime) -> Option<(u64, u64)> {
+        let restarting = self.restarting.as_mut()?;
+        if restarting.waited || restarting.until < now {
+            return None;
+        }
+        restarting.waited = true;
+        restarting.retry_after_ms = restarting.retry_after_ms.max(at_least);
+        Some((restarting.retry_after_ms, restarting.jitter_ms))
+    }
+
+    /// What calls get on top of their own time while the server restarts, until the session is back (RST-1).
+    pub(super) fn restart_time(&self, now: MonoTime) -> u64 {
+        let lasts = |said: &&Restarting| said.waited || now <= said.until;
+        let said = self.restarting.as_ref().filter(lasts);
+        said.map_or(0, |said| said.retry_after_ms.saturating_add(said.jitter_ms).min(RESTART_MS))
     }
 }
 
 /// A `leave` on its way to a server that is out of reach (rule B29).
 pub(super) struct Parting {
-    /// The resume that delivers it; `attempt` goes on growing.
-    pub(super) resume: Reconnect,
+    pub(super) way: Way,
     /// Attempts that are left.
     pub(super) tries: u32,
     /// Then it is given up: the server's grace ends the membership.
     pub(super) until: MonoTime,
+}
+
+/// How a late `leave` gets to its membership.
+pub(super) enum Way {
+    /// By a resume; `attempt` goes on growing.
+    Resume(Reconnect),
+    /// By the `join` whose answer was lost: the same `joinId` is the same membership (JOI-2).
+    Join(Join),
 }

@@ -1,13 +1,15 @@
 //! From what the server says to what the app hears. Deliberately absent: the picture's fold, and any
 //! effect.
 
-use lianmai_protocol::message::event::{MuteChange, StreamChange};
+use lianmai_protocol::message::event::{ClientUpdate, MuteChange, StreamChange};
 use lianmai_protocol::message::media::Mute;
 use lianmai_protocol::message::session::{AttributeTarget, ResumeReason};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice};
-use lianmai_protocol::{Action, CloseCode, Mid, Role, UserId};
+use lianmai_protocol::{Action, CloseCode, KindSet, MediaKind, Mid, Role, UserId};
 
+use super::change::Change;
 use super::event::Event;
+use super::picture::Own;
 use super::requests::Requests;
 
 /// Who the app is, and what it asked for and still waits for. An answer comes after every event that
@@ -107,6 +109,35 @@ impl Cause<'_> {
         });
         (!asked && !self.asked_role(&Role::Audience))
             .then(|| Event::Unpublished { media_type: event.media_type.clone() })
+    }
+}
+
+/// A change of the app's own state that an answer tells, in steps, each with what the app hears of it when the
+/// answer is none of its own.
+pub(super) fn own_changes(change: Change, own: &Own) -> Vec<(Change, Option<Event>)> {
+    let (uid, mid) = (own.uid, own.mid);
+    match change {
+        Change::OwnMuted { kinds, muted } => {
+            let news =
+                if muted { kinds.difference(own.muted) } else { kinds.intersection(own.muted) };
+            let step = |kind: &MediaKind| {
+                let change = Change::OwnMuted { kinds: KindSet::of(kind), muted };
+                let told = MuteChange { uid, mid, media_type: kind.clone() };
+                (change, Some(if muted { Event::Muted(told) } else { Event::Unmuted(told) }))
+            };
+            news.iter().map(step).collect()
+        }
+        Change::OwnAttributes { patch, name } => {
+            let mut attributes = own.attributes.clone();
+            attributes.apply(&patch);
+            let told_name = name.clone().or_else(|| own.name.clone());
+            if (&told_name, &attributes) == (&own.name, &own.attributes) {
+                return vec![];
+            }
+            let update = ClientUpdate { uid, mid, name: told_name, attributes };
+            vec![(Change::OwnAttributes { patch, name }, Some(Event::ClientUpdate(update)))]
+        }
+        other => vec![(other, None)],
     }
 }
 

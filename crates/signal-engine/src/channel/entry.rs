@@ -70,6 +70,7 @@ impl Channel {
             replaced: BTreeMap::new(),
             touched: Default::default(),
             unwritten: true,
+            ending: false,
             closed: false,
         }
     }
@@ -211,7 +212,7 @@ impl Channel {
         member.answers = Answers::default();
         member.attempt = 0;
         member.is_back();
-        let k = member.tickets.offer();
+        let k = member.tickets.renew();
         self.apply_grant(cx, uid, grant);
         self.touch(uid);
         self.enter(cx, conn, id, uid, k);

@@ -107,6 +107,8 @@ pub(crate) struct Channel {
     /// Members that are not as they were written down, and whether the channel is not.
     touched: BTreeSet<UserId>,
     unwritten: bool,
+    /// Written down as closed, and about to be.
+    ending: bool,
     closed: bool,
 }
 

@@ -18,6 +18,7 @@ use super::{Channel, Outcome, Reply};
 use crate::context::{By, Context};
 use crate::input::PersistId;
 use crate::output::Output;
+use crate::record::StoreOp;
 
 impl Channel {
     /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
@@ -190,6 +191,9 @@ impl Channel {
             member.waiting = None;
             member.mid
         });
+        // In one write with the ban: no crash brings back who is banned.
+        self.touch(params.uid);
+        self.write_down(cx);
         Ok(cx.ban(&self.key, Some(self.id), mid, params, by))
     }
 
@@ -244,6 +248,8 @@ impl Channel {
         by: By,
     ) -> Result<PersistId, RpcError> {
         check_close(&params)?;
+        cx.ops.push(StoreOp::DropChannel(self.key.clone()));
+        self.ending = true;
         Ok(cx.hold(&self.key, self.id, params, by))
     }
 

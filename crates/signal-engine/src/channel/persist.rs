@@ -28,17 +28,20 @@ impl Channel {
 
     /// Hands what is to be written to the context.
     pub(super) fn write_down(&mut self, cx: &mut Context) {
+        if self.ending {
+            return;
+        }
         if std::mem::take(&mut self.unwritten) && !self.is_over() {
             let op = StoreOp::PutChannel(self.key.clone(), Box::new(self.record(None)));
             cx.ops.push(op);
         }
         for uid in std::mem::take(&mut self.touched) {
             cx.ops.push(match self.members.get(&uid) {
-                Some(member) => {
+                Some(member) if !member.fenced => {
                     let record = self.member_record(member, None);
                     StoreOp::PutMember(self.key.clone(), Box::new(record))
                 }
-                None => StoreOp::DropMember(self.key.clone(), uid),
+                _ => StoreOp::DropMember(self.key.clone(), uid),
             });
         }
     }

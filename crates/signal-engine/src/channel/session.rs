@@ -48,16 +48,17 @@ impl Tickets {
     /// A ticket that is good was presented: it is confirmed by that, and a new one is offered.
     pub(crate) fn rotate(&mut self, k: u64) -> u64 {
         let newest = self.offered.max(k);
+        // Far beyond every number that a process that crashed may have given.
         let skip = if self.floor_only { SKIP } else { 1 };
         *self = Tickets { confirmed: k, offered: newest + skip, floor_only: false };
         self.offered
     }
 
-    /// A new one without the proof that the client holds any.
-    pub(crate) fn offer(&mut self) -> u64 {
-        // Far beyond every number that a process that crashed may have given.
-        self.offered += if self.floor_only { SKIP } else { 1 };
-        self.offered
+    /// The client joined again: it holds no ticket, so all of before are dead.
+    pub(crate) fn renew(&mut self) -> u64 {
+        let k = self.rotate(self.offered);
+        *self = Tickets { confirmed: k, offered: k, floor_only: false };
+        k
     }
 
     /// The client said which one it holds. Whether that confirms an offer.

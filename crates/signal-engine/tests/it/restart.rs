@@ -161,6 +161,25 @@ fn rst_5_a_ban_that_a_clock_made_shorter_stays_so() {
 }
 
 #[test]
+fn rst_5_a_crash_right_behind_a_kick_or_a_close_brings_nobody_back() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.push_url(b, "video");
+    w.disk.mode = DiskMode::Hold;
+    w.send(a, kick(2, 60));
+    w.answer_held(&[true]);
+    w.crash();
+    assert!(w.member("creator", 2).is_none());
+    let (a, _) = w.resume(a);
+    w.send(a, close_channel(60));
+    w.answer_held(&[true]);
+    w.crash();
+    assert!(w.channels().is_empty());
+    assert_eq!(w.refused(a), ResumeReason::ChannelClosed);
+}
+
+#[test]
 fn rst_5_a_moderators_change_is_answered_when_it_is_written_down() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));

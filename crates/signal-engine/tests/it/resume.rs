@@ -93,6 +93,23 @@ fn res_2_presenting_the_offer_confirms_it() {
 }
 
 #[test]
+fn res_2_a_join_that_goes_on_with_a_membership_kills_its_tickets() {
+    const JOIN_ID: &str = "0123456789abcdef";
+    let mut w = World::new();
+    let a = w.admit(entry(1).join_id(JOIN_ID));
+    let id = w.send(a, say("once"));
+    let again = w.admit(entry(1).join_id(JOIN_ID));
+    assert_eq!(
+        w.refused(a),
+        ResumeReason::Invalid,
+        "its answers are forgotten: it must not send again"
+    );
+    w.ok(again, say("on"));
+    w.resume(again);
+    assert!(w.answer(a, id).is_some());
+}
+
+#[test]
 fn res_3_a_stale_attempt_closes_only_itself() {
     let mut w = World::new();
     let a = w.join(1);

@@ -143,18 +143,21 @@ impl Fold {
         if let Some(what) = what {
             return Some(Complaint::Never(text(what)));
         }
-        let older = self.is_older(mid, event).map(|what| Complaint::Older(text(what)));
+        let older = self.is_older(mid, event).map(|what| Complaint::Older(text(&what)));
         self.apply(mid, event);
         older
     }
 
     /// What only a server says that forgot something.
-    fn is_older(&self, mid: Mid, event: &Event) -> Option<&'static str> {
+    fn is_older(&self, mid: Mid, event: &Event) -> Option<String> {
         match event {
-            Event::ClientJoin(_) => self.gone.contains(&mid).then_some("it had gone for good"),
+            Event::ClientJoin(_) => {
+                self.gone.contains(&mid).then(|| "it had gone for good".to_owned())
+            }
             Event::ClientUpdate(e) => {
                 let before = self.people.get(&mid).map_or(0, |person| counter(&person.attributes));
-                (counter(&e.attributes.0) < before).then_some("counts down")
+                let now = counter(&e.attributes.0);
+                (now < before).then(|| format!("it counts from {before} to {now}"))
             }
             _ => None,
         }

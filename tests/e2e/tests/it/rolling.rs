@@ -142,6 +142,8 @@ async fn story(report: &mut String) -> Result<()> {
     sleep(Duration::from_secs(1)).await;
     stop.send_replace(true);
     timeout(BACK, singing).await.context("calls without an outcome")??;
+    let overall = (house.tally.count() - counted) as f64 / before.elapsed().as_secs_f64();
+    ensure!(overall >= 200.0, "only {overall:.0} commands a second over all");
     let calm = verdict::calm(&door, &guests, BACK).await?;
 
     let mut gap = Duration::ZERO;

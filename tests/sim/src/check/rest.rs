@@ -8,6 +8,7 @@ use lianmai_protocol::message::session::Empty;
 use lianmai_signal_engine::{ChannelKey, Engine};
 
 use crate::alloc;
+use crate::client::Open;
 use crate::net::{End, Way};
 use crate::server::Process;
 use crate::world::{Ev, World, log};
@@ -17,6 +18,8 @@ const SOON_MS: u64 = 4_000;
 const LOOK_MS: u64 = 2_500;
 /// The way back may wait so long between attempts, and twice fail.
 const BACK_MS: u64 = 100_000;
+/// A call of who is undisturbed is settled within this.
+const SETTLED_MS: u64 = 15_000;
 /// An empty engine holds no more than that above a new one.
 const EMPTY_BYTES: usize = 64 * 1024;
 /// What a member and a channel may hold.
@@ -49,7 +52,7 @@ impl World {
         self.server.disk_trouble = (0, 0, 0);
         for c in 0..self.clients.len() {
             let client = &mut self.clients[c];
-            client.disturbed_at = self.now;
+            client.disturbed_at = client.disturbed_at.max(self.now);
             if let Some((until, _)) = &mut client.frozen {
                 *until = self.now;
                 self.after(0, Ev::Wake(c));
@@ -148,7 +151,8 @@ impl World {
                 }
             }
             let client = &self.clients[c];
-            if let Some((call, open)) = client.calls.first_key_value() {
+            let old = |open: &Open| open.at + SETTLED_MS < self.now;
+            if let Some((call, open)) = client.calls.iter().find(|(_, open)| old(open)) {
                 let what = format!("c{c}: {} {} of {} is open", open.method, call.0, open.at);
                 return self.fail("settle", what);
             }

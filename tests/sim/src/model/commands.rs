@@ -484,7 +484,7 @@ impl Model {
         let Some((key, uid)) = place else { return Ok(()) };
         let outcome = match grant {
             Err(error) => Err(error.clone()),
-            Ok(grant) => match self.check_token(s, &key, uid, grant, step.wall) {
+            Ok(grant) => match self.check_token(s, &key, uid, grant, step) {
                 Err(error) => Err(error),
                 Ok(()) => {
                     self.grant(s, &key, uid, grant, step)?;

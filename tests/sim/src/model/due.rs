@@ -146,7 +146,7 @@ impl Model {
             return Err(("ghosts", format!("{conn:?} is given up after {silent} ms")));
         }
         // Nobody is held silent for a time in which nobody listened.
-        if paused > STALL_MS && silent - paused < self.rules.ping + 2_000 {
+        if paused > STALL_MS && silent - paused < self.rules.ping + 1_000 {
             let what = format!(
                 "{conn:?} is given up after {silent} ms, {paused} of which the server stood still"
             );
@@ -172,7 +172,7 @@ impl Model {
         for (key, channel) in &shard.channels {
             for (uid, member) in &channel.members {
                 let since = member.lost_at.unwrap_or(member.last_in);
-                let late = LATE_MS + self.forgiven_in(since, step.now);
+                let late = LATE_MS + self.forgiven_in(since.saturating_sub(self.rules.dead + STALL_MS), step.now);
                 if let Some(end) = self.end_of(member)
                     && end + late < step.now
                     && shard.handed_over_at.is_none()
@@ -187,6 +187,7 @@ impl Model {
                     return Err(("ghosts", what));
                 }
                 if member.token_end.is_some_and(|end| end + TOKEN_LOOK_MS + late < step.wall)
+                    && member.connected_at + late < step.now
                     && !self.wall_jumped(step)
                     && shard.handed_over_at.is_none()
                 {

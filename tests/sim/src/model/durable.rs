@@ -11,7 +11,7 @@ use lianmai_protocol::{
 use lianmai_signal_engine::record::MemberRecord;
 use lianmai_signal_engine::{ChannelKey, Restored};
 
-use super::state::{Ban, Channel, Member, Shard, Stream};
+use super::state::{Ban, Channel, Member, RATE_BURST, Shard, Stream};
 use super::verify::{UNSEEN, bind};
 use super::{Model, Verdict};
 
@@ -380,7 +380,7 @@ impl Model {
                 member.last_in = later(member.last_in);
                 member.limited = 0;
                 member.fenced = false;
-                member.passed.clear();
+                member.budget = (RATE_BURST, now);
                 // What had not run is asked again.
                 if let Some(waiting) = member.waiting.take() {
                     member.last_id = Some(waiting.id.0 - 1);
@@ -422,7 +422,7 @@ fn from_row(row: Row, record: &MemberRecord, now: u64) -> Member {
         pushes: row.pushes,
         pulls: BTreeMap::new(),
         limited: 0,
-        passed: VecDeque::new(),
+        budget: (RATE_BURST, now),
     }
 }
 

@@ -270,6 +270,8 @@ impl Model {
                 self.asked(s, *query, *generation, *access, step);
                 Ok(())
             }
+            // As everything behind the freeze.
+            Input::MediaFlow { .. } if self.shards[s].handed_over_at.is_some() => Ok(()),
             Input::MediaFlow { generation } => {
                 let owner = self.shards[s].channels.values_mut().find_map(|channel| {
                     let owner = channel.streams.get(generation)?.owner;
@@ -389,6 +391,7 @@ impl Model {
         if let Some(known) = known.filter(|_| old && !(forgettable && forgotten)) {
             if known.hash == hash {
                 member.limited = member.limited.saturating_sub(1);
+                member.spend(step.now);
                 step.answers.push((conn, Some(id), Expect::Again(known.text)));
                 return Ok(());
             }

@@ -35,6 +35,10 @@ pub(super) struct Rules {
     pub(super) tight_logs: bool,
 }
 
+/// Requests at once, and how far the model may be off, in thousandths.
+pub(super) const RATE_BURST: i64 = 40_000;
+const RATE_SLACK: i64 = 2_000;
+
 impl Rules {
     pub(super) fn new(scenario: &Scenario, key: TicketKey) -> Self {
         let knobs = &scenario.knobs;
@@ -153,7 +157,8 @@ pub(super) struct Member {
     /// What it may play: kinds, and when another URL is handed out.
     pub(super) pulls: BTreeMap<Gen, (KindSet, u64)>,
     pub(super) limited: u32,
-    pub(super) passed: VecDeque<u64>,
+    /// Requests that it may send, in thousandths, and when that was.
+    pub(super) budget: (i64, u64),
 }
 
 impl Member {
@@ -164,6 +169,16 @@ impl Member {
             self.tickets.0 = k;
             self.is_back();
         }
+    }
+
+    /// What is left of its rate: 20 a second, 40 at once.
+    pub(super) fn left(&self, now: u64) -> i64 {
+        let (left, at) = self.budget;
+        left.saturating_add_unsigned((now - at) * 20).min(RATE_BURST)
+    }
+
+    pub(super) fn spend(&mut self, now: u64) {
+        self.budget = (self.left(now) - 1_000, now);
     }
 
     /// Its client has what the server told it.
@@ -393,21 +408,17 @@ impl Model {
         id: Option<RequestId>,
         step: &mut Step<'_>,
     ) -> Verdict<bool> {
-        let limits = (self.rules.limits.commands_per_second, self.rules.limits.command_burst);
         let now = step.now;
         let Some(member) = self.member(s, key, uid).filter(|member| member.conn == Some(conn))
         else {
             return Ok(false);
         };
-        while member.passed.front().is_some_and(|at| at + 1_000 < now) {
-            member.passed.pop_front();
-        }
-        let lately = member.passed.len();
+        let left = member.left(now);
         let limited = step.limited.iter().position(|of| Some(*of) == id.map(|id| (conn, id)));
         if let Some(at) = limited {
             step.limited.remove(at);
-            if lately < limits.0 as usize {
-                return Err(("model", format!("{conn:?} is limited after {lately} requests")));
+            if left > RATE_SLACK {
+                return Err(("model", format!("{conn:?} is limited with {left} thousandths left")));
             }
             member.limited += 1;
             let over = member.limited >= 100;
@@ -418,9 +429,9 @@ impl Model {
             return Ok(false);
         }
         member.limited = member.limited.saturating_sub(1);
-        member.passed.push_back(now);
-        if lately > (limits.0 + limits.1) as usize {
-            return Err(("model", format!("{conn:?} is not limited after {lately} requests")));
+        member.spend(now);
+        if left < -RATE_SLACK {
+            return Err(("model", format!("{conn:?} is not limited with {left} thousandths left")));
         }
         Ok(true)
     }
