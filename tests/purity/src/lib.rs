@@ -37,16 +37,22 @@ pub extern "C" fn protocol(byte: u8, length: usize) -> usize {
 pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize {
     use lianmai_protocol::{MonoTime, Now, WallTime};
     use lianmai_signal_engine::{
-        ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput,
+        ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput, TicketKey,
     };
 
     let now = Now { mono: MonoTime(mono), wall: WallTime(wall) };
     let mut engine = Engine::new(EngineConfig::default(), [byte; 32]);
     let frame = vec![byte; length];
-    for output in Lobby::default().frame(&frame) {
-        if let LobbyOutput::Join(id, join) = output {
-            let request = Box::new(JoinRequest { id, join: *join, grant: Ok(Grant::debug()) });
-            engine.handle(now, Input::Join { conn: ConnId(1), request });
+    for output in Lobby::new(TicketKey::new([byte; 32])).frame(&frame) {
+        match output {
+            LobbyOutput::Join(id, join) => {
+                let request = Box::new(JoinRequest { id, join: *join, grant: Ok(Grant::debug()) });
+                engine.handle(now, Input::Join { conn: ConnId(1), request });
+            }
+            LobbyOutput::Reconnect(request) => {
+                engine.handle(now, Input::Reconnect { conn: ConnId(1), request });
+            }
+            LobbyOutput::Send(_) | LobbyOutput::Close(_) => {}
         }
     }
     engine.handle(now, Input::Frame { conn: ConnId(1), frame: frame.into() });

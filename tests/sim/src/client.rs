@@ -262,9 +262,7 @@ impl World {
             End::Client(c) if self.clients[c].link != Some(id) => {
                 self.cov.count("fault:lateFrame");
             }
-            End::Client(c)
-                if self.clients[c].swallows && is_of_events(&frame) =>
-            {
+            End::Client(c) if self.clients[c].swallows && is_of_events(&frame) => {
                 log!(self, "c{c} loses a frame");
                 self.clients[c].swallows = false;
                 self.clients[c].disturbed_at = self.now + 2 * self.scenario.knobs.timers[0];

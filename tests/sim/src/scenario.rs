@@ -106,7 +106,9 @@ pub(crate) enum What {
         lose: bool,
     },
     /// The next frame from the server is lost on the way, which no WebSocket does.
-    Swallow { c: usize },
+    Swallow {
+        c: usize,
+    },
     /// Nobody hears of it.
     Half {
         c: usize,

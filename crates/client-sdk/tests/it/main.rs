@@ -15,10 +15,13 @@ mod hostile;
 mod joining;
 mod liveness;
 mod own_state;
+mod own_told;
 mod parting;
 mod rejoin;
+mod restart;
 mod restore;
 mod resume;
+mod waiting;
 
 #[cfg(feature = "tokio")]
 mod driver;

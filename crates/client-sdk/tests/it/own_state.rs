@@ -10,7 +10,7 @@ use lianmai_client_sdk::protocol::message::notice::{
 };
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::message::snapshot::StreamInfo;
-use lianmai_client_sdk::protocol::message::{ChannelEvent, Notice};
+use lianmai_client_sdk::protocol::message::{ChannelEvent, Notice, Request};
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 
@@ -217,4 +217,126 @@ fn an_answer_of_renew_token_without_rights_is_a_gap() {
     let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
     rig.frame(&done(&request, 10));
     assert_eq!(close_code(&rig.drain()), Some(CloseCode::GAP.0));
+}
+
+/// Subscribed to Bob's audio and video, at seq 10.
+fn watching() -> Rig {
+    let mut bob = member(BOB, BOB_MID);
+    let kinds = [(MediaKind::Audio, 3), (MediaKind::Video, 4)];
+    let streams = kinds.map(|(media_type, n)| StreamInfo { media_type, publication: Pub([n; 12]) });
+    bob.streams = streams.into();
+    let hello = snapshot(Role::Audience, 10, vec![bob]);
+    let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
+    for (media_type, _) in kinds {
+        let (_, request) = rig.send(Command::Subscribe(Subscribe { uid: BOB, media_type }));
+        rig.frame(&result(&request, &subscribed(10)));
+        rig.drain();
+    }
+    rig
+}
+
+fn subscribed(seq: u64) -> Subscribed {
+    Subscribed { uid: BOB, url: "http://x".into(), urls: Urls::default(), seq }
+}
+
+#[test]
+fn tok_1_a_renewed_token_ends_the_subscriptions_that_it_does_not_allow() {
+    let mut rig = watching();
+    let fewer = Rights { subscribe: KindSet::of(&MediaKind::Audio), ..Rights::MEMBER };
+    renew(&mut rig, fewer, None);
+    let left: Vec<_> = rig.picture().own.subscriptions.keys().cloned().collect();
+    assert_eq!(left, [(BOB, MediaKind::Audio)]);
+}
+
+#[test]
+fn b30_the_picture_is_as_of_the_output_that_was_polled() {
+    let mut rig = watching();
+    let mut copy = Some(rig.picture().clone());
+    let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
+    let rights = Rights { subscribe: KindSet::NONE, ..Rights::MEMBER };
+    let token_expires_in_ms = Some(500);
+    let renewed = TokenRenewed { seq: 10, rights, token_expires_in_ms };
+    let (_, leave) = rig.send(Command::Leave(Empty {}));
+    rig.frame(&array(&[
+        result(&request, &renewed),
+        notice(Notice::MemberCount(MemberCount { count: 99 })),
+        batch(11, &[says(BOB, "bye")]),
+        done(&leave, 11),
+    ]));
+    let mut changes = 0;
+    while let Some(output) = rig.session.poll_output() {
+        if let Output::Picture(change) = &output {
+            change.apply(&mut copy);
+            changes += 1;
+        }
+        assert_eq!(copy.as_ref(), rig.session.picture(), "after {output:?}");
+    }
+    assert_eq!(changes, 4);
+}
+
+/// Asks, and comes back by a replay of these events before the answer, which was given at seq 10.
+fn asked_before(rig: &mut Rig, command: Command, events: &[ChannelEvent]) -> (CallId, Request) {
+    let (call, request) = rig.send(command);
+    rig.lose();
+    let (_, resume) = rig.reopen();
+    rig.frame(&replayed(&resume, 2));
+    rig.events(11, events);
+    rig.drain();
+    (call, request)
+}
+
+#[test]
+fn sub_3_an_answer_that_comes_again_does_not_revive_what_ended() {
+    let stopped = ChannelEvent::StreamRemoved(stream(BOB, BOB_MID, MediaKind::Video, 4));
+    let anew = ChannelEvent::StreamAdded(stream(BOB, BOB_MID, MediaKind::Video, 5));
+    let video = || Command::Subscribe(Subscribe { uid: BOB, media_type: MediaKind::Video });
+    let key = (BOB, MediaKind::Video);
+    for (seq, lives) in [(10, false), (12, true)] {
+        let mut rig = watching();
+        let events = [stopped.clone(), anew.clone()];
+        let (call, request) = asked_before(&mut rig, video(), &events);
+        rig.frame(&result(&request, &subscribed(seq)));
+        let outcome = outcome(&rig.drain(), call);
+        let error = outcome.err().map(|error| error.name());
+        assert_eq!(error, (!lives).then_some(ErrorName::Superseded));
+        assert_eq!(rig.picture().own.subscriptions.contains_key(&key), lives);
+    }
+
+    // The same told as a difference.
+    let mut rig = watching();
+    let (call, request) = rig.send(video());
+    rig.lose();
+    let (_, resume) = rig.reopen();
+    let mut bob = member(BOB, BOB_MID);
+    let publication = Pub([5; 12]);
+    bob.streams = vec![StreamInfo { media_type: MediaKind::Video, publication }];
+    let truth = snapshot(Role::Audience, 13, vec![bob]);
+    rig.frame(&resnapshot(&resume, ResumeReason::LogTrimmed, false, truth));
+    rig.drain();
+    rig.frame(&result(&request, &subscribed(10)));
+    assert_eq!(outcome(&rig.drain(), call).unwrap_err().name(), ErrorName::Superseded);
+    assert!(rig.picture().own.subscriptions.is_empty());
+}
+
+#[test]
+fn mut_3_an_answer_of_before_a_change_of_role_tells_nothing_new() {
+    let change = || MuteChange { uid: ME, mid: MY_MID, media_type: MediaKind::Audio };
+    let role = |role| ChannelEvent::RoleChanged(RoleChanged { uid: ME, mid: MY_MID, role });
+    // Muted as an audience member; then a moderator made it a broadcaster, unmuted it, and took that back.
+    let ChannelEvent::ClientJoin(join) = client_join(ME, MY_MID) else { panic!("a join") };
+    let muted = KindSet::of(&MediaKind::Audio);
+    let mut events = vec![
+        ChannelEvent::ClientJoin(ClientJoin { muted, ..join }),
+        role(Role::Broadcaster),
+        ChannelEvent::Unmuted(change()),
+    ];
+    events.extend(demotion().split_off(1));
+    let mute = Mute { media_type: MediaSelector::Kind(MediaKind::Audio), uid: None };
+    for (seq, muted) in [(10, KindSet::NONE), (15, muted)] {
+        let mut rig = Rig::joined(Role::Audience);
+        let (_, request) = asked_before(&mut rig, Command::Mute(mute.clone()), &events);
+        rig.frame(&done(&request, seq));
+        rig.drain();
+        assert_eq!(rig.picture().own.muted, muted);
+    }
 }

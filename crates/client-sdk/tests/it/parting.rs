@@ -1,10 +1,12 @@
 //! `leave` without a connection: over at once, delivered behind that if it can be (rule B29).
 
 use lianmai_client_sdk::Event;
+use lianmai_client_sdk::protocol::message::Request;
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 
+use super::rejoin::anew;
 use super::support::*;
 
 fn leave() -> Command {
@@ -142,4 +144,69 @@ fn b29_leave_during_an_attempt_to_come_back() {
     let (outputs, request) = rig.reopen();
     assert!(!app_events(&outputs).contains(&Event::Open {}));
     assert_eq!(reconnect_of(&request).attempt, 2 + 1, "it goes on growing");
+}
+
+/// The membership is gone, and the answer of the `join` in its place is not there yet.
+fn rejoining() -> (Rig, Request) {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    rig.frame(&resume_refused(&request, ResumeReason::Gone));
+    rig.drain();
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    (rig, request)
+}
+
+#[test]
+fn b29_a_new_join_that_may_have_arrived_is_joined_once_more_and_left() {
+    for lost in [false, true] {
+        let (mut rig, join) = rejoining();
+        if lost {
+            rig.lose();
+        }
+        let call = rig.call(leave());
+        let outputs = rig.drain();
+        assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
+        let (outputs, request) = rig.reopen();
+        assert!(told(&outputs).is_empty());
+        assert_eq!(join_of(&request), join_of(&join), "the same joinId");
+        rig.frame(&result(&request, &anew(Role::Broadcaster, 20, vec![])));
+        let outputs = rig.drain();
+        assert!(told(&outputs).is_empty());
+        assert!(rig.session.picture().is_none());
+        let sent = requests(&outputs);
+        assert_eq!(methods(&outputs), ["leave"]);
+        rig.frame(&done(&sent[0], 21));
+        let outputs = rig.drain();
+        assert!(told(&outputs).is_empty());
+        assert_eq!(close_code(&outputs), Some(1000));
+        assert_eq!(rig.session.next_deadline(), None);
+    }
+}
+
+#[test]
+fn b29_a_new_join_that_is_refused_leaves_nothing_to_leave() {
+    for (name, ends) in [(ErrorName::Banned, true), (ErrorName::Draining, false)] {
+        let (mut rig, _) = rejoining();
+        rig.call(leave());
+        let (_, request) = rig.reopen();
+        rig.frame(&refusal(&request, name));
+        assert!(told(&rig.drain()).is_empty());
+        assert_eq!(rig.session.next_deadline().is_none(), ends);
+    }
+    // One that was refused before did not arrive.
+    let (mut rig, request) = rejoining();
+    rig.frame(&refusal(&request, ErrorName::ChannelFull));
+    rig.call(leave());
+    assert_eq!(disconnected(&rig.drain()), Some((1000, "left".to_owned(), true)));
+    assert_eq!(rig.session.next_deadline(), None);
+    // Nor did one that was not sent.
+    let mut rig = Rig::joined(Role::Broadcaster);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    rig.frame(&resume_refused(&request, ResumeReason::Gone));
+    rig.call(leave());
+    rig.drain();
+    assert_eq!(rig.session.next_deadline(), None);
 }

@@ -4,7 +4,7 @@ use lianmai_client_sdk::protocol::codec::encode_error;
 use lianmai_client_sdk::protocol::message::notice::{Closing, TargetedMessage};
 use lianmai_client_sdk::protocol::message::session::{Joined, *};
 use lianmai_client_sdk::protocol::message::snapshot::MemberInfo;
-use lianmai_client_sdk::protocol::message::{Call, Notice};
+use lianmai_client_sdk::protocol::message::{Call, Notice, Request};
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 
@@ -162,31 +162,87 @@ fn res_8_messages_are_counted_on_where_a_join_goes_on_with_the_membership() {
     }
 }
 
-#[test]
-fn a_refused_new_join_is_the_end() {
-    let mut rig = Rig::joined(Role::Broadcaster);
-    refused(&mut rig, ResumeReason::Gone);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
-    rig.frame(&refusal(&request, ErrorName::Banned));
-    let outputs = rig.drain();
-    assert_eq!(disconnected(&outputs), Some((4503, "banned".to_owned(), true)));
-    assert_eq!(rig.session.next_deadline(), None);
+/// The new join is refused with that, which says to wait so long.
+fn refused_anew(rig: &mut Rig, request: &Request, name: ErrorName, wait: u64) -> Vec<Output> {
+    let error = RpcError::new(name).retry_after_ms(wait);
+    rig.frame(&encode_error(Some(request.id), &error));
+    rig.drain()
 }
 
 #[test]
-fn rst_1_a_new_join_waits_for_a_server_that_restarts() {
-    let mut rig = Rig::joined(Role::Broadcaster);
-    refused(&mut rig, ResumeReason::Gone);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
-    let error = RpcError::new(ErrorName::Draining).retry_after_ms(3_000);
-    rig.frame(&encode_error(Some(request.id), &error));
+fn err_2_a_new_join_waits_for_what_may_pass() {
+    for name in [
+        ErrorName::ChannelFull,
+        ErrorName::TooManyBroadcasters,
+        ErrorName::DuplicateLogin,
+        ErrorName::ReplacedTooOften,
+        ErrorName::TooManyChannels,
+        ErrorName::TokenNotYetValid,
+        ErrorName::RateLimited,
+        ErrorName::InternalError,
+        ErrorName::Draining,
+    ] {
+        let mut rig = Rig::joined(Role::Broadcaster);
+        refused(&mut rig, ResumeReason::Gone);
+        rig.input(Input::SocketOpened);
+        let mut request = requests(&rig.drain()).remove(0);
+        for _ in 0..5 {
+            let outputs = refused_anew(&mut rig, &request, name.clone(), 3_000);
+            assert!(told(&outputs).is_empty(), "{name}: it is away as before");
+            let begin = rig.now;
+            let again = rig.reopen().1;
+            assert!(rig.now >= begin + 3_000, "{name}");
+            assert_eq!(join_of(&request), join_of(&again));
+            request = again;
+        }
+        rig.frame(&result(&request, &anew(Role::Broadcaster, 20, vec![])));
+        let pings = requests(&rig.drain());
+        rig.frame(&pong(&pings[0], 20));
+        assert!(reconnected(&rig.drain()).is_some());
+    }
+}
+
+#[test]
+fn err_2_what_does_not_pass_is_given_up_in_the_end() {
+    let mut rig = Rig::joined(Role::Audience);
     let begin = rig.now;
-    let (outputs, again) = rig.reopen();
-    assert_eq!(told(&outputs), ["open"]);
-    assert!(rig.now >= begin + 3_000);
-    assert_eq!(again.call.method(), "join");
+    let mut outputs = refused(&mut rig, ResumeReason::Gone);
+    let mut attempts = 0;
+    while disconnected(&outputs).is_none() {
+        if wants_socket(&outputs) {
+            rig.input(Input::SocketOpened);
+            let request = requests(&rig.drain()).remove(0);
+            attempts += 1;
+            outputs = refused_anew(&mut rig, &request, ErrorName::ChannelFull, 0);
+            continue;
+        }
+        rig.now = rig.session.next_deadline().unwrap().0.max(rig.now);
+        rig.input(Input::Timeout);
+        outputs = rig.drain();
+    }
+    assert_eq!(disconnected(&outputs), Some((1006, "gaveUp".to_owned(), false)));
+    assert_eq!(rig.now - begin, 600_000);
+    assert!((20..100).contains(&attempts), "with backoff: {attempts}");
+}
+
+#[test]
+fn err_2_what_no_waiting_helps_is_the_end() {
+    for name in [
+        ErrorName::Banned,
+        ErrorName::TokenRevoked,
+        ErrorName::ChannelClosed,
+        ErrorName::TokenInvalid,
+        ErrorName::Forbidden,
+    ] {
+        let mut rig = Rig::joined(Role::Broadcaster);
+        refused(&mut rig, ResumeReason::Gone);
+        rig.input(Input::SocketOpened);
+        let request = requests(&rig.drain()).remove(0);
+        // When a ban ends is not when to come back.
+        let outputs = refused_anew(&mut rig, &request, name.clone(), 3_000);
+        assert_eq!(disconnected(&outputs), Some((4503, name.as_str().to_owned(), true)));
+        assert_eq!(rig.session.next_deadline(), None);
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn pull(url: &str, seq: u64) -> Subscribed {
 }
 
 /// On air with audio and video by one URL and a screen by another, subscribed to Bob's video, at seq 13.
-fn on_air() -> Rig {
+pub(crate) fn on_air() -> Rig {
     let hello = snapshot(Role::Broadcaster, 10, vec![bob(50)]);
     let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
     let (_, request) = rig.send(publish());
@@ -58,7 +58,7 @@ fn on_air() -> Rig {
 }
 
 /// The server crashed: what it remembers of us, and what we do.
-fn crashed(rig: &mut Rig, truth: Joined) -> Vec<Output> {
+pub(crate) fn crashed(rig: &mut Rig, truth: Joined) -> Vec<Output> {
     rig.lose();
     let (_, request) = rig.reopen();
     let truth = Joined { epoch: NEXT_EPOCH, ..truth };
@@ -66,7 +66,7 @@ fn crashed(rig: &mut Rig, truth: Joined) -> Vec<Output> {
     rig.drain()
 }
 
-fn remembered(rig: &Rig) -> Joined {
+pub(crate) fn remembered(rig: &Rig) -> Joined {
     let mut truth = snapshot(Role::Broadcaster, 1, vec![bob(50)]);
     let picture = rig.picture();
     for (kind, o) in &picture.own.published {

@@ -366,7 +366,8 @@ async fn res_4_an_address_with_forged_tickets_is_not_let_in() -> Result<()> {
     let mut stage = Stage::start().await?;
     let config = stage.data_dir.0.join("config.toml");
     // Without an app in debug mode, where loopback is not counted.
-    let (_, safe) = APPS.split_once("creator_moderates = true").context("the debug app is first")?;
+    let (_, safe) =
+        APPS.split_once("creator_moderates = true").context("the debug app is first")?;
     std::fs::write(&config, safe)?;
     stage.kill().await?;
     let config = config.to_str().context("a path that is text")?.to_owned();

@@ -172,7 +172,8 @@ impl Model {
         for (key, channel) in &shard.channels {
             for (uid, member) in &channel.members {
                 let since = member.lost_at.unwrap_or(member.last_in);
-                let late = LATE_MS + self.forgiven_in(since.saturating_sub(self.rules.dead + STALL_MS), step.now);
+                let late = LATE_MS
+                    + self.forgiven_in(since.saturating_sub(self.rules.dead + STALL_MS), step.now);
                 if let Some(end) = self.end_of(member)
                     && end + late < step.now
                     && shard.handed_over_at.is_none()

@@ -450,7 +450,9 @@ impl Model {
             let lapsed = self.shards[s].lapsed.contains(&claims.channel);
             match self.judge_ticket(s, claims, reconnect.attempt, step.wall) {
                 // A hold that was over once, before the clock was set back.
-                _ if lapsed && told.reason == Some(ResumeReason::ChannelClosed) => told.reason.clone(),
+                _ if lapsed && told.reason == Some(ResumeReason::ChannelClosed) => {
+                    told.reason.clone()
+                }
                 judged => judged,
             }
         };

@@ -202,7 +202,12 @@ impl Model {
     }
 
     /// As [`Model::compare`], of what it plays: a session asks for that by itself.
-    pub(crate) fn compare_plays(&self, key: &ChannelKey, uid: UserId, picture: &Picture) -> Result<(), String> {
+    pub(crate) fn compare_plays(
+        &self,
+        key: &ChannelKey,
+        uid: UserId,
+        picture: &Picture,
+    ) -> Result<(), String> {
         let channel = self.shards.iter().find_map(|shard| shard.channels.get(key));
         channel.map_or(Ok(()), |channel| channel.compare_plays(uid, picture))
     }

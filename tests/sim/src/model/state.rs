@@ -307,7 +307,11 @@ impl Channel {
         let Some(own) = self.members.get(&uid) else { return Ok(()) };
         let plays = self.plays(own);
         let shown: Vec<_> = picture.own.subscriptions.keys().cloned().collect();
-        if plays == shown { Ok(()) } else { Err(format!("it plays {plays:?}, and shows {shown:?}")) }
+        if plays == shown {
+            Ok(())
+        } else {
+            Err(format!("it plays {plays:?}, and shows {shown:?}"))
+        }
     }
 
     /// What a member is subscribed to.

@@ -178,7 +178,8 @@ impl Model {
     fn verdicts(&mut self, s: usize, outputs: &[Output], step: &Step<'_>) -> Verdict {
         for output in outputs {
             let Output::Verdict { query, verdict } = output else { continue };
-            let Some((generation, access, asked, might)) = self.shards[s].questions.remove(query) else {
+            let Some((generation, access, asked, might)) = self.shards[s].questions.remove(query)
+            else {
                 return Err(("media", format!("{query:?} is answered twice")));
             };
             let may = self.may_use(s, generation, access) || (might && asked == step.now);

@@ -1,0 +1,172 @@
+//! The app's own state where only an answer tells it, and no call of the app waits for that: what the app
+//! hears, folded, is what the getters show after each event.
+
+use std::collections::BTreeMap;
+
+use lianmai_client_sdk::Event;
+use lianmai_client_sdk::protocol::message::event::*;
+use lianmai_client_sdk::protocol::message::media::*;
+use lianmai_client_sdk::protocol::message::session::*;
+use lianmai_client_sdk::protocol::message::{Call, Request};
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+
+use super::crash::NEXT_EPOCH;
+use super::rejoin::anew;
+use super::support::*;
+
+/// What an app knows of itself from what it heard.
+#[derive(Debug, PartialEq)]
+struct Heard {
+    muted: KindSet,
+    name: Option<String>,
+    attributes: Attributes,
+}
+
+impl Heard {
+    fn of(own: &Own) -> Heard {
+        Heard { muted: own.muted, name: own.name.clone(), attributes: own.attributes.clone() }
+    }
+
+    /// Polls to the end; what was told.
+    fn poll(&mut self, rig: &mut Rig) -> Vec<Output> {
+        let mut outputs = vec![];
+        while let Some(output) = rig.session.poll_output() {
+            if let Output::Event(event) = &output {
+                self.event(event);
+                assert_eq!(*self, Heard::of(&rig.picture().own), "after {event:?}");
+            }
+            outputs.push(output);
+        }
+        outputs
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Muted(MuteChange { uid: ME, media_type, .. }) => {
+                self.muted = self.muted.union(KindSet::of(media_type));
+            }
+            Event::Unmuted(MuteChange { uid: ME, media_type, .. }) => {
+                self.muted = self.muted.difference(KindSet::of(media_type));
+            }
+            Event::ClientUpdate(ClientUpdate { uid: ME, name, attributes, .. }) => {
+                self.name.clone_from(name);
+                self.attributes = attributes.clone();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn call(method: &str) -> Command {
+    match method {
+        "mute" => Command::Mute(Mute::default()),
+        "unmute" => Command::Unmute(Mute::default()),
+        _ => Command::SetAttributes(SetAttributes {
+            attributes: BTreeMap::from([("mood".to_owned(), Some("good".to_owned()))]),
+            target: None,
+            name: Some("Ann".to_owned()),
+        }),
+    }
+}
+
+/// An audience member that muted both, and has a name and an attribute.
+fn listener() -> (Rig, Heard) {
+    let mut rig = Rig::joined(Role::Audience);
+    for method in ["mute", "setAttributes"] {
+        let (_, request) = rig.send(call(method));
+        rig.frame(&done(&request, 10));
+        rig.drain();
+    }
+    let heard = Heard::of(&rig.picture().own);
+    (rig, heard)
+}
+
+fn find(outputs: &[Output], method: &str) -> Request {
+    requests(outputs).into_iter().find(|request| request.call.method() == method).unwrap()
+}
+
+/// Every ping, answered at the head of that log.
+fn pong_all(rig: &mut Rig, outputs: &[Output], epoch: Epoch, seq: u64) {
+    for ping in requests(outputs).iter().filter(|request| is_ping(request)) {
+        rig.frame(&result(ping, &Pong { epoch, seq }));
+    }
+}
+
+#[test]
+fn cli_5_a_mute_that_the_session_puts_back_is_told() {
+    let (mut rig, mut heard) = listener();
+    rig.lose();
+    let (_, request) = rig.reopen();
+    rig.frame(&resume_refused(&request, ResumeReason::Gone));
+    rig.drain();
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    let mut hello = anew(Role::Audience, 20, vec![]);
+    hello.own.name = join_of(&request).name.clone();
+    hello.own.attributes = join_of(&request).attributes.clone();
+    rig.frame(&result(&request, &hello));
+    let outputs = heard.poll(&mut rig);
+    assert_eq!(told(&outputs), ["connectionStateChange", "unmuted", "unmuted"]);
+    pong_all(&mut rig, &outputs, EPOCH, 20);
+    assert!(heard.poll(&mut rig).is_empty());
+    rig.frame(&done(&find(&outputs, "mute"), 20));
+    // Before the announcement, like all that the gap changed.
+    assert_eq!(told(&heard.poll(&mut rig)), ["muted", "muted", "reconnected"]);
+    assert_eq!(rig.picture().own.muted, KindSet::AUDIO_VIDEO);
+}
+
+#[test]
+fn cli_5_attributes_that_the_session_puts_back_are_told() {
+    let (mut rig, mut heard) = listener();
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let mut truth = snapshot(Role::Audience, 1, vec![]);
+    truth.epoch = NEXT_EPOCH;
+    truth.own.muted = KindSet::of(&MediaKind::Audio);
+    rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, true, truth));
+    let outputs = heard.poll(&mut rig);
+    assert_eq!(told(&outputs), ["connectionStateChange", "clientUpdate", "unmuted"]);
+    rig.frame(&done(&find(&outputs, "setAttributes"), 1));
+    assert_eq!(told(&heard.poll(&mut rig)), ["clientUpdate"]);
+    // Of two kinds only the one that changes.
+    let mute = find(&outputs, "mute");
+    assert_eq!(
+        mute.call,
+        Call::Mute(Mute { media_type: MediaSelector::Kind(MediaKind::Video), uid: None })
+    );
+    rig.frame(&done(&mute, 1));
+    assert_eq!(told(&heard.poll(&mut rig)), ["muted"]);
+    pong_all(&mut rig, &outputs, NEXT_EPOCH, 1);
+    assert_eq!(told(&heard.poll(&mut rig)), ["reconnected"]);
+    let own = &rig.picture().own;
+    assert_eq!((own.name.as_deref(), own.attributes.0["mood"].as_str()), (Some("Ann"), "good"));
+}
+
+#[test]
+fn b11_a_call_that_was_given_up_and_took_effect_is_told() {
+    for (method, events) in [
+        ("mute", vec!["muted", "muted"]),
+        ("unmute", vec![]),
+        ("setAttributes", vec!["clientUpdate"]),
+    ] {
+        let mut rig = Rig::joined(Role::Audience);
+        let mut heard = Heard::of(&rig.picture().own);
+        let (given_up, request) = rig.send(call(method));
+        let outputs = rig.advance(10_000);
+        assert_eq!(outcome(&outputs, given_up).unwrap_err().name(), ErrorName::OutcomeUnknown);
+        rig.frame(&done(&request, 10));
+        assert_eq!(told(&heard.poll(&mut rig)), events, "{method}");
+    }
+}
+
+#[test]
+fn b11_a_call_that_was_given_up_and_changed_nothing_is_not_told() {
+    let (mut rig, mut heard) = listener();
+    for method in ["mute", "setAttributes"] {
+        let (_, request) = rig.send(call(method));
+        rig.advance(10_000);
+        rig.frame(&done(&request, 10));
+        assert!(told(&heard.poll(&mut rig)).is_empty());
+    }
+}

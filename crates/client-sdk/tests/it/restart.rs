@@ -1,0 +1,155 @@
+//! A server that restarts: when its clients come back, and how long their calls wait for it (RST-1).
+
+use std::collections::BTreeSet;
+
+use lianmai_client_sdk::CallError;
+use lianmai_client_sdk::protocol::message::Notice;
+use lianmai_client_sdk::protocol::message::notice::{Closing, ServerRestarting};
+use lianmai_client_sdk::protocol::*;
+use lianmai_client_sdk::session::*;
+
+use super::support::*;
+
+fn joined(seed: u64) -> Rig {
+    let config = SessionConfig { seed, ..SessionConfig::new("ws://server/v1/signal") };
+    Rig::joined_with(config, snapshot(Role::Audience, 10, vec![]))
+}
+
+fn restarting(retry_after_ms: u64, jitter_ms: u64) -> String {
+    let deadline_ms = 10_000;
+    notice(Notice::ServerRestarting(ServerRestarting { retry_after_ms, jitter_ms, deadline_ms }))
+}
+
+fn closing(retry_after_ms: u64) -> String {
+    notice(Notice::Closing(Closing {
+        code: CloseCode::SERVER_RESTART,
+        reason: "serverRestart".to_owned(),
+        action: Action::Reconnect,
+        url: None,
+        retry_after_ms: Some(retry_after_ms),
+    }))
+}
+
+/// Closed by a server that restarts: how long until a socket is wanted.
+fn closed(rig: &mut Rig, retry_after_ms: u64) -> u64 {
+    rig.frame(&closing(retry_after_ms));
+    rig.drain();
+    let begin = rig.now;
+    let mut outputs = rig.lose();
+    while !wants_socket(&outputs) {
+        rig.now = rig.session.next_deadline().unwrap().0.max(rig.now);
+        rig.input(Input::Timeout);
+        outputs.extend(rig.drain());
+    }
+    rig.now - begin
+}
+
+/// The server is out of reach for ever: when a call is settled.
+fn settled_at(rig: &mut Rig, call: CallId) -> u64 {
+    let mut outputs = rig.drain();
+    let is_settled =
+        |output: &Output| matches!(output, Output::Settled { call: of, .. } if *of == call);
+    while !outputs.iter().any(is_settled) {
+        if wants_socket(&outputs) {
+            rig.lose();
+        }
+        rig.now = rig.session.next_deadline().unwrap().0.max(rig.now);
+        rig.input(Input::Timeout);
+        outputs = rig.drain();
+    }
+    assert_eq!(outcome(&outputs, call), Err(CallError::Timeout { sent: false }));
+    rig.now
+}
+
+#[test]
+fn rst_1_the_jitter_is_added_behind_the_larger_wait() {
+    // Closed early: the close says to stay away longer than the restart itself.
+    for (asked, from) in [(7_000, 7_000), (500, 1_000)] {
+        let waits: BTreeSet<u64> = (0..200)
+            .map(|seed| {
+                let mut rig = joined(seed);
+                rig.frame(&restarting(1_000, 2_000));
+                rig.drain();
+                closed(&mut rig, asked)
+            })
+            .collect();
+        let (first, last) = (*waits.first().unwrap(), *waits.last().unwrap());
+        assert!(first >= from && last <= from + 2_000, "{first}..{last}");
+        assert!(first < from + 200 && last > from + 1_800, "all of it is used: {first}..{last}");
+        assert!(waits.len() > 150, "they do not come together");
+    }
+}
+
+#[test]
+fn rst_1_a_call_made_after_the_notice_waits_for_the_server_too() {
+    let mut rig = joined(1);
+    rig.frame(&restarting(3_000, 2_000));
+    rig.drain();
+    rig.advance(1_000);
+    // 3 s and 2 s besides its own 10 s.
+    let (begin, (call, _)) = (rig.now, rig.send(message("before the close")));
+    rig.advance(14_999);
+    rig.drain();
+    rig.now = begin + 15_000;
+    rig.input(Input::Timeout);
+    assert_eq!(outcome(&rig.drain(), call), Err(CallError::OutcomeUnknown));
+
+    // Away: what the close asked for counts.
+    let mut rig = joined(1);
+    rig.frame(&restarting(1_000, 2_000));
+    rig.drain();
+    rig.frame(&closing(8_000));
+    rig.lose();
+    rig.now += 1_000;
+    let (begin, call) = (rig.now, rig.call(message("while away")));
+    assert_eq!(settled_at(&mut rig, call), begin + 10_000 + 8_000 + 2_000);
+}
+
+#[test]
+fn rst_1_the_time_for_a_restart_ends_with_it() {
+    let mut rig = joined(1);
+    rig.frame(&restarting(3_000, 2_000));
+    rig.drain();
+    closed(&mut rig, 3_000);
+    let waited = rig.call(message("waited"));
+    rig.input(Input::SocketOpened);
+    let request = requests(&rig.drain()).remove(0);
+    rig.frame(&replayed(&request, 2));
+    rig.drain();
+    // Made when it is back: 10 s. The other one keeps what it got.
+    let (call, _) = rig.send(message("later"));
+    let outputs = rig.advance(10_000);
+    assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+    let outputs = rig.advance(5_000);
+    assert_eq!(outcome(&outputs, waited), Err(CallError::OutcomeUnknown));
+}
+
+#[test]
+fn rst_1_each_restart_gives_its_time_once() {
+    let mut rig = joined(1);
+    let begin = rig.now;
+    let (call, _) = rig.send(message("sent"));
+    for k in 2..4 {
+        rig.frame(&restarting(3_000, 2_000));
+        rig.frame(&restarting(3_000, 2_000));
+        rig.drain();
+        closed(&mut rig, 3_000);
+        rig.input(Input::SocketOpened);
+        let request = requests(&rig.drain()).remove(0);
+        rig.frame(&replayed(&request, k));
+        rig.drain();
+    }
+    let rest = begin + 20_000 - rig.now;
+    rig.advance(rest - 1);
+    assert_eq!(outcome(&rig.advance(1), call), Err(CallError::OutcomeUnknown));
+}
+
+#[test]
+fn rst_1_a_restart_that_did_not_come_gives_no_time() {
+    let mut rig = joined(1);
+    rig.frame(&restarting(3_000, 2_000));
+    rig.drain();
+    rig.advance(15_001);
+    let (call, _) = rig.send(message("sent"));
+    assert_eq!(outcome(&rig.advance(10_000), call), Err(CallError::OutcomeUnknown));
+}
