@@ -207,6 +207,8 @@ operation_errors! {
         TooManySubscriptions,
         /// No pull URL could be issued; try again.
         UrlUnavailable,
+        /// The membership or publication ended meanwhile.
+        Superseded,
         /// Too fast; `retry_after_ms` says when.
         RateLimited,
         /// Too many calls wait already.

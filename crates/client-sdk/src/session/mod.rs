@@ -210,8 +210,8 @@ impl Session {
         [state, stay, self.requests.next_deadline()].into_iter().flatten().min()
     }
 
-    /// The channel, as of the last output that was polled; `None` while in no channel. While the
-    /// connection is lost it is the picture as it was then.
+    /// The channel, as of the last output that was polled and is about the app: `Picture`, `Event` or
+    /// `Settled`. `None` while in no channel; while the connection is lost it is as it was then.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
         self.picture.as_ref()

@@ -223,7 +223,8 @@ fn an_answer_of_renew_token_without_rights_is_a_gap() {
 fn watching() -> Rig {
     let mut bob = member(BOB, BOB_MID);
     let kinds = [(MediaKind::Audio, 3), (MediaKind::Video, 4)];
-    let streams = kinds.map(|(media_type, n)| StreamInfo { media_type, publication: Pub([n; 12]) });
+    let streams =
+        kinds.clone().map(|(media_type, n)| StreamInfo { media_type, publication: Pub([n; 12]) });
     bob.streams = streams.into();
     let hello = snapshot(Role::Audience, 10, vec![bob]);
     let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
@@ -269,7 +270,9 @@ fn b30_the_picture_is_as_of_the_output_that_was_polled() {
             change.apply(&mut copy);
             changes += 1;
         }
-        assert_eq!(copy.as_ref(), rig.session.picture(), "after {output:?}");
+        if !matches!(output, Output::CloseSocket { .. }) {
+            assert_eq!(copy.as_ref(), rig.session.picture(), "after {output:?}");
+        }
     }
     assert_eq!(changes, 4);
 }

@@ -171,7 +171,8 @@ impl Model {
         let shard = &self.shards[s];
         for (key, channel) in &shard.channels {
             for (uid, member) in &channel.members {
-                let since = member.lost_at.unwrap_or(member.last_in);
+                let lost = member.first_lost.filter(|_| member.lost_at.is_some());
+                let since = lost.unwrap_or(member.last_in).min(member.last_in);
                 let late = LATE_MS
                     + self.forgiven_in(since.saturating_sub(self.rules.dead + STALL_MS), step.now);
                 if let Some(end) = self.end_of(member)

@@ -410,9 +410,12 @@ impl Model {
         key: &ChannelKey,
         uid: UserId,
         grant: &Grant,
-        wall: u64,
+        step: &Step<'_>,
     ) -> Result<(), ErrorName> {
-        let shard = &self.shards[s];
+        let (shard, wall) = (&self.shards[s], step.wall);
+        let closed = step.caused.answers.iter().any(|answer| {
+            answer.outcome.as_ref().is_err_and(|error| *error.name() == ErrorName::ChannelClosed)
+        });
         if let Some((until, watermark)) = shard.bans.get(&(key.clone(), uid)) {
             if *until > wall {
                 return Err(ErrorName::Banned);
@@ -424,7 +427,7 @@ impl Model {
         if let Some((until, watermark)) = shard.holds.get(key)
             && *until > wall
             && (grant.issued_at.is_none() || concerns(grant, *watermark))
-            && !shard.lapsed.contains(key)
+            && (!shard.lapsed.contains(key) || closed)
         {
             return Err(ErrorName::ChannelClosed);
         }
