@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod mutants;
 mod process;
 mod purity;
@@ -19,6 +20,8 @@ cargo xtask demo [--no-media] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
 cargo xtask bench [join|idle|fanout|pullers ..]
                             what a join, a member, a delivery and a puller cost
+cargo xtask fuzz --minutes N [--target NAME]
+                            fuzz the targets of tests/fuzz, N minutes in all (needs nightly)
 cargo xtask mutants [--seeds N] [--write] [NAME..]
                             whether the simulator finds what is broken on purpose
 cargo xtask sim [--seeds N] [--seed S] [--file F]
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         "test" => test::execute(&rest),
         "demo" => demo::execute(&rest),
         "bench" => bench::execute(&rest),
+        "fuzz" => fuzz::execute(&rest),
         "sim" => sim::execute(&rest),
         "mutants" => mutants::execute(&rest),
         "" | "help" | "--help" | "-h" => {

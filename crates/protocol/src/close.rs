@@ -65,7 +65,7 @@ close_codes! {
     REPLACED = 4502, "replaced", "The same uid joined from another place.", None;
     JOIN_REFUSED = 4503, "joinRefused", "`join` or `reconnect` was refused by the answer that came before.", None;
     PROTOCOL_VIOLATION = 4504, "protocolViolation", "A frame was binary, too long, too deep or not JSON.", None;
-    JOIN_TIMEOUT = 4505, "joinTimeout", "No successful `join` within the time or the bytes that a new connection has.", None;
+    JOIN_TIMEOUT = 4505, "joinTimeout", "No successful `join` within the time or the bytes that a new connection has.", Reconnect;
     RATE_LIMITED = 4506, "rateLimited", "The client went on sending after many `rateLimited` answers.", None;
     TOKEN_EXPIRED = 4507, "tokenExpired", "The token of the session expired and was not renewed.", RenewToken;
 }

@@ -92,8 +92,13 @@ async fn main() -> anyhow::Result<()> {
                     }
                 }
                 // Somebody with the right to do so took us off the air: stay off. Or the membership ended while
-                // there was no connection: then a new URL follows.
-                Some(Event::Unpublished { media_type }) => {
+                // there was no connection: then a new URL follows. Where it is published again already, an
+                // answer of ours overtook this.
+                Some(Event::Unpublished { media_type })
+                    if client
+                        .self_info()
+                        .is_none_or(|own| !own.published.contains_key(&media_type)) =>
+                {
                     println!("{media_type} was taken off the air");
                     (pusher, again) = (None, None);
                 }

@@ -19,6 +19,9 @@ use crate::world::{Ev, World, log};
 /// The addresses that a session is told: one server listens at both.
 const URLS: [&str; 2] = ["ws://one.sim/v1/signal", "ws://two.sim/v1/signal"];
 
+/// A session tries to come back for so long.
+const GIVE_UP_MS: u64 = 90_000;
+
 /// A call that is not settled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Open {
@@ -114,6 +117,8 @@ fn fresh(rng: &mut Rng) -> Session {
         config.urls.push(URLS[1].to_owned());
     }
     config.seed = rng.next();
+    // Who finds no room ends within the time that the faults are over.
+    config.give_up_after_ms = GIVE_UP_MS;
     Session::new(config)
 }
 

@@ -1,4 +1,5 @@
-//! Runs worlds: `lianmai-sim [--seeds N] [--from S] [--seed S] [--file F] [--threads T] [--strict]`.
+//! Runs worlds: `lianmai-sim [--seeds N] [--from S] [--seed S] [--file F] [--threads T] [--strict]
+//! [--all] [--no-shrink]`.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
@@ -25,6 +26,8 @@ struct Arguments {
     file: Option<String>,
     threads: usize,
     strict: bool,
+    /// Shows a failure as it is.
+    no_shrink: bool,
     /// Goes on behind failures, and lists them.
     all: bool,
 }
@@ -37,6 +40,7 @@ fn arguments() -> Result<Arguments, String> {
         file: None,
         threads: 2,
         strict: false,
+        no_shrink: false,
         all: false,
     };
     let mut words = std::env::args().skip(1);
@@ -51,6 +55,7 @@ fn arguments() -> Result<Arguments, String> {
             "--threads" => {
                 arguments.threads = usize::try_from(number(value()?)?).unwrap_or(1).max(1)
             }
+            "--no-shrink" => arguments.no_shrink = true,
             "--strict" => arguments.strict = true,
             "--all" => arguments.all = true,
             other => return Err(format!("no such argument: {other}")),
@@ -149,7 +154,7 @@ fn many(arguments: &Arguments) -> bool {
     for report in &total.failed {
         show(report);
     }
-    if let (Some(report), false) = (total.failed.first(), arguments.all) {
+    if let (Some(report), false) = (total.failed.first(), arguments.all || arguments.no_shrink) {
         shrunk(report.seed);
     }
     let missing = total.coverage.missing();

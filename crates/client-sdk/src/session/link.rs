@@ -179,7 +179,11 @@ impl Session {
     /// What a close asks for.
     fn then(&self, code: u16, action: Option<&Action>, at_least: u64) -> Then {
         let leaving = self.requests.is_leaving() && code == CloseCode::NORMAL.0;
+        // It answers nothing that was asked: what was sent did not arrive.
+        let unheard =
+            code == CloseCode::JOIN_TIMEOUT.0 && matches!(self.state, State::Entering { .. });
         let anew = match translate::advice(code, action) {
+            _ if unheard => None,
             Action::Reconnect | Action::Redirect if !leaving => None,
             Action::Rejoin => Some(ResumeReason::Gone),
             // The app may have handed in a newer one, which was too late.

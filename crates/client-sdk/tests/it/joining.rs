@@ -161,8 +161,8 @@ fn a_close_with_a_code_says_why_the_joiner_was_thrown_out() {
     let call = rig.call(join());
     rig.input(Input::SocketOpened);
     rig.drain();
-    rig.input(Input::SocketClosed { code: 4505, reason: String::new() });
-    let closed = CallError::Closed { code: 4505, reason: "joinTimeout".to_owned() };
+    rig.input(Input::SocketClosed { code: 4504, reason: String::new() });
+    let closed = CallError::Closed { code: 4504, reason: "protocolViolation".to_owned() };
     assert_eq!(outcome(&rig.drain(), call), Err(closed));
 }
 

@@ -14,6 +14,7 @@ mod honest_server;
 mod hostile;
 mod joining;
 mod liveness;
+mod lobby;
 mod own_state;
 mod own_told;
 mod parting;

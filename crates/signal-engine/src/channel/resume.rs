@@ -145,6 +145,10 @@ impl Channel {
         member.last_inbound = now;
         member.lost_at = None;
         member.cursor = head;
+        // It is told a number that others may not know yet: all hear the one that it comes to.
+        if self.count_told != self.members.len() {
+            self.count_told = usize::MAX;
+        }
         cx.seats.insert(conn, seat);
         cx.stats.connected += 1;
         cx.arm_in(cx.config.timers.dead_after_ms, Timer::Liveness(self.id, uid));

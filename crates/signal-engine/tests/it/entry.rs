@@ -242,16 +242,36 @@ fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
     assert!((2..=4).contains(&told.len()), "{told:?}");
     assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 1_000), "{told:?}");
     assert_eq!(told.last().expect("one").1, 31);
-    // Somebody who comes and goes within the second changes nothing.
-    let before = counts(&w).len();
+    // Somebody who comes and goes within the second was told a number: the one that it comes to is told.
     let d = w.admit(entry(50).audience());
     w.ok(d, leave());
     w.advance(5_000);
-    assert_eq!(counts(&w).len(), before);
+    let before = counts(&w).len();
+    assert_eq!(counts(&w).last().expect("one").1, 31);
     w.advance_alive(20_000, &[a]);
     assert_eq!(counts(&w).len(), before);
     let next = w.engine.next_deadline().expect("liveness");
     assert!(next.since(w.now.mono) > 1_000, "no count is due where nothing changed");
+}
+
+#[test]
+fn not_1_whoever_was_told_a_number_in_between_is_told_the_last_one() {
+    let mut w = World::new();
+    w.join(1);
+    let b = w.join(2);
+    w.advance(3_000);
+    w.ok(b, leave());
+    // Told that there are two, with itself.
+    let c = w.join(3);
+    w.join(4);
+    let d = w.join(5);
+    w.ok(d, leave());
+    w.advance(3_000);
+    let told = w.conns[&c.0].notices.iter().rev().find_map(|(_, notice)| match notice {
+        Notice::MemberCount(count) => Some(count.count),
+        _ => None,
+    });
+    assert_eq!(told, Some(3));
 }
 
 #[test]

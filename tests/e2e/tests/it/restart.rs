@@ -24,6 +24,29 @@ const QUICK: [(&str, &str); 3] = [
 ];
 
 impl Stage {
+    /// Waits until everything is written down that was answered: joins do not wait for it.
+    async fn stored(&self) -> Result<()> {
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            self.server.admin,
+            self.server.admin_token()?.trim(),
+        );
+        let nothing_waits = async {
+            loop {
+                let text = arrivals::ask(self.server.admin, &request).await?.text().await?;
+                if text.lines().any(|line| line == "lianmai_store_waiting_rows 0") {
+                    return anyhow::Ok(());
+                }
+            }
+        };
+        timeout(PATIENCE, nothing_waits).await.context("it is not written down")?
+    }
+
+    async fn kill_stored(&mut self) -> Result<()> {
+        self.stored().await?;
+        self.kill().await
+    }
+
     async fn kill(&mut self) -> Result<()> {
         let bugs = self.server.bugs();
         ensure!(bugs.is_empty(), "{bugs:#?}");
@@ -62,7 +85,7 @@ async fn rst_3_after_a_kill_members_are_who_they_were() -> Result<()> {
     let late = stage.survivor("room", 3).await?;
     let picture = late.joined.clone();
     drop(late);
-    stage.kill().await?;
+    stage.kill_stored().await?;
     stage.start_again(&[]).await?;
 
     let back = bob.comes_back("snapshot").await?;
@@ -94,7 +117,7 @@ async fn rst_3_who_does_not_come_back_after_a_kill_leaves_once() -> Result<()> {
     let mut stage = Stage::start_with(&env).await?;
     let mut ann = stage.survivor("room", 1).await?;
     let bob = stage.survivor("room", 2).await?;
-    stage.kill().await?;
+    stage.kill_stored().await?;
     stage.start_again(&env).await?;
     let listening = Instant::now();
     ann.comes_back("snapshot").await?;
@@ -105,7 +128,7 @@ async fn rst_3_who_does_not_come_back_after_a_kill_leaves_once() -> Result<()> {
     ann.call("ping", json!({})).await?;
     ensure!(ann.count("clientLeave") == 1, "{:?}", ann.heard);
     // And after another kill he is still gone.
-    stage.kill().await?;
+    stage.kill_stored().await?;
     stage.start_again(&env).await?;
     let back = ann.comes_back("snapshot").await?;
     ensure!(member_of(&back["snapshot"], 2).is_none(), "{back}");

@@ -367,7 +367,10 @@ impl Model {
         let until = before.map_or(until, |(old, _)| old.max(until));
         self.shards[s].holds.insert(key.clone(), (until, step.wall));
         self.shards[s].lapsed.remove(key);
-        let epoch = self.shards[s].channels.get(key).map(|channel| channel.epoch);
+        let epoch = self.channel(s, key).map(|channel| {
+            channel.closing = true;
+            channel.epoch
+        });
         let then = Then::Close { key: key.clone(), epoch, text, by };
         self.shards[s].persists.insert(persist, then);
         Ok(persist)

@@ -116,12 +116,19 @@ impl Shard {
             cid: channel.cid,
             creator: channel.creator,
             attributes: channel.attributes.clone(),
-            members: channel.members.iter().map(|(uid, member)| (*uid, row(member))).collect(),
+            // Who is kicked is out as soon as the kick is written.
+            members: channel
+                .members
+                .iter()
+                .filter(|(_, member)| !member.fenced)
+                .map(|(uid, member)| (*uid, row(member)))
+                .collect(),
         };
         Saved {
             channels: self
                 .channels
                 .iter()
+                .filter(|(_, channel)| !channel.closing)
                 .map(|(key, channel)| (key.clone(), rows(channel)))
                 .collect(),
             bans: self.bans.clone(),
@@ -321,6 +328,7 @@ impl Model {
                 log: Vec::new(),
                 base: 0,
                 replaced: BTreeMap::new(),
+                closing: false,
             };
             shard.channels.insert(key, channel);
         }

@@ -276,8 +276,9 @@ impl Model {
                 }
                 member.attempt = 0;
                 member.is_back();
-                let newest = member.tickets.1;
-                member.tickets.1 = told.k.filter(|k| *k > newest).unwrap_or(newest);
+                // Whoever holds an older one holds it no more.
+                let newest = told.k.unwrap_or(0).max(member.tickets.1);
+                member.tickets = (newest, newest, false);
             }
             self.grant(s, key, uid, grant, step)?;
         } else {
@@ -369,6 +370,7 @@ impl Model {
             log: Vec::new(),
             base: 0,
             replaced: Default::default(),
+            closing: false,
         });
     }
 

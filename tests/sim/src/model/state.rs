@@ -241,6 +241,8 @@ pub(super) struct Channel {
     pub(super) log: Vec<Logged>,
     pub(super) base: u64,
     pub(super) replaced: BTreeMap<UserId, (u32, u64)>,
+    /// Its end is on its way to the disk.
+    pub(super) closing: bool,
 }
 
 impl Channel {

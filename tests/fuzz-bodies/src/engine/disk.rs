@@ -1,0 +1,132 @@
+//! A store in memory. Comes in: writes of the engine. Goes out: what the next process is started with, read
+//! again from text as a file would be.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lianmai_protocol::UserId;
+use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
+use lianmai_signal_engine::{ChannelKey, PersistId, Restored, StoreOp};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Mode {
+    AtOnce,
+    Hold,
+    Fail,
+}
+
+pub(super) struct Disk {
+    mode: Mode,
+    channels: BTreeMap<ChannelKey, ChannelRecord>,
+    members: BTreeMap<(ChannelKey, UserId), Box<MemberRecord>>,
+    bans: BTreeMap<(ChannelKey, UserId), BanRecord>,
+    holds: BTreeMap<ChannelKey, BanRecord>,
+    held: VecDeque<(Vec<StoreOp>, Option<PersistId>)>,
+    /// Some write did not come to pass.
+    pub(super) lost: bool,
+}
+
+impl Disk {
+    pub(super) fn new() -> Self {
+        Disk {
+            mode: Mode::AtOnce,
+            channels: BTreeMap::new(),
+            members: BTreeMap::new(),
+            bans: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            held: VecDeque::new(),
+            lost: false,
+        }
+    }
+
+    /// How it goes on; to be set when nothing is held.
+    pub(super) fn set(&mut self, mode: Mode) {
+        assert!(self.held.is_empty());
+        self.mode = mode;
+    }
+
+    /// Whether an answer is owed, and which.
+    pub(super) fn write(
+        &mut self,
+        ops: Vec<StoreOp>,
+        persist: Option<PersistId>,
+    ) -> Option<(PersistId, bool)> {
+        match self.mode {
+            Mode::AtOnce => self.apply(ops),
+            Mode::Fail => self.lost = true,
+            Mode::Hold => {
+                self.held.push_back((ops, persist));
+                return None;
+            }
+        }
+        Some((persist?, self.mode == Mode::AtOnce))
+    }
+
+    /// Carries out what was held, and says which answers are owed.
+    pub(super) fn flush(&mut self) -> Vec<PersistId> {
+        let mut done = Vec::new();
+        for (ops, persist) in std::mem::take(&mut self.held) {
+            self.apply(ops);
+            done.extend(persist);
+        }
+        done
+    }
+
+    /// The process is gone, and with it what was held.
+    pub(super) fn forget_held(&mut self) {
+        self.lost |= !self.held.is_empty();
+        self.held.clear();
+    }
+
+    /// Whether nobody is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.channels.is_empty() && self.members.is_empty()
+    }
+
+    fn apply(&mut self, ops: Vec<StoreOp>) {
+        for op in ops {
+            match op {
+                StoreOp::PutChannel(key, record) => _ = self.channels.insert(key, *record),
+                StoreOp::DropChannel(key) => {
+                    self.channels.remove(&key);
+                    self.members.retain(|(channel, _), _| *channel != key);
+                }
+                StoreOp::PutMember(key, record) => {
+                    self.members.insert((key, record.uid), record);
+                }
+                StoreOp::DropMember(key, uid) => _ = self.members.remove(&(key, uid)),
+                StoreOp::PutBan(key, uid, ban) => _ = self.bans.insert((key, uid), ban),
+                StoreOp::DropBan(key, uid) => _ = self.bans.remove(&(key, uid)),
+                StoreOp::PutHold(key, hold) => _ = self.holds.insert(key, hold),
+                StoreOp::DropHold(key) => _ = self.holds.remove(&key),
+            }
+        }
+    }
+
+    /// What a process is started with; after a crash without what is true only of a clean stop.
+    pub(super) fn restored(&self, clean: bool) -> Restored {
+        let member = |record: &MemberRecord| {
+            let mut record: MemberRecord = reread(record);
+            record.live = record.live.filter(|_| clean);
+            record
+        };
+        let channel = |(key, record): (&ChannelKey, &ChannelRecord)| {
+            let mut record: ChannelRecord = reread(record);
+            record.live = record.live.filter(|_| clean);
+            let members = self.members.iter().filter(|((channel, _), _)| channel == key);
+            (key.clone(), record, members.map(|(_, record)| member(record)).collect())
+        };
+        Restored {
+            channels: self.channels.iter().map(channel).collect(),
+            bans: self.bans.iter().map(|((key, uid), ban)| (key.clone(), *uid, *ban)).collect(),
+            holds: self.holds.iter().map(|(key, hold)| (key.clone(), *hold)).collect(),
+            clean,
+        }
+    }
+}
+
+fn reread<T: Serialize + DeserializeOwned>(record: &T) -> T {
+    let text = serde_json::to_string(record).expect("a record is JSON");
+    serde_json::from_str(&text).expect("what was written can be read")
+}

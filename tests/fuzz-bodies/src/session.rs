@@ -1,0 +1,349 @@
+//! The client's session. Comes in: a program of calls, of what a server says (true to its part or not), of
+//! sockets and passing time, in virtual time only. Checked: every call is settled once, in time; the picture
+//! is what its changes say; nothing is sent into nothing; what is sent is a frame that a server reads;
+//! what is due is done.
+
+mod server;
+
+use std::collections::BTreeSet;
+
+use lianmai_client_sdk::CallError;
+use lianmai_client_sdk::session::{
+    CallId, Command, ConnectionState, Input, Output, Picture, Session, SessionConfig,
+};
+use lianmai_protocol::MonoTime;
+use lianmai_protocol::codec::{Element, decode_client_frame};
+use lianmai_protocol::limits::MAX_IN_FLIGHT;
+use lianmai_protocol::message::Call;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::calls;
+use crate::program::Program;
+use server::Server;
+
+const MAX_STEPS: usize = 300;
+/// Most outputs of one input: a frame of 1 MiB may hold many messages.
+const MAX_OUTPUTS: usize = 20_000;
+/// Most deadlines until everything is over.
+const MAX_DEADLINES: usize = 4_000;
+/// Time beyond it is of no interest, and additions stay in range.
+const LAST_MS: u64 = u64::MAX / 4;
+
+/// Any bytes as what happens to a session.
+pub fn session(data: &[u8]) {
+    let mut program = Program::new(data);
+    let mut host = Host::new();
+    for _ in 0..MAX_STEPS {
+        if program.is_over() {
+            break;
+        }
+        host.step(&mut program);
+    }
+    host.end();
+}
+
+struct Host {
+    session: Session,
+    now: u64,
+    server: Server,
+    /// Messages that will come in one frame.
+    pending: Vec<String>,
+    last_call: u64,
+    /// Calls that are not settled.
+    open: BTreeSet<CallId>,
+    socket: Socket,
+    view: Option<Picture>,
+    polls: bool,
+    /// The last id of a command on this connection.
+    last_id: u64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Socket {
+    None,
+    Asked,
+    Open,
+}
+
+impl Host {
+    fn new() -> Self {
+        Host {
+            session: Session::new(SessionConfig::new("ws://server/v1/signal")),
+            now: 1_000,
+            server: Server::default(),
+            pending: Vec::new(),
+            last_call: 0,
+            open: BTreeSet::new(),
+            socket: Socket::None,
+            view: None,
+            polls: true,
+            last_id: 0,
+        }
+    }
+
+    fn step(&mut self, program: &mut Program<'_>) {
+        match program.byte() & 0x1F {
+            0 => {
+                let join = calls::join(program);
+                self.call("join", join);
+            }
+            1 | 2 => {
+                let (method, params) = calls::any(program);
+                self.call(method, params);
+            }
+            3 => {
+                // More than may be on the wire.
+                for _ in 0..program.byte() {
+                    self.call("publish", json!({}));
+                }
+            }
+            4 => self.opened(),
+            // The whole way in.
+            5 => {
+                let join = calls::join(program);
+                self.call("join", join);
+                self.opened();
+                if let Some(answer) = self.server.answer(program, false) {
+                    self.say(answer, false);
+                }
+            }
+            6..=8 => {
+                let answer = self.server.answer(program, false);
+                self.say_some(answer, program);
+            }
+            9 => {
+                let answer = self.server.answer(program, true);
+                self.say_some(answer, program);
+            }
+            10..=12 => {
+                let event = self.server.event(program);
+                self.say_some(Some(event), program);
+            }
+            13 => {
+                let notice = self.server.notice(program);
+                self.say_some(Some(notice), program);
+            }
+            14 => self.deliver(),
+            15 => {
+                let bytes = program.short();
+                self.input(Input::Frame(bytes));
+            }
+            16 => {
+                let text = program.text();
+                self.input(Input::Frame(text.as_bytes()));
+            }
+            17 => {
+                let code = program.pick(&[1000, 1001, 1006, 4000, 4003, 4005, 4500, 4503, 4504]);
+                let code = if program.flag() { program.word() } else { code };
+                self.lost(code);
+            }
+            18 => self.advance(u64::from(program.byte()) * 8),
+            19 => self.advance(u64::from(program.word())),
+            20 => {
+                // The host was frozen: no deadline was served.
+                self.now = (self.now + u64::from(program.word())).min(LAST_MS);
+                self.input(Input::Timeout);
+            }
+            21 => {
+                let paused = program.flag();
+                self.input(if paused { Input::ReadingPaused } else { Input::ReadingResumed });
+            }
+            22 => self.polls = !self.polls,
+            23 => self.server.forget(program),
+            24 => {
+                if program.byte() == 0xFF {
+                    self.now = LAST_MS;
+                    self.input(Input::Timeout);
+                }
+            }
+            25 => {
+                self.poll();
+                if self.socket == Socket::Open {
+                    self.input(Input::Unreadable);
+                }
+            }
+            26 => self.input(Input::NetworkChanged),
+            27 => self.input(Input::Foreground),
+            28 => {
+                // Lost, and back as far as the program likes.
+                self.lost(1006);
+                self.advance(u64::from(program.byte()) * 64);
+                self.opened();
+                if let Some(answer) = self.server.answer(program, false) {
+                    self.say_some(Some(answer), program);
+                }
+            }
+            _ => self.input(Input::Timeout),
+        }
+    }
+
+    fn call(&mut self, method: &str, params: Value) {
+        let Some(command) = command(method, params) else { return };
+        self.last_call += 1;
+        let call = CallId(self.last_call);
+        self.open.insert(call);
+        self.input(Input::Command { call, command });
+    }
+
+    /// A host executes what it was told before it reports anything of its socket.
+    fn opened(&mut self) {
+        self.poll();
+        if self.socket == Socket::Asked {
+            self.socket = Socket::Open;
+            self.server.begin();
+            self.last_id = 0;
+            self.input(Input::SocketOpened);
+        }
+    }
+
+    fn lost(&mut self, code: u16) {
+        self.poll();
+        if self.socket != Socket::None {
+            self.socket = Socket::None;
+            self.server.begin();
+            self.input(Input::SocketClosed { code, reason: "gone".to_owned() });
+        }
+    }
+
+    fn say_some(&mut self, message: Option<String>, program: &mut Program<'_>) {
+        let waits = program.byte() & 3 == 3;
+        if let Some(message) = message {
+            self.say(message, waits);
+        }
+    }
+
+    /// Says it now, or with what comes next.
+    fn say(&mut self, message: String, waits: bool) {
+        self.pending.push(message);
+        if !waits {
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        let messages = std::mem::take(&mut self.pending);
+        let frame = lianmai_protocol::codec::join_batch(&messages);
+        self.input(Input::Frame(&frame));
+    }
+
+    /// Lets time pass, served at each deadline.
+    fn advance(&mut self, ms: u64) {
+        self.poll();
+        let end = (self.now + ms).min(LAST_MS);
+        let mut deadlines = 0;
+        while let Some(due) = self.session.next_deadline().filter(|due| due.0 <= end) {
+            self.now = self.now.max(due.0);
+            self.input(Input::Timeout);
+            self.poll();
+            deadlines += 1;
+            assert!(deadlines < MAX_DEADLINES, "deadlines without end");
+        }
+        self.now = end;
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.session.handle(MonoTime(self.now), input);
+        if self.polls {
+            self.poll();
+        }
+    }
+
+    fn poll(&mut self) {
+        let mut outputs = 0;
+        while let Some(output) = self.session.poll_output() {
+            outputs += 1;
+            assert!(outputs < MAX_OUTPUTS, "outputs without end");
+            self.output(output);
+        }
+        assert_eq!(self.session.picture(), self.view.as_ref(), "the changes make the picture");
+        let due = self.session.next_deadline();
+        assert!(due.is_none_or(|due| due.0 > self.now), "what is due was done");
+        if self.session.state() == ConnectionState::Disconnected {
+            assert!(self.view.is_none() && self.open.is_empty(), "out is out");
+        }
+    }
+
+    fn output(&mut self, output: Output) {
+        match output {
+            Output::Connect { .. } => {
+                self.socket = Socket::Asked;
+                self.server.begin();
+            }
+            Output::CloseSocket { .. } => {
+                assert!(self.socket != Socket::None, "a socket that is there is closed");
+                self.socket = Socket::None;
+                self.server.begin();
+            }
+            Output::Send(text) => {
+                assert!(self.socket == Socket::Open, "nothing is sent into nothing");
+                self.sent(&text);
+            }
+            Output::Settled { call, outcome } => {
+                assert!(self.open.remove(&call), "{call:?} is settled once");
+                let sent = matches!(outcome, Err(CallError::Timeout { sent: true }));
+                assert!(!sent, "what went out has an outcome that is not known");
+            }
+            Output::Picture(change) => change.apply(&mut self.view),
+            _ => {}
+        }
+    }
+
+    fn sent(&mut self, text: &str) {
+        for element in decode_client_frame(text.as_bytes()).expect("a frame that servers read") {
+            let Element::Request(request) = element else { panic!("refused: {text}") };
+            assert!(request.ack.is_none_or(|ack| ack < request.id), "only what came is confirmed");
+            if is_command(&request.call) {
+                assert!(request.id.0 > self.last_id, "ids grow");
+                self.last_id = request.id.0;
+            }
+            self.server.asked(request);
+        }
+        // `leave` waits for nobody.
+        assert!(self.server.commands() <= MAX_IN_FLIGHT + 1, "few are without an answer");
+    }
+
+    /// The server is silent: whatever is open ends by its deadline.
+    fn end(mut self) {
+        self.polls = true;
+        self.poll();
+        let mut deadlines = 0;
+        while !self.open.is_empty() {
+            let due = self.session.next_deadline().expect("open calls have a deadline");
+            self.now = self.now.max(due.0);
+            self.input(Input::Timeout);
+            deadlines += 1;
+            assert!(deadlines < MAX_DEADLINES, "open without end: {:?}", self.open);
+        }
+    }
+}
+
+fn command(method: &str, params: Value) -> Option<Command> {
+    fn read<T: DeserializeOwned>(params: Value) -> Option<T> {
+        serde_json::from_value(params).ok()
+    }
+    Some(match method {
+        "join" => Command::Join(read(params)?),
+        "leave" => Command::Leave(read(params)?),
+        "publish" => Command::Publish(read(params)?),
+        "unpublish" => Command::Unpublish(read(params)?),
+        "subscribe" => Command::Subscribe(read(params)?),
+        "unsubscribe" => Command::Unsubscribe(read(params)?),
+        "setRole" => Command::SetRole(read(params)?),
+        "mute" => Command::Mute(read(params)?),
+        "unmute" => Command::Unmute(read(params)?),
+        "kick" => Command::Kick(read(params)?),
+        "closeChannel" => Command::CloseChannel(read(params)?),
+        "addTasks" => Command::AddTasks(read(params)?),
+        "sendMessage" => Command::SendMessage(read(params)?),
+        "setAttributes" => Command::SetAttributes(read(params)?),
+        "renewToken" => Command::RenewToken(read(params)?),
+        "report" => Command::Report(read(params)?),
+        _ => return None,
+    })
+}
+
+/// Whether a request concerns the session, not the connection.
+fn is_command(call: &Call) -> bool {
+    !matches!(call, Call::Ping(_) | Call::Join(_) | Call::Reconnect(_))
+}
