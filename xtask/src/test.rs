@@ -21,6 +21,9 @@ const PARTS: &[Part] = &[
 /// Packages whose tests use real sockets and real media: they run after everything else.
 const END_TO_END: &[&str] = &["lianmai-e2e"];
 
+/// Tests with hundreds of clients.
+const CROWDS: &[&str] = &["storm::", "rolling::"];
+
 fn run_part((name, part): &Part, times: &mut Vec<(&'static str, f32)>) -> Result {
     println!("== {name}");
     let start = Instant::now();
@@ -85,11 +88,20 @@ fn unit() -> Result {
 }
 
 fn e2e() -> Result {
-    let mut test = cargo();
-    test.arg("test");
-    for package in END_TO_END {
-        test.args(["-p", package]);
-    }
+    let test = |arguments: &[&str]| {
+        let mut test = cargo();
+        test.arg("test");
+        for package in END_TO_END {
+            test.args(["-p", package]);
+        }
+        run(test.arg("--").args(arguments))
+    };
     // Real time and real encoders: four at once fill two cores without starving each other.
-    run(test.args(["--", "--test-threads", "4"]))
+    let crowds = CROWDS.iter().flat_map(|crowd| ["--skip", crowd]);
+    let others: Vec<&str> = ["--test-threads", "4"].into_iter().chain(crowds).collect();
+    test(&others)?;
+    // A crowd takes the machine for itself.
+    let alone: Vec<&str> =
+        ["--test-threads", "1"].into_iter().chain(CROWDS.iter().copied()).collect();
+    test(&alone)
 }
