@@ -226,14 +226,14 @@ fn envelopes() -> Vec<Row> {
                 "notJoined",
                 "notJoined",
                 "notJoined",
-                "closing 4505 none",
+                "closing 4505 reconnect",
                 "close 4505 joinTimeout",
             ],
         ),
         lobby(
             "more than 16 KiB in the lobby",
             vec![Say::Text(" ".repeat(16 * 1024 + 1))],
-            &["closing 4505 none", "close 4505 joinTimeout"],
+            &["closing 4505 reconnect", "close 4505 joinTimeout"],
         ),
     ]
 }
