@@ -138,7 +138,7 @@ fn many(arguments: &Arguments) -> bool {
                         stop.store(!arguments.all, Ordering::Relaxed);
                     }
                     let done = total.coverage.seeds + total.failed.len() as u64;
-                    if done % 500 == 0 {
+                    if done.is_multiple_of(500) {
                         println!("{done} seeds, {:.0} s", start.elapsed().as_secs_f32());
                     }
                 }

@@ -60,11 +60,14 @@ pub(super) struct Expected {
     ended_at: u64,
 }
 
+/// What is there after a write, and what may be there instead: a part of an input was written.
+type Write = (Rc<Saved>, Option<Rc<Saved>>);
+
 /// What was written, by number.
 #[derive(Debug, Default)]
 pub(super) struct Saves {
-    unnumbered: BTreeMap<usize, VecDeque<(Rc<Saved>, Option<Rc<Saved>>)>>,
-    numbered: BTreeMap<u64, (usize, Rc<Saved>, Option<Rc<Saved>>)>,
+    unnumbered: BTreeMap<usize, VecDeque<Write>>,
+    numbered: BTreeMap<u64, (usize, Write)>,
     last: BTreeMap<usize, Rc<Saved>>,
 }
 
@@ -81,18 +84,8 @@ impl Saves {
 
     /// The oldest write of a shard got its number.
     pub(super) fn numbered(&mut self, shard: usize, n: u64) {
-        if let Some((rows, or)) = self.unnumbered.entry(shard).or_default().pop_front() {
-            self.numbered.insert(n, (shard, rows, or));
-        }
-    }
-
-    /// Writes up to that one are safe, and what was before them does not matter.
-    pub(super) fn safe(&mut self, last: u64, shards: usize) {
-        for shard in 0..shards {
-            let newest = self.numbered.range(..=last).rev().find(|(_, (of, ..))| *of == shard);
-            if let Some(newest) = newest.map(|(n, _)| *n) {
-                self.numbered.retain(|n, (of, ..)| *of != shard || *n >= newest);
-            }
+        if let Some(write) = self.unnumbered.entry(shard).or_default().pop_front() {
+            self.numbered.insert(n, (shard, write));
         }
     }
 }
@@ -145,7 +138,7 @@ impl Model {
         let expected = shards.into_iter().enumerate().map(|(s, shard)| {
             let kept = saves.numbered.range(..=last).rev().find(|(_, (of, ..))| *of == s);
             let (rows, or) = match kept {
-                Some((_, (_, rows, or))) => (Rc::clone(rows), or.clone()),
+                Some((_, (_, (rows, or)))) => (Rc::clone(rows), or.clone()),
                 None => Default::default(),
             };
             let live = handed_over.then_some(shard);
@@ -176,7 +169,7 @@ impl Model {
             let saved = Rc::new(shard.save());
             let s = self.shards.len();
             self.saved.last.insert(s, Rc::clone(&saved));
-            self.saved.numbered.insert(s as u64, (s, saved, None));
+            self.saved.numbered.insert(s as u64, (s, (saved, None)));
             self.shards.push(shard);
         }
         Ok(())
@@ -253,7 +246,7 @@ impl Model {
                 && holds(other) == holds(&saved)
         };
         // Within an input a part of it may be there.
-        if expected.or.is_none() && !written.iter().flatten().any(|saved| fits(saved)) {
+        if expected.or.is_none() && !written.iter().flatten().any(fits) {
             return wrong(difference(&saved, &expected.rows));
         }
         Ok(saved)
@@ -357,12 +350,12 @@ impl Model {
                     format!("the log of {key:?} is handed over as {log:?} of {is:?}"),
                 ));
             }
-            for (epoch, head) in log {
-                // Nobody has seen it: what was in it is not needed.
-                if channel.epoch == UNSEEN {
-                    channel.base = head - channel.log.len() as u64;
-                    channel.epoch = epoch;
-                }
+            // Nobody has seen it: what was in it is not needed.
+            if let Some((epoch, head)) = log
+                && channel.epoch == UNSEEN
+            {
+                channel.base = head - channel.log.len() as u64;
+                channel.epoch = epoch;
             }
             channel.replaced.clear();
             for logged in &mut channel.log {

@@ -417,7 +417,7 @@ impl Model {
         // It overtakes what waits, but for what is being written down.
         let leaves = matches!(request.call, Call::Leave(_));
         let held_up =
-            |waiting: &&mut state::Waiting| !(leaves && !matches!(waiting.on, On::Write { .. }));
+            |waiting: &&mut state::Waiting| !leaves || matches!(waiting.on, On::Write { .. });
         if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
             if waiting.held.len() + 1 < 32 {
                 waiting.held.push_back((id, hash, request.call));
