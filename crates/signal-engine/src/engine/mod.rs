@@ -31,7 +31,10 @@ use crate::timers::Timer;
 /// Bans, holds and logs are looked through this often, in milliseconds.
 const SWEEP_MS: u64 = 60_000;
 
-/// A deadline that is noticed so much too late, in milliseconds, means that the process stood still.
+/// While it has members an engine is called this often, in milliseconds: how it sees that it was not.
+const PULSE_MS: u64 = 1_000;
+
+/// An engine that was not called for so long, in milliseconds, stood still.
 const STALL_MS: u64 = 2_000;
 
 /// See the module.
@@ -62,9 +65,10 @@ impl Engine {
 
     /// Handles one input, and then every deadline that is due.
     pub fn handle(&mut self, now: Now, input: Input) {
-        let mono = now.mono.max(self.context.now.mono);
+        let before = self.context.now.mono;
+        let mono = now.mono.max(before);
         self.context.now = Now { mono, wall: now.wall };
-        self.forgive_stall(mono);
+        self.forgive_stall(mono.since(before));
         self.input(input);
         while let Some(timer) = self.context.timers.pop_due(mono) {
             // Nobody's time runs out between two processes.
@@ -78,14 +82,13 @@ impl Engine {
     }
 
     /// A process that stood still has not listened: nobody is held silent for that time (rule B23).
-    fn forgive_stall(&mut self, mono: MonoTime) {
-        let Some(due) = self.context.timers.next() else { return };
-        if mono <= due + STALL_MS {
+    fn forgive_stall(&mut self, gap_ms: u64) {
+        if gap_ms <= STALL_MS {
             return;
         }
         for channel in self.channels.values_mut() {
             // And a moment more, in which what waits to be read is read.
-            channel.forgive(mono.since(due) + STALL_MS);
+            channel.forgive(gap_ms + STALL_MS);
         }
     }
 
@@ -97,7 +100,8 @@ impl Engine {
     /// When [`Engine::handle`] must be called again if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoTime> {
-        self.context.timers.next()
+        let pulse = (!self.channels.is_empty()).then(|| self.context.now.mono + PULSE_MS);
+        self.context.timers.next().into_iter().chain(pulse).min()
     }
 
     /// Counters for metrics.

@@ -250,8 +250,6 @@ fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
     assert_eq!(counts(&w).last().expect("one").1, 31);
     w.advance_alive(20_000, &[a]);
     assert_eq!(counts(&w).len(), before);
-    let next = w.engine.next_deadline().expect("liveness");
-    assert!(next.since(w.now.mono) > 1_000, "no count is due where nothing changed");
 }
 
 #[test]

@@ -315,6 +315,7 @@ impl Model {
         let persist = step.take_persist()?;
         let mid = self.member(s, key, kick.uid).map(|member| {
             member.fenced = true;
+            member.waiting = None;
             member.mid
         });
         let place = (key.clone(), kick.uid);

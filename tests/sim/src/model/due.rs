@@ -15,7 +15,9 @@ const LATE_MS: u64 = 500;
 /// A token is looked at again after this at the latest: the wall clock may jump.
 const TOKEN_LOOK_MS: u64 = 61_000;
 /// Whoever stands still for less has not stood still.
-const STALL_MS: u64 = 2_500;
+const STALL_MS: u64 = 2_000;
+/// What is forgiven beside a pause: a moment for what waits to be read, and what was quiet before it.
+const MOMENT_MS: u64 = STALL_MS + 1_000;
 
 impl Model {
     /// How long the server stood still in a time.
@@ -27,7 +29,7 @@ impl Model {
     /// The most by which an end may be later for that, a moment for what waits to be read included.
     fn forgiven_in(&self, from: u64, to: u64) -> u64 {
         let within = self.pauses.iter().filter(|(begin, end)| *end >= from && *begin <= to);
-        self.paused_in(from, to) + within.count() as u64 * STALL_MS
+        self.paused_in(from, to) + within.count() as u64 * MOMENT_MS
     }
 
     pub(super) fn due(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {

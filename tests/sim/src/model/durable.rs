@@ -145,13 +145,14 @@ impl Model {
             Expected { rows, or, live, ended_at: now }
         });
         self.expected = Some(expected.collect());
+        // Who is gone does not stand still.
+        self.pauses.iter_mut().for_each(|(_, end)| *end = (*end).min(now));
     }
 
     /// The next process has read what is left.
     pub(super) fn started(&mut self, now: u64, wall: u64, restored: &[Restored]) -> Verdict {
         let expected =
             self.expected.take().unwrap_or_else(|| vec![Expected::default(); restored.len()]);
-        self.pauses.clear();
         for (expected, restored) in expected.into_iter().zip(restored) {
             let rows = self.read(restored, &expected, wall)?;
             let mut rows = rows;
