@@ -11,14 +11,16 @@ mod engine;
 mod flv;
 mod program;
 mod rtmp;
+mod seen;
 mod session;
 mod tokens;
 
 pub use codec::{codec_client, codec_server};
-pub use engine::engine;
+pub use engine::{engine, engine_seen};
 pub use flv::flv;
 pub use rtmp::rtmp;
-pub use session::session;
+pub use seen::Seen;
+pub use session::{session, session_seen};
 pub use tokens::tokens;
 
 /// What a target does with its bytes.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
-    CallId, Command, ConnectionState, Input, Output, Picture, Session, SessionConfig,
+    CallId, Command, ConnectionState, Event, Input, Output, Picture, Session, SessionConfig,
 };
 use lianmai_protocol::MonoTime;
 use lianmai_protocol::codec::{Element, decode_client_frame};
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::calls;
 use crate::program::Program;
+use crate::seen::Seen;
 use server::Server;
 
 const MAX_STEPS: usize = 300;
@@ -32,6 +33,11 @@ const LAST_MS: u64 = u64::MAX / 4;
 
 /// Any bytes as what happens to a session.
 pub fn session(data: &[u8]) {
+    session_seen(data);
+}
+
+/// As [`session`], and says what was reached.
+pub fn session_seen(data: &[u8]) -> Seen {
     let mut program = Program::new(data);
     let mut host = Host::new();
     for _ in 0..MAX_STEPS {
@@ -40,7 +46,7 @@ pub fn session(data: &[u8]) {
         }
         host.step(&mut program);
     }
-    host.end();
+    host.end()
 }
 
 struct Host {
@@ -57,6 +63,7 @@ struct Host {
     polls: bool,
     /// The last id of a command on this connection.
     last_id: u64,
+    seen: Seen,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -79,6 +86,7 @@ impl Host {
             view: None,
             polls: true,
             last_id: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -264,7 +272,37 @@ impl Host {
         }
     }
 
+    fn see(&mut self, output: &Output) {
+        match output {
+            Output::Event(event) => {
+                self.seen.note("event", event.kind().name());
+                match event {
+                    Event::Reconnected { outcome, messages_lost, .. } => {
+                        self.seen.note("reconnected", format_args!("{outcome:?}"));
+                        if *messages_lost > 0 {
+                            self.seen.note("reconnected", "without some messages");
+                        }
+                    }
+                    Event::Disconnected { code, terminal: true, .. } => {
+                        self.seen.note("ended", code);
+                    }
+                    _ => {}
+                }
+            }
+            Output::Settled { outcome: Ok(reply), .. } => {
+                self.seen.note("reply", format_args!("{reply:?}"));
+            }
+            Output::Settled { outcome: Err(error), .. } => {
+                self.seen.note("error", error.name());
+            }
+            Output::CloseSocket { code } => self.seen.note("close", code),
+            _ => {}
+        }
+        self.seen.note("state", format_args!("{:?}", self.session.state()));
+    }
+
     fn output(&mut self, output: Output) {
+        self.see(&output);
         match output {
             Output::Connect { .. } => {
                 self.socket = Socket::Asked;
@@ -304,7 +342,7 @@ impl Host {
     }
 
     /// The server is silent: whatever is open ends by its deadline.
-    fn end(mut self) {
+    fn end(mut self) -> Seen {
         self.polls = true;
         self.poll();
         let mut deadlines = 0;
@@ -315,6 +353,7 @@ impl Host {
             deadlines += 1;
             assert!(deadlines < MAX_DEADLINES, "open without end: {:?}", self.open);
         }
+        self.seen
     }
 }
 

@@ -56,6 +56,22 @@ fn the_corpus_of_every_target_passes() {
 }
 
 #[test]
+fn print_seen() {
+    for (target, body) in [("engine", lianmai_fuzz_bodies::engine_seen as fn(&[u8]) -> lianmai_fuzz_bodies::Seen), ("session", lianmai_fuzz_bodies::session_seen)] {
+        let mut counts = std::collections::BTreeMap::<String, u32>::new();
+        let dir = std::env::var("DIR").map_or(fuzz().join("corpus"), PathBuf::from).join(target);
+        for file in files(&dir) {
+            let input = fs::read(&file).unwrap();
+            match catch_unwind(|| body(&input)) {
+                Ok(seen) => for name in seen.names() { *counts.entry(name.to_owned()).or_default() += 1; }
+                Err(_) => println!("FAILS {}", file.display()),
+            }
+        }
+        for (name, count) in counts { println!("{target}: {name}: {count}"); }
+    }
+}
+
+#[test]
 fn a_target_without_corpus_and_an_input_that_panics_are_failures() {
     let corpus = fuzz().join("corpus");
     let result = replay(&corpus.join("no such target"), |_| {});

@@ -40,6 +40,8 @@ pub(crate) struct Client {
     pub(crate) frozen: Option<(u64, bool)>,
     frozen_since: u64,
     pub(crate) slow_until: u64,
+    /// Its session was told that nobody reads.
+    pub(crate) paused: bool,
     offline: (u64, bool),
     timer: Option<u64>,
     timers: u64,
@@ -79,6 +81,7 @@ impl Client {
             frozen: None,
             frozen_since: 0,
             slow_until: 0,
+            paused: false,
             offline: (0, false),
             timer: None,
             timers: 0,
@@ -395,9 +398,7 @@ impl World {
         if foreground == 0 {
             self.feed(c, Input::Foreground);
         }
-        if let Some(id) = self.clients[c].link {
-            self.after(0, Ev::Deliver(id, Way::Down));
-        }
+        self.client_reads(c);
         self.set_timer(c);
         if foreground == 1 {
             self.after(1, Ev::App(c));
@@ -415,6 +416,7 @@ impl World {
         self.clients[c].slow_until = self.now + ms;
         self.clients[c].disturbed_at = self.now + ms;
         if self.clients[c].rng.chance(500) && self.clients[c].frozen.is_none() {
+            self.clients[c].paused = true;
             self.feed(c, Input::ReadingPaused);
         }
         self.after(ms, Ev::Reads(c));
@@ -424,7 +426,9 @@ impl World {
         if self.clients[c].slow_until > self.now || self.clients[c].frozen.is_some() {
             return;
         }
-        self.feed(c, Input::ReadingResumed);
+        if std::mem::take(&mut self.clients[c].paused) {
+            self.feed(c, Input::ReadingResumed);
+        }
         if let Some(id) = self.clients[c].link {
             self.after(0, Ev::Deliver(id, Way::Down));
         }
@@ -458,6 +462,7 @@ impl World {
         client.timer = None;
         client.timers += 1;
         client.frozen = None;
+        client.paused = false;
         client.disturbed_at = self.now;
         client.app.restart();
         self.join_again(c, 2_000);

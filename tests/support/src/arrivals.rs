@@ -12,8 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// How long an answer to a request may take.
-const ANSWER: Duration = Duration::from_secs(5);
+use crate::PATIENCE;
 
 /// What a tag holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,13 +185,13 @@ impl Answer {
     /// The whole body.
     ///
     /// # Errors
-    /// The connection fails, or the body takes longer than 5 s.
+    /// The connection fails, or the body takes longer than [`PATIENCE`].
     pub async fn text(&mut self) -> Result<String> {
         let read = async {
             while self.stream.read_buf(&mut self.rest).await? > 0 {}
             anyhow::Ok(())
         };
-        timeout(ANSWER, read).await.context("the body does not end")??;
+        timeout(PATIENCE, read).await.context("the body does not end")??;
         Ok(String::from_utf8_lossy(&self.rest).into_owned())
     }
 }
@@ -200,7 +199,7 @@ impl Answer {
 /// Asks for a URL.
 ///
 /// # Errors
-/// The server cannot be reached or gives no HTTP answer within 5 s.
+/// The server cannot be reached or gives no HTTP answer within [`PATIENCE`].
 pub async fn get(url: &str) -> Result<Answer> {
     let (host, path) =
         url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).context("no http URL")?;
@@ -214,7 +213,7 @@ pub async fn get(url: &str) -> Result<Answer> {
 /// # Errors
 /// As [`get`].
 pub async fn ask(address: SocketAddr, request: &str) -> Result<Answer> {
-    timeout(ANSWER, ask_now(address, request)).await.context("no answer")?
+    timeout(PATIENCE, ask_now(address, request)).await.context("no answer")?
 }
 
 async fn ask_now(address: SocketAddr, request: &str) -> Result<Answer> {

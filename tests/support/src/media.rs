@@ -12,6 +12,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::PATIENCE;
+
 /// What is pushed: 60 s of a test picture (H.264 baseline, 320x180, 25 frames and one keyframe a second) and
 /// a tone (AAC). Longer than any test, so that what happens where it begins again does not matter. Made once.
 ///
@@ -159,12 +161,12 @@ pub struct Decoded {
 /// Decodes `seconds` of the picture.
 ///
 /// # Errors
-/// It fails, or takes 5 s longer than that.
+/// It fails, or takes [`PATIENCE`] longer than that.
 pub async fn decode(url: &str, seconds: u32) -> Result<Decoded> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-nostdin", "-fflags", "nobuffer", "-i", url]);
     ffmpeg.args(["-t", &seconds.to_string(), "-map", "0:v", "-f", "framemd5", "-"]);
-    let limit = Duration::from_secs(u64::from(seconds) + 5);
+    let limit = Duration::from_secs(seconds.into()) + PATIENCE;
     let text = output(ffmpeg, limit).await?;
     // One line per frame, the hash is its last field; lines with `#` are a heading.
     let hashes: Vec<_> = text

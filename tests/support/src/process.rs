@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+
+use crate::PATIENCE;
 
 /// A running server; killed when it is dropped.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ impl ServerProcess {
     /// Waits for a log line behind the first `known` ones.
     ///
     /// # Errors
-    /// None comes within 5 s.
+    /// None comes within [`PATIENCE`].
     pub async fn logged(&self, known: usize, is_it: impl Fn(&str) -> bool) -> Result<String> {
         let wait = async {
             loop {
@@ -113,7 +114,7 @@ impl ServerProcess {
                 more.await;
             }
         };
-        timeout(Duration::from_secs(5), wait).await.context("the log line did not come")
+        timeout(PATIENCE, wait).await.context("the log line did not come")
     }
 
     /// Log lines that tell of a bug: ERROR lines and panics.

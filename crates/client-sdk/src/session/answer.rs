@@ -59,11 +59,11 @@ impl Session {
                 }
             }
             (Ok(Err(error)), Owner::Session) => self.restore_refused(pending.request, &error),
-            (Err(Broken::Ahead), Owner::App(_)) => {
+            (Err(Broken::Ahead), _) => {
                 self.requests.put_back(id, pending);
                 self.gap();
             }
-            (Err(_), owner) => {
+            (Err(Broken::Garbled), owner) => {
                 self.gap();
                 if let Owner::App(call) = owner {
                     self.settle(call, Err(CallError::OutcomeUnknown));

@@ -162,6 +162,32 @@ fn cli_5_what_the_crash_lost_is_published_again_and_its_url_is_told() {
 }
 
 #[test]
+fn cli_5_what_an_answer_ahead_of_its_events_restored_is_asked_for_again() {
+    let mut rig = on_air();
+    let mut truth = remembered(&rig);
+    truth.own.subscriptions.clear();
+    let outputs = crashed(&mut rig, truth);
+    let asked = find(&requests(&outputs), "subscribe").clone();
+    // An event before it is lost.
+    rig.frame(&result(&asked, &pull("rtmp://bob2", 2)));
+    assert_eq!(close_code(&rig.drain()), Some(4005));
+    let (_, resume) = rig.reopen();
+    rig.frame(&replayed(&resume, 3));
+    let outputs = rig.drain();
+    let again = find(&requests(&outputs), "subscribe").clone();
+    assert_eq!(again.id, asked.id);
+    rig.frame(&at(2, &[ChannelEvent::ClientUpdate(ClientUpdate {
+        uid: BOB,
+        mid: BOB_MID,
+        name: None,
+        attributes: Attributes::default(),
+    })]));
+    rig.frame(&result(&again, &pull("rtmp://bob2", 2)));
+    let new = (Direction::Pull, VIDEO, "rtmp://bob2".to_owned());
+    assert_eq!(syncs(&rig.drain()), [new]);
+}
+
+#[test]
 fn res_10_where_a_moderator_decided_nothing_is_restored() {
     let mut rig = on_air();
     rig.lose();

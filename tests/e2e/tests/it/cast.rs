@@ -14,7 +14,7 @@ use lianmai_client_sdk::{
     MediaSelector, MessageError, PublishError, Role, SubscribeError, UserId,
 };
 
-use crate::fold::COUNTER;
+use crate::fold::{COUNTER, TOPIC};
 use crate::ledger::Ledger;
 use crate::witness::Witness;
 
@@ -372,7 +372,7 @@ impl House {
         }
         let now = Instant::now();
         let value = self.tally.count().to_string();
-        let attributes = BTreeMap::from([("topic".to_owned(), Some(value))]);
+        let attributes = BTreeMap::from([(TOPIC.to_owned(), Some(value))]);
         let settled = Settled::of(guest.client.set_channel_attributes(attributes).await);
         self.tally.note("setAttributes of the channel", now, &settled);
     }

@@ -12,8 +12,6 @@ use crate::stage::{Member, PATIENCE, Stage};
 
 /// From the answer to the end of the push.
 const CUT: Duration = Duration::from_secs(1);
-/// For a refused push or play to give up.
-pub(crate) const REFUSED: Duration = Duration::from_secs(2);
 
 /// Uid 1 made the channel, moderates it, and plays what uid 2 pushes.
 struct Scene {
@@ -52,9 +50,9 @@ impl Scene {
         let mut control_view = Arrivals::open(&pull.flv).await?;
         let mut again = Ffmpeg::push(&self.url)?;
         let mut control_push = Ffmpeg::push(&control)?;
-        let status = again.exited_within(REFUSED).await.context("the dead URL")?;
+        let status = again.exited_within(PATIENCE).await.context("the dead URL")?;
         ensure!(!status.success(), "the dead URL was served");
-        control_view.media(REFUSED).await.context("the control push")?;
+        control_view.media(PATIENCE).await.context("the control push")?;
         ensure!(control_push.exited()?.is_none(), "{}", control_push.said());
         self.stage.finish().await
     }

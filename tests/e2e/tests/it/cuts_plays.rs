@@ -7,7 +7,6 @@ use lianmai_test_support::arrivals::{self, Arrivals};
 use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
-use crate::cuts::REFUSED;
 use crate::stage::{Member, PATIENCE, Pull, Stage};
 
 /// From the answer to the end of the play.
@@ -55,7 +54,7 @@ impl Scene {
         ensure!(start.elapsed() <= CUT);
 
         let mut again = Ffmpeg::play(&self.pull.rtmp)?;
-        ensure!(!again.exited_within(REFUSED).await?.success(), "the dead URL was served");
+        ensure!(!again.exited_within(PATIENCE).await?.success(), "the dead URL was served");
         ensure!(Arrivals::open(&self.pull.flv).await.is_err(), "the dead URL was served");
         let gap = self.undisturbed.longest_gap_since(start)?;
         ensure!(gap < Duration::from_millis(300), "the other viewer waited for {gap:?}");

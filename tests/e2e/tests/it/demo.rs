@@ -15,9 +15,6 @@ use tokio::time::{sleep, timeout};
 use crate::media::{assert_moving, assert_playable};
 use crate::stage::{Member, PATIENCE, Pull, programs};
 
-/// For the demo to print everything; its programs are built before.
-const START: Duration = Duration::from_secs(20);
-
 /// The demo and everything that it started. Ctrl-C goes to its process group, as from a terminal.
 struct Demo {
     child: Child,
@@ -147,7 +144,8 @@ async fn the_demo_is_on_air_and_ends_without_a_trace() -> Result<()> {
         }
         anyhow::Ok(())
     };
-    let printed = timeout(START, read).await.map_err(anyhow::Error::from).flatten();
+    // Its programs are built already.
+    let printed = timeout(PATIENCE, read).await.map_err(anyhow::Error::from).flatten();
     printed.with_context(|| format!("printed: {said:#?}, logged: {:#?}", demo.log()))?;
     // Goes on to read, so that the demo never waits for us.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });

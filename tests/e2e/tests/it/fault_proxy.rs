@@ -68,6 +68,14 @@ impl Way {
         }
     }
 
+    /// Whether a connection is there to be disturbed.
+    pub(crate) fn flows(&self) -> bool {
+        let flows = |pipe: &watch::Sender<Mode>| {
+            !pipe.is_closed() && matches!(*pipe.borrow(), Mode::Flow(_))
+        };
+        self.pipes().iter().any(flows)
+    }
+
     /// Ends the connections of now, at both ends.
     pub(crate) fn cut(&self, reset: bool) {
         self.set(Mode::Cut { reset });

@@ -43,9 +43,20 @@ pub(crate) struct Fold {
 /// The attribute that each member only ever counts up.
 pub(crate) const COUNTER: &str = "n";
 
+/// The attribute of a channel that only ever counts up.
+pub(crate) const TOPIC: &str = "topic";
+
+fn number(attributes: &BTreeMap<String, String>, key: &str) -> u64 {
+    attributes.get(key).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// What the counter says.
 pub(crate) fn counter(attributes: &BTreeMap<String, String>) -> u64 {
-    attributes.get(COUNTER).and_then(|text| text.parse().ok()).unwrap_or(0)
+    number(attributes, COUNTER)
+}
+
+fn topic(attributes: &BTreeMap<String, String>) -> u64 {
+    number(attributes, TOPIC)
 }
 
 fn kinds(set: KindSet) -> BTreeSet<MediaKind> {
@@ -107,9 +118,12 @@ impl Fold {
             Event::StreamAdded(e) | Event::StreamRemoved(e) => (e.uid, e.mid),
             Event::Muted(e) | Event::Unmuted(e) => (e.uid, e.mid),
             Event::ChannelUpdate(e) => {
-                let new = e.attributes.0.clone();
-                return if std::mem::replace(&mut self.attributes, new) == e.attributes.0 {
+                let old = std::mem::replace(&mut self.attributes, e.attributes.0.clone());
+                let (before, now) = (topic(&old), topic(&self.attributes));
+                return if old == self.attributes {
                     Some(Complaint::Never("a channelUpdate without a change".to_owned()))
+                } else if now < before {
+                    Some(Complaint::Older(format!("the topic counts from {before} to {now}")))
                 } else {
                     None
                 };

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use lianmai_test_support::process::ServerProcess;
@@ -28,8 +28,6 @@ const REPEATS: u64 = 1_000;
 const PARALLEL: u64 = 16;
 /// The server's resident memory may grow by this much over [`REPEATS`]: its allocator gives back late.
 const GROWTH_KIB: u64 = 2 * 1024;
-/// Rows that take longer than [`PATIENCE`] say so.
-const HEADROOM: Duration = Duration::from_secs(2);
 
 /// Limits that no row reaches by being repeated.
 pub(crate) const ROOMY: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 100000\n";
@@ -130,7 +128,6 @@ pub(crate) struct Row {
     /// `close CODE REASON`, `gone`. Where it does not end in one of the last two the connection lives on.
     expect: Vec<&'static str>,
     repeated: bool,
-    limit: Duration,
 }
 
 /// A row before the join.
@@ -150,7 +147,7 @@ pub(crate) fn broadcaster(name: &'static str, say: Vec<Say>, expect: &[&'static 
 
 fn socket(name: &'static str, place: Place, say: Vec<Say>, expect: &[&'static str]) -> Row {
     let play = Play::Socket(place, say);
-    Row { name, play, expect: expect.to_vec(), repeated: true, limit: PATIENCE }
+    Row { name, play, expect: expect.to_vec(), repeated: true }
 }
 
 /// A row that is played by a function.
@@ -160,7 +157,7 @@ where
     P: Future<Output = Result<Vec<String>>> + Send + 'static,
 {
     let play = Play::Own(Arc::new(move |house| Box::pin(play(house))));
-    Row { name, play, expect: expect.to_vec(), repeated: true, limit: PATIENCE }
+    Row { name, play, expect: expect.to_vec(), repeated: true }
 }
 
 impl Row {
@@ -168,12 +165,6 @@ impl Row {
     pub(crate) fn once(mut self) -> Self {
         self.repeated = false;
         self
-    }
-
-    /// Takes so long by itself.
-    pub(crate) fn takes(mut self, time: Duration) -> Self {
-        self.limit = time + HEADROOM;
-        self.once()
     }
 
     /// Plays it `times` with one uid, on one connection where that lives on.
@@ -199,7 +190,7 @@ impl Row {
                     }
                 }
             };
-            let heard = timeout(self.limit, once).await.context("takes too long")??;
+            let heard = timeout(PATIENCE, once).await.context("takes too long")??;
             ensure!(heard == self.expect, "got {heard:?} instead of {:?}", self.expect);
         }
         Ok(())

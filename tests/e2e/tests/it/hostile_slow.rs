@@ -17,6 +17,7 @@ use tokio::time::{interval, timeout};
 
 use crate::hostile::House;
 use crate::hostile_witness::CHANNEL;
+use crate::stage::PATIENCE;
 
 /// From accept to the end of a request's head, as the server has it.
 const HEAD: Duration = Duration::from_secs(5);
@@ -198,7 +199,7 @@ async fn no_pace_disturbs_others() -> Result<()> {
     let mut rows = JoinSet::new();
     let mut row = |name: &'static str, play: Pin<Box<dyn Future<Output = Result<()>> + Send>>| {
         rows.spawn(async move {
-            let played = timeout(LOBBY + SLACK * 2, play).await.context("takes too long");
+            let played = timeout(PATIENCE, play).await.context("takes too long");
             played.and_then(|played| played).context(name)
         });
     };

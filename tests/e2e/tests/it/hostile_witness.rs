@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::hostile_meter::Meter;
+use crate::stage::PATIENCE;
 
 /// The channel of the pair; hostile members join it too.
 pub(crate) const CHANNEL: &str = "witness";
@@ -130,7 +131,7 @@ impl Witness {
                 theirs.tell(|facts| facts.broken = Some(format!("{error:#}")));
             }
         });
-        let urls = match timeout(Duration::from_secs(20), started).await {
+        let urls = match timeout(PATIENCE, started).await {
             Ok(Ok(urls)) => urls,
             _ => bail!("the pair does not start: {:?}", shared.facts().broken),
         };
@@ -182,7 +183,7 @@ impl Witness {
                 changed.changed().await?;
             }
         };
-        match timeout(LATEST * 5, wait).await {
+        match timeout(PATIENCE, wait).await {
             Ok(result) => result,
             Err(_) => bail!("not in time: {what}; {:?}", self.summary()),
         }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use lianmai_client_sdk::{Client, ReconnectOutcome, UserId};
 
 use crate::cast::{Guest, Settled};
+use crate::witness::Return;
 
 /// What is between the number of an event and the moments around it: how long a way may hold it.
 const SLACK: Duration = Duration::from_secs(6);
@@ -23,6 +24,13 @@ struct Said {
     to: Option<UserId>,
     at: Instant,
     end: Option<(Instant, Settled<u64>)>,
+}
+
+impl Said {
+    /// Whether the receiver may have been away between the call and its `end`.
+    fn meets(&self, end: Instant, back: &Return) -> bool {
+        back.blind_from < end + SLACK && back.back + SLACK > self.at
+    }
 }
 
 /// Everything that was said.
@@ -79,7 +87,7 @@ impl Ledger {
                 Some(to) => {
                     let Some(guest) = by_uid.get(&to) else { continue };
                     let budget = budgets.entry(to).or_default();
-                    audit.add_to_one(*id, said, settled, guest, (budget, crashes));
+                    audit.add_to_one(*id, said, (*end, settled), guest, (budget, crashes));
                 }
             }
         }
@@ -131,9 +139,7 @@ impl Audit {
                     self.faults.push(format!("message {id} was {name}, and uid {uid} heard it"));
                 }
                 Settled::Done(_) if !heard && !guest.comes_and_goes => {
-                    let told = seen.returns.iter().any(|back| {
-                        back.missed && back.blind_from < end + SLACK && back.back + SLACK > said.at
-                    });
+                    let told = seen.returns.iter().any(|back| back.missed && said.meets(end, back));
                     self.missed += u64::from(told);
                     if !told {
                         let (uid, from) = (guest.witness.uid.0, said.from.0);
@@ -158,7 +164,7 @@ impl Audit {
         &mut self,
         id: u64,
         said: &Said,
-        settled: &Settled<u64>,
+        (end, settled): (Instant, &Settled<u64>),
         guest: &Guest,
         (budget, crashes): (&mut u64, &[Instant]),
     ) {
@@ -176,27 +182,28 @@ impl Audit {
             _ if heard => self.received += 1,
             Settled::Unknown => self.unknown += 1,
             Settled::Refused(_) => self.refused += 1,
-            Settled::Done(0) => self.nobody += 1,
-            Settled::Done(_) => {
-                let later = || seen.returns.iter().filter(|back| back.back > said.at);
-                let anew = |back: &&crate::witness::Return| {
-                    matches!(back.outcome, ReconnectOutcome::Rejoined { .. })
+            Settled::Done(delivered) => {
+                let met = || seen.returns.iter().filter(|back| said.meets(end, back));
+                let anew =
+                    |back: &&Return| matches!(back.outcome, ReconnectOutcome::Rejoined { .. });
+                let crashed = |back: &&Return| {
+                    let between = |crash: &Instant| said.at <= *crash && *crash < back.back;
+                    back.is_after_crash() && !anew(back) && crashes.iter().any(between)
                 };
-                let is_before = |crash: &Instant| said.at <= *crash;
-                if *budget > 0 {
+                if *delivered == 0 && met().any(|back| anew(&back)) {
+                    self.nobody += 1;
+                } else if *budget > 0 {
                     *budget -= 1;
                     self.told_lost += 1;
-                } else if later().any(|back| back.is_after_crash() && !anew(&back))
-                    && crashes.iter().any(is_before)
-                {
+                } else if met().any(|back| crashed(&back)) {
                     self.crashed += 1;
-                } else if later().any(|back| anew(&back)) {
+                } else if met().any(|back| anew(&back)) {
                     self.rejoined += 1;
                 } else {
                     let from = said.from.0;
                     self.faults.push(format!(
-                        "message {id} of uid {from} to uid {uid}: answered, never heard, and nothing \
-                         was said of it"
+                        "message {id} of uid {from} to uid {uid}: answered with {delivered}, never heard, \
+                         and nothing was said of it"
                     ));
                 }
             }

@@ -12,7 +12,6 @@ use lianmai_test_support::media::Ffmpeg;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::cuts::REFUSED;
 use crate::stage::{Member, PATIENCE, Pull, Stage};
 
 /// Uid 1 pushes, uid 2 plays. Both URLs are good, so a refusal is for what was changed.
@@ -48,14 +47,14 @@ impl Scene {
 
 async fn assert_push_refused(url: &str) -> Result<()> {
     let mut push = Ffmpeg::push(url)?;
-    let status = push.exited_within(REFUSED).await.with_context(|| url.to_owned())?;
+    let status = push.exited_within(PATIENCE).await.with_context(|| url.to_owned())?;
     ensure!(!status.success(), "{url}: served");
     Ok(())
 }
 
 async fn assert_play_refused(url: &str) -> Result<()> {
     let mut play = Ffmpeg::play(url)?;
-    let status = play.exited_within(REFUSED).await.with_context(|| url.to_owned())?;
+    let status = play.exited_within(PATIENCE).await.with_context(|| url.to_owned())?;
     ensure!(!status.success(), "{url}: served");
     Ok(())
 }

@@ -8,12 +8,13 @@ use lianmai_test_support::arrivals::Arrivals;
 use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
-use crate::cuts::REFUSED;
 use crate::proxy::Proxy;
 use crate::stage::{PATIENCE, Stage};
 
 /// The longest pause that a push may show its viewers.
 const GAP: Duration = Duration::from_millis(200);
+/// From the answer to the end of the push.
+const CUT: Duration = Duration::from_secs(1);
 /// How long an undisturbed push is watched.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -29,7 +30,7 @@ async fn a_second_push_is_refused_and_the_first_goes_on() -> Result<()> {
 
     let start = Instant::now();
     let mut second = Ffmpeg::push(&url)?;
-    ensure!(!second.exited_within(REFUSED).await?.success(), "a second push was served");
+    ensure!(!second.exited_within(PATIENCE).await?.success(), "a second push was served");
     view.longest_gap_over(WATCH).await?;
     let gap = view.longest_gap_since(start)?;
     ensure!(gap < GAP, "media paused for {gap:?}");
@@ -51,7 +52,7 @@ async fn the_late_end_of_a_push_to_an_old_url_leaves_the_new_one() -> Result<()>
     // The way of the old push is lost, and ends long after the new push runs.
     proxy.hold();
     ann.call("unpublish", json!({"mediaType": ""})).await?;
-    old_view.end(Duration::from_secs(1)).await?;
+    old_view.end(CUT).await?;
     let new_url = ann.publish().await?;
     ensure!(new_url != old_url, "the URL lives again");
     let mut new = Ffmpeg::push(&new_url)?;
@@ -86,7 +87,7 @@ async fn a_silent_push_gives_way_and_its_late_end_changes_nothing() -> Result<()
     view.silence(Duration::from_millis(1100), PATIENCE).await.context("the old push")?;
     let mut new = Ffmpeg::push(&url)?;
     // The viewer stays and goes on.
-    view.media(REFUSED).await.context("the new push")?;
+    view.media(PATIENCE).await.context("the new push")?;
 
     let start = Instant::now();
     view.longest_gap_over(WATCH / 2).await?;

@@ -17,6 +17,11 @@ use tokio::time::{sleep, timeout};
 use crate::cast::Guest;
 use crate::stage::PATIENCE;
 
+/// A push ends so soon behind the membership that it was for.
+const SOON: Duration = Duration::from_secs(5);
+/// A player that sees nothing for so long tries again: its URL may be another one by now.
+const STALE: Duration = Duration::from_secs(5);
+
 /// An encoder that lost its server tries again so much later.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Longer than any storm.
@@ -64,7 +69,7 @@ impl Pusher {
             seen.returns.iter().any(|back| {
                 matches!(back.outcome, ReconnectOutcome::Rejoined { .. })
                     && back.blind_from < at
-                    && at < back.back + PATIENCE
+                    && at < back.back + SOON
             })
         };
         let ends = self.ends.borrow();
@@ -138,7 +143,7 @@ impl Viewer {
             let attempt = async {
                 self.playing = Arrivals::open(&url).await?;
                 self.since = Instant::now();
-                self.playing.media(PATIENCE).await
+                self.playing.media(STALE).await
             };
             match attempt.await {
                 Ok(()) => return Ok(start.elapsed()),

@@ -2,14 +2,13 @@
 //! the server.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::process::root;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::stage::Stage;
+use crate::stage::{PATIENCE, Stage};
 
 #[tokio::test]
 async fn the_raw_python_client_does_its_whole_story() -> Result<()> {
@@ -23,8 +22,7 @@ async fn the_raw_python_client_does_its_whole_story() -> Result<()> {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output =
-            timeout(Duration::from_secs(15), client).await.context("it does not end")??;
+        let output = timeout(PATIENCE, client).await.context("it does not end")??;
         let text = String::from_utf8_lossy(&output.stdout);
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}: {text}{errors}", output.status);

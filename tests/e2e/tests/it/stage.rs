@@ -15,8 +15,7 @@ use lianmai_test_support::raw_ws::RawWs;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-/// How long anything may take that should take a moment.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) use lianmai_test_support::PATIENCE;
 
 /// The programs of this workspace that tests run, built once per run. All in one build, as `cargo xtask demo`
 /// builds them: another selection would unify features differently and build anew.

@@ -16,22 +16,48 @@ use crate::fault_proxy::Way;
 /// Between two faults, in milliseconds.
 const PAUSE_MS: (u64, u64) = (40, 70);
 
-/// How often what happened.
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Nobody is told that it is lost.
+    Silent,
+    /// It ends.
+    Cut,
+    /// It lives on.
+    Slow,
+}
+
+/// How often what happened to a connection that was well.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Faults(BTreeMap<&'static str, u64>);
+pub(crate) struct Faults {
+    hits: BTreeMap<(Kind, &'static str), u64>,
+    /// Faults where no connection was, or none that flowed.
+    misses: u64,
+}
 
 impl Faults {
-    /// All, and those that fall silent without an end.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        let silent = self.0.iter().filter(|(name, _)| name.contains("silent"));
-        (self.0.values().sum(), silent.map(|(_, count)| count).sum())
+    fn count(&self, of: Kind) -> u64 {
+        let hits = self.hits.iter().filter(|((kind, _), _)| *kind == of);
+        hits.map(|(_, count)| count).sum()
+    }
+
+    /// Connections that fell silent without an end.
+    pub(crate) fn silent(&self) -> u64 {
+        self.count(Kind::Silent)
+    }
+
+    /// Connections that were ended.
+    pub(crate) fn cut(&self) -> u64 {
+        self.count(Kind::Cut)
     }
 }
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let each = self.0.iter().map(|(name, count)| format!("{name} {count}"));
-        f.write_str(&each.collect::<Vec<_>>().join(", "))
+        let each = self.hits.iter().map(|((_, name), count)| format!("{name} {count}"));
+        let (silent, cut) = (self.silent(), self.cut());
+        let each = each.collect::<Vec<_>>().join(", ");
+        write!(f, "{silent} silent, {cut} cut ({each}; {} hit nothing)", self.misses)
     }
 }
 
@@ -48,13 +74,17 @@ pub(crate) async fn storm(
             return faults;
         }
         if let Some(way) = dice.pick(&ways) {
-            *faults.0.entry(strike(way, &mut dice)).or_default() += 1;
+            let hits = way.flows();
+            let what = strike(way, &mut dice);
+            let count =
+                if hits { faults.hits.entry(what).or_default() } else { &mut faults.misses };
+            *count += 1;
         }
     }
 }
 
 /// One fault. Some end by themselves.
-fn strike(way: &Rc<Way>, dice: &mut Dice) -> &'static str {
+fn strike(way: &Rc<Way>, dice: &mut Dice) -> (Kind, &'static str) {
     let later = |after: Duration, then: fn(&Way)| {
         let way = Rc::clone(way);
         spawn_local(async move {
@@ -65,39 +95,39 @@ fn strike(way: &Rc<Way>, dice: &mut Dice) -> &'static str {
     match dice.roll(20) {
         0..6 => {
             way.stall(true, true);
-            "silent for ever"
+            (Kind::Silent, "for ever")
         }
         6 => {
             way.stall(true, false);
-            "silent to the server"
+            (Kind::Silent, "to the server")
         }
         7 => {
             way.stall(false, true);
-            "silent to the client"
+            (Kind::Silent, "to the client")
         }
         8..10 => {
             way.stall(true, true);
             later(dice.ms(500, 5_000), |way| way.release(Duration::ZERO));
-            "silent for a while, then late"
+            (Kind::Silent, "for a while, then late")
         }
         10 => {
             way.stall(true, true);
             way.open(false);
             later(dice.ms(3_000, 10_000), |way| way.open(true));
-            "silent and closed for a while"
+            (Kind::Silent, "and closed for a while")
         }
         11..14 => {
             way.cut(false);
-            "ended"
+            (Kind::Cut, "ended")
         }
         14..18 => {
             way.cut(true);
-            "reset"
+            (Kind::Cut, "reset")
         }
         _ => {
             way.release(dice.ms(50, 400));
             later(dice.ms(1_000, 4_000), |way| way.release(Duration::ZERO));
-            "slow for a while"
+            (Kind::Slow, "slow for a while")
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The clients' side of a connection. Comes in: frames of the engine. Checked: they can be read; events are
-//! contiguous, of one log, and the same for everybody, also across a resume; an answer comes after every
+//! contiguous, of one log, and the same for everybody, also across a resume; they make sense, one behind the other ([`super::roster`]); an answer comes after every
 //! event up to its effect, and for each request once; `closing` announces the close, and nothing follows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lianmai_protocol::codec::{Element, ServerMessage, decode_client_frame, decode_server_frame};
 use lianmai_protocol::message::session::{Joined, Outcome, ResumeReason, Resumed};
-use lianmai_protocol::message::{Call, Notice};
+use lianmai_protocol::message::{Call, ChannelEvent, Notice};
 use lianmai_protocol::{CloseCode, Epoch, Mid};
 use lianmai_signal_engine::Lobby;
 use serde_json::Value;
+
+use super::roster::Roster;
+use crate::seen::Seen;
 
 /// Where a connection stands.
 pub(super) enum Place {
@@ -33,6 +36,8 @@ pub(super) struct Stay {
     pub(super) last: u64,
     /// The last targeted message.
     pub(super) n: Option<u64>,
+    /// Who is there as of the last events, the newest behind; none when it is not known.
+    pub(super) rosters: VecDeque<Roster>,
     /// Frames without an answer to all that is in them.
     pub(super) sent: Vec<Vec<u8>>,
 }
@@ -44,7 +49,9 @@ pub(super) struct Client {
     /// be read.
     asked: BTreeMap<u64, u32>,
     answered: BTreeMap<u64, u32>,
-    /// Asked on an earlier connection: may be answered here.
+    /// What each id asked when nothing of that id was without an answer.
+    first: BTreeMap<u64, Call>,
+    /// Asked on earlier connections of the membership: may be answered here.
     before: BTreeMap<u64, u32>,
     /// Ids of a `join` or `reconnect` that may succeed.
     entries: BTreeSet<u64>,
@@ -58,8 +65,36 @@ pub(super) struct Client {
     closing: Option<CloseCode>,
 }
 
-/// The text of every event, by log and number.
-pub(super) type Texts = BTreeMap<(Epoch, u64), String>;
+/// What all clients were told.
+#[derive(Default)]
+pub(super) struct Told {
+    /// The text of every event, by log and number.
+    texts: BTreeMap<(Epoch, u64), String>,
+    pub(super) seen: Seen,
+}
+
+/// Most events that somebody who comes back may pretend to have missed.
+pub(super) const MAX_BEHIND: usize = 3;
+
+impl Stay {
+    fn apply(&mut self, event: &ChannelEvent) {
+        let Some(newest) = self.rosters.back() else { return };
+        let mut roster = newest.clone();
+        roster.apply(event);
+        if self.rosters.len() > MAX_BEHIND {
+            self.rosters.pop_front();
+        }
+        self.rosters.push_back(roster);
+    }
+
+    /// As if the last events had not arrived.
+    pub(super) fn forget(&mut self, events: u64) {
+        self.last = self.last.saturating_sub(events);
+        for _ in 0..events {
+            self.rosters.pop_back();
+        }
+    }
+}
 
 impl Client {
     pub(super) fn new(lobby: Lobby) -> Self {
@@ -68,6 +103,7 @@ impl Client {
             next_id: 1,
             asked: BTreeMap::new(),
             answered: BTreeMap::new(),
+            first: BTreeMap::new(),
             before: BTreeMap::new(),
             entries: BTreeSet::new(),
             returns: None,
@@ -78,12 +114,16 @@ impl Client {
         }
     }
 
-    /// Whoever was on `old`, on a new connection, with what it knew `stay` of.
-    pub(super) fn returning(lobby: Lobby, old: &Client, stay: Stay) -> Self {
+    /// Whoever was on one of the connections `earlier`, on a new one, with what it knew `stay` of.
+    pub(super) fn returning<'a>(
+        lobby: Lobby,
+        next_id: u64,
+        earlier: impl Iterator<Item = &'a Client>,
+        stay: Stay,
+    ) -> Self {
         let mut client = Client::new(lobby);
-        client.next_id = old.next_id;
-        client.before = old.before.clone();
-        for (id, count) in &old.asked {
+        client.next_id = next_id;
+        for (id, count) in earlier.flat_map(|client| &client.asked) {
             *client.before.entry(*id).or_default() += count;
         }
         client.returns = Some(stay);
@@ -102,16 +142,12 @@ impl Client {
             return 0;
         };
         let mut confirmed = 0;
-        // What is worked on is not begun a second time, nor answered twice.
-        let waits = |id: &u64| self.asked.get(id) > self.answered.get(id);
-        let ids = elements.iter().filter_map(|element| match element {
-            Element::Request(request) => Some(request.id.0),
-            Element::Refused { .. } => None,
-        });
-        let waiting: BTreeSet<u64> = ids.filter(waits).collect();
+        let outstanding = |id: &u64| self.asked.get(id) > self.answered.get(id);
+        let before: BTreeSet<u64> = self.asked.keys().copied().filter(outstanding).collect();
+        let mut fresh = BTreeSet::new();
         for element in elements {
-            let (id, call) = match &element {
-                Element::Request(request) => (request.id.0, Some(&request.call)),
+            let (id, call) = match element {
+                Element::Request(request) => (request.id.0, Some(request.call)),
                 Element::Refused { id, .. } => (id.map_or(0, |id| id.0), None),
             };
             match call {
@@ -119,7 +155,13 @@ impl Client {
                     self.entries.insert(id);
                 }
                 Some(Call::Ping(ping)) => confirmed = confirmed.max(ping.n.unwrap_or(0)),
-                Some(_) if self.stay.is_some() && waiting.contains(&id) => continue,
+                // What is worked on is not begun a second time, nor answered twice.
+                Some(call) if before.contains(&id) && self.first.get(&id) == Some(&call) => {
+                    continue;
+                }
+                Some(call) if !before.contains(&id) && fresh.insert(id) => {
+                    self.first.insert(id, call);
+                }
                 _ => {}
             }
             *self.asked.entry(id).or_default() += 1;
@@ -139,7 +181,7 @@ impl Client {
         }
     }
 
-    pub(super) fn receive(&mut self, frame: &[u8], texts: &mut Texts) {
+    pub(super) fn receive(&mut self, frame: &[u8], told: &mut Told) {
         assert!(
             matches!(self.place, Place::Engine | Place::Lobby(_)),
             "nothing is sent to a socket that is gone"
@@ -159,9 +201,17 @@ impl Client {
                     let (asked, before) = (count(&self.asked), count(&self.before));
                     assert!(count(&self.answered) < asked + before, "answer to nothing: {id}");
                     *self.answered.entry(id).or_default() += 1;
+                    match &outcome {
+                        Ok(_) => {
+                            let method = self.first.get(&id).map_or("unknown", Call::method);
+                            told.seen.note("answer", method);
+                        }
+                        Err(error) => told.seen.note("error", error.name()),
+                    }
                     if let Ok(result) = outcome {
                         // The first of several answers may be given again.
-                        self.result(id, result.get(), asked + before > 1 || asked == 0);
+                        let again = asked + before > 1 || asked == 0;
+                        self.result(id, result.get(), again, &mut told.seen);
                     }
                 }
                 ServerMessage::Event(position, event) => {
@@ -170,13 +220,17 @@ impl Client {
                     assert_eq!(position.seq, stay.last + 1, "contiguous: {}", event.method());
                     stay.last = position.seq;
                     let at = (position.epoch, position.seq);
-                    let text = texts.entry(at).or_insert_with(|| raw.get().to_owned());
+                    let text = told.texts.entry(at).or_insert_with(|| raw.get().to_owned());
                     assert_eq!(text, raw.get(), "an event is the same for everybody");
+                    stay.apply(&event);
+                    told.seen.note("event", event.method());
                 }
                 ServerMessage::Notice(Notice::Closing(closing)) => {
+                    told.seen.note("closing", closing.code.0);
                     self.closing = Some(closing.code);
                 }
                 ServerMessage::Notice(notice) => {
+                    told.seen.note("notice", notice.method());
                     let stay = self.stay.as_mut().expect("a notice comes after the answer");
                     if let Notice::Message(message) = notice {
                         assert!(stay.n.is_none_or(|n| message.n == n + 1), "messages are counted");
@@ -187,12 +241,12 @@ impl Client {
         }
     }
 
-    fn result(&mut self, id: u64, result: &str, again: bool) {
+    fn result(&mut self, id: u64, result: &str, again: bool, seen: &mut Seen) {
         let Some(stay) = &self.stay else {
             assert!(self.entries.contains(&id), "nothing else succeeds before");
             match self.returns.take() {
-                Some(stay) => self.resumed(stay, result),
-                None => self.joined(result),
+                Some(stay) => self.resumed(stay, result, seen),
+                None => self.joined(result, seen),
             }
             return;
         };
@@ -204,18 +258,21 @@ impl Client {
         }
     }
 
-    fn joined(&mut self, result: &str) {
+    fn joined(&mut self, result: &str, seen: &mut Seen) {
         // Whoever guesses at a `reconnect` is refused by a result.
         if let Ok(Resumed { outcome, reason, .. }) = serde_json::from_str(result) {
             assert_eq!(outcome, Outcome::Refused, "nobody comes back without a ticket");
+            seen.note("resume", "guessed");
             self.refused = reason;
             return;
         }
         let joined: Joined = serde_json::from_str(result).expect("an answer of `join`");
+        seen.note("join", joined.own.role.as_str());
         let shown = joined.members.iter().any(|member| member.mid == joined.mid);
         assert_eq!(shown, joined.own.role.as_str() == "broadcaster");
         self.stay = Some(Stay {
             mid: joined.mid,
+            rosters: [Roster::new(&joined)].into(),
             ticket: joined.ticket.expect("a ticket"),
             epoch: joined.epoch,
             last: joined.seq,
@@ -224,11 +281,25 @@ impl Client {
         });
     }
 
-    fn resumed(&mut self, mut stay: Stay, result: &str) {
+    fn resumed(&mut self, mut stay: Stay, result: &str, seen: &mut Seen) {
         let resumed: Resumed = serde_json::from_str(result).expect("an answer of `reconnect`");
         if resumed.outcome == Outcome::Refused {
-            self.refused = Some(resumed.reason.expect("a reason"));
+            let reason = resumed.reason.expect("a reason");
+            seen.note("refused", &reason);
+            self.refused = Some(reason);
             return;
+        }
+        let reason = resumed.reason.as_ref().map_or("", ResumeReason::as_str);
+        seen.note(resumed.outcome.as_str(), reason);
+        for (is_so, what) in [
+            (resumed.replayed > 0, "events"),
+            (resumed.messages > 0, "messages"),
+            (resumed.messages_lost > 0, "lost messages"),
+            (resumed.restore, "what it must say again"),
+        ] {
+            if is_so {
+                seen.note("resumed with", what);
+            }
         }
         stay.ticket = resumed.ticket.expect("a ticket");
         stay.n = Some(stay.n.unwrap_or(0) + resumed.messages_lost);
@@ -245,6 +316,7 @@ impl Client {
                     stay.n = None;
                 }
                 (stay.epoch, stay.last) = (snapshot.epoch, snapshot.seq);
+                stay.rosters = [Roster::new(&snapshot)].into();
             }
             (outcome, _) => panic!("{outcome} without what belongs to it"),
         }

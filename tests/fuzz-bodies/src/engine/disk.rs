@@ -8,6 +8,9 @@ use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
 use lianmai_signal_engine::{ChannelKey, PersistId, Restored, StoreOp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::program::Program;
 
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Mode {
@@ -63,6 +66,17 @@ impl Disk {
         Some((persist?, self.mode == Mode::AtOnce))
     }
 
+    /// Carries out the oldest write that is held, or loses it, and says which answer is owed.
+    pub(super) fn next(&mut self, stored: bool) -> Option<Option<PersistId>> {
+        let (ops, persist) = self.held.pop_front()?;
+        if stored {
+            self.apply(ops);
+        } else {
+            self.lost = true;
+        }
+        Some(persist)
+    }
+
     /// Carries out what was held, and says which answers are owed.
     pub(super) fn flush(&mut self) -> Vec<PersistId> {
         let mut done = Vec::new();
@@ -104,6 +118,23 @@ impl Disk {
         }
     }
 
+    /// What a process would be started with if one number of one record were another one; `None` if that can
+    /// not be read at all.
+    pub(super) fn damaged(&self, program: &mut Program<'_>) -> Option<Restored> {
+        let mut restored = self.restored(program.flag());
+        if restored.channels.is_empty() {
+            return None;
+        }
+        let at = usize::from(program.byte()) % restored.channels.len();
+        let (_, channel, members) = &mut restored.channels[at];
+        let which = usize::from(program.byte()) % (members.len() + 1);
+        match members.get_mut(which) {
+            Some(member) => *member = damaged(member, program)?,
+            None => *channel = damaged(channel, program)?,
+        }
+        Some(restored)
+    }
+
     /// What a process is started with; after a crash without what is true only of a clean stop.
     pub(super) fn restored(&self, clean: bool) -> Restored {
         let member = |record: &MemberRecord| {
@@ -124,6 +155,23 @@ impl Disk {
             clean,
         }
     }
+}
+
+fn damaged<T: Serialize + DeserializeOwned>(record: &T, program: &mut Program<'_>) -> Option<T> {
+    fn numbers<'a>(value: &'a mut Value, all: &mut Vec<&'a mut Value>) {
+        match value {
+            Value::Number(_) => all.push(value),
+            Value::Array(items) => items.iter_mut().for_each(|item| numbers(item, all)),
+            Value::Object(map) => map.values_mut().for_each(|item| numbers(item, all)),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(record).expect("a record is JSON");
+    let mut all = Vec::new();
+    numbers(&mut value, &mut all);
+    let at = usize::from(program.byte()) % all.len().max(1);
+    **all.get_mut(at)? = (program.huge() >> (program.byte() & 63)).into();
+    serde_json::from_value(value).ok()
 }
 
 fn reread<T: Serialize + DeserializeOwned>(record: &T) -> T {

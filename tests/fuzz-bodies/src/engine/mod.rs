@@ -1,9 +1,11 @@
 //! The engine. Comes in: a program of joins, frames, lost sockets and returns, late answers of the outside,
-//! crashes, restarts and passing time, in virtual time only. Checked: what [`shell`] and [`client`] state after every input, and that
-//! nothing is left when everybody is gone.
+//! crashes, restarts and passing time, in virtual time only. Checked:
+//! what [`shell`], [`client`] and [`roster`] state after every input, and that nothing is left when everybody
+//! is gone.
 
 mod client;
 mod disk;
+mod roster;
 mod shell;
 
 use lianmai_protocol::{ErrorName, UserId, WallTime};
@@ -13,6 +15,7 @@ use lianmai_signal_engine::{
 
 use crate::calls::{self, APPS, CHANNELS, TOKENS};
 use crate::program::Program;
+use crate::seen::Seen;
 use disk::Mode;
 use shell::{Issuer, Return, Shell};
 
@@ -22,6 +25,11 @@ const MAX_CONNECTIONS: usize = 24;
 
 /// Any bytes as the life of one shard.
 pub fn engine(data: &[u8]) {
+    engine_seen(data);
+}
+
+/// As [`engine`], and says what was reached.
+pub fn engine_seen(data: &[u8]) -> Seen {
     let mut program = Program::new(data);
     let mut shell = Shell::new();
     for _ in 0..MAX_STEPS {
@@ -32,7 +40,7 @@ pub fn engine(data: &[u8]) {
     }
     shell.settle();
     audit(&mut shell);
-    shell.end();
+    shell.end()
 }
 
 fn step(shell: &mut Shell, program: &mut Program<'_>) {
@@ -105,7 +113,11 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
         }
         15 => {
             // The process stands still.
-            shell.now.mono = shell.now.mono + u64::from(program.word());
+            let ms = u64::from(program.word());
+            if ms > 10_000 {
+                shell.told.seen.note("process", "stood still");
+            }
+            shell.now.mono = shell.now.mono + ms;
             shell.input(Input::Tick);
         }
         16 => {
@@ -187,6 +199,8 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
                 let persist = PersistId(u64::from(program.byte()) + 1_000_000);
                 shell.input(Input::Persisted { persist, stored: true });
             }
+            6 => shell.write_one(true),
+            7 => shell.write_one(false),
             _ => shell.flush(),
         },
         30 => match program.byte() & 3 {
@@ -197,7 +211,8 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
                 shell.flush();
                 shell.next_process();
             }
-            _ => shell.next_process(),
+            2 => shell.next_process(),
+            _ => shell.damage(program),
         },
         _ => shell.input(Input::Tick),
     }

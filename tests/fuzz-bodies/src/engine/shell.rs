@@ -2,23 +2,27 @@
 //! after every input: outputs are bounded, nothing is due any more, sockets and members are counted, a stream
 //! is cut once, a question is answered once.
 
+mod clients;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
 use lianmai_protocol::limits::Limits;
 use lianmai_protocol::message::media::Urls;
-use lianmai_protocol::message::session::ResumeReason;
-use lianmai_protocol::{ErrorName, Gen, Mid, MonoTime, Now, RpcError, WallTime};
+use lianmai_protocol::{ErrorName, Gen, MediaKind, Mid, MonoTime, Now, Role, RpcError, WallTime};
+use lianmai_signal_engine::output::MemberView;
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, AppPolicy, Claims, ConnId, Denial, DrainPlan,
-    DuplicatePolicy, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput, MintId,
-    MintRequest, Minted, Note, Output, QueryId, Stats, VerifyId,
+    Access, AdminCommand, AdminReply, AppPolicy, ChannelKey, Claims, ConnId, Denial, DrainPlan,
+    DuplicatePolicy, Engine, EngineConfig, Grant, Input, MintId, MintRequest, Minted,
+    Note, Output, QueryId, Stats, VerifyId,
 };
-use serde_json::{Value, json};
 
-use super::client::{Client, Place, Texts};
+use super::client::{Client, Place, Stay, Told};
 use super::disk::{Disk, Mode};
 use super::grant;
+use crate::program::Program;
+use crate::seen::Seen;
+
+pub(super) use clients::Return;
 
 /// Most outputs of one input: a frame holds 32 commands, each of which tells 6 members few things.
 const MAX_OUTPUTS: usize = 4_000;
@@ -26,8 +30,12 @@ const MAX_OUTPUTS: usize = 4_000;
 const MAX_DEADLINES: usize = 12_000;
 /// Nobody without a socket lives longer, in milliseconds.
 const LONGEST_LIFE_MS: u64 = 400_000;
-/// Targeted messages that a membership keeps (RES-8); their bytes matter only for longer ones than here.
-const MAX_MESSAGES_KEPT: u64 = 32;
+/// Where the clock of a process begins: at a day, see [`Input::Restore`].
+const BEGIN_MS: u64 = 86_400_000;
+/// Bytes of targeted messages that one membership may have waiting.
+const MESSAGE_BYTES: usize = 64 << 10;
+/// Events that nobody waits for have left after so long, in milliseconds.
+const FLUSHED_MS: u64 = 100;
 /// Small, so that a program reaches it.
 const LOG_BYTES: usize = 24 << 10;
 
@@ -45,7 +53,7 @@ pub(super) struct Shell {
     pub(super) issuer: Issuer,
     disk: Disk,
     clients: BTreeMap<ConnId, Client>,
-    texts: Texts,
+    pub(super) told: Told,
     held_mints: VecDeque<(MintId, MintRequest)>,
     held_tokens: VecDeque<VerifyId>,
     minted: Vec<Gen>,
@@ -94,11 +102,11 @@ impl Shell {
         Shell {
             engine: Engine::new(config.clone(), [7; 32]),
             config,
-            now: Now { mono: MonoTime(1_000), wall: WallTime(1_800_000_000_000) },
+            now: Now { mono: MonoTime(BEGIN_MS), wall: WallTime(1_800_000_000_000) },
             issuer: Issuer::AtOnce,
             disk: Disk::new(),
             clients: BTreeMap::new(),
-            texts: Texts::new(),
+            told: Told::default(),
             held_mints: VecDeque::new(),
             held_tokens: VecDeque::new(),
             minted: Vec::new(),
@@ -143,187 +151,6 @@ impl Shell {
         Some(self.clients.get(&ConnId(which as u64))?.stay.as_ref()?.mid)
     }
 
-    // Clients.
-
-    fn new_conn(&self) -> ConnId {
-        ConnId(self.clients.len() as u64 + 1)
-    }
-
-    fn lobby(&self) -> Lobby {
-        Lobby::new(self.config.ticket_key.clone())
-    }
-
-    pub(super) fn connect(&mut self) -> ConnId {
-        let conn = self.new_conn();
-        self.clients.insert(conn, Client::new(self.lobby()));
-        conn
-    }
-
-    pub(super) fn next_id(&mut self, conn: ConnId) -> u64 {
-        let Some(client) = self.clients.get_mut(&conn) else { return 1 };
-        client.next_id += 1;
-        client.next_id - 1
-    }
-
-    pub(super) fn call(&mut self, conn: ConnId, method: &str, params: &Value) {
-        let id = self.next_id(conn);
-        self.call_as(conn, id, method, params);
-    }
-
-    pub(super) fn call_as(&mut self, conn: ConnId, id: u64, method: &str, params: &Value) {
-        let frame = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        self.frame(conn, frame.to_string().as_bytes());
-    }
-
-    pub(super) fn calls(&mut self, conn: ConnId, calls: &[(&str, Value)]) {
-        let mut frame = Vec::new();
-        for (method, params) in calls {
-            let id = self.next_id(conn);
-            frame.push(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
-        }
-        self.frame(conn, Value::Array(frame).to_string().as_bytes());
-    }
-
-    pub(super) fn ping_all(&mut self) {
-        for conn in self.seated() {
-            self.call(conn, "ping", &json!({}));
-        }
-    }
-
-    pub(super) fn frame(&mut self, conn: ConnId, frame: &[u8]) {
-        if let Some(client) = self.clients.get_mut(&conn) {
-            match &mut client.place {
-                Place::Lobby(lobby) => {
-                    let outputs = lobby.frame(frame);
-                    client.asks(frame);
-                    return self.lobby_outputs(conn, outputs);
-                }
-                Place::Engine => {
-                    let confirmed = client.asks(frame);
-                    if let Some(stay) = &client.stay {
-                        let before = self.confirmed.entry(stay.mid).or_default();
-                        *before = confirmed.max(*before);
-                    }
-                }
-                // A shell may still have read something.
-                Place::Closed | Place::Gone => {}
-            }
-        }
-        self.input(Input::Frame { conn, frame: Bytes::copy_from_slice(frame) });
-    }
-
-    pub(super) fn binary(&mut self, conn: ConnId) {
-        match self.clients.get(&conn).map(|client| &client.place) {
-            Some(Place::Lobby(lobby)) => {
-                let outputs = lobby.binary();
-                self.lobby_outputs(conn, outputs);
-            }
-            _ => self.input(Input::BinaryFrame { conn }),
-        }
-    }
-
-    fn lobby_outputs(&mut self, conn: ConnId, outputs: Vec<LobbyOutput>) {
-        assert!(outputs.len() <= 40, "a frame has at most 32 elements");
-        for output in outputs {
-            let Some(client) = self.clients.get_mut(&conn) else { return };
-            match output {
-                LobbyOutput::Send(text) => client.receive(text.as_bytes(), &mut self.texts),
-                LobbyOutput::Close(code) => client.close(code),
-                LobbyOutput::Join(id, join) => {
-                    client.place = Place::Engine;
-                    let grant = match join.token.as_deref() {
-                        None => Ok(Grant::debug()),
-                        Some(token) => grant(token, self.now.wall),
-                    };
-                    let request = Box::new(JoinRequest { id, join: *join, grant });
-                    self.input(Input::Join { conn, request });
-                }
-                LobbyOutput::Reconnect(request) => {
-                    client.place = Place::Engine;
-                    self.input(Input::Reconnect { conn, request });
-                }
-            }
-        }
-    }
-
-    pub(super) fn drop_socket(&mut self, conn: ConnId) {
-        if let Some(client) = self.clients.get_mut(&conn) {
-            client.place = Place::Gone;
-        }
-        self.input(Input::Closed { conn });
-    }
-
-    /// Comes back as the one on `old`, which may have heard less than was sent; its requests go again.
-    pub(super) fn resume(&mut self, old: ConnId, how: Return) {
-        let Some(client) = self.clients.get(&old) else { return };
-        let Some(mut stay) = client.stay.clone() else { return };
-        stay.last = stay.last.saturating_sub(how.behind);
-        let sent = std::mem::take(&mut stay.sent);
-        let ticket = (how.change)(&stay.ticket);
-        let genuine = ticket == stay.ticket;
-        let claims = Claims::open(&self.config.ticket_key, &ticket);
-        assert_eq!(claims.is_some(), genuine, "a ticket that was changed is none: {ticket}");
-        let newest = genuine && self.tickets.get(&stay.mid) == Some(&ticket);
-        let is_member = claims.as_ref().is_some_and(|claims| self.is_member(claims));
-        self.attempts += 1;
-        let attempt = if how.stale { 1 } else { self.attempts + 1 };
-        let mut params = json!({
-            "ticket": ticket, "attempt": attempt, "epoch": stay.epoch, "seq": stay.last,
-            "n": stay.n.unwrap_or(0),
-        });
-        if how.snapshot {
-            params["want"] = "snapshot".into();
-        }
-        let (mid, n) = (stay.mid, stay.n.unwrap_or(0));
-        let conn = self.new_conn();
-        let client = Client::returning(self.lobby(), &self.clients[&old], stay);
-        self.clients.insert(conn, client);
-        let before = self.stats();
-        self.call(conn, "reconnect", &params);
-        match self.clients[&conn].refused.clone() {
-            Some(reason) => {
-                assert!(matches!(self.clients[&conn].place, Place::Closed), "refused and closed");
-                let now = self.stats();
-                let shape = |s: Stats| (s.channels, s.members, s.connected, s.streams, s.events);
-                assert_eq!(shape(now), shape(before), "a refusal changes nothing");
-                let wrong = matches!(
-                    reason,
-                    ResumeReason::Invalid
-                        | ResumeReason::StaleAttempt
-                        | ResumeReason::Gone
-                        | ResumeReason::Left
-                        | ResumeReason::Replaced
-                );
-                let good = newest && is_member && !how.stale;
-                assert!(!(good && wrong), "who holds the newest ticket is refused as {reason}");
-            }
-            None => {
-                assert!(genuine && self.clients[&conn].is_seated(), "refused, or back");
-                let confirmed = self.confirmed.entry(mid).or_default();
-                // As many are kept, whatever they say here.
-                if let Some((messages, lost)) = self.clients[&conn].messages
-                    && messages + lost <= MAX_MESSAGES_KEPT
-                {
-                    assert!(lost <= confirmed.saturating_sub(n), "{lost} messages are lost");
-                }
-                *confirmed = n.max(*confirmed);
-                // What was sent is sent again, and begun once.
-                for frame in sent {
-                    self.frame(conn, &frame);
-                }
-            }
-        }
-    }
-
-    fn is_member(&mut self, claims: &Claims) -> bool {
-        match self.admin(AdminCommand::GetChannel(claims.channel.clone())) {
-            Some(Ok(AdminReply::Channel(_, members))) => {
-                members.iter().any(|member| member.mid == claims.mid)
-            }
-            _ => false,
-        }
-    }
-
     pub(super) fn stop(&mut self) {
         self.input(Input::Stop);
         assert!(self.drain.is_some() || self.seated().is_empty(), "everybody is told to go");
@@ -333,14 +160,21 @@ impl Shell {
 
     pub(super) fn answer_mint(&mut self, fail: bool) {
         let Some((mint, request)) = self.held_mints.pop_front() else { return };
+        self.told.seen.note("late URL", if fail { "failed" } else { "issued" });
         let result = (!fail).then(|| self.issue(mint, &request));
         self.input(Input::Minted { mint, result });
     }
 
     pub(super) fn answer_token(&mut self, grant: Result<Grant, ErrorName>) {
         if let Some(verify) = self.held_tokens.pop_front() {
+            self.told.seen.note("late token", if grant.is_ok() { "good" } else { "bad" });
             self.input(Input::TokenVerified { verify, grant });
         }
+    }
+
+    fn key_of(&self, stay: &Stay) -> ChannelKey {
+        let claims = Claims::open(&self.config.ticket_key, &stay.ticket);
+        claims.expect("the engine gave a genuine ticket").channel
     }
 
     fn issue(&self, mint: MintId, request: &MintRequest) -> Minted {
@@ -363,19 +197,78 @@ impl Shell {
     pub(super) fn authorize(&mut self, generation: Gen, access: Access) -> Option<bool> {
         let query = self.question(|query| Input::Authorize { query, generation, access });
         let verdict = self.verdicts.remove(&query)?;
+        let how = if access == Access::Publish { "publish" } else { "play" };
+        self.told.seen.note(how, if verdict.is_ok() { "allowed" } else { "denied" });
         assert!(verdict.is_err() || !self.cut.contains(&generation), "what was cut stays cut");
         Some(verdict.is_ok())
     }
 
     /// The reply, if it comes at once: what is written down before may be awaited.
     pub(super) fn admin(&mut self, command: AdminCommand) -> Option<Result<AdminReply, RpcError>> {
+        let what = match &command {
+            AdminCommand::Kick { .. } => "kick",
+            AdminCommand::Close { .. } => "close",
+            _ => "look",
+        };
         let query = self.question(|query| Input::Admin { query, command });
-        self.replies.remove(&query)
+        let Some(reply) = self.replies.remove(&query) else {
+            self.told.seen.note("admin", format_args!("{what} waits"));
+            return None;
+        };
+        let how = reply.as_ref().map_or_else(|error| error.name().as_str(), |_| "done");
+        self.told.seen.note("admin", format_args!("{what} {how}"));
+        Some(reply)
+    }
+
+    /// Every member but for whether it has a socket; `None` from a process that tells nobody anything.
+    fn members(&mut self) -> Option<BTreeSet<(ChannelKey, String)>> {
+        let Some(Ok(AdminReply::Channels(views))) = self.admin(AdminCommand::ListChannels) else {
+            return None;
+        };
+        let mut all = BTreeSet::new();
+        for view in views {
+            let reply = self.admin(AdminCommand::GetChannel(view.channel.clone()));
+            let Some(Ok(AdminReply::Channel(_, members))) = reply else { panic!("it was listed") };
+            for member in members {
+                let MemberView { uid, mid, role, published, muted, .. } = member;
+                let text = format!("{uid} {mid} {role:?} {published:?} {muted:?}");
+                all.insert((view.channel.clone(), text));
+            }
+        }
+        Some(all)
+    }
+
+    /// What every client made of its events is what is so.
+    pub(super) fn compare_rosters(&mut self) {
+        for conn in self.seated() {
+            let Some(stay) = &self.clients[&conn].stay else { continue };
+            let Some(roster) = stay.rosters.back() else { continue };
+            let (key, shown) = (self.key_of(stay), roster.shown());
+            let reply = self.admin(AdminCommand::GetChannel(key));
+            let Some(Ok(AdminReply::Channel(_, members))) = reply else { continue };
+            let visible = members.into_iter().filter(|m| m.role == Role::Broadcaster);
+            let so: BTreeSet<_> =
+                visible.map(|m| (m.mid, m.uid.0, format!("{:?}", (m.published, m.muted)))).collect();
+            let told: BTreeSet<_> = shown
+                .into_iter()
+                .map(|(mid, uid, kinds, muted)| (mid, uid.0, format!("{:?}", (kinds, muted))))
+                .collect();
+            assert_eq!(told, so, "a client's picture");
+            self.told.seen.note("compared", if so.len() > 1 { "several" } else { "few" });
+        }
     }
 
     pub(super) fn set_disk(&mut self, mode: Mode) {
         self.flush();
         self.disk.set(mode);
+    }
+
+    /// The oldest write that is held is carried out, or fails.
+    pub(super) fn write_one(&mut self, stored: bool) {
+        if let Some(Some(persist)) = self.disk.next(stored) {
+            self.told.seen.note("late write", if stored { "done" } else { "failed" });
+            self.input(Input::Persisted { persist, stored });
+        }
     }
 
     /// Carries out the writes that were held.
@@ -405,6 +298,7 @@ impl Shell {
     /// The process is gone with every socket; the next one begins, where this one handed over or with what
     /// was written down.
     pub(super) fn next_process(&mut self) {
+        let had = self.members();
         let clean = self.drain.take() == Some(Some(true));
         self.disk.forget_held();
         for client in self.clients.values_mut() {
@@ -416,7 +310,7 @@ impl Shell {
         let before = self.members;
         self.processes = self.processes.wrapping_add(1);
         // Clocks of two processes have nothing in common.
-        self.now.mono = MonoTime(1_000 + 7_000_000 / u64::from(self.processes.max(1)));
+        self.now.mono = MonoTime(BEGIN_MS + 7_000_000 / u64::from(self.processes.max(1)));
         self.engine = Engine::new(self.config.clone(), [self.processes; 32]);
         let restored = self.disk.restored(clean);
         let members = restored.channels.iter().flat_map(|(_, _, members)| members);
@@ -427,7 +321,41 @@ impl Shell {
         }
         self.members = restored.channels.iter().map(|(_, _, members)| members.len()).sum();
         assert!(self.disk.lost || self.members == before, "every member was written down");
+        if self.members > 0 {
+            self.told.seen.note("restored", if clean { "after a clean stop" } else { "after a crash" });
+        }
         self.input(Input::Restore(Box::new(restored)));
+        if let (Some(had), false) = (had, self.disk.lost)
+            && let Some(has) = self.members()
+        {
+            let new: Vec<_> = has.difference(&had).collect();
+            assert!(new.is_empty(), "nobody is another than before: {new:?}, was {had:?}");
+        }
+    }
+
+    /// What a process makes of a store that was damaged; this one goes on.
+    pub(super) fn damage(&mut self, program: &mut Program<'_>) {
+        let Some(damaged) = self.disk.damaged(program) else { return };
+        self.told.seen.note("restored", "damaged");
+        let mut engine = Engine::new(self.config.clone(), [9; 32]);
+        let mut now = Now { mono: MonoTime(BEGIN_MS), wall: self.now.wall };
+        let end = now.mono + 2 * LONGEST_LIFE_MS;
+        let mut input = Input::Restore(Box::new(damaged));
+        for _ in 0..MAX_DEADLINES {
+            engine.handle(now, input);
+            let mut outputs = 0;
+            while let Some(output) = engine.poll_output() {
+                outputs += 1;
+                assert!(outputs < MAX_OUTPUTS, "outputs without end");
+                assert!(!matches!(output, Output::Send { .. }), "there is nobody to be told");
+            }
+            let Some(due) = engine.next_deadline().filter(|due| *due <= end) else { break };
+            assert!(due > now.mono, "what is due was done");
+            let ms = due.since(now.mono);
+            now = Now { mono: due, wall: WallTime(now.wall.0 + ms) };
+            input = Input::Tick;
+        }
+        assert_eq!(engine.stats().members, 0, "nobody of a damaged store lives on for ever");
     }
 
     pub(super) fn advance(&mut self, ms: u64) {
@@ -458,10 +386,13 @@ impl Shell {
         for client in self.clients.values().filter(|client| client.is_seated()) {
             client.assert_answered();
         }
+        self.advance(FLUSHED_MS);
+        self.compare_rosters();
+        assert!(self.stats().log_bytes <= LOG_BYTES, "logs are within their budget");
     }
 
     /// Everybody goes; nobody is there past every cap.
-    pub(super) fn end(mut self) {
+    pub(super) fn end(mut self) -> Seen {
         if self.drain.is_some() {
             self.next_process();
         }
@@ -471,8 +402,9 @@ impl Shell {
         self.advance(LONGEST_LIFE_MS);
         assert!(self.asked.is_empty(), "every question is answered");
         let stats = self.engine.stats();
-        let left = (stats.channels, stats.members, stats.connected, stats.streams, stats.log_bytes);
-        assert_eq!(left, (0, 0, 0, 0, 0), "channels, members, sockets, streams, bytes of logs");
+        let left = (stats.channels, stats.members, stats.connected, stats.streams);
+        assert_eq!(left, (0, 0, 0, 0), "channels, members, sockets, streams");
+        assert_eq!((stats.log_bytes, stats.message_bytes), (0, 0), "bytes of events and messages");
         assert_eq!(self.members, 0, "each membership ends once");
         assert!(self.disk.lost || self.disk.is_empty(), "nobody is written down");
         for generation in std::mem::take(&mut self.minted) {
@@ -480,6 +412,7 @@ impl Shell {
             assert_eq!(verdict, Some(false), "no stream is left");
         }
         assert_eq!(self.engine.stats().frames, stats.frames, "nobody is there to be told");
+        self.told.seen
     }
 
     // The engine.
@@ -492,6 +425,7 @@ impl Shell {
             while let Some(output) = self.engine.poll_output() {
                 outputs += 1;
                 assert!(outputs < MAX_OUTPUTS, "outputs without end");
+                self.see(&output);
                 self.output(output, &mut inputs);
             }
             let due = self.engine.next_deadline();
@@ -500,13 +434,30 @@ impl Shell {
         let stats = self.engine.stats();
         assert_eq!(stats.connected, self.seated().len(), "sockets are counted");
         assert_eq!(stats.members, self.members, "members are counted");
+        assert!(stats.message_bytes <= stats.members * MESSAGE_BYTES, "messages are bounded");
+        assert!(stats.streams <= stats.members * MediaKind::ALL.len(), "streams are bounded");
+    }
+
+    fn see(&mut self, output: &Output) {
+        let seen = &mut self.told.seen;
+        match output {
+            Output::Close { code, .. } => seen.note("close", code.0),
+            Output::CutStream { .. } => seen.note("cut", "stream"),
+            Output::CutViewer { .. } => seen.note("cut", "viewer"),
+            Output::Drained { handed_over } => seen.note("drained", handed_over),
+            Output::Store { persist: Some(_), .. } => seen.note("write", "awaited"),
+            Output::Note(Note::MemberLeft { reason, .. }) => seen.note("left", reason),
+            Output::Note(Note::JoinRefused { error, .. }) => seen.note("no join", error),
+            Output::Note(Note::CommandRefused { error, .. }) => seen.note("no", error),
+            _ => {}
+        }
     }
 
     fn output(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
         match output {
             Output::Send { conn, frame } => {
                 let client = self.clients.get_mut(&conn).expect("a connection that exists");
-                client.receive(&frame, &mut self.texts);
+                client.receive(&frame, &mut self.told);
                 if let Some(stay) = &client.stay {
                     self.tickets.insert(stay.mid, stay.ticket.clone());
                 }
@@ -565,16 +516,4 @@ impl Shell {
             Output::Note(_) => {}
         }
     }
-}
-
-/// How somebody comes back.
-pub(super) struct Return<'a> {
-    /// So many events did not arrive.
-    pub(super) behind: u64,
-    /// Asks for a snapshot.
-    pub(super) snapshot: bool,
-    /// With the number of an earlier attempt.
-    pub(super) stale: bool,
-    /// What becomes of the ticket on the way.
-    pub(super) change: &'a mut dyn FnMut(&str) -> String,
 }

@@ -10,6 +10,7 @@ use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, UserId};
 use lianmai_signal_engine::{ChannelKey, Grant, PersistId, VerifyId};
 
 use super::state::{Made, On, Then, Waiting};
+use super::verify::UNSEEN;
 use super::{Expect, Model, Step, Verdict};
 use crate::check::app::payload;
 
@@ -538,7 +539,9 @@ impl Model {
             }
             Then::Close { key, epoch, text, by } => {
                 // It may have ended meanwhile, and another one begun.
-                let same = self.shards[s].channels.get(&key).map(|channel| channel.epoch) == epoch;
+                let is = self.shards[s].channels.get(&key);
+                let seen_since = epoch == Some(UNSEEN) && is.is_some_and(|is| is.closing);
+                let same = seen_since || is.map(|channel| channel.epoch) == epoch;
                 let caller = by.filter(|by| same && self.waits_for(s, &key, *by, persist));
                 if same && epoch.is_some() {
                     let reason =
