@@ -314,6 +314,7 @@ mod tests {
         restrictions.check(now, &channel(name), UserId(uid), &Grant::debug()).is_err()
     }
 
+    /// Proves KIC-2.
     #[test]
     fn a_flood_of_kicks_in_one_channel_makes_only_that_one_forget() {
         let (mut restrictions, mut ops) = (Restrictions::default(), Vec::new());
@@ -328,6 +329,7 @@ mod tests {
         assert_eq!(restrictions.bans, MAX_CHANNEL_BANS + 1);
     }
 
+    /// Proves no rule of the protocol: no memory is left of what is over.
     #[test]
     fn what_is_over_is_swept() {
         let (mut restrictions, mut ops) = (Restrictions::default(), Vec::new());
@@ -338,6 +340,7 @@ mod tests {
         assert!(restrictions.channels.is_empty() && restrictions.bans == 0);
     }
 
+    /// Proves CLS-2.
     #[test]
     fn a_later_close_does_not_shorten_a_hold() {
         let (mut restrictions, mut ops) = (Restrictions::default(), Vec::new());

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use lianmai_protocol::message::session::{CloseChannel, Kick, ResumeReason};
+use lianmai_protocol::message::session::{CloseChannel, Kick, Outcome, ResumeReason};
 use lianmai_protocol::{
     Action, Cid, CloseCode, Epoch, ErrorName, Gen, Mid, MonoTime, Now, Pub, RequestId, RpcError,
     SessionId, UserId, codec,
@@ -21,6 +21,7 @@ use crate::key::ChannelKey;
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{MintRequest, Note, Output, Stats, Token};
 use crate::record::StoreOp;
+use crate::ticket::Claims;
 use crate::timers::{Timer, Timers};
 
 /// A channel's place in its engine; never reused, so a late timer or answer finds nothing.
@@ -169,7 +170,16 @@ impl Context {
     }
 
     /// Answers a reconnect with a refusal, and closes.
-    pub(crate) fn refuse_resume(&mut self, conn: ConnId, id: RequestId, reason: ResumeReason) {
+    pub(crate) fn refuse_resume(
+        &mut self,
+        conn: ConnId,
+        id: RequestId,
+        claims: Claims,
+        reason: ResumeReason,
+    ) {
+        let (channel, uid) = (claims.channel, claims.uid);
+        let (outcome, why) = (Outcome::Refused, Some(reason.clone()));
+        self.note(Note::Resumed { channel, uid, conn, outcome, reason: why });
         self.stats.refusals += 1;
         let retry_after_ms = self.drain.as_ref().map(|drain| drain.away_ms(self.mono()));
         for text in refused_resume(id, reason, retry_after_ms) {

@@ -50,6 +50,7 @@ impl Endings {
 mod tests {
     use super::*;
 
+    /// Proves no rule of the protocol: the memory of endings is bounded.
     #[test]
     fn res_12_endings_are_bounded_in_number_and_time() {
         let mut endings = Endings::default();

@@ -86,6 +86,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
+    /// Proves no rule of the protocol: bytes leave in order and are counted.
     #[test]
     fn partial_writes_keep_order_and_count() {
         let mut outbox = Outbox::default();

@@ -37,6 +37,7 @@ impl Rate {
 mod tests {
     use super::*;
 
+    /// Proves IDS-6.
     #[test]
     fn a_burst_passes_and_then_the_long_run_rate() {
         let mut rate = Rate::default();
@@ -47,6 +48,7 @@ mod tests {
         assert_eq!(rate.take(MonoTime(50), 1, 20, 40), Err(50));
     }
 
+    /// Proves IDS-6.
     #[test]
     fn what_weighs_more_takes_more() {
         let mut rate = Rate::default();

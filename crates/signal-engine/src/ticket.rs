@@ -178,6 +178,7 @@ mod tests {
         }
     }
 
+    /// Proves RES-4.
     #[test]
     fn res_2_only_the_key_opens_what_it_sealed() {
         let key = TicketKey::new([1; 32]);
@@ -194,6 +195,7 @@ mod tests {
         assert_eq!(Claims::open(&key, &"A".repeat(1 << 20)), None);
     }
 
+    /// Proves RES-9.
     #[test]
     fn every_right_survives() {
         for bits in 0..1 << 12 {

@@ -12,6 +12,7 @@ use lianmai_protocol::{ChannelName, Gen, MediaKind, MediaSelector, Role, UserId}
 use lianmai_signal_engine::{Access, AdminCommand, ChannelKey};
 use serde_json::Value;
 
+use crate::client::Client;
 use crate::net::{LinkId, Way};
 use crate::scenario::{Cmd, What};
 use crate::server::store::shard_of;
@@ -243,15 +244,18 @@ impl World {
     /// Somebody says something where a world is too quiet to find anything in.
     pub(crate) fn chatter(&mut self) {
         let knobs = &self.scenario.knobs;
-        if !knobs.chatter || self.checks.delivered * knobs.length_ms > 2_300 * self.now {
+        if !knobs.chatter || self.checks.delivered * knobs.length_ms > 2_600 * self.now {
             return;
         }
-        for _ in 0..12 {
-            let c = self.rng.index(self.clients.len());
-            if self.clients[c].session.state() == ConnectionState::Connected {
-                let bytes = self.rng.index(40);
-                self.command(c, &Cmd::Message { to: None, bytes });
-            }
+        let connected = |client: &Client| client.session.state() == ConnectionState::Connected;
+        let there: Vec<usize> =
+            (0..self.clients.len()).filter(|c| connected(&self.clients[*c])).collect();
+        if there.is_empty() {
+            return;
+        }
+        for _ in 0..16 {
+            let (c, bytes) = (*self.rng.pick(&there), self.rng.index(40));
+            self.command(c, &Cmd::Message { to: None, bytes });
         }
     }
 

@@ -30,6 +30,7 @@ const TASK_ERRORS: &[ErrorName] = &[
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("error:kicked", "names the end of a membership in `Disconnected`; no answer carries it"),
     ("error:replaced", "as `kicked`"),
+    ("error:internalError", "no path of the engine answers it; clients make it of a broken host"),
     ("leave:whileAway", "made by clients, of what they did not see"),
 ];
 

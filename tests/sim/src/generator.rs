@@ -10,6 +10,8 @@ use crate::tokens::{APPS, TokenSpec, is_safe};
 const LENGTH_MS: u64 = 300_000;
 /// The first of the clients' uids.
 const FIRST_UID: u64 = 100;
+/// Of whoever comes back to a server that is about to go.
+const HASTY_UID: u64 = 2_000;
 
 /// A scenario of a seed.
 pub(crate) fn scenario(seed: u64) -> Scenario {
@@ -19,15 +21,18 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
     joins(&mut rng, &knobs, &mut actions);
     commands(&mut rng, &knobs, &mut actions);
     faults(&mut rng, &knobs, &mut actions);
-    server_faults(&mut rng, &mut actions);
+    server_faults(&mut rng, &knobs, &mut actions);
     strangers(&mut rng, &knobs, &mut actions);
     actions.sort_by_key(|action| action.at);
     Scenario { seed, knobs, actions }
 }
 
 fn knobs(rng: &mut Rng) -> Knobs {
-    let channels: Vec<usize> =
-        (0..rng.between(3, 4)).map(|_| rng.weighted(&[5, 4, 2, 2])).collect();
+    let tight = rng.chance(150);
+    let shards = if rng.chance(500) { 2 } else { 1 };
+    // Where not all of them fit, three do.
+    let count = if tight { 5 } else { rng.between(3, 4) };
+    let channels: Vec<usize> = (0..count).map(|_| rng.weighted(&[5, 4, 2, 2])).collect();
     let count = rng.between(24, 30);
     let mut clients: Vec<ClientSpec> = Vec::new();
     for index in 0..count {
@@ -44,9 +49,8 @@ fn knobs(rng: &mut Rng) -> Knobs {
         1 => [4_000, 10_000, 12_000, 8_000, 60_000],
         _ => [3_000, 8_000, 8_000, 6_000, 20_000],
     };
-    let tight = rng.chance(150);
     let limits = if tight {
-        [rng.between(5, 9), rng.between(3, 6), rng.between(1, 3), rng.between(1, 4)]
+        [rng.between(5, 9), rng.between(3, 6), if shards == 1 { 3 } else { 2 }, rng.between(1, 4)]
             .map(|limit| usize::try_from(limit).expect("it is small"))
     } else {
         [10_000, 2_000, 100_000, 256]
@@ -56,7 +60,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         length_ms: LENGTH_MS,
         channels,
         clients,
-        shards: if rng.chance(500) { 2 } else { 1 },
+        shards,
         timers,
         limits,
         log_bytes: if rng.chance(200) { 20_000 } else { 64 << 20 },
@@ -191,7 +195,7 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     }
 }
 
-fn server_faults(rng: &mut Rng, actions: &mut Vec<Action>) {
+fn server_faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     let [crash, drain, stop, pause, wall, disk, mint] = swarm(rng, [4, 4, 1, 2, 2, 2, 3]);
     let many = |rng: &mut Rng, weight: u64, most: u64| {
         if weight == 0 { 0 } else { rng.below(most + 1) }
@@ -219,8 +223,11 @@ fn server_faults(rng: &mut Rng, actions: &mut Vec<Action>) {
         actions.push(Action { at, what: What::Drain { plan, down_ms } });
         if rng.chance(300) {
             // The hand-over takes its time.
-            let (ms, slow) = (freeze + 2_000, rng.below(4_000));
+            let (ms, slow) = (freeze + 2_000, rng.below(8_000));
             actions.push(Action { at, what: What::Disk { ms, slow, fails: 0 } });
+            let script = scripts::hasty(rng);
+            let what = What::Raw { ch: rng.index(knobs.channels.len()), uid: HASTY_UID, script };
+            actions.push(Action { at: at - rng.below(2_000), what });
         }
         if rng.chance(200) {
             let at = at + rng.below(freeze + 2_000);
@@ -253,7 +260,9 @@ fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     let channels = knobs.channels.len();
     for number in 0..rng.between(6, 14) {
         let at = rng.between(5_000, LENGTH_MS - 10_000);
-        let script = scripts::script(rng.index(scripts::COUNT), rng);
+        let deaf = knobs.capacity < 20_000 && number < 3;
+        let number_of = if deaf { scripts::DEAF } else { rng.index(scripts::COUNT) };
+        let script = scripts::script(number_of, rng);
         let what = What::Raw { ch: rng.index(channels), uid: 1_000 + number, script };
         actions.push(Action { at, what });
     }

@@ -251,6 +251,8 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: the sockets of the simulator.
+
     use super::*;
 
     #[test]

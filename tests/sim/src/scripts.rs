@@ -9,6 +9,8 @@ use Step::{Binary, Close, Deaf, Deep, Flood, Join, Long, Open, Ping, Resume, Tex
 
 /// How many there are.
 pub(crate) const COUNT: usize = 18;
+/// Whoever reads nothing.
+pub(crate) const DEAF: usize = 15;
 
 fn request(method: &str, params: &str) -> Step {
     Text(format!(r#"{{"jsonrpc":"2.0","id":$id,"method":"{method}","params":{params}}}"#))
@@ -168,7 +170,11 @@ pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
             steps.push(Close);
         }
         14 => steps.extend([good(rng), request("publish", "{}"), Wait(70_000)]),
-        15 => steps.extend([good(rng), Deaf, Wait(100_000)]),
+        DEAF => {
+            // Lives, and reads nothing.
+            steps.extend([good(rng), Deaf]);
+            steps.extend((0..60).flat_map(|_| [Wait(1_500), Ping]));
+        }
         16 => {
             // The same uid from many places.
             for _ in 0..6 {
@@ -195,6 +201,16 @@ pub(crate) fn script(number: usize, rng: &mut Rng) -> Script {
             steps.extend([request("leave", "{}"), Wait(500)]);
         }
     }
+    steps
+}
+
+/// Comes back at once whenever it is sent away, as no client of ours does.
+pub(crate) fn hasty(rng: &mut Rng) -> Script {
+    let mut steps = vec![Open, good(rng), Wait(400)];
+    for _ in 0..14 {
+        steps.extend([Open, resume(0, 1, 0, false), Wait(rng.between(50, 400))]);
+    }
+    steps.push(Close);
     steps
 }
 

@@ -192,6 +192,7 @@ mod tests {
         log
     }
 
+    /// Proves RES-7.
     #[test]
     fn res_7_only_what_was_sent_is_forgotten_the_oldest_first() {
         let mut log = filled(1_000);
@@ -207,6 +208,7 @@ mod tests {
         assert!(log.floor() > 900 && log.head() == 1_000);
     }
 
+    /// Proves RST-2.
     #[test]
     fn rst_2_a_log_goes_on_where_it_was_handed_over() {
         let mut log = filled(10);

@@ -258,6 +258,7 @@ impl Channel {
 mod tests {
     use super::*;
 
+    /// Proves no rule of the protocol: what a record of a stream says.
     #[test]
     fn every_slot_has_one_kind_that_is_told() {
         let told = MediaKind::ALL.iter().filter(|kind| **kind != MediaKind::Video);

@@ -208,6 +208,7 @@ mod tests {
         Asked { id: RequestId(id), hash: id }
     }
 
+    /// Proves RES-2.
     #[test]
     fn res_2_two_tickets_are_good_and_an_unconfirmed_offer_is_replaced() {
         let mut tickets = Tickets::new();
@@ -221,6 +222,7 @@ mod tests {
         assert!(!tickets.are_good(1) && tickets.are_good(3) && !tickets.are_good(4));
     }
 
+    /// Proves IDS-2, IDS-4, IDS-7.
     #[test]
     fn ids_7_the_last_answers_are_remembered_in_the_order_they_were_given() {
         let mut answers = Answers::default();
@@ -237,6 +239,7 @@ mod tests {
         assert_eq!(answers.seen(asked(40)), Seen::Answered(Bytes::from("40")));
     }
 
+    /// Proves RES-8.
     #[test]
     fn res_8_messages_are_kept_until_told() {
         let mut messages = Messages::default();

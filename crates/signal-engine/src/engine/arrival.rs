@@ -2,7 +2,7 @@
 //! reconnect whose ticket is genuine. Goes out: the channel's answer, or a refusal that changed nothing.
 
 use lianmai_protocol::message::event::LeaveReason;
-use lianmai_protocol::message::session::{Join, Outcome, ResumeReason};
+use lianmai_protocol::message::session::{Join, ResumeReason};
 use lianmai_protocol::{ErrorName, RequestId, RpcError};
 
 use super::Engine;
@@ -130,12 +130,7 @@ impl Engine {
             Ok(channel) => self.with_channel(channel, |channel, cx| {
                 channel.resume(cx, conn, id, &claims, &reconnect);
             }),
-            Err(reason) => {
-                let (channel, uid) = (claims.channel, claims.uid);
-                let (outcome, why) = (Outcome::Refused, Some(reason.clone()));
-                self.context.note(Note::Resumed { channel, uid, conn, outcome, reason: why });
-                self.context.refuse_resume(conn, id, reason);
-            }
+            Err(reason) => self.context.refuse_resume(conn, id, claims, reason),
         }
     }
 

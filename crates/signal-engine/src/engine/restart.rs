@@ -15,7 +15,7 @@ use lianmai_protocol::{CloseCode, ErrorName, MonoTime, RpcError, codec};
 use super::Engine;
 use crate::channel::Channel;
 use crate::context::{ChannelRef, Context, Then};
-use crate::input::{DrainPlan, Input};
+use crate::input::{DrainPlan, Input, ReconnectRequest};
 use crate::output::{Denial, Output};
 use crate::record::{Restored, StoreOp};
 use crate::timers::Timer;
@@ -112,7 +112,8 @@ impl Engine {
                 self.context.refuse_join(conn, request.id, &error);
             }
             Input::Reconnect { conn, request } => {
-                self.context.refuse_resume(conn, request.id, ResumeReason::Draining);
+                let ReconnectRequest { id, claims, .. } = *request;
+                self.context.refuse_resume(conn, id, claims, ResumeReason::Draining);
             }
             Input::Admin { query, .. } => {
                 let reply = Err(ErrorName::Draining.into());

@@ -1,5 +1,6 @@
 //! Histories in which two things happen at once: a kick that is being written, an answer that is lost after a
 //! crash, records that nobody can have written.
+//! Proves no rule of the protocol: records that nobody can have written do no harm.
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason};
@@ -17,6 +18,7 @@ fn short(w: &World, uid: u64, life_ms: u64) -> crate::world::Entry {
 }
 
 /// B14, RES-9: the shell hands an expired token in as a grant (auth has no clock).
+/// Proves RES-9.
 #[test]
 fn res_9_a_ticket_stands_in_for_a_basic_token_that_has_expired() {
     let mut w = World::new();
@@ -41,6 +43,7 @@ fn res_9_a_ticket_stands_in_for_a_basic_token_that_has_expired() {
 }
 
 /// RES-2, RES-4, C12: an older ticket is refused and disturbs nobody.
+/// Proves RES-2, RES-4.
 #[test]
 fn res_2_an_old_ticket_does_not_throw_anybody_out_after_a_crash() {
     let mut w = World::new();
@@ -61,6 +64,7 @@ fn res_2_an_old_ticket_does_not_throw_anybody_out_after_a_crash() {
     assert_eq!(w.mid(a), mid);
 }
 
+/// Proves JOI-2, RES-9.
 #[test]
 fn a_membership_that_lives_is_not_remembered_as_replaced() {
     let mut w = World::new();
@@ -83,6 +87,7 @@ fn a_membership_that_lives_is_not_remembered_as_replaced() {
     assert_eq!(w.refused(c), ResumeReason::Gone, "it ended by grace");
 }
 
+/// Proves LIV-3, RES-9.
 #[test]
 fn grace_end_is_gone() {
     let mut w = World::new();
@@ -99,6 +104,7 @@ fn grace_end_is_gone() {
 }
 
 /// D3, table of section 14: `expired` is for tickets made more than 24 h ago.
+/// Proves TOK-1.
 #[test]
 fn a_ticket_outlives_the_token_that_was_renewed() {
     let mut w = World::new();
@@ -117,6 +123,7 @@ fn a_ticket_outlives_the_token_that_was_renewed() {
 }
 
 /// A10: remaining durations; a real process begins with mono 0 (clock.rs).
+/// Proves LIV-3, RST-2.
 #[test]
 fn grace_goes_on_over_a_restart_with_a_young_clock() {
     let mut w = World::new();
@@ -133,6 +140,7 @@ fn grace_goes_on_over_a_restart_with_a_young_clock() {
     assert_eq!(w.heard(a), ["clientLeave 2 timeout"]);
 }
 
+/// Proves LIV-3, RST-2.
 #[test]
 fn mono_zero_cap() {
     // mediaCap counts from the first loss: 290 s of 300 are over.
@@ -160,7 +168,8 @@ fn mono_zero_cap() {
     assert_eq!(w.heard(a), ["streamRemoved 2 video", "clientLeave 2 timeout"]);
 }
 
-/// LIV-3, RST-2: who lives by its push lives on.
+/// Who lives by its push lives on.
+/// Proves LIV-3, RST-2, RST-4.
 #[test]
 fn liv_3_who_is_kept_by_media_survives_a_clean_restart() {
     let mut w = World::new();
@@ -184,6 +193,7 @@ fn liv_3_who_is_kept_by_media_survives_a_clean_restart() {
 }
 
 /// RST-5, B19.
+/// Proves KIC-2, RST-5.
 #[test]
 fn rst_5_a_kick_that_failed_does_not_undo_one_that_was_written() {
     let mut w = World::new();
@@ -211,6 +221,7 @@ fn rst_5_a_kick_that_failed_does_not_undo_one_that_was_written() {
 }
 
 /// A22.
+/// Proves JOI-8.
 #[test]
 fn a_creator_that_came_anew_while_its_kick_was_written_keeps_its_channel() {
     let mut w = World::new();
@@ -230,7 +241,7 @@ fn a_creator_that_came_anew_while_its_kick_was_written_keeps_its_channel() {
     assert_eq!(w.closed(other), None, "the creator is here");
 }
 
-/// MET-2.
+/// Proves MET-2.
 #[test]
 fn met_2_a_kick_that_is_answered_superseded_has_no_effect() {
     let mut w = World::new();
@@ -245,6 +256,7 @@ fn met_2_a_kick_that_is_answered_superseded_has_no_effect() {
     }
 }
 
+/// Proves LEA-3, MET-2.
 #[test]
 fn a_change_that_took_effect_is_not_answered_superseded() {
     let mut w = World::new();
@@ -261,6 +273,7 @@ fn a_change_that_took_effect_is_not_answered_superseded() {
 }
 
 /// B19: fenced first: no further input of that session.
+/// Proves KIC-1.
 #[test]
 fn nothing_that_was_held_runs_for_who_is_fenced() {
     let mut w = World::new();
@@ -279,6 +292,7 @@ fn nothing_that_was_held_runs_for_who_is_fenced() {
 }
 
 /// RES-10 with a lost answer (B4, D17).
+/// Proves RES-10.
 #[test]
 fn res_10_restore_is_said_until_the_client_heard_it() {
     let mut w = World::new();
@@ -397,6 +411,7 @@ fn a_uid_twice() {
     assert_eq!(w.engine.stats().streams, 0);
 }
 
+/// Proves EVT-4.
 #[test]
 fn an_audience_member_that_publishes() {
     let (mut w, b) = odd(|m| {
@@ -425,7 +440,7 @@ fn a_log_without_members_is_not_counted() {
     assert_eq!(w.engine.stats().log_bytes, 0);
 }
 
-/// IDS-2.
+/// Proves IDS-2.
 #[test]
 fn ids_2_an_id_that_waits_with_other_content_is_id_reuse() {
     let mut w = World::new();
@@ -436,7 +451,7 @@ fn ids_2_an_id_that_waits_with_other_content_is_id_reuse() {
     assert_eq!(w.error(a, id), ErrorName::IdReuse);
 }
 
-/// IDS-6.
+/// Proves IDS-6.
 #[test]
 fn ids_6_repeats_of_what_waits_count() {
     let mut w = World::new();
@@ -452,7 +467,8 @@ fn ids_6_repeats_of_what_waits_count() {
     assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
 }
 
-/// ORD-5, SES-7: a kick that did not happen.
+/// A kick that did not happen.
+/// Proves RST-5.
 #[test]
 fn ord_5_what_was_said_during_a_kick_that_failed_is_not_lost() {
     let mut w = World::new();
@@ -467,9 +483,9 @@ fn ord_5_what_was_said_during_a_kick_that_failed_is_not_lost() {
     assert!(w.answer(b, id).is_some() || w.closed(b).is_some());
 }
 
-/// IDS-7: the SDK takes a rejoin with the same session and epoch for one whose answers are remembered
+/// The SDK takes a rejoin with the same session and epoch for one whose answers are remembered
 /// (client-sdk/src/session/entry.rs:134) and sends everything again with the same ids.
-/// IDS-7.
+/// Proves IDS-7.
 #[test]
 fn ids_7_a_held_renewal_survives_the_loss_of_the_socket() {
     let mut w = World::new();
@@ -486,7 +502,7 @@ fn ids_7_a_held_renewal_survives_the_loss_of_the_socket() {
     assert!(answer.is_ok(), "{answer:?}");
 }
 
-/// RES-2.
+/// Proves RES-2.
 #[test]
 fn res_2_tickets_of_before_a_crash_are_dead_when_a_newer_one_is_confirmed() {
     let mut w = World::new();
@@ -512,6 +528,7 @@ fn res_2_tickets_of_before_a_crash_are_dead_when_a_newer_one_is_confirmed() {
 }
 
 /// B9.
+/// Proves TOK-1.
 #[test]
 fn a_verification_of_another_session_is_not_taken() {
     let mut w = World::new();
@@ -527,7 +544,8 @@ fn a_verification_of_another_session_is_not_taken() {
     assert_eq!(w.answer(b, 50), None, "two is not looked at yet");
 }
 
-/// RES-9: missing or expired, nothing else.
+/// Missing or expired, nothing else.
+/// Proves RES-9.
 #[test]
 fn res_9_a_ticket_does_not_stand_in_for_a_forged_token() {
     let mut w = World::new();
@@ -542,8 +560,9 @@ fn res_9_a_ticket_does_not_stand_in_for_a_forged_token() {
 }
 
 /// A close that could not be written did not happen: nobody is told that it did.
-/// RES-9: also where nothing at all was written yet.
+/// Also where nothing at all was written yet.
 /// B26.
+/// Proves RST-1.
 #[test]
 fn res_9_who_comes_too_late_is_told_when() {
     let mut w = World::new();
@@ -552,7 +571,8 @@ fn res_9_who_comes_too_late_is_told_when() {
     assert!(w.enter(entry(1)).unwrap_err().data.retry_after_ms.is_some());
 }
 
-/// RES-3: attempts are of the session that the join began.
+/// Attempts are of the session that the join began.
+/// Proves RES-3.
 #[test]
 fn res_3_attempts_begin_anew_with_a_join() {
     let mut w = World::new();
@@ -568,6 +588,7 @@ fn res_3_attempts_begin_anew_with_a_join() {
 }
 
 /// JWT that lives longer than a day, row lost.
+/// Proves AUT-4, RES-9.
 #[test]
 fn a_ticket_does_not_make_a_token_endless() {
     let mut w = World::new();
@@ -600,6 +621,7 @@ fn a_channel_twice() {
     assert_eq!(w.joined(b).cid, w.joined(a).cid);
 }
 
+/// Proves URL-4.
 #[test]
 fn con_9_debug_text_shows_no_url() {
     use lianmai_signal_engine::*;
@@ -611,6 +633,7 @@ fn con_9_debug_text_shows_no_url() {
     let text = format!("{:?}", Input::Minted { mint: MintId(1), result: Some(minted) });
     assert!(!text.contains("secret"), "{text}");
 }
+/// Proves no rule of the protocol: what is logged as `Debug` shows no token.
 #[test]
 fn con_9_debug_text_shows_no_token() {
     use lianmai_signal_engine::*;

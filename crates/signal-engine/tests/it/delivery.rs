@@ -7,6 +7,7 @@ use lianmai_protocol::message::session::Pong;
 use crate::calls::*;
 use crate::world::{Client, World, entry};
 
+/// Proves MSG-1, ORD-1.
 #[test]
 fn everybody_gets_every_event_once_and_alike_the_causer_and_the_audience_included() {
     let mut w = World::new();
@@ -34,6 +35,7 @@ fn everybody_gets_every_event_once_and_alike_the_causer_and_the_audience_include
     w.audit();
 }
 
+/// Proves ORD-6.
 #[test]
 fn the_first_event_leaves_at_once_and_a_burst_leaves_as_one_shared_frame() {
     let mut w = World::new();
@@ -62,6 +64,7 @@ fn the_first_event_leaves_at_once_and_a_burst_leaves_as_one_shared_frame() {
     assert_eq!(w.heard(a), ["message 1 one", "message 1 two", "message 1 three", "message 1 four"]);
 }
 
+/// Proves ORD-1.
 #[test]
 fn one_event_is_one_buffer_for_all() {
     let mut w = World::new();
@@ -75,6 +78,7 @@ fn one_event_is_one_buffer_for_all() {
     assert_eq!(pointers.len(), 1);
 }
 
+/// Proves ORD-4.
 #[test]
 fn an_answer_comes_behind_its_events_and_says_their_last_number() {
     let mut w = World::new();
@@ -100,6 +104,7 @@ fn an_answer_comes_behind_its_events_and_says_their_last_number() {
     assert_eq!(again["seq"], answer["seq"]);
 }
 
+/// Proves ORD-2.
 #[test]
 fn a_newcomer_inside_a_batch_gets_the_remainder_only() {
     let mut w = World::new();
@@ -124,6 +129,7 @@ fn a_newcomer_inside_a_batch_gets_the_remainder_only() {
     w.audit();
 }
 
+/// Proves ORD-4, PIN-1.
 #[test]
 fn ping_answers_the_head_after_every_event_up_to_it() {
     let mut w = World::new();
@@ -139,6 +145,7 @@ fn ping_answers_the_head_after_every_event_up_to_it() {
     assert_eq!(pong.epoch, w.joined(b).epoch);
 }
 
+/// Proves FRM-4, ORD-5.
 #[test]
 fn elements_of_an_array_take_effect_in_order() {
     let mut w = World::new();
@@ -168,6 +175,7 @@ fn elements_of_an_array_take_effect_in_order() {
     assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamRemoved 1 audio", "muted 1 audio"]);
 }
 
+/// Proves LEA-2.
 #[test]
 fn elements_after_one_that_ended_the_membership_are_ignored() {
     let mut w = World::new();
@@ -183,6 +191,7 @@ fn elements_after_one_that_ended_the_membership_are_ignored() {
     assert_eq!(w.heard(a), ["message 2 bye", "clientLeave 2 left"]);
 }
 
+/// Proves ORD-1.
 #[test]
 fn a_burst_longer_than_a_frame_leaves_as_several_in_order() {
     let mut w = World::with(|config| config.limits.command_burst = 1_000);
@@ -199,6 +208,7 @@ fn a_burst_longer_than_a_frame_leaves_as_several_in_order() {
     assert!(w.conns[&b.0].frames.iter().all(|frame| frame.len() <= 256 * 1024));
 }
 
+/// Proves ORD-6.
 #[test]
 fn no_event_waits_longer_than_the_flush_interval() {
     let mut w = World::with(|config| config.limits.commands_per_second = 1_000);

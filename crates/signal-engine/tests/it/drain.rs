@@ -16,6 +16,7 @@ const PLAN: DrainPlan = DrainPlan {
     jitter_ms: 2_000,
 };
 
+/// Proves RES-6, RST-1.
 #[test]
 fn rst_1_members_are_told_served_and_closed_little_by_little() {
     let mut w = World::new();
@@ -49,6 +50,7 @@ fn rst_1_members_are_told_served_and_closed_little_by_little() {
     assert_eq!(w.refused(clients[0]), ResumeReason::Draining);
 }
 
+/// Proves no rule of the protocol: a stop waits for nobody who is not there.
 #[test]
 fn rst_1_nobody_there_means_no_wait() {
     let mut w = World::new();
@@ -57,6 +59,7 @@ fn rst_1_nobody_there_means_no_wait() {
     assert_eq!(w.drained, Some(true));
 }
 
+/// Proves IDS-7, RES-8, RST-2, RST-4.
 #[test]
 fn rst_2_the_next_process_goes_on_where_the_last_one_ended() {
     let mut w = World::new();
@@ -92,6 +95,7 @@ fn rst_2_the_next_process_goes_on_where_the_last_one_ended() {
     w.audit();
 }
 
+/// Proves LIV-3, RST-2.
 #[test]
 fn rst_2_grace_that_was_running_runs_on() {
     let mut w = World::new();
@@ -107,6 +111,7 @@ fn rst_2_grace_that_was_running_runs_on() {
     assert_eq!(w.heard(a), ["clientLeave 2 timeout"]);
 }
 
+/// Proves IDS-7, RST-2.
 #[test]
 fn rst_2_what_was_taken_in_is_finished_or_runs_later_but_once() {
     let mut w = World::new();
@@ -131,6 +136,7 @@ fn rst_2_what_was_taken_in_is_finished_or_runs_later_but_once() {
     assert_eq!(w.heard(b), ["streamAdded 1 video", "message 1 behind"]);
 }
 
+/// Proves RST-2, RST-5.
 #[test]
 fn rst_5_a_kick_that_is_being_written_is_finished_before_the_end() {
     let mut w = World::new();
@@ -153,6 +159,7 @@ fn rst_5_a_kick_that_is_being_written_is_finished_before_the_end() {
     w.audit();
 }
 
+/// Proves no rule of the protocol: a hand-over that failed is told as such.
 #[test]
 fn rst_2_a_disk_that_fails_is_no_hand_over() {
     let mut w = World::new();

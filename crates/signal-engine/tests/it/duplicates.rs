@@ -8,6 +8,7 @@ use crate::world::{Issuer, World, entry};
 
 const SECRET: &str = "0123456789abcdef";
 
+/// Proves EVT-3, JOI-3, KIC-4, URL-5, URL-6.
 #[test]
 fn a_newcomer_replaces_the_old_membership_in_one_group() {
     let mut w = World::new();
@@ -39,6 +40,7 @@ fn a_newcomer_replaces_the_old_membership_in_one_group() {
     w.audit();
 }
 
+/// Proves JOI-3.
 #[test]
 fn frames_of_a_replaced_connection_are_ignored() {
     let mut w = World::new();
@@ -55,6 +57,7 @@ fn frames_of_a_replaced_connection_are_ignored() {
     w.ok(new, ping());
 }
 
+/// Proves JOI-3.
 #[test]
 fn reject_new_protects_a_live_socket_only() {
     let mut w = World::new();
@@ -76,6 +79,7 @@ fn reject_new_protects_a_live_socket_only() {
     w.audit();
 }
 
+/// Proves JOI-3.
 #[test]
 fn reject_new_does_not_protect_a_socket_that_has_fallen_silent() {
     let mut w = World::new();
@@ -87,6 +91,7 @@ fn reject_new_does_not_protect_a_socket_that_has_fallen_silent() {
     assert_eq!(w.closed(a), Some(CloseCode::REPLACED));
 }
 
+/// Proves JOI-4.
 #[test]
 fn more_than_three_replacements_within_a_minute_are_refused() {
     let mut w = World::new();
@@ -104,6 +109,7 @@ fn more_than_three_replacements_within_a_minute_are_refused() {
     w.join(1);
 }
 
+/// Proves JOI-4.
 #[test]
 fn a_restarting_client_in_grace_is_never_replaced_too_often() {
     let mut w = World::new();
@@ -116,6 +122,7 @@ fn a_restarting_client_in_grace_is_never_replaced_too_often() {
     w.audit();
 }
 
+/// Proves JOI-2.
 #[test]
 fn the_same_join_again_is_the_same_membership_and_no_event() {
     let mut w = World::new();
@@ -147,6 +154,7 @@ fn the_same_join_again_is_the_same_membership_and_no_event() {
     assert_eq!(w.mid(a), w.mid(again));
 }
 
+/// Proves JOI-2, JOI-3.
 #[test]
 fn another_join_id_or_none_is_another_membership() {
     let mut w = World::new();
@@ -163,6 +171,7 @@ fn another_join_id_or_none_is_another_membership() {
     assert_ne!(w.mid(fifth), w.mid(first));
 }
 
+/// Proves EVT-2.
 #[test]
 fn a_join_id_is_not_shown_to_anybody() {
     let mut w = World::new();
@@ -178,6 +187,7 @@ fn a_join_id_is_not_shown_to_anybody() {
     assert!(!format!("{:?}", w.notes).contains(SECRET));
 }
 
+/// Proves AUT-4.
 #[test]
 fn old_tokens_expiring_do_not_end_the_replacing_membership() {
     let mut w = World::new();
@@ -189,6 +199,7 @@ fn old_tokens_expiring_do_not_end_the_replacing_membership() {
     assert!(w.notices(new).is_empty());
 }
 
+/// Proves JOI-2.
 #[test]
 fn the_same_join_again_with_a_poorer_token_has_its_rights_only() {
     let mut w = World::new();
@@ -216,6 +227,7 @@ fn the_same_join_again_with_a_poorer_token_has_its_rights_only() {
     w.audit();
 }
 
+/// Proves JOI-2.
 #[test]
 fn the_same_join_again_drops_what_the_old_connection_waited_for() {
     let mut w = World::new();
@@ -234,6 +246,7 @@ fn the_same_join_again_drops_what_the_old_connection_waited_for() {
     w.audit();
 }
 
+/// Proves JOI-2.
 #[test]
 fn the_same_join_again_starts_with_nothing_pending() {
     let mut w = World::new();

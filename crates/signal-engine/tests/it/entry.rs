@@ -8,6 +8,7 @@ use lianmai_signal_engine::Note;
 use crate::calls::*;
 use crate::world::{World, entry};
 
+/// Proves ORD-2.
 #[test]
 fn the_first_joiner_makes_the_channel_and_sees_itself_in_the_snapshot() {
     let mut w = World::new();
@@ -30,6 +31,7 @@ fn the_first_joiner_makes_the_channel_and_sees_itself_in_the_snapshot() {
     assert!(w.heard(a).is_empty(), "one's own clientJoin is in the snapshot and not sent");
 }
 
+/// Proves EVT-4, JOI-1, LEA-1.
 #[test]
 fn others_hear_a_broadcaster_join_and_leave_but_no_audience() {
     let mut w = World::new();
@@ -50,6 +52,7 @@ fn others_hear_a_broadcaster_join_and_leave_but_no_audience() {
     w.audit();
 }
 
+/// Proves ORD-2.
 #[test]
 fn the_event_after_a_snapshot_has_the_next_number() {
     let mut w = World::new();
@@ -68,6 +71,7 @@ fn the_event_after_a_snapshot_has_the_next_number() {
     assert_eq!(muted, lianmai_protocol::KindSet::AUDIO_VIDEO);
 }
 
+/// Proves EVT-3, LEA-1, LEA-2, SES-6.
 #[test]
 fn leave_is_answered_behind_its_events_and_then_closed_with_1000() {
     let mut w = World::new();
@@ -94,6 +98,7 @@ fn leave_is_answered_behind_its_events_and_then_closed_with_1000() {
     assert_eq!(left.count(), 1);
 }
 
+/// Proves FRM-10, JOI-8.
 #[test]
 fn after_everyone_left_the_engine_holds_nothing_and_the_next_join_starts_anew() {
     let mut w = World::new();
@@ -112,6 +117,7 @@ fn after_everyone_left_the_engine_holds_nothing_and_the_next_join_starts_anew() 
     assert_eq!(w.joined(c).seq, 1);
 }
 
+/// Proves no rule of the protocol: which uid a join without one gets (table of `join`).
 #[test]
 fn a_join_without_uid_gets_a_free_one_between_2_32_and_2_53() {
     let mut w = World::new();
@@ -125,6 +131,7 @@ fn a_join_without_uid_gets_a_free_one_between_2_32_and_2_53() {
     assert_eq!(w.joined(c).uid, UserId(7));
 }
 
+/// Proves no rule of the protocol: channels of two apps never meet (terms).
 #[test]
 fn the_same_name_in_another_app_is_another_channel() {
     let mut w = World::new();
@@ -136,6 +143,7 @@ fn the_same_name_in_another_app_is_another_channel() {
     assert!(w.closed(a).is_none() && w.closed(b).is_none() && w.closed(c).is_none());
 }
 
+/// Proves JOI-5, JOI-6, JOI-9, MET-2, SES-4.
 #[test]
 fn a_refused_join_is_answered_announced_closed_and_leaves_nothing() {
     let refused = [
@@ -163,6 +171,7 @@ fn a_refused_join_is_answered_announced_closed_and_leaves_nothing() {
     }
 }
 
+/// Proves SES-4.
 #[test]
 fn an_expired_token_asks_for_a_new_one() {
     let mut w = World::new();
@@ -178,6 +187,7 @@ fn an_expired_token_asks_for_a_new_one() {
     assert_eq!(w.closing(client).expect("announced").action, Action::RenewToken);
 }
 
+/// Proves no rule of the protocol: which role a join without one gets (table of `join`).
 #[test]
 fn without_the_right_broadcast_the_default_role_is_audience() {
     let mut w = World::new();
@@ -186,6 +196,7 @@ fn without_the_right_broadcast_the_default_role_is_audience() {
     assert!(w.joined(a).members.is_empty());
 }
 
+/// Proves ORD-2.
 #[test]
 fn the_snapshot_tells_the_caller_its_rights_and_a_newcomer_everything() {
     let mut w = World::new();
@@ -208,6 +219,7 @@ fn the_snapshot_tells_the_caller_its_rights_and_a_newcomer_everything() {
     w.audit();
 }
 
+/// Proves SES-1.
 #[test]
 fn a_second_join_on_a_joined_connection_is_refused() {
     let mut w = World::new();
@@ -217,6 +229,7 @@ fn a_second_join_on_a_joined_connection_is_refused() {
     assert!(w.closed(a).is_none());
 }
 
+/// Proves NOT-1.
 #[test]
 fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
     let mut w = World::new();
@@ -252,6 +265,7 @@ fn member_count_comes_at_most_once_a_second_and_only_when_changed() {
     assert_eq!(counts(&w).len(), before);
 }
 
+/// Proves NOT-1.
 #[test]
 fn not_1_whoever_was_told_a_number_in_between_is_told_the_last_one() {
     let mut w = World::new();
@@ -272,6 +286,7 @@ fn not_1_whoever_was_told_a_number_in_between_is_told_the_last_one() {
     assert_eq!(told, Some(3));
 }
 
+/// Proves no rule of the protocol: the engine is a function of its inputs.
 #[test]
 fn two_worlds_of_one_seed_say_the_same_and_ids_differ_within_one() {
     let play = || {

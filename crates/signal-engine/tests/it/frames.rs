@@ -14,6 +14,7 @@ fn scene() -> (World, Client) {
     (w, a)
 }
 
+/// Proves CON-11, FRM-7.
 #[test]
 fn a_frame_that_is_not_json_is_answered_and_closed() {
     let deep = "[".repeat(33);
@@ -40,6 +41,7 @@ fn a_frame_that_is_not_json_is_answered_and_closed() {
     assert_eq!(w.closed(a), Some(CloseCode::PROTOCOL_VIOLATION));
 }
 
+/// Proves CON-11.
 #[test]
 fn a_binary_frame_is_closed() {
     let (mut w, a) = scene();
@@ -48,6 +50,7 @@ fn a_binary_frame_is_closed() {
     assert_eq!(w.log(a), ["~closing protocolViolation"]);
 }
 
+/// Proves FRM-6.
 #[test]
 fn a_bad_array_is_refused_and_the_connection_stays() {
     let (mut w, a) = scene();
@@ -58,6 +61,7 @@ fn a_bad_array_is_refused_and_the_connection_stays() {
     w.ok(a, ping());
 }
 
+/// Proves ERR-3, FRM-2, FRM-3, FRM-4, FRM-6, FRM-9, FWD-2.
 #[test]
 fn an_element_that_cannot_be_read_does_not_stop_the_next() {
     let (mut w, a) = scene();
@@ -97,6 +101,7 @@ fn an_element_that_cannot_be_read_does_not_stop_the_next() {
     assert_eq!(w.heard(a), ["message 1 still here"]);
 }
 
+/// Proves NSY-1, RES-1.
 #[test]
 fn methods_that_this_version_does_not_serve_are_not_found() {
     let (mut w, a) = scene();
@@ -117,6 +122,7 @@ fn methods_that_this_version_does_not_serve_are_not_found() {
     assert_eq!(w.error(a, id + 2), ErrorName::AlreadyJoined, "RES-1: in the first frame only");
 }
 
+/// Proves IDS-1, IDS-2, IDS-3.
 #[test]
 fn ids_1_ids_strictly_increase_and_pings_do_not_count() {
     let (mut w, a) = scene();
@@ -133,6 +139,7 @@ fn ids_1_ids_strictly_increase_and_pings_do_not_count() {
     assert_eq!(w.heard(a), ["message 1 five", "message 1 six"]);
 }
 
+/// Proves IDS-2, IDS-4.
 #[test]
 fn ids_2_the_same_command_again_gets_its_answer_again() {
     let (mut w, a) = scene();
@@ -152,6 +159,7 @@ fn ids_2_the_same_command_again_gets_its_answer_again() {
     assert_eq!(w.error(a, 5), ErrorName::IdTooOld);
 }
 
+/// Proves IDS-6, IDS-7.
 #[test]
 fn ids_7_an_answer_from_memory_comes_to_who_asks_too_often_and_then_the_close() {
     let (mut w, a) = scene();
@@ -164,6 +172,7 @@ fn ids_7_an_answer_from_memory_comes_to_who_asks_too_often_and_then_the_close() 
     assert_eq!(w.closed(a), Some(lianmai_protocol::CloseCode::RATE_LIMITED));
 }
 
+/// Proves IDS-2.
 #[test]
 fn a_refused_command_settles_its_id() {
     let (mut w, a) = scene();
@@ -175,6 +184,7 @@ fn a_refused_command_settles_its_id() {
     assert!(w.heard(a).is_empty());
 }
 
+/// Proves IDS-2, NSY-1.
 #[test]
 fn a_request_that_cannot_be_decoded_or_comes_too_fast_does_not_use_its_id_up() {
     let (mut w, a) = scene();

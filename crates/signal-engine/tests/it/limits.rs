@@ -6,6 +6,7 @@ use lianmai_protocol::{CloseCode, ErrorName};
 use crate::calls::*;
 use crate::world::{Client, World, entry};
 
+/// Proves LIM-1.
 #[test]
 fn members_audience_included_have_a_maximum() {
     let mut w = World::with(|config| config.limits.members = 2);
@@ -19,6 +20,7 @@ fn members_audience_included_have_a_maximum() {
     w.admit(entry(4).channel("other"));
 }
 
+/// Proves LIM-1.
 #[test]
 fn broadcasters_have_a_maximum() {
     let mut w = World::with(|config| config.limits.broadcasters = 2);
@@ -34,6 +36,7 @@ fn broadcasters_have_a_maximum() {
     w.audit();
 }
 
+/// Proves LIM-1, MET-2.
 #[test]
 fn a_full_channel_refuses_before_it_replaces() {
     // The old membership is audience; as a broadcaster the newcomer finds no room and changes nothing.
@@ -44,6 +47,7 @@ fn a_full_channel_refuses_before_it_replaces() {
     assert!(w.closed(b).is_none());
 }
 
+/// Proves LIM-1.
 #[test]
 fn channels_have_a_maximum() {
     let mut w = World::with(|config| config.limits.channels = 2);
@@ -55,6 +59,7 @@ fn channels_have_a_maximum() {
     w.admit(entry(1).channel("c"));
 }
 
+/// Proves LIM-1, MET-3, SUB-3.
 #[test]
 fn subscriptions_have_a_maximum_by_kind_and_one_more_of_the_same_is_none() {
     let mut w = World::with(|config| config.limits.subscriptions = 2);
@@ -75,6 +80,7 @@ fn subscriptions_have_a_maximum_by_kind_and_one_more_of_the_same_is_none() {
     w.pull_url(c, 1, "audio");
 }
 
+/// Proves LIM-1, URL-7.
 #[test]
 fn a_full_subscriber_may_renew_the_url_of_what_it_has() {
     let mut w = World::with(|config| config.limits.subscriptions = 1);
@@ -108,6 +114,7 @@ fn left(w: &mut World) -> usize {
     (0..=128).rev().find(|bytes| fits(w, *bytes)).map_or(0, |bytes| bytes + 3)
 }
 
+/// Proves ATT-5, ATT-6, JOI-5, MET-2.
 #[test]
 fn names_and_attributes_of_a_channel_have_a_budget() {
     let (mut w, m) = with_budget(100);
@@ -158,6 +165,7 @@ fn refused_at_zero(w: &mut World, client: Client, call: Call) {
     assert_eq!(left(w), 0);
 }
 
+/// Proves ATT-6.
 #[test]
 fn the_budget_of_a_channel_is_given_back_by_whatever_ends_a_membership() {
     let life_ms = 40_000;
@@ -209,6 +217,7 @@ fn the_budget_of_a_channel_is_given_back_by_whatever_ends_a_membership() {
     w.audit();
 }
 
+/// Proves ATT-6.
 #[test]
 fn the_budgets_of_channels_are_apart_and_a_new_incarnation_starts_empty() {
     let (mut w, m) = with_budget(100);
@@ -220,6 +229,7 @@ fn the_budgets_of_channels_are_apart_and_a_new_incarnation_starts_empty() {
     w.admit(big);
 }
 
+/// Proves IDS-6.
 #[test]
 fn commands_have_a_burst_of_40_and_20_a_second() {
     let mut w = World::new();
@@ -241,6 +251,7 @@ fn commands_have_a_burst_of_40_and_20_a_second() {
     w.join(2);
 }
 
+/// Proves IDS-6, MET-2.
 #[test]
 fn a_refused_command_had_no_effect_and_its_id_is_spent_for_nothing() {
     let mut w = World::new();
@@ -258,6 +269,7 @@ fn a_refused_command_had_no_effect_and_its_id_is_spent_for_nothing() {
     assert_eq!(w.heard(b), ["message 1 in time"]);
 }
 
+/// Proves IDS-6.
 #[test]
 fn elements_of_an_array_count_each_even_those_that_cannot_be_read() {
     let mut w = World::new();
@@ -268,6 +280,7 @@ fn elements_of_an_array_count_each_even_those_that_cannot_be_read() {
     assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
 }
 
+/// Proves IDS-6.
 #[test]
 fn after_100_refusals_the_connection_is_closed_and_each_success_takes_one_back() {
     let mut w = World::new();
@@ -292,6 +305,7 @@ fn after_100_refusals_the_connection_is_closed_and_each_success_takes_one_back()
     assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
 }
 
+/// Proves IDS-6.
 #[test]
 fn ids_6_a_command_weighs_one_more_for_each_kib_of_its_parameters() {
     let mut w = World::new();
@@ -305,6 +319,7 @@ fn ids_6_a_command_weighs_one_more_for_each_kib_of_its_parameters() {
     w.ok(a, say("short"));
 }
 
+/// Proves IDS-6.
 #[test]
 fn a_frame_that_cannot_be_read_counts_as_well() {
     let mut w = World::new();
@@ -317,6 +332,7 @@ fn a_frame_that_cannot_be_read_counts_as_well() {
     assert_eq!(w.conns[&a.0].anonymous.last(), Some(&ErrorName::RateLimited));
 }
 
+/// Proves IDS-6.
 #[test]
 fn one_session_does_not_use_up_the_rate_of_another() {
     let mut w = World::new();

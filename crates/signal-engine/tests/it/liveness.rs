@@ -21,6 +21,7 @@ fn scene() -> (World, Client, Client, lianmai_protocol::Gen) {
     (w, watcher, a, generation)
 }
 
+/// Proves LIV-2.
 #[test]
 fn liv_2_after_a_stall_what_waits_is_read_before_anybody_is_given_up() {
     let mut w = World::new();
@@ -37,6 +38,7 @@ fn liv_2_after_a_stall_what_waits_is_read_before_anybody_is_given_up() {
     w.resume(lost);
 }
 
+/// Proves LIV-3.
 #[test]
 fn liv_3_the_cap_ends_the_grace_of_who_flaps() {
     let mut w = World::with(|config| config.timers.media_cap_ms = 40_000);
@@ -57,6 +59,7 @@ fn liv_3_the_cap_ends_the_grace_of_who_flaps() {
     assert_eq!(w.heard(watcher), ["clientLeave 2 timeout"]);
 }
 
+/// Proves EVT-3, EVT-6, LIV-3, URL-5, URL-9.
 #[test]
 fn a_lost_socket_is_in_grace_for_30_s_and_then_leaves_once() {
     let (mut w, watcher, a, generation) = scene();
@@ -79,6 +82,7 @@ fn a_lost_socket_is_in_grace_for_30_s_and_then_leaves_once() {
     w.audit();
 }
 
+/// Proves LIV-3.
 #[test]
 fn payload_keeps_a_membership_until_15_s_after_the_last_of_it() {
     let (mut w, watcher, a, generation) = scene();
@@ -91,6 +95,7 @@ fn payload_keeps_a_membership_until_15_s_after_the_last_of_it() {
     assert!(gone(&mut w, 1), "max(lost + grace, lastMedia + mediaIdle)");
 }
 
+/// Proves LIV-3.
 #[test]
 fn payload_that_ended_early_does_not_shorten_grace() {
     let (mut w, watcher, a, generation) = scene();
@@ -102,6 +107,7 @@ fn payload_that_ended_early_does_not_shorten_grace() {
     assert!(gone(&mut w, 1));
 }
 
+/// Proves LIV-3.
 #[test]
 fn payload_keeps_a_membership_no_longer_than_the_cap() {
     let (mut w, watcher, a, generation) = scene();
@@ -118,6 +124,7 @@ fn payload_keeps_a_membership_no_longer_than_the_cap() {
     assert!(gone(&mut w, 1), "lost + mediaCap, whatever flows");
 }
 
+/// Proves LIV-3.
 #[test]
 fn payload_of_another_keeps_nobody() {
     let (mut w, watcher, a, _) = scene();
@@ -129,6 +136,7 @@ fn payload_of_another_keeps_nobody() {
     assert!(gone(&mut w, 1));
 }
 
+/// Proves LIV-2, LIV-3.
 #[test]
 fn a_silent_socket_is_given_up_after_25_s_and_its_member_after_30_more() {
     let (mut w, watcher, a, _) = scene();
@@ -143,6 +151,7 @@ fn a_silent_socket_is_given_up_after_25_s_and_its_member_after_30_more() {
     assert!(gone(&mut w, 1), "lastInboundFrame + deadAfter + grace");
 }
 
+/// Proves CON-9, LIV-2.
 #[test]
 fn any_inbound_frame_is_a_sign_of_life() {
     let (mut w, _, a, _) = scene();
@@ -160,6 +169,7 @@ fn any_inbound_frame_is_a_sign_of_life() {
     assert_eq!(w.closed(a), Some(CloseCode::IDLE));
 }
 
+/// Proves LIV-2.
 #[test]
 fn what_the_server_sends_is_no_sign_of_life() {
     let (mut w, watcher, a, _) = scene();
@@ -170,6 +180,7 @@ fn what_the_server_sends_is_no_sign_of_life() {
     assert_eq!(w.closed(a), Some(CloseCode::IDLE));
 }
 
+/// Proves LIV-3.
 #[test]
 fn grace_starts_anew_with_each_lost_socket() {
     let mut w = World::new();
@@ -187,6 +198,7 @@ fn grace_starts_anew_with_each_lost_socket() {
     assert!(gone(&mut w, 1));
 }
 
+/// Proves LIV-3.
 #[test]
 fn frames_after_a_close_are_ignored() {
     let (mut w, watcher, a, _) = scene();
@@ -202,6 +214,7 @@ fn frames_after_a_close_are_ignored() {
     assert!(gone(&mut w, 1), "nothing of it prolonged the grace");
 }
 
+/// Proves CLI-10, CON-10, LIV-3, NOT-2.
 #[test]
 fn a_slow_reader_is_closed_without_a_word_and_keeps_its_grace() {
     let (mut w, watcher, a, _) = scene();
@@ -214,6 +227,7 @@ fn a_slow_reader_is_closed_without_a_word_and_keeps_its_grace() {
     assert!(gone(&mut w, 1));
 }
 
+/// Proves LIV-3.
 #[test]
 fn a_member_in_grace_is_still_listed_and_counts_and_can_be_watched() {
     let (mut w, watcher, a, generation) = scene();
@@ -228,6 +242,7 @@ fn a_member_in_grace_is_still_listed_and_counts_and_can_be_watched() {
     w.audit();
 }
 
+/// Proves JOI-8, LIV-3.
 #[test]
 fn the_last_member_leaving_by_timeout_ends_the_channel() {
     let mut w = World::new();
@@ -238,6 +253,7 @@ fn the_last_member_leaving_by_timeout_ends_the_channel() {
     w.assert_empty();
 }
 
+/// Proves CON-10.
 #[test]
 fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
     let (mut w, watcher, a, generation) = scene();
@@ -256,6 +272,7 @@ fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
 }
 
 /// B23: a process that stood still for a minute has not listened, so nobody was silent.
+/// Proves LIV-2, LIV-3.
 #[test]
 fn a_stall_of_the_server_ends_nothing() {
     let (mut w, watcher, a, _) = scene();

@@ -37,6 +37,7 @@ fn told(outputs: Vec<LobbyOutput>) -> (Vec<ErrorName>, Option<CloseCode>, Option
     (errors, announced, closed)
 }
 
+/// Proves FRM-1, JOI-7.
 #[test]
 fn a_join_gets_through_alone_or_in_an_array_of_one() {
     for frame in [JOIN.to_owned(), format!("[{JOIN}]")] {
@@ -47,6 +48,7 @@ fn a_join_gets_through_alone_or_in_an_array_of_one() {
     }
 }
 
+/// Proves FRM-6, SES-2, SES-5.
 #[test]
 fn anything_else_is_refused_and_the_connection_stays() {
     let mut lobby = Lobby::new(TicketKey::new([0; 32]));
@@ -67,6 +69,7 @@ fn anything_else_is_refused_and_the_connection_stays() {
     assert!(matches!(lobby.frame(JOIN.as_bytes())[..], [LobbyOutput::Join(..)]));
 }
 
+/// Proves JOI-7.
 #[test]
 fn a_join_comes_alone() {
     let mut lobby = Lobby::new(TicketKey::new([0; 32]));
@@ -74,6 +77,7 @@ fn a_join_comes_alone() {
     assert_eq!(told(outputs).0, [ErrorName::BadBatch, ErrorName::NotJoined]);
 }
 
+/// Proves SES-3.
 #[test]
 fn after_eight_refusals_it_is_closed() {
     let mut lobby = Lobby::new(TicketKey::new([0; 32]));
@@ -93,6 +97,7 @@ fn after_eight_refusals_it_is_closed() {
     assert_eq!(told(lobby.frame(b"[]")).2, Some(CloseCode::JOIN_TIMEOUT));
 }
 
+/// Proves SES-3.
 #[test]
 fn it_may_send_16_kib_in_all() {
     let spaces = " ".repeat(16 * 1024 - JOIN.len());
@@ -111,6 +116,7 @@ fn it_may_send_16_kib_in_all() {
     assert_eq!(told(lobby.frame(half.as_bytes())).2, Some(CloseCode::JOIN_TIMEOUT));
 }
 
+/// Proves CON-11, FRM-7, SES-3.
 #[test]
 fn garbage_binary_and_dawdling_are_closed() {
     let garbage = told(Lobby::new(TicketKey::new([0; 32])).frame(b"hello"));

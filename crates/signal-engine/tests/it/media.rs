@@ -12,6 +12,7 @@ use crate::world::{World, entry, gen_of};
 const UNKNOWN: Result<(), Denial> = Err(Denial::UnknownStream);
 const NOT_SUBSCRIBED: Result<(), Denial> = Err(Denial::NotSubscribed);
 
+/// Proves PUB-2, PUB-3, PUB-4.
 #[test]
 fn audio_and_video_share_one_push_url_and_publish_is_idempotent() {
     let mut w = World::new();
@@ -31,6 +32,7 @@ fn audio_and_video_share_one_push_url_and_publish_is_idempotent() {
     w.audit();
 }
 
+/// Proves PUB-3, PUB-5, URL-5.
 #[test]
 fn screen_share_and_slave_audio_have_urls_of_their_own() {
     let mut w = World::new();
@@ -49,6 +51,7 @@ fn screen_share_and_slave_audio_have_urls_of_their_own() {
     w.audit();
 }
 
+/// Proves PUB-5, PUB-6, URL-5.
 #[test]
 fn the_main_url_dies_with_the_last_of_its_kinds_and_never_comes_back() {
     let mut w = World::new();
@@ -75,6 +78,7 @@ fn the_main_url_dies_with_the_last_of_its_kinds_and_never_comes_back() {
     w.audit();
 }
 
+/// Proves MET-3, PUB-5.
 #[test]
 fn unpublish_of_what_is_not_published_is_a_quiet_no_op() {
     let mut w = World::new();
@@ -87,6 +91,7 @@ fn unpublish_of_what_is_not_published_is_a_quiet_no_op() {
     assert_eq!(w.may_push(generation), Ok(()));
 }
 
+/// Proves FWD-3, PUB-1, PUB-7.
 #[test]
 fn publish_is_refused_without_role_right_kind_or_for_another() {
     let mut w = World::new();
@@ -106,6 +111,7 @@ fn publish_is_refused_without_role_right_kind_or_for_another() {
     w.audit();
 }
 
+/// Proves SUB-1, SUB-4.
 #[test]
 fn audio_and_video_of_one_publisher_have_one_pull_url_and_subscribe_is_idempotent() {
     let mut w = World::new();
@@ -130,6 +136,7 @@ fn audio_and_video_of_one_publisher_have_one_pull_url_and_subscribe_is_idempoten
     assert_eq!(w.may_play(generation, w.mid(a)), NOT_SUBSCRIBED);
 }
 
+/// Proves FWD-3, MET-4, SUB-2.
 #[test]
 fn subscribe_is_refused_for_nobody_oneself_nothing_and_without_the_right() {
     let mut w = World::new();
@@ -150,6 +157,7 @@ fn subscribe_is_refused_for_nobody_oneself_nothing_and_without_the_right() {
     w.ok(hidden, subscribe(1, "audio"));
 }
 
+/// Proves PUB-6, SUB-3, SUB-5, URL-6.
 #[test]
 fn a_subscription_ends_with_its_publication() {
     let mut w = World::new();
@@ -178,6 +186,7 @@ fn a_subscription_ends_with_its_publication() {
     assert_eq!(w.may_play(next, b_mid), NOT_SUBSCRIBED);
 }
 
+/// Proves SUB-5, SUB-6, URL-6.
 #[test]
 fn unsubscribe_of_the_last_kind_cuts_that_viewer_only() {
     let mut w = World::new();
@@ -201,6 +210,7 @@ fn unsubscribe_of_the_last_kind_cuts_that_viewer_only() {
     assert!(w.cut.is_empty());
 }
 
+/// Proves SUB-3, URL-6.
 #[test]
 fn a_viewer_that_leaves_is_cut_and_the_publisher_goes_on() {
     let mut w = World::new();
@@ -217,6 +227,7 @@ fn a_viewer_that_leaves_is_cut_and_the_publisher_goes_on() {
     w.audit();
 }
 
+/// Proves LEA-1, URL-5.
 #[test]
 fn a_publisher_that_leaves_is_cut_and_others_are_not() {
     let mut w = World::new();
@@ -234,6 +245,7 @@ fn a_publisher_that_leaves_is_cut_and_others_are_not() {
     w.audit();
 }
 
+/// Proves PUB-4, SUB-4, URL-7.
 #[test]
 fn a_push_url_near_its_end_is_issued_again_for_the_same_life() {
     let mut w = World::new();
@@ -256,6 +268,7 @@ fn a_push_url_near_its_end_is_issued_again_for_the_same_life() {
     w.audit();
 }
 
+/// Proves JOI-2.
 #[test]
 fn the_answer_of_a_repeated_join_tells_what_one_publishes_and_plays() {
     let mut w = World::new();

@@ -512,6 +512,8 @@ impl Pair {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
+    /// Proves ATT-2, JOI-3, JOI-4, KIC-2, KIC-4, LIV-3, MET-3, MET-4, MUT-2, MUT-3, PUB-1, PUB-2.
+    /// Proves PUB-3, PUB-5, ROL-1, ROL-2, SUB-2, SUB-3, SUB-5, URL-5, URL-6.
     #[test]
     fn the_engine_does_what_the_model_predicts(ops in ops()) {
         let mut pair = Pair::new();

@@ -8,6 +8,7 @@ use lianmai_signal_engine::{AdminCommand, AdminReply, Denial};
 use crate::calls::*;
 use crate::world::{World, entry, room};
 
+/// Proves EVT-3, KIC-1, URL-5, URL-6.
 #[test]
 fn a_kicked_member_is_told_cut_and_closed_and_others_hear_it_leave() {
     let mut w = World::new();
@@ -37,6 +38,7 @@ fn a_kicked_member_is_told_cut_and_closed_and_others_hear_it_leave() {
     w.audit();
 }
 
+/// Proves KIC-2.
 #[test]
 fn a_ban_holds_for_its_duration_whatever_the_uid_presents() {
     let mut w = World::new();
@@ -56,6 +58,7 @@ fn a_ban_holds_for_its_duration_whatever_the_uid_presents() {
     w.join(2);
 }
 
+/// Proves KIC-2, KIC-3.
 #[test]
 fn a_later_shorter_kick_does_not_shorten_a_ban_and_a_longer_one_prolongs_it() {
     let mut w = World::new();
@@ -78,6 +81,7 @@ fn a_later_shorter_kick_does_not_shorten_a_ban_and_a_longer_one_prolongs_it() {
     w.join(2);
 }
 
+/// Proves KIC-2.
 #[test]
 fn a_ban_outlives_the_channel() {
     let mut w = World::new();
@@ -92,6 +96,7 @@ fn a_ban_outlives_the_channel() {
     w.join(2);
 }
 
+/// Proves KIC-3.
 #[test]
 fn a_kick_without_duration_voids_the_tokens_issued_so_far() {
     let mut w = World::new();
@@ -109,6 +114,7 @@ fn a_kick_without_duration_voids_the_tokens_issued_so_far() {
     w.join(2);
 }
 
+/// Proves KIC-3.
 #[test]
 fn tokens_issued_up_to_60_s_after_the_kick_are_void_too() {
     let mut w = World::new();
@@ -122,6 +128,7 @@ fn tokens_issued_up_to_60_s_after_the_kick_are_void_too() {
     w.admit(issued(kicked + 61_000));
 }
 
+/// Proves KIC-4, LIM-1, MET-2.
 #[test]
 fn kick_is_refused_without_right_for_oneself_for_nobody_and_out_of_range() {
     let mut w = World::new();
@@ -141,6 +148,7 @@ fn kick_is_refused_without_right_for_oneself_for_nobody_and_out_of_range() {
     assert_eq!(w.refusal(entry(9)), ErrorName::Banned);
 }
 
+/// Proves EVT-4, MET-4.
 #[test]
 fn an_audience_member_is_kicked_in_silence() {
     let mut w = World::new();
@@ -154,6 +162,7 @@ fn an_audience_member_is_kicked_in_silence() {
     w.audit();
 }
 
+/// Proves EVT-3, KIC-1.
 #[test]
 fn a_member_in_grace_can_be_kicked() {
     let mut w = World::new();
@@ -168,6 +177,7 @@ fn a_member_in_grace_can_be_kicked() {
     assert!(w.heard(m).is_empty(), "one leave, not a second one by timeout");
 }
 
+/// Proves CLS-1, EVT-5.
 #[test]
 fn close_channel_is_the_last_event_then_the_answer_then_the_closes() {
     let mut w = World::new();
@@ -200,6 +210,7 @@ fn close_channel_is_the_last_event_then_the_answer_then_the_closes() {
     w.assert_empty();
 }
 
+/// Proves CLS-2.
 #[test]
 fn after_a_close_earlier_tokens_are_refused_for_the_hold() {
     let mut w = World::new();
@@ -220,6 +231,7 @@ fn after_a_close_earlier_tokens_are_refused_for_the_hold() {
     w.admit(old);
 }
 
+/// Proves CLS-2, LIM-1, MET-2.
 #[test]
 fn close_channel_is_refused_without_right_and_out_of_range() {
     let mut w = World::new();
@@ -236,6 +248,7 @@ fn close_channel_is_refused_without_right_and_out_of_range() {
     w.join(2);
 }
 
+/// Proves AUT-6.
 #[test]
 fn the_creator_moderates_only_where_the_app_says_so() {
     let mut w = World::new();
@@ -256,6 +269,7 @@ fn the_creator_moderates_only_where_the_app_says_so() {
     w.ok(a, kick(3, 0));
 }
 
+/// Proves EVT-6, JOI-8.
 #[test]
 fn a_channel_dissolves_when_its_creator_leaves_where_the_app_says_so() {
     let mut w = World::new();
@@ -276,6 +290,7 @@ fn a_channel_dissolves_when_its_creator_leaves_where_the_app_says_so() {
     assert!(w.closed(b).is_none());
 }
 
+/// Proves JOI-8.
 #[test]
 fn only_the_end_of_the_creators_membership_dissolves() {
     let creator = || entry(1).app("dissolve").join_id("0123456789abcdef");
@@ -300,6 +315,7 @@ fn only_the_end_of_the_creators_membership_dissolves() {
     w.assert_empty();
 }
 
+/// Proves JOI-8, ORD-4.
 #[test]
 fn a_moderator_that_kicks_the_creator_gets_its_answer_before_the_channel_dissolves() {
     let mut w = World::new();
@@ -317,6 +333,7 @@ fn a_moderator_that_kicks_the_creator_gets_its_answer_before_the_channel_dissolv
     w.assert_empty();
 }
 
+/// Proves AUT-4, JOI-8.
 #[test]
 fn the_end_of_the_creators_token_dissolves_too() {
     let mut w = World::new();
@@ -330,6 +347,7 @@ fn the_end_of_the_creators_token_dissolves_too() {
     assert_eq!(w.closed(b), Some(CloseCode::CHANNEL_CLOSED));
 }
 
+/// Proves EVT-6, JOI-8.
 #[test]
 fn the_admin_api_kicks_closes_and_lists() {
     let mut w = World::new();

@@ -306,6 +306,7 @@ fn end(w: &mut World) {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
+    /// Proves EVT-2, NOT-2, ORD-1, ORD-3, ORD-4.
     #[test]
     fn nothing_breaks_the_engine_and_nothing_is_left(ops in ops()) {
         let mut w = world();

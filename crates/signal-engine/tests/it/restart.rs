@@ -8,6 +8,7 @@ use lianmai_signal_engine::Denial;
 use crate::calls::*;
 use crate::world::{DiskMode, World, entry};
 
+/// Proves RES-10, RST-3, RST-4.
 #[test]
 fn rst_3_a_crash_shows_nothing_to_those_who_come_back_in_time() {
     let mut w = World::new();
@@ -35,6 +36,7 @@ fn rst_3_a_crash_shows_nothing_to_those_who_come_back_in_time() {
     w.audit();
 }
 
+/// Proves EVT-6, RST-3.
 #[test]
 fn rst_3_who_does_not_come_back_leaves_once() {
     let mut w = World::new();
@@ -52,6 +54,7 @@ fn rst_3_who_does_not_come_back_leaves_once() {
     w.audit();
 }
 
+/// Proves RES-9, RES-12.
 #[test]
 fn res_9_shortly_after_a_crash_a_ticket_stands_in_for_a_token() {
     let mut w = World::new();
@@ -92,6 +95,7 @@ fn res_9_shortly_after_a_crash_a_ticket_stands_in_for_a_token() {
     assert_eq!(w.refusal(late), ErrorName::TokenExpired);
 }
 
+/// Proves RES-10.
 #[test]
 fn res_10_what_a_moderator_changed_meanwhile_holds() {
     let mut w = World::new();
@@ -114,6 +118,7 @@ fn res_10_what_a_moderator_changed_meanwhile_holds() {
     assert!(resumed.restore, "it has by now");
 }
 
+/// Proves RES-10, RST-3.
 #[test]
 fn res_10_a_crash_is_remembered_over_a_stop_that_hands_over() {
     let mut w = World::new();
@@ -130,6 +135,7 @@ fn res_10_a_crash_is_remembered_over_a_stop_that_hands_over() {
     assert_eq!(w.refused(b), ResumeReason::Gone);
 }
 
+/// Proves RES-2.
 #[test]
 fn res_2_a_ticket_of_before_a_crash_is_good_over_a_stop_that_hands_over() {
     let mut w = World::new();
@@ -146,6 +152,7 @@ fn res_2_a_ticket_of_before_a_crash_is_good_over_a_stop_that_hands_over() {
     w.resume(a);
 }
 
+/// Proves KIC-2, RST-5.
 #[test]
 fn rst_5_a_ban_that_a_clock_made_shorter_stays_so() {
     let mut w = World::new();
@@ -160,6 +167,7 @@ fn rst_5_a_ban_that_a_clock_made_shorter_stays_so() {
     w.admit(entry(2).app("creator"));
 }
 
+/// Proves RES-12, RST-5.
 #[test]
 fn rst_5_a_crash_right_behind_a_kick_or_a_close_brings_nobody_back() {
     let mut w = World::new();
@@ -179,6 +187,7 @@ fn rst_5_a_crash_right_behind_a_kick_or_a_close_brings_nobody_back() {
     assert_eq!(w.refused(a), ResumeReason::ChannelClosed);
 }
 
+/// Proves RST-5.
 #[test]
 fn rst_5_a_moderators_change_is_answered_when_it_is_written_down() {
     let mut w = World::new();
@@ -196,6 +205,7 @@ fn rst_5_a_moderators_change_is_answered_when_it_is_written_down() {
     assert!(w.answer(a, id).expect("answered").is_ok(), "nothing changed");
 }
 
+/// Proves KIC-2, RES-12, RST-5.
 #[test]
 fn rst_5_a_ban_survives_a_crash_and_a_clock_that_goes_back() {
     let mut w = World::new();
@@ -213,6 +223,7 @@ fn rst_5_a_ban_survives_a_crash_and_a_clock_that_goes_back() {
     assert_eq!(w.refused(b), ResumeReason::Kicked, "RES-12: the ticket stays dead");
 }
 
+/// Proves RST-3.
 #[test]
 fn rst_3_attributes_of_channel_and_members_survive() {
     let mut w = World::new();

@@ -14,6 +14,7 @@ fn confirm(w: &mut World, client: Client) {
     w.ok(client, Call::Ping(Ping { k: Some(k), n: Some(n) }));
 }
 
+/// Proves RES-5, RES-6, RES-7, RES-8.
 #[test]
 fn res_6_what_was_missed_comes_behind_the_answer_and_nobody_else_hears_of_it() {
     let mut w = World::new();
@@ -40,6 +41,7 @@ fn res_6_what_was_missed_comes_behind_the_answer_and_nobody_else_hears_of_it() {
     w.audit();
 }
 
+/// Proves RES-5.
 #[test]
 fn res_5_a_resume_takes_over_a_socket_that_is_open_still() {
     let mut w = World::new();
@@ -57,6 +59,7 @@ fn res_5_a_resume_takes_over_a_socket_that_is_open_still() {
     w.audit();
 }
 
+/// Proves RES-2, RES-4.
 #[test]
 fn res_2_an_answer_that_is_lost_does_no_harm_and_an_older_ticket_is_dead() {
     let mut w = World::new();
@@ -80,6 +83,7 @@ fn res_2_an_answer_that_is_lost_does_no_harm_and_an_older_ticket_is_dead() {
     w.resume(c);
 }
 
+/// Proves RES-2.
 #[test]
 fn res_2_presenting_the_offer_confirms_it() {
     let mut w = World::new();
@@ -92,6 +96,7 @@ fn res_2_presenting_the_offer_confirms_it() {
     assert_eq!(w.refused_with(c, late), ResumeReason::Invalid);
 }
 
+/// Proves RES-2.
 #[test]
 fn res_2_a_join_that_goes_on_with_a_membership_kills_its_tickets() {
     const JOIN_ID: &str = "0123456789abcdef";
@@ -109,6 +114,7 @@ fn res_2_a_join_that_goes_on_with_a_membership_kills_its_tickets() {
     assert!(w.answer(a, id).is_some());
 }
 
+/// Proves RES-3.
 #[test]
 fn res_3_a_stale_attempt_closes_only_itself() {
     let mut w = World::new();
@@ -119,6 +125,7 @@ fn res_3_a_stale_attempt_closes_only_itself() {
     w.ok(b, say("still here"));
 }
 
+/// Proves RES-7.
 #[test]
 fn res_7_outside_of_the_log_there_is_a_snapshot() {
     let mut w = World::new();
@@ -148,6 +155,7 @@ fn res_7_outside_of_the_log_there_is_a_snapshot() {
     w.audit();
 }
 
+/// Proves RES-7.
 #[test]
 fn res_7_all_logs_together_have_a_budget() {
     let mut w = World::with(|config| config.log_bytes = 200_000);
@@ -167,6 +175,7 @@ fn res_7_all_logs_together_have_a_budget() {
     assert_eq!(w.engine.stats().log_bytes, 0);
 }
 
+/// Proves RES-8.
 #[test]
 fn res_8_targeted_messages_are_kept_up_to_a_bound_and_none_comes_twice() {
     let mut w = World::new();
@@ -185,6 +194,7 @@ fn res_8_targeted_messages_are_kept_up_to_a_bound_and_none_comes_twice() {
     assert_eq!(first.as_deref(), Some("~message m3"));
 }
 
+/// Proves IDS-7.
 #[test]
 fn ids_7_a_command_whose_answer_was_lost_runs_once() {
     let mut w = World::new();
@@ -199,6 +209,7 @@ fn ids_7_a_command_whose_answer_was_lost_runs_once() {
     assert_eq!(w.heard(b), ["message 1 once"]);
 }
 
+/// Proves IDS-7.
 #[test]
 fn ids_7_a_command_that_is_worked_on_is_not_begun_again() {
     let mut w = World::new();
@@ -217,6 +228,7 @@ fn ids_7_a_command_that_is_worked_on_is_not_begun_again() {
     assert_eq!(w.heard(a), ["streamAdded 1 video", "message 1 behind"]);
 }
 
+/// Proves RES-12.
 #[test]
 fn res_12_what_ended_for_good_is_told_and_stays_ended() {
     let mut w = World::new();
@@ -244,6 +256,7 @@ fn res_12_what_ended_for_good_is_told_and_stays_ended() {
     assert_eq!(w.refused(stay), ResumeReason::ChannelClosed);
 }
 
+/// Proves RES-2, RES-12.
 #[test]
 fn res_4_a_banned_uid_is_refused_and_a_ticket_is_good_as_long_as_its_membership_lives() {
     let mut w = World::new();
@@ -258,6 +271,7 @@ fn res_4_a_banned_uid_is_refused_and_a_ticket_is_good_as_long_as_its_membership_
     w.resume(a);
 }
 
+/// Proves RST-5.
 #[test]
 fn rst_5_a_kick_is_visible_when_it_is_written_down_and_not_before() {
     let mut w = World::new();
@@ -281,6 +295,7 @@ fn rst_5_a_kick_is_visible_when_it_is_written_down_and_not_before() {
     w.audit();
 }
 
+/// Proves RST-5.
 #[test]
 fn rst_5_what_cannot_be_written_down_happens_and_says_so() {
     let mut w = World::new();
@@ -299,6 +314,7 @@ fn rst_5_what_cannot_be_written_down_happens_and_says_so() {
     w.audit();
 }
 
+/// Proves AUT-4, RES-6, RES-12.
 #[test]
 fn aut_4_the_end_of_the_token_is_told_again_after_a_resume() {
     let mut w = World::new();
@@ -313,6 +329,7 @@ fn aut_4_the_end_of_the_token_is_told_again_after_a_resume() {
     assert_eq!(w.refused(a), ResumeReason::TokenExpired);
 }
 
+/// Proves LIV-3.
 #[test]
 fn liv_3_a_flapping_client_is_kept_no_longer_than_the_cap() {
     let mut w = World::new();

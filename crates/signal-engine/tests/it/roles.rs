@@ -6,6 +6,7 @@ use lianmai_signal_engine::Denial;
 use crate::calls::*;
 use crate::world::{World, entry};
 
+/// Proves EVT-3, ROL-1, ROL-2, URL-5.
 #[test]
 fn a_demotion_is_one_group_and_cuts_the_push_at_once() {
     let mut w = World::new();
@@ -37,6 +38,7 @@ fn a_demotion_is_one_group_and_cuts_the_push_at_once() {
     w.audit();
 }
 
+/// Proves EVT-4, ROL-1.
 #[test]
 fn the_membership_goes_on_through_role_changes_and_may_still_watch() {
     let mut w = World::new();
@@ -56,6 +58,7 @@ fn the_membership_goes_on_through_role_changes_and_may_still_watch() {
     assert!(w.heard(b).is_empty(), "an invisible member leaves unseen");
 }
 
+/// Proves FWD-3, MET-3.
 #[test]
 fn the_same_role_again_changes_nothing() {
     let mut w = World::new();
@@ -71,6 +74,7 @@ fn the_same_role_again_changes_nothing() {
     assert_eq!(w.err(a, set_role("king")), ErrorName::BadRole);
 }
 
+/// Proves LIM-1, ROL-3.
 #[test]
 fn a_promotion_needs_the_right_and_room() {
     let mut w = World::with(|config| config.limits.broadcasters = 1);
@@ -85,6 +89,7 @@ fn a_promotion_needs_the_right_and_room() {
     w.audit();
 }
 
+/// Proves MET-4, MUT-4, PUB-7, ROL-3.
 #[test]
 fn a_moderator_changes_roles_and_mutes_and_unpublishes_others_and_nobody_else_does() {
     let mut w = World::new();
@@ -123,6 +128,7 @@ fn a_moderator_changes_roles_and_mutes_and_unpublishes_others_and_nobody_else_do
     w.audit();
 }
 
+/// Proves MET-4, MUT-1, MUT-4.
 #[test]
 fn a_moderator_mutes_nobody_who_is_audience() {
     let mut w = World::new();
@@ -147,6 +153,7 @@ fn a_moderator_mutes_nobody_who_is_audience() {
     w.audit();
 }
 
+/// Proves MET-3, MUT-1, MUT-2.
 #[test]
 fn mutes_come_per_kind_and_only_on_a_change() {
     let mut w = World::new();
@@ -172,6 +179,7 @@ fn mutes_come_per_kind_and_only_on_a_change() {
     w.audit();
 }
 
+/// Proves ATT-2, EVT-4, MUT-3, ROL-2.
 #[test]
 fn what_the_audience_does_to_itself_is_heard_when_it_becomes_visible() {
     let mut w = World::new();

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::calls::*;
 use crate::world::{World, entry};
 
+/// Proves MSG-1, MSG-2, MSG-3, RES-8.
 #[test]
 fn a_targeted_message_reaches_those_it_names_and_nobody_else_ever() {
     let mut w = World::new();
@@ -42,6 +43,7 @@ fn a_targeted_message_reaches_those_it_names_and_nobody_else_ever() {
     }
 }
 
+/// Proves no rule of the protocol: a targeted message overtakes no event.
 #[test]
 fn a_targeted_message_comes_behind_the_events_before_it() {
     let mut w = World::new();
@@ -55,6 +57,7 @@ fn a_targeted_message_comes_behind_the_events_before_it() {
     assert_eq!(w.log(b), ["message 1 one", "message 1 two", "~message three"]);
 }
 
+/// Proves LIM-1.
 #[test]
 fn messages_have_a_right_a_length_and_a_number_of_recipients() {
     let mut w = World::new();
@@ -75,6 +78,7 @@ fn messages_have_a_right_a_length_and_a_number_of_recipients() {
     w.audit();
 }
 
+/// Proves ATT-1, ATT-2, MET-3.
 #[test]
 fn attributes_are_patched_and_told_whole_and_only_on_a_change() {
     let mut w = World::new();
@@ -97,6 +101,7 @@ fn attributes_are_patched_and_told_whole_and_only_on_a_change() {
     w.audit();
 }
 
+/// Proves ATT-4, ATT-5, MET-2.
 #[test]
 fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
     let mut w = World::new();
@@ -136,6 +141,7 @@ fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
     w.audit();
 }
 
+/// Proves ATT-3, MET-3.
 #[test]
 fn channel_attributes_need_a_moderator() {
     let mut w = World::new();
@@ -160,6 +166,7 @@ fn channel_attributes_need_a_moderator() {
     w.audit();
 }
 
+/// Proves REP-1.
 #[test]
 fn a_report_is_answered_and_told_to_nobody() {
     let mut w = World::new();

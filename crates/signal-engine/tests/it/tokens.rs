@@ -37,6 +37,7 @@ fn rights(answer: &serde_json::Value) -> Rights {
     serde_json::from_value::<TokenRenewed>(answer.clone()).expect("renewed").rights
 }
 
+/// Proves AUT-5.
 #[test]
 fn a_join_is_judged_by_the_times_of_its_token() {
     let mut w = World::new();
@@ -53,6 +54,7 @@ fn a_join_is_judged_by_the_times_of_its_token() {
     w.admit(exp(u64::MAX).channel("d"));
 }
 
+/// Proves AUT-3.
 #[test]
 fn a_token_is_for_its_uid_and_its_channel() {
     let mut w = World::new();
@@ -65,6 +67,7 @@ fn a_token_is_for_its_uid_and_its_channel() {
     w.admit(for_channel("room"));
 }
 
+/// Proves AUT-4, EVT-6, URL-5.
 #[test]
 fn a_jwt_warns_30_s_before_and_ends_the_membership() {
     let mut w = World::new();
@@ -93,6 +96,7 @@ fn a_jwt_warns_30_s_before_and_ends_the_membership() {
     w.audit();
 }
 
+/// Proves AUT-4.
 #[test]
 fn a_jwt_ends_a_membership_in_grace_as_well() {
     let mut w = World::new();
@@ -108,6 +112,7 @@ fn a_jwt_ends_a_membership_in_grace_as_well() {
     assert_eq!(w.heard(b), ["clientLeave 1 tokenExpired"]);
 }
 
+/// Proves AUT-4, AUT-5.
 #[test]
 fn a_membership_ends_exactly_when_its_token_would_be_refused() {
     let mut w = World::new();
@@ -127,6 +132,7 @@ fn a_membership_ends_exactly_when_its_token_would_be_refused() {
     assert_eq!(w.refusal(late(3)), ErrorName::TokenExpired);
 }
 
+/// Proves AUT-4.
 #[test]
 fn a_token_with_30_s_left_or_less_is_not_warned_of() {
     let mut w = World::new();
@@ -142,6 +148,7 @@ fn a_token_with_30_s_left_or_less_is_not_warned_of() {
     }
 }
 
+/// Proves AUT-2.
 #[test]
 fn a_basic_token_gates_the_join_only() {
     let mut w = World::new();
@@ -155,6 +162,7 @@ fn a_basic_token_gates_the_join_only() {
     assert_eq!(w.refusal(basic), ErrorName::TokenExpired);
 }
 
+/// Proves AUT-4, TOK-1, TOK-2.
 #[test]
 fn a_renewed_token_moves_the_end() {
     let mut w = World::new();
@@ -174,6 +182,7 @@ fn a_renewed_token_moves_the_end() {
     assert_eq!(w.closed(a), Some(CloseCode::TOKEN_EXPIRED));
 }
 
+/// Proves AUT-4.
 #[test]
 fn one_warning_comes_however_often_the_token_was_renewed() {
     let mut w = World::new();
@@ -193,6 +202,7 @@ fn one_warning_comes_however_often_the_token_was_renewed() {
     assert_eq!(w.closed(a), Some(CloseCode::TOKEN_EXPIRED));
 }
 
+/// Proves TOK-1.
 #[test]
 fn a_bad_token_is_refused_and_the_old_one_stays() {
     let mut w = World::new();
@@ -214,6 +224,7 @@ fn a_bad_token_is_refused_and_the_old_one_stays() {
     w.push_url(a, "");
 }
 
+/// Proves SUB-3, TOK-1, TOK-2.
 #[test]
 fn a_renewed_token_replaces_the_rights_and_what_it_lacks_ends() {
     let mut w = World::new();
@@ -254,6 +265,7 @@ fn a_renewed_token_replaces_the_rights_and_what_it_lacks_ends() {
     w.ok(a, kick(2, 0));
 }
 
+/// Proves AUT-6, TOK-2.
 #[test]
 fn renewing_keeps_what_the_app_gives_the_creator() {
     let mut w = World::new();
@@ -266,6 +278,7 @@ fn renewing_keeps_what_the_app_gives_the_creator() {
     w.ok(a, kick(2, 0));
 }
 
+/// Proves ORD-5.
 #[test]
 fn a_check_that_takes_its_time_holds_later_commands() {
     let mut w = World::new();
@@ -285,6 +298,7 @@ fn a_check_that_takes_its_time_holds_later_commands() {
     assert!(w.log(a).is_empty());
 }
 
+/// Proves AUT-4.
 #[test]
 fn a_wall_clock_that_jumps_is_noticed_within_a_minute() {
     let mut w = World::new();
@@ -302,6 +316,7 @@ fn a_wall_clock_that_jumps_is_noticed_within_a_minute() {
     assert!(w.closed(a).is_none());
 }
 
+/// Proves KIC-2, LIV-3.
 #[test]
 fn a_ban_follows_the_wall_clock_and_grace_does_not() {
     let mut w = World::new();

@@ -6,6 +6,7 @@ use lianmai_signal_engine::{Denial, Grant, Input};
 use crate::calls::*;
 use crate::world::{Issuer, World, entry};
 
+/// Proves ORD-5, ORD-8.
 #[test]
 fn a_publish_that_waits_holds_back_later_commands_of_its_session_only() {
     let mut w = World::new();
@@ -37,6 +38,7 @@ fn a_publish_that_waits_holds_back_later_commands_of_its_session_only() {
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
 }
 
+/// Proves ORD-5.
 #[test]
 fn held_commands_that_wait_themselves_keep_their_order() {
     let mut w = World::new();
@@ -64,6 +66,7 @@ fn held_commands_that_wait_themselves_keep_their_order() {
     );
 }
 
+/// Proves PUB-2.
 #[test]
 fn no_stream_is_announced_before_its_url_exists() {
     let mut w = World::new();
@@ -84,6 +87,7 @@ fn no_stream_is_announced_before_its_url_exists() {
     assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamAdded 1 video"]);
 }
 
+/// Proves LEA-1, LEA-3, URL-5.
 #[test]
 fn leave_does_not_wait_and_the_late_url_is_ignored() {
     let mut w = World::new();
@@ -105,6 +109,7 @@ fn leave_does_not_wait_and_the_late_url_is_ignored() {
     w.assert_empty();
 }
 
+/// Proves LEA-2, LEA-3, SES-6.
 #[test]
 fn leave_answers_what_waits_as_superseded_in_order_and_then_itself() {
     let mut w = World::new();
@@ -143,6 +148,7 @@ fn leave_answers_what_waits_as_superseded_in_order_and_then_itself() {
     w.audit();
 }
 
+/// Proves LEA-3.
 #[test]
 fn leave_supersedes_a_renewal_and_a_subscribe_that_wait() {
     for call in [renew_token("slow"), subscribe(2, "audio")] {
@@ -165,6 +171,7 @@ fn leave_supersedes_a_renewal_and_a_subscribe_that_wait() {
     }
 }
 
+/// Proves URL-5.
 #[test]
 fn a_late_url_never_reaches_the_next_membership_of_the_uid() {
     let mut w = World::new();
@@ -182,6 +189,7 @@ fn a_late_url_never_reaches_the_next_membership_of_the_uid() {
     w.audit();
 }
 
+/// Proves MET-2.
 #[test]
 fn without_a_url_the_command_fails_and_nothing_happened() {
     let mut w = World::new();
@@ -202,6 +210,7 @@ fn without_a_url_the_command_fails_and_nothing_happened() {
     w.audit();
 }
 
+/// Proves MET-2.
 #[test]
 fn a_url_that_takes_five_seconds_is_given_up_and_ignored_later() {
     let mut w = World::new();
@@ -222,6 +231,7 @@ fn a_url_that_takes_five_seconds_is_given_up_and_ignored_later() {
     assert_eq!(w.heard(a), ["muted 1 audio"]);
 }
 
+/// Proves MET-2, URL-5.
 #[test]
 fn a_publish_is_superseded_by_a_demotion() {
     let mut w = World::new();
@@ -244,6 +254,7 @@ fn a_publish_is_superseded_by_a_demotion() {
     w.audit();
 }
 
+/// Proves MET-2, SUB-3.
 #[test]
 fn a_subscribe_is_superseded_when_its_publication_ends() {
     let mut w = World::new();
@@ -268,6 +279,7 @@ fn a_subscribe_is_superseded_when_its_publication_ends() {
     assert_eq!(w.error(b, id), ErrorName::Superseded);
 }
 
+/// Proves PUB-5, URL-5.
 #[test]
 fn a_renewed_push_url_never_revives_a_stream_that_was_cut_meanwhile() {
     let mut w = World::new();
@@ -291,6 +303,7 @@ fn a_renewed_push_url_never_revives_a_stream_that_was_cut_meanwhile() {
     w.audit();
 }
 
+/// Proves ORD-5.
 #[test]
 fn a_socket_lost_while_a_publish_waits_does_not_stop_it() {
     let mut w = World::new();
@@ -310,6 +323,7 @@ fn a_socket_lost_while_a_publish_waits_does_not_stop_it() {
     w.audit();
 }
 
+/// Proves IDS-5.
 #[test]
 fn more_than_32_unanswered_commands_are_refused() {
     let mut w = World::new();

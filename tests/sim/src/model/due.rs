@@ -171,6 +171,8 @@ impl Model {
     /// Nothing is overdue.
     pub(super) fn in_time(&self, s: usize, step: &Step<'_>) -> Verdict {
         let shard = &self.shards[s];
+        // Nobody's time runs out between two processes.
+        let frozen = shard.drain.is_some() && shard.seats.is_empty();
         for (key, channel) in &shard.channels {
             for (uid, member) in &channel.members {
                 let lost = member.first_lost.filter(|_| member.lost_at.is_some());
@@ -179,7 +181,7 @@ impl Model {
                     + self.forgiven_in(since.saturating_sub(self.rules.dead + STALL_MS), step.now);
                 if let Some(end) = self.end_of(member)
                     && end + late < step.now
-                    && shard.handed_over_at.is_none()
+                    && !frozen
                 {
                     return Err((
                         "ghosts",
@@ -193,7 +195,7 @@ impl Model {
                 if member.token_end.is_some_and(|end| end + TOKEN_LOOK_MS + late < step.wall)
                     && member.connected_at + late < step.now
                     && !self.wall_jumped(step)
-                    && shard.handed_over_at.is_none()
+                    && !frozen
                 {
                     return Err((
                         "ghosts",

@@ -320,7 +320,7 @@ impl Model {
                 Ok(())
             }
             Err(refused) => {
-                if !self.passes(s, &key, uid, conn, None, step)? {
+                if !self.passes(s, &key, uid, conn, None, 0, step)? {
                     return Ok(());
                 }
                 let fatal = refused.0 != ErrorName::BadBatch;
@@ -349,7 +349,7 @@ impl Model {
         let request = match element {
             Element::Request(request) => request,
             Element::Refused { id, error } => {
-                if self.passes(s, key, uid, conn, id, step)? {
+                if self.passes(s, key, uid, conn, id, 0, step)? {
                     step.answers.push((conn, id, Expect::Error(error.name().clone())));
                 }
                 return Ok(());
@@ -359,7 +359,7 @@ impl Model {
             member.acked = member.acked.max(ack.0);
         }
         if let Call::Ping(ping) = &request.call {
-            if self.passes(s, key, uid, conn, Some(request.id), step)?
+            if self.passes(s, key, uid, conn, Some(request.id), 0, step)?
                 && let Some(member) = self.member(s, key, uid)
             {
                 if let Some(k) = ping.k {
@@ -386,6 +386,7 @@ impl Model {
         let id = request.id;
         let Some(member) = self.member(s, key, uid) else { return Ok(()) };
         if member.waits_for(id) {
+            member.count_again(step.now);
             return Ok(());
         }
         let known = member.answers.iter().find(|answer| answer.id == id).cloned();
@@ -395,17 +396,16 @@ impl Model {
         let forgotten = told(&ErrorName::IdTooOld);
         if let Some(known) = known.filter(|_| old && !(forgettable && forgotten)) {
             if known.hash == hash {
-                member.limited = member.limited.saturating_sub(1);
-                member.spend(step.now);
+                member.count_again(step.now);
                 step.answers.push((conn, Some(id), Expect::Again(known.text)));
                 return Ok(());
             }
-            if self.passes(s, key, uid, conn, Some(id), step)? {
+            if self.passes(s, key, uid, conn, Some(id), said.get().len(), step)? {
                 step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdReuse)));
             }
             return Ok(());
         }
-        if !self.passes(s, key, uid, conn, Some(id), step)? {
+        if !self.passes(s, key, uid, conn, Some(id), said.get().len(), step)? {
             return Ok(());
         }
         if old {

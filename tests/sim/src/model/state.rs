@@ -177,8 +177,18 @@ impl Member {
         left.saturating_add_unsigned((now - at) * 20).min(RATE_BURST)
     }
 
-    pub(super) fn spend(&mut self, now: u64) {
-        self.budget = (self.left(now) - 1_000, now);
+    pub(super) fn spend(&mut self, now: u64, units: i64) {
+        self.limited = self.limited.saturating_sub(1);
+        self.budget = (self.left(now) - units * 1_000, now);
+    }
+
+    /// What came once more is counted, and answered all the same.
+    pub(super) fn count_again(&mut self, now: u64) {
+        if self.left(now) < 1_000 {
+            self.limited += 1;
+        } else {
+            self.spend(now, 1);
+        }
     }
 
     /// Its client has what the server told it.
@@ -412,9 +422,12 @@ impl Model {
         uid: UserId,
         conn: ConnId,
         id: Option<RequestId>,
+        bytes: usize,
         step: &mut Step<'_>,
     ) -> Verdict<bool> {
         let now = step.now;
+        // One more for each full KiB (IDS-6).
+        let units = (1 + bytes as i64 / 1_024).min(RATE_BURST / 1_000);
         let Some(member) = self.member(s, key, uid).filter(|member| member.conn == Some(conn))
         else {
             return Ok(false);
@@ -423,8 +436,9 @@ impl Model {
         let limited = step.limited.iter().position(|of| Some(*of) == id.map(|id| (conn, id)));
         if let Some(at) = limited {
             step.limited.remove(at);
-            if left > RATE_SLACK {
-                return Err(("model", format!("{conn:?} is limited with {left} thousandths left")));
+            if left > units * 1_000 + RATE_SLACK {
+                let what = format!("{conn:?} is limited for {units} with {left} thousandths left");
+                return Err(("model", what));
             }
             member.limited += 1;
             let over = member.limited >= 100;
@@ -434,10 +448,10 @@ impl Model {
             }
             return Ok(false);
         }
-        member.limited = member.limited.saturating_sub(1);
-        member.spend(now);
-        if left < -RATE_SLACK {
-            return Err(("model", format!("{conn:?} is not limited with {left} thousandths left")));
+        member.spend(now, units);
+        if left < units * 1_000 - RATE_SLACK {
+            let what = format!("{conn:?} is not limited for {units} with {left} thousandths left");
+            return Err(("model", what));
         }
         Ok(true)
     }

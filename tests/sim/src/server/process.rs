@@ -208,8 +208,11 @@ impl World {
     fn begin_commit(&mut self) {
         if self.server.store.begin() {
             let (until, slow, _) = self.server.disk_trouble;
-            let most = if until > self.now { slow } else { self.scenario.knobs.store_ms };
-            let delay = self.server.rng.skewed(most);
+            let delay = if until > self.now {
+                self.server.rng.below(slow + 1)
+            } else {
+                self.server.rng.skewed(self.scenario.knobs.store_ms)
+            };
             let process = self.server.process.as_ref().map_or(0, |process| process.id);
             self.after(delay, Ev::Commit(process));
         }
