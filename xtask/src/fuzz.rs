@@ -138,7 +138,11 @@ fn tools() -> Result {
         (there(Command::new("c++").arg("--version")), "a C++ compiler", "apt-get install g++"),
     ] {
         if !there {
-            return Err(format!("{name} is missing. Run: {hint}"));
+            return Err(format!(
+                "libFuzzer needs nightly Rust, cargo-fuzz and a C++ compiler on this machine. What is \
+                 missing: {name}. Get it: {hint}\n\
+                 Stable Rust replays the corpus: cargo test -p lianmai-fuzz-bodies"
+            ));
         }
     }
     Ok(())

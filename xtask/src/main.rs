@@ -7,6 +7,7 @@ mod fuzz;
 mod mutants;
 mod process;
 mod purity;
+mod rules;
 mod sim;
 mod test;
 mod tools;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
-                            format lints docs purity build unit e2e)
+                            rules format lints docs purity build unit e2e)
 cargo xtask demo [--no-media] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
 cargo xtask bench [join|idle|fanout|pullers ..]

@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use crate::process::{cargo, run};
-use crate::{Result, purity, tools};
+use crate::{Result, purity, rules, tools};
 
 type Part = (&'static str, fn() -> Result);
 
 const PARTS: &[Part] = &[
+    ("rules", rules::check),
     ("format", format),
     ("lints", lints),
     ("docs", docs),

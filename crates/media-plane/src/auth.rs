@@ -226,6 +226,8 @@ impl Denied {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: what a request of media says of its viewer.
+
     use super::*;
 
     #[test]

@@ -137,6 +137,8 @@ impl Packet {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: which packets are headers and keyframes.
+
     use super::*;
 
     #[test]

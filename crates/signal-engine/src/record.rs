@@ -173,7 +173,8 @@ pub struct Restored {
     pub bans: Vec<(ChannelKey, UserId, BanRecord)>,
     /// Holds.
     pub holds: Vec<(ChannelKey, BanRecord)>,
-    /// The last process handed over and its grace is not over: the parts `live` are good.
+    /// Nobody was lost: the last process handed over and its grace is not over (the parts `live` are good
+    /// then), or there are no channels, in any shard.
     pub clean: bool,
 }
 

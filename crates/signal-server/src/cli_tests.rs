@@ -1,3 +1,5 @@
+//! Proves no rule of the protocol: the command line.
+
 use clap::CommandFactory;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Proves no rule of the protocol: the data directory.
+
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 

@@ -76,6 +76,8 @@ fn share(limit: usize, wanted: Connections) -> Connections {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: how descriptors are shared out.
+
     use super::*;
 
     #[test]

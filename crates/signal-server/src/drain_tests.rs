@@ -77,6 +77,7 @@ impl Drop for Stage {
 
 const LONG_MS: u64 = 60_000;
 
+/// Proves RST-2.
 #[tokio::test]
 async fn rst_2_what_every_shard_hands_over_is_taken() {
     let play = async |[one, other]: [oneshot::Sender<bool>; 2], phase: watch::Receiver<Phase>| {
@@ -90,6 +91,7 @@ async fn rst_2_what_every_shard_hands_over_is_taken() {
     assert_eq!(stage.drain(play, std::future::pending()).await, (true, true));
 }
 
+/// Proves RST-2.
 #[tokio::test]
 async fn rst_2_a_shard_that_could_not_hand_over_or_died_spoils_it() {
     let refused = async |[one, other]: [oneshot::Sender<bool>; 2], _| {
@@ -107,6 +109,7 @@ async fn rst_2_a_shard_that_could_not_hand_over_or_died_spoils_it() {
 }
 
 /// The freeze comes at its time whatever the shards do, and the deadline too.
+/// Proves RST-1.
 #[tokio::test]
 async fn rst_1_the_deadline_holds() {
     let silent = async |asked: [oneshot::Sender<bool>; 2], mut phase: watch::Receiver<Phase>| {
@@ -118,6 +121,7 @@ async fn rst_1_the_deadline_holds() {
     assert_eq!(stage.drain(silent, std::future::pending()).await, (false, false));
 }
 
+/// Proves no rule of the protocol: a second signal ends a drain.
 #[tokio::test]
 async fn a_second_signal_ends_the_drain() {
     let silent = async |asked: [oneshot::Sender<bool>; 2], mut phase: watch::Receiver<Phase>| {

@@ -367,6 +367,8 @@ async fn ended(tasks: &mut JoinSet<()>) {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: a part of the server that fails is noticed.
+
     use tokio::time::timeout;
 
     use super::*;

@@ -5,11 +5,12 @@
 
 mod server;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
-    CallId, Command, ConnectionState, Event, Input, Output, Picture, Session, SessionConfig,
+    CallId, Command, ConnectionState, Event, Input, Output, Picture, ReconnectOutcome, Reply,
+    Session, SessionConfig,
 };
 use lianmai_protocol::MonoTime;
 use lianmai_protocol::codec::{Element, decode_client_frame};
@@ -28,6 +29,14 @@ const MAX_STEPS: usize = 300;
 const MAX_OUTPUTS: usize = 20_000;
 /// Most deadlines until everything is over.
 const MAX_DEADLINES: usize = 4_000;
+/// Nobody waits longer for the outcome of a call, in milliseconds: woken at the end of its time it has as
+/// much again.
+const CALL_MS: u64 = 20_000;
+/// And so much longer for each time that its server said that it restarts.
+const RESTART_MS: u64 = 60_000;
+/// A session that was lost tries to come back for so long, in milliseconds.
+const GIVES_UP_MS: u64 = 700_000;
+const URLS: [&str; 2] = ["ws://server/v1/signal", "ws://spare/v1/signal"];
 /// Time beyond it is of no interest, and additions stay in range.
 const LAST_MS: u64 = u64::MAX / 4;
 
@@ -56,8 +65,8 @@ struct Host {
     /// Messages that will come in one frame.
     pending: Vec<String>,
     last_call: u64,
-    /// Calls that are not settled.
-    open: BTreeSet<CallId>,
+    /// Calls that are not settled, by method.
+    open: BTreeMap<CallId, &'static str>,
     socket: Socket,
     view: Option<Picture>,
     polls: bool,
@@ -76,12 +85,15 @@ enum Socket {
 impl Host {
     fn new() -> Self {
         Host {
-            session: Session::new(SessionConfig::new("ws://server/v1/signal")),
+            session: Session::new(SessionConfig {
+                urls: URLS.map(str::to_owned).into(),
+                ..SessionConfig::new("")
+            }),
             now: 1_000,
             server: Server::default(),
             pending: Vec::new(),
             last_call: 0,
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             socket: Socket::None,
             view: None,
             polls: true,
@@ -186,11 +198,11 @@ impl Host {
         }
     }
 
-    fn call(&mut self, method: &str, params: Value) {
+    fn call(&mut self, method: &'static str, params: Value) {
         let Some(command) = command(method, params) else { return };
         self.last_call += 1;
         let call = CallId(self.last_call);
-        self.open.insert(call);
+        self.open.insert(call, method);
         self.input(Input::Command { call, command });
     }
 
@@ -269,6 +281,8 @@ impl Host {
         assert!(due.is_none_or(|due| due.0 > self.now), "what is due was done");
         if self.session.state() == ConnectionState::Disconnected {
             assert!(self.view.is_none() && self.open.is_empty(), "out is out");
+        } else {
+            assert!(due.is_some(), "whoever is in, or on the way, does not wait for ever");
         }
     }
 
@@ -278,7 +292,21 @@ impl Host {
                 self.seen.note("event", event.kind().name());
                 match event {
                     Event::Reconnected { outcome, messages_lost, .. } => {
-                        self.seen.note("reconnected", format_args!("{outcome:?}"));
+                        match outcome {
+                            ReconnectOutcome::Replayed { events: 0, .. } => {
+                                self.seen.note("reconnected", "to nothing new");
+                            }
+                            ReconnectOutcome::Replayed { .. } => {
+                                self.seen.note("reconnected", "replayed");
+                            }
+                            ReconnectOutcome::Snapshot { reason } => {
+                                self.seen.note("snapshot", reason);
+                            }
+                            ReconnectOutcome::Rejoined { reason } => {
+                                self.seen.note("rejoined", reason);
+                            }
+                            _ => {}
+                        }
                         if *messages_lost > 0 {
                             self.seen.note("reconnected", "without some messages");
                         }
@@ -295,6 +323,7 @@ impl Host {
             Output::Settled { outcome: Err(error), .. } => {
                 self.seen.note("error", error.name());
             }
+            Output::Connect { url } => self.seen.note("connect", url),
             Output::CloseSocket { code } => self.seen.note("close", code),
             _ => {}
         }
@@ -304,7 +333,12 @@ impl Host {
     fn output(&mut self, output: Output) {
         self.see(&output);
         match output {
-            Output::Connect { .. } => {
+            Output::Connect { url } => {
+                assert!(self.socket == Socket::None, "one socket at a time");
+                assert!(
+                    URLS.contains(&&*url) || url == server::OTHER_URL,
+                    "a known address: {url}"
+                );
                 self.socket = Socket::Asked;
                 self.server.begin();
             }
@@ -318,7 +352,11 @@ impl Host {
                 self.sent(&text);
             }
             Output::Settled { call, outcome } => {
-                assert!(self.open.remove(&call), "{call:?} is settled once");
+                let method = self.open.remove(&call);
+                let method = method.unwrap_or_else(|| panic!("{call:?} is settled once"));
+                if let Ok(reply) = &outcome {
+                    assert!(is_reply_to(method, reply), "{reply:?} to {method}");
+                }
                 let sent = matches!(outcome, Err(CallError::Timeout { sent: true }));
                 assert!(!sent, "what went out has an outcome that is not known");
             }
@@ -345,13 +383,26 @@ impl Host {
     fn end(mut self) -> Seen {
         self.polls = true;
         self.poll();
-        let mut deadlines = 0;
+        let (mut deadlines, begin) = (0, self.now);
+        let longest = CALL_MS + self.server.restarts * RESTART_MS;
         while !self.open.is_empty() {
             let due = self.session.next_deadline().expect("open calls have a deadline");
+            assert!(due.0 - begin <= longest, "open for long: {:?}", self.open);
             self.now = self.now.max(due.0);
             self.input(Input::Timeout);
             deadlines += 1;
             assert!(deadlines < MAX_DEADLINES, "open without end: {:?}", self.open);
+        }
+        // Nor is it to be reached again: then the session does not try for ever.
+        self.lost(1006);
+        let begin = self.now;
+        while self.session.state() != ConnectionState::Disconnected {
+            let due = self.session.next_deadline().expect("whoever is on the way has a deadline");
+            assert!(due.0 - begin <= GIVES_UP_MS, "on the way for ever");
+            self.now = self.now.max(due.0);
+            self.input(Input::Timeout);
+            deadlines += 1;
+            assert!(deadlines < MAX_DEADLINES, "deadlines without end");
         }
         self.seen
     }
@@ -380,6 +431,17 @@ fn command(method: &str, params: Value) -> Option<Command> {
         "report" => Command::Report(read(params)?),
         _ => return None,
     })
+}
+
+fn is_reply_to(method: &str, reply: &Reply) -> bool {
+    match reply {
+        Reply::Joined(_) => method == "join",
+        Reply::Published(_) => method == "publish",
+        Reply::Subscribed(_) => method == "subscribe",
+        Reply::MessageSent { .. } => method == "sendMessage",
+        Reply::TokenRenewed { .. } => method == "renewToken",
+        _ => !matches!(method, "join" | "publish" | "subscribe" | "sendMessage" | "renewToken"),
+    }
 }
 
 /// Whether a request concerns the session, not the connection.

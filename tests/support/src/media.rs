@@ -101,6 +101,12 @@ impl Ffmpeg {
         Ok(Ffmpeg { child, said })
     }
 
+    /// The process, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// What it complained of so far.
     #[must_use]
     pub fn said(&self) -> String {

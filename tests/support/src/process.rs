@@ -1,10 +1,12 @@
 //! A signal-server in a process of its own, and what the kernel says about it.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -179,13 +181,16 @@ impl ServerProcess {
         self.child.wait().await?.code().context("killed by a signal")
     }
 
-    /// Ends the process without a chance to say or write anything, and waits until it is gone.
+    /// Ends the process without a chance to say or write anything, and waits until it is gone. When it was killed.
     ///
     /// # Errors
     /// It has ended already.
-    pub async fn kill(&mut self) -> Result<()> {
+    pub async fn kill(&mut self) -> Result<Instant> {
         self.pid()?;
-        Ok(self.child.kill().await?)
+        self.child.start_kill()?;
+        let killed = Instant::now();
+        self.child.wait().await?;
+        Ok(killed)
     }
 
     /// Sends SIGTERM and waits; the exit code.
@@ -260,6 +265,34 @@ pub fn rss_kib(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.split_whitespace().next().context("empty VmRSS")?.parse()?)
+}
+
+/// How long threads have waited for a processor while they had something to do, as the kernel counts it.
+#[derive(Clone, Debug, Default)]
+pub struct Starved(BTreeMap<u32, Duration>);
+
+impl Starved {
+    /// Of the threads of a process so far; nothing where the kernel does not count.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+        let waited = threads.filter_map(|thread| {
+            let thread = thread.ok()?;
+            let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            let nanoseconds = stat.split_whitespace().nth(1)?.parse().ok()?;
+            let id = thread.file_name().to_str()?.parse().ok()?;
+            Some((id, Duration::from_nanos(nanoseconds)))
+        });
+        Starved(waited.collect())
+    }
+
+    /// What the thread that waited longest has waited since then.
+    #[must_use]
+    pub fn since(&self, earlier: &Starved) -> Duration {
+        let known = |id| earlier.0.get(id).copied().unwrap_or_default();
+        let waited = self.0.iter().map(|(id, now)| now.saturating_sub(known(id)));
+        waited.max().unwrap_or_default()
+    }
 }
 
 /// Processor time of a process in seconds; the kernel counts hundredths.

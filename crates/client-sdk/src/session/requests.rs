@@ -197,18 +197,11 @@ impl Requests {
         pending.into_due(sent)
     }
 
-    /// Gives every call so much more time in all: a restarting server asked for it.
+    /// Gives every call so much more time in all, however often a server restarts.
     pub(super) fn extend(&mut self, ms: u64) {
         for pending in self.all_mut() {
             pending.deadline = pending.deadline + ms.saturating_sub(pending.extended);
             pending.extended = pending.extended.max(ms);
-        }
-    }
-
-    /// The restart is over; another one gives time of its own.
-    pub(super) fn restart_over(&mut self) {
-        for pending in self.all_mut() {
-            pending.extended = 0;
         }
     }
 

@@ -160,7 +160,6 @@ impl Session {
         let until = self.now + self.config.command_timeout_ms;
         member.back = Some(Back { told, pings: BTreeSet::new(), until });
         member.gives_up = None;
-        self.requests.restart_over();
         self.state = State::Joined(Liveness::new(&member.timers, self.now, self.reading_paused));
         self.addresses.worked();
         self.tell(why);

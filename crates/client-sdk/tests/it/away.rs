@@ -1,4 +1,5 @@
 //! Without a connection: how long to wait, where to go, when to give up, and what a host notices.
+//! Proves no rule of the protocol: what the session decides by itself while it is away.
 
 use lianmai_client_sdk::protocol::message::Notice;
 use lianmai_client_sdk::protocol::message::notice::{Closing, ServerRestarting};
@@ -28,6 +29,7 @@ fn until_wanted(rig: &mut Rig, mut outputs: Vec<Output>) -> (u64, Vec<Output>) {
     (rig.now - begin, outputs)
 }
 
+/// Proves CLI-7.
 #[test]
 fn cli_7_waits_are_random_in_a_window_that_doubles() {
     let mut longest = [0; 8];
@@ -48,6 +50,7 @@ fn cli_7_waits_are_random_in_a_window_that_doubles() {
     }
 }
 
+/// Proves CLI-7.
 #[test]
 fn cli_7_the_seed_decides() {
     let waits = |seed| {
@@ -61,6 +64,7 @@ fn cli_7_the_seed_decides() {
     assert_ne!(waits(5), waits(6));
 }
 
+/// Proves CLI-7.
 #[test]
 fn cli_7_only_a_connection_of_10_s_shortens_the_wait() {
     let mut sums = [0, 0];
@@ -139,6 +143,7 @@ fn several_addresses_are_tried_in_a_round_before_the_wait() {
     assert_eq!(connects(&outputs), ["ws://c"]);
 }
 
+/// Proves CLI-9, CLO-3.
 #[test]
 fn a_redirect_is_followed_but_not_out_of_tls() {
     for (from, to, follows) in
@@ -166,6 +171,7 @@ fn restarting(retry_after_ms: u64, jitter_ms: u64) -> String {
     }))
 }
 
+/// Proves RST-1, SES-7.
 #[test]
 fn rst_1_a_restart_sets_the_wait_and_gives_calls_its_time() {
     for seed in 0..50 {
@@ -202,6 +208,7 @@ fn rst_1_a_restart_sets_the_wait_and_gives_calls_its_time() {
     }
 }
 
+/// Proves RST-1.
 #[test]
 fn rst_1_the_closing_notice_can_ask_for_a_wait() {
     let mut rig = joined(config(1));
@@ -217,6 +224,7 @@ fn rst_1_the_closing_notice_can_ask_for_a_wait() {
     assert!(until_wanted(&mut rig, outputs).0 >= 20_000);
 }
 
+/// Proves CLO-3, RST-1.
 #[test]
 fn a_refusal_by_a_server_that_stops_is_waited_out() {
     let mut rig = joined(config(1));
@@ -236,6 +244,7 @@ fn a_refusal_by_a_server_that_stops_is_waited_out() {
     assert!(until_wanted(&mut rig, outputs).0 >= 4_000);
 }
 
+/// Proves CLI-8, IDS-7, SES-7.
 #[test]
 fn b24_a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
     let mut rig = joined(config(1));
@@ -260,6 +269,7 @@ fn b24_a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
     assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
 }
 
+/// Proves SES-7.
 #[test]
 fn b24_a_call_is_not_kept_open_by_freezing_again_and_again() {
     let mut rig = joined(config(1));
@@ -271,6 +281,7 @@ fn b24_a_call_is_not_kept_open_by_freezing_again_and_again() {
     assert_eq!(outcome(&rig.drain(), call), Err(CallError::OutcomeUnknown));
 }
 
+/// Proves CLI-8.
 #[test]
 fn b24_a_frozen_attempt_is_made_anew() {
     let mut rig = joined(config(1));
@@ -296,6 +307,7 @@ fn b24_a_frozen_attempt_is_made_anew() {
     assert!(outcome(&rig.drain(), call).is_ok());
 }
 
+/// Proves LIV-1.
 #[test]
 fn b24_a_host_that_is_a_little_late_was_not_frozen() {
     let mut rig = joined(config(1));
@@ -305,6 +317,7 @@ fn b24_a_host_that_is_a_little_late_was_not_frozen() {
     assert_eq!(rig.session.state(), ConnectionState::Connected);
 }
 
+/// Proves CLI-8.
 #[test]
 fn b24_another_network_is_used_at_once() {
     let mut rig = joined(config(1));
@@ -328,6 +341,7 @@ fn b24_another_network_is_used_at_once() {
     assert!(wants_socket(&rig.drain()));
 }
 
+/// Proves LIV-4.
 #[test]
 fn b24_an_app_that_is_shown_again_makes_sure() {
     let mut rig = joined(config(1));

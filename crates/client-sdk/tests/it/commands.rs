@@ -1,4 +1,5 @@
 //! Calls: order, ids, limits, deadlines.
+//! Proves no rule of the protocol: how the session keeps calls.
 
 use lianmai_client_sdk::protocol::message::event::{
     ChannelMessage, LiveRoomClose, RoomCloseReason,
@@ -15,6 +16,7 @@ fn my_stream(kind: MediaKind, publication: u8) -> ChannelEvent {
     ChannelEvent::StreamAdded(stream(ME, MY_MID, kind, publication))
 }
 
+/// Proves ORD-4, ORD-7.
 #[test]
 fn events_up_to_an_answer_come_before_it_and_getters_show_each() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -44,6 +46,7 @@ fn events_up_to_an_answer_come_before_it_and_getters_show_each() {
     let _ = call;
 }
 
+/// Proves CLI-2.
 #[test]
 fn an_answer_that_is_ahead_of_the_events_is_a_gap() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -61,6 +64,7 @@ fn an_answer_that_is_ahead_of_the_events_is_a_gap() {
     assert!(outcome(&rig.drain(), call).is_ok());
 }
 
+/// Proves CLI-2, CLI-6.
 #[test]
 fn an_answer_that_cannot_be_read_is_not_asked_for_again() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -74,6 +78,7 @@ fn an_answer_that_cannot_be_read_is_not_asked_for_again() {
     assert_eq!(methods(&rig.drain()), ["ping"]);
 }
 
+/// Proves SES-7.
 #[test]
 fn a_sent_call_without_an_answer_is_unknown_and_its_effect_comes_as_state() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -92,6 +97,7 @@ fn a_sent_call_without_an_answer_is_unknown_and_its_effect_comes_as_state() {
     assert_eq!(own[&MediaKind::Audio].generation, Some(GEN));
 }
 
+/// Proves IDS-5, ORD-8, SES-7.
 #[test]
 fn at_most_32_are_on_the_wire_and_the_rest_waits_in_order() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -128,6 +134,7 @@ fn the_queue_is_bounded_but_leave_waits_for_nobody() {
     assert!(matches!(&sent[..], [Request { call: Call::Leave(_), .. }]), "{sent:?}");
 }
 
+/// Proves IDS-1, IDS-4.
 #[test]
 fn ids_grow_and_ack_follows_the_answers() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -143,6 +150,7 @@ fn ids_grow_and_ack_follows_the_answers() {
     assert_eq!(d.ack, Some(RequestId(3)));
 }
 
+/// Proves CLO-1.
 #[test]
 fn an_end_settles_every_call() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -162,6 +170,7 @@ fn an_end_settles_every_call() {
     assert_eq!(rig.session.next_deadline(), None);
 }
 
+/// Proves LIM-1.
 #[test]
 fn what_would_cost_the_connection_is_not_sent() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -184,6 +193,7 @@ fn what_would_cost_the_connection_is_not_sent() {
     assert_eq!(error.name(), ErrorName::TooDeep);
 }
 
+/// Proves SES-7.
 #[test]
 fn an_answer_in_a_frame_that_waits_to_be_polled_is_in_time() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -193,6 +203,7 @@ fn an_answer_in_a_frame_that_waits_to_be_polled_is_in_time() {
     assert!(outcome(&rig.drain(), call).is_ok());
 }
 
+/// Proves ORD-4.
 #[test]
 fn close_channel_is_answered_after_its_event() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -207,6 +218,7 @@ fn close_channel_is_answered_after_its_event() {
     assert_eq!(told(&rig.drain()), ["liveRoomClose", "2:Done"]);
 }
 
+/// Proves ERR-1.
 #[test]
 fn the_operation_errors_are_chosen_by_name() {
     use lianmai_client_sdk::{PublishError, SubscribeError};
@@ -227,6 +239,7 @@ fn the_operation_errors_are_chosen_by_name() {
 }
 
 /// A server that always has another frame ready does not keep a call from its deadline.
+/// Proves SES-7.
 #[test]
 fn frames_without_end_do_not_hold_a_deadline_back() {
     let mut rig = Rig::joined(Role::Broadcaster);

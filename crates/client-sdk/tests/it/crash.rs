@@ -16,6 +16,7 @@ fn whisper(n: u64) -> String {
     notice(Notice::Message(TargetedMessage { uid: BOB, data: n.to_string(), n }))
 }
 
+/// Proves IDS-1, IDS-7.
 #[test]
 fn ids_7_after_a_crash_what_sets_a_state_is_sent_again_and_the_rest_is_unknown() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -102,6 +103,7 @@ fn ids_7_after_a_crash_what_sets_a_state_is_sent_again_and_the_rest_is_unknown()
     assert_eq!(reconnected(&rig.drain()), Some(wanted));
 }
 
+/// Proves IDS-7.
 #[test]
 fn ids_7_a_command_that_was_given_up_is_forgotten_with_the_epoch() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -115,6 +117,7 @@ fn ids_7_a_command_that_was_given_up_is_forgotten_with_the_epoch() {
     assert_eq!(methods(&rig.drain()), ["ping"]);
 }
 
+/// Proves RES-8.
 #[test]
 fn rst_3_after_a_crash_messages_are_counted_anew() {
     let mut rig = Rig::joined(Role::Audience);

@@ -1,5 +1,6 @@
 //! The difference of two pictures: folding it gives the later one, an app that only hears events sees the
 //! same, nothing is said that did not change, and the order is one that can be followed.
+//! Proves CLI-4.
 
 use std::collections::{BTreeMap, BTreeSet};
 

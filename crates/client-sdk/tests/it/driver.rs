@@ -1,5 +1,6 @@
 //! The tokio driver against a scripted server. Nothing here sleeps: every wait is for something that
 //! happens.
+//! Proves no rule of the protocol: the driver around the session.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,6 +46,7 @@ async fn until(events: &mut EventStream, kind: EventKind) -> Event {
     }
 }
 
+/// Proves ORD-4, ORD-7.
 #[tokio::test]
 async fn join_publish_hear_leave() {
     let server = Server::start().await;
@@ -145,6 +147,7 @@ async fn handlers_run_in_order_use_getters_and_call_methods() {
     assert_eq!(*seqs.lock().unwrap(), [11, 12, 13]);
 }
 
+/// Proves SES-7.
 #[tokio::test]
 async fn a_full_stream_stops_reading_and_loses_nothing() {
     const EVENTS: u64 = 100;
@@ -241,6 +244,7 @@ async fn dropping_the_last_handle_closes_the_socket_and_ends_the_stream() {
     while events.next().await.is_some() {}
 }
 
+/// Proves CLO-1.
 #[tokio::test]
 async fn after_a_terminal_close_the_same_client_joins_again() {
     let server = Server::start().await;
@@ -261,6 +265,7 @@ async fn after_a_terminal_close_the_same_client_joins_again() {
     assert_eq!(joined.unwrap().uid, ME);
 }
 
+/// Proves ERR-1.
 #[tokio::test]
 async fn a_refusal_comes_as_the_operations_own_error() {
     let server = Server::start().await;
@@ -292,6 +297,7 @@ async fn a_server_that_cannot_be_reached_fails_the_join() {
     }
 }
 
+/// Proves FRM-9, FRM-11.
 #[tokio::test]
 async fn names_and_uids_are_checked_before_anything_is_sent() {
     let server = Server::start().await;
@@ -323,6 +329,7 @@ async fn back(server: &Server, k: u64) -> Connection {
     connection
 }
 
+/// Proves IDS-7, RES-1.
 #[tokio::test]
 async fn res_1_a_lost_socket_comes_back_and_a_call_takes_effect_once() {
     let server = Server::start().await;
@@ -354,6 +361,7 @@ async fn res_1_a_lost_socket_comes_back_and_a_call_takes_effect_once() {
     assert_eq!(client.state(), ConnectionState::Connected);
 }
 
+/// Proves CLI-8, RES-1.
 #[tokio::test]
 async fn b24_a_changed_network_gets_a_new_socket_and_the_old_one_is_closed() {
     let server = Server::start().await;
@@ -376,6 +384,7 @@ async fn b24_a_changed_network_gets_a_new_socket_and_the_old_one_is_closed() {
     assert!(matches!(event, Event::Message { data, .. } if data == "heard"));
 }
 
+/// Proves CLI-2, CON-12.
 #[tokio::test]
 async fn con_12_a_binary_and_an_endless_frame_are_gaps() {
     let server = Server::start().await;
@@ -416,6 +425,7 @@ async fn until_state(events: &mut EventStream, wanted: ConnectionState) -> Event
 }
 
 /// The reason is in the frames that were received; that nothing can be written any more is none.
+/// Proves CLO-1, NOT-2.
 #[tokio::test]
 async fn not_2_a_close_that_was_received_is_seen_although_writing_failed() {
     let server = Server::start().await;

@@ -1,5 +1,6 @@
 //! fold(snapshot(a), events a+1..=b) = snapshot(b), for every kind of event, against a model of a
 //! channel that knows nothing of the client's code.
+//! Proves ORD-3.
 
 use lianmai_client_sdk::protocol::message::ChannelEvent;
 use lianmai_client_sdk::protocol::message::event::*;

@@ -293,6 +293,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Proves CLI-1, CLI-2, CLI-4, CLI-8, IDS-7, ORD-3, SES-7.
     #[test]
     fn everybody_agrees_in_the_end(seed in any::<u64>(), steps in prop::collection::vec(any::<(u8, u8)>(), 0..150)) {
         let mut world = World::new(seed);
@@ -306,6 +307,7 @@ proptest! {
 }
 
 /// The property would hold for a client that never comes back, too: it does.
+/// Proves CLI-3, RES-9.
 #[test]
 fn the_world_of_the_property_sees_every_way_back() {
     let mut world = World::new(1);

@@ -168,6 +168,7 @@ impl Tally {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Proves CLI-8, SES-7.
     #[test]
     fn nothing_panics_and_every_call_settles_once(joined in any::<Option<u8>>(), steps in steps()) {
         let mut rig = Rig::new();
@@ -238,6 +239,7 @@ proptest! {
     }
 }
 
+/// Proves CLI-9.
 #[test]
 fn debug_output_holds_no_secret() {
     let Command::Join(params) = join() else { panic!("a join") };

@@ -1,4 +1,5 @@
 //! Into a channel and out of it.
+//! Proves no rule of the protocol: how calls of the app begin and end.
 
 use lianmai_client_sdk::protocol::codec::encode_error;
 use lianmai_client_sdk::protocol::message::Notice;
@@ -14,6 +15,7 @@ fn leave() -> Command {
     Command::Leave(Empty {})
 }
 
+/// Proves IDS-4.
 #[test]
 fn join_connects_sends_and_settles_with_the_snapshot() {
     let mut rig = Rig::new();
@@ -38,6 +40,7 @@ fn join_connects_sends_and_settles_with_the_snapshot() {
     assert_eq!(rig.picture(), &joined.picture);
 }
 
+/// Proves FRM-5, ORD-2.
 #[test]
 fn an_event_right_behind_the_join_answer_is_applied() {
     let mut rig = Rig::new();
@@ -50,6 +53,7 @@ fn an_event_right_behind_the_join_answer_is_applied() {
     assert!(rig.picture().members.contains_key(&BOB));
 }
 
+/// Proves CLI-8, ERR-1.
 #[test]
 fn a_refused_join_closes_and_may_be_tried_again() {
     let mut rig = Rig::new();
@@ -70,6 +74,7 @@ fn a_refused_join_closes_and_may_be_tried_again() {
     assert!(matches!(rig.drain()[0], Output::Connect { .. }));
 }
 
+/// Proves SES-7.
 #[test]
 fn cli_3_a_join_is_tried_again_until_its_deadline() {
     let mut rig = Rig::new();
@@ -86,6 +91,7 @@ fn cli_3_a_join_is_tried_again_until_its_deadline() {
     assert_eq!(rig.session.next_deadline(), None);
 }
 
+/// Proves SES-7.
 #[test]
 fn a_join_without_an_answer_is_unknown() {
     let mut rig = Rig::new();
@@ -121,6 +127,7 @@ fn cli_3_a_join_that_could_not_connect_says_why() {
     assert_eq!(close_code(&outputs), None);
 }
 
+/// Proves IDS-1, JOI-2.
 #[test]
 fn joi_2_a_join_without_an_answer_is_sent_again_with_its_join_id() {
     let mut rig = Rig::new();
@@ -136,6 +143,7 @@ fn joi_2_a_join_without_an_answer_is_sent_again_with_its_join_id() {
     assert!(outcome(&rig.drain(), call).is_ok());
 }
 
+/// Proves ERR-2, RST-1.
 #[test]
 fn rst_1_a_join_waits_for_a_server_that_restarts() {
     let draining =
@@ -155,6 +163,7 @@ fn rst_1_a_join_waits_for_a_server_that_restarts() {
     assert!(matches!(JoinError::from(error), JoinError::Draining(_)));
 }
 
+/// Proves CLO-1.
 #[test]
 fn a_close_with_a_code_says_why_the_joiner_was_thrown_out() {
     let mut rig = Rig::new();
@@ -166,6 +175,7 @@ fn a_close_with_a_code_says_why_the_joiner_was_thrown_out() {
     assert_eq!(outcome(&rig.drain(), call), Err(closed));
 }
 
+/// Proves IDS-1.
 #[test]
 fn leave_ends_the_session_before_it_settles() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -190,6 +200,7 @@ fn leave_ends_the_session_before_it_settles() {
     assert!(told(&rig.drain()).contains(&"4:Joined".to_owned()));
 }
 
+/// Proves SES-7.
 #[test]
 fn leave_without_an_answer_is_out_all_the_same() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -224,6 +235,7 @@ fn leave_during_a_join_follows_it() {
     assert_eq!(requests(&outputs)[0].call.method(), "leave");
 }
 
+/// Proves CLO-1, CLO-3, NOT-2.
 #[test]
 fn closing_names_the_end_and_settles_everything() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -248,6 +260,7 @@ fn closing_names_the_end_and_settles_everything() {
         Event::Disconnected { code: 4500, reason, terminal: true } if reason == "kicked")));
 }
 
+/// Proves CLO-3, CON-10.
 #[test]
 fn a_server_that_says_closing_and_does_not_is_left() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -267,6 +280,7 @@ fn a_server_that_says_closing_and_does_not_is_left() {
     assert_eq!(request.call.method(), "reconnect");
 }
 
+/// Proves CLO-1, CLO-2, CLO-4.
 #[test]
 fn clo_1_the_class_of_a_code_says_who_comes_back() {
     for (code, back) in [

@@ -16,6 +16,7 @@ fn state_reason(outputs: &[Output]) -> Option<StateReason> {
     })
 }
 
+/// Proves LIV-1.
 #[test]
 fn a_silent_client_pings_and_a_talking_one_does_not() {
     let mut rig = Rig::joined(Role::Audience);
@@ -27,6 +28,7 @@ fn a_silent_client_pings_and_a_talking_one_does_not() {
     assert_eq!(sent[0].ack, Some(RequestId(1)));
 }
 
+/// Proves LIV-4.
 #[test]
 fn a_server_that_is_silent_for_too_long_is_dead() {
     let mut rig = Rig::joined(Role::Audience);
@@ -39,6 +41,7 @@ fn a_server_that_is_silent_for_too_long_is_dead() {
     assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 
+/// Proves LIV-4.
 #[test]
 fn any_frame_shows_life() {
     let mut rig = Rig::joined(Role::Audience);
@@ -49,6 +52,7 @@ fn any_frame_shows_life() {
     }
 }
 
+/// Proves LIV-1, LIV-4.
 #[test]
 fn silence_does_not_count_while_nobody_listens() {
     let mut rig = Rig::joined(Role::Audience);
@@ -63,6 +67,7 @@ fn silence_does_not_count_while_nobody_listens() {
     assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 
+/// Proves CLI-2, PIN-1.
 #[test]
 fn a_pong_with_another_head_is_a_gap() {
     for (epoch, seq, gap) in
@@ -77,6 +82,7 @@ fn a_pong_with_another_head_is_a_gap() {
     }
 }
 
+/// Proves CLI-1.
 #[test]
 fn a_repeat_is_dropped_and_counted() {
     let mut rig = Rig::joined(Role::Audience);
@@ -86,6 +92,7 @@ fn a_repeat_is_dropped_and_counted() {
     assert_eq!(rig.picture().seq, 11);
 }
 
+/// Proves CLI-1, CLI-2, CLI-6.
 #[test]
 fn gaps_end_the_connection_and_nothing_behind_them_is_applied() {
     let foreign = Position { epoch: Epoch([2; 12]), seq: 11 };
@@ -107,6 +114,7 @@ fn gaps_end_the_connection_and_nothing_behind_them_is_applied() {
     }
 }
 
+/// Proves FWD-2.
 #[test]
 fn an_unknown_event_advances_and_is_handed_out() {
     let mut rig = Rig::joined(Role::Audience);
@@ -119,6 +127,7 @@ fn an_unknown_event_advances_and_is_handed_out() {
     assert_eq!(rig.picture().seq, 11);
 }
 
+/// Proves no rule of the protocol: timers of a hostile server do no harm.
 #[test]
 fn hostile_timers_neither_flood_nor_blind() {
     let mut hello = snapshot(Role::Audience, 10, vec![]);

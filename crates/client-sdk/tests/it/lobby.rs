@@ -1,4 +1,5 @@
 //! A server that did not hear what a new connection asked (SES-3): its goodbye answers nothing.
+//! Proves CLO-3.
 
 use lianmai_client_sdk::protocol::message::Notice;
 use lianmai_client_sdk::protocol::message::notice::Closing;
@@ -46,6 +47,7 @@ fn ses_3_a_resume_that_was_not_heard_is_a_failed_attempt() {
     }
 }
 
+/// Proves CLO-3, JOI-2.
 #[test]
 fn ses_3_a_new_join_that_was_not_heard_is_a_failed_attempt() {
     for with_notice in [true, false] {
@@ -66,6 +68,7 @@ fn ses_3_a_new_join_that_was_not_heard_is_a_failed_attempt() {
     }
 }
 
+/// Proves CLO-3, JOI-2, SES-7.
 #[test]
 fn ses_3_a_first_join_that_was_not_heard_is_sent_again_until_its_deadline() {
     for with_notice in [true, false] {

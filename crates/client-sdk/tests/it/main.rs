@@ -22,6 +22,7 @@ mod rejoin;
 mod restart;
 mod restore;
 mod resume;
+mod tolerance;
 mod waiting;
 
 #[cfg(feature = "tokio")]

@@ -38,6 +38,7 @@ fn on_air() -> Rig {
     rig
 }
 
+/// Proves ORD-7, ROL-1.
 #[test]
 fn a_demotion_of_ones_own_is_silent() {
     let mut rig = on_air();
@@ -52,6 +53,7 @@ fn a_demotion_of_ones_own_is_silent() {
     assert!(!picture.members.contains_key(&ME));
 }
 
+/// Proves ROL-3.
 #[test]
 fn a_demotion_by_an_admin_is_told() {
     let mut rig = on_air();
@@ -62,6 +64,7 @@ fn a_demotion_by_an_admin_is_told() {
     assert_eq!(events.len(), 2);
 }
 
+/// Proves ORD-7.
 #[test]
 fn ones_own_leave_is_silent_until_it_is_over() {
     let mut rig = on_air();
@@ -73,6 +76,7 @@ fn ones_own_leave_is_silent_until_it_is_over() {
     assert_eq!(told(&rig.drain()), ["connectionStateChange", "disconnected", "3:Done"]);
 }
 
+/// Proves ORD-7.
 #[test]
 fn a_mute_from_outside_is_told_and_ones_own_is_not() {
     let muted = |kind| ChannelEvent::Muted(MuteChange { uid: ME, mid: MY_MID, media_type: kind });
@@ -90,6 +94,7 @@ fn a_mute_from_outside_is_told_and_ones_own_is_not() {
     assert_eq!(rig.picture().members[&ME].muted, KindSet::AUDIO_VIDEO);
 }
 
+/// Proves ATT-2, MUT-3.
 #[test]
 fn an_audience_member_learns_its_own_changes_from_answers() {
     let mut rig = Rig::joined(Role::Audience);
@@ -107,6 +112,7 @@ fn an_audience_member_learns_its_own_changes_from_answers() {
     assert_eq!(own.name.as_deref(), Some("Ann"));
 }
 
+/// Proves SUB-3.
 #[test]
 fn a_subscription_lives_as_long_as_the_publication() {
     let mut bob = member(BOB, BOB_MID);
@@ -136,6 +142,7 @@ fn a_subscription_lives_as_long_as_the_publication() {
     assert!(rig.picture().own.subscriptions.is_empty());
 }
 
+/// Proves EVT-1, ORD-7.
 #[test]
 fn messages_of_others_are_heard_and_ones_own_are_not() {
     let mut rig = Rig::joined(Role::Audience);
@@ -152,6 +159,7 @@ fn messages_of_others_are_heard_and_ones_own_are_not() {
     assert_eq!(heard, [("hello".to_owned(), false), ("psst".to_owned(), true)]);
 }
 
+/// Proves NOT-1.
 #[test]
 fn notices_change_what_they_tell() {
     let mut rig = Rig::joined(Role::Audience);
@@ -171,6 +179,7 @@ fn renew(rig: &mut Rig, rights: Rights, token_expires_in_ms: Option<u64>) -> Vec
     rig.drain()
 }
 
+/// Proves TOK-1, TOK-2.
 #[test]
 fn a_renewed_token_replaces_rights_and_expiry() {
     let mut rig = Rig::joined(Role::Audience);
@@ -186,6 +195,7 @@ fn a_renewed_token_replaces_rights_and_expiry() {
     assert_eq!((rig.picture().own.rights, rig.picture().own.token_expires_at), (more, None));
 }
 
+/// Proves TOK-1.
 #[test]
 fn a_refused_renewal_leaves_the_rights() {
     let mut rig = Rig::joined(Role::Audience);
@@ -196,6 +206,7 @@ fn a_refused_renewal_leaves_the_rights() {
     assert_eq!(rig.picture().own, before);
 }
 
+/// Proves ORD-4, TOK-1.
 #[test]
 fn what_a_renewed_token_takes_away_is_gone_before_its_answer() {
     let mut rig = on_air();
@@ -211,6 +222,7 @@ fn what_a_renewed_token_takes_away_is_gone_before_its_answer() {
     assert!(own.published.is_empty());
 }
 
+/// Proves CLI-2, CLI-6.
 #[test]
 fn an_answer_of_renew_token_without_rights_is_a_gap() {
     let mut rig = Rig::joined(Role::Audience);
@@ -240,6 +252,7 @@ fn subscribed(seq: u64) -> Subscribed {
     Subscribed { uid: BOB, url: "http://x".into(), urls: Urls::default(), seq }
 }
 
+/// Proves SUB-3, TOK-1.
 #[test]
 fn tok_1_a_renewed_token_ends_the_subscriptions_that_it_does_not_allow() {
     let mut rig = watching();
@@ -249,6 +262,7 @@ fn tok_1_a_renewed_token_ends_the_subscriptions_that_it_does_not_allow() {
     assert_eq!(left, [(BOB, MediaKind::Audio)]);
 }
 
+/// Proves no rule of the protocol: the picture is as of the output that was polled.
 #[test]
 fn b30_the_picture_is_as_of_the_output_that_was_polled() {
     let mut rig = watching();
@@ -288,6 +302,7 @@ fn asked_before(rig: &mut Rig, command: Command, events: &[ChannelEvent]) -> (Ca
     (call, request)
 }
 
+/// Proves SUB-3.
 #[test]
 fn sub_3_an_answer_that_comes_again_does_not_revive_what_ended() {
     let stopped = ChannelEvent::StreamRemoved(stream(BOB, BOB_MID, MediaKind::Video, 4));
@@ -321,6 +336,7 @@ fn sub_3_an_answer_that_comes_again_does_not_revive_what_ended() {
     assert!(rig.picture().own.subscriptions.is_empty());
 }
 
+/// Proves MUT-3.
 #[test]
 fn mut_3_an_answer_of_before_a_change_of_role_tells_nothing_new() {
     let change = || MuteChange { uid: ME, mid: MY_MID, media_type: MediaKind::Audio };

@@ -93,6 +93,7 @@ fn pong_all(rig: &mut Rig, outputs: &[Output], epoch: Epoch, seq: u64) {
     }
 }
 
+/// Proves CLI-5.
 #[test]
 fn cli_5_a_mute_that_the_session_puts_back_is_told() {
     let (mut rig, mut heard) = listener();
@@ -116,6 +117,7 @@ fn cli_5_a_mute_that_the_session_puts_back_is_told() {
     assert_eq!(rig.picture().own.muted, KindSet::AUDIO_VIDEO);
 }
 
+/// Proves CLI-5.
 #[test]
 fn cli_5_attributes_that_the_session_puts_back_are_told() {
     let (mut rig, mut heard) = listener();
@@ -143,6 +145,7 @@ fn cli_5_attributes_that_the_session_puts_back_are_told() {
     assert_eq!((own.name.as_deref(), own.attributes.0["mood"].as_str()), (Some("Ann"), "good"));
 }
 
+/// Proves SES-7.
 #[test]
 fn b11_a_call_that_was_given_up_and_took_effect_is_told() {
     for (method, events) in [
@@ -160,6 +163,7 @@ fn b11_a_call_that_was_given_up_and_took_effect_is_told() {
     }
 }
 
+/// Proves SES-7.
 #[test]
 fn b11_a_call_that_was_given_up_and_changed_nothing_is_not_told() {
     let (mut rig, mut heard) = listener();

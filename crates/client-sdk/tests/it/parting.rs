@@ -1,4 +1,5 @@
 //! `leave` without a connection: over at once, delivered behind that if it can be (rule B29).
+//! Proves no rule of the protocol: what becomes of a `leave` without a connection.
 
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::Request;
@@ -61,6 +62,7 @@ fn b29_a_refusal_is_a_delivery() {
     }
 }
 
+/// Proves RES-3.
 #[test]
 fn b29_three_attempts_within_10_s() {
     let mut rig = left();
@@ -130,6 +132,7 @@ fn b29_a_leave_that_was_sent_is_delivered_again_when_its_socket_dies() {
     assert_eq!(rig.session.next_deadline(), None);
 }
 
+/// Proves RES-3.
 #[test]
 fn b29_leave_during_an_attempt_to_come_back() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -158,6 +161,7 @@ fn rejoining() -> (Rig, Request) {
     (rig, request)
 }
 
+/// Proves JOI-2.
 #[test]
 fn b29_a_new_join_that_may_have_arrived_is_joined_once_more_and_left() {
     for lost in [false, true] {

@@ -48,6 +48,7 @@ fn in_safe_mode(token: &str) -> Rig {
     rig
 }
 
+/// Proves CLI-4, RES-9.
 #[test]
 fn res_9_a_membership_that_is_gone_is_joined_anew() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -86,6 +87,7 @@ fn res_9_a_membership_that_is_gone_is_joined_anew() {
     assert_eq!(reconnect_of(&request).ticket, "n1");
 }
 
+/// Proves JOI-2, RES-9.
 #[test]
 fn res_9_a_lost_answer_of_the_new_join_does_no_harm() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -102,6 +104,7 @@ fn res_9_a_lost_answer_of_the_new_join_does_no_harm() {
     assert_eq!(outcome, ReconnectOutcome::Rejoined { reason: ResumeReason::Invalid });
 }
 
+/// Proves IDS-1.
 #[test]
 fn ids_1_commands_of_a_dead_session_get_new_ids() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -121,6 +124,7 @@ fn ids_1_commands_of_a_dead_session_get_new_ids() {
     assert!(outcome(&rig.drain(), call).is_ok());
 }
 
+/// Proves IDS-1, JOI-2.
 #[test]
 fn joi_2_a_join_that_finds_its_own_membership_takes_it_as_it_is() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -142,6 +146,7 @@ fn joi_2_a_join_that_finds_its_own_membership_takes_it_as_it_is() {
     assert_eq!(outcome(&rig.drain(), again).unwrap_err().name(), ErrorName::NotBroadcaster);
 }
 
+/// Proves RES-8.
 #[test]
 fn res_8_messages_are_counted_on_where_a_join_goes_on_with_the_membership() {
     let whisper =
@@ -169,6 +174,7 @@ fn refused_anew(rig: &mut Rig, request: &Request, name: ErrorName, wait: u64) ->
     rig.drain()
 }
 
+/// Proves ERR-2.
 #[test]
 fn err_2_a_new_join_waits_for_what_may_pass() {
     for name in [
@@ -202,6 +208,7 @@ fn err_2_a_new_join_waits_for_what_may_pass() {
     }
 }
 
+/// Proves CLI-7.
 #[test]
 fn err_2_what_does_not_pass_is_given_up_in_the_end() {
     let mut rig = Rig::joined(Role::Audience);
@@ -225,6 +232,7 @@ fn err_2_what_does_not_pass_is_given_up_in_the_end() {
     assert!((20..100).contains(&attempts), "with backoff: {attempts}");
 }
 
+/// Proves ERR-2.
 #[test]
 fn err_2_what_no_waiting_helps_is_the_end() {
     for name in [
@@ -245,6 +253,7 @@ fn err_2_what_no_waiting_helps_is_the_end() {
     }
 }
 
+/// Proves CLO-3, RES-9.
 #[test]
 fn aut_4_an_expired_token_is_the_end_unless_the_app_has_a_newer_one() {
     let mut rig = in_safe_mode("old");
@@ -268,6 +277,7 @@ fn aut_4_an_expired_token_is_the_end_unless_the_app_has_a_newer_one() {
     assert!(outcome(&rig.drain(), call).is_ok());
 }
 
+/// Proves CLO-3.
 #[test]
 fn aut_4_a_token_that_came_too_late_for_the_socket_is_in_time_for_a_new_membership() {
     let closing = || {
@@ -293,6 +303,7 @@ fn aut_4_a_token_that_came_too_late_for_the_socket_is_in_time_for_a_new_membersh
     assert_eq!(join_of(&request).token.as_deref(), Some("new"));
 }
 
+/// Proves RES-9.
 #[test]
 fn res_9_the_newest_good_token_is_presented() {
     let mut rig = in_safe_mode("old");
@@ -309,6 +320,7 @@ fn res_9_the_newest_good_token_is_presented() {
     assert_eq!(join_of(&request).token.as_deref(), Some("good"));
 }
 
+/// Proves no rule of the protocol: a server without `reconnect` is joined anew.
 #[test]
 fn a_server_without_reconnect_is_joined_anew() {
     let mut rig = Rig::joined(Role::Audience);
@@ -328,6 +340,7 @@ fn a_server_without_reconnect_is_joined_anew() {
     assert_eq!(join_of(&request).continues, None);
 }
 
+/// Proves RES-11.
 #[test]
 fn a13_an_address_of_another_deployment_is_dead() {
     let mut config = SessionConfig::new("ws://a");

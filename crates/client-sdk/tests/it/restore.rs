@@ -1,4 +1,5 @@
 //! Saying again what the app was, after a crash of the server or as a new membership (CLI-5).
+//! Proves CLI-5.
 
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::codec::encode_error;
@@ -176,17 +177,21 @@ fn cli_5_what_an_answer_ahead_of_its_events_restored_is_asked_for_again() {
     let outputs = rig.drain();
     let again = find(&requests(&outputs), "subscribe").clone();
     assert_eq!(again.id, asked.id);
-    rig.frame(&at(2, &[ChannelEvent::ClientUpdate(ClientUpdate {
-        uid: BOB,
-        mid: BOB_MID,
-        name: None,
-        attributes: Attributes::default(),
-    })]));
+    rig.frame(&at(
+        2,
+        &[ChannelEvent::ClientUpdate(ClientUpdate {
+            uid: BOB,
+            mid: BOB_MID,
+            name: None,
+            attributes: Attributes::default(),
+        })],
+    ));
     rig.frame(&result(&again, &pull("rtmp://bob2", 2)));
     let new = (Direction::Pull, VIDEO, "rtmp://bob2".to_owned());
     assert_eq!(syncs(&rig.drain()), [new]);
 }
 
+/// Proves RES-10.
 #[test]
 fn res_10_where_a_moderator_decided_nothing_is_restored() {
     let mut rig = on_air();
@@ -367,6 +372,7 @@ fn b16_a_stream_that_is_not_there_after_all_is_waited_for() {
     assert_eq!(methods(&rig.drain()), ["subscribe"]);
 }
 
+/// Proves CLI-5, IDS-7.
 #[test]
 fn cli_5_a_restore_that_is_cut_off_goes_on_with_the_next_connection() {
     let mut rig = on_air();
@@ -390,6 +396,7 @@ fn cli_5_a_restore_that_is_cut_off_goes_on_with_the_next_connection() {
     assert!(requests(&outputs)[1].id > again[4].id);
 }
 
+/// Proves CLI-5, IDS-6.
 #[test]
 fn ids_6_many_subscriptions_are_restored_at_a_pace_that_the_server_bears() {
     const MANY: u64 = 200;
@@ -435,6 +442,7 @@ fn ids_6_many_subscriptions_are_restored_at_a_pace_that_the_server_bears() {
     assert_eq!(rig.picture().own.subscriptions.len() as u64, MANY);
 }
 
+/// Proves CLI-5, NOT-1.
 #[test]
 fn not_1_the_servers_own_sync_done_is_remembered() {
     let mut rig = on_air();

@@ -23,6 +23,7 @@ fn replay(events: u64, messages: u64) -> ReconnectOutcome {
     ReconnectOutcome::Replayed { events, messages }
 }
 
+/// Proves CLI-3, PIN-2, RES-1.
 #[test]
 fn res_1_a_lost_socket_is_no_end_and_comes_back_by_a_replay() {
     let mut rig = Rig::joined(Role::Audience);
@@ -65,6 +66,7 @@ fn res_1_a_lost_socket_is_no_end_and_comes_back_by_a_replay() {
     assert_eq!(reconnected(&outputs), Some((replay(2, 1), None, 0)));
 }
 
+/// Proves RES-2, RES-3.
 #[test]
 fn res_2_the_newest_ticket_and_a_greater_attempt_each_time() {
     let mut rig = Rig::joined(Role::Audience);
@@ -82,6 +84,7 @@ fn res_2_the_newest_ticket_and_a_greater_attempt_each_time() {
     assert_eq!((reconnect_of(&request).attempt, &*reconnect_of(&request).ticket), (3, "t3"));
 }
 
+/// Proves PIN-2.
 #[test]
 fn pin_2_every_ping_tells_the_ticket_and_the_last_message() {
     let mut rig = Rig::joined(Role::Audience);
@@ -90,6 +93,7 @@ fn pin_2_every_ping_tells_the_ticket_and_the_last_message() {
     assert_eq!(requests(&outputs)[0].call, Call::Ping(Ping { k: Some(1), n: Some(7) }));
 }
 
+/// Proves RES-8.
 #[test]
 fn res_8_no_targeted_message_is_told_twice() {
     let mut rig = Rig::joined(Role::Audience);
@@ -108,6 +112,7 @@ fn res_8_no_targeted_message_is_told_twice() {
     assert_eq!(rig.session.ignored().repeats, 2);
 }
 
+/// Proves IDS-4, IDS-7.
 #[test]
 fn ids_7_every_command_without_an_answer_is_sent_again_in_order_with_its_id() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -141,6 +146,7 @@ fn ids_7_every_command_without_an_answer_is_sent_again_in_order_with_its_id() {
     assert!(outcome(&rig.drain(), waited).is_ok());
 }
 
+/// Proves IDS-7, SES-7.
 #[test]
 fn ids_7_a_command_that_was_given_up_is_sent_again_and_settles_nothing() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -164,6 +170,7 @@ fn ids_7_a_command_that_was_given_up_is_sent_again_and_settles_nothing() {
     let _ = late;
 }
 
+/// Proves SES-7.
 #[test]
 fn ids_7_a_call_that_waits_keeps_its_own_deadline() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -184,6 +191,7 @@ fn ids_7_a_call_that_waits_keeps_its_own_deadline() {
     assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 
+/// Proves no rule of the protocol: what `reconnected` tells the app.
 #[test]
 fn a_death_before_the_announcement_is_announced_with_the_next() {
     let mut rig = Rig::joined(Role::Audience);
@@ -205,6 +213,7 @@ fn a_death_before_the_announcement_is_announced_with_the_next() {
     assert_eq!(reconnected(&rig.drain()), Some((outcome, missed, 2)));
 }
 
+/// Proves CLI-4, ORD-3.
 #[test]
 fn cli_4_a_snapshot_is_told_as_a_difference_and_server_truth_wins() {
     let mut bob = member(BOB, BOB_MID);
@@ -263,6 +272,7 @@ fn cli_4_a_snapshot_is_told_as_a_difference_and_server_truth_wins() {
     assert_eq!(reconnected(&rig.drain()), Some(wanted));
 }
 
+/// Proves CLI-2.
 #[test]
 fn cli_2_a_second_gap_soon_asks_for_a_snapshot() {
     let mut rig = Rig::joined(Role::Audience);
@@ -287,6 +297,7 @@ fn notice_count(count: u64) -> lianmai_client_sdk::protocol::message::notice::Me
     lianmai_client_sdk::protocol::message::notice::MemberCount { count }
 }
 
+/// Proves CLI-2, CON-12.
 #[test]
 fn con_12_what_no_server_sends_is_a_gap() {
     let mut rig = Rig::joined(Role::Audience);
@@ -295,6 +306,7 @@ fn con_12_what_no_server_sends_is_a_gap() {
     assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 
+/// Proves CLI-2, CLI-8.
 #[test]
 fn cli_8_what_an_old_socket_says_is_not_applied() {
     let mut rig = Rig::joined(Role::Audience);
@@ -310,6 +322,7 @@ fn cli_8_what_an_old_socket_says_is_not_applied() {
     assert_eq!(rig.picture().seq, 10);
 }
 
+/// Proves CLO-3.
 #[test]
 fn a_refusal_that_cannot_be_helped_is_the_end() {
     for (reason, code) in [
@@ -331,6 +344,7 @@ fn a_refusal_that_cannot_be_helped_is_the_end() {
     }
 }
 
+/// Proves RES-3.
 #[test]
 fn res_3_a_stale_attempt_is_one_that_failed() {
     let mut rig = Rig::joined(Role::Audience);
@@ -342,6 +356,7 @@ fn res_3_a_stale_attempt_is_one_that_failed() {
     assert_eq!(reconnect_of(&again).attempt, 2);
 }
 
+/// Proves CLI-2, CLI-6.
 #[test]
 fn a_broken_answer_of_reconnect_is_a_gap() {
     let mut rig = Rig::joined(Role::Audience);
@@ -353,6 +368,7 @@ fn a_broken_answer_of_reconnect_is_a_gap() {
     assert_eq!(request.call.method(), "reconnect");
 }
 
+/// Proves no rule of the protocol: when `reconnected` is told to the app.
 #[test]
 fn reconnected_waits_for_answers_no_longer_than_a_call() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -374,6 +390,7 @@ fn reconnected_waits_for_answers_no_longer_than_a_call() {
     assert!(reconnected(&outputs).is_some());
 }
 
+/// Proves ORD-7.
 #[test]
 fn evt_1_own_changes_of_a_call_that_waits_are_its_answer() {
     let mut rig = Rig::joined(Role::Broadcaster);

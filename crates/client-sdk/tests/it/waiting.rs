@@ -1,5 +1,6 @@
 //! Calls that wait while the session restores what the app was: they win, and nobody sees an older value in
 //! between (CLI-5).
+//! Proves CLI-5.
 
 use std::collections::BTreeMap;
 

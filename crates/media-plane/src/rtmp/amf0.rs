@@ -243,6 +243,8 @@ fn encode_key(out: &mut Vec<u8>, key: &str) {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: AMF0.
+
     use super::*;
 
     #[test]

@@ -1,4 +1,5 @@
 //! What one peer or one viewer may take from the others: memory, places, lines of the log.
+//! Proves no rule of the protocol: bounds of the relay.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};

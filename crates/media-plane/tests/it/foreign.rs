@@ -1,4 +1,5 @@
 //! A second opinion: `rml_rtmp`'s client against this server, without I/O.
+//! Proves no rule of the protocol: RTMP.
 
 use bytes::Bytes;
 use lianmai_media_plane::rtmp::{Event, MediaKind, Output, Session};

@@ -1,4 +1,5 @@
 //! Bytes nobody should send: coded errors, never a panic.
+//! Proves no rule of the protocol: RTMP.
 
 use bytes::Bytes;
 use lianmai_media_plane::rtmp::chunk::{ChunkReader, Message, encode_message};

@@ -1,4 +1,5 @@
 //! The hub under a paused clock: no sockets, no sleeping for luck.
+//! Proves no rule of the protocol: how the relay hands media on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +103,7 @@ async fn payload_is_shared_and_encoded_once() {
     assert_eq!(messages(one.rtmp())[0].payload, KEY);
 }
 
+/// Proves URL-8.
 #[tokio::test(start_paused = true)]
 async fn a_player_that_was_first_waits_and_starts_at_a_keyframe() {
     let hub = hub();
@@ -158,6 +160,7 @@ async fn a_slow_player_is_cut_and_others_are_not() {
     assert_eq!(hub.stats().players, 1);
 }
 
+/// Proves URL-8.
 #[tokio::test(start_paused = true)]
 async fn a_live_publisher_is_not_disturbed_and_a_silent_one_is_replaced() {
     let hub = hub();
@@ -186,6 +189,7 @@ async fn a_live_publisher_is_not_disturbed_and_a_silent_one_is_replaced() {
     assert_eq!(hub.stats().replaced, 1);
 }
 
+/// Proves URL-8.
 #[tokio::test(start_paused = true)]
 async fn metadata_alone_does_not_hold_a_stream() {
     let hub = hub();
@@ -233,6 +237,7 @@ impl<F: Fn(&StreamRequest) + Send + Sync + 'static> Authorizer for CutFirst<F> {
     }
 }
 
+/// Proves URL-5, URL-6.
 #[tokio::test(start_paused = true)]
 async fn a_cut_between_verdict_and_activation_is_not_lost() {
     let hub = hub();
@@ -375,6 +380,7 @@ async fn a_full_sink_delays_the_newest_state() {
     assert_eq!(hub.stats().facts_delayed, 2);
 }
 
+/// Proves URL-2.
 #[tokio::test(start_paused = true)]
 async fn flv_pulls() {
     let hub = hub();

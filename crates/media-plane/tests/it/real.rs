@@ -71,6 +71,7 @@ async fn probe(url: String) -> Vec<String> {
     lines
 }
 
+/// Proves URL-2, URL-8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ffmpeg_pushes_and_ffprobe_plays() {
     let server = Server::start(RelayConfig::default(), allow()).await;

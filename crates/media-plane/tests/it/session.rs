@@ -1,4 +1,5 @@
 //! Scenarios of the session without I/O.
+//! Proves no rule of the protocol: RTMP.
 
 use bytes::Bytes;
 use lianmai_media_plane::rtmp::amf0::{self, Value};

@@ -1,4 +1,5 @@
 //! The server on real sockets with a client of plain bytes.
+//! Proves no rule of the protocol: RTMP on real sockets.
 
 use std::future::Future;
 use std::io;
@@ -143,6 +144,7 @@ fn key(timestamp: u32, size: usize) -> Vec<u8> {
     message(6, message_type::VIDEO, 1, timestamp, &[&[0x17, 1][..], &vec![0; size]].concat())
 }
 
+/// Proves URL-2.
 #[tokio::test]
 async fn media_goes_from_publisher_to_player() {
     let server = Server::start(RelayConfig::default(), allow()).await;
@@ -172,6 +174,7 @@ async fn media_goes_from_publisher_to_player() {
     server.stop().await;
 }
 
+/// Proves URL-8.
 #[tokio::test]
 async fn refusals_are_read_in_full_and_end_the_connection() {
     let deny = Answer(|request: lianmai_media_plane::StreamRequest| match request.direction {
@@ -195,6 +198,7 @@ async fn refusals_are_read_in_full_and_end_the_connection() {
     server.stop().await;
 }
 
+/// Proves URL-5, URL-6.
 #[tokio::test]
 async fn a_cut_closes_sockets_at_once() {
     let server = Server::start(RelayConfig::default(), allow()).await;
@@ -237,6 +241,7 @@ async fn a_player_that_does_not_read_is_cut_and_delays_nobody() {
     server.stop().await;
 }
 
+/// Proves URL-8.
 #[tokio::test]
 async fn a_silent_publisher_is_replaced_and_its_socket_closed() {
     let config =

@@ -1,5 +1,6 @@
 //! What a stranger can send: every byte sequence is answered by a value, never by a panic, and each
 //! mistake by the error that names it.
+//! Proves no rule of the protocol: that no bytes make the codec panic.
 
 use lianmai_protocol::codec::{
     Element, FrameError, decode_client_frame, decode_server_frame, encode_event, encode_notice,
@@ -153,6 +154,7 @@ fn deep_nesting_does_not_overflow() {
     }
 }
 
+/// Proves FRM-6.
 #[test]
 fn long_arrays_do_not_hurt() {
     for element in ["1", "[]", "{}", "\"\"", "{\"id\":1}"] {
@@ -186,7 +188,7 @@ fn call(method: &str, params: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":9,"method":"{method}","params":{params}}}"#)
 }
 
-/// FRM-7.
+/// Proves FRM-7.
 #[test]
 fn frm_7_frames_that_are_not_json() {
     for frame in [
@@ -222,7 +224,8 @@ fn frm_7_frames_that_are_not_json() {
     }
 }
 
-/// FRM-7: 32 levels pass, 33 do not; brackets in strings count nothing.
+/// 32 levels pass, 33 do not; brackets in strings count nothing.
+/// Proves FRM-7.
 #[test]
 fn frm_7_depth() {
     let report = |levels: usize| {
@@ -237,7 +240,8 @@ fn frm_7_depth() {
     assert!(matches!(support::client_one(&frame), Element::Request(_)));
 }
 
-/// FRM-7, LIM-1: 64 KiB pass, one byte more does not.
+/// 64 KiB pass, one byte more does not.
+/// Proves LIM-1.
 #[test]
 fn frm_7_frame_size() {
     let empty = call("sendMessage", r#"{"data":""}"#).len();
@@ -259,7 +263,7 @@ fn frm_7_frame_size() {
     );
 }
 
-/// FRM-6.
+/// Proves FRM-4, FRM-6.
 #[test]
 fn frm_6_arrays() {
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -287,7 +291,7 @@ fn frm_6_arrays() {
     );
 }
 
-/// FRM-2.
+/// Proves FRM-2, FRM-3.
 #[test]
 fn frm_2_envelopes() {
     for (frame, id) in [
@@ -327,7 +331,8 @@ fn frm_2_envelopes() {
     assert_eq!(request.call, Call::Ping(session::Ping::default()));
 }
 
-/// FRM-2, FRM-3: what may be absent or null.
+/// What may be absent or null.
+/// Proves FRM-2, FRM-3, FRM-8.
 #[test]
 fn frm_3_absent_and_null_parameters_are_none() {
     for rest in ["", r#","params":null"#, r#","params":{}"#, r#","ack":null"#, r#","ack":3"#] {
@@ -343,7 +348,7 @@ fn frm_3_absent_and_null_parameters_are_none() {
     }
 }
 
-/// FWD-2.
+/// Proves FWD-2.
 #[test]
 fn fwd_2_unknown_methods() {
     for method in ["", "Join", "join ", "fly", "clientJoin", "rpc.discover", "加入"] {
@@ -352,7 +357,7 @@ fn fwd_2_unknown_methods() {
     }
 }
 
-/// ERR-3.
+/// Proves ERR-3, FRM-3.
 #[test]
 fn err_3_wrong_parameters_are_named() {
     let join =
@@ -404,6 +409,7 @@ fn err_3_wrong_parameters_are_named() {
     }
 }
 
+/// Proves ERR-3.
 #[test]
 fn err_3_a_field_is_never_long() {
     let frame = call("setAttributes", &format!(r#"{{"attributes":{{"{}":1}}}}"#, "鱼".repeat(500)));
@@ -413,6 +419,7 @@ fn err_3_a_field_is_never_long() {
 }
 
 /// The text of an error comes from us: a client cannot choose the error that it is told.
+/// Proves ERR-1.
 #[test]
 fn err_1_names_cannot_be_smuggled() {
     for frame in [
@@ -424,7 +431,7 @@ fn err_1_names_cannot_be_smuggled() {
     }
 }
 
-/// FRM-9.
+/// Proves FRM-9.
 #[test]
 fn frm_9_uids() {
     use ErrorName::{BadUid, UidOutOfRange};
@@ -475,7 +482,7 @@ fn frm_9_uids() {
     }
 }
 
-/// FRM-11.
+/// Proves FRM-11.
 #[test]
 fn frm_11_channel_names_and_appkeys() {
     let long = "x".repeat(65);
@@ -497,7 +504,7 @@ fn frm_11_channel_names_and_appkeys() {
     }
 }
 
-/// FRM-3.
+/// Proves FRM-3.
 #[test]
 fn frm_3_keys_that_come_twice() {
     for (frame, field) in [
@@ -515,7 +522,8 @@ fn frm_3_keys_that_come_twice() {
     }
 }
 
-/// CLI-6: one message that cannot be read refuses the frame.
+/// One message that cannot be read refuses the frame.
+/// Proves CLI-6.
 #[test]
 fn cli_6_server_frames_are_read_whole() {
     let good = r#"{"jsonrpc":"2.0","method":"memberCount","params":{"count":1}}"#;

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 const BASE32: &[u8] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 proptest! {
+    /// Proves FRM-10.
     #[test]
     fn random_ids_round_trip(bytes in any::<[u8; 12]>(), route in any::<u32>()) {
         let text = Epoch(bytes).to_string();
@@ -27,6 +28,7 @@ proptest! {
     }
 
     /// Whatever is accepted is written back as it came: no id has two spellings.
+    /// Proves FRM-9, FRM-10.
     #[test]
     fn accepted_text_is_canonical(
         short in "[a-z2-7]{20}",
@@ -43,6 +45,7 @@ proptest! {
         }
     }
 
+    /// Proves FRM-9.
     #[test]
     fn uids_round_trip(uid in any::<u64>()) {
         prop_assert_eq!(uid.to_string().parse(), Ok(UserId(uid)));
@@ -51,12 +54,14 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<UserId>(&json).unwrap(), UserId(uid));
     }
 
+    /// Proves FRM-9.
     #[test]
     fn uids_as_numbers_are_exact(uid in 0u64..(1 << 53)) {
         prop_assert_eq!(serde_json::from_str::<UserId>(&uid.to_string()).unwrap(), UserId(uid));
     }
 }
 
+/// Proves FRM-10.
 #[test]
 fn base32_known_values() {
     assert_eq!(Epoch([0; 12]).to_string(), "aaaaaaaaaaaaaaaaaaaa");
@@ -68,6 +73,7 @@ fn base32_known_values() {
     );
 }
 
+/// Proves FRM-10.
 #[test]
 fn base32_other_spellings_are_refused() {
     let refused = |text: &str| {
@@ -104,6 +110,7 @@ fn base32_other_spellings_are_refused() {
     }
 }
 
+/// Proves FRM-9.
 #[test]
 fn uid_spellings() {
     for text in ["0", "1", "7", "18446744073709551615"] {
@@ -121,6 +128,7 @@ fn uid_spellings() {
     }
 }
 
+/// Proves FRM-10.
 #[test]
 fn cids_are_exact_integers() {
     assert_eq!("1".parse(), Ok(Cid(1)));
@@ -130,6 +138,7 @@ fn cids_are_exact_integers() {
     }
 }
 
+/// Proves FRM-11.
 #[test]
 fn frm_11_names() {
     let marks = " !#$%&()+-:;<=.,>?@[]^_{}~\"|";
@@ -160,6 +169,7 @@ mod bignum {
     use proptest::prelude::*;
 
     proptest! {
+        /// Proves FRM-9.
         #[test]
         fn round_trip(uid in any::<u64>()) {
             let big = BigUint::from(UserId(uid));
@@ -167,6 +177,7 @@ mod bignum {
             prop_assert_eq!(UserId::try_from(&big), Ok(UserId(uid)));
         }
 
+        /// Proves FRM-9.
         #[test]
         fn above_is_out_of_range(low in any::<u64>(), high in 1u64..) {
             let big = (BigUint::from(high) << 64u32) + BigUint::from(low);
@@ -177,6 +188,7 @@ mod bignum {
         }
     }
 
+    /// Proves FRM-9.
     #[test]
     fn edges() {
         let max = BigUint::from(u64::MAX);

@@ -2,6 +2,8 @@
 //! secrets.
 
 #[cfg(test)]
+mod forward;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod ids;

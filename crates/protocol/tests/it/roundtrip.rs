@@ -1,4 +1,5 @@
 //! What is encoded decodes to the same value, for every message type.
+//! Proves no rule of the protocol: that every message survives the codec.
 
 use lianmai_protocol::codec::{
     Element, ServerMessage, decode_client_frame, decode_server_frame, encode_error, encode_event,
@@ -22,12 +23,14 @@ fn result_of<T: serde::Serialize>(result: &T) -> String {
 }
 
 proptest! {
+    /// Proves FRM-2.
     #[test]
     fn requests(request in support::request()) {
         let frame = encode_request(&request);
         prop_assert_eq!(support::client_one(&frame), Element::Request(request));
     }
 
+    /// Proves FRM-1.
     #[test]
     fn client_batches(requests in vec(support::request(), 1..=32)) {
         let frames: Vec<String> = requests.iter().map(encode_request).collect();
@@ -37,6 +40,7 @@ proptest! {
         prop_assert_eq!(decode_client_frame(&frame).unwrap(), wanted);
     }
 
+    /// Proves EVT-1.
     #[test]
     fn events(position in support::position(), event in support::event()) {
         match support::server_one(&encode_event(position, &event)) {
@@ -48,6 +52,7 @@ proptest! {
         }
     }
 
+    /// Proves EVT-1.
     #[test]
     fn notices(notice in support::notice()) {
         match support::server_one(&encode_notice(&notice)) {
@@ -68,6 +73,7 @@ proptest! {
         }
     }
 
+    /// Proves FRM-1, FRM-5.
     #[test]
     fn server_batches(
         notices in vec(support::notice(), 0..5),
@@ -127,7 +133,8 @@ proptest! {
     }
 }
 
-/// FWD-2: what a newer server says is handed on, with its number where it has one.
+/// What a newer server says is handed on, with its number where it has one.
+/// Proves EVT-1, FWD-2.
 #[test]
 fn fwd_2_unknown_notifications_are_kept() {
     let frame = r#"[{"jsonrpc":"2.0","method":"handRaised","params":
@@ -146,7 +153,8 @@ fn fwd_2_unknown_notifications_are_kept() {
     assert_eq!((method.as_str(), params.as_str()), ("weather", r#"{"sunny":true}"#));
 }
 
-/// FWD-1: members that nobody knows do no harm anywhere.
+/// Members that nobody knows do no harm anywhere.
+/// Proves FWD-1.
 #[test]
 fn fwd_1_unknown_members_are_ignored() {
     let request = r#"{"jsonrpc":"2.0","id":1,"trace":[1],"method":"join","params":

@@ -1,4 +1,5 @@
-//! CLI-9: what is logged as `Debug` shows no token, no ticket and no URL.
+//! What is logged as `Debug` shows no token, no ticket and no URL.
+//! Proves CLI-9, URL-4.
 
 use std::fmt::Debug;
 

@@ -21,7 +21,8 @@ fn written<T: serde::Serialize>(value: &T) -> usize {
 }
 
 proptest! {
-    /// ATT-5: a text counts as it is written, and one byte for what follows it.
+    /// A text counts as it is written, and one byte for what follows it.
+    /// Proves ATT-5.
     #[test]
     fn json_bytes_are_those_of_the_writer(random in any::<String>(), nasty in support::text()) {
         for text in [&random, &nasty] {
@@ -29,6 +30,7 @@ proptest! {
         }
     }
 
+    /// Proves ATT-5.
     #[test]
     fn attributes_count_what_is_between_their_braces(attributes in support::attributes()) {
         let last_mark = usize::from(!attributes.is_empty());
@@ -36,6 +38,7 @@ proptest! {
     }
 }
 
+/// Proves ATT-5.
 #[test]
 fn json_bytes_of_every_character_that_has_its_own_escape() {
     for character in (0..=0x2ff_u32).chain([0x2028, 0x2029, 0xfeff, 0x1_f600]) {
@@ -147,7 +150,8 @@ fn longest(limits: &Limits) -> Joined {
     }
 }
 
-/// LIM-2: a snapshot always fits into a frame.
+/// A snapshot always fits into a frame.
+/// Proves LIM-2.
 #[test]
 fn lim_2_the_largest_snapshot_is_bounded_and_fits_a_frame() {
     let default = Limits::default();
@@ -169,6 +173,7 @@ fn lim_2_the_largest_snapshot_is_bounded_and_fits_a_frame() {
     }
 }
 
+/// Proves LIM-2.
 #[test]
 fn the_bound_follows_the_limits() {
     let default = Limits::default();

@@ -1,4 +1,5 @@
 //! `docs/protocol.md` is the source of the vectors and of every table; here it is held against the code.
+//! Proves no rule of the protocol: that document and code say the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -141,6 +142,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
 }
 
+/// Proves FRM-8.
 #[test]
 fn every_block_survives_the_codec() {
     let mut count = 0;
@@ -191,6 +193,7 @@ fn every_method_event_and_notice_has_a_row() {
     }
 }
 
+/// Proves ERR-1.
 #[test]
 fn the_error_table_is_the_code() {
     let rows = rows(&document());
@@ -276,6 +279,7 @@ fn camel(constant: &str) -> String {
     name
 }
 
+/// Proves LIM-1.
 #[test]
 fn the_limits_table_is_the_code() {
     macro_rules! fixed {

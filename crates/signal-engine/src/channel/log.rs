@@ -104,7 +104,9 @@ impl EventLog {
     pub(crate) fn append(&mut self, event: &ChannelEvent, now: MonoTime) -> usize {
         self.head += 1;
         let position = Position { epoch: self.epoch, seq: self.head };
-        let text = Bytes::from(codec::encode_event(position, event));
+        // Kept for minutes: without what the buffer has to spare.
+        let text =
+            Bytes::from(codec::encode_event(position, event).into_boxed_str().into_boxed_bytes());
         let bytes = text.len() + EVENT_COST;
         self.bytes += bytes;
         self.events.push_back(Logged { at: now, text });

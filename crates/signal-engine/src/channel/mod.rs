@@ -400,7 +400,7 @@ impl Channel {
                 codec::encode_error(Some(id), &error)
             }
         };
-        let text = Bytes::from(text);
+        let text = Bytes::from(text.into_boxed_str().into_boxed_bytes());
         if let Some(member) = self.members.get_mut(&uid) {
             member.answers.keep(asked, text.clone());
         }

@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(answers.seen(asked(40)), Seen::Answered(Bytes::from("40")));
     }
 
-    /// Proves RES-8.
+    /// Proves PIN-2, RES-8.
     #[test]
     fn res_8_messages_are_kept_until_told() {
         let mut messages = Messages::default();

@@ -68,8 +68,7 @@ impl Engine {
     pub(super) fn restore(&mut self, restored: Restored) {
         let cx = &mut self.context;
         cx.restrictions.restore(cx.now, &restored, &mut cx.ops);
-        // At a first start there is nobody who could come back.
-        if !restored.clean && !restored.channels.is_empty() {
+        if !restored.clean {
             cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
         }
         for (key, record, members) in restored.channels {

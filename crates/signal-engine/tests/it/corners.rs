@@ -17,7 +17,7 @@ fn short(w: &World, uid: u64, life_ms: u64) -> crate::world::Entry {
     entry(uid).jwt(w, 0, life_ms)
 }
 
-/// B14, RES-9: the shell hands an expired token in as a grant (auth has no clock).
+/// B14: the shell hands an expired token in as a grant (auth has no clock).
 /// Proves RES-9.
 #[test]
 fn res_9_a_ticket_stands_in_for_a_basic_token_that_has_expired() {
@@ -42,7 +42,7 @@ fn res_9_a_ticket_stands_in_for_a_basic_token_that_has_expired() {
     w.admit(back);
 }
 
-/// RES-2, RES-4, C12: an older ticket is refused and disturbs nobody.
+/// C12: an older ticket is refused and disturbs nobody.
 /// Proves RES-2, RES-4.
 #[test]
 fn res_2_an_old_ticket_does_not_throw_anybody_out_after_a_crash() {
@@ -103,7 +103,6 @@ fn grace_end_is_gone() {
     assert_eq!(w.refused(b), ResumeReason::Gone, "it ended by grace");
 }
 
-/// D3, table of section 14: `expired` is for tickets made more than 24 h ago.
 /// Proves TOK-1.
 #[test]
 fn a_ticket_outlives_the_token_that_was_renewed() {
@@ -192,7 +191,7 @@ fn liv_3_who_is_kept_by_media_survives_a_clean_restart() {
     assert!(w.heard(a).is_empty(), "its push goes on");
 }
 
-/// RST-5, B19.
+/// B19.
 /// Proves KIC-2, RST-5.
 #[test]
 fn rst_5_a_kick_that_failed_does_not_undo_one_that_was_written() {
@@ -291,7 +290,7 @@ fn nothing_that_was_held_runs_for_who_is_fenced() {
     assert!(w.heard(a).is_empty(), "fenced");
 }
 
-/// RES-10 with a lost answer (B4, D17).
+/// With a lost answer (B4, D17).
 /// Proves RES-10.
 #[test]
 fn res_10_restore_is_said_until_the_client_heard_it() {
@@ -559,8 +558,6 @@ fn res_9_a_ticket_does_not_stand_in_for_a_forged_token() {
     assert_eq!(w.refusal(e), ErrorName::TokenInvalid);
 }
 
-/// A close that could not be written did not happen: nobody is told that it did.
-/// Also where nothing at all was written yet.
 /// B26.
 /// Proves RST-1.
 #[test]

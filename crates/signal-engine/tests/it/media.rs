@@ -210,6 +210,23 @@ fn unsubscribe_of_the_last_kind_cuts_that_viewer_only() {
     assert!(w.cut.is_empty());
 }
 
+/// Proves PUB-6, SUB-5.
+#[test]
+fn a_kind_that_ended_holds_no_play() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    let (_, generation) = w.push_url(a, "");
+    w.pull_url(b, 1, "audio");
+    w.pull_url(b, 1, "video");
+    w.ok(a, unpublish("audio"));
+    w.push_url(a, "audio");
+    w.ok(b, unsubscribe(1, "video"));
+    let b_mid = w.mid(b);
+    assert_eq!(w.cut_viewers, [(generation, b_mid)], "the new audio was not subscribed");
+    assert_eq!(w.may_play(generation, b_mid), NOT_SUBSCRIBED);
+}
+
 /// Proves SUB-3, URL-6.
 #[test]
 fn a_viewer_that_leaves_is_cut_and_the_publisher_goes_on() {

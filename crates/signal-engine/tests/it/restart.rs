@@ -223,6 +223,20 @@ fn rst_5_a_ban_survives_a_crash_and_a_clock_that_goes_back() {
     assert_eq!(w.refused(b), ResumeReason::Kicked, "RES-12: the ticket stays dead");
 }
 
+/// Proves KIC-3, RES-12.
+#[test]
+fn rst_5_a_kick_that_was_over_before_the_start_kept_its_tokens_dead() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.ok(a, kick(2, 5));
+    w.advance_alive(6_000, &[a]);
+    w.crash();
+    assert_eq!(w.refused(b), ResumeReason::Kicked);
+    let old = entry(2).app("creator").jwt(&w, 10_000, 3_600_000);
+    assert_eq!(w.refusal(old), ErrorName::TokenRevoked);
+}
+
 /// Proves RST-3.
 #[test]
 fn rst_3_attributes_of_channel_and_members_survive() {

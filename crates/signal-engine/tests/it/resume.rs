@@ -59,7 +59,7 @@ fn res_5_a_resume_takes_over_a_socket_that_is_open_still() {
     w.audit();
 }
 
-/// Proves RES-2, RES-4.
+/// Proves PIN-2, RES-2, RES-4.
 #[test]
 fn res_2_an_answer_that_is_lost_does_no_harm_and_an_older_ticket_is_dead() {
     let mut w = World::new();
@@ -194,6 +194,23 @@ fn res_8_targeted_messages_are_kept_up_to_a_bound_and_none_comes_twice() {
     assert_eq!(first.as_deref(), Some("~message m3"));
 }
 
+/// Proves RES-8.
+#[test]
+fn res_8_a_message_that_was_lost_with_its_answer_comes_again() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.drop_socket(b);
+    w.ok(a, tell(&[2], "kept"));
+    let lost = w.comeback(b);
+    let mut again = lost.clone();
+    again.attempt += 1;
+    w.knock_again(b, lost);
+    // Nothing of that arrived.
+    let b = w.knock_again(b, again);
+    assert_eq!(w.log(b).iter().filter(|line| *line == "~message kept").count(), 1);
+}
+
 /// Proves IDS-7.
 #[test]
 fn ids_7_a_command_whose_answer_was_lost_runs_once() {
@@ -220,6 +237,7 @@ fn ids_7_a_command_that_is_worked_on_is_not_begun_again() {
     let (a, _) = w.resume(a);
     w.send_as(a, publish_id, publish("video"));
     w.send_as(a, held, say("behind"));
+    assert_eq!(w.answer(a, held), None, "it waits, and is no old id");
     assert_eq!(w.held_mints.len(), 1);
     w.issue();
     assert!(w.answer(a, publish_id).expect("answered").is_ok());

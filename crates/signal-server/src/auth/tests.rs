@@ -92,6 +92,7 @@ fn with(changes: Value) -> Value {
     all
 }
 
+/// Proves AUT-1, TOK-2.
 #[test]
 fn debug_apps_take_no_token() {
     let authenticator = authenticator();
@@ -110,6 +111,7 @@ fn debug_apps_take_no_token() {
     assert_eq!(renewal, Err(ErrorName::TokenUnexpected));
 }
 
+/// Proves AUT-1.
 #[test]
 fn safe_apps_need_one() {
     let authenticator = authenticator();
@@ -129,6 +131,7 @@ fn safe_apps_need_one() {
 }
 
 /// Made elsewhere, by another implementation of HMAC and base64.
+/// Proves AUT-3.
 #[test]
 fn a_foreign_jwt_is_understood() {
     let token = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImsxIiwidHlwIjoiSldUIn0.eyJhcHBrZXkiOiJsaXZlIiwiY2hhbm5lbCI6InJvb20iLCJ1aWQiOiI3IiwiaWF0IjoxNzAwMDAwMDAwLCJleHAiOjE3MDAwMDM2MDB9.L0uv_vuySTpMgJY0wOSWl0beQ0uRW991k2MXcwEkmz8";
@@ -150,6 +153,7 @@ fn a_foreign_jwt_is_understood() {
     }
 }
 
+/// Proves AUT-3.
 #[test]
 fn generated_jwts_are_accepted() {
     let rights =
@@ -188,6 +192,7 @@ fn generated_jwts_are_accepted() {
     }
 }
 
+/// Proves AUT-3.
 #[test]
 fn the_algorithm_is_pinned() {
     let unsigned =
@@ -212,6 +217,7 @@ fn the_algorithm_is_pinned() {
     );
 }
 
+/// Proves AUT-3.
 #[test]
 fn the_key_id_chooses_the_key() {
     let token = |app: &str, kid: Value, secret: &str| {
@@ -237,6 +243,7 @@ fn the_key_id_chooses_the_key() {
     }
 }
 
+/// Proves AUT-3, AUT-5, AUT-6.
 #[test]
 fn claims_are_checked() {
     let check = |changes: Value| enter("live", forge(&header(), &with(changes), JWT_SECRET));
@@ -285,6 +292,7 @@ fn claims_are_checked() {
     assert!(check(json!({"nbf": 253_402_300_799_u64})).is_ok());
 }
 
+/// Proves no rule of the protocol: which uid a join without one gets (table of `join`).
 #[test]
 fn a_token_needs_a_uid() {
     let authenticator = authenticator();
@@ -325,6 +333,7 @@ fn nim_json(json: impl Fn(&str) -> String) -> String {
 }
 
 /// Signature and base64 made elsewhere, for appkey `nim`.
+/// Proves AUT-2, AUT-6.
 #[test]
 fn a_foreign_basic_token_is_understood() {
     let token = "eyJzaWduYXR1cmUiOiAiMDdiOTNhYWEzZGUyNDEzZDYxOGQ4OGVmOWEyMTBjYTI1YmMwYjUxYyIsICJjdXJUaW1lIjogMTcwMDAwMDAwMDEyMywgInR0bCI6IDM2MDB9";
@@ -348,6 +357,7 @@ fn a_foreign_basic_token_is_understood() {
     assert_eq!(renewal(7, "root"), Err(ErrorName::TokenInvalid));
 }
 
+/// Proves AUT-2.
 #[test]
 fn basic_tokens_are_for_one_uid_and_channel() {
     let authenticator = authenticator();
@@ -365,6 +375,7 @@ fn basic_tokens_are_for_one_uid_and_channel() {
 }
 
 /// Contract rule C10: fields are not delimited, so their spelling must be fixed.
+/// Proves AUT-2.
 #[test]
 fn digits_cannot_move_between_fields() {
     let good =
@@ -434,6 +445,7 @@ fn digits_cannot_move_between_fields() {
     assert_eq!(enter("digits", "4u", 7, token), Ok(()));
 }
 
+/// Proves LIM-1.
 #[test]
 fn long_tokens_are_refused_unread() {
     let padded = |spaces: usize| {
@@ -452,6 +464,7 @@ fn long_tokens_are_refused_unread() {
     assert_eq!(enter("live", jwt(6100)), Err(ErrorName::TokenInvalid));
 }
 
+/// Proves no rule of the protocol: what is logged as `Debug` shows no secret.
 #[test]
 fn debug_shows_no_secret() {
     let shown = format!("{:?}", authenticator());

@@ -1,3 +1,5 @@
+//! Proves no rule of the protocol: the configuration.
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;

@@ -50,6 +50,7 @@ fn expect(guard: &Guard, peer: &str, headers: &[(&str, &str)], expected: Option<
     assert_eq!(got, expected, "{headers:?} of {peer}");
 }
 
+/// Proves CON-3.
 #[test]
 fn hosts_are_loopback_or_listed() {
     for (host, expected) in [
@@ -106,6 +107,7 @@ fn hosts_are_loopback_or_listed() {
     }
 }
 
+/// Proves CON-3.
 #[test]
 fn the_public_host_is_allowed() {
     let config = config(&[("apps", SAFE), ("server.public_host", "live.example")]);
@@ -113,12 +115,14 @@ fn the_public_host_is_allowed() {
     expect(&guard, LAN, &[("host", "live.example")], PASSES);
 }
 
+/// Proves CON-3.
 #[test]
 fn there_is_one_host() {
     expect(&debug(), LOOPBACK, &[], BAD);
     expect(&debug(), LOOPBACK, &[("host", "localhost"), ("host", "localhost")], BAD);
 }
 
+/// Proves CON-4.
 #[test]
 fn origins_are_own_or_listed() {
     let own = [("host", "localhost:8600")];
@@ -157,6 +161,7 @@ fn origins_are_own_or_listed() {
 }
 
 /// Both sides rebound to a foreign name: comparing them would prove nothing.
+/// Proves CON-3.
 #[test]
 fn rebinding_is_refused_whatever_the_origin() {
     let headers = [("host", "evil.example:8600"), ("origin", "http://evil.example:8600")];
@@ -164,6 +169,7 @@ fn rebinding_is_refused_whatever_the_origin() {
     expect(&Guard::admin(&config(&[])), LOOPBACK, &headers, HOST_REFUSED);
 }
 
+/// Proves CON-4.
 #[test]
 fn own_origin_follows_tls_and_proxy() {
     let behind = config(&[
@@ -189,6 +195,7 @@ fn own_origin_follows_tls_and_proxy() {
     expect(&guard, LAN, &[host, ("origin", "http://localhost:8600")], ORIGIN_REFUSED);
 }
 
+/// Proves no rule of the protocol: the admin listener serves no web page.
 #[test]
 fn the_admin_listener_serves_no_web_page() {
     let guards = [Guard::admin(&config(&[])), Guard::admin(&config(&[("apps", SAFE)]))];
@@ -209,6 +216,7 @@ fn the_admin_listener_serves_no_web_page() {
     }
 }
 
+/// Proves CON-5.
 #[test]
 fn debug_mode_stays_on_this_machine() {
     let host = ("host", "127.0.0.1:8600");
@@ -245,6 +253,7 @@ fn debug_mode_stays_on_this_machine() {
     assert!(refusal.message.contains("debug.allow_from"), "{}", refusal.message);
 }
 
+/// Proves CON-3, CON-4.
 #[test]
 fn allow_from_opens_debug_mode_and_nothing_else() {
     let config = config(&[
@@ -262,6 +271,7 @@ fn allow_from_opens_debug_mode_and_nothing_else() {
     expect(&guard, "192.0.3.7", &[host], DEBUG_REFUSED);
 }
 
+/// Proves no rule of the protocol: malformed HTTP is refused.
 #[test]
 fn malformed_requests_are_refused() {
     let host = ("host", "localhost");

@@ -1,3 +1,5 @@
+//! Proves no rule of the protocol: what the signature of a URL covers.
+
 use std::collections::BTreeSet;
 
 use lianmai_protocol::{Gen, Mid, WallTime};
@@ -32,6 +34,7 @@ fn parts(url: &str) -> (&str, &str) {
     (stream.strip_suffix(".flv").unwrap_or(stream), query)
 }
 
+/// Proves URL-1.
 #[test]
 fn minted_urls_verify() {
     let signer = signer();
@@ -55,12 +58,14 @@ fn minted_urls_verify() {
 }
 
 /// The signature is fixed: URLs outlive the process that issued them.
+/// Proves RST-4.
 #[test]
 fn the_signature_is_what_it_was() {
     let url = signer().mint(&request(None), NOW).url;
     assert_eq!(parts(&url).1, "t=1700003600.mEu4hV5X_iIvM5KQHrLDGQ");
 }
 
+/// Proves URL-7.
 #[test]
 fn validity_ends_and_is_renewed_in_its_last_third() {
     let signer = signer();
@@ -196,6 +201,7 @@ fn bases_follow_listeners_and_settings() {
     assert_eq!(bases(&v6, "127.0.0.1:1", "127.0.0.1:2").push, "rtmp://[2001:db8::1]:2/live");
 }
 
+/// Proves URL-4.
 #[test]
 fn debug_shows_no_key() {
     let text = format!("{:?}", signer());

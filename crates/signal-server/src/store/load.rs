@@ -43,7 +43,9 @@ pub(super) fn load(
         Ok(())
     })?;
     let count = opening.shards.max(1);
-    let mut shards = vec![Restored { clean, ..Restored::default() }; count];
+    // Where there was nobody, nobody can have been lost: a first start is clean.
+    let unharmed = clean || channels.is_empty();
+    let mut shards = vec![Restored { clean: unharmed, ..Restored::default() }; count];
     each(&transaction, "ban", |row| {
         let (key, record): (_, BanRecord) = (key(row)?, record(row, 3)?);
         shards[shard_of(key.route(), count)].bans.push((key, uid(row)?, record));

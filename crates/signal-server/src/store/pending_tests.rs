@@ -1,3 +1,5 @@
+//! Proves no rule of the protocol: what waits to be written.
+
 use std::collections::BTreeMap;
 
 use lianmai_signal_engine::Restored;

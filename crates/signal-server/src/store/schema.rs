@@ -113,6 +113,8 @@ fn migrate(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<u32>
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: versions of the file.
+
     use super::*;
 
     #[test]

@@ -1,3 +1,5 @@
+//! Proves no rule of the protocol: the store.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc;
@@ -121,6 +123,7 @@ fn names(restored: &Restored) -> Vec<(&str, Vec<u64>)> {
     restored.channels.iter().map(|(key, _, members)| (key.name.as_str(), uids(members))).collect()
 }
 
+/// Proves RST-3.
 #[test]
 fn rst_3_what_was_acknowledged_survives_a_kill() {
     let temp = Temp::new("kill");
@@ -156,6 +159,7 @@ fn rst_3_what_was_acknowledged_survives_a_kill() {
     assert_eq!(restored.bans.len(), 1, "a ban outlives its channel");
 }
 
+/// Proves RST-2.
 #[tokio::test]
 async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
     let temp = Temp::new("hand-over");
@@ -306,6 +310,7 @@ fn files_of_others_and_of_the_future_are_refused() {
     assert!(matches!(error, StoreError::Database { .. }), "{error}");
 }
 
+/// Proves RST-5.
 #[test]
 fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
     let temp = Temp::new("full");
@@ -329,6 +334,7 @@ fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
     assert_eq!(names(&only(temp.killed("full-copy").open().1)), [("room", vec![2])]);
 }
 
+/// Proves RST-5.
 #[test]
 fn rst_5_a_locked_file_is_tried_again() {
     let temp = Temp::new("locked");

@@ -137,6 +137,8 @@ impl Budgets {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: what one address may do in a time.
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {

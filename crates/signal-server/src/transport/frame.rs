@@ -95,6 +95,7 @@ impl Framer {
 mod tests {
     use super::*;
 
+    /// Proves CON-7.
     #[test]
     fn lengths_take_the_shortest_form() {
         assert_eq!(&text(&[b'a'; 125])[..2], &[0x81, 125]);
@@ -102,6 +103,7 @@ mod tests {
         assert_eq!(&text(&[b'a'; 65_536])[..10], &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
     }
 
+    /// Proves no rule of the protocol: one payload is framed once.
     #[test]
     fn one_payload_is_framed_once() {
         let mut framer = Framer::default();

@@ -265,6 +265,8 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: when a write has stalled.
+
     use tokio::io::AsyncReadExt;
 
     use super::*;

@@ -227,6 +227,8 @@ fn push(outbox: &mut Outbox, bytes: Bytes) {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: the memory of an idle connection.
+
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::mpsc;
 

@@ -103,6 +103,8 @@ pub(crate) fn group(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    //! Proves no rule of the protocol: how connections are counted.
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {

@@ -1,3 +1,5 @@
+//! Proves SES-3.
+
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -99,6 +101,7 @@ async fn what_holds_no_text_counts_too() {
     assert!(matches!(end, Some(Incoming::TooMuch)), "{end:?}");
 }
 
+/// Proves CON-11.
 #[tokio::test]
 async fn whoever_joined_sends_64_kib() {
     let (mut reader, _sink, mut peer) = pair(&frame(0x81, 7)).await;

@@ -1,3 +1,5 @@
+//! Proves no rule of the protocol: certificates.
+
 use std::fs;
 use std::time::Duration;
 

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lianmai_client_sdk::{
     Client, ClientConfig, CommandError, ConnectionState, JoinOptions, LeaveError, MediaKind,
-    MediaSelector, MessageError, PublishError, Role, SubscribeError, UserId,
+    MediaSelector, MessageError, PublishError, RenewTokenError, Role, SubscribeError, UserId,
 };
 
 use crate::fold::{COUNTER, TOPIC};
@@ -82,7 +83,7 @@ macro_rules! failures {
     )+ };
 }
 
-failures! { CommandError LeaveError MessageError PublishError SubscribeError }
+failures! { CommandError LeaveError MessageError PublishError RenewTokenError SubscribeError }
 
 impl<T> Settled<T> {
     pub(crate) fn of<E: Failure>(result: Result<T, E>) -> Settled<T> {
@@ -121,6 +122,11 @@ impl Guest {
         let mut config = ClientConfig::new(format!("ws://{address}"), "demo");
         // A way that takes in nobody is given up soon.
         config.connect_timeout = Duration::from_secs(2);
+        Guest::with(config, room, uid, role)
+    }
+
+    /// As [`Guest::new`], configured by the caller.
+    pub(crate) fn with(config: ClientConfig, room: usize, uid: u64, role: Role) -> Guest {
         let client = Client::new(config);
         let compares = uid.is_multiple_of(3);
         let witness = Witness::of(&client, UserId(uid), role.clone(), compares);
@@ -152,6 +158,8 @@ pub(crate) struct Tally(Mutex<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     by_outcome: BTreeMap<(&'static str, String), u64>,
+    /// When calls began.
+    began: Vec<(&'static str, Instant)>,
     longest: Duration,
 }
 
@@ -160,7 +168,7 @@ impl Tally {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note<T>(&self, method: &'static str, began: Instant, settled: &Settled<T>) {
+    pub(crate) fn note<T>(&self, method: &'static str, began: Instant, settled: &Settled<T>) {
         let outcome = match settled {
             Settled::Done(_) => "done".to_owned(),
             Settled::Unknown => "outcomeUnknown".to_owned(),
@@ -168,12 +176,22 @@ impl Tally {
         };
         let mut all = self.lock();
         *all.by_outcome.entry((method, outcome)).or_default() += 1;
+        all.began.push((method, began));
         all.longest = all.longest.max(began.elapsed());
     }
 
     /// Calls that were settled.
     pub(crate) fn count(&self) -> u64 {
         self.lock().by_outcome.values().sum()
+    }
+
+    /// Methods that were called from a moment until another one.
+    pub(crate) fn methods(&self, from: Instant, until: Instant) -> BTreeMap<&'static str, u64> {
+        let mut methods = BTreeMap::new();
+        for (method, _) in self.lock().began.iter().filter(|(_, at)| (from..until).contains(at)) {
+            *methods.entry(*method).or_default() += 1;
+        }
+        methods
     }
 
     /// The longest that a call took.
@@ -204,6 +222,8 @@ impl Tally {
 pub(crate) struct House {
     pub(crate) ledger: Ledger,
     pub(crate) tally: Tally,
+    /// What was set in channels.
+    topics: AtomicU64,
     /// Whom one may talk to alone, by room.
     pub(crate) addressees: BTreeMap<usize, Vec<UserId>>,
 }
@@ -214,6 +234,14 @@ fn some_kind(dice: &mut Dice) -> MediaSelector {
         1 => MediaSelector::Kind(MediaKind::Audio),
         2 => MediaSelector::Kind(MediaKind::Video),
         _ => MediaSelector::Kind(MediaKind::ScreenShare),
+    }
+}
+
+/// What a member may say is muted.
+pub(crate) fn some_mute(dice: &mut Dice) -> MediaSelector {
+    match some_kind(dice) {
+        MediaSelector::Kind(MediaKind::ScreenShare) => MediaSelector::Both,
+        media => media,
     }
 }
 
@@ -238,7 +266,7 @@ impl House {
             65..76 => self.subscribe(guest, dice).await,
             76..79 => self.unsubscribe(guest, dice).await,
             79..84 => self.change_role(guest, dice).await,
-            84..91 => self.mute(guest, dice).await,
+            84..91 => self.mute(guest, some_mute(dice), dice.roll(2) == 0).await,
             91..98 => self.attributes(guest).await,
             98 if guest.comes_and_goes => self.leave_and_join(guest).await,
             _ => self.channel_attributes(guest).await,
@@ -325,12 +353,7 @@ impl House {
         }
     }
 
-    pub(crate) async fn mute(&self, guest: &Guest, dice: &mut Dice) {
-        let muted = dice.roll(2) == 0;
-        let media = match some_kind(dice) {
-            MediaSelector::Kind(MediaKind::ScreenShare) => MediaSelector::Both,
-            media => media,
-        };
+    pub(crate) async fn mute(&self, guest: &Guest, media: MediaSelector, muted: bool) {
         let began = Instant::now();
         let settled = match muted {
             true => Settled::of(guest.client.mute(media.clone()).await),
@@ -370,8 +393,13 @@ impl House {
         if guest.client.picture().is_none_or(|picture| picture.creator != guest.uid()) {
             return;
         }
+        self.set_topic(guest).await;
+    }
+
+    /// Counts up.
+    pub(crate) async fn set_topic(&self, guest: &Guest) {
         let now = Instant::now();
-        let value = self.tally.count().to_string();
+        let value = self.topics.fetch_add(1, Ordering::Relaxed).to_string();
         let attributes = BTreeMap::from([(TOPIC.to_owned(), Some(value))]);
         let settled = Settled::of(guest.client.set_channel_attributes(attributes).await);
         self.tally.note("setAttributes of the channel", now, &settled);

@@ -7,6 +7,7 @@ use lianmai_test_support::arrivals::{self, Arrivals};
 use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
+use crate::cuts::REFUSED;
 use crate::stage::{Member, PATIENCE, Pull, Stage};
 
 /// From the answer to the end of the play.
@@ -54,7 +55,7 @@ impl Scene {
         ensure!(start.elapsed() <= CUT);
 
         let mut again = Ffmpeg::play(&self.pull.rtmp)?;
-        ensure!(!again.exited_within(PATIENCE).await?.success(), "the dead URL was served");
+        ensure!(!again.exited_within(REFUSED).await?.success(), "the dead URL was served");
         ensure!(Arrivals::open(&self.pull.flv).await.is_err(), "the dead URL was served");
         let gap = self.undisturbed.longest_gap_since(start)?;
         ensure!(gap < Duration::from_millis(300), "the other viewer waited for {gap:?}");
@@ -62,6 +63,7 @@ impl Scene {
     }
 }
 
+/// Proves SUB-5, URL-6.
 #[tokio::test]
 async fn unsubscribing_the_last_kind_cuts() -> Result<()> {
     let mut scene = Scene::start().await?;
@@ -74,6 +76,7 @@ async fn unsubscribing_the_last_kind_cuts() -> Result<()> {
     scene.assert_cut().await
 }
 
+/// Proves URL-6.
 #[tokio::test]
 async fn the_viewers_leave_cuts() -> Result<()> {
     let mut scene = Scene::start().await?;
@@ -81,6 +84,7 @@ async fn the_viewers_leave_cuts() -> Result<()> {
     scene.assert_cut().await
 }
 
+/// Proves KIC-1, URL-6.
 #[tokio::test]
 async fn the_viewers_kick_cuts() -> Result<()> {
     let mut scene = Scene::start().await?;
@@ -88,6 +92,7 @@ async fn the_viewers_kick_cuts() -> Result<()> {
     scene.assert_cut().await
 }
 
+/// Proves no rule of the protocol: a viewer that does not read is let go.
 #[tokio::test]
 async fn a_viewer_that_does_not_read_is_let_go() -> Result<()> {
     let stage = Stage::start().await?;

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: what it prints can be played, its broadcaster is found by who comes later, and
 //! Ctrl-C leaves nothing behind.
+//! Proves no rule of the protocol: the demo.
 
 use std::net::SocketAddr;
 use std::process::Stdio;

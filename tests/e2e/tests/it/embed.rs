@@ -1,4 +1,5 @@
 //! The server as a library: two of them in one process, without a word between them.
+//! Proves no rule of the protocol: the server as a library.
 
 use anyhow::{Result, ensure};
 use lianmai_signal_server::{Config, Server};

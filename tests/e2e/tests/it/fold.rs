@@ -76,6 +76,19 @@ fn others(picture: &Picture, own: UserId) -> BTreeMap<Mid, Person> {
     others.map(|member| (member.mid, person(member))).collect()
 }
 
+/// Whom an event of the channel is about, and which membership.
+pub(crate) fn whose(event: &Event) -> Option<(UserId, Mid)> {
+    Some(match event {
+        Event::ClientJoin(e) => (e.uid, e.mid),
+        Event::ClientLeave(e) => (e.uid, e.mid),
+        Event::ClientUpdate(e) => (e.uid, e.mid),
+        Event::RoleChanged(e) => (e.uid, e.mid),
+        Event::StreamAdded(e) | Event::StreamRemoved(e) => (e.uid, e.mid),
+        Event::Muted(e) | Event::Unmuted(e) => (e.uid, e.mid),
+        _ => return None,
+    })
+}
+
 impl Fold {
     /// Begins with what `join` answered.
     pub(crate) fn of(picture: &Picture) -> Fold {
@@ -110,13 +123,7 @@ impl Fold {
 
     /// Takes one event in.
     pub(crate) fn take(&mut self, event: &Event) -> Option<Complaint> {
-        let told = match event {
-            Event::ClientJoin(e) => (e.uid, e.mid),
-            Event::ClientLeave(e) => (e.uid, e.mid),
-            Event::ClientUpdate(e) => (e.uid, e.mid),
-            Event::RoleChanged(e) => (e.uid, e.mid),
-            Event::StreamAdded(e) | Event::StreamRemoved(e) => (e.uid, e.mid),
-            Event::Muted(e) | Event::Unmuted(e) => (e.uid, e.mid),
+        match event {
             Event::ChannelUpdate(e) => {
                 let old = std::mem::replace(&mut self.attributes, e.attributes.0.clone());
                 let (before, now) = (topic(&old), topic(&self.attributes));
@@ -132,9 +139,9 @@ impl Fold {
                 self.count = *count;
                 return None;
             }
-            _ => return None,
-        };
-        let (uid, mid) = told;
+            _ => {}
+        }
+        let (uid, mid) = whose(event)?;
         let strictly = matches!(event, Event::ClientJoin(_) | Event::ClientLeave(_));
         if uid == self.own && !strictly {
             return None;

@@ -54,7 +54,7 @@ impl House {
         let data_dir = data.0.join("data");
         let started = ServerProcess::start(&program, &data_dir, &env);
         let server = timeout(PATIENCE, started).await.context("the server does not start")??;
-        let witness = Witness::start(server.public).await?;
+        let witness = Witness::start(&server).await?;
         let admin_token = server.admin_token()?;
         let next_uid = AtomicU64::new(1_000);
         Ok(Arc::new(House { server, witness, admin_token, next_uid, _data: data }))

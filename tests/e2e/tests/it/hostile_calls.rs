@@ -193,12 +193,15 @@ fn rights() -> Vec<Row> {
     ]
 }
 
+/// Proves ERR-3, FRM-3, FRM-9, FRM-11, FWD-2, FWD-3, JOI-5, LIM-1, MUT-1, NSY-1, SES-1, SES-2.
+/// Proves SES-5.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_parameter_disturbs_others() -> Result<()> {
     println!("{}", play_topic("parameters", &params()).await?);
     Ok(())
 }
 
+/// Proves ATT-3, KIC-4, MUT-4, PUB-1, PUB-7, ROL-3, SUB-1, SUB-2, SUB-6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_does_what_it_may_not() -> Result<()> {
     println!("{}", play_topic("rights", &rights()).await?);

@@ -238,12 +238,14 @@ fn envelopes() -> Vec<Row> {
     ]
 }
 
+/// Proves CLO-4, CON-8, CON-9, CON-10, CON-11, FRM-7.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_frame_disturbs_others() -> Result<()> {
     println!("{}", play_topic("frames", &frames()).await?);
     Ok(())
 }
 
+/// Proves FRM-2, FRM-4, FRM-6, IDS-2, JOI-7, SES-2, SES-3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_envelope_disturbs_others() -> Result<()> {
     println!("{}", play_topic("envelopes", &envelopes()).await?);

@@ -1,6 +1,7 @@
 //! Hostile HTTP: requests that two readers could take apart differently, and heads without measure. Each row
 //! is one request, with another one hidden in it or behind it where that makes sense. What comes back are
 //! the status codes of all answers until the connection ends, which it must.
+//! Proves no rule of the protocol: HTTP.
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::raw_ws::RawWs;

@@ -1,15 +1,17 @@
 //! Hostile input to the relay: RTMP bytes. What comes back are the names and status codes in the server's
 //! commands, `closed`, and the code that the server logged.
+//! Proves no rule of the protocol: RTMP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bytes::BytesMut;
+use lianmai_test_support::process::ServerProcess;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::hostile::{House, Row, own, play_topic};
+use crate::hostile::{Row, own, play_topic};
 
 /// Length of C1, C2, S1 and S2.
 const PACKET: usize = 1536;
@@ -94,14 +96,14 @@ fn said(bytes: &[u8]) -> Vec<String> {
 /// Sends bytes, and more when `connect` was answered, and reads until `count` things were said or the connection ends. Where it ends, the code that
 /// the server logged for this peer is part of the answer.
 pub(crate) async fn talk(
-    house: &House,
+    server: &ServerProcess,
     first: &[u8],
     then: &[u8],
     count: usize,
 ) -> Result<Vec<String>> {
     // Ports are used again: only what is logged from here on is about this one.
-    let known = house.server.log_length();
-    let mut stream = TcpStream::connect(house.server.rtmp).await?;
+    let known = server.log_length();
+    let mut stream = TcpStream::connect(server.rtmp).await?;
     let own: SocketAddr = stream.local_addr()?;
     // Who is cut off while it still writes reads why.
     let _ = stream.write_all(first).await;
@@ -122,16 +124,16 @@ pub(crate) async fn talk(
             heard = said(&read);
             heard.push("closed".to_owned());
             if heard.len() < count {
-                heard.push(logged_code(house, known, own).await?);
+                heard.push(logged_code(server, known, own).await?);
             }
             return Ok(heard);
         }
     }
 }
 
-async fn logged_code(house: &House, known: usize, peer: SocketAddr) -> Result<String> {
+async fn logged_code(server: &ServerProcess, known: usize, peer: SocketAddr) -> Result<String> {
     let peer = format!("\"peer\":\"{peer}\"");
-    let line = house.server.logged(known, |line| line.contains(&peer)).await?;
+    let line = server.logged(known, |line| line.contains(&peer)).await?;
     let code = line.split_once("\"code\":\"").and_then(|(_, rest)| rest.split_once('"'));
     Ok(code.context("no code in the log line")?.0.to_owned())
 }
@@ -142,7 +144,7 @@ fn rtmp(name: &'static str, bytes: Vec<u8>, expect: &[&'static str]) -> Row {
         name,
         move |house| {
             let bytes = bytes.clone();
-            async move { talk(&house, &bytes, &[], count).await }
+            async move { talk(&house.server, &bytes, &[], count).await }
         },
         expect,
     )
@@ -157,7 +159,7 @@ fn connected(name: &'static str, bytes: impl Into<Vec<u8>>, expect: &[&'static s
             let bytes = bytes.clone();
             async move {
                 let first = [handshake(), connect("live")].concat();
-                let heard = talk(&house, &first, &bytes, count).await?;
+                let heard = talk(&house.server, &first, &bytes, count).await?;
                 ensure!(heard.starts_with(&WELCOME.map(str::to_owned)), "{heard:?}");
                 Ok(heard[WELCOME.len()..].to_vec())
             }

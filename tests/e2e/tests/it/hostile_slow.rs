@@ -191,6 +191,7 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
 /// Members may say as much as they like.
 const TALKATIVE: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 10000\n";
 
+/// Proves CLI-10, IDS-6, SES-3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pace_disturbs_others() -> Result<()> {
     let start = Instant::now();

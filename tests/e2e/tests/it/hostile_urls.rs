@@ -7,7 +7,7 @@ use crate::hostile::{House, Row, own, play_topic};
 use crate::hostile_media::{connect, handshake, request, talk};
 
 /// The name with its query, as RTMP wants it.
-fn stream_of(url: &str) -> Result<String> {
+pub(crate) fn stream_of(url: &str) -> Result<String> {
     Ok(url.rsplit_once('/').context("no path")?.1.to_owned())
 }
 
@@ -30,7 +30,7 @@ fn tampered(
         name,
         move |house| async move {
             let heard = talk(
-                &house,
+                &house.server,
                 &[handshake(), connect("live")].concat(),
                 &request(method, &change(&house)?),
                 count,
@@ -181,6 +181,7 @@ fn urls() -> Vec<Row> {
     ]
 }
 
+/// Proves URL-8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_changed_url_is_served() -> Result<()> {
     println!("{}", play_topic("media URLs", &urls()).await?);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use lianmai_test_support::media::Ffmpeg;
+use lianmai_test_support::process::{ServerProcess, Starved};
 use lianmai_test_support::raw_ws::RawWs;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -53,12 +54,15 @@ struct Facts {
 struct Pause {
     from: Instant,
     to: Instant,
+    /// What the machine is known to have kept those from running who could have ended it.
+    starved: Duration,
 }
 
 impl Pause {
     /// Without the time that the machine stood still.
     fn time(self) -> Duration {
-        Meter::get().ran(self.from, self.to)
+        let ran = Meter::get().ran(self.from, self.to);
+        ran.min((self.to - self.from).saturating_sub(self.starved))
     }
 }
 
@@ -112,7 +116,8 @@ pub(crate) struct Witness {
 
 impl Witness {
     /// Joins, publishes and plays.
-    pub(crate) async fn start(public: SocketAddr) -> Result<Self> {
+    pub(crate) async fn start(server: &ServerProcess) -> Result<Self> {
+        let (public, pid) = (server.public, server.pid()?);
         // From here on it is known when the machine stands still.
         Meter::get();
         let start = Instant::now();
@@ -124,7 +129,7 @@ impl Witness {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let ended = match runtime {
-                Ok(runtime) => runtime.block_on(run(public, theirs.clone(), said, ready)),
+                Ok(runtime) => runtime.block_on(run((public, pid), theirs.clone(), said, ready)),
                 Err(error) => Err(error.into()),
             };
             if let Err(error) = ended {
@@ -191,7 +196,7 @@ impl Witness {
 }
 
 async fn run(
-    public: SocketAddr,
+    (public, pid): (SocketAddr, u32),
     shared: Arc<Shared>,
     mut said: mpsc::UnboundedReceiver<()>,
     ready: oneshot::Sender<Urls>,
@@ -207,7 +212,8 @@ async fn run(
         pull_rtmp: text(&pull["urls"]["rtmp"])?,
         pull_flv: text(&pull["urls"]["flv"])?,
     };
-    let _ffmpeg = Ffmpeg::push(&urls.push)?;
+    let ffmpeg = Ffmpeg::push(&urls.push)?;
+    let pids = [Some(pid), ffmpeg.pid()].map(Option::unwrap_or_default);
     let flv = urls.pull_flv.clone();
     let _ = ready.send(urls);
     let speak = async {
@@ -243,7 +249,7 @@ async fn run(
     tokio::select! {
         ended = speak => ended.context("speaker"),
         ended = listen => { let ended: Result<()> = ended; ended.context("listener") }
-        ended = watch_flv(&flv, &shared) => ended.context("player"),
+        ended = watch_flv(&flv, pids, &shared) => ended.context("player"),
     }
 }
 
@@ -302,28 +308,37 @@ impl Ears {
             self.next += 1;
             shared.tell(|facts| {
                 facts.heard[self.index] = number + 1;
-                facts.messages.push(Pause { from: facts.sent[number], to: now });
+                facts.messages.push(Pause {
+                    from: facts.sent[number],
+                    to: now,
+                    starved: Duration::ZERO,
+                });
             });
         }
         Ok(())
     }
 }
 
-/// Plays and measures the time between two arrivals.
-async fn watch_flv(url: &str, shared: &Shared) -> Result<()> {
+/// Plays and measures the time between two arrivals, less what the processes had to wait for a processor.
+async fn watch_flv(url: &str, pids: [u32; 2], shared: &Shared) -> Result<()> {
     let rest = url.strip_prefix("http://").context("no http URL")?;
     let (host, path) = rest.split_once('/').context("no path")?;
     let mut stream = TcpStream::connect(host).await?;
     let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut buffer = vec![0; 64 * 1024];
-    let mut last: Option<Instant> = None;
+    let mut last: Option<(Instant, [Starved; 2])> = None;
     loop {
         let read = stream.read(&mut buffer).await?;
         ensure!(read > 0, "the stream ended");
         let now = Instant::now();
-        let gap = last.map(|last| Pause { from: last, to: now });
-        last = Some(now);
+        let waited = pids.map(Starved::of);
+        let gap = last.map(|(from, before)| {
+            // One behind the other: what the encoder could not send, then what the server could not pass on.
+            let starved = waited.iter().zip(&before).map(|(now, before)| now.since(before)).sum();
+            Pause { from, to: now, starved }
+        });
+        last = Some((now, waited));
         shared.tell(|facts| {
             facts.reads += 1;
             if facts.reads > WARM {

@@ -1,5 +1,6 @@
 //! HTTP from the outside: who is let in by Host and Origin (contract rule C1), the admin API with its token
 //! (C2), metrics, the upgrade, and the directory of secrets (C21).
+//! Proves no rule of the protocol: the admin API and its metrics.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -44,6 +45,7 @@ async fn outcome(address: SocketAddr, first: &str, lines: &[&str]) -> Result<Str
     Ok(format!("{status}{}", name.unwrap_or_default()))
 }
 
+/// Proves CON-3, CON-4, CON-5, CON-6.
 #[tokio::test]
 async fn hosts_and_origins_are_judged() -> Result<()> {
     let stage = Stage::start().await?;
@@ -106,6 +108,7 @@ async fn hosts_and_origins_are_judged() -> Result<()> {
     stage.finish().await
 }
 
+/// Proves CON-1, CON-2, CON-4, CON-7.
 #[tokio::test]
 async fn an_upgrade_is_exact() -> Result<()> {
     let stage = Stage::start().await?;
@@ -269,6 +272,7 @@ async fn metrics_follow_what_happens() -> Result<()> {
     stage.finish().await
 }
 
+/// Proves EVT-6, KIC-1, KIC-2.
 #[tokio::test]
 async fn operators_see_and_end_channels() -> Result<()> {
     let stage = Stage::start().await?;
@@ -351,6 +355,7 @@ async fn identity(server: &ServerProcess) -> Result<Vec<String>> {
     Ok(all)
 }
 
+/// Proves FRM-10.
 #[tokio::test]
 async fn secrets_are_private_and_last() -> Result<()> {
     let scratch = Scratch::new()?;

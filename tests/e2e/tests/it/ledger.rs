@@ -109,15 +109,20 @@ pub(crate) struct Audit {
     refused: u64,
     nobody: u64,
     /// Not heard, and the receiver knows: by `messagesLost`, by a crash, by another membership.
-    pub(crate) told_lost: u64,
-    pub(crate) crashed: u64,
-    pub(crate) rejoined: u64,
+    told_lost: u64,
+    crashed: u64,
+    rejoined: u64,
     /// Calls whose outcome is not known, of messages to all.
-    pub(crate) all_unknown: u64,
+    all_unknown: u64,
     pub(crate) faults: Vec<String>,
 }
 
 impl Audit {
+    /// Whether everything that was said was heard by all that it was said to.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.received == self.ones && self.missed + self.all_unknown == 0
+    }
+
     fn add_to_all(
         &mut self,
         id: u64,

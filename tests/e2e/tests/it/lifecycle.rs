@@ -1,4 +1,5 @@
 //! The life of the process: configuration, start, stop, and what it writes to its log while it runs.
+//! Proves no rule of the protocol: the life of the process.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -34,6 +35,7 @@ fn path(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is text")
 }
 
+/// Proves NOT-2, RST-1.
 #[tokio::test]
 async fn a_stop_is_told_to_everybody() -> Result<()> {
     let mut stage = Stage::start().await?;
@@ -219,6 +221,7 @@ async fn a_taken_port_is_no_start() -> Result<()> {
 }
 
 /// A limit below what is configured: who is too much hears so, and the admin API answers.
+/// Proves CON-6.
 #[tokio::test]
 async fn few_descriptors_are_not_silence() -> Result<()> {
     let scratch = Scratch::new()?;

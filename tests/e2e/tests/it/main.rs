@@ -17,13 +17,16 @@ mod proxy;
 mod python;
 
 // Faults: native clients whose ways to the server go bad, and a server that is killed or rolled.
+mod bans;
 mod cast;
+mod chorus;
 mod fault_proxy;
 mod fold;
 mod ghosts;
 mod ledger;
 mod on_air;
 mod rolling;
+mod score;
 mod storm;
 mod verdict;
 mod weather;

@@ -36,6 +36,7 @@ pub(crate) async fn assert_moving(pull: &Pull) -> Result<()> {
     Ok(())
 }
 
+/// Proves PUB-2, URL-2.
 #[tokio::test]
 async fn two_members_publish_and_play() -> Result<()> {
     let stage = Stage::start().await?;
@@ -52,6 +53,7 @@ async fn two_members_publish_and_play() -> Result<()> {
     stage.finish().await
 }
 
+/// Proves URL-8.
 #[tokio::test]
 async fn a_player_that_comes_before_the_push_waits_for_it() -> Result<()> {
     let stage = Stage::start().await?;
@@ -73,6 +75,7 @@ async fn a_player_that_comes_before_the_push_waits_for_it() -> Result<()> {
     stage.finish().await
 }
 
+/// Proves ORD-2, URL-2.
 #[tokio::test]
 async fn a_late_member_finds_and_plays_what_is_on_air() -> Result<()> {
     let stage = Stage::start().await?;
@@ -97,6 +100,7 @@ async fn a_late_member_finds_and_plays_what_is_on_air() -> Result<()> {
     stage.finish().await
 }
 
+/// Proves FRM-9.
 #[tokio::test]
 async fn the_greatest_uid_is_exact_everywhere() -> Result<()> {
     const GREATEST: &str = "18446744073709551615";

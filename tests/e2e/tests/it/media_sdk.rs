@@ -28,6 +28,7 @@ async fn hear(events: &mut EventStream, wanted: impl Fn(&Event) -> bool) -> Resu
     timeout(PATIENCE, search).await.context("not heard")?
 }
 
+/// Proves LEA-1, URL-2.
 #[tokio::test]
 async fn two_clients_publish_and_play() -> Result<()> {
     const ANN: UserId = UserId(u64::MAX);
@@ -58,7 +59,8 @@ async fn two_clients_publish_and_play() -> Result<()> {
     stage.finish().await
 }
 
-/// JOI-2: an app whose connection was lost comes back to its membership, and the push goes on.
+/// An app whose connection was lost comes back to its membership, and the push goes on.
+/// Proves CON-10, JOI-2, URL-9.
 #[tokio::test]
 async fn an_app_comes_back_with_the_same_join_id() -> Result<()> {
     let stage = Stage::start().await?;

@@ -1,5 +1,6 @@
 //! A URL is good for what it was issued for, to whom, and until it ends; anything else is refused, by RTMP
 //! and by HTTP-FLV.
+//! Proves no rule of the protocol: that no URL can be made from another.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use lianmai_test_support::media::Ffmpeg;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use crate::cuts::REFUSED;
 use crate::stage::{Member, PATIENCE, Pull, Stage};
 
 /// Uid 1 pushes, uid 2 plays. Both URLs are good, so a refusal is for what was changed.
@@ -47,14 +49,14 @@ impl Scene {
 
 async fn assert_push_refused(url: &str) -> Result<()> {
     let mut push = Ffmpeg::push(url)?;
-    let status = push.exited_within(PATIENCE).await.with_context(|| url.to_owned())?;
+    let status = push.exited_within(REFUSED).await.with_context(|| url.to_owned())?;
     ensure!(!status.success(), "{url}: served");
     Ok(())
 }
 
 async fn assert_play_refused(url: &str) -> Result<()> {
     let mut play = Ffmpeg::play(url)?;
-    let status = play.exited_within(PATIENCE).await.with_context(|| url.to_owned())?;
+    let status = play.exited_within(REFUSED).await.with_context(|| url.to_owned())?;
     ensure!(!status.success(), "{url}: served");
     Ok(())
 }
@@ -119,6 +121,7 @@ async fn a_url_of_the_other_direction_is_refused() -> Result<()> {
     scene.finish().await
 }
 
+/// Proves URL-6.
 #[tokio::test]
 async fn the_url_of_a_viewer_that_left_is_refused() -> Result<()> {
     let scene = Scene::start().await?;
@@ -140,6 +143,7 @@ async fn the_url_of_a_viewer_that_left_is_refused() -> Result<()> {
     scene.finish().await
 }
 
+/// Proves URL-7.
 #[tokio::test]
 async fn an_expired_url_is_refused() -> Result<()> {
     let scene = Scene::start().await?;

@@ -8,6 +8,7 @@ use lianmai_test_support::arrivals::Arrivals;
 use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
+use crate::cuts::REFUSED;
 use crate::proxy::Proxy;
 use crate::stage::{PATIENCE, Stage};
 
@@ -18,6 +19,7 @@ const CUT: Duration = Duration::from_secs(1);
 /// How long an undisturbed push is watched.
 const WATCH: Duration = Duration::from_secs(2);
 
+/// Proves URL-8.
 #[tokio::test]
 async fn a_second_push_is_refused_and_the_first_goes_on() -> Result<()> {
     let stage = Stage::start().await?;
@@ -30,7 +32,7 @@ async fn a_second_push_is_refused_and_the_first_goes_on() -> Result<()> {
 
     let start = Instant::now();
     let mut second = Ffmpeg::push(&url)?;
-    ensure!(!second.exited_within(PATIENCE).await?.success(), "a second push was served");
+    ensure!(!second.exited_within(REFUSED).await?.success(), "a second push was served");
     view.longest_gap_over(WATCH).await?;
     let gap = view.longest_gap_since(start)?;
     ensure!(gap < GAP, "media paused for {gap:?}");
@@ -38,6 +40,7 @@ async fn a_second_push_is_refused_and_the_first_goes_on() -> Result<()> {
     stage.finish().await
 }
 
+/// Proves PUB-6, URL-5.
 #[tokio::test]
 async fn the_late_end_of_a_push_to_an_old_url_leaves_the_new_one() -> Result<()> {
     let stage = Stage::start().await?;
@@ -71,6 +74,7 @@ async fn the_late_end_of_a_push_to_an_old_url_leaves_the_new_one() -> Result<()>
     stage.finish().await
 }
 
+/// Proves URL-8.
 #[tokio::test]
 async fn a_silent_push_gives_way_and_its_late_end_changes_nothing() -> Result<()> {
     let stage = Stage::start().await?;

@@ -1,5 +1,6 @@
 //! A client written from `docs/protocol.md` alone, without any of this repository's code, gets along with
 //! the server.
+//! Proves no rule of the protocol: that a client can be written from the document alone.
 
 use std::process::Stdio;
 

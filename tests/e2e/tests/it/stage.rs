@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lianmai_test_support::arrivals::{self, Answer};
+use lianmai_test_support::media::sample;
 use lianmai_test_support::process::{self, ServerProcess};
 use lianmai_test_support::raw_ws::RawWs;
 use serde_json::{Value, json};
@@ -21,6 +22,8 @@ pub(crate) use lianmai_test_support::PATIENCE;
 /// builds them: another selection would unify features differently and build anew.
 pub(crate) fn programs() -> Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
+    // What is pushed is made here too, so that no story stands still for it in the middle.
+    sample()?;
     let packages = ["lianmai-signal-server", "lianmai-example-bot", "lianmai-example-watch"];
     match BUILT.get_or_init(|| process::build(&packages)) {
         Ok(directory) => Ok(directory),

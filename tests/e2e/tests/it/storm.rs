@@ -66,6 +66,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Proves CLI-4, LIV-3, RES-8, RST-3, SES-7, URL-9.
 #[tokio::test]
 async fn res_rst_3_everybody_tells_the_same_story_after_a_storm() -> Result<()> {
     let seed = setting("LIANMAI_STORM_SEED", SEED);

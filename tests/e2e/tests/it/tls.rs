@@ -91,6 +91,7 @@ async fn serve(scratch: &Scratch) -> Result<(ServerProcess, CertificateDer<'stat
     Ok((server, certificate))
 }
 
+/// Proves CON-1.
 #[tokio::test]
 async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
     let scratch = Scratch::new()?;
@@ -156,6 +157,7 @@ async fn clients_come_by_tls_and_certificates_are_replaced() -> Result<()> {
 
 /// A connection that the server closes is over soon, though its peer keeps the socket open, and whatever the
 /// peer still says.
+/// Proves CON-10.
 #[tokio::test]
 async fn a_close_ends_the_connection_of_who_stays() -> Result<()> {
     let scratch = Scratch::new()?;

@@ -218,6 +218,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// Proves AUT-1, AUT-2, AUT-3, AUT-5, JOI-6, JOI-9, LIM-1, SES-4, TOK-2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_bad_token_opens_a_channel() -> Result<()> {
     println!("{}", play_topic("tokens", &rows()).await?);

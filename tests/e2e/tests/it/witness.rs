@@ -12,7 +12,8 @@ use lianmai_client_sdk::{
     StateReason, UserId,
 };
 
-use crate::fold::{Complaint, Fold, counter};
+use crate::fold::{Complaint, Fold, counter, whose};
+use crate::score::Heard;
 
 /// So many complaints of one witness are kept.
 const COMPLAINTS: usize = 8;
@@ -90,6 +91,8 @@ pub(crate) struct Seen {
     /// The newest pull URLs (FLV) of cameras that the client told by itself, by uid.
     pub(crate) pulls: BTreeMap<UserId, String>,
     pub(crate) events: u64,
+    /// Events about others and about the channel.
+    pub(crate) heard: Heard,
 }
 
 /// Watches one client.
@@ -118,6 +121,7 @@ impl Witness {
             ends: Vec::new(),
             pulls: BTreeMap::new(),
             events: 0,
+            heard: Heard::default(),
         };
         let witness = Arc::new(Witness { uid, seen: Mutex::new(seen) });
         let (hears, client_of) = (Arc::clone(&witness), client.downgrade());
@@ -152,6 +156,11 @@ impl Seen {
 
     fn hear(&mut self, event: &Event, client: &Client) {
         self.events += 1;
+        match (event, whose(event)) {
+            (_, Some((uid, _))) => self.heard.add(Some(uid), event.kind().name()),
+            (Event::ChannelUpdate(_), _) => self.heard.add(None, event.kind().name()),
+            _ => {}
+        }
         match event {
             Event::ConnectionStateChange { state, reason } => self.turn(*state, *reason, client),
             Event::Reconnected { outcome, missed, messages_lost } => {

@@ -44,6 +44,8 @@ pub(super) struct Stay {
 
 pub(super) struct Client {
     pub(super) place: Place,
+    /// Of the process that it talks to.
+    pub(super) process: u8,
     pub(super) next_id: u64,
     /// How often each id was asked on this connection, and how often answered; 0 is one that could not
     /// be read.
@@ -97,9 +99,10 @@ impl Stay {
 }
 
 impl Client {
-    pub(super) fn new(lobby: Lobby) -> Self {
+    pub(super) fn new(lobby: Lobby, process: u8) -> Self {
         Client {
             place: Place::Lobby(lobby),
+            process,
             next_id: 1,
             asked: BTreeMap::new(),
             answered: BTreeMap::new(),
@@ -116,12 +119,12 @@ impl Client {
 
     /// Whoever was on one of the connections `earlier`, on a new one, with what it knew `stay` of.
     pub(super) fn returning<'a>(
-        lobby: Lobby,
+        (lobby, process): (Lobby, u8),
         next_id: u64,
         earlier: impl Iterator<Item = &'a Client>,
         stay: Stay,
     ) -> Self {
-        let mut client = Client::new(lobby);
+        let mut client = Client::new(lobby, process);
         client.next_id = next_id;
         for (id, count) in earlier.flat_map(|client| &client.asked) {
             *client.before.entry(*id).or_default() += count;

@@ -151,6 +151,11 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
         }
         22 => {
             let (which, whom) = (program.byte(), program.byte());
+            if whom == 0xFF {
+                let Some((generation, viewer)) = shell.play(usize::from(which)) else { return };
+                _ = shell.authorize(generation, Access::Play { viewer });
+                return;
+            }
             let Some(generation) = shell.minted(usize::from(which)) else { return };
             let access = match shell.mid(usize::from(whom)) {
                 Some(viewer) if program.flag() => Access::Play { viewer },
@@ -183,6 +188,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
                     old,
                     Return {
                         behind: u64::from(bits & 3),
+                        ahead: bits & 8 != 0,
                         snapshot: bits & 4 != 0,
                         stale: bits & 0xC0 == 0xC0,
                         change: &mut change,

@@ -3,6 +3,7 @@
 //! is cut once, a question is answered once.
 
 mod clients;
+mod process;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,15 +12,14 @@ use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::{ErrorName, Gen, MediaKind, Mid, MonoTime, Now, Role, RpcError, WallTime};
 use lianmai_signal_engine::output::MemberView;
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, AppPolicy, ChannelKey, Claims, ConnId, Denial, DrainPlan,
-    DuplicatePolicy, Engine, EngineConfig, Grant, Input, MintId, MintRequest, Minted,
-    Note, Output, QueryId, Stats, VerifyId,
+    Access, AdminCommand, AdminReply, AppPolicy, ChannelKey, Claims, ConnId, Denial,
+    DuplicatePolicy, Engine, EngineConfig, Grant, Input, MintId, MintRequest, Minted, Note, Output,
+    QueryId, Stats, VerifyId,
 };
 
-use super::client::{Client, Place, Stay, Told};
+use super::client::{Client, Stay, Told};
 use super::disk::{Disk, Mode};
 use super::grant;
-use crate::program::Program;
 use crate::seen::Seen;
 
 pub(super) use clients::Return;
@@ -57,6 +57,8 @@ pub(super) struct Shell {
     held_mints: VecDeque<(MintId, MintRequest)>,
     held_tokens: VecDeque<VerifyId>,
     minted: Vec<Gen>,
+    /// Streams, and for whom a URL to play them was asked for.
+    plays: Vec<(Gen, Mid)>,
     cut: BTreeSet<Gen>,
     /// Memberships that began, less those that ended.
     members: usize,
@@ -100,7 +102,7 @@ impl Shell {
             ..EngineConfig::default()
         };
         Shell {
-            engine: Engine::new(config.clone(), [7; 32]),
+            engine: Engine::new(config.clone(), [1; 32]),
             config,
             now: Now { mono: MonoTime(BEGIN_MS), wall: WallTime(1_800_000_000_000) },
             issuer: Issuer::AtOnce,
@@ -110,6 +112,7 @@ impl Shell {
             held_mints: VecDeque::new(),
             held_tokens: VecDeque::new(),
             minted: Vec::new(),
+            plays: Vec::new(),
             cut: BTreeSet::new(),
             members: 0,
             tickets: BTreeMap::new(),
@@ -146,14 +149,14 @@ impl Shell {
         self.minted.get(which % self.minted.len().max(1)).copied()
     }
 
+    /// A stream and somebody who may have been given a URL to play it.
+    pub(super) fn play(&self, which: usize) -> Option<(Gen, Mid)> {
+        self.plays.get(which % self.plays.len().max(1)).copied()
+    }
+
     /// A membership, over or not.
     pub(super) fn mid(&self, which: usize) -> Option<Mid> {
         Some(self.clients.get(&ConnId(which as u64))?.stay.as_ref()?.mid)
-    }
-
-    pub(super) fn stop(&mut self) {
-        self.input(Input::Stop);
-        assert!(self.drain.is_some() || self.seated().is_empty(), "everybody is told to go");
     }
 
     // The outside.
@@ -247,8 +250,9 @@ impl Shell {
             let reply = self.admin(AdminCommand::GetChannel(key));
             let Some(Ok(AdminReply::Channel(_, members))) = reply else { continue };
             let visible = members.into_iter().filter(|m| m.role == Role::Broadcaster);
-            let so: BTreeSet<_> =
-                visible.map(|m| (m.mid, m.uid.0, format!("{:?}", (m.published, m.muted)))).collect();
+            let so: BTreeSet<_> = visible
+                .map(|m| (m.mid, m.uid.0, format!("{:?}", (m.published, m.muted))))
+                .collect();
             let told: BTreeSet<_> = shown
                 .into_iter()
                 .map(|(mid, uid, kinds, muted)| (mid, uid.0, format!("{:?}", (kinds, muted))))
@@ -256,106 +260,6 @@ impl Shell {
             assert_eq!(told, so, "a client's picture");
             self.told.seen.note("compared", if so.len() > 1 { "several" } else { "few" });
         }
-    }
-
-    pub(super) fn set_disk(&mut self, mode: Mode) {
-        self.flush();
-        self.disk.set(mode);
-    }
-
-    /// The oldest write that is held is carried out, or fails.
-    pub(super) fn write_one(&mut self, stored: bool) {
-        if let Some(Some(persist)) = self.disk.next(stored) {
-            self.told.seen.note("late write", if stored { "done" } else { "failed" });
-            self.input(Input::Persisted { persist, stored });
-        }
-    }
-
-    /// Carries out the writes that were held.
-    pub(super) fn flush(&mut self) {
-        loop {
-            let done = self.disk.flush();
-            for persist in &done {
-                self.input(Input::Persisted { persist: *persist, stored: true });
-            }
-            if done.is_empty() {
-                return;
-            }
-        }
-    }
-
-    pub(super) fn drain(&mut self) {
-        self.drain.get_or_insert(None);
-        self.input(Input::Drain(DrainPlan {
-            notice_ms: 500,
-            freeze_ms: 1_500,
-            deadline_ms: 5_000,
-            retry_after_ms: 100,
-            jitter_ms: 100,
-        }));
-    }
-
-    /// The process is gone with every socket; the next one begins, where this one handed over or with what
-    /// was written down.
-    pub(super) fn next_process(&mut self) {
-        let had = self.members();
-        let clean = self.drain.take() == Some(Some(true));
-        self.disk.forget_held();
-        for client in self.clients.values_mut() {
-            client.place = Place::Gone;
-        }
-        self.held_mints.clear();
-        self.held_tokens.clear();
-        self.asked.clear();
-        let before = self.members;
-        self.processes = self.processes.wrapping_add(1);
-        // Clocks of two processes have nothing in common.
-        self.now.mono = MonoTime(BEGIN_MS + 7_000_000 / u64::from(self.processes.max(1)));
-        self.engine = Engine::new(self.config.clone(), [self.processes; 32]);
-        let restored = self.disk.restored(clean);
-        let members = restored.channels.iter().flat_map(|(_, _, members)| members);
-        for push in members.flat_map(|member| &member.pushes) {
-            // A cut that was not written down is made again.
-            self.cut.remove(&push.generation);
-            self.minted.push(push.generation);
-        }
-        self.members = restored.channels.iter().map(|(_, _, members)| members.len()).sum();
-        assert!(self.disk.lost || self.members == before, "every member was written down");
-        if self.members > 0 {
-            self.told.seen.note("restored", if clean { "after a clean stop" } else { "after a crash" });
-        }
-        self.input(Input::Restore(Box::new(restored)));
-        if let (Some(had), false) = (had, self.disk.lost)
-            && let Some(has) = self.members()
-        {
-            let new: Vec<_> = has.difference(&had).collect();
-            assert!(new.is_empty(), "nobody is another than before: {new:?}, was {had:?}");
-        }
-    }
-
-    /// What a process makes of a store that was damaged; this one goes on.
-    pub(super) fn damage(&mut self, program: &mut Program<'_>) {
-        let Some(damaged) = self.disk.damaged(program) else { return };
-        self.told.seen.note("restored", "damaged");
-        let mut engine = Engine::new(self.config.clone(), [9; 32]);
-        let mut now = Now { mono: MonoTime(BEGIN_MS), wall: self.now.wall };
-        let end = now.mono + 2 * LONGEST_LIFE_MS;
-        let mut input = Input::Restore(Box::new(damaged));
-        for _ in 0..MAX_DEADLINES {
-            engine.handle(now, input);
-            let mut outputs = 0;
-            while let Some(output) = engine.poll_output() {
-                outputs += 1;
-                assert!(outputs < MAX_OUTPUTS, "outputs without end");
-                assert!(!matches!(output, Output::Send { .. }), "there is nobody to be told");
-            }
-            let Some(due) = engine.next_deadline().filter(|due| *due <= end) else { break };
-            assert!(due > now.mono, "what is due was done");
-            let ms = due.since(now.mono);
-            now = Now { mono: due, wall: WallTime(now.wall.0 + ms) };
-            input = Input::Tick;
-        }
-        assert_eq!(engine.stats().members, 0, "nobody of a damaged store lives on for ever");
     }
 
     pub(super) fn advance(&mut self, ms: u64) {
@@ -468,6 +372,7 @@ impl Shell {
             }
             Output::MintUrls { mint, request } => {
                 self.minted.push(request.generation);
+                self.plays.extend(request.viewer.map(|viewer| (request.generation, viewer)));
                 match self.issuer {
                     Issuer::AtOnce => {
                         let result = Some(self.issue(mint, &request));

@@ -10,6 +10,8 @@ use crate::program::Program;
 const EPOCHS: [&str; 2] = ["ujzdegxdncf32epf3dha", "v4tahd6qlyz3bsmwk7na"];
 const MIDS: [&str; 3] = ["dzdocis2jhtlgmxgedna", "3u55xtplpft7v4seh2ka", "j72ceuvw75efr6edt4sa"];
 const PUBS: [&str; 3] = ["i3r2wyojfljooa7lqsaa", "2xuid5zzzzg6zdmen4ka", "kq4mzt7xw2h6yb3nrs5a"];
+/// Where a server may send its clients.
+pub(super) const OTHER_URL: &str = "ws://other/v1/signal";
 const GEN: &str = "66tfjgvq6kbnxjbtfqxkwovomi";
 const KINDS: [&str; 5] = ["audio", "video", "screenShare", "slaveAudio", "smell"];
 const ERRORS: [&str; 6] =
@@ -22,11 +24,13 @@ pub(super) struct Server {
     waiting: Vec<Request>,
     epoch: usize,
     seq: u64,
+    /// How often it said that it restarts.
+    pub(super) restarts: u64,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Server { waiting: Vec::new(), epoch: 0, seq: 10 }
+        Server { waiting: Vec::new(), epoch: 0, seq: 10, restarts: 0 }
     }
 }
 
@@ -258,6 +262,7 @@ impl Server {
                 ("syncDone", params)
             }
             4 => {
+                self.restarts += 1;
                 let mut ms = || program.huge() >> (program.byte() & 63);
                 let params = json!({
                     "retryAfterMs": ms(), "jitterMs": ms(), "deadlineMs": ms(),
@@ -277,7 +282,7 @@ impl Server {
                     "closing",
                     json!({
                         "code": code, "reason": "why", "action": action, "retryAfterMs": wait,
-                        "url": "ws://other/v1/signal",
+                        "url": OTHER_URL,
                     }),
                 )
             }

@@ -294,9 +294,7 @@ impl Model {
     /// After a crash everybody is in grace from now on, and nothing else is known.
     fn begin_from(&self, rows: Saved, restored: &Restored, now: u64) -> Shard {
         let mut shard = Shard { bans: rows.bans, holds: rows.holds, ..Shard::default() };
-        // At a first start there is nobody who could come back.
-        let crashed = !restored.clean && !restored.channels.is_empty();
-        shard.crash_over = if crashed { now + CRASH_MS } else { 0 };
+        shard.crash_over = if restored.clean { 0 } else { now + CRASH_MS };
         for ((key, rows), (_, _, records)) in rows.channels.into_iter().zip(&restored.channels) {
             let policy = self.rules.apps[&key.appkey].clone();
             let mut streams = BTreeMap::new();

@@ -415,6 +415,7 @@ impl Model {
     }
 
     /// Whether a request is within its session's rate: the engine says, and must have a reason.
+    #[expect(clippy::too_many_arguments, reason = "as the commands")]
     pub(super) fn passes(
         &mut self,
         s: usize,

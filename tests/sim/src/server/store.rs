@@ -151,7 +151,8 @@ impl Store {
     /// to a disk and back.
     pub(crate) fn load(&mut self, now: WallTime, grace_ms: u64, shards: usize) -> Vec<Restored> {
         let clean = self.handed_over.take().is_some_and(|at| now.0.abs_diff(at.0) <= grace_ms);
-        let mut restored = vec![Restored { clean, ..Restored::default() }; shards];
+        let unharmed = clean || self.tables.channels.is_empty();
+        let mut restored = vec![Restored { clean: unharmed, ..Restored::default() }; shards];
         for (key, (channel, members)) in &mut self.tables.channels {
             channel.live = channel.live.take().filter(|_| clean);
             for member in members.values_mut() {

@@ -95,7 +95,7 @@ impl Disk {
             channels: self.channels.iter().map(channel).collect(),
             bans: self.bans.iter().map(|((k, uid), ban)| (k.clone(), *uid, *ban)).collect(),
             holds: self.holds.iter().map(|(key, hold)| (key.clone(), *hold)).collect(),
-            clean,
+            clean: clean || self.channels.is_empty(),
         }
     }
 }

@@ -1,0 +1,135 @@
+//! A ban that a crash must not forget: from right behind its answer until its end nothing of the one who was kicked is good
+//! for anything, and after it only what is new.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use lianmai_test_support::raw_ws::RawWs;
+use serde_json::{Value, json};
+use tokio::time::{interval, timeout};
+
+use crate::hostile_media::{connect, handshake, request, talk};
+use crate::hostile_urls::stream_of;
+use crate::stage::{PATIENCE, Scratch, Stage};
+use crate::survivor::{Survivor, member_of};
+use crate::tokens::{self, APPS};
+
+/// Longer than a push waits for a member that may still come back (RST-4).
+const BAN: Duration = Duration::from_secs(14);
+/// From the answer to the kill.
+const AT_ONCE: Duration = Duration::from_millis(50);
+/// What clocks and whole seconds may add.
+const SLACK: Duration = Duration::from_secs(1);
+
+fn join(uid: &str, token: &str) -> Value {
+    json!({"appkey": "safe", "channelName": "room", "uid": uid, "token": token})
+}
+
+/// What a `join` of uid 2 is answered.
+async fn enter(stage: &Stage, token: &str) -> Result<Value> {
+    let mut socket = RawWs::connect(stage.server.public).await?;
+    let id = socket.request("join", join("2", token)).await?;
+    timeout(PATIENCE, socket.answer(id)).await.context("no answer")?
+}
+
+fn refusal(answer: &Value) -> &str {
+    answer["error"]["data"]["name"].as_str().unwrap_or("none")
+}
+
+/// Whether the relay takes a push to this URL.
+async fn is_taken(stage: &Stage, url: &str) -> Result<bool> {
+    let (first, then) =
+        ([handshake(), connect("live")].concat(), request("publish", &stream_of(url)?));
+    // `connect` and `createStream` are answered before.
+    let talk = talk(&stage.server, &first, &then, 4);
+    let said = timeout(PATIENCE, talk).await.context("no answer to a push")??;
+    match said.get(3).map(String::as_str) {
+        Some("NetStream.Publish.Start") => Ok(true),
+        Some("NetStream.Publish.Denied") => Ok(false),
+        _ => bail!("{said:?}"),
+    }
+}
+
+/// Proves KIC-2, KIC-3, RES-12, RST-5.
+#[tokio::test]
+async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let config = scratch.0.join("config.toml");
+    std::fs::write(&config, APPS)?;
+    let env = [("LIANMAI_CONFIG", config.to_str().context("a path that is text")?)];
+    let mut stage = Stage::start_with(&env).await?;
+    let server = stage.server.public;
+    let moderates =
+        tokens::jwt("room", "1", |_, claims| claims["rights"]["moderate"] = true.into());
+    let mut host = Survivor::join_with(server, join("1", &moderates)).await?;
+    let token = tokens::jwt("room", "2", |_, _| {});
+    let mut guest = Survivor::join_with(server, join("2", &token)).await?;
+    let push = guest.call("publish", json!({"mediaType": ""})).await?;
+    let push = push["url"].as_str().context("no URL")?.to_owned();
+    ensure!(is_taken(&stage, &push).await?, "the URL was never good");
+
+    let asked = Instant::now();
+    host.call("kick", json!({"uid": "2", "durationS": BAN.as_secs()})).await?;
+    let answered = Instant::now();
+    let killed = stage.server.kill().await?;
+    ensure!(killed - answered < AT_ONCE, "killed after {:?}", killed - answered);
+    ensure!(stage.server.bugs().is_empty(), "{:#?}", stage.server.bugs());
+    stage.start_again(&env).await?;
+    let back = host.comes_back("snapshot").await?;
+    ensure!(member_of(&back["snapshot"], 2).is_none(), "{back}");
+
+    // All of it is refused again and again, until the ban ends when it was to end.
+    let pushes = async {
+        let mut refused = 0;
+        while asked.elapsed() < BAN {
+            ensure!(
+                !is_taken(&stage, &push).await?,
+                "the push of somebody who was kicked is served"
+            );
+            refused += 1;
+        }
+        Ok(refused)
+    };
+    let entries = async {
+        let mut pace = interval(Duration::from_millis(500));
+        let mut refused = 0;
+        loop {
+            pace.tick().await;
+            let before = Instant::now();
+            let banned = enter(&stage, &token).await?;
+            let after = Instant::now();
+            if refusal(&banned) != "banned" {
+                ensure!(after + SLACK > asked + BAN, "over after {:?}: {banned}", after - asked);
+                return Ok(refused);
+            }
+            let left = banned["error"]["data"]["retryAfterMs"].as_u64().context("no end")?;
+            let left = Duration::from_millis(left);
+            ensure!(after + left + SLACK > asked + BAN, "{left:?} left of the ban");
+            ensure!(before + left < answered + BAN + SLACK, "{left:?} left of the ban");
+            let ticket = guest.comes_back("refused").await?;
+            ensure!(ticket["reason"] == "kicked" && ticket["action"] == "none", "{ticket}");
+            refused += 1;
+        }
+    };
+    let (pushes, entries): (u32, u32) = tokio::try_join!(pushes, entries)?;
+    ensure!(pushes > 0 && entries > 3, "only {pushes} pushes and {entries} entries");
+    println!("refused for {BAN:?}: {pushes} pushes, {entries} times token and ticket");
+
+    // What was good before stays dead. A token is new that was issued a minute after the kick: clocks of app servers
+    // differ by so much.
+    ensure!(guest.comes_back("refused").await?["reason"] == "kicked", "the ticket lives again");
+    for (token, named) in [(token, "old"), (tokens::jwt("room", "2", |_, _| {}), "too early")] {
+        let refused = enter(&stage, &token).await?;
+        ensure!(refusal(&refused) == "tokenRevoked", "{named}: {refused}");
+    }
+    let fresh = tokens::jwt("room", "2", |_, claims| {
+        claims["iat"] = (tokens::now_s() + 59).into();
+    });
+    let mut guest = Survivor::join_with(server, join("2", &fresh)).await?;
+    ensure!(host.hear("clientJoin").await?["uid"] == "2", "{:?}", host.heard);
+    let anew = guest.call("publish", json!({"mediaType": ""})).await?;
+    let anew = anew["url"].as_str().context("no URL")?.to_owned();
+    ensure!(is_taken(&stage, &anew).await?, "the new URL is no good");
+    ensure!(!is_taken(&stage, &push).await?, "the URL of before lives again");
+    stage.finish().await
+}

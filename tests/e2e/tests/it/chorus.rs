@@ -1,0 +1,308 @@
+//! A full house that never stops giving commands: every method that a member can call, at an even pace, none of which
+//! anything but a fault can refuse. Some happen once: members leave or are kicked, media is taken away, channels are
+//! closed. Comes in: a server. Goes out: what everybody must have heard. Deliberately absent: the stop.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lianmai_client_sdk::protocol::message::session::{ReportDir, ReportType};
+use lianmai_client_sdk::{
+    Client, ClientConfig, JoinOptions, MediaKind, MediaSelector, Role, UserId,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::cast::{Dice, Guest, House, Settled, some_mute};
+use crate::score::Score;
+use crate::stage::Stage;
+use crate::tokens;
+
+pub(crate) const ROOMS: usize = 100;
+pub(crate) const SEATS: usize = 10;
+/// Channels that are closed meanwhile, with two members each.
+const CLOSED: usize = 10;
+/// Commands in a second, of all together; at least 200 are wanted.
+const PER_SECOND: u32 = 300;
+/// Among so many is one that happens once.
+const ONCE_IN: usize = 6;
+/// Each of them is called while the server stops.
+pub(crate) const METHODS: [&str; 20] = [
+    "sendMessage",
+    "sendMessage to",
+    "setAttributes",
+    "setAttributes of the channel",
+    "publish",
+    "unpublish",
+    "unpublish of another",
+    "subscribe",
+    "unsubscribe",
+    "setRole",
+    "setRole of another",
+    "mute",
+    "unmute",
+    "mute of another",
+    "unmute of another",
+    "kick",
+    "leave",
+    "closeChannel",
+    "renewToken",
+    "report",
+];
+
+/// What a seat is for: who is changed by another one does not change the same by itself, so that the order is known.
+const HOST: usize = 0;
+const MUTED_BY_HOST: usize = 5;
+const CAST_BY_HOST: usize = 6;
+const SILENCED_BY_HOST: usize = 7;
+const VISITOR: usize = SEATS;
+
+fn uid_of(room: usize, seat: usize) -> UserId {
+    UserId((room * (SEATS + 1) + seat + 1) as u64)
+}
+
+/// What happens once.
+#[derive(Clone, Debug)]
+enum Once {
+    Leave { visitor: usize },
+    Kick { room: usize, visitor: usize },
+    Silence { room: usize, kind: MediaKind },
+    Close { channel: usize },
+}
+
+/// Everybody.
+#[derive(Debug)]
+pub(crate) struct Chorus {
+    /// Those who stay, ten in each room; the first of them moderates.
+    pub(crate) guests: Vec<Guest>,
+    /// One in each room: half of them leave, the others are kicked.
+    visitors: Vec<Guest>,
+    /// Two in each channel that is closed.
+    doomed: Vec<Guest>,
+    /// A member of an app with tokens.
+    tokened: Client,
+    pub(crate) house: Rc<House>,
+    pub(crate) score: RefCell<Score>,
+    once: RefCell<Vec<Once>>,
+}
+
+impl Chorus {
+    /// Everybody joins; `config` of the server names the apps of the tests.
+    pub(crate) async fn gather(stage: &Stage) -> Result<Chorus> {
+        let server = format!("ws://{}", stage.server.public);
+        let guest = |room, seat, role| {
+            let config = ClientConfig::new(server.clone(), "demo");
+            Guest::with(config, room, uid_of(room, seat).0, role)
+        };
+        let (mut guests, mut visitors, mut doomed) = (Vec::new(), Vec::new(), Vec::new());
+        for room in 0..ROOMS {
+            for seat in 0..=VISITOR {
+                let is_audience = (SEATS - 2..SEATS).contains(&seat);
+                let role = if is_audience { Role::Audience } else { Role::Broadcaster };
+                let guest = guest(room, seat, role);
+                guest.join().await?;
+                let kinds = match seat {
+                    HOST => &[MediaKind::Audio, MediaKind::Video][..],
+                    SILENCED_BY_HOST => MediaKind::ALL,
+                    _ => &[],
+                };
+                for kind in kinds {
+                    guest.client.publish(MediaSelector::Kind(kind.clone())).await?;
+                    guest.witness.seen().wish.published.insert(kind.clone(), true);
+                }
+                if seat == VISITOR { visitors.push(guest) } else { guests.push(guest) }
+            }
+        }
+        for room in ROOMS..ROOMS + CLOSED {
+            for seat in 0..2 {
+                let guest = guest(room, seat, Role::Broadcaster);
+                guest.join().await?;
+                doomed.push(guest);
+            }
+        }
+        let tokened = Client::new(ClientConfig::new(server, "safe"));
+        let entry = JoinOptions::new("room").uid(7u64)?.token(tokens::jwt("room", "7", |_, _| {}));
+        tokened.join(entry).await?;
+        let once = RefCell::new(Vec::new());
+        let (house, score) = (Rc::default(), RefCell::default());
+        Ok(Chorus { guests, visitors, doomed, tokened, house, score, once })
+    }
+
+    pub(crate) fn all_in_rooms(&self) -> Vec<Guest> {
+        [&self.guests[..], &self.visitors].concat()
+    }
+
+    /// From now on everything counts.
+    pub(crate) fn begin(&self, dice: &mut Dice) {
+        *self.score.borrow_mut() = Score::begin(&self.all_in_rooms());
+        let visitors = (0..self.visitors.len()).map(|visitor| match visitor % 2 {
+            0 => Once::Leave { visitor },
+            _ => Once::Kick { room: visitor, visitor },
+        });
+        let silence = |room| MediaKind::ALL.iter().map(move |kind| (room, kind.clone()));
+        let silence = (0..ROOMS).flat_map(silence).map(|(room, kind)| Once::Silence { room, kind });
+        let close = (0..CLOSED).map(|channel| Once::Close { channel });
+        let mut left: Vec<_> = visitors.chain(silence).chain(close).collect();
+        let mut once = self.once.borrow_mut();
+        while !left.is_empty() {
+            once.push(left.swap_remove(dice.roll(left.len())));
+        }
+    }
+
+    /// Gives commands, whatever becomes of those before, until it is told to stop and everything that happens once has
+    /// happened; then waits for all.
+    pub(crate) async fn sing(self: Rc<Self>, mut dice: Dice, stop: watch::Receiver<bool>) {
+        let mut tick = interval(Duration::from_secs(1) / PER_SECOND);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut calls = JoinSet::new();
+        while !*stop.borrow() || !self.once.borrow().is_empty() {
+            tick.tick().await;
+            let once = if dice.roll(ONCE_IN) == 0 { self.once.borrow_mut().pop() } else { None };
+            let (at, mut own, all) = (dice.roll(self.guests.len()), dice.another(), self.clone());
+            calls.spawn_local(async move {
+                match once {
+                    Some(once) => all.happens(once).await,
+                    None => all.command(at, &mut own).await,
+                }
+            });
+            while calls.try_join_next().is_some() {}
+        }
+        calls.join_all().await;
+    }
+
+    async fn command(&self, at: usize, dice: &mut Dice) {
+        let (guest, seat, house) = (&self.guests[at], at % SEATS, &*self.house);
+        let (room, uid) = (guest.room, guest.uid());
+        // What a command changes is noted as it begins: those of one member take effect in this order.
+        let score = || self.score.borrow_mut();
+        let screen = MediaSelector::Kind(MediaKind::ScreenShare);
+        let is_on = dice.roll(2) == 0;
+        match (dice.roll(10), seat) {
+            (0..2, _) => house.say(guest, None).await,
+            (2..4, _) => {
+                let to = uid_of(room, dice.roll(SEATS));
+                let to = if to == uid { uid_of(room, (seat + 1) % SEATS) } else { to };
+                house.say(guest, Some(to)).await;
+            }
+            (4, CAST_BY_HOST) | (5, MUTED_BY_HOST | CAST_BY_HOST) => self.report(guest).await,
+            (4, _) => {
+                score().update(uid);
+                house.attributes(guest).await;
+            }
+            (5, _) => {
+                let media = some_mute(dice);
+                score().mute(uid, &media, is_on);
+                house.mute(guest, media, is_on).await;
+            }
+            (6, HOST) => {
+                score().topic(room);
+                house.set_topic(guest).await;
+            }
+            (7, HOST) => self.mute_other(guest, at + MUTED_BY_HOST, is_on).await,
+            (8, HOST) => self.cast_other(guest, at + CAST_BY_HOST, is_on).await,
+            (_, HOST) => self.renew().await,
+            (6..8, 1 | 2) if is_on => {
+                score().publish(uid, &screen);
+                house.publish(guest, screen).await;
+            }
+            (6..8, 1 | 2) => {
+                score().unpublish(uid, &screen);
+                house.unpublish(guest, screen).await;
+            }
+            (6..8, 3 | 4) => {
+                let role = if is_on { Role::Broadcaster } else { Role::Audience };
+                score().become_role(uid, &role);
+                house.set_role(guest, role).await;
+            }
+            _ if is_on => house.subscribe_to(guest, uid_of(room, HOST), MediaKind::Video).await,
+            _ => house.unsubscribe_from(guest, uid_of(room, HOST), MediaKind::Video).await,
+        }
+    }
+
+    async fn happens(&self, once: Once) {
+        let began = Instant::now();
+        let (method, settled) = match once {
+            Once::Leave { visitor } => {
+                let visitor = &self.visitors[visitor];
+                self.score.borrow_mut().end(visitor.uid());
+                ("leave", Settled::of(visitor.client.leave().await))
+            }
+            Once::Kick { room, visitor } => {
+                let uid = self.visitors[visitor].uid();
+                self.score.borrow_mut().end(uid);
+                let host = &self.guests[room * SEATS + HOST].client;
+                ("kick", Settled::of(host.kick(uid, Duration::from_secs(60), None).await))
+            }
+            Once::Silence { room, kind } => {
+                let (host, other) =
+                    (&self.guests[room * SEATS], &self.guests[room * SEATS + SILENCED_BY_HOST]);
+                let media = MediaSelector::Kind(kind);
+                self.score.borrow_mut().unpublish(other.uid(), &media);
+                let settled = Settled::of(host.client.unpublish_of(other.uid(), media).await);
+                ("unpublish of another", settled)
+            }
+            Once::Close { channel } => {
+                let host = &self.doomed[channel * 2].client;
+                ("closeChannel", Settled::of(host.close_channel(Duration::ZERO, None).await))
+            }
+        };
+        self.house.tally.note(method, began, &settled);
+    }
+
+    async fn mute_other(&self, host: &Guest, other: usize, muted: bool) {
+        let (other, began) = (&self.guests[other], Instant::now());
+        let (uid, media) = (other.uid(), MediaSelector::Kind(MediaKind::Audio));
+        self.score.borrow_mut().mute(uid, &media, muted);
+        let (method, settled) = match muted {
+            true => ("mute of another", Settled::of(host.client.mute_of(uid, media).await)),
+            false => ("unmute of another", Settled::of(host.client.unmute_of(uid, media).await)),
+        };
+        self.house.tally.note(method, began, &settled);
+    }
+
+    async fn cast_other(&self, host: &Guest, other: usize, seen: bool) {
+        let (other, began) = (&self.guests[other], Instant::now());
+        let role = if seen { Role::Broadcaster } else { Role::Audience };
+        self.score.borrow_mut().become_role(other.uid(), &role);
+        let settled = Settled::of(host.client.set_role_of(other.uid(), role).await);
+        self.house.tally.note("setRole of another", began, &settled);
+    }
+
+    async fn renew(&self) {
+        let (token, began) = (tokens::jwt("room", "7", |_, _| {}), Instant::now());
+        let settled = Settled::of(self.tokened.renew_token(token).await);
+        self.house.tally.note("renewToken", began, &settled);
+    }
+
+    async fn report(&self, guest: &Guest) {
+        let began = Instant::now();
+        let report = guest.client.report(
+            ReportDir::Push,
+            ReportType::NetStatus,
+            serde_json::Map::default(),
+            None,
+        );
+        let settled = Settled::of(report.await);
+        self.house.tally.note("report", began, &settled);
+    }
+
+    /// Those who had to go went, once.
+    pub(crate) fn endings(&self) -> Result<Vec<String>> {
+        ensure!(self.once.borrow().is_empty(), "something is still to happen");
+        let visitors = self.visitors.iter().enumerate().map(|(visitor, guest)| {
+            let code = if visitor.is_multiple_of(2) { 1000 } else { 4500 };
+            (guest, code)
+        });
+        let doomed = self.doomed.iter().map(|guest| (guest, 4501));
+        let ended = visitors.chain(doomed).filter_map(|(guest, code)| {
+            let seen = guest.witness.seen();
+            let codes: Vec<_> = seen.ends.iter().map(|(code, ..)| *code).collect();
+            let fine = codes == [code] && seen.complaints.is_empty();
+            let (uid, ends, complaints) = (guest.uid().0, &seen.ends, &seen.complaints);
+            (!fine).then(|| format!("uid {uid} ended {ends:?}, not with {code}; {complaints:?}"))
+        });
+        Ok(ended.collect())
+    }
+}

@@ -1,0 +1,160 @@
+//! What everybody must hear of commands that succeed, each of them once: kept while they are given, and held against
+//! what each app heard. Comes in: commands, those about one member in the order in which they take effect. Goes out: who
+//! heard something less or more often. Deliberately absent: messages, which the ledger counts one by one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lianmai_client_sdk::{MediaKind, MediaSelector, Role, UserId};
+
+use crate::cast::Guest;
+
+/// How often an event came, by whom it is about (none: the channel) and its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard(BTreeMap<(Option<UserId>, &'static str), u64>);
+
+impl Heard {
+    pub(crate) fn add(&mut self, whose: Option<UserId>, event: &'static str) {
+        *self.0.entry((whose, event)).or_default() += 1;
+    }
+
+    fn count(&self, key: &(Option<UserId>, &'static str)) -> u64 {
+        self.0.get(key).copied().unwrap_or(0)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Person {
+    room: usize,
+    role: Role,
+    streams: BTreeSet<MediaKind>,
+    muted: BTreeSet<MediaKind>,
+}
+
+/// What all rooms must hear from the moment on in which it is made.
+#[derive(Debug, Default)]
+pub(crate) struct Score {
+    people: BTreeMap<UserId, Person>,
+    rooms: BTreeMap<usize, Heard>,
+}
+
+impl Score {
+    /// Begins with everybody as they are now, and with apps that heard nothing yet.
+    pub(crate) fn begin(guests: &[Guest]) -> Score {
+        let mut people = BTreeMap::new();
+        for guest in guests {
+            guest.witness.seen().heard = Heard::default();
+            let Some(own) = guest.client.self_info() else { continue };
+            let (room, role) = (guest.room, own.role);
+            let (streams, muted) =
+                (own.published.keys().cloned().collect(), own.muted.iter().cloned().collect());
+            people.insert(guest.uid(), Person { room, role, streams, muted });
+        }
+        Score { people, rooms: BTreeMap::new() }
+    }
+
+    fn change(&mut self, uid: UserId, change: impl FnOnce(&mut Person) -> Vec<&'static str>) {
+        let Some(person) = self.people.get_mut(&uid) else { return };
+        let heard = self.rooms.entry(person.room).or_default();
+        for event in change(person) {
+            heard.add(Some(uid), event);
+        }
+    }
+
+    /// Attributes became others.
+    pub(crate) fn update(&mut self, uid: UserId) {
+        self.change(uid, |person| if person.is_seen() { vec!["clientUpdate"] } else { Vec::new() });
+    }
+
+    /// Attributes of the channel became others.
+    pub(crate) fn topic(&mut self, room: usize) {
+        self.rooms.entry(room).or_default().add(None, "channelUpdate");
+    }
+
+    pub(crate) fn publish(&mut self, uid: UserId, media: &MediaSelector) {
+        let kinds = media.kinds();
+        self.change(uid, |person| {
+            let new = kinds.iter().filter(|kind| person.streams.insert((*kind).clone()));
+            new.map(|_| "streamAdded").collect()
+        });
+    }
+
+    pub(crate) fn unpublish(&mut self, uid: UserId, media: &MediaSelector) {
+        let kinds = media.kinds();
+        self.change(uid, |person| {
+            let old = kinds.iter().filter(|kind| person.streams.remove(*kind));
+            old.map(|_| "streamRemoved").collect()
+        });
+    }
+
+    pub(crate) fn mute(&mut self, uid: UserId, media: &MediaSelector, muted: bool) {
+        let kinds = media.kinds();
+        self.change(uid, |person| {
+            let changed = kinds.iter().filter(|kind| match muted {
+                true => person.muted.insert((*kind).clone()),
+                false => person.muted.remove(*kind),
+            });
+            let count = changed.count();
+            let event = if muted { "muted" } else { "unmuted" };
+            vec![event; if person.is_seen() { count } else { 0 }]
+        });
+    }
+
+    pub(crate) fn become_role(&mut self, uid: UserId, role: &Role) {
+        self.change(uid, |person| {
+            if std::mem::replace(&mut person.role, role.clone()) == *role {
+                return Vec::new();
+            }
+            match person.is_seen() {
+                true => vec!["clientJoin", "roleChanged"],
+                false => [person.end_streams(), vec!["roleChanged", "clientLeave"]].concat(),
+            }
+        });
+    }
+
+    /// The membership ended.
+    pub(crate) fn end(&mut self, uid: UserId) {
+        self.change(uid, |person| {
+            let leave = if person.is_seen() { vec!["clientLeave"] } else { Vec::new() };
+            [person.end_streams(), leave].concat()
+        });
+    }
+
+    /// Who heard something less or more often than it happened.
+    pub(crate) fn faults(&self, guests: &[Guest]) -> Vec<String> {
+        let mut faults = Vec::new();
+        let nothing = Heard::default();
+        for guest in guests {
+            let happened = self.rooms.get(&guest.room).unwrap_or(&nothing);
+            let seen = guest.witness.seen();
+            let keys: BTreeSet<_> = happened.0.keys().chain(seen.heard.0.keys()).collect();
+            // Of itself an app is told what others did only.
+            let others = keys.into_iter().filter(|(whose, _)| *whose != Some(guest.uid()));
+            for key in others {
+                let (happened, heard) = (happened.count(key), seen.heard.count(key));
+                if happened != heard {
+                    let uid = guest.uid().0;
+                    faults.push(format!(
+                        "uid {uid} in room {} heard {key:?} {heard} times, not {happened}",
+                        guest.room
+                    ));
+                }
+            }
+        }
+        faults
+    }
+
+    /// Events that happened.
+    pub(crate) fn count(&self) -> u64 {
+        self.rooms.values().flat_map(|heard| heard.0.values()).sum()
+    }
+}
+
+impl Person {
+    fn is_seen(&self) -> bool {
+        self.role == Role::Broadcaster
+    }
+
+    fn end_streams(&mut self) -> Vec<&'static str> {
+        vec!["streamRemoved"; std::mem::take(&mut self.streams).len()]
+    }
+}

@@ -1,0 +1,81 @@
+//! Who is in a channel and what they stream, as a client folds it together. Comes in: a snapshot, then every
+//! event behind it. Checked: EVT-3, and that no event is about something that the one before denies.
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::ChannelEvent;
+use lianmai_protocol::message::event::{MuteChange, StreamChange};
+use lianmai_protocol::message::session::Joined;
+use lianmai_protocol::message::snapshot::MemberInfo;
+use lianmai_protocol::{KindSet, MediaKind, Mid, Pub, UserId};
+
+/// Every broadcaster.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roster(BTreeMap<Mid, Shown>);
+
+#[derive(Clone, Debug)]
+struct Shown {
+    uid: UserId,
+    streams: BTreeMap<MediaKind, Pub>,
+    muted: KindSet,
+}
+
+impl Roster {
+    pub(super) fn new(joined: &Joined) -> Self {
+        let shown = |member: &MemberInfo| {
+            let stream = |stream: &lianmai_protocol::message::snapshot::StreamInfo| {
+                (stream.media_type.clone(), stream.publication)
+            };
+            let streams = member.streams.iter().map(stream).collect();
+            (member.mid, Shown { uid: member.uid, streams, muted: member.muted })
+        };
+        Roster(joined.members.iter().map(shown).collect())
+    }
+
+    pub(super) fn apply(&mut self, event: &ChannelEvent) {
+        match event {
+            ChannelEvent::ClientJoin(e) => {
+                assert!(self.0.values().all(|shown| shown.uid != e.uid), "one membership of a uid");
+                let shown = Shown { uid: e.uid, streams: BTreeMap::new(), muted: e.muted };
+                assert!(self.0.insert(e.mid, shown).is_none(), "joins and leaves alternate");
+            }
+            ChannelEvent::ClientLeave(e) => {
+                let shown = self.0.remove(&e.mid).expect("who leaves was there");
+                assert_eq!(shown.uid, e.uid);
+                assert!(shown.streams.is_empty(), "streams are removed before");
+            }
+            ChannelEvent::ClientUpdate(e) => assert!(self.0.contains_key(&e.mid)),
+            ChannelEvent::RoleChanged(e) => {
+                assert!(self.0.contains_key(&e.mid), "behind the join, or before the leave");
+            }
+            ChannelEvent::StreamAdded(StreamChange { mid, media_type, publication, .. }) => {
+                let shown = self.0.get_mut(mid).expect("who streams is there");
+                let before = shown.streams.insert(media_type.clone(), *publication);
+                assert_eq!(before, None, "one stream of a kind");
+            }
+            ChannelEvent::StreamRemoved(StreamChange { mid, media_type, publication, .. }) => {
+                let shown = self.0.get_mut(mid).expect("who streams is there");
+                assert_eq!(shown.streams.remove(media_type), Some(*publication));
+            }
+            ChannelEvent::Muted(MuteChange { mid, media_type, .. }) => {
+                if let Some(shown) = self.0.get_mut(mid) {
+                    shown.muted = shown.muted.union(KindSet::of(media_type));
+                }
+            }
+            ChannelEvent::Unmuted(MuteChange { mid, media_type, .. }) => {
+                if let Some(shown) = self.0.get_mut(mid) {
+                    shown.muted = shown.muted.difference(KindSet::of(media_type));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Each broadcaster with the kinds that it streams and those that it muted.
+    pub(super) fn shown(&self) -> Vec<(Mid, UserId, KindSet, KindSet)> {
+        let kinds = |streams: &BTreeMap<MediaKind, Pub>| streams.keys().cloned().collect();
+        let each =
+            |(mid, shown): (&Mid, &Shown)| (*mid, shown.uid, kinds(&shown.streams), shown.muted);
+        self.0.iter().map(each).collect()
+    }
+}
