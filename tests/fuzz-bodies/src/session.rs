@@ -32,7 +32,7 @@ const MAX_DEADLINES: usize = 4_000;
 /// Nobody waits longer for the outcome of a call, in milliseconds: woken at the end of its time it has as
 /// much again.
 const CALL_MS: u64 = 20_000;
-/// And so much longer for each time that its server said that it restarts.
+/// And so much longer when its server said that it restarts, once.
 const RESTART_MS: u64 = 60_000;
 /// A session that was lost tries to come back for so long, in milliseconds.
 const GIVES_UP_MS: u64 = 700_000;
@@ -384,7 +384,7 @@ impl Host {
         self.polls = true;
         self.poll();
         let (mut deadlines, begin) = (0, self.now);
-        let longest = CALL_MS + self.server.restarts * RESTART_MS;
+        let longest = CALL_MS + if self.server.restarts { RESTART_MS } else { 0 };
         while !self.open.is_empty() {
             let due = self.session.next_deadline().expect("open calls have a deadline");
             assert!(due.0 - begin <= longest, "open for long: {:?}", self.open);

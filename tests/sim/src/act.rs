@@ -82,6 +82,10 @@ impl World {
                 self.cov.count("fault:swallow");
                 self.clients[*c].swallows = true;
             }
+            What::Trip { c, times } => {
+                self.cov.count("fault:trip");
+                self.clients[*c].trips = *times;
+            }
             What::Half { c, up, down } => {
                 self.cov.count("fault:half");
                 if let Some(id) = self.link_of(*c) {

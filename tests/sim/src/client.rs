@@ -11,6 +11,7 @@ use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::{CloseCode, MonoTime};
 
 use crate::check::app::App;
+use crate::check::sent::{Sent, content};
 use crate::net::{End, Frame, LinkId, Way};
 use crate::rng::Rng;
 use crate::scenario::{ClientSpec, Scenario};
@@ -27,6 +28,11 @@ const GIVE_UP_MS: u64 = 90_000;
 pub(crate) struct Open {
     pub(crate) method: &'static str,
     pub(crate) at: u64,
+    /// What it says.
+    pub(crate) content: u64,
+    /// Time that it may take longer: for a restart of the server, for what its host was frozen.
+    pub(crate) restart_ms: u64,
+    pub(crate) frozen_ms: u64,
 }
 
 pub(crate) struct Client {
@@ -51,10 +57,13 @@ pub(crate) struct Client {
     /// What the app folded from the steps of the picture.
     pub(crate) copy: Option<Picture>,
     pub(crate) app: App,
+    pub(crate) sent: Sent,
     /// Calls that it makes as soon as it is done with what it hears.
     later: Vec<Command>,
     /// What it plays was not what it should for so many looks.
     pub(crate) plays_off: u32,
+    /// So many of its next sockets do not last.
+    pub(crate) trips: u32,
     /// Loses the next frame.
     pub(crate) swallows: bool,
     /// Does not come back by itself any more.
@@ -90,8 +99,10 @@ impl Client {
             calls: BTreeMap::new(),
             copy: None,
             app: App::default(),
+            sent: Sent::default(),
             later: Vec::new(),
             plays_off: 0,
+            trips: 0,
             swallows: false,
             retired: false,
             generation: 0,
@@ -186,12 +197,14 @@ impl World {
                 if let Some(old) = self.clients[c].link {
                     self.fail("host", format!("c{c} connects while {old:?} is open"));
                 }
+                self.clients[c].sent.connects();
                 let id = self.connect(End::Client(c));
                 self.clients[c].outgoing.clear();
                 self.clients[c].link = Some(id);
             }
             Output::Send(text) => {
                 log!(self, "c{c} sends {} {:x}", text.len(), crate::log::mix(0, text.as_bytes()));
+                self.check_said(c, &text);
                 let bytes = Frame::Text(text.into_bytes()).encode();
                 self.clients[c].outgoing.extend(bytes);
                 self.client_flush(c);
@@ -254,9 +267,17 @@ impl World {
                 if let Some((until, _)) = self.clients[c].frozen {
                     return self.at(until + 1, Ev::Opened(id));
                 }
-                if self.clients[c].link == Some(id) {
-                    self.feed(c, Input::SocketOpened);
+                if self.clients[c].link != Some(id) {
+                    return;
                 }
+                if self.clients[c].trips > 0 {
+                    self.clients[c].trips -= 1;
+                    // Within the way there and back.
+                    let within = 20 + 4 * self.scenario.knobs.delay.1;
+                    let delay = self.clients[c].rng.below(within);
+                    self.after(delay, Ev::Trip(id));
+                }
+                self.feed(c, Input::SocketOpened);
             }
             End::Raw(raw) => self.raw_opened(raw),
         }
@@ -276,7 +297,10 @@ impl World {
                 self.clients[c].disturbed_at = self.now + 2 * self.scenario.knobs.timers[0];
             }
             End::Client(c) => match frame {
-                Frame::Text(text) => self.feed(c, Input::Frame(&text)),
+                Frame::Text(text) => {
+                    self.check_received(c, &text);
+                    self.feed(c, Input::Frame(&text));
+                }
                 Frame::Close(code) => self.end_closed(id, code.unwrap_or(1005)),
                 Frame::Binary(_) => self.feed(c, Input::Unreadable),
                 Frame::Ping | Frame::Pong => {}
@@ -323,7 +347,9 @@ impl World {
         client.last_call += 1;
         let call = CallId(client.last_call);
         let method = command.method();
-        client.calls.insert(call, Open { method, at });
+        let content = content(command);
+        let restart_ms = client.app.restart_ms;
+        client.calls.insert(call, Open { method, at, content, restart_ms, frozen_ms: 0 });
         self.cov.calls += 1;
         (call, method)
     }
@@ -353,6 +379,11 @@ impl World {
         let Some(open) = self.clients[c].calls.remove(&call) else {
             return self.fail("settle", format!("c{c}: call {} is settled twice", call.0));
         };
+        let remote = !["join", "leave"].contains(&open.method);
+        if outcome.is_ok() && remote && !self.clients[c].sent.has(call) {
+            let what = format!("c{c}: {}, call {}, succeeds and was not sent", open.method, call.0);
+            return self.fail("order", what);
+        }
         self.check_settled(c, open, &outcome);
         if open.method == "join" && outcome.is_err() && self.clients[c].rng.chance(500) {
             self.join_again(c, 20_000);
@@ -390,7 +421,11 @@ impl World {
         if !clock {
             client.mono_off = client.mono_off.saturating_sub(until - client.frozen_since);
         }
-        client.app.slack_ms += now - client.frozen_since + 11_000;
+        for open in client.calls.values_mut() {
+            // A moment to be settled in, once.
+            let moment = if open.frozen_ms == 0 { 11_000 } else { 0 };
+            open.frozen_ms += now - client.frozen_since + moment;
+        }
         client.disturbed_at = now;
         client.timer = None;
         let foreground = client.rng.below(3);
@@ -463,6 +498,7 @@ impl World {
         client.timers += 1;
         client.frozen = None;
         client.paused = false;
+        client.sent = Sent::default();
         client.disturbed_at = self.now;
         client.app.restart();
         self.join_again(c, 2_000);

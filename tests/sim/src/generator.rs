@@ -160,7 +160,7 @@ fn commands(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
 }
 
 fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
-    let weights = swarm(rng, [10, 4, 8, 4, 2, 12, 8, 8, 2]);
+    let weights = swarm(rng, [10, 4, 10, 4, 2, 10, 8, 8, 2, 4]);
     if weights.iter().sum::<u64>() == 0 {
         return;
     }
@@ -170,7 +170,7 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let c = rng.index(knobs.clients.len());
         // Short, or so long that the grace may end.
         let ms =
-            if rng.chance(500) { rng.skewed(5_000) } else { rng.between(dead, 2 * (dead + grace)) };
+            if rng.chance(400) { rng.skewed(5_000) } else { rng.between(dead, 2 * (dead + grace)) };
         let (up, down) = *rng.pick(&[(true, true), (true, false), (false, true)]);
         let what = match rng.weighted(&weights) {
             0 => What::Suspend { c, ms, clock: rng.chance(600) },
@@ -181,6 +181,14 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
             5 => What::Cut { c, lose: rng.chance(500) },
             6 => What::Half { c, up, down },
             8 => What::Swallow { c },
+            9 => {
+                // Now, too.
+                actions.push(Action {
+                    at,
+                    what: What::Trip { c, times: 1 + u32::try_from(rng.below(3)).unwrap_or(0) },
+                });
+                What::Cut { c, lose: rng.chance(500) }
+            }
             _ => What::Stall { c, up, down, ms },
         };
         actions.push(Action { at, what });

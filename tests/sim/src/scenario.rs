@@ -109,6 +109,11 @@ pub(crate) enum What {
     Swallow {
         c: usize,
     },
+    /// Its next sockets are cut as soon as they are open: answers are lost.
+    Trip {
+        c: usize,
+        times: u32,
+    },
     /// Nobody hears of it.
     Half {
         c: usize,

@@ -66,6 +66,8 @@ pub(crate) enum Ev {
     Join(usize),
     Raw(usize),
     Media(usize),
+    /// A socket is cut.
+    Trip(LinkId),
     Look,
     /// An input that the world makes itself.
     Post(u64, usize, Box<Input>),
@@ -257,6 +259,7 @@ impl World {
             Ev::Join(client) => self.app_joins(client),
             Ev::Raw(raw) => self.raw_step(raw),
             Ev::Media(media) => self.media_step(media),
+            Ev::Trip(id) => self.cut(id, true),
             Ev::Look => self.look(),
             Ev::Post(process, shard, input) => self.server_post(process, shard, *input),
         }

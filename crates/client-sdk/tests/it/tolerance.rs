@@ -143,3 +143,36 @@ fn fwd_3_unknown_names_of_lists_are_kept_and_mean_nothing() {
     assert!(rig.picture().members[&BOB].streams.contains_key(&kind));
     assert_eq!(rig.session.state(), ConnectionState::Connected);
 }
+
+/// How long the session waits for its second way back, of two gaps so far apart on connections of 15 s.
+fn second_wait(seed: u64, apart_ms: u64) -> u64 {
+    let config = SessionConfig { seed, ..SessionConfig::new("ws://server/v1/signal") };
+    let mut rig = Rig::joined_with(config, snapshot(Role::Audience, 10, vec![]));
+    let mut waited = 0;
+    for k in 2..4 {
+        rig.frame("{");
+        let begin = rig.now;
+        let (_, request) = rig.reopen();
+        waited = rig.now - begin;
+        rig.frame(&replayed(&request, k));
+        let pings = requests(&rig.drain());
+        rig.frame(&pong(&pings[0], 10));
+        rig.drain();
+        for _ in 0..apart_ms / 5_000 {
+            for ping in requests(&rig.advance(5_000)) {
+                rig.frame(&pong(&ping, 10));
+            }
+            rig.drain();
+        }
+    }
+    waited
+}
+
+/// Proves CLI-7.
+#[test]
+fn cli_7_two_gaps_within_a_minute_count_as_a_failed_attempt() {
+    let longest = |apart_ms| (0..200).map(|seed| second_wait(seed, apart_ms)).max();
+    let (soon, late) = (longest(15_000).unwrap(), longest(90_000).unwrap());
+    assert!(late <= 500, "as after any loss: {late} ms");
+    assert!(soon > 500, "in a window that doubled: {soon} ms");
+}

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lianmai_protocol::message::media::Publish;
 use lianmai_protocol::message::session::{MessageSent, Report, ReportDir, ReportType};
 use lianmai_protocol::message::{Call, Notice};
-use lianmai_protocol::{CloseCode, ErrorName, UserId};
-use lianmai_signal_engine::lobby::{Lobby, LobbyOutput};
-use lianmai_signal_engine::{Grant, Input, TicketKey};
+use lianmai_protocol::{CloseCode, ErrorName, UserId, WallTime};
+use lianmai_signal_engine::{Grant, Input, Lobby, LobbyOutput, TicketKey};
 
 use crate::calls::*;
 use crate::world::{Client, DiskMode, Issuer, World, entry};
@@ -279,5 +278,44 @@ fn nsy_1_tasks_are_not_joined_in_the_lobby() {
         let [LobbyOutput::Send(text)] = &outputs[..] else { panic!("{outputs:?}") };
         let text = String::from_utf8_lossy(text.as_bytes());
         assert!(text.contains("\"notJoined\""), "{text}");
+    }
+}
+
+/// Proves AUT-5.
+#[test]
+fn aut_5_the_times_of_a_token_are_judged_at_its_renewal_too() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let now = w.now.wall.0;
+    let at = |ms: u64| Some(WallTime(ms));
+    let grant = |change: fn(&mut Grant, Option<WallTime>), time| {
+        let mut grant = Grant::debug();
+        change(&mut grant, time);
+        Ok(grant)
+    };
+    for (change, refused, taken, error) in [
+        (
+            (|grant, time| grant.not_before = time) as fn(&mut Grant, Option<WallTime>),
+            at(now + 5_001),
+            at(now + 5_000),
+            ErrorName::TokenNotYetValid,
+        ),
+        (
+            |grant, time| grant.issued_at = time,
+            at(now + 60_001),
+            at(now + 60_000),
+            ErrorName::TokenNotYetValid,
+        ),
+        (
+            |grant, time| grant.expires = time,
+            at(now - 5_000),
+            at(now - 4_999),
+            ErrorName::TokenExpired,
+        ),
+    ] {
+        w.tokens.insert("t".to_owned(), grant(change, refused));
+        assert_eq!(w.err(a, renew_token("t")), error);
+        w.tokens.insert("t".to_owned(), grant(change, taken));
+        w.ok(a, renew_token("t"));
     }
 }

@@ -86,3 +86,25 @@ fn res_8_no_more_than_64_kib_of_messages_are_kept() {
     assert!((8..=9).contains(&resumed.messages), "{} messages, {kept} bytes", resumed.messages);
     assert!(kept < 64 * 1024 + 4_096, "{kept} bytes with the answer");
 }
+
+/// Proves RES-7.
+#[test]
+fn res_7_the_log_of_a_channel_grows_with_its_members_up_to_256_kib() {
+    for (others, most) in [(0, 16 * 1024 + 512), (39, 16 * 1024 + 40 * 512), (489, 256 * 1024)] {
+        let mut w = World::with(|config| {
+            config.limits.commands_per_second = 1_000;
+            config.limits.command_burst = 1_000;
+        });
+        let a = w.join(1);
+        for uid in 0..others {
+            w.admit(entry(1_000 + uid).audience());
+        }
+        let text = "x".repeat(3_000);
+        for _ in 0..120 {
+            w.ok(a, say(&text));
+            w.advance(20);
+        }
+        let bytes = w.engine.stats().log_bytes;
+        assert!(bytes <= most && bytes + 4_000 > most, "{bytes} of {most} with {others} others");
+    }
+}

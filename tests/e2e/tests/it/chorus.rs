@@ -3,6 +3,7 @@
 //! closed. Comes in: a server. Goes out: what everybody must have heard. Deliberately absent: the stop.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cast::{Dice, Guest, House, Settled, some_mute};
+use crate::fault_proxy::Way;
 use crate::score::Score;
 use crate::stage::Stage;
 use crate::tokens;
@@ -26,6 +28,8 @@ pub(crate) const SEATS: usize = 10;
 const CLOSED: usize = 10;
 /// Commands in a second, of all together; at least 200 are wanted.
 const PER_SECOND: u32 = 300;
+/// Of so many rooms one hears nothing of the stop.
+const DEAF_IN: usize = 10;
 /// Among so many is one that happens once.
 const ONCE_IN: usize = 6;
 /// Each of them is called while the server stops.
@@ -83,6 +87,8 @@ pub(crate) struct Chorus {
     doomed: Vec<Guest>,
     /// A member of an app with tokens.
     tokened: Client,
+    /// To the server, of those who hear nothing of its stop.
+    ways: Vec<Way>,
     pub(crate) house: Rc<House>,
     pub(crate) score: RefCell<Score>,
     once: RefCell<Vec<Once>>,
@@ -91,17 +97,24 @@ pub(crate) struct Chorus {
 impl Chorus {
     /// Everybody joins; `config` of the server names the apps of the tests.
     pub(crate) async fn gather(stage: &Stage) -> Result<Chorus> {
-        let server = format!("ws://{}", stage.server.public);
-        let guest = |room, seat, role| {
-            let config = ClientConfig::new(server.clone(), "demo");
+        let server = stage.server.public;
+        let guest = |address: SocketAddr, room, seat, role| {
+            let config = ClientConfig::new(format!("ws://{address}"), "demo");
             Guest::with(config, room, uid_of(room, seat).0, role)
         };
+        let mut ways = Vec::new();
         let (mut guests, mut visitors, mut doomed) = (Vec::new(), Vec::new(), Vec::new());
         for room in 0..ROOMS {
             for seat in 0..=VISITOR {
+                let mut address = server;
+                if room.is_multiple_of(DEAF_IN) && seat < SEATS {
+                    let way = Way::to(server).await?;
+                    address = way.address;
+                    ways.push(way);
+                }
                 let is_audience = (SEATS - 2..SEATS).contains(&seat);
                 let role = if is_audience { Role::Audience } else { Role::Broadcaster };
-                let guest = guest(room, seat, role);
+                let guest = guest(address, room, seat, role);
                 guest.join().await?;
                 let kinds = match seat {
                     HOST => &[MediaKind::Audio, MediaKind::Video][..],
@@ -117,17 +130,17 @@ impl Chorus {
         }
         for room in ROOMS..ROOMS + CLOSED {
             for seat in 0..2 {
-                let guest = guest(room, seat, Role::Broadcaster);
+                let guest = guest(server, room, seat, Role::Broadcaster);
                 guest.join().await?;
                 doomed.push(guest);
             }
         }
-        let tokened = Client::new(ClientConfig::new(server, "safe"));
+        let tokened = Client::new(ClientConfig::new(format!("ws://{server}"), "safe"));
         let entry = JoinOptions::new("room").uid(7u64)?.token(tokens::jwt("room", "7", |_, _| {}));
         tokened.join(entry).await?;
         let once = RefCell::new(Vec::new());
         let (house, score) = (Rc::default(), RefCell::default());
-        Ok(Chorus { guests, visitors, doomed, tokened, house, score, once })
+        Ok(Chorus { guests, visitors, doomed, tokened, ways, house, score, once })
     }
 
     pub(crate) fn all_in_rooms(&self) -> Vec<Guest> {
@@ -149,6 +162,25 @@ impl Chorus {
         while !left.is_empty() {
             once.push(left.swap_remove(dice.roll(left.len())));
         }
+    }
+
+    /// From now on what some give still takes effect, and no answer reaches them.
+    pub(crate) fn deafen(&self) {
+        self.ways.iter().for_each(|way| way.stall(false, true));
+    }
+
+    /// Their connections end, and new ones wait. How many there are.
+    pub(crate) fn lose_the_deaf(&self) -> usize {
+        for way in &self.ways {
+            way.open(false);
+            way.cut(true);
+        }
+        self.ways.len()
+    }
+
+    /// They come back, and ask once more for what was not answered.
+    pub(crate) fn let_in(&self) {
+        self.ways.iter().for_each(|way| way.open(true));
     }
 
     /// Gives commands, whatever becomes of those before, until it is told to stop and everything that happens once has

@@ -48,3 +48,4 @@ mod lifecycle;
 mod restart;
 mod tls;
 mod tokens;
+mod upgrade;

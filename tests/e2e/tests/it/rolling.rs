@@ -22,6 +22,8 @@ use crate::verdict::{self, Door};
 const WANTED: f64 = 200.0;
 /// The process is gone so long after it was told (the default of `drain.deadline_ms`).
 const DEADLINE: Duration = Duration::from_secs(10);
+/// So long before and after the signal some hear nothing.
+const DEAF: Duration = Duration::from_millis(500);
 /// From one process to the next.
 const BETWEEN: Duration = Duration::from_secs(1);
 
@@ -56,8 +58,13 @@ async fn story(report: &mut String) -> Result<()> {
     sleep(Duration::from_secs(3)).await;
     let rate = house.tally.count() as f64 / before.elapsed().as_secs_f64();
     ensure!(rate >= WANTED, "only {rate:.0} commands a second");
+    // Of some the last answers are lost with this process, and what they asked for is not.
+    chorus.deafen();
+    sleep(DEAF).await;
     stage.server.signal("TERM").await?;
     let told = Instant::now();
+    sleep(DEAF).await;
+    let deaf = chorus.lose_the_deaf();
     let code = timeout(PATIENCE, stage.server.wait()).await.context("it does not end")??;
     let took = told.elapsed();
     ensure!(code == 0, "exit code {code}: {:?}", stage.server.log().last());
@@ -65,6 +72,7 @@ async fn story(report: &mut String) -> Result<()> {
     ensure!(took <= DEADLINE, "it took {took:?}");
     sleep(BETWEEN).await;
     stage.start_again(&env).await?;
+    chorus.let_in();
     let listens = Instant::now();
 
     let everybody_back = async {
@@ -103,7 +111,7 @@ async fn story(report: &mut String) -> Result<()> {
     *report = format!(
         "rolling stop: {} members who stay, {rate:.0} commands a second before the signal, {overall:.0} over all\n\
          exit after {took:.2?}, all back {back:.2?} after the next process listens, calm {calm:.2?}\n\
-         {losses} connections lost, longest time from a loss to `reconnected` {gap:.2?}\n\
+         {losses} connections lost, {deaf} of them with answers; longest time from a loss to `reconnected` {gap:.2?}\n\
          longest call {:.2?}; {} calls: {}\nbegun from the signal until all were back: {meanwhile:?}\n\
          {} events, each heard by everybody\n{audit}",
         guests.len(),

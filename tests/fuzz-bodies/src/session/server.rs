@@ -24,13 +24,13 @@ pub(super) struct Server {
     waiting: Vec<Request>,
     epoch: usize,
     seq: u64,
-    /// How often it said that it restarts.
-    pub(super) restarts: u64,
+    /// Whether it said that it restarts.
+    pub(super) restarts: bool,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Server { waiting: Vec::new(), epoch: 0, seq: 10, restarts: 0 }
+        Server { waiting: Vec::new(), epoch: 0, seq: 10, restarts: false }
     }
 }
 
@@ -262,7 +262,7 @@ impl Server {
                 ("syncDone", params)
             }
             4 => {
-                self.restarts += 1;
+                self.restarts = true;
                 let mut ms = || program.huge() >> (program.byte() & 63);
                 let params = json!({
                     "retryAfterMs": ms(), "jitterMs": ms(), "deadlineMs": ms(),

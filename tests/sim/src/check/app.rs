@@ -33,8 +33,8 @@ pub(crate) struct App {
     jumped: Option<u64>,
     /// A message to all that must be told next.
     owed: Option<String>,
-    /// Time that calls may take longer.
-    pub(crate) slack_ms: u64,
+    /// Time that calls may take longer since the server said that it restarts.
+    pub(crate) restart_ms: u64,
     pub(crate) returns: u64,
     /// Connected since, and whether the way back was announced.
     pub(crate) since: Option<u64>,
@@ -256,10 +256,17 @@ impl World {
             Event::ConnectionStateChange { state, .. } => {
                 let connected = *state == ConnectionState::Connected;
                 client.app.since = connected.then_some(self.now);
+                if connected {
+                    client.app.restart_ms = 0;
+                }
                 client.app.back |= *state == ConnectionState::Reconnecting;
             }
             Event::ServerRestarting(notice) => {
-                client.app.slack_ms += notice.retry_after_ms + notice.jitter_ms;
+                let ms = notice.retry_after_ms + notice.jitter_ms;
+                client.app.restart_ms = ms;
+                for open in client.calls.values_mut() {
+                    open.restart_ms = open.restart_ms.max(ms);
+                }
             }
             _ => {}
         }
@@ -315,7 +322,7 @@ impl World {
         outcome: &Result<Reply, CallError>,
     ) {
         let took = self.now - open.at;
-        let slack = self.clients[c].app.slack_ms;
+        let slack = open.restart_ms + open.frozen_ms;
         if took > CALL_MS + SETTLE_SLACK_MS + slack {
             let what = format!("c{c}: {} settled after {took} ms, slack {slack}", open.method);
             self.fail("settle", what);

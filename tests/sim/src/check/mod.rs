@@ -3,7 +3,7 @@
 //! | name | looks at | demands |
 //! |---|---|---|
 //! | `delivery` | wire, app | events are contiguous, equal for all, and in time |
-//! | `order` | wire | an answer comes behind its events and before the next |
+//! | `order` | wire, app | an answer comes behind its events and before the next; calls leave as they were made |
 //! | `pairing` | wire | joins and leaves, additions and removals alternate |
 //! | `model` | engine | everything is as the reference model says |
 //! | `outcome` | engine | a refusal or a loss has its reason |
@@ -21,6 +21,7 @@
 
 pub(crate) mod app;
 pub(crate) mod rest;
+pub(crate) mod sent;
 pub(crate) mod wire;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,8 @@ use lianmai_signal_engine::{
 use super::state::{Channel, Made, Member, RATE_BURST};
 use super::{Expect, Model, Step, Verdict};
 
+/// So many targeted messages are kept in any case, however long they are (RES-8).
+const KEPT_MESSAGES: u64 = 20;
 const SKEW_S: u64 = 60;
 const LEEWAY_MS: u64 = 5_000;
 /// A log keeps at least so much.
@@ -578,6 +580,10 @@ impl Model {
         let owed = member.messages.saturating_sub(told_n);
         if told.messages + told.messages_lost != owed {
             let what = format!("{conn:?} is owed {owed} messages, and is told {told:?}");
+            return Err(("transients", what));
+        }
+        if told.messages_lost > 0 && owed <= KEPT_MESSAGES && !tight {
+            let what = format!("{conn:?} lost messages of {owed}: {told:?}");
             return Err(("transients", what));
         }
         let knows =

@@ -340,6 +340,11 @@ impl World {
                 }
                 if lags {
                     self.engine_input(shard, Input::Lagging { conn: ConnId(id.0) });
+                    self.execute_outputs(shard);
+                }
+                let slot = self.shard(shard).and_then(|shard| shard.slots.get(&id));
+                if let Some(bytes) = slot.map(|slot| slot.outbox.bytes()).filter(|b| *b > max_lag) {
+                    return self.fail("bounded", format!("{bytes} bytes wait for {id:?}"));
                 }
             }
             self.execute_outputs(shard);

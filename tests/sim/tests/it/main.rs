@@ -9,7 +9,7 @@ use lianmai_sim::{regressions, run_file, run_seed};
 /// Some of each kind of world.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=12;
 
-/// Proves IDS-7, LIV-3, ORD-1, ORD-3, ORD-4, RES-2, RES-7, RES-8, RES-12, RST-3, RST-5, SES-7.
+/// Proves EVT-3, IDS-7, LIV-3, ORD-1, ORD-3, ORD-4, RES-2, RES-7, RES-8, RES-12, RST-3, RST-5, SES-7.
 #[test]
 fn fixed_seeds_pass() {
     for seed in SEEDS {
@@ -18,7 +18,7 @@ fn fixed_seeds_pass() {
     }
 }
 
-/// Proves IDS-7, LIV-3, ORD-1, ORD-3, ORD-4, RES-2, RES-7, RES-8, RES-12, RST-3, RST-5, SES-7.
+/// Proves EVT-3, IDS-7, LIV-3, ORD-1, ORD-3, ORD-4, RES-2, RES-7, RES-8, RES-12, RST-3, RST-5, SES-7.
 #[test]
 fn what_failed_once_passes() {
     for seed in regressions() {

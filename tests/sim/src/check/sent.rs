@@ -1,0 +1,154 @@
+//! What sessions send. Comes in: what an app calls, each text that goes to the server, each that comes back. Goes
+//! out: whether calls leave in the order in which they were made (ORD-5), on each connection anew, and whether a
+//! session says by itself only what it was asked to restore (RES-10). Deliberately absent: what comes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lianmai_client_sdk::session::{CallId, Command};
+use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::message::Call;
+
+use crate::log::mix;
+use crate::world::World;
+
+/// Who was asked to restore what it was does so within this: it waits for others, and may be cut off.
+const RESTORE_MS: u64 = 120_000;
+/// What a session says of what it was.
+const RESTORED: &[&str] = &["publish", "subscribe", "mute", "unmute", "setRole", "setAttributes"];
+
+/// What one session has said.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    /// Which call a request id is of; none for what the session says by itself.
+    ids: BTreeMap<u64, Option<CallId>>,
+    /// Calls that were sent, on any connection.
+    ever: BTreeSet<CallId>,
+    /// On the present connection, in order: request id, call, and whether it can be nothing else.
+    here: Vec<(u64, CallId, bool)>,
+    /// It was asked to restore then.
+    asked_at: Option<u64>,
+}
+
+impl Sent {
+    pub(crate) fn connects(&mut self) {
+        self.here.clear();
+    }
+
+    /// Whether a call was ever sent.
+    pub(crate) fn has(&self, call: CallId) -> bool {
+        self.ever.contains(&call)
+    }
+
+    fn send(&mut self, id: u64, call: CallId, certain: bool) {
+        self.ids.insert(id, Some(call));
+        self.ever.insert(call);
+        self.here.push((id, call, certain));
+    }
+
+    /// What was taken for calls was the session's own.
+    fn disown(&mut self) {
+        for (id, call, _) in std::mem::take(&mut self.here) {
+            self.ids.insert(id, None);
+            self.ever.remove(&call);
+        }
+    }
+}
+
+/// What a command says, as a number.
+pub(crate) fn content(command: &Command) -> u64 {
+    use serde_json::to_string as text;
+    let params = match command {
+        Command::Publish(params) | Command::Unpublish(params) => text(params),
+        Command::Subscribe(params) | Command::Unsubscribe(params) => text(params),
+        Command::SetRole(params) => text(params),
+        Command::Mute(params) | Command::Unmute(params) => text(params),
+        Command::Kick(params) => text(params),
+        Command::CloseChannel(params) => text(params),
+        Command::SendMessage(params) => text(params),
+        Command::SetAttributes(params) => text(params),
+        Command::RenewToken(params) => text(params),
+        Command::Report(params) => text(params),
+        Command::DeleteTasks(params) => text(params),
+        _ => Ok(String::new()),
+    };
+    number(command.method(), &params.expect("it has string keys only"))
+}
+
+fn number(method: &str, params: &str) -> u64 {
+    mix(mix(0, method.as_bytes()), params.as_bytes())
+}
+
+impl World {
+    /// A session sends something.
+    pub(crate) fn check_said(&mut self, c: usize, text: &str) {
+        let Ok(elements) = codec::decode_client_frame(text.as_bytes()) else {
+            return self.fail("delivery", format!("c{c} sends what cannot be read"));
+        };
+        for element in elements {
+            let Element::Request(request) = element else {
+                return self.fail("delivery", format!("c{c} sends what is refused: {element:?}"));
+            };
+            match request.call {
+                Call::Join(join) if join.continues.is_some() => {
+                    self.clients[c].sent.asked_at = Some(self.now);
+                }
+                // It overtakes what waits (LEA-3).
+                Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) | Call::Leave(_) => {}
+                call => {
+                    let params = call.params_json().expect("it was read from JSON");
+                    let said = number(call.method(), params.get());
+                    self.check_call_sent(c, request.id.0, &call, said);
+                }
+            }
+        }
+    }
+
+    fn check_call_sent(&mut self, c: usize, id: u64, call: &Call, said: u64) {
+        let now = self.now;
+        let client = &mut self.clients[c];
+        let sent = &mut client.sent;
+        let restores = sent.asked_at.is_some_and(|at| at + RESTORE_MS >= now);
+        let last = sent.here.iter().map(|(_, call, _)| *call).max();
+        let certain = !RESTORED.contains(&call.method());
+        // Once more, with the same id.
+        if let Some(known) = sent.ids.get(&id).copied() {
+            if let Some(call) = known {
+                sent.send(id, call, true);
+                if last > Some(call) {
+                    self.fail("order", format!("c{c} sends {call:?} again behind {last:?}"));
+                }
+            }
+            return;
+        }
+        let same = |call: &&CallId| {
+            client.calls[call].content == said && sent.here.iter().all(|(_, sent, _)| sent != *call)
+        };
+        let next = client.calls.keys().find(|call| same(call) && last < Some(**call)).copied();
+        let late = client.calls.keys().find(same).copied();
+        match (next, late) {
+            (Some(call), _) => sent.send(id, call, certain),
+            // What came before on this connection may have been its own, and only the same as what is called.
+            (None, Some(call)) if restores && sent.here.iter().all(|(.., certain)| !certain) => {
+                sent.disown();
+                sent.send(id, call, certain);
+            }
+            (None, Some(late)) => {
+                let what = format!("c{c}: {}, {late:?}, is sent behind {last:?}", call.method());
+                self.fail("order", what);
+            }
+            (None, None) if restores => drop(sent.ids.insert(id, None)),
+            (None, None) => {
+                let what = format!("c{c} says {} by itself, which nobody asked for", call.method());
+                self.fail("outcome", what);
+            }
+        }
+    }
+
+    /// A text has come from the server.
+    pub(crate) fn check_received(&mut self, c: usize, text: &[u8]) {
+        const RESTORE: &[u8] = br#""restore":true"#;
+        if text.windows(RESTORE.len()).any(|window| window == RESTORE) {
+            self.clients[c].sent.asked_at = Some(self.now);
+        }
+    }
+}
