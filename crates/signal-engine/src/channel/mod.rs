@@ -454,6 +454,11 @@ impl Channel {
         let Waiting { asked, mut held, .. } = *waiting;
         self.answer(cx, uid, asked, Some(method), outcome);
         while let Some((asked, next)) = held.pop_front() {
+            // A leave that had to wait overtakes the others (LEA-3).
+            if held.iter().any(|(_, later)| matches!(later.call, Call::Leave(_))) {
+                self.answer(cx, uid, asked, None, Err(ErrorName::Superseded.into()));
+                continue;
+            }
             self.execute(cx, uid, asked, next);
             // A held command may wait itself; the rest stays behind it.
             let Some(member) = self.members.get_mut(&uid) else { return };

@@ -319,3 +319,28 @@ fn aut_5_the_times_of_a_token_are_judged_at_its_renewal_too() {
         w.ok(a, renew_token("t"));
     }
 }
+
+/// Proves LEA-3.
+#[test]
+fn lea_3_a_leave_supersedes_what_waits_behind_a_write() {
+    let mut w = World::new();
+    let m = w.admit(entry(1).moderator());
+    w.join(2);
+    w.advance(100);
+    w.hush();
+    w.disk.mode = DiskMode::Hold;
+    w.send(m, kick(2, 60));
+    w.send(m, say("never"));
+    w.send(m, leave());
+    w.disk.mode = DiskMode::AtOnce;
+    w.write_held();
+    let told = [
+        "clientLeave 2 kicked",
+        "kick ok",
+        "sendMessage !superseded",
+        "clientLeave 1 left",
+        "leave ok",
+        "~closing left",
+    ];
+    assert_eq!(w.log(m), told);
+}

@@ -89,6 +89,11 @@ impl Model {
         let Some(Waiting { id, hash, mut held, .. }) = waiting else { return Ok(()) };
         self.answer(s, key, uid, (id, hash), outcome, step)?;
         while let Some((id, hash, call)) = held.pop_front() {
+            // Who leaves overtakes what waits.
+            if held.iter().any(|(.., later)| matches!(later, Call::Leave(_))) {
+                self.answer(s, key, uid, (id, hash), Err(ErrorName::Superseded), step)?;
+                continue;
+            }
             self.execute(s, key, uid, (id, hash), call, step)?;
             let Some(member) = self.member(s, key, uid) else { return Ok(()) };
             if let Some(waiting) = &mut member.waiting {

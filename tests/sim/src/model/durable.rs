@@ -415,6 +415,7 @@ fn from_row(row: Row, record: &MemberRecord, now: u64) -> Member {
         answers: Vec::new(),
         waiting: None,
         messages: 0,
+        heard: 0,
         forced: record.forced,
         fenced: false,
         restored: true,

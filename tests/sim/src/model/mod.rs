@@ -362,6 +362,7 @@ impl Model {
             if self.passes(s, key, uid, conn, Some(request.id), 0, step)?
                 && let Some(member) = self.member(s, key, uid)
             {
+                member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
                 if let Some(k) = ping.k {
                     member.confirms(k);
                 }

@@ -148,6 +148,8 @@ pub(super) struct Member {
     pub(super) answers: Vec<Answered>,
     pub(super) waiting: Option<Waiting>,
     pub(super) messages: u64,
+    /// Its client said that it has so many of them.
+    pub(super) heard: u64,
     /// What somebody else changed, and the client may not have seen.
     pub(super) forced: Option<(Epoch, u64)>,
     pub(super) fenced: bool,
