@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lianmai_signal_engine::ChannelKey;
+use lianmai_signal_engine::record::{ChannelRecord, StoreOp};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -38,6 +40,8 @@ impl Stage {
         at_once: impl Future<Output = ()>,
     ) -> (bool, bool) {
         let (store, _) = self.open();
+        // Where there is nobody, nobody can be lost.
+        store.write(vec![StoreOp::PutChannel(channel_key(), channel())], None);
         let (shards, mut mailboxes) = Shards::new(2);
         let (phases, phase) = watch::channel(Phase::Serving);
         let config = DrainConfig {
@@ -67,6 +71,16 @@ impl Stage {
         assert!(store.close(None).await);
         (drained.handed_over, taken)
     }
+}
+
+fn channel_key() -> ChannelKey {
+    ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() }
+}
+
+fn channel() -> Box<ChannelRecord> {
+    let creator = lianmai_protocol::UserId(1);
+    let cid = lianmai_protocol::Cid(1);
+    Box::new(ChannelRecord { cid, creator, attributes: Default::default(), live: None })
 }
 
 impl Drop for Stage {

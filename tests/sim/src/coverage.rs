@@ -34,6 +34,26 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("leave:whileAway", "made by clients, of what they did not see"),
 ];
 
+/// What is done to worlds.
+const FAULTS: &[&str] = &[
+    "suspend",
+    "network",
+    "offline",
+    "slow",
+    "clientRestart",
+    "cut",
+    "trip",
+    "swallow",
+    "half",
+    "stall",
+    "lateFrame",
+    "reentrant",
+    "pause",
+    "wall",
+    "disk",
+    "mint",
+];
+
 /// Counters of one world, or of many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
@@ -117,6 +137,7 @@ impl Coverage {
         names.extend(ResumeReason::ALL.iter().map(|reason| format!("resume:{reason}")));
         names.extend(LeaveReason::ALL.iter().map(|reason| format!("leave:{reason}")));
         names.extend(RoomCloseReason::ALL.iter().map(|reason| format!("roomClose:{reason}")));
+        names.extend(FAULTS.iter().map(|fault| format!("fault:{fault}")));
         names.retain(|name| EXCEPTIONS.iter().all(|(exception, _)| name != exception));
         names
     }

@@ -1,6 +1,6 @@
-//! How long to wait before the next attempt (CLI-7): full jitter in a window that doubles. Comes in: that an
-//! attempt is made, that a connection lasted. Goes out: milliseconds. Deliberately absent: the clock,
-//! and what is attempted.
+//! How long to wait before the next attempt (CLI-7): full jitter in a window that doubles, or stays while a server
+//! restarts. Comes in: that an attempt is made, that a connection lasted. Goes out: milliseconds. Deliberately absent:
+//! the clock, and what is attempted.
 
 use super::rng::Rng;
 
@@ -12,6 +12,8 @@ const WIDEST_MS: u64 = 30_000;
 pub(super) const STABLE_MS: u64 = 10_000;
 /// Longest wait that a server can ask for; a wrong figure must not keep a client away for good.
 const ASKED_MS: u64 = 300_000;
+/// The window while a restarting server is awaited (RST-1).
+const RESTART_WINDOW_MS: u64 = 1_000;
 
 pub(super) struct Backoff {
     rng: Rng,
@@ -29,6 +31,11 @@ impl Backoff {
         let window = FIRST_MS.saturating_mul(1 << self.attempts.min(16)).min(WIDEST_MS);
         self.failed();
         self.rng.up_to(window)
+    }
+
+    /// The wait before one more attempt to reach a server that is about to be back.
+    pub(super) fn soon(&mut self) -> u64 {
+        self.rng.up_to(RESTART_WINDOW_MS)
     }
 
     /// What a server asked for: `at_least`, plus a random share of `jitter`.

@@ -242,7 +242,7 @@ impl Session {
             Wait::Backoff(asked) => asked,
             Wait::None | Wait::NextAddress => 0,
         };
-        let mut at_least = (asked, 0);
+        let (mut at_least, mut soon) = ((asked, 0), false);
         match &mut self.stay {
             Stay::Out => return self.state = State::Idle,
             Stay::Parting(_) => return self.part_again(),
@@ -250,6 +250,8 @@ impl Session {
             Stay::Member(_) if self.requests.is_leaving() => return self.part(),
             Stay::Member(member) => {
                 member.gives_up.get_or_insert(self.now + self.config.give_up_after_ms);
+                // Asked first: the loss itself is no attempt that failed.
+                soon = member.is_server_awaited(self.now);
                 // The jitter comes behind the larger one: who is closed early is not back with all others.
                 if let Some(restart) = member.restart_wait(asked, self.now) {
                     at_least = restart;
@@ -261,6 +263,7 @@ impl Session {
         let pause = match wait {
             Wait::None => 0,
             Wait::NextAddress if self.addresses.failed() => 0,
+            Wait::Backoff(_) | Wait::NextAddress if soon => self.backoff.soon().max(at_least),
             Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait().max(at_least),
         };
         self.state = State::Backoff { until: self.now + pause };

@@ -89,7 +89,7 @@ struct Ticket {
 struct Restarting {
     retry_after_ms: u64,
     jitter_ms: u64,
-    /// A socket lost later was lost for another reason.
+    /// A socket lost later was lost for another reason. Once one was lost: the server should be back by then.
     until: MonoTime,
     /// The socket was lost to it: from here on it lasts until the session is back.
     waited: bool,
@@ -108,6 +108,8 @@ pub(super) struct Back {
 const GAP_WINDOW_MS: u64 = 60_000;
 /// How much later than announced a restarting server may close.
 const RESTART_SLACK_MS: u64 = 5_000;
+/// How much later than announced a restarting server is expected back.
+const LATE_MS: u64 = 10_000;
 /// The most by which one restart lengthens a call; a wrong figure must not keep it open for good.
 const RESTART_MS: u64 = 60_000;
 
@@ -215,14 +217,25 @@ impl Membership {
         }
         restarting.waited = true;
         restarting.retry_after_ms = restarting.retry_after_ms.max(at_least);
+        restarting.until = now + restarting.time_ms() + LATE_MS;
         Some((restarting.retry_after_ms, restarting.jitter_ms))
+    }
+
+    /// Whether the server that restarts should be there any moment.
+    pub(super) fn is_server_awaited(&self, now: MonoTime) -> bool {
+        self.restarting.is_some_and(|said| said.waited && now <= said.until)
     }
 
     /// What calls get on top of their own time while the server restarts, until the session is back (RST-1).
     pub(super) fn restart_time(&self, now: MonoTime) -> u64 {
         let lasts = |said: &&Restarting| said.waited || now <= said.until;
-        let said = self.restarting.as_ref().filter(lasts);
-        said.map_or(0, |said| said.retry_after_ms.saturating_add(said.jitter_ms).min(RESTART_MS))
+        self.restarting.as_ref().filter(lasts).map_or(0, Restarting::time_ms)
+    }
+}
+
+impl Restarting {
+    fn time_ms(&self) -> u64 {
+        self.retry_after_ms.saturating_add(self.jitter_ms).min(RESTART_MS)
     }
 }
 

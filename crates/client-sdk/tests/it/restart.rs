@@ -35,6 +35,11 @@ fn closing(retry_after_ms: u64) -> String {
 fn closed(rig: &mut Rig, retry_after_ms: u64) -> u64 {
     rig.frame(&closing(retry_after_ms));
     rig.drain();
+    lost(rig)
+}
+
+/// The socket is lost, or was not to be had: how long until the next one is wanted.
+fn lost(rig: &mut Rig) -> u64 {
     let begin = rig.now;
     let mut outputs = rig.lose();
     while !wants_socket(&outputs) {
@@ -79,6 +84,56 @@ fn rst_1_the_jitter_is_added_behind_the_larger_wait() {
         assert!(first < from + 200 && last > from + 1_800, "all of it is used: {first}..{last}");
         assert!(waits.len() > 150, "they do not come together");
     }
+}
+
+/// Proves CLI-7, RST-1.
+#[test]
+fn rst_1_attempts_come_soon_until_a_while_after_the_announced_time() {
+    let (mut soon, mut late) = (BTreeSet::new(), BTreeSet::new());
+    for seed in 0..100 {
+        let mut rig = joined(seed);
+        rig.frame(&restarting(1_000, 2_000));
+        rig.drain();
+        let begin = rig.now;
+        closed(&mut rig, 3_000);
+        // Refused at once, again and again.
+        while rig.now < begin + 60_000 {
+            let is_awaited = rig.now <= begin + 3_000 + 2_000 + 10_000;
+            let waits = if is_awaited { &mut soon } else { &mut late };
+            waits.insert(lost(&mut rig));
+        }
+    }
+    assert!((900..=1_000).contains(soon.last().unwrap()), "{soon:?}");
+    assert!(soon.len() > 500, "they do not come together");
+    assert!(*late.last().unwrap() > 10_000, "for good: {late:?}");
+}
+
+/// Proves CLI-7, RST-1.
+#[test]
+fn rst_1_who_was_not_told_or_is_back_waits_longer_each_time() {
+    let longest = |is_back: bool| {
+        let waits = (0..50).map(|seed| {
+            let mut rig = joined(seed);
+            if is_back {
+                rig.frame(&restarting(1_000, 2_000));
+                rig.drain();
+                closed(&mut rig, 1_000);
+                rig.input(Input::SocketOpened);
+                let request = requests(&rig.drain()).remove(0);
+                rig.frame(&replayed(&request, 2));
+                rig.drain();
+            }
+            let begin = rig.now;
+            let mut longest = 0;
+            while rig.now < begin + 10_000 {
+                longest = longest.max(lost(&mut rig));
+            }
+            longest
+        });
+        waits.max().unwrap()
+    };
+    let (untold, back) = (longest(false), longest(true));
+    assert!(untold > 2_000 && back > 2_000, "{untold} ms, {back} ms");
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn names(restored: &Restored) -> Vec<(&str, Vec<u64>)> {
 fn rst_3_what_was_acknowledged_survives_a_kill() {
     let temp = Temp::new("kill");
     let (store, restored) = temp.open();
-    assert_eq!(restored, [Restored::default()]);
+    assert_eq!(restored, [Restored { clean: true, ..Restored::default() }]);
     let most = UserId(u64::MAX);
     store.write(
         vec![
@@ -384,6 +384,18 @@ fn each_shard_gets_its_channels() {
         seen += shard.channels.len();
     }
     assert_eq!((shards.len(), seen), (3, rooms.len()));
+}
+
+/// Proves RES-9.
+#[test]
+fn a_crash_is_told_to_every_shard_and_a_first_start_is_none() {
+    let temp = Temp::new("first");
+    let (store, first) = temp.open();
+    assert!(only(first).clean, "nobody was here");
+    store.write(vec![StoreOp::PutChannel(key("room"), channel(1))], None);
+    assert!(flush(&store));
+    let (_, shards) = temp.killed("first-copy").try_open(opening(3)).unwrap();
+    assert!(shards.iter().all(|shard| !shard.clean), "also to those without a channel");
 }
 
 #[test]

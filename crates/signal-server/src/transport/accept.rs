@@ -45,8 +45,9 @@ const MAX_HEADERS: usize = 64;
 pub(crate) const REFUSALS: usize = 16;
 /// What a refused peer has time for to read that.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// For answers and close frames that are on their way when the server stops.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// For answers and close frames that are on their way when the server stops. Some peers never take theirs or answer
+/// it, and everybody else was told when to be back.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
 /// Pause after a failed accept: the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -142,7 +143,6 @@ impl HttpListener {
             self.places.empty().await;
         })
         .await;
-        // Whoever has not read its answer by now does not read.
         connections.shutdown().await;
     }
 }

@@ -46,6 +46,7 @@ mod hostile_witness;
 mod http;
 mod lifecycle;
 mod restart;
+mod seeding;
 mod tls;
 mod tokens;
 mod upgrade;
