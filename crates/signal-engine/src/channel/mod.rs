@@ -1,6 +1,6 @@
 //! One channel: its members, streams and log. Comes in: joins, frames, timers. Goes out: events to all,
-//! answers to one. This file holds the state, the path of a command and the way events leave; what each
-//! command does is in the siblings.
+//! answers to one. This file holds the state and the way events leave; the path of a command is in
+//! `command`, what each does in the other siblings.
 //!
 //! ```text
 //!   frame -> elements -> id, rate -> command (entry, media, moderation, talk) -> events in the log
@@ -10,6 +10,7 @@
 //!   who was touched -- at the end of the turn --> records (persist) --> store
 //! ```
 
+mod command;
 mod entry;
 mod log;
 mod media;
@@ -24,35 +25,25 @@ mod talk;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use lianmai_protocol::codec::{self, Element};
-use lianmai_protocol::limits::MAX_IN_FLIGHT;
-use lianmai_protocol::message::media::{Published, Subscribed, Urls};
+use lianmai_protocol::codec::{self};
+use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::message::notice::MemberCount;
-use lianmai_protocol::message::session::{Done, Empty, MessageSent, Ping, Pong, TokenRenewed};
-use lianmai_protocol::message::{Call, ChannelEvent, Notice, Request};
-use lianmai_protocol::{
-    Attributes, Cid, CloseCode, ErrorName, Gen, RequestId, Rights, RpcError, UserId,
-};
+use lianmai_protocol::message::{ChannelEvent, Notice};
+use lianmai_protocol::{Attributes, Cid, Gen, RequestId, Rights, RpcError, UserId};
 
 pub(crate) use self::moderation::{check_kick, not_stored};
 
 use self::log::EventLog;
 use self::media::Stream;
-use self::member::{Member, Waiting, WaitingOn};
-use self::session::{Asked, Seen};
+use self::member::Member;
 use self::snapshot::SnapshotCache;
 use crate::config::AppPolicy;
-use crate::context::{ChannelRef, Context, Seat, Then};
-use crate::input::{ConnId, PersistId};
-use crate::key::{self, ChannelKey};
-use crate::lobby::is_fatal;
+use crate::context::{ChannelRef, Context, Seat};
+use crate::input::ConnId;
+use crate::key::ChannelKey;
 use crate::output::{ChannelView, MemberView, Note};
 use crate::timers::Timer;
 
-/// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
-const LIMITED_CLOSE: u32 = 100;
-/// A command takes one unit of the rate, and one more for each so many bytes of its parameters.
-const UNIT_BYTES: usize = 1024;
 /// `memberCount` notices are at least this far apart, in milliseconds (contract rule A5).
 const COUNT_INTERVAL_MS: u64 = 1_000;
 
@@ -154,259 +145,6 @@ impl Channel {
         Seat { channel: self.id, uid }
     }
 
-    /// Handles a text frame of a member.
-    pub(crate) fn frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, frame: &[u8]) {
-        self.alive(cx, uid, conn);
-        if self.members.get(&uid).is_some_and(|member| member.fenced) {
-            return;
-        }
-        match codec::decode_client_frame(frame) {
-            Ok(elements) => {
-                for element in elements {
-                    self.element(cx, uid, conn, element);
-                }
-            }
-            Err(refused) => {
-                if !self.within_rate(cx, uid, conn, None, 1) {
-                    return;
-                }
-                let fatal = is_fatal(&refused.0);
-                self.refuse(cx, conn, None, None, &refused.0.into());
-                if fatal {
-                    self.drop_connection(cx, uid, CloseCode::PROTOCOL_VIOLATION);
-                }
-            }
-        }
-    }
-
-    /// Something came in on the connection.
-    pub(crate) fn alive(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
-        if let Some(member) = self.member_on(uid, conn) {
-            member.last_inbound = cx.mono();
-        }
-    }
-
-    fn member_on(&mut self, uid: UserId, conn: ConnId) -> Option<&mut Member> {
-        self.members.get_mut(&uid).filter(|member| member.conn == Some(conn))
-    }
-
-    fn element(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, element: Element) {
-        let request = match element {
-            Element::Request(request) => request,
-            Element::Refused { id, error } => {
-                if self.within_rate(cx, uid, conn, id, 1) {
-                    self.refuse(cx, conn, id, None, &error);
-                }
-                return;
-            }
-        };
-        if let (Some(ack), Some(member)) = (request.ack, self.member_on(uid, conn)) {
-            member.answers.ack(ack);
-        }
-        if let Call::Ping(ping) = &request.call {
-            if self.within_rate(cx, uid, conn, Some(request.id), 1) {
-                self.ping(cx, uid, request.id, ping);
-            }
-            return;
-        }
-        let said = request.call.params_json().expect("what was decoded can be encoded");
-        let bytes = request.call.method().bytes().chain([0]).chain(said.get().bytes());
-        let asked = Asked { id: request.id, hash: key::hash(bytes) };
-        // What everybody may have to hear weighs by its length.
-        let units = u32::try_from(1 + said.get().len() / UNIT_BYTES).unwrap_or(u32::MAX);
-        self.command(cx, uid, conn, asked, request, units);
-    }
-
-    fn ping(&mut self, cx: &mut Context, uid: UserId, id: RequestId, ping: &Ping) {
-        if let Some(member) = self.members.get_mut(&uid) {
-            let confirmed = ping.k.is_some_and(|k| member.tickets.confirm(k));
-            cx.stats.message_bytes -= member.messages.ack(ping.n.unwrap_or(0));
-            if confirmed && member.is_back() {
-                self.touch(uid);
-            }
-        }
-        let pong = Pong { epoch: self.log.epoch(), seq: self.log.head() };
-        self.send_behind_events(cx, uid, codec::encode_result(id, &pong).into());
-    }
-
-    /// Takes units of the session's rate; answers, and closes in the end, who has none left. Also false
-    /// when an earlier element of the frame has ended the membership or the connection.
-    fn within_rate(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        conn: ConnId,
-        id: Option<RequestId>,
-        units: u32,
-    ) -> bool {
-        if self.member_on(uid, conn).is_none() {
-            return false;
-        }
-        let Some(wait_ms) = self.count_limited(cx, uid, conn, units) else { return true };
-        let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(wait_ms);
-        self.refuse(cx, conn, id, None, &error);
-        self.close_limited(cx, uid, conn);
-        false
-    }
-
-    /// Takes units of the session's rate, or says after how many milliseconds there are so many.
-    fn count_limited(
-        &mut self,
-        cx: &Context,
-        uid: UserId,
-        conn: ConnId,
-        units: u32,
-    ) -> Option<u64> {
-        let (now, limits) = (cx.mono(), &cx.config.limits);
-        let member = self.member_on(uid, conn)?;
-        let taken = member.rate.take(now, units, limits.commands_per_second, limits.command_burst);
-        match taken {
-            // Not to zero: who sends more than it may for long is closed, however it is spread.
-            Ok(()) => member.limited = member.limited.saturating_sub(1),
-            Err(_) => member.limited += 1,
-        }
-        taken.err()
-    }
-
-    fn close_limited(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
-        if self.member_on(uid, conn).is_some_and(|member| member.limited >= LIMITED_CLOSE) {
-            self.drop_connection(cx, uid, CloseCode::RATE_LIMITED);
-        }
-    }
-
-    /// Runs a command once: one that was answered gets its answer again, one that is being worked on is
-    /// not begun a second time (contract rule B8).
-    fn command(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        conn: ConnId,
-        asked: Asked,
-        request: Request,
-        units: u32,
-    ) {
-        let Some(member) = self.member_on(uid, conn) else { return };
-        let waiting = member.waiting.as_ref().and_then(|waiting| waiting.same_id(asked.id));
-        if waiting == Some(asked) {
-            self.count_limited(cx, uid, conn, 1);
-            self.close_limited(cx, uid, conn);
-            return;
-        }
-        let seen = match waiting {
-            Some(_) => Seen::Reused,
-            None => member.answers.seen(asked),
-        };
-        if let Seen::Answered(answer) = seen {
-            // Told again even to who asks too much, since it has taken effect; who goes on is closed.
-            self.count_limited(cx, uid, conn, 1);
-            self.send_behind_events(cx, uid, answer);
-            self.close_limited(cx, uid, conn);
-            return;
-        }
-        if !self.within_rate(cx, uid, conn, Some(asked.id), units) {
-            return;
-        }
-        let method = request.call.method();
-        let refused = match seen {
-            Seen::Reused => Some(ErrorName::IdReuse),
-            Seen::TooOld => Some(ErrorName::IdTooOld),
-            Seen::New | Seen::Answered(_) => None,
-        };
-        if let Some(error) = refused {
-            self.refuse(cx, conn, Some(asked.id), Some(method), &error.into());
-            return;
-        }
-        let Some(member) = self.member_on(uid, conn) else { return };
-        member.answers.last_id = Some(asked.id);
-        let leaves = matches!(request.call, Call::Leave(_));
-        if let Some(waiting) = &mut member.waiting
-            && !(leaves && waiting.can_be_left())
-        {
-            if waiting.held.len() + 1 < MAX_IN_FLIGHT {
-                waiting.held.push_back((asked, request));
-            } else {
-                self.answer(cx, uid, asked, Some(method), Err(ErrorName::TooManyInFlight.into()));
-            }
-            return;
-        }
-        self.execute(cx, uid, asked, request);
-    }
-
-    fn execute(&mut self, cx: &mut Context, uid: UserId, asked: Asked, request: Request) {
-        let method = request.call.method();
-        let outcome = match request.call {
-            Call::Leave(_) => self.leave(cx, uid, asked),
-            Call::Publish(params) => self.publish(cx, uid, asked, &params),
-            Call::Unpublish(params) => self.unpublish(cx, uid, asked, &params),
-            Call::Subscribe(params) => self.subscribe(cx, uid, asked, &params),
-            Call::Unsubscribe(params) => self.unsubscribe(cx, uid, &params),
-            Call::SetRole(params) => self.set_role(cx, uid, asked, &params),
-            Call::Mute(params) => self.mute(cx, uid, asked, &params, true),
-            Call::Unmute(params) => self.mute(cx, uid, asked, &params, false),
-            Call::Kick(params) => self.kick(cx, uid, asked, params),
-            Call::CloseChannel(params) => self.close_channel(cx, uid, asked, params),
-            Call::SendMessage(params) => self.send_message(cx, uid, params),
-            Call::SetAttributes(params) => self.set_attributes(cx, uid, &params),
-            Call::RenewToken(params) => self.renew_token(cx, uid, asked, params),
-            Call::Report(_) => Ok(Reply::Nothing),
-            Call::Join(_) | Call::Reconnect(_) => Err(ErrorName::AlreadyJoined.into()),
-            Call::Ping(_) => Ok(Reply::Nothing),
-            Call::AddTasks(_) | Call::UpdateTasks(_) | Call::DeleteTasks(_) => {
-                Err(ErrorName::MethodNotFound.into())
-            }
-        };
-        self.answer(cx, uid, asked, Some(method), outcome);
-    }
-
-    /// Answers a request behind every event up to its effect (contract rule B1), and remembers the answer.
-    fn answer(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        asked: Asked,
-        method: Option<&'static str>,
-        outcome: Outcome,
-    ) {
-        let (id, seq) = (asked.id, self.log.head());
-        let text = match outcome {
-            Ok(Reply::Later | Reply::Over) => return,
-            Ok(reply) => {
-                cx.stats.commands += 1;
-                match reply {
-                    Reply::Done => codec::encode_result(id, &Done { seq }),
-                    Reply::Published { url, urls, generation } => {
-                        codec::encode_result(id, &Published { uid, url, urls, generation, seq })
-                    }
-                    Reply::Subscribed { uid, url, urls } => {
-                        codec::encode_result(id, &Subscribed { uid, url, urls, seq })
-                    }
-                    Reply::Sent { delivered } => {
-                        codec::encode_result(id, &MessageSent { seq, delivered })
-                    }
-                    Reply::Renewed { rights, token_expires_in_ms } => {
-                        let renewed = TokenRenewed { seq, rights, token_expires_in_ms };
-                        codec::encode_result(id, &renewed)
-                    }
-                    Reply::Nothing | Reply::Later | Reply::Over => {
-                        codec::encode_result(id, &Empty {})
-                    }
-                }
-            }
-            Err(error) => {
-                cx.stats.refusals += 1;
-                if let Some(conn) = self.members.get(&uid).and_then(|member| member.conn) {
-                    cx.note(Note::CommandRefused { conn, method, error: error.name().clone() });
-                }
-                codec::encode_error(Some(id), &error)
-            }
-        };
-        let text = Bytes::from(text.into_boxed_str().into_boxed_bytes());
-        if let Some(member) = self.members.get_mut(&uid) {
-            member.answers.keep(asked, text.clone());
-        }
-        self.send_behind_events(cx, uid, text);
-    }
-
     fn refuse(
         &mut self,
         cx: &mut Context,
@@ -438,80 +176,6 @@ impl Channel {
     fn emit(&mut self, cx: &mut Context, event: &ChannelEvent) {
         cx.stats.log_bytes += self.log.append(event, cx.mono());
         cx.stats.events += 1;
-    }
-
-    /// Continues a session whose command waited for the outside: answers it, then runs what was held.
-    fn resume_waiting(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        method: &'static str,
-        outcome: Outcome,
-    ) {
-        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
-            return;
-        };
-        let Waiting { asked, mut held, .. } = *waiting;
-        self.answer(cx, uid, asked, Some(method), outcome);
-        while let Some((asked, next)) = held.pop_front() {
-            // A leave that had to wait overtakes the others (LEA-3).
-            if held.iter().any(|(_, later)| matches!(later.call, Call::Leave(_))) {
-                self.answer(cx, uid, asked, None, Err(ErrorName::Superseded.into()));
-                continue;
-            }
-            self.execute(cx, uid, asked, next);
-            // A held command may wait itself; the rest stays behind it.
-            let Some(member) = self.members.get_mut(&uid) else { return };
-            if let Some(waiting) = &mut member.waiting {
-                waiting.held = held;
-                return;
-            }
-        }
-    }
-
-    /// A member goes: what its session still waited for is answered, not forgotten.
-    fn supersede_waiting(&mut self, cx: &mut Context, uid: UserId) {
-        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
-            return;
-        };
-        let held = waiting.held.iter().map(|(asked, _)| *asked);
-        for asked in std::iter::once(waiting.asked).chain(held) {
-            self.answer(cx, uid, asked, None, Err(ErrorName::Superseded.into()));
-        }
-    }
-
-    /// Something took effect and is answered when it is written down (contract rule B15).
-    fn answer_written(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        asked: Asked,
-        reply: Reply,
-    ) -> Outcome {
-        self.write_down(cx);
-        let persist = cx.persist(Then::Answer { seat: self.seat(uid) });
-        self.wait(uid, asked, WaitingOn::Write { persist, reply: Some(reply) });
-        Ok(Reply::Later)
-    }
-
-    /// What somebody waited for is written down, or cannot be.
-    pub(crate) fn written(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        written: PersistId,
-        stored: bool,
-    ) {
-        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut()) else {
-            return;
-        };
-        if let WaitingOn::Write { persist, reply } = &mut waiting.on
-            && *persist == written
-            && let Some(reply) = reply.take()
-        {
-            let outcome = if stored { Ok(reply) } else { Err(not_stored()) };
-            self.resume_waiting(cx, uid, "write", outcome);
-        }
     }
 
     /// After each input: lets events leave if they may, else makes sure that they will.

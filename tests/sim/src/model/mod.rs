@@ -13,8 +13,10 @@
 mod commands;
 mod due;
 mod durable;
+mod ending;
 mod entry;
 mod media;
+mod resume;
 mod state;
 mod verify;
 

@@ -1,0 +1,109 @@
+//! The ends of memberships and channels: their events, their cuts, and what is remembered of them.
+
+use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
+use lianmai_protocol::message::session::ResumeReason;
+use lianmai_protocol::{CloseCode, ErrorName, KindSet, UserId};
+use lianmai_signal_engine::ChannelKey;
+
+use super::state::Made;
+use super::{Expect, Model, Step};
+
+impl Model {
+    /// The events and cuts of an end; the membership is still there.
+    pub(super) fn announce_end(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        reason: LeaveReason,
+        step: &mut Step<'_>,
+    ) {
+        self.remove_streams(s, key, uid, KindSet::ALL, step);
+        self.restrict_pulls(s, key, uid, KindSet::NONE, step);
+        let Some(member) = self.member(s, key, uid) else { return };
+        let (mid, visible) = (member.mid, member.is_visible());
+        if visible {
+            self.emit(s, key, Made::Leave { uid, mid, reason }, step.now);
+        }
+    }
+
+    pub(super) fn forget(&mut self, s: usize, key: &ChannelKey, uid: UserId, reason: &LeaveReason) {
+        let Some(channel) = self.channel(s, key) else { return };
+        if let Some(member) = channel.members.remove(&uid) {
+            self.ended_as(s, member.mid, reason);
+        }
+    }
+
+    fn ended_as(&mut self, s: usize, mid: lianmai_protocol::Mid, reason: &LeaveReason) {
+        let reason = match reason {
+            LeaveReason::Left => ResumeReason::Left,
+            LeaveReason::Kicked => ResumeReason::Kicked,
+            LeaveReason::Replaced => ResumeReason::Replaced,
+            LeaveReason::TokenExpired => ResumeReason::TokenExpired,
+            LeaveReason::ChannelClosed => ResumeReason::ChannelClosed,
+            _ => return,
+        };
+        self.shards[s].endings.insert(mid, reason);
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        reason: LeaveReason,
+        code: CloseCode,
+        step: &mut Step<'_>,
+    ) {
+        self.announce_end(s, key, uid, reason.clone(), step);
+        self.drop_conn(s, key, uid, code, step);
+        self.forget(s, key, uid, &reason);
+    }
+
+    /// The channel may end with its creator.
+    pub(super) fn dissolve(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        step: &mut Step<'_>,
+    ) {
+        let Some(channel) = self.channel(s, key) else { return };
+        if channel.policy.dissolve_on_creator_leave
+            && channel.creator == uid
+            && !channel.members.is_empty()
+        {
+            self.close_channel(s, key, RoomCloseReason::CreatorLeft, None, (None, true), step);
+        }
+    }
+
+    pub(super) fn close_channel(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        reason: RoomCloseReason,
+        text: Option<String>,
+        (answer, stored): (Option<(UserId, lianmai_protocol::RequestId)>, bool),
+        step: &mut Step<'_>,
+    ) {
+        let Some(channel) = self.channel(s, key) else { return };
+        let made = Made::Close { cid: channel.cid, reason, text };
+        self.emit(s, key, made, step.now);
+        let Some(channel) = self.end_channel(s, key) else { return };
+        if let Some((uid, id)) = answer
+            && let Some(conn) = channel.members.get(&uid).and_then(|member| member.conn)
+        {
+            let done = Expect::Done { seq: channel.head() };
+            let expect = if stored { done } else { Expect::Error(ErrorName::NotStored) };
+            step.answers.push((conn, Some(id), expect));
+        }
+        step.cuts.extend(channel.streams.keys());
+        for member in channel.members.values() {
+            self.ended_as(s, member.mid, &LeaveReason::ChannelClosed);
+            if let Some(conn) = member.conn {
+                self.shards[s].seats.remove(&conn);
+                step.closes.push((conn, CloseCode::CHANNEL_CLOSED));
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Coming back, as docs/protocol.md section 14 tells it: which tickets are good, what was missed, and what is told.
+
+use lianmai_protocol::CloseCode;
+use lianmai_protocol::message::session::{Outcome, Reconnect, ResumeReason, Resumed, Want};
+use lianmai_signal_engine::{Claims, ConnId, ReconnectRequest};
+
+use super::state::Made;
+use super::{Expect, Model, Step, Verdict};
+
+/// So many targeted messages are kept in any case, however long they are (RES-8).
+const KEPT_MESSAGES: u64 = 20;
+/// A log keeps at least so much.
+const LOG_BYTES: u64 = 16 * 1024;
+
+impl Model {
+    pub(super) fn reconnect(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        request: &ReconnectRequest,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let ReconnectRequest { id, reconnect, claims } = request;
+        step.answers.push((conn, Some(*id), Expect::Entered));
+        let Some(told) = step.resumed(conn) else {
+            return Err(("outcome", format!("{conn:?} is not answered")));
+        };
+        let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+        let refused = if frozen && told.reason == Some(ResumeReason::Draining) {
+            Some(ResumeReason::Draining)
+        } else {
+            let lapsed = self.shards[s].lapsed.contains(&claims.channel);
+            match self.judge_ticket(s, claims, reconnect.attempt, step.wall) {
+                // A hold that was over once, before the clock was set back.
+                _ if lapsed && told.reason == Some(ResumeReason::ChannelClosed) => {
+                    told.reason.clone()
+                }
+                judged => judged,
+            }
+        };
+        if let Some(reason) = refused {
+            if told.outcome != Outcome::Refused || told.reason.as_ref() != Some(&reason) {
+                let what = format!("{conn:?} must be refused as {reason}, and is told {told:?}");
+                let checker =
+                    if told.outcome == Outcome::Refused { "outcome" } else { "adversary" };
+                return Err((checker, what));
+            }
+            step.closes.push((conn, CloseCode::JOIN_REFUSED));
+            return Ok(());
+        }
+        self.resume(s, conn, claims, reconnect, &told, step)
+    }
+
+    /// Why a ticket is not good.
+    fn judge_ticket(
+        &self,
+        s: usize,
+        claims: &Claims,
+        attempt: u64,
+        wall: u64,
+    ) -> Option<ResumeReason> {
+        let shard = &self.shards[s];
+        let issued = claims.issued_at.0;
+        if let Some((until, watermark)) = shard.bans.get(&(claims.channel.clone(), claims.uid))
+            && (*until > wall || issued <= *watermark)
+        {
+            return Some(ResumeReason::Kicked);
+        }
+        if let Some((until, watermark)) = shard.holds.get(&claims.channel)
+            && *until > wall
+            && issued <= *watermark
+            && !shard.lapsed.contains(&claims.channel)
+        {
+            return Some(ResumeReason::ChannelClosed);
+        }
+        let channel = shard.channels.get(&claims.channel);
+        let member = channel.and_then(|channel| channel.members.get(&claims.uid));
+        let Some(member) = member.filter(|member| member.mid == claims.mid) else {
+            return Some(shard.endings.get(&claims.mid).cloned().unwrap_or(ResumeReason::Gone));
+        };
+        let (confirmed, offered, more) = member.tickets;
+        if member.fenced {
+            Some(ResumeReason::Kicked)
+        } else if claims.k != confirmed && claims.k != offered && !(more && claims.k > confirmed) {
+            Some(ResumeReason::Invalid)
+        } else if attempt <= member.attempt {
+            Some(ResumeReason::StaleAttempt)
+        } else {
+            None
+        }
+    }
+
+    fn resume(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        claims: &Claims,
+        reconnect: &Reconnect,
+        told: &Resumed,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let (key, uid) = (claims.channel.clone(), claims.uid);
+        self.drop_conn(s, &key, uid, CloseCode::TAKEN_OVER, step);
+        let tight = self.rules.tight_logs;
+        let keeps = self.rules.dead + self.rules.grace;
+        let Some(channel) = self.channel(s, &key) else { return Ok(()) };
+        let (epoch, head) = (channel.epoch, channel.head());
+        let bytes = |made: &Made| match made {
+            Made::Message { data, .. } => data.len() as u64 + 300,
+            Made::Update { attributes, .. } => attributes.bytes() as u64 + 500,
+            Made::Channel(attributes) => attributes.bytes() as u64 + 300,
+            _ => 350,
+        };
+        let reason = if reconnect.epoch != epoch {
+            Some(ResumeReason::EpochChanged)
+        } else if reconnect.seq > head {
+            Some(ResumeReason::Ahead)
+        } else if reconnect.want == Some(Want::Snapshot) {
+            Some(ResumeReason::Asked)
+        } else if told.reason == Some(ResumeReason::LogTrimmed) {
+            // It must have a reason: the log was too long, or what is missed is too old.
+            let from = usize::try_from(reconnect.seq.saturating_sub(channel.base)).unwrap_or(0);
+            let missed = channel.log.get(from..).unwrap_or_default();
+            let size: u64 = missed.iter().map(|logged| bytes(&logged.made)).sum();
+            let old = missed.first().is_none_or(|first| first.at + keeps < step.now);
+            if size < LOG_BYTES && !tight && !old && reconnect.seq >= channel.base {
+                let what = format!(
+                    "{conn:?} missed {size} bytes from {} of {head}, and gets no replay",
+                    reconnect.seq
+                );
+                return Err(("outcome", what));
+            }
+            Some(ResumeReason::LogTrimmed)
+        } else {
+            None
+        };
+        let outcome = if reason.is_none() { Outcome::Replayed } else { Outcome::Snapshot };
+        let replayed = if reason.is_none() { head - reconnect.seq } else { 0 };
+        if (&told.outcome, &told.reason, told.replayed) != (&outcome, &reason, replayed) {
+            let what =
+                format!("{conn:?} must be {outcome} {reason:?} {replayed}, and is told {told:?}");
+            return Err(("outcome", what));
+        }
+        let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
+        member.confirms(claims.k);
+        // Numbers only grow; a process that may have forgotten some begins far behind them.
+        let newest = member.tickets.1.max(claims.k);
+        let Some(k) = told.k.filter(|k| *k > newest) else {
+            return Err(("outcome", format!("{conn:?} is offered {:?} behind {newest}", told.k)));
+        };
+        member.tickets = (claims.k, k, false);
+        member.attempt = reconnect.attempt;
+        // They are counted within an epoch.
+        let told_n = if reconnect.epoch == epoch { reconnect.n } else { 0 };
+        let owed = member.messages.saturating_sub(told_n);
+        if told.messages + told.messages_lost != owed {
+            let what = format!("{conn:?} is owed {owed} messages, and is told {told:?}");
+            return Err(("transients", what));
+        }
+        // Somebody else may say that it has less than its client said.
+        if told.messages_lost > 0 && owed <= KEPT_MESSAGES && !tight && told_n >= member.heard {
+            let what = format!("{conn:?} lost messages of {owed}: {told:?}");
+            return Err(("transients", what));
+        }
+        member.heard = member.heard.max(told_n.min(member.messages));
+        let knows =
+            member.forced.is_none_or(|(at, seq)| at == reconnect.epoch && seq <= reconnect.seq);
+        let restore = member.restored && reconnect.epoch != epoch && knows;
+        if told.restore != restore {
+            let what = format!("{conn:?} is told restore {}: {:?}", told.restore, member.forced);
+            return Err(("outcome", what));
+        }
+        self.sit(s, &key, uid, conn, step.now);
+        match &told.snapshot {
+            Some(snapshot) => self.check_snapshot(s, &key, uid, snapshot, step),
+            None => Ok(()),
+        }
+    }
+}
