@@ -215,6 +215,11 @@ fn server_faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
     for _ in 0..many(rng, crash, 2) {
         let (at, down_ms, silent) = (at(rng), down(rng), rng.chance(300));
         actions.push(Action { at, what: What::Crash { down_ms, silent } });
+        if rng.chance(300) {
+            // What is restored meets gaps.
+            let lost = (0..knobs.clients.len()).map(|c| What::Swallow { c });
+            actions.extend(lost.map(|what| Action { at: at + down_ms, what }));
+        }
         if rng.chance(200) {
             // A crash loop.
             for n in 1..3 {
@@ -271,7 +276,19 @@ fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let deaf = knobs.capacity < 20_000 && number < 3;
         let number_of = if deaf { scripts::DEAF } else { rng.index(scripts::COUNT) };
         let script = scripts::script(number_of, rng);
-        let what = What::Raw { ch: rng.index(channels), uid: 1_000 + number, script };
+        let ch = rng.index(channels);
+        let what = What::Raw { ch, uid: 1_000 + number, script };
+        if deaf {
+            // More than its way holds is said at once.
+            let there = (0..knobs.clients.len()).filter(|c| knobs.clients[*c].channel == ch);
+            for c in there.take(5) {
+                let at = at + rng.between(3_000, 6_000);
+                actions.extend((0..10).map(|_| {
+                    let cmd = Cmd::Message { to: None, bytes: 3_000 };
+                    Action { at, what: What::Call { c, cmd } }
+                }));
+            }
+        }
         actions.push(Action { at, what });
     }
     for _ in 0..rng.below(10) {
