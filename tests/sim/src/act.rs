@@ -248,7 +248,7 @@ impl World {
     /// Somebody says something where a world is too quiet to find anything in.
     pub(crate) fn chatter(&mut self) {
         let knobs = &self.scenario.knobs;
-        if !knobs.chatter || self.checks.delivered * knobs.length_ms > 2_600 * self.now {
+        if !knobs.chatter || self.checks.delivered * knobs.length_ms > 2_800 * self.now {
             return;
         }
         let connected = |client: &Client| client.session.state() == ConnectionState::Connected;

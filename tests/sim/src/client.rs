@@ -379,11 +379,7 @@ impl World {
         let Some(open) = self.clients[c].calls.remove(&call) else {
             return self.fail("settle", format!("c{c}: call {} is settled twice", call.0));
         };
-        let remote = !["join", "leave"].contains(&open.method);
-        if outcome.is_ok() && remote && !self.clients[c].sent.has(call) {
-            let what = format!("c{c}: {}, call {}, succeeds and was not sent", open.method, call.0);
-            return self.fail("order", what);
-        }
+        self.check_settled_sent(c, call, open, outcome.is_err());
         self.check_settled(c, open, &outcome);
         if open.method == "join" && outcome.is_err() && self.clients[c].rng.chance(500) {
             self.join_again(c, 20_000);

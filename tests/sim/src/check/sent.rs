@@ -8,6 +8,7 @@ use lianmai_client_sdk::session::{CallId, Command};
 use lianmai_protocol::codec::{self, Element};
 use lianmai_protocol::message::Call;
 
+use crate::client::Open;
 use crate::log::mix;
 use crate::world::World;
 
@@ -35,7 +36,7 @@ impl Sent {
     }
 
     /// Whether a call was ever sent.
-    pub(crate) fn has(&self, call: CallId) -> bool {
+    fn has(&self, call: CallId) -> bool {
         self.ever.contains(&call)
     }
 
@@ -43,6 +44,15 @@ impl Sent {
         self.ids.insert(id, Some(call));
         self.ever.insert(call);
         self.here.push((id, call, certain));
+    }
+
+    /// What was taken for one call was another one that says the same.
+    fn pass_on(&mut self, from: CallId, to: CallId) {
+        for (id, call, _) in self.here.iter_mut().filter(|(_, call, _)| *call == from) {
+            self.ids.insert(*id, Some(to));
+            *call = to;
+            self.ever.insert(to);
+        }
     }
 
     /// What was taken for calls was the session's own.
@@ -79,6 +89,20 @@ fn number(method: &str, params: &str) -> u64 {
 }
 
 impl World {
+    /// A call is settled: what fails now may have been given up before, and not be what was sent.
+    pub(crate) fn check_settled_sent(&mut self, c: usize, call: CallId, open: Open, failed: bool) {
+        let client = &mut self.clients[c];
+        if failed {
+            let same = |(_, other): &(&CallId, &Open)| other.content == open.content;
+            if let Some((other, _)) = client.calls.iter().find(same) {
+                client.sent.pass_on(call, *other);
+            }
+        } else if !["join", "leave"].contains(&open.method) && !client.sent.has(call) {
+            let what = format!("c{c}: {}, call {}, succeeds and was not sent", open.method, call.0);
+            self.fail("order", what);
+        }
+    }
+
     /// A session sends something.
     pub(crate) fn check_said(&mut self, c: usize, text: &str) {
         let Ok(elements) = codec::decode_client_frame(text.as_bytes()) else {
