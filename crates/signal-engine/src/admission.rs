@@ -17,7 +17,8 @@ const SKEW_S: u64 = 60;
 /// A token is accepted this long after its end and before its begin.
 const LEEWAY_MS: u64 = 5_000;
 /// A kick makes tokens issued before it void for this long; no token may live longer.
-const WATERMARK_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Skew and leeway are on top of that.
+const WATERMARK_MS: u64 = 7 * 24 * 3600 * 1000 + SKEW_S * 1000 + LEEWAY_MS;
 
 /// What a verified token, or the debug mode, grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl Restrictions {
         Some(self.channels.entry(channel.clone()).or_default())
     }
 
-    /// Bans a uid, and hands out what is to be written down.
+    /// Bans a uid, and hands out what is to be written down. False if there is no room to remember it.
     pub(crate) fn ban(
         &mut self,
         channel: &ChannelKey,
@@ -150,10 +151,10 @@ impl Restrictions {
         now: Now,
         duration_s: u32,
         ops: &mut Vec<StoreOp>,
-    ) {
+    ) -> bool {
         let mut until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
         let full = self.bans >= MAX_BANS;
-        let Some(restricted) = self.restricted(channel) else { return };
+        let Some(restricted) = self.restricted(channel) else { return false };
         // A later, shorter kick does not shorten a ban.
         if let Some(old) = restricted.bans.get(&uid) {
             until = until.max(old.until);
@@ -164,11 +165,12 @@ impl Restrictions {
             restricted.bans.remove(&first);
             self.bans -= 1;
         } else if full {
-            return;
+            return false;
         }
         let ban = BanRecord { until, watermark: now.wall };
         ops.push(StoreOp::PutBan(channel.clone(), uid, ban));
         self.set_ban(channel, uid, ban);
+        true
     }
 
     fn set_ban(&mut self, channel: &ChannelKey, uid: UserId, ban: BanRecord) {
@@ -184,14 +186,15 @@ impl Restrictions {
         now: Now,
         hold_s: u32,
         ops: &mut Vec<StoreOp>,
-    ) {
+    ) -> bool {
         let until = WallTime(now.wall.0 + u64::from(hold_s) * 1000);
-        let Some(restricted) = self.restricted(channel) else { return };
+        let Some(restricted) = self.restricted(channel) else { return false };
         // A later, shorter close does not shorten a hold.
         let until = restricted.hold.map_or(until, |old| old.until.max(until));
         let hold = BanRecord { until, watermark: now.wall };
         restricted.hold = Some(hold);
         ops.push(StoreOp::PutHold(channel.clone(), hold));
+        true
     }
 
     /// What an earlier process left behind. A wall clock that went back makes no ban longer than it was

@@ -24,6 +24,9 @@ use crate::record::StoreOp;
 use crate::ticket::Claims;
 use crate::timers::{Timer, Timers};
 
+/// A write that is not answered for so long, in milliseconds, is taken for one that failed (contract rule B9).
+const WRITE_MS: u64 = 5_000;
+
 /// A channel's place in its engine; never reused, so a late timer or answer finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ChannelRef(pub(crate) u64);
@@ -86,9 +89,9 @@ pub(crate) enum Then {
     /// A member is answered.
     Answer { seat: Seat },
     /// Somebody is kicked, if it is that membership still.
-    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By },
-    /// A channel is closed.
-    Close { channel: ChannelRef, text: Option<String>, by: By },
+    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By, kept: bool },
+    /// A channel is closed. `kept`, as for a kick: there was room to remember it.
+    Close { channel: ChannelRef, text: Option<String>, by: By, kept: bool },
     /// Everything is handed over.
     HandedOver,
 }
@@ -194,6 +197,10 @@ impl Context {
     pub(crate) fn persist(&mut self, then: Then) -> PersistId {
         self.last_persist += 1;
         let persist = PersistId(self.last_persist);
+        // The hand-over has a deadline of its own.
+        if !matches!(then, Then::HandedOver) {
+            self.arm_in(WRITE_MS, Timer::Persist(persist));
+        }
         self.persists.insert(persist, then);
         let ops = std::mem::take(&mut self.ops);
         self.outputs.push_back(Output::Store { ops, persist: Some(persist) });
@@ -218,8 +225,8 @@ impl Context {
         by: By,
     ) -> PersistId {
         let (uid, duration_s) = (params.uid, params.duration_s);
-        self.restrictions.ban(key, uid, self.now, duration_s, &mut self.ops);
-        self.persist(Then::Kick { channel, mid, params, by })
+        let kept = self.restrictions.ban(key, uid, self.now, duration_s, &mut self.ops);
+        self.persist(Then::Kick { channel, mid, params, by, kept })
     }
 
     /// Holds a channel's name, and goes on with its end when that is written down.
@@ -230,8 +237,8 @@ impl Context {
         params: CloseChannel,
         by: By,
     ) -> PersistId {
-        self.restrictions.hold(key, self.now, params.hold_s, &mut self.ops);
-        self.persist(Then::Close { channel, text: params.reason, by })
+        let kept = self.restrictions.hold(key, self.now, params.hold_s, &mut self.ops);
+        self.persist(Then::Close { channel, text: params.reason, by, kept })
     }
 
     pub(crate) fn mint(&mut self, seat: Seat, request: MintRequest) -> MintId {

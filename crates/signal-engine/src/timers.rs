@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use lianmai_protocol::{MonoTime, UserId};
 
 use crate::context::ChannelRef;
-use crate::input::MintId;
+use crate::input::{MintId, PersistId};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     Token(ChannelRef, UserId),
     /// A URL was not issued in time.
     Mint(MintId),
+    /// A write was not answered in time.
+    Persist(PersistId),
     /// Bans, holds and logs may be over.
     Sweep,
     /// Questions that wait for a member to come back.

@@ -392,7 +392,12 @@ impl Channel {
         if end <= cx.mono() {
             let reason =
                 if member.restored { LeaveReason::ServerRestart } else { LeaveReason::Timeout };
-            self.end_member(cx, uid, reason, CloseCode::IDLE);
+            // A crash ends no room: its creator had no chance to stay (contract rule A22).
+            if member.restored {
+                self.remove_member(cx, uid, reason, CloseCode::IDLE);
+            } else {
+                self.end_member(cx, uid, reason, CloseCode::IDLE);
+            }
         } else {
             cx.timers.arm(end, Timer::Grace(self.id, uid));
         }

@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Goes on with what had to be written down first.
-    pub(super) fn persisted(&mut self, persist: PersistId, stored: bool) {
+    pub(super) fn persisted(&mut self, persist: PersistId, mut stored: bool) {
         let by = match self.context.persists.remove(&persist) {
             None => return,
             Some(Then::HandedOver) => return self.handed_over(stored),
@@ -75,7 +75,8 @@ impl Engine {
                     channel.written(cx, seat.uid, persist, stored);
                 });
             }
-            Some(Then::Kick { channel, mid, params, by }) => {
+            Some(Then::Kick { channel, mid, params, by, kept }) => {
+                stored &= kept;
                 let caller = by.member().map(|uid| (uid, persist));
                 if let Some(channel) = channel {
                     self.with_channel(channel, |channel, cx| {
@@ -84,7 +85,8 @@ impl Engine {
                 }
                 by
             }
-            Some(Then::Close { channel, text, by }) => {
+            Some(Then::Close { channel, text, by, kept }) => {
+                stored &= kept;
                 let caller = by.member().map(|uid| (uid, persist));
                 self.with_channel(channel, |channel, cx| channel.held(cx, text, caller, stored));
                 by

@@ -71,8 +71,8 @@ impl Engine {
         self.forgive_stall(mono.since(before));
         self.input(input);
         while let Some(timer) = self.context.timers.pop_due(mono) {
-            // Nobody's time runs out between two processes.
-            if !self.context.is_frozen() {
+            // Nobody's time runs out between two processes, but that of a disk does.
+            if !self.context.is_frozen() || matches!(timer, Timer::Persist(_)) {
                 self.timer(timer);
             }
         }
@@ -229,6 +229,7 @@ impl Engine {
                     });
                 }
             }
+            Timer::Persist(persist) => self.persisted(persist, false),
             Timer::Sweep => {
                 let cx = &mut self.context;
                 cx.restrictions.sweep(cx.now, &mut cx.ops);

@@ -145,7 +145,7 @@ fn rst_5_a_kick_that_is_being_written_is_finished_before_the_end() {
     w.disk.mode = DiskMode::Hold;
     let id = w.send(a, kick(2, 60));
     w.input(Input::Drain(PLAN));
-    w.advance(5_000);
+    w.advance(4_900);
     assert_eq!(w.drained, None);
     w.disk.mode = DiskMode::AtOnce;
     w.write_held();

@@ -26,7 +26,9 @@ use tracing::{debug, warn};
 
 use super::budgets::Budgets;
 use super::places::{Place, Places};
+use super::proxies::Proxies;
 use super::tls::TlsReloader;
+use super::upgrade::come_back_later;
 use crate::drain::{Phase, wait_for_stop};
 use crate::http::{error_response, guard::Guard};
 
@@ -51,7 +53,10 @@ const LAST_ANSWERS: Duration = Duration::from_millis(250);
 /// Pause after a failed accept: the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Address of the peer, as an extension of each request.
+/// Who is told that there is no room stays away so long.
+const NO_ROOM_AWAY: Duration = Duration::from_secs(5);
+
+/// Address of the client, as an extension of each request: the peer, or who is behind a trusted proxy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
@@ -76,6 +81,8 @@ pub(crate) struct HttpListener {
     pub(crate) places: Places,
     /// How often one address may come; `None` where that does not matter.
     pub(crate) budgets: Option<Arc<Budgets>>,
+    /// Peers that speak for others.
+    pub(crate) proxies: Arc<Proxies>,
 }
 
 impl HttpListener {
@@ -99,8 +106,10 @@ impl HttpListener {
                     continue;
                 }
             };
-            let in_time = |budgets: &Arc<Budgets>| budgets.connect(peer.ip(), Instant::now());
-            let place = if self.budgets.as_ref().is_none_or(in_time) {
+            let place = if self.proxies.trust(peer.ip()) {
+                // Each of its requests counts for its client.
+                self.places.take()
+            } else if in_time(self.budgets.as_deref(), peer) {
                 self.places.enter(peer.ip())
             } else {
                 None
@@ -119,8 +128,14 @@ impl HttpListener {
             };
             let _ = stream.set_nodelay(true);
             let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-            let service =
-                Service { router: self.router.clone(), guard: self.guard.clone(), place, peer };
+            let service = Service(Arc::new(Parts {
+                router: self.router.clone(),
+                guard: self.guard.clone(),
+                budgets: self.budgets.clone(),
+                proxies: self.proxies.clone(),
+                place,
+                peer,
+            }));
             let (tls, stop) = (self.tls.clone(), stop.clone());
             connections.spawn(async move {
                 match tls {
@@ -164,9 +179,16 @@ async fn refuse(mut stream: TcpStream) {
     .await;
 }
 
+/// Whether one more connection of this address may come now.
+fn in_time(budgets: Option<&Budgets>, address: SocketAddr) -> bool {
+    budgets.is_none_or(|budgets| budgets.connect(address.ip(), Instant::now()))
+}
+
 struct Service {
     router: Router,
     guard: Arc<Guard>,
+    budgets: Option<Arc<Budgets>>,
+    proxies: Arc<Proxies>,
     place: Place,
     peer: SocketAddr,
 }

@@ -2,8 +2,8 @@
 //! addresses and moments. Goes out: whether that is too much. Deliberately absent: how many connections it holds,
 //! see `places.rs`.
 //!
-//! Behind a proxy everybody is one address, so the numbers are those of a crowd, and loopback has no budget while
-//! an app is in debug mode.
+//! Behind a proxy that is not trusted everybody is one address (see `proxies.rs`), so the numbers are those of a crowd,
+//! and loopback has no budget while an app is in debug mode.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -8,6 +8,7 @@ pub(crate) mod frame;
 pub(crate) mod io;
 pub(crate) mod lobby;
 pub(crate) mod places;
+pub(crate) mod proxies;
 pub(crate) mod reader;
 pub(crate) mod tls;
 pub(crate) mod upgrade;

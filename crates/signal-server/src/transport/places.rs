@@ -13,14 +13,19 @@ pub(crate) struct Places {
     free: Arc<Semaphore>,
     most: usize,
     addresses: Arc<Addresses>,
-    most_per_address: usize,
 }
 
 /// A place; given back when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(crate) struct Place(
-    #[expect(dead_code, reason = "held for its drop")] Arc<(OwnedSemaphorePermit, Option<Share>)>,
-);
+pub(crate) struct Place(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    #[expect(dead_code, reason = "held for its drop")]
+    permit: OwnedSemaphorePermit,
+    addresses: Arc<Addresses>,
+    share: Mutex<Option<Share>>,
+}
 
 impl Places {
     pub(crate) fn new(most: usize, most_per_address: usize) -> Self {
@@ -28,22 +33,20 @@ impl Places {
         Places {
             free: Arc::new(Semaphore::new(most)),
             most,
-            addresses: Arc::default(),
-            most_per_address,
+            addresses: Arc::new(Addresses { most: most_per_address, held: Mutex::default() }),
         }
     }
 
-    /// A place for a peer, or `None` when all are taken, or its address has its share. Loopback has no share of
-    /// its own: there everybody is one address, for instance behind a proxy of this machine (contract rule C15).
+    /// A place for a peer, or `None` when all are taken, or its address has its share.
     pub(crate) fn enter(&self, peer: IpAddr) -> Option<Place> {
-        let place = self.free.clone().try_acquire_owned().ok()?;
-        let peer = peer.to_canonical();
-        let share = if peer.is_loopback() {
-            None
-        } else {
-            Some(self.addresses.enter(group(peer), self.most_per_address)?)
-        };
-        Some(Place(Arc::new((place, share))))
+        self.take().filter(|place| place.belongs_to(peer))
+    }
+
+    /// A place of which nobody knows yet whose it is, or `None` when all are taken.
+    pub(crate) fn take(&self) -> Option<Place> {
+        let permit = self.free.clone().try_acquire_owned().ok()?;
+        let (addresses, share) = (self.addresses.clone(), Mutex::default());
+        Some(Place(Arc::new(Held { permit, addresses, share })))
     }
 
     /// Completes when every place is free.
@@ -52,15 +55,34 @@ impl Places {
     }
 }
 
+impl Place {
+    /// From now on it counts for this address, and for none that it counted for before: a proxy uses a connection
+    /// for one client after the other. `false`: the address has its share. Loopback has none of its own: there
+    /// everybody is one address, for instance behind a proxy of this machine (contract rule C15).
+    pub(crate) fn belongs_to(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let mut share = self.0.share.lock().unwrap_or_else(PoisonError::into_inner);
+        *share = None;
+        if address.is_loopback() {
+            return true;
+        }
+        *share = self.0.addresses.enter(group(address));
+        share.is_some()
+    }
+}
+
 /// Connections by address.
-#[derive(Debug, Default)]
-struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+#[derive(Debug)]
+struct Addresses {
+    most: usize,
+    held: Mutex<HashMap<IpAddr, usize>>,
+}
 
 impl Addresses {
-    fn enter(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Share> {
+    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Share> {
         let mut held = self.lock();
         let count = held.get(&address).copied().unwrap_or(0);
-        if count >= most {
+        if count >= self.most {
             return None;
         }
         held.insert(address, count + 1);
@@ -68,7 +90,7 @@ impl Addresses {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,6 +153,21 @@ mod tests {
         drop((second, third, other, six));
         assert!(places.addresses.lock().is_empty(), "addresses are forgotten");
         assert_eq!(places.free.available_permits(), 100, "a refusal holds nothing");
+    }
+
+    #[test]
+    fn a_place_goes_from_client_to_client() {
+        let places = Places::new(10, 1);
+        let (one, other) = (places.take().unwrap(), places.take().unwrap());
+        assert!(places.addresses.lock().is_empty(), "the proxy has no share");
+        assert!(one.belongs_to(ip("192.0.2.1")) && one.belongs_to(ip("192.0.2.1")), "again");
+        assert!(!other.belongs_to(ip("192.0.2.1")), "it has its share");
+        assert!(other.belongs_to(ip("192.0.2.2")) && one.belongs_to(ip("192.0.2.3")));
+        assert!(other.belongs_to(ip("192.0.2.1")), "given back");
+        assert!(places.enter(ip("192.0.2.2")).is_some() && places.enter(ip("192.0.2.3")).is_none());
+        assert!(one.belongs_to(ip("127.0.0.1")));
+        drop(other);
+        assert!(places.addresses.lock().is_empty(), "addresses are forgotten");
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Respon
 }
 
 /// Nobody is let in now, or not from that address.
-fn come_back_later(after: Duration) -> Response<Body> {
+pub(crate) fn come_back_later(after: Duration) -> Response<Body> {
     let text = "No connection is taken in now; Retry-After says when.";
     let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, "notNow", text);
     let seconds = after.as_millis().div_ceil(1000).max(1);

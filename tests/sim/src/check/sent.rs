@@ -17,6 +17,9 @@ const RESTORE_MS: u64 = 120_000;
 /// What a session says of what it was.
 const RESTORED: &[&str] = &["publish", "subscribe", "mute", "unmute", "setRole", "setAttributes"];
 
+/// What is not asked again under another id, whatever became of it (protocol.md section 5).
+const ONCE: &[&str] = &["sendMessage", "kick", "closeChannel", "report", "deleteTasks"];
+
 /// What one session has said.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
@@ -44,15 +47,6 @@ impl Sent {
         self.ids.insert(id, Some(call));
         self.ever.insert(call);
         self.here.push((id, call, certain));
-    }
-
-    /// What was taken for one call was another one that says the same.
-    fn pass_on(&mut self, from: CallId, to: CallId) {
-        for (id, call, _) in self.here.iter_mut().filter(|(_, call, _)| *call == from) {
-            self.ids.insert(*id, Some(to));
-            *call = to;
-            self.ever.insert(to);
-        }
     }
 
     /// What was taken for calls was the session's own.
@@ -89,15 +83,10 @@ fn number(method: &str, params: &str) -> u64 {
 }
 
 impl World {
-    /// A call is settled: what fails now may have been given up before, and not be what was sent.
+    /// A call is settled; what succeeds was sent.
     pub(crate) fn check_settled_sent(&mut self, c: usize, call: CallId, open: Open, failed: bool) {
-        let client = &mut self.clients[c];
-        if failed {
-            let same = |(_, other): &(&CallId, &Open)| other.content == open.content;
-            if let Some((other, _)) = client.calls.iter().find(same) {
-                client.sent.pass_on(call, *other);
-            }
-        } else if !["join", "leave"].contains(&open.method) && !client.sent.has(call) {
+        let remote = !["join", "leave"].contains(&open.method);
+        if !failed && remote && !self.clients[c].sent.has(call) {
             let what = format!("c{c}: {}, call {}, succeeds and was not sent", open.method, call.0);
             self.fail("order", what);
         }
@@ -133,6 +122,7 @@ impl World {
         let sent = &mut client.sent;
         let restores = sent.asked_at.is_some_and(|at| at + RESTORE_MS >= now);
         let last = sent.here.iter().map(|(_, call, _)| *call).max();
+        let once = ONCE.contains(&call.method());
         let certain = !RESTORED.contains(&call.method());
         // Once more, with the same id.
         if let Some(known) = sent.ids.get(&id).copied() {
@@ -145,7 +135,9 @@ impl World {
             return;
         }
         let same = |call: &&CallId| {
-            client.calls[call].content == said && sent.here.iter().all(|(_, sent, _)| sent != *call)
+            client.calls[call].content == said
+                && sent.here.iter().all(|(_, sent, _)| sent != *call)
+                && !(once && sent.has(**call))
         };
         let next = client.calls.keys().find(|call| same(call) && last < Some(**call)).copied();
         let late = client.calls.keys().find(same).copied();

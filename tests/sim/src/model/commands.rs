@@ -177,7 +177,7 @@ impl Model {
         }
         let persist = step.take_persist()?;
         let then = Then::Answer { key: key.clone(), uid };
-        self.shards[s].persists.insert(persist, then);
+        self.shards[s].persists.insert(persist, (step.now, then));
         self.wait(s, key, uid, asked, On::Write { persist });
         Ok(Ok(None))
     }
@@ -330,7 +330,7 @@ impl Model {
         let until = before.map_or(until, |(old, _)| old.max(until));
         self.shards[s].bans.insert(place, (until, step.wall));
         let then = Then::Kick { key: key.clone(), mid, kick, by };
-        self.shards[s].persists.insert(persist, then);
+        self.shards[s].persists.insert(persist, (step.now, then));
         Ok(persist)
     }
 
@@ -379,7 +379,7 @@ impl Model {
             channel.epoch
         });
         let then = Then::Close { key: key.clone(), epoch, text, by };
-        self.shards[s].persists.insert(persist, then);
+        self.shards[s].persists.insert(persist, (step.now, then));
         Ok(persist)
     }
 
@@ -514,7 +514,7 @@ impl Model {
         stored: bool,
         step: &mut Step<'_>,
     ) -> Verdict {
-        let Some(then) = self.shards[s].persists.remove(&persist) else { return Ok(()) };
+        let Some((_, then)) = self.shards[s].persists.remove(&persist) else { return Ok(()) };
         match then {
             Then::HandOver => Ok(()),
             Then::Answer { key, uid } => {

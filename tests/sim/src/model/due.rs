@@ -3,13 +3,15 @@
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
-use lianmai_signal_engine::{ChannelKey, ConnId, Note, Output};
+use lianmai_signal_engine::{ChannelKey, ConnId, Note, Output, PersistId};
 
-use super::state::{Member, On};
+use super::state::{Member, On, Then};
 use super::{Model, Step, Verdict};
 
 /// A URL that was not issued within this fails its command.
 const MINT_MS: u64 = 5_000;
+/// A write that takes longer has failed.
+const WRITE_MS: u64 = 5_000;
 /// What is due is done within this.
 const LATE_MS: u64 = 500;
 /// A token is looked at again after this at the latest: the wall clock may jump.
@@ -32,7 +34,20 @@ impl Model {
         self.paused_in(from, to) + within.count() as u64 * MOMENT_MS
     }
 
+    /// A disk that does not answer has failed.
+    fn late_writes(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
+        let now = step.now;
+        let is_late = |(_, (since, then)): &(&PersistId, &(u64, Then))| {
+            since + WRITE_MS <= now && !matches!(then, Then::HandOver)
+        };
+        while let Some((&persist, _)) = self.shards[s].persists.iter().find(is_late) {
+            self.persisted(s, persist, false, step)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn due(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+        self.late_writes(s, step)?;
         if self.shards[s].handed_over_at.is_none() {
             self.late_urls(s, step)?;
         }
@@ -132,7 +147,10 @@ impl Model {
             }
         };
         self.remove(s, key, uid, reason.clone(), code, step);
-        self.dissolve(s, key, uid, step);
+        // A crash ends no room.
+        if *reason != LeaveReason::ServerRestart {
+            self.dissolve(s, key, uid, step);
+        }
         Ok(())
     }
 

@@ -364,7 +364,8 @@ pub(super) struct Shard {
     /// Holds that were over once: forgotten some time, whatever the wall clock says then.
     pub(super) lapsed: BTreeSet<ChannelKey>,
     pub(super) endings: BTreeMap<Mid, ResumeReason>,
-    pub(super) persists: BTreeMap<PersistId, Then>,
+    /// What is being written down, since when.
+    pub(super) persists: BTreeMap<PersistId, (u64, Then)>,
     pub(super) drain: Option<(u64, DrainPlan)>,
     pub(super) handed_over_at: Option<u64>,
     pub(super) crash_over: u64,

@@ -212,7 +212,7 @@ impl Model {
             if !frozen || !step.persists.is_empty() {
                 return Err(("model", format!("{persist:?} is written for nobody")));
             }
-            self.shards[s].persists.insert(persist, Then::HandOver);
+            self.shards[s].persists.insert(persist, (step.now, Then::HandOver));
             self.shards[s].handed_over_at = Some(step.now);
         }
         let stores = outputs.iter().filter(|output| matches!(output, Output::Store { .. })).count();
