@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_flood_of_kicks_in_one_channel_makes_only_that_one_forget() {
         let (mut restrictions, mut ops) = (Restrictions::default(), Vec::new());
-        restrictions.ban(&channel("quiet"), UserId(1), Now::default(), 60, &mut ops);
+        assert!(restrictions.ban(&channel("quiet"), UserId(1), Now::default(), 60, &mut ops));
         restrictions.ban(&channel("loud"), UserId(1), Now::default(), 60, &mut ops);
         for uid in 2..2_000 {
             restrictions.ban(&channel("loud"), UserId(uid), Now::default(), 3600, &mut ops);
@@ -330,6 +330,20 @@ mod tests {
         assert!(!is_banned(&restrictions, "loud", 1), "it would have ended first");
         assert!(is_banned(&restrictions, "loud", 1_999));
         assert_eq!(restrictions.bans, MAX_CHANNEL_BANS + 1);
+    }
+
+    /// Proves KIC-5.
+    #[test]
+    fn what_there_is_no_room_for_says_so() {
+        let (mut restrictions, mut ops) = (Restrictions::default(), Vec::new());
+        for n in 0..MAX_RESTRICTED {
+            assert!(restrictions.hold(&channel(&format!("{n}")), Now::default(), 60, &mut ops));
+        }
+        ops.clear();
+        assert!(!restrictions.hold(&channel("one more"), Now::default(), 60, &mut ops));
+        assert!(!restrictions.ban(&channel("one more"), UserId(1), Now::default(), 60, &mut ops));
+        assert!(ops.is_empty());
+        assert!(restrictions.ban(&channel("7"), UserId(1), Now::default(), 60, &mut ops));
     }
 
     /// Proves no rule of the protocol: no memory is left of what is over.

@@ -34,6 +34,7 @@ use crate::transport::accept::{self, HttpListener};
 use crate::transport::budgets::Budgets;
 use crate::transport::lobby::{LobbyParts, LobbyServer};
 use crate::transport::places::Places;
+use crate::transport::proxies::Proxies;
 use crate::transport::tls::{TlsError, TlsReloader};
 
 /// Facts of the relay that may wait for the shards.
@@ -250,6 +251,7 @@ impl Server {
                 tls: tls.clone(),
                 places: Places::new(config.max_connections, config.max_connections_per_address),
                 budgets: Some(budgets),
+                proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
             }
             .serve(phase.clone()),
         );
@@ -262,6 +264,7 @@ impl Server {
                 tls: None,
                 places: Places::new(admin_connections, usize::MAX),
                 budgets: None,
+                proxies: Arc::default(),
             }
             .serve(phase.clone()),
         );

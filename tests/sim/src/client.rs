@@ -8,7 +8,7 @@ use lianmai_client_sdk::session::{
     CallId, Command, Event, Input, Output, Picture, Reply, Session, SessionConfig,
 };
 use lianmai_protocol::codec::{self, ServerMessage};
-use lianmai_protocol::{CloseCode, MonoTime};
+use lianmai_protocol::{CloseCode, KindSet, MonoTime};
 
 use crate::check::app::App;
 use crate::check::sent::{Sent, content};
@@ -28,8 +28,9 @@ const GIVE_UP_MS: u64 = 90_000;
 pub(crate) struct Open {
     pub(crate) method: &'static str,
     pub(crate) at: u64,
-    /// What it says.
+    /// What it says, and of which media.
     pub(crate) content: u64,
+    pub(crate) kinds: KindSet,
     /// Time that it may take longer: for a restart of the server, for what its host was frozen.
     pub(crate) restart_ms: u64,
     pub(crate) frozen_ms: u64,
@@ -349,7 +350,12 @@ impl World {
         let method = command.method();
         let content = content(command);
         let restart_ms = client.app.restart_ms;
-        client.calls.insert(call, Open { method, at, content, restart_ms, frozen_ms: 0 });
+        let kinds = match command {
+            Command::Publish(publish) => publish.media_type.kinds(),
+            Command::Subscribe(subscribe) => KindSet::of(&subscribe.media_type),
+            _ => KindSet::NONE,
+        };
+        client.calls.insert(call, Open { method, at, content, kinds, restart_ms, frozen_ms: 0 });
         self.cov.calls += 1;
         (call, method)
     }

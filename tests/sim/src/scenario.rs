@@ -245,6 +245,27 @@ pub(crate) enum Cmd {
     Tasks,
 }
 
+impl What {
+    /// The client that it is about.
+    pub(crate) fn client(&self) -> Option<usize> {
+        match self {
+            What::Call { c, .. }
+            | What::Suspend { c, .. }
+            | What::Network { c }
+            | What::Offline { c, .. }
+            | What::Slow { c, .. }
+            | What::Restart { c }
+            | What::Cut { c, .. }
+            | What::Swallow { c }
+            | What::Trip { c, .. }
+            | What::Half { c, .. }
+            | What::Stall { c, .. }
+            | What::AdminKick { c, .. } => Some(*c),
+            _ => None,
+        }
+    }
+}
+
 impl Scenario {
     /// As text: one line for how it is made, one for each action.
     pub(crate) fn to_text(&self) -> String {

@@ -1,6 +1,8 @@
-//! Leaves out of a failing scenario what its failure does not need: halves of its actions, then quarters, down to
-//! single ones, as long as the same checker still fails. Comes in: a scenario that fails. Goes out: a smaller one,
+//! Leaves out of a failing scenario what its failure does not need: what one client does, then halves of what is left,
+//! quarters, down to single actions, as long as the same checker still fails. Comes in: a scenario that fails. Goes out: a smaller one,
 //! and what came of it with its log.
+
+use std::collections::BTreeSet;
 
 use crate::run::{Report, run_scenario};
 use crate::scenario::{Action, Scenario};
@@ -22,6 +24,15 @@ pub(crate) fn shrink(scenario: &Scenario, runs: usize) -> Option<(Scenario, Repo
     };
     if fails(&early, &mut left) {
         best.actions = early;
+    }
+    // Whoever has no part in it, and strangers.
+    let parts: BTreeSet<Option<usize>> = best.actions.iter().map(|a| a.what.client()).collect();
+    for part in parts {
+        let fewer: Vec<Action> =
+            best.actions.iter().filter(|a| a.what.client() != part).cloned().collect();
+        if left > 0 && fails(&fewer, &mut left) {
+            best.actions = fewer;
+        }
     }
     let mut size = best.actions.len().div_ceil(2);
     while size > 0 && left > 0 {

@@ -223,6 +223,20 @@ fn rst_5_a_ban_survives_a_crash_and_a_clock_that_goes_back() {
     assert_eq!(w.refused(b), ResumeReason::Kicked, "RES-12: the ticket stays dead");
 }
 
+/// Proves JOI-8, RST-3.
+#[test]
+fn rst_3_a_room_outlives_a_creator_who_does_not_come_back_after_a_crash() {
+    let mut w = World::new();
+    w.admit(entry(1).app("dissolve"));
+    let b = w.admit(entry(2).app("dissolve"));
+    w.advance(100);
+    w.crash();
+    let (b, _) = w.resume(b);
+    w.advance_alive(31_000, &[b]);
+    assert_eq!(w.heard(b), ["clientLeave 1 serverRestart"]);
+    assert!(w.member("dissolve", 2).is_some());
+}
+
 /// Proves KIC-3, RES-12.
 #[test]
 fn rst_5_a_kick_that_was_over_before_the_start_kept_its_tokens_dead() {

@@ -315,6 +315,27 @@ fn rst_5_a_kick_is_visible_when_it_is_written_down_and_not_before() {
 
 /// Proves RST-5.
 #[test]
+fn rst_5_a_disk_that_does_not_answer_has_failed_after_a_while() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.disk.mode = DiskMode::Hold;
+    let id = w.send(a, kick(2, 60));
+    w.advance(4_999);
+    assert_eq!((w.answer(a, id), w.closed(b)), (None, None));
+    w.advance(1);
+    assert_eq!(w.error(a, id), ErrorName::NotStored);
+    assert_eq!(w.closed(b), Some(CloseCode::KICKED), "it takes effect all the same");
+    // An answer that comes after all changes nothing.
+    w.hush();
+    w.disk.mode = DiskMode::AtOnce;
+    w.write_held();
+    assert!(w.heard(a).is_empty());
+    w.ok(a, say("it goes on"));
+}
+
+/// Proves RST-5.
+#[test]
 fn rst_5_what_cannot_be_written_down_happens_and_says_so() {
     let mut w = World::new();
     let a = w.admit(entry(1).app("creator"));

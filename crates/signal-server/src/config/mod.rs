@@ -274,6 +274,8 @@ pub struct Config {
     pub public_rtmp_port: Option<u16>,
     /// Whether FLV URLs are `https` though this process serves plain HTTP.
     pub public_https: bool,
+    /// Peers whose `X-Forwarded-For` or `Forwarded` is believed (contract rule C15).
+    pub trusted_proxies: Vec<Cidr>,
     /// Host names that requests may carry, besides loopback (contract rule C1).
     pub hosts: Vec<String>,
     /// Origins that browsers may come from, besides the listener's own.
@@ -284,7 +286,7 @@ pub struct Config {
     pub shards: Option<usize>,
     /// Most connections of the public listener.
     pub max_connections: usize,
-    /// Most of them of one IPv4 address or IPv6 /64 that is not loopback.
+    /// Most of them of one client's IPv4 address or IPv6 /64 that is not loopback.
     pub max_connections_per_address: usize,
     /// New connections of one address a second, in the long run; 0: as many as there come.
     pub connections_per_second: u32,

@@ -70,6 +70,7 @@ pub(super) struct RawServer {
     pub(super) public_port: Option<u16>,
     pub(super) public_rtmp_port: Option<u16>,
     pub(super) public_https: Option<bool>,
+    pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) hosts: Option<Vec<String>>,
     pub(super) origins: Option<Vec<String>>,
     pub(super) shards: Option<u64>,

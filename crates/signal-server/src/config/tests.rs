@@ -190,6 +190,7 @@ surprise = true
 listen = "localhost:8600"
 rtmp_listen = 1935
 hosts = ["ok.example", 5, "with:port", 6, "also.example"]
+trusted_proxies = ["10.0.0.1", "10.0.0.0/33", "2001:db8::/32", "nginx"]
 origins = ["https://ok.example", "https://a.example/path", "null", "*"]
 shards = 0
 liten = "127.0.0.1:1"
@@ -252,6 +253,8 @@ filter = "lianmai=loud=quiet"
         "server.origins[3]",
         "server.rtmp_listen",
         "server.shards",
+        "server.trusted_proxies[1]",
+        "server.trusted_proxies[3]",
         "session.dead_after_ms",
         "session.media_cap_ms",
         "surprise",

@@ -15,9 +15,7 @@ use lianmai_signal_engine::SessionTimers;
 use tracing_subscriber::EnvFilter;
 
 use super::load::Removed;
-use super::raw::{
-    RawConfig, RawDebug, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls,
-};
+use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{Cidr, Config, DrainConfig, LogFormat, Problem, Problems, TlsConfig, apps, relay};
 use crate::drain::FREEZE_MS;
 
@@ -164,7 +162,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     }
     let config = Config {
         tls: tls(&mut check, raw.tls),
-        debug_allow_from: allow_from(&mut check, raw.debug),
+        debug_allow_from: ranges(&mut check, "debug.allow_from", raw.debug.allow_from),
         apps: apps::apps(&mut check, raw.apps),
         relay,
         limits,
@@ -230,6 +228,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         public_port: check.port("server.public_port", raw.public_port),
         public_rtmp_port: check.port("server.public_rtmp_port", raw.public_rtmp_port),
         public_https: raw.public_https.unwrap_or(false),
+        trusted_proxies: ranges(check, "server.trusted_proxies", raw.trusted_proxies),
         hosts,
         origins,
         debug_allow_from: Vec::new(),
@@ -328,12 +327,12 @@ fn tls(check: &mut Check, raw: RawTls) -> Option<TlsConfig> {
     }
 }
 
-fn allow_from(check: &mut Check, raw: RawDebug) -> Vec<Cidr> {
+fn ranges(check: &mut Check, path: &str, raw: Option<Vec<String>>) -> Vec<Cidr> {
     let mut ranges = Vec::new();
-    for (i, text) in raw.allow_from.unwrap_or_default().iter().enumerate() {
+    for (i, text) in raw.unwrap_or_default().iter().enumerate() {
         match text.parse() {
             Ok(range) => ranges.push(range),
-            Err(error) => check.problem(check.element("debug.allow_from", i), error),
+            Err(error) => check.problem(check.element(path, i), error),
         }
     }
     ranges

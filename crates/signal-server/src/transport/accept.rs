@@ -128,14 +128,14 @@ impl HttpListener {
             };
             let _ = stream.set_nodelay(true);
             let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
-            let service = Service(Arc::new(Parts {
+            let service = Service {
                 router: self.router.clone(),
                 guard: self.guard.clone(),
                 budgets: self.budgets.clone(),
                 proxies: self.proxies.clone(),
                 place,
                 peer,
-            }));
+            };
             let (tls, stop) = (self.tls.clone(), stop.clone());
             connections.spawn(async move {
                 match tls {
@@ -198,12 +198,13 @@ impl Service {
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let Service { router, guard, place, peer } = self;
+        let peer = self.peer;
+        let service = Arc::new(self);
         let hangup = Hangup::default();
         let hung_up = hangup.0.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(hangup.clone());
-            respond(router.clone(), guard.clone(), place.clone(), peer, request)
+            service.clone().respond(request)
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -226,26 +227,34 @@ impl Service {
             debug!(%peer, %error, "HTTP connection ended");
         }
     }
-}
 
-async fn respond(
-    router: Router,
-    guard: Arc<Guard>,
-    place: Place,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let (mut parts, body) = request.into_parts();
-    if let Err(refusal) = guard.check(peer.ip(), &parts) {
-        debug!(%peer, code = refusal.code, "request refused");
-        let mut response = error_response(refusal.status, refusal.code, refusal.message);
-        // Whatever follows such a head on the connection is not to be trusted.
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        return Ok(response);
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        let (mut parts, body) = request.into_parts();
+        let client = self.proxies.client(self.peer, &parts.headers);
+        // Of the peer, since debug mode is about who certainly sent this.
+        if let Err(refusal) = self.guard.check(self.peer.ip(), &parts) {
+            debug!(peer = %client, code = refusal.code, "request refused");
+            let mut response = error_response(refusal.status, refusal.code, refusal.message);
+            // Whatever follows such a head on the connection is not to be trusted.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(response);
+        }
+        if self.proxies.trust(self.peer.ip()) && !self.has_room(client) {
+            debug!(peer = %client, "connection limit reached");
+            return Ok(come_back_later(NO_ROOM_AWAY));
+        }
+        parts.extensions.insert(self.place.clone());
+        parts.extensions.insert(Peer(client));
+        self.router.clone().oneshot(Request::from_parts(parts, Body::new(body))).await
     }
-    parts.extensions.insert(place);
-    parts.extensions.insert(Peer(peer));
-    router.oneshot(Request::from_parts(parts, Body::new(body))).await
+
+    /// Whether a client may have what came through its proxy: what was not asked when that connected.
+    fn has_room(&self, client: SocketAddr) -> bool {
+        in_time(self.budgets.as_deref(), client) && self.place.belongs_to(client.ip())
+    }
 }
 
 /// Binds a listener and says which address it got.

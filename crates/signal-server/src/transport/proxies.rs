@@ -78,7 +78,7 @@ fn address(text: &str) -> Option<IpAddr> {
 /// The address of `for=` in an element of `Forwarded` (RFC 7239 §4); not of one that hides it.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
     // A comma in a quoted text would make two elements of one, of which the client may have written the second.
-    if element.contains('\\') || element.matches('"').count() % 2 != 0 {
+    if element.contains('\\') || !element.matches('"').count().is_multiple_of(2) {
         return None;
     }
     let mut named = element
@@ -93,3 +93,7 @@ fn forwarded_for(element: &str) -> Option<IpAddr> {
 #[cfg(test)]
 #[path = "proxies_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "proxies_socket_tests.rs"]
+mod socket_tests;

@@ -9,7 +9,8 @@ use lianmai_client_sdk::session::{
     Change, ConnectionState, Event, Member, Picture, ReconnectOutcome, Reply,
 };
 use lianmai_protocol::message::ChannelEvent;
-use lianmai_protocol::{KindSet, Mid, Role, UserId};
+use lianmai_protocol::message::notice::Direction;
+use lianmai_protocol::{KindSet, MediaKind, Mid, Role, UserId};
 
 use crate::client::Open;
 use crate::world::World;
@@ -36,6 +37,8 @@ pub(crate) struct App {
     /// Time that calls may take longer since the server said that it restarts.
     pub(crate) restart_ms: u64,
     pub(crate) returns: u64,
+    /// The URLs that it holds: push or not, whose, of which kind.
+    urls: BTreeMap<(bool, UserId, MediaKind), String>,
     /// Connected since, and whether the way back was announced.
     pub(crate) since: Option<u64>,
     pub(crate) back: bool,
@@ -231,6 +234,13 @@ impl World {
         }
         match event {
             Event::Message { data, targeted: true, .. } => self.check_targeted(c, data),
+            Event::SyncDone(sync) => {
+                let key = (sync.direction == Direction::Push, sync.uid, sync.media_type.clone());
+                let before = client.app.urls.insert(key, sync.url.clone());
+                if before.as_ref() == Some(&sync.url) {
+                    self.fail("app", format!("c{c}: a URL that it has is told: {event:?}"));
+                }
+            }
             Event::Reconnected { outcome, missed, messages_lost } => {
                 client.app.returns += 1;
                 client.app.back = false;
@@ -326,6 +336,21 @@ impl World {
         if took > CALL_MS + SETTLE_SLACK_MS + slack {
             let what = format!("c{c}: {} settled after {took} ms, slack {slack}", open.method);
             self.fail("settle", what);
+        }
+        let app = &mut self.clients[c].app;
+        match outcome {
+            Ok(Reply::Published(published)) => {
+                // Audio and video share one.
+                for kind in open.kinds.iter() {
+                    app.urls.insert((true, published.uid, kind.clone()), published.url.clone());
+                }
+            }
+            Ok(Reply::Subscribed(subscribed)) => {
+                for kind in open.kinds.iter() {
+                    app.urls.insert((false, subscribed.uid, kind.clone()), subscribed.url.clone());
+                }
+            }
+            _ => {}
         }
         if let (Ok(Reply::Joined(joined)), Some(picture)) = (outcome, &self.clients[c].copy)
             && joined.mid != picture.own.mid

@@ -1,0 +1,164 @@
+//! Proves CON-6.
+//!
+//! A server with a reverse proxy in front, which is this test (contract rules C12, C15).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::{Config, Server};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const APPS: &str = "[{ appkey = \"live\", jwt = [{ kid = \"a\", \
+                    secret = \"0123456789abcdef0123456789abcdef\" }] }]";
+const FORGED: &str = "{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"reconnect\", \"params\": \
+                      {\"ticket\": \"AWFiYw\", \"attempt\": 1, \"epoch\": \"ujzdegxdncf32epf3dha\", \
+                      \"seq\": 1, \"n\": 0}}";
+
+/// A server in safe mode that goes with the test.
+struct Running {
+    public: SocketAddr,
+    task: JoinHandle<bool>,
+    dir: PathBuf,
+}
+
+impl Running {
+    async fn start(name: &str, settings: &[(&str, &str)]) -> Running {
+        let dir = format!("lianmai-proxies-{}-{name}", std::process::id());
+        let dir = std::env::temp_dir().join(dir);
+        let mut flags = vec![("apps", APPS.to_owned())];
+        for listener in ["server.listen", "server.admin_listen", "server.rtmp_listen"] {
+            flags.push((listener, "127.0.0.1:0".to_owned()));
+        }
+        flags.push(("server.data_dir", dir.display().to_string()));
+        flags.extend(settings.iter().map(|(path, value)| (*path, (*value).to_owned())));
+        let config = Config::load(None, std::iter::empty(), &flags).unwrap();
+        let server = Server::bind(config).await.unwrap();
+        let public = server.addresses().public;
+        Running { public, task: tokio::spawn(server.run(std::future::pending())), dir }
+    }
+
+    /// What the server answers to a handshake that a proxy passes on, and the socket.
+    async fn connect(&self, forwarded_for: &str) -> (String, TcpStream) {
+        let mut socket = TcpStream::connect(self.public).await.unwrap();
+        let head = format!(
+            "GET /v1/signal HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: lianmai.v1\r\nX-Forwarded-For: {forwarded_for}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let answer = read_until(&mut socket, "\r\n\r\n").await;
+        (answer.to_ascii_lowercase(), socket)
+    }
+
+    async fn lets_in(&self, forwarded_for: &str) -> bool {
+        let (answer, _) = self.connect(forwarded_for).await;
+        let is_in = answer.starts_with("http/1.1 101");
+        let is_told = answer.starts_with("http/1.1 503") && answer.contains("\nretry-after: ");
+        assert!(is_in || is_told, "{answer}");
+        is_in
+    }
+
+    async fn present_forged_tickets(&self, forwarded_for: &str) {
+        for _ in 0..5 {
+            let (answer, mut socket) = self.connect(forwarded_for).await;
+            assert!(answer.starts_with("http/1.1 101"), "{answer}");
+            let mut frame = vec![0x81, 0xfe];
+            frame.extend_from_slice(&u16::try_from(FORGED.len()).unwrap().to_be_bytes());
+            frame.extend_from_slice(&[0; 4]);
+            frame.extend_from_slice(FORGED.as_bytes());
+            socket.write_all(&frame).await.unwrap();
+            read_until(&mut socket, "closing").await;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+async fn read_until(socket: &mut TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(end) {
+        let mut bytes = [0; 1024];
+        let read = timeout(PATIENCE, socket.read(&mut bytes)).await.expect(end).unwrap();
+        assert!(read > 0, "ended: {text}");
+        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+    }
+    text
+}
+
+#[tokio::test]
+async fn forged_tickets_bar_their_client_and_nobody_else() {
+    let server = Running::start("forged", &[("server.trusted_proxies", "[\"127.0.0.0/8\"]")]).await;
+    server.present_forged_tickets("203.0.113.9, 192.0.2.1").await;
+    assert!(!server.lets_in("192.0.2.1").await);
+    assert!(!server.lets_in("203.0.113.10, 192.0.2.1").await, "what it claims is not believed");
+    for other in ["203.0.113.9", "192.0.2.2", "192.0.2.1, 203.0.113.9", "", "unknown"] {
+        assert!(server.lets_in(other).await, "{other}");
+    }
+    // What the proxy sends without a name for it is the proxy's.
+    server.present_forged_tickets("unknown").await;
+    assert!(!server.lets_in("").await && server.lets_in("192.0.2.2").await);
+}
+
+#[tokio::test]
+async fn who_is_not_trusted_speaks_for_itself_only() {
+    let server = Running::start("untrusted", &[("server.trusted_proxies", "[\"10.0.0.1\"]")]).await;
+    server.present_forged_tickets("192.0.2.1").await;
+    for claimed in ["192.0.2.1", "192.0.2.2", "10.0.0.1"] {
+        assert!(!server.lets_in(claimed).await, "{claimed}");
+    }
+}
+
+#[tokio::test]
+async fn each_client_has_its_own_rate_and_its_own_places() {
+    let settings = [
+        ("server.trusted_proxies", "[\"127.0.0.1\"]"),
+        ("limits.connections_per_second", "1"),
+        ("limits.connection_burst", "3"),
+        ("limits.max_connections_per_address", "2"),
+    ];
+    let server = Running::start("rate", &settings).await;
+    // More than the burst of one address.
+    let mut held = Vec::new();
+    for client in 1..=10 {
+        let (answer, socket) = server.connect(&format!("192.0.2.{client}")).await;
+        assert!(answer.starts_with("http/1.1 101"), "{client}: {answer}");
+        held.push(socket);
+    }
+    let (answer, _second) = server.connect("192.0.2.1").await;
+    assert!(answer.starts_with("http/1.1 101"), "{answer}");
+    assert!(!server.lets_in("192.0.2.1").await, "it holds two");
+
+    // One after the other of one client: its burst, and then hardly any.
+    let settings = [settings[0], settings[1], settings[2]];
+    let server = Running::start("burst", &settings).await;
+    let mut let_in = 0;
+    while server.lets_in("192.0.2.1").await {
+        let_in += 1;
+        assert!(let_in < 100, "no rate");
+    }
+    assert!(let_in >= 3 && server.lets_in("192.0.2.2").await, "{let_in}");
+}
+
+/// Proves CON-5.
+#[tokio::test]
+async fn debug_mode_refuses_what_a_trusted_proxy_passes_on() {
+    let apps = "[{ appkey = \"demo\", mode = \"debug\" }]";
+    let settings = [("apps", apps), ("server.trusted_proxies", "[\"127.0.0.1\"]")];
+    let server = Running::start("debug", &settings).await;
+    for client in ["192.0.2.1", "127.0.0.1", ""] {
+        let (answer, _) = server.connect(client).await;
+        assert!(answer.starts_with("http/1.1 403"), "{client}: {answer}");
+    }
+}
