@@ -128,6 +128,10 @@ fn many(arguments: &Arguments) -> bool {
                     }
                     let report = run_seed(arguments.from + at, false);
                     let Ok(mut total) = total.lock() else { return };
+                    let events = report.coverage.least_delivered;
+                    if report.failure.is_none() && events < 2_000 {
+                        println!("seed {} delivers only {events} events", report.seed);
+                    }
                     total.coverage.merge(&report.coverage);
                     total.largest = total.largest.max(report.largest);
                     // In any order.

@@ -6,7 +6,7 @@ use lianmai_protocol::{CloseCode, ErrorName, UserId};
 use lianmai_signal_engine::{ChannelKey, ConnId, Note, Output, PersistId};
 
 use super::state::{Member, On, Then};
-use super::{Model, Step, Verdict};
+use super::{Model, Step, Verdict, left};
 
 /// A URL that was not issued within this fails its command.
 const MINT_MS: u64 = 5_000;
@@ -49,7 +49,7 @@ impl Model {
     pub(super) fn due(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
         self.late_writes(s, step)?;
         if self.shards[s].handed_over_at.is_none() {
-            self.late_urls(s, step)?;
+            self.late_urls(s, outputs, step)?;
         }
         for output in outputs {
             match output {
@@ -68,7 +68,9 @@ impl Model {
         Ok(())
     }
 
-    fn late_urls(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
+    fn late_urls(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+        // Where much is due at once, who goes may go first.
+        let gone: Vec<_> = left(outputs).map(|(key, uid, _)| (key.clone(), uid)).collect();
         loop {
             let mut late: Option<(u64, ChannelKey, UserId)> = None;
             for (key, channel) in &self.shards[s].channels {
@@ -77,6 +79,12 @@ impl Model {
                     let (On::Push { since, .. } | On::Pull { since, .. }) = waiting.on else {
                         continue;
                     };
+                    let goes = gone.iter().any(|(of, who)| of == key && who == uid);
+                    let url = ErrorName::UrlUnavailable;
+                    let heard = |conn: &ConnId| step.is_answered_with(*conn, waiting.id, &url);
+                    if goes && !member.conn.as_ref().is_some_and(heard) {
+                        continue;
+                    }
                     let due = since + MINT_MS <= step.now;
                     if due && late.as_ref().is_none_or(|(first, ..)| since < *first) {
                         late = Some((since, key.clone(), *uid));
