@@ -423,6 +423,7 @@ impl World {
         if !clock {
             client.mono_off = client.mono_off.saturating_sub(until - client.frozen_since);
         }
+        client.sent.froze(now - client.frozen_since);
         for open in client.calls.values_mut() {
             // A moment to be settled in, once.
             let moment = if open.frozen_ms == 0 { 11_000 } else { 0 };

@@ -38,6 +38,11 @@ impl Sent {
         self.here.clear();
     }
 
+    /// Its host stood still for so long, and perhaps its clock.
+    pub(crate) fn froze(&mut self, ms: u64) {
+        self.asked_at = self.asked_at.map(|at| at + ms);
+    }
+
     /// Whether a call was ever sent.
     fn has(&self, call: CallId) -> bool {
         self.ever.contains(&call)
