@@ -20,6 +20,7 @@ mod lobby;
 mod media;
 mod moderation;
 mod random;
+mod records;
 mod restart;
 mod resume;
 mod roles;

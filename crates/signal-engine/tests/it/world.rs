@@ -13,11 +13,12 @@ mod audit;
 mod disk;
 mod entry;
 mod resume;
+mod shell;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use lianmai_protocol::codec::{self, ServerMessage};
+use lianmai_protocol::codec;
 use lianmai_protocol::message::media::{Published, Subscribed, Urls};
 use lianmai_protocol::message::notice::Closing;
 use lianmai_protocol::message::session::{Joined, Resumed};
@@ -28,11 +29,10 @@ use lianmai_protocol::{
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{
     Access, AdminCommand, AdminReply, AppPolicy, ChannelKey, ConnId, Denial, DuplicatePolicy,
-    Engine, EngineConfig, Grant, Input, JoinRequest, MintId, MintRequest, Minted, Note, Output,
-    QueryId, VerifyId,
+    Engine, EngineConfig, Grant, Input, JoinRequest, MintId, MintRequest, Minted, Note, QueryId,
+    VerifyId,
 };
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 pub(crate) use self::disk::{Disk, DiskMode};
 pub(crate) use self::entry::{Entry, entry};
@@ -465,139 +465,6 @@ impl World {
         let members = self.members(&room(app));
         members.into_iter().find(|member| member.uid == UserId(uid))
     }
-
-    // The shell.
-
-    pub(crate) fn input(&mut self, input: Input) {
-        self.engine.handle(self.now, input);
-        let mut inputs = VecDeque::new();
-        loop {
-            while let Some(output) = self.engine.poll_output() {
-                self.output(output, &mut inputs);
-            }
-            let Some(next) = inputs.pop_front() else { break };
-            self.engine.handle(self.now, next);
-        }
-        let connected = self.conns.values().filter(|conn| conn.is_seated()).count();
-        assert_eq!(self.engine.stats().connected, connected, "sockets are counted");
-    }
-
-    fn output(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
-        match output {
-            Output::Send { conn, frame } => self.receive(conn, frame),
-            Output::Close { conn, code } => {
-                let state = self.conns.get_mut(&conn).expect("a close of a known connection");
-                assert_eq!(state.closed, None, "a connection is closed once");
-                assert!(!state.gone, "a connection that is gone is not closed");
-                match &state.closing {
-                    Some(closing) => assert_eq!(closing.code, code, "the announced code"),
-                    None => assert_eq!(code, CloseCode::SLOW_READER, "a close is announced (A11)"),
-                }
-                state.closed = Some(code);
-            }
-            Output::MintUrls { mint, request } => {
-                self.minted.insert(request.generation);
-                self.mints += 1;
-                match self.issuer {
-                    Issuer::AtOnce => {
-                        let result = Some(self.mint_result(mint, &request));
-                        inputs.push_back(Input::Minted { mint, result });
-                    }
-                    Issuer::Fail => inputs.push_back(Input::Minted { mint, result: None }),
-                    Issuer::Hold => self.held_mints.push_back((mint, request)),
-                }
-            }
-            Output::VerifyToken { verify, token, .. } => match self.tokens.get(&token.0) {
-                Some(grant) => {
-                    inputs.push_back(Input::TokenVerified { verify, grant: grant.clone() });
-                }
-                None => self.held_tokens.push_back((verify, token.0)),
-            },
-            Output::Verdict { query, verdict } => {
-                self.verdicts.insert(query, verdict);
-            }
-            Output::CutStream { generation } => {
-                assert!(self.minted.contains(&generation), "a stream that was asked for is cut");
-                assert!(self.cut.insert(generation), "a stream is cut once");
-            }
-            Output::CutViewer { generation, viewer } => {
-                assert!(self.minted.contains(&generation), "a viewer of a known stream is cut");
-                assert!(!self.cut.contains(&generation), "a viewer of a live stream is cut");
-                self.cut_viewers.push((generation, viewer));
-            }
-            Output::AdminReply { query, reply } => {
-                self.replies.insert(query, reply);
-            }
-            Output::Note(note) => self.notes.push(note),
-            Output::Store { ops, persist } => {
-                self.writes_lost += usize::from(self.disk.mode == DiskMode::Fail);
-                if let Some((persist, stored)) = self.disk.write(ops, persist) {
-                    inputs.push_back(Input::Persisted { persist, stored });
-                }
-            }
-            Output::Drained { handed_over } => {
-                assert_eq!(self.drained.replace(handed_over), None, "a drain ends once");
-            }
-        }
-    }
-
-    fn receive(&mut self, conn: ConnId, frame: Bytes) {
-        let state = self.conns.get_mut(&conn).expect("a frame for a known connection");
-        assert_eq!(state.closed, None, "nothing follows a close");
-        assert!(!state.gone, "nothing is sent to a socket that is gone");
-        assert!(state.closing.is_none(), "nothing follows `closing`");
-        let messages = codec::decode_server_frame(&frame).expect("a frame that clients can read");
-        let raw: Vec<&RawValue> = if frame.starts_with(b"[") {
-            serde_json::from_slice(&frame).expect("an array")
-        } else {
-            vec![serde_json::from_slice(&frame).expect("a message")]
-        };
-        assert!(!raw.is_empty(), "no empty frame");
-        for (message, raw) in messages.into_iter().zip(raw) {
-            match message {
-                ServerMessage::Answer { id, outcome } => state.answered(id, outcome),
-                ServerMessage::Event(position, event) => {
-                    let joined = state.joined.as_ref().expect("events come after the join answer");
-                    assert_eq!(position.epoch, joined.epoch, "one epoch per connection");
-                    assert_eq!(position.seq, state.last_seq + 1, "seq is contiguous (B27)");
-                    state.last_seq = position.seq;
-                    let text = raw.get();
-                    assert!(!text.contains("://"), "an event holds no URL (A1): {text}");
-                    let first = self
-                        .texts
-                        .entry((position.epoch, position.seq))
-                        .or_insert_with(|| text.to_owned());
-                    assert_eq!(first, text, "an event is the same for everybody (A1)");
-                    if let Some(picture) = &mut state.picture {
-                        picture.fold(&event);
-                    }
-                    state.log.push(words(&event));
-                    let (at, seq) = (self.now.mono, position.seq);
-                    state.events.push(Heard { at, seq, event });
-                }
-                ServerMessage::Notice(notice) => {
-                    match &notice {
-                        Notice::Closing(closing) => {
-                            state.log.push(format!("~closing {}", closing.reason));
-                            state.closing = Some(closing.clone());
-                        }
-                        Notice::MemberCount(_) => {}
-                        Notice::Message(m) => {
-                            assert!(
-                                m.n > state.n,
-                                "targeted messages are numbered, and none comes twice"
-                            );
-                            state.n = m.n;
-                            state.log.push(format!("~message {}", m.data));
-                        }
-                        other => state.log.push(format!("~{}", other.method())),
-                    }
-                    state.notices.push((self.now.mono, notice));
-                }
-            }
-        }
-        state.frames.push(frame);
-    }
 }
 
 /// The channel `room` of an app.
@@ -608,38 +475,5 @@ pub(crate) fn room(app: &str) -> ChannelKey {
 impl Conn {
     pub(crate) fn is_seated(&self) -> bool {
         self.joined.is_some() && self.closed.is_none() && !self.gone
-    }
-
-    fn answered(&mut self, id: Option<RequestId>, outcome: Result<Box<RawValue>, RpcError>) {
-        let Some(RequestId(id)) = id else {
-            let error = outcome.expect_err("only a refusal has no id");
-            self.log.push(format!("? !{}", error.name()));
-            self.anonymous.push(error.name().clone());
-            return;
-        };
-        let method = self.methods.get(&id).copied().unwrap_or("?");
-        let outcome = outcome.map(|json| serde_json::from_str::<Value>(json.get()).expect("JSON"));
-        match &outcome {
-            Ok(value) if method == "join" && self.joined.is_none() => {
-                let joined: Joined = serde_json::from_value(value.clone()).expect("Joined");
-                self.ticket = joined.ticket.clone().expect("a ticket");
-                self.k = joined.k.expect("a number");
-                self.last_seq = joined.seq;
-                self.picture = Some(Picture::of(&joined));
-                self.joined = Some(joined);
-                self.log.push("join ok".to_owned());
-            }
-            Ok(value) if method == "reconnect" => self.came_back(value),
-            Ok(value) => {
-                if let Some(seq) = value.get("seq") {
-                    let (seq, last) = (seq.as_u64().expect("a number"), self.last_seq);
-                    let older = seq < last && self.again.contains(&id);
-                    assert!(seq == last || older, "events precede answers (B1)");
-                }
-                self.log.push(format!("{method} ok"));
-            }
-            Err(error) => self.log.push(format!("{method} !{}", error.name())),
-        }
-        self.answers.insert(id, outcome);
     }
 }
