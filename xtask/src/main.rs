@@ -25,7 +25,7 @@ cargo xtask fuzz --minutes N [--target NAME]
                             fuzz the targets of tests/fuzz, N minutes in all (needs nightly)
 cargo xtask mutants [--seeds N] [--write] [NAME..]
                             whether the simulator finds what is broken on purpose
-cargo xtask sim [--seeds N] [--seed S] [--file F]
+cargo xtask sim [--seeds N] [--seed S] [--file F] [--help]
                             client and server in virtual worlds, each from a seed
 cargo xtask help            this text";
 

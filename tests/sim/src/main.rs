@@ -1,13 +1,15 @@
-//! Runs worlds: `lianmai-sim [--seeds N] [--from S] [--seed S] [--file F] [--threads T] [--strict]
-//! [--all] [--no-shrink]`.
+//! Runs worlds. Comes in: how many, or which one. Goes out: counters and a hash, or a failing seed with the least
+//! that it takes. What a world is: `lib.rs`.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods)]
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use clap::Parser;
 use lianmai_sim::{Counting, Coverage, Report, run_file, run_seed, shrink_seed};
 
 #[global_allocator]
@@ -18,58 +20,43 @@ const SHRINK_RUNS: usize = 400;
 /// From so many seeds on everything must have occurred.
 const WHOLE: u64 = 10_000;
 
-#[derive(Debug)]
+/// Runs the shipped client and server in virtual worlds, each of which follows from its seed.
+#[derive(Debug, Parser)]
+#[command(name = "lianmai-sim")]
 struct Arguments {
+    /// How many worlds. From 10,000 on a run fails if anything of the protocol occurred too seldom.
+    #[arg(long, default_value_t = 100)]
     seeds: u64,
+    /// The first seed of them.
+    #[arg(long, default_value_t = 1)]
     from: u64,
+    /// One world instead, with all that happens in it.
+    #[arg(long)]
     seed: Option<u64>,
-    file: Option<String>,
-    threads: usize,
+    /// A scenario instead, as a failure prints it.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Worlds at a time.
+    #[arg(long, default_value_t = 2)]
+    threads: u8,
+    /// Asks a smaller run, too, for everything of the protocol.
+    #[arg(long)]
     strict: bool,
-    /// Shows a failure as it is.
-    no_shrink: bool,
     /// Goes on behind failures, and lists them.
+    #[arg(long)]
     all: bool,
-}
-
-fn arguments() -> Result<Arguments, String> {
-    let mut arguments = Arguments {
-        seeds: 100,
-        from: 1,
-        seed: None,
-        file: None,
-        threads: 2,
-        strict: false,
-        no_shrink: false,
-        all: false,
-    };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value"));
-        let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text}: no number"));
-        match word.as_str() {
-            "--seeds" => arguments.seeds = number(value()?)?,
-            "--from" => arguments.from = number(value()?)?,
-            "--seed" => arguments.seed = Some(number(value()?)?),
-            "--file" => arguments.file = Some(value()?),
-            "--threads" => {
-                arguments.threads = usize::try_from(number(value()?)?).unwrap_or(1).max(1)
-            }
-            "--no-shrink" => arguments.no_shrink = true,
-            "--strict" => arguments.strict = true,
-            "--all" => arguments.all = true,
-            other => return Err(format!("no such argument: {other}")),
-        }
-    }
-    Ok(arguments)
+    /// Shows a failure as it is, without looking for the least that it takes.
+    #[arg(long)]
+    no_shrink: bool,
 }
 
 fn main() -> ExitCode {
-    let outcome = arguments().and_then(|arguments| match (&arguments.file, arguments.seed) {
+    let arguments = Arguments::parse();
+    let outcome = match (&arguments.file, arguments.seed) {
         (Some(file), _) => one_file(file),
         (None, Some(seed)) => Ok(one_seed(seed)),
         (None, None) => Ok(many(&arguments)),
-    });
+    };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -89,8 +76,8 @@ fn show(report: &Report) -> bool {
     report.failure.is_none()
 }
 
-fn one_file(file: &str) -> Result<bool, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+fn one_file(file: &Path) -> Result<bool, String> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     let report = run_file(&text, true)?;
     println!("{}", report.text);
     Ok(show(&report))
@@ -119,7 +106,7 @@ fn many(arguments: &Arguments) -> bool {
     // A panic is reported as a failure of its seed.
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
-        for _ in 0..arguments.threads {
+        for _ in 0..arguments.threads.max(1) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
