@@ -1,16 +1,14 @@
 //! What each command does, as docs/protocol.md section 6 tells it, and what goes on when the outside has answered.
 
 use lianmai_protocol::attributes::escaped_bytes;
-use lianmai_protocol::limits::{MAX_BAN_S, MAX_HOLD_S};
 use lianmai_protocol::message::Call;
-use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
+use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::media::{Mute, SetRole};
-use lianmai_protocol::message::session::{AttributeTarget, Kick, SendMessage, SetAttributes};
+use lianmai_protocol::message::session::{AttributeTarget, SendMessage, SetAttributes};
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, UserId};
-use lianmai_signal_engine::{ChannelKey, Grant, PersistId, VerifyId};
+use lianmai_signal_engine::{ChannelKey, Grant, VerifyId};
 
 use super::state::{Made, On, Then, Waiting};
-use super::verify::UNSEEN;
 use super::{Expect, Model, Step, Verdict};
 use crate::check::app::payload;
 
@@ -128,7 +126,12 @@ impl Model {
         Ok(())
     }
 
-    fn moderates(&self, s: usize, key: &ChannelKey, uid: UserId) -> Result<(), ErrorName> {
+    pub(super) fn moderates(
+        &self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+    ) -> Result<(), ErrorName> {
         let channel = self.shards[s].channels.get(key);
         let member = channel.and_then(|channel| channel.members.get(&uid));
         if member.is_some_and(|member| member.rights.moderate) {
@@ -280,109 +283,6 @@ impl Model {
         self.changed(s, key, (uid, of), asked, events, step)
     }
 
-    fn kick(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        asked: Asked,
-        params: Kick,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        if let Err(error) = self.moderates(s, key, uid) {
-            return Ok(Err(error));
-        }
-        if params.uid == uid {
-            return Ok(Err(ErrorName::SelfTarget));
-        }
-        if params.reason.as_ref().is_some_and(|reason| reason.len() > 256) {
-            return Ok(Err(ErrorName::BadReason));
-        }
-        if params.duration_s > MAX_BAN_S {
-            return Ok(Err(ErrorName::BadDuration));
-        }
-        if self.member(s, key, params.uid).is_none() && params.duration_s == 0 {
-            return Ok(Err(ErrorName::NoSuchMember));
-        }
-        let persist = self.begin_kick(s, key, params, Some(uid), step)?;
-        self.wait(s, key, uid, asked, On::Write { persist });
-        Ok(Ok(None))
-    }
-
-    /// Fenced and on its way to the disk.
-    pub(super) fn begin_kick(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        kick: Kick,
-        by: Option<UserId>,
-        step: &mut Step<'_>,
-    ) -> Verdict<PersistId> {
-        let persist = step.take_persist()?;
-        let mid = self.member(s, key, kick.uid).map(|member| {
-            member.fenced = true;
-            member.waiting = None;
-            member.mid
-        });
-        let place = (key.clone(), kick.uid);
-        let before = self.shards[s].bans.get(&place).copied();
-        let until = step.wall + u64::from(kick.duration_s) * 1000;
-        let until = before.map_or(until, |(old, _)| old.max(until));
-        self.shards[s].bans.insert(place, (until, step.wall));
-        let then = Then::Kick { key: key.clone(), mid, kick, by };
-        self.shards[s].persists.insert(persist, (step.now, then));
-        Ok(persist)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "as the other commands")]
-    fn close(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        asked: Asked,
-        hold_s: u32,
-        reason: Option<String>,
-        step: &mut Step<'_>,
-    ) -> Verdict<Outcome> {
-        if let Err(error) = self.moderates(s, key, uid) {
-            return Ok(Err(error));
-        }
-        if reason.as_ref().is_some_and(|reason| reason.len() > 256) {
-            return Ok(Err(ErrorName::BadReason));
-        }
-        if hold_s > MAX_HOLD_S {
-            return Ok(Err(ErrorName::BadDuration));
-        }
-        let persist = self.begin_close(s, key, hold_s, reason, Some(uid), step)?;
-        self.wait(s, key, uid, asked, On::Write { persist });
-        Ok(Ok(None))
-    }
-
-    pub(super) fn begin_close(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        hold_s: u32,
-        text: Option<String>,
-        by: Option<UserId>,
-        step: &mut Step<'_>,
-    ) -> Verdict<PersistId> {
-        let persist = step.take_persist()?;
-        let before = self.shards[s].holds.get(key).copied();
-        let until = step.wall + u64::from(hold_s) * 1000;
-        let until = before.map_or(until, |(old, _)| old.max(until));
-        self.shards[s].holds.insert(key.clone(), (until, step.wall));
-        self.shards[s].lapsed.remove(key);
-        let epoch = self.channel(s, key).map(|channel| {
-            channel.closing = true;
-            channel.epoch
-        });
-        let then = Then::Close { key: key.clone(), epoch, text, by };
-        self.shards[s].persists.insert(persist, (step.now, then));
-        Ok(persist)
-    }
-
     fn send_message(
         &mut self,
         s: usize,
@@ -504,70 +404,5 @@ impl Model {
             },
         };
         self.go_on(s, &key, uid, outcome, step)
-    }
-
-    /// A write is done, or cannot be.
-    pub(super) fn persisted(
-        &mut self,
-        s: usize,
-        persist: PersistId,
-        stored: bool,
-        step: &mut Step<'_>,
-    ) -> Verdict {
-        let Some((_, then)) = self.shards[s].persists.remove(&persist) else { return Ok(()) };
-        match then {
-            Then::HandOver => Ok(()),
-            Then::Answer { key, uid } => {
-                if self.waits_for(s, &key, uid, persist) {
-                    let outcome = self.written(s, &key, stored);
-                    self.go_on(s, &key, uid, outcome, step)?;
-                }
-                Ok(())
-            }
-            // Both take effect whatever became of the write; who asked is told (RST-5).
-            Then::Kick { key, mid, kick, by } => {
-                let uid = kick.uid;
-                let there = self.member(s, &key, uid).is_some_and(|member| Some(member.mid) == mid);
-                if there {
-                    let (reason, code) = (LeaveReason::Kicked, CloseCode::KICKED);
-                    self.remove(s, &key, uid, reason, code, step);
-                }
-                if let Some(caller) = by.filter(|caller| self.waits_for(s, &key, *caller, persist))
-                {
-                    let outcome = self.written(s, &key, stored);
-                    self.go_on(s, &key, caller, outcome, step)?;
-                }
-                if there {
-                    self.dissolve(s, &key, uid, step);
-                }
-                Ok(())
-            }
-            Then::Close { key, epoch, text, by } => {
-                // It may have ended meanwhile, and another one begun.
-                let is = self.shards[s].channels.get(&key);
-                let seen_since = epoch == Some(UNSEEN) && is.is_some_and(|is| is.closing);
-                let same = seen_since || is.map(|channel| channel.epoch) == epoch;
-                let caller = by.filter(|by| same && self.waits_for(s, &key, *by, persist));
-                if same && epoch.is_some() {
-                    let reason =
-                        if by.is_some() { RoomCloseReason::Closed } else { RoomCloseReason::Admin };
-                    let answer = caller.and_then(|caller| {
-                        let waiting = self.member(s, &key, caller)?.waiting.take()?;
-                        Some((caller, waiting.id))
-                    });
-                    self.close_channel(s, &key, reason, text, (answer, stored), step);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn written(&self, s: usize, key: &ChannelKey, stored: bool) -> Result<Expect, ErrorName> {
-        if stored { Ok(self.done(s, key)) } else { Err(ErrorName::NotStored) }
-    }
-
-    fn waits_for(&mut self, s: usize, key: &ChannelKey, uid: UserId, write: PersistId) -> bool {
-        let waiting = self.member(s, key, uid).and_then(|member| member.waiting.as_ref());
-        waiting.is_some_and(|w| matches!(w.on, On::Write { persist } if persist == write))
     }
 }

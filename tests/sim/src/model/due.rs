@@ -5,7 +5,7 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
 use lianmai_signal_engine::{ChannelKey, ConnId, Note, Output, PersistId};
 
-use super::state::{Member, On, Then};
+use super::state::{Member, On, Shard, Then};
 use super::{Model, Step, Verdict, left};
 
 /// A URL that was not issued within this fails its command.
@@ -20,6 +20,13 @@ const TOKEN_LOOK_MS: u64 = 61_000;
 const STALL_MS: u64 = 2_000;
 /// What is forgiven beside a pause: a moment for what waits to be read, and what was quiet before it.
 const MOMENT_MS: u64 = STALL_MS + 1_000;
+
+impl Shard {
+    /// Nothing more is taken in: what there is waits for the next process.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.drain.is_some() && self.seats.is_empty()
+    }
+}
 
 impl Model {
     /// How long the server stood still in a time.
@@ -198,7 +205,7 @@ impl Model {
     pub(super) fn in_time(&self, s: usize, step: &Step<'_>) -> Verdict {
         let shard = &self.shards[s];
         // Nobody's time runs out between two processes.
-        let frozen = shard.drain.is_some() && shard.seats.is_empty();
+        let frozen = shard.is_frozen();
         for (key, channel) in &shard.channels {
             for (uid, member) in &channel.members {
                 let lost = member.first_lost.filter(|_| member.lost_at.is_some());

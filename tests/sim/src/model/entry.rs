@@ -78,7 +78,7 @@ impl Model {
 
     /// While a server is frozen it refuses with `draining` whatever else might be wrong.
     fn acceptable(&self, s: usize, error: ErrorName, said: Option<&ErrorName>) -> ErrorName {
-        let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+        let frozen = self.shards[s].is_frozen();
         match said {
             Some(ErrorName::Draining) if frozen => ErrorName::Draining,
             _ => error,

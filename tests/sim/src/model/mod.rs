@@ -7,8 +7,9 @@
 //! at which something is due, whether a request was one too many.
 //!
 //! Comes in: inputs, with what they caused (`check/wire.rs` has read it). Goes out: the first difference.
-//! `state.rs` holds the state, `entry.rs` joins, resumes and ends, `commands.rs` what sessions ask, `due.rs` what
-//! time does, `verify.rs` compares, `durable.rs` says what must survive the process.
+//! `state.rs` holds the state, `entry.rs`, `resume.rs` and `ending.rs` how memberships begin, go on and end,
+//! `commands.rs`, `media.rs` and `moderation.rs` what is asked for, `due.rs` what time does, `verify.rs` compares,
+//! `durable.rs` says what must survive the process.
 
 mod commands;
 mod due;
@@ -16,6 +17,7 @@ mod durable;
 mod ending;
 mod entry;
 mod media;
+mod moderation;
 mod resume;
 mod state;
 mod verify;
@@ -28,7 +30,7 @@ use lianmai_protocol::message::session::{Joined, Resumed};
 use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, UserId};
 use lianmai_signal_engine::{
-    AdminCommand, ChannelKey, ConnId, Input, MintId, MintRequest, Note, Output, PersistId,
+    AdminReply, ChannelKey, ConnId, Input, MintId, MintRequest, Note, Output, PersistId, QueryId,
     Restored, Stats, TicketKey, VerifyId,
 };
 
@@ -93,6 +95,7 @@ pub(crate) struct Step<'a> {
     closes: Vec<(ConnId, CloseCode)>,
     cuts: Vec<Gen>,
     viewer_cuts: Vec<(Gen, Mid)>,
+    replies: Vec<(QueryId, Result<AdminReply, ErrorName>)>,
 }
 
 impl Step<'_> {
@@ -226,12 +229,18 @@ impl Model {
         let over = holds.iter().filter(|(_, (until, _))| *until <= step.wall);
         let over: Vec<ChannelKey> = over.map(|(key, _)| key.clone()).collect();
         self.shards[shard].lapsed.extend(over);
-        self.input(shard, input, &mut step)?;
+        self.input(shard, input, outputs, &mut step)?;
         self.due(shard, outputs, &mut step)?;
         self.verify(shard, outputs, step, stats)
     }
 
-    fn input(&mut self, s: usize, input: &Input, step: &mut Step<'_>) -> Verdict {
+    fn input(
+        &mut self,
+        s: usize,
+        input: &Input,
+        outputs: &[Output],
+        step: &mut Step<'_>,
+    ) -> Verdict {
         match input {
             Input::Join { conn, request } => self.join(s, *conn, request, step),
             Input::Reconnect { conn, request } => self.reconnect(s, *conn, request, step),
@@ -289,7 +298,7 @@ impl Model {
                 }
                 Ok(())
             }
-            Input::Admin { command, .. } => self.admin(s, command, step),
+            Input::Admin { query, command } => self.admin(s, *query, command, outputs, step),
             Input::Drain(plan) => {
                 self.shards[s].drain.get_or_insert((step.now, *plan));
                 Ok(())
@@ -430,30 +439,6 @@ impl Model {
         }
         self.execute(s, key, uid, (id, hash), request.call, step)
     }
-
-    fn admin(&mut self, s: usize, command: &AdminCommand, step: &mut Step<'_>) -> Verdict {
-        match command {
-            AdminCommand::Kick { channel, uid, duration_s, reason } => {
-                let kick = lianmai_protocol::message::session::Kick {
-                    uid: *uid,
-                    duration_s: *duration_s,
-                    reason: reason.clone(),
-                };
-                // It may be refused because the server is frozen, or nobody is there.
-                if !step.persists.is_empty() {
-                    self.begin_kick(s, channel, kick, None, step)?;
-                }
-                Ok(())
-            }
-            AdminCommand::Close { channel, hold_s, reason } => {
-                if !step.persists.is_empty() {
-                    self.begin_close(s, channel, *hold_s, reason.clone(), None, step)?;
-                }
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl World {
@@ -480,6 +465,7 @@ impl World {
             closes: Vec::new(),
             cuts: Vec::new(),
             viewer_cuts: Vec::new(),
+            replies: Vec::new(),
         };
         for output in outputs {
             match output {

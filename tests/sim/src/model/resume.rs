@@ -25,7 +25,7 @@ impl Model {
         let Some(told) = step.resumed(conn) else {
             return Err(("outcome", format!("{conn:?} is not answered")));
         };
-        let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+        let frozen = self.shards[s].is_frozen();
         let refused = if frozen && told.reason == Some(ResumeReason::Draining) {
             Some(ResumeReason::Draining)
         } else {

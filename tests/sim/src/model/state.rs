@@ -16,6 +16,7 @@ use lianmai_signal_engine::{
     VerifyId,
 };
 
+use super::moderation::By;
 use super::{Expect, Model, Step, Verdict};
 use crate::scenario::Scenario;
 use crate::tokens;
@@ -350,8 +351,8 @@ pub(super) type Ban = (u64, u64);
 #[derive(Clone, Debug)]
 pub(super) enum Then {
     Answer { key: ChannelKey, uid: UserId },
-    Kick { key: ChannelKey, mid: Option<Mid>, kick: Kick, by: Option<UserId> },
-    Close { key: ChannelKey, epoch: Option<Epoch>, text: Option<String>, by: Option<UserId> },
+    Kick { key: ChannelKey, mid: Option<Mid>, kick: Kick, by: By },
+    Close { key: ChannelKey, epoch: Option<Epoch>, text: Option<String>, by: By },
     HandOver,
 }
 

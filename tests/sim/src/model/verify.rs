@@ -35,6 +35,7 @@ impl Model {
         }
         self.same_answers(s, &mut step)?;
         self.same_closes(&mut step)?;
+        Self::same_replies(outputs, &mut step)?;
         self.same_events(s, &step)?;
         self.same_counts(s, outputs, &step)?;
         self.same_stats(s, stats)?;
@@ -183,7 +184,7 @@ impl Model {
                 return Err(("media", format!("{query:?} is answered twice")));
             };
             let may = self.may_use(s, generation, access) || (might && asked == step.now);
-            let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+            let frozen = self.shards[s].is_frozen();
             if may != verdict.is_ok() && !frozen {
                 let what =
                     format!("{access:?} of {generation}, asked at {asked}, is told {verdict:?}");
@@ -199,7 +200,7 @@ impl Model {
         let late = |(_, _, asked, _): &&(Gen, Access, u64, bool)| {
             *asked + PARK_MS + 500 + self.paused_in(*asked, step.now) < step.now
         };
-        let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+        let frozen = self.shards[s].is_frozen();
         match self.shards[s].questions.values().find(late) {
             Some(question) if !frozen => Err(("media", format!("{question:?} is not answered"))),
             _ => Ok(()),
@@ -208,7 +209,7 @@ impl Model {
 
     fn writes(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
         if let Some(persist) = step.persists.pop_front() {
-            let frozen = self.shards[s].drain.is_some() && self.shards[s].seats.is_empty();
+            let frozen = self.shards[s].is_frozen();
             if !frozen || !step.persists.is_empty() {
                 return Err(("model", format!("{persist:?} is written for nobody")));
             }

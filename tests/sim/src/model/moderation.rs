@@ -1,0 +1,326 @@
+//! Kicks and closes, by command or through the admin API: judged, written down, then visible (contract rule B19).
+//! Comes in: who asks for what, and what became of the write. Goes out: fences, ends, answers and replies.
+
+use lianmai_protocol::limits::{MAX_BAN_S, MAX_HOLD_S};
+use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
+use lianmai_protocol::message::session::Kick;
+use lianmai_protocol::{CloseCode, ErrorName, UserId};
+use lianmai_signal_engine::output::{ChannelView, MemberView};
+use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Output, PersistId, QueryId};
+
+use super::commands::{Asked, Outcome};
+use super::state::{Channel, On, Then};
+use super::verify::UNSEEN;
+use super::{Expect, Model, Step, Verdict};
+
+/// Who wants something that must be written down before.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum By {
+    Member(UserId),
+    Admin(QueryId),
+}
+
+impl By {
+    fn member(self) -> Option<UserId> {
+        match self {
+            By::Member(uid) => Some(uid),
+            By::Admin(_) => None,
+        }
+    }
+}
+
+/// What the admin API is told: at once, or nothing yet.
+type Replied = Result<Option<AdminReply>, ErrorName>;
+
+fn check_close(hold_s: u32, reason: Option<&String>) -> Result<(), ErrorName> {
+    check_reason(reason)?;
+    if hold_s > MAX_HOLD_S { Err(ErrorName::BadDuration) } else { Ok(()) }
+}
+
+fn check_reason(reason: Option<&String>) -> Result<(), ErrorName> {
+    if reason.is_some_and(|reason| reason.len() > 256) {
+        return Err(ErrorName::BadReason);
+    }
+    Ok(())
+}
+
+impl Channel {
+    /// As the admin API shows it.
+    fn shown(&self, key: &ChannelKey) -> AdminReply {
+        let view = ChannelView {
+            channel: key.clone(),
+            cid: self.cid,
+            creator: self.creator,
+            members: self.members.len(),
+            broadcasters: self.broadcasters(),
+        };
+        let members = self.members.iter().map(|(uid, member)| MemberView {
+            uid: *uid,
+            mid: member.mid,
+            role: member.role.clone(),
+            connected: member.conn.is_some(),
+            published: member.published(),
+            muted: member.muted,
+        });
+        AdminReply::Channel(view, members.collect())
+    }
+}
+
+impl Model {
+    pub(super) fn admin(
+        &mut self,
+        s: usize,
+        query: QueryId,
+        command: &AdminCommand,
+        outputs: &[Output],
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let said = replies(outputs).find_map(|(of, reply)| (of == query).then_some(reply));
+        let draining =
+            said.is_some_and(|said| said.as_ref().is_err_and(|e| *e == ErrorName::Draining));
+        let replied = if draining && self.shards[s].is_frozen() {
+            Err(ErrorName::Draining)
+        } else {
+            self.administer(s, By::Admin(query), command, step)?
+        };
+        step.replies.extend(replied.transpose().map(|reply| (query, reply)));
+        Ok(())
+    }
+
+    fn administer(
+        &mut self,
+        s: usize,
+        by: By,
+        command: &AdminCommand,
+        step: &mut Step<'_>,
+    ) -> Verdict<Replied> {
+        let channel = command.channel().and_then(|key| self.shards[s].channels.get(key));
+        match command {
+            AdminCommand::Kick { channel: key, uid, duration_s, reason } => {
+                let kick = Kick { uid: *uid, duration_s: *duration_s, reason: reason.clone() };
+                if let Err(error) = self.check_kick(s, key, &kick) {
+                    return Ok(Err(error));
+                }
+                self.begin_kick(s, key, kick, by, step)?;
+            }
+            _ if channel.is_none() => return Ok(Err(ErrorName::ChannelClosed)),
+            AdminCommand::Close { channel: key, hold_s, reason } => {
+                if let Err(error) = check_close(*hold_s, reason.as_ref()) {
+                    return Ok(Err(error));
+                }
+                self.begin_close(s, key, *hold_s, reason.clone(), by, step)?;
+            }
+            AdminCommand::GetChannel(key) => {
+                return Ok(Ok(channel.map(|channel| channel.shown(key))));
+            }
+            // Of no channel, and in no world.
+            AdminCommand::ListChannels => {}
+        }
+        Ok(Ok(None))
+    }
+
+    /// The admin API is told what became of it, and nothing else.
+    pub(super) fn same_replies(outputs: &[Output], step: &mut Step<'_>) -> Verdict {
+        let told: Vec<_> = replies(outputs).collect();
+        if told == step.replies {
+            return Ok(());
+        }
+        Err(("model", format!("the admin API is told {told:?}, and not {:?}", step.replies)))
+    }
+
+    pub(super) fn kick(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        asked: Asked,
+        params: Kick,
+        step: &mut Step<'_>,
+    ) -> Verdict<Outcome> {
+        if let Err(error) = self.moderates(s, key, uid) {
+            return Ok(Err(error));
+        }
+        if params.uid == uid {
+            return Ok(Err(ErrorName::SelfTarget));
+        }
+        if let Err(error) = self.check_kick(s, key, &params) {
+            return Ok(Err(error));
+        }
+        let persist = self.begin_kick(s, key, params, By::Member(uid), step)?;
+        self.wait(s, key, uid, asked, On::Write { persist });
+        Ok(Ok(None))
+    }
+
+    fn check_kick(&self, s: usize, key: &ChannelKey, kick: &Kick) -> Result<(), ErrorName> {
+        check_reason(kick.reason.as_ref())?;
+        if kick.duration_s > MAX_BAN_S {
+            return Err(ErrorName::BadDuration);
+        }
+        let channel = self.shards[s].channels.get(key);
+        let there = channel.is_some_and(|channel| channel.members.contains_key(&kick.uid));
+        if there || kick.duration_s > 0 { Ok(()) } else { Err(ErrorName::NoSuchMember) }
+    }
+
+    /// Fenced and on its way to the disk.
+    fn begin_kick(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        kick: Kick,
+        by: By,
+        step: &mut Step<'_>,
+    ) -> Verdict<PersistId> {
+        let persist = step.take_persist()?;
+        let mid = self.member(s, key, kick.uid).map(|member| {
+            member.fenced = true;
+            member.waiting = None;
+            member.mid
+        });
+        let place = (key.clone(), kick.uid);
+        let before = self.shards[s].bans.get(&place).copied();
+        let until = step.wall + u64::from(kick.duration_s) * 1000;
+        let until = before.map_or(until, |(old, _)| old.max(until));
+        self.shards[s].bans.insert(place, (until, step.wall));
+        let then = Then::Kick { key: key.clone(), mid, kick, by };
+        self.shards[s].persists.insert(persist, (step.now, then));
+        Ok(persist)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "as the other commands")]
+    pub(super) fn close(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        asked: Asked,
+        hold_s: u32,
+        reason: Option<String>,
+        step: &mut Step<'_>,
+    ) -> Verdict<Outcome> {
+        if let Err(error) = self.moderates(s, key, uid) {
+            return Ok(Err(error));
+        }
+        if let Err(error) = check_close(hold_s, reason.as_ref()) {
+            return Ok(Err(error));
+        }
+        let persist = self.begin_close(s, key, hold_s, reason, By::Member(uid), step)?;
+        self.wait(s, key, uid, asked, On::Write { persist });
+        Ok(Ok(None))
+    }
+
+    fn begin_close(
+        &mut self,
+        s: usize,
+        key: &ChannelKey,
+        hold_s: u32,
+        text: Option<String>,
+        by: By,
+        step: &mut Step<'_>,
+    ) -> Verdict<PersistId> {
+        let persist = step.take_persist()?;
+        let before = self.shards[s].holds.get(key).copied();
+        let until = step.wall + u64::from(hold_s) * 1000;
+        let until = before.map_or(until, |(old, _)| old.max(until));
+        self.shards[s].holds.insert(key.clone(), (until, step.wall));
+        self.shards[s].lapsed.remove(key);
+        let epoch = self.channel(s, key).map(|channel| {
+            channel.closing = true;
+            channel.epoch
+        });
+        let then = Then::Close { key: key.clone(), epoch, text, by };
+        self.shards[s].persists.insert(persist, (step.now, then));
+        Ok(persist)
+    }
+
+    /// A write is done, or cannot be.
+    pub(super) fn persisted(
+        &mut self,
+        s: usize,
+        persist: PersistId,
+        stored: bool,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let Some((_, then)) = self.shards[s].persists.remove(&persist) else { return Ok(()) };
+        match then {
+            Then::HandOver => Ok(()),
+            Then::Answer { key, uid } => {
+                if self.waits_for(s, &key, uid, persist) {
+                    let outcome = self.written(s, &key, stored);
+                    self.go_on(s, &key, uid, outcome, step)?;
+                }
+                Ok(())
+            }
+            // Both take effect whatever became of the write; who asked is told (RST-5).
+            Then::Kick { key, mid, kick, by } => {
+                let uid = kick.uid;
+                let there = self.member(s, &key, uid).is_some_and(|member| Some(member.mid) == mid);
+                if there {
+                    let (reason, code) = (LeaveReason::Kicked, CloseCode::KICKED);
+                    self.remove(s, &key, uid, reason, code, step);
+                }
+                step.replied(by, stored);
+                let caller = by.member();
+                if let Some(caller) = caller.filter(|uid| self.waits_for(s, &key, *uid, persist)) {
+                    let outcome = self.written(s, &key, stored);
+                    self.go_on(s, &key, caller, outcome, step)?;
+                }
+                if there {
+                    self.dissolve(s, &key, uid, step);
+                }
+                Ok(())
+            }
+            Then::Close { key, epoch, text, by } => {
+                step.replied(by, stored);
+                // It may have ended meanwhile, and another one begun.
+                let is = self.shards[s].channels.get(&key);
+                let seen_since = epoch == Some(UNSEEN) && is.is_some_and(|is| is.closing);
+                let same = seen_since || is.map(|channel| channel.epoch) == epoch;
+                let caller = by.member();
+                let caller = caller.filter(|uid| same && self.waits_for(s, &key, *uid, persist));
+                if same && epoch.is_some() {
+                    let reason = match by {
+                        By::Member(_) => RoomCloseReason::Closed,
+                        By::Admin(_) => RoomCloseReason::Admin,
+                    };
+                    let answer = caller.and_then(|caller| {
+                        let waiting = self.member(s, &key, caller)?.waiting.take()?;
+                        Some((caller, waiting.id))
+                    });
+                    self.close_channel(s, &key, reason, text, (answer, stored), step);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn written(&self, s: usize, key: &ChannelKey, stored: bool) -> Result<Expect, ErrorName> {
+        if stored { Ok(self.done(s, key)) } else { Err(ErrorName::NotStored) }
+    }
+
+    fn waits_for(&mut self, s: usize, key: &ChannelKey, uid: UserId, write: PersistId) -> bool {
+        let waiting = self.member(s, key, uid).and_then(|member| member.waiting.as_ref());
+        waiting.is_some_and(|w| matches!(w.on, On::Write { persist } if persist == write))
+    }
+}
+
+impl Step<'_> {
+    /// What the admin API asked for is done.
+    fn replied(&mut self, by: By, stored: bool) {
+        if let By::Admin(query) = by {
+            let reply = if stored { Ok(AdminReply::Done) } else { Err(ErrorName::NotStored) };
+            self.replies.push((query, reply));
+        }
+    }
+}
+
+/// What the admin API is told.
+fn replies(
+    outputs: &[Output],
+) -> impl Iterator<Item = (QueryId, Result<AdminReply, ErrorName>)> + '_ {
+    outputs.iter().filter_map(|output| match output {
+        Output::AdminReply { query, reply } => {
+            Some((*query, reply.clone().map_err(|error| error.name().clone())))
+        }
+        _ => None,
+    })
+}
