@@ -250,7 +250,7 @@ impl Model {
     }
 
     /// The wall clock was set within the last minute.
-    fn wall_jumped(&self, step: &Step<'_>) -> bool {
+    pub(super) fn wall_jumped(&self, step: &Step<'_>) -> bool {
         self.wall_set.is_some_and(|at| step.now < at + TOKEN_LOOK_MS + LATE_MS)
     }
 }

@@ -145,6 +145,7 @@ impl Model {
             Expected { rows, or, live, ended_at: now }
         });
         self.expected = Some(expected.collect());
+        self.told.clear();
         // Who is gone does not stand still.
         self.pauses.iter_mut().for_each(|(_, end)| *end = (*end).min(now));
     }

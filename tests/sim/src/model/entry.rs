@@ -5,6 +5,7 @@ use lianmai_protocol::message::session::{Join, Joined, ResumeReason};
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, Mid, Role, UserId, WallTime};
 use lianmai_signal_engine::{ChannelKey, Claims, ConnId, DuplicatePolicy, Grant, JoinRequest};
 
+use super::notices::Told;
 use super::state::{Channel, Made, Member, RATE_BURST};
 use super::{Expect, Model, Step, Verdict};
 
@@ -339,6 +340,7 @@ impl Model {
             }
         }
         self.sit(s, key, uid, conn, now);
+        self.token_came(s, key, uid, step.wall);
         let offered = self.member(s, key, uid).map(|member| member.tickets.1);
         if told.k != offered || (same && !grew) {
             return Err(("model", format!("join offers ticket {:?} and not {offered:?}", told.k)));
@@ -371,6 +373,7 @@ impl Model {
 
     pub(super) fn sit(&mut self, s: usize, key: &ChannelKey, uid: UserId, conn: ConnId, now: u64) {
         self.shards[s].seats.insert(conn, (key.clone(), uid));
+        self.told.insert(conn, Told::default());
         if let Some(member) = self.member(s, key, uid) {
             member.conn = Some(conn);
             member.connected_at = now;
@@ -394,6 +397,8 @@ impl Model {
         let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
         member.rights = rights;
         member.token_end = token_end(grant);
+        self.token_came(s, key, uid, step.wall);
+        let Some(member) = self.member(s, key, uid) else { return Ok(()) };
         let lost = member.published().difference(rights.publish);
         self.remove_streams(s, key, uid, lost, step);
         self.restrict_pulls(s, key, uid, rights.subscribe, step);

@@ -8,7 +8,8 @@
 //!
 //! Comes in: inputs, with what they caused (`check/wire.rs` has read it). Goes out: the first difference.
 //! `state.rs` holds the state, `entry.rs`, `resume.rs` and `ending.rs` how memberships begin, go on and end,
-//! `commands.rs`, `media.rs` and `moderation.rs` what is asked for, `due.rs` what time does, `verify.rs` compares,
+//! `commands.rs`, `media.rs` and `moderation.rs` what is asked for, `notices.rs` what is
+//! told unasked, `due.rs` what time does, `verify.rs` compares,
 //! `durable.rs` says what must survive the process.
 
 mod commands;
@@ -18,6 +19,7 @@ mod ending;
 mod entry;
 mod media;
 mod moderation;
+mod notices;
 mod resume;
 mod state;
 mod verify;
@@ -27,7 +29,7 @@ use std::collections::{BTreeMap, VecDeque};
 use lianmai_client_sdk::session::Picture;
 use lianmai_protocol::codec::{self, Element};
 use lianmai_protocol::message::session::{Joined, Resumed};
-use lianmai_protocol::message::{Call, Request};
+use lianmai_protocol::message::{Call, Notice, Request};
 use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, UserId};
 use lianmai_signal_engine::{
     AdminReply, ChannelKey, ConnId, Input, MintId, MintRequest, Note, Output, PersistId, QueryId,
@@ -96,6 +98,7 @@ pub(crate) struct Step<'a> {
     cuts: Vec<Gen>,
     viewer_cuts: Vec<(Gen, Mid)>,
     replies: Vec<(QueryId, Result<AdminReply, ErrorName>)>,
+    notices: Vec<(ConnId, Notice)>,
 }
 
 impl Step<'_> {
@@ -149,6 +152,7 @@ pub(crate) struct Model {
     pub(crate) wall_set: Option<u64>,
     targeted: BTreeMap<Mid, Vec<u64>>,
     asked_from: BTreeMap<ConnId, (UserId, Epoch, u64)>,
+    told: BTreeMap<ConnId, notices::Told>,
 }
 
 impl Model {
@@ -163,6 +167,7 @@ impl Model {
             wall_set: None,
             targeted: BTreeMap::new(),
             asked_from: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -260,6 +265,7 @@ impl Model {
                 Ok(())
             }
             Input::Closed { conn } => {
+                self.told.remove(conn);
                 if let Some((key, uid)) = self.shards[s].seats.remove(conn)
                     && let Some(member) = self.member(s, &key, uid)
                 {
@@ -300,7 +306,13 @@ impl Model {
             }
             Input::Admin { query, command } => self.admin(s, *query, command, outputs, step),
             Input::Drain(plan) => {
-                self.shards[s].drain.get_or_insert((step.now, *plan));
+                if self.shards[s].drain.is_none() {
+                    self.shards[s].drain = Some((step.now, *plan));
+                    let conns = self.shards[s].seats.keys();
+                    let notice = self.restarting(s, step.now);
+                    step.notices
+                        .extend(conns.zip(notice.into_iter().cycle()).map(|(c, n)| (*c, n)));
+                }
                 Ok(())
             }
             Input::Stop => {
@@ -466,6 +478,7 @@ impl World {
             cuts: Vec::new(),
             viewer_cuts: Vec::new(),
             replies: Vec::new(),
+            notices: Vec::new(),
         };
         for output in outputs {
             match output {

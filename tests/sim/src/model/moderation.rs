@@ -2,7 +2,9 @@
 //! Comes in: who asks for what, and what became of the write. Goes out: fences, ends, answers and replies.
 
 use lianmai_protocol::limits::{MAX_BAN_S, MAX_HOLD_S};
+use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
+use lianmai_protocol::message::notice::Kicked;
 use lianmai_protocol::message::session::Kick;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
 use lianmai_signal_engine::output::{ChannelView, MemberView};
@@ -255,6 +257,9 @@ impl Model {
                 let uid = kick.uid;
                 let there = self.member(s, &key, uid).is_some_and(|member| Some(member.mid) == mid);
                 if there {
+                    let conn = self.member(s, &key, uid).and_then(|member| member.conn);
+                    let told = Kicked { reason: kick.reason, duration_s: kick.duration_s };
+                    step.notices.extend(conn.map(|conn| (conn, Notice::Kicked(told))));
                     let (reason, code) = (LeaveReason::Kicked, CloseCode::KICKED);
                     self.remove(s, &key, uid, reason, code, step);
                 }

@@ -4,6 +4,7 @@ use lianmai_protocol::CloseCode;
 use lianmai_protocol::message::session::{Outcome, Reconnect, ResumeReason, Resumed, Want};
 use lianmai_signal_engine::{Claims, ConnId, ReconnectRequest};
 
+use super::notices::action_of;
 use super::state::Made;
 use super::{Expect, Model, Step, Verdict};
 
@@ -39,7 +40,9 @@ impl Model {
             }
         };
         if let Some(reason) = refused {
-            if told.outcome != Outcome::Refused || told.reason.as_ref() != Some(&reason) {
+            let action = action_of(&reason);
+            let is = (&told.outcome, told.reason.as_ref(), told.action.as_ref());
+            if is != (&Outcome::Refused, Some(&reason), Some(&action)) {
                 let what = format!("{conn:?} must be refused as {reason}, and is told {told:?}");
                 let checker =
                     if told.outcome == Outcome::Refused { "outcome" } else { "adversary" };
@@ -171,6 +174,7 @@ impl Model {
             return Err(("outcome", what));
         }
         self.sit(s, &key, uid, conn, step.now);
+        self.tell_again(s, &key, uid, conn, step);
         match &told.snapshot {
             Some(snapshot) => self.check_snapshot(s, &key, uid, snapshot, step),
             None => Ok(()),

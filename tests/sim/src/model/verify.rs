@@ -2,13 +2,13 @@
 
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::session::Joined;
-use lianmai_protocol::message::{ChannelEvent, Notice, Position};
+use lianmai_protocol::message::{ChannelEvent, Position};
 use lianmai_protocol::{Epoch, Gen, KindSet, MediaKind, Pub, UserId};
 use lianmai_signal_engine::{Access, ChannelKey, Output, Stats};
 use serde_json::Value;
 
 use super::state::{Logged, Made, Shard, Then};
-use super::{Expect, Model, Step, Verdict, left};
+use super::{Expect, Model, Step, Verdict};
 use crate::check::wire::Answer;
 
 /// The epoch of a channel that nobody has seen since the crash.
@@ -37,7 +37,7 @@ impl Model {
         self.same_closes(&mut step)?;
         Self::same_replies(outputs, &mut step)?;
         self.same_events(s, &step)?;
-        self.same_counts(s, outputs, &step)?;
+        self.same_notices(s, outputs, &mut step)?;
         self.same_stats(s, stats)?;
         self.verdicts(s, outputs, &step)?;
         self.writes(s, outputs, &mut step)?;
@@ -137,21 +137,6 @@ impl Model {
         };
         let at = usize::try_from(seq.checked_sub(base + 1)?).ok()?;
         log.get(at).map(|logged| logged.made.clone())
-    }
-
-    fn same_counts(&self, s: usize, outputs: &[Output], step: &Step<'_>) -> Verdict {
-        if left(outputs).next().is_some() {
-            return Ok(());
-        }
-        for (conn, notice) in &step.caused.notices {
-            let Notice::MemberCount(count) = notice else { continue };
-            let Some((key, _)) = self.seat(s, *conn) else { continue };
-            let is = self.shards[s].channels.get(&key).map_or(0, |channel| channel.members.len());
-            if count.count != is as u64 {
-                return Err(("model", format!("{conn:?} is told {} members of {is}", count.count)));
-            }
-        }
-        Ok(())
     }
 
     fn same_stats(&self, s: usize, stats: Stats) -> Verdict {
@@ -292,6 +277,9 @@ impl Model {
         let expires = member.token_end.map(|end| end.saturating_sub(step.wall));
         if own.token_expires_in_ms != expires {
             return wrong(format!("{uid} is told its token ends in {:?}", own.token_expires_in_ms));
+        }
+        if let Some(conn) = member.conn {
+            self.told.entry(conn).or_default().count = Some(told.member_count);
         }
         Ok(())
     }

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use lianmai_protocol::CloseCode;
+use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
+use lianmai_protocol::message::Notice;
 use lianmai_signal_engine::lobby::LOBBY_MS;
 use lianmai_signal_engine::{ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox};
 
@@ -115,13 +117,18 @@ impl World {
     }
 
     fn lobby_outputs(&mut self, id: LinkId, outputs: Vec<LobbyOutput>) {
+        let mut announced = None;
         for output in outputs {
             match output {
                 LobbyOutput::Send(text) => {
                     self.checks_lobby_text(id, &text);
+                    announced = closing_of(&text);
                     self.write(id, Way::Down, &Frame::Text(text.into_bytes()).encode());
                 }
                 LobbyOutput::Close(code) => {
+                    if announced != Some(code) {
+                        self.fail("model", format!("{id:?} is closed as {code:?} without a word"));
+                    }
                     self.lobby_closes(id, code);
                     return;
                 }
@@ -161,5 +168,13 @@ impl World {
         let shard = shard_of(key, process.shards.len());
         process.seats.insert(id, shard);
         self.post(shard, Msg::Adopt(id, entry));
+    }
+}
+
+/// The close that a text announces.
+fn closing_of(text: &str) -> Option<CloseCode> {
+    match codec::decode_server_frame(text.as_bytes()).ok()?.pop()? {
+        ServerMessage::Notice(Notice::Closing(closing)) => Some(closing.code),
+        _ => None,
     }
 }

@@ -1,0 +1,191 @@
+//! What a session is told without having asked, as docs/protocol.md section 8 says it: nothing is missing, and it is
+//! true. Comes in: the notices of a step. Goes out: the first that is missing or wrong. Deliberately absent: messages
+//! to some, which `check/` counts.
+
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::notice::{Closing, ServerRestarting, TokenWillExpire};
+use lianmai_protocol::message::session::ResumeReason;
+use lianmai_protocol::{Action, CloseCode, ErrorName, UserId};
+use lianmai_signal_engine::{ChannelKey, ConnId, Output};
+
+use super::{Model, Step, Verdict, left};
+
+/// The end of a token is told so long before (AUT-4).
+const WARNING_MS: u64 = 30_000;
+/// A number of members that changed is told within this.
+const COUNT_MS: u64 = 1_000;
+
+/// What a connection was told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) count: Option<u64>,
+    /// Since when there are not so many members.
+    stale: Option<u64>,
+    /// It knows that its token ends soon.
+    warned: bool,
+}
+
+/// What a refused resume says is to be done (section 14).
+pub(super) fn action_of(reason: &ResumeReason) -> Action {
+    match reason {
+        ResumeReason::Invalid | ResumeReason::Gone => Action::Rejoin,
+        ResumeReason::TokenExpired => Action::RenewToken,
+        ResumeReason::Draining => Action::Reconnect,
+        _ => Action::None,
+    }
+}
+
+impl Step<'_> {
+    /// The announcement of a close.
+    fn closing(&self, conn: ConnId, code: CloseCode) -> Option<(ConnId, Notice)> {
+        let row = code.row()?;
+        let refused = self.resumed(conn).and_then(|told| told.reason);
+        let action = match (self.error(conn), refused) {
+            _ if code != CloseCode::JOIN_REFUSED => row.action.clone(),
+            (Some(ErrorName::TokenExpired), _) => Action::RenewToken,
+            (_, Some(reason)) => action_of(&reason),
+            _ => Action::None,
+        };
+        let reason = row.name.to_owned();
+        let closing = Closing { code, reason, action, url: None, retry_after_ms: None };
+        Some((conn, Notice::Closing(closing)))
+    }
+}
+
+impl Model {
+    /// What members hear of a drain.
+    pub(super) fn restarting(&self, s: usize, now: u64) -> Option<Notice> {
+        let (began, plan) = self.shards[s].drain?;
+        Some(Notice::ServerRestarting(ServerRestarting {
+            retry_after_ms: plan.retry_after_ms,
+            jitter_ms: plan.jitter_ms,
+            deadline_ms: (began + plan.deadline_ms).saturating_sub(now),
+        }))
+    }
+
+    /// Who comes back is told what it may have missed (RES-6).
+    pub(super) fn tell_again(
+        &self,
+        s: usize,
+        key: &ChannelKey,
+        uid: UserId,
+        conn: ConnId,
+        step: &mut Step<'_>,
+    ) {
+        let restarting = self.restarting(s, step.now);
+        step.notices.extend(restarting.map(|notice| (conn, notice)));
+        let left = self.token_left(s, key, uid, step.wall);
+        if let Some(expires_in_ms) = left.filter(|left| (1..=WARNING_MS).contains(left)) {
+            let notice = Notice::TokenWillExpire(TokenWillExpire { expires_in_ms });
+            step.notices.push((conn, notice));
+        }
+    }
+
+    fn token_left(&self, s: usize, key: &ChannelKey, uid: UserId, wall: u64) -> Option<u64> {
+        let member = self.shards[s].channels.get(key)?.members.get(&uid)?;
+        Some(member.token_end?.saturating_sub(wall))
+    }
+
+    /// A member has a new token: the answer tells its end.
+    pub(super) fn token_came(&mut self, s: usize, key: &ChannelKey, uid: UserId, wall: u64) {
+        let left = self.token_left(s, key, uid, wall);
+        let conn = self.member(s, key, uid).and_then(|member| member.conn);
+        if let Some(told) = conn.and_then(|conn| self.told.get_mut(&conn)) {
+            told.warned = left.is_some_and(|left| left <= WARNING_MS);
+        }
+    }
+
+    pub(super) fn same_notices(
+        &mut self,
+        s: usize,
+        outputs: &[Output],
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        // Who goes and who is counted at one moment may go in any order.
+        let goes = left(outputs).next().is_some();
+        let mut missing = std::mem::take(&mut step.notices);
+        let closes = step.closes.iter().filter(|(_, code)| *code != CloseCode::SLOW_READER);
+        missing.extend(closes.filter_map(|(conn, code)| step.closing(*conn, *code)));
+        for (conn, notice) in &step.caused.notices {
+            let mut plain = notice.clone();
+            if let Notice::Closing(closing) = &mut plain {
+                closing.retry_after_ms = None;
+            }
+            let at = missing.iter().position(|expected| *expected == (*conn, plain.clone()));
+            let due = at.map(|at| missing.remove(at)).is_some();
+            self.hears(s, *conn, notice, due, goes, step)?;
+        }
+        if let Some((conn, notice)) = missing.first() {
+            return Err(("model", format!("{conn:?} is not told {notice:?}")));
+        }
+        for (conn, _) in &step.closes {
+            self.told.remove(conn);
+        }
+        self.news(s, step)
+    }
+
+    /// One notice: due for what happened, or true at least.
+    fn hears(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        notice: &Notice,
+        due: bool,
+        goes: bool,
+        step: &Step<'_>,
+    ) -> Verdict {
+        let wrong = |of: &str| Err(("model", format!("{conn:?} is told {notice:?} of {of}")));
+        let seat = self.seat(s, conn);
+        match notice {
+            Notice::MemberCount(told) => {
+                let Some((key, _)) = seat else { return Ok(()) };
+                let are = self.shards[s].channels.get(&key).map_or(0, |c| c.members.len()) as u64;
+                if told.count != are && !goes {
+                    return wrong(&format!("{are}"));
+                }
+                self.told.entry(conn).or_default().count = Some(told.count);
+            }
+            Notice::TokenWillExpire(told) => {
+                let Some((key, uid)) = seat else { return Ok(()) };
+                let left = self.token_left(s, &key, uid, step.wall);
+                if Some(told.expires_in_ms) != left
+                    || !(1..=WARNING_MS).contains(&told.expires_in_ms)
+                {
+                    return wrong(&format!("{left:?}"));
+                }
+                self.told.entry(conn).or_default().warned = true;
+            }
+            Notice::Message(_) => {}
+            _ if due => {}
+            _ => return wrong("nothing"),
+        }
+        Ok(())
+    }
+
+    /// Who is connected knows how many members there are, and when its token ends.
+    fn news(&mut self, s: usize, step: &Step<'_>) -> Verdict {
+        let jumped = self.wall_jumped(step);
+        for channel in self.shards[s].channels.values() {
+            for member in channel.members.values() {
+                let Some(conn) = member.conn else { continue };
+                let told = self.told.entry(conn).or_default();
+                let are = channel.members.len() as u64;
+                let knows = told.count == Some(are);
+                told.stale = told.stale.filter(|_| !knows).or((!knows).then_some(step.now));
+                if told.count.is_none() || told.stale.is_some_and(|at| at + COUNT_MS < step.now) {
+                    let what =
+                        format!("{conn:?} is not told that there are {are} members: {told:?}");
+                    return Err(("model", what));
+                }
+                let Some(end) = member.token_end else { continue };
+                let due = end.saturating_sub(WARNING_MS);
+                told.warned &= due <= step.wall;
+                if !told.warned && (due + 1..end).contains(&step.wall) && !jumped {
+                    let what = format!("{conn:?} is not told that its token ends at {end}");
+                    return Err(("model", what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
