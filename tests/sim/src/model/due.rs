@@ -16,15 +16,30 @@ const WRITE_MS: u64 = 5_000;
 const LATE_MS: u64 = 500;
 /// A token is looked at again after this at the latest: the wall clock may jump.
 const TOKEN_LOOK_MS: u64 = 61_000;
+/// A drain is looked at so often.
+const DRAIN_STEP_MS: u64 = 50;
 /// Whoever stands still for less has not stood still.
 const STALL_MS: u64 = 2_000;
 /// What is forgiven beside a pause: a moment for what waits to be read, and what was quiet before it.
 const MOMENT_MS: u64 = STALL_MS + 1_000;
 
 impl Shard {
-    /// Nothing more is taken in: what there is waits for the next process.
+    /// What there is may wait for the next process.
     pub(super) fn is_frozen(&self) -> bool {
-        self.drain.is_some() && self.seats.is_empty()
+        self.frozen_since.is_some()
+    }
+
+    /// Whether somebody comes too late; `says_so`: that is what he is told.
+    pub(super) fn turns_away(&self, says_so: bool) -> bool {
+        self.handed_over_at.is_some() || (says_so && self.is_frozen())
+    }
+
+    /// It freezes when those who were there were told in time, and the last of them has gone.
+    fn freeze(&mut self, now: u64) {
+        let told = self.drain.is_some_and(|(began, plan)| began + plan.notice_ms <= now);
+        if told && self.seats.is_empty() {
+            self.frozen_since.get_or_insert(now);
+        }
     }
 }
 
@@ -72,6 +87,7 @@ impl Model {
                 _ => {}
             }
         }
+        self.shards[s].freeze(step.now);
         Ok(())
     }
 
@@ -114,7 +130,8 @@ impl Model {
         let lost = member.lost_at?;
         let by_media = member.last_media.map_or(lost, |at| at + self.rules.idle);
         let cap = member.first_lost.unwrap_or(lost) + self.rules.cap.max(self.rules.grace);
-        Some((lost + self.rules.grace).max(by_media).min(cap))
+        // The cap may be over while there is a socket.
+        Some((lost + self.rules.grace).max(by_media).min(cap).max(lost))
     }
 
     fn over(
@@ -205,7 +222,7 @@ impl Model {
     pub(super) fn in_time(&self, s: usize, step: &Step<'_>) -> Verdict {
         let shard = &self.shards[s];
         // Nobody's time runs out between two processes.
-        let frozen = shard.is_frozen();
+        let until = shard.frozen_since.unwrap_or(step.now);
         for (key, channel) in &shard.channels {
             for (uid, member) in &channel.members {
                 let lost = member.first_lost.filter(|_| member.lost_at.is_some());
@@ -213,8 +230,7 @@ impl Model {
                 let late = LATE_MS
                     + self.forgiven_in(since.saturating_sub(self.rules.dead + STALL_MS), step.now);
                 if let Some(end) = self.end_of(member)
-                    && end + late < step.now
-                    && !frozen
+                    && end + late < until
                 {
                     return Err((
                         "ghosts",
@@ -228,7 +244,7 @@ impl Model {
                 if member.token_end.is_some_and(|end| end + TOKEN_LOOK_MS + late < step.wall)
                     && member.connected_at + late < step.now
                     && !self.wall_jumped(step)
-                    && !frozen
+                    && !shard.is_frozen()
                 {
                     return Err((
                         "ghosts",
@@ -245,6 +261,13 @@ impl Model {
                 "model",
                 format!("{} sockets are open behind the freeze", shard.seats.len()),
             ));
+        }
+        if let Some(at) = shard.frozen_since
+            && at + DRAIN_STEP_MS < step.now
+            && shard.handed_over_at.is_none()
+            && shard.persists.is_empty()
+        {
+            return Err(("model", format!("nothing is handed over, and all is done since {at}")));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! rows must be then. When the next process starts, the rows that are left must be those of the last write that was
 //! kept; the model goes on from them. After a clean stop everything goes on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use lianmai_protocol::{
@@ -55,6 +55,8 @@ pub(super) struct Saved {
 pub(super) struct Expected {
     rows: Rc<Saved>,
     or: Option<Rc<Saved>>,
+    /// Holds that were over once: they may be forgotten, wherever the clock was set since.
+    lapsed: BTreeSet<ChannelKey>,
     /// After a clean stop.
     live: Option<Shard>,
     ended_at: u64,
@@ -141,8 +143,9 @@ impl Model {
                 Some((_, (_, (rows, or)))) => (Rc::clone(rows), or.clone()),
                 None => Default::default(),
             };
+            let lapsed = shard.lapsed.clone();
             let live = handed_over.then_some(shard);
-            Expected { rows, or, live, ended_at: now }
+            Expected { rows, or, lapsed, live, ended_at: now }
         });
         self.expected = Some(expected.collect());
         self.told.clear();
@@ -156,12 +159,6 @@ impl Model {
             self.expected.take().unwrap_or_else(|| vec![Expected::default(); restored.len()]);
         for (expected, restored) in expected.into_iter().zip(restored) {
             let rows = self.read(restored, &expected, wall)?;
-            let mut rows = rows;
-            // A clock that went back makes nothing longer than it was.
-            let fit =
-                |(until, from): &mut Ban| *until = (*until).min(wall + until.saturating_sub(*from));
-            rows.bans.values_mut().for_each(fit);
-            rows.holds.values_mut().for_each(fit);
             let (bans, holds) = (rows.bans.clone(), rows.holds.clone());
             let mut shard = match expected.live.filter(|_| restored.clean) {
                 Some(live) => self.go_on_from(live, restored, now, expected.ended_at)?,
@@ -169,6 +166,11 @@ impl Model {
             };
             (shard.bans, shard.holds) = (bans, holds);
             let saved = Rc::new(shard.save());
+            // A clock that went back makes nothing longer than it was.
+            let fit =
+                |(until, from): &mut Ban| *until = (*until).min(wall + until.saturating_sub(*from));
+            shard.bans.values_mut().for_each(fit);
+            shard.holds.values_mut().for_each(fit);
             let s = self.shards.len();
             self.saved.last.insert(s, Rc::clone(&saved));
             self.saved.numbered.insert(s as u64, (s, (saved, None)));
@@ -225,16 +227,12 @@ impl Model {
             .iter()
             .map(|(key, hold)| (key.clone(), (hold.until.0, hold.watermark.0)))
             .collect();
-        // Those that are over are forgotten some time, and those that were once may be.
-        let jumped = self.wall_set.is_some();
+        // Those that are over are forgotten some time.
         let holds = |saved: &Saved| -> Vec<(ChannelKey, Ban)> {
-            let held = saved.holds.iter().filter(|(_, (until, _))| *until > wall && !jumped);
+            let holds = saved.holds.iter();
+            let held =
+                holds.filter(|(key, (until, _))| *until > wall && !expected.lapsed.contains(*key));
             held.map(|(key, ban)| (key.clone(), *ban)).collect()
-        };
-        // Where the clock was set, a ban is cut to its length when it is read.
-        let bans = |saved: &Saved| -> Vec<((ChannelKey, UserId), Ban)> {
-            let cut = |(until, from): Ban| if jumped { (0, from) } else { (until, from) };
-            saved.bans.iter().map(|(place, ban)| (place.clone(), cut(*ban))).collect()
         };
         let fits = |other: &&Rc<Saved>| {
             let members = |saved: &Saved| -> Vec<(ChannelKey, UserId)> {
@@ -244,7 +242,7 @@ impl Model {
                     .collect()
             };
             members(other) == members(&saved)
-                && bans(other) == bans(&saved)
+                && other.bans == saved.bans
                 && holds(other) == holds(&saved)
         };
         // Within an input a part of it may be there.

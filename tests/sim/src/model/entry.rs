@@ -79,11 +79,8 @@ impl Model {
 
     /// While a server is frozen it refuses with `draining` whatever else might be wrong.
     fn acceptable(&self, s: usize, error: ErrorName, said: Option<&ErrorName>) -> ErrorName {
-        let frozen = self.shards[s].is_frozen();
-        match said {
-            Some(ErrorName::Draining) if frozen => ErrorName::Draining,
-            _ => error,
-        }
+        let late = self.shards[s].turns_away(said == Some(&ErrorName::Draining));
+        if late { ErrorName::Draining } else { error }
     }
 
     /// Who may join, and with what.
@@ -372,6 +369,7 @@ impl Model {
     }
 
     pub(super) fn sit(&mut self, s: usize, key: &ChannelKey, uid: UserId, conn: ConnId, now: u64) {
+        self.shards[s].frozen_since = None;
         self.shards[s].seats.insert(conn, (key.clone(), uid));
         self.told.insert(conn, Told::default());
         if let Some(member) = self.member(s, key, uid) {

@@ -308,6 +308,9 @@ impl Model {
             Input::Drain(plan) => {
                 if self.shards[s].drain.is_none() {
                     self.shards[s].drain = Some((step.now, *plan));
+                    // Nobody is to be told.
+                    let nobody = self.shards[s].seats.is_empty();
+                    self.shards[s].frozen_since = nobody.then_some(step.now);
                     let conns = self.shards[s].seats.keys();
                     let notice = self.restarting(s, step.now);
                     step.notices

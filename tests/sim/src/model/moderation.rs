@@ -80,7 +80,7 @@ impl Model {
         let said = replies(outputs).find_map(|(of, reply)| (of == query).then_some(reply));
         let draining =
             said.is_some_and(|said| said.as_ref().is_err_and(|e| *e == ErrorName::Draining));
-        let replied = if draining && self.shards[s].is_frozen() {
+        let replied = if self.shards[s].turns_away(draining) {
             Err(ErrorName::Draining)
         } else {
             self.administer(s, By::Admin(query), command, step)?

@@ -143,7 +143,8 @@ impl Model {
                 if told.count != are && !goes {
                     return wrong(&format!("{are}"));
                 }
-                self.told.entry(conn).or_default().count = Some(told.count);
+                let heard = self.told.entry(conn).or_default();
+                (heard.count, heard.stale) = (Some(told.count), None);
             }
             Notice::TokenWillExpire(told) => {
                 let Some((key, uid)) = seat else { return Ok(()) };

@@ -26,8 +26,8 @@ impl Model {
         let Some(told) = step.resumed(conn) else {
             return Err(("outcome", format!("{conn:?} is not answered")));
         };
-        let frozen = self.shards[s].is_frozen();
-        let refused = if frozen && told.reason == Some(ResumeReason::Draining) {
+        let draining = told.reason == Some(ResumeReason::Draining);
+        let refused = if self.shards[s].turns_away(draining) {
             Some(ResumeReason::Draining)
         } else {
             let lapsed = self.shards[s].lapsed.contains(&claims.channel);

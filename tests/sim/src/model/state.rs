@@ -368,6 +368,8 @@ pub(super) struct Shard {
     /// What is being written down, since when.
     pub(super) persists: BTreeMap<PersistId, (u64, Then)>,
     pub(super) drain: Option<(u64, DrainPlan)>,
+    /// Nothing more is taken in since then, or from the engine's next look at its drain on.
+    pub(super) frozen_since: Option<u64>,
     pub(super) handed_over_at: Option<u64>,
     pub(super) crash_over: u64,
     pub(super) events: u64,

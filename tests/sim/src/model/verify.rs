@@ -169,7 +169,8 @@ impl Model {
                 return Err(("media", format!("{query:?} is answered twice")));
             };
             let may = self.may_use(s, generation, access) || (might && asked == step.now);
-            let frozen = self.shards[s].is_frozen();
+            // Behind the freeze nothing is allowed any more.
+            let frozen = self.shards[s].is_frozen() && verdict.is_err();
             if may != verdict.is_ok() && !frozen {
                 let what =
                     format!("{access:?} of {generation}, asked at {asked}, is told {verdict:?}");
@@ -182,20 +183,22 @@ impl Model {
                 return Err(("media", what));
             }
         }
+        let until = self.shards[s].frozen_since.unwrap_or(step.now);
         let late = |(_, _, asked, _): &&(Gen, Access, u64, bool)| {
-            *asked + PARK_MS + 500 + self.paused_in(*asked, step.now) < step.now
+            *asked + PARK_MS + 500 + self.paused_in(*asked, step.now) < until
         };
-        let frozen = self.shards[s].is_frozen();
         match self.shards[s].questions.values().find(late) {
-            Some(question) if !frozen => Err(("media", format!("{question:?} is not answered"))),
-            _ => Ok(()),
+            Some(question) => Err(("media", format!("{question:?} is not answered"))),
+            None => Ok(()),
         }
     }
 
     fn writes(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
         if let Some(persist) = step.persists.pop_front() {
-            let frozen = self.shards[s].is_frozen();
-            if !frozen || !step.persists.is_empty() {
+            // What was taken in is finished before.
+            let shard = &self.shards[s];
+            let done = shard.is_frozen() && shard.persists.is_empty();
+            if !done || !step.persists.is_empty() {
                 return Err(("model", format!("{persist:?} is written for nobody")));
             }
             self.shards[s].persists.insert(persist, (step.now, Then::HandOver));
