@@ -9,9 +9,6 @@ use lianmai_protocol::message::session::{Join, Reconnect};
 use crate::rng::Rng;
 use crate::world::World;
 
-/// Most things that he remembers of a kind.
-const MOST: usize = 400;
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Spy {
@@ -26,15 +23,13 @@ impl Spy {
     }
 
     pub(crate) fn ticket(&mut self, ticket: &str, epoch: Epoch) {
-        if self.tickets.len() < MOST {
-            self.tickets.push((ticket.to_owned(), epoch));
-        }
+        self.tickets.push((ticket.to_owned(), epoch));
     }
 }
 
 impl World {
     pub(crate) fn spy_join(&mut self, join: &Join) {
-        if self.spy.joins.len() < MOST && join.join_id.is_some() {
+        if join.join_id.is_some() {
             self.spy.joins.push(join.clone());
         }
     }

@@ -185,6 +185,13 @@ impl Tally {
         self.lock().by_outcome.values().sum()
     }
 
+    /// Calls that were done.
+    pub(crate) fn done(&self) -> u64 {
+        let all = self.lock();
+        let done = all.by_outcome.iter().filter(|((_, outcome), _)| outcome == "done");
+        done.map(|(_, count)| count).sum()
+    }
+
     /// Methods that were called from a moment until another one.
     pub(crate) fn methods(&self, from: Instant, until: Instant) -> BTreeMap<&'static str, u64> {
         let mut methods = BTreeMap::new();

@@ -59,6 +59,8 @@ const GAP: Duration = Duration::from_secs(1);
 const MEDIA_BACK: Duration = Duration::from_secs(5);
 /// A call is settled after this at the latest (10 s), with a moment for the machine.
 const SETTLED: Duration = Duration::from_secs(13);
+/// Of 100 calls so many are done, at least; of the others nobody knows, or they were refused.
+const DONE: u64 = 80;
 /// From the end of the storm until nothing moves.
 const CALM: Duration = Duration::from_secs(45);
 
@@ -248,6 +250,8 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
         _ => false,
     };
     verdict::none("calls", &house.tally.bad(is_fine))?;
+    let (done, calls) = (house.tally.done(), house.tally.count());
+    ensure!(done * 100 >= calls * DONE, "only {done} of {calls} calls were done");
     ensure!(house.tally.longest() < SETTLED, "a call took {:?}", house.tally.longest());
     verdict::none("messages", &audit.faults)?;
     verdict::none("pictures", &verdict::faults(&door, guests).await?)?;
