@@ -60,7 +60,7 @@ const MEDIA_BACK: Duration = Duration::from_secs(5);
 /// A call is settled after this at the latest (10 s), with a moment for the machine.
 const SETTLED: Duration = Duration::from_secs(13);
 /// Of 100 calls so many are done, at least; of the others nobody knows, or they were refused.
-const DONE: u64 = 80;
+const DONE: u64 = 90;
 /// From the end of the storm until nothing moves.
 const CALM: Duration = Duration::from_secs(45);
 

@@ -6,9 +6,9 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::media::{Mute, SetRole};
 use lianmai_protocol::message::session::{AttributeTarget, SendMessage, SetAttributes};
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, UserId};
-use lianmai_signal_engine::{ChannelKey, Grant, VerifyId};
+use lianmai_signal_engine::{Grant, VerifyId};
 
-use super::state::{Made, On, Then, Waiting};
+use super::state::{Made, On, Then, Waiting, Who};
 use super::{Expect, Model, Step, Verdict};
 use crate::check::app::payload;
 
@@ -19,32 +19,30 @@ pub(super) type Asked = (RequestId, u64);
 impl Model {
     pub(super) fn execute(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         asked: Asked,
         call: Call,
         step: &mut Step<'_>,
     ) -> Verdict {
         let outcome = match call {
-            Call::Leave(_) => return self.leave(s, key, uid, asked, step),
-            Call::Publish(params) => self.publish(s, key, uid, asked, &params, step)?,
-            Call::Unpublish(params) => self.unpublish(s, key, uid, asked, &params, step)?,
-            Call::Subscribe(params) => self.subscribe(s, key, uid, asked, &params, step)?,
-            Call::Unsubscribe(params) => self.unsubscribe(s, key, uid, &params, step),
-            Call::SetRole(params) => self.set_role(s, key, uid, asked, &params, step)?,
-            Call::Mute(params) => self.mute(s, key, uid, asked, &params, true, step)?,
-            Call::Unmute(params) => self.mute(s, key, uid, asked, &params, false, step)?,
-            Call::Kick(params) => self.kick(s, key, uid, asked, params, step)?,
+            Call::Leave(_) => return self.leave(who, asked, step),
+            Call::Publish(params) => self.publish(who, asked, &params, step)?,
+            Call::Unpublish(params) => self.unpublish(who, asked, &params, step)?,
+            Call::Subscribe(params) => self.subscribe(who, asked, &params, step)?,
+            Call::Unsubscribe(params) => self.unsubscribe(who, &params, step),
+            Call::SetRole(params) => self.set_role(who, asked, &params, step)?,
+            Call::Mute(params) => self.mute(who, asked, &params, true, step)?,
+            Call::Unmute(params) => self.mute(who, asked, &params, false, step)?,
+            Call::Kick(params) => self.kick(who, asked, params, step)?,
             Call::CloseChannel(params) => {
                 let (hold_s, reason) = (params.hold_s, params.reason);
-                self.close(s, key, uid, asked, hold_s, reason, step)?
+                self.close(who, asked, hold_s, reason, step)?
             }
-            Call::SendMessage(params) => self.send_message(s, key, uid, params, step),
-            Call::SetAttributes(params) => self.set_attributes(s, key, uid, &params, step),
+            Call::SendMessage(params) => self.send_message(who, params, step),
+            Call::SetAttributes(params) => self.set_attributes(who, &params, step),
             Call::RenewToken(_) => {
                 let verify = step.take_verify()?;
-                self.wait(s, key, uid, asked, On::Token { verify });
+                self.wait(who, asked, On::Token { verify });
                 Ok(None)
             }
             Call::Report(_) => Ok(Some(Expect::Nothing)),
@@ -56,20 +54,13 @@ impl Model {
         };
         match outcome {
             Ok(None) => Ok(()),
-            Ok(Some(expect)) => self.answer(s, key, uid, asked, Ok(expect), step),
-            Err(error) => self.answer(s, key, uid, asked, Err(error), step),
+            Ok(Some(expect)) => self.answer(who, asked, Ok(expect), step),
+            Err(error) => self.answer(who, asked, Err(error), step),
         }
     }
 
-    pub(super) fn wait(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        (id, hash): Asked,
-        on: On,
-    ) {
-        if let Some(member) = self.member(s, key, uid) {
+    pub(super) fn wait(&mut self, who: Who<'_>, (id, hash): Asked, on: On) {
+        if let Some(member) = self.member(who) {
             member.waiting = Some(Waiting { id, hash, on, held: Default::default() });
         }
     }
@@ -77,23 +68,21 @@ impl Model {
     /// A command that waited has its answer; those behind it go on.
     pub(super) fn go_on(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         outcome: Result<Expect, ErrorName>,
         step: &mut Step<'_>,
     ) -> Verdict {
-        let waiting = self.member(s, key, uid).and_then(|member| member.waiting.take());
+        let waiting = self.member(who).and_then(|member| member.waiting.take());
         let Some(Waiting { id, hash, mut held, .. }) = waiting else { return Ok(()) };
-        self.answer(s, key, uid, (id, hash), outcome, step)?;
+        self.answer(who, (id, hash), outcome, step)?;
         while let Some((id, hash, call)) = held.pop_front() {
             // Who leaves overtakes what waits.
             if held.iter().any(|(.., later)| matches!(later, Call::Leave(_))) {
-                self.answer(s, key, uid, (id, hash), Err(ErrorName::Superseded), step)?;
+                self.answer(who, (id, hash), Err(ErrorName::Superseded), step)?;
                 continue;
             }
-            self.execute(s, key, uid, (id, hash), call, step)?;
-            let Some(member) = self.member(s, key, uid) else { return Ok(()) };
+            self.execute(who, (id, hash), call, step)?;
+            let Some(member) = self.member(who) else { return Ok(()) };
             if let Some(waiting) = &mut member.waiting {
                 waiting.held = held;
                 return Ok(());
@@ -102,36 +91,26 @@ impl Model {
         Ok(())
     }
 
-    fn leave(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        asked: Asked,
-        step: &mut Step<'_>,
-    ) -> Verdict {
-        let waiting = self.member(s, key, uid).and_then(|member| member.waiting.take());
+    fn leave(&mut self, who: Who<'_>, asked: Asked, step: &mut Step<'_>) -> Verdict {
+        let Who { s, key, .. } = who;
+        let waiting = self.member(who).and_then(|member| member.waiting.take());
         if let Some(waiting) = waiting {
             let held = waiting.held.iter().map(|(id, hash, _)| (*id, *hash));
             for asked in std::iter::once((waiting.id, waiting.hash)).chain(held) {
-                self.answer(s, key, uid, asked, Err(ErrorName::Superseded), step)?;
+                self.answer(who, asked, Err(ErrorName::Superseded), step)?;
             }
         }
-        self.announce_end(s, key, uid, LeaveReason::Left, step);
+        self.announce_end(who, LeaveReason::Left, step);
         let done = self.done(s, key);
-        self.answer(s, key, uid, asked, Ok(done), step)?;
-        self.drop_conn(s, key, uid, CloseCode::NORMAL, step);
-        self.forget(s, key, uid, &LeaveReason::Left);
-        self.dissolve(s, key, uid, step);
+        self.answer(who, asked, Ok(done), step)?;
+        self.drop_conn(who, CloseCode::NORMAL, step);
+        self.forget(who, &LeaveReason::Left);
+        self.dissolve(who, step);
         Ok(())
     }
 
-    pub(super) fn moderates(
-        &self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-    ) -> Result<(), ErrorName> {
+    pub(super) fn moderates(&self, who: Who<'_>) -> Result<(), ErrorName> {
+        let Who { s, key, uid } = who;
         let channel = self.shards[s].channels.get(key);
         let member = channel.and_then(|channel| channel.members.get(&uid));
         if member.is_some_and(|member| member.rights.moderate) {
@@ -142,16 +121,11 @@ impl Model {
     }
 
     /// Whom a command is about.
-    pub(super) fn target(
-        &self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        of: Option<UserId>,
-    ) -> Result<UserId, ErrorName> {
+    pub(super) fn target(&self, who: Who<'_>, of: Option<UserId>) -> Result<UserId, ErrorName> {
+        let Who { s, key, uid } = who;
         let of = of.unwrap_or(uid);
         if of != uid {
-            self.moderates(s, key, uid)?;
+            self.moderates(who)?;
             let channel = self.shards[s].channels.get(key);
             if channel.is_none_or(|channel| !channel.members.contains_key(&of)) {
                 return Err(ErrorName::NoSuchMember);
@@ -163,39 +137,38 @@ impl Model {
     /// Done at once, or, where somebody else was changed, when it is written down.
     pub(super) fn changed(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        (uid, of): (UserId, UserId),
+        who: Who<'_>,
+        of: UserId,
         asked: Asked,
         events: u64,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
+        let Who { s, key, uid } = who;
         let done = self.done(s, key);
         if uid == of || self.shards[s].events == events {
             return Ok(Ok(Some(done)));
         }
         let place = self.channel(s, key).map(|channel| (channel.epoch, channel.head()));
-        if let Some(member) = self.member(s, key, of) {
+        if let Some(member) = self.member(who.of(of)) {
             member.forced = place;
         }
         let persist = step.take_persist()?;
         let then = Then::Answer { key: key.clone(), uid };
         self.shards[s].persists.insert(persist, (step.now, then));
-        self.wait(s, key, uid, asked, On::Write { persist });
+        self.wait(who, asked, On::Write { persist });
         Ok(Ok(None))
     }
 
     fn set_role(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         asked: Asked,
         params: &SetRole,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
+        let Who { s, key, .. } = who;
         let events = self.shards[s].events;
-        let of = match self.target(s, key, uid, params.uid) {
+        let of = match self.target(who, params.uid) {
             Ok(of) => of,
             Err(error) => return Ok(Err(error)),
         };
@@ -223,21 +196,16 @@ impl Model {
                 let role = Role::Broadcaster;
                 self.emit(s, key, Made::Role { uid: of, mid, role }, step.now);
             }
-            Role::Audience => self.demote(s, key, of, step)?,
+            Role::Audience => self.demote(who.of(of), step)?,
             _ => return Ok(Err(ErrorName::BadRole)),
         }
-        self.changed(s, key, (uid, of), asked, events, step)
+        self.changed(who, of, asked, events, step)
     }
 
-    pub(super) fn demote(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        step: &mut Step<'_>,
-    ) -> Verdict {
-        self.remove_streams(s, key, uid, KindSet::ALL, step);
-        let Some(member) = self.member(s, key, uid) else { return Ok(()) };
+    pub(super) fn demote(&mut self, who: Who<'_>, step: &mut Step<'_>) -> Verdict {
+        let Who { s, key, uid } = who;
+        self.remove_streams(who, KindSet::ALL, step);
+        let Some(member) = self.member(who) else { return Ok(()) };
         member.role = Role::Audience;
         let mid = member.mid;
         let waits = member.waiting.as_ref().is_some_and(|w| matches!(w.on, On::Push { .. }));
@@ -245,24 +213,22 @@ impl Model {
         let reason = LeaveReason::RoleChanged;
         self.emit(s, key, Made::Leave { uid, mid, reason }, step.now);
         if waits {
-            self.go_on(s, key, uid, Err(ErrorName::Superseded), step)?;
+            self.go_on(who, Err(ErrorName::Superseded), step)?;
         }
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "as the other commands, and which way")]
     fn mute(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         asked: Asked,
         params: &Mute,
         on: bool,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
+        let Who { s, key, uid } = who;
         let events = self.shards[s].events;
-        let of = match self.target(s, key, uid, params.uid) {
+        let of = match self.target(who, params.uid) {
             Ok(of) => of,
             Err(error) => return Ok(Err(error)),
         };
@@ -270,7 +236,7 @@ impl Model {
         if kinds.is_empty() || !kinds.difference(KindSet::AUDIO_VIDEO).is_empty() {
             return Ok(Err(ErrorName::BadMediaType));
         }
-        let Some(member) = self.member(s, key, of) else { return Ok(Ok(None)) };
+        let Some(member) = self.member(who.of(of)) else { return Ok(Ok(None)) };
         if of != uid && !member.is_visible() {
             return Ok(Err(ErrorName::NoSuchMember));
         }
@@ -280,19 +246,13 @@ impl Model {
             let made = Made::Muted { uid: of, mid, kind: kind.clone(), on };
             self.emit(s, key, made, step.now);
         }
-        self.changed(s, key, (uid, of), asked, events, step)
+        self.changed(who, of, asked, events, step)
     }
 
-    fn send_message(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        params: SendMessage,
-        step: &mut Step<'_>,
-    ) -> Outcome {
+    fn send_message(&mut self, who: Who<'_>, params: SendMessage, step: &mut Step<'_>) -> Outcome {
+        let Who { s, key, uid } = who;
         let most = self.rules.limits.message_bytes;
-        let member = self.member(s, key, uid).ok_or(ErrorName::NotJoined)?;
+        let member = self.member(who).ok_or(ErrorName::NotJoined)?;
         if !member.rights.message {
             return Err(ErrorName::Forbidden);
         }
@@ -312,7 +272,7 @@ impl Model {
         let mut delivered = 0;
         for of in to {
             // Who is away gets it when it comes back (RES-8).
-            let Some(member) = self.member(s, key, of) else { continue };
+            let Some(member) = self.member(who.of(of)) else { continue };
             member.messages += 1;
             delivered += 1;
             let mid = member.mid;
@@ -326,12 +286,11 @@ impl Model {
 
     fn set_attributes(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         params: &SetAttributes,
         step: &mut Step<'_>,
     ) -> Outcome {
+        let Who { s, key, uid } = who;
         if params.name.as_ref().is_some_and(|name| name.len() > 128) {
             return Err(ErrorName::BadName);
         }
@@ -345,7 +304,7 @@ impl Model {
         };
         match params.target.as_ref().unwrap_or(&AttributeTarget::Own) {
             AttributeTarget::Own => {
-                let member = self.member(s, key, uid).ok_or(ErrorName::NotJoined)?;
+                let member = self.member(who).ok_or(ErrorName::NotJoined)?;
                 let before = (member.name.clone(), member.attributes.clone());
                 let mut attributes = before.1.clone();
                 attributes.apply(&params.attributes);
@@ -359,7 +318,7 @@ impl Model {
                 }
             }
             AttributeTarget::Channel => {
-                self.moderates(s, key, uid)?;
+                self.moderates(who)?;
                 if params.name.is_some() {
                     return Err(ErrorName::InvalidParams);
                 }
@@ -392,17 +351,18 @@ impl Model {
             channel.members.iter().find(waits).map(|(uid, _)| (key.clone(), *uid))
         });
         let Some((key, uid)) = place else { return Ok(()) };
+        let who = Who { s, key: &key, uid };
         let outcome = match grant {
             Err(error) => Err(error.clone()),
-            Ok(grant) => match self.check_token(s, &key, uid, grant, step) {
+            Ok(grant) => match self.check_token(who, grant, step) {
                 Err(error) => Err(error),
                 Ok(()) => {
-                    self.grant(s, &key, uid, grant, step)?;
+                    self.grant(who, grant, step)?;
                     let seq = self.channel(s, &key).map_or(0, |channel| channel.head());
                     Ok(Expect::Renewed { seq })
                 }
             },
         };
-        self.go_on(s, &key, uid, outcome, step)
+        self.go_on(who, outcome, step)
     }
 }

@@ -5,7 +5,7 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
 use lianmai_signal_engine::{ChannelKey, ConnId, Note, Output, PersistId};
 
-use super::state::{Member, On, Shard, Then};
+use super::state::{Member, On, Shard, Then, Who};
 use super::{Model, Step, Verdict, left};
 
 /// A URL that was not issued within this fails its command.
@@ -76,7 +76,7 @@ impl Model {
         for output in outputs {
             match output {
                 Output::Note(Note::MemberLeft { channel, uid, reason, .. }) => {
-                    self.over(s, channel, *uid, reason, step)?;
+                    self.over(Who { s, key: channel, uid: *uid }, reason, step)?;
                 }
                 Output::Close { conn, code } if *code == CloseCode::IDLE => {
                     self.idle(s, *conn, step)?;
@@ -115,13 +115,13 @@ impl Model {
                 }
             }
             let Some((_, key, uid)) = late else { return Ok(()) };
-            let on =
-                self.member(s, &key, uid).and_then(|m| m.waiting.as_ref()).map(|w| w.on.clone());
+            let who = Who { s, key: &key, uid };
+            let on = self.member(who).and_then(|m| m.waiting.as_ref()).map(|w| w.on.clone());
             let outcome = match on {
-                Some(on) => self.mint_comes_to(s, &key, uid, on, None, step),
+                Some(on) => self.mint_comes_to(who, on, None, step),
                 None => Err(ErrorName::UrlUnavailable),
             };
-            self.go_on(s, &key, uid, outcome, step)?;
+            self.go_on(who, outcome, step)?;
         }
     }
 
@@ -134,14 +134,8 @@ impl Model {
         Some((lost + self.rules.grace).max(by_media).min(cap).max(lost))
     }
 
-    fn over(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        reason: &LeaveReason,
-        step: &mut Step<'_>,
-    ) -> Verdict {
+    fn over(&mut self, who: Who<'_>, reason: &LeaveReason, step: &mut Step<'_>) -> Verdict {
+        let Who { s, key, uid } = who;
         let wrong = |what: String| Err(("ghosts", what));
         let is_due = matches!(
             reason,
@@ -178,10 +172,10 @@ impl Model {
                 CloseCode::IDLE
             }
         };
-        self.remove(s, key, uid, reason.clone(), code, step);
+        self.remove(who, reason.clone(), code, step);
         // A crash ends no room.
         if *reason != LeaveReason::ServerRestart {
-            self.dissolve(s, key, uid, step);
+            self.dissolve(who, step);
         }
         Ok(())
     }
@@ -204,7 +198,7 @@ impl Model {
             );
             return Err(("stability", what));
         }
-        self.drop_conn(s, &key, uid, CloseCode::IDLE, step);
+        self.drop_conn(Who { s, key: &key, uid }, CloseCode::IDLE, step);
         Ok(())
     }
 
@@ -214,7 +208,7 @@ impl Model {
             Some((began, plan)) if step.now >= began + plan.notice_ms => {}
             other => return Err(("model", format!("{conn:?} is drained in {other:?}"))),
         }
-        self.drop_conn(s, &key, uid, CloseCode::SERVER_RESTART, step);
+        self.drop_conn(Who { s, key: &key, uid }, CloseCode::SERVER_RESTART, step);
         Ok(())
     }
 

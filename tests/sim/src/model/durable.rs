@@ -392,37 +392,19 @@ impl Model {
 
 fn from_row(row: Row, record: &MemberRecord, now: u64) -> Member {
     Member {
-        mid: row.mid,
-        session: row.session,
         join_id: row.join_id,
-        role: row.role,
-        rights: row.rights,
         name: row.name,
         attributes: row.attributes,
         muted: row.muted,
         token_end: row.token_end,
-        conn: None,
-        connected_at: now,
-        last_in: now,
         lost_at: Some(now),
         first_lost: Some(now),
-        last_media: None,
         tickets: (record.confirmed, record.confirmed, true),
-        attempt: 0,
-        last_id: None,
-        acked: 0,
-        answers: Vec::new(),
-        waiting: None,
-        messages: 0,
-        heard: 0,
         forced: record.forced,
-        fenced: false,
         restored: true,
         pubs: row.pubs,
         pushes: row.pushes,
-        pulls: BTreeMap::new(),
-        limited: 0,
-        budget: (RATE_BURST, now),
+        ..Member::new(row.mid, row.session, row.role, row.rights, now)
     }
 }
 

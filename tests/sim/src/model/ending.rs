@@ -5,29 +5,24 @@ use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, UserId};
 use lianmai_signal_engine::ChannelKey;
 
-use super::state::Made;
+use super::state::{Made, Who};
 use super::{Expect, Model, Step};
 
 impl Model {
     /// The events and cuts of an end; the membership is still there.
-    pub(super) fn announce_end(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        reason: LeaveReason,
-        step: &mut Step<'_>,
-    ) {
-        self.remove_streams(s, key, uid, KindSet::ALL, step);
-        self.restrict_pulls(s, key, uid, KindSet::NONE, step);
-        let Some(member) = self.member(s, key, uid) else { return };
+    pub(super) fn announce_end(&mut self, who: Who<'_>, reason: LeaveReason, step: &mut Step<'_>) {
+        let Who { s, key, uid } = who;
+        self.remove_streams(who, KindSet::ALL, step);
+        self.restrict_pulls(who, KindSet::NONE, step);
+        let Some(member) = self.member(who) else { return };
         let (mid, visible) = (member.mid, member.is_visible());
         if visible {
             self.emit(s, key, Made::Leave { uid, mid, reason }, step.now);
         }
     }
 
-    pub(super) fn forget(&mut self, s: usize, key: &ChannelKey, uid: UserId, reason: &LeaveReason) {
+    pub(super) fn forget(&mut self, who: Who<'_>, reason: &LeaveReason) {
+        let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
         if let Some(member) = channel.members.remove(&uid) {
             self.ended_as(s, member.mid, reason);
@@ -48,26 +43,19 @@ impl Model {
 
     pub(super) fn remove(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         reason: LeaveReason,
         code: CloseCode,
         step: &mut Step<'_>,
     ) {
-        self.announce_end(s, key, uid, reason.clone(), step);
-        self.drop_conn(s, key, uid, code, step);
-        self.forget(s, key, uid, &reason);
+        self.announce_end(who, reason.clone(), step);
+        self.drop_conn(who, code, step);
+        self.forget(who, &reason);
     }
 
     /// The channel may end with its creator.
-    pub(super) fn dissolve(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn dissolve(&mut self, who: Who<'_>, step: &mut Step<'_>) {
+        let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
         if channel.policy.dissolve_on_creator_leave
             && channel.creator == uid

@@ -6,7 +6,7 @@ use lianmai_protocol::{CloseCode, ErrorName, KindSet, Mid, Role, UserId, WallTim
 use lianmai_signal_engine::{ChannelKey, Claims, ConnId, DuplicatePolicy, Grant, JoinRequest};
 
 use super::notices::Told;
-use super::state::{Channel, Made, Member, RATE_BURST};
+use super::state::{Channel, Made, Member, Who};
 use super::{Expect, Model, Step, Verdict};
 
 const SKEW_S: u64 = 60;
@@ -68,7 +68,7 @@ impl Model {
                 };
                 step.answers.push((conn, Some(*id), Expect::Entered));
                 let uid = uid.unwrap_or(told.uid);
-                self.enter(s, conn, &key, uid, join, &grant, &told, step)?;
+                self.enter(Who { s, key: &key, uid }, conn, join, &grant, &told, step)?;
                 if let Some(mid) = used_up.filter(|mid| *mid != told.mid) {
                     self.shards[s].endings.insert(mid, ResumeReason::Replaced);
                 }
@@ -231,18 +231,16 @@ impl Model {
         good.then_some((grant, claims.mid))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of it is said in one join")]
     fn enter(
         &mut self,
-        s: usize,
+        who: Who<'_>,
         conn: ConnId,
-        key: &ChannelKey,
-        uid: UserId,
         join: &Join,
         grant: &Grant,
         told: &Joined,
         step: &mut Step<'_>,
     ) -> Verdict {
+        let Who { s, key, uid } = who;
         let now = step.now;
         let policy = self.rules.apps[&key.appkey].clone();
         self.channel_begins(s, key, uid, told, policy.clone());
@@ -256,8 +254,8 @@ impl Model {
             .is_some_and(|old| join.join_id.is_some() && old.join_id == join.join_id);
         let mut grew = false;
         if same {
-            self.drop_conn(s, key, uid, CloseCode::TAKEN_OVER, step);
-            if let Some(member) = self.member(s, key, uid) {
+            self.drop_conn(who, CloseCode::TAKEN_OVER, step);
+            if let Some(member) = self.member(who) {
                 grew = told.k > Some(member.tickets.1);
                 member.waiting = None;
                 if told.session_id == member.session {
@@ -272,7 +270,7 @@ impl Model {
                 let newest = told.k.unwrap_or(0).max(member.tickets.1);
                 member.tickets = (newest, newest, false);
             }
-            self.grant(s, key, uid, grant, step)?;
+            self.grant(who, grant, step)?;
         } else {
             if let Some(old) = channel.members.get(&uid).cloned() {
                 if self.is_live(&old, now)
@@ -281,7 +279,7 @@ impl Model {
                     channel.replaced.retain(|_, (_, since)| now - *since < 60_000);
                     channel.replaced.entry(uid).or_insert((0, now)).0 += 1;
                 }
-                self.remove(s, key, uid, LeaveReason::Replaced, CloseCode::REPLACED, step);
+                self.remove(who, LeaveReason::Replaced, CloseCode::REPLACED, step);
             }
             let role = match join.role {
                 None if rights.broadcast => Role::Broadcaster,
@@ -289,37 +287,11 @@ impl Model {
                 _ => Role::Audience,
             };
             let member = Member {
-                mid: told.mid,
-                session: told.session_id,
                 join_id: join.join_id.clone(),
-                role,
-                rights,
                 name: join.name.clone(),
                 attributes: join.attributes.clone(),
-                muted: KindSet::NONE,
                 token_end: token_end(grant),
-                conn: None,
-                connected_at: now,
-                last_in: now,
-                lost_at: None,
-                first_lost: None,
-                last_media: None,
-                tickets: (1, 1, false),
-                attempt: 0,
-                last_id: None,
-                acked: 0,
-                answers: Vec::new(),
-                waiting: None,
-                messages: 0,
-                heard: 0,
-                forced: None,
-                fenced: false,
-                restored: false,
-                pubs: [None; 4],
-                pushes: [None; 3],
-                pulls: Default::default(),
-                limited: 0,
-                budget: (RATE_BURST, now),
+                ..Member::new(told.mid, told.session_id, role, rights, now)
             };
             let visible = member.is_visible();
             let made = Made::Join {
@@ -336,13 +308,13 @@ impl Model {
                 self.emit(s, key, made, now);
             }
         }
-        self.sit(s, key, uid, conn, now);
-        self.token_came(s, key, uid, step.wall);
-        let offered = self.member(s, key, uid).map(|member| member.tickets.1);
+        self.sit(who, conn, now);
+        self.token_came(who, step.wall);
+        let offered = self.member(who).map(|member| member.tickets.1);
         if told.k != offered || (same && !grew) {
             return Err(("model", format!("join offers ticket {:?} and not {offered:?}", told.k)));
         }
-        self.check_snapshot(s, key, uid, told, step)
+        self.check_snapshot(who, told, step)
     }
 
     fn channel_begins(
@@ -368,11 +340,12 @@ impl Model {
         });
     }
 
-    pub(super) fn sit(&mut self, s: usize, key: &ChannelKey, uid: UserId, conn: ConnId, now: u64) {
+    pub(super) fn sit(&mut self, who: Who<'_>, conn: ConnId, now: u64) {
+        let Who { s, key, uid } = who;
         self.shards[s].frozen_since = None;
         self.shards[s].seats.insert(conn, (key.clone(), uid));
         self.told.insert(conn, Told::default());
-        if let Some(member) = self.member(s, key, uid) {
+        if let Some(member) = self.member(who) {
             member.conn = Some(conn);
             member.connected_at = now;
             member.last_in = now;
@@ -381,37 +354,30 @@ impl Model {
     }
 
     /// A token replaces another: what it does not allow ends.
-    pub(super) fn grant(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        grant: &Grant,
-        step: &mut Step<'_>,
-    ) -> Verdict {
+    pub(super) fn grant(&mut self, who: Who<'_>, grant: &Grant, step: &mut Step<'_>) -> Verdict {
+        let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return Ok(()) };
         let mut rights = grant.rights;
         rights.moderate |= channel.policy.creator_moderates && channel.creator == uid;
         let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
         member.rights = rights;
         member.token_end = token_end(grant);
-        self.token_came(s, key, uid, step.wall);
-        let Some(member) = self.member(s, key, uid) else { return Ok(()) };
+        self.token_came(who, step.wall);
+        let Some(member) = self.member(who) else { return Ok(()) };
         let lost = member.published().difference(rights.publish);
-        self.remove_streams(s, key, uid, lost, step);
-        self.restrict_pulls(s, key, uid, rights.subscribe, step);
-        let demoted = self.member(s, key, uid).is_some_and(|m| m.is_visible() && !rights.broadcast);
-        if demoted { self.demote(s, key, uid, step) } else { Ok(()) }
+        self.remove_streams(who, lost, step);
+        self.restrict_pulls(who, rights.subscribe, step);
+        let demoted = self.member(who).is_some_and(|m| m.is_visible() && !rights.broadcast);
+        if demoted { self.demote(who, step) } else { Ok(()) }
     }
 
     pub(super) fn check_token(
         &self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         grant: &Grant,
         step: &Step<'_>,
     ) -> Result<(), ErrorName> {
+        let Who { s, key, uid } = who;
         let (shard, wall) = (&self.shards[s], step.wall);
         let closed = step.caused.answers.iter().any(|answer| {
             answer.outcome.as_ref().is_err_and(|error| *error.name() == ErrorName::ChannelClosed)

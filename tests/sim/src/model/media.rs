@@ -1,11 +1,11 @@
 //! Publications, subscriptions, and who may push and play, as docs/protocol.md sections 6 and 9 tell them.
 
 use lianmai_protocol::message::media::{Publish, Subscribe};
-use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, UserId};
-use lianmai_signal_engine::{Access, ChannelKey, MintId, Minted, QueryId};
+use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind};
+use lianmai_signal_engine::{Access, MintId, Minted, QueryId};
 
 use super::commands::{Asked, Outcome};
-use super::state::{Made, Member, On, Stream};
+use super::state::{Made, Member, On, Stream, Who};
 use super::{Expect, Model, Step, Verdict};
 
 /// The push URL that carries a kind.
@@ -34,13 +34,12 @@ fn first_slot(kinds: KindSet) -> Option<usize> {
 impl Model {
     pub(super) fn publish(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         asked: Asked,
         params: &Publish,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
+        let Who { s, key, uid } = who;
         if params.uid.is_some_and(|of| of != uid) {
             return Ok(Err(ErrorName::Forbidden));
         }
@@ -58,31 +57,30 @@ impl Model {
         let fresh =
             live.filter(|of| channel.streams.get(of).is_some_and(|s| step.wall < s.renew_after));
         if let Some(generation) = fresh {
-            return Ok(Ok(Some(self.published(s, key, uid, generation, kinds, step))));
+            return Ok(Ok(Some(self.published(who, generation, kinds, step))));
         }
         let (mint, generation) = step.take_mint(None)?;
         if live.is_some_and(|live| live != generation) {
             return Err(("media", format!("the URL of {uid} is renewed under another name")));
         }
         let (renewed, since) = (live.is_some(), step.now);
-        self.wait(s, key, uid, asked, On::Push { mint, generation, kinds, renewed, since });
+        self.wait(who, asked, On::Push { mint, generation, kinds, renewed, since });
         Ok(Ok(None))
     }
 
     fn published(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         generation: Gen,
         kinds: KindSet,
         step: &Step<'_>,
     ) -> Expect {
-        let before = self.member(s, key, uid).map_or(KindSet::NONE, |member| member.published());
+        let Who { s, key, uid } = who;
+        let before = self.member(who).map_or(KindSet::NONE, |member| member.published());
         for kind in kinds.difference(before).iter() {
             let publication = self.pubs.len();
             self.pubs.push(None);
-            let Some(member) = self.member(s, key, uid) else { break };
+            let Some(member) = self.member(who) else { break };
             if let Some(at) = kind.index() {
                 member.pubs[at] = Some(publication);
             }
@@ -95,15 +93,13 @@ impl Model {
 
     pub(super) fn unpublish(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         asked: Asked,
         params: &Publish,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
-        let events = self.shards[s].events;
-        let of = match self.target(s, key, uid, params.uid) {
+        let events = self.shards[who.s].events;
+        let of = match self.target(who, params.uid) {
             Ok(of) => of,
             Err(error) => return Ok(Err(error)),
         };
@@ -111,38 +107,26 @@ impl Model {
         if first_slot(kinds).is_none() {
             return Ok(Err(ErrorName::BadMediaType));
         }
-        self.remove_streams(s, key, of, kinds, step);
-        self.changed(s, key, (uid, of), asked, events, step)
+        self.remove_streams(who.of(of), kinds, step);
+        self.changed(who, of, asked, events, step)
     }
 
     /// Ends publications, their subscriptions, and every URL that carries none any more.
-    pub(super) fn remove_streams(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        kinds: KindSet,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn remove_streams(&mut self, who: Who<'_>, kinds: KindSet, step: &mut Step<'_>) {
+        let Who { s, key, uid } = who;
         for kind in kinds.iter() {
-            let Some(member) = self.member(s, key, uid) else { return };
+            let Some(member) = self.member(who) else { return };
             let Some(publication) = kind.index().and_then(|at| member.pubs[at].take()) else {
                 continue;
             };
             let made = Made::Removed { uid, mid: member.mid, kind: kind.clone(), publication };
             self.emit(s, key, made, step.now);
         }
-        self.end_urls(s, key, uid, kinds, step);
+        self.end_urls(who, kinds, step);
     }
 
-    fn end_urls(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        kinds: KindSet,
-        step: &mut Step<'_>,
-    ) {
+    fn end_urls(&mut self, who: Who<'_>, kinds: KindSet, step: &mut Step<'_>) {
+        let Who { s, key, uid } = who;
         for at in 0..3 {
             let Some(channel) = self.channel(s, key) else { return };
             let Some(member) = channel.members.get_mut(&uid) else { return };
@@ -162,15 +146,8 @@ impl Model {
     }
 
     /// Ends what a member plays of kinds that are not allowed.
-    pub(super) fn restrict_pulls(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        allowed: KindSet,
-        step: &mut Step<'_>,
-    ) {
-        let Some(member) = self.member(s, key, uid) else { return };
+    pub(super) fn restrict_pulls(&mut self, who: Who<'_>, allowed: KindSet, step: &mut Step<'_>) {
+        let Some(member) = self.member(who) else { return };
         for generation in member.pulls.keys().copied().collect::<Vec<_>>() {
             end_pull(member, generation, KindSet::ALL.difference(allowed), true, step);
         }
@@ -178,13 +155,12 @@ impl Model {
 
     pub(super) fn subscribe(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         asked: Asked,
         params: &Subscribe,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
+        let Who { s, key, uid } = who;
         let kind = params.media_type.clone();
         let most = self.rules.limits.subscriptions;
         let Some(at) = slot(&kind) else { return Ok(Err(ErrorName::BadMediaType)) };
@@ -212,7 +188,7 @@ impl Model {
             && step.wall < renew_after
         {
             let (head, of) = (channel.head(), params.uid);
-            if let Some(member) = self.member(s, key, uid) {
+            if let Some(member) = self.member(who) {
                 member.pulls.insert(generation, (kinds.union(KindSet::of(&kind)), renew_after));
             }
             return Ok(Ok(Some(Expect::Subscribed { seq: head, uid: of })));
@@ -224,18 +200,17 @@ impl Model {
         }
         let (of, since) = (params.uid, step.now);
         let on = On::Pull { mint, generation, of, kind, publication, since };
-        self.wait(s, key, uid, asked, on);
+        self.wait(who, asked, on);
         Ok(Ok(None))
     }
 
     pub(super) fn unsubscribe(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         params: &Subscribe,
         step: &mut Step<'_>,
     ) -> Outcome {
+        let Who { s, key, uid } = who;
         let at = slot(&params.media_type).ok_or(ErrorName::BadMediaType)?;
         let channel = self.channel(s, key).ok_or(ErrorName::NotJoined)?;
         let generation = channel.members.get(&params.uid).and_then(|of| of.pushes[at]);
@@ -261,19 +236,19 @@ impl Model {
             })
         });
         let Some((key, uid, on)) = place else { return Ok(()) };
-        let outcome = self.mint_comes_to(s, &key, uid, on, result, step);
-        self.go_on(s, &key, uid, outcome, step)
+        let who = Who { s, key: &key, uid };
+        let outcome = self.mint_comes_to(who, on, result, step);
+        self.go_on(who, outcome, step)
     }
 
     pub(super) fn mint_comes_to(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         on: On,
         result: Option<&Minted>,
         step: &Step<'_>,
     ) -> Result<Expect, ErrorName> {
+        let Who { s, key, uid } = who;
         let channel = self.channel(s, key).ok_or(ErrorName::Superseded)?;
         match on {
             On::Push { generation, kinds, renewed, .. } => {
@@ -290,7 +265,7 @@ impl Model {
                 }
                 let stream = Stream { owner: uid, renew_after: minted.renew_after.0 };
                 channel.streams.insert(generation, stream);
-                Ok(self.published(s, key, uid, generation, kinds, step))
+                Ok(self.published(who, generation, kinds, step))
             }
             On::Pull { generation, of, kind, publication, .. } => {
                 let current = channel.members.get(&of).and_then(|of| of.pubs[kind.index()?]);

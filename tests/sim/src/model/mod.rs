@@ -7,16 +7,17 @@
 //! at which something is due, whether a request was one too many.
 //!
 //! Comes in: inputs, with what they caused (`check/wire.rs` has read it). Goes out: the first difference.
-//! `state.rs` holds the state, `entry.rs`, `resume.rs` and `ending.rs` how memberships begin, go on and end,
-//! `commands.rs`, `media.rs` and `moderation.rs` what is asked for, `notices.rs` what is
-//! told unasked, `due.rs` what time does, `verify.rs` compares,
-//! `durable.rs` says what must survive the process.
+//! `state.rs` holds the state; `entry.rs`, `resume.rs` and `ending.rs` say how memberships begin, go on and end,
+//! `frames.rs` what comes on a connection, `commands.rs`, `media.rs` and `moderation.rs` what is asked for,
+//! `notices.rs` what is told unasked, `due.rs` what time does, `durable.rs` what must survive the process;
+//! `verify.rs` compares.
 
 mod commands;
 mod due;
 mod durable;
 mod ending;
 mod entry;
+mod frames;
 mod media;
 mod moderation;
 mod notices;
@@ -27,9 +28,8 @@ mod verify;
 use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_client_sdk::session::Picture;
-use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::{Joined, Resumed};
-use lianmai_protocol::message::{Call, Notice, Request};
 use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, UserId};
 use lianmai_signal_engine::{
     AdminReply, ChannelKey, ConnId, Input, MintId, MintRequest, Note, Output, PersistId, QueryId,
@@ -37,11 +37,10 @@ use lianmai_signal_engine::{
 };
 
 use crate::check::wire::Caused;
-use crate::log::mix;
 use crate::scenario::Scenario;
 use crate::world::World;
 use durable::Expected;
-use state::{On, Rules, Shard};
+use state::{Rules, Shard, Who};
 
 /// Something that is not as the model says: which checker, and what.
 pub(crate) type Wrong = (&'static str, String);
@@ -251,14 +250,12 @@ impl Model {
             Input::Reconnect { conn, request } => self.reconnect(s, *conn, request, step),
             Input::Frame { conn, frame } => self.frame(s, *conn, frame, step),
             Input::BinaryFrame { conn } => {
-                if let Some((key, uid)) = self.seat(s, *conn) {
-                    self.drop_conn(s, &key, uid, CloseCode::PROTOCOL_VIOLATION, step);
-                }
+                self.drop_seat(s, *conn, CloseCode::PROTOCOL_VIOLATION, step);
                 Ok(())
             }
             Input::Alive { conn } => {
                 if let Some((key, uid)) = self.seat(s, *conn)
-                    && let Some(member) = self.member(s, &key, uid)
+                    && let Some(member) = self.member(Who { s, key: &key, uid })
                 {
                     member.last_in = step.now;
                 }
@@ -267,16 +264,14 @@ impl Model {
             Input::Closed { conn } => {
                 self.told.remove(conn);
                 if let Some((key, uid)) = self.shards[s].seats.remove(conn)
-                    && let Some(member) = self.member(s, &key, uid)
+                    && let Some(member) = self.member(Who { s, key: &key, uid })
                 {
                     member.lose(step.now);
                 }
                 Ok(())
             }
             Input::Lagging { conn } => {
-                if let Some((key, uid)) = self.seat(s, *conn) {
-                    self.drop_conn(s, &key, uid, CloseCode::SLOW_READER, step);
-                }
+                self.drop_seat(s, *conn, CloseCode::SLOW_READER, step);
                 Ok(())
             }
             // What still waits when all is written down runs in the next process.
@@ -320,139 +315,13 @@ impl Model {
             }
             Input::Stop => {
                 for conn in self.shards[s].seats.keys().copied().collect::<Vec<_>>() {
-                    if let Some((key, uid)) = self.seat(s, conn) {
-                        self.drop_conn(s, &key, uid, CloseCode::GOING_AWAY, step);
-                    }
+                    self.drop_seat(s, conn, CloseCode::GOING_AWAY, step);
                 }
                 Ok(())
             }
             // What it brings was taken over when the process started.
             Input::Restore(_) | Input::Tick => Ok(()),
         }
-    }
-
-    fn frame(&mut self, s: usize, conn: ConnId, frame: &[u8], step: &mut Step<'_>) -> Verdict {
-        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
-        let Some(member) = self.member(s, &key, uid) else { return Ok(()) };
-        member.last_in = step.now;
-        if member.fenced {
-            return Ok(());
-        }
-        match codec::decode_client_frame(frame) {
-            Ok(elements) => {
-                for element in elements {
-                    self.element(s, &key, uid, conn, element, step)?;
-                }
-                Ok(())
-            }
-            Err(refused) => {
-                if !self.passes(s, &key, uid, conn, None, 0, step)? {
-                    return Ok(());
-                }
-                let fatal = refused.0 != ErrorName::BadBatch;
-                step.answers.push((conn, None, Expect::Error(refused.0)));
-                if fatal {
-                    self.drop_conn(s, &key, uid, CloseCode::PROTOCOL_VIOLATION, step);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn element(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        conn: ConnId,
-        element: Element,
-        step: &mut Step<'_>,
-    ) -> Verdict {
-        // An earlier element has ended the connection.
-        if self.member(s, key, uid).is_none_or(|member| member.conn != Some(conn)) {
-            return Ok(());
-        }
-        let request = match element {
-            Element::Request(request) => request,
-            Element::Refused { id, error } => {
-                if self.passes(s, key, uid, conn, id, 0, step)? {
-                    step.answers.push((conn, id, Expect::Error(error.name().clone())));
-                }
-                return Ok(());
-            }
-        };
-        if let (Some(ack), Some(member)) = (request.ack, self.member(s, key, uid)) {
-            member.acked = member.acked.max(ack.0);
-        }
-        if let Call::Ping(ping) = &request.call {
-            if self.passes(s, key, uid, conn, Some(request.id), 0, step)?
-                && let Some(member) = self.member(s, key, uid)
-            {
-                member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
-                if let Some(k) = ping.k {
-                    member.confirms(k);
-                }
-                step.answers.push((conn, Some(request.id), Expect::Pong));
-            }
-            return Ok(());
-        }
-        self.request(s, key, uid, conn, request, step)
-    }
-
-    fn request(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        conn: ConnId,
-        request: Request,
-        step: &mut Step<'_>,
-    ) -> Verdict {
-        let said = request.call.params_json().expect("it was read from JSON");
-        let hash = mix(mix(0, request.call.method().as_bytes()), said.get().as_bytes());
-        let id = request.id;
-        let Some(member) = self.member(s, key, uid) else { return Ok(()) };
-        if member.waits_for(id) {
-            member.count_again(step.now);
-            return Ok(());
-        }
-        let known = member.answers.iter().find(|answer| answer.id == id).cloned();
-        let old = member.last_id.is_some_and(|last| id.0 <= last);
-        let forgettable = id.0 <= member.acked || member.is_beyond_window(id);
-        let told = |name: &ErrorName| step.is_answered_with(conn, id, name);
-        let forgotten = told(&ErrorName::IdTooOld);
-        if let Some(known) = known.filter(|_| old && !(forgettable && forgotten)) {
-            if known.hash == hash {
-                member.count_again(step.now);
-                step.answers.push((conn, Some(id), Expect::Again(known.text)));
-                return Ok(());
-            }
-            if self.passes(s, key, uid, conn, Some(id), said.get().len(), step)? {
-                step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdReuse)));
-            }
-            return Ok(());
-        }
-        if !self.passes(s, key, uid, conn, Some(id), said.get().len(), step)? {
-            return Ok(());
-        }
-        if old {
-            step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdTooOld)));
-            return Ok(());
-        }
-        let Some(member) = self.member(s, key, uid) else { return Ok(()) };
-        member.last_id = Some(id.0);
-        // It overtakes what waits, but for what is being written down.
-        let leaves = matches!(request.call, Call::Leave(_));
-        let held_up =
-            |waiting: &&mut state::Waiting| !leaves || matches!(waiting.on, On::Write { .. });
-        if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
-            if waiting.held.len() + 1 < 32 {
-                waiting.held.push_back((id, hash, request.call));
-                return Ok(());
-            }
-            return self.answer(s, key, uid, (id, hash), Err(ErrorName::TooManyInFlight), step);
-        }
-        self.execute(s, key, uid, (id, hash), request.call, step)
     }
 }
 

@@ -11,7 +11,7 @@ use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Output, PersistId, QueryId};
 
 use super::commands::{Asked, Outcome};
-use super::state::{Channel, On, Then};
+use super::state::{Channel, On, Then, Who};
 use super::verify::UNSEEN;
 use super::{Expect, Model, Step, Verdict};
 
@@ -132,14 +132,13 @@ impl Model {
 
     pub(super) fn kick(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         asked: Asked,
         params: Kick,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
-        if let Err(error) = self.moderates(s, key, uid) {
+        let Who { s, key, uid } = who;
+        if let Err(error) = self.moderates(who) {
             return Ok(Err(error));
         }
         if params.uid == uid {
@@ -149,7 +148,7 @@ impl Model {
             return Ok(Err(error));
         }
         let persist = self.begin_kick(s, key, params, By::Member(uid), step)?;
-        self.wait(s, key, uid, asked, On::Write { persist });
+        self.wait(who, asked, On::Write { persist });
         Ok(Ok(None))
     }
 
@@ -173,7 +172,7 @@ impl Model {
         step: &mut Step<'_>,
     ) -> Verdict<PersistId> {
         let persist = step.take_persist()?;
-        let mid = self.member(s, key, kick.uid).map(|member| {
+        let mid = self.member(Who { s, key, uid: kick.uid }).map(|member| {
             member.fenced = true;
             member.waiting = None;
             member.mid
@@ -188,25 +187,23 @@ impl Model {
         Ok(persist)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "as the other commands")]
     pub(super) fn close(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         asked: Asked,
         hold_s: u32,
         reason: Option<String>,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
-        if let Err(error) = self.moderates(s, key, uid) {
+        let Who { s, key, uid } = who;
+        if let Err(error) = self.moderates(who) {
             return Ok(Err(error));
         }
         if let Err(error) = check_close(hold_s, reason.as_ref()) {
             return Ok(Err(error));
         }
         let persist = self.begin_close(s, key, hold_s, reason, By::Member(uid), step)?;
-        self.wait(s, key, uid, asked, On::Write { persist });
+        self.wait(who, asked, On::Write { persist });
         Ok(Ok(None))
     }
 
@@ -246,31 +243,32 @@ impl Model {
         match then {
             Then::HandOver => Ok(()),
             Then::Answer { key, uid } => {
-                if self.waits_for(s, &key, uid, persist) {
+                let who = Who { s, key: &key, uid };
+                if self.waits_for(who, persist) {
                     let outcome = self.written(s, &key, stored);
-                    self.go_on(s, &key, uid, outcome, step)?;
+                    self.go_on(who, outcome, step)?;
                 }
                 Ok(())
             }
             // Both take effect whatever became of the write; who asked is told (RST-5).
             Then::Kick { key, mid, kick, by } => {
-                let uid = kick.uid;
-                let there = self.member(s, &key, uid).is_some_and(|member| Some(member.mid) == mid);
+                let who = Who { s, key: &key, uid: kick.uid };
+                let there = self.member(who).is_some_and(|member| Some(member.mid) == mid);
                 if there {
-                    let conn = self.member(s, &key, uid).and_then(|member| member.conn);
+                    let conn = self.member(who).and_then(|member| member.conn);
                     let told = Kicked { reason: kick.reason, duration_s: kick.duration_s };
                     step.notices.extend(conn.map(|conn| (conn, Notice::Kicked(told))));
                     let (reason, code) = (LeaveReason::Kicked, CloseCode::KICKED);
-                    self.remove(s, &key, uid, reason, code, step);
+                    self.remove(who, reason, code, step);
                 }
                 step.replied(by, stored);
                 let caller = by.member();
-                if let Some(caller) = caller.filter(|uid| self.waits_for(s, &key, *uid, persist)) {
+                if let Some(caller) = caller.filter(|uid| self.waits_for(who.of(*uid), persist)) {
                     let outcome = self.written(s, &key, stored);
-                    self.go_on(s, &key, caller, outcome, step)?;
+                    self.go_on(who.of(caller), outcome, step)?;
                 }
                 if there {
-                    self.dissolve(s, &key, uid, step);
+                    self.dissolve(who, step);
                 }
                 Ok(())
             }
@@ -281,14 +279,16 @@ impl Model {
                 let seen_since = epoch == Some(UNSEEN) && is.is_some_and(|is| is.closing);
                 let same = seen_since || is.map(|channel| channel.epoch) == epoch;
                 let caller = by.member();
-                let caller = caller.filter(|uid| same && self.waits_for(s, &key, *uid, persist));
+                let caller = caller
+                    .filter(|uid| same && self.waits_for(Who { s, key: &key, uid: *uid }, persist));
                 if same && epoch.is_some() {
                     let reason = match by {
                         By::Member(_) => RoomCloseReason::Closed,
                         By::Admin(_) => RoomCloseReason::Admin,
                     };
                     let answer = caller.and_then(|caller| {
-                        let waiting = self.member(s, &key, caller)?.waiting.take()?;
+                        let waiting =
+                            self.member(Who { s, key: &key, uid: caller })?.waiting.take()?;
                         Some((caller, waiting.id))
                     });
                     self.close_channel(s, &key, reason, text, (answer, stored), step);
@@ -302,8 +302,8 @@ impl Model {
         if stored { Ok(self.done(s, key)) } else { Err(ErrorName::NotStored) }
     }
 
-    fn waits_for(&mut self, s: usize, key: &ChannelKey, uid: UserId, write: PersistId) -> bool {
-        let waiting = self.member(s, key, uid).and_then(|member| member.waiting.as_ref());
+    fn waits_for(&mut self, who: Who<'_>, write: PersistId) -> bool {
+        let waiting = self.member(who).and_then(|member| member.waiting.as_ref());
         waiting.is_some_and(|w| matches!(w.on, On::Write { persist } if persist == write))
     }
 }

@@ -5,9 +5,10 @@
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::{Closing, ServerRestarting, TokenWillExpire};
 use lianmai_protocol::message::session::ResumeReason;
-use lianmai_protocol::{Action, CloseCode, ErrorName, UserId};
-use lianmai_signal_engine::{ChannelKey, ConnId, Output};
+use lianmai_protocol::{Action, CloseCode, ErrorName};
+use lianmai_signal_engine::{ConnId, Output};
 
+use super::state::Who;
 use super::{Model, Step, Verdict, left};
 
 /// The end of a token is told so long before (AUT-4).
@@ -64,32 +65,26 @@ impl Model {
     }
 
     /// Who comes back is told what it may have missed (RES-6).
-    pub(super) fn tell_again(
-        &self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        conn: ConnId,
-        step: &mut Step<'_>,
-    ) {
-        let restarting = self.restarting(s, step.now);
+    pub(super) fn tell_again(&self, who: Who<'_>, conn: ConnId, step: &mut Step<'_>) {
+        let restarting = self.restarting(who.s, step.now);
         step.notices.extend(restarting.map(|notice| (conn, notice)));
-        let left = self.token_left(s, key, uid, step.wall);
+        let left = self.token_left(who, step.wall);
         if let Some(expires_in_ms) = left.filter(|left| (1..=WARNING_MS).contains(left)) {
             let notice = Notice::TokenWillExpire(TokenWillExpire { expires_in_ms });
             step.notices.push((conn, notice));
         }
     }
 
-    fn token_left(&self, s: usize, key: &ChannelKey, uid: UserId, wall: u64) -> Option<u64> {
+    fn token_left(&self, who: Who<'_>, wall: u64) -> Option<u64> {
+        let Who { s, key, uid } = who;
         let member = self.shards[s].channels.get(key)?.members.get(&uid)?;
         Some(member.token_end?.saturating_sub(wall))
     }
 
     /// A member has a new token: the answer tells its end.
-    pub(super) fn token_came(&mut self, s: usize, key: &ChannelKey, uid: UserId, wall: u64) {
-        let left = self.token_left(s, key, uid, wall);
-        let conn = self.member(s, key, uid).and_then(|member| member.conn);
+    pub(super) fn token_came(&mut self, who: Who<'_>, wall: u64) {
+        let left = self.token_left(who, wall);
+        let conn = self.member(who).and_then(|member| member.conn);
         if let Some(told) = conn.and_then(|conn| self.told.get_mut(&conn)) {
             told.warned = left.is_some_and(|left| left <= WARNING_MS);
         }
@@ -148,7 +143,7 @@ impl Model {
             }
             Notice::TokenWillExpire(told) => {
                 let Some((key, uid)) = seat else { return Ok(()) };
-                let left = self.token_left(s, &key, uid, step.wall);
+                let left = self.token_left(Who { s, key: &key, uid }, step.wall);
                 if Some(told.expires_in_ms) != left
                     || !(1..=WARNING_MS).contains(&told.expires_in_ms)
                 {

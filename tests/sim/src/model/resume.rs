@@ -5,7 +5,7 @@ use lianmai_protocol::message::session::{Outcome, Reconnect, ResumeReason, Resum
 use lianmai_signal_engine::{Claims, ConnId, ReconnectRequest};
 
 use super::notices::action_of;
-use super::state::Made;
+use super::state::{Made, Who};
 use super::{Expect, Model, Step, Verdict};
 
 /// So many targeted messages are kept in any case, however long they are (RES-8).
@@ -103,7 +103,8 @@ impl Model {
         step: &mut Step<'_>,
     ) -> Verdict {
         let (key, uid) = (claims.channel.clone(), claims.uid);
-        self.drop_conn(s, &key, uid, CloseCode::TAKEN_OVER, step);
+        let who = Who { s, key: &key, uid };
+        self.drop_conn(who, CloseCode::TAKEN_OVER, step);
         let tight = self.rules.tight_logs;
         let keeps = self.rules.dead + self.rules.grace;
         let Some(channel) = self.channel(s, &key) else { return Ok(()) };
@@ -173,10 +174,10 @@ impl Model {
             let what = format!("{conn:?} is told restore {}: {:?}", told.restore, member.forced);
             return Err(("outcome", what));
         }
-        self.sit(s, &key, uid, conn, step.now);
-        self.tell_again(s, &key, uid, conn, step);
+        self.sit(who, conn, step.now);
+        self.tell_again(who, conn, step);
         match &told.snapshot {
-            Some(snapshot) => self.check_snapshot(s, &key, uid, snapshot, step),
+            Some(snapshot) => self.check_snapshot(who, snapshot, step),
             None => Ok(()),
         }
     }

@@ -8,8 +8,8 @@ use lianmai_protocol::message::Call;
 use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::{Kick, ResumeReason};
 use lianmai_protocol::{
-    Appkey, Attributes, Cid, CloseCode, Epoch, ErrorName, Gen, KindSet, MediaKind, Mid, Pub,
-    RequestId, Rights, Role, SessionId, UserId,
+    Appkey, Attributes, Cid, Epoch, Gen, KindSet, MediaKind, Mid, Pub, RequestId, Rights, Role,
+    SessionId, UserId,
 };
 use lianmai_signal_engine::{
     Access, AppPolicy, ChannelKey, ConnId, DrainPlan, MintId, PersistId, QueryId, TicketKey,
@@ -17,7 +17,7 @@ use lianmai_signal_engine::{
 };
 
 use super::moderation::By;
-use super::{Expect, Model, Step, Verdict};
+use super::{Expect, Model};
 use crate::scenario::Scenario;
 use crate::tokens;
 
@@ -36,9 +36,8 @@ pub(super) struct Rules {
     pub(super) tight_logs: bool,
 }
 
-/// Requests at once, and how far the model may be off, in thousandths.
+/// Requests at once, in thousandths.
 pub(super) const RATE_BURST: i64 = 40_000;
-const RATE_SLACK: i64 = 2_000;
 
 impl Rules {
     pub(super) fn new(scenario: &Scenario, key: TicketKey) -> Self {
@@ -165,6 +164,43 @@ pub(super) struct Member {
 }
 
 impl Member {
+    /// A membership that begins, without a socket yet.
+    pub(super) fn new(mid: Mid, session: SessionId, role: Role, rights: Rights, now: u64) -> Self {
+        Member {
+            mid,
+            session,
+            join_id: None,
+            role,
+            rights,
+            name: None,
+            attributes: Attributes::default(),
+            muted: KindSet::NONE,
+            token_end: None,
+            conn: None,
+            connected_at: now,
+            last_in: now,
+            lost_at: None,
+            first_lost: None,
+            last_media: None,
+            tickets: (1, 1, false),
+            attempt: 0,
+            last_id: None,
+            acked: 0,
+            answers: Vec::new(),
+            waiting: None,
+            messages: 0,
+            heard: 0,
+            forced: None,
+            fenced: false,
+            restored: false,
+            pubs: [None; 4],
+            pushes: [None; 3],
+            pulls: BTreeMap::new(),
+            limited: 0,
+            budget: (RATE_BURST, now),
+        }
+    }
+
     /// Its client holds that ticket.
     pub(super) fn confirms(&mut self, k: u64) {
         let (confirmed, offered, _) = self.tickets;
@@ -379,6 +415,21 @@ pub(super) struct Shard {
     pub(super) questions: BTreeMap<QueryId, (Gen, Access, u64, bool)>,
 }
 
+/// A uid of a channel of a shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Who<'a> {
+    pub(super) s: usize,
+    pub(super) key: &'a ChannelKey,
+    pub(super) uid: UserId,
+}
+
+impl Who<'_> {
+    /// Somebody else of that channel.
+    pub(super) fn of(self, uid: UserId) -> Self {
+        Who { uid, ..self }
+    }
+}
+
 impl Model {
     pub(super) fn seat(&self, s: usize, conn: ConnId) -> Option<(ChannelKey, UserId)> {
         self.shards[s].seats.get(&conn).cloned()
@@ -388,12 +439,8 @@ impl Model {
         self.shards[s].channels.get_mut(key)
     }
 
-    pub(super) fn member(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-    ) -> Option<&mut Member> {
+    pub(super) fn member(&mut self, who: Who<'_>) -> Option<&mut Member> {
+        let Who { s, key, uid } = who;
         self.channel(s, key)?.members.get_mut(&uid)
     }
 
@@ -402,88 +449,6 @@ impl Model {
         if let Some(channel) = self.channel(s, key) {
             channel.log.push(Logged { at: now, made });
         }
-    }
-
-    /// Closes a member's connection; the membership stays.
-    pub(super) fn drop_conn(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        code: CloseCode,
-        step: &mut Step<'_>,
-    ) {
-        let Some(member) = self.member(s, key, uid) else { return };
-        let Some(conn) = member.conn else { return };
-        member.lose(step.now);
-        self.shards[s].seats.remove(&conn);
-        step.closes.push((conn, code));
-    }
-
-    /// Whether a request is within its session's rate: the engine says, and must have a reason.
-    #[expect(clippy::too_many_arguments, reason = "as the commands")]
-    pub(super) fn passes(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        conn: ConnId,
-        id: Option<RequestId>,
-        bytes: usize,
-        step: &mut Step<'_>,
-    ) -> Verdict<bool> {
-        let now = step.now;
-        // One more for each full KiB (IDS-6).
-        let units = (1 + bytes as i64 / 1_024).min(RATE_BURST / 1_000);
-        let Some(member) = self.member(s, key, uid).filter(|member| member.conn == Some(conn))
-        else {
-            return Ok(false);
-        };
-        let left = member.left(now);
-        let limited = step.limited.iter().position(|of| Some(*of) == id.map(|id| (conn, id)));
-        if let Some(at) = limited {
-            step.limited.remove(at);
-            if left > units * 1_000 + RATE_SLACK {
-                let what = format!("{conn:?} is limited for {units} with {left} thousandths left");
-                return Err(("model", what));
-            }
-            member.limited += 1;
-            let over = member.limited >= 100;
-            step.answers.push((conn, id, Expect::Error(ErrorName::RateLimited)));
-            if over {
-                self.drop_conn(s, key, uid, CloseCode::RATE_LIMITED, step);
-            }
-            return Ok(false);
-        }
-        member.spend(now, units);
-        if left < units * 1_000 - RATE_SLACK {
-            let what = format!("{conn:?} is not limited for {units} with {left} thousandths left");
-            return Err(("model", what));
-        }
-        Ok(true)
-    }
-
-    /// Answers a request, and remembers the answer.
-    pub(super) fn answer(
-        &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
-        (id, hash): (RequestId, u64),
-        outcome: Result<Expect, ErrorName>,
-        step: &mut Step<'_>,
-    ) -> Verdict {
-        let expect = outcome.unwrap_or_else(Expect::Error);
-        if let Some(member) = self.member(s, key, uid) {
-            if let Some(conn) = member.conn {
-                step.answers.push((conn, Some(id), expect.clone()));
-            }
-            member.answers.push(Answered { id, hash, expect, text: None });
-            if member.answers.len() > 64 {
-                member.answers.remove(0);
-            }
-        }
-        Ok(())
     }
 
     /// Takes a channel out; its log is still needed for what is under way.

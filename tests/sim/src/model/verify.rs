@@ -7,7 +7,7 @@ use lianmai_protocol::{Epoch, Gen, KindSet, MediaKind, Pub, UserId};
 use lianmai_signal_engine::{Access, ChannelKey, Output, Stats};
 use serde_json::Value;
 
-use super::state::{Logged, Made, Shard, Then};
+use super::state::{Logged, Made, Shard, Then, Who};
 use super::{Expect, Model, Step, Verdict};
 use crate::check::wire::Answer;
 
@@ -93,7 +93,7 @@ impl Model {
             fits(answer, &expect)?;
             let Some(id) = id else { continue };
             if let Some((key, uid)) = self.seat(s, conn)
-                && let Some(member) = self.member(s, &key, uid)
+                && let Some(member) = self.member(Who { s, key: &key, uid })
                 && let Some(known) = member.answers.iter_mut().rev().find(|known| known.id == id)
                 && (known.expect == expect || matches!(expect, Expect::Again(_)))
             {
@@ -215,12 +215,11 @@ impl Model {
     /// A snapshot is the model.
     pub(super) fn check_snapshot(
         &mut self,
-        s: usize,
-        key: &ChannelKey,
-        uid: UserId,
+        who: Who<'_>,
         told: &Joined,
         step: &Step<'_>,
     ) -> Verdict {
+        let Who { s, key, uid } = who;
         let shard: &mut Shard = &mut self.shards[s];
         let Some(channel) = shard.channels.get_mut(key) else { return Ok(()) };
         if channel.epoch == UNSEEN {

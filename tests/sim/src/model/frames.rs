@@ -1,0 +1,225 @@
+//! What comes on a connection, as docs/protocol.md sections 3 and 4 tell it: frames, their requests, the rate, which
+//! ids are old; answers that are remembered, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
+
+use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::message::{Call, Request};
+use lianmai_protocol::{CloseCode, ErrorName, RequestId};
+use lianmai_signal_engine::ConnId;
+
+use super::state::{Answered, On, RATE_BURST, Waiting, Who};
+use super::{Expect, Model, Step, Verdict};
+use crate::log::mix;
+
+/// How far the model may be off with a rate, in thousandths.
+const RATE_SLACK: i64 = 2_000;
+
+impl Model {
+    pub(super) fn frame(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        frame: &[u8],
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
+        let who = Who { s, key: &key, uid };
+        let Some(member) = self.member(who) else { return Ok(()) };
+        member.last_in = step.now;
+        if member.fenced {
+            return Ok(());
+        }
+        match codec::decode_client_frame(frame) {
+            Ok(elements) => {
+                for element in elements {
+                    self.element(who, conn, element, step)?;
+                }
+                Ok(())
+            }
+            Err(refused) => {
+                if !self.passes(who, conn, None, 0, step)? {
+                    return Ok(());
+                }
+                let fatal = refused.0 != ErrorName::BadBatch;
+                step.answers.push((conn, None, Expect::Error(refused.0)));
+                if fatal {
+                    self.drop_conn(who, CloseCode::PROTOCOL_VIOLATION, step);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn element(
+        &mut self,
+        who: Who<'_>,
+        conn: ConnId,
+        element: Element,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        // An earlier element has ended the connection.
+        if self.member(who).is_none_or(|member| member.conn != Some(conn)) {
+            return Ok(());
+        }
+        let request = match element {
+            Element::Request(request) => request,
+            Element::Refused { id, error } => {
+                if self.passes(who, conn, id, 0, step)? {
+                    step.answers.push((conn, id, Expect::Error(error.name().clone())));
+                }
+                return Ok(());
+            }
+        };
+        if let (Some(ack), Some(member)) = (request.ack, self.member(who)) {
+            member.acked = member.acked.max(ack.0);
+        }
+        if let Call::Ping(ping) = &request.call {
+            if self.passes(who, conn, Some(request.id), 0, step)?
+                && let Some(member) = self.member(who)
+            {
+                member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
+                if let Some(k) = ping.k {
+                    member.confirms(k);
+                }
+                step.answers.push((conn, Some(request.id), Expect::Pong));
+            }
+            return Ok(());
+        }
+        self.request(who, conn, request, step)
+    }
+
+    fn request(
+        &mut self,
+        who: Who<'_>,
+        conn: ConnId,
+        request: Request,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let said = request.call.params_json().expect("it was read from JSON");
+        let hash = mix(mix(0, request.call.method().as_bytes()), said.get().as_bytes());
+        let id = request.id;
+        let Some(member) = self.member(who) else { return Ok(()) };
+        if member.waits_for(id) {
+            member.count_again(step.now);
+            return Ok(());
+        }
+        let known = member.answers.iter().find(|answer| answer.id == id).cloned();
+        let old = member.last_id.is_some_and(|last| id.0 <= last);
+        let forgettable = id.0 <= member.acked || member.is_beyond_window(id);
+        let told = |name: &ErrorName| step.is_answered_with(conn, id, name);
+        let forgotten = told(&ErrorName::IdTooOld);
+        if let Some(known) = known.filter(|_| old && !(forgettable && forgotten)) {
+            if known.hash == hash {
+                member.count_again(step.now);
+                step.answers.push((conn, Some(id), Expect::Again(known.text)));
+                return Ok(());
+            }
+            if self.passes(who, conn, Some(id), said.get().len(), step)? {
+                step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdReuse)));
+            }
+            return Ok(());
+        }
+        if !self.passes(who, conn, Some(id), said.get().len(), step)? {
+            return Ok(());
+        }
+        if old {
+            step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdTooOld)));
+            return Ok(());
+        }
+        let Some(member) = self.member(who) else { return Ok(()) };
+        member.last_id = Some(id.0);
+        // It overtakes what waits, but for what is being written down.
+        let leaves = matches!(request.call, Call::Leave(_));
+        let held_up = |waiting: &&mut Waiting| !leaves || matches!(waiting.on, On::Write { .. });
+        if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
+            if waiting.held.len() + 1 < 32 {
+                waiting.held.push_back((id, hash, request.call));
+                return Ok(());
+            }
+            return self.answer(who, (id, hash), Err(ErrorName::TooManyInFlight), step);
+        }
+        self.execute(who, (id, hash), request.call, step)
+    }
+
+    /// Closes a connection; the membership stays.
+    pub(super) fn drop_seat(
+        &mut self,
+        s: usize,
+        conn: ConnId,
+        code: CloseCode,
+        step: &mut Step<'_>,
+    ) {
+        if let Some((key, uid)) = self.seat(s, conn) {
+            self.drop_conn(Who { s, key: &key, uid }, code, step);
+        }
+    }
+
+    /// As [`Model::drop_seat`], of a member.
+    pub(super) fn drop_conn(&mut self, who: Who<'_>, code: CloseCode, step: &mut Step<'_>) {
+        let Who { s, .. } = who;
+        let Some(member) = self.member(who) else { return };
+        let Some(conn) = member.conn else { return };
+        member.lose(step.now);
+        self.shards[s].seats.remove(&conn);
+        step.closes.push((conn, code));
+    }
+
+    /// Whether a request is within its session's rate: the engine says, and must have a reason.
+    pub(super) fn passes(
+        &mut self,
+        who: Who<'_>,
+        conn: ConnId,
+        id: Option<RequestId>,
+        bytes: usize,
+        step: &mut Step<'_>,
+    ) -> Verdict<bool> {
+        let now = step.now;
+        // One more for each full KiB (IDS-6).
+        let units = (1 + bytes as i64 / 1_024).min(RATE_BURST / 1_000);
+        let Some(member) = self.member(who).filter(|member| member.conn == Some(conn)) else {
+            return Ok(false);
+        };
+        let left = member.left(now);
+        let limited = step.limited.iter().position(|of| Some(*of) == id.map(|id| (conn, id)));
+        if let Some(at) = limited {
+            step.limited.remove(at);
+            if left > units * 1_000 + RATE_SLACK {
+                let what = format!("{conn:?} is limited for {units} with {left} thousandths left");
+                return Err(("model", what));
+            }
+            member.limited += 1;
+            let over = member.limited >= 100;
+            step.answers.push((conn, id, Expect::Error(ErrorName::RateLimited)));
+            if over {
+                self.drop_conn(who, CloseCode::RATE_LIMITED, step);
+            }
+            return Ok(false);
+        }
+        member.spend(now, units);
+        if left < units * 1_000 - RATE_SLACK {
+            let what = format!("{conn:?} is not limited for {units} with {left} thousandths left");
+            return Err(("model", what));
+        }
+        Ok(true)
+    }
+
+    /// Answers a request, and remembers the answer.
+    pub(super) fn answer(
+        &mut self,
+        who: Who<'_>,
+        (id, hash): (RequestId, u64),
+        outcome: Result<Expect, ErrorName>,
+        step: &mut Step<'_>,
+    ) -> Verdict {
+        let expect = outcome.unwrap_or_else(Expect::Error);
+        if let Some(member) = self.member(who) {
+            if let Some(conn) = member.conn {
+                step.answers.push((conn, Some(id), expect.clone()));
+            }
+            member.answers.push(Answered { id, hash, expect, text: None });
+            if member.answers.len() > 64 {
+                member.answers.remove(0);
+            }
+        }
+        Ok(())
+    }
+}
