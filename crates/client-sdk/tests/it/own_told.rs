@@ -7,7 +7,7 @@ use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
 use lianmai_client_sdk::protocol::message::session::*;
-use lianmai_client_sdk::protocol::message::{Call, Request};
+use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Request};
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 
@@ -161,6 +161,39 @@ fn b11_a_call_that_was_given_up_and_took_effect_is_told() {
         rig.frame(&done(&request, 10));
         assert_eq!(told(&heard.poll(&mut rig)), events, "{method}");
     }
+}
+
+/// Proves SES-7.
+#[test]
+fn b11_calls_that_were_given_up_are_told_when_they_show_in_the_own_entry() {
+    let mut rig = Rig::joined(Role::Audience);
+    let mut heard = Heard::of(&rig.picture().own);
+    let role = Command::SetRole(SetRole { role: Role::Broadcaster, uid: None });
+    for command in [call("setAttributes"), call("mute"), role] {
+        rig.send(command);
+    }
+    rig.advance(9_000);
+    // One of them still waits when it is told.
+    let (asked, _) = rig
+        .send(Command::Mute(Mute { media_type: MediaSelector::Kind(MediaKind::Audio), uid: None }));
+    rig.advance(1_500);
+    let entry = ClientJoin {
+        uid: ME,
+        mid: MY_MID,
+        name: Some("Ann".to_owned()),
+        attributes: Attributes(BTreeMap::from([("mood".into(), "good".into())])),
+        muted: KindSet::AUDIO_VIDEO,
+    };
+    let role = RoleChanged { uid: ME, mid: MY_MID, role: Role::Broadcaster };
+    rig.events(11, &[ChannelEvent::ClientJoin(entry), ChannelEvent::RoleChanged(role)]);
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["clientUpdate", "muted", "roleChanged"], "audio has its answer");
+    for event in app_events(&outputs) {
+        heard.event(&event);
+    }
+    let own = &rig.picture().own;
+    assert_eq!((&heard.name, &heard.attributes), (&own.name, &own.attributes));
+    assert_eq!(own.muted, KindSet::AUDIO_VIDEO);
 }
 
 /// Proves SES-7.

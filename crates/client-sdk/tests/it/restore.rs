@@ -463,6 +463,30 @@ fn cli_5_a_restore_that_is_cut_off_goes_on_with_the_next_connection() {
     assert!(requests(&outputs)[1].id > again[4].id);
 }
 
+/// What the session published again took effect, and the answer with its URL is lost with the epoch.
+#[test]
+fn cli_5_a_url_that_the_app_never_got_is_asked_for_again() {
+    let mut rig = on_air();
+    let held = remembered(&rig);
+    let mut truth = held.clone();
+    truth.own.published.clear();
+    truth.members.iter_mut().find(|member| member.uid == ME).unwrap().streams.clear();
+    crashed(&mut rig, truth);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let mut truth = Joined { epoch: Epoch([3; 12]), ..held };
+    for own in &mut truth.own.published {
+        own.generation = Gen { route: 9, random: [9; 12] };
+    }
+    rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, true, truth));
+    let outputs = rig.drain();
+    assert_eq!(methods(&outputs), ["ping", "publish", "publish", "ping"]);
+    let answer = push("rtmp://new", Gen { route: 9, random: [9; 12] }, 1);
+    rig.frame(&result(&requests(&outputs)[1], &answer));
+    let told = syncs(&rig.drain());
+    assert_eq!(told, [(Direction::Push, MediaKind::Audio, "rtmp://new".to_owned())]);
+}
+
 /// Proves CLI-5, IDS-6.
 #[test]
 fn ids_6_many_subscriptions_are_restored_at_a_pace_that_the_server_bears() {
