@@ -70,7 +70,8 @@ impl ServerProcess {
         let output = child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(output).lines();
         let mut address = async |word: &str| -> Result<SocketAddr> {
-            let line = lines.next_line().await?.context("the server ended")?;
+            let line = lines.next_line().await?;
+            let line = line.with_context(|| format!("the server ended: {:#?}", log.lines()))?;
             ensure!(line.starts_with(word), "unexpected line: {line}");
             let rest = line.split_once("://").context("no address")?.1;
             let end = rest.find(['/', ' ']).unwrap_or(rest.len());

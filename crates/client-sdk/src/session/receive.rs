@@ -23,17 +23,13 @@ impl Session {
                 self.receive_entering(asked, id, message);
             }
             State::Joined(_) => self.receive_joined(message),
-            State::Closing(said) => {
-                if let (
-                    ServerMessage::Notice(Notice::Closing(closing)),
-                    Then::Back { at_least, .. },
-                ) = (&message, &mut said.then)
-                {
+            State::Closing(said) => match (message, &mut said.then) {
+                (ServerMessage::Notice(Notice::Closing(closing)), Then::Back { at_least, .. }) => {
                     *at_least = (*at_least).max(closing.retry_after_ms.unwrap_or(0));
-                } else {
-                    self.ignored.early += 1;
+                    self.redirected(&closing);
                 }
-            }
+                _ => self.ignored.early += 1,
+            },
             State::Idle | State::Backoff { .. } | State::Connecting { .. } => {
                 self.ignored.early += 1;
             }
@@ -107,7 +103,12 @@ impl Session {
             return self.gap();
         }
         let (uid, mid) = (picture.own.uid, picture.own.mid);
-        let told = Cause { uid, mid, requests: &self.requests }.channel_event(&event);
+        let cause = Cause { uid, mid, requests: &self.requests };
+        let told = cause.channel_event(&event);
+        let own = match &event {
+            ChannelEvent::ClientJoin(join) => cause.own_entry(join, &picture.own),
+            _ => vec![],
+        };
         if let Stay::Member(member) = &mut self.stay {
             match &event {
                 ChannelEvent::StreamAdded(e) => {
@@ -121,6 +122,12 @@ impl Session {
                 }
                 ChannelEvent::RoleChanged(e) if e.mid == mid => member.own_since = position.seq,
                 _ => {}
+            }
+        }
+        for (change, event) in own {
+            self.change(change);
+            if let Some(event) = event {
+                self.event(event);
             }
         }
         self.change(Change::Event { seq: position.seq, event });

@@ -2,7 +2,7 @@
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Join, Joined, ResumeReason};
-use lianmai_protocol::{CloseCode, ErrorName, KindSet, Mid, Role, UserId, WallTime};
+use lianmai_protocol::{CloseCode, ErrorName, Mid, Role, UserId, WallTime};
 use lianmai_signal_engine::{ChannelKey, Claims, ConnId, DuplicatePolicy, Grant, JoinRequest};
 
 use super::notices::Told;

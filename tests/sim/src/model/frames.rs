@@ -84,6 +84,14 @@ impl Model {
             }
             return Ok(());
         }
+        if matches!(request.call, Call::Join(_) | Call::Reconnect(_)) {
+            let said = request.call.params_json().expect("it was read from JSON");
+            if self.passes(who, conn, Some(request.id), said.get().len(), step)? {
+                let error = Expect::Error(ErrorName::AlreadyJoined);
+                step.answers.push((conn, Some(request.id), error));
+            }
+            return Ok(());
+        }
         self.request(who, conn, request, step)
     }
 
@@ -131,7 +139,8 @@ impl Model {
         let leaves = matches!(request.call, Call::Leave(_));
         let held_up = |waiting: &&mut Waiting| !leaves || matches!(waiting.on, On::Write { .. });
         if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
-            if waiting.held.len() + 1 < 32 {
+            let is_left = waiting.held.iter().any(|(.., held)| matches!(held, Call::Leave(_)));
+            if waiting.held.len() + 1 < 32 || (leaves && !is_left) {
                 waiting.held.push_back((id, hash, request.call));
                 return Ok(());
             }

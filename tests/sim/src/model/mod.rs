@@ -258,6 +258,7 @@ impl Model {
                     && let Some(member) = self.member(Who { s, key: &key, uid })
                 {
                     member.last_in = step.now;
+                    member.count_again(step.now);
                 }
                 Ok(())
             }

@@ -11,7 +11,7 @@ use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Output, PersistId, QueryId};
 
 use super::commands::{Asked, Outcome};
-use super::state::{Channel, On, Then, Who};
+use super::state::{Ban, Channel, On, Then, Who};
 use super::verify::UNSEEN;
 use super::{Expect, Model, Step, Verdict};
 
@@ -29,6 +29,15 @@ impl By {
             By::Admin(_) => None,
         }
     }
+}
+
+fn of_now(wall: u64, duration_s: u32) -> Ban {
+    (wall + u64::from(duration_s) * 1000, wall)
+}
+
+/// Neither a shorter one nor a clock that went back takes from a ban.
+fn longer(old: Option<&Ban>, new: Ban) -> Ban {
+    old.map_or(new, |old| (old.0.max(new.0), old.1.max(new.1)))
 }
 
 /// What the admin API is told: at once, or nothing yet.
@@ -178,10 +187,9 @@ impl Model {
             member.mid
         });
         let place = (key.clone(), kick.uid);
-        let before = self.shards[s].bans.get(&place).copied();
-        let until = step.wall + u64::from(kick.duration_s) * 1000;
-        let until = before.map_or(until, |(old, _)| old.max(until));
-        self.shards[s].bans.insert(place, (until, step.wall));
+        let ban = of_now(step.wall, kick.duration_s);
+        let ban = longer(self.shards[s].bans.get(&place), ban);
+        self.shards[s].bans.insert(place, ban);
         let then = Then::Kick { key: key.clone(), mid, kick, by };
         self.shards[s].persists.insert(persist, (step.now, then));
         Ok(persist)
@@ -217,11 +225,13 @@ impl Model {
         step: &mut Step<'_>,
     ) -> Verdict<PersistId> {
         let persist = step.take_persist()?;
-        let before = self.shards[s].holds.get(key).copied();
-        let until = step.wall + u64::from(hold_s) * 1000;
-        let until = before.map_or(until, |(old, _)| old.max(until));
-        self.shards[s].holds.insert(key.clone(), (until, step.wall));
-        self.shards[s].lapsed.remove(key);
+        let new = of_now(step.wall, hold_s);
+        let hold = longer(self.shards[s].holds.get(key), new);
+        self.shards[s].holds.insert(key.clone(), hold);
+        // Else it is open still whether the old one is forgotten.
+        if hold == new {
+            self.shards[s].lapsed.remove(key);
+        }
         let epoch = self.channel(s, key).map(|channel| {
             channel.closing = true;
             channel.epoch

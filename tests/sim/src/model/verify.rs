@@ -169,15 +169,14 @@ impl Model {
                 return Err(("media", format!("{query:?} is answered twice")));
             };
             let may = self.may_use(s, generation, access) || (might && asked == step.now);
-            // Behind the freeze nothing is allowed any more.
-            let frozen = self.shards[s].is_frozen() && verdict.is_err();
-            if may != verdict.is_ok() && !frozen {
+            if may != verdict.is_ok() {
                 let what =
                     format!("{access:?} of {generation}, asked at {asked}, is told {verdict:?}");
                 return Err(("media", what));
             }
             let waits = asked < self.shards[s].crash_over;
-            if verdict.is_err() && waits && step.now < asked + PARK_MS && !frozen {
+            let early = step.now < asked + PARK_MS && !self.shards[s].is_frozen();
+            if verdict.is_err() && waits && early {
                 let what =
                     format!("{access:?} of {generation} is refused before its member may be back");
                 return Err(("media", what));
