@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 use lianmai_client_sdk::session::Picture;
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::{Joined, Resumed};
-use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, UserId};
+use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, RpcError, UserId};
 use lianmai_signal_engine::{
     AdminReply, ChannelKey, ConnId, Input, MintId, MintRequest, Note, Output, PersistId, QueryId,
     Restored, Stats, TicketKey, VerifyId,
@@ -116,8 +116,12 @@ impl Step<'_> {
     }
 
     fn error(&self, conn: ConnId) -> Option<&ErrorName> {
+        self.refusal(conn).map(RpcError::name)
+    }
+
+    fn refusal(&self, conn: ConnId) -> Option<&RpcError> {
         let mut answers = self.caused.answers.iter().filter(|answer| answer.conn == conn);
-        answers.next()?.outcome.as_ref().err().map(lianmai_protocol::RpcError::name)
+        answers.next()?.outcome.as_ref().err()
     }
 
     /// The engine asked for a URL just then.

@@ -41,14 +41,16 @@ impl Step<'_> {
     fn closing(&self, conn: ConnId, code: CloseCode) -> Option<(ConnId, Notice)> {
         let row = code.row()?;
         let refused = self.resumed(conn).and_then(|told| told.reason);
-        let action = match (self.error(conn), refused) {
-            _ if code != CloseCode::JOIN_REFUSED => row.action.clone(),
-            (Some(ErrorName::TokenExpired), _) => Action::RenewToken,
-            (_, Some(reason)) => action_of(&reason),
-            _ => Action::None,
+        let (action, retry_after_ms) = match (self.refusal(conn), refused) {
+            _ if code != CloseCode::JOIN_REFUSED => (row.action.clone(), None),
+            (_, Some(reason)) => (action_of(&reason), None),
+            (Some(error), _) if *error.name() == ErrorName::TokenExpired => {
+                (Action::RenewToken, error.data.retry_after_ms)
+            }
+            (error, _) => (Action::None, error.and_then(|error| error.data.retry_after_ms)),
         };
         let reason = row.name.to_owned();
-        let closing = Closing { code, reason, action, url: None, retry_after_ms: None };
+        let closing = Closing { code, reason, action, url: None, retry_after_ms };
         Some((conn, Notice::Closing(closing)))
     }
 }
@@ -103,7 +105,10 @@ impl Model {
         missing.extend(closes.filter_map(|(conn, code)| step.closing(*conn, *code)));
         for (conn, notice) in &step.caused.notices {
             let mut plain = notice.clone();
-            if let Notice::Closing(closing) = &mut plain {
+            // When to come back is for the engine, but where an error says it as well (SES-4).
+            if let Notice::Closing(closing) = &mut plain
+                && (closing.code != CloseCode::JOIN_REFUSED || step.refusal(*conn).is_none())
+            {
                 closing.retry_after_ms = None;
             }
             let at = missing.iter().position(|expected| *expected == (*conn, plain.clone()));
