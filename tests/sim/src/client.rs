@@ -46,6 +46,8 @@ pub(crate) struct Client {
     /// Frozen until then, and whether its clock goes on.
     pub(crate) frozen: Option<(u64, bool)>,
     frozen_since: u64,
+    /// It was frozen until its last input.
+    pub(crate) woke: bool,
     pub(crate) slow_until: u64,
     /// Its session was told that nobody reads.
     pub(crate) paused: bool,
@@ -90,6 +92,7 @@ impl Client {
             mono_off: rng.below(1 << 32),
             frozen: None,
             frozen_since: 0,
+            woke: false,
             slow_until: 0,
             paused: false,
             offline: (0, false),
@@ -157,6 +160,7 @@ impl World {
             self.client_output(c, output);
         }
         self.check_app_rests(c);
+        self.clients[c].woke = false;
         for command in std::mem::take(&mut self.clients[c].later) {
             self.call(c, command);
         }
@@ -278,6 +282,7 @@ impl World {
                     let delay = self.clients[c].rng.below(within);
                     self.after(delay, Ev::Trip(id));
                 }
+                self.clients[c].sent.opened();
                 self.feed(c, Input::SocketOpened);
             }
             End::Raw(raw) => self.raw_opened(raw),
@@ -430,6 +435,7 @@ impl World {
             open.frozen_ms += now - client.frozen_since + moment;
         }
         client.disturbed_at = now;
+        client.woke = true;
         client.timer = None;
         let foreground = client.rng.below(3);
         // What comes first is anybody's guess.
@@ -500,6 +506,7 @@ impl World {
         client.timer = None;
         client.timers += 1;
         client.frozen = None;
+        client.woke = false;
         client.paused = false;
         client.sent = Sent::default();
         client.disturbed_at = self.now;

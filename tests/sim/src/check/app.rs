@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
-    Change, ConnectionState, Event, Member, Picture, ReconnectOutcome, Reply,
+    Change, ConnectionState, Event, Member, Picture, ReconnectOutcome, Reply, StateReason,
 };
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::notice::Direction;
@@ -142,6 +142,7 @@ impl App {
                 self.inside = false;
                 self.members.clear();
                 self.own = None;
+                self.back = false;
             }
             _ => {}
         }
@@ -228,6 +229,9 @@ impl World {
                 return self.fail("transients", what);
             }
             client.app.owed = None;
+        } else if let Event::Message { data, targeted: false, .. } = event {
+            let what = format!("c{c}: message {data} is told without its event");
+            return self.fail("transients", what);
         }
         if let Err(why) = client.app.follow(event) {
             return self.fail("pairing", format!("c{c}: {why}: {event:?}"));
@@ -243,7 +247,9 @@ impl World {
             }
             Event::Reconnected { outcome, missed, messages_lost } => {
                 client.app.returns += 1;
-                client.app.back = false;
+                if !std::mem::take(&mut client.app.back) {
+                    return self.fail("app", format!("c{c} was not away: {event:?}"));
+                }
                 client.app.lost += messages_lost;
                 if matches!(outcome, ReconnectOutcome::Rejoined { .. }) {
                     client.app.whole = false;
@@ -263,7 +269,10 @@ impl World {
                     return self.fail("transients", what);
                 }
             }
-            Event::ConnectionStateChange { state, .. } => {
+            Event::ConnectionStateChange { state, reason } => {
+                if *reason == StateReason::Woken && !client.woke {
+                    return self.fail("host", format!("c{c} says that it slept, and did not"));
+                }
                 let connected = *state == ConnectionState::Connected;
                 client.app.since = connected.then_some(self.now);
                 if connected {

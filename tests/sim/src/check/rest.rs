@@ -20,6 +20,8 @@ const LOOK_MS: u64 = 2_500;
 const BACK_MS: u64 = 100_000;
 /// A call of who is undisturbed is settled within this.
 const SETTLED_MS: u64 = 15_000;
+/// Who is back says so within this: what it asks again has its time.
+const RETURN_MS: u64 = 15_000;
 /// An empty engine holds no more than that above a new one.
 const EMPTY_BYTES: usize = 64 * 1024;
 /// What a member and a channel may hold.
@@ -98,6 +100,10 @@ impl World {
     }
 
     fn check_current(&mut self, c: usize) {
+        let app = &self.clients[c].app;
+        if !app.is_settled() && app.connected_for(self.now) > RETURN_MS {
+            return self.fail("app", format!("c{c} is back and did not say so"));
+        }
         let Some(picture) = self.clients[c].session.picture() else { return };
         let spec = self.clients[c].spec;
         let key = self.key_of(spec.channel);

@@ -1,11 +1,12 @@
 //! What sessions send. Comes in: what an app calls, each text that goes to the server, each that comes back. Goes
-//! out: whether calls leave in the order in which they were made (ORD-5), on each connection anew, and whether a
-//! session says by itself only what it was asked to restore (RES-10). Deliberately absent: what comes of it.
+//! out: whether a connection begins with what enters, alone (CLI-3), whether calls leave in the order in which they
+//! were made (ORD-5), on each connection anew, and whether a session says by itself only what it was asked to
+//! restore (RES-10). Deliberately absent: what comes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lianmai_client_sdk::session::{CallId, Command};
-use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::codec::{self, Element, ServerMessage};
 use lianmai_protocol::message::Call;
 
 use crate::client::Open;
@@ -20,6 +21,18 @@ const RESTORED: &[&str] = &["publish", "subscribe", "mute", "unmute", "setRole",
 /// What is not asked again under another id, whatever became of it (protocol.md section 5).
 const ONCE: &[&str] = &["sendMessage", "kick", "closeChannel", "report", "deleteTasks"];
 
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Entry {
+    /// There is none, or it is not open yet.
+    #[default]
+    Closed,
+    Open,
+    /// The first request went out, under this id.
+    Asked(u64),
+    Inside,
+}
+
 /// What one session has said.
 #[derive(Debug, Default)]
 pub(crate) struct Sent {
@@ -31,11 +44,17 @@ pub(crate) struct Sent {
     here: Vec<(u64, CallId, bool)>,
     /// It was asked to restore then.
     asked_at: Option<u64>,
+    entry: Entry,
 }
 
 impl Sent {
     pub(crate) fn connects(&mut self) {
         self.here.clear();
+        self.entry = Entry::Closed;
+    }
+
+    pub(crate) fn opened(&mut self) {
+        self.entry = Entry::Open;
     }
 
     /// Its host stood still for so long, and perhaps its clock.
@@ -102,6 +121,7 @@ impl World {
         let Ok(elements) = codec::decode_client_frame(text.as_bytes()) else {
             return self.fail("delivery", format!("c{c} sends what cannot be read"));
         };
+        self.check_entry(c, &elements);
         for element in elements {
             let Element::Request(request) = element else {
                 return self.fail("delivery", format!("c{c} sends what is refused: {element:?}"));
@@ -119,6 +139,28 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Nothing but what enters goes before its answer (CLI-3, RES-1).
+    fn check_entry(&mut self, c: usize, elements: &[Element]) {
+        let client = &mut self.clients[c];
+        let entry = &mut client.sent.entry;
+        let enters = match elements {
+            [Element::Request(request)]
+                if matches!(request.call, Call::Join(_) | Call::Reconnect(_)) =>
+            {
+                Some(request.id.0)
+            }
+            _ => None,
+        };
+        match (*entry, enters) {
+            _ if client.link.is_none() => {}
+            (Entry::Open, Some(id)) => return *entry = Entry::Asked(id),
+            (Entry::Inside, None) => return,
+            _ => {}
+        }
+        let what = format!("c{c} sends {elements:?} on a connection that is {entry:?}");
+        self.fail("host", what);
     }
 
     fn check_call_sent(&mut self, c: usize, id: u64, call: &Call, said: u64) {
@@ -168,8 +210,17 @@ impl World {
     /// A text has come from the server.
     pub(crate) fn check_received(&mut self, c: usize, text: &[u8]) {
         const RESTORE: &[u8] = br#""restore":true"#;
+        let sent = &mut self.clients[c].sent;
         if text.windows(RESTORE.len()).any(|window| window == RESTORE) {
-            self.clients[c].sent.asked_at = Some(self.now);
+            sent.asked_at = Some(self.now);
+        }
+        for message in codec::decode_server_frame(text).unwrap_or_default() {
+            if let ServerMessage::Answer { id: Some(id), outcome } = message
+                && sent.entry == Entry::Asked(id.0)
+                && outcome.is_ok()
+            {
+                sent.entry = Entry::Inside;
+            }
         }
     }
 }
