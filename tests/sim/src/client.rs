@@ -11,6 +11,7 @@ use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::{CloseCode, KindSet, MonoTime};
 
 use crate::check::app::App;
+use crate::check::ends::Told;
 use crate::check::sent::{Sent, content};
 use crate::net::{End, Frame, LinkId, Way};
 use crate::rng::Rng;
@@ -21,7 +22,7 @@ use crate::world::{Ev, World, log};
 const URLS: [&str; 2] = ["ws://one.sim/v1/signal", "ws://two.sim/v1/signal"];
 
 /// A session tries to come back for so long.
-const GIVE_UP_MS: u64 = 90_000;
+pub(crate) const GIVE_UP_MS: u64 = 90_000;
 
 /// A call that is not settled.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,10 @@ pub(crate) struct Open {
     /// Time that it may take longer: for a restart of the server, for what its host was frozen.
     pub(crate) restart_ms: u64,
     pub(crate) frozen_ms: u64,
+    /// What of that the server asked for while it waited.
+    pub(crate) least_ms: u64,
+    /// The server may have forgotten it.
+    pub(crate) forgotten: bool,
 }
 
 pub(crate) struct Client {
@@ -61,6 +66,7 @@ pub(crate) struct Client {
     pub(crate) copy: Option<Picture>,
     pub(crate) app: App,
     pub(crate) sent: Sent,
+    pub(crate) told: Told,
     /// Calls that it makes as soon as it is done with what it hears.
     later: Vec<Command>,
     /// What it plays was not what it should for so many looks.
@@ -104,6 +110,7 @@ impl Client {
             copy: None,
             app: App::default(),
             sent: Sent::default(),
+            told: Told::default(),
             later: Vec::new(),
             plays_off: 0,
             trips: 0,
@@ -118,6 +125,13 @@ impl Client {
     /// Whether it reaches anybody: `Some(true)` if it does not even hear that it does not.
     pub(crate) fn offline(&self, now: u64) -> Option<bool> {
         (self.offline.0 > now).then_some(self.offline.1)
+    }
+
+    /// The server does not know what it called.
+    pub(crate) fn forgets(&mut self) {
+        for open in self.calls.values_mut() {
+            open.forgotten = true;
+        }
     }
 
     pub(crate) fn go_online(&mut self) {
@@ -160,6 +174,7 @@ impl World {
             self.client_output(c, output);
         }
         self.check_app_rests(c);
+        self.check_answered(c);
         self.clients[c].woke = false;
         for command in std::mem::take(&mut self.clients[c].later) {
             self.call(c, command);
@@ -203,6 +218,7 @@ impl World {
                     self.fail("host", format!("c{c} connects while {old:?} is open"));
                 }
                 self.clients[c].sent.connects();
+                self.clients[c].told.connects();
                 let id = self.connect(End::Client(c));
                 self.clients[c].outgoing.clear();
                 self.clients[c].link = Some(id);
@@ -307,7 +323,10 @@ impl World {
                     self.check_received(c, &text);
                     self.feed(c, Input::Frame(&text));
                 }
-                Frame::Close(code) => self.end_closed(id, code.unwrap_or(1005)),
+                Frame::Close(code) => {
+                    self.clients[c].told.closes(code.unwrap_or(1005));
+                    self.end_closed(id, code.unwrap_or(1005));
+                }
                 Frame::Binary(_) => self.feed(c, Input::Unreadable),
                 Frame::Ping | Frame::Pong => {}
             },
@@ -360,7 +379,17 @@ impl World {
             Command::Subscribe(subscribe) => KindSet::of(&subscribe.media_type),
             _ => KindSet::NONE,
         };
-        client.calls.insert(call, Open { method, at, content, kinds, restart_ms, frozen_ms: 0 });
+        let open = Open {
+            method,
+            at,
+            content,
+            kinds,
+            restart_ms,
+            frozen_ms: 0,
+            least_ms: 0,
+            forgotten: false,
+        };
+        client.calls.insert(call, open);
         self.cov.calls += 1;
         (call, method)
     }
@@ -391,7 +420,8 @@ impl World {
             return self.fail("settle", format!("c{c}: call {} is settled twice", call.0));
         };
         self.check_settled_sent(c, call, open, outcome.is_err());
-        self.check_settled(c, open, &outcome);
+        self.check_settled(c, call, &open, &outcome);
+        self.check_reply(c, &open, &outcome);
         if open.method == "join" && outcome.is_err() && self.clients[c].rng.chance(500) {
             self.join_again(c, 20_000);
         }
@@ -509,6 +539,7 @@ impl World {
         client.woke = false;
         client.paused = false;
         client.sent = Sent::default();
+        client.told = Told::default();
         client.disturbed_at = self.now;
         client.app.restart();
         self.join_again(c, 2_000);

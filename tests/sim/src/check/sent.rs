@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lianmai_client_sdk::session::{CallId, Command};
-use lianmai_protocol::codec::{self, Element, ServerMessage};
+use lianmai_protocol::codec::{self, Element};
 use lianmai_protocol::message::Call;
 
-use crate::client::Open;
+use crate::client::{Client, Open};
 use crate::log::mix;
 use crate::world::World;
 
@@ -19,7 +19,7 @@ const RESTORE_MS: u64 = 120_000;
 const RESTORED: &[&str] = &["publish", "subscribe", "mute", "unmute", "setRole", "setAttributes"];
 
 /// What is not asked again under another id, whatever became of it (protocol.md section 5).
-const ONCE: &[&str] = &["sendMessage", "kick", "closeChannel", "report", "deleteTasks"];
+pub(super) const ONCE: &[&str] = &["sendMessage", "kick", "closeChannel", "report", "deleteTasks"];
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(crate) struct Sent {
     /// It was asked to restore then.
     asked_at: Option<u64>,
     entry: Entry,
+    /// Calls of which it is not certain what was sent for them.
+    unsure: BTreeSet<CallId>,
 }
 
 impl Sent {
@@ -62,8 +64,27 @@ impl Sent {
         self.asked_at = self.asked_at.map(|at| at + ms);
     }
 
+    /// Whether that is what the connection begins with.
+    pub(super) fn is_entry(&self, id: u64) -> bool {
+        self.entry == Entry::Asked(id)
+    }
+
+    /// That was answered well.
+    pub(super) fn enters(&mut self) {
+        self.entry = Entry::Inside;
+    }
+
+    pub(super) fn call_of(&self, id: u64) -> Option<CallId> {
+        self.ids.get(&id).copied().flatten()
+    }
+
+    /// What was sent for a call may have been the session's own.
+    pub(super) fn is_unsure(&self, call: CallId) -> bool {
+        self.unsure.contains(&call)
+    }
+
     /// Whether a call was ever sent.
-    fn has(&self, call: CallId) -> bool {
+    pub(super) fn has(&self, call: CallId) -> bool {
         self.ever.contains(&call)
     }
 
@@ -106,6 +127,18 @@ fn number(method: &str, params: &str) -> u64 {
     mix(mix(0, method.as_bytes()), params.as_bytes())
 }
 
+impl Client {
+    /// A join that continues nothing is the app's, if it waits for one.
+    fn sends_join(&mut self, id: u64) {
+        let join = self.calls.iter().find(|(_, open)| open.method == "join" && !self.app.inside);
+        if let Some((call, _)) = join {
+            self.sent.ids.insert(id, Some(*call));
+            let new = self.sent.ever.insert(*call);
+            self.told.joins(*call, !new);
+        }
+    }
+}
+
 impl World {
     /// A call is settled; what succeeds was sent.
     pub(crate) fn check_settled_sent(&mut self, c: usize, call: CallId, open: Open, failed: bool) {
@@ -130,8 +163,9 @@ impl World {
                 Call::Join(join) if join.continues.is_some() => {
                     self.clients[c].sent.asked_at = Some(self.now);
                 }
+                Call::Join(_) => self.clients[c].sends_join(request.id.0),
                 // It overtakes what waits (LEA-3).
-                Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) | Call::Leave(_) => {}
+                Call::Reconnect(_) | Call::Ping(_) | Call::Leave(_) => {}
                 call => {
                     let params = call.params_json().expect("it was read from JSON");
                     let said = number(call.method(), params.get());
@@ -181,6 +215,7 @@ impl World {
             }
             return;
         }
+        let unsure = restores && !certain;
         let same = |call: &&CallId| {
             client.calls[call].content == said
                 && sent.here.iter().all(|(_, sent, _)| sent != *call)
@@ -189,11 +224,15 @@ impl World {
         let next = client.calls.keys().find(|call| same(call) && last < Some(**call)).copied();
         let late = client.calls.keys().find(same).copied();
         match (next, late) {
-            (Some(call), _) => sent.send(id, call, certain),
+            (Some(call), _) => {
+                sent.send(id, call, certain);
+                sent.unsure.extend(unsure.then_some(call));
+            }
             // What came before on this connection may have been its own, and only the same as what is called.
             (None, Some(call)) if restores && sent.here.iter().all(|(.., certain)| !certain) => {
                 sent.disown();
                 sent.send(id, call, certain);
+                sent.unsure.extend(unsure.then_some(call));
             }
             (None, Some(late)) => {
                 let what = format!("c{c}: {}, {late:?}, is sent behind {last:?}", call.method());
@@ -210,17 +249,9 @@ impl World {
     /// A text has come from the server.
     pub(crate) fn check_received(&mut self, c: usize, text: &[u8]) {
         const RESTORE: &[u8] = br#""restore":true"#;
-        let sent = &mut self.clients[c].sent;
         if text.windows(RESTORE.len()).any(|window| window == RESTORE) {
-            sent.asked_at = Some(self.now);
+            self.clients[c].sent.asked_at = Some(self.now);
         }
-        for message in codec::decode_server_frame(text).unwrap_or_default() {
-            if let ServerMessage::Answer { id: Some(id), outcome } = message
-                && sent.entry == Entry::Asked(id.0)
-                && outcome.is_ok()
-            {
-                sent.entry = Entry::Inside;
-            }
-        }
+        self.check_told(c, text);
     }
 }
