@@ -8,7 +8,7 @@ use lianmai_client_sdk::session::{
     CallId, Command, Event, Input, Output, Picture, Reply, Session, SessionConfig,
 };
 use lianmai_protocol::codec::{self, ServerMessage};
-use lianmai_protocol::{CloseCode, KindSet, MonoTime};
+use lianmai_protocol::{CloseCode, KindSet, MonoTime, UserId};
 
 use crate::check::app::App;
 use crate::check::ends::Told;
@@ -32,6 +32,8 @@ pub(crate) struct Open {
     /// What it says, and of which media.
     pub(crate) content: u64,
     pub(crate) kinds: KindSet,
+    /// Whose, where it plays them.
+    pub(crate) of: Option<UserId>,
     /// Time that it may take longer: for a restart of the server, for what its host was frozen.
     pub(crate) restart_ms: u64,
     pub(crate) frozen_ms: u64,
@@ -379,17 +381,23 @@ impl World {
             Command::Subscribe(subscribe) => KindSet::of(&subscribe.media_type),
             _ => KindSet::NONE,
         };
+        let of = match command {
+            Command::Subscribe(subscribe) => Some(subscribe.uid),
+            _ => None,
+        };
         let open = Open {
             method,
             at,
             content,
             kinds,
+            of,
             restart_ms,
             frozen_ms: 0,
             least_ms: 0,
             forgotten: false,
         };
         client.calls.insert(call, open);
+        client.looks_at_itself();
         self.cov.calls += 1;
         (call, method)
     }

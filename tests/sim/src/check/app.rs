@@ -3,15 +3,16 @@
 //! they make sense one after the other, and whether the getters show the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
     Change, ConnectionState, Event, Member, Picture, ReconnectOutcome, Reply, StateReason,
 };
 use lianmai_protocol::message::ChannelEvent;
-use lianmai_protocol::message::notice::Direction;
-use lianmai_protocol::{KindSet, MediaKind, Mid, Role, UserId};
+use lianmai_protocol::{Attributes, KindSet, Mid, Role, UserId};
 
+use super::own::{Mine, Urls};
 use crate::client::Open;
 use crate::world::World;
 
@@ -33,8 +34,13 @@ pub(crate) struct App {
     /// Time that calls may take longer since the server said that it restarts.
     pub(crate) restart_ms: u64,
     pub(crate) returns: u64,
-    /// The URLs that it holds: push or not, whose, of which kind.
-    urls: BTreeMap<(bool, UserId, MediaKind), String>,
+    pub(super) urls: Urls,
+    /// What it believes to be; nothing while it waits for what it asked about that.
+    pub(super) mine: Option<Mine>,
+    /// Attributes of the channel, and members of it.
+    channel: (Attributes, u64),
+    /// The number of members was told last then, and was not what it is for so many looks.
+    pub(super) counted: (u64, u32),
     /// Connected since, and whether the way back was announced.
     pub(crate) since: Option<u64>,
     pub(crate) back: bool,
@@ -49,6 +55,10 @@ impl App {
 
     pub(crate) fn mid(&self) -> Option<Mid> {
         self.own.map(|(_, mid)| mid)
+    }
+
+    pub(super) fn uid(&self) -> Option<UserId> {
+        self.own.map(|(uid, _)| uid)
     }
 
     pub(crate) fn connected_for(&self, now: u64) -> u64 {
@@ -68,11 +78,16 @@ impl App {
         self.lost = 0;
         self.whole = true;
         self.jumped = None;
+        self.urls = Urls::default();
+        self.channel = (picture.attributes.clone(), picture.member_count);
     }
 
     /// Applies an event; says what is wrong with it.
     fn follow(&mut self, event: &Event) -> Result<(), String> {
-        let own = self.own.map(|(uid, _)| uid);
+        let own = self.uid();
+        if let (Some(mine), Some(own)) = (&mut self.mine, own) {
+            mine.follow(event, own);
+        }
         let says = |what: &str| Err(what.to_owned());
         match event {
             Event::ClientJoin(e) => {
@@ -136,6 +151,8 @@ impl App {
                     _ => return says("a member is muted that is not there"),
                 }
             }
+            Event::ChannelUpdate(e) => self.channel.0 = e.attributes.clone(),
+            Event::MemberCount { count } => self.channel.1 = *count,
             Event::Disconnected { .. } => {
                 self.inside = false;
                 self.members.clear();
@@ -184,7 +201,11 @@ impl World {
             );
         }
         match change {
-            Change::Entered(picture) => client.app.enter(picture),
+            Change::Entered(picture) => {
+                client.app.enter(picture);
+                client.app.counted = (self.now, 0);
+                client.looks_at_itself();
+            }
             Change::Event { seq, event } => {
                 self.checks.delivered += 1;
                 if before.is_none_or(|(_, at)| at + 1 != *seq) {
@@ -194,6 +215,12 @@ impl World {
                     && UserId(self.clients[c].spec.uid) != message.uid
                 {
                     self.clients[c].app.owed = Some(message.data.clone());
+                }
+                // F1: what changes with the own join is not told yet.
+                if let ChannelEvent::ClientJoin(join) = event
+                    && Some(join.mid) == self.clients[c].app.mid()
+                {
+                    self.clients[c].looks_at_itself();
                 }
             }
             Change::Reentered(mid) => {
@@ -242,8 +269,7 @@ impl World {
         match event {
             Event::Message { data, targeted: true, .. } => self.check_targeted(c, data),
             Event::SyncDone(sync) => {
-                let key = (sync.direction == Direction::Push, sync.uid, sync.media_type.clone());
-                let before = client.app.urls.insert(key, sync.url.clone());
+                let before = client.app.urls.sync(sync);
                 if before.as_ref() == Some(&sync.url) {
                     self.fail("app", format!("c{c}: a URL that it has is told: {event:?}"));
                 }
@@ -290,6 +316,7 @@ impl World {
                     client.forgets();
                 }
             }
+            Event::MemberCount { .. } => client.app.counted = (self.now, 0),
             Event::ServerRestarting(notice) => {
                 let ms = notice.retry_after_ms + notice.jitter_ms;
                 client.app.restart_ms = ms;
@@ -304,19 +331,28 @@ impl World {
     }
 
     /// What the app folded is what its getters show.
-    fn compare_app(&mut self, c: usize, event: &Event) {
+    fn compare_app(&mut self, c: usize, after: &dyn Debug) {
         let client = &self.clients[c];
         // Between the end of the picture and its announcement there is nothing to compare.
-        let Some(picture) = &client.copy else { return };
+        let (Some(picture), App { inside: true, members, mine, channel, .. }) =
+            (&client.copy, &client.app)
+        else {
+            return;
+        };
         let shown: BTreeMap<UserId, Member> =
             picture.others().map(|member| (member.uid, member.clone())).collect();
-        if client.app.inside && shown != client.app.members {
-            let what = format!(
-                "c{c}: after {event:?} the app knows {:?}, and its getters show {shown:?}",
-                client.app.members
-            );
-            self.fail("app", what);
-        }
+        let shows = (picture.attributes.clone(), picture.member_count);
+        let own = Mine::of(&picture.own);
+        let what = if shown != *members {
+            format!("{members:?}, and its getters show {shown:?}")
+        } else if shows != *channel {
+            format!("{channel:?}, and its getters show {shows:?}")
+        } else if mine.as_ref().is_some_and(|mine| *mine != own) {
+            format!("{mine:?}, and its getters show {own:?}")
+        } else {
+            return;
+        };
+        self.fail("app", format!("c{c}: after {after:?} the app knows {what}"));
     }
 
     fn check_targeted(&mut self, c: usize, data: &str) {
@@ -343,6 +379,7 @@ impl World {
         if client.copy.as_ref() != client.session.picture() {
             self.fail("app", format!("c{c}: folded steps are not the picture at rest"));
         }
+        self.compare_app(c, &"its last output");
     }
 
     /// What an app learns by a settlement.
@@ -352,22 +389,10 @@ impl World {
         open: &Open,
         outcome: &Result<Reply, CallError>,
     ) {
-        let app = &mut self.clients[c].app;
-        match outcome {
-            Ok(Reply::Published(published)) => {
-                // Audio and video share one.
-                for kind in open.kinds.iter() {
-                    app.urls.insert((true, published.uid, kind.clone()), published.url.clone());
-                }
-            }
-            Ok(Reply::Subscribed(subscribed)) => {
-                for kind in open.kinds.iter() {
-                    app.urls.insert((false, subscribed.uid, kind.clone()), subscribed.url.clone());
-                }
-            }
-            _ => {}
-        }
-        if let (Ok(Reply::Joined(joined)), Some(picture)) = (outcome, &self.clients[c].copy)
+        let client = &mut self.clients[c];
+        client.app.replied(open, outcome);
+        client.looks_at_itself();
+        if let (Ok(Reply::Joined(joined)), Some(picture)) = (outcome, &client.copy)
             && joined.mid != picture.own.mid
         {
             self.fail("app", format!("c{c}: join answers another membership than the picture"));

@@ -39,7 +39,7 @@ pub(crate) struct Told {
     answers: BTreeMap<CallId, Answer>,
     /// Those of the text that came last.
     fresh: Vec<CallId>,
-    /// Joins that went out once more without an answer before.
+    /// Joins of which an answer may be unheard.
     unheard: BTreeSet<CallId>,
     /// Why it is over, as this connection says.
     goodbyes: Vec<String>,
@@ -166,7 +166,7 @@ impl World {
     /// A text has come from the server.
     pub(crate) fn check_told(&mut self, c: usize, text: &[u8]) {
         let client = &mut self.clients[c];
-        let (sent, told) = (&mut client.sent, &mut client.told);
+        let (sent, told, woke) = (&mut client.sent, &mut client.told, client.woke);
         for message in codec::decode_server_frame(text).unwrap_or_default() {
             match message {
                 ServerMessage::Answer { id: Some(RequestId(id)), outcome } => {
@@ -185,6 +185,8 @@ impl World {
                         }
                     }
                     if let Some(call) = sent.call_of(id) {
+                        // A session that slept may not read it.
+                        told.unheard.extend(woke.then_some(call));
                         told.answers.insert(call, outcome);
                         told.fresh.push(call);
                     }

@@ -13,7 +13,7 @@
 //! | `stability` | engine | who was there was not away for others |
 //! | `adversary` | engine | what is dead stays dead |
 //! | `media` | engine | nothing is pushed or played that may not be |
-//! | `app` | app | what an app hears makes sense, and is what its getters show |
+//! | `app` | app | what an app hears makes sense, is complete, and is what its getters show |
 //! | `settle` | app | every call is settled once, in its time, and as it was answered |
 //! | `host` | app | sockets, deadlines and outputs are used as a host expects |
 //! | `roster` | app | at rest pictures are the model |
@@ -22,6 +22,7 @@
 
 pub(crate) mod app;
 pub(crate) mod ends;
+pub(crate) mod own;
 pub(crate) mod rest;
 pub(crate) mod sent;
 pub(crate) mod wire;

@@ -134,10 +134,26 @@ impl World {
         let off = &mut self.clients[c].plays_off;
         *off = if plays.is_err() { *off + 1 } else { 0 };
         // What the session says again by itself takes a moment.
-        if let Err(why) = plays
-            && (*off > 3 || self.now >= self.scenario.knobs.length_ms + BACK_MS)
-        {
-            self.fail("roster", format!("c{c}: {why}"));
+        match plays {
+            Err(why) if *off > 3 || self.now >= self.scenario.knobs.length_ms + BACK_MS => {
+                return self.fail("roster", format!("c{c}: {why}"));
+            }
+            Ok(()) if !busy => self.check_urls(c, key),
+            _ => {}
+        }
+        self.check_count(c, key);
+    }
+
+    /// The number of members is told within a second or so of each change.
+    fn check_count(&mut self, c: usize, key: &ChannelKey) {
+        let is = self.model.members(key);
+        let client = &mut self.clients[c];
+        let shown = client.session.picture().map(|picture| picture.member_count);
+        let (at, off) = &mut client.app.counted;
+        *off = if shown == Some(is) { 0 } else { *off + 1 };
+        if *off > 3 {
+            let what = format!("c{c}: {is} members, and it was told {shown:?} at {at} last");
+            self.fail("roster", what);
         }
     }
 
