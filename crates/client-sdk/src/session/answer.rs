@@ -5,15 +5,16 @@ use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Published, Subscribed};
 use lianmai_protocol::message::notice::{Direction, SyncDone};
 use lianmai_protocol::message::session::{AttributeTarget, Done, Empty, MessageSent, TokenRenewed};
-use lianmai_protocol::{CloseCode, ErrorName, Role, RpcError, UserId};
+use lianmai_protocol::{ErrorName, KindSet, Role, RpcError, UserId};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::link::End;
 use super::requests::{Owner, Pending};
+use super::restore::without;
 use super::stay::Stay;
 use super::translate;
-use super::{Change, Event, Reply, Session, StateReason, Work};
+use super::{Change, Event, Reply, Session, Work};
 use crate::error::CallError;
 
 /// An answer that cannot be what it claims to be.
@@ -38,7 +39,7 @@ impl Session {
         };
         // Out is out: whatever the server says to `leave`, and the refusals it has mean "not in".
         if is_leave {
-            self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
+            self.end(End::left());
             if let Owner::App(call) = pending.owner {
                 let refused = |error| Err(CallError::Refused(error));
                 let outcome = result.map(|outcome| outcome.or_else(refused));
@@ -54,7 +55,9 @@ impl Session {
             (Ok(Err(error)), Owner::App(call)) => self.settle(call, Err(CallError::Refused(error))),
             (Ok(_), Owner::GivenUp) => {}
             (Ok(Ok(reply)), Owner::Session) => {
-                for sync in self.note_urls(&pending.request, &reply) {
+                if self.note_urls(&pending.request, &reply)
+                    && let Some(sync) = sync_done(&pending.request, reply)
+                {
                     self.event(Event::SyncDone(sync));
                 }
             }
@@ -74,11 +77,16 @@ impl Session {
 
     /// What the session itself asked for was refused: the app has heard that it is not so any more.
     fn restore_refused(&mut self, request: Call, error: &RpcError) {
-        let Stay::Member(member) = &mut self.stay else { return };
+        let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) else { return };
         match (error.name(), request) {
             (ErrorName::RateLimited | ErrorName::TooManyInFlight, request) => {
                 let after = error.data.retry_after_ms.unwrap_or(0);
-                member.restore.slow_down(request, after, self.now);
+                let own = picture.own.uid;
+                let rest = (self.requests.of_app())
+                    .try_fold(request, |rest, call| without(rest, call, own));
+                if let Some(rest) = rest {
+                    member.restore.slow_down(rest, after, self.now);
+                }
             }
             // It may be on its way back, like this session.
             (ErrorName::NotPublished | ErrorName::NoSuchMember, Call::Subscribe(asked)) => {
@@ -88,33 +96,22 @@ impl Session {
         }
     }
 
-    /// Notes the URLs that are handed out. Those that the app did not hold before are told, where no
-    /// answer of its own does.
-    fn note_urls(&mut self, request: &Call, reply: &Reply) -> Vec<SyncDone> {
-        let Stay::Member(member) = &mut self.stay else { return vec![] };
+    /// Notes the URLs that are handed out. Whether the app does not hold this one yet.
+    fn note_urls(&mut self, request: &Call, reply: &Reply) -> bool {
+        let Stay::Member(member) = &mut self.stay else { return false };
         match (request, reply) {
-            (Call::Publish(asked), Reply::Published(Published { uid, url, urls, .. })) => {
+            (Call::Publish(asked), Reply::Published(answer)) => {
                 let kinds = asked.media_type.kinds();
-                let Some(kind) = kinds.iter().next() else { return vec![] };
-                let new = member.urls.push(kind, url);
-                let direction = Direction::Push;
-                let (url, urls, media_type) = (url.clone(), urls.clone(), kind.clone());
-                let sync = SyncDone { uid: *uid, direction, media_type, url, urls };
-                new.then_some(sync).into_iter().collect()
+                kinds.iter().next().is_some_and(|kind| member.urls.push(kind, &answer.url))
             }
-            (Call::Subscribe(asked), Reply::Subscribed(Subscribed { url, urls, .. })) => {
-                let new = member.urls.pull(asked.uid, &asked.media_type, url);
-                let direction = Direction::Pull;
-                let (uid, media_type) = (asked.uid, asked.media_type.clone());
-                let sync =
-                    SyncDone { uid, direction, media_type, url: url.clone(), urls: urls.clone() };
-                new.then_some(sync).into_iter().collect()
+            (Call::Subscribe(asked), Reply::Subscribed(answer)) => {
+                member.urls.pull(asked.uid, &asked.media_type, &answer.url)
             }
             (Call::Unsubscribe(asked), _) => {
                 member.urls.drop_pull(asked.uid, &asked.media_type);
-                vec![]
+                false
             }
-            _ => vec![],
+            _ => false,
         }
     }
 
@@ -129,6 +126,10 @@ impl Session {
                 let answer: Published = read(json)?;
                 self.covers(answer.seq)?;
                 let kinds = asked.media_type.kinds();
+                // What took effect is in the picture, unless it ended since.
+                if !self.publishes_any(kinds) {
+                    return Ok(Err(RpcError::new(ErrorName::Superseded)));
+                }
                 self.change(Change::Generation { kinds, generation: answer.generation });
                 Reply::Published(answer)
             }
@@ -173,6 +174,11 @@ impl Session {
         Ok(Ok(reply))
     }
 
+    fn publishes_any(&self, kinds: KindSet) -> bool {
+        let own = self.picture.as_ref().map(|picture| &picture.own);
+        own.is_some_and(|own| kinds.iter().any(|kind| own.published.contains_key(kind)))
+    }
+
     /// Checks that every event up to `seq` was applied.
     fn covers(&self, seq: u64) -> Result<(), Broken> {
         let applied = self.picture.as_ref().is_some_and(|picture| seq <= picture.seq);
@@ -212,6 +218,21 @@ impl Session {
             self.inbox.push_front(Work::Step(change, event));
         }
     }
+}
+
+/// What the app hears of a URL that the session itself asked for.
+fn sync_done(request: &Call, reply: Reply) -> Option<SyncDone> {
+    Some(match (request, reply) {
+        (Call::Publish(asked), Reply::Published(Published { uid, url, urls, .. })) => {
+            let media_type = asked.media_type.kinds().iter().next()?.clone();
+            SyncDone { uid, direction: Direction::Push, media_type, url, urls }
+        }
+        (Call::Subscribe(asked), Reply::Subscribed(Subscribed { url, urls, .. })) => {
+            let (uid, media_type) = (asked.uid, asked.media_type.clone());
+            SyncDone { uid, direction: Direction::Pull, media_type, url, urls }
+        }
+        _ => return None,
+    })
 }
 
 pub(super) fn read<T: DeserializeOwned>(json: &RawValue) -> Result<T, Broken> {

@@ -36,7 +36,7 @@ impl Session {
         };
         self.parted();
         let deadline = self.now + self.config.command_timeout_ms;
-        let entry = Entry { call, join, deadline, woken: false, sent: false, failure: None };
+        let entry = Entry { call, join, deadline, woken: false, unanswered: 0, failure: None };
         self.stay = Stay::Entry(Box::new(entry));
         self.addresses.start_over();
         self.backoff.reset();
@@ -74,10 +74,18 @@ impl Session {
     }
 
     fn entry_refused(&mut self, error: RpcError) {
-        let Stay::Entry(entry) = &self.stay else { return };
+        let Stay::Entry(entry) = &mut self.stay else { return };
+        entry.unanswered = entry.unanswered.saturating_sub(1);
         let wait = error.data.retry_after_ms.unwrap_or(0);
+        let is_elsewhere = error.data.action == Some(Action::Redirect);
         // A server that restarts is worth waiting for, if the call can.
-        if *error.name() == ErrorName::Draining && self.now + wait < entry.deadline {
+        let waits = *error.name() == ErrorName::Draining && self.now + wait < entry.deadline;
+        if is_elsewhere || waits {
+            let name = error.name().as_str().to_owned();
+            entry.failure = Some(CallError::Refused(error));
+            if is_elsewhere {
+                return self.await_closing(&name);
+            }
             let close = Some(CloseCode::NORMAL);
             return self.away(StateReason::JoinRefused, Wait::Backoff(wait), close);
         }
@@ -87,15 +95,16 @@ impl Session {
 
     /// The app's `join` had no outcome in time.
     pub(super) fn join_over_time(&mut self) {
-        let Stay::Entry(entry) = &self.stay else { return };
-        let error = match (&entry.failure, entry.sent) {
-            (_, true) => CallError::OutcomeUnknown,
-            (Some((code, reason)), false) => {
-                CallError::Closed { code: *code, reason: reason.clone() }
-            }
-            (None, false) => CallError::Timeout { sent: false },
+        let Stay::Entry(entry) = &mut self.stay else { return };
+        let error = match entry.failure.take() {
+            _ if entry.unanswered > 0 => CallError::OutcomeUnknown,
+            Some(failure) => failure,
+            None => CallError::Timeout { sent: false },
         };
         self.event(Event::SendCommandOverTime { method: "join" });
+        if self.requests.is_leaving() {
+            return self.part();
+        }
         let end = End::local(CloseCode::NORMAL, "timeout", false, StateReason::Timeout);
         self.end_entry(end, error);
     }
@@ -147,6 +156,9 @@ impl Session {
     fn rejoin_refused(&mut self, error: RpcError) {
         if let Stay::Member(member) = &mut self.stay {
             member.may_be_back = false;
+        }
+        if error.data.action == Some(Action::Redirect) {
+            return self.await_closing(error.name().as_str());
         }
         let (code, reason) = match error.name() {
             // It is no call of the app that could fail: what may pass is waited out, as a dead server is (ERR-2).

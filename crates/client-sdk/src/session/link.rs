@@ -41,6 +41,11 @@ impl End {
     pub(super) fn local(code: CloseCode, reason: &str, terminal: bool, why: StateReason) -> End {
         End { code: code.0, reason: reason.to_owned(), terminal, why }
     }
+
+    /// The app called `leave`.
+    pub(super) fn left() -> End {
+        End::local(CloseCode::NORMAL, "left", true, StateReason::Left)
+    }
 }
 
 impl Session {
@@ -58,7 +63,7 @@ impl Session {
         let patience = self.now + self.config.command_timeout_ms;
         let (asked, call, give_up) = match (&mut self.stay, &self.picture) {
             (Stay::Entry(entry), _) => {
-                entry.sent = true;
+                entry.unanswered += 1;
                 (Asked::Join, Call::Join(entry.join.clone()), entry.deadline)
             }
             (Stay::Member(member), Some(picture)) => match &member.route {
@@ -153,7 +158,7 @@ impl Session {
     /// An attempt came to nothing.
     fn failed(&mut self, code: u16, reason: String) {
         if let Stay::Entry(entry) = &mut self.stay {
-            entry.failure = Some((code, reason));
+            entry.failure = Some(CallError::Closed { code, reason });
         }
         // The host has no socket any more.
         self.state = State::Backoff { until: self.now };
@@ -162,11 +167,7 @@ impl Session {
 
     /// The `closing` notice.
     pub(super) fn closing(&mut self, closing: &Closing) {
-        if closing.action == Action::Redirect
-            && let Some(url) = &closing.url
-        {
-            self.addresses.redirect(url);
-        }
+        self.redirected(closing);
         let at_least = closing.retry_after_ms.unwrap_or(0);
         let then = self.then(closing.code.0, Some(&closing.action), at_least);
         let give_up = self.now + self.config.closing_timeout_ms;
@@ -174,6 +175,45 @@ impl Session {
         self.settle_backoff();
         self.state = State::Closing(Farewell { code, reason, then, give_up });
         self.tell(StateReason::ServerClosing);
+    }
+
+    /// Goes elsewhere next, if that is what it says (rule A13).
+    pub(super) fn redirected(&mut self, closing: &Closing) {
+        if closing.action == Action::Redirect
+            && let Some(url) = &closing.url
+        {
+            self.addresses.redirect(url);
+        }
+    }
+
+    /// What was asked was refused, and `closing` follows: it says how long to wait, and where to go.
+    pub(super) fn await_closing(&mut self, reason: &str) {
+        let then = Then::Back { at_least: 0, anew: None };
+        let give_up = self.now + self.config.closing_timeout_ms;
+        let (code, reason) = (CloseCode::JOIN_REFUSED.0, reason.to_owned());
+        self.state = State::Closing(Farewell { code, reason, then, give_up });
+    }
+
+    /// The host stops to read, or goes on. What it could not read is not late (rule A17).
+    pub(super) fn pause_reading(&mut self, paused: bool) {
+        let was_held_up = self.is_held_up();
+        self.reading_paused = paused;
+        let patience = self.now + self.config.command_timeout_ms;
+        match &mut self.state {
+            State::Joined(live) => live.pause_reading(paused, self.now),
+            State::Entering { give_up, .. } if was_held_up => {
+                *give_up = patience;
+                if let Stay::Member(member) = &mut self.stay {
+                    member.gives_up = member.gives_up.map(|at| at.max(patience));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the answer that opens the channel waits for the host.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.reading_paused && matches!(self.state, State::Entering { .. })
     }
 
     /// What a close asks for.
@@ -208,7 +248,7 @@ impl Session {
         let Farewell { code, reason, then, .. } = said;
         match then {
             Then::End if self.requests.is_leaving() && matches!(self.stay, Stay::Member(_)) => {
-                self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
+                self.end(End::left());
             }
             Then::End => {
                 let error = CallError::Closed { code, reason: reason.clone() };
@@ -220,7 +260,7 @@ impl Session {
                     member.route = Route::Rejoin(reason);
                 }
                 if let Stay::Entry(entry) = &mut self.stay {
-                    entry.failure = Some((code, reason));
+                    entry.failure = Some(CallError::Closed { code, reason });
                 }
                 self.away(StateReason::SocketClosed, Wait::Backoff(at_least), None);
             }
@@ -246,8 +286,8 @@ impl Session {
         match &mut self.stay {
             Stay::Out => return self.state = State::Idle,
             Stay::Parting(_) => return self.part_again(),
+            Stay::Entry(_) | Stay::Member(_) if self.requests.is_leaving() => return self.part(),
             Stay::Entry(_) => {}
-            Stay::Member(_) if self.requests.is_leaving() => return self.part(),
             Stay::Member(member) => {
                 member.gives_up.get_or_insert(self.now + self.config.give_up_after_ms);
                 // Asked first: the loss itself is no attempt that failed.
@@ -282,7 +322,7 @@ impl Session {
     pub(super) fn check_link(&mut self) {
         match &self.state {
             State::Connecting { give_up } | State::Entering { give_up, .. }
-                if *give_up <= self.now =>
+                if *give_up <= self.now && !self.is_held_up() =>
             {
                 self.away(StateReason::Timeout, Wait::NextAddress, Some(CloseCode::NORMAL));
             }
@@ -305,7 +345,9 @@ impl Session {
     pub(super) fn check_stay(&mut self) {
         match &self.stay {
             Stay::Entry(entry) if entry.deadline <= self.now => self.join_over_time(),
-            Stay::Member(member) if member.gives_up.is_some_and(|at| at <= self.now) => {
+            Stay::Member(member)
+                if member.gives_up.is_some_and(|at| at <= self.now) && !self.is_held_up() =>
+            {
                 self.end(End::local(LOST, "gaveUp", false, StateReason::GaveUp));
             }
             Stay::Parting(parting) if parting.until <= self.now => self.parted(),

@@ -43,9 +43,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use lianmai_protocol::codec::ServerMessage;
-use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::Ping;
-use lianmai_protocol::{CloseCode, ErrorName, MonoTime};
+use lianmai_protocol::message::{Call, ChannelEvent};
+use lianmai_protocol::{ErrorName, MonoTime};
 
 use crate::error::CallError;
 
@@ -60,7 +60,6 @@ pub use state::{ConnectionState, StateReason};
 
 use addresses::Addresses;
 use backoff::Backoff;
-use link::End;
 use requests::{Due, Requests};
 use state::State;
 use stay::Stay;
@@ -162,12 +161,8 @@ impl Session {
             Input::Unreadable => self.unreadable(),
             Input::SocketClosed { code, reason } => self.closed(code, reason),
             Input::Timeout => {}
-            Input::ReadingPaused | Input::ReadingResumed => {
-                self.reading_paused = matches!(input, Input::ReadingPaused);
-                if let State::Joined(live) = &mut self.state {
-                    live.pause_reading(self.reading_paused, self.now);
-                }
-            }
+            Input::ReadingPaused => self.pause_reading(true),
+            Input::ReadingResumed => self.pause_reading(false),
             Input::NetworkChanged => self.network_changed(),
             Input::Foreground => self.foreground(),
         }
@@ -197,6 +192,7 @@ impl Session {
         let state = match &self.state {
             State::Idle => None,
             State::Backoff { until } => Some(*until),
+            State::Entering { .. } if self.is_held_up() => None,
             State::Connecting { give_up } | State::Entering { give_up, .. } => Some(*give_up),
             State::Joined(live) => live.dead_at().into_iter().chain([live.ping_at()]).min(),
             State::Closing(farewell) => Some(farewell.give_up),
@@ -204,6 +200,7 @@ impl Session {
         let stay = match &self.stay {
             Stay::Out => None,
             Stay::Entry(entry) => Some(entry.deadline),
+            Stay::Member(_) if self.is_held_up() => None,
             Stay::Member(member) => member.gives_up.or_else(|| self.return_deadline(member)),
             Stay::Parting(parting) => Some(parting.until),
         };
@@ -259,10 +256,8 @@ impl Session {
         if let Some(error) = refusal {
             return self.settle(call, Err(error));
         }
-        if let (Stay::Member(member), Call::Subscribe(asked) | Call::Unsubscribe(asked)) =
-            (&mut self.stay, &request)
-        {
-            member.restore.decided(&(asked.uid, asked.media_type.clone()));
+        if let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) {
+            member.restore.decided(&request, picture.own.uid);
         }
         // There is always room for the one `leave`.
         let room = self.config.max_queued.saturating_add(usize::from(is_leave));
@@ -285,6 +280,11 @@ impl Session {
         match work {
             Work::Message(message) => self.receive(message),
             Work::Step(change, event) => {
+                if let (Stay::Member(member), Change::WhileAway(ChannelEvent::StreamAdded(e))) =
+                    (&mut self.stay, &change)
+                {
+                    member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
+                }
                 self.change(change);
                 if let Some(event) = event {
                     self.event(event);
@@ -310,13 +310,13 @@ impl Session {
         self.check_return();
     }
 
-    /// A call had no outcome in time. Without `leave` there is nothing to stay for.
+    /// A call had no outcome in time. Behind `leave` there is nothing to stay for but its delivery.
     fn over_time(&mut self, due: Due) {
         let error =
             if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout { sent: false } };
         self.event(Event::SendCommandOverTime { method: due.method });
         if due.method == "leave" {
-            self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
+            self.part();
         }
         self.settle(due.call, Err(error));
     }

@@ -9,7 +9,7 @@ use lianmai_protocol::{CloseCode, RpcError};
 use serde_json::value::RawValue;
 
 use super::answer::read;
-use super::link::End;
+use super::link::{End, Wait};
 use super::state::{Asked, State};
 use super::stay::{Parting, Route, Stay, Way};
 use super::{Output, Session, StateReason};
@@ -27,16 +27,12 @@ const RESTART_MS: u64 = 3_000;
 impl Session {
     /// `leave` was called and waits in the table. Without a connection it is over at once.
     pub(super) fn leave_without_connection(&mut self) {
-        let left = || End::local(CloseCode::NORMAL, "left", true, StateReason::Left);
         match (&self.stay, &self.state) {
-            // Nothing was sent: the join is over here, and nothing is left to leave.
-            (Stay::Entry(entry), _) if !entry.sent => {
-                let End { code, reason, .. } = left();
-                self.end_entry(left(), CallError::Closed { code, reason });
-            }
+            // It follows the join.
+            (Stay::Entry(_), State::Entering { .. }) => {}
             (Stay::Member(_), State::Joined(_)) => self.send_waiting(),
-            (Stay::Member(_), _) if !self.state.is_ending() => self.part(),
-            // It follows the join, or the end that is near.
+            (Stay::Entry(_) | Stay::Member(_), _) if !self.state.is_ending() => self.part(),
+            // It follows the end that is near.
             _ => {}
         }
     }
@@ -48,6 +44,10 @@ impl Session {
             _ => self.now,
         };
         let way = match (&mut self.stay, &self.picture) {
+            // The same `joinId` finds the membership whose answer was lost. Without one nobody is disturbed.
+            (Stay::Entry(entry), _) if entry.unanswered > 0 => {
+                entry.join.join_id.is_some().then(|| Way::Join(entry.join.clone()))
+            }
             (Stay::Member(member), Some(picture)) if member.route == Route::Resume => {
                 if let Some((retry_after, jitter)) = member.restart_wait(0, self.now) {
                     planned = planned.max(self.now + self.backoff.asked(retry_after, jitter));
@@ -61,7 +61,11 @@ impl Session {
             _ => None,
         };
         planned = planned.min(self.now + RESTART_MS);
-        self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
+        let End { code, reason, .. } = End::left();
+        let unknown = way.is_some();
+        let join =
+            if unknown { CallError::OutcomeUnknown } else { CallError::Closed { code, reason } };
+        self.end_entry(End::left(), join);
         if let Some(way) = way {
             let until = self.now + WITHIN_MS;
             self.stay = Stay::Parting(Box::new(Parting { way, tries: TRIES, until }));
@@ -86,7 +90,7 @@ impl Session {
     /// It is delivered, or nothing more is tried.
     pub(super) fn parted(&mut self) {
         if let Stay::Parting(_) = self.stay {
-            self.end(End::local(CloseCode::NORMAL, "left", true, StateReason::Left));
+            self.end(End::left());
         }
     }
 
@@ -132,7 +136,6 @@ impl Session {
     }
 
     fn parting_failed(&mut self) {
-        self.out.push_back(Output::CloseSocket { code: CloseCode::NORMAL.0 });
-        self.part_again();
+        self.away(StateReason::Refused, Wait::None, Some(CloseCode::NORMAL));
     }
 }

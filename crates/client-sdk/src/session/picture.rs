@@ -124,6 +124,11 @@ impl Picture {
         self.members.values().filter(|member| member.mid != self.own.mid)
     }
 
+    /// Whether this member sends this kind.
+    pub(super) fn has(&self, (uid, kind): &(UserId, MediaKind)) -> bool {
+        self.members.get(uid).is_some_and(|member| member.streams.contains_key(kind))
+    }
+
     pub(super) fn step(&mut self, change: &Change) {
         match change {
             Change::Event { seq, event } => {

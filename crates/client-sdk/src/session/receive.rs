@@ -23,17 +23,13 @@ impl Session {
                 self.receive_entering(asked, id, message);
             }
             State::Joined(_) => self.receive_joined(message),
-            State::Closing(said) => {
-                if let (
-                    ServerMessage::Notice(Notice::Closing(closing)),
-                    Then::Back { at_least, .. },
-                ) = (&message, &mut said.then)
-                {
+            State::Closing(said) => match (message, &mut said.then) {
+                (ServerMessage::Notice(Notice::Closing(closing)), Then::Back { at_least, .. }) => {
                     *at_least = (*at_least).max(closing.retry_after_ms.unwrap_or(0));
-                } else {
-                    self.ignored.early += 1;
+                    self.redirected(&closing);
                 }
-            }
+                _ => self.ignored.early += 1,
+            },
             State::Idle | State::Backoff { .. } | State::Connecting { .. } => {
                 self.ignored.early += 1;
             }

@@ -121,6 +121,10 @@ impl Requests {
     /// apart. With `returning`, only what belongs to the way back.
     pub(super) fn next_frame(&mut self, returning: bool) -> Option<String> {
         let next = self.waiting.front()?;
+        // Nothing behind `leave` is executed (LEA-2).
+        if self.in_flight.values().any(Pending::is_leave) {
+            return None;
+        }
         let full = self.in_flight.len() >= MAX_IN_FLIGHT && !next.is_leave();
         if full || (returning && !next.returning) {
             return None;
@@ -153,6 +157,7 @@ impl Requests {
             let Owner::App(call) = pending.owner else { continue };
             if is_repeatable(&pending.request) {
                 pending.returning = true;
+                pending.over = 0;
                 again.push_back(pending);
             } else {
                 unknown.push(call);

@@ -191,24 +191,28 @@ impl Restore {
 
     /// Wants a stream that is not there.
     pub(super) fn want(&mut self, stream: Stream, now: MonoTime) {
+        self.wanted.retain(|_, until| now <= *until);
         self.wanted.insert(stream, now + WANTED_MS);
     }
 
     /// A stream came: it is subscribed to where it was wanted.
     pub(super) fn appeared(&mut self, stream: &Stream, now: MonoTime) {
         if self.wanted.remove(stream).is_some_and(|until| now <= until) {
+            if self.queue.is_empty() {
+                // What is due now was not due before: nobody is late.
+                self.next_at = self.next_at.max(now);
+            }
             self.queue.push_back(subscribe(stream.clone()));
         }
     }
 
-    /// The app decided about this stream itself.
-    pub(super) fn decided(&mut self, stream: &Stream) {
-        self.wanted.remove(stream);
-        let about = |call: &Call| {
-            matches!(call, Call::Subscribe(asked)
-                if asked.uid == stream.0 && asked.media_type == stream.1)
-        };
-        self.queue.retain(|call| !about(call));
+    /// The app decided itself about what `call` sets: nothing older comes behind it.
+    pub(super) fn decided(&mut self, call: &Call, own: UserId) {
+        if let Call::Subscribe(asked) | Call::Unsubscribe(asked) = call {
+            self.wanted.remove(&(asked.uid, asked.media_type.clone()));
+        }
+        let queue = std::mem::take(&mut self.queue);
+        self.queue = queue.into_iter().filter_map(|queued| without(queued, call, own)).collect();
     }
 
     pub(super) fn is_wanted(&self, stream: &Stream) -> bool {
@@ -244,6 +248,43 @@ impl Restore {
 
     pub(super) fn is_done(&self) -> bool {
         self.queue.is_empty()
+    }
+}
+
+/// What is left of a command of the session beside a later one of the app, which sets the same in part.
+pub(super) fn without(queued: Call, decided: &Call, own: UserId) -> Option<Call> {
+    let is_own = |uid: Option<UserId>| uid.is_none_or(|uid| uid == own);
+    let rest =
+        |of: MediaSelector, gone: &MediaSelector| selector(of.kinds().difference(gone.kinds()));
+    match (queued, decided) {
+        (Call::Subscribe(asked), Call::Subscribe(by) | Call::Unsubscribe(by)) if asked == *by => {
+            None
+        }
+        (Call::SetRole(_), Call::SetRole(by)) if is_own(by.uid) => None,
+        (Call::Publish(_), Call::SetRole(by)) if is_own(by.uid) && by.role == Role::Audience => {
+            None
+        }
+        (Call::Publish(asked), Call::Publish(by) | Call::Unpublish(by)) if is_own(by.uid) => {
+            let media_type = rest(asked.media_type, &by.media_type)?;
+            Some(Call::Publish(Publish { media_type, uid: None }))
+        }
+        (Call::Mute(asked), Call::Mute(by) | Call::Unmute(by)) if is_own(by.uid) => {
+            let media_type = rest(asked.media_type, &by.media_type)?;
+            Some(Call::Mute(Mute { media_type, uid: None }))
+        }
+        (Call::Unmute(asked), Call::Mute(by) | Call::Unmute(by)) if is_own(by.uid) => {
+            let media_type = rest(asked.media_type, &by.media_type)?;
+            Some(Call::Unmute(Mute { media_type, uid: None }))
+        }
+        (Call::SetAttributes(mut asked), Call::SetAttributes(by))
+            if by.target != Some(AttributeTarget::Channel) =>
+        {
+            asked.attributes.retain(|key, _| !by.attributes.contains_key(key));
+            asked.name.take_if(|_| by.name.is_some());
+            (!asked.attributes.is_empty() || asked.name.is_some())
+                .then_some(Call::SetAttributes(asked))
+        }
+        (queued, _) => Some(queued),
     }
 }
 

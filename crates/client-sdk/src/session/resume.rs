@@ -15,7 +15,7 @@ use super::link::{End, Wait};
 use super::liveness::Liveness;
 use super::outcome::Told;
 use super::restore::{Intent, Stream};
-use super::state::{Farewell, State, Then};
+use super::state::State;
 use super::stay::{Back, Membership, Route, Stay};
 use super::translate::{self, Cause};
 use super::{Change, Event, Missed, Output, Picture, ReconnectOutcome, Session, StateReason, Work};
@@ -124,13 +124,7 @@ impl Session {
         match action {
             Action::Rejoin => self.rejoin(reason),
             Action::RenewToken if newer => self.rejoin(reason),
-            // `closing` says how long to wait; it comes with the answer.
-            Action::Reconnect | Action::Redirect => {
-                let then = Then::Back { at_least: 0, anew: None };
-                let give_up = self.now + self.config.closing_timeout_ms;
-                let (code, reason) = (CloseCode::JOIN_REFUSED.0, reason.as_str().to_owned());
-                self.state = State::Closing(Farewell { code, reason, then, give_up });
-            }
+            Action::Reconnect | Action::Redirect => self.await_closing(reason.as_str()),
             // A server that saw a later attempt than this one: the next will be later still.
             _ if reason == ResumeReason::StaleAttempt => {
                 self.away(StateReason::Refused, Wait::Backoff(0), Some(CloseCode::NORMAL));
@@ -198,6 +192,10 @@ impl Session {
             // What the server says holds.
             _ => self.drop_restore(),
         }
+        if let (Some(new), Stay::Member(member)) = (&new, &mut self.stay) {
+            let Membership { urls, restore, .. } = &mut **member;
+            urls.keep_pulls(|stream| new.has(stream) || restore.is_wanted(stream));
+        }
         for step in steps.into_iter().rev() {
             self.inbox.push_front(step);
         }
@@ -238,16 +236,12 @@ impl Session {
             .streams()
             .iter()
             .filter(|stream| !new.own.subscriptions.contains_key(*stream) && !decided(stream));
-        let is_there = |(uid, kind): &&Stream| {
-            new.members.get(uid).is_some_and(|member| member.streams.contains_key(kind))
-        };
-        let (there, absent): (Vec<&Stream>, Vec<&Stream>) = lost.partition(is_there);
+        let (there, absent): (Vec<&Stream>, Vec<&Stream>) =
+            lost.partition(|stream| new.has(stream));
         member.restore.begin(there.into_iter().cloned().collect(), self.requests.len(), self.now);
         for stream in absent {
             member.restore.want(stream.clone(), self.now);
         }
-        let restore = &member.restore;
-        member.urls.keep_pulls(|key| intent.streams().contains(key) || restore.is_wanted(key));
     }
 
     fn drop_restore(&mut self) {

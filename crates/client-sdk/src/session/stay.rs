@@ -14,6 +14,7 @@ use super::outcome::Told;
 use super::picture::Picture;
 use super::restore::Restore;
 use super::urls::Urls;
+use crate::error::CallError;
 
 /// What the session stays for. [`Stay::Out`] exactly in the connection's `Idle`.
 #[derive(Default)]
@@ -36,10 +37,10 @@ pub(super) struct Entry {
     pub(super) deadline: MonoTime,
     /// A frozen host got its extra time already.
     pub(super) woken: bool,
-    /// Whether `join` went out on some socket: a membership may exist.
-    pub(super) sent: bool,
+    /// On so many sockets `join` went out and has no answer: a membership may exist.
+    pub(super) unanswered: u32,
     /// How the last attempt failed.
-    pub(super) failure: Option<(u16, String)>,
+    pub(super) failure: Option<CallError>,
 }
 
 /// A membership, with or without a connection.

@@ -199,7 +199,7 @@ fn an_answer_in_a_frame_that_waits_to_be_polled_is_in_time() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let (call, request) = rig.send(publish());
     rig.now += 10_000;
-    rig.frame(&result(&request, &published(10)));
+    rig.frame(&array(&[batch(11, &[my_audio(MY_MID)]), result(&request, &published(11))]));
     assert!(outcome(&rig.drain(), call).is_ok());
 }
 

@@ -2,9 +2,9 @@
 //! Proves no rule of the protocol: how calls of the app begin and end.
 
 use lianmai_client_sdk::protocol::codec::encode_error;
-use lianmai_client_sdk::protocol::message::Notice;
 use lianmai_client_sdk::protocol::message::notice::{Closing, Kicked};
 use lianmai_client_sdk::protocol::message::session::*;
+use lianmai_client_sdk::protocol::message::{Notice, Request};
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 use lianmai_client_sdk::{CallError, Event, JoinError};
@@ -220,6 +220,69 @@ fn leave_takes_back_a_join_that_was_not_sent() {
     let outputs = rig.drain();
     assert!(matches!(outcome(&outputs, joining), Err(CallError::Closed { code: 1000, .. })));
     assert_eq!(outcome(&outputs, leaving), Ok(Reply::Done));
+}
+
+#[test]
+fn a_join_that_was_refused_is_not_unknown_later() {
+    for lost_before in [false, true] {
+        let mut rig = Rig::new();
+        let call = rig.call(join());
+        let (_, mut request) = rig.reopen();
+        if lost_before {
+            rig.lose();
+            (_, request) = rig.reopen();
+        }
+        rig.frame(&refusal(&request, ErrorName::Draining));
+        let mut outputs = rig.drain();
+        // From here on nobody is there.
+        while rig.session.state() == ConnectionState::Connecting {
+            outputs.extend(rig.advance(500));
+            outputs.extend(rig.lose());
+        }
+        let expected =
+            if lost_before { ErrorName::OutcomeUnknown } else { ErrorName::NotConnected };
+        assert_eq!(outcome(&outputs, call).unwrap_err().name(), expected);
+    }
+}
+
+/// Proves CLO-3.
+#[test]
+fn a13_a_refusal_can_name_another_address() {
+    let elsewhere = |code: CloseCode| {
+        notice(Notice::Closing(Closing {
+            code,
+            reason: "redirect".to_owned(),
+            action: Action::Redirect,
+            url: Some("ws://elsewhere/v1/signal".to_owned()),
+            retry_after_ms: None,
+        }))
+    };
+    let refused = |request: &Request| {
+        let mut error = RpcError::new(ErrorName::Draining);
+        error.data.action = Some(Action::Redirect);
+        array(&[encode_error(Some(request.id), &error), elsewhere(CloseCode::JOIN_REFUSED)])
+    };
+    let mut rig = Rig::new();
+    rig.call(join());
+    let (_, request) = rig.reopen();
+    rig.frame(&refused(&request));
+    let mut outputs = rig.drain();
+    outputs.extend(rig.lose());
+    outputs.extend(rig.reopen().0);
+    assert_eq!(connects(&outputs), ["ws://elsewhere/v1/signal"]);
+
+    let mut rig = Rig::joined(Role::Broadcaster);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let action = Some(Action::Redirect);
+    let answer = resumed(Outcome::Refused, 0);
+    let answer =
+        Resumed { reason: Some(ResumeReason::Draining), action, ticket: None, k: None, ..answer };
+    rig.frame(&array(&[result(&request, &answer), elsewhere(CloseCode::JOIN_REFUSED)]));
+    let mut outputs = rig.drain();
+    outputs.extend(rig.lose());
+    outputs.extend(rig.reopen().0);
+    assert_eq!(connects(&outputs), ["ws://elsewhere/v1/signal"]);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! `leave` without a connection: over at once, delivered behind that if it can be (rule B29).
 //! Proves no rule of the protocol: what becomes of a `leave` without a connection.
 
-use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::Request;
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
+use lianmai_client_sdk::{CallError, Event};
 
 use super::rejoin::anew;
 use super::support::*;
@@ -159,6 +159,78 @@ fn rejoining() -> (Rig, Request) {
     rig.input(Input::SocketOpened);
     let request = requests(&rig.drain()).remove(0);
     (rig, request)
+}
+
+#[test]
+fn b29_the_last_refusal_closes_once() {
+    let mut rig = left();
+    for _ in 0..3 {
+        let (outputs, request) = rig.reopen();
+        assert!(told(&outputs).is_empty());
+        rig.frame(&resume_refused(&request, ResumeReason::Draining));
+    }
+    let closed = rig.drain().into_iter().filter(|o| matches!(o, Output::CloseSocket { .. }));
+    assert_eq!(closed.count(), 1);
+    assert_eq!(rig.session.next_deadline(), None);
+}
+
+/// Proves JOI-2.
+#[test]
+fn b29_a_first_join_that_may_have_arrived_is_joined_once_more_and_left() {
+    for lost_first in [true, false] {
+        let mut rig = Rig::new();
+        let joining = rig.call(join());
+        rig.input(Input::SocketOpened);
+        let sent = requests(&rig.drain()).remove(0);
+        let mut outputs = vec![];
+        if lost_first {
+            rig.lose();
+        }
+        let leaving = rig.call(leave());
+        outputs.extend(rig.drain());
+        if !lost_first {
+            // It waits for the answer of the join, which never comes.
+            assert_eq!(told(&outputs), Vec::<String>::new());
+            outputs.extend(rig.advance(10_000));
+        }
+        assert_eq!(outcome(&outputs, joining), Err(CallError::OutcomeUnknown));
+        assert_eq!(outcome(&outputs, leaving), Ok(Reply::Done));
+        let (outputs, request) = rig.reopen();
+        assert!(told(&outputs).is_empty());
+        assert_eq!(join_of(&request), join_of(&sent), "the same joinId");
+        rig.frame(&result(&request, &snapshot(Role::Broadcaster, 10, vec![])));
+        assert_eq!(methods(&rig.drain()), ["leave"]);
+    }
+}
+
+#[test]
+fn b29_a_leave_without_an_answer_is_delivered_again() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, _) = rig.send(leave());
+    let outputs = rig.advance(10_000);
+    assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));
+    let (outputs, request) = rig.reopen();
+    assert!(told(&outputs).is_empty());
+    rig.frame(&replayed(&request, 2));
+    assert_eq!(methods(&rig.drain()), ["leave"]);
+}
+
+/// Proves LEA-2.
+#[test]
+fn lea_2_nothing_goes_out_behind_a_leave() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let calls: Vec<CallId> = (0..40).map(|_| rig.call(message("x"))).collect();
+    let leaving = rig.call(leave());
+    let sent = requests(&rig.drain());
+    assert_eq!((sent.len(), sent[32].call.method()), (33, "leave"));
+    for request in &sent[..8] {
+        rig.frame(&refusal(request, ErrorName::Superseded));
+    }
+    assert!(methods(&rig.drain()).is_empty());
+    rig.frame(&done(&sent[32], 10));
+    let outputs = rig.drain();
+    assert_eq!(outcome(&outputs, leaving), Ok(Reply::Done));
+    assert!(matches!(outcome(&outputs, calls[39]), Err(CallError::Closed { code: 1000, .. })));
 }
 
 /// Proves JOI-2.

@@ -120,7 +120,9 @@ fn ids_1_commands_of_a_dead_session_get_new_ids() {
     assert_eq!(methods(&outputs), ["ping", "publish", "ping"]);
     assert_eq!(sent[1].call, old.call);
     assert!(sent[1].id > request.id);
-    rig.frame(&result(&sent[1], &published(20)));
+    let mid = rig.picture().own.mid;
+    rig.events(21, &[my_audio(mid)]);
+    rig.frame(&result(&sent[1], &published(21)));
     assert!(outcome(&rig.drain(), call).is_ok());
 }
 

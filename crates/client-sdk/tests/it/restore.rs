@@ -8,7 +8,7 @@ use lianmai_client_sdk::protocol::message::media::*;
 use lianmai_client_sdk::protocol::message::notice::{Direction, SyncDone};
 use lianmai_client_sdk::protocol::message::session::{Joined, *};
 use lianmai_client_sdk::protocol::message::snapshot::{
-    MemberInfo, OwnStream, StreamInfo, Subscription,
+    MemberInfo, OwnStream, SelfInfo, StreamInfo, Subscription,
 };
 use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Notice, Request};
 use lianmai_client_sdk::protocol::*;
@@ -87,6 +87,10 @@ fn at(seq: u64, events: &[ChannelEvent]) -> String {
         lianmai_client_sdk::protocol::codec::encode_event(position, event)
     });
     array(&numbered.collect::<Vec<_>>())
+}
+
+fn at_done(request: &Request) -> String {
+    result(request, &Done { seq: 1 })
 }
 
 fn head(request: &Request, seq: u64) -> String {
@@ -336,6 +340,69 @@ fn b16_a_subscription_to_somebody_who_is_not_back_yet_waits_for_a_minute() {
     }
     rig.frame(&bob_is_back());
     assert!(methods(&rig.drain()).is_empty(), "too late");
+}
+
+/// Proves CLI-5.
+#[test]
+fn b16_a_stream_that_comes_with_a_snapshot_is_wanted_as_well() {
+    let mut rig = without_bob();
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let mut truth = snapshot(Role::Broadcaster, 4, vec![bob(51)]);
+    truth.own = SelfInfo { published: remembered(&rig).own.published, ..truth.own };
+    truth.epoch = NEXT_EPOCH;
+    rig.frame(&resnapshot(&request, ResumeReason::LogTrimmed, false, truth));
+    let outputs = rig.drain();
+    assert!(told(&outputs).contains(&"streamAdded".to_owned()));
+    assert_eq!(methods(&outputs), ["ping", "subscribe"]);
+}
+
+/// What is asked for only now was not due a minute ago.
+/// Proves CLI-6.
+#[test]
+fn b16_a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
+    let mut rig = without_bob();
+    for _ in 0..2 {
+        for ping in requests(&rig.advance(10_000)) {
+            rig.frame(&head(&ping, 1));
+        }
+        rig.drain();
+    }
+    rig.frame(&bob_is_back());
+    // An app that calls while it hears of it.
+    while let Some(output) = rig.session.poll_output() {
+        if matches!(output, Output::Event(Event::StreamAdded(_))) {
+            rig.call(message("hello"));
+            break;
+        }
+    }
+    let outputs = rig.drain();
+    assert_eq!(close_code(&outputs), None);
+    assert_eq!(methods(&outputs), ["sendMessage", "subscribe"]);
+}
+
+/// Proves IDS-6.
+#[test]
+fn cli_5_what_was_too_fast_does_not_undo_what_the_app_wants_meanwhile() {
+    let mut rig = on_air();
+    let mut truth = remembered(&rig);
+    truth.own.published.clear();
+    truth.members.iter_mut().find(|member| member.uid == ME).unwrap().streams.clear();
+    let sent = requests(&crashed(&mut rig, truth));
+    let publishes: Vec<&Request> = sent.iter().filter(|r| r.call.method() == "publish").collect();
+    let video = || MediaSelector::Kind(VIDEO);
+    // Before the refusal, and behind it.
+    let (_, unpublish) = rig.send(Command::Unpublish(Publish { media_type: video(), uid: None }));
+    rig.frame(&refusal(publishes[0], ErrorName::RateLimited));
+    rig.frame(&refusal(publishes[1], ErrorName::RateLimited));
+    rig.frame(&at_done(&unpublish));
+    let screen = MediaSelector::Kind(MediaKind::ScreenShare);
+    rig.send(Command::Unpublish(Publish { media_type: screen, uid: None }));
+    let outputs = rig.advance(5_000);
+    let again: Vec<_> = requests(&outputs).into_iter().filter(|r| !is_ping(r)).collect();
+    let audio = MediaSelector::Kind(MediaKind::Audio);
+    let rest = Call::Publish(Publish { media_type: audio, uid: None });
+    assert_eq!(again.iter().map(|r| &r.call).collect::<Vec<_>>(), [&rest]);
 }
 
 #[test]

@@ -139,7 +139,8 @@ fn ids_7_every_command_without_an_answer_is_sent_again_in_order_with_its_id() {
     assert!(told(&rig.drain()).is_empty());
     rig.frame(&result(&third, &MessageSent { seq: 10, delivered: 0 }));
     assert!(outcome(&rig.drain(), c).is_ok());
-    rig.frame(&result(&second, &published(10)));
+    rig.events(11, &[my_audio(MY_MID)]);
+    rig.frame(&result(&second, &published(11)));
     let outputs = rig.drain();
     assert_eq!(told(&outputs), [format!("{}:Published", b.0), "reconnected".to_owned()]);
     rig.frame(&sent(&again[4]));
@@ -168,6 +169,52 @@ fn ids_7_a_command_that_was_given_up_is_sent_again_and_settles_nothing() {
     rig.frame(&pong(&pings[2], 11));
     assert_eq!(told(&rig.drain()), ["published", "reconnected"]);
     let _ = late;
+}
+
+/// What took effect ended while the session was away: the answer of then is no news, its URL is dead.
+/// Proves no rule of the protocol: what the app may think of an old answer.
+#[test]
+fn a_publication_that_ended_since_is_superseded() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (call, request) = rig.send(publish());
+    rig.lose();
+    let (_, resume) = rig.reopen();
+    rig.frame(&replayed(&resume, 2));
+    rig.drain();
+    let ended = ChannelEvent::StreamRemoved(stream(ME, MY_MID, MediaKind::Audio, 1));
+    rig.events(11, &[my_audio(MY_MID), ended]);
+    rig.frame(&result(&request, &published(11)));
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs)[0], "unpublished");
+    assert_eq!(
+        outcome(&outputs, call),
+        Err(CallError::Refused(RpcError::new(ErrorName::Superseded)))
+    );
+}
+
+/// An answer that nobody may read is not late.
+/// Proves no rule of the protocol: rule A17, the pace of the app.
+#[test]
+fn a17_the_way_back_waits_for_a_host_that_does_not_read() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    rig.input(Input::ReadingPaused);
+    let outputs = rig.advance(700_000);
+    assert_eq!((close_code(&outputs), told(&outputs)), (None, vec![]));
+    rig.input(Input::ReadingResumed);
+    assert!(told(&rig.advance(9_000)).is_empty());
+    rig.frame(&replayed(&request, 2));
+    rig.drain();
+    assert_eq!(rig.session.state(), ConnectionState::Connected);
+
+    // It has its time from then on, and no more.
+    rig.lose();
+    rig.reopen();
+    rig.input(Input::ReadingPaused);
+    rig.advance(100_000);
+    rig.input(Input::ReadingResumed);
+    assert_eq!(close_code(&rig.advance(10_000)), Some(1000));
 }
 
 /// Proves SES-7.

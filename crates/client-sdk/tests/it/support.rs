@@ -294,6 +294,11 @@ pub(crate) fn member(uid: UserId, mid: Mid) -> MemberInfo {
     }
 }
 
+/// What everybody hears of the first `publish` of the app, before its answer.
+pub(crate) fn my_audio(mid: Mid) -> ChannelEvent {
+    ChannelEvent::StreamAdded(stream(ME, mid, MediaKind::Audio, 1))
+}
+
 /// A snapshot with the caller in it, if it is a broadcaster.
 pub(crate) fn snapshot(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
     let mut members = others;

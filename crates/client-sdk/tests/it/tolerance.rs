@@ -109,7 +109,8 @@ fn url_3_urls_are_handed_on_byte_by_byte() {
     let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
 
     let (call, request) = rig.send(publish());
-    let pushed = Published { url: odd("rtmp"), urls: urls(), ..published(10) };
+    rig.events(11, &[my_audio(MY_MID)]);
+    let pushed = Published { url: odd("rtmp"), urls: urls(), ..published(11) };
     rig.frame(&result(&request, &pushed));
     let Ok(Reply::Published(told)) = outcome(&rig.drain(), call) else { panic!("published") };
     assert_eq!((&told.url, &told.urls), (&pushed.url, &pushed.urls));

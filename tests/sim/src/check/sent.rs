@@ -38,7 +38,7 @@ enum Entry {
 pub(crate) struct Sent {
     /// Which call a request id is of; none for what the session says by itself.
     ids: BTreeMap<u64, Option<CallId>>,
-    /// Calls that were sent, on any connection.
+    /// Calls that were sent, or may have been, on any connection.
     ever: BTreeSet<CallId>,
     /// On the present connection, in order: request id, call, and whether it can be nothing else.
     here: Vec<(u64, CallId, bool)>,
@@ -94,11 +94,10 @@ impl Sent {
         self.here.push((id, call, certain));
     }
 
-    /// What was taken for calls was the session's own.
+    /// What was taken for calls may have been the session's own.
     fn disown(&mut self) {
-        for (id, call, _) in std::mem::take(&mut self.here) {
+        for (id, ..) in std::mem::take(&mut self.here) {
             self.ids.insert(id, None);
-            self.ever.remove(&call);
         }
     }
 }
