@@ -7,7 +7,7 @@ use std::fmt::Debug;
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
-    Change, ConnectionState, Event, Member, Picture, ReconnectOutcome, Reply, StateReason,
+    Change, ConnectionState, Event, Member, Own, Picture, ReconnectOutcome, Reply, StateReason,
 };
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::{Attributes, KindSet, Mid, Role, UserId};
@@ -395,8 +395,26 @@ impl World {
         if let (Ok(Reply::Joined(joined)), Some(picture)) = (outcome, &client.copy)
             && joined.mid != picture.own.mid
         {
-            self.fail("app", format!("c{c}: join answers another membership than the picture"));
+            let what = format!("c{c}: join answers another membership than the picture");
+            return self.fail("app", what);
         }
+        if let (Ok(reply), Some(picture)) = (outcome, &client.copy)
+            && !is_shown(reply, open, &picture.own)
+        {
+            self.fail("app", format!("c{c}: {} succeeds with what is over", open.method));
+        }
+    }
+}
+
+/// Whether what was asked for is there when its answer comes.
+fn is_shown(reply: &Reply, open: &Open, own: &Own) -> bool {
+    let mut kinds = open.kinds.iter();
+    match (reply, open.of) {
+        (Reply::Published(_), _) => kinds.any(|kind| own.published.contains_key(kind)),
+        (Reply::Subscribed(_), Some(of)) => {
+            kinds.any(|kind| own.subscriptions.contains_key(&(of, kind.clone())))
+        }
+        _ => true,
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{Event, Own, Reply};
 use lianmai_protocol::message::notice::{Direction, SyncDone};
-use lianmai_protocol::{Attributes, KindSet, MediaKind, Role, UserId};
+use lianmai_protocol::{Attributes, Gen, KindSet, MediaKind, Mid, Role, UserId};
 use lianmai_signal_engine::ChannelKey;
 
 use super::app::App;
@@ -19,7 +19,10 @@ const OWN: &[&str] =
     &["publish", "unpublish", "setRole", "mute", "unmute", "setAttributes", "leave"];
 
 /// Push or not, whose, of which kind.
-type Place = (bool, UserId, MediaKind);
+pub(crate) type Place = (bool, UserId, MediaKind);
+
+/// A stream, and as which viewer.
+pub(crate) type Access = (Gen, Option<Mid>);
 
 /// What an app believes to be.
 #[derive(Clone, Debug, PartialEq)]

@@ -45,6 +45,8 @@ pub(crate) struct Sent {
     /// It was asked to restore then.
     asked_at: Option<u64>,
     entry: Entry,
+    /// `leave` went out on the present connection.
+    left: bool,
     /// Calls of which it is not certain what was sent for them.
     unsure: BTreeSet<CallId>,
 }
@@ -53,6 +55,7 @@ impl Sent {
     pub(crate) fn connects(&mut self) {
         self.here.clear();
         self.entry = Entry::Closed;
+        self.left = false;
     }
 
     pub(crate) fn opened(&mut self) {
@@ -164,7 +167,13 @@ impl World {
                 }
                 Call::Join(_) => self.clients[c].sends_join(request.id.0),
                 // It overtakes what waits (LEA-3).
-                Call::Reconnect(_) | Call::Ping(_) | Call::Leave(_) => {}
+                Call::Leave(_) => self.clients[c].sent.left = true,
+                Call::Reconnect(_) | Call::Ping(_) => {}
+                // Nothing behind it takes effect (LEA-2).
+                call if self.clients[c].sent.left => {
+                    return self
+                        .fail("order", format!("c{c} sends {} behind leave", call.method()));
+                }
                 call => {
                     let params = call.params_json().expect("it was read from JSON");
                     let said = number(call.method(), params.get());

@@ -17,6 +17,7 @@ use lianmai_signal_engine::{
 };
 
 use super::{Expect, Model, Step, Verdict};
+use crate::check::own::{self, Place};
 use crate::scenario::Scenario;
 use crate::tokens;
 
@@ -383,12 +384,8 @@ pub(super) struct Shard {
 }
 
 impl Model {
-    /// The streams whose URLs a member holds: push or not, whose, of which kind; and as which viewer.
-    pub(crate) fn urls(
-        &self,
-        key: &ChannelKey,
-        uid: UserId,
-    ) -> Vec<((bool, UserId, MediaKind), (Gen, Option<Mid>))> {
+    /// What a member pushes and plays, and on which URLs.
+    pub(crate) fn urls(&self, key: &ChannelKey, uid: UserId) -> Vec<(Place, own::Access)> {
         let channel = self.shards.iter().find_map(|shard| shard.channels.get(key));
         let place = channel.and_then(|channel| Some((channel, channel.members.get(&uid)?)));
         let Some((channel, member)) = place else { return Vec::new() };
