@@ -155,9 +155,11 @@ impl Restrictions {
         let mut until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
         let full = self.bans >= MAX_BANS;
         let Some(restricted) = self.restricted(channel) else { return false };
-        // A later, shorter kick does not shorten a ban.
+        let mut watermark = now.wall;
+        // A later, shorter kick does not shorten a ban, nor does a clock that went back.
         if let Some(old) = restricted.bans.get(&uid) {
             until = until.max(old.until);
+            watermark = watermark.max(old.watermark);
         } else if (full || restricted.bans.len() >= MAX_CHANNEL_BANS)
             && let Some((&first, _)) = restricted.bans.iter().min_by_key(|(_, ban)| end(ban))
         {
@@ -167,15 +169,14 @@ impl Restrictions {
         } else if full {
             return false;
         }
-        let ban = BanRecord { until, watermark: now.wall };
+        let ban = BanRecord { until, watermark };
         ops.push(StoreOp::PutBan(channel.clone(), uid, ban));
         self.set_ban(channel, uid, ban);
         true
     }
 
     fn set_ban(&mut self, channel: &ChannelKey, uid: UserId, ban: BanRecord) {
-        let Some(restricted) = self.restricted(channel) else { return };
-        let had = restricted.bans.insert(uid, ban);
+        let had = self.channels.entry(channel.clone()).or_default().bans.insert(uid, ban);
         self.bans += usize::from(had.is_none());
     }
 
@@ -191,14 +192,15 @@ impl Restrictions {
         let Some(restricted) = self.restricted(channel) else { return false };
         // A later, shorter close does not shorten a hold.
         let until = restricted.hold.map_or(until, |old| old.until.max(until));
-        let hold = BanRecord { until, watermark: now.wall };
+        let watermark = restricted.hold.map_or(now.wall, |old| old.watermark.max(now.wall));
+        let hold = BanRecord { until, watermark };
         restricted.hold = Some(hold);
         ops.push(StoreOp::PutHold(channel.clone(), hold));
         true
     }
 
-    /// What an earlier process left behind. A wall clock that went back makes no ban longer than it was
-    /// (contract rule A18).
+    /// What an earlier process left behind, all of it: that had bounds, too, if for more shards. A wall clock
+    /// that went back makes no ban longer than it was (contract rule A18).
     pub(crate) fn restore(&mut self, now: Now, restored: &Restored, ops: &mut Vec<StoreOp>) {
         let fit = |ban: &BanRecord| {
             let length = ban.until.0.saturating_sub(ban.watermark.0);
@@ -212,13 +214,11 @@ impl Restrictions {
             self.set_ban(channel, *uid, fitting);
         }
         for (channel, hold) in &restored.holds {
-            if let Some(restricted) = self.restricted(channel) {
-                let fitting = fit(hold);
-                if fitting != *hold {
-                    ops.push(StoreOp::PutHold(channel.clone(), fitting));
-                }
-                restricted.hold = Some(fitting);
+            let fitting = fit(hold);
+            if fitting != *hold {
+                ops.push(StoreOp::PutHold(channel.clone(), fitting));
             }
+            self.channels.entry(channel.clone()).or_default().hold = Some(fitting);
         }
     }
 

@@ -8,6 +8,10 @@ use lianmai_protocol::{Appkey, Rights};
 
 use crate::ticket::TicketKey;
 
+/// An engine that was not called for so long, in milliseconds, stood still: for that time nobody is held
+/// silent. `dead_after_ms` should be longer than `ping_interval_ms` by more (contract rule B23).
+pub const STALL_MS: u64 = 2_000;
+
 /// What happens when a uid joins a channel that it is already in (DESIGN §4.9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DuplicatePolicy {

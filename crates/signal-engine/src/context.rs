@@ -17,7 +17,7 @@ use crate::config::EngineConfig;
 use crate::endings::Endings;
 use crate::engine::Drain;
 use crate::input::{ConnId, MintId, PersistId, QueryId, VerifyId};
-use crate::key::ChannelKey;
+use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{MintRequest, Note, Output, Stats, Token};
 use crate::record::StoreOp;
@@ -299,8 +299,17 @@ impl Context {
     }
 
     /// A uid 2^32..2^53 (decisions D5); the caller checks that it is free.
+    /// Bytes of targeted messages that a member may keep beside one of `bytes`: as many as there may be, or
+    /// its share where all together keep too many. Who does not confirm them costs nobody else theirs.
+    pub(crate) fn message_room(&self, bytes: usize) -> usize {
+        let most = self.config.message_bytes;
+        if self.stats.message_bytes + bytes <= most {
+            return most;
+        }
+        most / self.stats.members.max(1)
+    }
+
     pub(crate) fn new_uid(&mut self) -> UserId {
-        const LOW: u64 = 1 << 32;
-        UserId(LOW + (self.rng.next_u64() >> 11) % ((1 << 53) - LOW))
+        key::given_uid(self.rng.next_u64())
     }
 }

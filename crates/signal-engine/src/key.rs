@@ -1,6 +1,6 @@
 //! What names a channel on a node, and which shard owns it.
 
-use lianmai_protocol::{Appkey, ChannelName};
+use lianmai_protocol::{Appkey, ChannelName, UserId};
 
 /// A channel of an app. Bans and holds are keyed by it, so they outlive an incarnation (rule A21).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,12 @@ impl ChannelKey {
         let bytes = self.appkey.as_str().bytes().chain([0]).chain(self.name.as_str().bytes());
         (hash(bytes) >> 32) as u32
     }
+}
+
+/// A uid for somebody who brings none, of 64 random bits: beyond all those that apps give, which fit 32.
+pub(crate) fn given_uid(bits: u64) -> UserId {
+    const LOW: u64 = 1 << 32;
+    UserId(LOW + (bits >> 11) % ((1 << 53) - LOW))
 }
 
 /// A hash that is the same in every process; whoever makes two values collide fools only itself. FNV-1a

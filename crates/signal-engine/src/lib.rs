@@ -32,7 +32,7 @@ pub mod record;
 pub mod ticket;
 
 pub use admission::Grant;
-pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, SessionTimers};
+pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, STALL_MS, SessionTimers};
 pub use engine::Engine;
 pub use input::{
     Access, AdminCommand, ConnId, DrainPlan, Input, JoinRequest, MintId, Minted, PersistId,

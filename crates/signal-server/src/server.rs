@@ -335,8 +335,11 @@ fn default_shards() -> usize {
 }
 
 fn engine_config(config: &Config, data_dir: &DataDir, shards: usize) -> EngineConfig {
+    let mut limits = config.limits.clone();
+    // Names are spread evenly.
+    limits.channels = limits.channels.div_ceil(shards.max(1));
     EngineConfig {
-        limits: config.limits.clone(),
+        limits,
         timers: config.session,
         apps: config.apps.iter().map(|app| (app.appkey.clone(), app.policy.clone())).collect(),
         deployment_id: data_dir.deployment_id().to_owned(),

@@ -103,7 +103,12 @@ impl Session {
             return self.gap();
         }
         let (uid, mid) = (picture.own.uid, picture.own.mid);
-        let told = Cause { uid, mid, requests: &self.requests }.channel_event(&event);
+        let cause = Cause { uid, mid, requests: &self.requests };
+        let told = cause.channel_event(&event);
+        let own = match &event {
+            ChannelEvent::ClientJoin(join) => cause.own_entry(join, &picture.own),
+            _ => vec![],
+        };
         if let Stay::Member(member) = &mut self.stay {
             match &event {
                 ChannelEvent::StreamAdded(e) => {
@@ -117,6 +122,12 @@ impl Session {
                 }
                 ChannelEvent::RoleChanged(e) if e.mid == mid => member.own_since = position.seq,
                 _ => {}
+            }
+        }
+        for (change, event) in own {
+            self.change(change);
+            if let Some(event) = event {
+                self.event(event);
             }
         }
         self.change(Change::Event { seq: position.seq, event });

@@ -140,12 +140,15 @@ impl Intent {
     }
 }
 
-/// Whether every one of `kinds` is published on the push URL that the app holds.
+/// Whether every one of `kinds` is published on the push URL that the app holds. What was not published before
+/// is what the session asked for itself, without an answer: the app has no URL of it.
 fn is_intact(kinds: KindSet, before: &Own, now: &Own) -> bool {
     kinds.iter().all(|kind| {
-        let Some(published) = now.published.get(kind) else { return false };
-        let held = before.published.get(kind).and_then(|own| own.generation);
-        held.is_none() || held == published.generation
+        let (Some(held), Some(published)) = (before.published.get(kind), now.published.get(kind))
+        else {
+            return false;
+        };
+        held.generation.is_none() || held.generation == published.generation
     })
 }
 
@@ -159,7 +162,7 @@ fn selector(kinds: KindSet) -> Option<MediaSelector> {
 }
 
 /// What turns one map into the other.
-fn patch(from: &Attributes, to: &Attributes) -> BTreeMap<String, Option<String>> {
+pub(super) fn patch(from: &Attributes, to: &Attributes) -> BTreeMap<String, Option<String>> {
     let gone = from.0.keys().filter(|key| !to.0.contains_key(*key)).map(|key| (key.clone(), None));
     let set = to.0.iter().filter(|(key, value)| from.0.get(*key) != Some(value));
     gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))).collect()

@@ -1,7 +1,7 @@
 //! From what the server says to what the app hears. Deliberately absent: the picture's fold, and any
 //! effect.
 
-use lianmai_protocol::message::event::{ClientUpdate, MuteChange, StreamChange};
+use lianmai_protocol::message::event::{ClientJoin, ClientUpdate, MuteChange, StreamChange};
 use lianmai_protocol::message::media::Mute;
 use lianmai_protocol::message::session::{AttributeTarget, ResumeReason};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice};
@@ -11,6 +11,7 @@ use super::change::Change;
 use super::event::Event;
 use super::picture::Own;
 use super::requests::Requests;
+use super::restore::patch;
 
 /// Who the app is, and what it asked for and still waits for. An answer comes after every event that
 /// its command caused (rule B1), so an own event without such a command was forced from outside.
@@ -75,6 +76,29 @@ impl Cause<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The app becomes visible as what it is: where it took a call for lost, that may be news. In steps, as
+    /// [`own_changes`].
+    pub(super) fn own_entry(&self, join: &ClientJoin, own: &Own) -> Vec<(Change, Option<Event>)> {
+        if join.mid != self.mid {
+            return vec![];
+        }
+        let patch = patch(&own.attributes, &join.attributes);
+        let (muted, unmuted) = (join.muted.difference(own.muted), own.muted.difference(join.muted));
+        let changes = [
+            Change::OwnAttributes { patch, name: join.name.clone() },
+            Change::OwnMuted { kinds: muted, muted: true },
+            Change::OwnMuted { kinds: unmuted, muted: false },
+        ];
+        let steps = changes.into_iter().flat_map(|change| own_changes(change, own));
+        let told = |event| match event {
+            Event::ClientUpdate(e) => self.channel_event(&ChannelEvent::ClientUpdate(e)),
+            Event::Muted(e) => self.channel_event(&ChannelEvent::Muted(e)),
+            Event::Unmuted(e) => self.channel_event(&ChannelEvent::Unmuted(e)),
+            other => Some(other),
+        };
+        steps.map(|(change, event)| (change, event.and_then(told))).collect()
     }
 
     fn foreign(&self, mid: Mid, event: impl FnOnce() -> Event) -> Option<Event> {

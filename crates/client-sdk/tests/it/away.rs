@@ -2,7 +2,7 @@
 //! Proves no rule of the protocol: what the session decides by itself while it is away.
 
 use lianmai_client_sdk::protocol::message::Notice;
-use lianmai_client_sdk::protocol::message::notice::{Closing, ServerRestarting};
+use lianmai_client_sdk::protocol::message::notice::Closing;
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
@@ -75,8 +75,7 @@ fn cli_7_only_a_connection_of_10_s_shortens_the_wait() {
                 let outputs = rig.lose();
                 until_wanted(&mut rig, outputs);
             }
-            rig.input(Input::SocketOpened);
-            let request = requests(&rig.drain()).remove(0);
+            let request = rig.opened();
             rig.frame(&replayed(&request, 2));
             rig.drain();
             rig.advance(kept);
@@ -134,8 +133,7 @@ fn several_addresses_are_tried_in_a_round_before_the_wait() {
     // One that is slow to open, too.
     assert_eq!(connects(&rig.advance(5_000)), ["ws://c"]);
     // Where it worked, it stays.
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&replayed(&request, 2));
     rig.drain();
     let outputs = rig.lose();
@@ -161,14 +159,6 @@ fn a_redirect_is_followed_but_not_out_of_tls() {
         let (_, outputs) = until_wanted(&mut rig, outputs);
         assert_eq!(connects(&outputs), [if follows { to } else { from }]);
     }
-}
-
-fn restarting(retry_after_ms: u64, jitter_ms: u64) -> String {
-    notice(Notice::ServerRestarting(ServerRestarting {
-        retry_after_ms,
-        jitter_ms,
-        deadline_ms: 10_000,
-    }))
 }
 
 /// Proves RST-1, SES-7.
@@ -257,8 +247,7 @@ fn b24_a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
     assert_eq!(close_code(&outputs), Some(1000));
     assert!(wants_socket(&outputs), "at once");
     assert_eq!(rig.picture().seq, 10);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&replayed(&request, 2));
     assert_eq!(methods(&rig.drain()), ["ping", "sendMessage", "ping"]);
     // 10 s, once.
@@ -301,8 +290,7 @@ fn b24_a_frozen_attempt_is_made_anew() {
     rig.now += 60_000;
     rig.input(Input::SocketOpened);
     assert!(wants_socket(&rig.drain()));
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
     assert!(outcome(&rig.drain(), call).is_ok());
 }

@@ -1,9 +1,7 @@
 //! Back to a server that crashed: another epoch, in which nobody remembers answers.
 
 use lianmai_client_sdk::CallError;
-use lianmai_client_sdk::protocol::message::Notice;
 use lianmai_client_sdk::protocol::message::media::*;
-use lianmai_client_sdk::protocol::message::notice::TargetedMessage;
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
@@ -11,10 +9,6 @@ use lianmai_client_sdk::session::*;
 use super::support::*;
 
 pub(crate) const NEXT_EPOCH: Epoch = Epoch([2; 12]);
-
-fn whisper(n: u64) -> String {
-    notice(Notice::Message(TargetedMessage { uid: BOB, data: n.to_string(), n }))
-}
 
 /// Proves IDS-1, IDS-7.
 #[test]

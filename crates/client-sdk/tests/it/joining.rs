@@ -11,10 +11,6 @@ use lianmai_client_sdk::{CallError, Event, JoinError};
 
 use super::support::*;
 
-fn leave() -> Command {
-    Command::Leave(Empty {})
-}
-
 /// Proves IDS-4.
 #[test]
 fn join_connects_sends_and_settles_with_the_snapshot() {
@@ -45,8 +41,7 @@ fn join_connects_sends_and_settles_with_the_snapshot() {
 fn an_event_right_behind_the_join_answer_is_applied() {
     let mut rig = Rig::new();
     rig.call(join());
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     let answer = result(&request, &snapshot(Role::Audience, 10, vec![]));
     rig.frame(&array(&[answer, batch(11, &[client_join(BOB, BOB_MID)])]));
     assert_eq!(told(&rig.drain()), ["connectionStateChange", "1:Joined", "clientJoin"]);
@@ -58,8 +53,7 @@ fn an_event_right_behind_the_join_answer_is_applied() {
 fn a_refused_join_closes_and_may_be_tried_again() {
     let mut rig = Rig::new();
     let call = rig.call(join());
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&refusal(&request, ErrorName::Banned));
     let outputs = rig.drain();
     assert_eq!(close_code(&outputs), Some(1000));
@@ -132,8 +126,7 @@ fn cli_3_a_join_that_could_not_connect_says_why() {
 fn joi_2_a_join_without_an_answer_is_sent_again_with_its_join_id() {
     let mut rig = Rig::new();
     let call = rig.call(join());
-    rig.input(Input::SocketOpened);
-    let first = requests(&rig.drain()).remove(0);
+    let first = rig.opened();
     let outputs = rig.lose();
     assert!(told(&outputs).is_empty(), "the join goes on");
     let (_, second) = rig.reopen();
@@ -150,8 +143,7 @@ fn rst_1_a_join_waits_for_a_server_that_restarts() {
         |id, ms| encode_error(Some(id), &RpcError::new(ErrorName::Draining).retry_after_ms(ms));
     let mut rig = Rig::new();
     let call = rig.call(join());
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&draining(request.id, 2_000));
     assert!(told(&rig.drain()).is_empty());
     let begin = rig.now;
@@ -193,8 +185,7 @@ fn leave_ends_the_session_before_it_settles() {
 
     // And in again.
     rig.call(join());
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     assert!(request.id.0 > 2, "ids never repeat");
     rig.frame(&result(&request, &snapshot(Role::Audience, 3, vec![])));
     assert!(told(&rig.drain()).contains(&"4:Joined".to_owned()));
@@ -289,8 +280,7 @@ fn a13_a_refusal_can_name_another_address() {
 fn leave_during_a_join_follows_it() {
     let mut rig = Rig::new();
     rig.call(join());
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.call(leave());
     assert!(rig.drain().is_empty());
     rig.frame(&result(&request, &snapshot(Role::Broadcaster, 10, vec![])));

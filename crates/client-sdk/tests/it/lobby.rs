@@ -56,8 +56,7 @@ fn ses_3_a_new_join_that_was_not_heard_is_a_failed_attempt() {
         let (_, request) = rig.reopen();
         rig.frame(&resume_refused(&request, ResumeReason::Gone));
         rig.drain();
-        rig.input(Input::SocketOpened);
-        let join = requests(&rig.drain()).remove(0);
+        let join = rig.opened();
         assert_eq!(disconnected(&given_up(&mut rig, with_notice)), None);
         let again = rig.reopen().1;
         assert_eq!(join_of(&again), join_of(&join));
@@ -74,8 +73,7 @@ fn ses_3_a_first_join_that_was_not_heard_is_sent_again_until_its_deadline() {
     for with_notice in [true, false] {
         let mut rig = Rig::new();
         let call = rig.call(join());
-        rig.input(Input::SocketOpened);
-        let request = requests(&rig.drain()).remove(0);
+        let request = rig.opened();
         given_up(&mut rig, with_notice);
         assert_eq!(rig.session.state(), ConnectionState::Connecting);
         let again = rig.reopen().1;

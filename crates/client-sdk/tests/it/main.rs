@@ -24,6 +24,7 @@ mod restore;
 mod resume;
 mod tolerance;
 mod waiting;
+mod wanted;
 
 #[cfg(feature = "tokio")]
 mod driver;

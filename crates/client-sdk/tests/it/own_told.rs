@@ -7,7 +7,7 @@ use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
 use lianmai_client_sdk::protocol::message::session::*;
-use lianmai_client_sdk::protocol::message::{Call, Request};
+use lianmai_client_sdk::protocol::message::{Call, ChannelEvent};
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 
@@ -82,10 +82,6 @@ fn listener() -> (Rig, Heard) {
     (rig, heard)
 }
 
-fn find(outputs: &[Output], method: &str) -> Request {
-    requests(outputs).into_iter().find(|request| request.call.method() == method).unwrap()
-}
-
 /// Every ping, answered at the head of that log.
 fn pong_all(rig: &mut Rig, outputs: &[Output], epoch: Epoch, seq: u64) {
     for ping in requests(outputs).iter().filter(|request| is_ping(request)) {
@@ -101,8 +97,7 @@ fn cli_5_a_mute_that_the_session_puts_back_is_told() {
     let (_, request) = rig.reopen();
     rig.frame(&resume_refused(&request, ResumeReason::Gone));
     rig.drain();
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     let mut hello = anew(Role::Audience, 20, vec![]);
     hello.own.name = join_of(&request).name.clone();
     hello.own.attributes = join_of(&request).attributes.clone();
@@ -111,7 +106,7 @@ fn cli_5_a_mute_that_the_session_puts_back_is_told() {
     assert_eq!(told(&outputs), ["connectionStateChange", "unmuted", "unmuted"]);
     pong_all(&mut rig, &outputs, EPOCH, 20);
     assert!(heard.poll(&mut rig).is_empty());
-    rig.frame(&done(&find(&outputs, "mute"), 20));
+    rig.frame(&done(find(&requests(&outputs), "mute"), 20));
     // Before the announcement, like all that the gap changed.
     assert_eq!(told(&heard.poll(&mut rig)), ["muted", "muted", "reconnected"]);
     assert_eq!(rig.picture().own.muted, KindSet::AUDIO_VIDEO);
@@ -129,10 +124,10 @@ fn cli_5_attributes_that_the_session_puts_back_are_told() {
     rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, true, truth));
     let outputs = heard.poll(&mut rig);
     assert_eq!(told(&outputs), ["connectionStateChange", "clientUpdate", "unmuted"]);
-    rig.frame(&done(&find(&outputs, "setAttributes"), 1));
+    rig.frame(&done(find(&requests(&outputs), "setAttributes"), 1));
     assert_eq!(told(&heard.poll(&mut rig)), ["clientUpdate"]);
     // Of two kinds only the one that changes.
-    let mute = find(&outputs, "mute");
+    let mute = find(&requests(&outputs), "mute").clone();
     assert_eq!(
         mute.call,
         Call::Mute(Mute { media_type: MediaSelector::Kind(MediaKind::Video), uid: None })
@@ -161,6 +156,38 @@ fn b11_a_call_that_was_given_up_and_took_effect_is_told() {
         rig.frame(&done(&request, 10));
         assert_eq!(told(&heard.poll(&mut rig)), events, "{method}");
     }
+}
+
+/// Proves SES-7.
+#[test]
+fn b11_calls_that_were_given_up_are_told_when_they_show_in_the_own_entry() {
+    let mut rig = Rig::joined(Role::Audience);
+    let mut heard = Heard::of(&rig.picture().own);
+    let role = Command::SetRole(SetRole { role: Role::Broadcaster, uid: None });
+    for command in [call("setAttributes"), call("mute"), role] {
+        rig.send(command);
+    }
+    rig.advance(9_000);
+    // One of them still waits when it is told.
+    rig.send(Command::Mute(Mute { media_type: MediaSelector::Kind(MediaKind::Audio), uid: None }));
+    rig.advance(1_500);
+    let entry = ClientJoin {
+        uid: ME,
+        mid: MY_MID,
+        name: Some("Ann".to_owned()),
+        attributes: Attributes(BTreeMap::from([("mood".into(), "good".into())])),
+        muted: KindSet::AUDIO_VIDEO,
+    };
+    let role = RoleChanged { uid: ME, mid: MY_MID, role: Role::Broadcaster };
+    rig.events(11, &[ChannelEvent::ClientJoin(entry), ChannelEvent::RoleChanged(role)]);
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["clientUpdate", "muted", "roleChanged"], "audio has its answer");
+    for event in app_events(&outputs) {
+        heard.event(&event);
+    }
+    let own = &rig.picture().own;
+    assert_eq!((&heard.name, &heard.attributes), (&own.name, &own.attributes));
+    assert_eq!(own.muted, KindSet::AUDIO_VIDEO);
 }
 
 /// Proves SES-7.

@@ -10,10 +10,6 @@ use lianmai_client_sdk::{CallError, Event};
 use super::rejoin::anew;
 use super::support::*;
 
-fn leave() -> Command {
-    Command::Leave(Empty {})
-}
-
 /// Left while away: nothing is to be heard from here on.
 fn left() -> Rig {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -71,8 +67,7 @@ fn b29_three_attempts_within_10_s() {
     let mut outputs = rig.drain();
     while let Some(at) = rig.session.next_deadline() {
         if wants_socket(&outputs) {
-            rig.input(Input::SocketOpened);
-            let request = requests(&rig.drain()).remove(0);
+            let request = rig.opened();
             attempts.push(reconnect_of(&request).attempt);
             outputs = rig.lose();
         } else {
@@ -104,8 +99,7 @@ fn b29_a_join_ends_the_delivery() {
     let outputs = rig.drain();
     assert!(matches!(outputs[0], Output::CloseSocket { code: 1000 }));
     assert!(wants_socket(&outputs));
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
     assert!(outcome(&rig.drain(), call).is_ok());
 }
@@ -156,8 +150,7 @@ fn rejoining() -> (Rig, Request) {
     let (_, request) = rig.reopen();
     rig.frame(&resume_refused(&request, ResumeReason::Gone));
     rig.drain();
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     (rig, request)
 }
 
@@ -180,8 +173,7 @@ fn b29_a_first_join_that_may_have_arrived_is_joined_once_more_and_left() {
     for lost_first in [true, false] {
         let mut rig = Rig::new();
         let joining = rig.call(join());
-        rig.input(Input::SocketOpened);
-        let sent = requests(&rig.drain()).remove(0);
+        let sent = rig.opened();
         let mut outputs = vec![];
         if lost_first {
             rig.lose();

@@ -41,8 +41,7 @@ fn safe_join(token: &str) -> Command {
 fn in_safe_mode(token: &str) -> Rig {
     let mut rig = Rig::new();
     rig.call(safe_join(token));
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
     rig.drain();
     rig
@@ -59,8 +58,7 @@ fn res_9_a_membership_that_is_gone_is_joined_anew() {
     let outputs = rig.drain();
     assert!(told(&outputs).is_empty());
     assert!(wants_socket(&outputs), "at once, on a socket of its own");
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     let params = join_of(&request);
     assert_eq!(params.continues.as_deref(), Some("t1"));
     assert_eq!(params.join_id.as_deref(), Some("0123456789abcdef0123456789abcdef"));
@@ -92,8 +90,7 @@ fn res_9_a_membership_that_is_gone_is_joined_anew() {
 fn res_9_a_lost_answer_of_the_new_join_does_no_harm() {
     let mut rig = Rig::joined(Role::Broadcaster);
     refused(&mut rig, ResumeReason::Invalid);
-    rig.input(Input::SocketOpened);
-    let first = requests(&rig.drain()).remove(0);
+    let first = rig.opened();
     rig.lose();
     let (_, second) = rig.reopen();
     assert_eq!(join_of(&first), join_of(&second));
@@ -111,8 +108,7 @@ fn ids_1_commands_of_a_dead_session_get_new_ids() {
     let (call, old) = rig.send(publish());
     let (gone, _) = rig.send(message("once"));
     refused(&mut rig, ResumeReason::Gone);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&result(&request, &anew(Role::Broadcaster, 20, vec![])));
     let outputs = rig.drain();
     assert_eq!(outcome(&outputs, gone).unwrap_err().name(), ErrorName::OutcomeUnknown);
@@ -133,8 +129,7 @@ fn joi_2_a_join_that_finds_its_own_membership_takes_it_as_it_is() {
     let (unknown, _) = rig.send(message("once"));
     let (again, old) = rig.send(publish());
     refused(&mut rig, ResumeReason::Invalid);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     let same = snapshot(Role::Audience, 20, vec![]);
     rig.frame(&result(&request, &same));
     let outputs = rig.drain();
@@ -158,8 +153,7 @@ fn res_8_messages_are_counted_on_where_a_join_goes_on_with_the_membership() {
         rig.frame(&whisper(2));
         rig.drain();
         refused(&mut rig, ResumeReason::Invalid);
-        rig.input(Input::SocketOpened);
-        let request = requests(&rig.drain()).remove(0);
+        let request = rig.opened();
         let mut same = snapshot(Role::Audience, 20, vec![]);
         (same.mid, same.own.mid) = (mid, mid);
         rig.frame(&result(&request, &same));
@@ -192,8 +186,7 @@ fn err_2_a_new_join_waits_for_what_may_pass() {
     ] {
         let mut rig = Rig::joined(Role::Broadcaster);
         refused(&mut rig, ResumeReason::Gone);
-        rig.input(Input::SocketOpened);
-        let mut request = requests(&rig.drain()).remove(0);
+        let mut request = rig.opened();
         for _ in 0..5 {
             let outputs = refused_anew(&mut rig, &request, name.clone(), 3_000);
             assert!(told(&outputs).is_empty(), "{name}: it is away as before");
@@ -219,8 +212,7 @@ fn err_2_what_does_not_pass_is_given_up_in_the_end() {
     let mut attempts = 0;
     while disconnected(&outputs).is_none() {
         if wants_socket(&outputs) {
-            rig.input(Input::SocketOpened);
-            let request = requests(&rig.drain()).remove(0);
+            let request = rig.opened();
             attempts += 1;
             outputs = refused_anew(&mut rig, &request, ErrorName::ChannelFull, 0);
             continue;
@@ -246,8 +238,7 @@ fn err_2_what_no_waiting_helps_is_the_end() {
     ] {
         let mut rig = Rig::joined(Role::Broadcaster);
         refused(&mut rig, ResumeReason::Gone);
-        rig.input(Input::SocketOpened);
-        let request = requests(&rig.drain()).remove(0);
+        let request = rig.opened();
         // When a ban ends is not when to come back.
         let outputs = refused_anew(&mut rig, &request, name.clone(), 3_000);
         assert_eq!(disconnected(&outputs), Some((4503, name.as_str().to_owned(), true)));
@@ -268,8 +259,7 @@ fn aut_4_an_expired_token_is_the_end_unless_the_app_has_a_newer_one() {
     let call = rig.call(Command::RenewToken(RenewToken { token: "new".to_owned() }));
     rig.frame(&resume_refused(&request, ResumeReason::TokenExpired));
     assert!(wants_socket(&rig.drain()));
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     assert_eq!(join_of(&request).token.as_deref(), Some("new"));
     rig.frame(&result(&request, &anew(Role::Audience, 20, vec![])));
     let sent = requests(&rig.drain());
@@ -317,8 +307,7 @@ fn res_9_the_newest_good_token_is_presented() {
     rig.frame(&refusal(&request, ErrorName::TokenInvalid));
     rig.drain();
     refused(&mut rig, ResumeReason::Gone);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     assert_eq!(join_of(&request).token.as_deref(), Some("good"));
 }
 
@@ -353,13 +342,11 @@ fn a13_an_address_of_another_deployment_is_dead() {
     rig.lose();
     let (_, _) = rig.reopen();
     assert_eq!(connects(&rig.lose()), ["ws://b"]);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&resume_refused(&request, ResumeReason::Invalid));
     let outputs = rig.drain();
     assert_eq!(connects(&outputs), ["ws://b"]);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     let mut foreign = anew(Role::Audience, 5, vec![]);
     foreign.deployment_id = "elsewhere".to_owned();
     rig.frame(&result(&request, &foreign));
@@ -369,8 +356,7 @@ fn a13_an_address_of_another_deployment_is_dead() {
     assert!(told(&outputs).is_empty());
     assert_eq!(rig.picture().own.mid, MY_MID);
     assert_eq!(connects(&outputs), ["ws://a"]);
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     assert_eq!(reconnect_of(&request).ticket, "t1");
     // `b` is not tried again.
     rig.lose();
@@ -378,8 +364,7 @@ fn a13_an_address_of_another_deployment_is_dead() {
     assert_eq!(connects(&outputs), ["ws://a"]);
     rig.frame(&resume_refused(&request, ResumeReason::Gone));
     rig.drain();
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&result(&request, &foreign));
     let outputs = rig.drain();
     assert_eq!(disconnected(&outputs), Some((4503, "wrongDeployment".to_owned(), true)));

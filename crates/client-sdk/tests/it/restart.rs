@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::protocol::message::Notice;
-use lianmai_client_sdk::protocol::message::notice::{Closing, ServerRestarting};
+use lianmai_client_sdk::protocol::message::notice::Closing;
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
 
@@ -14,11 +14,6 @@ use super::support::*;
 fn joined(seed: u64) -> Rig {
     let config = SessionConfig { seed, ..SessionConfig::new("ws://server/v1/signal") };
     Rig::joined_with(config, snapshot(Role::Audience, 10, vec![]))
-}
-
-fn restarting(retry_after_ms: u64, jitter_ms: u64) -> String {
-    let deadline_ms = 10_000;
-    notice(Notice::ServerRestarting(ServerRestarting { retry_after_ms, jitter_ms, deadline_ms }))
 }
 
 fn closing(retry_after_ms: u64) -> String {
@@ -118,8 +113,7 @@ fn rst_1_who_was_not_told_or_is_back_waits_longer_each_time() {
                 rig.frame(&restarting(1_000, 2_000));
                 rig.drain();
                 closed(&mut rig, 1_000);
-                rig.input(Input::SocketOpened);
-                let request = requests(&rig.drain()).remove(0);
+                let request = rig.opened();
                 rig.frame(&replayed(&request, 2));
                 rig.drain();
             }
@@ -168,8 +162,7 @@ fn rst_1_the_time_for_a_restart_ends_with_it() {
     rig.drain();
     closed(&mut rig, 3_000);
     let waited = rig.call(message("waited"));
-    rig.input(Input::SocketOpened);
-    let request = requests(&rig.drain()).remove(0);
+    let request = rig.opened();
     rig.frame(&replayed(&request, 2));
     rig.drain();
     // Made when it is back: 10 s. The other one keeps what it got.
@@ -190,8 +183,7 @@ fn rst_1_however_often_a_server_restarts_a_call_gets_the_time_once() {
         rig.frame(&restarting(3_000, 2_000));
         rig.drain();
         closed(&mut rig, 3_000);
-        rig.input(Input::SocketOpened);
-        let request = requests(&rig.drain()).remove(0);
+        let request = rig.opened();
         rig.frame(&replayed(&request, k));
         rig.drain();
     }

@@ -1,7 +1,6 @@
 //! Back to the membership: the request, what follows its answer, and the order in which the app hears it.
 
 use lianmai_client_sdk::protocol::message::media::*;
-use lianmai_client_sdk::protocol::message::notice::TargetedMessage;
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::message::snapshot::StreamInfo;
 use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Notice};
@@ -10,10 +9,6 @@ use lianmai_client_sdk::session::*;
 use lianmai_client_sdk::{CallError, Event};
 
 use super::support::*;
-
-fn whisper(n: u64) -> String {
-    notice(Notice::Message(TargetedMessage { uid: BOB, data: n.to_string(), n }))
-}
 
 fn sent(request: &lianmai_client_sdk::protocol::message::Request) -> String {
     result(request, &MessageSent { seq: 10, delivered: 0 })

@@ -6,8 +6,9 @@ use lianmai_client_sdk::protocol::codec::{
 };
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
+use lianmai_client_sdk::protocol::message::notice::{ServerRestarting, TargetedMessage};
 use lianmai_client_sdk::protocol::message::session::{
-    Done, Join, Joined, Outcome, Pong, Reconnect, ResumeReason, Resumed, SendMessage, Timers,
+    Done, Empty, Join, Joined, Outcome, Pong, Reconnect, ResumeReason, Resumed, SendMessage, Timers,
 };
 use lianmai_client_sdk::protocol::message::snapshot::*;
 use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Notice, Position, Request};
@@ -123,6 +124,12 @@ impl Rig {
         assert_eq!(sent.len(), 1, "nothing else until the answer");
         outputs.extend(opened);
         (outputs, sent.remove(0))
+    }
+
+    /// The socket is there: the first request on it.
+    pub(crate) fn opened(&mut self) -> Request {
+        self.input(Input::SocketOpened);
+        requests(&self.drain()).remove(0)
     }
 
     pub(crate) fn picture(&self) -> &Picture {
@@ -255,6 +262,16 @@ pub(crate) fn notice(notice: Notice) -> String {
     encode_notice(&notice)
 }
 
+/// A message to the app alone, which says its number.
+pub(crate) fn whisper(n: u64) -> String {
+    notice(Notice::Message(TargetedMessage { uid: BOB, data: n.to_string(), n }))
+}
+
+pub(crate) fn restarting(retry_after_ms: u64, jitter_ms: u64) -> String {
+    let deadline_ms = 10_000;
+    notice(Notice::ServerRestarting(ServerRestarting { retry_after_ms, jitter_ms, deadline_ms }))
+}
+
 pub(crate) fn join() -> Command {
     Command::Join(Join {
         appkey: "demo".parse().unwrap(),
@@ -267,6 +284,10 @@ pub(crate) fn join() -> Command {
         name: None,
         attributes: Attributes::default(),
     })
+}
+
+pub(crate) fn leave() -> Command {
+    Command::Leave(Empty {})
 }
 
 pub(crate) fn publish() -> Command {
@@ -374,6 +395,11 @@ pub(crate) fn requests(outputs: &[Output]) -> Vec<Request> {
         }
     }
     requests
+}
+
+/// The first request of that method.
+pub(crate) fn find<'a>(sent: &'a [Request], method: &str) -> &'a Request {
+    sent.iter().find(|request| request.call.method() == method).unwrap()
 }
 
 /// What the app sees and hears of the outputs, in order, as short words.

@@ -50,8 +50,15 @@ impl Channel {
         }
     }
 
+    /// Handles a ping or pong of WebSocket: its answer is not ours, its rate is.
+    pub(crate) fn control_frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
+        self.alive(cx, uid, conn);
+        self.count_limited(cx, uid, conn, 1);
+        self.close_limited(cx, uid, conn);
+    }
+
     /// Something came in on the connection.
-    pub(crate) fn alive(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
+    fn alive(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
         if let Some(member) = self.member_on(uid, conn) {
             member.last_inbound = cx.mono();
         }
@@ -74,18 +81,29 @@ impl Channel {
         if let (Some(ack), Some(member)) = (request.ack, self.member_on(uid, conn)) {
             member.answers.ack(ack);
         }
-        if let Call::Ping(ping) = &request.call {
-            if self.within_rate(cx, uid, conn, Some(request.id), 1) {
-                self.ping(cx, uid, request.id, ping);
-            }
-            return;
-        }
+        let id = request.id;
         let said = request.call.params_json().expect("what was decoded can be encoded");
-        let bytes = request.call.method().bytes().chain([0]).chain(said.get().bytes());
-        let asked = Asked { id: request.id, hash: key::hash(bytes) };
         // What everybody may have to hear weighs by its length.
         let units = u32::try_from(1 + said.get().len() / UNIT_BYTES).unwrap_or(u32::MAX);
-        self.command(cx, uid, conn, asked, request, units);
+        match &request.call {
+            // These concern the connection: their ids are not those of the session (IDS-1, IDS-3).
+            Call::Ping(ping) => {
+                if self.within_rate(cx, uid, conn, Some(id), 1) {
+                    self.ping(cx, uid, id, ping);
+                }
+            }
+            Call::Join(_) | Call::Reconnect(_) => {
+                if self.within_rate(cx, uid, conn, Some(id), units) {
+                    let (method, error) = (request.call.method(), ErrorName::AlreadyJoined.into());
+                    self.refuse(cx, conn, Some(id), Some(method), &error);
+                }
+            }
+            _ => {
+                let bytes = request.call.method().bytes().chain([0]).chain(said.get().bytes());
+                let asked = Asked { id, hash: key::hash(bytes) };
+                self.command(cx, uid, conn, asked, request, units);
+            }
+        }
     }
 
     fn ping(&mut self, cx: &mut Context, uid: UserId, id: RequestId, ping: &Ping) {
@@ -193,7 +211,7 @@ impl Channel {
         if let Some(waiting) = &mut member.waiting
             && !(leaves && waiting.can_be_left())
         {
-            if waiting.held.len() + 1 < MAX_IN_FLIGHT {
+            if waiting.held.len() + 1 < MAX_IN_FLIGHT || (leaves && !waiting.is_left()) {
                 waiting.held.push_back((asked, request));
             } else {
                 self.answer(cx, uid, asked, Some(method), Err(ErrorName::TooManyInFlight.into()));
@@ -220,8 +238,8 @@ impl Channel {
             Call::SetAttributes(params) => self.set_attributes(cx, uid, &params),
             Call::RenewToken(params) => self.renew_token(cx, uid, asked, params),
             Call::Report(_) => Ok(Reply::Nothing),
-            Call::Join(_) | Call::Reconnect(_) => Err(ErrorName::AlreadyJoined.into()),
-            Call::Ping(_) => Ok(Reply::Nothing),
+            // No command: answered where they come in.
+            Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) => return,
             Call::AddTasks(_) | Call::UpdateTasks(_) | Call::DeleteTasks(_) => {
                 Err(ErrorName::MethodNotFound.into())
             }

@@ -29,7 +29,7 @@ use crate::admission::Grant;
 use crate::config::{AppPolicy, DuplicatePolicy};
 use crate::context::{ChannelRef, Context};
 use crate::input::ConnId;
-use crate::key::ChannelKey;
+use crate::key::{self, ChannelKey};
 use crate::output::Note;
 use crate::rate::Rate;
 use crate::timers::Timer;
@@ -75,11 +75,18 @@ impl Channel {
         }
     }
 
-    /// A uid that nobody in the channel has.
-    pub(crate) fn free_uid(&self, cx: &mut Context) -> UserId {
+    /// A uid that nobody in the channel has, or who joins once more with the same `joinId` (JOI-2).
+    pub(crate) fn given_uid(channel: Option<&Channel>, cx: &mut Context, join: &Join) -> UserId {
+        let who = |uid| channel.and_then(|channel| channel.members.get(&uid));
+        if let Some(join_id) = join.join_id.as_deref() {
+            let uid = key::given_uid(key::hash(join_id.bytes()));
+            if who(uid).is_none_or(|member| member.join_id.as_deref() == Some(join_id)) {
+                return uid;
+            }
+        }
         loop {
             let uid = cx.new_uid();
-            if !self.members.contains_key(&uid) {
+            if who(uid).is_none() {
                 return uid;
             }
         }

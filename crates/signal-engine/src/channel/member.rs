@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use lianmai_protocol::attributes::json_bytes;
-use lianmai_protocol::message::Request;
 use lianmai_protocol::message::snapshot::{MemberInfo, StreamInfo};
+use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{
     Attributes, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Pub, RequestId, Rights, Role,
     SessionId, UserId, WallTime,
@@ -59,6 +59,11 @@ impl Waiting {
     pub(crate) fn same_id(&self, id: RequestId) -> Option<Asked> {
         let held = self.held.iter().map(|(asked, _)| *asked);
         std::iter::once(self.asked).chain(held).find(|asked| asked.id == id)
+    }
+
+    /// Whether a `leave` waits already.
+    pub(crate) fn is_left(&self) -> bool {
+        self.held.iter().any(|(_, request)| matches!(request.call, Call::Leave(_)))
     }
 
     /// Whether who leaves may overtake it: what is being written down is answered first.

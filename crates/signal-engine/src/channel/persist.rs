@@ -110,7 +110,7 @@ impl Channel {
         let waiting = member.waiting.as_ref().map(|waiting| waiting.asked.id.0 - 1);
         SessionRecord {
             offered: member.tickets.offered,
-            attempt: member.attempt,
+            attempt: member.attempt.min(MAX_NUMBER),
             last_id: waiting.or(member.answers.last_id.map(|id| id.0)),
             answers: member.answers.iter().map(|(a, t)| (a.id.0, a.hash, text(t))).collect(),
             message_head: member.messages.head,

@@ -148,15 +148,12 @@ impl Messages {
         Messages { head, bytes: kept.iter().map(Bytes::len).sum(), kept }
     }
 
-    /// Takes the next message, which must have been encoded with the number `head + 1`. Without room
-    /// elsewhere nothing is kept.
-    pub(crate) fn push(&mut self, text: Bytes, room: bool) {
+    /// Takes the next message, which must have been encoded with the number `head + 1`. Keeps `most` bytes.
+    pub(crate) fn push(&mut self, text: Bytes, most: usize) {
         self.head += 1;
         self.bytes += text.len();
         self.kept.push_back(text);
-        while !self.kept.is_empty()
-            && (!room || self.kept.len() > MESSAGES || self.bytes > MESSAGE_BYTES)
-        {
+        while self.kept.len() > MESSAGES || self.bytes > most.min(MESSAGE_BYTES) {
             self.drop_oldest();
         }
     }
@@ -244,7 +241,7 @@ mod tests {
     fn res_8_messages_are_kept_until_told() {
         let mut messages = Messages::default();
         for n in 1..=40_u8 {
-            messages.push(Bytes::from(vec![n]), true);
+            messages.push(Bytes::from(vec![n]), usize::MAX);
         }
         let (lost, kept) = messages.after(4);
         assert_eq!((lost, kept.len(), kept[0][0]), (4, 32, 9));
@@ -253,7 +250,7 @@ mod tests {
         messages.ack(99);
         assert_eq!(messages.after(40), (0, vec![]));
         assert_eq!(messages.head, 40);
-        messages.push(Bytes::from(vec![41]), false);
+        messages.push(Bytes::from(vec![41]), 0);
         assert_eq!((messages.after(40), messages.bytes()), ((1, vec![]), 0));
     }
 }

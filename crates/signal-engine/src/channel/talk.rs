@@ -74,8 +74,7 @@ impl Channel {
             let text = Bytes::from(codec::encode_notice(&Notice::Message(message)));
             // Who is away gets it when it comes back (RES-8).
             let before = member.messages.bytes();
-            let room = cx.stats.message_bytes < cx.config.message_bytes;
-            member.messages.push(text.clone(), room);
+            member.messages.push(text.clone(), cx.message_room(text.len()));
             cx.stats.message_bytes = cx.stats.message_bytes - before + member.messages.bytes();
             self.send_behind_events(cx, recipient, text);
         }

@@ -82,11 +82,8 @@ impl Engine {
     ) -> Result<(), RpcError> {
         let cx = &mut self.context;
         let existing = self.names.get(key).copied();
-        let uid = match (join.uid.or(grant.uid), existing.and_then(|id| self.channels.get(&id))) {
-            (Some(uid), _) => uid,
-            (None, Some(channel)) => channel.free_uid(cx),
-            (None, None) => cx.new_uid(),
-        };
+        let here = existing.and_then(|id| self.channels.get(&id));
+        let uid = join.uid.or(grant.uid).unwrap_or_else(|| Channel::given_uid(here, cx, &join));
         cx.restrictions.admit(cx.now, key, &join, uid, grant)?;
         if let Some(channel) = existing {
             let mut result = Ok(());

@@ -20,7 +20,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use crate::channel::Channel;
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, STALL_MS};
 use crate::context::{ChannelRef, Context};
 use crate::input::{ConnId, Input};
 use crate::key::ChannelKey;
@@ -33,9 +33,6 @@ const SWEEP_MS: u64 = 60_000;
 
 /// While it has members an engine is called this often, in milliseconds: how it sees that it was not.
 const PULSE_MS: u64 = 1_000;
-
-/// An engine that was not called for so long, in milliseconds, stood still.
-const STALL_MS: u64 = 2_000;
 
 /// See the module.
 pub struct Engine {
@@ -125,7 +122,7 @@ impl Engine {
                 channel.drop_connection(cx, uid, CloseCode::PROTOCOL_VIOLATION);
             }),
             Input::Alive { conn } => {
-                self.with_seat(conn, |channel, cx, uid| channel.alive(cx, uid, conn));
+                self.with_seat(conn, |channel, cx, uid| channel.control_frame(cx, uid, conn));
             }
             Input::Closed { conn } => {
                 self.with_seat(conn, |channel, cx, uid| channel.connection_lost(cx, uid, conn));

@@ -35,7 +35,7 @@ impl Engine {
         self.context.outputs.push_back(Output::Verdict { query, verdict });
     }
 
-    fn may_use(&self, generation: Gen, access: Access) -> Result<(), Denial> {
+    pub(super) fn may_use(&self, generation: Gen, access: Access) -> Result<(), Denial> {
         let channel = self.context.streams.get(&generation);
         let channel = channel.and_then(|id| self.channels.get(id)).ok_or(Denial::UnknownStream)?;
         channel.authorize(generation, access)

@@ -16,7 +16,7 @@ use super::Engine;
 use crate::channel::Channel;
 use crate::context::{ChannelRef, Context, Then};
 use crate::input::{DrainPlan, Input, ReconnectRequest};
-use crate::output::{Denial, Output};
+use crate::output::Output;
 use crate::record::{Restored, StoreOp};
 use crate::timers::Timer;
 
@@ -118,8 +118,9 @@ impl Engine {
                 let reply = Err(ErrorName::Draining.into());
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
             }
-            Input::Authorize { query, .. } => {
-                let verdict = Err(Denial::UnknownStream);
+            // A question changes nothing: who is on air stays on air (rule B13).
+            Input::Authorize { query, generation, access } => {
+                let verdict = self.may_use(generation, access);
                 self.context.outputs.push_back(Output::Verdict { query, verdict });
             }
             _ => {}

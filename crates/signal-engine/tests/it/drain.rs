@@ -50,6 +50,22 @@ fn rst_1_members_are_told_served_and_closed_little_by_little() {
     assert_eq!(w.refused(clients[0]), ResumeReason::Draining);
 }
 
+/// Proves RST-4, URL-9.
+#[test]
+fn rst_4_who_is_on_air_may_go_on_when_nothing_more_is_taken_in() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let (_, push) = w.push_url(a, "video");
+    let (_, dead) = w.push_url(a, "screenShare");
+    w.ok(a, unpublish("screenShare"));
+    w.drop_socket(a);
+    w.input(Input::Drain(PLAN));
+    w.advance(0);
+    assert_eq!(w.drained, Some(true));
+    assert_eq!(w.may_push(push), Ok(()));
+    assert!(w.may_push(dead).is_err());
+}
+
 /// Proves no rule of the protocol: a stop waits for nobody who is not there.
 #[test]
 fn rst_1_nobody_there_means_no_wait() {

@@ -6,7 +6,7 @@ use lianmai_protocol::{Action, CloseCode, ErrorName, Role, UserId};
 use lianmai_signal_engine::Note;
 
 use crate::calls::*;
-use crate::world::{World, entry};
+use crate::world::{Issuer, World, entry};
 
 /// Proves ORD-2.
 #[test]
@@ -219,13 +219,46 @@ fn the_snapshot_tells_the_caller_its_rights_and_a_newcomer_everything() {
     w.audit();
 }
 
+/// The answer of a join was lost: the same join finds the membership that it made.
+/// Proves JOI-2.
+#[test]
+fn joi_2_who_has_no_uid_is_known_by_its_join_id() {
+    let nobody = || entry(0).anyone().join_id("0123456789abcdef");
+    let mut w = World::new();
+    let watcher = w.join(1);
+    let lost = w.admit(nobody());
+    let again = w.admit(nobody());
+    assert_eq!(w.mid(again), w.mid(lost));
+    assert_eq!(w.joined(again).uid, w.joined(lost).uid);
+    let other = w.admit(entry(0).anyone().join_id("fedcba9876543210"));
+    assert_ne!(w.joined(other).uid, w.joined(lost).uid);
+    w.advance(100);
+    assert_eq!(w.heard(watcher).len(), 2, "two joined");
+    // Where somebody has that uid already, it is another one.
+    let uid = w.joined(lost).uid;
+    let mut w = World::new();
+    w.admit(entry(uid.0));
+    let third = w.admit(nobody());
+    assert_ne!(w.joined(third).uid, uid);
+}
+
 /// Proves SES-1.
 #[test]
 fn a_second_join_on_a_joined_connection_is_refused() {
     let mut w = World::new();
     let a = w.join(1);
     let join = entry(2).join;
-    assert_eq!(w.err(a, lianmai_protocol::message::Call::Join(join)), ErrorName::AlreadyJoined);
+    let again = || lianmai_protocol::message::Call::Join(join.clone());
+    assert_eq!(w.err(a, again()), ErrorName::AlreadyJoined);
+    // Its id is none of the session's, whatever it is (IDS-1).
+    for id in [1, 2, (1 << 53) - 1] {
+        w.send_as(a, id, again());
+        assert_eq!(w.error(a, id), ErrorName::AlreadyJoined);
+    }
+    w.ok(a, say("goes on"));
+    w.issuer = Issuer::Hold;
+    w.send(a, publish("audio"));
+    assert_eq!(w.err(a, again()), ErrorName::AlreadyJoined, "it does not wait");
     assert!(w.closed(a).is_none());
 }
 

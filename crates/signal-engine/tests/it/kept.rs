@@ -87,6 +87,29 @@ fn res_8_no_more_than_64_kib_of_messages_are_kept() {
     assert!(kept < 64 * 1024 + 4_096, "{kept} bytes with the answer");
 }
 
+/// Proves RES-8.
+#[test]
+fn res_8_who_confirms_nothing_costs_nobody_else_its_messages() {
+    let mut w = World::with(|config| config.message_bytes = 40_000);
+    let a = w.join(1);
+    let victim = w.join(2);
+    w.join(3); // confirms nothing
+    w.ok(a, tell(&[2], "one"));
+    w.drop_socket(victim);
+    let text = "x".repeat(7_000);
+    for _ in 0..10 {
+        w.ok(a, tell(&[3], &text));
+        w.advance(1_000);
+        w.ok(a, ping());
+    }
+    assert!(w.engine.stats().message_bytes <= 40_000);
+    w.ok(a, tell(&[2], "two"));
+    let (_, resumed) = w.resume(victim);
+    // The first was received, if not confirmed.
+    assert_eq!((resumed.messages, resumed.messages_lost), (1, 0));
+    assert!(w.engine.stats().message_bytes <= 2 * 40_000);
+}
+
 /// Proves RES-7.
 #[test]
 fn res_7_the_log_of_a_channel_grows_with_its_members_up_to_256_kib() {

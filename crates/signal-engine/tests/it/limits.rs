@@ -2,6 +2,7 @@
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::{CloseCode, ErrorName};
+use lianmai_signal_engine::Input;
 
 use crate::calls::*;
 use crate::world::{Client, World, entry};
@@ -302,6 +303,24 @@ fn after_100_refusals_the_connection_is_closed_and_each_success_takes_one_back()
         assert!(w.closed(a).is_none(), "after {n}");
     }
     assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
+    assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
+}
+
+/// Proves IDS-6.
+#[test]
+fn ids_6_pings_and_pongs_of_websocket_count_and_end_who_sends_too_many() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let control = |w: &mut World, times| {
+        for _ in 0..times {
+            w.input(Input::Alive { conn: a.0 });
+        }
+    };
+    control(&mut w, 40);
+    assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
+    control(&mut w, 98);
+    assert!(w.closed(a).is_none());
+    control(&mut w, 1);
     assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
 }
 

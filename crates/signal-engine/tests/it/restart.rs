@@ -223,6 +223,20 @@ fn rst_5_a_ban_survives_a_crash_and_a_clock_that_goes_back() {
     assert_eq!(w.refused(b), ResumeReason::Kicked, "RES-12: the ticket stays dead");
 }
 
+/// Proves KIC-3.
+#[test]
+fn kic_3_a_second_kick_revives_no_token_when_the_clock_went_back() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let token = entry(2).app("creator").jwt(&w, 0, 10_000_000);
+    w.admit(token.clone());
+    w.ok(a, kick(2, 0));
+    w.now.wall = WallTime(w.now.wall.0 - 1_000_000);
+    w.ok(a, kick(2, 1));
+    w.now.wall = WallTime(w.now.wall.0 + 1_000_000);
+    assert_eq!(w.refusal(token), ErrorName::TokenRevoked);
+}
+
 /// Proves JOI-8, RST-3.
 #[test]
 fn rst_3_a_room_outlives_a_creator_who_does_not_come_back_after_a_crash() {

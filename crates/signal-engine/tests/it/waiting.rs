@@ -4,7 +4,7 @@ use lianmai_protocol::{Action, CloseCode, ErrorName};
 use lianmai_signal_engine::{Denial, Grant, Input};
 
 use crate::calls::*;
-use crate::world::{Issuer, World, entry};
+use crate::world::{DiskMode, Issuer, World, entry};
 
 /// Proves ORD-5, ORD-8.
 #[test]
@@ -36,6 +36,26 @@ fn a_publish_that_waits_holds_back_later_commands_of_its_session_only() {
     ];
     assert_eq!(w.log(a), order);
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
+}
+
+/// Proves IDS-5, LEA-3.
+#[test]
+fn ids_5_there_is_always_room_for_a_leave() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).moderator());
+    w.join(2);
+    w.disk.mode = DiskMode::Hold;
+    let kick = w.send(a, kick(2, 60));
+    let held: Vec<u64> = (0..31).map(|_| w.send(a, say("held"))).collect();
+    let leaving = w.send(a, leave());
+    let again = w.send(a, leave());
+    assert_eq!(w.error(a, again), ErrorName::TooManyInFlight, "one is enough");
+    w.disk.mode = DiskMode::AtOnce;
+    w.write_held();
+    assert_eq!(w.answer(a, kick).map(|answer| answer.is_ok()), Some(true));
+    assert!(held.iter().all(|id| w.error(a, *id) == ErrorName::Superseded));
+    assert_eq!(w.answer(a, leaving).map(|answer| answer.is_ok()), Some(true));
+    assert_eq!(w.closed(a), Some(CloseCode::NORMAL));
 }
 
 /// Proves ORD-5.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lianmai_media_plane::RelayConfig;
 use lianmai_protocol::limits::{Limits, MAX_CLIENT_FRAME_BYTES, MAX_SERVER_FRAME_BYTES};
-use lianmai_signal_engine::SessionTimers;
+use lianmai_signal_engine::{STALL_MS, SessionTimers};
 use tracing_subscriber::EnvFilter;
 
 use super::load::Removed;
@@ -410,12 +410,12 @@ fn session(check: &mut Check, raw: &RawSession) -> SessionTimers {
         media_cap_ms: ms("session.media_cap_ms", raw.media_cap_ms, d.media_cap_ms),
     };
     let SessionTimers { ping_interval_ms, dead_after_ms, grace_ms, media_cap_ms, .. } = timers;
-    if dead_after_ms <= ping_interval_ms {
+    // A server that stands still for less than that forgives nobody (rule B23).
+    let least = ping_interval_ms + STALL_MS;
+    if dead_after_ms <= least {
         check.problem(
             "session.dead_after_ms",
-            format!(
-                "{dead_after_ms} is not more than session.ping_interval_ms, {ping_interval_ms}"
-            ),
+            format!("{dead_after_ms} is not more than session.ping_interval_ms and 2 s, {least}"),
         );
     }
     if media_cap_ms < grace_ms {

@@ -250,6 +250,9 @@ async fn command(admin: &Admin, asked: Result<AdminCommand, Refused>) -> Respons
 fn rpc_error(error: &RpcError) -> Response<Body> {
     let status = match error.name() {
         ErrorName::ChannelClosed | ErrorName::NoSuchMember => StatusCode::NOT_FOUND,
+        ErrorName::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        // It took effect, and may not outlive a crash.
+        ErrorName::NotStored => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     };
     error_response(status, error.name().as_str(), &error.message)

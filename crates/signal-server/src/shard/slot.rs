@@ -70,11 +70,11 @@ impl Slot {
         }
     }
 
-    /// Sends the close frame behind what waits, and ends the connection. Who does not read gets only the
-    /// rest of the frame that was begun.
+    /// Sends the close frame behind what waits, and ends the connection. Who is too slow gets only the rest
+    /// of the frame that was begun.
     pub(super) fn close(self, code: CloseCode) {
-        let Slot { sink, mut outbox, blocked, .. } = self;
-        if blocked {
+        let Slot { sink, mut outbox, .. } = self;
+        if code == CloseCode::SLOW_READER {
             outbox.keep_begun();
         }
         outbox.push(frame::close(code));

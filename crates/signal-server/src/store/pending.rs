@@ -23,12 +23,44 @@ pub(super) struct Rows {
     pub(super) members: BTreeMap<UserId, Row<Box<MemberRecord>>>,
     pub(super) bans: BTreeMap<UserId, Row<BanRecord>>,
     pub(super) hold: Option<Row<BanRecord>>,
+    /// Members and bans that are to be removed.
+    removed: usize,
+}
+
+fn removed<T>(rows: &BTreeMap<UserId, Row<T>>) -> usize {
+    rows.values().filter(|row| row.is_none()).count()
+}
+
+/// Sets the row of a uid, or forgets it.
+fn set<T>(
+    rows: &mut BTreeMap<UserId, Row<T>>,
+    removed: &mut usize,
+    uid: UserId,
+    row: Option<Row<T>>,
+) {
+    *removed += usize::from(matches!(row, Some(None)));
+    let old = match row {
+        Some(row) => rows.insert(uid, row),
+        None => rows.remove(&uid),
+    };
+    *removed -= usize::from(matches!(old, Some(None)));
 }
 
 impl Rows {
     fn len(&self) -> usize {
         let single = [self.dropped, self.channel.is_some(), self.hold.is_some()];
         self.members.len() + self.bans.len() + single.iter().filter(|there| **there).count()
+    }
+
+    /// Those that are to be removed.
+    fn removals(&self) -> usize {
+        self.removed + usize::from(self.dropped) + usize::from(matches!(self.hold, Some(None)))
+    }
+
+    fn clear(&mut self) {
+        self.removed -= removed(&self.members);
+        self.members.clear();
+        self.channel = None;
     }
 }
 
@@ -37,6 +69,8 @@ impl Rows {
 pub(super) struct Pending {
     rows: BTreeMap<ChannelKey, Rows>,
     len: usize,
+    /// Of these, the ones to be removed.
+    removals: usize,
     /// Removals that were given up: the file holds rows that should be gone.
     forgotten: u64,
 }
@@ -68,7 +102,7 @@ impl Pending {
 
     /// Takes an operation in, behind those before.
     pub(super) fn apply(&mut self, op: StoreOp) {
-        let full = self.len >= MAX_ROWS;
+        let full = self.removals >= MAX_ROWS;
         let removes = matches!(
             op,
             StoreOp::DropChannel(_)
@@ -79,28 +113,26 @@ impl Pending {
         match op {
             StoreOp::PutChannel(key, record) => self.at(key, |rows| rows.channel = Some(record)),
             StoreOp::DropChannel(key) => self.at(key, |rows| {
-                rows.channel = None;
-                rows.members.clear();
+                rows.clear();
                 rows.dropped |= !full;
             }),
             StoreOp::PutMember(key, record) => self.at(key, |rows| {
-                rows.members.insert(record.uid, Some(record));
+                set(&mut rows.members, &mut rows.removed, record.uid, Some(Some(record)));
             }),
+            // Where the channel goes first, no member is left that could be removed.
             StoreOp::DropMember(key, uid) => self.at(key, |rows| {
-                rows.members.remove(&uid);
-                // Where the channel goes first, no member is left that could be removed.
-                if !rows.dropped && !full {
-                    rows.members.insert(uid, None);
-                }
+                set(
+                    &mut rows.members,
+                    &mut rows.removed,
+                    uid,
+                    (!rows.dropped && !full).then_some(None),
+                );
             }),
             StoreOp::PutBan(key, uid, record) => self.at(key, |rows| {
-                rows.bans.insert(uid, Some(record));
+                set(&mut rows.bans, &mut rows.removed, uid, Some(Some(record)));
             }),
             StoreOp::DropBan(key, uid) => self.at(key, |rows| {
-                rows.bans.remove(&uid);
-                if !full {
-                    rows.bans.insert(uid, None);
-                }
+                set(&mut rows.bans, &mut rows.removed, uid, (!full).then_some(None));
             }),
             StoreOp::PutHold(key, record) => self.at(key, |rows| rows.hold = Some(Some(record))),
             StoreOp::DropHold(key) => {
@@ -117,15 +149,15 @@ impl Pending {
         for (key, newer) in newer.rows {
             self.at(key, |rows| {
                 if newer.dropped {
+                    rows.clear();
                     rows.dropped = true;
-                    rows.channel = None;
-                    rows.members.clear();
                 }
                 if newer.channel.is_some() {
                     rows.channel = newer.channel;
                 }
                 rows.members.extend(newer.members);
                 rows.bans.extend(newer.bans);
+                rows.removed = removed(&rows.members) + removed(&rows.bans);
                 rows.hold = newer.hold.or(rows.hold.take());
             });
         }
@@ -138,9 +170,10 @@ impl Pending {
             Entry::Occupied(entry) => entry,
         };
         let rows = entry.get_mut();
-        let before = rows.len();
+        let (len, removals) = (rows.len(), rows.removals());
         change(rows);
-        self.len = self.len - before + rows.len();
+        self.len = self.len - len + rows.len();
+        self.removals = self.removals - removals + rows.removals();
         if rows.len() == 0 {
             entry.remove();
         }

@@ -245,7 +245,8 @@ impl Sink {
     /// Writes what is left, ends the sending side, and gives the peer a moment to do the same; then the
     /// reader ends.
     pub(crate) async fn finish(self, mut outbox: Outbox) {
-        let written = self.write_all(&mut outbox).await;
+        // What is left is bounded, and so is the time for it: it counts for nobody any more.
+        let written = timeout(WRITE_STALL, self.write_all(&mut outbox)).await.unwrap_or(false);
         // A TLS writer does the rest when its sink is dropped.
         let Sink::Tcp(tcp) = self else { return };
         if written {

@@ -247,6 +247,7 @@ impl Model {
                     && let Some(member) = self.member(s, &key, uid)
                 {
                     member.last_in = step.now;
+                    member.count_again(step.now);
                 }
                 Ok(())
             }
@@ -372,6 +373,14 @@ impl Model {
             }
             return Ok(());
         }
+        if matches!(request.call, Call::Join(_) | Call::Reconnect(_)) {
+            let said = request.call.params_json().expect("it was read from JSON");
+            if self.passes(s, key, uid, conn, Some(request.id), said.get().len(), step)? {
+                let error = Expect::Error(ErrorName::AlreadyJoined);
+                step.answers.push((conn, Some(request.id), error));
+            }
+            return Ok(());
+        }
         self.request(s, key, uid, conn, request, step)
     }
 
@@ -422,7 +431,8 @@ impl Model {
         let held_up =
             |waiting: &&mut state::Waiting| !leaves || matches!(waiting.on, On::Write { .. });
         if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
-            if waiting.held.len() + 1 < 32 {
+            let is_left = waiting.held.iter().any(|(.., held)| matches!(held, Call::Leave(_)));
+            if waiting.held.len() + 1 < 32 || (leaves && !is_left) {
                 waiting.held.push_back((id, hash, request.call));
                 return Ok(());
             }

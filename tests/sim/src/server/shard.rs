@@ -401,8 +401,8 @@ impl World {
         let Some(slot) = self.shard(shard).and_then(|shard| shard.slots.remove(&id)) else {
             return;
         };
-        let Slot { mut outbox, blocked, .. } = slot;
-        if blocked.is_some() {
+        let Slot { mut outbox, .. } = slot;
+        if code == CloseCode::SLOW_READER {
             outbox.keep_begun();
         }
         outbox.push(Frame::Close(Some(code.0)).encode().into());
