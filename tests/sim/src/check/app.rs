@@ -216,12 +216,6 @@ impl World {
                 {
                     self.clients[c].app.owed = Some(message.data.clone());
                 }
-                // F1: what changes with the own join is not told yet.
-                if let ChannelEvent::ClientJoin(join) = event
-                    && Some(join.mid) == self.clients[c].app.mid()
-                {
-                    self.clients[c].looks_at_itself();
-                }
             }
             Change::Reentered(mid) => {
                 client.app.own = client.app.own.map(|(uid, _)| (uid, *mid));
