@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::PATIENCE;
+use crate::arrivals::{self, Answer};
 
 /// A running server; killed when it is dropped.
 #[derive(Debug)]
@@ -70,7 +72,8 @@ impl ServerProcess {
         let output = child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(output).lines();
         let mut address = async |word: &str| -> Result<SocketAddr> {
-            let line = lines.next_line().await?.context("the server ended")?;
+            let line = lines.next_line().await?;
+            let line = line.with_context(|| format!("the server ended: {:#?}", log.lines()))?;
             ensure!(line.starts_with(word), "unexpected line: {line}");
             let rest = line.split_once("://").context("no address")?.1;
             let end = rest.find(['/', ' ']).unwrap_or(rest.len());
@@ -87,6 +90,21 @@ impl ServerProcess {
             admin,
             data_dir: data_dir.to_owned(),
         })
+    }
+
+    /// Posts JSON to the admin API.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn admin_post(&self, path: &str, body: &Value) -> Result<Answer> {
+        let (body, token) = (body.to_string(), self.admin_token()?);
+        let request = format!(
+            "POST {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.admin,
+            body.len(),
+        );
+        arrivals::ask(self.admin, &request).await
     }
 
     /// The log lines so far.

@@ -90,7 +90,7 @@ async fn a_kick_cuts() -> Result<()> {
 async fn a_kick_by_the_admin_cuts() -> Result<()> {
     let scene = Scene::start(&[]).await?;
     let path = "/v1/channels/room/kick?appkey=demo";
-    let answer = scene.stage.admin_post(path, &json!({"uid": "2", "durationS": 60})).await?;
+    let answer = scene.stage.server.admin_post(path, &json!({"uid": "2", "durationS": 60})).await?;
     ensure!(answer.status == 200, "{}", answer.head);
     scene.assert_cut().await
 }

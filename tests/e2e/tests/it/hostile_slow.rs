@@ -126,9 +126,8 @@ async fn floods(house: Arc<House>) -> Result<()> {
     Ok(())
 }
 
-/// A member that stops reading while messages of 8 KiB are sent to its channel by sixteen others, each its
-/// burst: it is cut, and what it was sent before is whole.
-async fn stops_reading(house: Arc<House>) -> Result<String> {
+/// A member that reads only when it is told to, and its `seq`.
+async fn narrow(house: &House, uid: &str) -> Result<(RawWs<TcpStream>, u64)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     // A small window, so that the server's side of the connection fills soon.
     socket.set_recv_buffer_size(4 * 1024)?;
@@ -136,10 +135,45 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
     socket.set_nonblocking(true)?;
     let mut reader = RawWs::over(TcpStream::from_std(socket.into())?);
     reader.upgrade(house.server.public).await?;
-    let params =
-        json!({"appkey": "demo", "channelName": CHANNEL, "uid": "801", "role": "audience"});
+    let params = json!({"appkey": "demo", "channelName": CHANNEL, "uid": uid, "role": "audience"});
     let joined = reader.call("join", params).await?;
-    let mut seq = joined["seq"].as_u64().context("no seq")?;
+    let seq = joined["seq"].as_u64().context("no seq")?;
+    Ok((reader, seq))
+}
+
+/// What was on its way: events without a gap behind `seq`, then the end. How many bytes, which notices, which end.
+async fn rest(
+    reader: &mut RawWs<TcpStream>,
+    mut seq: u64,
+) -> Result<(usize, Vec<Value>, Received)> {
+    let (mut bytes, mut notices) = (0, Vec::new());
+    loop {
+        match reader.receive().await? {
+            Received::Text(text) => {
+                bytes += text.len();
+                let messages = match serde_json::from_slice(&text)? {
+                    Value::Array(messages) => messages,
+                    message => vec![message],
+                };
+                for message in messages {
+                    if let Some(next) = message["params"]["seq"].as_u64() {
+                        ensure!(next == seq + 1, "event {next} after {seq}");
+                        seq = next;
+                    } else {
+                        notices.push(message);
+                    }
+                }
+            }
+            Received::Pong(_) => {}
+            end => return Ok((bytes, notices, end)),
+        }
+    }
+}
+
+/// A member that stops reading while messages of 8 KiB are sent to its channel by sixteen others, each its
+/// burst: it is cut, and what it was sent before is whole.
+async fn stops_reading(house: Arc<House>) -> Result<String> {
+    let (mut reader, seq) = narrow(&house, "801").await?;
     let known = house.server.log_length();
     let mut senders = JoinSet::new();
     for sender in 0..16 {
@@ -158,40 +192,38 @@ async fn stops_reading(house: Arc<House>) -> Result<String> {
     while let Some(ended) = senders.join_next().await {
         ended??;
     }
-    // What was on its way is read now: events without a gap, then the close, or the end where no frame of it
-    // found room.
-    let mut bytes = 0;
-    let end = loop {
-        match reader.receive().await? {
-            Received::Text(text) => {
-                bytes += text.len();
-                let messages = match serde_json::from_slice(&text)? {
-                    Value::Array(messages) => messages,
-                    message => vec![message],
-                };
-                for message in messages {
-                    if let Some(next) = message["params"]["seq"].as_u64() {
-                        ensure!(next == seq + 1, "event {next} after {seq}");
-                        seq = next;
-                    }
-                }
-            }
-            Received::Pong(_) => {}
-            Received::Close(code, reason) => {
-                ensure!((code, &*reason) == (4001, "slowReader"), "{code} {reason}");
-                break "close 4001";
-            }
-            Received::Gone => break "gone",
-        }
-    };
+    let (bytes, _, end) = rest(&mut reader, seq).await?;
+    // Where no close frame found room it is only the end.
+    match &end {
+        Received::Close(4001, reason) => ensure!(reason == "slowReader", "{reason}"),
+        end => ensure!(matches!(end, Received::Gone), "{end:?}"),
+    }
     ensure!(cut.contains("closing"), "{cut}");
-    Ok(format!("a reader that stops: {bytes} bytes were on their way, then {end}"))
+    Ok(format!("a reader that stops: {bytes} bytes were on their way, then {end:?}"))
+}
+
+/// A member that is behind, but not too slow, is kicked: it hears all that was said, why it goes, and the close.
+async fn is_kicked_while_behind(house: Arc<House>) -> Result<()> {
+    let (mut reader, seq) = narrow(&house, "802").await?;
+    let mut sender = house.member("803", "audience").await?;
+    let data = "x".repeat(8_000);
+    for _ in 0..100 {
+        sender.call("sendMessage", json!({"data": data})).await?;
+    }
+    let kick = json!({"uid": "802"});
+    house.server.admin_post(&format!("/v1/channels/{CHANNEL}/kick?appkey=demo"), &kick).await?;
+    let (bytes, notices, end) = rest(&mut reader, seq).await?;
+    ensure!(bytes > 800_000, "{bytes} bytes");
+    let heard: Vec<_> = notices.iter().filter_map(|notice| notice["method"].as_str()).collect();
+    ensure!(heard.ends_with(&["kicked", "closing"]), "{heard:?}");
+    ensure!(matches!(end, Received::Close(4500, _)), "{end:?}");
+    Ok(())
 }
 
 /// Members may say as much as they like.
 const TALKATIVE: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 10000\n";
 
-/// Proves CLI-10, IDS-6, SES-3.
+/// Proves CLI-10, IDS-6, KIC-1, NOT-2, SES-3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_pace_disturbs_others() -> Result<()> {
     let start = Instant::now();
@@ -262,6 +294,7 @@ async fn no_pace_disturbs_others() -> Result<()> {
     let house = House::open(TALKATIVE).await?;
     let report = stops_reading(house.clone()).await.context("a reader that stops")?;
     house.check().await.context("after a reader that stops")?;
+    is_kicked_while_behind(house.clone()).await.context("a kick of who is behind")?;
     println!("== pace: {} ms\n{report}\n{}", start.elapsed().as_millis(), house.witness.summary());
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use lianmai_test_support::arrivals::{self, Answer};
+use lianmai_test_support::arrivals;
 use lianmai_test_support::media::sample;
 use lianmai_test_support::process::{self, ServerProcess};
 use lianmai_test_support::raw_ws::RawWs;
@@ -87,18 +87,6 @@ impl Stage {
     /// A member that is in a channel.
     pub(crate) async fn join(&self, channel: &str, uid: impl ToString) -> Result<Member> {
         Member::join(self.server.public, channel, &uid.to_string()).await
-    }
-
-    /// Posts JSON to the admin API.
-    pub(crate) async fn admin_post(&self, path: &str, body: &Value) -> Result<Answer> {
-        let (body, token) = (body.to_string(), self.server.admin_token()?);
-        let request = format!(
-            "POST {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.server.admin,
-            body.len(),
-        );
-        arrivals::ask(self.server.admin, &request).await
     }
 
     /// Waits until so many players of the relay are admitted.
