@@ -109,6 +109,7 @@ impl Client {
         let answer = self.told.answers.get(&call);
         let (sent, sure) = (self.sent.has(call), !self.sent.is_unsure(call));
         let inside = self.app.inside;
+        let left = self.told.last_leave >= Some(call);
         let early = took < CALL_MS + open.least_ms;
         let wrong = match (outcome, answer) {
             _ if open.method == "leave" => None,
@@ -134,14 +135,13 @@ impl Client {
             }
             (Err(CallError::OutcomeUnknown), _) => {
                 let forgotten = open.forgotten && ONCE.contains(&open.method);
-                let over = !inside && open.method != "join";
+                let over = if open.method == "join" { left } else { !inside };
                 (early && !forgotten && !over).then_some("still has time")
             }
             (Err(CallError::Timeout { .. }), _) if sent && sure => Some("was sent"),
             (Err(CallError::Timeout { .. }), _) => early.then_some("still has time"),
             (Err(CallError::Closed { reason, .. }), _) if open.method == "join" => {
-                let left = reason == "left" && self.told.last_leave >= Some(call);
-                let over = left || self.told.goodbyes.contains(reason);
+                let over = (left && reason == "left") || self.told.goodbyes.contains(reason);
                 (early && !over).then_some("still has time")
             }
             (Err(CallError::Closed { .. }), _) if sent && sure => Some("was sent"),
