@@ -201,12 +201,7 @@ impl Session {
         let patience = self.now + self.config.command_timeout_ms;
         match &mut self.state {
             State::Joined(live) => live.pause_reading(paused, self.now),
-            State::Entering { give_up, .. } if was_held_up => {
-                *give_up = patience;
-                if let Stay::Member(member) = &mut self.stay {
-                    member.gives_up = member.gives_up.map(|at| at.max(patience));
-                }
-            }
+            State::Entering { give_up, .. } if was_held_up => *give_up = patience,
             _ => {}
         }
     }
@@ -345,9 +340,7 @@ impl Session {
     pub(super) fn check_stay(&mut self) {
         match &self.stay {
             Stay::Entry(entry) if entry.deadline <= self.now => self.join_over_time(),
-            Stay::Member(member)
-                if member.gives_up.is_some_and(|at| at <= self.now) && !self.is_held_up() =>
-            {
+            Stay::Member(member) if member.gives_up.is_some_and(|at| at <= self.now) => {
                 self.end(End::local(LOST, "gaveUp", false, StateReason::GaveUp));
             }
             Stay::Parting(parting) if parting.until <= self.now => self.parted(),

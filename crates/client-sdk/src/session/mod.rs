@@ -200,7 +200,6 @@ impl Session {
         let stay = match &self.stay {
             Stay::Out => None,
             Stay::Entry(entry) => Some(entry.deadline),
-            Stay::Member(_) if self.is_held_up() => None,
             Stay::Member(member) => member.gives_up.or_else(|| self.return_deadline(member)),
             Stay::Parting(parting) => Some(parting.until),
         };

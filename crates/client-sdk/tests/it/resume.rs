@@ -195,7 +195,7 @@ fn a17_the_way_back_waits_for_a_host_that_does_not_read() {
     rig.lose();
     let (_, request) = rig.reopen();
     rig.input(Input::ReadingPaused);
-    let outputs = rig.advance(700_000);
+    let outputs = rig.advance(500_000);
     assert_eq!((close_code(&outputs), told(&outputs)), (None, vec![]));
     rig.input(Input::ReadingResumed);
     assert!(told(&rig.advance(9_000)).is_empty());
