@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use lianmai_client_sdk::session::{
     CallId, Command, Event, Input, Output, Picture, Reply, Session, SessionConfig,
 };
-use lianmai_protocol::codec::{self, ServerMessage};
-use lianmai_protocol::{CloseCode, KindSet, MonoTime};
+use lianmai_protocol::{KindSet, MonoTime, UserId};
 
 use crate::check::app::App;
+use crate::check::ends::Told;
 use crate::check::sent::{Sent, content};
 use crate::net::{End, Frame, LinkId, Way};
 use crate::rng::Rng;
@@ -21,7 +21,7 @@ use crate::world::{Ev, World, log};
 const URLS: [&str; 2] = ["ws://one.sim/v1/signal", "ws://two.sim/v1/signal"];
 
 /// A session tries to come back for so long.
-const GIVE_UP_MS: u64 = 90_000;
+pub(crate) const GIVE_UP_MS: u64 = 90_000;
 
 /// A call that is not settled.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +31,15 @@ pub(crate) struct Open {
     /// What it says, and of which media.
     pub(crate) content: u64,
     pub(crate) kinds: KindSet,
+    /// Whose, where it plays them.
+    pub(crate) of: Option<UserId>,
     /// Time that it may take longer: for a restart of the server, for what its host was frozen.
     pub(crate) restart_ms: u64,
     pub(crate) frozen_ms: u64,
+    /// What of that the server asked for while it waited.
+    pub(crate) least_ms: u64,
+    /// The server may have forgotten it.
+    pub(crate) forgotten: bool,
 }
 
 pub(crate) struct Client {
@@ -46,6 +52,8 @@ pub(crate) struct Client {
     /// Frozen until then, and whether its clock goes on.
     pub(crate) frozen: Option<(u64, bool)>,
     frozen_since: u64,
+    /// It was frozen until its last input.
+    pub(crate) woke: bool,
     pub(crate) slow_until: u64,
     /// Its session was told that nobody reads.
     pub(crate) paused: bool,
@@ -59,6 +67,7 @@ pub(crate) struct Client {
     pub(crate) copy: Option<Picture>,
     pub(crate) app: App,
     pub(crate) sent: Sent,
+    pub(crate) told: Told,
     /// Calls that it makes as soon as it is done with what it hears.
     later: Vec<Command>,
     /// What it plays was not what it should for so many looks.
@@ -90,6 +99,7 @@ impl Client {
             mono_off: rng.below(1 << 32),
             frozen: None,
             frozen_since: 0,
+            woke: false,
             slow_until: 0,
             paused: false,
             offline: (0, false),
@@ -101,6 +111,7 @@ impl Client {
             copy: None,
             app: App::default(),
             sent: Sent::default(),
+            told: Told::default(),
             later: Vec::new(),
             plays_off: 0,
             trips: 0,
@@ -115,6 +126,13 @@ impl Client {
     /// Whether it reaches anybody: `Some(true)` if it does not even hear that it does not.
     pub(crate) fn offline(&self, now: u64) -> Option<bool> {
         (self.offline.0 > now).then_some(self.offline.1)
+    }
+
+    /// The server does not know what it called.
+    pub(crate) fn forgets(&mut self) {
+        for open in self.calls.values_mut() {
+            open.forgotten = true;
+        }
     }
 
     pub(crate) fn go_online(&mut self) {
@@ -137,13 +155,6 @@ fn fresh(rng: &mut Rng) -> Session {
     Session::new(config)
 }
 
-/// Whether a frame holds events: nothing else that is lost alone can be noticed.
-fn is_of_events(frame: &Frame) -> bool {
-    let Frame::Text(text) = frame else { return false };
-    let messages = codec::decode_server_frame(text).unwrap_or_default();
-    messages.iter().any(|message| matches!(message, ServerMessage::Event(..)))
-}
-
 impl World {
     /// Hands an input to a session and does what it says.
     pub(crate) fn feed(&mut self, c: usize, input: Input<'_>) {
@@ -157,6 +168,8 @@ impl World {
             self.client_output(c, output);
         }
         self.check_app_rests(c);
+        self.check_answered(c);
+        self.clients[c].woke = false;
         for command in std::mem::take(&mut self.clients[c].later) {
             self.call(c, command);
         }
@@ -199,6 +212,7 @@ impl World {
                     self.fail("host", format!("c{c} connects while {old:?} is open"));
                 }
                 self.clients[c].sent.connects();
+                self.clients[c].told.connects();
                 let id = self.connect(End::Client(c));
                 self.clients[c].outgoing.clear();
                 self.clients[c].link = Some(id);
@@ -243,97 +257,6 @@ impl World {
         self.clients[c].outgoing = bytes[taken..].to_vec();
     }
 
-    /// The client's end is closed.
-    fn client_lets_go(&mut self, id: LinkId) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.client_open = false;
-        self.finish(id, Way::Up);
-        self.bury(id);
-    }
-
-    /// Whether an end reads now.
-    pub(crate) fn end_reads(&self, end: End) -> bool {
-        match end {
-            End::Client(c) => {
-                self.clients[c].frozen.is_none() && self.clients[c].slow_until <= self.now
-            }
-            End::Raw(raw) => self.raws[raw].reads,
-        }
-    }
-
-    pub(crate) fn end_opened(&mut self, id: LinkId) {
-        let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
-        match end {
-            End::Client(c) => {
-                if let Some((until, _)) = self.clients[c].frozen {
-                    return self.at(until + 1, Ev::Opened(id));
-                }
-                if self.clients[c].link != Some(id) {
-                    return;
-                }
-                if self.clients[c].trips > 0 {
-                    self.clients[c].trips -= 1;
-                    // Within the way there and back.
-                    let within = 20 + 4 * self.scenario.knobs.delay.1;
-                    let delay = self.clients[c].rng.below(within);
-                    self.after(delay, Ev::Trip(id));
-                }
-                self.feed(c, Input::SocketOpened);
-            }
-            End::Raw(raw) => self.raw_opened(raw),
-        }
-    }
-
-    pub(crate) fn end_frame(&mut self, id: LinkId, frame: Frame) {
-        let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
-        match end {
-            End::Raw(raw) => self.raw_frame(raw, frame),
-            // Late frames of a dead socket: the contract of a host is to drop them (rule B6).
-            End::Client(c) if self.clients[c].link != Some(id) => {
-                self.cov.count("fault:lateFrame");
-            }
-            End::Client(c) if self.clients[c].swallows && is_of_events(&frame) => {
-                log!(self, "c{c} loses a frame");
-                self.clients[c].swallows = false;
-                self.clients[c].disturbed_at = self.now + 2 * self.scenario.knobs.timers[0];
-            }
-            End::Client(c) => match frame {
-                Frame::Text(text) => {
-                    self.check_received(c, &text);
-                    self.feed(c, Input::Frame(&text));
-                }
-                Frame::Close(code) => self.end_closed(id, code.unwrap_or(1005)),
-                Frame::Binary(_) => self.feed(c, Input::Unreadable),
-                Frame::Ping | Frame::Pong => {}
-            },
-        }
-    }
-
-    /// A socket is gone for its client.
-    pub(crate) fn end_closed(&mut self, id: LinkId, code: u16) {
-        let Some(link) = self.links.get(&id) else { return };
-        if !link.client_open {
-            return;
-        }
-        let end = link.end;
-        if let End::Client(c) = end
-            && let Some((until, _)) = self.clients[c].frozen
-        {
-            return self.at(until + 1, Ev::Refused(id));
-        }
-        self.client_lets_go(id);
-        match end {
-            End::Raw(raw) => self.raw_closed(raw),
-            End::Client(c) => {
-                if self.clients[c].link == Some(id) {
-                    self.clients[c].link = None;
-                    let known = CloseCode(code).row().map_or("", |row| row.name);
-                    self.feed(c, Input::SocketClosed { code, reason: known.to_owned() });
-                }
-            }
-        }
-    }
-
     /// The app calls something.
     pub(crate) fn call(&mut self, c: usize, command: Command) -> CallId {
         let (call, method) = self.new_call(c, &command);
@@ -355,7 +278,23 @@ impl World {
             Command::Subscribe(subscribe) => KindSet::of(&subscribe.media_type),
             _ => KindSet::NONE,
         };
-        client.calls.insert(call, Open { method, at, content, kinds, restart_ms, frozen_ms: 0 });
+        let of = match command {
+            Command::Subscribe(subscribe) => Some(subscribe.uid),
+            _ => None,
+        };
+        let open = Open {
+            method,
+            at,
+            content,
+            kinds,
+            of,
+            restart_ms,
+            frozen_ms: 0,
+            least_ms: 0,
+            forgotten: false,
+        };
+        client.calls.insert(call, open);
+        client.looks_at_itself();
         self.cov.calls += 1;
         (call, method)
     }
@@ -386,7 +325,8 @@ impl World {
             return self.fail("settle", format!("c{c}: call {} is settled twice", call.0));
         };
         self.check_settled_sent(c, call, open, outcome.is_err());
-        self.check_settled(c, open, &outcome);
+        self.check_settled(c, call, &open, &outcome);
+        self.check_reply(c, &open, &outcome);
         if open.method == "join" && outcome.is_err() && self.clients[c].rng.chance(500) {
             self.join_again(c, 20_000);
         }
@@ -430,6 +370,7 @@ impl World {
             open.frozen_ms += now - client.frozen_since + moment;
         }
         client.disturbed_at = now;
+        client.woke = true;
         client.timer = None;
         let foreground = client.rng.below(3);
         // What comes first is anybody's guess.
@@ -500,8 +441,10 @@ impl World {
         client.timer = None;
         client.timers += 1;
         client.frozen = None;
+        client.woke = false;
         client.paused = false;
         client.sent = Sent::default();
+        client.told = Told::default();
         client.disturbed_at = self.now;
         client.app.restart();
         self.join_again(c, 2_000);

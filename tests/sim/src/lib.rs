@@ -18,6 +18,7 @@ mod alloc;
 mod check;
 mod client;
 mod coverage;
+mod end;
 mod generator;
 mod log;
 mod media;

@@ -50,12 +50,17 @@ impl Media {
         self.urls.insert(url.to_owned(), (generation, viewer));
         self.seen.push((generation, viewer));
     }
+
+    /// What a URL is of.
+    pub(crate) fn stream_of(&self, url: &str) -> Option<(Gen, Option<Mid>)> {
+        self.urls.get(url).copied()
+    }
 }
 
 impl World {
     /// An app has a URL, and may use it.
     pub(crate) fn media_url(&mut self, c: usize, url: &str) {
-        let Some(&(generation, viewer)) = self.media.urls.get(url) else {
+        let Some((generation, viewer)) = self.media.stream_of(url) else {
             return self.fail("media", format!("c{c} got a URL that nobody issued"));
         };
         if !self.media.rng.chance(self.scenario.knobs.media) || self.healing {

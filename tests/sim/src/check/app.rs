@@ -3,21 +3,18 @@
 //! they make sense one after the other, and whether the getters show the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
-    Change, ConnectionState, Event, Member, Picture, ReconnectOutcome, Reply,
+    Change, ConnectionState, Event, Member, Own, Picture, ReconnectOutcome, Reply, StateReason,
 };
 use lianmai_protocol::message::ChannelEvent;
-use lianmai_protocol::message::notice::Direction;
-use lianmai_protocol::{KindSet, MediaKind, Mid, Role, UserId};
+use lianmai_protocol::{Attributes, KindSet, Mid, Role, UserId};
 
+use super::own::{Mine, Urls};
 use crate::client::Open;
 use crate::world::World;
-
-/// A settlement may come so much later than the time that a call has.
-const SETTLE_SLACK_MS: u64 = 2_000;
-const CALL_MS: u64 = 10_000;
 
 /// What an app knows by what it heard alone.
 #[derive(Debug, Default)]
@@ -37,11 +34,18 @@ pub(crate) struct App {
     /// Time that calls may take longer since the server said that it restarts.
     pub(crate) restart_ms: u64,
     pub(crate) returns: u64,
-    /// The URLs that it holds: push or not, whose, of which kind.
-    urls: BTreeMap<(bool, UserId, MediaKind), String>,
+    pub(super) urls: Urls,
+    /// What it believes to be; nothing while it waits for what it asked about that.
+    pub(super) mine: Option<Mine>,
+    /// Attributes of the channel, and members of it.
+    channel: (Attributes, u64),
+    /// The number of members was told last then, and was not what it is for so many looks.
+    pub(super) counted: (u64, u32),
     /// Connected since, and whether the way back was announced.
     pub(crate) since: Option<u64>,
     pub(crate) back: bool,
+    /// Inside without a connection since.
+    pub(crate) lost_at: Option<u64>,
 }
 
 impl App {
@@ -51,6 +55,10 @@ impl App {
 
     pub(crate) fn mid(&self) -> Option<Mid> {
         self.own.map(|(_, mid)| mid)
+    }
+
+    pub(super) fn uid(&self) -> Option<UserId> {
+        self.own.map(|(uid, _)| uid)
     }
 
     pub(crate) fn connected_for(&self, now: u64) -> u64 {
@@ -70,11 +78,16 @@ impl App {
         self.lost = 0;
         self.whole = true;
         self.jumped = None;
+        self.urls = Urls::default();
+        self.channel = (picture.attributes.clone(), picture.member_count);
     }
 
     /// Applies an event; says what is wrong with it.
     fn follow(&mut self, event: &Event) -> Result<(), String> {
-        let own = self.own.map(|(uid, _)| uid);
+        let own = self.uid();
+        if let (Some(mine), Some(own)) = (&mut self.mine, own) {
+            mine.follow(event, own);
+        }
         let says = |what: &str| Err(what.to_owned());
         match event {
             Event::ClientJoin(e) => {
@@ -138,10 +151,14 @@ impl App {
                     _ => return says("a member is muted that is not there"),
                 }
             }
+            Event::ChannelUpdate(e) => self.channel.0 = e.attributes.clone(),
+            Event::MemberCount { count } => self.channel.1 = *count,
             Event::Disconnected { .. } => {
                 self.inside = false;
                 self.members.clear();
                 self.own = None;
+                self.back = false;
+                self.lost_at = None;
             }
             _ => {}
         }
@@ -184,7 +201,11 @@ impl World {
             );
         }
         match change {
-            Change::Entered(picture) => client.app.enter(picture),
+            Change::Entered(picture) => {
+                client.app.enter(picture);
+                client.app.counted = (self.now, 0);
+                client.looks_at_itself();
+            }
             Change::Event { seq, event } => {
                 self.checks.delivered += 1;
                 if before.is_none_or(|(_, at)| at + 1 != *seq) {
@@ -204,6 +225,7 @@ impl World {
                 if let Some((epoch, seq)) = before {
                     if epoch != to.epoch {
                         client.app.whole = false;
+                        client.forgets();
                     }
                     if epoch != to.epoch || to.seq > seq {
                         client.app.jumped.get_or_insert(seq + 1);
@@ -216,6 +238,9 @@ impl World {
 
     /// Something that the app hears.
     pub(crate) fn check_app_event(&mut self, c: usize, event: &Event) {
+        if let Event::Disconnected { reason, .. } = event {
+            self.check_out(c, reason);
+        }
         let client = &mut self.clients[c];
         if is_of_channel(event) && !client.app.inside {
             return self.fail("app", format!("c{c}: {event:?} outside of a channel"));
@@ -228,6 +253,9 @@ impl World {
                 return self.fail("transients", what);
             }
             client.app.owed = None;
+        } else if let Event::Message { data, targeted: false, .. } = event {
+            let what = format!("c{c}: message {data} is told without its event");
+            return self.fail("transients", what);
         }
         if let Err(why) = client.app.follow(event) {
             return self.fail("pairing", format!("c{c}: {why}: {event:?}"));
@@ -235,15 +263,16 @@ impl World {
         match event {
             Event::Message { data, targeted: true, .. } => self.check_targeted(c, data),
             Event::SyncDone(sync) => {
-                let key = (sync.direction == Direction::Push, sync.uid, sync.media_type.clone());
-                let before = client.app.urls.insert(key, sync.url.clone());
+                let before = client.app.urls.sync(sync);
                 if before.as_ref() == Some(&sync.url) {
                     self.fail("app", format!("c{c}: a URL that it has is told: {event:?}"));
                 }
             }
             Event::Reconnected { outcome, missed, messages_lost } => {
                 client.app.returns += 1;
-                client.app.back = false;
+                if !std::mem::take(&mut client.app.back) {
+                    return self.fail("app", format!("c{c} was not away: {event:?}"));
+                }
                 client.app.lost += messages_lost;
                 if matches!(outcome, ReconnectOutcome::Rejoined { .. }) {
                     client.app.whole = false;
@@ -263,19 +292,31 @@ impl World {
                     return self.fail("transients", what);
                 }
             }
-            Event::ConnectionStateChange { state, .. } => {
+            Event::ConnectionStateChange { state, reason } => {
+                if *reason == StateReason::Woken && !client.woke {
+                    return self.fail("host", format!("c{c} says that it slept, and did not"));
+                }
                 let connected = *state == ConnectionState::Connected;
                 client.app.since = connected.then_some(self.now);
                 if connected {
                     client.app.restart_ms = 0;
+                    client.app.lost_at = None;
                 }
-                client.app.back |= *state == ConnectionState::Reconnecting;
+                if *state == ConnectionState::Reconnecting {
+                    client.app.back = true;
+                    client.app.lost_at.get_or_insert(self.now);
+                }
+                if *reason == StateReason::Rejoined {
+                    client.forgets();
+                }
             }
+            Event::MemberCount { .. } => client.app.counted = (self.now, 0),
             Event::ServerRestarting(notice) => {
                 let ms = notice.retry_after_ms + notice.jitter_ms;
                 client.app.restart_ms = ms;
                 for open in client.calls.values_mut() {
                     open.restart_ms = open.restart_ms.max(ms);
+                    open.least_ms = open.least_ms.max(ms);
                 }
             }
             _ => {}
@@ -284,19 +325,28 @@ impl World {
     }
 
     /// What the app folded is what its getters show.
-    fn compare_app(&mut self, c: usize, event: &Event) {
+    fn compare_app(&mut self, c: usize, after: &dyn Debug) {
         let client = &self.clients[c];
         // Between the end of the picture and its announcement there is nothing to compare.
-        let Some(picture) = &client.copy else { return };
+        let (Some(picture), App { inside: true, members, mine, channel, .. }) =
+            (&client.copy, &client.app)
+        else {
+            return;
+        };
         let shown: BTreeMap<UserId, Member> =
             picture.others().map(|member| (member.uid, member.clone())).collect();
-        if client.app.inside && shown != client.app.members {
-            let what = format!(
-                "c{c}: after {event:?} the app knows {:?}, and its getters show {shown:?}",
-                client.app.members
-            );
-            self.fail("app", what);
-        }
+        let shows = (picture.attributes.clone(), picture.member_count);
+        let own = Mine::of(&picture.own);
+        let what = if shown != *members {
+            format!("{members:?}, and its getters show {shown:?}")
+        } else if shows != *channel {
+            format!("{channel:?}, and its getters show {shows:?}")
+        } else if mine.as_ref().is_some_and(|mine| *mine != own) {
+            format!("{mine:?}, and its getters show {own:?}")
+        } else {
+            return;
+        };
+        self.fail("app", format!("c{c}: after {after:?} the app knows {what}"));
     }
 
     fn check_targeted(&mut self, c: usize, data: &str) {
@@ -323,40 +373,42 @@ impl World {
         if client.copy.as_ref() != client.session.picture() {
             self.fail("app", format!("c{c}: folded steps are not the picture at rest"));
         }
+        self.compare_app(c, &"its last output");
     }
 
-    pub(crate) fn check_settled(
+    /// What an app learns by a settlement.
+    pub(crate) fn check_reply(
         &mut self,
         c: usize,
-        open: Open,
+        open: &Open,
         outcome: &Result<Reply, CallError>,
     ) {
-        let took = self.now - open.at;
-        let slack = open.restart_ms + open.frozen_ms;
-        if took > CALL_MS + SETTLE_SLACK_MS + slack {
-            let what = format!("c{c}: {} settled after {took} ms, slack {slack}", open.method);
-            self.fail("settle", what);
-        }
-        let app = &mut self.clients[c].app;
-        match outcome {
-            Ok(Reply::Published(published)) => {
-                // Audio and video share one.
-                for kind in open.kinds.iter() {
-                    app.urls.insert((true, published.uid, kind.clone()), published.url.clone());
-                }
-            }
-            Ok(Reply::Subscribed(subscribed)) => {
-                for kind in open.kinds.iter() {
-                    app.urls.insert((false, subscribed.uid, kind.clone()), subscribed.url.clone());
-                }
-            }
-            _ => {}
-        }
-        if let (Ok(Reply::Joined(joined)), Some(picture)) = (outcome, &self.clients[c].copy)
+        let client = &mut self.clients[c];
+        client.app.replied(open, outcome);
+        client.looks_at_itself();
+        if let (Ok(Reply::Joined(joined)), Some(picture)) = (outcome, &client.copy)
             && joined.mid != picture.own.mid
         {
-            self.fail("app", format!("c{c}: join answers another membership than the picture"));
+            let what = format!("c{c}: join answers another membership than the picture");
+            return self.fail("app", what);
         }
+        if let (Ok(reply), Some(picture)) = (outcome, &client.copy)
+            && !is_shown(reply, open, &picture.own)
+        {
+            self.fail("app", format!("c{c}: {} succeeds with what is over", open.method));
+        }
+    }
+}
+
+/// Whether what was asked for is there when its answer comes.
+fn is_shown(reply: &Reply, open: &Open, own: &Own) -> bool {
+    let mut kinds = open.kinds.iter();
+    match (reply, open.of) {
+        (Reply::Published(_), _) => kinds.any(|kind| own.published.contains_key(kind)),
+        (Reply::Subscribed(_), Some(of)) => {
+            kinds.any(|kind| own.subscriptions.contains_key(&(of, kind.clone())))
+        }
+        _ => true,
     }
 }
 

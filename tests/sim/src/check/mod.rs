@@ -6,20 +6,23 @@
 //! | `order` | wire, app | an answer comes behind its events and before the next; calls leave as they were made |
 //! | `pairing` | wire | joins and leaves, additions and removals alternate |
 //! | `model` | engine | everything is as the reference model says |
-//! | `outcome` | engine | a refusal or a loss has its reason |
+//! | `outcome` | engine, app | a refusal, a loss or an end has its reason |
 //! | `once` | engine | no command takes effect twice |
 //! | `transients` | wire, app | messages come once, to whom they are for |
 //! | `ghosts` | engine | memberships end in time, and not before |
 //! | `stability` | engine | who was there was not away for others |
 //! | `adversary` | engine | what is dead stays dead |
 //! | `media` | engine | nothing is pushed or played that may not be |
-//! | `app` | app | what an app hears makes sense, and is what its getters show |
-//! | `settle` | app | every call is settled once and in time |
+//! | `app` | app | what an app hears makes sense, is complete, and is what its getters show |
+//! | `settle` | app | every call is settled once, in its time, and as it was answered |
+//! | `host` | app | sockets, deadlines and outputs are used as a host expects |
 //! | `roster` | app | at rest pictures are the model |
 //! | `leaks`, `bounded` | engine | nothing is left; nothing grows |
 //! | `errors` | all | nothing that is a bug by itself |
 
 pub(crate) mod app;
+pub(crate) mod ends;
+pub(crate) mod own;
 pub(crate) mod rest;
 pub(crate) mod sent;
 pub(crate) mod wire;

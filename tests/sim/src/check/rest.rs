@@ -20,6 +20,8 @@ const LOOK_MS: u64 = 2_500;
 const BACK_MS: u64 = 100_000;
 /// A call of who is undisturbed is settled within this.
 const SETTLED_MS: u64 = 15_000;
+/// Who is back says so within this: what it asks again has its time.
+const RETURN_MS: u64 = 15_000;
 /// An empty engine holds no more than that above a new one.
 const EMPTY_BYTES: usize = 64 * 1024;
 /// What a member and a channel may hold.
@@ -98,6 +100,10 @@ impl World {
     }
 
     fn check_current(&mut self, c: usize) {
+        let app = &self.clients[c].app;
+        if !app.is_settled() && app.connected_for(self.now) > RETURN_MS {
+            return self.fail("app", format!("c{c} is back and did not say so"));
+        }
         let Some(picture) = self.clients[c].session.picture() else { return };
         let spec = self.clients[c].spec;
         let key = self.key_of(spec.channel);
@@ -128,10 +134,26 @@ impl World {
         let off = &mut self.clients[c].plays_off;
         *off = if plays.is_err() { *off + 1 } else { 0 };
         // What the session says again by itself takes a moment.
-        if let Err(why) = plays
-            && (*off > 3 || self.now >= self.scenario.knobs.length_ms + BACK_MS)
-        {
-            self.fail("roster", format!("c{c}: {why}"));
+        match plays {
+            Err(why) if *off > 3 || self.now >= self.scenario.knobs.length_ms + BACK_MS => {
+                return self.fail("roster", format!("c{c}: {why}"));
+            }
+            Ok(()) if !busy => self.check_urls(c, key),
+            _ => {}
+        }
+        self.check_count(c, key);
+    }
+
+    /// The number of members is told within a second or so of each change.
+    fn check_count(&mut self, c: usize, key: &ChannelKey) {
+        let is = self.model.members(key);
+        let client = &mut self.clients[c];
+        let shown = client.session.picture().map(|picture| picture.member_count);
+        let (at, off) = &mut client.app.counted;
+        *off = if shown == Some(is) { 0 } else { *off + 1 };
+        if *off > 3 {
+            let what = format!("c{c}: {is} members, and it was told {shown:?} at {at} last");
+            self.fail("roster", what);
         }
     }
 

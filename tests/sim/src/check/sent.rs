@@ -1,6 +1,7 @@
 //! What sessions send. Comes in: what an app calls, each text that goes to the server, each that comes back. Goes
-//! out: whether calls leave in the order in which they were made (ORD-5), on each connection anew, and whether a
-//! session says by itself only what it was asked to restore (RES-10). Deliberately absent: what comes of it.
+//! out: whether a connection begins with what enters, alone (CLI-3), whether calls leave in the order in which they
+//! were made (ORD-5), on each connection anew, and whether a session says by itself only what it was asked to
+//! restore (RES-10). Deliberately absent: what comes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,7 @@ use lianmai_client_sdk::session::{CallId, Command};
 use lianmai_protocol::codec::{self, Element};
 use lianmai_protocol::message::Call;
 
-use crate::client::Open;
+use crate::client::{Client, Open};
 use crate::log::mix;
 use crate::world::World;
 
@@ -18,7 +19,19 @@ const RESTORE_MS: u64 = 120_000;
 const RESTORED: &[&str] = &["publish", "subscribe", "mute", "unmute", "setRole", "setAttributes"];
 
 /// What is not asked again under another id, whatever became of it (protocol.md section 5).
-const ONCE: &[&str] = &["sendMessage", "kick", "closeChannel", "report", "deleteTasks"];
+pub(super) const ONCE: &[&str] = &["sendMessage", "kick", "closeChannel", "report", "deleteTasks"];
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Entry {
+    /// There is none, or it is not open yet.
+    #[default]
+    Closed,
+    Open,
+    /// The first request went out, under this id.
+    Asked(u64),
+    Inside,
+}
 
 /// What one session has said.
 #[derive(Debug, Default)]
@@ -31,11 +44,22 @@ pub(crate) struct Sent {
     here: Vec<(u64, CallId, bool)>,
     /// It was asked to restore then.
     asked_at: Option<u64>,
+    entry: Entry,
+    /// `leave` went out on the present connection.
+    left: bool,
+    /// Calls of which it is not certain what was sent for them.
+    unsure: BTreeSet<CallId>,
 }
 
 impl Sent {
     pub(crate) fn connects(&mut self) {
         self.here.clear();
+        self.entry = Entry::Closed;
+        self.left = false;
+    }
+
+    pub(crate) fn opened(&mut self) {
+        self.entry = Entry::Open;
     }
 
     /// Its host stood still for so long, and perhaps its clock.
@@ -43,8 +67,27 @@ impl Sent {
         self.asked_at = self.asked_at.map(|at| at + ms);
     }
 
+    /// Whether that is what the connection begins with.
+    pub(super) fn is_entry(&self, id: u64) -> bool {
+        self.entry == Entry::Asked(id)
+    }
+
+    /// That was answered well.
+    pub(super) fn enters(&mut self) {
+        self.entry = Entry::Inside;
+    }
+
+    pub(super) fn call_of(&self, id: u64) -> Option<CallId> {
+        self.ids.get(&id).copied().flatten()
+    }
+
+    /// What was sent for a call may have been the session's own.
+    pub(super) fn is_unsure(&self, call: CallId) -> bool {
+        self.unsure.contains(&call)
+    }
+
     /// Whether a call was ever sent.
-    fn has(&self, call: CallId) -> bool {
+    pub(super) fn has(&self, call: CallId) -> bool {
         self.ever.contains(&call)
     }
 
@@ -86,6 +129,18 @@ fn number(method: &str, params: &str) -> u64 {
     mix(mix(0, method.as_bytes()), params.as_bytes())
 }
 
+impl Client {
+    /// A join that continues nothing is the app's, if it waits for one.
+    fn sends_join(&mut self, id: u64) {
+        let join = self.calls.iter().find(|(_, open)| open.method == "join" && !self.app.inside);
+        if let Some((call, _)) = join {
+            self.sent.ids.insert(id, Some(*call));
+            let new = self.sent.ever.insert(*call);
+            self.told.joins(*call, !new);
+        }
+    }
+}
+
 impl World {
     /// A call is settled; what succeeds was sent.
     pub(crate) fn check_settled_sent(&mut self, c: usize, call: CallId, open: Open, failed: bool) {
@@ -101,6 +156,7 @@ impl World {
         let Ok(elements) = codec::decode_client_frame(text.as_bytes()) else {
             return self.fail("delivery", format!("c{c} sends what cannot be read"));
         };
+        self.check_entry(c, &elements);
         for element in elements {
             let Element::Request(request) = element else {
                 return self.fail("delivery", format!("c{c} sends what is refused: {element:?}"));
@@ -109,8 +165,15 @@ impl World {
                 Call::Join(join) if join.continues.is_some() => {
                     self.clients[c].sent.asked_at = Some(self.now);
                 }
+                Call::Join(_) => self.clients[c].sends_join(request.id.0),
                 // It overtakes what waits (LEA-3).
-                Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) | Call::Leave(_) => {}
+                Call::Leave(_) => self.clients[c].sent.left = true,
+                Call::Reconnect(_) | Call::Ping(_) => {}
+                // Nothing behind it takes effect (LEA-2).
+                call if self.clients[c].sent.left => {
+                    return self
+                        .fail("order", format!("c{c} sends {} behind leave", call.method()));
+                }
                 call => {
                     let params = call.params_json().expect("it was read from JSON");
                     let said = number(call.method(), params.get());
@@ -118,6 +181,28 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Nothing but what enters goes before its answer (CLI-3, RES-1).
+    fn check_entry(&mut self, c: usize, elements: &[Element]) {
+        let client = &mut self.clients[c];
+        let entry = &mut client.sent.entry;
+        let enters = match elements {
+            [Element::Request(request)]
+                if matches!(request.call, Call::Join(_) | Call::Reconnect(_)) =>
+            {
+                Some(request.id.0)
+            }
+            _ => None,
+        };
+        match (*entry, enters) {
+            _ if client.link.is_none() => {}
+            (Entry::Open, Some(id)) => return *entry = Entry::Asked(id),
+            (Entry::Inside, None) => return,
+            _ => {}
+        }
+        let what = format!("c{c} sends {elements:?} on a connection that is {entry:?}");
+        self.fail("host", what);
     }
 
     fn check_call_sent(&mut self, c: usize, id: u64, call: &Call, said: u64) {
@@ -138,6 +223,7 @@ impl World {
             }
             return;
         }
+        let unsure = restores && !certain;
         let same = |call: &&CallId| {
             client.calls[call].content == said
                 && sent.here.iter().all(|(_, sent, _)| sent != *call)
@@ -146,11 +232,15 @@ impl World {
         let next = client.calls.keys().find(|call| same(call) && last < Some(**call)).copied();
         let late = client.calls.keys().find(same).copied();
         match (next, late) {
-            (Some(call), _) => sent.send(id, call, certain),
+            (Some(call), _) => {
+                sent.send(id, call, certain);
+                sent.unsure.extend(unsure.then_some(call));
+            }
             // What came before on this connection may have been its own, and only the same as what is called.
             (None, Some(call)) if restores && sent.here.iter().all(|(.., certain)| !certain) => {
                 sent.disown();
                 sent.send(id, call, certain);
+                sent.unsure.extend(unsure.then_some(call));
             }
             (None, Some(late)) => {
                 let what = format!("c{c}: {}, {late:?}, is sent behind {last:?}", call.method());
@@ -170,5 +260,6 @@ impl World {
         if text.windows(RESTORE.len()).any(|window| window == RESTORE) {
             self.clients[c].sent.asked_at = Some(self.now);
         }
+        self.check_told(c, text);
     }
 }

@@ -18,6 +18,7 @@ use lianmai_signal_engine::{
 
 use super::moderation::By;
 use super::{Expect, Model};
+use crate::check::own::{self, Place};
 use crate::scenario::Scenario;
 use crate::tokens;
 
@@ -367,16 +368,22 @@ impl Channel {
 
     /// What a member is subscribed to.
     pub(super) fn plays(&self, member: &Member) -> Vec<(UserId, MediaKind)> {
-        let mut plays: Vec<_> = member
-            .pulls
-            .iter()
-            .filter_map(|(generation, (kinds, _))| {
-                Some((self.streams.get(generation)?.owner, kinds))
-            })
-            .flat_map(|(owner, kinds)| kinds.iter().map(move |kind| (owner, kind.clone())))
-            .collect();
+        let mut plays: Vec<_> =
+            self.pulled(member).map(|(owner, kind, _)| (owner, kind.clone())).collect();
         plays.sort();
         plays
+    }
+
+    /// As [`Channel::plays`], and of which stream.
+    fn pulled<'a>(
+        &'a self,
+        member: &'a Member,
+    ) -> impl Iterator<Item = (UserId, &'static MediaKind, Gen)> + 'a {
+        member.pulls.iter().flat_map(|(generation, (kinds, _))| {
+            let owner = self.streams.get(generation).map(|stream| (stream.owner, *generation));
+            let kinds = kinds.iter().filter_map(move |kind| Some((owner?, kind)));
+            kinds.map(|((owner, generation), kind)| (owner, kind, generation))
+        })
     }
 }
 
@@ -431,6 +438,29 @@ impl Who<'_> {
 }
 
 impl Model {
+    /// What a member pushes and plays, and on which URLs.
+    pub(crate) fn urls(&self, key: &ChannelKey, uid: UserId) -> Vec<(Place, own::Access)> {
+        let channel = self.shards.iter().find_map(|shard| shard.channels.get(key));
+        let place = channel.and_then(|channel| Some((channel, channel.members.get(&uid)?)));
+        let Some((channel, member)) = place else { return Vec::new() };
+        let push = |kind: &MediaKind| {
+            // Audio and video share the first.
+            let slot = kind.index()?.saturating_sub(1);
+            Some(((true, uid, kind.clone()), (member.pushes[slot]?, None)))
+        };
+        let pushed = member.published();
+        let pulled = channel.pulled(member).map(|(of, kind, generation)| {
+            ((false, of, kind.clone()), (generation, Some(member.mid)))
+        });
+        pushed.iter().filter_map(push).chain(pulled).collect()
+    }
+
+    /// Members of a channel, audience included.
+    pub(crate) fn members(&self, key: &ChannelKey) -> u64 {
+        let channel = self.shards.iter().find_map(|shard| shard.channels.get(key));
+        channel.map_or(0, |channel| channel.members.len() as u64)
+    }
+
     pub(super) fn seat(&self, s: usize, conn: ConnId) -> Option<(ChannelKey, UserId)> {
         self.shards[s].seats.get(&conn).cloned()
     }

@@ -1,0 +1,113 @@
+//! The client's ends of sockets. Comes in: that one is open, a frame, the end. Goes out: to the session that holds it,
+//! or to whoever else does; nothing of a socket that was given up (rule B6).
+
+use lianmai_client_sdk::session::Input;
+use lianmai_protocol::CloseCode;
+use lianmai_protocol::codec::{self, ServerMessage};
+
+use crate::net::{End, Frame, LinkId, Way};
+use crate::world::{Ev, World, log};
+
+/// Whether a frame holds events: nothing else that is lost alone can be noticed.
+fn is_of_events(frame: &Frame) -> bool {
+    let Frame::Text(text) = frame else { return false };
+    let messages = codec::decode_server_frame(text).unwrap_or_default();
+    messages.iter().any(|message| matches!(message, ServerMessage::Event(..)))
+}
+
+impl World {
+    /// The client's end is closed.
+    pub(crate) fn client_lets_go(&mut self, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.client_open = false;
+        self.finish(id, Way::Up);
+        self.bury(id);
+    }
+
+    /// Whether an end reads now.
+    pub(crate) fn end_reads(&self, end: End) -> bool {
+        match end {
+            End::Client(c) => {
+                self.clients[c].frozen.is_none() && self.clients[c].slow_until <= self.now
+            }
+            End::Raw(raw) => self.raws[raw].reads,
+        }
+    }
+
+    pub(crate) fn end_opened(&mut self, id: LinkId) {
+        let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
+        match end {
+            End::Client(c) => {
+                if let Some((until, _)) = self.clients[c].frozen {
+                    return self.at(until + 1, Ev::Opened(id));
+                }
+                if self.clients[c].link != Some(id) {
+                    return;
+                }
+                if self.clients[c].trips > 0 {
+                    self.clients[c].trips -= 1;
+                    // Within the way there and back.
+                    let within = 20 + 4 * self.scenario.knobs.delay.1;
+                    let delay = self.clients[c].rng.below(within);
+                    self.after(delay, Ev::Trip(id));
+                }
+                self.clients[c].sent.opened();
+                self.feed(c, Input::SocketOpened);
+            }
+            End::Raw(raw) => self.raw_opened(raw),
+        }
+    }
+
+    pub(crate) fn end_frame(&mut self, id: LinkId, frame: Frame) {
+        let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
+        match end {
+            End::Raw(raw) => self.raw_frame(raw, frame),
+            // Late frames of a dead socket: the contract of a host is to drop them (rule B6).
+            End::Client(c) if self.clients[c].link != Some(id) => {
+                self.cov.count("fault:lateFrame");
+            }
+            End::Client(c) if self.clients[c].swallows && is_of_events(&frame) => {
+                log!(self, "c{c} loses a frame");
+                self.clients[c].swallows = false;
+                self.clients[c].disturbed_at = self.now + 2 * self.scenario.knobs.timers[0];
+            }
+            End::Client(c) => match frame {
+                Frame::Text(text) => {
+                    self.check_received(c, &text);
+                    self.feed(c, Input::Frame(&text));
+                }
+                Frame::Close(code) => {
+                    self.clients[c].told.closes(code.unwrap_or(1005));
+                    self.end_closed(id, code.unwrap_or(1005));
+                }
+                Frame::Binary(_) => self.feed(c, Input::Unreadable),
+                Frame::Ping | Frame::Pong => {}
+            },
+        }
+    }
+
+    /// A socket is gone for its client.
+    pub(crate) fn end_closed(&mut self, id: LinkId, code: u16) {
+        let Some(link) = self.links.get(&id) else { return };
+        if !link.client_open {
+            return;
+        }
+        let end = link.end;
+        if let End::Client(c) = end
+            && let Some((until, _)) = self.clients[c].frozen
+        {
+            return self.at(until + 1, Ev::Refused(id));
+        }
+        self.client_lets_go(id);
+        match end {
+            End::Raw(raw) => self.raw_closed(raw),
+            End::Client(c) => {
+                if self.clients[c].link == Some(id) {
+                    self.clients[c].link = None;
+                    let known = CloseCode(code).row().map_or("", |row| row.name);
+                    self.feed(c, Input::SocketClosed { code, reason: known.to_owned() });
+                }
+            }
+        }
+    }
+}
