@@ -97,11 +97,16 @@ impl Sent {
         self.here.push((id, call, certain));
     }
 
-    /// What was taken for calls may have been the session's own.
-    fn disown(&mut self) {
-        for (id, ..) in std::mem::take(&mut self.here) {
+    /// What was taken for later calls than this may have been the session's own.
+    fn disown(&mut self, behind: CallId) {
+        for (id, ..) in self.here.extract_if(.., |(_, call, _)| *call > behind) {
             self.ids.insert(id, None);
         }
+    }
+
+    /// Whether what was taken for later calls than this can be that.
+    fn is_doubtful(&self, behind: CallId) -> bool {
+        self.here.iter().all(|(_, call, certain)| *call < behind || !certain)
     }
 }
 
@@ -237,8 +242,8 @@ impl World {
                 sent.unsure.extend(unsure.then_some(call));
             }
             // What came before on this connection may have been its own, and only the same as what is called.
-            (None, Some(call)) if restores && sent.here.iter().all(|(.., certain)| !certain) => {
-                sent.disown();
+            (None, Some(call)) if restores && sent.is_doubtful(call) => {
+                sent.disown(call);
                 sent.send(id, call, certain);
                 sent.unsure.extend(unsure.then_some(call));
             }
