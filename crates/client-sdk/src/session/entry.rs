@@ -15,7 +15,7 @@ use super::requests::sendable;
 use super::resume::Return;
 use super::state::State;
 use super::stay::{Entry, Membership, Route, Stay};
-use super::{Change, Event, Joined, Output, Picture, Reply, Session, StateReason};
+use super::{Change, Event, Joined, Picture, Reply, Session, StateReason};
 use crate::error::CallError;
 
 impl Entry {
@@ -179,7 +179,7 @@ impl Session {
     /// the other addresses with the old ticket (rule A13).
     fn foreign_deployment(&mut self) {
         let (_, leave) = self.requests.frame(Call::Leave(Empty {}));
-        self.out.push_back(Output::Send(leave));
+        self.send(leave);
         if !self.addresses.foreign() {
             let why = StateReason::WrongDeployment;
             return self.end(End::local(CloseCode::JOIN_REFUSED, "wrongDeployment", true, why));

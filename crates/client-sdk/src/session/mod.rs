@@ -52,7 +52,7 @@ use crate::error::CallError;
 pub use change::{CaughtUp, Change};
 pub use config::SessionConfig;
 pub use event::{Event, EventKind};
-pub use input::{CallId, Command, Input};
+pub use input::{CallId, Command, Input, SocketId};
 pub use outcome::{Missed, ReconnectOutcome};
 pub use output::{Joined, Output, Reply};
 pub use picture::{Member, Own, OwnPublication, Picture};
@@ -72,6 +72,8 @@ pub struct Session {
     config: SessionConfig,
     now: MonoTime,
     state: State,
+    /// The number of the last socket. It is there while [`State::has_socket`].
+    socket: SocketId,
     stay: Stay,
     /// The state that the app was told last.
     told: ConnectionState,
@@ -106,9 +108,11 @@ pub struct Ignored {
     pub repeats: u64,
     /// Answers to nothing that was asked.
     pub answers: u64,
-    /// Frames and messages without a channel to apply them to: before the answer that opens it, behind
-    /// `closing`, or of a socket that was given up.
+    /// Frames and messages without a channel to apply them to: before the answer that opens it, or behind
+    /// `closing`.
     pub early: u64,
+    /// Reports of the host about another socket than the present one.
+    pub late: u64,
 }
 
 impl Session {
@@ -118,6 +122,7 @@ impl Session {
         Session {
             now: MonoTime::default(),
             state: State::Idle,
+            socket: SocketId(0),
             stay: Stay::Out,
             told: ConnectionState::Disconnected,
             reading_paused: false,
@@ -138,6 +143,11 @@ impl Session {
         // Whoever did not poll to the end gets the same outputs in the same order.
         while let Some(work) = self.inbox.pop_front() {
             self.work(work);
+            self.unchecked = true;
+        }
+        if self.is_late(&input) {
+            self.ignored.late += 1;
+            return;
         }
         let now = self.now.max(now);
         let frozen = self.next_deadline().is_some_and(|due| now.since(due) > FROZEN_MS);
@@ -146,20 +156,30 @@ impl Session {
             // Now there is no socket: what a dead one has to report is passed over.
             self.wake();
         }
-        self.take(input);
+        if self.is_late(&input) {
+            self.ignored.late += 1;
+        } else {
+            self.take(input);
+        }
         // Answers that wait in the inbox are in time.
         if self.inbox.is_empty() {
             self.check_deadlines();
         }
     }
 
+    /// Whether it is about a socket that is not there any more.
+    fn is_late(&self, input: &Input<'_>) -> bool {
+        let present = self.state.has_socket().then_some(self.socket);
+        input.socket().is_some_and(|socket| present != Some(socket))
+    }
+
     fn take(&mut self, input: Input<'_>) {
         match input {
             Input::Command { call, command } => self.command(call, command),
-            Input::SocketOpened => self.opened(),
-            Input::Frame(bytes) => self.frame(bytes),
-            Input::Unreadable => self.unreadable(),
-            Input::SocketClosed { code, reason } => self.closed(code, reason),
+            Input::SocketOpened { .. } => self.opened(),
+            Input::Frame { bytes, .. } => self.frame(bytes),
+            Input::Unreadable { .. } => self.unreadable(),
+            Input::SocketClosed { code, reason, .. } => self.closed(code, reason),
             Input::Timeout => {}
             Input::ReadingPaused => self.pause_reading(true),
             Input::ReadingResumed => self.pause_reading(false),
@@ -180,7 +200,7 @@ impl Session {
                     self.unchecked = true;
                 }
                 // Frames may come without end: what is due does not wait for a silence between them.
-                None if std::mem::take(&mut self.unchecked) => self.check_deadlines(),
+                None if self.unchecked => self.check_deadlines(),
                 None => return None,
             }
         }
@@ -295,6 +315,7 @@ impl Session {
     }
 
     fn check_deadlines(&mut self) {
+        self.unchecked = false;
         self.check_stay();
         self.check_link();
         while let Some(due) = self.requests.take_due(self.now) {
@@ -331,8 +352,18 @@ impl Session {
         }
         while let Some(frame) = self.requests.next_frame(false) {
             live.sent(self.now);
-            self.out.push_back(Output::Send(frame));
+            self.out.push_back(Output::Send { socket: self.socket, text: frame });
         }
+    }
+
+    /// Sends a frame on the present socket.
+    fn send(&mut self, text: String) {
+        self.out.push_back(Output::Send { socket: self.socket, text });
+    }
+
+    /// Closes the present socket.
+    fn close_socket(&mut self, code: u16) {
+        self.out.push_back(Output::CloseSocket { socket: self.socket, code });
     }
 
     /// Sends a ping, which tells the newest ticket and message that the session holds (PIN-2). Its id.
@@ -344,7 +375,7 @@ impl Session {
         let (id, frame) = self.requests.frame(Call::Ping(ping));
         live.pinged(id);
         live.sent(self.now);
-        self.out.push_back(Output::Send(frame));
+        self.send(frame);
         Some(id)
     }
 

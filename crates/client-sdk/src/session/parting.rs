@@ -12,7 +12,7 @@ use super::answer::read;
 use super::link::{End, Wait};
 use super::state::{Asked, State};
 use super::stay::{Parting, Route, Stay, Way};
-use super::{Output, Session, StateReason};
+use super::{Session, StateReason};
 use crate::error::CallError;
 
 /// So many attempts.
@@ -132,7 +132,7 @@ impl Session {
         let (id, frame) = self.requests.frame(Call::Leave(Empty {}));
         let give_up = self.now + self.config.command_timeout_ms;
         self.state = State::Entering { asked: Asked::Leave, id, give_up };
-        self.out.push_back(Output::Send(frame));
+        self.send(frame);
     }
 
     fn parting_failed(&mut self) {

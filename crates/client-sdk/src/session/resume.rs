@@ -18,7 +18,7 @@ use super::restore::{Intent, Stream};
 use super::state::State;
 use super::stay::{Back, Membership, Route, Stay};
 use super::translate::{self, Cause};
-use super::{Change, Event, Missed, Output, Picture, ReconnectOutcome, Session, StateReason, Work};
+use super::{Change, Event, Missed, Picture, ReconnectOutcome, Session, StateReason, Work};
 
 /// A connection that came back.
 pub(super) struct Return {
@@ -254,11 +254,11 @@ impl Session {
     fn send_again(&mut self, again: Vec<String>) {
         let mut sent = false;
         for frame in again {
-            self.out.push_back(Output::Send(frame));
+            self.send(frame);
             sent = true;
         }
         while let Some(frame) = self.requests.next_frame(true) {
-            self.out.push_back(Output::Send(frame));
+            self.send(frame);
             sent = true;
         }
         if sent {
