@@ -63,30 +63,30 @@ impl Session {
     pub(super) fn opened(&mut self) {
         let State::Connecting { .. } = self.state else { return };
         let patience = self.now + self.config.command_timeout_ms;
-        let (asked, call, give_up) = match (&mut self.stay, &self.picture) {
-            (Stay::Entry(entry), _) => {
+        let (asked, call, give_up) = match &mut self.stay {
+            Stay::Entry(entry) => {
                 entry.unanswered += 1;
                 (Asked::Join, Call::Join(entry.join.clone()), entry.deadline)
             }
-            (Stay::Member(member), Some(picture)) => match &member.route {
+            Stay::Member(member) => match &member.route {
                 Route::Resume => {
-                    let Some(resume) = member.reconnect(picture) else { return };
+                    let Some(resume) = member.reconnect() else { return };
                     (Asked::Reconnect, Call::Reconnect(resume), patience)
                 }
                 Route::Rejoin(_) => {
-                    let join = member.rejoin(picture, self.requests.newest_token());
+                    let join = member.rejoin(self.requests.newest_token());
                     member.may_be_back = true;
                     (Asked::Join, Call::Join(join), patience)
                 }
             },
-            (Stay::Parting(parting), _) => match &mut parting.way {
+            Stay::Parting(parting) => match &mut parting.way {
                 Way::Resume(resume) => {
                     resume.attempt += 1;
                     (Asked::Reconnect, Call::Reconnect(resume.clone()), patience)
                 }
                 Way::Join(join) => (Asked::Join, Call::Join(join.clone()), patience),
             },
-            _ => return,
+            Stay::Out => return,
         };
         if !matches!(self.stay, Stay::Parting(_)) {
             self.event(Event::Open {});
@@ -396,8 +396,8 @@ impl Session {
         }
         let pending = self.requests.take_all();
         self.state = State::Idle;
+        let was_member = matches!(self.stay, Stay::Member(_));
         self.stay = Stay::Out;
-        let was_member = self.picture.is_some();
         if was_member {
             self.change(Change::Ended);
         }

@@ -81,8 +81,6 @@ pub struct Session {
     requests: Requests,
     addresses: Addresses,
     backoff: Backoff,
-    /// Some exactly while there is a membership.
-    picture: Option<Picture>,
     inbox: VecDeque<Work>,
     /// Whether something was worked off since deadlines were looked at.
     unchecked: bool,
@@ -129,7 +127,6 @@ impl Session {
             requests: Requests::default(),
             addresses: Addresses::new(config.urls.clone()),
             backoff: Backoff::new(config.seed),
-            picture: None,
             inbox: VecDeque::new(),
             unchecked: false,
             out: VecDeque::new(),
@@ -230,7 +227,10 @@ impl Session {
     /// `Settled`. `None` while in no channel; while the connection is lost it is as it was then.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
-        self.picture.as_ref()
+        match &self.stay {
+            Stay::Member(member) => Some(&member.picture),
+            _ => None,
+        }
     }
 
     /// Where the connection is.
@@ -275,8 +275,8 @@ impl Session {
         if let Some(error) = refusal {
             return self.settle(call, Err(error));
         }
-        if let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) {
-            member.restore.decided(&request, picture.own.uid);
+        if let Stay::Member(member) = &mut self.stay {
+            member.restore.decided(&request, member.picture.own.uid);
         }
         // There is always room for the one `leave`.
         let room = self.config.max_queued.saturating_add(usize::from(is_leave));
@@ -389,7 +389,9 @@ impl Session {
     }
 
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.picture);
+        if let Stay::Member(member) = &mut self.stay {
+            member.picture.step(&change);
+        }
         self.out.push_back(Output::Picture(Arc::new(change)));
     }
 
@@ -407,7 +409,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("state", &self.state())
-            .field("seq", &self.picture.as_ref().map(|picture| picture.seq))
+            .field("seq", &self.picture().map(|picture| picture.seq))
             .finish_non_exhaustive()
     }
 }
