@@ -34,6 +34,7 @@ mod api;
 mod clock;
 mod data_dir;
 mod listen;
+mod media;
 mod records;
 mod relay;
 mod route;

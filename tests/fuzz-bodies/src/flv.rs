@@ -110,7 +110,11 @@ struct Allow;
 
 impl Authorizer for Allow {
     async fn authorize(&self, request: StreamRequest) -> Verdict {
-        Verdict::Allow { viewer: request.viewer_hint }
+        Verdict::Allow { viewer: self.viewer(&request) }
+    }
+
+    fn viewer(&self, request: &StreamRequest) -> Option<String> {
+        request.query.strip_prefix("v=").map(ToOwned::to_owned)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::stream::Stream;
 use super::{Hub, lock};
-use crate::auth::{StreamName, StreamRequest};
+use crate::auth::StreamName;
 use crate::media::Packet;
 
 /// Why a publisher or player ended without its own doing.
@@ -175,8 +175,7 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Registers a claim, so that cuts find it from here on.
-    pub(super) fn register(hub: &Hub, request: &StreamRequest) -> Self {
-        let name = request.name();
+    pub(super) fn register(hub: &Hub, name: StreamName, hint: Option<String>) -> Self {
         let core = Arc::new(ClaimCore {
             id: hub.inner.next_claim.fetch_add(1, Relaxed),
             stream: name.clone(),
@@ -199,7 +198,7 @@ impl Claim {
             confirmed: None,
             counted: false,
         };
-        if let Some(viewer) = &request.viewer_hint {
+        if let Some(viewer) = &hint {
             claim.add_viewer(viewer);
         }
         claim

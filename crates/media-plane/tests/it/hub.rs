@@ -235,6 +235,10 @@ impl<F: Fn(&StreamRequest) + Send + Sync + 'static> Authorizer for CutFirst<F> {
         (self.0)(&request);
         Verdict::Allow { viewer: None }
     }
+
+    fn viewer(&self, request: &StreamRequest) -> Option<String> {
+        viewer_of(request)
+    }
 }
 
 /// Proves URL-5, URL-6.

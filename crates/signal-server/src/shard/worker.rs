@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lianmai_media_plane::Hub;
 use lianmai_protocol::{CloseCode, ErrorName, RpcError};
 use lianmai_signal_engine::{
     AdminReply, ConnId, Denial, Engine, Input, Note, Output, PersistId, QueryId, Restored,
@@ -18,10 +17,9 @@ use super::ShardMsg;
 use super::slot::Slot;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
+use crate::media::{Minting, Providers};
 use crate::ops::metrics::Metrics;
 use crate::records::{Ack, Store};
-use crate::relay::cuts;
-use crate::signing::UrlSigner;
 use crate::socket::frame::{self, Framer};
 
 /// Messages that one turn takes at most, so that what it causes leaves soon.
@@ -31,8 +29,7 @@ const TURN: usize = 256;
 #[derive(Clone)]
 pub(crate) struct WorkerParts {
     pub(crate) clock: Clock,
-    pub(crate) hub: Hub,
-    pub(crate) signer: Arc<UrlSigner>,
+    pub(crate) providers: Providers,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) store: Store,
@@ -229,8 +226,26 @@ impl Worker {
             }
             Output::MintUrls { mint, request } => {
                 let now = self.parts.clock.now();
-                let minted = self.parts.signer.mint(&request, now.wall);
-                self.engine.handle(now, Input::Minted { mint, result: Some(minted) });
+                let minting = match self.parts.providers.of(&request.appkey) {
+                    Some(provider) => provider.mint(&request, now.wall),
+                    None => Minting::Done(None),
+                };
+                match minting {
+                    Minting::Done(result) => {
+                        self.engine.handle(now, Input::Minted { mint, result });
+                    }
+                    Minting::Asked(urls) => {
+                        let own = self.own.clone();
+                        tokio::spawn(async move {
+                            let result = urls.await;
+                            if let Some(own) = own.upgrade() {
+                                let input = Input::Minted { mint, result };
+                                // An error: the shard has ended.
+                                let _ = own.send(ShardMsg::Input(input)).await;
+                            }
+                        });
+                    }
+                }
             }
             Output::VerifyToken { verify, appkey, uid, channel, token } => {
                 let grant =
@@ -247,9 +262,15 @@ impl Worker {
                     let _ = answer.send(reply);
                 }
             }
-            Output::CutStream { generation } => cuts::cut_stream(&self.parts.hub, generation),
+            Output::CutStream { generation } => {
+                for provider in self.parts.providers.all() {
+                    provider.cut_stream(generation);
+                }
+            }
             Output::CutViewer { generation, viewer } => {
-                cuts::cut_viewer(&self.parts.hub, generation, viewer);
+                for provider in self.parts.providers.all() {
+                    provider.cut_viewer(generation, viewer);
+                }
             }
             Output::Store { ops, persist } => {
                 let ack = persist.map(|persist| self.persisted(persist));
@@ -326,3 +347,7 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;
