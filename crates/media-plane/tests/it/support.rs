@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use lianmai_media_plane::rtmp::amf0::Value;
-use lianmai_media_plane::rtmp::chunk::{ChunkReader, Message, encode_message};
-use lianmai_media_plane::rtmp::command::{Command, message_type};
+use lianmai_media_plane::rtmp::chunk::{ChunkReader, encode_message};
+use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::handshake::PACKET;
+use lianmai_media_plane::rtmp::message::{Message, message_type};
 use lianmai_media_plane::rtmp::{Event, Output, RtmpError, Session};
 use lianmai_media_plane::{Authorizer, Direction, Protocol, StreamRequest, Verdict};
 
