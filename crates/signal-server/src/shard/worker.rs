@@ -14,13 +14,14 @@ use tokio::time::sleep_until;
 use tracing::{debug, info};
 
 use super::ShardMsg;
-use super::slot::Slot;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::media::{Minting, Providers};
 use crate::ops::metrics::Metrics;
 use crate::records::{Ack, Store};
 use crate::socket::frame::{self, Framer};
+use crate::socket::halves::Sink;
+use crate::socket::writer::{Writer, Written};
 
 /// Messages that one turn takes at most, so that what it causes leaves soon.
 const TURN: usize = 256;
@@ -40,6 +41,13 @@ pub(crate) struct WorkerParts {
 enum Asker {
     Authorize(oneshot::Sender<Result<(), Denial>>),
     Admin(oneshot::Sender<Result<AdminReply, RpcError>>),
+}
+
+/// A connection of the shard.
+struct Slot {
+    writer: Writer,
+    /// In the list of connections to write at the end of the turn.
+    dirty: bool,
 }
 
 pub(crate) struct Worker {
@@ -124,14 +132,14 @@ impl Worker {
     fn take(&mut self, message: ShardMsg) {
         match message {
             ShardMsg::Adopt { sink, .. } if self.stopping => {
-                let mut slot = Slot::new(sink);
-                slot.push(frame::going_away());
-                slot.close(CloseCode::GOING_AWAY);
+                let mut writer = Writer::new(sink);
+                writer.push(frame::going_away());
+                writer.close(CloseCode::GOING_AWAY);
             }
             // Every connection is closed, and whoever asks hears that the shard has ended.
             _ if self.stopping => {}
             ShardMsg::Adopt { conn, sink, entry } => {
-                self.slots.insert(conn, Slot::new(sink));
+                self.slots.insert(conn, Slot { writer: Writer::new(sink), dirty: false });
                 self.handle(entry);
             }
             ShardMsg::Input(input) => self.handle(input),
@@ -139,7 +147,7 @@ impl Worker {
                 // What was decided before still leaves, a close frame for instance.
                 self.execute_outputs();
                 if let Some(slot) = self.slots.remove(&conn) {
-                    slot.end(reply);
+                    slot.writer.end(reply);
                 }
                 self.handle(Input::Closed { conn });
             }
@@ -151,7 +159,7 @@ impl Worker {
             }
             ShardMsg::Writable(conn) => {
                 if let Some(slot) = self.slots.get_mut(&conn) {
-                    slot.unblock();
+                    slot.writer.unblock();
                     if !std::mem::replace(&mut slot.dirty, true) {
                         self.dirty.push(conn);
                     }
@@ -195,10 +203,16 @@ impl Worker {
             for conn in std::mem::take(&mut self.dirty) {
                 let Some(slot) = self.slots.get_mut(&conn) else { continue };
                 slot.dirty = false;
-                if !slot.write(conn, &own) {
-                    self.slots.remove(&conn);
-                    self.handle(Input::Closed { conn });
-                } else if slot.lags(self.parts.max_lag_bytes) {
+                match slot.writer.write() {
+                    Written::Done => {}
+                    Written::Blocked(sink) => wake_when_ready(conn, sink, own.clone()),
+                    Written::Gone => {
+                        self.slots.remove(&conn);
+                        self.handle(Input::Closed { conn });
+                        continue;
+                    }
+                }
+                if slot.writer.lags(self.parts.max_lag_bytes) {
                     self.handle(Input::Lagging { conn });
                 }
             }
@@ -221,7 +235,7 @@ impl Worker {
             }
             Output::Close { conn, code } => {
                 if let Some(slot) = self.slots.remove(&conn) {
-                    slot.close(code);
+                    slot.writer.close(code);
                 }
             }
             Output::MintUrls { mint, request } => {
@@ -298,7 +312,7 @@ impl Worker {
 
     fn push(&mut self, conn: ConnId, frame: bytes::Bytes) {
         if let Some(slot) = self.slots.get_mut(&conn) {
-            slot.push(frame);
+            slot.writer.push(frame);
             if !std::mem::replace(&mut slot.dirty, true) {
                 self.dirty.push(conn);
             }
@@ -346,6 +360,19 @@ impl Worker {
             }
         }
     }
+}
+
+/// Tells a shard when the sink of a connection takes bytes again, or that it does not any more.
+fn wake_when_ready(conn: ConnId, sink: Sink, shard: mpsc::Sender<ShardMsg>) {
+    tokio::spawn(async move {
+        let message = if sink.ready().await {
+            ShardMsg::Writable(conn)
+        } else {
+            ShardMsg::Input(Input::Lagging { conn })
+        };
+        drop(sink);
+        let _ = shard.send(message).await;
+    });
 }
 
 #[cfg(test)]
