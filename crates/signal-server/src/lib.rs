@@ -35,6 +35,7 @@ mod clock;
 mod data_dir;
 mod listen;
 mod media;
+mod notes;
 mod records;
 mod relay;
 mod route;

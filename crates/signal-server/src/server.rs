@@ -28,9 +28,11 @@ use crate::listen::lobby::{LobbyParts, LobbyServer};
 use crate::listen::proxies::Proxies;
 use crate::listen::public;
 use crate::media::MediaProvider;
+use crate::notes::Notes;
 use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
-use crate::ops::metrics::Metrics;
+use crate::ops::metrics::{self, Metrics};
+use crate::ops::note_log;
 use crate::records::{Opening, Store, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
@@ -195,7 +197,12 @@ impl Server {
             admin_connections,
         } = self;
         let clock = Clock::start();
-        let metrics = Arc::new(Metrics::default());
+        let notes = Notes::new();
+        let (metrics, questions) = Metrics::new();
+        let mut readers = JoinSet::new();
+        let reader = |name| notes.reader(name, metrics.missed_by(name));
+        readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
+        readers.spawn(note_log::log(reader("log")));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
@@ -212,7 +219,7 @@ impl Server {
             clock,
             providers: config.apps.iter().map(provider).collect(),
             authenticator: authenticator.clone(),
-            metrics: metrics.clone(),
+            notes,
             store: store.clone(),
             max_lag_bytes: config.max_lag_bytes,
         };
@@ -225,6 +232,8 @@ impl Server {
             worker.restore(restored);
             workers.spawn(worker.run());
         }
+        // The readers end when no worker is left.
+        drop(parts);
 
         let (phases, phase) = watch::channel(Phase::Serving);
         let authorizer = Arc::new(RelayAuthorizer::new(relay.clone(), shards.clone()));
@@ -294,6 +303,7 @@ impl Server {
         let asked = tokio::select! {
             () = stop => true,
             () = failed("shard", &mut workers) => false,
+            () = failed("reader", &mut readers) => false,
             () = failed("listener", &mut listeners) => false,
             () = failed("helper", &mut tasks) => false,
         };
@@ -308,6 +318,7 @@ impl Server {
             shards.stop().await;
             drop(shards);
             ended(&mut workers).await;
+            ended(&mut readers).await;
             ended(&mut listeners).await;
             if !asked {
                 // Written by then: what the shards that are well wanted.

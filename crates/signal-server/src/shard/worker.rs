@@ -5,19 +5,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lianmai_protocol::{CloseCode, ErrorName, RpcError};
+use lianmai_protocol::{CloseCode, RpcError};
 use lianmai_signal_engine::{
-    AdminReply, ConnId, Denial, Engine, Input, Note, Output, PersistId, QueryId, Restored,
+    AdminReply, ConnId, Denial, Engine, Input, Output, PersistId, QueryId, Restored,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
-use tracing::{debug, info};
 
 use super::ShardMsg;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::media::{Minting, Providers};
-use crate::ops::metrics::Metrics;
+use crate::notes::Notes;
 use crate::records::{Ack, Store};
 use crate::socket::frame::{self, Framer};
 use crate::socket::halves::Sink;
@@ -32,7 +31,7 @@ pub(crate) struct WorkerParts {
     pub(crate) clock: Clock,
     pub(crate) providers: Providers,
     pub(crate) authenticator: Arc<Authenticator>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) notes: Notes,
     pub(crate) store: Store,
     pub(crate) max_lag_bytes: usize,
 }
@@ -295,7 +294,7 @@ impl Worker {
                     let _ = drained.send(handed_over);
                 }
             }
-            Output::Note(note) => self.note(&note),
+            Output::Note(note) => self.parts.notes.note(note),
         }
     }
 
@@ -315,48 +314,6 @@ impl Worker {
             slot.writer.push(frame);
             if !std::mem::replace(&mut slot.dirty, true) {
                 self.dirty.push(conn);
-            }
-        }
-    }
-
-    /// Logs and counts what the engine noted. Names go out escaped, as `Debug` text.
-    fn note(&self, note: &Note) {
-        self.parts.metrics.noted(note);
-        match note {
-            Note::ChannelOpened { channel, cid } => {
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel opened");
-            }
-            Note::ChannelEnded { channel, cid } => {
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel ended");
-            }
-            Note::MemberJoined { channel, cid, uid, role, conn } => {
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %role, conn = conn.0, "joined");
-            }
-            Note::MemberLeft { channel, cid, uid, reason } => {
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %reason, "left");
-            }
-            Note::JoinRefused { channel, conn, error } => {
-                tracing::warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
-            }
-            Note::Resumed { channel, uid, conn, outcome, reason } => {
-                let reason = reason.as_ref().map(ToString::to_string);
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %uid, %outcome, reason, conn = conn.0, "resumed");
-            }
-            Note::CommandRefused { conn, method, error } => {
-                // Others can be had by the thousand; they are counted.
-                if *error == ErrorName::Forbidden {
-                    tracing::warn!(conn = conn.0, method, %error, "command refused");
-                } else {
-                    debug!(conn = conn.0, method, %error, "command refused");
-                }
-            }
-            Note::Closing { conn, code } => {
-                let reason = code.row().map(|row| row.name);
-                if *code == CloseCode::NORMAL {
-                    debug!(conn = conn.0, reason, "closing");
-                } else {
-                    info!(conn = conn.0, reason, "closing");
-                }
             }
         }
     }

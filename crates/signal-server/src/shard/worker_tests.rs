@@ -77,7 +77,7 @@ impl Stage {
             clock,
             providers: [(appkey.clone(), provider)].into_iter().collect(),
             authenticator: Arc::new(Authenticator::new(&config.apps)),
-            metrics: Arc::default(),
+            notes: Notes::new(),
             store,
             max_lag_bytes: config.max_lag_bytes,
         };
