@@ -301,7 +301,7 @@ impl Session {
             Wait::None => 0,
             Wait::NextAddress if self.addresses.failed() => 0,
             Wait::Backoff(_) | Wait::NextAddress if soon => self.backoff.soon().max(at_least),
-            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait().max(at_least),
+            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait(self.now).max(at_least),
         };
         self.state = State::Backoff { until: self.now + pause };
         self.tell(why);
