@@ -57,7 +57,7 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let client = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    let client = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = client.events();
 
     let mut options = JoinOptions::new(&args.channel).name(&args.name);

@@ -155,7 +155,7 @@ fn fresh(rng: &mut Rng) -> Session {
     config.seed = rng.next();
     // Who finds no room ends within the time that the faults are over.
     config.give_up_after_ms = GIVE_UP_MS;
-    Session::new(config)
+    Session::new(config).expect("the addresses of a world are addresses")
 }
 
 impl World {

@@ -15,7 +15,7 @@ use crate::session::SessionConfig;
 #[non_exhaustive]
 pub struct ClientConfig {
     /// `ws://host:port` or `wss://host:port` (feature `tls`), without a path: the addresses of one
-    /// deployment. The first is preferred; the next is tried when one cannot be reached.
+    /// deployment, at most 16. The first is preferred; the next is tried when one cannot be reached.
     pub servers: Vec<String>,
     /// The app.
     pub appkey: String,

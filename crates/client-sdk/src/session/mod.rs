@@ -48,7 +48,7 @@ use lianmai_protocol::message::session::Ping;
 use lianmai_protocol::message::{Call, ChannelEvent};
 use lianmai_protocol::{ErrorName, MonoTime};
 
-use crate::error::CallError;
+use crate::error::{CallError, ConfigError};
 
 pub use change::{CaughtUp, Change};
 pub use config::SessionConfig;
@@ -118,9 +118,12 @@ pub struct Ignored {
 
 impl Session {
     /// A session that is in no channel.
-    #[must_use]
-    pub fn new(config: SessionConfig) -> Self {
-        Session {
+    ///
+    /// # Errors
+    /// The addresses are none, too many, or no addresses.
+    pub fn new(config: SessionConfig) -> Result<Session, ConfigError> {
+        let addresses = Addresses::new(&config.urls)?;
+        Ok(Session {
             now: MonoTime::default(),
             state: State::Idle,
             socket: SocketId(0),
@@ -128,14 +131,14 @@ impl Session {
             told: ConnectionState::Disconnected,
             reading_paused: false,
             requests: Requests::default(),
-            addresses: Addresses::new(config.urls.clone()),
+            addresses,
             backoff: Backoff::new(config.seed),
             inbox: VecDeque::new(),
             unchecked: false,
             out: VecDeque::new(),
             ignored: Ignored::default(),
             config,
-        }
+        })
     }
 
     /// Takes one input. `now` must not go back; where it does, the session stays at the later time.

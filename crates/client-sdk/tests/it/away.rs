@@ -8,7 +8,7 @@ use lianmai_client_sdk::protocol::message::notice::Closing;
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::*;
-use lianmai_client_sdk::{CallError, Event};
+use lianmai_client_sdk::{CallError, ConfigError, Event};
 
 use super::support::*;
 
@@ -177,6 +177,60 @@ fn several_addresses_are_tried_in_a_round_before_the_wait() {
     assert_eq!(connects(&outputs), ["ws://c"]);
 }
 
+fn redirect(to: &str) -> String {
+    notice(Notice::Closing(Closing {
+        code: CloseCode::GOING_AWAY,
+        reason: "goingAway".to_owned(),
+        action: Action::Redirect,
+        url: Some(to.to_owned()),
+        retry_after_ms: None,
+    }))
+}
+
+#[test]
+fn addresses_are_one_to_sixteen_and_addresses() {
+    let session = |urls: Vec<String>| Session::new(SessionConfig { urls, ..config(1) });
+    let addresses = |count| (0..count).map(|n| format!("ws://{n}")).collect();
+    assert!(session(addresses(1)).is_ok() && session(addresses(16)).is_ok());
+    assert_eq!(session(addresses(0)).err(), Some(ConfigError::NoAddress));
+    assert_eq!(session(addresses(17)).err(), Some(ConfigError::TooManyAddresses(17)));
+    for bad in ["", "http://server", "server:8600", &format!("ws://{}", "x".repeat(1_020))] {
+        let bad = bad.to_owned();
+        let made = session(vec!["ws://good".to_owned(), bad.clone()]);
+        assert_eq!(made.err(), Some(ConfigError::BadAddress(bad)));
+    }
+}
+
+#[test]
+fn a_learned_address_takes_the_place_of_the_one_that_was_learned_first() {
+    let urls = vec!["ws://a".to_owned(), "ws://b".to_owned()];
+    let mut rig = joined(SessionConfig { urls, ..config(1) });
+    for n in 0..6 {
+        let to = format!("ws://{n}");
+        rig.frame(&redirect(&to));
+        let outputs = rig.lose();
+        let (_, outputs) = until_wanted(&mut rig, outputs);
+        assert_eq!(connects(&outputs), [to]);
+        let request = rig.opened();
+        rig.frame(&replayed(&request, n + 2));
+        // What is no address is not learned.
+        rig.frame(&redirect("http://other"));
+        rig.drain();
+        let outputs = rig.lose();
+        until_wanted(&mut rig, outputs);
+        let request = rig.opened();
+        rig.frame(&replayed(&request, n + 20));
+        rig.drain();
+    }
+    let mut tried = vec![];
+    for _ in 0..7 {
+        let outputs = rig.lose();
+        let (_, outputs) = until_wanted(&mut rig, outputs);
+        tried.extend(connects(&outputs));
+    }
+    assert_eq!(tried, ["ws://5", "ws://a", "ws://b", "ws://2", "ws://3", "ws://4", "ws://5"]);
+}
+
 /// Proves CLI-9, CLO-3.
 #[test]
 fn a_redirect_is_followed_but_not_out_of_tls() {
@@ -184,13 +238,7 @@ fn a_redirect_is_followed_but_not_out_of_tls() {
         [("ws://a", "ws://b", true), ("wss://a", "wss://b", true), ("wss://a", "ws://b", false)]
     {
         let mut rig = joined(SessionConfig::new(from));
-        rig.frame(&notice(Notice::Closing(Closing {
-            code: CloseCode::GOING_AWAY,
-            reason: "goingAway".to_owned(),
-            action: Action::Redirect,
-            url: Some(to.to_owned()),
-            retry_after_ms: None,
-        })));
+        rig.frame(&redirect(to));
         let outputs = rig.lose();
         let (_, outputs) = until_wanted(&mut rig, outputs);
         assert_eq!(connects(&outputs), [if follows { to } else { from }]);
