@@ -119,14 +119,7 @@ impl Shards {
             if sender.send(ShardMsg::Stats(answer)).await.is_ok()
                 && let Ok(stats) = reply.await
             {
-                sum.channels += stats.channels;
-                sum.members += stats.members;
-                sum.connected += stats.connected;
-                sum.streams += stats.streams;
-                sum.events += stats.events;
-                sum.frames += stats.frames;
-                sum.commands += stats.commands;
-                sum.refusals += stats.refusals;
+                sum = add(sum, stats);
             }
         }
         sum
@@ -155,3 +148,35 @@ impl Shards {
         }
     }
 }
+
+/// Every number is named, so that a new one is not forgotten.
+fn add(sum: Stats, stats: Stats) -> Stats {
+    let Stats {
+        channels,
+        members,
+        connected,
+        streams,
+        log_bytes,
+        message_bytes,
+        events,
+        frames,
+        commands,
+        refusals,
+    } = stats;
+    Stats {
+        channels: sum.channels + channels,
+        members: sum.members + members,
+        connected: sum.connected + connected,
+        streams: sum.streams + streams,
+        log_bytes: sum.log_bytes + log_bytes,
+        message_bytes: sum.message_bytes + message_bytes,
+        events: sum.events + events,
+        frames: sum.frames + frames,
+        commands: sum.commands + commands,
+        refusals: sum.refusals + refusals,
+    }
+}
+
+#[cfg(test)]
+#[path = "shards_tests.rs"]
+mod tests;

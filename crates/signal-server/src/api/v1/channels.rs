@@ -89,7 +89,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response<Body> {
     let engine = admin.shards.stats().await;
     admin.metrics.caught_up().await;
     let (hub, store, phase) = (admin.hub.stats(), admin.store.stats(), *admin.phase.borrow());
-    let text = admin.metrics.text(engine, &hub, store, phase);
+    let text = admin.metrics.text(engine, hub, store, phase);
     let mut response = Response::new(Body::from(text));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
