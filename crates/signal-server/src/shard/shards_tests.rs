@@ -37,5 +37,5 @@ async fn every_number_of_every_shard_is_in_the_sum() {
         let ShardMsg::Stats(answer) = message else { panic!("something else than stats") };
         answer.send(stats(number)).unwrap();
     });
-    assert_eq!(shards.stats().await, stats(3));
+    assert_eq!(shards.stats().await, Some(stats(3)));
 }
