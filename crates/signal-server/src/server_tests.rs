@@ -210,3 +210,29 @@ async fn every_error_of_http_is_json_and_has_one_name() {
         assert_eq!(status == 405, head.contains("\r\nallow: "), "{said}\n{head}");
     }
 }
+
+/// Proves CON-3: a target in absolute form is served as its path is.
+#[tokio::test]
+async fn a_target_may_be_absolute() {
+    let server = Running::start("absolute").await;
+    let Addresses { public, admin, .. } = server.addresses;
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: lianmai.v0\r\n";
+    for (listener, target, headers, expected) in [
+        (Listener::Admin, format!("http://{admin}/healthz"), "", (200, "ok\n")),
+        (Listener::Admin, format!("http://{admin}/v1/channels"), "", (200, r#"{"channels":[]}"#)),
+        (Listener::Admin, "http://evil.example/healthz".to_owned(), "", (421, "hostNotAllowed")),
+        // As far as to what is wrong with it.
+        (
+            Listener::Public,
+            format!("http://{public}/v1/signal"),
+            upgrade,
+            (400, "Protocol must offer"),
+        ),
+        (Listener::Public, format!("http://{public}/live/name.flv?a"), "", (403, "badUrl")),
+    ] {
+        let request = Request { first: format!("GET {target}"), headers, body: String::new() };
+        let (status, _, body) = server.ask(listener, &request).await;
+        assert!(status == expected.0 && body.contains(expected.1), "{target}: {status} {body}");
+    }
+}
