@@ -14,7 +14,6 @@ use lianmai_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::input::Minted;
 use crate::key::ChannelKey;
 
 /// Greatest number of a record. Only a damaged one has a greater.
@@ -110,17 +109,17 @@ pub struct PushRecord {
     /// A kind that it carries.
     pub kind: MediaKind,
     /// The URL as it was handed out.
-    pub minted: UrlRecord,
+    pub minted: Minted,
 }
 
-/// A URL as it was handed out.
+/// URLs of one stream, as issued and as written down.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UrlRecord {
+pub struct Minted {
     /// The preferred URL.
     pub url: String,
     /// URLs by protocol.
     pub urls: Urls,
-    /// From then on another one is handed out.
+    /// From then on a new URL is issued instead of handing this one out again.
     pub renew_after: WallTime,
 }
 
@@ -140,7 +139,7 @@ pub struct SessionRecord {
     /// Encoded, the oldest first; the last one has the number above.
     pub messages: Vec<String>,
     /// What it plays: stream, kinds, URL.
-    pub pulls: Vec<(Gen, KindSet, UrlRecord)>,
+    pub pulls: Vec<(Gen, KindSet, Minted)>,
     /// Milliseconds since its socket was lost, 0 if it had one.
     pub lost_ms: u64,
     /// Milliseconds since its socket was lost for the first time without a lasting one since.
@@ -187,20 +186,6 @@ impl SessionRecord {
     }
 }
 
-impl From<&Minted> for UrlRecord {
-    fn from(minted: &Minted) -> Self {
-        let Minted { url, urls, renew_after } = minted.clone();
-        UrlRecord { url, urls, renew_after }
-    }
-}
-
-impl From<&UrlRecord> for Minted {
-    fn from(record: &UrlRecord) -> Self {
-        let UrlRecord { url, urls, renew_after } = record.clone();
-        Minted { url, urls, renew_after }
-    }
-}
-
 macro_rules! hides {
     ($($record:ident { $($field:ident),* })+) => {$(
         impl fmt::Debug for $record {
@@ -217,6 +202,6 @@ macro_rules! hides {
 hides! {
     MemberRecord { uid, mid, role, muted, published, confirmed, forced }
     PushRecord { generation, kind }
-    UrlRecord { renew_after }
+    Minted { renew_after }
     SessionRecord { offered, attempt, last_id, message_head }
 }

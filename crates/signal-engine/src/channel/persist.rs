@@ -13,8 +13,8 @@ use super::media::{Stream, Viewer};
 use super::member::{Member, slot_of};
 use super::session::{Answers, Asked, Messages, Tickets};
 use crate::config::AppPolicy;
-use crate::context::{ChannelRef, Context};
-use crate::input::Minted;
+use crate::context::Context;
+use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
 use crate::rate::Rate;
 use crate::record::{ChannelRecord, MAX_NUMBER, MemberRecord, PushRecord, SessionRecord, StoreOp};
@@ -73,7 +73,7 @@ impl Channel {
             .collect();
         let pushes = MediaKind::ALL.iter().filter_map(|kind| {
             let generation = member.pushes[slot_of(kind)?]?;
-            let minted = (&self.streams.get(&generation)?.minted).into();
+            let minted = self.streams.get(&generation)?.minted.clone();
             // Audio and video share one: told once.
             (*kind != MediaKind::Video).then(|| PushRecord {
                 generation,
@@ -104,7 +104,7 @@ impl Channel {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let pulls = member.pulls.iter().filter_map(|generation| {
             let viewer = self.streams.get(generation)?.viewers.get(&member.mid)?;
-            Some((*generation, viewer.kinds, (&viewer.minted).into()))
+            Some((*generation, viewer.kinds, viewer.minted.clone()))
         });
         // What still waits has not run: it will be sent again, and must be new then.
         let waiting = member.waiting.as_ref().map(|waiting| waiting.asked.id.0 - 1);
@@ -147,7 +147,7 @@ impl Channel {
             let uid = record.uid;
             pulls.extend(record.live.iter().flat_map(|live| {
                 live.pulls.iter().map(move |(generation, kinds, minted)| {
-                    (*generation, uid, *kinds, Minted::from(minted))
+                    (*generation, uid, *kinds, minted.clone())
                 })
             }));
             channel.restore_member(cx, record);
@@ -184,7 +184,7 @@ impl Channel {
             }
             pushes[slot] = Some(push.generation);
             let stream =
-                Stream { owner: uid, minted: (&push.minted).into(), viewers: BTreeMap::new() };
+                Stream { owner: uid, minted: push.minted.clone(), viewers: BTreeMap::new() };
             self.streams.insert(push.generation, stream);
             cx.streams.insert(push.generation, self.id);
             cx.stats.streams += 1;

@@ -2,7 +2,7 @@
 //! garbage, silence. Nothing panics, what [`World`] checks always holds, and afterwards nothing is left.
 
 use lianmai_protocol::message::Call;
-use lianmai_signal_engine::Input;
+use lianmai_signal_engine::{Answer, Input};
 use proptest::prelude::*;
 
 use crate::calls::*;
@@ -207,9 +207,9 @@ fn step(w: &mut World, op: Op) {
             }
         }
         Op::Check => {
-            if let Some((verify, _)) = w.held_tokens.pop_front() {
-                let grant = Ok(lianmai_signal_engine::Grant::debug());
-                w.input(Input::TokenVerified { verify, grant });
+            if let Some((id, _)) = w.held_tokens.pop_front() {
+                let answer = Answer::Verified(Ok(lianmai_signal_engine::Grant::debug()));
+                w.input(Input::Answer { id, answer });
             }
         }
         Op::Flow { which } => {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use lianmai_media_plane::Hub;
 use lianmai_protocol::{CloseCode, ErrorName, RpcError};
 use lianmai_signal_engine::{
-    AdminReply, ConnId, Denial, Engine, Input, Note, Output, PersistId, QueryId, Restored,
+    AdminReply, Answer, AskId, ConnId, Denial, Engine, Input, Note, Output, QueryId, Question,
+    Restored, TokenRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
@@ -227,16 +228,7 @@ impl Worker {
                     slot.close(code);
                 }
             }
-            Output::MintUrls { mint, request } => {
-                let now = self.parts.clock.now();
-                let minted = self.parts.signer.mint(&request, now.wall);
-                self.engine.handle(now, Input::Minted { mint, result: Some(minted) });
-            }
-            Output::VerifyToken { verify, appkey, uid, channel, token } => {
-                let grant =
-                    self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel);
-                self.handle(Input::TokenVerified { verify, grant });
-            }
+            Output::Ask { id, question } => self.answer(id, question),
             Output::Verdict { query, verdict } => {
                 if let Some(Asker::Authorize(answer)) = self.askers.remove(&query) {
                     let _ = answer.send(verdict);
@@ -251,10 +243,7 @@ impl Worker {
             Output::CutViewer { generation, viewer } => {
                 media::cut_viewer(&self.parts.hub, generation, viewer);
             }
-            Output::Store { ops, persist } => {
-                let ack = persist.map(|persist| self.persisted(persist));
-                self.parts.store.write(ops, ack);
-            }
+            Output::Store(ops) => self.parts.store.write(ops, None),
             Output::Drained { handed_over } => {
                 if let Some(drained) = self.drained.take() {
                     let _ = drained.send(handed_over);
@@ -264,13 +253,32 @@ impl Worker {
         }
     }
 
+    /// Has a question of the engine answered: at once, or by whoever does what it asks for.
+    fn answer(&mut self, id: AskId, question: Question) {
+        let answer = match question {
+            Question::Mint(request) => {
+                let now = self.parts.clock.now();
+                Answer::Minted(Some(self.parts.signer.mint(&request, now.wall)))
+            }
+            Question::Verify(TokenRequest { appkey, uid, channel, token }) => Answer::Verified(
+                self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel),
+            ),
+            Question::Store(ops) => {
+                self.parts.store.write(ops, Some(self.stored(id)));
+                return;
+            }
+        };
+        self.handle(Input::Answer { id, answer });
+    }
+
     /// Tells the engine what came of a write.
-    fn persisted(&self, persist: PersistId) -> Ack {
+    fn stored(&self, id: AskId) -> Ack {
         let own = self.own.clone();
         Box::new(move |stored| {
             if let Some(own) = own.upgrade() {
+                let input = Input::Answer { id, answer: Answer::Stored(stored) };
                 // This is the writer's thread, and a shard never waits for it. An error: the shard has ended.
-                let _ = own.blocking_send(ShardMsg::Input(Input::Persisted { persist, stored }));
+                let _ = own.blocking_send(ShardMsg::Input(input));
             }
         })
     }

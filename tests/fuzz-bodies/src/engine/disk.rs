@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_protocol::UserId;
 use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
-use lianmai_signal_engine::{ChannelKey, PersistId, Restored, StoreOp};
+use lianmai_signal_engine::{AskId, ChannelKey, Restored, StoreOp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -25,7 +25,7 @@ pub(super) struct Disk {
     members: BTreeMap<(ChannelKey, UserId), Box<MemberRecord>>,
     bans: BTreeMap<(ChannelKey, UserId), BanRecord>,
     holds: BTreeMap<ChannelKey, BanRecord>,
-    held: VecDeque<(Vec<StoreOp>, Option<PersistId>)>,
+    held: VecDeque<(Vec<StoreOp>, Option<AskId>)>,
     /// Some write did not come to pass.
     pub(super) lost: bool,
 }
@@ -49,40 +49,36 @@ impl Disk {
         self.mode = mode;
     }
 
-    /// Whether an answer is owed, and which.
-    pub(super) fn write(
-        &mut self,
-        ops: Vec<StoreOp>,
-        persist: Option<PersistId>,
-    ) -> Option<(PersistId, bool)> {
+    /// Whether it is stored, where that is known at once.
+    pub(super) fn write(&mut self, ops: Vec<StoreOp>, ask: Option<AskId>) -> Option<bool> {
         match self.mode {
             Mode::AtOnce => self.apply(ops),
             Mode::Fail => self.lost = true,
             Mode::Hold => {
-                self.held.push_back((ops, persist));
+                self.held.push_back((ops, ask));
                 return None;
             }
         }
-        Some((persist?, self.mode == Mode::AtOnce))
+        Some(self.mode == Mode::AtOnce)
     }
 
     /// Carries out the oldest write that is held, or loses it, and says which answer is owed.
-    pub(super) fn next(&mut self, stored: bool) -> Option<Option<PersistId>> {
-        let (ops, persist) = self.held.pop_front()?;
+    pub(super) fn next(&mut self, stored: bool) -> Option<Option<AskId>> {
+        let (ops, ask) = self.held.pop_front()?;
         if stored {
             self.apply(ops);
         } else {
             self.lost = true;
         }
-        Some(persist)
+        Some(ask)
     }
 
     /// Carries out what was held, and says which answers are owed.
-    pub(super) fn flush(&mut self) -> Vec<PersistId> {
+    pub(super) fn flush(&mut self) -> Vec<AskId> {
         let mut done = Vec::new();
-        for (ops, persist) in std::mem::take(&mut self.held) {
+        for (ops, ask) in std::mem::take(&mut self.held) {
             self.apply(ops);
-            done.extend(persist);
+            done.extend(ask);
         }
         done
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_protocol::{UserId, WallTime};
 use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
-use lianmai_signal_engine::{ChannelKey, PersistId, Restored, StoreOp};
+use lianmai_signal_engine::{AskId, ChannelKey, Restored, StoreOp};
 
 use crate::rng::Rng;
 
@@ -20,7 +20,7 @@ pub(crate) struct Write {
     pub(crate) n: u64,
     pub(crate) shard: usize,
     pub(crate) ops: Vec<StoreOp>,
-    pub(crate) persist: Option<PersistId>,
+    pub(crate) ask: Option<AskId>,
 }
 
 /// What is safe.
@@ -76,14 +76,9 @@ impl Tables {
 
 impl Store {
     /// Takes a write; its number.
-    pub(crate) fn write(
-        &mut self,
-        shard: usize,
-        ops: Vec<StoreOp>,
-        persist: Option<PersistId>,
-    ) -> u64 {
+    pub(crate) fn write(&mut self, shard: usize, ops: Vec<StoreOp>, ask: Option<AskId>) -> u64 {
         self.last_write += 1;
-        self.waiting.push_back(Write { n: self.last_write, shard, ops, persist });
+        self.waiting.push_back(Write { n: self.last_write, shard, ops, ask });
         self.last_write
     }
 
@@ -98,19 +93,19 @@ impl Store {
     }
 
     /// The commit is over: who waited for what. What failed waits again, for what comes next.
-    pub(crate) fn end(&mut self, well: bool) -> Vec<(usize, PersistId)> {
+    pub(crate) fn end(&mut self, well: bool) -> Vec<(usize, AskId)> {
         self.commit_running = false;
         self.commits += 1;
         let mut acks = Vec::new();
         let batch = std::mem::take(&mut self.committing);
         if well {
             for mut write in batch {
-                acks.extend(write.persist.take().map(|persist| (write.shard, persist)));
+                acks.extend(write.ask.take().map(|ask| (write.shard, ask)));
                 self.tables.apply(write);
             }
         } else {
             for mut write in batch.into_iter().rev() {
-                acks.extend(write.persist.take().map(|persist| (write.shard, persist)));
+                acks.extend(write.ask.take().map(|ask| (write.shard, ask)));
                 self.waiting.push_front(write);
             }
             acks.reverse();

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_protocol::UserId;
 use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
-use lianmai_signal_engine::{ChannelKey, DrainPlan, Engine, Input, PersistId, Restored, StoreOp};
+use lianmai_signal_engine::{
+    Answer, AskId, ChannelKey, DrainPlan, Engine, Input, Restored, StoreOp,
+};
 
 use super::{BEGIN_MS, World};
 
@@ -24,23 +26,20 @@ pub(crate) struct Disk {
     pub(crate) members: BTreeMap<(ChannelKey, UserId), MemberRecord>,
     pub(crate) bans: BTreeMap<(ChannelKey, UserId), BanRecord>,
     pub(crate) holds: BTreeMap<ChannelKey, BanRecord>,
-    held: VecDeque<(Vec<StoreOp>, Option<PersistId>)>,
+    held: VecDeque<(Vec<StoreOp>, Option<AskId>)>,
 }
 
 impl Disk {
-    pub(super) fn write(
-        &mut self,
-        ops: Vec<StoreOp>,
-        persist: Option<PersistId>,
-    ) -> Option<(PersistId, bool)> {
+    /// Whether it is stored, where that is known at once.
+    pub(super) fn write(&mut self, ops: Vec<StoreOp>, ask: Option<AskId>) -> Option<bool> {
         match self.mode {
             DiskMode::AtOnce => {
                 self.apply(ops);
-                persist.map(|persist| (persist, true))
+                Some(true)
             }
-            DiskMode::Fail => persist.map(|persist| (persist, false)),
+            DiskMode::Fail => Some(false),
             DiskMode::Hold => {
-                self.held.push_back((ops, persist));
+                self.held.push_back((ops, ask));
                 None
             }
         }
@@ -110,12 +109,12 @@ impl World {
     /// Carries out the writes that were held.
     pub(crate) fn write_held(&mut self) {
         let mut done = Vec::new();
-        for (ops, persist) in std::mem::take(&mut self.disk.held) {
+        for (ops, ask) in std::mem::take(&mut self.disk.held) {
             self.disk.apply(ops);
-            done.extend(persist);
+            done.extend(ask);
         }
-        for persist in done {
-            self.input(Input::Persisted { persist, stored: true });
+        for id in done {
+            self.input(Input::Answer { id, answer: Answer::Stored(true) });
         }
     }
 
@@ -123,16 +122,16 @@ impl World {
     pub(crate) fn answer_held(&mut self, stored: &[bool]) {
         let held: Vec<_> = std::mem::take(&mut self.disk.held).into_iter().collect();
         let mut verdicts = stored.iter();
-        for (ops, persist) in held {
-            let ok = match persist {
+        for (ops, ask) in held {
+            let ok = match ask {
                 Some(_) => *verdicts.next().expect("a verdict for each"),
                 None => true,
             };
             if ok {
                 self.disk.apply(ops);
             }
-            if let Some(persist) = persist {
-                self.input(Input::Persisted { persist, stored: ok });
+            if let Some(id) = ask {
+                self.input(Input::Answer { id, answer: Answer::Stored(ok) });
             }
         }
     }
@@ -149,6 +148,7 @@ impl World {
         }
         self.draining = false;
         self.drained = None;
+        self.last_ask = None;
         self.starts += 1;
         self.now.mono.0 = mono;
         self.engine = Engine::new(self.config.clone(), [7 + self.starts; 32]);
@@ -195,6 +195,7 @@ impl World {
         self.drained = None;
         self.held_mints.clear();
         self.held_tokens.clear();
+        self.last_ask = None;
         // Clocks of two processes have nothing in common.
         self.now.mono.0 = BEGIN_MS;
         self.engine = Engine::new(self.config.clone(), [7 + self.starts; 32]);
