@@ -15,27 +15,28 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
+use crate::api::v1::channels::{self, Admin};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
 use crate::config::{AppMode, Config};
 use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
-use crate::descriptors;
-use crate::drain::{self, Drained, Phase};
-use crate::helpers;
-use crate::http::admin::{self, Admin};
-use crate::http::guard::Guard;
-use crate::http::public;
-use crate::media::{self, RelayAuthorizer};
-use crate::metrics::Metrics;
+use crate::listen::accept::{self, HttpListener};
+use crate::listen::budgets::Budgets;
+use crate::listen::descriptors;
+use crate::listen::guard::Guard;
+use crate::listen::lobby::{LobbyParts, LobbyServer};
+use crate::listen::proxies::Proxies;
+use crate::listen::public;
+use crate::ops::drain::{self, Drained, Phase};
+use crate::ops::helpers;
+use crate::ops::metrics::Metrics;
+use crate::records::{Opening, Store, StoreError};
+use crate::relay::authorizer::RelayAuthorizer;
+use crate::relay::facts;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
-use crate::store::{Opening, Store, StoreError};
-use crate::transport::accept::{self, HttpListener};
-use crate::transport::budgets::Budgets;
-use crate::transport::lobby::{LobbyParts, LobbyServer};
-use crate::transport::places::Places;
-use crate::transport::proxies::Proxies;
-use crate::transport::tls::{TlsError, TlsReloader};
+use crate::socket::places::Places;
+use crate::socket::tls::{TlsError, TlsReloader};
 
 /// Facts of the relay that may wait for the shards.
 const FACTS: usize = 1024;
@@ -196,7 +197,7 @@ impl Server {
         let authenticator = Arc::new(Authenticator::new(&config.apps));
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp);
         let signer = Arc::new(UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s));
-        let (fact_sink, facts) = mpsc::channel(FACTS);
+        let (fact_sink, seen) = mpsc::channel(FACTS);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
 
         let mut workers = JoinSet::new();
@@ -233,7 +234,7 @@ impl Server {
             phase: phase.clone(),
         });
         let public_router = public::router(lobby, hub.clone(), authorizer.clone(), phase.clone());
-        let admin_router = admin::router(Admin {
+        let admin_router = channels::router(Admin {
             shards: shards.clone(),
             hub: hub.clone(),
             metrics,
@@ -274,7 +275,7 @@ impl Server {
             RtmpServer::new(hub, authorizer).serve(rtmp, stopped).await;
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(media::forward_facts(facts, shards.clone()));
+        tasks.spawn(facts::forward(seen, shards.clone()));
         if let Some(tls) = tls {
             tasks.spawn(helpers::reload_tls(tls));
         }

@@ -6,8 +6,8 @@ use lianmai_signal_engine::{ConnId, Outbox};
 use tokio::sync::mpsc;
 
 use super::ShardMsg;
-use crate::transport::frame;
-use crate::transport::io::{NotWritten, Sink};
+use crate::socket::frame;
+use crate::socket::halves::{NotWritten, Sink};
 
 pub(super) struct Slot {
     sink: Sink,

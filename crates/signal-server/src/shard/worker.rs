@@ -19,11 +19,11 @@ use super::ShardMsg;
 use super::slot::Slot;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::media;
-use crate::metrics::Metrics;
+use crate::ops::metrics::Metrics;
+use crate::records::{Ack, Store};
+use crate::relay::cuts;
 use crate::signing::UrlSigner;
-use crate::store::{Ack, Store};
-use crate::transport::frame::{self, Framer};
+use crate::socket::frame::{self, Framer};
 
 /// Messages that one turn takes at most, so that what it causes leaves soon.
 const TURN: usize = 256;
@@ -239,9 +239,9 @@ impl Worker {
                     let _ = answer.send(reply);
                 }
             }
-            Output::CutStream { generation } => media::cut_stream(&self.parts.hub, generation),
+            Output::CutStream { generation } => cuts::cut_stream(&self.parts.hub, generation),
             Output::CutViewer { generation, viewer } => {
-                media::cut_viewer(&self.parts.hub, generation, viewer);
+                cuts::cut_viewer(&self.parts.hub, generation, viewer);
             }
             Output::Store(ops) => self.parts.store.write(ops, None),
             Output::Drained { handed_over } => {

@@ -1,8 +1,4 @@
-//! The HTTP surfaces: public (WebSocket, HTTP-FLV) and admin (REST, metrics, health).
-
-pub(crate) mod admin;
-pub(crate) mod guard;
-pub(crate) mod public;
+//! Answers of every HTTP surface that are not media.
 
 use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -28,4 +24,9 @@ pub(crate) fn json_response<T: Serialize>(status: StatusCode, value: &T) -> Resp
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// What a router answers for a path that it does not know.
+pub(crate) async fn not_found() -> Response<Body> {
+    error_response(StatusCode::NOT_FOUND, "notFound", "No such path.")
 }

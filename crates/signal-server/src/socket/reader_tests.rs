@@ -4,8 +4,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::transport::io::{Sink, split_tcp};
-use crate::transport::places::Places;
+use crate::socket::halves::{Sink, split_tcp};
+use crate::socket::places::Places;
 
 const LOBBY: usize = LOBBY_BYTES;
 

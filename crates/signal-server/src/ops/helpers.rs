@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::interval;
 use tracing::{info, warn};
 
-use crate::transport::tls::TlsReloader;
+use crate::socket::tls::TlsReloader;
 
 /// Certificate files are looked at this often.
 const TLS_CHECK: Duration = Duration::from_secs(10);

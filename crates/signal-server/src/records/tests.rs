@@ -373,7 +373,7 @@ fn each_shard_gets_its_channels() {
     let (_, shards) = copy.try_open(opening(3)).unwrap();
     let mut seen = 0;
     for (index, shard) in shards.iter().enumerate() {
-        let own = |key: &ChannelKey| crate::shard::shard_of(key.route(), 3) == index;
+        let own = |key: &ChannelKey| crate::route::shard_of(key.route(), 3) == index;
         assert!(shard.channels.iter().all(|(key, ..)| own(key)));
         assert!(shard.bans.iter().all(|(key, ..)| own(key)));
         assert!(shard.holds.iter().all(|(key, _)| own(key)));

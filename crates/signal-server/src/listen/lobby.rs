@@ -19,13 +19,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::budgets::Budgets;
-use super::frame;
-use super::io::{CLOSE_LINGER, Sink};
-use super::reader::{Incoming, Reader};
 use crate::auth::Authenticator;
-use crate::drain::{Phase, wait_for_stop};
-use crate::metrics::Metrics;
+use crate::ops::drain::{Phase, wait_for_stop};
+use crate::ops::metrics::Metrics;
 use crate::shard::{ShardMsg, Shards};
+use crate::socket::frame;
+use crate::socket::halves::{CLOSE_LINGER, Sink};
+use crate::socket::reader::{Incoming, Reader};
 
 /// What every lobby shares with the rest of the server.
 #[derive(Clone)]
@@ -233,8 +233,8 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::transport::io::split_tcp;
-    use crate::transport::places::Places;
+    use crate::socket::halves::split_tcp;
+    use crate::socket::places::Places;
 
     /// Every joined member has this task: what it holds is the memory of an idle member.
     #[tokio::test]

@@ -9,7 +9,7 @@ use ::http::header::{
 use ::http::request::Parts;
 use ::http::{Method, StatusCode};
 
-use crate::config::{Cidr, Config};
+use crate::config::{Cidr, Config, split_authority, without_brackets};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FORWARDED: &str = "forwarded";
@@ -222,31 +222,6 @@ fn is_loopback_host(host: &str) -> bool {
         Some(inner) => inner.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback()),
         None => host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()),
     }
-}
-
-fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
-/// Splits `host[:port]`; `None` if it is malformed. The host keeps the brackets of IPv6.
-pub(crate) fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
-    let (host, rest) = match text.find(']') {
-        Some(end) if text.starts_with('[') => text.split_at(end + 1),
-        Some(_) => return None,
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let port = match rest.strip_prefix(':') {
-        None if rest.is_empty() => None,
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
-        _ => return None,
-    };
-    let valid = if host.starts_with('[') {
-        without_brackets(host).parse::<Ipv6Addr>().is_ok()
-    } else {
-        let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        !host.is_empty() && host.bytes().all(is_host_byte)
-    };
-    valid.then_some((host, port))
 }
 
 /// Splits an `Origin` into scheme, host and port; `None` for `null` and everything else that is none.

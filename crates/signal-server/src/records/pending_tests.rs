@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use lianmai_signal_engine::Restored;
 
 use super::*;
-use crate::store::tests::{Temp, ban, channel, key, member, only, opening};
-use crate::store::{FILE, load, schema, writer};
+use crate::records::tests::{Temp, ban, channel, key, member, only, opening};
+use crate::records::{FILE, load, schema, writer};
 
 /// What the file should hold.
 #[derive(Clone, Debug, Default, PartialEq)]

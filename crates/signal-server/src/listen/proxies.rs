@@ -1,6 +1,6 @@
 //! Whose request it is behind a reverse proxy (contract rule C15). Comes in: the address of a socket, and the head of
 //! a request on it. Goes out: the address that budgets, places and logs go by. Deliberately absent: the PROXY
-//! protocol, and whether a request is proxied at all, see `http/guard.rs`.
+//! protocol, and whether a request is proxied at all, see `guard.rs`.
 //!
 //! A client can write whatever it likes into these headers, but a proxy writes behind that. So the right end is
 //! read, and only what a trusted proxy wrote.

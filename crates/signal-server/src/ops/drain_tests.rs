@@ -6,9 +6,10 @@ use lianmai_signal_engine::record::{ChannelRecord, StoreOp};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::config::FREEZE_MS;
 use crate::data_dir::DirLock;
+use crate::records::Opening;
 use crate::shard::ShardMsg;
-use crate::store::Opening;
 
 /// A store in a directory that goes with its test.
 struct Stage {

@@ -19,13 +19,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{error_response, json_response};
+use crate::api::error::{error_response, json_response, not_found};
 use crate::config::Secret;
-use crate::drain::Phase;
-use crate::metrics::Metrics;
+use crate::ops::drain::Phase;
+use crate::ops::metrics::Metrics;
+use crate::records::Store;
 use crate::shard::Shards;
-use crate::store::Store;
-use crate::transport::accept::not_found;
 
 /// Longest body of an admin request in bytes.
 const MAX_BODY: usize = 16 * 1024;

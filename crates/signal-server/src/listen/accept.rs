@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -25,12 +25,13 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::budgets::Budgets;
-use super::places::{Place, Places};
+use super::guard::Guard;
 use super::proxies::Proxies;
-use super::tls::TlsReloader;
 use super::upgrade::come_back_later;
-use crate::drain::{Phase, wait_for_stop};
-use crate::http::{error_response, guard::Guard};
+use crate::api::error::error_response;
+use crate::ops::drain::{Phase, wait_for_stop};
+use crate::socket::places::{Place, Places};
+use crate::socket::tls::TlsReloader;
 
 /// Bytes that the kernel keeps for a connection that does not read (it doubles the number). Left to itself it
 /// would grow to megabytes, which no bound of ours counts.
@@ -262,9 +263,4 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, Socket
     let listener = TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
-}
-
-/// What a router answers for a path that it does not know.
-pub(crate) async fn not_found() -> Response<Body> {
-    error_response(StatusCode::NOT_FOUND, "notFound", "No such path.")
 }

@@ -17,11 +17,9 @@ use tracing::{info, warn};
 
 use crate::clock::wall_now;
 use crate::config::DrainConfig;
+use crate::records::Store;
 use crate::shard::Shards;
-use crate::store::Store;
 
-/// From the freeze to the end of the process: for the hand-over, and for the last answers.
-pub(crate) const FREEZE_MS: u64 = 2_000;
 /// Who wants the end at once waits so long for the store.
 const LAST_FLUSH: Duration = Duration::from_millis(200);
 

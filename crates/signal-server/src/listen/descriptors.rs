@@ -7,8 +7,8 @@ use std::io;
 use rlimit::Resource;
 use tracing::warn;
 
+use super::accept::REFUSALS;
 use crate::config::Config;
-use crate::transport::accept::REFUSALS;
 
 /// For the runtime, the listeners and files.
 const OWN: usize = 32;

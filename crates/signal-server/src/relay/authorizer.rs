@@ -1,18 +1,14 @@
-//! Between the relay and the engine: a push or play is allowed when its URL is signed by us *and* the
-//! engine says that the stream lives and the viewer is subscribed; what the relay sees goes back to the
-//! engine as liveness.
+//! Whether the relay takes a push or a play: when its URL is signed by us *and* the engine says that the stream
+//! lives and the viewer is subscribed.
 
 use std::sync::Arc;
 
-use lianmai_media_plane::{
-    Authorizer, FactState, Hub, StreamFact, StreamName, StreamRequest, Verdict,
-};
-use lianmai_protocol::{Gen, Mid};
-use lianmai_signal_engine::{Access, Input};
-use tokio::sync::{Semaphore, mpsc};
+use lianmai_media_plane::{Authorizer, StreamRequest, Verdict};
+use lianmai_signal_engine::Access;
+use tokio::sync::Semaphore;
 
 use crate::clock::wall_now;
-use crate::shard::{ShardMsg, Shards};
+use crate::shard::Shards;
 use crate::signing::{MEDIA_APP, UrlSigner};
 
 /// Pushes and plays that may wait for the engine's answer: after a restart, for a member that comes back.
@@ -62,32 +58,5 @@ impl Authorizer for RelayAuthorizer {
             Ok(viewer) => Verdict::Allow { viewer },
             Err((code, message)) => Verdict::Deny { code, message: message.to_owned() },
         }
-    }
-}
-
-/// The relay's name of a stream.
-fn stream_name(generation: Gen) -> StreamName {
-    StreamName::new(MEDIA_APP, &generation.to_string())
-}
-
-/// Ends a stream and everyone who plays it.
-pub(crate) fn cut_stream(hub: &Hub, generation: Gen) {
-    hub.cut_stream(&stream_name(generation));
-}
-
-/// Ends what one viewer plays of a stream.
-pub(crate) fn cut_viewer(hub: &Hub, generation: Gen, viewer: Mid) {
-    hub.cut_viewer_of(&viewer.to_string(), &stream_name(generation));
-}
-
-/// Hands what the relay sees to the shards until the relay is gone.
-pub(crate) async fn forward_facts(mut facts: mpsc::Receiver<StreamFact>, shards: Shards) {
-    while let Some(fact) = facts.recv().await {
-        let Ok(generation) = fact.stream.name().parse::<Gen>() else { continue };
-        if fact.state != FactState::Flowing {
-            continue;
-        }
-        let message = ShardMsg::Input(Input::MediaFlow { generation });
-        let _ = shards.of(generation.route).send(message).await;
     }
 }

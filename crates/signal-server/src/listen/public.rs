@@ -17,13 +17,13 @@ use lianmai_media_plane::{DeniedKind, Direction, Hub, Protocol, StreamRequest, f
 use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
-use super::error_response;
-use crate::drain::{Phase, wait_for_stop};
-use crate::media::RelayAuthorizer;
+use super::accept::{Hangup, Peer};
+use super::lobby::LobbyServer;
+use super::upgrade;
+use crate::api::error::{error_response, not_found};
+use crate::ops::drain::{Phase, wait_for_stop};
+use crate::relay::authorizer::RelayAuthorizer;
 use crate::signing::MEDIA_APP;
-use crate::transport::accept::{Hangup, Peer, not_found};
-use crate::transport::lobby::LobbyServer;
-use crate::transport::upgrade;
 
 /// From the end of a play to the end of its connection.
 const LAST_BLOCKS: Duration = Duration::from_secs(1);

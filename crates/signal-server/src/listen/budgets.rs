@@ -12,25 +12,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::places::group;
+use crate::config::Rate;
+use crate::socket::places::group;
 
 /// Addresses that are remembered. Where more come in a minute, the rest has no budget of its own; the connections
-/// of all together are bounded by [`super::places`].
+/// of all together are bounded by [`crate::socket::places`].
 const MAX_ADDRESSES: usize = 50_000;
 /// Forged tickets of one address in a [`MINUTE`], after which it is not let in.
 const MAX_FORGED: u32 = 5;
 const MINUTE: Duration = Duration::from_secs(60);
 /// A full table is looked through this often for what can be forgotten.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// How often an address may come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
-    /// In the long run.
-    pub(crate) per_second: u32,
-    /// And at once.
-    pub(crate) burst: u32,
-}
 
 /// The budgets of every address.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::frame;
-use super::io::Source;
+use super::halves::Source;
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 4 * 1024;

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::{FORMAT, Opening, schema};
-use crate::shard::shard_of;
+use crate::route::shard_of;
 
 /// Reads everything, by shard, and takes the mark of the hand-over away.
 pub(super) fn load(

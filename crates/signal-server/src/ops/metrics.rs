@@ -10,8 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::drain::Phase;
-use crate::store::StoreStats;
+use super::drain::Phase;
+use crate::records::StoreStats;
 
 type Label = [(&'static str, String); 1];
 type Labels = [(&'static str, String); 2];

@@ -17,11 +17,11 @@ use tokio_rustls::server::TlsStream;
 use tungstenite::handshake::derive_accept_key;
 
 use super::accept::Peer;
-use super::io;
 use super::lobby::LobbyServer;
-use super::places::Place;
-use super::reader::Reader;
-use crate::http::error_response;
+use crate::api::error::error_response;
+use crate::socket::halves;
+use crate::socket::places::Place;
+use crate::socket::reader::Reader;
 
 /// Answers a handshake and, when it is good, starts the lobby of the connection.
 pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Response<Body> {
@@ -71,15 +71,15 @@ pub(crate) fn come_back_later(after: Duration) -> Response<Body> {
 }
 
 /// Takes the socket back from hyper. Bytes that came early are copied, since they pin hyper's buffer.
-fn take_apart(upgraded: Upgraded, place: Place) -> Option<(Reader, io::Sink)> {
+fn take_apart(upgraded: Upgraded, place: Place) -> Option<(Reader, halves::Sink)> {
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
-            let (source, sink) = io::split_tcp(parts.io.into_inner(), place);
+            let (source, sink) = halves::split_tcp(parts.io.into_inner(), place);
             Some((Reader::new(source, &parts.read_buf), sink))
         }
         Err(upgraded) => {
             let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
-            let (source, sink) = io::split_tls(parts.io.into_inner(), place);
+            let (source, sink) = halves::split_tls(parts.io.into_inner(), place);
             Some((Reader::new(source, &parts.read_buf), sink))
         }
     }

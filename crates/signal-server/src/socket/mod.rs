@@ -1,0 +1,9 @@
+//! One socket: WebSocket frames, its reading and its writing half, TLS, and its place among the others.
+//!
+//! Deliberately absent: HTTP, what a message means, and shards.
+
+pub(crate) mod frame;
+pub(crate) mod halves;
+pub(crate) mod places;
+pub(crate) mod reader;
+pub(crate) mod tls;
