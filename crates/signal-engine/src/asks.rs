@@ -17,7 +17,8 @@ use lianmai_protocol::{Appkey, ChannelName, ErrorName, Gen, KindSet, MediaKind, 
 
 use crate::admission::Grant;
 use crate::ids::{AskId, ChannelRef, QueryId, Seat};
-use crate::record::{Minted, StoreOp};
+use crate::record::Minted;
+use crate::rows::RowOp;
 
 /// A URL that was not issued within this time fails its command, in milliseconds.
 const MINT_MS: u64 = 5_000;
@@ -34,7 +35,7 @@ pub enum Question {
     /// Look at the token of a member; answered by [`Answer::Verified`].
     Verify(TokenRequest),
     /// Write this down, in this order, behind every write of before; answered by [`Answer::Stored`].
-    Store(Vec<StoreOp>),
+    Store(Vec<RowOp>),
 }
 
 /// What the outside says to a [`Question`]. One of another kind than the question is ignored.

@@ -23,7 +23,7 @@ use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
-use crate::record::StoreOp;
+use crate::rows::RowOp;
 use crate::ticket::Claims;
 use crate::timers::{Timer, Timers};
 
@@ -39,7 +39,7 @@ pub(crate) struct Context {
     pub(crate) restrictions: Restrictions,
     pub(crate) endings: Endings,
     /// What is to be written down at the end of this turn.
-    pub(crate) ops: Vec<StoreOp>,
+    pub(crate) ops: Vec<RowOp>,
     pub(crate) drain: Option<Drain>,
     /// After a crash: until then members may come back with less than they need otherwise.
     pub(crate) crash_over: Option<MonoTime>,

@@ -9,7 +9,7 @@ use crate::asks::Answer;
 use crate::drain::DrainPlan;
 use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
-use crate::record::Restored;
+use crate::rows::Restored;
 use crate::ticket::Claims;
 
 /// A `join` that the [`crate::Lobby`] let through, with what the shell found in its token.

@@ -32,6 +32,7 @@ pub mod lobby;
 pub mod outbox;
 pub mod output;
 pub mod record;
+pub mod rows;
 pub mod ticket;
 
 pub use admission::Grant;
@@ -45,5 +46,6 @@ pub use key::ChannelKey;
 pub use lobby::{Lobby, LobbyOutput};
 pub use outbox::Outbox;
 pub use output::{AdminReply, Denial, Note, Output, Stats};
-pub use record::{Minted, Restored, StoreOp};
+pub use record::Minted;
+pub use rows::{Record, Restored, Row, RowKey, RowOp};
 pub use ticket::{Claims, TicketKey};

@@ -8,7 +8,7 @@ use lianmai_protocol::{Cid, CloseCode, ErrorName, Gen, KindSet, Mid, Role, RpcEr
 use crate::asks::Question;
 use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
-use crate::record::StoreOp;
+use crate::rows::RowOp;
 
 /// Why a push or play is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,7 +230,7 @@ pub enum Output {
         reply: Result<AdminReply, RpcError>,
     },
     /// Write this down, in this order, behind every write of before. Nobody waits for it.
-    Store(Vec<StoreOp>),
+    Store(Vec<RowOp>),
     /// The drain is over: every connection is closed, and all is written down if `handed_over`.
     Drained {
         /// Whether the next process can go on where this one ends.

@@ -1,9 +1,8 @@
-//! What an engine writes down and is started with again (contract rules A3, A10). Comes in and goes out:
-//! plain values of a stable format; the store keeps them as JSON and looks into none.
+//! What an engine writes down and is started with again (ADR 0009). Comes in and goes out: plain values of a
+//! stable format. Deliberately absent: where they are written (`rows`).
 //!
 //! A record holds *remaining* durations, never instants of a clock that ends with the process. The parts
-//! `live` and `session` are written at a clean stop only: after a crash they would be stale, so whoever
-//! loads drops them unless the stop was clean.
+//! `live` are written at a clean stop only: after a crash they would be stale, and are not taken.
 
 use std::fmt;
 
@@ -14,31 +13,8 @@ use lianmai_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::key::ChannelKey;
-
 /// Greatest number of a record. Only a damaged one has a greater.
 pub(crate) const MAX_NUMBER: u64 = 1 << 53;
-
-/// One write. All of one [`crate::Output::Store`] take effect together, and in order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StoreOp {
-    /// The channel is so now.
-    PutChannel(ChannelKey, Box<ChannelRecord>),
-    /// The channel ended, and with it every member of it.
-    DropChannel(ChannelKey),
-    /// The member is so now.
-    PutMember(ChannelKey, Box<MemberRecord>),
-    /// The membership ended.
-    DropMember(ChannelKey, UserId),
-    /// The uid is restricted so.
-    PutBan(ChannelKey, UserId, BanRecord),
-    /// It is not restricted any more.
-    DropBan(ChannelKey, UserId),
-    /// The channel's name is restricted so.
-    PutHold(ChannelKey, BanRecord),
-    /// It is not any more.
-    DropHold(ChannelKey),
-}
 
 /// A channel without its members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,20 +137,6 @@ pub struct BanRecord {
     pub until: WallTime,
     /// Tokens and tickets issued up to then are refused.
     pub watermark: WallTime,
-}
-
-/// What a shard is started with again.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Restored {
-    /// Channels with their members.
-    pub channels: Vec<(ChannelKey, ChannelRecord, Vec<MemberRecord>)>,
-    /// Bans.
-    pub bans: Vec<(ChannelKey, UserId, BanRecord)>,
-    /// Holds.
-    pub holds: Vec<(ChannelKey, BanRecord)>,
-    /// Nobody was lost: the last process handed over and its grace is not over (the parts `live` are good
-    /// then), or there are no channels, in any shard.
-    pub clean: bool,
 }
 
 impl SessionRecord {

@@ -19,7 +19,7 @@ use crate::asks::By;
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::output::Output;
-use crate::record::StoreOp;
+use crate::rows::RowOp;
 
 impl Channel {
     /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
@@ -249,7 +249,7 @@ impl Channel {
         by: By,
     ) -> Result<AskId, RpcError> {
         check_close(&params)?;
-        cx.ops.push(StoreOp::DropChannel(self.key.clone()));
+        cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
         Ok(cx.hold(&self.key, self.id, params, by))
     }

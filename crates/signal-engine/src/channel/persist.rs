@@ -17,7 +17,8 @@ use crate::context::Context;
 use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
 use crate::rate::Rate;
-use crate::record::{ChannelRecord, MAX_NUMBER, MemberRecord, PushRecord, SessionRecord, StoreOp};
+use crate::record::{ChannelRecord, MAX_NUMBER, MemberRecord, PushRecord, SessionRecord};
+use crate::rows::{Row, RowOp};
 use crate::timers::Timer;
 
 impl Channel {
@@ -32,28 +33,25 @@ impl Channel {
             return;
         }
         if std::mem::take(&mut self.unwritten) && !self.is_over() {
-            let op = StoreOp::PutChannel(self.key.clone(), Box::new(self.record(None)));
-            cx.ops.push(op);
+            cx.ops.push(RowOp::put_channel(&self.key, self.record(None)));
         }
         for uid in std::mem::take(&mut self.touched) {
             cx.ops.push(match self.members.get(&uid) {
                 Some(member) if !member.fenced => {
-                    let record = self.member_record(member, None);
-                    StoreOp::PutMember(self.key.clone(), Box::new(record))
+                    RowOp::put_member(&self.key, self.member_record(member, None))
                 }
-                _ => StoreOp::DropMember(self.key.clone(), uid),
+                _ => RowOp::drop(&self.key, Row::Member(uid)),
             });
         }
     }
 
     /// Everything, for the next process.
-    pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<StoreOp>) {
+    pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<RowOp>) {
         // Whatever an earlier write that failed left there.
-        ops.push(StoreOp::DropChannel(self.key.clone()));
-        ops.push(StoreOp::PutChannel(self.key.clone(), Box::new(self.record(Some(now)))));
+        ops.push(RowOp::DropChannel(self.key.clone()));
+        ops.push(RowOp::put_channel(&self.key, self.record(Some(now))));
         for member in self.members.values() {
-            let record = self.member_record(member, Some(now));
-            ops.push(StoreOp::PutMember(self.key.clone(), Box::new(record)));
+            ops.push(RowOp::put_member(&self.key, self.member_record(member, Some(now))));
         }
     }
 

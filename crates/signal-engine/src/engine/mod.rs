@@ -25,7 +25,7 @@ use crate::ids::{ChannelRef, ConnId};
 use crate::input::Input;
 use crate::key::ChannelKey;
 use crate::output::{Note, Output, Stats};
-use crate::record::StoreOp;
+use crate::rows::RowOp;
 use crate::timers::Timer;
 
 /// Bans, holds and logs are looked through this often, in milliseconds.
@@ -237,7 +237,7 @@ impl Engine {
         if channel.is_over() {
             let note = Note::ChannelEnded { channel: channel.key().clone(), cid: channel.cid() };
             self.context.note(note);
-            self.context.ops.push(StoreOp::DropChannel(channel.key().clone()));
+            self.context.ops.push(RowOp::DropChannel(channel.key().clone()));
             self.context.stats.log_bytes -= channel.log_bytes();
             self.names.remove(channel.key());
             self.channels.remove(&id);

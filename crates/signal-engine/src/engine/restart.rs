@@ -17,7 +17,7 @@ use crate::drain::{Drain, DrainPlan};
 use crate::ids::ChannelRef;
 use crate::input::{Input, ReconnectRequest};
 use crate::output::Output;
-use crate::record::{Restored, StoreOp};
+use crate::rows::{Restored, RowOp};
 use crate::timers::Timer;
 
 /// Sockets are closed in steps of so many milliseconds.
@@ -28,13 +28,14 @@ impl Engine {
     pub(super) fn restore(&mut self, restored: Restored) {
         let cx = &mut self.context;
         cx.restrictions.restore(cx.now, &restored, &mut cx.ops);
+        cx.ops.extend(restored.unfit.into_iter().map(RowOp::Drop));
         if !restored.clean {
             cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
         }
         for (key, record, members) in restored.channels {
             let policy = self.context.config.apps.get(&key.appkey).cloned();
             let Some(policy) = policy.filter(|_| !members.is_empty()) else {
-                self.context.ops.push(StoreOp::DropChannel(key));
+                self.context.ops.push(RowOp::DropChannel(key));
                 continue;
             };
             if self.names.contains_key(&key) {

@@ -299,7 +299,7 @@ fn end(w: &mut World) {
     let (joined, left) = (joined.count(), left.count());
     if w.writes_lost == 0 {
         assert_eq!(joined, left, "each membership ends once");
-        assert!(w.disk.channels.is_empty() && w.disk.members.is_empty(), "nothing left behind");
+        assert!(w.disk.is_empty(), "nothing left behind");
     }
 }
 

@@ -20,7 +20,7 @@ use super::slot::Slot;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::ops::metrics::Metrics;
-use crate::records::{Ack, Store};
+use crate::records::{Ack, Records};
 use crate::relay::cuts;
 use crate::signing::UrlSigner;
 use crate::socket::frame::{self, Framer};
@@ -36,7 +36,7 @@ pub(crate) struct WorkerParts {
     pub(crate) signer: Arc<UrlSigner>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<dyn Records>,
     pub(crate) max_lag_bytes: usize,
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lianmai_signal_engine::{Answer, AskId, DrainPlan, Engine, Input, StoreOp};
+use lianmai_signal_engine::{Answer, AskId, DrainPlan, Engine, Input, RowOp};
 
 use super::shard::{Msg, Shard};
 use super::{Phase, Process};
@@ -193,7 +193,7 @@ impl World {
         }
     }
 
-    pub(crate) fn store_write(&mut self, shard: usize, ops: Vec<StoreOp>, ask: Option<AskId>) {
+    pub(crate) fn store_write(&mut self, shard: usize, ops: Vec<RowOp>, ask: Option<AskId>) {
         let n = self.server.store.write(shard, ops, ask);
         log!(self, "write {n} of shard {shard}");
         self.model_wrote(shard, n);

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lianmai_protocol::UserId;
-use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
 use lianmai_signal_engine::{
-    Answer, AskId, ChannelKey, DrainPlan, Engine, Input, Restored, StoreOp,
+    Answer, AskId, DrainPlan, Engine, Input, Record, Restored, RowKey, RowOp,
 };
 
 use super::{BEGIN_MS, World};
@@ -22,16 +20,13 @@ pub(crate) enum DiskMode {
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) mode: DiskMode,
-    pub(crate) channels: BTreeMap<ChannelKey, ChannelRecord>,
-    pub(crate) members: BTreeMap<(ChannelKey, UserId), MemberRecord>,
-    pub(crate) bans: BTreeMap<(ChannelKey, UserId), BanRecord>,
-    pub(crate) holds: BTreeMap<ChannelKey, BanRecord>,
-    held: VecDeque<(Vec<StoreOp>, Option<AskId>)>,
+    rows: BTreeMap<RowKey, Record>,
+    held: VecDeque<(Vec<RowOp>, Option<AskId>)>,
 }
 
 impl Disk {
     /// Whether it is stored, where that is known at once.
-    pub(super) fn write(&mut self, ops: Vec<StoreOp>, ask: Option<AskId>) -> Option<bool> {
+    pub(super) fn write(&mut self, ops: Vec<RowOp>, ask: Option<AskId>) -> Option<bool> {
         match self.mode {
             DiskMode::AtOnce => {
                 self.apply(ops);
@@ -45,64 +40,33 @@ impl Disk {
         }
     }
 
-    fn apply(&mut self, ops: Vec<StoreOp>) {
+    fn apply(&mut self, ops: Vec<RowOp>) {
         for op in ops {
             match op {
-                StoreOp::PutChannel(key, record) => {
-                    self.channels.insert(key, reread(&*record));
+                RowOp::Put(key, record) => {
+                    let record = Record::read(key.row, &record.text());
+                    self.rows.insert(key, record.expect("what was written can be read"));
                 }
-                StoreOp::DropChannel(key) => {
-                    self.channels.remove(&key);
-                    self.members.retain(|(channel, _), _| *channel != key);
+                RowOp::Drop(key) => {
+                    self.rows.remove(&key);
                 }
-                StoreOp::PutMember(key, record) => {
-                    self.members.insert((key, record.uid), reread(&*record));
-                }
-                StoreOp::DropMember(key, uid) => {
-                    self.members.remove(&(key, uid));
-                }
-                StoreOp::PutBan(key, uid, ban) => {
-                    self.bans.insert((key, uid), ban);
-                }
-                StoreOp::DropBan(key, uid) => {
-                    self.bans.remove(&(key, uid));
-                }
-                StoreOp::PutHold(key, hold) => {
-                    self.holds.insert(key, hold);
-                }
-                StoreOp::DropHold(key) => {
-                    self.holds.remove(&key);
+                RowOp::DropChannel(channel) => {
+                    self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }
             }
         }
     }
 
-    fn restored(&self, clean: bool) -> Restored {
-        let members = |key: &ChannelKey| {
-            let mine = self.members.iter().filter(|((channel, _), _)| channel == key);
-            let mine = mine.map(|(_, member)| MemberRecord {
-                live: member.live.clone().filter(|_| clean),
-                ..member.clone()
-            });
-            mine.collect()
-        };
-        let channel = |(key, record): (&ChannelKey, &ChannelRecord)| {
-            let live = record.live.clone().filter(|_| clean);
-            (key.clone(), ChannelRecord { live, ..record.clone() }, members(key))
-        };
-        Restored {
-            channels: self.channels.iter().map(channel).collect(),
-            bans: self.bans.iter().map(|((k, uid), ban)| (k.clone(), *uid, *ban)).collect(),
-            holds: self.holds.iter().map(|(key, hold)| (key.clone(), *hold)).collect(),
-            clean: clean || self.channels.is_empty(),
-        }
+    /// Whether nobody is written down.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.rows.keys().any(|key| key.row.is_of_a_channel())
     }
-}
 
-/// As it comes back from a file.
-fn reread<T: serde::Serialize + serde::de::DeserializeOwned>(record: &T) -> T {
-    let text = serde_json::to_string(record).expect("a record is JSON");
-    serde_json::from_str(&text).expect("what was written can be read")
+    fn restored(&self, clean: bool) -> Restored {
+        let mut restored = Restored::of(self.rows.clone(), clean);
+        restored.clean |= restored.channels.is_empty();
+        restored
+    }
 }
 
 impl World {

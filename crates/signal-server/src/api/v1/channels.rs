@@ -23,7 +23,7 @@ use crate::api::error::{error_response, json_response, not_found};
 use crate::config::Secret;
 use crate::ops::drain::Phase;
 use crate::ops::metrics::Metrics;
-use crate::records::Store;
+use crate::records::Records;
 use crate::shard::Shards;
 
 /// Longest body of an admin request in bytes.
@@ -34,7 +34,7 @@ pub(crate) struct Admin {
     pub(crate) hub: Hub,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Secret,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<dyn Records>,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
