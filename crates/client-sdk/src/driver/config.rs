@@ -65,7 +65,7 @@ impl ClientConfig {
 #[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct JoinOptions {
-    /// 1-64 bytes of the characters that NERTC allows.
+    /// 1-64 bytes of the characters that FRM-11 lists.
     pub channel_name: String,
     /// The user; `None` lets the server choose.
     pub uid: Option<UserId>,

@@ -320,7 +320,7 @@ fn a_refusal_by_a_server_that_stops_is_waited_out() {
 
 /// Proves CLI-8, IDS-7, SES-7.
 #[test]
-fn b24_a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
+fn a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
     let mut rig = joined(config(1));
     let (call, _) = rig.send(message("sent"));
     rig.now += 3_600_000;
@@ -344,7 +344,7 @@ fn b24_a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
 
 /// Proves SES-7.
 #[test]
-fn b24_a_call_is_not_kept_open_by_freezing_again_and_again() {
+fn a_call_is_not_kept_open_by_freezing_again_and_again() {
     let mut rig = joined(config(1));
     let (call, _) = rig.send(message("sent"));
     for _ in 0..2 {
@@ -356,7 +356,7 @@ fn b24_a_call_is_not_kept_open_by_freezing_again_and_again() {
 
 /// Proves CLI-8.
 #[test]
-fn b24_a_frozen_attempt_is_made_anew() {
+fn a_frozen_attempt_is_made_anew() {
     let mut rig = joined(config(1));
     rig.lose();
     rig.reopen();
@@ -381,7 +381,7 @@ fn b24_a_frozen_attempt_is_made_anew() {
 
 /// Proves LIV-1.
 #[test]
-fn b24_a_host_that_is_a_little_late_was_not_frozen() {
+fn a_host_that_is_a_little_late_was_not_frozen() {
     let mut rig = joined(config(1));
     rig.now = rig.session.next_deadline().unwrap().0 + 3_000;
     rig.input(Input::Timeout);
@@ -391,7 +391,7 @@ fn b24_a_host_that_is_a_little_late_was_not_frozen() {
 
 /// Proves CLI-8.
 #[test]
-fn b24_another_network_is_used_at_once() {
+fn another_network_is_used_at_once() {
     let mut rig = joined(config(1));
     rig.input(Input::NetworkChanged);
     let outputs = rig.drain();
@@ -415,7 +415,7 @@ fn b24_another_network_is_used_at_once() {
 
 /// Proves LIV-4.
 #[test]
-fn b24_an_app_that_is_shown_again_makes_sure() {
+fn an_app_that_is_shown_again_makes_sure() {
     let mut rig = joined(config(1));
     rig.input(Input::Foreground);
     assert_eq!(methods(&rig.drain()), ["ping"]);

@@ -363,7 +363,7 @@ async fn res_1_a_lost_socket_comes_back_and_a_call_takes_effect_once() {
 
 /// Proves CLI-8, RES-1.
 #[tokio::test]
-async fn b24_a_changed_network_gets_a_new_socket_and_the_old_one_is_closed() {
+async fn a_changed_network_gets_a_new_socket_and_the_old_one_is_closed() {
     let server = Server::start().await;
     let client = client(&server);
     let mut events = client.events();
