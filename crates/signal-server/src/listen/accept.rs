@@ -1,5 +1,5 @@
 //! Accepts connections and serves HTTP/1.1 on them with hyper. Every buffer and time is set on purpose:
-//! `axum::serve` would hide them (decisions §1.2).
+//! `axum::serve` would hide them.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,4 +1,4 @@
-//! Decides whether a request may be served at all (contract rules C1-C3). Comes in: its head, and who
+//! Decides whether a request may be served at all (CON-3 to CON-5). Comes in: its head, and who
 //! sent it. Goes out: nothing, or a [`Refusal`]. Deliberately absent: tokens, routes, and answering.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
