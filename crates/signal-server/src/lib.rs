@@ -34,6 +34,8 @@ mod api;
 mod clock;
 mod data_dir;
 mod listen;
+mod media;
+mod notes;
 mod records;
 mod relay;
 mod route;

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 use crate::api::v1::channels::{self, Admin};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
-use crate::config::{AppMode, Config};
+use crate::config::{AppConfig, AppMode, Config, MediaServer};
 use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
 use crate::listen::accept::{self, HttpListener};
 use crate::listen::budgets::Budgets;
@@ -27,12 +27,16 @@ use crate::listen::guard::Guard;
 use crate::listen::lobby::{LobbyParts, LobbyServer};
 use crate::listen::proxies::Proxies;
 use crate::listen::public;
+use crate::media::MediaProvider;
+use crate::notes::Notes;
 use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
-use crate::ops::metrics::Metrics;
+use crate::ops::metrics::{self, Metrics};
+use crate::ops::note_log;
 use crate::records::{self, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
+use crate::relay::provider::EmbeddedRelay;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
 use crate::socket::places::Places;
@@ -193,21 +197,29 @@ impl Server {
             admin_connections,
         } = self;
         let clock = Clock::start();
-        let metrics = Arc::new(Metrics::default());
+        let notes = Notes::new();
+        let (metrics, questions) = Metrics::new();
+        let mut readers = JoinSet::new();
+        let reader = |name| notes.reader(name, metrics.missed_by(name));
+        readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
+        readers.spawn(note_log::log(reader("log")));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp);
-        let signer = Arc::new(UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s));
+        let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
+        let relay: Arc<dyn MediaProvider> = EmbeddedRelay::new(signer, hub.clone());
+        let provider = |app: &AppConfig| match app.media {
+            MediaServer::Relay => (app.appkey.clone(), relay.clone()),
+        };
 
         let mut workers = JoinSet::new();
         let (shards, mailboxes) = Shards::new(seeds.len());
         let parts = WorkerParts {
             clock,
-            hub: hub.clone(),
-            signer: signer.clone(),
+            providers: config.apps.iter().map(provider).collect(),
             authenticator: authenticator.clone(),
-            metrics: metrics.clone(),
+            notes,
             store: store.clone(),
             max_lag_bytes: config.max_lag_bytes,
         };
@@ -220,9 +232,11 @@ impl Server {
             worker.restore(restored);
             workers.spawn(worker.run());
         }
+        // The readers end when no worker is left.
+        drop(parts);
 
         let (phases, phase) = watch::channel(Phase::Serving);
-        let authorizer = Arc::new(RelayAuthorizer::new(signer, shards.clone()));
+        let authorizer = Arc::new(RelayAuthorizer::new(relay.clone(), shards.clone()));
         let budgets = Arc::new(Budgets::new(config.rate(), config.has_debug_app()));
         let lobby = LobbyServer::new(LobbyParts {
             shards: shards.clone(),
@@ -289,6 +303,7 @@ impl Server {
         let asked = tokio::select! {
             () = stop => true,
             () = failed("shard", &mut workers) => false,
+            () = failed("reader", &mut readers) => false,
             () = failed("listener", &mut listeners) => false,
             () = failed("helper", &mut tasks) => false,
         };
@@ -303,6 +318,7 @@ impl Server {
             shards.stop().await;
             drop(shards);
             ended(&mut workers).await;
+            ended(&mut readers).await;
             ended(&mut listeners).await;
             if !asked {
                 // Written by then: what the shards that are well wanted.

@@ -142,6 +142,16 @@ pub struct AppConfig {
     pub mode: AppMode,
     /// Its channel rules.
     pub policy: AppPolicy,
+    /// Who carries its media.
+    pub media: MediaServer,
+}
+
+/// Who carries the media of an app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MediaServer {
+    /// The relay in this process.
+    #[default]
+    Relay,
 }
 
 /// TLS of the public listener.

@@ -13,7 +13,7 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN, VARY,
 };
 use http::{HeaderValue, Request, Response, StatusCode};
-use lianmai_media_plane::{DeniedKind, Direction, Hub, Protocol, StreamRequest, flv};
+use lianmai_media_plane::{DeniedKind, Direction, Hub, Protocol, StreamRequest, pull};
 use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
@@ -67,7 +67,7 @@ async fn pull(
     let query = request.uri().query().unwrap_or_default();
     let asked =
         StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, Protocol::HttpFlv, peer);
-    let media = match flv::open(&public.hub, &*public.authorizer, asked).await {
+    let media = match pull::open(&public.hub, &*public.authorizer, asked).await {
         Ok(media) => media,
         Err(denied) => {
             let status = match denied.kind {

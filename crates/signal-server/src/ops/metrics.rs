@@ -1,5 +1,7 @@
-//! Numbers for Prometheus. Gauges are read when they are asked for; what happens between is counted.
-//! Labels come from closed tables only: no channel and no uid (decisions D28).
+//! Numbers for Prometheus. Gauges are read when they are asked for; what happens between is counted, from the notes of
+//! the engines. Labels come from closed tables only: no channel and no uid, since anybody can make new ones.
+
+use std::sync::Arc;
 
 use lianmai_media_plane::HubStats;
 use lianmai_protocol::CloseCode;
@@ -9,16 +11,20 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot};
 
 use super::drain::Phase;
+use crate::notes::NoteReader;
 use crate::records::StoreStats;
 
 type Label = [(&'static str, String); 1];
 type Labels = [(&'static str, String); 2];
 
 /// What is counted as it happens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
+    questions: mpsc::Sender<oneshot::Sender<()>>,
+    missed: Family<Label, Counter>,
     joins: Counter,
     leaves: Family<Label, Counter>,
     refusals: Family<Label, Counter>,
@@ -26,8 +32,42 @@ pub(crate) struct Metrics {
     resumes: Family<Labels, Counter>,
 }
 
+/// Asks of readers of the metrics for everything that was noted before.
+pub(crate) type Questions = mpsc::Receiver<oneshot::Sender<()>>;
+
+/// Questions that may wait; who asks waits, too.
+const QUESTIONS: usize = 4;
+
 impl Metrics {
-    pub(crate) fn noted(&self, note: &Note) {
+    /// Numbers, and what [`count`] needs.
+    pub(crate) fn new() -> (Arc<Self>, Questions) {
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let metrics = Metrics {
+            questions,
+            missed: Family::default(),
+            joins: Counter::default(),
+            leaves: Family::default(),
+            refusals: Family::default(),
+            closes: Family::default(),
+            resumes: Family::default(),
+        };
+        (Arc::new(metrics), asked)
+    }
+
+    /// Counts the notes that a reader misses.
+    pub(crate) fn missed_by(&self, reader: &str) -> Counter {
+        self.missed.get_or_create(&[("reader", reader.to_owned())]).clone()
+    }
+
+    /// Completes when everything is counted that was noted before.
+    pub(crate) async fn caught_up(&self) {
+        let (answer, counted) = oneshot::channel();
+        // An error: nobody counts any more.
+        let _ = self.questions.send(answer).await;
+        let _ = counted.await;
+    }
+
+    fn noted(&self, note: &Note) {
         match note {
             Note::MemberJoined { .. } => {
                 self.joins.inc();
@@ -66,6 +106,11 @@ impl Metrics {
         phase: Phase,
     ) -> String {
         let mut registry = Registry::with_prefix("lianmai");
+        registry.register(
+            "missed_notes",
+            "Notes of the engines that a reader was too slow for, by reader",
+            self.missed.clone(),
+        );
         registry.register("joins", "Memberships that began", self.joins.clone());
         registry.register("leaves", "Memberships that ended, by reason", self.leaves.clone());
         registry.register(
@@ -120,3 +165,24 @@ impl Metrics {
         text
     }
 }
+
+/// Counts every note until nobody is left who notes.
+pub(crate) async fn count(metrics: Arc<Metrics>, mut notes: NoteReader, mut questions: Questions) {
+    loop {
+        tokio::select! {
+            // An answer comes behind all that waits.
+            biased;
+            note = notes.next() => match note {
+                Some(note) => metrics.noted(&note),
+                None => return,
+            },
+            Some(answer) = questions.recv() => {
+                let _ = answer.send(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

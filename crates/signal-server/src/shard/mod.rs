@@ -1,7 +1,6 @@
 //! Shards: each owns an engine and the sinks of its connections, without locks. Others reach one through
 //! its mailbox, which is bounded: whoever fills it waits.
 
-mod slot;
 mod worker;
 
 use bytes::Bytes;

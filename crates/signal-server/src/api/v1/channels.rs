@@ -87,6 +87,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response<Body> {
     let engine = admin.shards.stats().await;
+    admin.metrics.caught_up().await;
     let (hub, store, phase) = (admin.hub.stats(), admin.store.stats(), *admin.phase.borrow());
     let text = admin.metrics.text(engine, &hub, store, phase);
     let mut response = Response::new(Body::from(text));
