@@ -34,7 +34,7 @@ use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
-use crate::records::{Opening, Store, StoreError};
+use crate::records::{self, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
 use crate::relay::provider::EmbeddedRelay;
@@ -98,7 +98,7 @@ pub struct Server {
     rtmp: TcpListener,
     data_dir: DataDir,
     lock: Arc<DirLock>,
-    store: Store,
+    store: Arc<dyn Records>,
     restored: Vec<Restored>,
     tls: Option<Arc<TlsReloader>>,
     seeds: Vec<[u8; 32]>,
@@ -128,7 +128,7 @@ impl Server {
         let shards = config.shards.unwrap_or_else(default_shards);
         // After the listeners: a start that fails takes nothing from a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
-        let (store, restored) = Store::open(&config.data_dir, lock.clone(), opening)?;
+        let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -309,7 +309,7 @@ impl Server {
             () = failed("helper", &mut tasks) => false,
         };
         let Drained { handed_over, deadline } = if asked {
-            drain::drain(&config.drain, &shards, &store, &phases, at_once).await
+            drain::drain(&config.drain, &shards, &*store, &phases, at_once).await
         } else {
             phases.send_replace(Phase::Stopping);
             Drained { handed_over: false, deadline: Instant::now() + AFTER_FAILURE }
