@@ -44,7 +44,7 @@ fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
         hub: Hub::new(RelayConfig::default()),
         metrics: Metrics::new().0,
         token: Secret::new(TOKEN),
-        store: store.clone(),
+        store: Arc::clone(store),
         phase,
     })
 }
