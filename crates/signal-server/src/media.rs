@@ -63,11 +63,6 @@ impl Providers {
     pub(crate) fn of(&self, appkey: &Appkey) -> Option<&dyn MediaProvider> {
         self.0.get(appkey).map(|provider| &**provider)
     }
-
-    /// Every provider, one that serves several apps several times.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &dyn MediaProvider> {
-        self.0.values().map(|provider| &**provider)
-    }
 }
 
 impl FromIterator<(Appkey, Arc<dyn MediaProvider>)> for Providers {

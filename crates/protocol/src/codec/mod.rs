@@ -7,7 +7,7 @@ mod client;
 mod gate;
 mod server;
 
-pub use client::{Element, decode_client_frame, encode_request};
+pub use client::{Element, Received, decode_client_frame, encode_request, read_client_frame};
 pub use gate::FrameError;
 pub use server::{
     ServerMessage, decode_server_frame, encode_error, encode_event, encode_notice, encode_result,

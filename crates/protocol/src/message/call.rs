@@ -37,7 +37,7 @@ macro_rules! calls {
             /// Reads the parameters of `method`. The outer `None` means that no such method is known.
             pub(crate) fn decode(
                 method: &str,
-                params: &RawValue,
+                params: &str,
             ) -> Option<Result<Call, serde_path_to_error::Error<serde_json::Error>>> {
                 match method {
                     $( $method => Some(decode_params::<$params>(params).map(Call::$variant)), )+
@@ -68,9 +68,9 @@ macro_rules! calls {
 }
 
 fn decode_params<T: serde::de::DeserializeOwned>(
-    params: &RawValue,
+    params: &str,
 ) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
-    let mut json = serde_json::Deserializer::from_str(params.get());
+    let mut json = serde_json::Deserializer::from_str(params);
     serde_path_to_error::deserialize(&mut json)
 }
 

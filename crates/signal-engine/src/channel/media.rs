@@ -1,6 +1,6 @@
 //! Publish, unpublish, subscribe, unsubscribe: who sends what on which URL, and who may play it. A stream
 //! lives from the answer of its first `publish` until none of its kinds is published; its end cuts the
-//! push and everyone who plays it, at once (DESIGN §5, §6).
+//! push and everyone who plays it, at once (URL-5, URL-6).
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::asks::{MintRequest, Question, Then, WantedUrl};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::input::Access;
-use crate::output::{Denial, Output};
+use crate::output::{Denial, Note, Output};
 use crate::record::Minted;
 
 /// Somebody who may play a stream.
@@ -92,15 +92,10 @@ impl Channel {
                 member.pubs[index] = Some(publication);
             }
             let mid = member.mid;
-            self.emit(
-                cx,
-                &ChannelEvent::StreamAdded(StreamChange {
-                    uid,
-                    mid,
-                    media_type: kind.clone(),
-                    publication,
-                }),
-            );
+            let (channel, cid) = (self.key.clone(), self.cid);
+            cx.note(Note::StreamAdded { channel, cid, uid, mid, kind: kind.clone(), publication });
+            let change = StreamChange { uid, mid, media_type: kind.clone(), publication };
+            self.emit(cx, &ChannelEvent::StreamAdded(change));
         }
         Reply::Published { url: minted.url, urls: minted.urls, generation }
     }
@@ -131,15 +126,17 @@ impl Channel {
             let Some(publication) = kind.index().and_then(|index| member.pubs[index].take()) else {
                 continue;
             };
-            self.emit(
-                cx,
-                &ChannelEvent::StreamRemoved(StreamChange {
-                    uid,
-                    mid,
-                    media_type: kind.clone(),
-                    publication,
-                }),
-            );
+            let (channel, cid) = (self.key.clone(), self.cid);
+            cx.note(Note::StreamRemoved {
+                channel,
+                cid,
+                uid,
+                mid,
+                kind: kind.clone(),
+                publication,
+            });
+            let change = StreamChange { uid, mid, media_type: kind.clone(), publication };
+            self.emit(cx, &ChannelEvent::StreamRemoved(change));
         }
         let left = self.members[&uid].published();
         for (slot, generation) in pushes.into_iter().enumerate() {
@@ -152,6 +149,7 @@ impl Channel {
         }
     }
 
+    /// The one end of a stream: nobody pushes or plays it any more.
     fn end_stream(&mut self, cx: &mut Context, uid: UserId, slot: usize, generation: Gen) {
         if let Some(member) = self.members.get_mut(&uid) {
             member.pushes[slot] = None;
@@ -164,7 +162,8 @@ impl Channel {
                 }
             }
             cx.stats.streams -= 1;
-            cx.outputs.push_back(Output::CutStream { generation });
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::CutStream { appkey, generation });
         }
     }
 
@@ -187,7 +186,8 @@ impl Channel {
         if let Some(stream) = self.streams.get_mut(&generation)
             && stream.viewers.remove(&mid).is_some()
         {
-            cx.outputs.push_back(Output::CutViewer { generation, viewer: mid });
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::CutViewer { appkey, generation, viewer: mid });
         }
         if let Some(member) = self.members.get_mut(&uid) {
             member.pulls.retain(|pull| *pull != generation);

@@ -29,7 +29,8 @@ impl Channel {
 
     /// Hands what is to be written to the context.
     pub(super) fn write_down(&mut self, cx: &mut Context) {
-        if self.ending {
+        // What is closed goes as a whole.
+        if self.ending || self.closed {
             return;
         }
         if std::mem::take(&mut self.unwritten) && !self.is_over() {

@@ -249,13 +249,13 @@ impl Worker {
                     let _ = answer.send(reply);
                 }
             }
-            Output::CutStream { generation } => {
-                for provider in self.parts.providers.all() {
+            Output::CutStream { appkey, generation } => {
+                if let Some(provider) = self.parts.providers.of(&appkey) {
                     provider.cut_stream(generation);
                 }
             }
-            Output::CutViewer { generation, viewer } => {
-                for provider in self.parts.providers.all() {
+            Output::CutViewer { appkey, generation, viewer } => {
+                if let Some(provider) = self.parts.providers.of(&appkey) {
                     provider.cut_viewer(generation, viewer);
                 }
             }

@@ -414,7 +414,7 @@ impl Shell {
                 let before = self.drain.replace(Some(handed_over));
                 assert_eq!(before, Some(None), "a drain ends once");
             }
-            Output::CutStream { generation } => {
+            Output::CutStream { generation, .. } => {
                 assert!(self.minted.contains(&generation), "a stream that exists is cut");
                 assert!(self.cut.insert(generation), "a stream is cut once");
             }

@@ -367,8 +367,8 @@ impl World {
                     Question::Store(_) => step.writes.push_back(*id),
                 },
                 Output::Close { conn, code } => step.closed.push((*conn, *code)),
-                Output::CutStream { generation } => step.cut.push(*generation),
-                Output::CutViewer { generation, viewer } => {
+                Output::CutStream { generation, .. } => step.cut.push(*generation),
+                Output::CutViewer { generation, viewer, .. } => {
                     step.cut_viewers.push((*generation, *viewer));
                 }
                 _ => {}

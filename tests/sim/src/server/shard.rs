@@ -270,8 +270,10 @@ impl World {
                     shard.askers.remove(&query);
                 }
             }
-            Output::CutStream { generation } => self.media_cut(generation, None),
-            Output::CutViewer { generation, viewer } => self.media_cut(generation, Some(viewer)),
+            Output::CutStream { generation, .. } => self.media_cut(generation, None),
+            Output::CutViewer { generation, viewer, .. } => {
+                self.media_cut(generation, Some(viewer))
+            }
             Output::Store(ops) => self.store_write(shard, ops, None),
             Output::Drained { handed_over } => self.server_drained(handed_over),
             Output::Note(_) => {}

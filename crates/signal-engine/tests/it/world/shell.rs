@@ -51,11 +51,11 @@ impl World {
             Output::Verdict { query, verdict } => {
                 self.verdicts.insert(query, verdict);
             }
-            Output::CutStream { generation } => {
+            Output::CutStream { generation, .. } => {
                 assert!(self.minted.contains(&generation), "a stream that was asked for is cut");
                 assert!(self.cut.insert(generation), "a stream is cut once");
             }
-            Output::CutViewer { generation, viewer } => {
+            Output::CutViewer { generation, viewer, .. } => {
                 assert!(self.minted.contains(&generation), "a viewer of a known stream is cut");
                 assert!(!self.cut.contains(&generation), "a viewer of a live stream is cut");
                 self.cut_viewers.push((generation, viewer));
