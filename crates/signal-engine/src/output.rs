@@ -242,6 +242,11 @@ pub enum Output {
         /// The payload.
         frame: Bytes,
     },
+    /// Send a WebSocket ping; what comes back is [`crate::Input::Alive`].
+    Ping {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Close the socket after what was sent before. The connection is forgotten.
     Close {
         /// The connection.

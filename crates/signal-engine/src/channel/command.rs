@@ -51,9 +51,15 @@ impl Channel {
         }
     }
 
-    /// Handles a ping or pong of WebSocket: its answer is not ours, its rate is.
+    /// Handles a ping or pong of WebSocket: its answer is not ours, its rate is. What answers a ping of ours costs
+    /// nothing.
     pub(crate) fn control_frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
         self.alive(cx, uid, conn);
+        if let Some(member) = self.member_on(uid, conn)
+            && std::mem::take(&mut member.pinged)
+        {
+            return;
+        }
         self.count_limited(cx, uid, conn, 1);
         self.close_limited(cx, uid, conn);
     }

@@ -29,7 +29,7 @@ use crate::config::{AppPolicy, DuplicatePolicy};
 use crate::context::Context;
 use crate::ids::{ChannelRef, ConnId};
 use crate::key::{self, ChannelKey};
-use crate::output::Note;
+use crate::output::{Note, Output};
 use crate::rate::Rate;
 use crate::timers::Timer;
 
@@ -156,6 +156,7 @@ impl Channel {
             cursor: 0,
             rate: Rate::default(),
             limited: 0,
+            pinged: false,
             waiting: None,
             tickets: Tickets::new(),
             attempt: 0,
@@ -235,6 +236,7 @@ impl Channel {
         for message in messages.unwrap_or_default() {
             cx.send(conn, message);
         }
+        self.tell_moved(cx, uid);
     }
 
     /// Same uid from another place (contract rule B18).
@@ -424,17 +426,22 @@ impl Channel {
         }
     }
 
-    /// Gives up a socket that nothing came in on for too long.
+    /// Pings a socket that nothing came in on for a while, and gives it up after too long (LIV-2, LIV-5).
     pub(crate) fn liveness_due(&mut self, cx: &mut Context, uid: UserId) {
-        let Some(member) = self.members.get(&uid) else { return };
-        if member.conn.is_none() {
-            return;
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        let Some(conn) = member.conn else { return };
+        let (now, timers) = (cx.mono(), cx.config.timers);
+        let end = member.last_inbound + timers.dead_after_ms;
+        let silent = member.last_inbound + timers.ping_after_ms();
+        if end <= now {
+            return self.drop_connection(cx, uid, CloseCode::IDLE);
         }
-        let end = member.last_inbound + cx.config.timers.dead_after_ms;
-        if end <= cx.mono() {
-            self.drop_connection(cx, uid, CloseCode::IDLE);
-        } else {
-            cx.timers.arm(end, Timer::Liveness(self.id, uid));
+        let mut next = silent;
+        if silent <= now {
+            member.pinged = true;
+            cx.outputs.push_back(Output::Ping { conn });
+            next = (now + timers.ping_after_ms()).min(end);
         }
+        cx.timers.arm(next, Timer::Liveness(self.id, uid));
     }
 }

@@ -21,6 +21,7 @@ mod resume;
 mod session;
 mod snapshot;
 mod talk;
+mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -3,6 +3,7 @@
 
 mod calls;
 mod model;
+mod moved;
 mod notes;
 mod picture;
 mod world;

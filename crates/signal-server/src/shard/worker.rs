@@ -233,6 +233,7 @@ impl Worker {
                 let frame = self.framer.text(frame);
                 self.push(conn, frame);
             }
+            Output::Ping { conn } => self.push(conn, frame::ping()),
             Output::Close { conn, code } => {
                 if let Some(slot) = self.slots.remove(&conn) {
                     slot.writer.close(code);

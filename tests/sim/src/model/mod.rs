@@ -262,7 +262,10 @@ impl Model {
                     && let Some(member) = self.member(Who { s, key: &key, uid })
                 {
                     member.last_in = step.now;
-                    member.count_again(step.now);
+                    // What answers a ping of the server costs nothing.
+                    if !std::mem::take(&mut member.pinged) {
+                        member.count_again(step.now);
+                    }
                 }
                 Ok(())
             }

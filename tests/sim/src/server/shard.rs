@@ -250,6 +250,12 @@ impl World {
                     shard.push(LinkId(conn.0), text.into());
                 }
             }
+            Output::Ping { conn } => {
+                self.cov.count("ping:server");
+                if let Some(shard) = self.shard(shard) {
+                    shard.push(LinkId(conn.0), Frame::Ping.encode().into());
+                }
+            }
             Output::Close { conn, code } => self.shard_closes(shard, LinkId(conn.0), code),
             Output::Ask { id, question } => match question {
                 Question::Mint(request) => self.mint(shard, id, &request),

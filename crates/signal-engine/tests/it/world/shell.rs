@@ -32,6 +32,11 @@ impl World {
     fn output(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
         match output {
             Output::Send { conn, frame } => self.receive(conn, frame),
+            Output::Ping { conn } => {
+                let state = self.conns.get_mut(&conn).expect("a ping of a known connection");
+                assert!(state.is_seated(), "nobody else is pinged");
+                state.pings.push(self.now.mono);
+            }
             Output::Close { conn, code } => {
                 let state = self.conns.get_mut(&conn).expect("a close of a known connection");
                 assert_eq!(state.closed, None, "a connection is closed once");
