@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::api::v1::channels::{self, Admin};
+use crate::api::service::Service;
+use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
 use crate::config::{AppConfig, AppMode, Config, MediaServer};
@@ -248,8 +249,8 @@ impl Server {
             phase: phase.clone(),
         });
         let public_router = public::router(lobby, hub.clone(), authorizer.clone(), phase.clone());
-        let admin_router = channels::router(Admin {
-            shards: shards.clone(),
+        let admin_router = api::router(Api {
+            service: Service::new(shards.clone()),
             hub: hub.clone(),
             metrics,
             token: data_dir.admin_token().clone(),
@@ -419,3 +420,7 @@ mod tests {
         assert!(timeout(MOMENT * 100, failed("shard", &mut tasks)).await.is_ok(), "an end");
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod http_tests;

@@ -270,10 +270,23 @@ impl Worker {
         }
     }
 
-    /// Has a question of the engine answered: at once, or by whoever does what it asks for.
+    /// Answers at once where that is possible, else when there is an answer.
     fn answer(&mut self, id: AskId, question: Question) {
         let answer = match question {
-            Question::Mint(request) => return self.mint(id, &request),
+            Question::Mint(request) => match self.mint(&request) {
+                Minting::Done(minted) => Answer::Minted(minted),
+                Minting::Asked(urls) => {
+                    let own = self.own.clone();
+                    tokio::spawn(async move {
+                        let answer = Answer::Minted(urls.await);
+                        if let Some(own) = own.upgrade() {
+                            // An error: the shard has ended.
+                            let _ = own.send(ShardMsg::Input(Input::Answer { id, answer })).await;
+                        }
+                    });
+                    return;
+                }
+            },
             Question::Verify(TokenRequest { appkey, uid, channel, token }) => Answer::Verified(
                 self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel),
             ),
@@ -285,27 +298,10 @@ impl Worker {
         self.handle(Input::Answer { id, answer });
     }
 
-    fn mint(&mut self, id: AskId, request: &MintRequest) {
-        let wall = self.parts.clock.now().wall;
-        let minting = match self.parts.providers.of(&request.appkey) {
-            Some(provider) => provider.mint(request, wall),
+    fn mint(&self, request: &MintRequest) -> Minting {
+        match self.parts.providers.of(&request.appkey) {
+            Some(provider) => provider.mint(request, self.parts.clock.now().wall),
             None => Minting::Done(None),
-        };
-        match minting {
-            Minting::Done(urls) => {
-                self.handle(Input::Answer { id, answer: Answer::Minted(urls) });
-            }
-            Minting::Asked(urls) => {
-                let own = self.own.clone();
-                tokio::spawn(async move {
-                    let answer = Answer::Minted(urls.await);
-                    if let Some(own) = own.upgrade() {
-                        let input = Input::Answer { id, answer };
-                        // An error: the shard has ended.
-                        let _ = own.send(ShardMsg::Input(input)).await;
-                    }
-                });
-            }
         }
     }
 
