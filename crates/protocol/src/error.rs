@@ -117,7 +117,7 @@ errors! {
     TooManyRecipients = "tooManyRecipients", 20018, false, "The message names more than 64 recipients.";
     Kicked = "kicked", 20019, false, "The session was kicked.";
     Replaced = "replaced", 20020, false, "The same uid joined from another place.";
-    ReplacedTooOften = "replacedTooOften", 20021, true, "The uid was replaced more than 3 times within 60 s.";
+    ReplacedTooOften = "replacedTooOften", 20021, true, "The uid was replaced 3 times within 60 s.";
     OutcomeUnknown = "outcomeUnknown", 20022, false, "The command was sent and its outcome is not known (made by clients).";
     NotConnected = "notConnected", 20023, true, "There is no connection (made by clients).";
     NotStored = "notStored", 20024, true, "It took effect, but could not be written down: a restart may undo it.";

@@ -288,6 +288,12 @@ impl World {
         }
     }
 
+    /// The WebSocket of a client answers a ping, whatever the session does.
+    pub(crate) fn client_pongs(&mut self, c: usize) {
+        self.clients[c].outgoing.extend(Frame::Pong.encode());
+        self.client_flush(c);
+    }
+
     pub(crate) fn client_flush(&mut self, c: usize) {
         let Some(id) = self.clients[c].link else { return };
         let bytes = std::mem::take(&mut self.clients[c].outgoing);
