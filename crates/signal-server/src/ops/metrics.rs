@@ -84,7 +84,11 @@ impl Metrics {
                 self.resumes.get_or_create(&labels).inc();
             }
             Note::Closing { code, .. } => self.closed(*code),
-            Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => {}
+            Note::ChannelOpened { .. }
+            | Note::ChannelEnded { .. }
+            | Note::RoleChanged { .. }
+            | Note::StreamAdded { .. }
+            | Note::StreamRemoved { .. } => {}
         }
     }
 
