@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{Hub, RtmpServer};
-use lianmai_signal_engine::{Engine, EngineConfig, Restored};
+use lianmai_signal_engine::{AppPolicy, Engine, EngineConfig, Restored};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,13 +28,13 @@ use crate::listen::guard::Guard;
 use crate::listen::lobby::{LobbyParts, LobbyServer};
 use crate::listen::proxies::Proxies;
 use crate::listen::public;
-use crate::media::MediaProvider;
+use crate::media::{MediaProvider, Providers};
 use crate::notes::Notes;
 use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
-use crate::records::{Opening, Store, StoreError};
+use crate::records::{self, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
 use crate::relay::provider::EmbeddedRelay;
@@ -98,7 +98,7 @@ pub struct Server {
     rtmp: TcpListener,
     data_dir: DataDir,
     lock: Arc<DirLock>,
-    store: Store,
+    store: Arc<dyn Records>,
     restored: Vec<Restored>,
     tls: Option<Arc<TlsReloader>>,
     seeds: Vec<[u8; 32]>,
@@ -128,7 +128,7 @@ impl Server {
         let shards = config.shards.unwrap_or_else(default_shards);
         // After the listeners: a start that fails takes nothing from a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
-        let (store, restored) = Store::open(&config.data_dir, lock.clone(), opening)?;
+        let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -224,7 +224,7 @@ impl Server {
             store: store.clone(),
             max_lag_bytes: config.max_lag_bytes,
         };
-        let engine_config = engine_config(&config, &data_dir, seeds.len());
+        let engine_config = engine_config(&config, &data_dir, &parts.providers, seeds.len());
         let starts = seeds.into_iter().zip(restored);
         for (index, (mailbox, (seed, restored))) in mailboxes.into_iter().zip(starts).enumerate() {
             let engine = Engine::new(engine_config.clone(), seed);
@@ -309,7 +309,7 @@ impl Server {
             () = failed("helper", &mut tasks) => false,
         };
         let Drained { handed_over, deadline } = if asked {
-            drain::drain(&config.drain, &shards, &store, &phases, at_once).await
+            drain::drain(&config.drain, &shards, &*store, &phases, at_once).await
         } else {
             phases.send_replace(Phase::Stopping);
             Drained { handed_over: false, deadline: Instant::now() + AFTER_FAILURE }
@@ -352,14 +352,23 @@ fn default_shards() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn engine_config(config: &Config, data_dir: &DataDir, shards: usize) -> EngineConfig {
+fn engine_config(
+    config: &Config,
+    data_dir: &DataDir,
+    providers: &Providers,
+    shards: usize,
+) -> EngineConfig {
+    let policy = |app: &AppConfig| {
+        let media = providers.of(&app.appkey).map(MediaProvider::address).unwrap_or_default();
+        (app.appkey.clone(), AppPolicy { media, ..app.policy.clone() })
+    };
     let mut limits = config.limits.clone();
     // Names are spread evenly.
     limits.channels = limits.channels.div_ceil(shards.max(1));
     EngineConfig {
         limits,
         timers: config.session,
-        apps: config.apps.iter().map(|app| (app.appkey.clone(), app.policy.clone())).collect(),
+        apps: config.apps.iter().map(policy).collect(),
         deployment_id: data_dir.deployment_id().to_owned(),
         ticket_key: data_dir.ticket_key().clone(),
         restart_grace_ms: config.restart_grace_ms,

@@ -70,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     if !args.guard.is_empty() {
         return guard::run(&args.guard).await;
     }
-    let client = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    let client = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = client.events();
 
     let mut options = JoinOptions::new(&args.channel).name(&args.name);

@@ -46,7 +46,7 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let client = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    let client = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = client.events();
 
     // The audience is invisible: nobody hears that it comes or goes.

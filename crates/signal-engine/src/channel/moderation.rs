@@ -15,10 +15,11 @@ use lianmai_protocol::{
 use super::member::WaitingOn;
 use super::session::Asked;
 use super::{Channel, Outcome, Reply};
-use crate::context::{By, Context};
-use crate::input::PersistId;
-use crate::output::Output;
-use crate::record::StoreOp;
+use crate::asks::By;
+use crate::context::Context;
+use crate::ids::AskId;
+use crate::output::Note;
+use crate::rows::RowOp;
 
 impl Channel {
     /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
@@ -62,7 +63,7 @@ impl Channel {
             member.forced = Some((self.log.epoch(), head));
         }
         self.touch(target);
-        self.answer_written(cx, caller, asked, Reply::Done)
+        self.answer_written(cx, caller, asked)
     }
 
     pub(super) fn set_role(
@@ -103,8 +104,7 @@ impl Channel {
         let join = client_join(member);
         self.broadcasters += 1;
         self.emit(cx, &ChannelEvent::ClientJoin(join));
-        let role = Role::Broadcaster;
-        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
+        self.role_changed(cx, uid, mid, Role::Broadcaster);
         Ok(())
     }
 
@@ -116,11 +116,16 @@ impl Channel {
         member.role = Role::Audience;
         let mid = member.mid;
         self.broadcasters -= 1;
-        let role = Role::Audience;
-        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
+        self.role_changed(cx, uid, mid, Role::Audience);
         let reason = LeaveReason::RoleChanged;
         self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
         self.supersede_push(cx, uid);
+    }
+
+    fn role_changed(&mut self, cx: &mut Context, uid: UserId, mid: Mid, role: Role) {
+        let (channel, cid) = (self.key.clone(), self.cid);
+        cx.note(Note::RoleChanged { channel, cid, uid, mid, role: role.clone() });
+        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
     }
 
     pub(super) fn mute(
@@ -168,8 +173,8 @@ impl Channel {
         if params.uid == caller {
             return Err(ErrorName::SelfTarget.into());
         }
-        let persist = self.fence(cx, params, By::Member(caller))?;
-        self.wait(caller, asked, WaitingOn::Write { persist, reply: None });
+        let ask = self.fence(cx, params, By::Member(caller))?;
+        self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
 
@@ -180,7 +185,7 @@ impl Channel {
         cx: &mut Context,
         params: Kick,
         by: By,
-    ) -> Result<PersistId, RpcError> {
+    ) -> Result<AskId, RpcError> {
         check_kick(&params)?;
         let member = self.members.get_mut(&params.uid);
         if member.is_none() && params.duration_s == 0 {
@@ -203,7 +208,7 @@ impl Channel {
         cx: &mut Context,
         mid: Option<Mid>,
         params: &Kick,
-        caller: Option<(UserId, PersistId)>,
+        caller: Option<(UserId, AskId)>,
         stored: bool,
     ) {
         let uid = params.uid;
@@ -215,8 +220,8 @@ impl Channel {
             self.notify(cx, uid, &Notice::Kicked(notice));
             self.remove_member(cx, uid, LeaveReason::Kicked, CloseCode::KICKED);
         }
-        if let Some((caller, persist)) = caller
-            && self.waits_for(caller, persist)
+        if let Some((caller, ask)) = caller
+            && self.waits_for(caller, ask)
         {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, caller, "kick", outcome);
@@ -235,8 +240,8 @@ impl Channel {
         params: CloseChannel,
     ) -> Outcome {
         self.require_moderator(caller)?;
-        let persist = self.hold(cx, params, By::Member(caller))?;
-        self.wait(caller, asked, WaitingOn::Write { persist, reply: None });
+        let ask = self.hold(cx, params, By::Member(caller))?;
+        self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
 
@@ -246,9 +251,9 @@ impl Channel {
         cx: &mut Context,
         params: CloseChannel,
         by: By,
-    ) -> Result<PersistId, RpcError> {
+    ) -> Result<AskId, RpcError> {
         check_close(&params)?;
-        cx.ops.push(StoreOp::DropChannel(self.key.clone()));
+        cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
         Ok(cx.hold(&self.key, self.id, params, by))
     }
@@ -258,10 +263,10 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         text: Option<String>,
-        caller: Option<(UserId, PersistId)>,
+        caller: Option<(UserId, AskId)>,
         stored: bool,
     ) {
-        let waiting = caller.filter(|(caller, persist)| self.waits_for(*caller, *persist));
+        let waiting = caller.filter(|(caller, ask)| self.waits_for(*caller, *ask));
         let reason =
             if caller.is_some() { RoomCloseReason::Closed } else { RoomCloseReason::Admin };
         let answer = waiting.and_then(|(caller, _)| {
@@ -269,13 +274,6 @@ impl Channel {
             Some((caller, waiting.asked.id, stored))
         });
         self.close(cx, reason, text, answer);
-    }
-
-    fn waits_for(&self, uid: UserId, write: PersistId) -> bool {
-        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
-        waiting.is_some_and(
-            |waiting| matches!(waiting.on, WaitingOn::Write { persist, .. } if persist == write),
-        )
     }
 
     /// Ends the channel: `liveRoomClose` is the last event, then the answer, then every connection.
@@ -298,21 +296,14 @@ impl Channel {
             };
             self.send_behind_events(cx, uid, text.into());
         }
-        for generation in std::mem::take(&mut self.streams).into_keys() {
-            cx.streams.remove(&generation);
-            cx.stats.streams -= 1;
-            cx.outputs.push_back(Output::CutStream { generation });
-        }
-        for member in std::mem::take(&mut self.members).into_values() {
-            cx.stats.members -= 1;
-            cx.stats.message_bytes -= member.messages.bytes();
-            self.note_left(cx, member.uid, member.mid, LeaveReason::ChannelClosed);
-            if let Some(conn) = member.conn {
-                cx.close(conn, CloseCode::CHANNEL_CLOSED);
-            }
-        }
-        self.broadcasters = 0;
         self.closed = true;
+        let members: Vec<_> = self.members.keys().copied().collect();
+        for uid in &members {
+            self.remove_streams(cx, *uid, KindSet::ALL);
+        }
+        for uid in members {
+            self.remove_member(cx, uid, LeaveReason::ChannelClosed, CloseCode::CHANNEL_CLOSED);
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use lianmai_protocol::{ErrorName, RequestId, RpcError};
 use super::Engine;
 use crate::admission::Grant;
 use crate::channel::Channel;
-use crate::context::ChannelRef;
-use crate::input::{ConnId, JoinRequest, ReconnectRequest};
+use crate::ids::{ChannelRef, ConnId};
+use crate::input::{JoinRequest, ReconnectRequest};
 use crate::key::ChannelKey;
 use crate::output::Note;
 use crate::ticket::Claims;
@@ -102,7 +102,6 @@ impl Engine {
         // A refused join leaves no channel behind.
         channel.join(cx, conn, id, uid, join, grant)?;
         channel.settle(cx);
-        cx.note(Note::ChannelOpened { channel: key.clone(), cid: channel.cid() });
         self.names.insert(key.clone(), new);
         self.channels.insert(new, channel);
         self.sweep_from_now_on();

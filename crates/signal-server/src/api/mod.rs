@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::config::Secret;
 use crate::ops::drain::Phase;
 use crate::ops::metrics::Metrics;
-use crate::records::Store;
+use crate::records::Records;
 use error::ApiError;
 use service::Service;
 
@@ -33,7 +33,7 @@ pub(crate) struct Api {
     pub(crate) hub: Hub,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Secret,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<dyn Records>,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 

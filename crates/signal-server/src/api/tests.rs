@@ -11,13 +11,13 @@ use tower::ServiceExt;
 use super::*;
 use crate::clock::wall_now;
 use crate::data_dir::DirLock;
-use crate::records::Opening;
+use crate::records::{self, Opening};
 use crate::shard::{ShardMsg, Shards};
 
 const TOKEN: &str = "for the test";
 
 /// A store for routes that look at none, and its directory.
-struct Scratch(PathBuf, Store);
+struct Scratch(PathBuf, Arc<dyn Records>);
 
 impl Scratch {
     fn new(name: &str) -> Self {
@@ -26,7 +26,7 @@ impl Scratch {
         let _ = std::fs::remove_dir_all(&directory);
         let lock = Arc::new(DirLock::take(&directory).unwrap());
         let opening = Opening { now: wall_now(), grace_ms: 1000, shards: 1 };
-        let (store, _) = Store::open(&directory, lock, opening).unwrap();
+        let (store, _) = records::open(&directory, lock, opening).unwrap();
         Scratch(directory, store)
     }
 }
@@ -37,14 +37,14 @@ impl Drop for Scratch {
     }
 }
 
-fn routes(shards: Shards, store: &Store) -> Router {
+fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
     let (_, phase) = watch::channel(Phase::Frozen);
     router(Api {
         service: Service::new(shards),
         hub: Hub::new(RelayConfig::default()),
         metrics: Metrics::new().0,
         token: Secret::new(TOKEN),
-        store: store.clone(),
+        store: Arc::clone(store),
         phase,
     })
 }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{Appkey, Gen, Mid, RequestId, WallTime};
 use lianmai_signal_engine::{
-    Access, ChannelKey, EngineConfig, Grant, JoinRequest, MintRequest, Minted,
+    Access, ChannelKey, EngineConfig, Grant, JoinRequest, MediaAddress, MintRequest, Minted,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use super::*;
 use crate::config::Config;
 use crate::data_dir::DirLock;
 use crate::media::{MediaProvider, Presented};
-use crate::records::Opening;
+use crate::records::{self, Opening};
 use crate::shard::Shards;
 use crate::signing::SignError;
 use crate::socket::halves::{Sink, split_tcp};
@@ -34,6 +34,10 @@ impl MediaProvider for Slow {
         let (answer, minted) = oneshot::channel();
         self.asked.lock().unwrap().push(answer);
         Minting::Asked(Box::pin(async move { minted.await.ok() }))
+    }
+
+    fn address(&self) -> MediaAddress {
+        MediaAddress::default()
     }
 
     fn verify(&self, _: Presented<'_>, _: WallTime) -> Result<(Gen, Access), SignError> {
@@ -66,7 +70,7 @@ impl Stage {
         let lock = Arc::new(DirLock::take(&directory).unwrap());
         let clock = Clock::start();
         let opening = Opening { now: clock.now().wall, grace_ms: 1000, shards: 1 };
-        let (store, mut restored) = Store::open(&directory, lock, opening).unwrap();
+        let (store, mut restored) = records::open(&directory, lock, opening).unwrap();
         let config = Config::load(None, std::iter::empty(), &[]).unwrap();
         let appkey: Appkey = config.apps[0].appkey.clone();
         let engine = EngineConfig {

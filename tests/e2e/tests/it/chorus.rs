@@ -138,7 +138,7 @@ impl Chorus {
                 doomed.push(guest);
             }
         }
-        let tokened = Client::new(ClientConfig::new(format!("ws://{server}"), "safe"));
+        let tokened = Client::new(ClientConfig::new(format!("ws://{server}"), "safe"))?;
         let entry = JoinOptions::new("room").uid(7u64)?.token(tokens::jwt("room", "7", |_, _| {}));
         tokened.join(entry).await?;
         let (once, begun) = (RefCell::new(Vec::new()), Cell::new(0));

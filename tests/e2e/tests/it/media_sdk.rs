@@ -11,7 +11,8 @@ use crate::media::assert_playable;
 use crate::stage::{PATIENCE, Pull, Stage};
 
 fn client(stage: &Stage) -> Client {
-    Client::new(ClientConfig::new(format!("ws://{}", stage.server.public), "demo"))
+    let config = ClientConfig::new(format!("ws://{}", stage.server.public), "demo");
+    Client::new(config).expect("the address of a server")
 }
 
 async fn hear(events: &mut EventStream, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
