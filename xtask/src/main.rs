@@ -8,6 +8,8 @@ mod fuzz;
 mod mutants;
 mod process;
 mod purity;
+mod references;
+mod rooms;
 mod rules;
 mod sim;
 mod test;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
-                            rules format lints docs purity build unit e2e)
+                            rules rooms format lints docs purity build unit e2e)
 cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
 cargo xtask bench [join|idle|fanout|pullers ..]
