@@ -1,4 +1,4 @@
-//! What must survive the process (contract rules A3, A10, D9): for each write of the engine the model keeps what the
+//! What must survive the process (ADR 0009): for each write of the engine the model keeps what the
 //! rows must be then. When the next process starts, the rows that are left must be those of the last write that was
 //! kept; the model goes on from them. After a clean stop everything goes on.
 

@@ -1,4 +1,4 @@
-//! The reference model (contract rule D2): the rules of docs/protocol.md once more, written plainly, fed with the
+//! The reference model: the rules of docs/protocol.md once more, written plainly, fed with the
 //! same inputs in the same order as the engine. It predicts every event, answer, close and cut; what the engine
 //! says instead is a failure. It shares only protocol types with the engine, and the two values that the shell
 //! hands it with a join or a resume: what a token grants, what a ticket claims.
