@@ -1,4 +1,4 @@
-//! WebSocket close codes and what a client does about them (decisions D13). 4000-4499: come back with
+//! WebSocket close codes and what a client does about them (CLO-1). 4000-4499: come back with
 //! backoff. 4500-4999: terminal, do not come back by yourself.
 
 use serde::{Deserialize, Serialize};

@@ -42,7 +42,8 @@ pub(crate) trait MediaProvider: Send + Sync + 'static {
 pub(crate) enum Minting {
     /// Known at once: the answer does not leave the turn of the shard.
     Done(Option<Minted>),
-    /// Somebody else is asked; no shard waits for it.
+    /// Somebody else is asked; no shard waits for it. The future gives up by itself; what comes later than the deadline
+    /// of the engine counts for nothing.
     #[cfg_attr(not(test), expect(dead_code, reason = "the embedded relay signs by itself"))]
     Asked(Pin<Box<dyn Future<Output = Option<Minted>> + Send>>),
 }

@@ -79,7 +79,7 @@ impl Session {
         }
     }
 
-    /// The head of the log comes after every event up to it: another picture has lost one (rule B21).
+    /// The head of the log comes after every event up to it: another picture has lost one (PIN-1).
     fn pong(&mut self, id: u64, json: &str) {
         let Some(picture) = self.picture() else { return };
         match serde_json::from_str::<Pong>(json) {

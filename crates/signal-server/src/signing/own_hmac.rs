@@ -4,7 +4,7 @@
 //!
 //! `exp` is Unix time in seconds. `mac` is base64url of the first 16 bytes of HMAC-SHA256 over the fields
 //! `"v1"`, direction, stream, viewer and `exp`, each after its length. So nothing can move from one field
-//! to another, and a pull URL is no push URL (contract rule C6).
+//! to another, and a pull URL is no push URL.
 
 use std::fmt;
 
