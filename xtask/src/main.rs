@@ -22,8 +22,9 @@ cargo xtask test [PART..]   install what is missing, then check everything (or s
                             rules rooms format lints docs purity build unit e2e)
 cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
-cargo xtask bench [join|idle|fanout|pullers ..]
-                            what a join, a member, a delivery and a puller cost
+cargo xtask bench [join|idle|fanout|pullers|cut ..]
+                            what a join, a member, a delivery and a puller cost, and how soon
+                            a cut is seen
 cargo xtask explore --minutes N
                             fresh seeds for every property test, the simulator and the fuzz
                             bodies; prints what fails as a case for the repository
