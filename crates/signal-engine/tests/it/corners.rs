@@ -286,7 +286,7 @@ fn nothing_that_was_held_runs_for_who_is_fenced() {
     assert!(w.heard(a).is_empty(), "fenced");
 }
 
-/// With a lost answer (B4, D17).
+/// Also where the answer that says it is lost.
 /// Proves RES-10.
 #[test]
 fn res_10_restore_is_said_until_the_client_heard_it() {
