@@ -34,7 +34,7 @@ impl Session {
     ) {
         let is_leave = matches!(pending.request, Call::Leave(_));
         let result = match outcome {
-            Ok(json) => self.accept(&pending, &json),
+            Ok(json) => self.accept(id, &pending, &json),
             Err(error) => Ok(Err(error)),
         };
         // Out is out: whatever the server says to `leave`, and the refusals it has mean "not in".
@@ -118,6 +118,7 @@ impl Session {
     /// Applies what only the answer tells, and says what the app gets.
     fn accept(
         &mut self,
+        id: u64,
         pending: &Pending,
         json: &RawValue,
     ) -> Result<Result<Reply, RpcError>, Broken> {
@@ -130,7 +131,7 @@ impl Session {
                 if !self.publishes_any(kinds) {
                     return Ok(Err(RpcError::new(ErrorName::Superseded)));
                 }
-                self.change(Change::Generation { kinds, generation: answer.generation });
+                self.learn(id, Change::Generation { kinds, generation: answer.generation });
                 Reply::Published(answer)
             }
             Call::Subscribe(asked) => {
@@ -140,7 +141,7 @@ impl Session {
                     return Ok(Err(RpcError::new(ErrorName::Superseded)));
                 }
                 let media_type = asked.media_type.clone();
-                self.change(Change::Subscribed { uid: asked.uid, media_type });
+                self.learn(id, Change::Subscribed { uid: asked.uid, media_type });
                 Reply::Subscribed(answer)
             }
             Call::SendMessage(_) => {
@@ -157,7 +158,7 @@ impl Session {
                     member.urls.keep_pulls(|(_, kind)| answer.rights.subscribe.contains(kind));
                 }
                 let expires_at = expires_in_ms.map(|ms| self.now + ms);
-                self.change(Change::TokenRenewed { rights: answer.rights, expires_at });
+                self.learn(id, Change::TokenRenewed { rights: answer.rights, expires_at });
                 Reply::TokenRenewed { expires_in_ms }
             }
             Call::Report(_) => {
@@ -167,7 +168,7 @@ impl Session {
             _ => {
                 let answer: Done = read(json)?;
                 self.covers(answer.seq)?;
-                self.own_effect(pending, answer.seq);
+                self.own_effect(id, pending, answer.seq);
                 Reply::Done
             }
         };
@@ -187,7 +188,7 @@ impl Session {
 
     /// Effects on the app's own state that no event tells: those of an audience member, and the end of
     /// a subscription. Where no call of the app waits for the answer, the app hears of them.
-    fn own_effect(&mut self, pending: &Pending, seq: u64) {
+    fn own_effect(&mut self, id: u64, pending: &Pending, seq: u64) {
         let Stay::Member(member) = &self.stay else { return };
         let own = &member.picture.own;
         let unseen = own.role == Role::Audience && seq >= member.own_since;
@@ -212,11 +213,33 @@ impl Session {
         };
         let Some(change) = change else { return };
         if let Owner::App(_) = pending.owner {
-            return self.change(change);
+            return self.learn(id, change);
         }
-        for (change, event) in translate::own_changes(change, own).into_iter().rev() {
+        let mut steps = translate::own_changes(change.clone(), own);
+        steps.extend(self.learnt_later(id, change).into_iter().map(|later| (later, None)));
+        for (change, event) in steps.into_iter().rev() {
             self.inbox.push_front(Work::Step(change, event));
         }
+    }
+
+    /// Applies what only an answer tells.
+    fn learn(&mut self, id: u64, change: Change) {
+        self.change(change.clone());
+        for later in self.learnt_later(id, change) {
+            self.change(later);
+        }
+    }
+
+    /// What the answers of later calls have told already, to be applied once more: calls took effect in the order of
+    /// their ids, and their answers may come in any (ORD-8). Remembers this one for as long as an earlier call waits.
+    fn learnt_later(&mut self, id: u64, change: Change) -> Vec<Change> {
+        let oldest = self.requests.oldest();
+        let Stay::Member(member) = &mut self.stay else { return Vec::new() };
+        let at = member.learnt.partition_point(|(of, _)| *of < id);
+        let later = member.learnt[at..].iter().map(|(_, change)| change.clone()).collect();
+        member.learnt.insert(at, (id, change));
+        member.learnt.retain(|(of, _)| oldest.is_some_and(|oldest| oldest < *of));
+        later
     }
 }
 

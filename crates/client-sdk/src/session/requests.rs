@@ -303,9 +303,14 @@ impl Requests {
         (self.last_id, call.frame(RequestId(self.last_id), ack))
     }
 
+    /// The lowest id without an answer.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.in_flight.keys().next().copied()
+    }
+
     /// The highest id up to which every answer was received.
     fn ack(&self) -> Option<RequestId> {
-        let ack = self.in_flight.keys().next().map_or(self.last_id, |oldest| oldest - 1);
+        let ack = self.oldest().map_or(self.last_id, |oldest| oldest - 1);
         (ack > 0).then_some(RequestId(ack))
     }
 }

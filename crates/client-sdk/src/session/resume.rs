@@ -171,6 +171,8 @@ impl Session {
         let mut again = vec![];
         if let (Some(new), Stay::Member(member)) = (&new, &mut self.stay) {
             member.own_since = new.seq;
+            // The snapshot is newer than any of them.
+            member.learnt.clear();
             let live = &new.own.subscriptions;
             let ended =
                 |asked: &Subscribe| !live.contains_key(&(asked.uid, asked.media_type.clone()));

@@ -9,6 +9,7 @@ use lianmai_protocol::message::session::{
 };
 use lianmai_protocol::{MonoTime, Role};
 
+use super::change::Change;
 use super::input::CallId;
 use super::outcome::Told;
 use super::picture::Picture;
@@ -71,6 +72,8 @@ pub(super) struct Membership {
     pub(super) back: Option<Back>,
     pub(super) urls: Urls,
     pub(super) restore: Restore,
+    /// What answers told that came before those of earlier calls, by id.
+    pub(super) learnt: Vec<(u64, Change)>,
 }
 
 /// What the next socket is opened for.
@@ -138,6 +141,7 @@ impl Membership {
             back: None,
             urls: Urls::default(),
             restore: Restore::default(),
+            learnt: Vec::new(),
         };
         membership.take_ticket(ticket, number);
         membership
