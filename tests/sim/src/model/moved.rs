@@ -94,7 +94,9 @@ impl Model {
         };
         let Some(at) = kind.as_ref().and_then(slot) else { return };
         let Some(channel) = self.channel(s, key) else { return };
-        let Some(generation) = channel.members.get(&of).and_then(|of| of.pushes[at]) else { return };
+        let Some(generation) = channel.members.get(&of).and_then(|of| of.pushes[at]) else {
+            return;
+        };
         let Some(member) = channel.members.get(&uid) else { return };
         let held = (generation, (of != uid).then_some(member.mid));
         let plays = member.pulls.contains_key(&generation);
