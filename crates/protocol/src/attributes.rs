@@ -6,11 +6,12 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::wire::Wire;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Keys to values. Ordered, so that one state has one encoding.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(transparent)]
 pub struct Attributes(#[serde(deserialize_with = "unique_keys")] pub BTreeMap<String, String>);
 

@@ -1,6 +1,7 @@
 //! WebSocket close codes and what a client does about them (decisions D13). 4000-4499: come back with
 //! backoff. 4500-4999: terminal, do not come back by yourself.
 
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::wire_enum::wire_enum;
@@ -22,7 +23,7 @@ wire_enum! {
 }
 
 /// Close code of a WebSocket in this protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Wire)]
 #[serde(transparent)]
 pub struct CloseCode(pub u16);
 

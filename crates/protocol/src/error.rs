@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::close::Action;
@@ -124,7 +125,7 @@ errors! {
 }
 
 /// An error answer: `error` of a JSON-RPC response.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct RpcError {
     /// Number of [`ErrorName::code`].
     pub code: i32,
@@ -135,7 +136,7 @@ pub struct RpcError {
 }
 
 /// `data` of an error answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorData {
     /// The key of the error.

@@ -7,6 +7,8 @@
 //! Reading order: [`id`] and [`media`] name things, [`message`] holds every message, [`error`] and
 //! [`close`] hold every way to say no, [`limits`] every maximum, [`codec`] turns frames into messages.
 
+extern crate alloc;
+
 mod wire_enum;
 
 pub mod attributes;
@@ -18,6 +20,7 @@ pub mod limits;
 pub mod media;
 pub mod message;
 pub mod time;
+pub mod wire;
 
 pub use attributes::Attributes;
 pub use close::{Action, CloseCode};

@@ -47,6 +47,13 @@ macro_rules! wire_enum {
             }
         }
 
+        crate::wire::text_codec!(
+            $name,
+            $name::Unknown(Box::default()),
+            |text| Ok($name::from(text)),
+            |value, writer| writer.string(value.as_str())
+        );
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.as_str())

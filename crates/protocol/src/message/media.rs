@@ -1,5 +1,6 @@
 //! Messages about media: publish, subscribe, role, mute.
 
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Gen, UserId};
@@ -7,7 +8,7 @@ use crate::media::{MediaKind, MediaSelector, Role};
 use crate::wire_enum::shows;
 
 /// Addresses of one stream, by protocol. Each may be absent; none without the other's knowledge of it.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Urls {
     /// RTMP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,7 +31,7 @@ impl std::fmt::Debug for Urls {
 }
 
 /// Parameters of `publish` and `unpublish`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Publish {
     /// What; `''` or absent is audio and video.
@@ -42,7 +43,7 @@ pub struct Publish {
 }
 
 /// Answer of `publish`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Published {
     /// The caller.
     pub uid: UserId,
@@ -60,7 +61,7 @@ pub struct Published {
 shows!(Published { uid, generation, seq });
 
 /// Parameters of `subscribe` and `unsubscribe`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscribe {
     /// Whose media.
@@ -70,7 +71,7 @@ pub struct Subscribe {
 }
 
 /// Answer of `subscribe`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Subscribed {
     /// Whose media.
     pub uid: UserId,
@@ -85,7 +86,7 @@ pub struct Subscribed {
 shows!(Subscribed { uid, seq });
 
 /// Parameters of `setRole`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct SetRole {
     /// The new role.
     pub role: Role,
@@ -95,7 +96,7 @@ pub struct SetRole {
 }
 
 /// Parameters of `mute` and `unmute`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Mute {
     /// What; `''` or absent is audio and video.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::{ChannelInfo, MemberInfo, SelfInfo};
@@ -12,18 +13,18 @@ use crate::media::{Rights, Role};
 use crate::wire_enum::{shows, wire_enum};
 
 /// No parameters, or nothing to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Empty {}
 
 /// The answer of a command that has no other result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Done {
     /// Head of the channel after the effect.
     pub seq: u64,
 }
 
 /// Parameters of `join`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Join {
     /// The app.
@@ -59,7 +60,7 @@ pub struct Join {
 shows!(Join { appkey, channel_name, uid, role, name });
 
 /// How long the server waits for what (contract rule A2). All in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Timers {
     /// A client that sent nothing for so long sends `ping`.
@@ -73,7 +74,7 @@ pub struct Timers {
 }
 
 /// Answer of `join`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Joined {
     /// The incarnation of the channel.
@@ -113,7 +114,7 @@ pub struct Joined {
 shows!(Joined { cid, uid, mid, epoch, seq, channel, members, own, member_count });
 
 /// Parameters of `kick`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Kick {
     /// Who goes.
@@ -128,7 +129,7 @@ pub struct Kick {
 }
 
 /// Parameters of `closeChannel`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct CloseChannel {
     /// Seconds for which joins with tokens issued before the close are refused, 0..=3600; 10 when absent.
@@ -148,7 +149,7 @@ impl CloseChannel {
 }
 
 /// Parameters of `sendMessage`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct SendMessage {
     /// The payload, opaque to the server.
@@ -159,7 +160,7 @@ pub struct SendMessage {
 }
 
 /// Answer of `sendMessage`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageSent {
     /// Head of the channel after the effect.
@@ -169,7 +170,7 @@ pub struct MessageSent {
 }
 
 /// Parameters of `setAttributes`: a patch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct SetAttributes {
     /// Keys to set, and keys to remove (`null`).
@@ -194,7 +195,7 @@ wire_enum! {
 }
 
 /// Parameters of `renewToken`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct RenewToken {
     /// The new token, for the same app, channel and uid.
     pub token: String,
@@ -207,7 +208,7 @@ impl std::fmt::Debug for RenewToken {
 }
 
 /// Answer of `renewToken`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRenewed {
     /// Head of the channel.
@@ -257,7 +258,7 @@ pub struct Report {
 }
 
 /// Parameters of `ping`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Ping {
     /// Number of the ticket that the client holds; confirms it, and those before it are dead (contract
     /// rule B4).
@@ -269,7 +270,7 @@ pub struct Ping {
 }
 
 /// Answer of `ping`: the head of the channel, after every event up to it (contract rule B21).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Pong {
     /// The log.
     pub epoch: Epoch,
@@ -278,7 +279,7 @@ pub struct Pong {
 }
 
 /// Parameters of `reconnect`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Reconnect {
     /// The newest ticket that the client holds.
@@ -367,7 +368,7 @@ impl ResumeReason {
 
 /// Answer of `reconnect`. What follows on the connection: the missed events, the missed targeted messages,
 /// then everything new.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Resumed {
     /// What happened.

@@ -1,6 +1,7 @@
 //! The picture of a channel at one `seq` (contract rule B3): what `join` answers, and what folding the
 //! events that follow keeps true.
 
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use super::task::TaskInfo;
@@ -9,7 +10,7 @@ use crate::id::{ChannelName, Gen, Mid, Pub, UserId};
 use crate::media::{KindSet, MediaKind, Rights, Role};
 
 /// The channel itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ChannelInfo {
     /// Its name.
     pub name: ChannelName,
@@ -24,7 +25,7 @@ pub struct ChannelInfo {
 }
 
 /// A broadcaster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct MemberInfo {
     /// The user.
     pub uid: UserId,
@@ -46,7 +47,7 @@ pub struct MemberInfo {
 }
 
 /// One publication.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamInfo {
     /// Its kind.
@@ -57,7 +58,7 @@ pub struct StreamInfo {
 }
 
 /// The caller's own state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct SelfInfo {
     /// The user.
@@ -89,7 +90,7 @@ pub struct SelfInfo {
 }
 
 /// One publication of the caller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnStream {
     /// Its kind.
@@ -103,7 +104,7 @@ pub struct OwnStream {
 }
 
 /// One subscription of the caller: it ends with the publication (contract rule B16).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {
     /// Whose media.

@@ -17,3 +17,5 @@ mod sizes;
 mod support;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod wire;

@@ -1,0 +1,221 @@
+//! How the values that messages are made of are read and written: numbers, texts, lists, maps.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Codec, Reader, Refused, Wire, Writer};
+use crate::error::ErrorName;
+
+macro_rules! unsigned {
+    ($($number:ty),+) => {$(
+        impl Codec for $number {
+            fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+                match reader.number()?.parse() {
+                    Ok(number) => *self = number,
+                    Err(_) => return reader.refuse(ErrorName::InvalidParams),
+                }
+                Ok(())
+            }
+
+            fn write(&self, writer: &mut Writer) {
+                writer.number(u64::from(*self));
+            }
+        }
+
+        impl Wire for $number {
+            fn blank() -> Self {
+                0
+            }
+        }
+    )+};
+}
+
+unsigned!(u8, u16, u32, u64);
+
+impl Codec for i32 {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        match reader.number()? {
+            // A float, as serde has it.
+            "-0" => return reader.refuse(ErrorName::InvalidParams),
+            text => match text.parse() {
+                Ok(number) => *self = number,
+                Err(_) => return reader.refuse(ErrorName::InvalidParams),
+            },
+        }
+        Ok(())
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        if *self < 0 {
+            writer.raw("-");
+        }
+        writer.number(u64::from(self.unsigned_abs()));
+    }
+}
+
+impl Wire for i32 {
+    fn blank() -> Self {
+        0
+    }
+}
+
+impl Codec for bool {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        *self = reader.bool()?;
+        Ok(())
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.raw(if *self { "true" } else { "false" });
+    }
+}
+
+impl Wire for bool {
+    fn blank() -> Self {
+        false
+    }
+}
+
+impl Codec for String {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        *self = reader.string()?.into_owned();
+        Ok(())
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.string(self);
+    }
+}
+
+impl Wire for String {
+    fn blank() -> Self {
+        String::new()
+    }
+}
+
+impl<T: Wire> Codec for Option<T> {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        if reader.null()? {
+            *self = None;
+            return Ok(());
+        }
+        self.insert(T::blank()).read(reader)
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        match self {
+            Some(value) => value.write(writer),
+            None => writer.raw("null"),
+        }
+    }
+}
+
+impl<T: Wire> Wire for Option<T> {
+    const OPTIONAL: bool = true;
+
+    fn blank() -> Self {
+        None
+    }
+}
+
+impl<T: Wire> Codec for Box<T> {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        T::read(self, reader)
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        T::write(self, writer);
+    }
+}
+
+impl<T: Wire> Wire for Box<T> {
+    fn blank() -> Self {
+        Box::new(T::blank())
+    }
+}
+
+impl<T: Wire> Codec for Vec<T> {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        self.clear();
+        reader.array(&mut |reader| {
+            let mut value = T::blank();
+            value.read(reader)?;
+            self.push(value);
+            Ok(())
+        })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.begin('[');
+        for value in self {
+            writer.element(value);
+        }
+        writer.end(']');
+    }
+}
+
+impl<T: Wire> Wire for Vec<T> {
+    fn blank() -> Self {
+        Vec::new()
+    }
+}
+
+impl<V: Wire> Codec for BTreeMap<String, V> {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        self.clear();
+        reader.map(&mut |key, reader| {
+            let mut value = V::blank();
+            value.read(reader)?;
+            Ok(self.insert(key.into(), value).is_none())
+        })
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.begin('{');
+        for (key, value) in self {
+            writer.field(key, value);
+        }
+        writer.end('}');
+    }
+}
+
+impl<V: Wire> Wire for BTreeMap<String, V> {
+    fn blank() -> Self {
+        BTreeMap::new()
+    }
+}
+
+/// The codec of a type that is a string on the wire: what it is blank, how it is read (`Ok`, or the error
+/// that names what is wrong), how it is written.
+macro_rules! text_codec {
+    ($name:ident, $blank:expr, |$text:ident| $read:expr, |$value:ident, $writer:ident| $write:expr) => {
+        impl crate::wire::Codec for $name {
+            fn read(
+                &mut self,
+                reader: &mut crate::wire::Reader<'_>,
+            ) -> Result<(), crate::wire::Refused> {
+                let $text: &str = &reader.string()?;
+                match $read {
+                    Ok(value) => *self = value,
+                    Err(name) => return reader.refuse(name),
+                }
+                Ok(())
+            }
+
+            fn write(&self, $writer: &mut crate::wire::Writer) {
+                let $value = self;
+                $write
+            }
+        }
+
+        impl crate::wire::Wire for $name {
+            fn blank() -> Self {
+                $blank
+            }
+        }
+    };
+}
+
+pub(crate) use text_codec;
