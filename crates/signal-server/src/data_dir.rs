@@ -1,6 +1,6 @@
 //! The directory of secrets. Comes in: its path. Goes out: the admin token, the keys of media URLs and
 //! tickets and the id of the deployment, made at the first start, and a lock that keeps other processes out.
-//! Deliberately absent: other data, see `store/`; logging.
+//! Deliberately absent: other data, see `records/`; logging.
 //!
 //! The directory has mode 0700 and its files 0600; what others could have written is refused (contract
 //! rule C21). A file is written under another name and renamed, so none is ever half there.

@@ -5,10 +5,10 @@
 //! engine says. Deliberately absent: decisions about channels and members; those are in `signal-engine`.
 //!
 //! ```text
-//!   transport/accept -> http/guard -> http/public -> transport/upgrade -> transport/lobby
-//!                                        |                                    | join
-//!                                        v                                    v
-//!                                  HTTP-FLV <- relay <- media.rs <-- shard/ (engine, outboxes) <-> sockets
+//!   listen/accept -> guard -> public -> upgrade -> lobby
+//!                               |                    | join
+//!                               v                    v
+//!                   HTTP-FLV <- relay/ <----------> shard/ (engine, outboxes) <-> socket/
 //! ```
 //!
 //! To embed it:
@@ -27,22 +27,22 @@
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod ops;
 pub mod signing;
 
+mod api;
 mod clock;
 mod data_dir;
-mod descriptors;
-mod drain;
-mod helpers;
-mod http;
+mod listen;
 mod media;
-mod metrics;
+mod notes;
+mod records;
+mod relay;
+mod route;
 mod server;
 mod shard;
-mod store;
-pub mod telemetry;
-mod transport;
+mod socket;
 
 pub use config::Config;
-pub use descriptors::raise_limit as raise_descriptor_limit;
+pub use listen::descriptors::raise_limit as raise_descriptor_limit;
 pub use server::{Addresses, Server, StartError};

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use lianmai_signal_server::cli::{self, Command};
-use lianmai_signal_server::{Server, raise_descriptor_limit, telemetry};
+use lianmai_signal_server::{Server, ops::logs, raise_descriptor_limit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -30,7 +30,7 @@ fn serve(run: &cli::Run) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let _log = match telemetry::install(config.log_format, &config.log_filter) {
+    let _log = match logs::install(config.log_format, &config.log_filter) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("log.filter: {error}");

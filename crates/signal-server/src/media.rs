@@ -1,93 +1,83 @@
-//! Between the relay and the engine: a push or play is allowed when its URL is signed by us *and* the
-//! engine says that the stream lives and the viewer is subscribed; what the relay sees goes back to the
-//! engine as liveness.
+//! What is asked of whoever carries the media of an app. Comes in: streams and viewers of the engine, and what media
+//! clients present. Goes out: URLs, and what a URL says. Deliberately absent: any one media server, which has its own
+//! folder; and whether a stream lives, which the engine knows.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use lianmai_media_plane::{
-    Authorizer, FactState, Hub, StreamFact, StreamName, StreamRequest, Verdict,
-};
-use lianmai_protocol::{Gen, Mid};
-use lianmai_signal_engine::{Access, Input};
-use tokio::sync::{Semaphore, mpsc};
+use lianmai_protocol::{Appkey, Gen, Mid, WallTime};
+use lianmai_signal_engine::{Access, MintRequest, Minted};
 
-use crate::clock::wall_now;
-use crate::shard::{ShardMsg, Shards};
-use crate::signing::{MEDIA_APP, UrlSigner};
+use crate::signing::{Direction, SignError};
 
-/// Pushes and plays that may wait for the engine's answer: after a restart, for a member that comes back.
-const MAX_WAITING: usize = 1024;
+/// Carries the media of an app: the embedded relay, another media server, a CDN.
+pub(crate) trait MediaProvider: Send + Sync + 'static {
+    /// Issues the URLs that are asked for.
+    fn mint(&self, request: &MintRequest, now: WallTime) -> Minting;
 
-/// Asks signature and engine.
-pub(crate) struct RelayAuthorizer {
-    signer: Arc<UrlSigner>,
-    shards: Shards,
-    waiting: Semaphore,
+    /// What a presented URL allows, if it is one of ours.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    fn verify(&self, presented: Presented<'_>, now: WallTime) -> Result<(Gen, Access), SignError>;
+
+    /// The viewer that the query of a URL names. Nothing of it is checked.
+    fn viewer(&self, query: &str) -> Option<Mid>;
+
+    /// Ends the push of a stream and everyone who plays it, without waiting for it.
+    fn cut_stream(&self, generation: Gen);
+
+    /// Ends what one viewer plays of a stream, without waiting for it.
+    fn cut_viewer(&self, generation: Gen, viewer: Mid);
 }
 
-impl RelayAuthorizer {
-    pub(crate) fn new(signer: Arc<UrlSigner>, shards: Shards) -> Self {
-        RelayAuthorizer { signer, shards, waiting: Semaphore::new(MAX_WAITING) }
+/// URLs, or that there are none.
+pub(crate) enum Minting {
+    /// Known at once: the answer does not leave the turn of the shard.
+    Done(Option<Minted>),
+    /// Somebody else is asked; no shard waits for it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the embedded relay signs by itself"))]
+    Asked(Pin<Box<dyn Future<Output = Option<Minted>> + Send>>),
+}
+
+/// A URL as a media client presents it.
+#[derive(Clone, Copy)]
+pub(crate) struct Presented<'a> {
+    /// To publish or to play.
+    pub(crate) direction: Direction,
+    /// Name of the stream, without what the protocol adds to it.
+    pub(crate) stream: &'a str,
+    /// The query, raw and without `?`. A secret.
+    pub(crate) query: &'a str,
+}
+
+/// Who carries the media of which app. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Providers(Arc<HashMap<Appkey, Arc<dyn MediaProvider>>>);
+
+impl Providers {
+    /// The provider of an app; `None`: there is no such app.
+    pub(crate) fn of(&self, appkey: &Appkey) -> Option<&dyn MediaProvider> {
+        self.0.get(appkey).map(|provider| &**provider)
     }
 
-    async fn verdict(
-        &self,
-        request: &StreamRequest,
-    ) -> Result<Option<String>, (&'static str, &'static str)> {
-        if request.app != MEDIA_APP {
-            return Err(("unknownApp", "The app is `live`."));
-        }
-        let (generation, access) = self
-            .signer
-            .verify(request.direction, &request.stream, &request.query, wall_now())
-            .map_err(|error| (error.code(), "The URL is not valid."))?;
-        // Only who holds a URL of ours gets so far.
-        let Ok(_place) = self.waiting.try_acquire() else {
-            return Err(("busy", "Too many wait."));
-        };
-        match self.shards.authorize(generation, access).await {
-            Some(Ok(())) => Ok(match access {
-                Access::Publish => None,
-                Access::Play { viewer } => Some(viewer.to_string()),
-            }),
-            Some(Err(denial)) => Err((denial.code(), "The URL is not in use.")),
-            None => Err(("stopping", "The server is stopping.")),
-        }
+    /// Every provider, one that serves several apps several times.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &dyn MediaProvider> {
+        self.0.values().map(|provider| &**provider)
     }
 }
 
-impl Authorizer for RelayAuthorizer {
-    async fn authorize(&self, request: StreamRequest) -> Verdict {
-        match self.verdict(&request).await {
-            Ok(viewer) => Verdict::Allow { viewer },
-            Err((code, message)) => Verdict::Deny { code, message: message.to_owned() },
-        }
+impl FromIterator<(Appkey, Arc<dyn MediaProvider>)> for Providers {
+    fn from_iter<T: IntoIterator<Item = (Appkey, Arc<dyn MediaProvider>)>>(apps: T) -> Self {
+        Providers(Arc::new(apps.into_iter().collect()))
     }
 }
 
-/// The relay's name of a stream.
-fn stream_name(generation: Gen) -> StreamName {
-    StreamName::new(MEDIA_APP, &generation.to_string())
-}
-
-/// Ends a stream and everyone who plays it.
-pub(crate) fn cut_stream(hub: &Hub, generation: Gen) {
-    hub.cut_stream(&stream_name(generation));
-}
-
-/// Ends what one viewer plays of a stream.
-pub(crate) fn cut_viewer(hub: &Hub, generation: Gen, viewer: Mid) {
-    hub.cut_viewer_of(&viewer.to_string(), &stream_name(generation));
-}
-
-/// Hands what the relay sees to the shards until the relay is gone.
-pub(crate) async fn forward_facts(mut facts: mpsc::Receiver<StreamFact>, shards: Shards) {
-    while let Some(fact) = facts.recv().await {
-        let Ok(generation) = fact.stream.name().parse::<Gen>() else { continue };
-        if fact.state != FactState::Flowing {
-            continue;
-        }
-        let message = ShardMsg::Input(Input::MediaFlow { generation });
-        let _ = shards.of(generation.route).send(message).await;
+impl fmt::Debug for Providers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }

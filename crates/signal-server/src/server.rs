@@ -15,27 +15,32 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
+use crate::api::v1::channels::{self, Admin};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
-use crate::config::{AppMode, Config};
+use crate::config::{AppConfig, AppMode, Config, MediaServer};
 use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
-use crate::descriptors;
-use crate::drain::{self, Drained, Phase};
-use crate::helpers;
-use crate::http::admin::{self, Admin};
-use crate::http::guard::Guard;
-use crate::http::public;
-use crate::media::{self, RelayAuthorizer};
-use crate::metrics::Metrics;
+use crate::listen::accept::{self, HttpListener};
+use crate::listen::budgets::Budgets;
+use crate::listen::descriptors;
+use crate::listen::guard::Guard;
+use crate::listen::lobby::{LobbyParts, LobbyServer};
+use crate::listen::proxies::Proxies;
+use crate::listen::public;
+use crate::media::MediaProvider;
+use crate::notes::Notes;
+use crate::ops::drain::{self, Drained, Phase};
+use crate::ops::helpers;
+use crate::ops::metrics::{self, Metrics};
+use crate::ops::note_log;
+use crate::records::{Opening, Store, StoreError};
+use crate::relay::authorizer::RelayAuthorizer;
+use crate::relay::facts;
+use crate::relay::provider::EmbeddedRelay;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
-use crate::store::{Opening, Store, StoreError};
-use crate::transport::accept::{self, HttpListener};
-use crate::transport::budgets::Budgets;
-use crate::transport::lobby::{LobbyParts, LobbyServer};
-use crate::transport::places::Places;
-use crate::transport::proxies::Proxies;
-use crate::transport::tls::{TlsError, TlsReloader};
+use crate::socket::places::Places;
+use crate::socket::tls::{TlsError, TlsReloader};
 
 /// Facts of the relay that may wait for the shards.
 const FACTS: usize = 1024;
@@ -192,21 +197,29 @@ impl Server {
             admin_connections,
         } = self;
         let clock = Clock::start();
-        let metrics = Arc::new(Metrics::default());
+        let notes = Notes::new();
+        let (metrics, questions) = Metrics::new();
+        let mut readers = JoinSet::new();
+        let reader = |name| notes.reader(name, metrics.missed_by(name));
+        readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
+        readers.spawn(note_log::log(reader("log")));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp);
-        let signer = Arc::new(UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s));
-        let (fact_sink, facts) = mpsc::channel(FACTS);
+        let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
+        let (fact_sink, seen) = mpsc::channel(FACTS);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
+        let relay: Arc<dyn MediaProvider> = EmbeddedRelay::new(signer, hub.clone());
+        let provider = |app: &AppConfig| match app.media {
+            MediaServer::Relay => (app.appkey.clone(), relay.clone()),
+        };
 
         let mut workers = JoinSet::new();
         let (shards, mailboxes) = Shards::new(seeds.len());
         let parts = WorkerParts {
             clock,
-            hub: hub.clone(),
-            signer: signer.clone(),
+            providers: config.apps.iter().map(provider).collect(),
             authenticator: authenticator.clone(),
-            metrics: metrics.clone(),
+            notes,
             store: store.clone(),
             max_lag_bytes: config.max_lag_bytes,
         };
@@ -219,9 +232,11 @@ impl Server {
             worker.restore(restored);
             workers.spawn(worker.run());
         }
+        // The readers end when no worker is left.
+        drop(parts);
 
         let (phases, phase) = watch::channel(Phase::Serving);
-        let authorizer = Arc::new(RelayAuthorizer::new(signer, shards.clone()));
+        let authorizer = Arc::new(RelayAuthorizer::new(relay.clone(), shards.clone()));
         let budgets = Arc::new(Budgets::new(config.rate(), config.has_debug_app()));
         let lobby = LobbyServer::new(LobbyParts {
             shards: shards.clone(),
@@ -233,7 +248,7 @@ impl Server {
             phase: phase.clone(),
         });
         let public_router = public::router(lobby, hub.clone(), authorizer.clone(), phase.clone());
-        let admin_router = admin::router(Admin {
+        let admin_router = channels::router(Admin {
             shards: shards.clone(),
             hub: hub.clone(),
             metrics,
@@ -274,7 +289,7 @@ impl Server {
             RtmpServer::new(hub, authorizer).serve(rtmp, stopped).await;
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(media::forward_facts(facts, shards.clone()));
+        tasks.spawn(facts::forward(seen, shards.clone()));
         if let Some(tls) = tls {
             tasks.spawn(helpers::reload_tls(tls));
         }
@@ -288,6 +303,7 @@ impl Server {
         let asked = tokio::select! {
             () = stop => true,
             () = failed("shard", &mut workers) => false,
+            () = failed("reader", &mut readers) => false,
             () = failed("listener", &mut listeners) => false,
             () = failed("helper", &mut tasks) => false,
         };
@@ -302,6 +318,7 @@ impl Server {
             shards.stop().await;
             drop(shards);
             ended(&mut workers).await;
+            ended(&mut readers).await;
             ended(&mut listeners).await;
             if !asked {
                 // Written by then: what the shards that are well wanted.

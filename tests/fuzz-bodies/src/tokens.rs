@@ -13,7 +13,9 @@ use lianmai_protocol::{
 };
 use lianmai_signal_engine::{AppPolicy, ChannelKey, Claims, Grant, TicketKey};
 use lianmai_signal_server::auth::{Authenticator, TokenSpec, gen_basic_token, gen_jwt};
-use lianmai_signal_server::config::{AppConfig, AppMode, BasicKey, JwtKey, Secret, TokenKeys};
+use lianmai_signal_server::config::{
+    AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys,
+};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
@@ -63,9 +65,10 @@ fn authenticator() -> &'static Authenticator {
                 jwt: (0..keys).map(jwt_key).collect(),
             }),
             policy: AppPolicy::default(),
+            media: MediaServer::Relay,
         };
         let debug = AppMode::Debug;
-        let demo = AppConfig { appkey: name("demo"), mode: debug, policy: AppPolicy::default() };
+        let demo = AppConfig { mode: debug, ..app("demo", false, 0) };
         Authenticator::new(&[
             demo,
             app("live", false, 1),

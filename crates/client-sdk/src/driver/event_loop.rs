@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::delivery::{Hub, Item, Waiter};
 use super::platform::Clock;
 use super::socket::{Socket, SocketEvent};
-use crate::session::{CallId, Command, Input, Output, Session};
+use crate::session::{CallId, Command, Input, Output, Session, SocketId};
 
 /// What the app wants.
 pub(super) enum Order {
@@ -78,19 +78,23 @@ impl EventLoop {
                     Some(order) => self.order(order),
                     None => break,
                 },
-                event = self.socket.next(!paused) => match event {
-                    SocketEvent::Opened => self.feed(Input::SocketOpened),
-                    SocketEvent::Frame(bytes) => self.feed(Input::Frame(&bytes)),
-                    SocketEvent::Unreadable => self.feed(Input::Unreadable),
-                    SocketEvent::Closed { code, reason } => {
-                        self.feed(Input::SocketClosed { code, reason });
-                    }
-                },
+                (socket, event) = self.socket.next(!paused) => self.report(socket, event),
                 () = self.hub.room(), if paused => {}
                 () = timer => self.feed(Input::Timeout),
             }
         }
         self.socket.close(DROPPED);
+    }
+
+    fn report(&mut self, socket: SocketId, event: SocketEvent) {
+        match event {
+            SocketEvent::Opened => self.feed(Input::SocketOpened { socket }),
+            SocketEvent::Frame(bytes) => self.feed(Input::Frame { socket, bytes: &bytes }),
+            SocketEvent::Unreadable => self.feed(Input::Unreadable { socket }),
+            SocketEvent::Closed { code, reason } => {
+                self.feed(Input::SocketClosed { socket, code, reason });
+            }
+        }
     }
 
     fn order(&mut self, order: Order) {
@@ -110,9 +114,10 @@ impl EventLoop {
         self.session.handle(self.clock.now(), input);
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::Connect { url } => self.socket.connect(url),
-                Output::Send(text) => self.socket.send(text),
-                Output::CloseSocket { code } => self.socket.close(code),
+                Output::Connect { socket, url } => self.socket.connect(socket, url),
+                // Both are about the only socket that there is.
+                Output::Send { text, .. } => self.socket.send(text),
+                Output::CloseSocket { code, .. } => self.socket.close(code),
                 Output::Picture(change) => self.deliver(Item::Picture(change)),
                 Output::Event(event) => self.deliver(Item::Event(event)),
                 Output::Settled { call, outcome } => {

@@ -15,7 +15,7 @@ use super::requests::sendable;
 use super::resume::Return;
 use super::state::State;
 use super::stay::{Entry, Membership, Route, Stay};
-use super::{Change, Event, Joined, Output, Picture, Reply, Session, StateReason};
+use super::{Change, Event, Joined, Picture, Reply, Session, StateReason};
 use crate::error::CallError;
 
 impl Entry {
@@ -52,10 +52,10 @@ impl Session {
         };
         let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
         let Stay::Entry(entry) = std::mem::take(&mut self.stay) else { return };
-        let membership = Membership::new(entry.join, &answer);
         let (session_id, deployment_id) = (answer.session_id, answer.deployment_id.clone());
         let live = Liveness::new(&answer.timers, self.now, self.reading_paused);
-        let picture = Picture::from_snapshot(answer, self.now);
+        let membership = Membership::new(entry.join, answer, self.now);
+        let picture = membership.picture.clone();
         self.stay = Stay::Member(Box::new(membership));
         self.state = State::Joined(live);
         self.addresses.worked();
@@ -128,7 +128,8 @@ impl Session {
             Err(error) => return self.rejoin_refused(error),
         };
         let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
-        let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) else { return };
+        let Stay::Member(member) = &mut self.stay else { return };
+        let picture = &member.picture;
         if answer.uid != picture.own.uid || answer.own.uid != picture.own.uid {
             return self.gap();
         }
@@ -179,7 +180,7 @@ impl Session {
     /// the other addresses with the old ticket (rule A13).
     fn foreign_deployment(&mut self) {
         let (_, leave) = self.requests.frame(Call::Leave(Empty {}));
-        self.out.push_back(Output::Send(leave));
+        self.send(leave);
         if !self.addresses.foreign() {
             let why = StateReason::WrongDeployment;
             return self.end(End::local(CloseCode::JOIN_REFUSED, "wrongDeployment", true, why));

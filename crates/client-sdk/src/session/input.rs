@@ -13,8 +13,12 @@ use lianmai_protocol::message::task::{TaskIds, Tasks};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// One input. A host has at most one socket: from `CloseSocket` or a new `Connect` on it reports
-/// nothing more of an earlier one.
+/// Names one socket: the session numbers what it asks for with `Connect`, and never uses a number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u64);
+
+/// One input. What a host reports of a socket names it, and may come late: what is about another socket
+/// than the present one is counted and changes nothing.
 #[derive(Clone)]
 pub enum Input<'a> {
     /// The app calls. It is settled exactly once with [`super::Output::Settled`].
@@ -24,12 +28,22 @@ pub enum Input<'a> {
         /// What is asked.
         command: Command,
     },
-    /// The socket that `Connect` asked for is open and speaks the sub-protocol.
-    SocketOpened,
-    /// A frame came.
-    Frame(&'a [u8]),
-    /// The socket is gone, or could not be opened.
+    /// A socket that `Connect` asked for is open and speaks the sub-protocol.
+    SocketOpened {
+        /// Which one.
+        socket: SocketId,
+    },
+    /// A text frame came.
+    Frame {
+        /// On which socket.
+        socket: SocketId,
+        /// Its text.
+        bytes: &'a [u8],
+    },
+    /// A socket is gone, or could not be opened. Nothing more comes of it.
     SocketClosed {
+        /// Which one.
+        socket: SocketId,
         /// Code of the close frame; 1006 when there was none.
         code: u16,
         /// Its text, or what the transport said.
@@ -43,7 +57,10 @@ pub enum Input<'a> {
     /// The host reads again.
     ReadingResumed,
     /// Something came that no server sends (CON-12): a binary frame, one that is too long, broken framing.
-    Unreadable,
+    Unreadable {
+        /// On which socket.
+        socket: SocketId,
+    },
     /// The system says that the network is another one: what hung on the old one is dead.
     NetworkChanged,
     /// The app is shown again, and may have been frozen meanwhile.
@@ -114,18 +131,35 @@ commands! {
     Report(Report) = "report",
 }
 
+impl Input<'_> {
+    /// The socket that this is a report of.
+    pub(super) fn socket(&self) -> Option<SocketId> {
+        match self {
+            Input::SocketOpened { socket }
+            | Input::Frame { socket, .. }
+            | Input::SocketClosed { socket, .. }
+            | Input::Unreadable { socket } => Some(*socket),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Debug for Input<'_> {
     /// Without payload: frames hold tickets and URLs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Input::Command { call, command } => write!(f, "Command({}, {command:?})", call.0),
-            Input::SocketOpened => f.write_str("SocketOpened"),
-            Input::Frame(bytes) => write!(f, "Frame({} bytes)", bytes.len()),
-            Input::SocketClosed { code, reason } => write!(f, "SocketClosed({code}, {reason:?})"),
+            Input::SocketOpened { socket } => write!(f, "SocketOpened({})", socket.0),
+            Input::Frame { socket, bytes } => {
+                write!(f, "Frame({}, {} bytes)", socket.0, bytes.len())
+            }
+            Input::SocketClosed { socket, code, reason } => {
+                write!(f, "SocketClosed({}, {code}, {reason:?})", socket.0)
+            }
             Input::Timeout => f.write_str("Timeout"),
             Input::ReadingPaused => f.write_str("ReadingPaused"),
             Input::ReadingResumed => f.write_str("ReadingResumed"),
-            Input::Unreadable => f.write_str("Unreadable"),
+            Input::Unreadable { socket } => write!(f, "Unreadable({})", socket.0),
             Input::NetworkChanged => f.write_str("NetworkChanged"),
             Input::Foreground => f.write_str("Foreground"),
         }

@@ -52,7 +52,7 @@ use crate::error::CallError;
 pub use change::{CaughtUp, Change};
 pub use config::SessionConfig;
 pub use event::{Event, EventKind};
-pub use input::{CallId, Command, Input};
+pub use input::{CallId, Command, Input, SocketId};
 pub use outcome::{Missed, ReconnectOutcome};
 pub use output::{Joined, Output, Reply};
 pub use picture::{Member, Own, OwnPublication, Picture};
@@ -72,6 +72,8 @@ pub struct Session {
     config: SessionConfig,
     now: MonoTime,
     state: State,
+    /// The number of the last socket. It is there while [`State::has_socket`].
+    socket: SocketId,
     stay: Stay,
     /// The state that the app was told last.
     told: ConnectionState,
@@ -79,8 +81,6 @@ pub struct Session {
     requests: Requests,
     addresses: Addresses,
     backoff: Backoff,
-    /// Some exactly while there is a membership.
-    picture: Option<Picture>,
     inbox: VecDeque<Work>,
     /// Whether something was worked off since deadlines were looked at.
     unchecked: bool,
@@ -106,9 +106,11 @@ pub struct Ignored {
     pub repeats: u64,
     /// Answers to nothing that was asked.
     pub answers: u64,
-    /// Frames and messages without a channel to apply them to: before the answer that opens it, behind
-    /// `closing`, or of a socket that was given up.
+    /// Frames and messages without a channel to apply them to: before the answer that opens it, or behind
+    /// `closing`.
     pub early: u64,
+    /// Reports of the host about another socket than the present one.
+    pub late: u64,
 }
 
 impl Session {
@@ -118,13 +120,13 @@ impl Session {
         Session {
             now: MonoTime::default(),
             state: State::Idle,
+            socket: SocketId(0),
             stay: Stay::Out,
             told: ConnectionState::Disconnected,
             reading_paused: false,
             requests: Requests::default(),
             addresses: Addresses::new(config.urls.clone()),
             backoff: Backoff::new(config.seed),
-            picture: None,
             inbox: VecDeque::new(),
             unchecked: false,
             out: VecDeque::new(),
@@ -138,6 +140,11 @@ impl Session {
         // Whoever did not poll to the end gets the same outputs in the same order.
         while let Some(work) = self.inbox.pop_front() {
             self.work(work);
+            self.unchecked = true;
+        }
+        if self.is_late(&input) {
+            self.ignored.late += 1;
+            return;
         }
         let now = self.now.max(now);
         let frozen = self.next_deadline().is_some_and(|due| now.since(due) > FROZEN_MS);
@@ -146,20 +153,30 @@ impl Session {
             // Now there is no socket: what a dead one has to report is passed over.
             self.wake();
         }
-        self.take(input);
+        if self.is_late(&input) {
+            self.ignored.late += 1;
+        } else {
+            self.take(input);
+        }
         // Answers that wait in the inbox are in time.
         if self.inbox.is_empty() {
             self.check_deadlines();
         }
     }
 
+    /// Whether it is about a socket that is not there any more.
+    fn is_late(&self, input: &Input<'_>) -> bool {
+        let present = self.state.has_socket().then_some(self.socket);
+        input.socket().is_some_and(|socket| present != Some(socket))
+    }
+
     fn take(&mut self, input: Input<'_>) {
         match input {
             Input::Command { call, command } => self.command(call, command),
-            Input::SocketOpened => self.opened(),
-            Input::Frame(bytes) => self.frame(bytes),
-            Input::Unreadable => self.unreadable(),
-            Input::SocketClosed { code, reason } => self.closed(code, reason),
+            Input::SocketOpened { .. } => self.opened(),
+            Input::Frame { bytes, .. } => self.frame(bytes),
+            Input::Unreadable { .. } => self.unreadable(),
+            Input::SocketClosed { code, reason, .. } => self.closed(code, reason),
             Input::Timeout => {}
             Input::ReadingPaused => self.pause_reading(true),
             Input::ReadingResumed => self.pause_reading(false),
@@ -180,7 +197,7 @@ impl Session {
                     self.unchecked = true;
                 }
                 // Frames may come without end: what is due does not wait for a silence between them.
-                None if std::mem::take(&mut self.unchecked) => self.check_deadlines(),
+                None if self.unchecked => self.check_deadlines(),
                 None => return None,
             }
         }
@@ -210,7 +227,10 @@ impl Session {
     /// `Settled`. `None` while in no channel; while the connection is lost it is as it was then.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
-        self.picture.as_ref()
+        match &self.stay {
+            Stay::Member(member) => Some(&member.picture),
+            _ => None,
+        }
     }
 
     /// Where the connection is.
@@ -255,8 +275,8 @@ impl Session {
         if let Some(error) = refusal {
             return self.settle(call, Err(error));
         }
-        if let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) {
-            member.restore.decided(&request, picture.own.uid);
+        if let Stay::Member(member) = &mut self.stay {
+            member.restore.decided(&request, member.picture.own.uid);
         }
         // There is always room for the one `leave`.
         let room = self.config.max_queued.saturating_add(usize::from(is_leave));
@@ -295,6 +315,7 @@ impl Session {
     }
 
     fn check_deadlines(&mut self) {
+        self.unchecked = false;
         self.check_stay();
         self.check_link();
         while let Some(due) = self.requests.take_due(self.now) {
@@ -331,8 +352,18 @@ impl Session {
         }
         while let Some(frame) = self.requests.next_frame(false) {
             live.sent(self.now);
-            self.out.push_back(Output::Send(frame));
+            self.out.push_back(Output::Send { socket: self.socket, text: frame });
         }
+    }
+
+    /// Sends a frame on the present socket.
+    fn send(&mut self, text: String) {
+        self.out.push_back(Output::Send { socket: self.socket, text });
+    }
+
+    /// Closes the present socket.
+    fn close_socket(&mut self, code: u16) {
+        self.out.push_back(Output::CloseSocket { socket: self.socket, code });
     }
 
     /// Sends a ping, which tells the newest ticket and message that the session holds (PIN-2). Its id.
@@ -344,7 +375,7 @@ impl Session {
         let (id, frame) = self.requests.frame(Call::Ping(ping));
         live.pinged(id);
         live.sent(self.now);
-        self.out.push_back(Output::Send(frame));
+        self.send(frame);
         Some(id)
     }
 
@@ -358,7 +389,9 @@ impl Session {
     }
 
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.picture);
+        if let Stay::Member(member) = &mut self.stay {
+            member.picture.step(&change);
+        }
         self.out.push_back(Output::Picture(Arc::new(change)));
     }
 
@@ -376,7 +409,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("state", &self.state())
-            .field("seq", &self.picture.as_ref().map(|picture| picture.seq))
+            .field("seq", &self.picture().map(|picture| picture.seq))
             .finish_non_exhaustive()
     }
 }

@@ -81,7 +81,7 @@ impl Session {
 
     /// The head of the log comes after every event up to it: another picture has lost one (rule B21).
     fn pong(&mut self, id: u64, json: &str) {
-        let Some(picture) = &self.picture else { return };
+        let Some(picture) = self.picture() else { return };
         match serde_json::from_str::<Pong>(json) {
             Ok(pong) if pong.epoch == picture.epoch && pong.seq == picture.seq => {
                 self.pinged_back(id);
@@ -91,7 +91,8 @@ impl Session {
     }
 
     fn channel_event(&mut self, position: Position, event: ChannelEvent) {
-        let Some(picture) = &self.picture else { return };
+        let Stay::Member(member) = &mut self.stay else { return };
+        let picture = &member.picture;
         if position.epoch != picture.epoch {
             return self.gap();
         }
@@ -109,20 +110,18 @@ impl Session {
             ChannelEvent::ClientJoin(join) => cause.own_entry(join, &picture.own),
             _ => vec![],
         };
-        if let Stay::Member(member) = &mut self.stay {
-            match &event {
-                ChannelEvent::StreamAdded(e) => {
-                    member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
-                }
-                ChannelEvent::StreamRemoved(e) => {
-                    member.urls.drop_pull(e.uid, &e.media_type);
-                    let ends =
-                        |asked: &Subscribe| asked.uid == e.uid && asked.media_type == e.media_type;
-                    self.requests.ended(position.seq, ends);
-                }
-                ChannelEvent::RoleChanged(e) if e.mid == mid => member.own_since = position.seq,
-                _ => {}
+        match &event {
+            ChannelEvent::StreamAdded(e) => {
+                member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
             }
+            ChannelEvent::StreamRemoved(e) => {
+                member.urls.drop_pull(e.uid, &e.media_type);
+                let ends =
+                    |asked: &Subscribe| asked.uid == e.uid && asked.media_type == e.media_type;
+                self.requests.ended(position.seq, ends);
+            }
+            ChannelEvent::RoleChanged(e) if e.mid == mid => member.own_since = position.seq,
+            _ => {}
         }
         for (change, event) in own {
             self.change(change);

@@ -127,7 +127,7 @@ fn several_addresses_are_tried_in_a_round_before_the_wait() {
     let (_, outputs) = until_wanted(&mut rig, outputs);
     assert_eq!(connects(&outputs), ["ws://a"]);
     // One that does not answer the request failed, too.
-    rig.input(Input::SocketOpened);
+    rig.open();
     let outputs = rig.advance(10_000);
     assert_eq!(connects(&outputs), ["ws://b"]);
     // One that is slow to open, too.
@@ -277,10 +277,10 @@ fn b24_a_frozen_attempt_is_made_anew() {
     rig.lose();
     rig.reopen();
     rig.now += 3_600_000;
-    rig.input(Input::SocketClosed { code: 1006, reason: "old".to_owned() });
+    rig.closed(1006, "old");
     let outputs = rig.drain();
     assert!(wants_socket(&outputs));
-    rig.input(Input::SocketOpened);
+    rig.open();
     assert_eq!(methods(&rig.drain()), ["reconnect"]);
 
     // And a join.
@@ -288,7 +288,7 @@ fn b24_a_frozen_attempt_is_made_anew() {
     let call = rig.call(join());
     rig.drain();
     rig.now += 60_000;
-    rig.input(Input::SocketOpened);
+    rig.open();
     assert!(wants_socket(&rig.drain()));
     let request = rig.opened();
     rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
@@ -317,7 +317,7 @@ fn b24_another_network_is_used_at_once() {
         reason: StateReason::NetworkChanged,
     }));
     // During an attempt: what hangs on the old network is dead.
-    rig.input(Input::SocketOpened);
+    rig.open();
     rig.drain();
     rig.input(Input::NetworkChanged);
     let outputs = rig.drain();
@@ -358,7 +358,8 @@ fn b24_an_app_that_is_shown_again_makes_sure() {
 #[test]
 fn nothing_is_heard_of_a_client_that_is_in_no_channel() {
     let mut rig = Rig::with(config(1));
-    for input in [Input::NetworkChanged, Input::Foreground, Input::Unreadable, Input::Timeout] {
+    let unreadable = Input::Unreadable { socket: SocketId(0) };
+    for input in [Input::NetworkChanged, Input::Foreground, unreadable, Input::Timeout] {
         rig.now += 100_000;
         rig.input(input);
         assert!(rig.drain().is_empty());

@@ -32,7 +32,7 @@ fn events_up_to_an_answer_come_before_it_and_getters_show_each() {
     ]));
     // One output at a time: the picture is never ahead of it.
     let mut seen = vec![];
-    while let Some(output) = rig.session.poll_output() {
+    while let Some(output) = rig.poll() {
         match output {
             Output::Event(event) => seen.push((event.kind().name(), rig.picture().seq)),
             Output::Settled { .. } => seen.push(("settled", rig.picture().seq)),
@@ -156,7 +156,7 @@ fn an_end_settles_every_call() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let calls: Vec<CallId> = (0..40).map(|n| rig.call(message(&n.to_string()))).collect();
     rig.drain();
-    rig.input(Input::SocketClosed { code: 4500, reason: String::new() });
+    rig.closed(4500, "");
     let outputs = rig.drain();
     for (n, call) in calls.into_iter().enumerate() {
         match outcome(&outputs, call) {

@@ -279,7 +279,7 @@ fn b30_the_picture_is_as_of_the_output_that_was_polled() {
         done(&leave, 11),
     ]));
     let mut changes = 0;
-    while let Some(output) = rig.session.poll_output() {
+    while let Some(output) = rig.poll() {
         if let Output::Picture(change) = &output {
             change.apply(&mut copy);
             changes += 1;

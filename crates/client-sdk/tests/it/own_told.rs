@@ -31,7 +31,7 @@ impl Heard {
     /// Polls to the end; what was told.
     fn poll(&mut self, rig: &mut Rig) -> Vec<Output> {
         let mut outputs = vec![];
-        while let Some(output) = rig.session.poll_output() {
+        while let Some(output) = rig.poll() {
             if let Output::Event(event) = &output {
                 self.event(event);
                 assert_eq!(*self, Heard::of(&rig.picture().own), "after {event:?}");

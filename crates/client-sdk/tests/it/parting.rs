@@ -97,7 +97,7 @@ fn b29_a_join_ends_the_delivery() {
     rig.reopen();
     let call = rig.call(join());
     let outputs = rig.drain();
-    assert!(matches!(outputs[0], Output::CloseSocket { code: 1000 }));
+    assert!(matches!(outputs[0], Output::CloseSocket { code: 1000, .. }));
     assert!(wants_socket(&outputs));
     let request = rig.opened();
     rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
@@ -120,7 +120,7 @@ fn b29_a_leave_that_was_sent_is_delivered_again_when_its_socket_dies() {
     // The close of a leave says that it arrived.
     let mut rig = Rig::joined(Role::Broadcaster);
     let (call, _) = rig.send(leave());
-    rig.input(Input::SocketClosed { code: 1000, reason: String::new() });
+    rig.closed(1000, "");
     let outputs = rig.drain();
     assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
     assert_eq!(rig.session.next_deadline(), None);

@@ -319,7 +319,7 @@ fn a_server_without_reconnect_is_joined_anew() {
     let (_, request) = rig.reopen();
     rig.frame(&refusal(&request, ErrorName::MethodNotFound));
     assert!(wants_socket(&rig.drain()));
-    rig.input(Input::SocketOpened);
+    rig.open();
     assert_eq!(methods(&rig.drain()), ["join"]);
 
     // And one that gives no ticket.

@@ -85,7 +85,7 @@ fn b16_a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
     }
     rig.frame(&bob_is_back());
     // An app that calls while it hears of it.
-    while let Some(output) = rig.session.poll_output() {
+    while let Some(output) = rig.poll() {
         if matches!(output, Output::Event(Event::StreamAdded(_))) {
             rig.call(message("hello"));
             break;

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use lianmai_media_plane::{Direction, MediaKind, RelayConfig, StreamName, flv};
+use lianmai_media_plane::{Direction, MediaKind, RelayConfig, StreamName, pull};
 
 use crate::sockets::{Server, eventually, within};
 use crate::support::*;
@@ -85,7 +85,7 @@ async fn ffmpeg_pushes_and_ffprobe_plays() {
     assert_eq!(probe(url).await, ["aac", "h264,320"]);
 
     let mut pull =
-        flv::open(&server.hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
+        pull::open(&server.hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
     let first = within(pull.next()).await.unwrap();
     assert!(first.starts_with(b"FLV\x01\x05"));
     let player = server.hub.play(&allow(), request(Direction::Play, "a", "")).await.unwrap();

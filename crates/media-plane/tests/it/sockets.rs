@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lianmai_media_plane::rtmp::chunk::{ChunkReader, Message};
-use lianmai_media_plane::rtmp::command::{Command, message_type};
+use lianmai_media_plane::rtmp::chunk::ChunkReader;
+use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::handshake::PACKET;
+use lianmai_media_plane::rtmp::message::{Message, message_type};
 use lianmai_media_plane::{
     Authorizer, Direction, Hub, RelayConfig, RtmpServer, StreamName, Verdict,
 };

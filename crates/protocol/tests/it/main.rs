@@ -1,5 +1,5 @@
 //! Tests of the wire types: the document's vectors, round trips, hostile input, identifiers, sizes,
-//! secrets.
+//! secrets, and the seed of all property tests.
 
 #[cfg(test)]
 mod forward;
@@ -11,6 +11,8 @@ mod ids;
 mod roundtrip;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod seeds;
 #[cfg(test)]
 mod sizes;
 #[cfg(test)]

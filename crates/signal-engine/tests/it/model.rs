@@ -494,6 +494,8 @@ impl Pair {
 
     fn finish(&mut self) {
         self.w.audit();
+        // It lets that time pass, in which grace may end.
+        self.model.pass(20);
         let views = self.w.members(&crate::world::room("plain"));
         assert_eq!(views.len(), self.model.people.len() + 1);
         for (uid, person) in &self.model.people {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Sha256, Sha512};
 
 use super::*;
-use crate::config::{JwtKey, Secret, TokenKeys};
+use crate::config::{JwtKey, MediaServer, Secret, TokenKeys};
 
 const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 const OTHER_SECRET: &str = "fedcba9876543210fedcba9876543210";
@@ -17,7 +17,12 @@ const NOW_S: u64 = 1_700_000_000;
 const WEEK_S: u64 = 7 * 24 * 3600;
 
 fn app(appkey: &str, mode: AppMode) -> AppConfig {
-    AppConfig { appkey: appkey.parse().unwrap(), mode, policy: AppPolicy::default() }
+    AppConfig {
+        appkey: appkey.parse().unwrap(),
+        mode,
+        policy: AppPolicy::default(),
+        media: MediaServer::Relay,
+    }
 }
 
 fn key(kid: &str, secret: &str) -> JwtKey {

@@ -6,9 +6,9 @@ use std::path::Path;
 use lianmai_protocol::Appkey;
 use lianmai_signal_engine::{AppPolicy, DuplicatePolicy};
 
-use super::raw::{RawApp, RawBasic, RawDuplicate, RawJwt, RawMode, RawSecret};
+use super::raw::{RawApp, RawBasic, RawDuplicate, RawJwt, RawMedia, RawMode, RawSecret};
 use super::validate::Check;
-use super::{AppConfig, AppMode, BasicKey, JwtKey, Secret, TokenKeys};
+use super::{AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys};
 
 /// HS256 wants a key as long as its hash.
 const MIN_JWT_SECRET_BYTES: usize = 32;
@@ -47,7 +47,12 @@ pub(super) fn apps(check: &mut Check, raw: Option<Vec<RawApp>>) -> Vec<AppConfig
 
 fn demo() -> Option<AppConfig> {
     let policy = AppPolicy { creator_moderates: true, ..AppPolicy::default() };
-    Some(AppConfig { appkey: DEMO.parse().ok()?, mode: AppMode::Debug, policy })
+    Some(AppConfig {
+        appkey: DEMO.parse().ok()?,
+        mode: AppMode::Debug,
+        policy,
+        media: MediaServer::Relay,
+    })
 }
 
 fn basic_secret(app: &AppConfig) -> Option<&Secret> {
@@ -101,7 +106,10 @@ fn app(check: &mut Check, path: &str, raw: RawApp) -> Option<AppConfig> {
         creator_moderates: raw.creator_moderates.unwrap_or(false),
         dissolve_on_creator_leave: raw.dissolve_on_creator_leave.unwrap_or(false),
     };
-    Some(AppConfig { appkey: appkey?, mode, policy })
+    let media = match raw.media {
+        None | Some(RawMedia::Relay) => MediaServer::Relay,
+    };
+    Some(AppConfig { appkey: appkey?, mode, policy, media })
 }
 
 fn basic(check: &mut Check, path: &str, raw: RawBasic) -> Option<BasicKey> {

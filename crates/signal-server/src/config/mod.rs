@@ -2,6 +2,7 @@
 //! Goes out: [`Config`], or every problem at once. Deliberately absent: defaults that are not written in
 //! `default.toml`'s comments too.
 
+mod address;
 mod apps;
 mod load;
 mod raw;
@@ -12,17 +13,19 @@ mod validate;
 mod tests;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use lianmai_media_plane::RelayConfig;
 use lianmai_protocol::Appkey;
 use lianmai_protocol::limits::Limits;
 use lianmai_signal_engine::{AppPolicy, SessionTimers};
 
-use crate::drain::FREEZE_MS;
-use crate::transport::budgets::Rate;
+pub use address::Cidr;
+pub(crate) use address::{split_authority, without_brackets};
+
+/// From the freeze to the end of the process: for the hand-over, and for the last answers.
+pub(crate) const FREEZE_MS: u64 = 2_000;
 
 /// The default configuration with its comments, as `gen-config` prints it. Holds no secret.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -139,6 +142,16 @@ pub struct AppConfig {
     pub mode: AppMode,
     /// Its channel rules.
     pub policy: AppPolicy,
+    /// Who carries its media.
+    pub media: MediaServer,
+}
+
+/// Who carries the media of an app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MediaServer {
+    /// The relay in this process.
+    #[default]
+    Relay,
 }
 
 /// TLS of the public listener.
@@ -150,76 +163,13 @@ pub struct TlsConfig {
     pub key: PathBuf,
 }
 
-/// An address range, as `10.0.0.0/8`.
+/// How often one address may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    /// First address.
-    pub address: IpAddr,
-    /// Leading bits that count.
-    pub prefix: u8,
-}
-
-impl Cidr {
-    /// Whether `ip` is in the range. An IPv4 address that came through an IPv6 socket counts as IPv4.
-    #[must_use]
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.address, ip.to_canonical()) {
-            (IpAddr::V4(range), IpAddr::V4(ip)) => {
-                (range.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(self.prefix)
-            }
-            (IpAddr::V6(range), IpAddr::V6(ip)) => {
-                (range.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(self.prefix)
-            }
-            _ => false,
-        }
-    }
-
-    /// First address of the range that has `prefix` and holds `self.address`.
-    fn first(&self) -> IpAddr {
-        match self.address {
-            IpAddr::V4(ip) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-                IpAddr::V4((ip.to_bits() & mask).into())
-            }
-            IpAddr::V6(ip) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-                IpAddr::V6((ip.to_bits() & mask).into())
-            }
-        }
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = String;
-
-    /// Reads `10.0.0.0/8`, or one address as `10.1.2.3`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
-        let address: IpAddr =
-            address.parse().map_err(|_| format!("`{text}` is no address range"))?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => most,
-            Some(digits) => digits
-                .parse()
-                .ok()
-                .filter(|bits| *bits <= most)
-                .ok_or_else(|| format!("the prefix of `{text}` is not in 0..={most}"))?,
-        };
-        let range = Cidr { address, prefix };
-        let first = range.first();
-        if first == address {
-            Ok(range)
-        } else {
-            Err(format!("`{text}` is no first address; did you mean `{first}/{prefix}`?"))
-        }
-    }
+pub(crate) struct Rate {
+    /// In the long run.
+    pub(crate) per_second: u32,
+    /// And at once.
+    pub(crate) burst: u32,
 }
 
 /// How log lines look.

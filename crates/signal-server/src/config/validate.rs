@@ -16,8 +16,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
-use super::{Cidr, Config, DrainConfig, LogFormat, Problem, Problems, TlsConfig, apps, relay};
-use crate::drain::FREEZE_MS;
+use super::{
+    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TlsConfig, apps, relay,
+    split_authority,
+};
 
 const HOUR_MS: u64 = 3_600_000;
 pub(super) const KIB: usize = 1024;
@@ -286,7 +288,7 @@ fn normal_origin(text: &str) -> Option<String> {
         "https" => 443,
         _ => return None,
     };
-    let (host, port) = crate::http::guard::split_authority(authority)?;
+    let (host, port) = split_authority(authority)?;
     let bare = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(|ip| ip.to_string())?,
         None => host.to_owned(),

@@ -1,7 +1,6 @@
 //! Shards: each owns an engine and the sinks of its connections, without locks. Others reach one through
 //! its mailbox, which is bounded: whoever fills it waits.
 
-mod slot;
 mod worker;
 
 use bytes::Bytes;
@@ -12,7 +11,8 @@ use lianmai_signal_engine::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::transport::io::Sink;
+use crate::route::shard_of;
+use crate::socket::halves::Sink;
 
 pub(crate) use worker::{Worker, WorkerParts};
 
@@ -41,11 +41,6 @@ pub(crate) enum ShardMsg {
     Drain { plan: DrainPlan, drained: oneshot::Sender<bool> },
     /// Close every connection, then end.
     Stop,
-}
-
-/// Which of so many shards owns a routing value.
-pub(crate) fn shard_of(route: u32, shards: usize) -> usize {
-    route as usize % shards
 }
 
 /// The mailboxes of all shards. Cheap to clone.

@@ -18,6 +18,8 @@ use sha2::Sha256;
 
 use super::{Direction, UrlBases};
 
+/// The parameter that names the viewer.
+const VIEWER: &str = "v=";
 /// Bytes of the HMAC that travel.
 const MAC_BYTES: usize = 16;
 
@@ -114,7 +116,7 @@ impl UrlSigner {
         now: WallTime,
     ) -> Result<(Gen, Access), SignError> {
         let token = only(query, "t=")?.ok_or(SignError::BadUrl)?;
-        let viewer = only(query, "v=")?;
+        let viewer = only(query, VIEWER)?;
         let generation: Gen = stream.parse().map_err(|_| SignError::BadUrl)?;
         let access = match (direction, viewer) {
             (Direction::Publish, None) => Access::Publish,
@@ -137,6 +139,12 @@ impl UrlSigner {
             return Err(SignError::Expired);
         }
         Ok((generation, access))
+    }
+
+    /// The viewer that a query names. Nothing is checked; a URL that is good names this one.
+    #[must_use]
+    pub fn viewer(query: &str) -> Option<Mid> {
+        only(query, VIEWER).ok()??.parse().ok()
     }
 
     fn mac(

@@ -1,0 +1,4 @@
+//! What is asked over HTTP by others than clients and players.
+
+pub(crate) mod error;
+pub(crate) mod v1;

@@ -1,0 +1,3 @@
+//! First version of the API.
+
+pub(crate) mod channels;

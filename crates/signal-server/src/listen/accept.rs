@@ -1,0 +1,266 @@
+//! Accepts connections and serves HTTP/1.1 on them with hyper. Every buffer and time is set on purpose:
+//! `axum::serve` would hide them (decisions §1.2).
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use super::budgets::Budgets;
+use super::guard::Guard;
+use super::proxies::Proxies;
+use super::upgrade::come_back_later;
+use crate::api::error::error_response;
+use crate::ops::drain::{Phase, wait_for_stop};
+use crate::socket::places::{Place, Places};
+use crate::socket::tls::TlsReloader;
+
+/// Bytes that the kernel keeps for a connection that does not read (it doubles the number). Left to itself it
+/// would grow to megabytes, which no bound of ours counts.
+const SEND_BUFFER: usize = 128 * 1024;
+/// From accept to the end of the request's head, and between requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A TLS handshake takes at most so long.
+const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of a request's head.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Header fields of a request.
+const MAX_HEADERS: usize = 64;
+/// Peers of one listener that are told at the same time that there is no room for them.
+pub(crate) const REFUSALS: usize = 16;
+/// What a refused peer has time for to read that.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// For answers and close frames that are on their way when the server stops. Some peers never take theirs or answer
+/// it, and everybody else was told when to be back.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
+/// Pause after a failed accept: the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who is told that there is no room stays away so long.
+const NO_ROOM_AWAY: Duration = Duration::from_secs(5);
+
+/// Address of the client, as an extension of each request: the peer, or who is behind a trusted proxy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Ends the connection of a request, as an extension of the request: for answers of unknown length, whose
+/// peer may have stopped to read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hangup(Arc<Notify>);
+
+impl Hangup {
+    pub(crate) fn hang_up(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// One HTTP listener.
+pub(crate) struct HttpListener {
+    pub(crate) name: &'static str,
+    pub(crate) listener: TcpListener,
+    pub(crate) router: Router,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) tls: Option<Arc<TlsReloader>>,
+    pub(crate) places: Places,
+    /// How often one address may come; `None` where that does not matter.
+    pub(crate) budgets: Option<Arc<Budgets>>,
+    /// Peers that speak for others.
+    pub(crate) proxies: Arc<Proxies>,
+}
+
+impl HttpListener {
+    /// Serves until the server stops; then no connection is accepted, idle ones end, and what still answers
+    /// a request, or is told by others that it ends, gets a moment.
+    pub(crate) async fn serve(self, mut stop: watch::Receiver<Phase>) {
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = wait_for_stop(&mut stop) => break,
+                Some(_) = connections.join_next() => continue,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Per-connection errors are harmless; a lack of descriptors needs a pause.
+                    warn!(listener = self.name, %error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let place = if self.proxies.trust(peer.ip()) {
+                // Each of its requests counts for its client.
+                self.places.take()
+            } else if in_time(self.budgets.as_deref(), peer) {
+                self.places.enter(peer.ip())
+            } else {
+                None
+            };
+            let Some(place) = place else {
+                debug!(listener = self.name, %peer, "connection limit reached");
+                if let Ok(refusal) = refusals.clone().try_acquire_owned() {
+                    connections.spawn(async move {
+                        refuse(stream).await;
+                        drop(refusal);
+                    });
+                } else {
+                    let _ = stream.try_write(NO_ROOM);
+                }
+                continue;
+            };
+            let _ = stream.set_nodelay(true);
+            let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+            let service = Service {
+                router: self.router.clone(),
+                guard: self.guard.clone(),
+                budgets: self.budgets.clone(),
+                proxies: self.proxies.clone(),
+                place,
+                peer,
+            };
+            let (tls, stop) = (self.tls.clone(), stop.clone());
+            connections.spawn(async move {
+                match tls {
+                    None => service.serve(TokioIo::new(stream), stop).await,
+                    Some(tls) => {
+                        let handshake = tls.acceptor().accept(stream);
+                        match timeout(TLS_TIMEOUT, handshake).await {
+                            Ok(Ok(stream)) => service.serve(TokioIo::new(stream), stop).await,
+                            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+                            Err(_) => debug!("TLS handshake timed out"),
+                        }
+                    }
+                }
+            });
+        }
+        drop(self.listener);
+        let _ = timeout(LAST_ANSWERS, async {
+            while connections.join_next().await.is_some() {}
+            // WebSockets have tasks of their own.
+            self.places.empty().await;
+        })
+        .await;
+        connections.shutdown().await;
+    }
+}
+
+/// There is no room. The client comes back with backoff (contract rule A20).
+const NO_ROOM: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
+/// Says that there is no room, and reads what the peer sends: closing with unread bytes would reset the
+/// connection, and the peer might lose the answer.
+async fn refuse(mut stream: TcpStream) {
+    let _ = timeout(REFUSAL_TIMEOUT, async {
+        stream.write_all(NO_ROOM).await?;
+        stream.shutdown().await?;
+        let mut bytes = [0; 1024];
+        while stream.read(&mut bytes).await? > 0 {}
+        io::Result::Ok(())
+    })
+    .await;
+}
+
+/// Whether one more connection of this address may come now.
+fn in_time(budgets: Option<&Budgets>, address: SocketAddr) -> bool {
+    budgets.is_none_or(|budgets| budgets.connect(address.ip(), Instant::now()))
+}
+
+struct Service {
+    router: Router,
+    guard: Arc<Guard>,
+    budgets: Option<Arc<Budgets>>,
+    proxies: Arc<Proxies>,
+    place: Place,
+    peer: SocketAddr,
+}
+
+impl Service {
+    async fn serve<I>(self, io: I, mut stop: watch::Receiver<Phase>)
+    where
+        I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let peer = self.peer;
+        let service = Arc::new(self);
+        let hangup = Hangup::default();
+        let hung_up = hangup.0.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(hangup.clone());
+            service.clone().respond(request)
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .half_close(false)
+            .serve_connection(io, service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let served = tokio::select! {
+            served = connection.as_mut() => served,
+            () = hung_up.notified() => return,
+            () = wait_for_stop(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = served {
+            debug!(%peer, %error, "HTTP connection ended");
+        }
+    }
+
+    async fn respond(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        let (mut parts, body) = request.into_parts();
+        let client = self.proxies.client(self.peer, &parts.headers);
+        // Of the peer, since debug mode is about who certainly sent this.
+        if let Err(refusal) = self.guard.check(self.peer.ip(), &parts) {
+            debug!(peer = %client, code = refusal.code, "request refused");
+            let mut response = error_response(refusal.status, refusal.code, refusal.message);
+            // Whatever follows such a head on the connection is not to be trusted.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(response);
+        }
+        if self.proxies.trust(self.peer.ip()) && !self.has_room(client) {
+            debug!(peer = %client, "connection limit reached");
+            return Ok(come_back_later(NO_ROOM_AWAY));
+        }
+        parts.extensions.insert(self.place.clone());
+        parts.extensions.insert(Peer(client));
+        self.router.clone().oneshot(Request::from_parts(parts, Body::new(body))).await
+    }
+
+    /// Whether a client may have what came through its proxy: what was not asked when that connected.
+    fn has_room(&self, client: SocketAddr) -> bool {
+        in_time(self.budgets.as_deref(), client) && self.place.belongs_to(client.ip())
+    }
+}
+
+/// Binds a listener and says which address it got.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}

@@ -1,0 +1,214 @@
+//! What one address may do in a time: come, and present tickets that are none (contract rules C12, C15). Comes in:
+//! addresses and moments. Goes out: whether that is too much. Deliberately absent: how many connections it holds,
+//! see `places.rs`.
+//!
+//! Behind a proxy that is not trusted everybody is one address (see `proxies.rs`), so the numbers are those of a crowd,
+//! and loopback has no budget while an app is in debug mode.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::Rate;
+use crate::socket::places::group;
+
+/// Addresses that are remembered. Where more come in a minute, the rest has no budget of its own; the connections
+/// of all together are bounded by [`crate::socket::places`].
+const MAX_ADDRESSES: usize = 50_000;
+/// Forged tickets of one address in a [`MINUTE`], after which it is not let in.
+const MAX_FORGED: u32 = 5;
+const MINUTE: Duration = Duration::from_secs(60);
+/// A full table is looked through this often for what can be forgotten.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// The budgets of every address.
+#[derive(Debug)]
+pub(crate) struct Budgets {
+    rate: Option<Rate>,
+    exempt_loopback: bool,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    addresses: HashMap<IpAddr, Address>,
+    swept: Option<Instant>,
+}
+
+/// What an address has used.
+#[derive(Clone, Copy, Debug)]
+struct Address {
+    /// When all that came has been earned again (GCRA: the theoretical arrival time).
+    earned: Instant,
+    /// Forged tickets since then.
+    forged: u32,
+    since: Instant,
+}
+
+impl Address {
+    fn is_forgotten(&self, now: Instant) -> bool {
+        self.earned <= now && (self.forged == 0 || now >= self.since + MINUTE)
+    }
+}
+
+impl Budgets {
+    /// Budgets without a rate let everybody come as often as they like.
+    pub(crate) fn new(rate: Option<Rate>, exempt_loopback: bool) -> Self {
+        Budgets { rate, exempt_loopback, table: Mutex::default() }
+    }
+
+    /// Whether one more connection may come now.
+    pub(crate) fn connect(&self, peer: IpAddr, now: Instant) -> bool {
+        let Some(Rate { per_second, burst }) = self.rate else { return true };
+        let each = Duration::from_secs(1) / per_second.max(1);
+        self.with(peer, now, |address| {
+            let earned = address.earned.max(now);
+            let allowed = earned <= now + each * burst.saturating_sub(1);
+            if allowed {
+                address.earned = earned + each;
+            }
+            allowed
+        })
+        .unwrap_or(true)
+    }
+
+    /// A ticket was none.
+    pub(crate) fn forged(&self, peer: IpAddr, now: Instant) {
+        self.with(peer, now, |address| {
+            if now >= address.since + MINUTE {
+                address.forged = 0;
+            }
+            if address.forged == 0 {
+                address.since = now;
+            }
+            address.forged = address.forged.saturating_add(1);
+        });
+    }
+
+    /// How long an address is not let in yet, since its tickets were none.
+    pub(crate) fn barred(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
+        let address = *self.lock().addresses.get(&self.counted(peer)?)?;
+        let left = (address.since + MINUTE).checked_duration_since(now)?;
+        (address.forged >= MAX_FORGED && !left.is_zero()).then_some(left)
+    }
+
+    /// What counts as the address of a peer, where it has a budget.
+    fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
+        let peer = peer.to_canonical();
+        (!(self.exempt_loopback && peer.is_loopback())).then(|| group(peer))
+    }
+
+    fn with<T>(
+        &self,
+        peer: IpAddr,
+        now: Instant,
+        change: impl FnOnce(&mut Address) -> T,
+    ) -> Option<T> {
+        let counted = self.counted(peer)?;
+        let mut table = self.lock();
+        if table.addresses.len() >= MAX_ADDRESSES && !table.addresses.contains_key(&counted) {
+            if table.swept.is_none_or(|at| now >= at + SWEEP) {
+                table.swept = Some(now);
+                table.addresses.retain(|_, address| !address.is_forgotten(now));
+            }
+            if table.addresses.len() >= MAX_ADDRESSES {
+                return None;
+            }
+        }
+        let fresh = Address { earned: now, forged: 0, since: now };
+        Some(change(table.addresses.entry(counted).or_insert(fresh)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: what one address may do in a time.
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn budgets(per_second: u32, burst: u32) -> Budgets {
+        Budgets::new(Some(Rate { per_second, burst }), true)
+    }
+
+    #[test]
+    fn an_address_comes_at_once_and_then_at_its_rate() {
+        let (budgets, start) = (budgets(10, 3), Instant::now());
+        let come =
+            |address: &str, ms| budgets.connect(ip(address), start + Duration::from_millis(ms));
+        assert!(come("192.0.2.1", 0) && come("192.0.2.1", 0) && come("::ffff:192.0.2.1", 0));
+        assert!(!come("192.0.2.1", 0) && !come("192.0.2.1", 99), "a refusal costs nothing");
+        assert!(come("192.0.2.2", 0), "another address");
+        assert!(come("192.0.2.1", 100) && !come("192.0.2.1", 100));
+        for _ in 0..3 {
+            assert!(come("192.0.2.1", 10_000), "all is earned again");
+        }
+        assert!(!come("192.0.2.1", 10_000));
+        for _ in 0..3 {
+            assert!(come("2001:db8::1", 0));
+        }
+        assert!(!come("2001:db8::ffff:1", 0), "the same /64");
+        assert!(come("2001:db8:0:1::1", 0), "another /64");
+    }
+
+    /// Contract rule C15.
+    #[test]
+    fn loopback_is_exempt_in_debug_mode_only() {
+        let now = Instant::now();
+        let debug = budgets(1, 1);
+        let safe = Budgets::new(debug.rate, false);
+        for local in ["127.0.0.1", "127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(debug.connect(ip(local), now));
+        }
+        assert!(safe.connect(ip("127.0.0.1"), now) && !safe.connect(ip("127.0.0.1"), now));
+        for _ in 0..=MAX_FORGED {
+            debug.forged(ip("127.0.0.1"), now);
+            safe.forged(ip("127.0.0.1"), now);
+        }
+        assert!(debug.barred(ip("127.0.0.1"), now).is_none());
+        assert!(safe.barred(ip("127.0.0.1"), now).is_some());
+    }
+
+    /// Contract rule C12.
+    #[test]
+    fn res_4_who_presents_forged_tickets_waits_for_the_rest_of_the_minute() {
+        let (budgets, start) = (Budgets::new(None, true), Instant::now());
+        let at = |s| start + Duration::from_secs(s);
+        let (one, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        for n in 0..4 {
+            budgets.forged(one, at(n));
+            assert!(budgets.barred(one, at(n)).is_none(), "{n}");
+        }
+        budgets.forged(one, at(10));
+        assert_eq!(budgets.barred(one, at(10)), Some(Duration::from_secs(50)));
+        assert!(budgets.barred(other, at(10)).is_none() && budgets.connect(one, at(10)));
+        assert!(budgets.barred(one, at(59)).is_some() && budgets.barred(one, at(60)).is_none());
+        budgets.forged(one, at(60));
+        assert!(budgets.barred(one, at(60)).is_none(), "a new minute");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (budgets, start) = (budgets(1, 1), Instant::now());
+        let address = |n: u32| IpAddr::V4(n.into());
+        for n in 0..60_000 {
+            assert!(budgets.connect(address(n), start));
+        }
+        assert_eq!(budgets.lock().addresses.len(), MAX_ADDRESSES);
+        assert!(!budgets.connect(address(1), start), "the first are still remembered");
+        let later = start + Duration::from_secs(2);
+        assert!(budgets.connect(address(70_000), later));
+        assert_eq!(budgets.lock().addresses.len(), 1, "what is earned again is forgotten");
+        let _ = budgets.connect(address(0), later);
+    }
+}

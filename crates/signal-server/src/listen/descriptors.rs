@@ -1,0 +1,106 @@
+//! File descriptors: each connection is one. Comes in: the limit of the process. Goes out: how many
+//! connections each listener may have, so that what is too much is refused by a listener that can still accept
+//! it, and the admin API answers.
+
+use std::io;
+
+use rlimit::Resource;
+use tracing::warn;
+
+use super::accept::REFUSALS;
+use crate::config::Config;
+
+/// For the runtime, the listeners and files.
+const OWN: usize = 32;
+/// Connections of the admin listener.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
+
+/// Connections of each listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Connections {
+    public: usize,
+    rtmp: usize,
+    admin: usize,
+}
+
+/// Raises the limit of this process as far as it may. To be called by the program, since it is about everything
+/// that the process does.
+///
+/// # Errors
+/// The system refuses.
+pub fn raise_limit() -> io::Result<()> {
+    rlimit::increase_nofile_limit(rlimit::INFINITY).map(drop)
+}
+
+/// Lowers the connections of a configuration to what the limit allows, and says so. Gives those of the admin
+/// listener.
+pub(crate) fn fit(config: &mut Config) -> usize {
+    let wanted = Connections {
+        public: config.max_connections,
+        rtmp: config.relay.max_connections,
+        admin: MAX_ADMIN_CONNECTIONS,
+    };
+    let limit = match Resource::NOFILE.get() {
+        Ok((limit, _)) => usize::try_from(limit).unwrap_or(usize::MAX),
+        Err(error) => {
+            warn!(%error, "the limit of open files is not known");
+            return wanted.admin;
+        }
+    };
+    let fitting = share(limit, wanted);
+    if fitting != wanted {
+        warn!(
+            limit,
+            max_connections = fitting.public,
+            relay_max_connections = fitting.rtmp,
+            "the limit of open files allows fewer connections than configured; raise it, or lower \
+             limits.max_connections and relay.max_connections"
+        );
+    }
+    config.max_connections = fitting.public;
+    config.relay.max_connections = fitting.rtmp;
+    fitting.admin
+}
+
+/// Shares descriptors: an eighth is enough for the admin listener, and a quarter of the rest for RTMP, where there
+/// is not enough for all.
+fn share(limit: usize, wanted: Connections) -> Connections {
+    let rest = limit.saturating_sub(OWN + 2 * REFUSALS);
+    let admin = wanted.admin.min(rest / 8).max(1);
+    let rest = rest.saturating_sub(admin);
+    // What the public listener does not want is RTMP's.
+    let rtmp = wanted.rtmp.min((rest / 4).max(rest.saturating_sub(wanted.public))).max(1);
+    let public = wanted.public.min(rest.saturating_sub(rtmp)).max(1);
+    Connections { public, rtmp, admin }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: how descriptors are shared out.
+
+    use super::*;
+
+    #[test]
+    fn what_fits_is_left_alone() {
+        let wanted = Connections { public: 50_000, rtmp: 4096, admin: 64 };
+        let enough = 50_000 + 4096 + 64 + OWN + 2 * REFUSALS;
+        for limit in [enough, 1 << 20, usize::MAX] {
+            assert_eq!(share(limit, wanted), wanted, "{limit}");
+        }
+        let less = share(enough - 1, wanted);
+        assert_eq!(less, Connections { public: 49_999, ..wanted });
+    }
+
+    #[test]
+    fn everybody_gets_something_and_the_sum_fits() {
+        let wanted = Connections { public: 50_000, rtmp: 4096, admin: 64 };
+        for limit in [80, 128, 256, 1024, 4096, 20_000] {
+            let Connections { public, rtmp, admin } = share(limit, wanted);
+            assert!(public + rtmp + admin + OWN + 2 * REFUSALS <= limit, "{limit}");
+            assert!(public > rtmp && rtmp > 0 && admin > 0, "{limit}: {public} {rtmp} {admin}");
+        }
+        let few = Connections { public: 10, rtmp: 500, admin: 64 };
+        assert_eq!(share(1024, few), few, "RTMP takes what the public listener leaves");
+        assert_eq!(share(0, wanted), Connections { public: 1, rtmp: 1, admin: 1 });
+    }
+}

@@ -1,0 +1,241 @@
+//! Decides whether a request may be served at all (contract rules C1-C3). Comes in: its head, and who
+//! sent it. Goes out: nothing, or a [`Refusal`]. Deliberately absent: tokens, routes, and answering.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ::http::header::{
+    CONTENT_LENGTH, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use ::http::request::Parts;
+use ::http::{Method, StatusCode};
+
+use crate::config::{Cidr, Config, split_authority, without_brackets};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FORWARDED: &str = "forwarded";
+const X_FORWARDED: &str = "x-forwarded-";
+const X_REAL_IP: &str = "x-real-ip";
+
+/// Why a request is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// HTTP status.
+    pub(crate) status: StatusCode,
+    /// Stable code word: `badRequest`, `hostNotAllowed`, `originNotAllowed` or `debugLocalOnly`.
+    pub(crate) code: &'static str,
+    /// Text for people; names the setting that decides.
+    pub(crate) message: &'static str,
+}
+
+impl Refusal {
+    fn bad_request(message: &'static str) -> Self {
+        Refusal { status: StatusCode::BAD_REQUEST, code: "badRequest", message }
+    }
+
+    fn host(message: &'static str) -> Self {
+        Refusal { status: StatusCode::MISDIRECTED_REQUEST, code: "hostNotAllowed", message }
+    }
+
+    fn origin(message: &'static str) -> Self {
+        Refusal { status: StatusCode::FORBIDDEN, code: "originNotAllowed", message }
+    }
+
+    fn debug(message: &'static str) -> Self {
+        Refusal { status: StatusCode::FORBIDDEN, code: "debugLocalOnly", message }
+    }
+}
+
+/// The rules of one listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    /// For operators: no web page may come.
+    admin: bool,
+    /// Names and IP addresses besides loopback, lower-case, without brackets.
+    hosts: Vec<String>,
+    /// Scheme and port of the listener's own origins.
+    own: Vec<(&'static str, u16)>,
+    /// Other origins, as browsers write them.
+    origins: Vec<String>,
+    /// An app is in debug mode.
+    debug: bool,
+    allow_from: Vec<Cidr>,
+}
+
+impl Guard {
+    /// The guard of the public listener, bound to `bound`.
+    #[must_use]
+    pub(crate) fn public(config: &Config, bound: SocketAddr) -> Self {
+        let scheme = |https| if https { "https" } else { "http" };
+        let own = vec![
+            (scheme(config.tls.is_some()), bound.port()),
+            (scheme(config.is_https()), config.public_port.unwrap_or(bound.port())),
+        ];
+        Guard { own, origins: config.origins.clone(), admin: false, ..Guard::admin(config) }
+    }
+
+    /// The guard of the admin listener.
+    #[must_use]
+    pub(crate) fn admin(config: &Config) -> Self {
+        Guard {
+            admin: true,
+            // URLs name the public host, so requests do.
+            hosts: config.hosts.iter().chain(&config.public_host).cloned().collect(),
+            own: Vec::new(),
+            origins: Vec::new(),
+            debug: config.has_debug_app(),
+            allow_from: config.debug_allow_from.clone(),
+        }
+    }
+
+    /// Decides on a request of `peer`.
+    ///
+    /// # Errors
+    /// [`Refusal`], to be answered with `Connection: close`.
+    pub(crate) fn check(&self, peer: IpAddr, parts: &Parts) -> Result<(), Refusal> {
+        check_form(parts)?;
+        let host = one_host(&parts.headers)?;
+        if !self.is_allowed_host(host) {
+            return Err(Refusal::host("this Host is not served here; the setting is server.hosts"));
+        }
+        self.check_origin(&parts.headers)?;
+        if self.debug && !self.allow_from.iter().any(|range| range.contains(peer)) {
+            check_local(peer, host, &parts.headers)?;
+        }
+        Ok(())
+    }
+
+    fn is_allowed_host(&self, host: &str) -> bool {
+        is_loopback_host(host) || {
+            let bare = without_brackets(host);
+            let host = bare.parse::<IpAddr>().map_or_else(|_| bare.to_owned(), |ip| ip.to_string());
+            self.hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&host))
+        }
+    }
+
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        if self.admin {
+            let cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| {
+                // A page on another port of this host is `same-site`, and no less foreign.
+                site != "none" && site != "same-origin"
+            });
+            return if cross_site || headers.contains_key(ORIGIN) {
+                Err(Refusal::origin("the admin listener serves no web pages' requests"))
+            } else {
+                Ok(())
+            };
+        }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let Some(origin) = origins.next() else { return Ok(()) };
+        let allowed = origins.next().is_none()
+            && origin.to_str().is_ok_and(|origin| self.is_allowed_origin(origin));
+        if allowed {
+            Ok(())
+        } else {
+            Err(Refusal::origin(
+                "pages of this Origin may not connect here; the setting is server.origins",
+            ))
+        }
+    }
+
+    fn is_allowed_origin(&self, origin: &str) -> bool {
+        if self.origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+            return true;
+        }
+        let Some((scheme, host, port)) = split_origin(origin) else { return false };
+        let own = self.own.iter().any(|(s, p)| s.eq_ignore_ascii_case(scheme) && *p == port);
+        own && self.is_allowed_host(host)
+    }
+}
+
+/// What no client needs and what proxies and servers read differently.
+fn check_form(parts: &Parts) -> Result<(), Refusal> {
+    if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
+        return Err(Refusal::bad_request("the request target must be a path"));
+    }
+    let headers = &parts.headers;
+    // hyper takes a Content-Length away that stands beside it, so the two together cannot be seen here.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Refusal::bad_request("a body needs Content-Length, not Transfer-Encoding"));
+    }
+    let no_body = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
+        || headers.contains_key(UPGRADE);
+    let has_body = headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0");
+    if no_body && has_body {
+        return Err(Refusal::bad_request("this request must have no body"));
+    }
+    Ok(())
+}
+
+/// The host part of the only `Host`, brackets of IPv6 included.
+fn one_host(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut all = headers.get_all(HOST).iter();
+    let (Some(host), None) = (all.next(), all.next()) else {
+        return Err(Refusal::bad_request("exactly one Host is needed"));
+    };
+    host.to_str()
+        .ok()
+        .and_then(split_authority)
+        .map(|(host, _)| host)
+        .ok_or(Refusal::bad_request("Host is malformed"))
+}
+
+/// Debug mode: only what certainly began on this machine.
+fn check_local(peer: IpAddr, host: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    if !peer.to_canonical().is_loopback() {
+        return Err(Refusal::debug(
+            "an app is in debug mode, so only this machine is served; the setting is \
+             debug.allow_from, or mode = \"safe\" for every app",
+        ));
+    }
+    let is_proxied = headers.keys().any(|name| {
+        let name = name.as_str();
+        name == FORWARDED || name.starts_with(X_FORWARDED) || name == X_REAL_IP || name == VIA
+    });
+    if is_proxied {
+        return Err(Refusal::debug(
+            "an app is in debug mode, so proxied requests are refused; the setting is \
+             debug.allow_from, or mode = \"safe\" for every app",
+        ));
+    }
+    let foreign_origin = || {
+        headers.get(ORIGIN).is_some_and(|origin| {
+            let origin = origin.to_str().ok().and_then(split_origin);
+            !origin.is_some_and(|(_, host, _)| is_loopback_host(host))
+        })
+    };
+    if !is_loopback_host(host) || foreign_origin() {
+        return Err(Refusal::debug(
+            "an app is in debug mode, so Host and Origin must be loopback; the setting is \
+             debug.allow_from, or mode = \"safe\" for every app",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a host, with brackets if it is IPv6, is `localhost` or a loopback address. Spellings such as
+/// `127.1` are none; an IPv6 address that holds an IPv4 one is none.
+fn is_loopback_host(host: &str) -> bool {
+    if host.eq_ignore_ascii_case("localhost") {
+        return true;
+    }
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback()),
+        None => host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()),
+    }
+}
+
+/// Splits an `Origin` into scheme, host and port; `None` for `null` and everything else that is none.
+fn split_origin(origin: &str) -> Option<(&str, &str, u16)> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let (host, port) = split_authority(authority)?;
+    let default = match scheme.to_ascii_lowercase().as_str() {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    Some((scheme, host, port.unwrap_or(default)))
+}
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

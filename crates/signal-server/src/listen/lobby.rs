@@ -1,0 +1,251 @@
+//! The task of a connection: first its lobby, then a pump from its socket to its shard. It decides
+//! nothing: the [`Lobby`] says what to answer, the authenticator what a token grants.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lianmai_protocol::message::session::Join;
+use lianmai_protocol::{CloseCode, RequestId};
+use lianmai_signal_engine::lobby::LOBBY_MS;
+use lianmai_signal_engine::{
+    ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, ReconnectRequest, TicketKey,
+};
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::budgets::Budgets;
+use crate::auth::Authenticator;
+use crate::ops::drain::{Phase, wait_for_stop};
+use crate::ops::metrics::Metrics;
+use crate::shard::{ShardMsg, Shards};
+use crate::socket::frame;
+use crate::socket::halves::{CLOSE_LINGER, Sink};
+use crate::socket::reader::{Incoming, Reader};
+
+/// What every lobby shares with the rest of the server.
+#[derive(Clone)]
+pub(crate) struct LobbyParts {
+    pub(crate) shards: Shards,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tickets: TicketKey,
+    pub(crate) budgets: Arc<Budgets>,
+    /// Who comes when the server is frozen is sent away for so long.
+    pub(crate) away: Duration,
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+/// What every lobby needs. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LobbyServer {
+    parts: LobbyParts,
+    next_conn: Arc<AtomicU64>,
+}
+
+/// What a lobby came to.
+enum Step {
+    Stay,
+    Close(CloseCode),
+    Join(RequestId, Box<Join>),
+    Reconnect(Box<ReconnectRequest>),
+}
+
+impl LobbyServer {
+    pub(crate) fn new(parts: LobbyParts) -> Self {
+        LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// How long a peer is to stay away that wants a connection now; `None`: it may have one.
+    pub(crate) fn closed_to(&self, peer: IpAddr) -> Option<Duration> {
+        if *self.parts.phase.borrow() >= Phase::Frozen {
+            return Some(self.parts.away);
+        }
+        self.parts.budgets.barred(peer, Instant::now())
+    }
+
+    /// Serves a connection until it has joined, or the server stops. A task of its own pumps the frames of
+    /// whoever joined to the shard.
+    pub(crate) async fn serve(mut self, peer: IpAddr, mut reader: Reader, sink: Sink) {
+        let conn = ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed));
+        let deadline = Instant::now() + Duration::from_millis(LOBBY_MS);
+        let mut lobby = Lobby::new(self.parts.tickets.clone());
+        let mut outbox = Outbox::default();
+        loop {
+            let outputs = tokio::select! {
+                incoming = reader.next() => match incoming {
+                    Some(Incoming::Text(text)) => lobby.frame(&text),
+                    Some(Incoming::Alive(reply)) => {
+                        push(&mut outbox, reply);
+                        Vec::new()
+                    }
+                    Some(Incoming::Close(reply)) => {
+                        push(&mut outbox, reply);
+                        sink.write_all(&mut outbox).await;
+                        return;
+                    }
+                    Some(Incoming::Violation) => lobby.binary(),
+                    // As for one that takes too long.
+                    Some(Incoming::TooMuch) => lobby.timeout(),
+                    None => return,
+                },
+                () = wait_for_stop(&mut self.parts.phase) => {
+                    return self.stopped(conn, reader, sink, outbox).await;
+                }
+                () = sleep_until(deadline) => lobby.timeout(),
+            };
+            match self.apply(outputs, &mut outbox) {
+                Step::Stay => {
+                    if !sink.write_all(&mut outbox).await {
+                        return;
+                    }
+                }
+                Step::Close(code) => {
+                    if code == CloseCode::JOIN_REFUSED {
+                        // The lobby knows of one reason only: a ticket that is none.
+                        self.parts.budgets.forged(peer, Instant::now());
+                    }
+                    return self.close(conn, code, reader, sink, outbox).await;
+                }
+                Step::Join(id, join) => {
+                    let key =
+                        ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
+                    let grant = self.parts.authenticator.verify_join(&join);
+                    let request = Box::new(JoinRequest { id, join: *join, grant });
+                    let entry = Input::Join { conn, request };
+                    return self.enter(conn, &key, entry, reader, sink).await;
+                }
+                Step::Reconnect(request) => {
+                    let key = request.claims.channel.clone();
+                    let entry = Input::Reconnect { conn, request };
+                    return self.enter(conn, &key, entry, reader, sink).await;
+                }
+            }
+        }
+    }
+
+    /// Writes what is left, which ends with a close frame, and waits a moment for the peer to answer.
+    async fn close(
+        self,
+        conn: ConnId,
+        code: CloseCode,
+        mut reader: Reader,
+        sink: Sink,
+        outbox: Outbox,
+    ) {
+        debug!(conn = conn.0, reason = code.row().map(|row| row.name), "lobby closes");
+        self.parts.metrics.lobby_closed(code);
+        tokio::select! {
+            // First, so that it has written before the end of the peer can come between.
+            biased;
+            () = sink.finish(outbox) => {}
+            () = reader.drain() => return,
+        }
+        // With TLS the writer goes on, and ends this.
+        reader.drain().await;
+    }
+
+    /// The server stops, and nobody else knows of this connection.
+    async fn stopped(self, conn: ConnId, reader: Reader, sink: Sink, mut outbox: Outbox) {
+        push(&mut outbox, frame::going_away());
+        push(&mut outbox, frame::close(CloseCode::GOING_AWAY));
+        self.close(conn, CloseCode::GOING_AWAY, reader, sink, outbox).await;
+    }
+
+    fn apply(&self, outputs: Vec<LobbyOutput>, outbox: &mut Outbox) -> Step {
+        for output in outputs {
+            match output {
+                LobbyOutput::Send(text) => push(outbox, frame::text(text.as_bytes())),
+                LobbyOutput::Close(code) => {
+                    push(outbox, frame::close(code));
+                    return Step::Close(code);
+                }
+                LobbyOutput::Join(id, join) => return Step::Join(id, join),
+                LobbyOutput::Reconnect(request) => return Step::Reconnect(request),
+            }
+        }
+        Step::Stay
+    }
+
+    /// Hands the connection to the shard of the channel.
+    async fn enter(
+        self,
+        conn: ConnId,
+        channel: &ChannelKey,
+        entry: Input,
+        mut reader: Reader,
+        sink: Sink,
+    ) {
+        let shard = self.parts.shards.of(channel.route());
+        match shard.send(ShardMsg::Adopt { conn, sink, entry }).await {
+            Ok(()) => {
+                reader.joined();
+                // A task of its own, so that what the lobby needed is given back.
+                tokio::spawn(pump(conn, reader, shard));
+            }
+            // The shard has ended.
+            Err(SendError(ShardMsg::Adopt { sink, .. })) => {
+                self.stopped(conn, reader, sink, Outbox::default()).await;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Hands every frame of a joined connection to its shard, in order. A full mailbox stops the reading.
+async fn pump(conn: ConnId, mut reader: Reader, shard: tokio::sync::mpsc::Sender<ShardMsg>) {
+    let mut unheard = false;
+    while !unheard && let Some(incoming) = reader.next().await {
+        unheard = matches!(incoming, Incoming::Violation | Incoming::TooMuch);
+        let message = match incoming {
+            Incoming::Text(frame) => ShardMsg::Input(Input::Frame { conn, frame }),
+            Incoming::Alive(reply) => ShardMsg::Alive { conn, reply },
+            Incoming::Close(reply) => {
+                let _ = shard.send(ShardMsg::Over { conn, reply }).await;
+                return;
+            }
+            Incoming::Violation | Incoming::TooMuch => ShardMsg::Input(Input::BinaryFrame { conn }),
+        };
+        // An error: the server stops.
+        unheard |= shard.send(message).await.is_err();
+    }
+    if unheard {
+        // The shard closes; what the peer still sends must not turn that into a reset.
+        let _ = timeout(CLOSE_LINGER * 2, reader.drain()).await;
+    }
+    let _ = shard.send(ShardMsg::Over { conn, reply: Bytes::new() }).await;
+}
+
+/// A lobby sends little and waits for each write: no bound is needed.
+fn push(outbox: &mut Outbox, bytes: Bytes) {
+    outbox.push(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: the memory of an idle connection.
+
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::socket::halves::split_tcp;
+    use crate::socket::places::Places;
+
+    /// Every joined member has this task: what it holds is the memory of an idle member.
+    #[tokio::test]
+    async fn the_task_of_an_idle_connection_is_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let place = Places::new(1, 1).enter([127, 0, 0, 1].into()).unwrap();
+        let (source, _sink) = split_tcp(stream, place);
+        let (shard, _mailbox) = mpsc::channel(1);
+        let pump = pump(ConnId(1), Reader::new(source, b""), shard);
+        let bytes = size_of_val(&pump);
+        assert!(bytes <= 1024, "{bytes} bytes");
+    }
+}

@@ -1,0 +1,99 @@
+//! Whose request it is behind a reverse proxy (contract rule C15). Comes in: the address of a socket, and the head of
+//! a request on it. Goes out: the address that budgets, places and logs go by. Deliberately absent: the PROXY
+//! protocol, and whether a request is proxied at all, see `guard.rs`.
+//!
+//! A client can write whatever it likes into these headers, but a proxy writes behind that. So the right end is
+//! read, and only what a trusted proxy wrote.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{FORWARDED, HeaderMap, HeaderName};
+
+use crate::config::Cidr;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Proxies between a client and us. With more the socket's own address counts.
+const MAX_HOPS: usize = 16;
+
+/// The proxies that are believed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proxies(Vec<Cidr>);
+
+impl Proxies {
+    pub(crate) fn new(trusted: Vec<Cidr>) -> Self {
+        Proxies(trusted)
+    }
+
+    /// Whether an address is that of a proxy which is believed.
+    pub(crate) fn trust(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|range| range.contains(address))
+    }
+
+    /// The client of a request that came from `peer`. It has the port 0 where a proxy told it, since what a proxy
+    /// tells has none.
+    pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        if !self.trust(peer.ip()) {
+            return peer;
+        }
+        // Most proxies add to the first and pass the second on as the client wrote it.
+        let client = if headers.contains_key(X_FORWARDED_FOR) {
+            self.last_foreign(headers, &X_FORWARDED_FOR, address)
+        } else {
+            self.last_foreign(headers, &FORWARDED, forwarded_for)
+        };
+        client.map_or(peer, |client| SocketAddr::new(client, 0))
+    }
+
+    /// The right-most address of a list that is no trusted proxy's; `None` if there is none, or one behind it is
+    /// unreadable.
+    fn last_foreign(
+        &self,
+        headers: &HeaderMap,
+        name: &HeaderName,
+        read: fn(&str) -> Option<IpAddr>,
+    ) -> Option<IpAddr> {
+        let values = headers.get_all(name).iter().rev();
+        // Bytes, since what the client wrote in front need not be text.
+        let entries = values.flat_map(|value| value.as_bytes().rsplit(|&byte| byte == b','));
+        for entry in entries.take(MAX_HOPS) {
+            let address = read(str::from_utf8(entry).ok()?.trim())?;
+            if !self.trust(address) {
+                return Some(address);
+            }
+        }
+        None
+    }
+}
+
+/// `192.0.2.1`, `2001:db8::1` or `[2001:db8::1]`, the first and the last also with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = match bare {
+        Some(bare) => IpAddr::V6(bare.parse().ok()?),
+        None => text.parse().or_else(|_| text.parse().map(|with: SocketAddr| with.ip())).ok()?,
+    };
+    Some(address.to_canonical())
+}
+
+/// The address of `for=` in an element of `Forwarded` (RFC 7239 §4); not of one that hides it.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    // A comma in a quoted text would make two elements of one, of which the client may have written the second.
+    if element.contains('\\') || !element.matches('"').count().is_multiple_of(2) {
+        return None;
+    }
+    let mut named = element
+        .split(';')
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(name, _)| name.eq_ignore_ascii_case("for"));
+    let (Some((_, node)), None) = (named.next(), named.next()) else { return None };
+    let quoted = node.strip_prefix('"').and_then(|node| node.strip_suffix('"'));
+    address(quoted.unwrap_or(node))
+}
+
+#[cfg(test)]
+#[path = "proxies_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "proxies_socket_tests.rs"]
+mod socket_tests;

@@ -1,0 +1,148 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lianmai_signal_engine::ChannelKey;
+use lianmai_signal_engine::record::{ChannelRecord, StoreOp};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::config::FREEZE_MS;
+use crate::data_dir::DirLock;
+use crate::records::Opening;
+use crate::shard::ShardMsg;
+
+/// A store in a directory that goes with its test.
+struct Stage {
+    directory: PathBuf,
+    deadline_ms: u64,
+}
+
+impl Stage {
+    fn new(name: &str, deadline_ms: u64) -> Self {
+        let name = format!("lianmai-drain-{}-{name}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&directory);
+        Stage { directory, deadline_ms }
+    }
+
+    /// The store, and whether it was handed over.
+    fn open(&self) -> (Store, bool) {
+        let lock = Arc::new(DirLock::take(&self.directory).unwrap());
+        let opening = Opening { now: wall_now(), grace_ms: 60_000, shards: 1 };
+        let (store, restored) = Store::open(&self.directory, lock, opening).unwrap();
+        (store, restored[0].clean)
+    }
+
+    /// Drains, while `play` is two shards. Gives whether this process says that it has handed over, and whether
+    /// the next one takes it.
+    async fn drain(
+        &self,
+        play: impl AsyncFnOnce([oneshot::Sender<bool>; 2], watch::Receiver<Phase>),
+        at_once: impl Future<Output = ()>,
+    ) -> (bool, bool) {
+        let (store, _) = self.open();
+        // Where there is nobody, nobody can be lost.
+        store.write(vec![StoreOp::PutChannel(channel_key(), channel())], None);
+        let (shards, mut mailboxes) = Shards::new(2);
+        let (phases, phase) = watch::channel(Phase::Serving);
+        let config = DrainConfig {
+            deadline_ms: self.deadline_ms,
+            notice_ms: 0,
+            retry_after_ms: 0,
+            jitter_ms: 0,
+        };
+        let play = async {
+            let mut asked = Vec::new();
+            for mailbox in &mut mailboxes {
+                let Some(ShardMsg::Drain { drained, .. }) = mailbox.recv().await else {
+                    panic!("something else than a drain");
+                };
+                asked.push(drained);
+            }
+            play(asked.try_into().unwrap(), phase).await;
+        };
+        let start = Instant::now();
+        let drained = drain(&config, &shards, &store, &phases, at_once);
+        let (drained, ()) = tokio::join!(drained, play);
+        assert_eq!(*phases.borrow(), Phase::Stopping);
+        assert!(start.elapsed() < Duration::from_millis(self.deadline_ms));
+        // Whatever came of it, the file is whole.
+        store.close(None).await;
+        let (store, taken) = self.open();
+        assert!(store.close(None).await);
+        (drained.handed_over, taken)
+    }
+}
+
+fn channel_key() -> ChannelKey {
+    ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() }
+}
+
+fn channel() -> Box<ChannelRecord> {
+    let creator = lianmai_protocol::UserId(1);
+    let cid = lianmai_protocol::Cid(1);
+    Box::new(ChannelRecord { cid, creator, attributes: Default::default(), live: None })
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+const LONG_MS: u64 = 60_000;
+
+/// Proves RST-2.
+#[tokio::test]
+async fn rst_2_what_every_shard_hands_over_is_taken() {
+    let play = async |[one, other]: [oneshot::Sender<bool>; 2], phase: watch::Receiver<Phase>| {
+        assert_eq!(*phase.borrow(), Phase::Draining);
+        one.send(true).unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(*phase.borrow(), Phase::Draining, "one is not through");
+        other.send(true).unwrap();
+    };
+    let stage = Stage::new("all", LONG_MS);
+    assert_eq!(stage.drain(play, std::future::pending()).await, (true, true));
+}
+
+/// Proves RST-2.
+#[tokio::test]
+async fn rst_2_a_shard_that_could_not_hand_over_or_died_spoils_it() {
+    let refused = async |[one, other]: [oneshot::Sender<bool>; 2], _| {
+        one.send(true).unwrap();
+        other.send(false).unwrap();
+    };
+    let stage = Stage::new("refused", LONG_MS);
+    assert_eq!(stage.drain(refused, std::future::pending()).await, (false, false));
+    let died = async |[one, other]: [oneshot::Sender<bool>; 2], _| {
+        drop(one);
+        other.send(true).unwrap();
+    };
+    let stage = Stage::new("died", LONG_MS);
+    assert_eq!(stage.drain(died, std::future::pending()).await, (false, false));
+}
+
+/// The freeze comes at its time whatever the shards do, and the deadline too.
+/// Proves RST-1.
+#[tokio::test]
+async fn rst_1_the_deadline_holds() {
+    let silent = async |asked: [oneshot::Sender<bool>; 2], mut phase: watch::Receiver<Phase>| {
+        phase.wait_for(|phase| *phase == Phase::Frozen).await.unwrap();
+        phase.wait_for(|phase| *phase == Phase::Stopping).await.unwrap();
+        drop(asked);
+    };
+    let stage = Stage::new("silent", FREEZE_MS + 100);
+    assert_eq!(stage.drain(silent, std::future::pending()).await, (false, false));
+}
+
+/// Proves no rule of the protocol: a second signal ends a drain.
+#[tokio::test]
+async fn a_second_signal_ends_the_drain() {
+    let silent = async |asked: [oneshot::Sender<bool>; 2], mut phase: watch::Receiver<Phase>| {
+        phase.wait_for(|phase| *phase == Phase::Stopping).await.unwrap();
+        drop(asked);
+    };
+    let stage = Stage::new("signal", LONG_MS);
+    assert_eq!(stage.drain(silent, async {}).await, (false, false));
+}

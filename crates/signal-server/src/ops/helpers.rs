@@ -1,0 +1,48 @@
+//! Tasks beside the listeners that look after something from time to time. Comes in: the clock, SIGHUP. Goes out: a
+//! certificate that is read again, a warning. Deliberately absent: anything that a peer waits for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::interval;
+use tracing::{info, warn};
+
+use crate::socket::tls::TlsReloader;
+
+/// Certificate files are looked at this often.
+const TLS_CHECK: Duration = Duration::from_secs(10);
+/// Debug mode that leaves loopback is said aloud this often.
+const DEBUG_WARNING: Duration = Duration::from_secs(60);
+
+/// Reads the certificate again when its files change, or at SIGHUP.
+pub(crate) async fn reload_tls(tls: Arc<TlsReloader>) {
+    let mut ticks = interval(TLS_CHECK);
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
+    loop {
+        match &mut hangup {
+            Some(hangup) => {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    _ = hangup.recv() => {}
+                }
+            }
+            None => {
+                ticks.tick().await;
+            }
+        }
+        match tls.reload_if_changed() {
+            Ok(true) => info!("certificate reloaded"),
+            Ok(false) => {}
+            Err(error) => warn!(%error, "certificate not reloaded; the old one stays"),
+        }
+    }
+}
+
+/// Debug mode that leaves loopback is said aloud for as long as it lasts (contract rule C3).
+pub(crate) async fn warn_of_debug() {
+    let mut ticks = interval(DEBUG_WARNING);
+    loop {
+        ticks.tick().await;
+        warn!("debug mode is open to debug.allow_from: anybody there can join as anybody");
+    }
+}

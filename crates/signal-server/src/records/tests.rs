@@ -1,0 +1,407 @@
+//! Proves no rule of the protocol: the store.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use lianmai_protocol::{Attributes, Cid, KindSet, Mid, Rights, Role, SessionId, UserId};
+use lianmai_signal_engine::ChannelKey;
+use lianmai_signal_engine::record::{
+    BanRecord, ChannelRecord, LogRecord, MemberRecord, SessionRecord,
+};
+use rusqlite::Connection;
+
+use super::*;
+
+const NOW: WallTime = WallTime(1_000_000);
+const GRACE_MS: u64 = 30_000;
+/// Longer than anything takes that does happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn opening(shards: usize) -> Opening {
+    Opening { now: NOW, grace_ms: GRACE_MS, shards }
+}
+
+/// A directory that goes with the test.
+pub(super) struct Temp(pub(super) PathBuf);
+
+impl Temp {
+    pub(super) fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("lianmai-store-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Temp(path)
+    }
+
+    fn open(&self) -> (Store, Vec<Restored>) {
+        self.open_at(NOW)
+    }
+
+    fn open_at(&self, now: WallTime) -> (Store, Vec<Restored>) {
+        self.try_open(Opening { now, ..opening(1) }).unwrap()
+    }
+
+    fn try_open(&self, opening: Opening) -> Result<(Store, Vec<Restored>), StoreError> {
+        let lock = Arc::new(DirLock::take(&self.0).unwrap());
+        Store::open(&self.0, lock, opening)
+    }
+
+    /// Another connection, as an operator's.
+    fn look(&self) -> Connection {
+        Connection::open(self.0.join(FILE)).unwrap()
+    }
+
+    /// The files as they are at this moment, as `kill -9` would leave them.
+    fn killed(&self, name: &str) -> Temp {
+        let copy = Temp::new(name);
+        fs::create_dir_all(&copy.0).unwrap();
+        for name in [FILE, "lianmai.db-wal"] {
+            fs::copy(self.0.join(name), copy.0.join(name)).unwrap();
+        }
+        copy
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn key(name: &str) -> ChannelKey {
+    ChannelKey { appkey: "demo".parse().unwrap(), name: name.parse().unwrap() }
+}
+
+pub(super) fn channel(n: u8) -> Box<ChannelRecord> {
+    Box::new(ChannelRecord {
+        cid: Cid(n.into()),
+        creator: UserId(1),
+        attributes: Attributes::default(),
+        live: None,
+    })
+}
+
+pub(super) fn member(uid: u64, name: &str) -> Box<MemberRecord> {
+    Box::new(MemberRecord {
+        uid: UserId(uid),
+        mid: Mid([7; 12]),
+        session: SessionId([8; 12]),
+        join_id: Some("secret-of-the-join".to_owned()),
+        role: Role::Broadcaster,
+        rights: Rights::MEMBER,
+        name: Some(name.to_owned()),
+        attributes: Attributes::default(),
+        muted: KindSet::default(),
+        token_end: None,
+        published: Vec::new(),
+        pushes: Vec::new(),
+        confirmed: 1,
+        forced: None,
+        live: None,
+    })
+}
+
+pub(super) fn ban(until: u64) -> BanRecord {
+    BanRecord { until: WallTime(until), watermark: WallTime(1) }
+}
+
+/// Waits until everything up to here is written, or cannot be.
+fn flush(store: &Store) -> bool {
+    let (sender, stored) = mpsc::channel();
+    store.write(Vec::new(), Some(Box::new(move |stored| sender.send(stored).unwrap())));
+    stored.recv_timeout(PATIENCE).unwrap()
+}
+
+pub(super) fn only(restored: Vec<Restored>) -> Restored {
+    let [shard] = <[Restored; 1]>::try_from(restored).unwrap();
+    shard
+}
+
+fn names(restored: &Restored) -> Vec<(&str, Vec<u64>)> {
+    let uids = |members: &Vec<MemberRecord>| members.iter().map(|member| member.uid.0).collect();
+    restored.channels.iter().map(|(key, _, members)| (key.name.as_str(), uids(members))).collect()
+}
+
+/// Proves RST-3.
+#[test]
+fn rst_3_what_was_acknowledged_survives_a_kill() {
+    let temp = Temp::new("kill");
+    let (store, restored) = temp.open();
+    assert_eq!(restored, [Restored { clean: true, ..Restored::default() }]);
+    let most = UserId(u64::MAX);
+    store.write(
+        vec![
+            StoreOp::PutChannel(key("room 1"), channel(1)),
+            StoreOp::PutMember(key("room 1"), member(u64::MAX, "Ann")),
+            StoreOp::PutMember(key("room 1"), member(2, "Bob")),
+            StoreOp::PutBan(key("room 1"), most, ban(5)),
+            StoreOp::PutHold(key("other"), ban(6)),
+        ],
+        None,
+    );
+    store.write(vec![StoreOp::DropMember(key("room 1"), UserId(2))], None);
+    assert!(flush(&store));
+    let restored = only(temp.killed("kill-copy").open().1);
+    assert_eq!(
+        restored,
+        Restored {
+            channels: vec![(key("room 1"), *channel(1), vec![*member(u64::MAX, "Ann")])],
+            bans: vec![(key("room 1"), most, ban(5))],
+            holds: vec![(key("other"), ban(6))],
+            clean: false,
+        }
+    );
+    store.write(vec![StoreOp::DropChannel(key("room 1")), StoreOp::DropHold(key("other"))], None);
+    assert!(flush(&store));
+    let restored = only(temp.killed("kill-copy").open().1);
+    assert!(restored.channels.is_empty() && restored.holds.is_empty(), "{restored:?}");
+    assert_eq!(restored.bans.len(), 1, "a ban outlives its channel");
+}
+
+/// Proves RST-2.
+#[tokio::test]
+async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
+    let temp = Temp::new("hand-over");
+    let live = |record: &Restored| {
+        let (_, channel, members) = &record.channels[0];
+        (channel.live.is_some(), members[0].live.is_some(), record.clean)
+    };
+    let hand_over = async || {
+        let (store, _) = temp.open();
+        let log = LogRecord { epoch: lianmai_protocol::Epoch([1; 12]), head: 9, events: vec![] };
+        let session = SessionRecord {
+            offered: 2,
+            attempt: 1,
+            last_id: None,
+            answers: vec![(1, u64::MAX, "{}".to_owned())],
+            message_head: 0,
+            messages: vec![],
+            pulls: vec![],
+            lost_ms: 1,
+            first_lost_ms: 2,
+            floor_only: true,
+            restored: true,
+            media_ms: Some(3),
+        };
+        let channel = ChannelRecord { live: Some(log), ..*channel(1) };
+        let member = MemberRecord { live: Some(session), ..*member(1, "Ann") };
+        store.write(vec![StoreOp::PutChannel(key("room"), Box::new(channel))], None);
+        store.write(vec![StoreOp::PutMember(key("room"), Box::new(member))], None);
+        assert!(store.close(Some(NOW)).await);
+        // Too late, and harmless.
+        store.write(vec![StoreOp::DropChannel(key("room"))], Some(Box::new(|_| panic!("heard"))));
+        assert!(store.close(None).await, "all hear the same");
+        assert!(!temp.0.join("lianmai.db-wal").exists(), "all is in the file");
+    };
+    hand_over().await;
+    let (store, restored) = temp.open_at(WallTime(NOW.0 + GRACE_MS));
+    assert_eq!(live(&only(restored)), (true, true, true));
+    let copy = temp.killed("hand-over-copy");
+    assert_eq!(live(&only(copy.open().1)), (false, false, false), "a kill, and the mark was gone");
+    assert!(store.close(None).await);
+    for (later, fresh) in [(GRACE_MS, true), (GRACE_MS + 1, false)] {
+        hand_over().await;
+        for now in [NOW.0 + later, NOW.0 - later] {
+            let (store, restored) = temp.open_at(WallTime(now));
+            assert_eq!(live(&only(restored)), (fresh, fresh, fresh), "{now}");
+            assert!(store.close(Some(NOW)).await);
+        }
+    }
+    temp.look().execute("UPDATE meta SET value = '0 1000000'", []).unwrap();
+    assert_eq!(live(&only(temp.open().1)), (false, false, false), "another format");
+}
+
+#[test]
+fn what_waits_is_written_when_nobody_is_left() {
+    let temp = Temp::new("drop");
+    let (store, _) = temp.open();
+    store.write(vec![StoreOp::PutChannel(key("room"), channel(1))], None);
+    let ended = store.0.0.clone();
+    drop(store.clone());
+    drop(store);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert!(runtime.block_on(ended.ended()));
+    assert_eq!(names(&only(temp.open().1)), [("room", vec![])]);
+}
+
+#[tokio::test]
+async fn the_directory_is_held_until_the_file_is_closed() {
+    let temp = Temp::new("held");
+    let (store, _) = temp.open();
+    DirLock::take(&temp.0).unwrap_err();
+    assert!(store.close(None).await);
+    DirLock::take(&temp.0).unwrap();
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_removed() {
+    let temp = Temp::new("unreadable");
+    let (store, _) = temp.open();
+    for name in ["good", "bad record"] {
+        store.write(vec![StoreOp::PutChannel(key(name), channel(1))], None);
+        for uid in 1..=4 {
+            store.write(vec![StoreOp::PutMember(key(name), member(uid, "x"))], None);
+        }
+    }
+    store.write(vec![StoreOp::PutBan(key("good"), UserId(1), ban(5))], None);
+    store.write(vec![StoreOp::PutBan(key("good"), UserId(2), ban(5))], None);
+    assert!(flush(&store));
+    let damage = "
+        UPDATE channel SET record = '{\"cid\":\"1\"' WHERE name = 'bad record';
+        UPDATE member SET record = '{}' WHERE name = 'good' AND uid = '1';
+        UPDATE member SET uid = '02' WHERE name = 'good' AND uid = '2';
+        UPDATE member SET uid = '5' WHERE name = 'good' AND uid = '3';
+        UPDATE ban SET record = CAST(x'ff' AS TEXT) WHERE uid = '1';
+        INSERT INTO hold VALUES ('not an app', 'good', '{\"until\":1,\"watermark\":1}');
+    ";
+    temp.look().execute_batch(damage).unwrap();
+    let copy = temp.killed("unreadable-copy");
+    for _ in 0..2 {
+        let (store, restored) = copy.open();
+        let restored = only(restored);
+        assert_eq!(names(&restored), [("good", vec![4])]);
+        assert_eq!(restored.bans, [(key("good"), UserId(2), ban(5))]);
+        assert!(restored.holds.is_empty());
+        let rows: u32 = copy
+            .look()
+            .query_row(
+                "SELECT (SELECT count(*) FROM channel) + (SELECT count(*) FROM member)
+                      + (SELECT count(*) FROM ban) + (SELECT count(*) FROM hold)",
+                [],
+                |row| row.get(0),
+            )
+            .unwrap();
+        assert_eq!(rows, 3);
+        let ended = store.0.0.clone();
+        drop(store);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert!(runtime.block_on(ended.ended()));
+    }
+}
+
+#[test]
+fn files_of_others_and_of_the_future_are_refused() {
+    let temp = Temp::new("refused");
+    let (store, _) = temp.open();
+    assert!(flush(&store));
+    for suffix in ["", "-wal", "-shm"] {
+        let path = schema::beside(&temp.0.join(FILE), suffix);
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o600, "{suffix}");
+    }
+    let copy = temp.killed("refused-copy");
+    for name in [FILE, "lianmai.db-wal"] {
+        let chmod = |mode| {
+            fs::set_permissions(copy.0.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        chmod(0o640);
+        let error = copy.try_open(opening(1)).unwrap_err();
+        assert!(matches!(error, StoreError::Open { mode: 0o640, .. }), "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+        chmod(0o600);
+    }
+    copy.look().pragma_update(None, "user_version", 2).unwrap();
+    let error = copy.try_open(opening(1)).unwrap_err();
+    assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+    let _ = fs::remove_file(copy.0.join("lianmai.db-wal"));
+    fs::write(copy.0.join(FILE), "this is no database, and long enough to say so").unwrap();
+    let error = copy.try_open(opening(1)).unwrap_err();
+    assert!(matches!(error, StoreError::Database { .. }), "{error}");
+}
+
+/// Proves RST-5.
+#[test]
+fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
+    let temp = Temp::new("full");
+    drop(DirLock::take(&temp.0).unwrap());
+    let connection = schema::open(&temp.0.join(FILE)).unwrap();
+    let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    connection.pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(())).unwrap();
+    let lock = Arc::new(DirLock::take(&temp.0).unwrap());
+    let store = Store(Arc::new(Handle(writer::start(connection, lock).unwrap())));
+    store.write(vec![StoreOp::PutChannel(key("room"), channel(1))], None);
+    assert!(flush(&store));
+    let large = "x".repeat(50_000);
+    store.write(vec![StoreOp::PutMember(key("room"), member(1, &large))], None);
+    store.write(vec![StoreOp::PutMember(key("room"), member(2, "small"))], None);
+    assert!(!flush(&store) && !flush(&store), "whoever waits hears of it");
+    assert_eq!(store.stats().waiting, 2);
+    assert!(store.stats().failures >= 2);
+    store.write(vec![StoreOp::DropMember(key("room"), UserId(1))], None);
+    assert!(flush(&store), "what does not fit is not wanted any more");
+    assert_eq!(store.stats().waiting, 0);
+    assert_eq!(names(&only(temp.killed("full-copy").open().1)), [("room", vec![2])]);
+}
+
+/// Proves RST-5.
+#[test]
+fn rst_5_a_locked_file_is_tried_again() {
+    let temp = Temp::new("locked");
+    drop(DirLock::take(&temp.0).unwrap());
+    let connection = schema::open(&temp.0.join(FILE)).unwrap();
+    connection.busy_timeout(Duration::from_millis(1)).unwrap();
+    let lock = Arc::new(DirLock::take(&temp.0).unwrap());
+    let store = Store(Arc::new(Handle(writer::start(connection, lock).unwrap())));
+    let operator = temp.look();
+    operator.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.write(vec![StoreOp::PutBan(key("room"), UserId(1), ban(5))], None);
+    assert!(!flush(&store));
+    operator.execute_batch("ROLLBACK").unwrap();
+    // By itself.
+    let start = std::time::Instant::now();
+    while store.stats().waiting > 0 {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
+    let bans: u32 = operator.query_row("SELECT count(*) FROM ban", [], |row| row.get(0)).unwrap();
+    assert_eq!(bans, 1);
+}
+
+#[test]
+fn each_shard_gets_its_channels() {
+    let temp = Temp::new("shards");
+    let (store, _) = temp.open();
+    let rooms: Vec<_> = (0..20).map(|n| key(&format!("room {n}"))).collect();
+    for room in &rooms {
+        store.write(vec![StoreOp::PutChannel(room.clone(), channel(1))], None);
+        store.write(vec![StoreOp::PutBan(room.clone(), UserId(1), ban(5))], None);
+        store.write(vec![StoreOp::PutHold(room.clone(), ban(5))], None);
+    }
+    assert!(flush(&store));
+    let copy = temp.killed("shards-copy");
+    let (_, shards) = copy.try_open(opening(3)).unwrap();
+    let mut seen = 0;
+    for (index, shard) in shards.iter().enumerate() {
+        let own = |key: &ChannelKey| crate::route::shard_of(key.route(), 3) == index;
+        assert!(shard.channels.iter().all(|(key, ..)| own(key)));
+        assert!(shard.bans.iter().all(|(key, ..)| own(key)));
+        assert!(shard.holds.iter().all(|(key, _)| own(key)));
+        assert_eq!(
+            (shard.bans.len(), shard.holds.len()),
+            (shard.channels.len(), shard.channels.len())
+        );
+        seen += shard.channels.len();
+    }
+    assert_eq!((shards.len(), seen), (3, rooms.len()));
+}
+
+/// Proves RES-9.
+#[test]
+fn a_crash_is_told_to_every_shard_and_a_first_start_is_none() {
+    let temp = Temp::new("first");
+    let (store, first) = temp.open();
+    assert!(only(first).clean, "nobody was here");
+    store.write(vec![StoreOp::PutChannel(key("room"), channel(1))], None);
+    assert!(flush(&store));
+    let (_, shards) = temp.killed("first-copy").try_open(opening(3)).unwrap();
+    assert!(shards.iter().all(|shard| !shard.clean), "also to those without a channel");
+}
+
+#[test]
+fn nothing_of_a_record_is_shown() {
+    let (store, _) = Temp::new("debug").open();
+    store.write(vec![StoreOp::PutMember(key("room"), member(1, "Ann"))], None);
+    let shown = format!("{store:?}");
+    assert!(!shown.contains("secret") && !shown.contains("Ann"), "{shown}");
+}

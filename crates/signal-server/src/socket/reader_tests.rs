@@ -1,0 +1,120 @@
+//! Proves SES-3.
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::socket::halves::{Sink, split_tcp};
+use crate::socket::places::Places;
+
+const LOBBY: usize = LOBBY_BYTES;
+
+/// A reader and the peer that it reads.
+async fn pair(early: &[u8]) -> (Reader, Sink, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, address) = listener.accept().await.unwrap();
+    let place = Places::new(1, 1).enter(address.ip()).unwrap();
+    let (source, sink) = split_tcp(stream, place);
+    (Reader::new(source, early), sink, peer)
+}
+
+/// The head of a frame of an announced length; the mask of zeros leaves the payload as it is.
+fn head(first: u8, length: usize) -> Vec<u8> {
+    let mut head = vec![first, 0xff];
+    head.extend_from_slice(&(length as u64).to_be_bytes());
+    head.extend_from_slice(&[0; 4]);
+    head
+}
+
+fn frame(first: u8, length: usize) -> Vec<u8> {
+    let mut frame = match length {
+        0..=125 => vec![first, 0x80 | length as u8, 0, 0, 0, 0],
+        _ => head(first, length),
+    };
+    frame.resize(frame.len() + length, b' ');
+    frame
+}
+
+/// What comes of bytes in the lobby, up to what ends it.
+async fn lobby(bytes: Vec<u8>) -> (usize, Option<Incoming>, Reader) {
+    let (mut reader, _sink, mut peer) = pair(b"").await;
+    let sending = tokio::spawn(async move {
+        let _ = peer.write_all(&bytes).await;
+        let _ = peer.shutdown().await;
+        peer
+    });
+    let mut texts = 0;
+    let end = loop {
+        match reader.next().await {
+            Some(Incoming::Text(text)) => texts += text.len(),
+            Some(Incoming::Alive(_)) => {}
+            end => break end,
+        }
+        assert!(
+            reader.partial.capacity() <= 2 * (LOBBY + READ_BYTES),
+            "{:?}",
+            reader.partial.capacity()
+        );
+    };
+    // Whoever is refused is not read to the end.
+    sending.abort();
+    (texts, end, reader)
+}
+
+#[tokio::test]
+async fn the_lobby_takes_16_kib() {
+    let (texts, end, _) = lobby(frame(0x81, LOBBY)).await;
+    assert!(texts == LOBBY && end.is_none(), "{texts} {end:?}");
+    let (texts, end, _) = lobby([frame(0x81, LOBBY), frame(0x81, 1)].concat()).await;
+    assert!(texts == LOBBY && matches!(end, Some(Incoming::TooMuch)), "{texts} {end:?}");
+}
+
+/// Nothing of a message is kept that will be refused, however it is cut.
+#[tokio::test]
+async fn more_is_refused_before_it_is_read() {
+    let two = [frame(0x01, LOBBY / 2), head(0x80, LOBBY / 2 + 1)].concat();
+    for bytes in [head(0x81, LOBBY + 1), head(0x81, 65_536), head(0x81, usize::MAX >> 1), two] {
+        let (texts, end, reader) = lobby(bytes.clone()).await;
+        let head = &bytes[..2];
+        assert!(
+            texts == 0 && matches!(end, Some(Incoming::TooMuch) | Some(Incoming::Violation)),
+            "{head:?} {end:?}"
+        );
+        let kept = reader.partial.len() + reader.fragments.map_or(0, |all| all.len());
+        assert!(kept <= LOBBY, "{head:?}: {kept} bytes");
+    }
+}
+
+#[tokio::test]
+async fn what_holds_no_text_counts_too() {
+    for (first, length) in [(0x89, 0), (0x89, 125), (0x8a, 0)] {
+        let one = frame(first, length);
+        let fit = LOBBY / one.len();
+        let (_, end, _) = lobby(one.repeat(fit)).await;
+        assert!(end.is_none(), "{first:#x} {end:?}");
+        let (_, end, _) = lobby(one.repeat(fit + 1)).await;
+        assert!(matches!(end, Some(Incoming::TooMuch)), "{first:#x} {end:?}");
+    }
+    let empty = [frame(0x01, 0), frame(0x00, 0).repeat(LOBBY / 6)].concat();
+    let (_, end, _) = lobby(empty).await;
+    assert!(matches!(end, Some(Incoming::TooMuch)), "{end:?}");
+}
+
+/// Proves CON-11.
+#[tokio::test]
+async fn whoever_joined_sends_64_kib() {
+    let (mut reader, _sink, mut peer) = pair(&frame(0x81, 7)).await;
+    assert!(matches!(reader.next().await, Some(Incoming::Text(text)) if text.len() == 7));
+    reader.joined();
+    let sending = tokio::spawn(async move {
+        let _ = peer.write_all(&frame(0x81, MAX_CLIENT_FRAME_BYTES)).await;
+        let _ = peer.write_all(&frame(0x81, MAX_CLIENT_FRAME_BYTES + 1)).await;
+        peer
+    });
+    let whole = reader.next().await;
+    assert!(matches!(whole, Some(Incoming::Text(text)) if text.len() == MAX_CLIENT_FRAME_BYTES));
+    assert!(matches!(reader.next().await, Some(Incoming::Violation)));
+    assert!(reader.next().await.is_none());
+    sending.abort();
+}
