@@ -80,10 +80,20 @@ impl Writer {
 
     /// Writes a field of an object.
     pub fn field(&mut self, name: &str, value: &dyn Codec) {
+        self.name(name);
+        value.write(self);
+    }
+
+    /// Writes the name of a field; its value comes next.
+    pub fn name(&mut self, name: &str) {
         self.separate();
         self.string(name);
         self.text.push(':');
-        value.write(self);
+    }
+
+    /// Begins an element of an array; its value comes next.
+    pub fn next(&mut self) {
+        self.separate();
     }
 
     /// Writes an element of an array.
