@@ -15,9 +15,9 @@ use lianmai_protocol::{ErrorName, MediaKind, MediaSelector, Role, RpcError, User
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::{ClientConfig, IntoUserId, JoinOptions};
-use super::delivery::{self, Hub};
 use super::event_loop::{EventLoop, Notice, Order};
-use super::events::{EventStream, ListenerId};
+use super::events::EventStream;
+use super::hub::{Hub, ListenerId};
 use super::platform;
 use crate::error::{
     CallError, CommandError, JoinError, LeaveError, MessageError, PublishError, RenewTokenError,
@@ -57,11 +57,10 @@ impl Client {
     #[must_use]
     pub fn new(config: ClientConfig) -> Self {
         let (orders, orders_in) = mpsc::unbounded_channel();
-        let (items, items_in) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(config.event_capacity));
         let session = Session::new(config.session(platform::seed()));
-        tokio::spawn(EventLoop::new(session, Arc::clone(&hub), items).run(orders_in));
-        tokio::spawn(delivery::run(Arc::clone(&hub), items_in));
+        tokio::spawn(EventLoop::new(session, Arc::clone(&hub)).run(orders_in));
+        tokio::spawn(Arc::clone(&hub).run());
         Client { inner: Arc::new(Inner { appkey: config.appkey, orders, hub }) }
     }
 
@@ -370,7 +369,7 @@ impl Client {
     /// Every event from now on. See [`EventStream`] for its bound.
     #[must_use]
     pub fn events(&self) -> EventStream {
-        self.inner.hub.attach()
+        EventStream::new(Arc::clone(&self.inner.hub))
     }
 
     /// Where the connection is.

@@ -18,6 +18,7 @@ mod answer;
 mod backoff;
 mod change;
 mod config;
+mod delivery;
 mod diff;
 mod entry;
 mod event;
@@ -51,6 +52,7 @@ use crate::error::CallError;
 
 pub use change::{CaughtUp, Change};
 pub use config::SessionConfig;
+pub use delivery::{Delivered, Delivery, Reader};
 pub use event::{Event, EventKind};
 pub use input::{CallId, Command, Input, SocketId};
 pub use outcome::{Missed, ReconnectOutcome};
