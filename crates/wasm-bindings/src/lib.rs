@@ -17,7 +17,7 @@ mod tell;
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
-    CallId, Delivery, Input, Output, Session, SessionConfig, SocketId,
+    CallId, Delivered, Delivery, Input, Output, Session, SessionConfig, SocketId,
 };
 use lianmai_protocol::MonoTime;
 use lianmai_protocol::wire::{self, Wire, Writer};
@@ -138,7 +138,17 @@ impl Core {
     /// The next item for the app, empty when there is none.
     #[expect(clippy::should_implement_trait, reason = "more may come after the last")]
     pub fn next(&mut self) -> String {
-        self.delivery.next().map(|item| tell::item(&item)).unwrap_or_default()
+        loop {
+            match self.delivery.next() {
+                // Getters show it; nobody hears of it.
+                Some(Delivered::Picture(_)) => {}
+                Some(Delivered::Event(event)) => return tell::event(&event),
+                Some(Delivered::Settled { call, outcome }) => {
+                    return tell::settlement(call, &outcome);
+                }
+                None => return String::new(),
+            }
+        }
     }
 
     /// The channel as of the last item, empty while in none.

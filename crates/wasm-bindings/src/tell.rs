@@ -1,10 +1,10 @@
 //! What the host and the app are told, as text. Comes in: outputs of the session. Goes out: JSON in the spelling
 //! of the wire, without what only the session needs (`seq`, generations).
 
-use lianmai_client_sdk::session::{
-    ConnectionState, Delivered, Event, Output, ReconnectOutcome, Reply, StateReason,
-};
 use lianmai_client_sdk::CallError;
+use lianmai_client_sdk::session::{
+    CallId, ConnectionState, Event, Output, ReconnectOutcome, Reply, StateReason,
+};
 use lianmai_protocol::MediaKind;
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::wire::{Codec, Writer};
@@ -31,28 +31,30 @@ pub(crate) fn command(output: &Output, writer: &mut Writer) {
     writer.end(']');
 }
 
-/// One item for the app.
-pub(crate) fn item(item: &Delivered) -> String {
+/// An event for the app.
+pub(crate) fn event(event: &Event) -> String {
     let mut writer = Writer::default();
     writer.begin('{');
-    match item {
-        Delivered::Event(event) => {
-            text(&mut writer, "event", event.kind().name());
-            writer.name("data");
-            self::event(event, &mut writer);
+    text(&mut writer, "event", event.kind().name());
+    writer.name("data");
+    payload(event, &mut writer);
+    writer.end('}');
+    writer.into_text()
+}
+
+/// How a call of the app ended.
+pub(crate) fn settlement(call: CallId, outcome: &Result<Reply, CallError>) -> String {
+    let mut writer = Writer::default();
+    writer.begin('{');
+    writer.field("call", &call.0);
+    match outcome {
+        Ok(reply) => {
+            writer.name("result");
+            self::reply(reply, &mut writer);
         }
-        Delivered::Settled { call, outcome } => {
-            writer.field("call", &call.0);
-            match outcome {
-                Ok(reply) => {
-                    writer.name("result");
-                    self::reply(reply, &mut writer);
-                }
-                Err(error) => {
-                    writer.name("error");
-                    self::error(error, &mut writer);
-                }
-            }
+        Err(error) => {
+            writer.name("error");
+            self::error(error, &mut writer);
         }
     }
     writer.end('}');
@@ -64,7 +66,7 @@ fn text(writer: &mut Writer, name: &str, text: &str) {
     writer.string(text);
 }
 
-fn event(event: &Event, writer: &mut Writer) {
+fn payload(event: &Event, writer: &mut Writer) {
     let whole: &dyn Codec = match event {
         Event::Closing(data) => data,
         Event::ClientJoin(data) => data,
@@ -207,11 +209,7 @@ fn reply(reply: &Reply, writer: &mut Writer) {
             urls(&subscribed.url, &subscribed.urls, writer);
         }
         Reply::MessageSent { delivered } => writer.field("delivered", delivered),
-        Reply::TokenRenewed { expires_in_ms } => {
-            if let Some(ms) = expires_in_ms {
-                writer.field("expiresInMs", ms);
-            }
-        }
+        Reply::TokenRenewed { expires_in_ms: Some(ms) } => writer.field("expiresInMs", ms),
         _ => {}
     }
     writer.end('}');
