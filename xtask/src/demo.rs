@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::process::{self, Running, cargo, root};
+use crate::process::{self, Running, cargo, root, target};
 use crate::{Result, tools};
 
 const CHANNEL: &str = "demo";
@@ -75,8 +75,7 @@ fn run_build(packages: &[&str]) -> Result {
 }
 
 fn program(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    target.map_or_else(|| root().join("target"), PathBuf::from).join("debug").join(name)
+    target().join("debug").join(name)
 }
 
 type Lines = mpsc::Receiver<String>;

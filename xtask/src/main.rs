@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod explore;
 mod fuzz;
 mod mutants;
 mod process;
@@ -21,6 +22,9 @@ cargo xtask demo [--no-media] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
 cargo xtask bench [join|idle|fanout|pullers ..]
                             what a join, a member, a delivery and a puller cost
+cargo xtask explore --minutes N
+                            fresh seeds for every property test, the simulator and the fuzz
+                            bodies; prints what fails as a case for the repository
 cargo xtask fuzz --minutes N [--target NAME]
                             fuzz the targets of tests/fuzz, N minutes in all (needs nightly)
 cargo xtask mutants [--seeds N] [--write] [NAME..]
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         "test" => test::execute(&rest),
         "demo" => demo::execute(&rest),
         "bench" => bench::execute(&rest),
+        "explore" => explore::execute(&rest),
         "fuzz" => fuzz::execute(&rest),
         "sim" => sim::execute(&rest),
         "mutants" => mutants::execute(&rest),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::process::{cargo, output, root};
+use crate::process::{cargo, output, root, target};
 use crate::{Result, tools};
 
 const PATCHES: &str = "tests/sim/mutants";
@@ -175,8 +175,4 @@ fn record(rows: &[String]) -> Result {
     let head = "| mutant | rule | what is broken | found by | seed |\n|---|---|---|---|---|";
     let table = format!("{before}{BEGIN}\n{head}\n{}\n{END}{after}", rows.join("\n"));
     fs::write(&file, table).map_err(|error| format!("{README}: {error}"))
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

@@ -26,13 +26,8 @@ pub(crate) fn check() -> Result {
         fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let document = read(&root().join("docs/protocol.md"))?;
-    let mut files = Vec::new();
-    for tree in TREES {
-        sources(&root().join(tree), &mut files)?;
-    }
-    files.sort();
     let mut tests = Tests::default();
-    for file in files {
+    for file in all_sources(TREES)? {
         let name = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
         tests.scan(&name, &read(&file)?);
     }
@@ -43,6 +38,16 @@ pub(crate) fn check() -> Result {
     }
     println!("{} rules, {} tests, {} of them name a rule", rules.len(), tests.all, tests.of_rules);
     Ok(())
+}
+
+/// Every source file of some folders, in order.
+pub(crate) fn all_sources(trees: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for tree in trees {
+        sources(&root().join(tree), &mut files)?;
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result {

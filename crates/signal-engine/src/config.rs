@@ -102,8 +102,6 @@ pub struct EngineConfig {
     pub message_bytes: usize,
     /// Events of a channel leave at most this often, in milliseconds (contract rule A6).
     pub flush_interval_ms: u64,
-    /// A URL that was not issued within this time fails its command, in milliseconds (decisions D10).
-    pub mint_timeout_ms: u64,
 }
 
 impl Default for EngineConfig {
@@ -118,7 +116,6 @@ impl Default for EngineConfig {
             log_bytes: 64 * 1024 * 1024,
             message_bytes: 16 * 1024 * 1024,
             flush_interval_ms: 20,
-            mint_timeout_ms: 5_000,
         }
     }
 }

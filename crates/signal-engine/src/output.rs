@@ -3,34 +3,12 @@
 use bytes::Bytes;
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
-use lianmai_protocol::{
-    Appkey, ChannelName, Cid, CloseCode, ErrorName, Gen, KindSet, Mid, Role, RpcError, UserId,
-};
+use lianmai_protocol::{Cid, CloseCode, ErrorName, Gen, KindSet, Mid, Role, RpcError, UserId};
 
-use crate::input::{ConnId, MintId, PersistId, QueryId, VerifyId};
+use crate::asks::Question;
+use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
-use crate::record::StoreOp;
-
-/// What a URL is wanted for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MintRequest {
-    /// The app, which may have its own media provider.
-    pub appkey: Appkey,
-    /// The stream.
-    pub generation: Gen,
-    /// `None` for a push URL, else the membership that may play.
-    pub viewer: Option<Mid>,
-}
-
-/// A token as a client sent it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(pub String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
+use crate::rows::RowOp;
 
 /// Why a push or play is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,25 +196,12 @@ pub enum Output {
         /// With this code, whose name is the reason.
         code: CloseCode,
     },
-    /// Issue URLs and answer with [`crate::Input::Minted`].
-    MintUrls {
-        /// Number of the request.
-        mint: MintId,
-        /// What for.
-        request: MintRequest,
-    },
-    /// Check a token and answer with [`crate::Input::TokenVerified`].
-    VerifyToken {
-        /// Number of the token.
-        verify: VerifyId,
-        /// The app.
-        appkey: Appkey,
-        /// The user.
-        uid: UserId,
-        /// The channel.
-        channel: ChannelName,
-        /// The token. A secret.
-        token: Token,
+    /// Find out or do this, and say so with [`crate::Input::Answer`].
+    Ask {
+        /// Number of the question.
+        id: AskId,
+        /// What is asked.
+        question: Question,
     },
     /// Answer to [`crate::Input::Authorize`].
     Verdict {
@@ -264,13 +229,8 @@ pub enum Output {
         /// The answer.
         reply: Result<AdminReply, RpcError>,
     },
-    /// Write this down, in this order; with a number, answer with [`crate::Input::Persisted`].
-    Store {
-        /// What.
-        ops: Vec<StoreOp>,
-        /// Somebody waits for it.
-        persist: Option<PersistId>,
-    },
+    /// Write this down, in this order, behind every write of before. Nobody waits for it.
+    Store(Vec<RowOp>),
     /// The drain is over: every connection is closed, and all is written down if `handed_over`.
     Drained {
         /// Whether the next process can go on where this one ends.

@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::api::v1::channels::{self, Admin};
+use crate::api::service::Service;
+use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
 use crate::config::{AppConfig, AppMode, Config, MediaServer};
@@ -33,7 +34,7 @@ use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
-use crate::records::{Opening, Store, StoreError};
+use crate::records::{self, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
 use crate::relay::provider::EmbeddedRelay;
@@ -97,7 +98,7 @@ pub struct Server {
     rtmp: TcpListener,
     data_dir: DataDir,
     lock: Arc<DirLock>,
-    store: Store,
+    store: Arc<dyn Records>,
     restored: Vec<Restored>,
     tls: Option<Arc<TlsReloader>>,
     seeds: Vec<[u8; 32]>,
@@ -127,7 +128,7 @@ impl Server {
         let shards = config.shards.unwrap_or_else(default_shards);
         // After the listeners: a start that fails takes nothing from a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
-        let (store, restored) = Store::open(&config.data_dir, lock.clone(), opening)?;
+        let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -248,8 +249,8 @@ impl Server {
             phase: phase.clone(),
         });
         let public_router = public::router(lobby, hub.clone(), authorizer.clone(), phase.clone());
-        let admin_router = channels::router(Admin {
-            shards: shards.clone(),
+        let admin_router = api::router(Api {
+            service: Service::new(shards.clone()),
             hub: hub.clone(),
             metrics,
             token: data_dir.admin_token().clone(),
@@ -308,7 +309,7 @@ impl Server {
             () = failed("helper", &mut tasks) => false,
         };
         let Drained { handed_over, deadline } = if asked {
-            drain::drain(&config.drain, &shards, &store, &phases, at_once).await
+            drain::drain(&config.drain, &shards, &*store, &phases, at_once).await
         } else {
             phases.send_replace(Phase::Stopping);
             Drained { handed_over: false, deadline: Instant::now() + AFTER_FAILURE }
@@ -410,3 +411,7 @@ mod tests {
         assert!(timeout(MOMENT * 100, failed("shard", &mut tasks)).await.is_ok(), "an end");
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod http_tests;

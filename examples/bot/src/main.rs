@@ -131,7 +131,7 @@ async fn main() -> anyhow::Result<()> {
                 match client.publish(MediaSelector::Both).await {
                     Ok(push) => pusher = Some(Pusher::start(&args, &push.url, &push.urls)?),
                     // The server may be away for longer than a call waits; the client still looks for it.
-                    Err(PublishError::Timeout { .. } | PublishError::OutcomeUnknown) => {
+                    Err(PublishError::Timeout | PublishError::OutcomeUnknown) => {
                         again = Some(Instant::now() + PAUSE);
                     }
                     Err(error) => return Err(error).context("cannot publish"),

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use lianmai_client_sdk::session::SocketId;
 use lianmai_protocol::WallTime;
-use lianmai_signal_engine::{Input, MintId, Minted};
+use lianmai_signal_engine::{AskId, Input, Minted};
 
 use crate::adversary::Spy;
 use crate::check::Checks;
@@ -54,7 +54,7 @@ pub(crate) enum Ev {
     Turn(u64, usize),
     Tick(u64, usize),
     Commit(u64),
-    Minted(u64, usize, MintId, Option<Minted>),
+    Minted(u64, usize, AskId, Option<Minted>),
     Freeze(u64),
     HandOver(u64),
     DrainDeadline(u64),
@@ -248,8 +248,8 @@ impl World {
             Ev::Turn(process, shard) => self.server_turn(process, shard),
             Ev::Tick(process, shard) => self.server_tick(process, shard),
             Ev::Commit(process) => self.store_commit(process),
-            Ev::Minted(process, shard, mint, result) => {
-                self.server_minted(process, shard, mint, result);
+            Ev::Minted(process, shard, id, result) => {
+                self.server_minted(process, shard, id, result);
             }
             Ev::Freeze(process) => self.server_freeze(process),
             Ev::HandOver(process) => self.server_hand_over(process),

@@ -29,11 +29,10 @@ impl Entry {
 
 impl Session {
     pub(super) fn join(&mut self, call: CallId, join: Join) {
-        let join = match sendable(Call::Join(join)) {
-            Ok(Call::Join(join)) => join,
-            Ok(_) => return,
-            Err(name) => return self.settle(call, Err(CallError::refused(name))),
-        };
+        let request = Call::Join(join.clone());
+        if let Err(name) = sendable(&request) {
+            return self.settle(call, Err(CallError::refused(name)));
+        }
         self.parted();
         let deadline = self.now + self.config.command_timeout_ms;
         let entry = Entry { call, join, deadline, woken: false, unanswered: 0, failure: None };
@@ -99,7 +98,7 @@ impl Session {
         let error = match entry.failure.take() {
             _ if entry.unanswered > 0 => CallError::OutcomeUnknown,
             Some(failure) => failure,
-            None => CallError::Timeout { sent: false },
+            None => CallError::Timeout,
         };
         self.event(Event::SendCommandOverTime { method: "join" });
         if self.requests.is_leaving() {
@@ -179,7 +178,7 @@ impl Session {
     /// The address belongs to another deployment, which holds other channels: out of there again, and to
     /// the other addresses with the old ticket (rule A13).
     fn foreign_deployment(&mut self) {
-        let (_, leave) = self.requests.frame(Call::Leave(Empty {}));
+        let (_, leave) = self.requests.frame(&Call::Leave(Empty {}));
         self.send(leave);
         if !self.addresses.foreign() {
             let why = StateReason::WrongDeployment;

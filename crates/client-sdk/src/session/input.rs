@@ -3,11 +3,6 @@
 use std::fmt;
 
 use lianmai_protocol::message::Call;
-use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
-use lianmai_protocol::message::session::{
-    CloseChannel, Empty, Join, Kick, RenewToken, Report, SendMessage, SetAttributes,
-};
-use lianmai_protocol::message::task::{TaskIds, Tasks};
 
 /// Names one call; chosen by the host, unique among calls that are not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,8 +20,9 @@ pub enum Input<'a> {
     Command {
         /// The call.
         call: CallId,
-        /// What is asked.
-        command: Command,
+        /// What is asked, in the words of the wire. The session checks only what the server would answer by closing
+        /// the connection; `reconnect` and `ping` are its own, and refused.
+        command: Call,
     },
     /// A socket that `Connect` asked for is open and speaks the sub-protocol.
     SocketOpened {
@@ -67,70 +63,6 @@ pub enum Input<'a> {
     Foreground,
 }
 
-macro_rules! commands {
-    ($( $(#[$meta:meta])* $variant:ident($params:ty) = $method:literal, )+) => {
-        /// What an app can ask. The parameters are those of the wire; the session checks only what the
-        /// server would answer by closing the connection.
-        #[derive(Clone, PartialEq)]
-        #[non_exhaustive]
-        pub enum Command {
-            $( $(#[$meta])* $variant($params), )+
-        }
-
-        impl Command {
-            pub(super) fn into_call(self) -> Call {
-                match self { $( Command::$variant(params) => Call::$variant(params), )+ }
-            }
-
-            /// The name of the method on the wire.
-            #[must_use]
-            pub fn method(&self) -> &'static str {
-                match self { $( Command::$variant(_) => $method, )+ }
-            }
-        }
-    };
-}
-
-commands! {
-    /// Enter a channel. `join_id` is 128 random bits of the host, new for each call: the session has no
-    /// randomness of its own.
-    Join(Join) = "join",
-    /// End the membership.
-    Leave(Empty) = "leave",
-    /// Announce media and get the push URL.
-    Publish(Publish) = "publish",
-    /// Take announced media back.
-    Unpublish(Publish) = "unpublish",
-    /// Get a pull URL.
-    Subscribe(Subscribe) = "subscribe",
-    /// Give a subscription up.
-    Unsubscribe(Subscribe) = "unsubscribe",
-    /// Change a role.
-    SetRole(SetRole) = "setRole",
-    /// Tell that media is muted.
-    Mute(Mute) = "mute",
-    /// Tell that it is not.
-    Unmute(Mute) = "unmute",
-    /// Remove a member.
-    Kick(Kick) = "kick",
-    /// End the channel for all.
-    CloseChannel(CloseChannel) = "closeChannel",
-    /// Start push tasks.
-    AddTasks(Tasks) = "addTasks",
-    /// Replace push tasks.
-    UpdateTasks(Tasks) = "updateTasks",
-    /// End push tasks.
-    DeleteTasks(TaskIds) = "deleteTasks",
-    /// Say something.
-    SendMessage(SendMessage) = "sendMessage",
-    /// Change attributes.
-    SetAttributes(SetAttributes) = "setAttributes",
-    /// Hand in a new token.
-    RenewToken(RenewToken) = "renewToken",
-    /// Tell what a media component observed.
-    Report(Report) = "report",
-}
-
 impl Input<'_> {
     /// The socket that this is a report of.
     pub(super) fn socket(&self) -> Option<SocketId> {
@@ -148,7 +80,9 @@ impl fmt::Debug for Input<'_> {
     /// Without payload: frames hold tickets and URLs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Input::Command { call, command } => write!(f, "Command({}, {command:?})", call.0),
+            Input::Command { call, command } => {
+                write!(f, "Command({}, {})", call.0, command.method())
+            }
             Input::SocketOpened { socket } => write!(f, "SocketOpened({})", socket.0),
             Input::Frame { socket, bytes } => {
                 write!(f, "Frame({}, {} bytes)", socket.0, bytes.len())
@@ -163,12 +97,5 @@ impl fmt::Debug for Input<'_> {
             Input::NetworkChanged => f.write_str("NetworkChanged"),
             Input::Foreground => f.write_str("Foreground"),
         }
-    }
-}
-
-impl fmt::Debug for Command {
-    /// The method only: parameters may hold tokens.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.method())
     }
 }

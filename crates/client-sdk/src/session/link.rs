@@ -91,7 +91,7 @@ impl Session {
         if !matches!(self.stay, Stay::Parting(_)) {
             self.event(Event::Open {});
         }
-        let (id, frame) = self.requests.frame(call);
+        let (id, frame) = self.requests.frame(&call);
         self.state = State::Entering { asked, id, give_up };
         self.send(frame);
     }

@@ -54,7 +54,8 @@ pub use change::{CaughtUp, Change};
 pub use config::SessionConfig;
 pub use delivery::{Delivered, Delivery, Reader};
 pub use event::{Event, EventKind};
-pub use input::{CallId, Command, Input, SocketId};
+pub use input::{CallId, Input, SocketId};
+pub use lianmai_protocol::message::Call as Command;
 pub use outcome::{Missed, ReconnectOutcome};
 pub use output::{Joined, Output, Reply};
 pub use picture::{Member, Own, OwnPublication, Picture};
@@ -254,10 +255,13 @@ impl Session {
         self.ignored
     }
 
-    fn command(&mut self, call: CallId, command: Command) {
-        let request = command.into_call();
+    fn command(&mut self, call: CallId, request: Call) {
         let is_leave = matches!(request, Call::Leave(_));
         let refusal = match (&self.stay, &request) {
+            // The session's own.
+            (_, Call::Reconnect(_) | Call::Ping(_)) => {
+                Some(CallError::refused(ErrorName::MethodNotFound))
+            }
             (Stay::Out | Stay::Parting(_), Call::Join(join)) => {
                 return self.join(call, join.clone());
             }
@@ -334,8 +338,7 @@ impl Session {
 
     /// A call had no outcome in time. Behind `leave` there is nothing to stay for but its delivery.
     fn over_time(&mut self, due: Due) {
-        let error =
-            if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout { sent: false } };
+        let error = if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout };
         self.event(Event::SendCommandOverTime { method: due.method });
         if due.method == "leave" {
             self.part();
@@ -374,7 +377,7 @@ impl Session {
             return None;
         };
         let ping = Ping { k: member.ticket_number(), n: Some(member.messages) };
-        let (id, frame) = self.requests.frame(Call::Ping(ping));
+        let (id, frame) = self.requests.frame(&Call::Ping(ping));
         live.pinged(id);
         live.sent(self.now);
         self.send(frame);

@@ -129,7 +129,7 @@ impl Session {
     }
 
     fn deliver_leave(&mut self) {
-        let (id, frame) = self.requests.frame(Call::Leave(Empty {}));
+        let (id, frame) = self.requests.frame(&Call::Leave(Empty {}));
         let give_up = self.now + self.config.command_timeout_ms;
         self.state = State::Entering { asked: Asked::Leave, id, give_up };
         self.send(frame);

@@ -114,7 +114,7 @@ fn at_most_32_are_on_the_wire_and_the_rest_waits_in_order() {
     // What was never sent fails as unsent, what was sent is unknown.
     let outputs = rig.advance(10_000);
     assert_eq!(outcome(&outputs, calls[0]), Err(CallError::OutcomeUnknown));
-    assert_eq!(outcome(&outputs, calls[39]), Err(CallError::Timeout { sent: false }));
+    assert_eq!(outcome(&outputs, calls[39]), Err(CallError::Timeout));
 }
 
 #[test]
@@ -148,6 +148,22 @@ fn ids_grow_and_ack_follows_the_answers() {
     rig.frame(&result(&a, &MessageSent { seq: 10, delivered: 0 }));
     let (_, d) = rig.send(message("d"));
     assert_eq!(d.ack, Some(RequestId(3)));
+}
+
+/// Proves RES-1.
+#[test]
+fn what_the_session_says_itself_no_app_can_say() {
+    let ping = Command::Ping(Ping { k: None, n: None });
+    let (ticket, attempt, epoch, seq) = ("t".to_owned(), 1, EPOCH, 10);
+    let reconnect = Command::Reconnect(Reconnect { ticket, attempt, epoch, seq, n: 0, want: None });
+    let mut rig = Rig::joined(Role::Broadcaster);
+    for command in [ping, reconnect] {
+        let call = rig.call(command);
+        let outputs = rig.drain();
+        let error = CallError::Refused(RpcError::new(ErrorName::MethodNotFound));
+        assert_eq!(outcome(&outputs, call), Err(error));
+        assert!(requests(&outputs).is_empty());
+    }
 }
 
 /// Proves CLO-1.

@@ -58,7 +58,7 @@ fn settled_at(rig: &mut Rig, call: CallId) -> u64 {
         rig.input(Input::Timeout);
         outputs = rig.drain();
     }
-    assert_eq!(outcome(&outputs, call), Err(CallError::Timeout { sent: false }));
+    assert_eq!(outcome(&outputs, call), Err(CallError::Timeout));
     rig.now
 }
 

@@ -229,7 +229,7 @@ fn ids_7_a_call_that_waits_keeps_its_own_deadline() {
         outputs = rig.drain();
     }
     assert_eq!(told(&outputs)[0], "sendCommandOverTime");
-    assert_eq!(outcome(&outputs, call), Err(CallError::Timeout { sent: false }));
+    assert_eq!(outcome(&outputs, call), Err(CallError::Timeout));
     assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 

@@ -1,6 +1,7 @@
-//! Client-to-server frames: one request, or an array of up to 32.
+//! Reading what a client sends: one request, or an array of up to 32. Only a server does (feature `server`). Comes in:
+//! one text frame. Goes out: requests, and refusals of what is none. Deliberately absent: writing (`request.rs`).
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::gate::{self, FrameError};
@@ -85,19 +86,22 @@ fn decode_element(json: &RawValue) -> Element {
     };
     let empty = RawValue::from_string("{}".to_owned()).expect("an empty object is JSON");
     let params = envelope.params.unwrap_or(&empty);
-    match Call::decode(&method, params) {
+    let mut track = serde_path_to_error::Track::new();
+    let mut json = serde_json::Deserializer::from_str(params.get());
+    let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    match Call::decode(&method, json) {
         None => refused(ErrorName::MethodNotFound.into()),
         // serde would read an array as the fields in order of declaration.
         Some(_) if !params.get().starts_with('{') => refused(ErrorName::InvalidParams.into()),
         Some(Ok(call)) => Element::Request(Request { id: request_id, ack, call }),
-        Some(Err(error)) => refused(params_error(&error)),
+        Some(Err(error)) => refused(params_error(&track.path(), &error)),
     }
 }
 
 /// Turns a failed read of parameters into the error that names it. An id type starts its complaint with
 /// the wire name of its own error; everything else is `invalidParams`.
-fn params_error(error: &serde_path_to_error::Error<serde_json::Error>) -> RpcError {
-    let text = error.inner().to_string();
+fn params_error(path: &serde_path_to_error::Path, error: &serde_json::Error) -> RpcError {
+    let text = error.to_string();
     let prefix = text.split(':').next().unwrap_or_default();
     let name = match ErrorName::from(prefix) {
         ErrorName::Unknown(_) => ErrorName::InvalidParams,
@@ -108,7 +112,7 @@ fn params_error(error: &serde_path_to_error::Error<serde_json::Error>) -> RpcErr
         .iter()
         .find_map(|start| text.strip_prefix(start))
         .and_then(|rest| rest.split('`').next());
-    let path = error.path().to_string();
+    let path = path.to_string();
     let field = match (path.as_str(), own) {
         (".", None) => return RpcError::new(name),
         (".", Some(own)) => own.to_owned(),
@@ -116,28 +120,4 @@ fn params_error(error: &serde_path_to_error::Error<serde_json::Error>) -> RpcErr
         (path, Some(own)) => format!("{path}.{own}"),
     };
     RpcError::new(name).field(field.chars().take(64).collect::<String>())
-}
-
-#[derive(Serialize)]
-struct OutEnvelope<'a> {
-    jsonrpc: &'static str,
-    id: RequestId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ack: Option<RequestId>,
-    method: &'static str,
-    params: &'a RawValue,
-}
-
-/// Writes one request as the text of a frame.
-#[must_use]
-pub fn encode_request(request: &Request) -> String {
-    let params = request.call.params_json().expect("parameters have string keys only");
-    serde_json::to_string(&OutEnvelope {
-        jsonrpc: "2.0",
-        id: request.id,
-        ack: request.ack,
-        method: request.call.method(),
-        params: &params,
-    })
-    .expect("an envelope has string keys only")
 }

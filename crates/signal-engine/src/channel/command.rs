@@ -13,8 +13,9 @@ use lianmai_protocol::{CloseCode, ErrorName, RequestId, RpcError, UserId};
 use super::member::{Member, Waiting, WaitingOn};
 use super::session::{Asked, Seen};
 use super::{Channel, Outcome, Reply, not_stored};
-use crate::context::{Context, Then};
-use crate::input::{ConnId, PersistId};
+use crate::asks::Written;
+use crate::context::Context;
+use crate::ids::{AskId, ConnId};
 use crate::key;
 use crate::lobby::is_fatal;
 use crate::output::Note;
@@ -342,31 +343,32 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         asked: Asked,
-        reply: Reply,
     ) -> Outcome {
         self.write_down(cx);
-        let persist = cx.persist(Then::Answer { seat: self.seat(uid) });
-        self.wait(uid, asked, WaitingOn::Write { persist, reply: Some(reply) });
+        let ask = cx.store(Written::Change { seat: self.seat(uid) });
+        self.wait(uid, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
 
     /// What somebody waited for is written down, or cannot be.
-    pub(crate) fn written(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        written: PersistId,
-        stored: bool,
-    ) {
-        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut()) else {
-            return;
-        };
-        if let WaitingOn::Write { persist, reply } = &mut waiting.on
-            && *persist == written
-            && let Some(reply) = reply.take()
-        {
-            let outcome = if stored { Ok(reply) } else { Err(not_stored()) };
+    pub(crate) fn written(&mut self, cx: &mut Context, uid: UserId, ask: AskId, stored: bool) {
+        if self.waits_for(uid, ask) {
+            let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, uid, "write", outcome);
         }
+    }
+
+    /// A command of a member waits for the answer to `ask`.
+    pub(super) fn wait(&mut self, uid: UserId, asked: Asked, ask: AskId, on: WaitingOn) {
+        if let Some(member) = self.members.get_mut(&uid) {
+            let held = Default::default();
+            member.waiting = Some(Box::new(Waiting { asked, ask, on, held }));
+        }
+    }
+
+    /// Whether a command of a member waits for the answer to `ask` still.
+    pub(super) fn waits_for(&self, uid: UserId, ask: AskId) -> bool {
+        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.ask == ask)
     }
 }

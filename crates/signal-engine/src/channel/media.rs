@@ -9,12 +9,15 @@ use lianmai_protocol::message::event::StreamChange;
 use lianmai_protocol::message::media::{Publish, Subscribe};
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, MediaSelector, Mid, RpcError, UserId};
 
-use super::member::{Waiting, WaitingOn, slot_of};
+use super::member::{WaitingOn, slot_of};
 use super::session::Asked;
 use super::{Channel, Outcome, Reply};
+use crate::asks::{MintRequest, Question, Then, WantedUrl};
 use crate::context::Context;
-use crate::input::{Access, MintId, Minted};
-use crate::output::{Denial, MintRequest, Output};
+use crate::ids::AskId;
+use crate::input::Access;
+use crate::output::{Denial, Output};
+use crate::record::Minted;
 
 /// Somebody who may play a stream.
 #[derive(Debug)]
@@ -64,8 +67,10 @@ impl Channel {
         let renewed = live.is_some();
         let generation = live.unwrap_or_else(|| cx.new_generation(self.key.route()));
         let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer: None };
-        let mint = cx.mint(self.seat(uid), request);
-        self.wait(uid, asked, WaitingOn::Push { mint, generation, kinds, renewed });
+        let wanted = WantedUrl::Push { generation, kinds, renewed };
+        let then = Then::Url { seat: self.seat(uid), wanted };
+        let ask = cx.ask(Question::Mint(request), then);
+        self.wait(uid, asked, ask, WaitingOn::Push);
         Ok(Reply::Later)
     }
 
@@ -257,9 +262,11 @@ impl Channel {
         }
         let request =
             MintRequest { appkey: self.key.appkey.clone(), generation, viewer: Some(mid) };
-        let mint = cx.mint(self.seat(uid), request);
         let (publisher, kind) = (params.uid, params.media_type.clone());
-        self.wait(uid, asked, WaitingOn::Pull { mint, generation, publisher, kind, publication });
+        let wanted = WantedUrl::Pull { generation, publisher, kind, publication };
+        let then = Then::Url { seat: self.seat(uid), wanted };
+        let ask = cx.ask(Question::Mint(request), then);
+        self.wait(uid, asked, ask, WaitingOn::Pull);
         Ok(Reply::Later)
     }
 
@@ -294,40 +301,29 @@ impl Channel {
         Ok(Reply::Done)
     }
 
-    pub(super) fn wait(&mut self, uid: UserId, asked: Asked, on: WaitingOn) {
-        if let Some(member) = self.members.get_mut(&uid) {
-            member.waiting = Some(Box::new(Waiting { asked, on, held: Default::default() }));
-        }
-    }
-
-    /// A URL was issued or could not be. Applied only if what it was for is still as it was (rule B9).
+    /// A URL was issued or could not be. Applied only if what it was for is still as it was.
     pub(crate) fn minted(
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        mint: MintId,
+        ask: AskId,
+        wanted: WantedUrl,
         result: Option<Minted>,
     ) {
-        let Some(waiting) = self.members.get(&uid).and_then(|member| member.waiting.as_ref())
-        else {
+        if !self.waits_for(uid, ask) {
             return;
-        };
-        match &waiting.on {
-            WaitingOn::Push { mint: expected, generation, kinds, renewed } if *expected == mint => {
-                let (generation, kinds, renewed) = (*generation, *kinds, *renewed);
+        }
+        match wanted {
+            WantedUrl::Push { generation, kinds, renewed } => {
                 let outcome = if renewed && !self.streams.contains_key(&generation) {
-                    // It was cut meanwhile; a generation never comes back (rule B9).
+                    // It was cut meanwhile; a generation never comes back (URL-5).
                     Err(ErrorName::Superseded.into())
                 } else {
                     self.push_minted(cx, uid, generation, kinds, result)
                 };
                 self.resume_waiting(cx, uid, "publish", outcome);
             }
-            WaitingOn::Pull { mint: expected, generation, publisher, kind, publication }
-                if *expected == mint =>
-            {
-                let (generation, publisher, publication) = (*generation, *publisher, *publication);
-                let kind = kind.clone();
+            WantedUrl::Pull { generation, publisher, kind, publication } => {
                 let current = self.members.get(&publisher).and_then(|m| m.publication(&kind));
                 let outcome = if current == Some(publication) {
                     self.pull_minted(uid, publisher, generation, &kind, result)
@@ -336,7 +332,6 @@ impl Channel {
                 };
                 self.resume_waiting(cx, uid, "subscribe", outcome);
             }
-            _ => {}
         }
     }
 
@@ -400,7 +395,7 @@ impl Channel {
             .members
             .get(&uid)
             .and_then(|m| m.waiting.as_ref())
-            .is_some_and(|waiting| matches!(waiting.on, WaitingOn::Push { .. }));
+            .is_some_and(|waiting| waiting.on == WaitingOn::Push);
         if waits {
             self.resume_waiting(cx, uid, "publish", Err(ErrorName::Superseded.into()));
         }

@@ -10,9 +10,8 @@ use lianmai_protocol::{
     SessionId, UserId, WallTime,
 };
 
-use super::Reply;
 use super::session::{Answers, Asked, Messages, Tickets};
-use crate::input::{ConnId, MintId, PersistId, VerifyId};
+use crate::ids::{AskId, ConnId};
 use crate::rate::Rate;
 
 /// Push URLs that a member can have: audio and video share the first.
@@ -33,25 +32,28 @@ pub(crate) fn told_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
     name.map_or(0, json_bytes) + attributes.bytes()
 }
 
-/// A command that waits for the outside; the session's later commands wait behind it (rule B9).
+/// A command that waits for the outside; the session's later commands wait behind it (ORD-5).
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) asked: Asked,
+    /// The question; what goes on with its answer is kept with the engine's questions.
+    pub(crate) ask: AskId,
     pub(crate) on: WaitingOn,
     pub(crate) held: VecDeque<(Asked, Request)>,
 }
 
-#[derive(Debug)]
+/// What a command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitingOn {
-    /// `publish`: the push URL of a generation, which is new or `renewed`.
-    Push { mint: MintId, generation: Gen, kinds: KindSet, renewed: bool },
-    /// `subscribe`: the pull URL of a publication.
-    Pull { mint: MintId, generation: Gen, publisher: UserId, kind: MediaKind, publication: Pub },
+    /// `publish`: a push URL.
+    Push,
+    /// `subscribe`: a pull URL.
+    Pull,
     /// `renewToken`: what the new token grants.
-    Token(VerifyId),
+    Token,
     /// A write: of a kick or close, which takes effect then, or of what took effect already and is
     /// answered so.
-    Write { persist: PersistId, reply: Option<Reply> },
+    Write,
 }
 
 impl Waiting {
@@ -68,7 +70,7 @@ impl Waiting {
 
     /// Whether who leaves may overtake it: what is being written down is answered first.
     pub(crate) fn can_be_left(&self) -> bool {
-        !matches!(self.on, WaitingOn::Write { .. })
+        self.on != WaitingOn::Write
     }
 }
 

@@ -15,10 +15,11 @@ use lianmai_protocol::{
 use super::member::WaitingOn;
 use super::session::Asked;
 use super::{Channel, Outcome, Reply};
-use crate::context::{By, Context};
-use crate::input::PersistId;
+use crate::asks::By;
+use crate::context::Context;
+use crate::ids::AskId;
 use crate::output::Output;
-use crate::record::StoreOp;
+use crate::rows::RowOp;
 
 impl Channel {
     /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
@@ -62,7 +63,7 @@ impl Channel {
             member.forced = Some((self.log.epoch(), head));
         }
         self.touch(target);
-        self.answer_written(cx, caller, asked, Reply::Done)
+        self.answer_written(cx, caller, asked)
     }
 
     pub(super) fn set_role(
@@ -168,8 +169,8 @@ impl Channel {
         if params.uid == caller {
             return Err(ErrorName::SelfTarget.into());
         }
-        let persist = self.fence(cx, params, By::Member(caller))?;
-        self.wait(caller, asked, WaitingOn::Write { persist, reply: None });
+        let ask = self.fence(cx, params, By::Member(caller))?;
+        self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
 
@@ -180,7 +181,7 @@ impl Channel {
         cx: &mut Context,
         params: Kick,
         by: By,
-    ) -> Result<PersistId, RpcError> {
+    ) -> Result<AskId, RpcError> {
         check_kick(&params)?;
         let member = self.members.get_mut(&params.uid);
         if member.is_none() && params.duration_s == 0 {
@@ -203,7 +204,7 @@ impl Channel {
         cx: &mut Context,
         mid: Option<Mid>,
         params: &Kick,
-        caller: Option<(UserId, PersistId)>,
+        caller: Option<(UserId, AskId)>,
         stored: bool,
     ) {
         let uid = params.uid;
@@ -215,8 +216,8 @@ impl Channel {
             self.notify(cx, uid, &Notice::Kicked(notice));
             self.remove_member(cx, uid, LeaveReason::Kicked, CloseCode::KICKED);
         }
-        if let Some((caller, persist)) = caller
-            && self.waits_for(caller, persist)
+        if let Some((caller, ask)) = caller
+            && self.waits_for(caller, ask)
         {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, caller, "kick", outcome);
@@ -235,8 +236,8 @@ impl Channel {
         params: CloseChannel,
     ) -> Outcome {
         self.require_moderator(caller)?;
-        let persist = self.hold(cx, params, By::Member(caller))?;
-        self.wait(caller, asked, WaitingOn::Write { persist, reply: None });
+        let ask = self.hold(cx, params, By::Member(caller))?;
+        self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
 
@@ -246,9 +247,9 @@ impl Channel {
         cx: &mut Context,
         params: CloseChannel,
         by: By,
-    ) -> Result<PersistId, RpcError> {
+    ) -> Result<AskId, RpcError> {
         check_close(&params)?;
-        cx.ops.push(StoreOp::DropChannel(self.key.clone()));
+        cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
         Ok(cx.hold(&self.key, self.id, params, by))
     }
@@ -258,10 +259,10 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         text: Option<String>,
-        caller: Option<(UserId, PersistId)>,
+        caller: Option<(UserId, AskId)>,
         stored: bool,
     ) {
-        let waiting = caller.filter(|(caller, persist)| self.waits_for(*caller, *persist));
+        let waiting = caller.filter(|(caller, ask)| self.waits_for(*caller, *ask));
         let reason =
             if caller.is_some() { RoomCloseReason::Closed } else { RoomCloseReason::Admin };
         let answer = waiting.and_then(|(caller, _)| {
@@ -269,13 +270,6 @@ impl Channel {
             Some((caller, waiting.asked.id, stored))
         });
         self.close(cx, reason, text, answer);
-    }
-
-    fn waits_for(&self, uid: UserId, write: PersistId) -> bool {
-        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
-        waiting.is_some_and(
-            |waiting| matches!(waiting.on, WaitingOn::Write { persist, .. } if persist == write),
-        )
     }
 
     /// Ends the channel: `liveRoomClose` is the last event, then the answer, then every connection.

@@ -13,11 +13,12 @@ use super::media::{Stream, Viewer};
 use super::member::{Member, slot_of};
 use super::session::{Answers, Asked, Messages, Tickets};
 use crate::config::AppPolicy;
-use crate::context::{ChannelRef, Context};
-use crate::input::Minted;
+use crate::context::Context;
+use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
 use crate::rate::Rate;
-use crate::record::{ChannelRecord, MAX_NUMBER, MemberRecord, PushRecord, SessionRecord, StoreOp};
+use crate::record::{ChannelRecord, MAX_NUMBER, MemberRecord, PushRecord, SessionRecord};
+use crate::rows::{Row, RowOp};
 use crate::timers::Timer;
 
 impl Channel {
@@ -32,28 +33,25 @@ impl Channel {
             return;
         }
         if std::mem::take(&mut self.unwritten) && !self.is_over() {
-            let op = StoreOp::PutChannel(self.key.clone(), Box::new(self.record(None)));
-            cx.ops.push(op);
+            cx.ops.push(RowOp::put_channel(&self.key, self.record(None)));
         }
         for uid in std::mem::take(&mut self.touched) {
             cx.ops.push(match self.members.get(&uid) {
                 Some(member) if !member.fenced => {
-                    let record = self.member_record(member, None);
-                    StoreOp::PutMember(self.key.clone(), Box::new(record))
+                    RowOp::put_member(&self.key, self.member_record(member, None))
                 }
-                _ => StoreOp::DropMember(self.key.clone(), uid),
+                _ => RowOp::drop(&self.key, Row::Member(uid)),
             });
         }
     }
 
     /// Everything, for the next process.
-    pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<StoreOp>) {
+    pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<RowOp>) {
         // Whatever an earlier write that failed left there.
-        ops.push(StoreOp::DropChannel(self.key.clone()));
-        ops.push(StoreOp::PutChannel(self.key.clone(), Box::new(self.record(Some(now)))));
+        ops.push(RowOp::DropChannel(self.key.clone()));
+        ops.push(RowOp::put_channel(&self.key, self.record(Some(now))));
         for member in self.members.values() {
-            let record = self.member_record(member, Some(now));
-            ops.push(StoreOp::PutMember(self.key.clone(), Box::new(record)));
+            ops.push(RowOp::put_member(&self.key, self.member_record(member, Some(now))));
         }
     }
 
@@ -73,7 +71,7 @@ impl Channel {
             .collect();
         let pushes = MediaKind::ALL.iter().filter_map(|kind| {
             let generation = member.pushes[slot_of(kind)?]?;
-            let minted = (&self.streams.get(&generation)?.minted).into();
+            let minted = self.streams.get(&generation)?.minted.clone();
             // Audio and video share one: told once.
             (*kind != MediaKind::Video).then(|| PushRecord {
                 generation,
@@ -104,7 +102,7 @@ impl Channel {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let pulls = member.pulls.iter().filter_map(|generation| {
             let viewer = self.streams.get(generation)?.viewers.get(&member.mid)?;
-            Some((*generation, viewer.kinds, (&viewer.minted).into()))
+            Some((*generation, viewer.kinds, viewer.minted.clone()))
         });
         // What still waits has not run: it will be sent again, and must be new then.
         let waiting = member.waiting.as_ref().map(|waiting| waiting.asked.id.0 - 1);
@@ -147,7 +145,7 @@ impl Channel {
             let uid = record.uid;
             pulls.extend(record.live.iter().flat_map(|live| {
                 live.pulls.iter().map(move |(generation, kinds, minted)| {
-                    (*generation, uid, *kinds, Minted::from(minted))
+                    (*generation, uid, *kinds, minted.clone())
                 })
             }));
             channel.restore_member(cx, record);
@@ -184,7 +182,7 @@ impl Channel {
             }
             pushes[slot] = Some(push.generation);
             let stream =
-                Stream { owner: uid, minted: (&push.minted).into(), viewers: BTreeMap::new() };
+                Stream { owner: uid, minted: push.minted.clone(), viewers: BTreeMap::new() };
             self.streams.insert(push.generation, stream);
             cx.streams.insert(push.generation, self.id);
             cx.stats.streams += 1;

@@ -16,7 +16,7 @@ use lianmai_protocol::{CloseCode, Mid, RequestId, UserId};
 use super::Channel;
 use super::snapshot::ResumedParts;
 use crate::context::Context;
-use crate::input::ConnId;
+use crate::ids::ConnId;
 use crate::output::Note;
 use crate::ticket::Claims;
 use crate::timers::Timer;

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use lianmai_protocol::{Gen, MonoTime};
 
 use super::Engine;
-use crate::input::{Access, QueryId};
+use crate::ids::QueryId;
+use crate::input::Access;
 use crate::output::{Denial, Output};
 use crate::timers::Timer;
 

@@ -4,7 +4,7 @@
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason};
 use lianmai_protocol::{CloseCode, ErrorName, UserId, WallTime};
-use lianmai_signal_engine::{AdminCommand, Grant, Input, QueryId};
+use lianmai_signal_engine::{AdminCommand, Answer, Grant, Input, QueryId};
 
 use crate::calls::*;
 use crate::world::{BEGIN_MS, DiskMode, Issuer, World, entry, room};
@@ -402,11 +402,11 @@ fn a_verification_of_another_session_is_not_taken() {
     w.send_as(a, 50, renew_token("one"));
     let b = w.admit(entry(1).join_id(JID));
     w.send_as(b, 50, renew_token("two"));
-    let (verify, token) = w.held_tokens.pop_front().unwrap();
+    let (id, token) = w.held_tokens.pop_front().unwrap();
     assert_eq!(token, "one");
     let mut grant = Grant::debug();
     grant.rights.message = false;
-    w.input(Input::TokenVerified { verify, grant: Ok(grant) });
+    w.input(Input::Answer { id, answer: Answer::Verified(Ok(grant)) });
     assert_eq!(w.answer(b, 50), None, "two is not looked at yet");
 }
 
@@ -478,7 +478,8 @@ fn con_9_debug_text_shows_no_url() {
         urls: Default::default(),
         renew_after: WallTime(0),
     };
-    let text = format!("{:?}", Input::Minted { mint: MintId(1), result: Some(minted) });
+    let text =
+        format!("{:?}", Input::Answer { id: AskId(1), answer: Answer::Minted(Some(minted)) });
     assert!(!text.contains("secret"), "{text}");
 }
 /// Proves no rule of the protocol: what is logged as `Debug` shows no token.
@@ -487,12 +488,14 @@ fn con_9_debug_text_shows_no_token() {
     use lianmai_signal_engine::*;
     let text = format!(
         "{:?}",
-        Output::VerifyToken {
-            verify: lianmai_signal_engine::VerifyId(1),
-            appkey: "a".parse().unwrap(),
-            uid: UserId(1),
-            channel: "c".parse().unwrap(),
-            token: lianmai_signal_engine::output::Token("secret".into())
+        Output::Ask {
+            id: AskId(1),
+            question: Question::Verify(TokenRequest {
+                appkey: "a".parse().unwrap(),
+                uid: UserId(1),
+                channel: "c".parse().unwrap(),
+                token: Token("secret".into())
+            })
         }
     );
     assert!(!text.contains("secret"), "{text}");

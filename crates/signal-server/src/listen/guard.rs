@@ -7,7 +7,8 @@ use ::http::header::{
     CONTENT_LENGTH, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use ::http::request::Parts;
-use ::http::{Method, StatusCode};
+use ::http::uri::Scheme;
+use ::http::{Method, StatusCode, Uri};
 
 use crate::config::{Cidr, Config, split_authority, without_brackets};
 
@@ -93,13 +94,18 @@ impl Guard {
     /// [`Refusal`], to be answered with `Connection: close`.
     pub(crate) fn check(&self, peer: IpAddr, parts: &Parts) -> Result<(), Refusal> {
         check_form(parts)?;
-        let host = one_host(&parts.headers)?;
-        if !self.is_allowed_host(host) {
-            return Err(Refusal::host("this Host is not served here; the setting is server.hosts"));
+        // Others may go by either, so both are judged.
+        let hosts = [Some(one_host(&parts.headers)?), target_host(&parts.uri)?];
+        let debug = self.debug && !self.allow_from.iter().any(|range| range.contains(peer));
+        for host in hosts.into_iter().flatten() {
+            if !self.is_allowed_host(host) {
+                let text = "this Host is not served here; the setting is server.hosts";
+                return Err(Refusal::host(text));
+            }
         }
         self.check_origin(&parts.headers)?;
-        if self.debug && !self.allow_from.iter().any(|range| range.contains(peer)) {
-            check_local(peer, host, &parts.headers)?;
+        if debug {
+            check_local(peer, &parts.headers, hosts.into_iter().flatten())?;
         }
         Ok(())
     }
@@ -149,9 +155,6 @@ impl Guard {
 
 /// What no client needs and what proxies and servers read differently.
 fn check_form(parts: &Parts) -> Result<(), Refusal> {
-    if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
-        return Err(Refusal::bad_request("the request target must be a path"));
-    }
     let headers = &parts.headers;
     // hyper takes a Content-Length away that stands beside it, so the two together cannot be seen here.
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -179,8 +182,24 @@ fn one_host(headers: &HeaderMap) -> Result<&str, Refusal> {
         .ok_or(Refusal::bad_request("Host is malformed"))
 }
 
+/// The host of a target in absolute form, as proxies are asked and every server must understand (RFC 9112 §3.2.2).
+fn target_host(target: &Uri) -> Result<Option<&str>, Refusal> {
+    let Some(authority) = target.authority() else { return Ok(None) };
+    let is_http = target.scheme().is_some_and(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS);
+    if !is_http {
+        // The target of CONNECT, or another protocol.
+        return Err(Refusal::bad_request("the request target must be a path or an http URL"));
+    }
+    let host = split_authority(authority.as_str()).map(|(host, _)| host);
+    host.map(Some).ok_or(Refusal::bad_request("the host of the request target is malformed"))
+}
+
 /// Debug mode: only what certainly began on this machine.
-fn check_local(peer: IpAddr, host: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_local<'a>(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    mut hosts: impl Iterator<Item = &'a str>,
+) -> Result<(), Refusal> {
     if !peer.to_canonical().is_loopback() {
         return Err(Refusal::debug(
             "an app is in debug mode, so only this machine is served; the setting is \
@@ -203,7 +222,7 @@ fn check_local(peer: IpAddr, host: &str, headers: &HeaderMap) -> Result<(), Refu
             !origin.is_some_and(|(_, host, _)| is_loopback_host(host))
         })
     };
-    if !is_loopback_host(host) || foreign_origin() {
+    if !hosts.all(is_loopback_host) || foreign_origin() {
         return Err(Refusal::debug(
             "an app is in debug mode, so Host and Origin must be loopback; the setting is \
              debug.allow_from, or mode = \"safe\" for every app",

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::clock::wall_now;
 use crate::config::DrainConfig;
-use crate::records::Store;
+use crate::records::Records;
 use crate::shard::Shards;
 
 /// Who wants the end at once waits so long for the store.
@@ -55,7 +55,7 @@ pub(crate) struct Drained {
 pub(crate) async fn drain(
     config: &DrainConfig,
     shards: &Shards,
-    store: &Store,
+    store: &dyn Records,
     phase: &watch::Sender<Phase>,
     at_once: impl Future<Output = ()>,
 ) -> Drained {

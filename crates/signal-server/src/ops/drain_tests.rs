@@ -2,13 +2,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lianmai_signal_engine::ChannelKey;
-use lianmai_signal_engine::record::{ChannelRecord, StoreOp};
+use lianmai_signal_engine::record::ChannelRecord;
+use lianmai_signal_engine::{Record, Row, RowKey, RowOp};
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::FREEZE_MS;
 use crate::data_dir::DirLock;
-use crate::records::Opening;
+use crate::records::{self, Opening};
 use crate::shard::ShardMsg;
 
 /// A store in a directory that goes with its test.
@@ -26,10 +27,10 @@ impl Stage {
     }
 
     /// The store, and whether it was handed over.
-    fn open(&self) -> (Store, bool) {
+    fn open(&self) -> (Arc<dyn Records>, bool) {
         let lock = Arc::new(DirLock::take(&self.directory).unwrap());
         let opening = Opening { now: wall_now(), grace_ms: 60_000, shards: 1 };
-        let (store, restored) = Store::open(&self.directory, lock, opening).unwrap();
+        let (store, restored) = records::open(&self.directory, lock, opening).unwrap();
         (store, restored[0].clean)
     }
 
@@ -42,7 +43,8 @@ impl Stage {
     ) -> (bool, bool) {
         let (store, _) = self.open();
         // Where there is nobody, nobody can be lost.
-        store.write(vec![StoreOp::PutChannel(channel_key(), channel())], None);
+        let key = RowKey { channel: channel_key(), row: Row::Channel };
+        store.write(vec![RowOp::Put(key, Record::Channel(channel()))], None);
         let (shards, mut mailboxes) = Shards::new(2);
         let (phases, phase) = watch::channel(Phase::Serving);
         let config = DrainConfig {
@@ -62,7 +64,7 @@ impl Stage {
             play(asked.try_into().unwrap(), phase).await;
         };
         let start = Instant::now();
-        let drained = drain(&config, &shards, &store, &phases, at_once);
+        let drained = drain(&config, &shards, &*store, &phases, at_once);
         let (drained, ()) = tokio::join!(drained, play);
         assert_eq!(*phases.borrow(), Phase::Stopping);
         assert!(start.elapsed() < Duration::from_millis(self.deadline_ms));

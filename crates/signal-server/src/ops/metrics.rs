@@ -97,73 +97,127 @@ impl Metrics {
         self.closes.get_or_create(&[("reason", reason)]).inc();
     }
 
+    /// What is counted here. Every one is named, so that a new one is not forgotten.
+    fn register(&self, registry: &mut Registry) {
+        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes } = self;
+        let help = "Notes of the engines that a reader was too slow for, by reader";
+        registry.register("missed_notes", help, missed.clone());
+        registry.register("joins", "Memberships that began", joins.clone());
+        registry.register("leaves", "Memberships that ended, by reason", leaves.clone());
+        registry.register("refusals", "Joins and commands refused, by error", refusals.clone());
+        registry.register("closes", "Connections closed by the server, by reason", closes.clone());
+        let help = "Sessions that came back or were refused, by outcome and reason";
+        registry.register("resumes", help, resumes.clone());
+    }
+
     /// Everything in the text format of OpenMetrics.
     pub(crate) fn text(
         &self,
         engine: Stats,
-        hub: &HubStats,
+        hub: HubStats,
         store: StoreStats,
         phase: Phase,
     ) -> String {
         let mut registry = Registry::with_prefix("lianmai");
-        registry.register(
-            "missed_notes",
-            "Notes of the engines that a reader was too slow for, by reader",
-            self.missed.clone(),
-        );
-        registry.register("joins", "Memberships that began", self.joins.clone());
-        registry.register("leaves", "Memberships that ended, by reason", self.leaves.clone());
-        registry.register(
-            "refusals",
-            "Joins and commands refused, by error",
-            self.refusals.clone(),
-        );
-        registry.register(
-            "closes",
-            "Connections closed by the server, by reason",
-            self.closes.clone(),
-        );
-        registry.register(
-            "resumes",
-            "Sessions that came back or were refused, by outcome and reason",
-            self.resumes.clone(),
-        );
-        let mut gauge = |name: &str, help: &str, value: u64| {
-            let gauge = Gauge::<i64>::default();
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-            registry.register(name, help, gauge);
-        };
-        gauge("channels", "Channels", engine.channels as u64);
-        gauge("members", "Memberships, those in grace included", engine.members as u64);
-        gauge("connected_members", "Memberships with a socket", engine.connected as u64);
-        gauge("push_urls", "Live push URLs", engine.streams as u64);
-        gauge("relay_publishers", "Streams that the relay receives", hub.publishers as u64);
-        gauge("relay_players", "Players of the relay", hub.players as u64);
-        gauge("store_waiting_rows", "Rows that wait for the disk", store.waiting as u64);
+        self.register(&mut registry);
+        engine_numbers(&mut registry, engine);
+        relay_numbers(&mut registry, hub);
+        store_numbers(&mut registry, store);
         gauge(
+            &mut registry,
             "drain_phase",
             "0 serves, 1 moves members away, 2 is frozen, 3 stops",
-            u64::from(phase as u8),
+            phase as u64,
         );
-        let mut counter = |name: &str, help: &str, value: u64| {
-            let counter = Counter::<u64>::default();
-            counter.inc_by(value);
-            registry.register(name, help, counter);
-        };
-        counter("events", "Channel events", engine.events);
-        counter("frames", "Frames handed to connections", engine.frames);
-        counter("commands", "Commands answered with a result", engine.commands);
-        counter("store_commits", "Transactions of the store", store.commits);
-        counter("store_failures", "Transactions of the store that failed", store.failures);
-        counter("store_forgotten_rows", "Removals that were given up", store.forgotten);
-        counter("relay_received_bytes", "Media bytes received", hub.bytes_in);
-        counter("relay_sent_bytes", "Media bytes sent", hub.bytes_out);
-        counter("relay_slow_players", "Players cut because they lagged", hub.slow_players_cut);
-        counter("relay_refusals", "Pushes and plays refused", hub.refusals);
         let mut text = String::new();
         encode(&mut text, &registry).expect("a String takes everything");
         text
     }
+}
+
+fn engine_numbers(registry: &mut Registry, engine: Stats) {
+    let Stats {
+        channels,
+        members,
+        connected,
+        streams,
+        log_bytes,
+        message_bytes,
+        events,
+        frames,
+        commands,
+        refusals,
+    } = engine;
+    gauge(registry, "channels", "Channels", channels as u64);
+    gauge(registry, "members", "Memberships, those in grace included", members as u64);
+    gauge(registry, "connected_members", "Memberships with a socket", connected as u64);
+    gauge(registry, "push_urls", "Live push URLs", streams as u64);
+    gauge(registry, "log_bytes", "Bytes of past events that are kept", log_bytes as u64);
+    let help = "Bytes of targeted messages that may not have arrived";
+    gauge(registry, "message_bytes", help, message_bytes as u64);
+    counter(registry, "events", "Channel events", events);
+    counter(registry, "frames", "Frames handed to connections", frames);
+    counter(registry, "commands", "Commands answered with a result", commands);
+    counter(registry, "refused_requests", "Joins and commands refused", refusals);
+}
+
+fn relay_numbers(registry: &mut Registry, hub: HubStats) {
+    let HubStats {
+        streams,
+        publishers,
+        players,
+        waiters,
+        bytes_in,
+        bytes_out,
+        slow_players_cut,
+        cuts,
+        replaced,
+        refusals,
+        connections,
+        connections_refused,
+        protocol_errors,
+        facts_delayed,
+    } = hub;
+    let help = "Streams with a publisher, a player or an open request";
+    gauge(registry, "relay_streams", help, streams as u64);
+    gauge(registry, "relay_publishers", "Streams that the relay receives", publishers as u64);
+    gauge(registry, "relay_players", "Players of the relay", players as u64);
+    let help = "Players whose stream has no publisher";
+    gauge(registry, "relay_waiting_players", help, waiters as u64);
+    counter(registry, "relay_received_bytes", "Media bytes received", bytes_in);
+    counter(registry, "relay_sent_bytes", "Media bytes sent", bytes_out);
+    counter(registry, "relay_slow_players", "Players cut because they lagged", slow_players_cut);
+    counter(registry, "relay_cuts", "Pushes and plays that were cut", cuts);
+    let help = "Silent publishers that another took the place of";
+    counter(registry, "relay_replaced_publishers", help, replaced);
+    counter(registry, "relay_refusals", "Pushes and plays refused", refusals);
+    counter(registry, "relay_connections", "RTMP connections accepted", connections);
+    let help = "RTMP connections closed at once, for want of room";
+    counter(registry, "relay_refused_connections", help, connections_refused);
+    let help = "RTMP connections closed because the peer broke the protocol or a bound";
+    counter(registry, "relay_protocol_errors", help, protocol_errors);
+    let help = "Reports on streams that had to wait for the shards";
+    counter(registry, "relay_delayed_facts", help, facts_delayed);
+}
+
+fn store_numbers(registry: &mut Registry, store: StoreStats) {
+    let StoreStats { commits, failures, waiting, forgotten } = store;
+    gauge(registry, "store_waiting_rows", "Rows that wait for the disk", waiting as u64);
+    counter(registry, "store_commits", "Transactions of the store", commits);
+    counter(registry, "store_failures", "Transactions of the store that failed", failures);
+    counter(registry, "store_forgotten_rows", "Removals that were given up", forgotten);
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter = Counter::<u64>::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
 }
 
 /// Counts every note until nobody is left who notes.

@@ -50,7 +50,7 @@ impl RelayAuthorizer {
                 Access::Play { viewer } => Some(viewer.to_string()),
             }),
             Some(Err(denial)) => Err((denial.code(), "The URL is not in use.")),
-            None => Err(("stopping", "The server is stopping.")),
+            None => Err(("draining", "The server is stopping.")),
         }
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use lianmai_protocol::{CloseCode, RpcError};
 use lianmai_signal_engine::{
-    AdminReply, ConnId, Denial, Engine, Input, Output, PersistId, QueryId, Restored,
+    AdminReply, Answer, AskId, ConnId, Denial, Engine, Input, MintRequest, Output, QueryId,
+    Question, Restored, TokenRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
@@ -17,7 +18,7 @@ use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::media::{Minting, Providers};
 use crate::notes::Notes;
-use crate::records::{Ack, Store};
+use crate::records::{Ack, Records};
 use crate::socket::frame::{self, Framer};
 use crate::socket::halves::Sink;
 use crate::socket::writer::{Writer, Written};
@@ -32,7 +33,7 @@ pub(crate) struct WorkerParts {
     pub(crate) providers: Providers,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) notes: Notes,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<dyn Records>,
     pub(crate) max_lag_bytes: usize,
 }
 
@@ -237,34 +238,7 @@ impl Worker {
                     slot.writer.close(code);
                 }
             }
-            Output::MintUrls { mint, request } => {
-                let now = self.parts.clock.now();
-                let minting = match self.parts.providers.of(&request.appkey) {
-                    Some(provider) => provider.mint(&request, now.wall),
-                    None => Minting::Done(None),
-                };
-                match minting {
-                    Minting::Done(result) => {
-                        self.engine.handle(now, Input::Minted { mint, result });
-                    }
-                    Minting::Asked(urls) => {
-                        let own = self.own.clone();
-                        tokio::spawn(async move {
-                            let result = urls.await;
-                            if let Some(own) = own.upgrade() {
-                                let input = Input::Minted { mint, result };
-                                // An error: the shard has ended.
-                                let _ = own.send(ShardMsg::Input(input)).await;
-                            }
-                        });
-                    }
-                }
-            }
-            Output::VerifyToken { verify, appkey, uid, channel, token } => {
-                let grant =
-                    self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel);
-                self.handle(Input::TokenVerified { verify, grant });
-            }
+            Output::Ask { id, question } => self.answer(id, question),
             Output::Verdict { query, verdict } => {
                 if let Some(Asker::Authorize(answer)) = self.askers.remove(&query) {
                     let _ = answer.send(verdict);
@@ -285,10 +259,7 @@ impl Worker {
                     provider.cut_viewer(generation, viewer);
                 }
             }
-            Output::Store { ops, persist } => {
-                let ack = persist.map(|persist| self.persisted(persist));
-                self.parts.store.write(ops, ack);
-            }
+            Output::Store(ops) => self.parts.store.write(ops, None),
             Output::Drained { handed_over } => {
                 if let Some(drained) = self.drained.take() {
                     let _ = drained.send(handed_over);
@@ -298,13 +269,50 @@ impl Worker {
         }
     }
 
+    /// Has a question of the engine answered: at once, or by whoever does what it asks for.
+    /// Answers at once where that is possible, else when there is an answer.
+    fn answer(&mut self, id: AskId, question: Question) {
+        let answer = match question {
+            Question::Mint(request) => match self.mint(&request) {
+                Minting::Done(minted) => Answer::Minted(minted),
+                Minting::Asked(urls) => {
+                    let own = self.own.clone();
+                    tokio::spawn(async move {
+                        let answer = Answer::Minted(urls.await);
+                        if let Some(own) = own.upgrade() {
+                            // An error: the shard has ended.
+                            let _ = own.send(ShardMsg::Input(Input::Answer { id, answer })).await;
+                        }
+                    });
+                    return;
+                }
+            },
+            Question::Verify(TokenRequest { appkey, uid, channel, token }) => Answer::Verified(
+                self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel),
+            ),
+            Question::Store(ops) => {
+                self.parts.store.write(ops, Some(self.stored(id)));
+                return;
+            }
+        };
+        self.handle(Input::Answer { id, answer });
+    }
+
+    fn mint(&self, request: &MintRequest) -> Minting {
+        match self.parts.providers.of(&request.appkey) {
+            Some(provider) => provider.mint(request, self.parts.clock.now().wall),
+            None => Minting::Done(None),
+        }
+    }
+
     /// Tells the engine what came of a write.
-    fn persisted(&self, persist: PersistId) -> Ack {
+    fn stored(&self, id: AskId) -> Ack {
         let own = self.own.clone();
         Box::new(move |stored| {
             if let Some(own) = own.upgrade() {
+                let input = Input::Answer { id, answer: Answer::Stored(stored) };
                 // This is the writer's thread, and a shard never waits for it. An error: the shard has ended.
-                let _ = own.blocking_send(ShardMsg::Input(Input::Persisted { persist, stored }));
+                let _ = own.blocking_send(ShardMsg::Input(input));
             }
         })
     }

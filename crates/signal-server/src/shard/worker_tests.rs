@@ -16,7 +16,7 @@ use super::*;
 use crate::config::Config;
 use crate::data_dir::DirLock;
 use crate::media::{MediaProvider, Presented};
-use crate::records::Opening;
+use crate::records::{self, Opening};
 use crate::shard::Shards;
 use crate::signing::SignError;
 use crate::socket::halves::{Sink, split_tcp};
@@ -66,7 +66,7 @@ impl Stage {
         let lock = Arc::new(DirLock::take(&directory).unwrap());
         let clock = Clock::start();
         let opening = Opening { now: clock.now().wall, grace_ms: 1000, shards: 1 };
-        let (store, mut restored) = Store::open(&directory, lock, opening).unwrap();
+        let (store, mut restored) = records::open(&directory, lock, opening).unwrap();
         let config = Config::load(None, std::iter::empty(), &[]).unwrap();
         let appkey: Appkey = config.apps[0].appkey.clone();
         let engine = EngineConfig {

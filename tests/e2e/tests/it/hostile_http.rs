@@ -194,13 +194,13 @@ fn rows() -> Vec<Row> {
             "absolute target",
             Public,
             format!("GET http://$HOST/none HTTP/1.1\r\nHost: $HOST\r\n\r\n{hidden}"),
-            &["400"],
+            &["404", "404"],
         ),
         row(
             "absolute target elsewhere",
             Public,
             format!("GET http://evil.example/none HTTP/1.1\r\nHost: $HOST\r\n\r\n{hidden}"),
-            &["400"],
+            &["421"],
         ),
         row(
             "CONNECT",

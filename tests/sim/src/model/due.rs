@@ -3,7 +3,7 @@
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
-use lianmai_signal_engine::{ChannelKey, ConnId, Note, Output, PersistId};
+use lianmai_signal_engine::{AskId, ChannelKey, ConnId, Note, Output};
 
 use super::state::{Member, On, Shard, Then, Who};
 use super::{Model, Step, Verdict, left};
@@ -59,11 +59,11 @@ impl Model {
     /// A disk that does not answer has failed.
     fn late_writes(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
         let now = step.now;
-        let is_late = |(_, (since, then)): &(&PersistId, &(u64, Then))| {
+        let is_late = |(_, (since, then)): &(&AskId, &(u64, Then))| {
             since + WRITE_MS <= now && !matches!(then, Then::HandOver)
         };
-        while let Some((&persist, _)) = self.shards[s].persists.iter().find(is_late) {
-            self.persisted(s, persist, false, step)?;
+        while let Some((&ask, _)) = self.shards[s].writes.iter().find(is_late) {
+            self.stored(s, ask, false, step)?;
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ impl Model {
         if let Some(at) = shard.frozen_since
             && at + DRAIN_STEP_MS < step.now
             && shard.handed_over_at.is_none()
-            && shard.persists.is_empty()
+            && shard.writes.is_empty()
         {
             return Err(("model", format!("nothing is handed over, and all is done since {at}")));
         }

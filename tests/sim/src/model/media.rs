@@ -2,7 +2,7 @@
 
 use lianmai_protocol::message::media::{Publish, Subscribe};
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind};
-use lianmai_signal_engine::{Access, MintId, Minted, QueryId};
+use lianmai_signal_engine::{Access, AskId, Minted, QueryId};
 
 use super::commands::{Asked, Outcome};
 use super::state::{Made, Member, On, Stream, Who};
@@ -59,12 +59,12 @@ impl Model {
         if let Some(generation) = fresh {
             return Ok(Ok(Some(self.published(who, generation, kinds, step))));
         }
-        let (mint, generation) = step.take_mint(None)?;
+        let (ask, generation) = step.take_mint(None)?;
         if live.is_some_and(|live| live != generation) {
             return Err(("media", format!("the URL of {uid} is renewed under another name")));
         }
         let (renewed, since) = (live.is_some(), step.now);
-        self.wait(who, asked, On::Push { mint, generation, kinds, renewed, since });
+        self.wait(who, asked, On::Push { ask, generation, kinds, renewed, since });
         Ok(Ok(None))
     }
 
@@ -194,12 +194,12 @@ impl Model {
             return Ok(Ok(Some(Expect::Subscribed { seq: head, uid: of })));
         }
         let mid = member.mid;
-        let (mint, named) = step.take_mint(Some(mid))?;
+        let (ask, named) = step.take_mint(Some(mid))?;
         if named != generation {
             return Err(("media", format!("{uid} gets a URL of another stream")));
         }
         let (of, since) = (params.uid, step.now);
-        let on = On::Pull { mint, generation, of, kind, publication, since };
+        let on = On::Pull { ask, generation, of, kind, publication, since };
         self.wait(who, asked, on);
         Ok(Ok(None))
     }
@@ -223,13 +223,13 @@ impl Model {
     pub(super) fn minted(
         &mut self,
         s: usize,
-        mint: MintId,
+        ask: AskId,
         result: Option<&Minted>,
         step: &mut Step<'_>,
     ) -> Verdict {
         let place = self.shards[s].channels.iter().find_map(|(key, channel)| {
             channel.members.iter().find_map(|(uid, member)| match &member.waiting.as_ref()?.on {
-                on @ (On::Push { mint: of, .. } | On::Pull { mint: of, .. }) if *of == mint => {
+                on @ (On::Push { ask: of, .. } | On::Pull { ask: of, .. }) if *of == ask => {
                     Some((key.clone(), *uid, on.clone()))
                 }
                 _ => None,

@@ -32,8 +32,8 @@ use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::{Joined, Resumed};
 use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, RpcError, UserId};
 use lianmai_signal_engine::{
-    AdminReply, ChannelKey, ConnId, Input, MintId, MintRequest, Note, Output, PersistId, QueryId,
-    Restored, Stats, TicketKey, VerifyId,
+    AdminReply, Answer, AskId, ChannelKey, ConnId, Input, MintRequest, Note, Output, QueryId,
+    Question, Restored, Stats, TicketKey,
 };
 
 use crate::check::wire::Caused;
@@ -83,9 +83,9 @@ pub(crate) struct Step<'a> {
     now: u64,
     wall: u64,
     caused: &'a Caused,
-    mints: VecDeque<(MintId, MintRequest)>,
-    persists: VecDeque<PersistId>,
-    verifies: VecDeque<VerifyId>,
+    mints: VecDeque<(AskId, MintRequest)>,
+    writes: VecDeque<AskId>,
+    looks: VecDeque<AskId>,
     /// Answers `rateLimited` that were not used yet.
     limited: Vec<(ConnId, RequestId)>,
     closed: Vec<(ConnId, CloseCode)>,
@@ -125,19 +125,19 @@ impl Step<'_> {
     }
 
     /// The engine asked for a URL just then.
-    fn take_mint(&mut self, viewer: Option<Mid>) -> Verdict<(MintId, Gen)> {
+    fn take_mint(&mut self, viewer: Option<Mid>) -> Verdict<(AskId, Gen)> {
         let at = self.mints.iter().position(|(_, request)| request.viewer == viewer);
         let taken = at.and_then(|at| self.mints.remove(at));
-        let (mint, request) = taken.ok_or(("model", "no URL was asked for".to_owned()))?;
-        Ok((mint, request.generation))
+        let (ask, request) = taken.ok_or(("model", "no URL was asked for".to_owned()))?;
+        Ok((ask, request.generation))
     }
 
-    fn take_verify(&mut self) -> Verdict<VerifyId> {
-        self.verifies.pop_front().ok_or(("model", "a token is not looked at".to_owned()))
+    fn take_look(&mut self) -> Verdict<AskId> {
+        self.looks.pop_front().ok_or(("model", "a token is not looked at".to_owned()))
     }
 
-    fn take_persist(&mut self) -> Verdict<PersistId> {
-        self.persists.pop_front().ok_or(("model", "nothing is written that must be".to_owned()))
+    fn take_write(&mut self) -> Verdict<AskId> {
+        self.writes.pop_front().ok_or(("model", "nothing is written that must be".to_owned()))
     }
 }
 
@@ -280,14 +280,16 @@ impl Model {
                 Ok(())
             }
             // What still waits when all is written down runs in the next process.
-            Input::Minted { .. } | Input::TokenVerified { .. }
+            Input::Answer { answer: Answer::Minted(_) | Answer::Verified(_), .. }
                 if self.shards[s].handed_over_at.is_some() =>
             {
                 Ok(())
             }
-            Input::Minted { mint, result } => self.minted(s, *mint, result.as_ref(), step),
-            Input::TokenVerified { verify, grant } => self.token_verified(s, *verify, grant, step),
-            Input::Persisted { persist, stored } => self.persisted(s, *persist, *stored, step),
+            Input::Answer { id, answer } => match answer {
+                Answer::Minted(minted) => self.minted(s, *id, minted.as_ref(), step),
+                Answer::Verified(grant) => self.token_verified(s, *id, grant, step),
+                Answer::Stored(stored) => self.stored(s, *id, *stored, step),
+            },
             Input::Authorize { query, generation, access } => {
                 self.asked(s, *query, *generation, *access, step);
                 Ok(())
@@ -344,8 +346,8 @@ impl World {
             wall: self.wall().0,
             caused,
             mints: VecDeque::new(),
-            persists: VecDeque::new(),
-            verifies: VecDeque::new(),
+            writes: VecDeque::new(),
+            looks: VecDeque::new(),
             limited: Vec::new(),
             closed: Vec::new(),
             cut: Vec::new(),
@@ -359,11 +361,11 @@ impl World {
         };
         for output in outputs {
             match output {
-                Output::MintUrls { mint, request } => {
-                    step.mints.push_back((*mint, request.clone()))
-                }
-                Output::Store { persist, .. } => step.persists.extend(*persist),
-                Output::VerifyToken { verify, .. } => step.verifies.push_back(*verify),
+                Output::Ask { id, question } => match question {
+                    Question::Mint(request) => step.mints.push_back((*id, request.clone())),
+                    Question::Verify(_) => step.looks.push_back(*id),
+                    Question::Store(_) => step.writes.push_back(*id),
+                },
                 Output::Close { conn, code } => step.closed.push((*conn, *code)),
                 Output::CutStream { generation } => step.cut.push(*generation),
                 Output::CutViewer { generation, viewer } => {

@@ -12,8 +12,7 @@ use lianmai_protocol::{
     SessionId, UserId,
 };
 use lianmai_signal_engine::{
-    Access, AppPolicy, ChannelKey, ConnId, DrainPlan, MintId, PersistId, QueryId, TicketKey,
-    VerifyId,
+    Access, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, QueryId, TicketKey,
 };
 
 use super::moderation::By;
@@ -94,14 +93,14 @@ pub(super) struct Answered {
 #[derive(Clone, Debug)]
 pub(super) enum On {
     Push {
-        mint: MintId,
+        ask: AskId,
         generation: Gen,
         kinds: KindSet,
         renewed: bool,
         since: u64,
     },
     Pull {
-        mint: MintId,
+        ask: AskId,
         generation: Gen,
         of: UserId,
         kind: MediaKind,
@@ -109,10 +108,10 @@ pub(super) enum On {
         since: u64,
     },
     Token {
-        verify: VerifyId,
+        ask: AskId,
     },
     Write {
-        persist: PersistId,
+        ask: AskId,
     },
 }
 
@@ -409,7 +408,7 @@ pub(super) struct Shard {
     pub(super) lapsed: BTreeSet<ChannelKey>,
     pub(super) endings: BTreeMap<Mid, ResumeReason>,
     /// What is being written down, since when.
-    pub(super) persists: BTreeMap<PersistId, (u64, Then)>,
+    pub(super) writes: BTreeMap<AskId, (u64, Then)>,
     pub(super) drain: Option<(u64, DrainPlan)>,
     /// Nothing more is taken in since then, or from the engine's next look at its drain on.
     pub(super) frozen_since: Option<u64>,

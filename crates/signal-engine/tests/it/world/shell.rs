@@ -7,7 +7,7 @@ use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::Joined;
 use lianmai_protocol::{CloseCode, RequestId, RpcError};
-use lianmai_signal_engine::{ConnId, Input, Output};
+use lianmai_signal_engine::{Answer, AskId, ConnId, Input, Output, Question};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -42,24 +42,12 @@ impl World {
                 }
                 state.closed = Some(code);
             }
-            Output::MintUrls { mint, request } => {
-                self.minted.insert(request.generation);
-                self.mints += 1;
-                match self.issuer {
-                    Issuer::AtOnce => {
-                        let result = Some(self.mint_result(mint, &request));
-                        inputs.push_back(Input::Minted { mint, result });
-                    }
-                    Issuer::Fail => inputs.push_back(Input::Minted { mint, result: None }),
-                    Issuer::Hold => self.held_mints.push_back((mint, request)),
+            Output::Ask { id, question } => {
+                assert!(self.last_ask.replace(id) < Some(id), "a question has a number of its own");
+                if let Some(answer) = self.reply(id, question) {
+                    inputs.push_back(Input::Answer { id, answer });
                 }
             }
-            Output::VerifyToken { verify, token, .. } => match self.tokens.get(&token.0) {
-                Some(grant) => {
-                    inputs.push_back(Input::TokenVerified { verify, grant: grant.clone() });
-                }
-                None => self.held_tokens.push_back((verify, token.0)),
-            },
             Output::Verdict { query, verdict } => {
                 self.verdicts.insert(query, verdict);
             }
@@ -76,14 +64,41 @@ impl World {
                 self.replies.insert(query, reply);
             }
             Output::Note(note) => self.notes.push(note),
-            Output::Store { ops, persist } => {
+            Output::Store(ops) => {
                 self.writes_lost += usize::from(self.disk.mode == DiskMode::Fail);
-                if let Some((persist, stored)) = self.disk.write(ops, persist) {
-                    inputs.push_back(Input::Persisted { persist, stored });
-                }
+                self.disk.write(ops, None);
             }
             Output::Drained { handed_over } => {
                 assert_eq!(self.drained.replace(handed_over), None, "a drain ends once");
+            }
+        }
+    }
+
+    /// What a question is answered at once.
+    fn reply(&mut self, id: AskId, question: Question) -> Option<Answer> {
+        match question {
+            Question::Mint(request) => {
+                self.minted.insert(request.generation);
+                self.mints += 1;
+                match self.issuer {
+                    Issuer::AtOnce => Some(Answer::Minted(Some(self.mint_result(id, &request)))),
+                    Issuer::Fail => Some(Answer::Minted(None)),
+                    Issuer::Hold => {
+                        self.held_mints.push_back((id, request));
+                        None
+                    }
+                }
+            }
+            Question::Verify(request) => match self.tokens.get(&request.token.0) {
+                Some(grant) => Some(Answer::Verified(grant.clone())),
+                None => {
+                    self.held_tokens.push_back((id, request.token.0));
+                    None
+                }
+            },
+            Question::Store(ops) => {
+                self.writes_lost += usize::from(self.disk.mode == DiskMode::Fail);
+                self.disk.write(ops, Some(id)).map(Answer::Stored)
             }
         }
     }
