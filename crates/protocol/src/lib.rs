@@ -19,6 +19,7 @@ pub mod id;
 pub mod limits;
 pub mod media;
 pub mod message;
+pub mod raw;
 pub mod time;
 pub mod wire;
 

@@ -11,7 +11,6 @@
 //!                                                                        └─ picture(), as of the last of them
 //! ```
 
-mod ask;
 mod show;
 mod tell;
 
@@ -19,8 +18,9 @@ use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
     CallId, Delivered, Delivery, Input, Output, Session, SessionConfig, SocketId,
 };
-use lianmai_protocol::MonoTime;
+use lianmai_protocol::message::Call;
 use lianmai_protocol::wire::{self, Wire, Writer};
+use lianmai_protocol::{ErrorName, MonoTime};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// What `js/` compares with its own version.
@@ -83,7 +83,8 @@ impl Core {
     /// The app calls `method` with parameters as on the wire; `next` settles it under the number `call`.
     pub fn call(&mut self, now: f64, call: f64, method: &str, params: &str) -> String {
         let call = CallId(call as u64);
-        match ask::command(method, params) {
+        let read = Call::read(method, params).unwrap_or(Err(ErrorName::MethodNotFound.into()));
+        match read {
             Ok(command) => self.handle(now, Input::Command { call, command }),
             Err(error) => {
                 let outcome = Err(CallError::Refused(error));

@@ -331,7 +331,7 @@ impl Client {
         data: serde_json::Map<String, serde_json::Value>,
         uid: Option<UserId>,
     ) -> Result<(), CommandError> {
-        self.tell::<method::Report>(Report { dir, kind, data, uid }).await
+        self.tell::<method::Report>(Report { dir, kind, data: data.into(), uid }).await
     }
 
     /// Tells the client that the network is another one: it comes back at once, on a new socket. For hosts

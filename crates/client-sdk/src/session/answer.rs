@@ -1,13 +1,14 @@
 //! What an answer means for the command that it settles. Events up to the answer's number were applied
 //! before (rule B1); one that is missing is a gap.
 
+use lianmai_protocol::codec;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Published, Subscribed};
 use lianmai_protocol::message::notice::{Direction, SyncDone};
 use lianmai_protocol::message::session::{AttributeTarget, Done, Empty, MessageSent, TokenRenewed};
+use lianmai_protocol::raw::RawJson;
+use lianmai_protocol::wire::Wire;
 use lianmai_protocol::{ErrorName, KindSet, Role, RpcError, UserId};
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
 use super::link::End;
 use super::requests::{Owner, Pending};
@@ -26,12 +27,7 @@ pub(super) enum Broken {
 }
 
 impl Session {
-    pub(super) fn answer(
-        &mut self,
-        id: u64,
-        pending: Pending,
-        outcome: Result<Box<RawValue>, RpcError>,
-    ) {
+    pub(super) fn answer(&mut self, id: u64, pending: Pending, outcome: Result<RawJson, RpcError>) {
         let is_leave = matches!(pending.request, Call::Leave(_));
         let result = match outcome {
             Ok(json) => self.accept(&pending, &json),
@@ -119,7 +115,7 @@ impl Session {
     fn accept(
         &mut self,
         pending: &Pending,
-        json: &RawValue,
+        json: &RawJson,
     ) -> Result<Result<Reply, RpcError>, Broken> {
         let reply = match &pending.request {
             Call::Publish(asked) => {
@@ -235,6 +231,6 @@ fn sync_done(request: &Call, reply: Reply) -> Option<SyncDone> {
     })
 }
 
-pub(super) fn read<T: DeserializeOwned>(json: &RawValue) -> Result<T, Broken> {
-    serde_json::from_str(json.get()).map_err(|_| Broken::Garbled)
+pub(super) fn read<T: Wire>(json: &RawJson) -> Result<T, Broken> {
+    codec::decode_result(json).map_err(|_| Broken::Garbled)
 }

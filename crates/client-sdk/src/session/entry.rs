@@ -4,8 +4,8 @@
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Empty, Join, Joined as JoinedMessage, ResumeReason};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{Action, CloseCode, ErrorName, MonoTime, RpcError};
-use serde_json::value::RawValue;
 
 use super::answer::read;
 use super::input::CallId;
@@ -44,7 +44,7 @@ impl Session {
     }
 
     /// The answer of the app's `join`.
-    pub(super) fn entry_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+    pub(super) fn entry_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let json = match outcome {
             Ok(json) => json,
             Err(error) => return self.entry_refused(error),
@@ -121,7 +121,7 @@ impl Session {
     }
 
     /// The answer of a `join` in place of a dead membership.
-    pub(super) fn rejoin_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+    pub(super) fn rejoin_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let json = match outcome {
             Ok(json) => json,
             Err(error) => return self.rejoin_refused(error),

@@ -5,8 +5,8 @@
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Empty, Outcome, ResumeReason, Resumed};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{CloseCode, RpcError};
-use serde_json::value::RawValue;
 
 use super::answer::read;
 use super::link::{End, Wait};
@@ -110,7 +110,7 @@ impl Session {
         }
     }
 
-    fn parting_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+    fn parting_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let Ok(json) = outcome else { return self.parting_failed() };
         let Ok(answer) = read::<Resumed>(&json) else { return self.parting_failed() };
         match answer.outcome {

@@ -5,6 +5,7 @@ use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::notice::{Closing, Direction, SyncDone, TargetedMessage};
 use lianmai_protocol::message::session::Pong;
 use lianmai_protocol::message::{ChannelEvent, Notice, Position};
+use lianmai_protocol::wire;
 
 use super::state::{Asked, State, Then};
 use super::stay::Stay;
@@ -82,7 +83,7 @@ impl Session {
     /// The head of the log comes after every event up to it: another picture has lost one (rule B21).
     fn pong(&mut self, id: u64, json: &str) {
         let Some(picture) = self.picture() else { return };
-        match serde_json::from_str::<Pong>(json) {
+        match wire::from_text::<Pong>(json) {
             Ok(pong) if pong.epoch == picture.epoch && pong.seq == picture.seq => {
                 self.pinged_back(id);
             }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_protocol::codec::EncodedCall;
-use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_IN_FLIGHT, MAX_JSON_DEPTH};
+use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_IN_FLIGHT};
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::{ErrorName, MonoTime, RequestId};
@@ -324,7 +324,7 @@ pub(super) fn sendable(call: &Call) -> Result<(), ErrorName> {
 
 fn check(call: &Call, encoded: &EncodedCall) -> Result<(), ErrorName> {
     if let Call::Report(report) = call
-        && !report.data.values().all(|value| fits(value, MAX_JSON_DEPTH - 3))
+        && report.data.is_too_deep()
     {
         return Err(ErrorName::TooDeep);
     }
@@ -350,14 +350,4 @@ fn is_repeatable(call: &Call) -> bool {
             | Call::SetAttributes(_)
             | Call::RenewToken(_)
     )
-}
-
-/// Whether `value` nests at most `depth` deep.
-fn fits(value: &serde_json::Value, depth: usize) -> bool {
-    use serde_json::Value;
-    match value {
-        Value::Array(items) => depth > 0 && items.iter().all(|v| fits(v, depth - 1)),
-        Value::Object(map) => depth > 0 && map.values().all(|v| fits(v, depth - 1)),
-        _ => true,
-    }
 }

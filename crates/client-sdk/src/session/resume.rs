@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::session::{Joined as JoinedMessage, Outcome, ResumeReason, Resumed};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{Action, CloseCode, ErrorName, MonoTime, RpcError};
-use serde_json::value::RawValue;
 
 use super::answer::read;
 use super::link::{End, Wait};
@@ -33,7 +33,7 @@ pub(super) struct Return {
 }
 
 impl Session {
-    pub(super) fn resume_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+    pub(super) fn resume_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let json = match outcome {
             Ok(json) => json,
             Err(error) => return self.resume_failed(error),

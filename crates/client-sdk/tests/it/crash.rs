@@ -41,7 +41,7 @@ fn ids_7_after_a_crash_what_sets_a_state_is_sent_again_and_the_rest_is_unknown()
     let report = Report {
         dir: ReportDir::Push,
         kind: ReportType::NetStatus,
-        data: serde_json::Map::new(),
+        data: lianmai_client_sdk::protocol::raw::JsonObject::default(),
         uid: None,
     };
     let unknown = methods_of(

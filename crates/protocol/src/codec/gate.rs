@@ -20,16 +20,16 @@ pub(super) fn check(frame: &[u8], max_bytes: usize) -> Result<&str, FrameError> 
         return Err(ErrorName::FrameTooLarge.into());
     }
     let text = std::str::from_utf8(frame).map_err(|_| FrameError::from(ErrorName::ParseError))?;
-    if depth_exceeds(text.as_bytes(), MAX_JSON_DEPTH) {
+    if nests_deeper_than(text, MAX_JSON_DEPTH) {
         return Err(ErrorName::TooDeep.into());
     }
     Ok(text)
 }
 
-/// Whether arrays and objects nest deeper than `max`. Brackets inside strings do not count.
-fn depth_exceeds(json: &[u8], max: usize) -> bool {
+/// Whether arrays and objects of a JSON text nest deeper than `max`. Brackets inside strings do not count.
+pub(crate) fn nests_deeper_than(json: &str, max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for &byte in json {
+    for byte in json.bytes() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,

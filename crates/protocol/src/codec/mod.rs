@@ -15,7 +15,8 @@ mod server;
 #[cfg(feature = "server")]
 pub use client::{Element, decode_client_frame};
 pub use gate::FrameError;
+pub(crate) use gate::nests_deeper_than;
 #[cfg(feature = "server")]
 pub use reply::{encode_error, encode_event, encode_notice, encode_result, join_batch};
 pub use request::{EncodedCall, encode_request};
-pub use server::{ServerMessage, decode_server_frame};
+pub use server::{ServerMessage, decode_result, decode_server_frame};

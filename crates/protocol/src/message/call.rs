@@ -9,7 +9,9 @@ use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{media, session, task};
+use crate::error::RpcError;
 use crate::id::RequestId;
+use crate::wire::{self, Codec, Wire};
 
 /// A request of a client: one command and its id.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +51,25 @@ macro_rules! calls {
                     $( $method => Some(<$params>::deserialize(params).map(Call::$variant)), )+
                     _ => None,
                 }
+            }
+
+            /// Reads the parameters of `method` as a client writes them. The outer `None` means that no such
+            /// method is known.
+            #[must_use]
+            pub fn read(method: &str, params: &str) -> Option<Result<Call, RpcError>> {
+                match method {
+                    $( $method => Some(match wire::from_text(params) {
+                        Ok(params) => Ok(Call::$variant(params)),
+                        Err(refusal) => Err(refusal.into()),
+                    }), )+
+                    _ => None,
+                }
+            }
+
+            /// The parameters as a client writes them.
+            #[must_use]
+            pub fn params_text(&self) -> String {
+                wire::to_text(match self { $( Call::$variant(params) => params as &dyn Codec, )+ })
             }
 
             /// The parameters as they are written. The same for every spelling of the same request.
@@ -96,9 +117,9 @@ macro_rules! calls {
 /// What a method takes and gives.
 pub trait Method {
     /// Its parameters.
-    type Params: Serialize + DeserializeOwned;
+    type Params: Serialize + DeserializeOwned + Wire;
     /// Its result.
-    type Result: Serialize + DeserializeOwned;
+    type Result: Serialize + DeserializeOwned + Wire;
 
     /// The call of it.
     fn call(params: Self::Params) -> Call;

@@ -1,9 +1,8 @@
 //! Channel events: numbered, in the channel's log, byte-identical for every member. They hold no URL,
 //! no secret and nothing that depends on the receiver (contract rule A1).
 
-use crate::wire::Wire;
+use crate::wire::{self, Refusal, Wire};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::task::TaskStatus;
 use crate::attributes::Attributes;
@@ -196,13 +195,11 @@ macro_rules! events {
                 }
             }
 
-            pub(crate) fn decode(method: &str, params: &RawValue) -> Result<Self, serde_json::Error> {
-                Ok(match method {
-                    $( $method => ChannelEvent::$variant(serde_json::from_str(params.get())?), )+
-                    _ => ChannelEvent::Unknown {
-                        method: method.to_owned(),
-                        params: params.get().to_owned(),
-                    },
+            /// Reads the parameters of `method`; one that is not known is kept as it is.
+            pub(crate) fn read(method: String, params: &str) -> Result<Self, Refusal> {
+                Ok(match method.as_str() {
+                    $( $method => ChannelEvent::$variant(wire::from_text(params)?), )+
+                    _ => ChannelEvent::Unknown { method, params: params.to_owned() },
                 })
             }
         }

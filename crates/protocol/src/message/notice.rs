@@ -1,9 +1,8 @@
 //! Notices: to one session, without a number in the channel's log (contract rule A1). State notices
 //! are recomputed at each resume, the last value wins.
 
-use crate::wire::Wire;
+use crate::wire::{self, Refusal, Wire};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::media::Urls;
 use crate::close::{Action, CloseCode};
@@ -146,13 +145,11 @@ macro_rules! notices {
                 }
             }
 
-            pub(crate) fn decode(method: &str, params: &RawValue) -> Result<Self, serde_json::Error> {
-                Ok(match method {
-                    $( $method => Notice::$variant(serde_json::from_str(params.get())?), )+
-                    _ => Notice::Unknown {
-                        method: method.to_owned(),
-                        params: params.get().to_owned(),
-                    },
+            /// Reads the parameters of `method`; one that is not known is kept as it is.
+            pub(crate) fn read(method: String, params: &str) -> Result<Self, Refusal> {
+                Ok(match method.as_str() {
+                    $( $method => Notice::$variant(wire::from_text(params)?), )+
+                    _ => Notice::Unknown { method, params: params.to_owned() },
                 })
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::raw::JsonObject;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
@@ -243,7 +244,7 @@ wire_enum! {
 }
 
 /// Parameters of `report`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Report {
     /// Push or pull.
     pub dir: ReportDir,
@@ -251,7 +252,7 @@ pub struct Report {
     #[serde(rename = "type")]
     pub kind: ReportType,
     /// What the component said.
-    pub data: serde_json::Map<String, serde_json::Value>,
+    pub data: JsonObject,
     /// Whose stream, for a pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<UserId>,
