@@ -18,7 +18,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
                             rules format lints docs purity build unit e2e)
-cargo xtask demo [--no-media] [-- SERVER_FLAGS..]
+cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
 cargo xtask bench [join|idle|fanout|pullers ..]
                             what a join, a member, a delivery and a puller cost

@@ -32,6 +32,21 @@ pub enum CallError {
     },
 }
 
+/// Why a client cannot be made of its settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no address of a server.
+    #[error("no address of a server")]
+    NoAddress,
+    /// There are too many.
+    #[error("{0} addresses of servers: at most 16")]
+    TooManyAddresses(usize),
+    /// One is no address of a WebSocket, or longer than 1024 bytes.
+    #[error("{0:?} is no address of a server: it begins with ws:// or wss://")]
+    BadAddress(String),
+}
+
 impl CallError {
     pub(crate) fn refused(name: ErrorName) -> CallError {
         CallError::Refused(RpcError::new(name))

@@ -86,7 +86,7 @@ impl std::fmt::Debug for Token {
 /// What goes on when a question is answered.
 #[derive(Debug)]
 pub(crate) enum Then {
-    /// A command of that member goes on with its URL.
+    /// A command of that member goes on with its URL, or the member is told it.
     Url { seat: Seat, wanted: WantedUrl },
     /// A `renewToken` of that member goes on.
     Token { seat: Seat },
@@ -94,13 +94,15 @@ pub(crate) enum Then {
     Written(Written),
 }
 
-/// The URL that a command waits for.
+/// What a URL is for.
 #[derive(Debug)]
 pub(crate) enum WantedUrl {
     /// `publish`: the push URL of a generation, which is new or `renewed`.
     Push { generation: Gen, kinds: KindSet, renewed: bool },
     /// `subscribe`: the pull URL of a publication.
     Pull { generation: Gen, publisher: UserId, kind: MediaKind, publication: Pub },
+    /// No command: the membership holds a URL of the stream whose address has changed.
+    Moved { generation: Gen, mid: Mid },
 }
 
 /// What was to be written down first.

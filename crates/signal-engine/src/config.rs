@@ -22,6 +22,16 @@ pub enum DuplicatePolicy {
     RejectNew,
 }
 
+/// Numbers for the addresses in URLs: another number, another address. Who holds a URL with another one, from before
+/// a restart, is given one that is good (URL-10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaAddress {
+    /// Of push URLs.
+    pub push: u64,
+    /// Of pull URLs.
+    pub pull: u64,
+}
+
 /// Rules of one app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppPolicy {
@@ -29,6 +39,8 @@ pub struct AppPolicy {
     pub duplicate: DuplicatePolicy,
     /// The creator of a channel has the right `moderate` in it.
     pub creator_moderates: bool,
+    /// Where the app's media is pushed to and played from.
+    pub media: MediaAddress,
     /// The channel ends when its creator's membership ends (contract rule A22).
     pub dissolve_on_creator_leave: bool,
 }
@@ -68,6 +80,13 @@ impl Default for SessionTimers {
 }
 
 impl SessionTimers {
+    /// A socket that is silent for so long is pinged: somewhat later than its client would ping, and in time for an
+    /// answer.
+    pub(crate) fn ping_after_ms(&self) -> u64 {
+        let slack = self.dead_after_ms.saturating_sub(self.ping_interval_ms) / 2;
+        self.ping_interval_ms + (self.ping_interval_ms / 10).min(slack)
+    }
+
     /// What a `join` answer says of them.
     pub(crate) fn told(&self) -> Timers {
         Timers {

@@ -37,7 +37,7 @@ pub mod ticket;
 
 pub use admission::Grant;
 pub use asks::{Answer, MintRequest, Question, Token, TokenRequest};
-pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, STALL_MS, SessionTimers};
+pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, MediaAddress, STALL_MS, SessionTimers};
 pub use drain::DrainPlan;
 pub use engine::Engine;
 pub use ids::{AskId, ConnId, QueryId};

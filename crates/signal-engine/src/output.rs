@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
-use lianmai_protocol::{Cid, CloseCode, ErrorName, Gen, KindSet, Mid, Role, RpcError, UserId};
+use lianmai_protocol::{
+    Appkey, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Role, RpcError, UserId,
+};
 
 use crate::asks::Question;
 use crate::ids::{AskId, ConnId, QueryId};
@@ -30,7 +32,11 @@ impl Denial {
     }
 }
 
-/// Something worth a log line or a counter. Holds no secret.
+/// Something that happened, for logs, counters and whoever follows channels from outside. Holds no secret.
+///
+/// Notes come in the order in which things happened: a channel begins before its first membership, a membership
+/// before its publications, and they end the other way round. What begins ends once, and what a restart brings back
+/// neither begins nor ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A channel began.
@@ -55,10 +61,55 @@ pub enum Note {
         cid: Cid,
         /// The user.
         uid: UserId,
+        /// The membership.
+        mid: Mid,
         /// Its role.
         role: Role,
         /// Its connection.
         conn: ConnId,
+    },
+    /// A member became a broadcaster, or is none any more.
+    RoleChanged {
+        /// Its channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The user.
+        uid: UserId,
+        /// The membership.
+        mid: Mid,
+        /// The new role.
+        role: Role,
+    },
+    /// A publication began.
+    StreamAdded {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The user.
+        uid: UserId,
+        /// The membership.
+        mid: Mid,
+        /// What it is.
+        kind: MediaKind,
+        /// The publication.
+        publication: Pub,
+    },
+    /// A publication ended.
+    StreamRemoved {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The user.
+        uid: UserId,
+        /// The membership.
+        mid: Mid,
+        /// What it was.
+        kind: MediaKind,
+        /// The publication.
+        publication: Pub,
     },
     /// A membership ended.
     MemberLeft {
@@ -68,6 +119,8 @@ pub enum Note {
         cid: Cid,
         /// The user.
         uid: UserId,
+        /// The membership.
+        mid: Mid,
         /// Why.
         reason: LeaveReason,
     },
@@ -189,6 +242,11 @@ pub enum Output {
         /// The payload.
         frame: Bytes,
     },
+    /// Send a WebSocket ping; what comes back is [`crate::Input::Alive`].
+    Ping {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Close the socket after what was sent before. The connection is forgotten.
     Close {
         /// The connection.
@@ -212,11 +270,15 @@ pub enum Output {
     },
     /// End the push of a stream and everyone who plays it, at once.
     CutStream {
+        /// The app, which may have its own media provider.
+        appkey: Appkey,
         /// The stream.
         generation: Gen,
     },
     /// End what one viewer plays of a stream, at once.
     CutViewer {
+        /// The app, which may have its own media provider.
+        appkey: Appkey,
         /// The stream.
         generation: Gen,
         /// The viewer.

@@ -86,7 +86,14 @@ pub struct PushRecord {
     pub kind: MediaKind,
     /// The URL as it was handed out.
     pub minted: Minted,
+    /// The addresses that its member is known to have it for (ADR 0014); none in files of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<u64>,
 }
+
+/// A pull URL: stream, kinds, the URL as it was handed out, and as of [`PushRecord`] the addresses.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRecord(pub Gen, pub KindSet, pub Minted, #[serde(default)] pub Option<u64>);
 
 /// URLs of one stream, as issued and as written down.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +121,8 @@ pub struct SessionRecord {
     pub message_head: u64,
     /// Encoded, the oldest first; the last one has the number above.
     pub messages: Vec<String>,
-    /// What it plays: stream, kinds, URL.
-    pub pulls: Vec<(Gen, KindSet, Minted)>,
+    /// What it plays.
+    pub pulls: Vec<PullRecord>,
     /// Milliseconds since its socket was lost, 0 if it had one.
     pub lost_ms: u64,
     /// Milliseconds since its socket was lost for the first time without a lasting one since.

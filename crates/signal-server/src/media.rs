@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use lianmai_protocol::{Appkey, Gen, Mid, WallTime};
-use lianmai_signal_engine::{Access, MintRequest, Minted};
+use lianmai_signal_engine::{Access, MediaAddress, MintRequest, Minted};
 
 use crate::signing::{Direction, SignError};
 
@@ -17,6 +17,10 @@ use crate::signing::{Direction, SignError};
 pub(crate) trait MediaProvider: Send + Sync + 'static {
     /// Issues the URLs that are asked for.
     fn mint(&self, request: &MintRequest, now: WallTime) -> Minting;
+
+    /// Numbers for the addresses in its URLs, the same in every process: with another one the URLs of before are void,
+    /// and who holds one is given another (URL-10).
+    fn address(&self) -> MediaAddress;
 
     /// What a presented URL allows, if it is one of ours.
     ///
@@ -38,7 +42,8 @@ pub(crate) trait MediaProvider: Send + Sync + 'static {
 pub(crate) enum Minting {
     /// Known at once: the answer does not leave the turn of the shard.
     Done(Option<Minted>),
-    /// Somebody else is asked; no shard waits for it.
+    /// Somebody else is asked; no shard waits for it. The future gives up by itself; what comes later than the deadline
+    /// of the engine counts for nothing.
     #[cfg_attr(not(test), expect(dead_code, reason = "the embedded relay signs by itself"))]
     Asked(Pin<Box<dyn Future<Output = Option<Minted>> + Send>>),
 }
@@ -62,11 +67,6 @@ impl Providers {
     /// The provider of an app; `None`: there is no such app.
     pub(crate) fn of(&self, appkey: &Appkey) -> Option<&dyn MediaProvider> {
         self.0.get(appkey).map(|provider| &**provider)
-    }
-
-    /// Every provider, one that serves several apps several times.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &dyn MediaProvider> {
-        self.0.values().map(|provider| &**provider)
     }
 }
 

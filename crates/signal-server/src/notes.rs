@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 /// Notes that are kept for slow readers. Everybody of a large server may come back at once, with some notes each.
-const CAPACITY: usize = 32 * 1024;
+const CAPACITY: usize = 16 * 1024;
 /// A reader that misses notes says so this often.
 const WORD: Duration = Duration::from_secs(10);
 

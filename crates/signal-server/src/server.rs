@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{Hub, RtmpServer};
-use lianmai_signal_engine::{Engine, EngineConfig, Restored};
+use lianmai_signal_engine::{AppPolicy, Engine, EngineConfig, Restored};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,7 +28,7 @@ use crate::listen::guard::Guard;
 use crate::listen::lobby::{LobbyParts, LobbyServer};
 use crate::listen::proxies::Proxies;
 use crate::listen::public;
-use crate::media::MediaProvider;
+use crate::media::{MediaProvider, Providers};
 use crate::notes::Notes;
 use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
@@ -224,7 +224,7 @@ impl Server {
             store: store.clone(),
             max_lag_bytes: config.max_lag_bytes,
         };
-        let engine_config = engine_config(&config, &data_dir, seeds.len());
+        let engine_config = engine_config(&config, &data_dir, &parts.providers, seeds.len());
         let starts = seeds.into_iter().zip(restored);
         for (index, (mailbox, (seed, restored))) in mailboxes.into_iter().zip(starts).enumerate() {
             let engine = Engine::new(engine_config.clone(), seed);
@@ -352,14 +352,23 @@ fn default_shards() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn engine_config(config: &Config, data_dir: &DataDir, shards: usize) -> EngineConfig {
+fn engine_config(
+    config: &Config,
+    data_dir: &DataDir,
+    providers: &Providers,
+    shards: usize,
+) -> EngineConfig {
+    let policy = |app: &AppConfig| {
+        let media = providers.of(&app.appkey).map(MediaProvider::address).unwrap_or_default();
+        (app.appkey.clone(), AppPolicy { media, ..app.policy.clone() })
+    };
     let mut limits = config.limits.clone();
     // Names are spread evenly.
     limits.channels = limits.channels.div_ceil(shards.max(1));
     EngineConfig {
         limits,
         timers: config.session,
-        apps: config.apps.iter().map(|app| (app.appkey.clone(), app.policy.clone())).collect(),
+        apps: config.apps.iter().map(policy).collect(),
         deployment_id: data_dir.deployment_id().to_owned(),
         ticket_key: data_dir.ticket_key().clone(),
         restart_grace_ms: config.restart_grace_ms,

@@ -1,4 +1,4 @@
-//! Proves CON-6: every error of HTTP is JSON, of every route and listener.
+//! Proves CON-6.
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -211,7 +211,7 @@ async fn every_error_of_http_is_json_and_has_one_name() {
     }
 }
 
-/// Proves CON-3: a target in absolute form is served as its path is.
+/// Proves CON-3.
 #[tokio::test]
 async fn a_target_may_be_absolute() {
     let server = Running::start("absolute").await;

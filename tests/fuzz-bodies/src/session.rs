@@ -87,7 +87,8 @@ impl Host {
             session: Session::new(SessionConfig {
                 urls: URLS.map(str::to_owned).into(),
                 ..SessionConfig::new("")
-            }),
+            })
+            .expect("the addresses are addresses"),
             now: 1_000,
             server: Server::default(),
             pending: Vec::new(),

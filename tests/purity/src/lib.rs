@@ -82,7 +82,8 @@ pub extern "C" fn session(byte: u8, length: usize, mono: u64) -> usize {
         name: None,
         attributes: lianmai_client_sdk::Attributes::default(),
     };
-    let mut session = Session::new(SessionConfig::new(text.clone()));
+    let config = SessionConfig::new(format!("ws://{text}"));
+    let Ok(mut session) = Session::new(config) else { return 0 };
     session.handle(now, Input::Command { call: CallId(1), command: Command::Join(join) });
     let socket = SocketId(1);
     session.handle(now, Input::SocketOpened { socket });

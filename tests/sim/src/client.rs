@@ -155,7 +155,7 @@ fn fresh(rng: &mut Rng) -> Session {
     config.seed = rng.next();
     // Who finds no room ends within the time that the faults are over.
     config.give_up_after_ms = GIVE_UP_MS;
-    Session::new(config)
+    Session::new(config).expect("the addresses of a world are addresses")
 }
 
 impl World {
@@ -286,6 +286,12 @@ impl World {
             let reason = "late".to_owned();
             self.feed_late(c, Input::SocketClosed { socket, code: 4500, reason });
         }
+    }
+
+    /// The WebSocket of a client answers a ping, whatever the session does.
+    pub(crate) fn client_pongs(&mut self, c: usize) {
+        self.clients[c].outgoing.extend(Frame::Pong.encode());
+        self.client_flush(c);
     }
 
     pub(crate) fn client_flush(&mut self, c: usize) {

@@ -103,7 +103,11 @@ impl World {
                         self.feed(c, Input::Unreadable { socket });
                     }
                 }
-                Frame::Ping | Frame::Pong => {}
+                // As a browser does, without a word to the session.
+                Frame::Ping => {
+                    self.client_pongs(c);
+                }
+                Frame::Pong => {}
             },
         }
     }

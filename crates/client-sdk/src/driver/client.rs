@@ -21,8 +21,8 @@ use super::events::EventStream;
 use super::hub::{Hub, ListenerId};
 use super::platform;
 use crate::error::{
-    CallError, CommandError, JoinError, LeaveError, MessageError, Operation, PublishError,
-    RenewTokenError, SubscribeError,
+    CallError, CommandError, ConfigError, JoinError, LeaveError, MessageError, Operation,
+    PublishError, RenewTokenError, SubscribeError,
 };
 use crate::session::{
     Command, ConnectionState, Event, EventKind, Joined, Member, Own, Picture, Reply, Session,
@@ -53,16 +53,18 @@ struct Inner {
 impl Client {
     /// Makes a client that is in no channel. Nothing is sent before [`Client::join`].
     ///
+    /// # Errors
+    /// The addresses of [`ClientConfig::servers`] are none, too many, or no addresses.
+    ///
     /// # Panics
     /// Outside a tokio runtime with time and I/O.
-    #[must_use]
-    pub fn new(config: ClientConfig) -> Self {
+    pub fn new(config: ClientConfig) -> Result<Client, ConfigError> {
         let (orders, orders_in) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(config.event_capacity));
-        let session = Session::new(config.session(platform::seed()));
+        let session = Session::new(config.session(platform::seed()))?;
         tokio::spawn(EventLoop::new(session, Arc::clone(&hub)).run(orders_in));
         tokio::spawn(Arc::clone(&hub).run());
-        Client { inner: Arc::new(Inner { appkey: config.appkey, orders, hub }) }
+        Ok(Client { inner: Arc::new(Inner { appkey: config.appkey, orders, hub }) })
     }
 
     /// Enters a channel. From then on the client stays in it: a connection that is lost comes back by itself

@@ -1,5 +1,5 @@
 //! What an answer means for the command that it settles. Events up to the answer's number were applied
-//! before (rule B1); one that is missing is a gap.
+//! before (ORD-4); one that is missing is a gap.
 
 use lianmai_protocol::codec;
 use lianmai_protocol::message::Call;

@@ -176,7 +176,7 @@ impl Session {
     }
 
     /// The address belongs to another deployment, which holds other channels: out of there again, and to
-    /// the other addresses with the old ticket (rule A13).
+    /// the other addresses with the old ticket (RES-11).
     fn foreign_deployment(&mut self) {
         let (_, leave) = self.requests.frame(&Call::Leave(Empty {}));
         self.send(leave);

@@ -1,4 +1,5 @@
-//! What goes into a session: calls of the app, and what the host's one socket reports.
+//! What goes into a session: calls of the app, and what the host reports of sockets. The contract is at the top of
+//! `mod.rs`.
 
 use std::fmt;
 
@@ -47,7 +48,7 @@ pub enum Input<'a> {
     },
     /// The moment of [`super::Session::next_deadline`] came. Harmless at any other time.
     Timeout,
-    /// The host stopped reading the socket because the app is slow (contract rule A17): silence is not
+    /// The host stopped reading the socket because the app is slow: silence is not
     /// held against the server.
     ReadingPaused,
     /// The host reads again.

@@ -179,7 +179,7 @@ impl Session {
         self.tell(StateReason::ServerClosing);
     }
 
-    /// Goes elsewhere next, if that is what it says (rule A13).
+    /// Goes elsewhere next, if that is what it says (CLO-3).
     pub(super) fn redirected(&mut self, closing: &Closing) {
         if closing.action == Action::Redirect
             && let Some(url) = &closing.url
@@ -196,7 +196,7 @@ impl Session {
         self.state = State::Closing(Farewell { code, reason, then, give_up });
     }
 
-    /// The host stops to read, or goes on. What it could not read is not late (rule A17).
+    /// The host stops to read, or goes on. What it could not read is not late.
     pub(super) fn pause_reading(&mut self, paused: bool) {
         let was_held_up = self.is_held_up();
         self.reading_paused = paused;
@@ -301,7 +301,7 @@ impl Session {
             Wait::None => 0,
             Wait::NextAddress if self.addresses.failed() => 0,
             Wait::Backoff(_) | Wait::NextAddress if soon => self.backoff.soon().max(at_least),
-            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait().max(at_least),
+            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait(self.now).max(at_least),
         };
         self.state = State::Backoff { until: self.now + pause };
         self.tell(why);

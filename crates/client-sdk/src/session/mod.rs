@@ -1,12 +1,71 @@
-//! The client's state machine, without I/O.
+//! The client's state machine, without I/O, and the contract of its host.
 //!
 //! Comes in: [`Input`]s, each with the time. Goes out: [`Output`]s in one ordered queue, and the next
 //! deadline. Deliberately absent: sockets, clocks, tasks, threads; entropy, which is a seed of the host.
 //!
-//! A host repeats: [`Session::handle`], then [`Session::poll_output`] until `None`, then waits for
-//! its socket, its app, or [`Session::next_deadline`]. Frames are worked off one message at a time as
-//! outputs are polled, so [`Session::picture`] shows the channel as of the event that was polled
-//! last.
+//! # How to write a host
+//!
+//! A host repeats three things:
+//!
+//! ```text
+//! session.handle(now, input)
+//! while let Some(output) = session.poll_output() { do it }
+//! wait for: an event of a socket, a call of the app, or session.next_deadline() -> Input::Timeout
+//! ```
+//!
+//! The host of tokio is `crate::driver`.
+//!
+//! **Time.** `now` is milliseconds of a clock that never goes back; where it starts does not matter, and it
+//! should go on while the process sleeps. `next_deadline` holds once the outputs were polled to the end, and
+//! changes with each input. A timer that fires late, twice or too early does no harm. One that is more than 3 s
+//! late says that the host was frozen: the session gives its socket up, and calls get their time anew, once.
+//!
+//! **Randomness.** [`SessionConfig::seed`] spreads the attempts of many clients and is no secret. Each `join`
+//! brings a `join_id` of 128 random bits, which is one.
+//!
+//! **Sockets.** [`Output::Connect`] numbers a socket. Text goes out by [`Output::Send`], in order; a socket
+//! that was closed by [`Output::CloseSocket`] still sends what was handed to it before. There is one at a time, and
+//! `CloseSocket` comes before the next `Connect`, unless the host said that it is gone. Everything that the host
+//! reports of a socket has its number:
+//!
+//! | report | when | at most |
+//! |---|---|---|
+//! | [`Input::SocketOpened`] | the handshake is over, with sub-protocol `lianmai.v1` | once |
+//! | [`Input::Frame`] | a text frame came, whole | any number, in order |
+//! | [`Input::Unreadable`] | something came that no server sends (CON-12) | once |
+//! | [`Input::SocketClosed`] | it ended, or could not be opened | once, the last |
+//!
+//! What is late is harmless: a report about a socket that the session gave up, or that it never had, changes
+//! nothing and is counted in [`Ignored::late`]. The other way round the host drops what it is told about a socket
+//! that is gone already. A host sends no pings, and follows no redirect: both are the session's. It answers
+//! WebSocket pings where its library does not.
+//!
+//! **Frames.** At most 64 KiB go out, and up to 1 MiB comes in: more is `Unreadable`. URLs that `Connect` names
+//! and texts that `Send` holds are not for logs: `Debug` of inputs and outputs leaves texts out.
+//!
+//! **Calls.** [`Input::Command`] names a call by a number of the host that no open call has. It is settled
+//! exactly once by [`Output::Settled`], whatever happens to the connection, and not behind its time:
+//! [`SessionConfig::command_timeout_ms`], and what a restarting server asks for or a frozen host slept. A call
+//! may be made from within an event, while outputs are left to be polled: they keep their order, but the
+//! session's picture is ahead of them then.
+//!
+//! **Order.** Outputs are in the order in which the app shall see and hear them: every event up to the one that
+//! a command caused comes before the settlement of that command. [`Session::picture`] is the channel as of the
+//! output that was polled last: frames are worked off one message at a time as outputs are polled. A host that
+//! does not run the app's code before it polls on puts the outputs into a [`Delivery`], which keeps the picture
+//! as of what the app has got, and says when to stop reading.
+//!
+//! **Slow apps.** A host that can stop to read its socket does so while [`Delivery::is_full`], and hands on what
+//! [`Delivery::reading`] says: silence is not held against the server then. One that cannot (a browser) does
+//! neither. Nothing is dropped in either case.
+//!
+//! **Hints.** [`Input::NetworkChanged`] and [`Input::Foreground`] only make a session faster; it does without.
+//!
+//! **The end.** A session that is dropped sends nothing; the server's grace ends its membership. To leave, call
+//! `leave` and go on until [`Session::next_deadline`] is `None`: without a connection the app is out at once, and
+//! the session still tries to tell the server.
+//!
+//! # Inside
 //!
 //! A connection that is lost is not the end of a membership: the session comes back by itself, several
 //! `Connect`s one after the other, and tells what changed meanwhile. `stay.rs` says what it stays for,
@@ -48,7 +107,7 @@ use lianmai_protocol::message::session::Ping;
 use lianmai_protocol::message::{Call, ChannelEvent};
 use lianmai_protocol::{ErrorName, MonoTime};
 
-use crate::error::CallError;
+use crate::error::{CallError, ConfigError};
 
 pub use change::{CaughtUp, Change};
 pub use config::SessionConfig;
@@ -67,7 +126,7 @@ use requests::{Due, Requests};
 use state::State;
 use stay::Stay;
 
-/// A host that is so late was frozen: what its socket says is of another time (rule B24).
+/// A host that is so late was frozen: what its socket says is of another time.
 const FROZEN_MS: u64 = 3_000;
 
 /// One client: at most one membership at a time, any number one after the other.
@@ -118,9 +177,12 @@ pub struct Ignored {
 
 impl Session {
     /// A session that is in no channel.
-    #[must_use]
-    pub fn new(config: SessionConfig) -> Self {
-        Session {
+    ///
+    /// # Errors
+    /// The addresses are none, too many, or no addresses.
+    pub fn new(config: SessionConfig) -> Result<Session, ConfigError> {
+        let addresses = Addresses::new(&config.urls)?;
+        Ok(Session {
             now: MonoTime::default(),
             state: State::Idle,
             socket: SocketId(0),
@@ -128,14 +190,14 @@ impl Session {
             told: ConnectionState::Disconnected,
             reading_paused: false,
             requests: Requests::default(),
-            addresses: Addresses::new(config.urls.clone()),
+            addresses,
             backoff: Backoff::new(config.seed),
             inbox: VecDeque::new(),
             unchecked: false,
             out: VecDeque::new(),
             ignored: Ignored::default(),
             config,
-        }
+        })
     }
 
     /// Takes one input. `now` must not go back; where it does, the session stays at the later time.

@@ -14,7 +14,7 @@ use super::picture::Picture;
 use crate::error::CallError;
 
 /// One output. The order is the contract: every event up to the one that a command caused comes before
-/// that command's settlement (contract rule B1).
+/// that command's settlement.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Output {
@@ -39,9 +39,8 @@ pub enum Output {
         /// Code of the close frame.
         code: u16,
     },
-    /// The picture of the channel changed. [`super::Session::picture`] shows it already; a host that
-    /// queues events for the app folds these into a copy with [`Change::apply`], so that getters
-    /// show the picture as of the event that is being delivered.
+    /// The picture of the channel changed. [`super::Session::picture`] shows it already; a copy that is kept
+    /// elsewhere follows by [`Change::apply`], as [`super::Delivery`] does.
     Picture(Arc<Change>),
     /// The app hears this.
     Event(Event),

@@ -1,4 +1,4 @@
-//! `leave` without a connection (rule B29). Comes in: the call while the session is away, then what the server
+//! `leave` without a connection. Comes in: the call while the session is away, then what the server
 //! answers. Goes out: the end at once, and behind it up to three attempts whose only purpose is to
 //! deliver it. Deliberately absent: anything that the app could hear of that.
 

@@ -80,7 +80,7 @@ impl Session {
         }
     }
 
-    /// The head of the log comes after every event up to it: another picture has lost one (rule B21).
+    /// The head of the log comes after every event up to it: another picture has lost one (PIN-1).
     fn pong(&mut self, id: u64, json: &str) {
         let Some(picture) = self.picture() else { return };
         match wire::from_text::<Pong>(json) {
@@ -148,7 +148,8 @@ impl Session {
                 }
                 self.extend_calls();
             }
-            Notice::SyncDone(sync) => self.note_url(sync),
+            // Told again where it may have been lost: the app hears of another one only.
+            Notice::SyncDone(sync) if !self.is_another(sync) => return,
             Notice::Message(message) if !self.is_new(message) => return,
             Notice::Closing(closing) => return self.told_closing(closing.clone()),
             _ => {}
@@ -177,13 +178,13 @@ impl Session {
         new
     }
 
-    fn note_url(&mut self, sync: &SyncDone) {
-        if let Stay::Member(member) = &mut self.stay {
-            match &sync.direction {
-                Direction::Push => drop(member.urls.push(&sync.media_type, &sync.url)),
-                Direction::Pull => drop(member.urls.pull(sync.uid, &sync.media_type, &sync.url)),
-                _ => {}
-            }
+    /// Notes a URL. Whether the app holds another one (URL-10).
+    fn is_another(&mut self, sync: &SyncDone) -> bool {
+        let Stay::Member(member) = &mut self.stay else { return true };
+        match &sync.direction {
+            Direction::Push => member.urls.push(&sync.media_type, &sync.url),
+            Direction::Pull => member.urls.pull(sync.uid, &sync.media_type, &sync.url),
+            _ => true,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::input::CallId;
 pub(super) enum Owner {
     /// A call of the app.
     App(CallId),
-    /// A call that was told `outcomeUnknown`: the answer only corrects the picture (rule B11).
+    /// A call that was told `outcomeUnknown`: the answer only corrects the picture.
     GivenUp,
     /// The session, which restores what the app was.
     Session,
@@ -129,7 +129,7 @@ impl Requests {
         self.in_flight.insert(id, pending);
     }
 
-    /// The frame of the next command that may be sent: at most 32 are without an answer (rule B8), `leave`
+    /// The frame of the next command that may be sent: at most 32 are without an answer (IDS-5), `leave`
     /// apart. With `returning`, only what belongs to the way back.
     pub(super) fn next_frame(&mut self, returning: bool) -> Option<String> {
         let next = self.waiting.front()?;
@@ -220,7 +220,7 @@ impl Requests {
         }
     }
 
-    /// Gives every call time until then, once: the host was frozen (rule B24).
+    /// Gives every call time until then, once: the host was frozen.
     pub(super) fn wake(&mut self, until: MonoTime) {
         for pending in self.all_mut().filter(|pending| !pending.woken) {
             pending.woken = true;
@@ -240,7 +240,7 @@ impl Requests {
         }
     }
 
-    /// Commands on the wire whose caller still waits: what may have caused an own event (rule B1).
+    /// Commands on the wire whose caller still waits: what may have caused an own event (ORD-4).
     pub(super) fn live(&self) -> impl Iterator<Item = &Call> {
         let asked = |p: &&Pending| matches!(p.owner, Owner::App(_));
         self.in_flight.values().filter(asked).map(|p| &p.request)
@@ -261,7 +261,7 @@ impl Requests {
         self.all().any(|pending| pending.returning)
     }
 
-    /// Whether `leave` was called: nothing more is accepted (rule B29).
+    /// Whether `leave` was called: nothing more is accepted.
     pub(super) fn is_leaving(&self) -> bool {
         self.all().any(Pending::is_leave)
     }

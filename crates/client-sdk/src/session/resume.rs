@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// The connection is there again. The app hears first what changed, then of URLs, then answers, then that
-    /// it is over (rule B30).
+    /// it is over.
     pub(super) fn back(&mut self, back: Return) {
         let Return { told, new, restore, continues, why } = back;
         let Stay::Member(member) = &mut self.stay else { return };

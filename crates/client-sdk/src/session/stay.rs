@@ -107,7 +107,7 @@ pub(super) struct Back {
     pub(super) until: MonoTime,
 }
 
-/// A second gap within this asks for a snapshot (rule B22).
+/// A second gap within this asks for a snapshot: what was lost may be lost again.
 const GAP_WINDOW_MS: u64 = 60_000;
 /// How much later than announced a restarting server may close.
 const RESTART_SLACK_MS: u64 = 5_000;
@@ -245,7 +245,7 @@ impl Restarting {
     }
 }
 
-/// A `leave` on its way to a server that is out of reach (rule B29).
+/// A `leave` on its way to a server that is out of reach.
 pub(super) struct Parting {
     pub(super) way: Way,
     /// Attempts that are left.

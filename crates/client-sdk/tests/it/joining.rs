@@ -240,7 +240,7 @@ fn a_join_that_was_refused_is_not_unknown_later() {
 
 /// Proves CLO-3.
 #[test]
-fn a13_a_refusal_can_name_another_address() {
+fn a_refusal_can_name_another_address() {
     let elsewhere = |code: CloseCode| {
         notice(Notice::Closing(Closing {
             code,

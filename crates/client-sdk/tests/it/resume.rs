@@ -188,9 +188,9 @@ fn a_publication_that_ended_since_is_superseded() {
 }
 
 /// An answer that nobody may read is not late.
-/// Proves no rule of the protocol: rule A17, the pace of the app.
+/// Proves no rule of the protocol: the pace of the app.
 #[test]
-fn a17_the_way_back_waits_for_a_host_that_does_not_read() {
+fn the_way_back_waits_for_a_host_that_does_not_read() {
     let mut rig = Rig::joined(Role::Broadcaster);
     rig.lose();
     let (_, request) = rig.reopen();

@@ -40,7 +40,12 @@ impl Rig {
     }
 
     pub(crate) fn with(config: SessionConfig) -> Rig {
-        Rig { session: Session::new(config), now: 1_000, next_call: 0, socket: SocketId(0) }
+        Rig {
+            session: Session::new(config).unwrap(),
+            now: 1_000,
+            next_call: 0,
+            socket: SocketId(0),
+        }
     }
 
     /// A session in a channel at seq 10, with the given role; nothing left to poll.

@@ -18,7 +18,7 @@ use crate::media::Packet;
 /// Why a publisher or player ended without its own doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndReason {
-    /// [`Hub::cut_stream`] or [`Hub::cut_viewer`].
+    /// [`crate::Hub::cut_stream`] or [`crate::Hub::cut_viewer`].
     Cut,
     /// A publisher was silent and another took its place, or a player gave way to newer plays of its
     /// viewer.

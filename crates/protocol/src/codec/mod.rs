@@ -13,7 +13,7 @@ mod request;
 mod server;
 
 #[cfg(feature = "server")]
-pub use client::{Element, decode_client_frame};
+pub use client::{Element, Received, decode_client_frame, read_client_frame};
 pub use gate::FrameError;
 pub(crate) use gate::nests_deeper_than;
 #[cfg(feature = "server")]

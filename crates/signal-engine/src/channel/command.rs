@@ -3,7 +3,7 @@
 //! takes effect once (contract rule B8), and those of a session one after the other (rule B9).
 
 use bytes::Bytes;
-use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::codec::{self, Element, Received};
 use lianmai_protocol::limits::MAX_IN_FLIGHT;
 use lianmai_protocol::message::media::{Published, Subscribed};
 use lianmai_protocol::message::session::{Done, Empty, MessageSent, Ping, Pong, TokenRenewed};
@@ -32,10 +32,10 @@ impl Channel {
         if self.members.get(&uid).is_some_and(|member| member.fenced) {
             return;
         }
-        match codec::decode_client_frame(frame) {
+        match codec::read_client_frame(frame) {
             Ok(elements) => {
-                for element in elements {
-                    self.element(cx, uid, conn, element);
+                for Received { element, params } in elements {
+                    self.element(cx, uid, conn, element, params);
                 }
             }
             Err(refused) => {
@@ -51,9 +51,15 @@ impl Channel {
         }
     }
 
-    /// Handles a ping or pong of WebSocket: its answer is not ours, its rate is.
+    /// Handles a ping or pong of WebSocket: its answer is not ours, its rate is. What answers a ping of ours costs
+    /// nothing.
     pub(crate) fn control_frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
         self.alive(cx, uid, conn);
+        if let Some(member) = self.member_on(uid, conn)
+            && std::mem::take(&mut member.pinged)
+        {
+            return;
+        }
         self.count_limited(cx, uid, conn, 1);
         self.close_limited(cx, uid, conn);
     }
@@ -69,7 +75,14 @@ impl Channel {
         self.members.get_mut(&uid).filter(|member| member.conn == Some(conn))
     }
 
-    fn element(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, element: Element) {
+    fn element(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        conn: ConnId,
+        element: Element,
+        params: &str,
+    ) {
         let request = match element {
             Element::Request(request) => request,
             Element::Refused { id, error } => {
@@ -83,9 +96,8 @@ impl Channel {
             member.answers.ack(ack);
         }
         let id = request.id;
-        let said = request.call.params_json().expect("what was decoded can be encoded");
         // What everybody may have to hear weighs by its length.
-        let units = u32::try_from(1 + said.get().len() / UNIT_BYTES).unwrap_or(u32::MAX);
+        let units = u32::try_from(1 + params.len() / UNIT_BYTES).unwrap_or(u32::MAX);
         match &request.call {
             // These concern the connection: their ids are not those of the session (IDS-1, IDS-3).
             Call::Ping(ping) => {
@@ -100,7 +112,7 @@ impl Channel {
                 }
             }
             _ => {
-                let bytes = request.call.method().bytes().chain([0]).chain(said.get().bytes());
+                let bytes = request.call.method().bytes().chain([0]).chain(params.bytes());
                 let asked = Asked { id, hash: key::hash(bytes) };
                 self.command(cx, uid, conn, asked, request, units);
             }

@@ -1,6 +1,6 @@
 //! Publish, unpublish, subscribe, unsubscribe: who sends what on which URL, and who may play it. A stream
 //! lives from the answer of its first `publish` until none of its kinds is published; its end cuts the
-//! push and everyone who plays it, at once (DESIGN §5, §6).
+//! push and everyone who plays it, at once (URL-5, URL-6).
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,13 @@ use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, MediaSelector, Mid, R
 
 use super::member::{WaitingOn, slot_of};
 use super::session::Asked;
+use super::urls::Url;
 use super::{Channel, Outcome, Reply};
 use crate::asks::{MintRequest, Question, Then, WantedUrl};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::input::Access;
-use crate::output::{Denial, Output};
+use crate::output::{Denial, Note, Output};
 use crate::record::Minted;
 
 /// Somebody who may play a stream.
@@ -24,14 +25,14 @@ use crate::record::Minted;
 pub(crate) struct Viewer {
     pub(crate) uid: UserId,
     pub(crate) kinds: KindSet,
-    pub(crate) minted: Minted,
+    pub(crate) url: Url,
 }
 
 /// One life of one push URL.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) owner: UserId,
-    pub(crate) minted: Minted,
+    pub(crate) url: Url,
     pub(crate) viewers: BTreeMap<Mid, Viewer>,
 }
 
@@ -59,9 +60,9 @@ impl Channel {
         let live = member.pushes[slot];
         if let Some(generation) = live
             && let Some(stream) = self.streams.get(&generation)
-            && cx.now.wall < stream.minted.renew_after
+            && stream.url.is_good(cx, self.policy.media.push)
         {
-            let minted = stream.minted.clone();
+            let minted = stream.url.minted.clone();
             return Ok(self.published(cx, uid, generation, kinds, minted));
         }
         let renewed = live.is_some();
@@ -92,15 +93,10 @@ impl Channel {
                 member.pubs[index] = Some(publication);
             }
             let mid = member.mid;
-            self.emit(
-                cx,
-                &ChannelEvent::StreamAdded(StreamChange {
-                    uid,
-                    mid,
-                    media_type: kind.clone(),
-                    publication,
-                }),
-            );
+            let (channel, cid) = (self.key.clone(), self.cid);
+            cx.note(Note::StreamAdded { channel, cid, uid, mid, kind: kind.clone(), publication });
+            let change = StreamChange { uid, mid, media_type: kind.clone(), publication };
+            self.emit(cx, &ChannelEvent::StreamAdded(change));
         }
         Reply::Published { url: minted.url, urls: minted.urls, generation }
     }
@@ -131,15 +127,17 @@ impl Channel {
             let Some(publication) = kind.index().and_then(|index| member.pubs[index].take()) else {
                 continue;
             };
-            self.emit(
-                cx,
-                &ChannelEvent::StreamRemoved(StreamChange {
-                    uid,
-                    mid,
-                    media_type: kind.clone(),
-                    publication,
-                }),
-            );
+            let (channel, cid) = (self.key.clone(), self.cid);
+            cx.note(Note::StreamRemoved {
+                channel,
+                cid,
+                uid,
+                mid,
+                kind: kind.clone(),
+                publication,
+            });
+            let change = StreamChange { uid, mid, media_type: kind.clone(), publication };
+            self.emit(cx, &ChannelEvent::StreamRemoved(change));
         }
         let left = self.members[&uid].published();
         for (slot, generation) in pushes.into_iter().enumerate() {
@@ -152,6 +150,7 @@ impl Channel {
         }
     }
 
+    /// The one end of a stream: nobody pushes or plays it any more.
     fn end_stream(&mut self, cx: &mut Context, uid: UserId, slot: usize, generation: Gen) {
         if let Some(member) = self.members.get_mut(&uid) {
             member.pushes[slot] = None;
@@ -164,7 +163,8 @@ impl Channel {
                 }
             }
             cx.stats.streams -= 1;
-            cx.outputs.push_back(Output::CutStream { generation });
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::CutStream { appkey, generation });
         }
     }
 
@@ -187,7 +187,8 @@ impl Channel {
         if let Some(stream) = self.streams.get_mut(&generation)
             && stream.viewers.remove(&mid).is_some()
         {
-            cx.outputs.push_back(Output::CutViewer { generation, viewer: mid });
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::CutViewer { appkey, generation, viewer: mid });
         }
         if let Some(member) = self.members.get_mut(&uid) {
             member.pulls.retain(|pull| *pull != generation);
@@ -254,10 +255,10 @@ impl Channel {
             return Err(ErrorName::TooManySubscriptions.into());
         }
         if let Some(viewer) = viewer
-            && cx.now.wall < viewer.minted.renew_after
+            && viewer.url.is_good(cx, self.policy.media.pull)
         {
             viewer.kinds = viewer.kinds.union(KindSet::of(&params.media_type));
-            let Minted { url, urls, .. } = viewer.minted.clone();
+            let Minted { url, urls, .. } = viewer.url.minted.clone();
             return Ok(Reply::Subscribed { uid: params.uid, url, urls });
         }
         let request =
@@ -310,10 +311,14 @@ impl Channel {
         wanted: WantedUrl,
         result: Option<Minted>,
     ) {
+        if let WantedUrl::Moved { generation, mid } = wanted {
+            return self.url_renewed(cx, uid, generation, mid, result);
+        }
         if !self.waits_for(uid, ask) {
             return;
         }
         match wanted {
+            WantedUrl::Moved { .. } => {}
             WantedUrl::Push { generation, kinds, renewed } => {
                 let outcome = if renewed && !self.streams.contains_key(&generation) {
                     // It was cut meanwhile; a generation never comes back (URL-5).
@@ -350,11 +355,11 @@ impl Channel {
         if let Some(slot) = kinds.iter().next().and_then(slot_of) {
             member.pushes[slot] = Some(generation);
         }
+        let url = Url::answered(minted.clone(), self.policy.media.push);
         if let Some(stream) = self.streams.get_mut(&generation) {
-            stream.minted = minted.clone();
+            stream.url = url;
         } else {
-            let stream = Stream { owner: uid, minted: minted.clone(), viewers: BTreeMap::new() };
-            self.streams.insert(generation, stream);
+            self.streams.insert(generation, Stream { owner: uid, url, viewers: BTreeMap::new() });
             cx.streams.insert(generation, self.id);
             cx.stats.streams += 1;
         }
@@ -375,14 +380,11 @@ impl Channel {
         else {
             return Err(ErrorName::Superseded.into());
         };
-        let Minted { url, urls, .. } = minted.clone();
-        let viewer = stream.viewers.entry(member.mid).or_insert_with(|| Viewer {
-            uid,
-            kinds: KindSet::NONE,
-            minted: minted.clone(),
-        });
-        viewer.kinds = viewer.kinds.union(KindSet::of(kind));
-        viewer.minted = minted;
+        let held = Url::answered(minted.clone(), self.policy.media.pull);
+        let Minted { url, urls, .. } = minted;
+        let before = stream.viewers.get(&member.mid).map_or(KindSet::NONE, |viewer| viewer.kinds);
+        let kinds = before.union(KindSet::of(kind));
+        stream.viewers.insert(member.mid, Viewer { uid, kinds, url: held });
         if !member.pulls.contains(&generation) {
             member.pulls.push(generation);
         }

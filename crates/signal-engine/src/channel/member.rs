@@ -104,6 +104,8 @@ pub(crate) struct Member {
     pub(crate) rate: Rate,
     /// `rateLimited` answers, less the commands that passed since.
     pub(crate) limited: u32,
+    /// The answer to a ping of ours is owed.
+    pub(crate) pinged: bool,
     pub(crate) waiting: Option<Box<Waiting>>,
     pub(crate) tickets: Tickets,
     /// Last attempt to resume that was accepted.

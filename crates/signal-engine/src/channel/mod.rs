@@ -21,6 +21,7 @@ mod resume;
 mod session;
 mod snapshot;
 mod talk;
+mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -173,7 +174,11 @@ impl Channel {
         self.send_behind_events(cx, uid, codec::encode_notice(notice).into());
     }
 
+    /// Tells everybody. Nothing follows the end of a channel (EVT-5).
     fn emit(&mut self, cx: &mut Context, event: &ChannelEvent) {
+        if self.closed {
+            return;
+        }
         cx.stats.log_bytes += self.log.append(event, cx.mono());
         cx.stats.events += 1;
     }

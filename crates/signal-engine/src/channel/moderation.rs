@@ -18,7 +18,7 @@ use super::{Channel, Outcome, Reply};
 use crate::asks::By;
 use crate::context::Context;
 use crate::ids::AskId;
-use crate::output::Output;
+use crate::output::Note;
 use crate::rows::RowOp;
 
 impl Channel {
@@ -104,8 +104,7 @@ impl Channel {
         let join = client_join(member);
         self.broadcasters += 1;
         self.emit(cx, &ChannelEvent::ClientJoin(join));
-        let role = Role::Broadcaster;
-        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
+        self.role_changed(cx, uid, mid, Role::Broadcaster);
         Ok(())
     }
 
@@ -117,11 +116,16 @@ impl Channel {
         member.role = Role::Audience;
         let mid = member.mid;
         self.broadcasters -= 1;
-        let role = Role::Audience;
-        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
+        self.role_changed(cx, uid, mid, Role::Audience);
         let reason = LeaveReason::RoleChanged;
         self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
         self.supersede_push(cx, uid);
+    }
+
+    fn role_changed(&mut self, cx: &mut Context, uid: UserId, mid: Mid, role: Role) {
+        let (channel, cid) = (self.key.clone(), self.cid);
+        cx.note(Note::RoleChanged { channel, cid, uid, mid, role: role.clone() });
+        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
     }
 
     pub(super) fn mute(
@@ -292,21 +296,14 @@ impl Channel {
             };
             self.send_behind_events(cx, uid, text.into());
         }
-        for generation in std::mem::take(&mut self.streams).into_keys() {
-            cx.streams.remove(&generation);
-            cx.stats.streams -= 1;
-            cx.outputs.push_back(Output::CutStream { generation });
-        }
-        for member in std::mem::take(&mut self.members).into_values() {
-            cx.stats.members -= 1;
-            cx.stats.message_bytes -= member.messages.bytes();
-            self.note_left(cx, member.uid, member.mid, LeaveReason::ChannelClosed);
-            if let Some(conn) = member.conn {
-                cx.close(conn, CloseCode::CHANNEL_CLOSED);
-            }
-        }
-        self.broadcasters = 0;
         self.closed = true;
+        let members: Vec<_> = self.members.keys().copied().collect();
+        for uid in &members {
+            self.remove_streams(cx, *uid, KindSet::ALL);
+        }
+        for uid in members {
+            self.remove_member(cx, uid, LeaveReason::ChannelClosed, CloseCode::CHANNEL_CLOSED);
+        }
     }
 }
 

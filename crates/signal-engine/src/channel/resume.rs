@@ -116,6 +116,10 @@ impl Channel {
         if let Some(restarting) = cx.restarting() {
             cx.send_text(conn, restarting);
         }
+        // Who restores asks for its URLs by itself.
+        if !restore {
+            self.tell_moved(cx, uid);
+        }
         self.touch(uid);
         let channel = self.key.clone();
         cx.note(Note::Resumed { channel, uid, conn, outcome, reason });
@@ -143,6 +147,7 @@ impl Channel {
         member.conn = Some(conn);
         member.connected_at = now;
         member.last_inbound = now;
+        member.pinged = false;
         member.lost_at = None;
         member.cursor = head;
         // It is told a number that others may not know yet: all hear the one that it comes to.
@@ -151,7 +156,7 @@ impl Channel {
         }
         cx.seats.insert(conn, seat);
         cx.stats.connected += 1;
-        cx.arm_in(cx.config.timers.dead_after_ms, Timer::Liveness(self.id, uid));
+        cx.arm_in(cx.config.timers.ping_after_ms(), Timer::Liveness(self.id, uid));
     }
 
     /// Whether a membership is of this uid, here and now.

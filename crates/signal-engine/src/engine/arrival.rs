@@ -102,7 +102,6 @@ impl Engine {
         // A refused join leaves no channel behind.
         channel.join(cx, conn, id, uid, join, grant)?;
         channel.settle(cx);
-        cx.note(Note::ChannelOpened { channel: key.clone(), cid: channel.cid() });
         self.names.insert(key.clone(), new);
         self.channels.insert(new, channel);
         self.sweep_from_now_on();

@@ -82,6 +82,8 @@ pub(crate) struct Conn {
     log: Vec<String>,
     log_read: usize,
     pub(crate) frames: Vec<Bytes>,
+    /// When the server pinged.
+    pub(crate) pings: Vec<MonoTime>,
     closing: Option<Closing>,
     pub(crate) closed: Option<CloseCode>,
     /// The client's side gave the socket up.
@@ -177,6 +179,11 @@ impl World {
             last_conn: 0,
             last_query: 0,
         }
+    }
+
+    /// The next process is started with another configuration.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut EngineConfig)) {
+        change(&mut self.config);
     }
 
     // Coming in.
@@ -404,7 +411,10 @@ impl World {
     pub(crate) fn mint_result(&self, id: AskId, request: &MintRequest) -> Minted {
         let viewer = request.viewer.map_or("push".to_owned(), |mid| mid.to_string());
         Minted {
-            url: format!("rtmp://media/{}?for={viewer}&n={}", request.generation, id.0),
+            url: format!(
+                "rtmp://media/{}?for={viewer}&n={}.{}",
+                request.generation, self.starts, id.0
+            ),
             urls: Urls::default(),
             renew_after: WallTime(self.now.wall.0 + self.url_life_ms),
         }

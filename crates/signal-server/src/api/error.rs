@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -30,10 +29,25 @@ impl ApiError {
         ApiError { status, name: name.into(), message: message.into(), headers: Vec::new() }
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The same error with one more header.
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    #[cfg(test)]
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// There is no such path.
@@ -78,19 +92,6 @@ impl From<RpcError> for ApiError {
             _ => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.name().as_str().to_owned(), error.message)
-    }
-}
-
-/// A part of a path that is no text is no name of anything.
-impl From<PathRejection> for ApiError {
-    fn from(_: PathRejection) -> Self {
-        ErrorName::BadChannelName.into()
-    }
-}
-
-impl From<QueryRejection> for ApiError {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::invalid_params(rejection.body_text())
     }
 }
 

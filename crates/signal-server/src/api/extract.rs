@@ -27,8 +27,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Channel {
         struct App {
             appkey: String,
         }
-        let Path(name) = Path::<String>::from_request_parts(parts, state).await?;
-        let Query(App { appkey }) = Query::from_request_parts(parts, state).await?;
+        // What is no text is the name of no channel.
+        let Path(name) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ErrorName::BadChannelName)?;
+        let Query(App { appkey }) = Query::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ApiError::invalid_params(rejection.body_text()))?;
         Ok(Channel(ChannelKey {
             name: name.parse().map_err(|_| ErrorName::BadChannelName)?,
             appkey: appkey.parse().map_err(|_| ErrorName::BadAppkey)?,

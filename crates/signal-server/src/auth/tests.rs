@@ -263,7 +263,7 @@ fn claims_are_checked() {
         (json!({"exp": -1}), ErrorName::TokenInvalid),
         (json!({"exp": u64::MAX, "iat": u64::MAX}), ErrorName::TokenInvalid),
         (json!({"exp": 1e300, "iat": 1e300}), ErrorName::TokenInvalid),
-        // Issued in 1970, so it lives too long (contract rule C13).
+        // Issued in 1970, so it lives too long (AUT-3).
         (json!({"iat": null}), ErrorName::TokenInvalid),
         (json!({"uid": "07"}), ErrorName::TokenInvalid),
         (json!({"uid": -1}), ErrorName::TokenInvalid),
@@ -379,7 +379,7 @@ fn basic_tokens_are_for_one_uid_and_channel() {
     }
 }
 
-/// Contract rule C10: fields are not delimited, so their spelling must be fixed.
+/// Fields are not delimited, so their spelling must be fixed.
 /// Proves AUT-2.
 #[test]
 fn digits_cannot_move_between_fields() {

@@ -14,7 +14,7 @@ use super::{AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys
 const MIN_JWT_SECRET_BYTES: usize = 32;
 /// Who sees one basic token can guess at the secret offline.
 const MIN_BASIC_SECRET_BYTES: usize = 16;
-/// Longest lifetime of a basic token, seconds (contract rule C10).
+/// Longest lifetime of a basic token, seconds (AUT-2).
 const MAX_BASIC_TTL_S: u32 = 86_400;
 /// Longest key id, bytes.
 const MAX_KID_BYTES: usize = 128;
@@ -105,6 +105,7 @@ fn app(check: &mut Check, path: &str, raw: RawApp) -> Option<AppConfig> {
         },
         creator_moderates: raw.creator_moderates.unwrap_or(false),
         dissolve_on_creator_leave: raw.dissolve_on_creator_leave.unwrap_or(false),
+        ..AppPolicy::default()
     };
     let media = match raw.media {
         None | Some(RawMedia::Relay) => MediaServer::Relay,
@@ -134,7 +135,7 @@ fn basic(check: &mut Check, path: &str, raw: RawBasic) -> Option<BasicKey> {
     Some(BasicKey { secret, allowed_ttls, allow_digit_names })
 }
 
-/// Digits could move between lifetime and channel name (contract rule C10).
+/// Digits could move between lifetime and channel name, which no delimiter parts (AUT-2).
 fn prefixes(check: &mut Check, path: &str, ttl: u32, others: &[u32]) {
     let digits = ttl.to_string();
     let clash = others.iter().find(|other| {

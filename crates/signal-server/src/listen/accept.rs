@@ -1,5 +1,5 @@
 //! Accepts connections and serves HTTP/1.1 on them with hyper. Every buffer and time is set on purpose:
-//! `axum::serve` would hide them (decisions §1.2).
+//! `axum::serve` would hide them.
 
 use std::convert::Infallible;
 use std::io;
@@ -29,7 +29,6 @@ use super::budgets::Budgets;
 use super::guard::Guard;
 use super::proxies::Proxies;
 use super::refusals::{NO_ROOM, come_back_later};
-use crate::api::error::ApiError;
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::socket::places::{Place, Places};
 use crate::socket::tls::TlsReloader;
@@ -233,9 +232,8 @@ impl Service {
         let (mut parts, body) = request.into_parts();
         let client = self.proxies.client(self.peer, &parts.headers);
         // Of the peer, since debug mode is about who certainly sent this.
-        if let Err(refusal) = self.guard.check(self.peer.ip(), &parts) {
-            debug!(peer = %client, code = refusal.code, "request refused");
-            let error = ApiError::new(refusal.status, refusal.code, refusal.message);
+        if let Err(error) = self.guard.check(self.peer.ip(), &parts) {
+            debug!(peer = %client, name = error.name(), "request refused");
             // Whatever follows such a head on the connection is not to be trusted.
             let error = error.with(CONNECTION, HeaderValue::from_static("close"));
             return Ok(error.into_response());

@@ -1,6 +1,6 @@
 //! Proves CON-6.
 //!
-//! A server with a reverse proxy in front, which is this test (contract rules C12, C15).
+//! A server with a reverse proxy in front, which is this test.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 //! The WebSocket handshake (RFC 6455 §4.2) on `/v1/signal`. A client that may be told why it is refused
-//! is let through and refused by a close code, since browsers do not see HTTP statuses (rule A20).
+//! is let through and refused by a close code, since browsers do not see HTTP statuses (CON-6).
 
 use axum::body::Body;
 use http::header::{

@@ -1,4 +1,4 @@
-//! How a server stops (contract rules A10, B26). Comes in: that it should. Goes out: the [`Phase`]s that everything
+//! How a server stops (RST-1, RST-2). Comes in: that it should. Goes out: the [`Phase`]s that everything
 //! else watches, and whether the next process can go on where this one ends. Deliberately absent: who is closed
 //! when; the engine says.
 //!

@@ -84,7 +84,11 @@ impl Metrics {
                 self.resumes.get_or_create(&labels).inc();
             }
             Note::Closing { code, .. } => self.closed(*code),
-            Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => {}
+            Note::ChannelOpened { .. }
+            | Note::ChannelEnded { .. }
+            | Note::RoleChanged { .. }
+            | Note::StreamAdded { .. }
+            | Note::StreamRemoved { .. } => {}
         }
     }
 
@@ -192,7 +196,7 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
     counter(registry, "relay_replaced_publishers", help, replaced);
     counter(registry, "relay_refusals", "Pushes and plays refused", refusals);
     counter(registry, "relay_connections", "RTMP connections accepted", connections);
-    let help = "RTMP connections closed at once, for want of room";
+    let help = "RTMP connections closed at once, because of a limit";
     counter(registry, "relay_refused_connections", help, connections_refused);
     let help = "RTMP connections closed because the peer broke the protocol or a bound";
     counter(registry, "relay_protocol_errors", help, protocol_errors);

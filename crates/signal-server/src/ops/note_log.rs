@@ -22,11 +22,20 @@ fn line(note: &Note) {
         Note::ChannelEnded { channel, cid } => {
             info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel ended");
         }
-        Note::MemberJoined { channel, cid, uid, role, conn } => {
-            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %role, conn = conn.0, "joined");
+        Note::MemberJoined { channel, cid, uid, mid, role, conn } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %role, conn = conn.0, "joined");
         }
-        Note::MemberLeft { channel, cid, uid, reason } => {
-            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %reason, "left");
+        Note::MemberLeft { channel, cid, uid, mid, reason } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %reason, "left");
+        }
+        Note::RoleChanged { channel, cid, uid, mid, role } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %role, "role changed");
+        }
+        Note::StreamAdded { channel, cid, uid, mid, kind, publication } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %kind, %publication, "published");
+        }
+        Note::StreamRemoved { channel, cid, uid, mid, kind, publication } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %kind, %publication, "unpublished");
         }
         Note::JoinRefused { channel, conn, error } => {
             warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");

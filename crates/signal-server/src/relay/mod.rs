@@ -3,3 +3,6 @@
 pub(crate) mod authorizer;
 pub(crate) mod facts;
 pub(crate) mod provider;
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lianmai_media_plane::{Hub, StreamName};
 use lianmai_protocol::{Gen, Mid, WallTime};
-use lianmai_signal_engine::{Access, MintRequest};
+use lianmai_signal_engine::{Access, MediaAddress, MintRequest};
 
 use crate::media::{MediaProvider, Minting, Presented};
 use crate::signing::{MEDIA_APP, SignError, UrlSigner};
@@ -25,6 +25,10 @@ impl EmbeddedRelay {
 impl MediaProvider for EmbeddedRelay {
     fn mint(&self, request: &MintRequest, now: WallTime) -> Minting {
         Minting::Done(Some(self.signer.mint(request, now)))
+    }
+
+    fn address(&self) -> MediaAddress {
+        self.signer.address()
     }
 
     fn verify(&self, presented: Presented<'_>, now: WallTime) -> Result<(Gen, Access), SignError> {

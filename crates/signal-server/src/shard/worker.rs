@@ -233,6 +233,7 @@ impl Worker {
                 let frame = self.framer.text(frame);
                 self.push(conn, frame);
             }
+            Output::Ping { conn } => self.push(conn, frame::ping()),
             Output::Close { conn, code } => {
                 if let Some(slot) = self.slots.remove(&conn) {
                     slot.writer.close(code);
@@ -249,13 +250,13 @@ impl Worker {
                     let _ = answer.send(reply);
                 }
             }
-            Output::CutStream { generation } => {
-                for provider in self.parts.providers.all() {
+            Output::CutStream { appkey, generation } => {
+                if let Some(provider) = self.parts.providers.of(&appkey) {
                     provider.cut_stream(generation);
                 }
             }
-            Output::CutViewer { generation, viewer } => {
-                for provider in self.parts.providers.all() {
+            Output::CutViewer { appkey, generation, viewer } => {
+                if let Some(provider) = self.parts.providers.of(&appkey) {
                     provider.cut_viewer(generation, viewer);
                 }
             }
@@ -269,7 +270,6 @@ impl Worker {
         }
     }
 
-    /// Has a question of the engine answered: at once, or by whoever does what it asks for.
     /// Answers at once where that is possible, else when there is an answer.
     fn answer(&mut self, id: AskId, question: Question) {
         let answer = match question {

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use lianmai_protocol::message::session::Join;
 use lianmai_protocol::{Appkey, Gen, Mid, RequestId, WallTime};
 use lianmai_signal_engine::{
-    Access, ChannelKey, EngineConfig, Grant, JoinRequest, MintRequest, Minted,
+    Access, ChannelKey, EngineConfig, Grant, JoinRequest, MediaAddress, MintRequest, Minted,
 };
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +34,10 @@ impl MediaProvider for Slow {
         let (answer, minted) = oneshot::channel();
         self.asked.lock().unwrap().push(answer);
         Minting::Asked(Box::pin(async move { minted.await.ok() }))
+    }
+
+    fn address(&self) -> MediaAddress {
+        MediaAddress::default()
     }
 
     fn verify(&self, _: Presented<'_>, _: WallTime) -> Result<(Gen, Access), SignError> {

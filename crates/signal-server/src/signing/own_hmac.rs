@@ -4,7 +4,7 @@
 //!
 //! `exp` is Unix time in seconds. `mac` is base64url of the first 16 bytes of HMAC-SHA256 over the fields
 //! `"v1"`, direction, stream, viewer and `exp`, each after its length. So nothing can move from one field
-//! to another, and a pull URL is no push URL (contract rule C6).
+//! to another, and a pull URL is no push URL.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::{Gen, Mid, WallTime};
-use lianmai_signal_engine::{Access, MintRequest, Minted};
-use sha2::Sha256;
+use lianmai_signal_engine::{Access, MediaAddress, MintRequest, Minted};
+use sha2::{Digest, Sha256};
 
 use super::{Direction, UrlBases};
 
@@ -71,6 +71,17 @@ impl UrlSigner {
     #[must_use]
     pub fn new(key: &[u8; 32], bases: UrlBases, ttl_s: u64) -> Self {
         UrlSigner { keyed: Hmac::new(&key_block(key)), bases, ttl_s }
+    }
+
+    /// Numbers for what the URLs begin with.
+    #[must_use]
+    pub fn address(&self) -> MediaAddress {
+        let number = |text: &str| {
+            let digest = Sha256::digest(text);
+            digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+        };
+        let UrlBases { push, pull_rtmp, pull_flv } = &self.bases;
+        MediaAddress { push: number(push), pull: number(&format!("{pull_rtmp} {pull_flv}")) }
     }
 
     /// Issues the URLs that are asked for.

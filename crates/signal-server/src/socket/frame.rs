@@ -8,6 +8,7 @@ use lianmai_protocol::{CloseCode, codec};
 
 const FIN_TEXT: u8 = 0x81;
 const FIN_CLOSE: u8 = 0x88;
+const FIN_PING: u8 = 0x89;
 const FIN_PONG: u8 = 0x8a;
 /// A close frame that RFC 6455 does not allow (§7.4.1).
 const PROTOCOL_ERROR: u16 = 1002;
@@ -35,6 +36,11 @@ fn frame(first: u8, payload: &[u8]) -> Bytes {
 /// A text frame.
 pub(crate) fn text(payload: &[u8]) -> Bytes {
     frame(FIN_TEXT, payload)
+}
+
+/// A ping, which asks for a sign of life.
+pub(crate) fn ping() -> Bytes {
+    Bytes::from_static(&[FIN_PING, 0])
 }
 
 /// The answer to a ping.

@@ -371,6 +371,7 @@ impl Shell {
     fn see(&mut self, output: &Output) {
         let seen = &mut self.told.seen;
         match output {
+            Output::Ping { .. } => seen.note("ping", "sent"),
             Output::Close { code, .. } => seen.note("close", code.0),
             Output::CutStream { .. } => seen.note("cut", "stream"),
             Output::CutViewer { .. } => seen.note("cut", "viewer"),
@@ -391,6 +392,10 @@ impl Shell {
                 if let Some(stay) = &client.stay {
                     self.tickets.insert(stay.mid, stay.ticket.clone());
                 }
+            }
+            Output::Ping { conn } => {
+                let client = self.clients.get(&conn).expect("a connection that exists");
+                assert!(client.is_seated(), "nobody else is pinged");
             }
             Output::Close { conn, code } => {
                 let client = self.clients.get_mut(&conn).expect("a connection that exists");
@@ -414,7 +419,7 @@ impl Shell {
                 let before = self.drain.replace(Some(handed_over));
                 assert_eq!(before, Some(None), "a drain ends once");
             }
-            Output::CutStream { generation } => {
+            Output::CutStream { generation, .. } => {
                 assert!(self.minted.contains(&generation), "a stream that exists is cut");
                 assert!(self.cut.insert(generation), "a stream is cut once");
             }

@@ -78,6 +78,7 @@ impl Model {
                 Output::Note(Note::MemberLeft { channel, uid, reason, .. }) => {
                     self.over(Who { s, key: channel, uid: *uid }, reason, step)?;
                 }
+                Output::Ping { conn } => self.pinged(s, *conn, step)?,
                 Output::Close { conn, code } if *code == CloseCode::IDLE => {
                     self.idle(s, *conn, step)?;
                 }
@@ -202,6 +203,19 @@ impl Model {
         Ok(())
     }
 
+    /// Who is silent is asked for a sign of life, and nobody else.
+    fn pinged(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
+        let ping = self.rules.ping;
+        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
+        let Some(member) = self.member(Who { s, key: &key, uid }) else { return Ok(()) };
+        let silent = step.now - member.last_in;
+        if silent < ping {
+            return Err(("model", format!("{conn:?} is pinged after {silent} ms")));
+        }
+        (member.pinged, member.pinged_at) = (true, step.now);
+        Ok(())
+    }
+
     fn drained(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
         let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
         match self.shards[s].drain {
@@ -234,6 +248,13 @@ impl Model {
                 if member.conn.is_some() && member.last_in + self.rules.dead + late < step.now {
                     let what = format!("{uid} of {key:?} was heard last at {}", member.last_in);
                     return Err(("ghosts", what));
+                }
+                let asked = member.last_in.max(member.pinged_at);
+                if member.conn.is_some()
+                    && asked + self.rules.ping * 11 / 10 + late < step.now.min(until)
+                {
+                    let what = format!("{uid} of {key:?}, silent since {asked}, is not pinged");
+                    return Err(("stability", what));
                 }
                 if member.token_end.is_some_and(|end| end + TOKEN_LOOK_MS + late < step.wall)
                     && member.connected_at + late < step.now

@@ -349,6 +349,7 @@ impl Model {
             member.conn = Some(conn);
             member.connected_at = now;
             member.last_in = now;
+            (member.pinged, member.pinged_at) = (false, now);
             member.lost_at = None;
         }
     }

@@ -262,7 +262,10 @@ impl Model {
                     && let Some(member) = self.member(Who { s, key: &key, uid })
                 {
                     member.last_in = step.now;
-                    member.count_again(step.now);
+                    // What answers a ping of the server costs nothing.
+                    if !std::mem::take(&mut member.pinged) {
+                        member.count_again(step.now);
+                    }
                 }
                 Ok(())
             }
@@ -367,8 +370,8 @@ impl World {
                     Question::Store(_) => step.writes.push_back(*id),
                 },
                 Output::Close { conn, code } => step.closed.push((*conn, *code)),
-                Output::CutStream { generation } => step.cut.push(*generation),
-                Output::CutViewer { generation, viewer } => {
+                Output::CutStream { generation, .. } => step.cut.push(*generation),
+                Output::CutViewer { generation, viewer, .. } => {
                     step.cut_viewers.push((*generation, *viewer));
                 }
                 _ => {}

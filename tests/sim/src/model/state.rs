@@ -137,6 +137,9 @@ pub(super) struct Member {
     pub(super) conn: Option<ConnId>,
     pub(super) connected_at: u64,
     pub(super) last_in: u64,
+    /// The server pinged last then; and a pong is owed.
+    pub(super) pinged_at: u64,
+    pub(super) pinged: bool,
     pub(super) lost_at: Option<u64>,
     pub(super) first_lost: Option<u64>,
     pub(super) last_media: Option<u64>,
@@ -179,6 +182,8 @@ impl Member {
             conn: None,
             connected_at: now,
             last_in: now,
+            pinged_at: now,
+            pinged: false,
             lost_at: None,
             first_lost: None,
             last_media: None,

@@ -250,6 +250,12 @@ impl World {
                     shard.push(LinkId(conn.0), text.into());
                 }
             }
+            Output::Ping { conn } => {
+                self.cov.count("ping:server");
+                if let Some(shard) = self.shard(shard) {
+                    shard.push(LinkId(conn.0), Frame::Ping.encode().into());
+                }
+            }
             Output::Close { conn, code } => self.shard_closes(shard, LinkId(conn.0), code),
             Output::Ask { id, question } => match question {
                 Question::Mint(request) => self.mint(shard, id, &request),
@@ -270,8 +276,10 @@ impl World {
                     shard.askers.remove(&query);
                 }
             }
-            Output::CutStream { generation } => self.media_cut(generation, None),
-            Output::CutViewer { generation, viewer } => self.media_cut(generation, Some(viewer)),
+            Output::CutStream { generation, .. } => self.media_cut(generation, None),
+            Output::CutViewer { generation, viewer, .. } => {
+                self.media_cut(generation, Some(viewer))
+            }
             Output::Store(ops) => self.store_write(shard, ops, None),
             Output::Drained { handed_over } => self.server_drained(handed_over),
             Output::Note(_) => {}

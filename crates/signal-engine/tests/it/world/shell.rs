@@ -33,6 +33,11 @@ impl World {
     fn output(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
         match output {
             Output::Send { conn, frame } => self.receive(conn, frame),
+            Output::Ping { conn } => {
+                let state = self.conns.get_mut(&conn).expect("a ping of a known connection");
+                assert!(state.is_seated(), "nobody else is pinged");
+                state.pings.push(self.now.mono);
+            }
             Output::Close { conn, code } => {
                 let state = self.conns.get_mut(&conn).expect("a close of a known connection");
                 assert_eq!(state.closed, None, "a connection is closed once");
@@ -52,11 +57,11 @@ impl World {
             Output::Verdict { query, verdict } => {
                 self.verdicts.insert(query, verdict);
             }
-            Output::CutStream { generation } => {
+            Output::CutStream { generation, .. } => {
                 assert!(self.minted.contains(&generation), "a stream that was asked for is cut");
                 assert!(self.cut.insert(generation), "a stream is cut once");
             }
-            Output::CutViewer { generation, viewer } => {
+            Output::CutViewer { generation, viewer, .. } => {
                 assert!(self.minted.contains(&generation), "a viewer of a known stream is cut");
                 assert!(!self.cut.contains(&generation), "a viewer of a live stream is cut");
                 self.cut_viewers.push((generation, viewer));
