@@ -72,7 +72,8 @@ impl Core {
         set(config.connect_timeout_ms, &mut session.connect_timeout_ms);
         set(config.command_timeout_ms, &mut session.command_timeout_ms);
         set(config.give_up_after_ms, &mut session.give_up_after_ms);
-        Ok(Core { session: Session::new(session), delivery: Delivery::new(CAPACITY) })
+        let session = Session::new(session).map_err(|error| error.to_string())?;
+        Ok(Core { session, delivery: Delivery::new(CAPACITY) })
     }
 
     /// The version of this module.
