@@ -32,6 +32,10 @@ pub use id::{
 pub use media::{KindSet, MediaKind, MediaSelector, Rights, Role};
 pub use time::{MonoTime, Now, WallTime};
 
+/// A map in order of its keys: a sorted `Vec`. For what a channel and a client hold it is as fast as a tree, and a
+/// tenth of its code in WebAssembly (ADR 0027).
+pub type Map<K, V> = litemap::LiteMap<K, V>;
+
 /// WebSocket sub-protocol that a client must offer and the server selects.
 pub const SUBPROTOCOL: &str = "lianmai.v1";
 

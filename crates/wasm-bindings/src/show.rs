@@ -1,10 +1,8 @@
 //! The picture of the channel as text: what getters of the app show.
 
-use std::collections::BTreeMap;
-
 use lianmai_client_sdk::session::{Member, Own, Picture};
 use lianmai_protocol::wire::{Codec, Writer};
-use lianmai_protocol::{Attributes, KindSet, MediaKind, Mid, Pub, Role, UserId};
+use lianmai_protocol::{Attributes, KindSet, Map, MediaKind, Mid, Pub, Role, UserId};
 
 /// Writes the whole picture.
 pub(crate) fn picture(picture: &Picture) -> String {
@@ -75,7 +73,7 @@ fn member(member: &Member, writer: &mut Writer) {
     writer.end('}');
 }
 
-fn publications(writer: &mut Writer, name: &str, streams: &BTreeMap<MediaKind, Pub>) {
+fn publications(writer: &mut Writer, name: &str, streams: &Map<MediaKind, Pub>) {
     writer.name(name);
     writer.begin('[');
     for (kind, publication) in streams {

@@ -221,7 +221,7 @@ impl World {
             Cmd::Attributes { channel, key, bytes, name } => {
                 let value = bytes.map(|bytes| "v".repeat(bytes));
                 Command::SetAttributes(SetAttributes {
-                    attributes: [(format!("key{key}"), value)].into(),
+                    attributes: [(format!("key{key}"), value)].into_iter().collect(),
                     target: channel.then_some(AttributeTarget::Channel),
                     name: name.map(|bytes| "n".repeat(bytes)),
                 })

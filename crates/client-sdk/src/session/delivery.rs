@@ -10,7 +10,7 @@
 //! A host that runs the app's code before it polls the next output needs none of this: the session's own picture
 //! is right then.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::change::Change;
@@ -20,6 +20,7 @@ use super::output::{Output, Reply};
 use super::picture::Picture;
 use super::state::ConnectionState;
 use crate::error::CallError;
+use lianmai_protocol::Map;
 
 /// The queue between a session and an app that may be slower.
 ///
@@ -38,7 +39,7 @@ pub struct Delivery {
     picture: Option<Picture>,
     state: ConnectionState,
     /// What each reader takes next.
-    readers: BTreeMap<u64, u64>,
+    readers: Map<u64, u64>,
     last_reader: u64,
     paused: bool,
 }
@@ -96,7 +97,7 @@ impl Delivery {
             settlements: VecDeque::new(),
             picture: None,
             state: ConnectionState::Disconnected,
-            readers: BTreeMap::new(),
+            readers: Map::new(),
             last_reader: 0,
             paused: false,
         }

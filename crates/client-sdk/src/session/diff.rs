@@ -5,6 +5,7 @@
 //! Identity decides: another `mid` is a leave and a join, another `pub` a removal and an addition. First what
 //! is about others: removals, leaves, joins, changes, additions; then the same about the app itself.
 
+use lianmai_protocol::Map;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{
     ChannelUpdate, ClientJoin, ClientLeave, ClientUpdate, LeaveReason, MuteChange, RoleChanged,
@@ -217,7 +218,7 @@ impl Diff<'_> {
     }
 }
 
-type Members = std::collections::BTreeMap<UserId, Member>;
+type Members = Map<UserId, Member>;
 
 fn same(members: &Members, uid: UserId, mid: Mid) -> Option<&Member> {
     members.get(&uid).filter(|member| member.mid == mid)

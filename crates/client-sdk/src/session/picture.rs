@@ -5,8 +5,7 @@
 //! all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
 //! generation of the app's own push URLs; the answer of `publish` does.
 
-use std::collections::BTreeMap;
-
+use lianmai_protocol::Map;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientJoin, MuteChange, RoleChanged, StreamChange};
 use lianmai_protocol::message::session::Joined as JoinedMessage;
@@ -34,9 +33,9 @@ pub struct Picture {
     /// Attributes of the channel.
     pub attributes: Attributes,
     /// Push tasks of the channel.
-    pub tasks: BTreeMap<TaskId, TaskInfo>,
+    pub tasks: Map<TaskId, TaskInfo>,
     /// Every broadcaster by uid, the app itself included if it is one.
-    pub members: BTreeMap<UserId, Member>,
+    pub members: Map<UserId, Member>,
     /// The app's own state.
     pub own: Own,
     /// Members, audience included. Told at most once per second.
@@ -63,7 +62,7 @@ pub struct Member {
     /// Kinds that the member muted.
     pub muted: KindSet,
     /// What the member publishes: kind and publication.
-    pub streams: BTreeMap<MediaKind, Pub>,
+    pub streams: Map<MediaKind, Pub>,
 }
 
 /// The app's own state.
@@ -84,9 +83,9 @@ pub struct Own {
     /// Muted kinds.
     pub muted: KindSet,
     /// What the app publishes.
-    pub published: BTreeMap<MediaKind, OwnPublication>,
+    pub published: Map<MediaKind, OwnPublication>,
     /// What it subscribes to: uid and kind, and the publication with which the subscription ends.
-    pub subscriptions: BTreeMap<(UserId, MediaKind), Pub>,
+    pub subscriptions: Map<(UserId, MediaKind), Pub>,
     /// When the token ends the membership, on the clock that the session is driven by.
     pub token_expires_at: Option<MonoTime>,
 }
@@ -228,7 +227,7 @@ impl Picture {
             name: join.name.clone(),
             attributes: join.attributes.clone(),
             muted: join.muted,
-            streams: BTreeMap::new(),
+            streams: Map::new(),
         };
         self.members.insert(join.uid, member);
     }

@@ -3,8 +3,9 @@
 //! Comes in: calls, answers, the time, the loss of a connection. Goes out: requests to send, and calls that
 //! are due. Deliberately absent: what an answer means.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
+use lianmai_protocol::Map;
 use lianmai_protocol::codec::EncodedCall;
 use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_IN_FLIGHT};
 use lianmai_protocol::message::Call;
@@ -80,7 +81,7 @@ impl Pending {
 pub(super) struct Requests {
     last_id: u64,
     waiting: VecDeque<Pending>,
-    in_flight: BTreeMap<u64, Pending>,
+    in_flight: Map<u64, Pending>,
 }
 
 impl Requests {
@@ -151,7 +152,7 @@ impl Requests {
     pub(super) fn frames_again(&mut self) -> Vec<String> {
         let ack = self.ack();
         let mut frames = vec![];
-        for (id, pending) in &mut self.in_flight {
+        for (id, pending) in self.in_flight.iter_mut() {
             pending.returning = true;
             frames.push(pending.encoded.frame(RequestId(*id), ack));
         }
@@ -164,7 +165,9 @@ impl Requests {
     pub(super) fn forget_answers(&mut self) -> Vec<CallId> {
         let mut unknown = vec![];
         let mut again = VecDeque::new();
-        for mut pending in std::mem::take(&mut self.in_flight).into_values() {
+        for mut pending in
+            std::mem::take(&mut self.in_flight).into_iter().map(|(_, pending)| pending)
+        {
             let Owner::App(call) = pending.owner else { continue };
             if is_repeatable(&pending.request) {
                 pending.returning = true;
@@ -199,7 +202,9 @@ impl Requests {
     /// was sent keeps its place in the window until its answer comes.
     pub(super) fn take_due(&mut self, now: MonoTime) -> Option<Due> {
         let due = |p: &Pending| p.due_at().is_some_and(|at| at <= now);
-        if let Some(pending) = self.in_flight.values_mut().find(|p| due(p)) {
+        if let Some(pending) =
+            self.in_flight.iter_mut().map(|(_, pending)| pending).find(|p| due(p))
+        {
             let Owner::App(call) = std::mem::replace(&mut pending.owner, Owner::GivenUp) else {
                 return None;
             };
@@ -231,7 +236,7 @@ impl Requests {
     /// These streams ended at the latest at that event: a `subscribe` that took effect before is over with it,
     /// though its answer may come again.
     pub(super) fn ended(&mut self, seq: u64, is_over: impl Fn(&Subscribe) -> bool) {
-        for pending in self.in_flight.values_mut() {
+        for pending in self.in_flight.iter_mut().map(|(_, pending)| pending) {
             if let Call::Subscribe(asked) = &pending.request
                 && is_over(asked)
             {
@@ -277,7 +282,10 @@ impl Requests {
 
     /// Empties the table: what was sent in id order, then what was not. Ids go on growing.
     pub(super) fn take_all(&mut self) -> Vec<Due> {
-        let sent = std::mem::take(&mut self.in_flight).into_values().map(|p| (p, true));
+        let sent = std::mem::take(&mut self.in_flight)
+            .into_iter()
+            .map(|(_, pending)| pending)
+            .map(|p| (p, true));
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|p| {
             let sent = p.returning;
             (p, sent)
@@ -294,7 +302,7 @@ impl Requests {
     }
 
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
-        self.in_flight.values_mut().chain(&mut self.waiting)
+        self.in_flight.iter_mut().map(|(_, pending)| pending).chain(&mut self.waiting)
     }
 
     fn number(&mut self, call: &EncodedCall) -> (u64, String) {

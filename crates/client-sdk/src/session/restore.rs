@@ -3,8 +3,9 @@
 //! bears. Deliberately absent: what their answers mean (`answer.rs`), and any wish of the app that is not in
 //! the picture yet: those are commands without an answer, which are asked again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
+use lianmai_protocol::Map;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
 use lianmai_protocol::message::session::{AttributeTarget, SetAttributes};
@@ -32,7 +33,7 @@ pub(super) struct Intent {
     attributes: Attributes,
     muted: KindSet,
     published: KindSet,
-    streams: BTreeSet<Stream>,
+    streams: Map<Stream, ()>,
 }
 
 impl Intent {
@@ -45,7 +46,7 @@ impl Intent {
             attributes: own.attributes.clone(),
             muted: own.muted,
             published: own.published.keys().cloned().collect(),
-            streams: own.subscriptions.keys().cloned().collect(),
+            streams: own.subscriptions.keys().map(|stream| (stream.clone(), ())).collect(),
         };
         for call in unfinished {
             intent.add(call);
@@ -68,7 +69,7 @@ impl Intent {
                 self.published = self.published.union(asked.media_type.kinds());
             }
             Call::Subscribe(asked) => {
-                self.streams.insert((asked.uid, asked.media_type.clone()));
+                self.streams.insert((asked.uid, asked.media_type.clone()), ());
             }
             _ => {}
         }
@@ -135,8 +136,8 @@ impl Intent {
         calls
     }
 
-    pub(super) fn streams(&self) -> &BTreeSet<Stream> {
-        &self.streams
+    pub(super) fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.keys()
     }
 }
 
@@ -162,7 +163,7 @@ fn selector(kinds: KindSet) -> Option<MediaSelector> {
 }
 
 /// What turns one map into the other.
-pub(super) fn patch(from: &Attributes, to: &Attributes) -> BTreeMap<String, Option<String>> {
+pub(super) fn patch(from: &Attributes, to: &Attributes) -> Map<String, Option<String>> {
     let gone = from.0.keys().filter(|key| !to.0.contains_key(*key)).map(|key| (key.clone(), None));
     let set = to.0.iter().filter(|(key, value)| from.0.get(*key) != Some(value));
     gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))).collect()
@@ -176,7 +177,7 @@ pub(super) struct Restore {
     burst: usize,
     next_at: MonoTime,
     /// Subscriptions to streams that are not there, and until when they are wanted.
-    wanted: BTreeMap<Stream, MonoTime>,
+    wanted: Map<Stream, MonoTime>,
 }
 
 impl Restore {

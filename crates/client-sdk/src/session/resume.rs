@@ -2,8 +2,6 @@
 //! place. Goes out: the difference to the app, every command without an answer once more, and, when all of
 //! that is over, `reconnected`. Deliberately absent: sockets and waits (`link.rs`).
 
-use std::collections::BTreeSet;
-
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::session::{Joined as JoinedMessage, Outcome, ResumeReason, Resumed};
@@ -153,7 +151,7 @@ impl Session {
         let Stay::Member(member) = &mut self.stay else { return };
         let told = told.after(member.back.take().map(|earlier| earlier.told));
         let until = self.now + self.config.command_timeout_ms;
-        member.back = Some(Back { told, pings: BTreeSet::new(), until });
+        member.back = Some(Back { told, pings: Vec::new(), until });
         member.gives_up = None;
         self.state = State::Joined(Liveness::new(&member.timers, self.now, self.reading_paused));
         self.addresses.worked();
@@ -235,7 +233,6 @@ impl Session {
         };
         let lost = intent
             .streams()
-            .iter()
             .filter(|stream| !new.own.subscriptions.contains_key(*stream) && !decided(stream));
         let (there, absent): (Vec<&Stream>, Vec<&Stream>) =
             lost.partition(|stream| new.has(stream));
@@ -273,7 +270,7 @@ impl Session {
         if let (Stay::Member(member), Some(id)) = (&mut self.stay, ping)
             && let Some(back) = &mut member.back
         {
-            back.pings.insert(id);
+            back.pings.push(id);
         }
     }
 
@@ -282,7 +279,7 @@ impl Session {
         if let Stay::Member(member) = &mut self.stay
             && let Some(back) = &mut member.back
         {
-            back.pings.remove(&id);
+            back.pings.retain(|ping| *ping != id);
         }
         self.check_return();
     }

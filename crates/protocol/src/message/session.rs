@@ -1,12 +1,11 @@
 //! Messages about being in a channel: join, leave, resume, moderation, messages, attributes.
 
-use std::collections::BTreeMap;
-
 use crate::raw::JsonObject;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::{ChannelInfo, MemberInfo, SelfInfo};
+use crate::Map;
 use crate::attributes::Attributes;
 use crate::close::Action;
 use crate::id::{Appkey, ChannelName, Cid, Epoch, Mid, SessionId, UserId};
@@ -176,7 +175,7 @@ pub struct MessageSent {
 pub struct SetAttributes {
     /// Keys to set, and keys to remove (`null`).
     #[serde(deserialize_with = "crate::attributes::unique_keys")]
-    pub attributes: BTreeMap<String, Option<String>>,
+    pub attributes: Map<String, Option<String>>,
     /// Whose attributes; one's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<AttributeTarget>,

@@ -1,11 +1,11 @@
 //! How the values that messages are made of are read and written: numbers, texts, lists, maps.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Codec, Reader, Refused, Wire, Writer};
+use crate::Map;
 use crate::error::ErrorName;
 
 macro_rules! unsigned {
@@ -162,7 +162,7 @@ impl<T: Wire> Wire for Vec<T> {
     }
 }
 
-impl<V: Wire> Codec for BTreeMap<String, V> {
+impl<V: Wire> Codec for Map<String, V> {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         self.clear();
         reader.map(&mut |key, reader| {
@@ -174,16 +174,16 @@ impl<V: Wire> Codec for BTreeMap<String, V> {
 
     fn write(&self, writer: &mut Writer) {
         writer.begin('{');
-        for (key, value) in self {
+        for (key, value) in self.iter() {
             writer.field(key, value);
         }
         writer.end('}');
     }
 }
 
-impl<V: Wire> Wire for BTreeMap<String, V> {
+impl<V: Wire> Wire for Map<String, V> {
     fn blank() -> Self {
-        BTreeMap::new()
+        Map::new()
     }
 }
 

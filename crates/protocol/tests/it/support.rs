@@ -160,7 +160,7 @@ fn selector() -> impl Strategy<Value = MediaSelector> {
 }
 
 pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
-    btree_map(text(), text(), 0..4).prop_map(Attributes)
+    btree_map(text(), text(), 0..4).prop_map(Attributes::from_iter)
 }
 
 fn urls() -> impl Strategy<Value = Urls> {
@@ -288,6 +288,7 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
             option::of(text())
         )
             .prop_map(|(attributes, target, name)| {
+                let attributes = attributes.into_iter().collect();
                 Call::SetAttributes(SetAttributes { attributes, target, name })
             }),
         text().prop_map(|token| Call::RenewToken(RenewToken { token })),
