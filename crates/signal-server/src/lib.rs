@@ -38,6 +38,8 @@ mod media;
 mod notes;
 mod records;
 mod relay;
+#[cfg(test)]
+mod rooms_tests;
 mod route;
 mod server;
 mod shard;

@@ -252,7 +252,7 @@ impl World {
                 }
                 self.client_lets_go(id);
                 // A host may hear of it late, and say so.
-                self.after(self.now % 1_999, Ev::LateClose(c, socket));
+                self.after(self.now % 1_999, Ev::LateClose(c, id));
             }
             Output::Picture(change) => {
                 log!(self, "c{c} picture {change:?}");
@@ -278,9 +278,9 @@ impl World {
         }
     }
 
-    pub(crate) fn client_late_close(&mut self, c: usize, socket: SocketId) {
+    pub(crate) fn client_late_close(&mut self, c: usize, id: LinkId) {
         if self.clients[c].frozen.is_none()
-            && self.clients[c].sockets.values().any(|s| *s == socket)
+            && let Some(socket) = self.socket_of(c, id)
         {
             self.cov.count("fault:lateClose");
             let reason = "late".to_owned();

@@ -35,7 +35,7 @@ impl World {
     }
 
     /// The number of a socket in the session that asked for it, if that lives.
-    fn socket_of(&self, c: usize, id: LinkId) -> Option<SocketId> {
+    pub(crate) fn socket_of(&self, c: usize, id: LinkId) -> Option<SocketId> {
         self.clients[c].sockets.get(&id).copied()
     }
 

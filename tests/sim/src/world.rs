@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::rc::Rc;
 
-use lianmai_client_sdk::session::SocketId;
 use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{AskId, Input, Minted};
 
@@ -62,7 +61,7 @@ pub(crate) enum Ev {
     ClientTimer(usize, u64),
     Wake(usize),
     /// A host hears that a socket is closed which its session gave up.
-    LateClose(usize, SocketId),
+    LateClose(usize, LinkId),
     /// An app does the next thing of its own.
     App(usize),
     Reads(usize),
@@ -257,7 +256,7 @@ impl World {
             Ev::Start => self.server_start(),
             Ev::ClientTimer(client, generation) => self.client_timer(client, generation),
             Ev::Wake(client) => self.client_wake(client),
-            Ev::LateClose(client, socket) => self.client_late_close(client, socket),
+            Ev::LateClose(client, link) => self.client_late_close(client, link),
             Ev::App(client) => self.app_acts(client),
             Ev::Reads(client) => self.client_reads(client),
             Ev::Join(client) => self.app_joins(client),

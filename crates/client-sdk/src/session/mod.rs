@@ -457,7 +457,7 @@ impl Session {
 
     fn change(&mut self, change: Change) {
         if let Stay::Member(member) = &mut self.stay {
-            member.picture.step(&change);
+            change.step(&mut member.picture);
         }
         self.out.push_back(Output::Picture(Arc::new(change)));
     }

@@ -126,7 +126,8 @@ fn url_3_urls_are_handed_on_byte_by_byte() {
         uid: BOB,
         direction: Direction::Pull,
         media_type: MediaKind::Video,
-        url: odd("rtmp"),
+        // Another one than the app holds, which it would not be told.
+        url: odd("rtmps"),
         urls: urls(),
     };
     rig.frame(&notice(Notice::SyncDone(moved.clone())));
