@@ -42,7 +42,7 @@ where
 
 impl FromIterator<(String, String)> for Attributes {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(entries: I) -> Self {
-        Attributes(entries.into_iter().collect())
+        Attributes(crate::map_of(entries))
     }
 }
 

@@ -36,6 +36,16 @@ pub use time::{MonoTime, Now, WallTime};
 /// tenth of its code in WebAssembly (ADR 0027).
 pub type Map<K, V> = litemap::LiteMap<K, V>;
 
+/// A map of entries, the last one of each key. Entries that come in order cost nothing but their place; `collect`
+/// would bring a sort for each type into WebAssembly.
+pub fn map_of<K: Ord, V>(entries: impl IntoIterator<Item = (K, V)>) -> Map<K, V> {
+    let mut map = Map::new();
+    for (key, value) in entries {
+        map.insert(key, value);
+    }
+    map
+}
+
 /// WebSocket sub-protocol that a client must offer and the server selects.
 pub const SUBPROTOCOL: &str = "lianmai.v1";
 

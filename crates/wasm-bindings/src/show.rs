@@ -2,7 +2,7 @@
 
 use lianmai_client_sdk::session::{Member, Own, Picture};
 use lianmai_protocol::wire::{Codec, Writer};
-use lianmai_protocol::{Attributes, KindSet, Map, MediaKind, Mid, Pub, Role, UserId};
+use lianmai_protocol::{Attributes, KindSet, Map, MediaKind, Mid, Pub, Role, UserId, map_of};
 
 /// Writes the whole picture.
 pub(crate) fn picture(picture: &Picture) -> String {
@@ -91,7 +91,7 @@ fn own(own: &Own, writer: &mut Writer) {
     person(&Person { uid, mid, role, name, attributes, muted }, writer);
     writer.field("rights", rights);
     let published = own.published.iter().map(|(kind, own)| (kind.clone(), own.publication));
-    publications(writer, "published", &published.collect());
+    publications(writer, "published", &map_of(published));
     writer.name("subscriptions");
     writer.begin('[');
     for ((uid, kind), publication) in &own.subscriptions {

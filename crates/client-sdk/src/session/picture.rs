@@ -6,15 +6,15 @@
 //! all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
 //! generation of the app's own push URLs; the answer of `publish` does.
 
-use lianmai_protocol::Map;
+use lianmai_protocol::map_of;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientJoin, MuteChange, RoleChanged, StreamChange};
 use lianmai_protocol::message::session::Joined as JoinedMessage;
 use lianmai_protocol::message::snapshot::{MemberInfo, SelfInfo};
 use lianmai_protocol::message::task::{TaskInfo, TaskStatus};
 use lianmai_protocol::{
-    Attributes, ChannelName, Cid, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Pub, Rights, Role,
-    TaskId, UserId,
+    Attributes, ChannelName, Cid, Epoch, Gen, KindSet, Map, MediaKind, Mid, MonoTime, Pub, Rights,
+    Role, TaskId, UserId,
 };
 
 /// A push task has ended: it is in no snapshot any more.
@@ -108,8 +108,8 @@ impl Picture {
             channel: channel.name,
             creator: channel.creator,
             attributes: channel.attributes,
-            tasks: channel.tasks.into_iter().map(|task| (task.task_id.clone(), task)).collect(),
-            members: snapshot.members.into_iter().map(|m| (m.uid, m.into())).collect(),
+            tasks: map_of(channel.tasks.into_iter().map(|task| (task.task_id.clone(), task))),
+            members: map_of(snapshot.members.into_iter().map(|m| (m.uid, m.into()))),
             own: Own::from_snapshot(snapshot.own, now),
             member_count: snapshot.member_count,
             epoch: snapshot.epoch,
@@ -260,19 +260,13 @@ impl Own {
             name: own.name,
             attributes: own.attributes,
             muted: own.muted,
-            published: own
-                .published
-                .into_iter()
-                .map(|s| {
-                    let generation = Some(s.generation);
-                    (s.media_type, OwnPublication { publication: s.publication, generation })
-                })
-                .collect(),
-            subscriptions: own
-                .subscriptions
-                .into_iter()
-                .map(|s| ((s.uid, s.media_type), s.publication))
-                .collect(),
+            published: map_of(own.published.into_iter().map(|s| {
+                let generation = Some(s.generation);
+                (s.media_type, OwnPublication { publication: s.publication, generation })
+            })),
+            subscriptions: map_of(
+                own.subscriptions.into_iter().map(|s| ((s.uid, s.media_type), s.publication)),
+            ),
             token_expires_at: own.token_expires_in_ms.map(|ms| now + ms),
         }
     }
@@ -287,7 +281,7 @@ impl From<MemberInfo> for Member {
             name: member.name,
             attributes: member.attributes,
             muted: member.muted,
-            streams: member.streams.into_iter().map(|s| (s.media_type, s.publication)).collect(),
+            streams: map_of(member.streams.into_iter().map(|s| (s.media_type, s.publication))),
         }
     }
 }
