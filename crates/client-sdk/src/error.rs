@@ -3,6 +3,7 @@
 //! Comes in: the [`CallError`] with which a session settles a call. Goes out: the operation's own enum,
 //! chosen by the *name* of the wire's error. Deliberately absent: error numbers as keys; they repeat.
 
+use crate::prelude::*;
 use lianmai_protocol::{ErrorName, RpcError};
 
 /// Why a call did not succeed, for every operation alike.

@@ -1,8 +1,9 @@
 //! Attribute maps of members and channels: ordered, and with each key at most once when they are read.
 //! Their size is judged by who stores them.
 
-use std::fmt;
-use std::marker::PhantomData;
+use crate::prelude::*;
+use core::fmt;
+use core::marker::PhantomData;
 
 use crate::Map;
 use crate::wire::Wire;

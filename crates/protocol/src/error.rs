@@ -1,7 +1,8 @@
 //! Every error that an answer can carry, in one table. Programs compare the *name*; numbers are
 //! shared (ERR-1): those that clients of this kind know already, JSON-RPC's for its own, and from 20000 on ours.
 
-use std::fmt;
+use crate::prelude::*;
+use core::fmt;
 
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
@@ -212,4 +213,4 @@ impl fmt::Display for RpcError {
     }
 }
 
-impl std::error::Error for RpcError {}
+impl core::error::Error for RpcError {}

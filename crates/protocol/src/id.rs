@@ -3,9 +3,10 @@
 //!
 //! A failed parse says which error of [`crate::ErrorName`] it is; the codec relies on that prefix.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
+use crate::prelude::*;
+use alloc::borrow::Cow;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 

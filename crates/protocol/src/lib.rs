@@ -7,8 +7,11 @@
 //! Reading order: [`id`] and [`media`] name things, [`message`] holds every message, [`error`] and
 //! [`close`] hold every way to say no, [`limits`] every maximum, [`codec`] turns frames into messages.
 
+#![no_std]
+
 extern crate alloc;
 
+mod prelude;
 mod wire_enum;
 
 pub mod attributes;

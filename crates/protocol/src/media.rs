@@ -1,6 +1,6 @@
 //! What can be sent, who may send it, and in which role.
 
-use std::fmt;
+use core::fmt;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
@@ -102,7 +102,7 @@ impl Serialize for MediaSelector {
 
 impl<'de> Deserialize<'de> for MediaSelector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let name = alloc::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         Ok(MediaSelector::from(name.as_ref()))
     }
 }

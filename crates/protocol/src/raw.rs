@@ -1,7 +1,7 @@
 //! JSON that is handed on as text. Comes in and goes out: what somebody else wrote. Deliberately absent: looking into
 //! it.
 
-use alloc::boxed::Box;
+use crate::prelude::*;
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};

@@ -15,7 +15,7 @@ macro_rules! wire_enum {
         pub enum $name {
             $( $(#[$vmeta])* $variant, )+
             /// A name that this version does not know. Kept as received.
-            Unknown(Box<str>),
+            Unknown(alloc::boxed::Box<str>),
         }
 
         impl $name {
@@ -41,15 +41,15 @@ macro_rules! wire_enum {
             }
         }
 
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
 
         crate::wire::text_codec!(
             $name,
-            $name::Unknown(Box::default()),
+            $name::Unknown(alloc::boxed::Box::default()),
             |text| Ok($name::from(text)),
             |value, writer| writer.string(value.as_str())
         );
@@ -62,7 +62,7 @@ macro_rules! wire_enum {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                let name = alloc::borrow::Cow::<'de, str>::deserialize(deserializer)?;
                 Ok($name::from(name.as_ref()))
             }
         }
@@ -72,8 +72,8 @@ macro_rules! wire_enum {
 /// `Debug` of a message that holds secrets: only the named fields are shown.
 macro_rules! shows {
     ($name:ident { $( $field:ident ),+ $(,)? }) => {
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.debug_struct(stringify!($name))
                     $( .field(stringify!($field), &self.$field) )+
                     .finish_non_exhaustive()

@@ -11,8 +11,19 @@
 //!                                                                        └─ picture(), as of the last of them
 //! ```
 
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+extern crate alloc;
+
 mod show;
 mod tell;
+
+#[cfg(target_arch = "wasm32")]
+mod bare;
+
+use alloc::borrow::ToOwned;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{

@@ -1,5 +1,7 @@
 //! The picture of the channel as text: what getters of the app show.
 
+use alloc::string::String;
+
 use lianmai_client_sdk::session::{Member, Own, Picture};
 use lianmai_protocol::wire::{Codec, Writer};
 use lianmai_protocol::{Attributes, KindSet, Map, MediaKind, Mid, Pub, Role, UserId, map_of};

@@ -1,6 +1,8 @@
 //! What the host and the app are told, as text. Comes in: outputs of the session. Goes out: JSON in the spelling
 //! of the wire, without what only the session needs (`seq`, generations).
 
+use alloc::string::String;
+
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
     CallId, ConnectionState, Event, Output, ReconnectOutcome, Reply, StateReason,

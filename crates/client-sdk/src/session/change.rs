@@ -1,6 +1,7 @@
 //! The steps of a picture. Comes in: an event, an answer, a snapshot. Goes out: the same picture one step
 //! later, wherever a copy of it is kept. Deliberately absent: what an event does to it (`picture.rs`).
 
+use crate::prelude::*;
 use lianmai_protocol::Map;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::{

@@ -10,8 +10,8 @@
 //! A host that runs the app's code before it polls the next output needs none of this: the session's own picture
 //! is right then.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 
 use super::change::Change;
 use super::event::Event;
@@ -199,7 +199,7 @@ impl Delivery {
     /// What the session must be told of that: once when reading ends, and once when it goes on.
     pub fn reading(&mut self) -> Option<Input<'static>> {
         let full = self.is_full();
-        let changed = std::mem::replace(&mut self.paused, full) != full;
+        let changed = core::mem::replace(&mut self.paused, full) != full;
         changed.then_some(if full { Input::ReadingPaused } else { Input::ReadingResumed })
     }
 

@@ -5,6 +5,7 @@
 //! Identity decides: another `mid` is a leave and a join, another `pub` a removal and an addition. First what
 //! is about others: removals, leaves, joins, changes, additions; then the same about the app itself.
 
+use crate::prelude::*;
 use lianmai_protocol::Map;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{

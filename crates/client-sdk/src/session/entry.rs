@@ -2,6 +2,7 @@
 //! call, and what the server answers. Goes out: a membership, another attempt, or the end. Deliberately
 //! absent: what was there before a new membership (`resume.rs`).
 
+use crate::prelude::*;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Empty, Join, Joined as JoinedMessage, ResumeReason};
 use lianmai_protocol::raw::RawJson;
@@ -21,7 +22,7 @@ use crate::error::CallError;
 impl Entry {
     /// Gives a frozen host more time, once.
     pub(super) fn wake(&mut self, until: MonoTime) {
-        if !std::mem::replace(&mut self.woken, true) {
+        if !core::mem::replace(&mut self.woken, true) {
             self.deadline = self.deadline.max(until);
         }
     }
@@ -50,7 +51,7 @@ impl Session {
             Err(error) => return self.entry_refused(error),
         };
         let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
-        let Stay::Entry(entry) = std::mem::take(&mut self.stay) else { return };
+        let Stay::Entry(entry) = core::mem::take(&mut self.stay) else { return };
         let (session_id, deployment_id) = (answer.session_id, answer.deployment_id.clone());
         let live = Liveness::new(&answer.timers, self.now, self.reading_paused);
         let membership = Membership::new(entry.join, answer, self.now);

@@ -1,7 +1,8 @@
 //! What goes into a session: calls of the app, and what the host reports of sockets. The contract is at the top of
 //! `mod.rs`.
 
-use std::fmt;
+use crate::prelude::*;
+use core::fmt;
 
 use lianmai_protocol::message::Call;
 

@@ -2,6 +2,7 @@
 //! the server report of the socket, what is due. Goes out: `Connect` and `CloseSocket`, the state, the
 //! first request of a new socket. Deliberately absent: what that is answered (`entry.rs`, `resume.rs`).
 
+use crate::prelude::*;
 use lianmai_protocol::codec::decode_server_frame;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::notice::Closing;
@@ -239,7 +240,7 @@ impl Session {
 
     /// The socket that the server said goodbye on is gone, or has to go.
     fn farewell(&mut self) {
-        let State::Closing(said) = std::mem::replace(&mut self.state, State::Idle) else { return };
+        let State::Closing(said) = core::mem::replace(&mut self.state, State::Idle) else { return };
         // The host's socket is gone already, or goes with the output below.
         self.state = State::Backoff { until: self.now };
         let Farewell { code, reason, then, .. } = said;

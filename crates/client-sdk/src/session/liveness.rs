@@ -1,6 +1,6 @@
 //! When to ping, and when a silent server is dead. Pure arithmetic over what was sent and heard.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use lianmai_protocol::MonoTime;
 use lianmai_protocol::message::session::Timers;

@@ -72,6 +72,7 @@
 //! `state.rs` where the connection is; `link.rs` loses and opens sockets, `entry.rs` joins, `resume.rs`
 //! comes back, `restore.rs` says again what the app was, `parting.rs` delivers a late `leave`.
 
+use crate::prelude::*;
 mod addresses;
 mod answer;
 mod backoff;
@@ -98,9 +99,9 @@ mod stay;
 mod translate;
 mod urls;
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::Arc;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::fmt;
 
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::session::Ping;

@@ -2,6 +2,7 @@
 //! answers. Goes out: the end at once, and behind it up to three attempts whose only purpose is to
 //! deliver it. Deliberately absent: anything that the app could hear of that.
 
+use crate::prelude::*;
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Empty, Outcome, ResumeReason, Resumed};

@@ -6,6 +6,7 @@
 //! all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
 //! generation of the app's own push URLs; the answer of `publish` does.
 
+use crate::prelude::*;
 use lianmai_protocol::map_of;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientJoin, MuteChange, RoleChanged, StreamChange};

@@ -1,5 +1,6 @@
 //! What the session does with one message of the server: events, notices, and whose answers they are.
 
+use crate::prelude::*;
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::notice::{Closing, Direction, SyncDone, TargetedMessage};

@@ -3,7 +3,8 @@
 //! Comes in: calls, answers, the time, the loss of a connection. Goes out: requests to send, and calls that
 //! are due. Deliberately absent: what an answer means.
 
-use std::collections::VecDeque;
+use crate::prelude::*;
+use alloc::collections::VecDeque;
 
 use lianmai_protocol::Map;
 use lianmai_protocol::codec::EncodedCall;
@@ -166,7 +167,7 @@ impl Requests {
         let mut unknown = vec![];
         let mut again = VecDeque::new();
         for mut pending in
-            std::mem::take(&mut self.in_flight).into_iter().map(|(_, pending)| pending)
+            core::mem::take(&mut self.in_flight).into_iter().map(|(_, pending)| pending)
         {
             let Owner::App(call) = pending.owner else { continue };
             if is_repeatable(&pending.request) {
@@ -205,7 +206,7 @@ impl Requests {
         if let Some(pending) =
             self.in_flight.iter_mut().map(|(_, pending)| pending).find(|p| due(p))
         {
-            let Owner::App(call) = std::mem::replace(&mut pending.owner, Owner::GivenUp) else {
+            let Owner::App(call) = core::mem::replace(&mut pending.owner, Owner::GivenUp) else {
                 return None;
             };
             return Some(Due { call, method: pending.request.method(), sent: true });
@@ -282,11 +283,11 @@ impl Requests {
 
     /// Empties the table: what was sent in id order, then what was not. Ids go on growing.
     pub(super) fn take_all(&mut self) -> Vec<Due> {
-        let sent = std::mem::take(&mut self.in_flight)
+        let sent = core::mem::take(&mut self.in_flight)
             .into_iter()
             .map(|(_, pending)| pending)
             .map(|p| (p, true));
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|p| {
+        let waiting = core::mem::take(&mut self.waiting).into_iter().map(|p| {
             let sent = p.returning;
             (p, sent)
         });

@@ -3,7 +3,8 @@
 //! bears. Deliberately absent: what their answers mean (`answer.rs`), and any wish of the app that is not in
 //! the picture yet: those are commands without an answer, which are asked again.
 
-use std::collections::VecDeque;
+use crate::prelude::*;
+use alloc::collections::VecDeque;
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
@@ -215,7 +216,7 @@ impl Restore {
         if let Call::Subscribe(asked) | Call::Unsubscribe(asked) = call {
             self.wanted.remove(&(asked.uid, asked.media_type.clone()));
         }
-        let queue = std::mem::take(&mut self.queue);
+        let queue = core::mem::take(&mut self.queue);
         self.queue = queue.into_iter().filter_map(|queued| without(queued, call, own)).collect();
     }
 

@@ -2,6 +2,7 @@
 //! place. Goes out: the difference to the app, every command without an answer once more, and, when all of
 //! that is over, `reconnected`. Deliberately absent: sockets and waits (`link.rs`).
 
+use crate::prelude::*;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::session::{Joined as JoinedMessage, Outcome, ResumeReason, Resumed};

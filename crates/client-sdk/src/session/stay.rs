@@ -1,6 +1,7 @@
 //! What the session stays for: a first join, a membership, or the delivery of a `leave`. Comes in: answers.
 //! Goes out: what the next socket is opened for. Deliberately absent: the socket (`state.rs`).
 
+use crate::prelude::*;
 use lianmai_protocol::message::notice::ServerRestarting;
 use lianmai_protocol::message::session::{
     Join, Joined as JoinedMessage, Reconnect, ResumeReason, Timers, Want,

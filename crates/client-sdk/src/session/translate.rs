@@ -1,6 +1,7 @@
 //! From what the server says to what the app hears. Deliberately absent: the picture's fold, and any
 //! effect.
 
+use crate::prelude::*;
 use lianmai_protocol::message::event::{ClientJoin, ClientUpdate, MuteChange, StreamChange};
 use lianmai_protocol::message::media::Mute;
 use lianmai_protocol::message::session::{AttributeTarget, ResumeReason};

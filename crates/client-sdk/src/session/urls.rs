@@ -2,6 +2,7 @@
 //! Comes in: URLs that are handed out. Goes out: whether one is new. Deliberately absent: looking into them;
 //! they are secrets, and this has no `Debug`.
 
+use crate::prelude::*;
 use lianmai_protocol::Map;
 use lianmai_protocol::{KindSet, MediaKind, UserId};
 

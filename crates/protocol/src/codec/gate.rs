@@ -19,7 +19,7 @@ pub(super) fn check(frame: &[u8], max_bytes: usize) -> Result<&str, FrameError> 
     if frame.len() > max_bytes {
         return Err(ErrorName::FrameTooLarge.into());
     }
-    let text = std::str::from_utf8(frame).map_err(|_| FrameError::from(ErrorName::ParseError))?;
+    let text = core::str::from_utf8(frame).map_err(|_| FrameError::from(ErrorName::ParseError))?;
     if nests_deeper_than(text, MAX_JSON_DEPTH) {
         return Err(ErrorName::TooDeep.into());
     }

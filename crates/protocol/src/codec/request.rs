@@ -3,6 +3,7 @@
 
 use crate::id::RequestId;
 use crate::message::{Call, Request};
+use crate::prelude::*;
 use crate::wire::Writer;
 
 /// A call as text that can be sent more than once: its parameters are the same to the byte each time, which is how a

@@ -6,6 +6,7 @@ use crate::error::{ErrorName, RpcError};
 use crate::id::{Epoch, RequestId};
 use crate::limits::MAX_SERVER_FRAME_BYTES;
 use crate::message::{ChannelEvent, Notice, Position};
+use crate::prelude::*;
 use crate::raw::RawJson;
 use crate::wire::{self, Codec, Reader, Refusal, Refused, Wire};
 
@@ -25,9 +26,9 @@ pub enum ServerMessage {
     Notice(Notice),
 }
 
-impl std::fmt::Debug for ServerMessage {
+impl core::fmt::Debug for ServerMessage {
     /// Leaves results out: they hold URLs and tickets.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             ServerMessage::Answer { id, outcome } => {
                 let error = outcome.as_ref().err();

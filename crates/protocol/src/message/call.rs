@@ -3,6 +3,7 @@
 //! Comes in: a method's name and its parameters as JSON. Goes out: a [`Call`]. Deliberately absent: what a method
 //! does, and who may call it when.
 
+use crate::prelude::*;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Deserializer};

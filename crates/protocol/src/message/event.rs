@@ -1,6 +1,7 @@
 //! Channel events: numbered, in the channel's log, byte-identical for every member. They hold no URL,
 //! no secret and nothing that depends on the receiver (EVT-2).
 
+use crate::prelude::*;
 use crate::wire::{self, Refusal, Wire};
 use serde::{Deserialize, Serialize};
 

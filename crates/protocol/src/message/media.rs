@@ -1,5 +1,6 @@
 //! Messages about media: publish, subscribe, role, mute.
 
+use crate::prelude::*;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
@@ -24,8 +25,8 @@ pub struct Urls {
     pub webrtc: Option<String>,
 }
 
-impl std::fmt::Debug for Urls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Urls {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Urls").finish_non_exhaustive()
     }
 }

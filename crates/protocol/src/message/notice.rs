@@ -1,6 +1,7 @@
 //! Notices: to one session, without a number in the channel's log (EVT-1). State notices
 //! are recomputed at each resume, the last value wins.
 
+use crate::prelude::*;
 use crate::wire::{self, Refusal, Wire};
 use serde::{Deserialize, Serialize};
 

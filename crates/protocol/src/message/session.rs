@@ -1,5 +1,6 @@
 //! Messages about being in a channel: join, leave, resume, moderation, messages, attributes.
 
+use crate::prelude::*;
 use crate::raw::JsonObject;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
@@ -201,8 +202,8 @@ pub struct RenewToken {
     pub token: String,
 }
 
-impl std::fmt::Debug for RenewToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for RenewToken {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("RenewToken").finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! The picture of a channel at one `seq` (ORD-3): what `join` answers, and what folding the
 //! events that follow keeps true.
 
+use crate::prelude::*;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,6 @@
 //! CDN push tasks (section 15 of `docs/protocol.md`).
 
+use crate::prelude::*;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 

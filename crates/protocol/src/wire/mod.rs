@@ -11,6 +11,7 @@
 //!
 //! Deliberately absent: frames, and what a message means.
 
+use crate::prelude::*;
 mod reader;
 mod values;
 mod writer;

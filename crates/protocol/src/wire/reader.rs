@@ -1,8 +1,8 @@
 //! Reads JSON text value by value. Comes in: valid UTF-8. Goes out: the parts of values, or why not and
 //! where. Deliberately absent: what the values are; `values` and the derived code know.
 
+use crate::prelude::*;
 use alloc::borrow::Cow;
-use alloc::string::String;
 
 use super::Object;
 use crate::error::{ErrorName, RpcError};

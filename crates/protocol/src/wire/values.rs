@@ -1,12 +1,9 @@
 //! How the values that messages are made of are read and written: numbers, texts, lists, maps.
 
-use alloc::boxed::Box;
-use alloc::string::String;
-use alloc::vec::Vec;
-
 use super::{Codec, Reader, Refused, Wire, Writer};
 use crate::Map;
 use crate::error::ErrorName;
+use crate::prelude::*;
 
 macro_rules! unsigned {
     ($($number:ty),+) => {$(

@@ -1,8 +1,7 @@
 //! Writes JSON text, spelled as `serde_json` spells it. Comes in: values. Goes out: their text.
 
-use alloc::string::String;
-
 use super::{Codec, Object};
+use crate::prelude::*;
 
 /// A text that grows.
 #[derive(Default)]
