@@ -50,7 +50,7 @@ pub enum ConfigError {
 
 impl CallError {
     pub(crate) fn refused(name: ErrorName) -> CallError {
-        CallError::Refused(RpcError::new(name))
+        CallError::Refused(RpcError::bare(name))
     }
 
     /// The key of the error on the wire; errors made by the client have one too.

@@ -106,7 +106,7 @@ fn read_field(field: &syn::Field, container: &Container) -> Result<Field> {
             });
         } else if meta.path.is_ident("skip_serializing_if") {
             skip_if = Some(meta.value()?.parse::<LitStr>()?.parse()?);
-        } else if meta.path.is_ident("deserialize_with") {
+        } else if meta.path.is_ident("with") {
             // Maps with unique keys: the only maps that `Wire` reads.
             let with: LitStr = meta.value()?.parse()?;
             if !with.value().ends_with("unique_keys") {

@@ -8,25 +8,44 @@ use core::marker::PhantomData;
 use crate::Map;
 use crate::wire::Wire;
 use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Keys to values. Ordered, so that one state has one encoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(transparent)]
-pub struct Attributes(#[serde(deserialize_with = "unique_keys")] pub Map<String, String>);
+pub struct Attributes(#[serde(with = "unique_keys")] pub Map<String, String>);
 
-/// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value.
-pub(crate) fn unique_keys<'de, D, V>(deserializer: D) -> Result<Map<String, V>, D::Error>
-where
-    D: Deserializer<'de>,
-    V: Deserialize<'de>,
-{
+/// Maps as serde reads and writes them.
+pub(crate) mod unique_keys {
+    use super::*;
+
+    /// Writes a map; an empty one, too, is an object.
+    pub(crate) fn serialize<S, V>(map: &Map<String, V>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        S: Serializer,
+        V: Serialize,
+    {
+        serializer.collect_map(map)
+    }
+
+    /// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value.
+    pub(crate) fn deserialize<'de, D, V>(deserializer: D) -> Result<Map<String, V>, D::Error>
+    where
+        D: Deserializer<'de>,
+        V: Deserialize<'de>,
+    {
+        deserializer.deserialize_map(Unique(PhantomData))
+    }
+
     struct Unique<V>(PhantomData<V>);
+
     impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
         type Value = Map<String, V>;
+
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
+
         fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
             let mut map = Map::new();
             while let Some(key) = entries.next_key::<String>()? {
@@ -38,7 +57,6 @@ where
             Ok(map)
         }
     }
-    deserializer.deserialize_map(Unique(PhantomData))
 }
 
 impl FromIterator<(String, String)> for Attributes {

@@ -160,9 +160,16 @@ impl RpcError {
     /// The error of that name with its standard sentence.
     #[must_use]
     pub fn new(name: ErrorName) -> Self {
+        let sentence = name.meaning();
+        RpcError::bare(name).message(sentence)
+    }
+
+    /// The same without its sentence, for what a client says to itself: `Display` has it.
+    #[must_use]
+    pub fn bare(name: ErrorName) -> Self {
         RpcError {
             code: name.code(),
-            message: name.meaning().to_owned(),
+            message: String::new(),
             data: Box::new(ErrorData {
                 retryable: name.is_retryable(),
                 name,
@@ -209,7 +216,9 @@ impl From<ErrorName> for RpcError {
 
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.data.name, self.code, self.message)
+        let RpcError { code, message, data } = self;
+        let sentence = if message.is_empty() { data.name.meaning() } else { message };
+        write!(f, "{} ({code}): {sentence}", data.name)
     }
 }
 

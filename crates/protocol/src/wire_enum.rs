@@ -25,18 +25,25 @@ macro_rules! wire_enum {
             /// The name on the wire.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                match self {
-                    $( $name::$variant => $wire, )+
-                    $name::Unknown(name) => name,
+                // A table: a `match` would be code for each name.
+                enum Known {
+                    $( $variant, )+
                 }
+                let known = match self {
+                    $( $name::$variant => Known::$variant, )+
+                    $name::Unknown(name) => return name,
+                };
+                Self::NAMES[known as usize]
             }
+
+            const NAMES: &'static [&'static str] = &[$( $wire, )+];
         }
 
         impl From<&str> for $name {
             fn from(name: &str) -> Self {
-                match name {
-                    $( $wire => $name::$variant, )+
-                    other => $name::Unknown(other.into()),
+                match crate::wire::position(Self::NAMES, name) {
+                    Some(known) => Self::ALL[known].clone(),
+                    None => $name::Unknown(name.into()),
                 }
             }
         }

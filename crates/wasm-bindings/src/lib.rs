@@ -22,7 +22,7 @@ mod tell;
 mod bare;
 
 use alloc::borrow::ToOwned;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use lianmai_client_sdk::CallError;
@@ -83,7 +83,7 @@ impl Core {
         set(config.connect_timeout_ms, &mut session.connect_timeout_ms);
         set(config.command_timeout_ms, &mut session.command_timeout_ms);
         set(config.give_up_after_ms, &mut session.give_up_after_ms);
-        let session = Session::new(session).map_err(|error| error.to_string())?;
+        let session = Session::new(session).map_err(|error| tell::bad_config(&error).to_owned())?;
         Ok(Core { session, delivery: Delivery::new(CAPACITY) })
     }
 

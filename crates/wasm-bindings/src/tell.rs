@@ -3,13 +3,22 @@
 
 use alloc::string::String;
 
-use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
     CallId, ConnectionState, Event, Output, ReconnectOutcome, Reply, StateReason,
 };
+use lianmai_client_sdk::{CallError, ConfigError};
 use lianmai_protocol::MediaKind;
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::wire::{Codec, Writer};
+
+/// What is wrong with a configuration.
+pub(crate) fn bad_config(error: &ConfigError) -> &'static str {
+    match error {
+        ConfigError::TooManyAddresses(_) => "too many addresses",
+        ConfigError::BadAddress(_) => "an address that does not begin with ws:// or wss://",
+        _ => "no address",
+    }
+}
 
 /// Adds a command for the host to a list.
 pub(crate) fn command(output: &Output, writer: &mut Writer) {
@@ -228,7 +237,9 @@ fn error(error: &CallError, writer: &mut Writer) {
     match error {
         CallError::Refused(rpc) => {
             writer.field("code", &rpc.code);
-            writer.field("message", &rpc.message);
+            if !rpc.message.is_empty() {
+                writer.field("message", &rpc.message);
+            }
             let data = &rpc.data;
             if let Some(field) = &data.field {
                 writer.field("field", field);

@@ -5,11 +5,13 @@
 //! In: a module for the MVP of WebAssembly. Out: the same with wasm-bindgen's glue for a classic script.
 //! Deliberately absent: what binaryen does afterwards; that is npm's.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
-use walrus::{ExportItem, Module};
+use walrus::ir::{Call, Visitor, dfs_in_order};
+use walrus::{ExportItem, Function, FunctionId, FunctionKind, LocalFunction, Module};
 use wasm_bindgen_cli_support::Bindgen;
 
 fn main() -> Result<()> {
@@ -23,6 +25,7 @@ fn main() -> Result<()> {
     // The precompiled standard library names features there that this module does not use; wasm-bindgen would
     // want tables of references for them.
     drop(module.customs.remove_raw("target_features"));
+    end_in_traps(&mut module)?;
     let mut output = Bindgen::new()
         .input_module("lianmai", module)
         .no_modules(true)?
@@ -44,4 +47,55 @@ fn main() -> Result<()> {
     fs::write(directory.join("lianmai.wasm"), module.emit_wasm())?;
     fs::write(directory.join("glue.js"), output.js())?;
     Ok(())
+}
+
+/// Where a panic begins.
+const PANICS: &[&str] =
+    &["4core9panicking", "slice_error_fail", "slice_index_fail", "handle_error"];
+/// Formatting.
+const TEXTS: &[&str] = &["3fmt", "core..fmt"];
+
+/// Lets panics trap at once. All of them end so, and what would make a text for them first, which nobody sees, is a
+/// tenth of the module. The compiler leaves it in.
+fn end_in_traps(module: &mut Module) -> Result<()> {
+    let named = |function: &Function, names: &[&str]| {
+        let name = function.name.as_deref().unwrap_or_default();
+        names.iter().any(|part| name.contains(part))
+    };
+    let ids = |names: &[&str]| -> HashSet<FunctionId> {
+        let functions = module.funcs.iter().filter(|function| named(function, names));
+        functions.map(Function::id).collect()
+    };
+    let (panics, texts) = (ids(PANICS), ids(TEXTS));
+    // Whoever formats but for a panic gets what it asks for.
+    for (id, function) in module.funcs.iter_local() {
+        let mut calls = Calls::default();
+        if !panics.contains(&id) && !texts.contains(&id) {
+            dfs_in_order(&mut calls, function, function.entry_block());
+        }
+        if let Some(text) = calls.0.iter().find(|callee| texts.contains(callee)) {
+            let name = |id| module.funcs.get(id).name.clone().unwrap_or_default();
+            bail!("{} formats a text by {}", name(id), name(*text));
+        }
+    }
+    for id in panics.union(&texts).copied() {
+        let ty = module.types.get(module.funcs.get(id).ty());
+        let (params, results) = (ty.params().to_vec(), ty.results().to_vec());
+        let mut trap = walrus::FunctionBuilder::new(&mut module.types, &params, &results);
+        trap.func_body().unreachable();
+        let arguments = params.iter().map(|param| module.locals.add(*param)).collect();
+        let trap: LocalFunction = trap.local_func(arguments);
+        module.funcs.get_mut(id).kind = FunctionKind::Local(trap);
+    }
+    Ok(())
+}
+
+/// What a function calls by name.
+#[derive(Default)]
+struct Calls(Vec<FunctionId>);
+
+impl Visitor<'_> for Calls {
+    fn visit_call(&mut self, call: &Call) {
+        self.0.push(call.func);
+    }
 }

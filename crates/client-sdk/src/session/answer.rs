@@ -124,7 +124,7 @@ impl Session {
                 let kinds = asked.media_type.kinds();
                 // What took effect is in the picture, unless it ended since.
                 if !self.publishes_any(kinds) {
-                    return Ok(Err(RpcError::new(ErrorName::Superseded)));
+                    return Ok(Err(RpcError::bare(ErrorName::Superseded)));
                 }
                 self.change(Change::Generation { kinds, generation: answer.generation });
                 Reply::Published(answer)
@@ -133,7 +133,7 @@ impl Session {
                 let answer: Subscribed = read(json)?;
                 self.covers(answer.seq)?;
                 if pending.is_over_since(answer.seq) {
-                    return Ok(Err(RpcError::new(ErrorName::Superseded)));
+                    return Ok(Err(RpcError::bare(ErrorName::Superseded)));
                 }
                 let media_type = asked.media_type.clone();
                 self.change(Change::Subscribed { uid: asked.uid, media_type });

@@ -10,7 +10,6 @@
 //! A host that runs the app's code before it polls the next output needs none of this: the session's own picture
 //! is right then.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
 use super::change::Change;
@@ -18,8 +17,10 @@ use super::event::Event;
 use super::input::{CallId, Input};
 use super::output::{Output, Reply};
 use super::picture::Picture;
+use super::queue::Queue;
 use super::state::ConnectionState;
 use crate::error::CallError;
+use crate::prelude::*;
 use lianmai_protocol::Map;
 
 /// The queue between a session and an app that may be slower.
@@ -29,13 +30,13 @@ use lianmai_protocol::Map;
 pub struct Delivery {
     capacity: usize,
     /// What somebody has not taken yet.
-    log: VecDeque<Entry>,
+    log: Queue<Entry>,
     /// Number of the first entry of the log.
     first: u64,
     /// Number of the entry that is delivered next.
     at: u64,
     /// Behind the entries before that number.
-    settlements: VecDeque<(u64, CallId, Result<Reply, CallError>)>,
+    settlements: Vec<(u64, CallId, Result<Reply, CallError>)>,
     picture: Option<Picture>,
     state: ConnectionState,
     /// What each reader takes next.
@@ -91,10 +92,10 @@ impl Delivery {
     pub fn new(capacity: usize) -> Delivery {
         Delivery {
             capacity: capacity.max(1),
-            log: VecDeque::new(),
+            log: Queue::new(),
             first: 0,
             at: 0,
-            settlements: VecDeque::new(),
+            settlements: Vec::new(),
             picture: None,
             state: ConnectionState::Disconnected,
             readers: Map::new(),
@@ -109,7 +110,7 @@ impl Delivery {
             Output::Picture(change) => self.log.push_back(Entry::Picture(change)),
             Output::Event(event) => self.log.push_back(Entry::Event(event)),
             Output::Settled { call, outcome } => {
-                self.settlements.push_back((self.end(), call, outcome));
+                self.settlements.push((self.end(), call, outcome));
             }
             other => return Some(other),
         }
@@ -119,7 +120,8 @@ impl Delivery {
     /// The next thing for the app, if there is one. The picture is as of it from here on.
     #[expect(clippy::should_implement_trait, reason = "more may come after `None`")]
     pub fn next(&mut self) -> Option<Delivered> {
-        if let Some((_, call, outcome)) = self.settlements.pop_front_if(|(at, ..)| *at == self.at) {
+        if self.settlements.first().is_some_and(|(at, ..)| *at == self.at) {
+            let (_, call, outcome) = self.settlements.remove(0);
             return Some(Delivered::Settled { call, outcome });
         }
         let delivered = match self.entry(self.at)? {

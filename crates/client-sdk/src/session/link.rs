@@ -107,7 +107,11 @@ impl Session {
             State::Entering { .. } | State::Closing(_) => {}
         }
         match decode_server_frame(bytes) {
-            Ok(messages) => self.inbox.extend(messages.into_iter().map(Work::Message)),
+            Ok(messages) => {
+                for message in messages {
+                    self.inbox.push_back(Work::Message(message));
+                }
+            }
             Err(_) => self.gap(),
         }
     }

@@ -89,6 +89,7 @@ mod outcome;
 mod output;
 mod parting;
 mod picture;
+mod queue;
 mod receive;
 mod requests;
 mod restore;
@@ -99,7 +100,6 @@ mod stay;
 mod translate;
 mod urls;
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::fmt;
 
@@ -123,6 +123,7 @@ pub use state::{ConnectionState, StateReason};
 
 use addresses::Addresses;
 use backoff::Backoff;
+use queue::Queue;
 use requests::{Due, Requests};
 use state::State;
 use stay::Stay;
@@ -144,10 +145,10 @@ pub struct Session {
     requests: Requests,
     addresses: Addresses,
     backoff: Backoff,
-    inbox: VecDeque<Work>,
+    inbox: Queue<Work>,
     /// Whether something was worked off since deadlines were looked at.
     unchecked: bool,
-    out: VecDeque<Output>,
+    out: Queue<Output>,
     ignored: Ignored,
 }
 
@@ -193,9 +194,9 @@ impl Session {
             requests: Requests::default(),
             addresses,
             backoff: Backoff::new(config.seed),
-            inbox: VecDeque::new(),
+            inbox: Queue::new(),
             unchecked: false,
-            out: VecDeque::new(),
+            out: Queue::new(),
             ignored: Ignored::default(),
             config,
         })

@@ -4,7 +4,6 @@
 //! are due. Deliberately absent: what an answer means.
 
 use crate::prelude::*;
-use alloc::collections::VecDeque;
 
 use lianmai_protocol::Map;
 use lianmai_protocol::codec::EncodedCall;
@@ -81,7 +80,7 @@ impl Pending {
 #[derive(Default)]
 pub(super) struct Requests {
     last_id: u64,
-    waiting: VecDeque<Pending>,
+    waiting: Vec<Pending>,
     in_flight: Map<u64, Pending>,
 }
 
@@ -103,9 +102,9 @@ impl Requests {
         check(&pending.request, &pending.encoded)?;
         // Who leaves waits for nobody: neither for those before it nor for the window.
         if pending.is_leave() {
-            self.waiting.push_front(pending);
+            self.waiting.insert(0, pending);
         } else {
-            self.waiting.push_back(pending);
+            self.waiting.push(pending);
         }
         Ok(())
     }
@@ -114,15 +113,15 @@ impl Requests {
     pub(super) fn push_own(&mut self, request: Call) {
         let mut pending = Pending::new(Owner::Session, request, MonoTime::default());
         pending.returning = true;
-        self.waiting.push_back(pending);
+        self.waiting.push(pending);
     }
 
     /// Puts commands of the session itself before all that waits, in their order.
     pub(super) fn push_own_first(&mut self, requests: Vec<Call>) {
-        for request in requests.into_iter().rev() {
+        for (at, request) in requests.into_iter().enumerate() {
             let mut pending = Pending::new(Owner::Session, request, MonoTime::default());
             pending.returning = true;
-            self.waiting.push_front(pending);
+            self.waiting.insert(at, pending);
         }
     }
 
@@ -134,7 +133,7 @@ impl Requests {
     /// The frame of the next command that may be sent: at most 32 are without an answer (IDS-5), `leave`
     /// apart. With `returning`, only what belongs to the way back.
     pub(super) fn next_frame(&mut self, returning: bool) -> Option<String> {
-        let next = self.waiting.front()?;
+        let next = self.waiting.first()?;
         // Nothing behind `leave` is executed (LEA-2).
         if self.in_flight.values().any(Pending::is_leave) {
             return None;
@@ -143,7 +142,7 @@ impl Requests {
         if full || (returning && !next.returning) {
             return None;
         }
-        let pending = self.waiting.pop_front()?;
+        let pending = self.waiting.remove(0);
         let (id, frame) = self.number(&pending.encoded);
         self.in_flight.insert(id, pending);
         Some(frame)
@@ -165,7 +164,7 @@ impl Requests {
     /// gave up is forgotten.
     pub(super) fn forget_answers(&mut self) -> Vec<CallId> {
         let mut unknown = vec![];
-        let mut again = VecDeque::new();
+        let mut again = vec![];
         for mut pending in
             core::mem::take(&mut self.in_flight).into_iter().map(|(_, pending)| pending)
         {
@@ -173,7 +172,7 @@ impl Requests {
             if is_repeatable(&pending.request) {
                 pending.returning = true;
                 pending.over = 0;
-                again.push_back(pending);
+                again.push(pending);
             } else {
                 unknown.push(call);
             }
@@ -213,7 +212,7 @@ impl Requests {
         }
         let at = self.waiting.iter().position(due)?;
         // What waits was never sent, or is of a session whose answers are forgotten.
-        let pending = self.waiting.remove(at)?;
+        let pending = self.waiting.remove(at);
         let sent = pending.returning;
         pending.into_due(sent)
     }

@@ -4,7 +4,6 @@
 //! the picture yet: those are commands without an answer, which are asked again.
 
 use crate::prelude::*;
-use alloc::collections::VecDeque;
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
@@ -173,7 +172,7 @@ pub(super) fn patch(from: &Attributes, to: &Attributes) -> Map<String, Option<St
 /// What is left to restore.
 #[derive(Default)]
 pub(super) struct Restore {
-    queue: VecDeque<Call>,
+    queue: Vec<Call>,
     /// How many more may go out without a pause.
     burst: usize,
     next_at: MonoTime,
@@ -207,7 +206,7 @@ impl Restore {
                 // What is due now was not due before: nobody is late.
                 self.next_at = self.next_at.max(now);
             }
-            self.queue.push_back(subscribe(stream.clone()));
+            self.queue.push(subscribe(stream.clone()));
         }
     }
 
@@ -226,7 +225,7 @@ impl Restore {
 
     /// The server found it too fast: `call` is asked again later.
     pub(super) fn slow_down(&mut self, call: Call, after_ms: u64, now: MonoTime) {
-        self.queue.push_front(call);
+        self.queue.insert(0, call);
         self.burst = 0;
         self.next_at = self.next_at.max(now + after_ms.max(SLOWER_MS));
     }
@@ -238,7 +237,7 @@ impl Restore {
         }
         self.burst = self.burst.saturating_sub(1);
         self.next_at = now + PACE_MS;
-        self.queue.pop_front()
+        Some(self.queue.remove(0))
     }
 
     /// When [`Restore::take`] has one.

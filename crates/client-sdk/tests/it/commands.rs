@@ -160,7 +160,7 @@ fn what_the_session_says_itself_no_app_can_say() {
     for command in [ping, reconnect] {
         let call = rig.call(command);
         let outputs = rig.drain();
-        let error = CallError::Refused(RpcError::new(ErrorName::MethodNotFound));
+        let error = CallError::Refused(RpcError::bare(ErrorName::MethodNotFound));
         assert_eq!(outcome(&outputs, call), Err(error));
         assert!(requests(&outputs).is_empty());
     }
@@ -238,7 +238,7 @@ fn close_channel_is_answered_after_its_event() {
 #[test]
 fn the_operation_errors_are_chosen_by_name() {
     use lianmai_client_sdk::{PublishError, SubscribeError};
-    let refused = |name: ErrorName| CallError::Refused(RpcError::new(name));
+    let refused = |name: ErrorName| CallError::Refused(RpcError::bare(name));
     assert!(matches!(
         PublishError::from(refused(ErrorName::NotBroadcaster)),
         PublishError::NotBroadcaster(_)

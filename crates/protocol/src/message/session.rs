@@ -175,7 +175,7 @@ pub struct MessageSent {
 #[serde(rename_all = "camelCase")]
 pub struct SetAttributes {
     /// Keys to set, and keys to remove (`null`).
-    #[serde(deserialize_with = "crate::attributes::unique_keys")]
+    #[serde(with = "crate::attributes::unique_keys")]
     pub attributes: Map<String, Option<String>>,
     /// Whose attributes; one's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

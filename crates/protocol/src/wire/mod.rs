@@ -71,6 +71,11 @@ pub fn from_text<T: Wire>(text: &str) -> Result<T, Refusal> {
     Ok(value)
 }
 
+/// Where a name is in a table of names.
+pub(crate) fn position(names: &[&str], name: &str) -> Option<usize> {
+    names.iter().position(|known| *known == name)
+}
+
 fn read_whole(value: &mut dyn Codec, text: &str) -> Result<(), Refusal> {
     let mut reader = Reader::new(text);
     match value.read(&mut reader).and_then(|()| reader.finish()) {

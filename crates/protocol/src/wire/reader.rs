@@ -4,7 +4,7 @@
 use crate::prelude::*;
 use alloc::borrow::Cow;
 
-use super::Object;
+use super::{Object, position};
 use crate::error::{ErrorName, RpcError};
 
 /// Arrays and objects that may be open at once. Frames are held to 32 before they come here.
@@ -27,7 +27,7 @@ pub struct Refusal {
 
 impl From<Refusal> for RpcError {
     fn from(refusal: Refusal) -> Self {
-        let error = RpcError::new(refusal.name);
+        let error = RpcError::bare(refusal.name);
         if refusal.field.is_empty() {
             return error;
         }
@@ -170,6 +170,17 @@ impl<'a> Reader<'a> {
             return self.malformed();
         }
         Ok(&self.text[start..self.at])
+    }
+
+    /// Reads an integer up to `max`.
+    ///
+    /// # Errors
+    /// Something else is next.
+    pub fn unsigned(&mut self, max: u64) -> Result<u64, Refused> {
+        match self.number()?.parse() {
+            Ok(number) if number <= max => Ok(number),
+            _ => self.refuse(ErrorName::InvalidParams),
+        }
     }
 
     fn byte(&self) -> Option<u8> {
@@ -318,7 +329,7 @@ impl<'a> Reader<'a> {
         let names = target.names();
         let mut seen = 0;
         self.entries(&mut |key, reader| {
-            let Some(index) = names.iter().position(|name| *name == key) else {
+            let Some(index) = position(names, &key) else {
                 return reader.skip();
             };
             let read = if seen & (1 << index) == 0 {

@@ -9,10 +9,7 @@ macro_rules! unsigned {
     ($($number:ty),+) => {$(
         impl Codec for $number {
             fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
-                match reader.number()?.parse() {
-                    Ok(number) => *self = number,
-                    Err(_) => return reader.refuse(ErrorName::InvalidParams),
-                }
+                *self = reader.unsigned(u64::from(<$number>::MAX))? as $number;
                 Ok(())
             }
 
@@ -33,13 +30,17 @@ unsigned!(u8, u16, u32, u64);
 
 impl Codec for i32 {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
-        match reader.number()? {
+        let text = reader.number()?;
+        let (sign, digits) = match text.strip_prefix('-') {
             // A float, as serde has it.
-            "-0" => return reader.refuse(ErrorName::InvalidParams),
-            text => match text.parse() {
-                Ok(number) => *self = number,
-                Err(_) => return reader.refuse(ErrorName::InvalidParams),
-            },
+            Some("0") => return reader.refuse(ErrorName::InvalidParams),
+            Some(digits) => (-1, digits),
+            None => (1, text),
+        };
+        let number = digits.parse::<u64>().ok().and_then(|number| i64::try_from(number).ok());
+        match number.map(|number| i32::try_from(sign * number)) {
+            Some(Ok(number)) => *self = number,
+            _ => return reader.refuse(ErrorName::InvalidParams),
         }
         Ok(())
     }

@@ -269,6 +269,8 @@ proptest! {
         let text = changed(&json, at, &change);
         prop_assume!(text.starts_with('{'));
         let (ours, theirs) = (read_params(call.method(), &text), read_as_server(call.method(), &text));
+        // A client has no sentences.
+        let theirs = theirs.map_err(|error| error.message(""));
         prop_assert_eq!(ours, theirs, "{} {}", call.method(), text);
     }
 
