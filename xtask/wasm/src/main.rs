@@ -1,9 +1,10 @@
-//! The first half of what `cargo xtask wasm` does after the compiler: `lianmai-xtask-wasm IN.wasm DIRECTORY`
-//! writes `lianmai.wasm` and `glue.js` into the directory. It is a package of its own, as its dependencies take a
-//! minute to build and no other command needs them.
+//! What `cargo xtask wasm` does between the compiler and binaryen, and behind it. It is a package of its own, as its
+//! dependencies take a minute to build and no other command needs them.
 //!
-//! In: a module for the MVP of WebAssembly. Out: the same with wasm-bindgen's glue for a classic script.
-//! Deliberately absent: what binaryen does afterwards; that is npm's.
+//! `lianmai-xtask-wasm IN.wasm DIRECTORY` writes `bound.wasm` and `glue.js` into the directory: in comes a module of the
+//! compiler, out goes the same with wasm-bindgen's glue for a classic script, and without what only panics would say.
+//! `lianmai-xtask-wasm check FILE.wasm` fails unless phones take the file. Deliberately absent: making it small, and
+//! which instructions it has; binaryen does both.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -17,8 +18,11 @@ use wasm_bindgen_cli_support::Bindgen;
 fn main() -> Result<()> {
     let mut arguments = env::args_os().skip(1).map(PathBuf::from);
     let (Some(input), Some(directory)) = (arguments.next(), arguments.next()) else {
-        bail!("usage: lianmai-xtask-wasm IN.wasm DIRECTORY");
+        bail!("usage: lianmai-xtask-wasm IN.wasm DIRECTORY | check FILE.wasm");
     };
+    if input.as_os_str() == "check" {
+        return check(&Module::from_file(&directory)?);
+    }
     fs::create_dir_all(&directory)?;
     let bytes = fs::read(&input).with_context(|| format!("cannot read {}", input.display()))?;
     let mut module = Module::from_buffer(&bytes)?;
@@ -44,8 +48,22 @@ fn main() -> Result<()> {
         module.exports.delete(global);
     }
     walrus::passes::gc::run(module);
-    fs::write(directory.join("lianmai.wasm"), module.emit_wasm())?;
+    fs::write(directory.join("bound.wasm"), module.emit_wasm())?;
     fs::write(directory.join("glue.js"), output.js())?;
+    Ok(())
+}
+
+/// WeChat on iOS takes no exported globals and no tables, and the JavaScript links imports of one name.
+fn check(module: &Module) -> Result<()> {
+    for export in module.exports.iter() {
+        let (ExportItem::Memory(_) | ExportItem::Function(_)) = export.item else {
+            bail!("{} is exported, and neither memory nor a function", export.name);
+        };
+    }
+    let imports: HashSet<_> = module.imports.iter().map(|import| &import.module).collect();
+    if imports.len() > 1 {
+        bail!("imports of {imports:?}");
+    }
     Ok(())
 }
 
