@@ -8,6 +8,8 @@ mod fuzz;
 mod mutants;
 mod process;
 mod purity;
+mod references;
+mod rooms;
 mod rules;
 mod sim;
 mod test;
@@ -18,11 +20,16 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
+<<<<<<< HEAD
                             rules format lints docs purity build unit js e2e)
+=======
+                            rules rooms format lints docs purity build unit e2e)
+>>>>>>> main
 cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
-cargo xtask bench [join|idle|fanout|pullers ..]
-                            what a join, a member, a delivery and a puller cost
+cargo xtask bench [join|idle|fanout|pullers|cut ..]
+                            what a join, a member, a delivery and a puller cost, and how soon
+                            a cut is seen
 cargo xtask explore --minutes N
                             fresh seeds for every property test, the simulator and the fuzz
                             bodies; prints what fails as a case for the repository

@@ -105,6 +105,8 @@ fn run(place: &Path, seeds: &str) -> Result<Ended> {
     let mut build = cargo();
     build.args(["build", "--quiet", "--profile", "sim", "-p", "lianmai-sim"]);
     build.current_dir(place.join("src")).env("CARGO_TARGET_DIR", &target);
+    // A mutant changes some lines of one crate: most of a build is what the one before built.
+    build.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_SIM_DEBUG", "0");
     output(&mut build)?;
     let mut simulate = Command::new(target.join("sim").join("lianmai-sim"));
     let shown = simulate.args(["--seeds", seeds, "--no-shrink"]).output();

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Result;
 use crate::process::root;
+use crate::{Result, references};
 
 /// Where the tests of the product are.
 const TREES: &[&str] = &["crates", "tests"];
@@ -37,7 +37,7 @@ pub(crate) fn check() -> Result {
         return Err(format!("rules and tests do not match:\n{}", complaints.join("\n")));
     }
     println!("{} rules, {} tests, {} of them name a rule", rules.len(), tests.all, tests.of_rules);
-    Ok(())
+    references::check()
 }
 
 /// Every source file of some folders, in order.
@@ -66,7 +66,7 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
 }
 
 /// The ids that open a row of a table: `| [JOI-3] | …`.
-fn defined(document: &str) -> BTreeSet<String> {
+pub(crate) fn defined(document: &str) -> BTreeSet<String> {
     let row = |line: &str| {
         let (id, _) = line.strip_prefix("| [")?.split_once("] |")?;
         is_id(id).then(|| id.to_owned())
@@ -74,7 +74,7 @@ fn defined(document: &str) -> BTreeSet<String> {
     document.lines().filter_map(row).collect()
 }
 
-fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     text.split_once('-').is_some_and(|(group, number)| {
         group.len() == 3
             && group.bytes().all(|byte| byte.is_ascii_uppercase())

@@ -5,12 +5,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::process::{cargo, run, target};
-use crate::{Result, purity, rules, tools, wasm};
+use crate::{Result, purity, rooms, rules, tools, wasm};
 
 type Part = (&'static str, fn() -> Result);
 
 const PARTS: &[Part] = &[
     ("rules", rules::check),
+    ("rooms", rooms::check),
     ("format", format),
     ("lints", lints),
     ("docs", docs),

@@ -13,7 +13,7 @@ use crate::record::BanRecord;
 use crate::rows::{Restored, Row, RowOp};
 use crate::ticket::Claims;
 
-/// Clocks of app servers may differ from ours by this much (contract rule C13).
+/// Clocks of app servers may differ from ours by this much (AUT-5).
 const SKEW_S: u64 = 60;
 /// A token is accepted this long after its end and before its begin.
 const LEEWAY_MS: u64 = 5_000;
@@ -55,7 +55,7 @@ impl Grant {
         }
     }
 
-    /// What a ticket stands in for shortly after a crash (contract rule B14).
+    /// What a ticket stands in for shortly after a crash (RES-9).
     pub(crate) fn of_ticket(claims: &Claims) -> Self {
         // The end of a membership has the leeway in it already.
         let token_end = claims.token_end.map(|end| WallTime(end.0.saturating_sub(LEEWAY_MS)));
@@ -103,7 +103,7 @@ impl Grant {
         Ok(())
     }
 
-    /// Whether the token was issued before `watermark`, with room for skewed clocks (rule C13).
+    /// Whether the token was issued before `watermark`, with room for skewed clocks (KIC-3).
     fn issued_before(&self, watermark: WallTime) -> bool {
         self.issued_at.is_some_and(|at| at.unix_seconds() <= watermark.0.div_ceil(1000) + SKEW_S)
     }
@@ -127,7 +127,7 @@ struct Restricted {
     hold: Option<BanRecord>,
 }
 
-/// Kicks and closes, keyed by name so that they outlive the channel (rule A21). What strangers can make a
+/// Kicks and closes, keyed by name so that they outlive the channel (KIC-2, CLS-2). What strangers can make a
 /// server remember is bounded per channel, so that nobody makes another channel forget.
 #[derive(Debug, Default)]
 pub(crate) struct Restrictions {
@@ -201,7 +201,7 @@ impl Restrictions {
     }
 
     /// What an earlier process left behind, all of it: that had bounds, too, if for more shards. A wall clock
-    /// that went back makes no ban longer than it was (contract rule A18).
+    /// that went back makes no ban longer than it was.
     pub(crate) fn restore(&mut self, now: Now, restored: &Restored, ops: &mut Vec<RowOp>) {
         let fit = |ban: &BanRecord| {
             let length = ban.until.0.saturating_sub(ban.watermark.0);

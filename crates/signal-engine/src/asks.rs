@@ -1,6 +1,6 @@
 //! What an engine asks the outside: a URL, a look at a token, a write. Comes in: a question and what goes on with
 //! its answer. Goes out: that, once, when the answer or the deadline comes. A further question is one more
-//! variant of [`Question`], [`Answer`] and [`Then`].
+//! variant of `Question`, `Answer` and `Then`.
 //!
 //! ```text
 //!   command -> Output::Ask { id, question } -> shell

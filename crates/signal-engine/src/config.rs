@@ -9,10 +9,10 @@ use lianmai_protocol::{Appkey, Rights};
 use crate::ticket::TicketKey;
 
 /// An engine that was not called for so long, in milliseconds, stood still: for that time nobody is held
-/// silent. `dead_after_ms` should be longer than `ping_interval_ms` by more (contract rule B23).
+/// silent. `dead_after_ms` should be longer than `ping_interval_ms` by more.
 pub const STALL_MS: u64 = 2_000;
 
-/// What happens when a uid joins a channel that it is already in (DESIGN §4.9).
+/// What happens when a uid joins a channel that it is already in (JOI-3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DuplicatePolicy {
     /// The newcomer replaces the old membership.
@@ -41,7 +41,7 @@ pub struct AppPolicy {
     pub creator_moderates: bool,
     /// Where the app's media is pushed to and played from.
     pub media: MediaAddress,
-    /// The channel ends when its creator's membership ends (contract rule A22).
+    /// The channel ends when its creator's membership ends (JOI-8).
     pub dissolve_on_creator_leave: bool,
 }
 
@@ -52,7 +52,7 @@ impl AppPolicy {
     }
 }
 
-/// Clocks of a session, in milliseconds (contract rule A2; decisions D8).
+/// Clocks of a session, in milliseconds (LIV-2, LIV-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionTimers {
     /// A silent client pings this often.
@@ -107,19 +107,19 @@ pub struct EngineConfig {
     pub timers: SessionTimers,
     /// The apps that exist.
     pub apps: BTreeMap<Appkey, AppPolicy>,
-    /// Told in each `join` answer; the same on every node of a deployment (contract rule A13).
+    /// Told in each `join` answer; the same on every node of a deployment (RES-11).
     pub deployment_id: String,
     /// Seals the secrets that resume memberships; the same on every node of a deployment and in every
-    /// process of it (contract rule B14).
+    /// process of it (RES-9).
     pub ticket_key: TicketKey,
-    /// After a crash tickets stand in for expired tokens so long, in milliseconds (contract rule B14).
+    /// After a crash tickets stand in for expired tokens so long, in milliseconds (RES-9).
     pub restart_grace_ms: u64,
-    /// Bytes of all logs of this shard, of events that were sent already (contract rule A7).
+    /// Bytes of all logs of this shard, of events that were sent already (RES-7).
     pub log_bytes: usize,
     /// Bytes of targeted messages of this shard that are kept until they are known to have arrived; beyond
     /// that they are sent and not kept.
     pub message_bytes: usize,
-    /// Events of a channel leave at most this often, in milliseconds (contract rule A6).
+    /// Events of a channel leave at most this often, in milliseconds (ORD-6).
     pub flush_interval_ms: u64,
 }
 

@@ -318,7 +318,7 @@ fn made_ticket(program: &mut Program<'_>) {
     assert!(changed == ticket || Claims::open(&key, &changed).is_none(), "{changed}");
 }
 
-/// Whom else a basic token could serve, by digits that move between its fields (contract rule C10).
+/// Whom else a basic token could serve, by digits that move between its fields.
 fn moved_digits(program: &mut Program<'_>) {
     let made = basic(program);
     let json = STANDARD.decode(&made.token).expect("base64");

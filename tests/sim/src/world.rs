@@ -1,6 +1,6 @@
 //! One virtual world: its time, its events, its sockets, and everybody in it. Comes in: a scenario. Goes out: a log,
 //! counters, and the first thing that was wrong. Events that are due at the same moment happen in an order that
-//! follows from the seed (contract rule D11). Deliberately absent: what a server, a client or a pusher does; that
+//! follows from the seed. Deliberately absent: what a server, a client or a pusher does; that
 //! is in their own files, as further parts of [`World`].
 
 use std::cmp::Reverse;

@@ -97,7 +97,7 @@ fn nsy_2_what_no_server_sends_yet_is_read() {
     assert_eq!((rig.picture().seq, rig.picture().tasks.len()), (11, 1));
 }
 
-/// Proves URL-3.
+/// Proves URL-3, URL-10.
 #[test]
 fn url_3_urls_are_handed_on_byte_by_byte() {
     let odd =
@@ -131,7 +131,10 @@ fn url_3_urls_are_handed_on_byte_by_byte() {
         urls: urls(),
     };
     rig.frame(&notice(Notice::SyncDone(moved.clone())));
-    assert!(app_events(&rig.drain()).contains(&Event::SyncDone(moved)));
+    assert!(app_events(&rig.drain()).contains(&Event::SyncDone(moved.clone())));
+    // A server tells it again where it may have been lost.
+    rig.frame(&notice(Notice::SyncDone(moved)));
+    assert!(app_events(&rig.drain()).is_empty());
 }
 
 /// Proves FWD-3.

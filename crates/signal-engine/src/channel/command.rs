@@ -1,6 +1,6 @@
 //! The path of a command: from a frame to what it does and its answer. Comes in: frames of members. Goes out: calls of
 //! what the siblings do, answers behind the events that they made, and what waits for the outside. Each command
-//! takes effect once (contract rule B8), and those of a session one after the other (rule B9).
+//! takes effect once (IDS-2), and those of a session one after the other (ORD-5).
 
 use bytes::Bytes;
 use lianmai_protocol::codec::{self, Element, Received};
@@ -177,7 +177,7 @@ impl Channel {
     }
 
     /// Runs a command once: one that was answered gets its answer again, one that is being worked on is
-    /// not begun a second time (contract rule B8).
+    /// not begun a second time (IDS-7).
     fn command(
         &mut self,
         cx: &mut Context,
@@ -260,7 +260,7 @@ impl Channel {
         self.answer(cx, uid, asked, Some(method), outcome);
     }
 
-    /// Answers a request behind every event up to its effect (contract rule B1), and remembers the answer.
+    /// Answers a request behind every event up to its effect (ORD-4), and remembers the answer.
     pub(super) fn answer(
         &mut self,
         cx: &mut Context,
@@ -349,7 +349,7 @@ impl Channel {
         }
     }
 
-    /// Something took effect and is answered when it is written down (contract rule B15).
+    /// Something took effect and is answered when it is written down (RST-5).
     pub(super) fn answer_written(
         &mut self,
         cx: &mut Context,

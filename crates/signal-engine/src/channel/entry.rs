@@ -33,11 +33,11 @@ use crate::output::{Note, Output};
 use crate::rate::Rate;
 use crate::timers::Timer;
 
-/// Replacements of one uid after which it is refused for a while (contract rule C14).
+/// Replacements of one uid after which it is refused for a while (JOI-4).
 const MAX_REPLACEMENTS: u32 = 3;
 /// The while, in milliseconds.
 const REPLACEMENT_WINDOW_MS: u64 = 60_000;
-/// A connection that stayed up so long, in milliseconds, was no flapping (contract rule B25).
+/// A connection that stayed up so long, in milliseconds, was no flapping (LIV-3).
 const LASTING_MS: u64 = 10_000;
 /// Shortest and longest `joinId` that counts.
 const JOIN_ID_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
@@ -204,7 +204,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The same `join` call again: its answer was lost (contract rule B7). Nobody else hears of it.
+    /// The same `join` call again: its answer was lost (JOI-2). Nobody else hears of it.
     fn take_over(
         &mut self,
         cx: &mut Context,
@@ -239,7 +239,7 @@ impl Channel {
         self.tell_moved(cx, uid);
     }
 
-    /// Same uid from another place (contract rule B18).
+    /// Same uid from another place (JOI-3).
     fn replace(&mut self, cx: &mut Context, uid: UserId) -> Result<(), RpcError> {
         let now = cx.mono();
         let member = &self.members[&uid];
@@ -404,7 +404,7 @@ impl Channel {
         }
     }
 
-    /// Ends a membership that has been without a socket for too long (contract rule A2).
+    /// Ends a membership that has been without a socket for too long (LIV-3).
     pub(crate) fn grace_due(&mut self, cx: &mut Context, uid: UserId) {
         let timers = cx.config.timers;
         let Some(member) = self.members.get(&uid) else { return };
@@ -415,7 +415,7 @@ impl Channel {
         if end <= cx.mono() {
             let reason =
                 if member.restored { LeaveReason::ServerRestart } else { LeaveReason::Timeout };
-            // A crash ends no room: its creator had no chance to stay (contract rule A22).
+            // A crash ends no room: its creator had no chance to stay (JOI-8).
             if member.restored {
                 self.remove_member(cx, uid, reason, CloseCode::IDLE);
             } else {

@@ -413,7 +413,7 @@ impl Channel {
         }
     }
 
-    /// Payload was seen on a stream: its owner is alive (contract rule B25).
+    /// Payload was seen on a stream: its owner is alive (LIV-3).
     pub(crate) fn media_flow(&mut self, cx: &Context, generation: Gen) {
         if let Some(stream) = self.streams.get(&generation)
             && let Some(member) = self.members.get_mut(&stream.owner)

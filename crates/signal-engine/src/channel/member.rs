@@ -96,7 +96,7 @@ pub(crate) struct Member {
     pub(crate) last_inbound: MonoTime,
     /// When the socket was lost; `None` while there is one.
     pub(crate) lost_at: Option<MonoTime>,
-    /// When a socket was lost for the first time since one lasted (contract rule B25).
+    /// When a socket was lost for the first time since one lasted (LIV-3).
     pub(crate) first_lost: Option<MonoTime>,
     pub(crate) last_media: Option<MonoTime>,
     /// Last event that was sent on the present connection.
@@ -112,9 +112,9 @@ pub(crate) struct Member {
     pub(crate) attempt: u64,
     pub(crate) answers: Answers,
     pub(crate) messages: Messages,
-    /// Last change by somebody else that the client may not have seen (contract rule B15).
+    /// Last change by somebody else that the client may not have seen (RST-5).
     pub(crate) forced: Option<(Epoch, u64)>,
-    /// Kicked, and only not yet visibly so: nothing that it says counts (contract rule B19).
+    /// Kicked, and only not yet visibly so: nothing that it says counts (KIC-1, RST-5).
     pub(crate) fenced: bool,
     /// Loaded after a crash, and its client is not known to be back.
     pub(crate) restored: bool,

@@ -45,7 +45,7 @@ use crate::key::ChannelKey;
 use crate::output::{ChannelView, MemberView, Note};
 use crate::timers::Timer;
 
-/// `memberCount` notices are at least this far apart, in milliseconds (contract rule A5).
+/// `memberCount` notices are at least this far apart, in milliseconds.
 const COUNT_INTERVAL_MS: u64 = 1_000;
 
 /// What a command answers, before the head of the log is known.
@@ -94,7 +94,7 @@ pub(crate) struct Channel {
     snapshot: SnapshotCache,
     count_told: usize,
     count_armed: bool,
-    /// Recent replacements by uid: how many, and since when (contract rule C14).
+    /// Recent replacements by uid: how many, and since when (JOI-4).
     replaced: BTreeMap<UserId, (u32, lianmai_protocol::MonoTime)>,
     /// Members that are not as they were written down, and whether the channel is not.
     touched: BTreeSet<UserId>,

@@ -46,7 +46,7 @@ impl Channel {
     }
 
     /// Answers a change of `target`, made since event `before`: at once, or if it was somebody else's change
-    /// when it is written down, so that no crash undoes it (contract rule B15).
+    /// when it is written down, so that no crash undoes it (RST-5).
     pub(super) fn done(
         &mut self,
         cx: &mut Context,
@@ -87,7 +87,7 @@ impl Channel {
         self.done(cx, caller, asked, uid, before)
     }
 
-    /// `clientJoin`, `roleChanged`: one group (contract rule A4).
+    /// `clientJoin`, `roleChanged`: one group (ROL-1, ROL-2).
     fn promote(&mut self, cx: &mut Context, uid: UserId) -> Result<(), RpcError> {
         if self.broadcasters >= cx.config.limits.broadcasters {
             return Err(ErrorName::TooManyBroadcasters.into());
@@ -108,7 +108,7 @@ impl Channel {
         Ok(())
     }
 
-    /// `streamRemoved` of each kind, `roleChanged`, `clientLeave`: one group (contract rule A4).
+    /// `streamRemoved` of each kind, `roleChanged`, `clientLeave`: one group (ROL-1, ROL-2).
     pub(super) fn demote(&mut self, cx: &mut Context, uid: UserId) {
         self.remove_streams(cx, uid, KindSet::ALL);
         self.touch(uid);
@@ -152,7 +152,7 @@ impl Channel {
         member.muted = if on { member.muted.union(kinds) } else { member.muted.difference(kinds) };
         let (mid, visible) = (member.mid, member.is_visible());
         self.touch(uid);
-        // An audience member is invisible: its mutes become public with a later clientJoin (rule C20).
+        // An audience member is invisible: its mutes become public with a later clientJoin (MUT-3).
         for kind in changed.iter().filter(|_| visible) {
             let change = MuteChange { uid, mid, media_type: kind.clone() };
             let event =
@@ -179,7 +179,7 @@ impl Channel {
     }
 
     /// First part of a kick: nothing more is heard of the member, and it is written down that it may not
-    /// come back (contract rule B19). A uid that is not here is banned all the same.
+    /// come back (KIC-1, RST-5). A uid that is not here is banned all the same.
     pub(crate) fn fence(
         &mut self,
         cx: &mut Context,

@@ -1,4 +1,4 @@
-//! A channel as it is written down, and made again from that (contract rules A3, A10). Comes in: records.
+//! A channel as it is written down, and made again from that (ADR 0009). Comes in: records.
 //! Goes out: records. What is written when: a member after each change that others can see, its session
 //! only at the end of a clean stop.
 

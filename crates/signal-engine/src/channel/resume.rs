@@ -6,7 +6,7 @@
 //!                                                                        -> answer, events, messages
 //! ```
 //!
-//! Until the last question is answered nothing is changed (contract rule C12).
+//! Until the last question is answered nothing is changed (RES-4).
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::MemberCount;
@@ -107,7 +107,7 @@ impl Channel {
         for message in messages {
             cx.send(conn, message);
         }
-        // State notices are told anew (contract rule A1).
+        // State notices are told anew (RES-6).
         if reason.is_none() {
             let count = self.members.len() as u64;
             self.notify(cx, uid, &Notice::MemberCount(MemberCount { count }));

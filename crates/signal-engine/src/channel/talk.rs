@@ -21,7 +21,7 @@ use crate::ids::AskId;
 use crate::key::ChannelKey;
 use crate::timers::Timer;
 
-/// `tokenWillExpire` comes so long before the end of the membership, in milliseconds (rule B14).
+/// `tokenWillExpire` comes so long before the end of the membership, in milliseconds (AUT-4).
 const TOKEN_WARNING_MS: u64 = 30_000;
 
 /// Checks a display name.
@@ -109,7 +109,7 @@ impl Channel {
                 }
                 self.touch(uid);
                 let Some(member) = self.members.get(&uid) else { return Ok(Reply::Done) };
-                // An audience member is invisible: no event (contract rule C20).
+                // An audience member is invisible: no event (ATT-2).
                 if changed && member.is_visible() {
                     let update = ClientUpdate {
                         uid,

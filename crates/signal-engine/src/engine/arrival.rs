@@ -108,7 +108,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Shortly after a crash a ticket stands in for a token that has expired since (contract rule B14): for
+    /// Shortly after a crash a ticket stands in for a token that has expired since (RES-9): for
     /// somebody whose membership was not written down any more, or whose join is sent again.
     fn ticket_for(&self, key: &ChannelKey, join: &Join) -> Option<Claims> {
         let cx = &self.context;
@@ -130,7 +130,7 @@ impl Engine {
         }
     }
 
-    /// Where a ticket resumes, or why it does not. Changes nothing (contract rule C12).
+    /// Where a ticket resumes, or why it does not. Changes nothing (RES-4).
     fn judge_resume(&self, claims: &Claims, attempt: u64) -> Result<ChannelRef, ResumeReason> {
         let cx = &self.context;
         cx.restrictions.check_ticket(cx.now, &claims.channel, claims.uid, claims.issued_at)?;

@@ -47,7 +47,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine without channels. `seed` must come from the operating system: ids and secrets follow
-    /// from it (contract rule B12).
+    /// from it.
     #[must_use]
     pub fn new(config: EngineConfig, seed: [u8; 32]) -> Self {
         Engine {
@@ -79,7 +79,7 @@ impl Engine {
         self.fit_logs();
     }
 
-    /// A process that stood still has not listened: nobody is held silent for that time (rule B23).
+    /// A process that stood still has not listened: nobody is held silent for that time.
     fn forgive_stall(&mut self, gap_ms: u64) {
         if gap_ms <= STALL_MS {
             return;
@@ -167,7 +167,7 @@ impl Engine {
         }
     }
 
-    /// Keeps all logs together within their budget: the largest give half of what they keep (rule A7).
+    /// Keeps all logs together within their budget: the largest give half of what they keep (RES-7).
     fn fit_logs(&mut self) {
         let most = self.context.config.log_bytes;
         if self.context.stats.log_bytes <= most {

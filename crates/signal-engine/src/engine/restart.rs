@@ -1,5 +1,5 @@
-//! How a process begins where another one ended, and ends so that another one can begin (contract rules A3,
-//! A10, B26). Comes in: records, or a plan. Goes out: channels with everybody in grace; `serverRestarting`
+//! How a process begins where another one ended, and ends so that another one can begin (ADR 0009,
+//! RST-1, RST-2). Comes in: records, or a plan. Goes out: channels with everybody in grace; `serverRestarting`
 //! to every member, their sockets closed little by little, everything written down.
 //!
 //! ```text
@@ -79,7 +79,7 @@ impl Engine {
                 let reply = Err(ErrorName::Draining.into());
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
             }
-            // A question changes nothing: who is on air stays on air (rule B13).
+            // A question changes nothing: who is on air stays on air (RST-4).
             Input::Authorize { query, generation, access } => {
                 let verdict = self.may_use(generation, access);
                 self.context.outputs.push_back(Output::Verdict { query, verdict });

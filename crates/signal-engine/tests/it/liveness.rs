@@ -1,4 +1,4 @@
-//! Silence, lost sockets and grace: the two bounds of rule A2, to the millisecond.
+//! Silence, lost sockets and grace: the two bounds of LIV-3, to the millisecond.
 
 use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::{Denial, Input};
@@ -32,7 +32,7 @@ fn liv_2_after_a_stall_what_waits_is_read_before_anybody_is_given_up() {
     // All of them sent pings meanwhile; they are handled one after the other.
     w.stall(60_000);
     for client in &clients {
-        assert_eq!(w.closed(*client), None, "B23");
+        assert_eq!(w.closed(*client), None, "what waits is read first");
         w.ok(*client, ping());
     }
     w.resume(lost);
@@ -271,7 +271,7 @@ fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
     w.assert_empty();
 }
 
-/// B23: a process that stood still for a minute has not listened, so nobody was silent.
+/// A process that stood still for a minute has not listened, so nobody was silent.
 /// Proves LIV-2, LIV-3.
 #[test]
 fn a_stall_of_the_server_ends_nothing() {

@@ -327,7 +327,7 @@ fn a_ban_follows_the_wall_clock_and_grace_does_not() {
     w.now.wall.0 += 60_000;
     w.join(2);
     w.advance_alive(29_999, &[m]);
-    assert!(w.member("plain", 3).is_some(), "durations are of the steady clock (A18)");
+    assert!(w.member("plain", 3).is_some(), "durations are of the steady clock");
     w.advance(1);
     assert!(w.member("plain", 3).is_none());
 }

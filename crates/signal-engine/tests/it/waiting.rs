@@ -1,4 +1,4 @@
-//! Commands that wait for the outside (rule B9): what they hold back, and what becomes of a late answer.
+//! Commands that wait for the outside (ORD-5): what they hold back, and what becomes of a late answer.
 
 use lianmai_protocol::{Action, CloseCode, ErrorName};
 use lianmai_signal_engine::{Answer, AskId, Denial, Grant, Input};

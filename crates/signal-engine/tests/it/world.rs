@@ -2,10 +2,10 @@
 //! engine sends is decoded and checked here, so that each test asserts the standing rules as well:
 //!
 //! - `seq` is contiguous on each connection from its snapshot on, and no event at or below it comes;
-//! - an event has one text, whoever receives it, and holds no URL (A1);
-//! - an answer's `seq` is that of the last event on the connection (B1);
+//! - an event has one text, whoever receives it (ORD-1), and holds no URL (EVT-2);
+//! - an answer's `seq` is that of the last event on the connection (ORD-4);
 //! - each picture folds (see [`Picture`]);
-//! - `closing` with the same code precedes each close but that of a slow reader (A11), nothing follows;
+//! - `closing` with the same code precedes each close but that of a slow reader (NOT-2), nothing follows;
 //! - only a stream that was asked for is cut, and once;
 //! - the counters agree with what is open.
 

@@ -20,7 +20,7 @@ use super::*;
 const NOW: WallTime = WallTime(1_000_000);
 const GRACE_MS: u64 = 30_000;
 /// Longer than anything takes that does happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn opening(shards: usize) -> Opening {
     Opening { now: NOW, grace_ms: GRACE_MS, shards }

@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     /// What counts is that bytes go, not when all are gone.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn only_silence_is_a_stall() {
         const STALL: Duration = Duration::from_millis(300);
         let (mut near, mut far) = tokio::io::duplex(16);

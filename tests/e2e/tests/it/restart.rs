@@ -363,7 +363,7 @@ async fn rst_3_a_data_directory_is_for_one_process() -> Result<()> {
     stage.finish().await
 }
 
-/// Contract rule C12: forged tickets are an oracle for nobody.
+/// Forged tickets are an oracle for nobody.
 /// Proves RES-4.
 #[tokio::test]
 async fn res_4_an_address_with_forged_tickets_is_not_let_in() -> Result<()> {

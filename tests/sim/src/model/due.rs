@@ -1,5 +1,5 @@
 //! What time does: sockets that are given up, memberships that are over, URLs that never came. The engine says at
-//! which moment, and the model whether that was too early or too late (contract rule A2).
+//! which moment, and the model whether that was too early or too late (LIV-3).
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};

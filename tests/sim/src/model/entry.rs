@@ -314,6 +314,9 @@ impl Model {
         if told.k != offered || (same && !grew) {
             return Err(("model", format!("join offers ticket {:?} and not {offered:?}", told.k)));
         }
+        if same {
+            self.tell_moved(who, step)?;
+        }
         self.check_snapshot(who, told, step)
     }
 

@@ -9,7 +9,7 @@ use super::state::{Made, Member, On, Stream, Who};
 use super::{Expect, Model, Step, Verdict};
 
 /// The push URL that carries a kind.
-fn slot(kind: &MediaKind) -> Option<usize> {
+pub(super) fn slot(kind: &MediaKind) -> Option<usize> {
     match kind {
         MediaKind::Audio | MediaKind::Video => Some(0),
         MediaKind::ScreenShare => Some(1),
@@ -54,8 +54,9 @@ impl Model {
             return Ok(Err(ErrorName::PublishForbidden));
         }
         let live = member.pushes[at];
-        let fresh =
+        let good =
             live.filter(|of| channel.streams.get(of).is_some_and(|s| step.wall < s.renew_after));
+        let fresh = good.filter(|of| !self.shards[s].moved.contains_key(&(*of, None)));
         if let Some(generation) = fresh {
             return Ok(Ok(Some(self.published(who, generation, kinds, step))));
         }
@@ -181,19 +182,21 @@ impl Model {
         };
         let plays = channel.plays(member).len();
         let pull = member.pulls.get(&generation).copied();
+        let mid = member.mid;
         if plays >= most && pull.is_none_or(|(kinds, _)| !kinds.contains(&kind)) {
             return Ok(Err(ErrorName::TooManySubscriptions));
         }
+        let head = channel.head();
         if let Some((kinds, renew_after)) = pull
             && step.wall < renew_after
+            && !self.shards[s].moved.contains_key(&(generation, Some(mid)))
         {
-            let (head, of) = (channel.head(), params.uid);
+            let of = params.uid;
             if let Some(member) = self.member(who) {
                 member.pulls.insert(generation, (kinds.union(KindSet::of(&kind)), renew_after));
             }
             return Ok(Ok(Some(Expect::Subscribed { seq: head, uid: of })));
         }
-        let mid = member.mid;
         let (ask, named) = step.take_mint(Some(mid))?;
         if named != generation {
             return Err(("media", format!("{uid} gets a URL of another stream")));
@@ -265,6 +268,7 @@ impl Model {
                 }
                 let stream = Stream { owner: uid, renew_after: minted.renew_after.0 };
                 channel.streams.insert(generation, stream);
+                self.shards[s].moved.remove(&(generation, None));
                 Ok(self.published(who, generation, kinds, step))
             }
             On::Pull { generation, of, kind, publication, .. } => {
@@ -279,6 +283,8 @@ impl Model {
                     member.pulls.get(&generation).map_or(KindSet::NONE, |(kinds, _)| *kinds);
                 let kinds = before.union(KindSet::of(&kind));
                 member.pulls.insert(generation, (kinds, minted.renew_after.0));
+                let mid = member.mid;
+                self.shards[s].moved.remove(&(generation, Some(mid)));
                 Ok(Expect::Subscribed { seq: head, uid: of })
             }
             On::Token { .. } | On::Write { .. } => Err(ErrorName::Superseded),

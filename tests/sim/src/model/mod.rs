@@ -1,4 +1,4 @@
-//! The reference model (contract rule D2): the rules of docs/protocol.md once more, written plainly, fed with the
+//! The reference model: the rules of docs/protocol.md once more, written plainly, fed with the
 //! same inputs in the same order as the engine. It predicts every event, answer, close and cut; what the engine
 //! says instead is a failure. It shares only protocol types with the engine, and the two values that the shell
 //! hands it with a join or a resume: what a token grants, what a ticket claims.
@@ -9,7 +9,7 @@
 //! Comes in: inputs, with what they caused (`check/wire.rs` has read it). Goes out: the first difference.
 //! `state.rs` holds the state; `entry.rs`, `resume.rs` and `ending.rs` say how memberships begin, go on and end,
 //! `frames.rs` what comes on a connection, `commands.rs`, `media.rs` and `moderation.rs` what is asked for,
-//! `notices.rs` what is told unasked, `due.rs` what time does, `durable.rs` what must survive the process;
+//! `notices.rs` what is told unasked, `moved.rs` what becomes of URLs when the relay moved, `due.rs` what time does, `durable.rs` what must survive the process;
 //! `verify.rs` compares.
 
 mod commands;
@@ -20,6 +20,7 @@ mod entry;
 mod frames;
 mod media;
 mod moderation;
+mod moved;
 mod notices;
 mod resume;
 mod state;
@@ -289,6 +290,7 @@ impl Model {
                 Ok(())
             }
             Input::Answer { id, answer } => match answer {
+                Answer::Minted(minted) if self.renewed(s, *id, minted.as_ref(), step) => Ok(()),
                 Answer::Minted(minted) => self.minted(s, *id, minted.as_ref(), step),
                 Answer::Verified(grant) => self.token_verified(s, *id, grant, step),
                 Answer::Stored(stored) => self.stored(s, *id, *stored, step),
@@ -390,7 +392,8 @@ impl World {
     }
 
     pub(crate) fn model_started(&mut self, restored: &[Restored]) {
-        if let Err((checker, what)) = self.model.started(self.now, self.wall().0, restored) {
+        let relay = self.server.relay;
+        if let Err((checker, what)) = self.model.started(self.now, self.wall().0, relay, restored) {
             self.fail(checker, what);
         }
     }

@@ -1,4 +1,4 @@
-//! Kicks and closes, by command or through the admin API: judged, written down, then visible (contract rule B19).
+//! Kicks and closes, by command or through the admin API: judged, written down, then visible (KIC-1, RST-5).
 //! Comes in: who asks for what, and what became of the write. Goes out: fences, ends, answers and replies.
 
 use lianmai_protocol::limits::{MAX_BAN_S, MAX_HOLD_S};

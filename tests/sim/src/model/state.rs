@@ -17,6 +17,7 @@ use lianmai_signal_engine::{
 };
 
 use super::moderation::By;
+use super::moved::{Moved, Renewal};
 use super::{Expect, Model};
 use crate::check::own::{self, Place};
 use crate::scenario::Scenario;
@@ -415,6 +416,9 @@ pub(super) struct Shard {
     pub(super) endings: BTreeMap<Mid, ResumeReason>,
     /// What is being written down, since when.
     pub(super) writes: BTreeMap<AskId, (u64, Then)>,
+    /// URLs with an address of before, and those that are asked for instead.
+    pub(super) moved: Moved,
+    pub(super) renewals: BTreeMap<AskId, Renewal>,
     pub(super) drain: Option<(u64, DrainPlan)>,
     /// Nothing more is taken in since then, or from the engine's next look at its drain on.
     pub(super) frozen_since: Option<u64>,

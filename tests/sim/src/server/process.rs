@@ -27,6 +27,7 @@ impl World {
         let restored = self.server.store.load(wall, grace, count);
         let clean = restored.iter().all(|restored| restored.clean);
         log!(self, "process {id} starts, clean {clean}");
+        self.server.move_relay();
         let config = self.server.config().clone();
         let shards = (0..count)
             .map(|_| Shard::new(Engine::new(config.clone(), self.server.rng.bytes())))

@@ -296,10 +296,11 @@ impl World {
         let rng = &mut self.server.rng;
         let (failed, delay) = (rng.chance(fails), rng.skewed(slow));
         let nonce = rng.next();
+        let base = self.server.relay_base();
         let result = (!failed).then(|| {
             let generation = request.generation;
             let way = if request.viewer.is_some() { 'v' } else { 't' };
-            let url = format!("rtmp://sim/live/{generation}?{way}={nonce:x}");
+            let url = format!("{base}{generation}?{way}={nonce:x}");
             self.media.issued(&url, generation, request.viewer);
             Minted {
                 urls: Urls { rtmp: Some(url.clone()), ..Urls::default() },

@@ -1,7 +1,7 @@
 //! The disk. Comes in: writes of the shards, in order. Goes out: an answer for each that somebody waits for, and
 //! at the start of the next process everything that survived. As the real one it commits in groups: what comes
 //! while one commit runs waits for the next. At a crash every write without an answer is kept up to some point
-//! and lost from there on; what was answered stays (contract rule D9).
+//! and lost from there on; what was answered stays.
 //!
 //! Deliberately absent: what a record means.
 

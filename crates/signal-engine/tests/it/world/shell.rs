@@ -44,7 +44,9 @@ impl World {
                 assert!(!state.gone, "a connection that is gone is not closed");
                 match &state.closing {
                     Some(closing) => assert_eq!(closing.code, code, "the announced code"),
-                    None => assert_eq!(code, CloseCode::SLOW_READER, "a close is announced (A11)"),
+                    None => {
+                        assert_eq!(code, CloseCode::SLOW_READER, "a close is announced (NOT-2)")
+                    }
                 }
                 state.closed = Some(code);
             }
@@ -127,15 +129,15 @@ impl World {
                 ServerMessage::Event(position, event) => {
                     let joined = state.joined.as_ref().expect("events come after the join answer");
                     assert_eq!(position.epoch, joined.epoch, "one epoch per connection");
-                    assert_eq!(position.seq, state.last_seq + 1, "seq is contiguous (B27)");
+                    assert_eq!(position.seq, state.last_seq + 1, "seq is contiguous (ORD-1)");
                     state.last_seq = position.seq;
                     let text = raw.get();
-                    assert!(!text.contains("://"), "an event holds no URL (A1): {text}");
+                    assert!(!text.contains("://"), "an event holds no URL (EVT-2): {text}");
                     let first = self
                         .texts
                         .entry((position.epoch, position.seq))
                         .or_insert_with(|| text.to_owned());
-                    assert_eq!(first, text, "an event is the same for everybody (A1)");
+                    assert_eq!(first, text, "an event is the same for everybody (ORD-1)");
                     if let Some(picture) = &mut state.picture {
                         picture.fold(&event);
                     }
@@ -193,7 +195,7 @@ impl Conn {
                 if let Some(seq) = value.get("seq") {
                     let (seq, last) = (seq.as_u64().expect("a number"), self.last_seq);
                     let older = seq < last && self.again.contains(&id);
-                    assert!(seq == last || older, "events precede answers (B1)");
+                    assert!(seq == last || older, "events precede answers (ORD-4)");
                 }
                 self.log.push(format!("{method} ok"));
             }
