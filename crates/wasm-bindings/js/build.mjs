@@ -1,0 +1,172 @@
+// Makes the package: `node build.mjs --wasm DIR --out DIR`.
+//
+// In: `lianmai.wasm` and `glue.js` of the WebAssembly half, and `src/`. Out: a folder for `npm pack`. Deliberately
+// absent: making the WebAssembly file, which `cargo xtask wasm` does before.
+
+import { build, transform } from 'esbuild'
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const { values } = parseArgs({ options: { wasm: { type: 'string' }, out: { type: 'string' } } })
+if (!values.wasm || !values.out) throw new Error('usage: node build.mjs --wasm DIR --out DIR')
+const wasm = resolve(values.wasm)
+const out = resolve(values.out)
+const { name, version, description, license, dependencies } = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
+
+rmSync(out, { recursive: true, force: true })
+for (const folder of ['', 'miniprogram', 'copy', 'maps']) mkdirSync(join(out, folder), { recursive: true })
+
+// The glue stays as it is, inside of a function that has other meanings for what a phone lacks.
+const wrapped = `
+import { Utf8Decoder as TextDecoder, Utf8Encoder as TextEncoder } from './utf8.js'
+export default function (instantiate) {
+  function Instance() {}
+  function Module() {}
+  const WebAssembly = {
+    Instance,
+    Module,
+    instantiate: (_, imports) => instantiate(imports).then((exports) => ({ instance: { exports }, module: null })),
+  }
+  let Response, Request, URL, document, location, fetch, globalThis, queueMicrotask
+  ${readFileSync(join(wasm, 'glue.js'), 'utf8')}
+  return lianmai({ module_or_path: null }).then(() => lianmai.Core)
+}
+`
+// Branches for what is missing fold away.
+const missing = ['Response', 'Request', 'URL', 'document', 'location', 'fetch', 'globalThis', 'queueMicrotask']
+const glue = (await transform(wrapped.replace(/^ {2}let Response.*$/m, ''), {
+  define: Object.fromEntries(missing.map((word) => [word, 'undefined'])),
+  minifySyntax: true,
+  target: 'es2017',
+})).code
+
+const plugin = {
+  name: 'lianmai',
+  setup(build) {
+    build.onResolve({ filter: /^lianmai-glue$/ }, () => ({ path: 'glue', namespace: 'lianmai' }))
+    build.onLoad({ filter: /.*/, namespace: 'lianmai' }, () => ({ contents: glue, resolveDir: join(here, 'src') }))
+    build.onResolve({ filter: /^lianmai-inline$/ }, () => ({
+      path: build.initialOptions.format === 'esm' ? './inline.mjs' : './inline.js',
+      external: true,
+    }))
+  },
+}
+
+/** One file of JavaScript. A classic module is the SDK itself, not an object that holds it. */
+async function bundle(file, entry, options = {}) {
+  const { wasmPath, esm, platform, map = `${file}.map` } = options
+  const common = {
+    bundle: true,
+    write: false,
+    outfile: join(out, file),
+    absWorkingDir: here,
+    target: 'es2017',
+    platform: platform || 'neutral',
+    mainFields: ['module', 'main'],
+    minify: true,
+    legalComments: 'none',
+    charset: 'utf8',
+    sourcemap: map === `${file}.map` ? true : 'external',
+    plugins: [plugin],
+    supported: esm ? { 'import-meta': true, 'dynamic-import': true } : {},
+    define: { __VERSION__: JSON.stringify(version), __WASM_PATH__: JSON.stringify(wasmPath || '') },
+    logOverride: { 'commonjs-variable-in-esm': 'silent' },
+    external: ['ws'],
+  }
+  const result = await build(esm
+    ? { ...common, entryPoints: [join(here, 'src/entries', entry)], format: 'esm' }
+    : platform === 'node' || entry === 'web-require.ts'
+      ? { ...common, entryPoints: [join(here, 'src/entries', entry)], format: 'cjs', footer: { js: 'module.exports = module.exports.default' } }
+      : {
+          ...common,
+          stdin: { contents: `import sdk from './${entry}'\nmodule.exports = sdk`, resolveDir: join(here, 'src/entries'), loader: 'ts' },
+          format: 'iife',
+        })
+  for (const { path, text } of result.outputFiles) writeFileSync(path.endsWith('.map') ? join(out, map) : path, text)
+}
+
+await Promise.all([
+  // By bundlers, which must be told where they put the file.
+  bundle('wechat.js', 'wechat.ts', { wasmPath: '/lianmai.wasm' }),
+  bundle('wechat.mjs', 'wechat.ts', { wasmPath: '/lianmai.wasm', esm: true }),
+  // By "build npm" of the developer tools.
+  bundle('miniprogram/wechat.js', 'wechat.ts', { wasmPath: '/miniprogram_npm/lianmai/lianmai.wasm', map: 'maps/miniprogram.js.map' }),
+  // By hand, into the folder `sdk`.
+  bundle('copy/lianmai.js', 'wechat.ts', { wasmPath: '/sdk/lianmai.wasm', map: 'maps/copy.js.map' }),
+  bundle('web.mjs', 'web.ts', { esm: true }),
+  bundle('web.js', 'web-require.ts'),
+  bundle('node.js', 'node.ts', { platform: 'node' }),
+])
+const file = readFileSync(join(wasm, 'lianmai.wasm'))
+for (const folder of ['', 'miniprogram', 'copy']) copyFileSync(join(wasm, 'lianmai.wasm'), join(out, folder, 'lianmai.wasm'))
+const base64 = JSON.stringify(file.toString('base64'))
+const write = (path, text) => writeFileSync(join(out, path), text)
+write('inline.mjs', `export default ${base64}\n`)
+write('inline.js', `exports.default = ${base64}\nexports.__esModule = true\n`)
+write('node.mjs', `import sdk from './node.js'\nexport default sdk\n`)
+write('miniprogram/index.js', `module.exports = require('./wechat')\n`)
+
+// Types: one set for all entries, in the two spellings that modules have.
+execFileSync(process.execPath, [
+  join(here, 'node_modules/typescript/bin/tsc'), '-p', join(here, 'tsconfig.json'),
+  '--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--stripInternal', '--outDir', join(out, 'types'),
+], { stdio: 'inherit' })
+for (const folder of ['hosts', 'entries']) rmSync(join(out, 'types', folder), { recursive: true })
+const types = Array.from(readFileSync(join(here, 'src/index.ts'), 'utf8').matchAll(/export type \{ ([^}]+) \}/g)).flatMap((match) => match[1].split(', '))
+const events = Array.from(readFileSync(join(here, 'src/facade/events.ts'), 'utf8').matchAll(/^export (?:type|interface) (\w+)/gm)).map((match) => match[1])
+const namespace = [...types, ...events].map((type) => `  export type ${type} = types.${type}\n`).join('')
+for (const entry of ['wechat', 'web', 'node']) {
+  write(`${entry}.d.ts`, `import type * as types from './types/index.js'
+declare const YunXinMiniappSDK: types.Sdk
+declare namespace YunXinMiniappSDK {
+${namespace}}
+export = YunXinMiniappSDK
+`)
+  write(`${entry}.d.mts`, `import type { Sdk } from './types/index.js'
+export type * from './types/index.js'
+declare const YunXinMiniappSDK: Sdk
+export default YunXinMiniappSDK
+`)
+}
+
+const both = (entry) => ({
+  import: { types: `./${entry}.d.mts`, default: `./${entry}.mjs` },
+  require: { types: `./${entry}.d.ts`, default: `./${entry}.js` },
+})
+write('package.json', `${JSON.stringify({
+  name, version, description, license, dependencies,
+  main: './node.js',
+  browser: './web.mjs',
+  types: './node.d.ts',
+  miniprogram: 'miniprogram',
+  sideEffects: false,
+  engines: { node: '>=20' },
+  exports: {
+    '.': { browser: both('web'), node: both('node'), default: both('wechat') },
+    './wechat': both('wechat'),
+    './web': both('web'),
+    './node': both('node'),
+    './lianmai.wasm': './lianmai.wasm',
+    './package.json': './package.json',
+  },
+}, null, 2)}\n`)
+copyFileSync(join(here, 'README.md'), join(out, 'README.md'))
+
+// What each entry weighs.
+const weigh = (what, files) => {
+  const sizes = files.map((path) => readFileSync(join(out, path)))
+  const sum = (measure) => sizes.map(measure).reduce((a, b) => a + b)
+  const brotli = (bytes) => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 22 } }).length
+  console.log(what.padEnd(22), ...[(b) => b.length, (b) => gzipSync(b, { level: 9 }).length, brotli].map((m) => String(sum(m)).padStart(9)))
+}
+console.log(''.padEnd(22), ...['raw', 'gzip', 'brotli'].map((word) => word.padStart(9)))
+weigh('lianmai.wasm', ['lianmai.wasm'])
+weigh('wechat JavaScript', ['miniprogram/wechat.js'])
+weigh('wechat together', ['miniprogram/wechat.js', 'lianmai.wasm'])
+weigh('web JavaScript', ['web.mjs'])
+weigh('node JavaScript', ['node.js'])

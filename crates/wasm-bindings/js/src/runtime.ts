@@ -1,0 +1,186 @@
+// One session and the machine it runs on. In: calls of the facade, reports of the host. Out: items for the facade, one
+// at a time. It executes what the core commands and keeps its one timer and its one socket; it decides nothing.
+
+import type { Core, CoreClass } from './load.js'
+import { unload } from './load.js'
+import type { Host, HostSocket } from './host.js'
+
+export const PROTOCOL = 'lianmai.v1'
+
+/** What the core tells the app. */
+export interface Item {
+  event?: string
+  data?: any
+  call?: number
+  result?: any
+  error?: any
+}
+
+export interface Observer {
+  /** There may be items. */
+  items(): void
+  /** A socket is being opened. */
+  connecting(url: string): void
+  /** The platform allows no more sockets. */
+  limit(): void
+  /** The module trapped; this runtime is dead. */
+  crashed(error: unknown): void
+}
+
+type Input = (core: Core, now: number) => string
+
+/** The longest that timers of all platforms can wait. */
+const MAX_TIMER_MS = 0x7fffffff
+
+export class Runtime {
+  private core: Core | null
+  private inputs: Input[] = []
+  private busy = false
+  private socket: { id: number; host: HostSocket | null } | null = null
+  private timer: unknown = null
+  private unwatch: (() => void) | void = undefined
+
+  constructor(private host: Host, type: CoreClass, readonly config: string, private observer: Observer) {
+    this.core = new type(config)
+    if (host.lifecycle) {
+      this.unwatch = host.lifecycle({
+        resume: () => this.feed((core, now) => core.foreground(now)),
+        network: () => this.feed((core, now) => core.networkChanged(now)),
+      })
+    }
+  }
+
+  call(call: number, method: string, params: string): void {
+    this.feed((core, now) => core.call(now, call, method, params))
+  }
+
+  next(): Item | null {
+    const text = this.ask((core) => core.next())
+    return text ? JSON.parse(text) : null
+  }
+
+  /** The channel as of the last item, null while in none. */
+  picture(): any {
+    const text = this.ask((core) => core.picture())
+    return text ? JSON.parse(text) : null
+  }
+
+  /** Whether nothing is going on. */
+  isIdle(): boolean {
+    return !this.core || (!this.socket && this.core.deadline() < 0)
+  }
+
+  dispose(): void {
+    const core = this.core
+    this.shut()
+    if (core) core.free()
+  }
+
+  private feed(input: Input): void {
+    this.inputs.push(input)
+    // A host may report from within a command; its report comes after the other commands.
+    if (this.busy) return
+    this.busy = true
+    let next
+    while (this.core && (next = this.inputs.shift())) {
+      const run = next
+      const commands = this.ask((core) => run(core, this.host.now()))
+      if (commands) for (const [name, socket, text] of JSON.parse(commands)) this.execute(name, socket, text)
+    }
+    this.busy = false
+    this.arm()
+    this.observer.items()
+  }
+
+  /** Everything that runs the module: a trap ends it. */
+  private ask(run: (core: Core) => string): string | undefined {
+    if (!this.core) return
+    try {
+      return run(this.core)
+    } catch (error) {
+      // Not freed: its memory is in no known state.
+      this.shut()
+      unload()
+      this.observer.crashed(error)
+    }
+    return
+  }
+
+  private shut(): void {
+    this.core = null
+    this.inputs = []
+    this.host.clearTimer(this.timer)
+    if (this.unwatch) this.unwatch()
+    this.unwatch = undefined
+    this.close(1000)
+  }
+
+  private execute(name: string, id: number, text: any): void {
+    if (name === 'connect') {
+      this.connect(id, text)
+    } else if (this.socket && this.socket.id === id) {
+      if (name === 'close') {
+        this.close(text)
+      } else if (this.socket.host) {
+        this.attempt(id, () => this.socket!.host!.send(text))
+      }
+    }
+  }
+
+  private connect(id: number, url: string): void {
+    // The core closed the one before; a socket that is not its own must not stay open either.
+    this.close(1000)
+    const socket = (this.socket = { id, host: null as HostSocket | null })
+    const isDead = () => this.socket !== socket
+    this.observer.connecting(url)
+    this.attempt(id, () => {
+      const opened = this.host.connect(url, PROTOCOL, {
+        open: () => isDead() || this.feed((core, now) => core.opened(now, id)),
+        message: (data) => isDead() || this.feed((core, now) =>
+          typeof data === 'string' ? core.frame(now, id, data) : core.unreadable(now, id)),
+        close: (code, reason, limit) => {
+          if (limit && !isDead()) this.observer.limit()
+          this.lost(id, code, reason)
+        },
+      })
+      // It may be over already.
+      if (isDead()) opened.close(1000)
+      else socket.host = opened
+    })
+  }
+
+  /** A host that throws has no socket. */
+  private attempt(id: number, run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      this.lost(id, 1006, String((error as Error).message || error))
+    }
+  }
+
+  private lost(id: number, code: number, reason: string): void {
+    if (!this.socket || this.socket.id !== id) return
+    this.close(1000)
+    this.feed((core, now) => core.closed(now, id, code >= 1000 && code < 5000 ? code : 1006, String(reason || '')))
+  }
+
+  private close(code: number): void {
+    const socket = this.socket
+    this.socket = null
+    if (!socket || !socket.host) return
+    try {
+      socket.host.close(code)
+    } catch (_) {
+      // It is closed already.
+    }
+  }
+
+  private arm(): void {
+    this.host.clearTimer(this.timer)
+    this.timer = null
+    const deadline = this.core ? this.core.deadline() : -1
+    if (deadline < 0) return
+    const wait = Math.min(Math.max(Math.ceil(deadline - this.host.now()), 0), MAX_TIMER_MS)
+    this.timer = this.host.setTimer(() => this.feed((core, now) => core.timeout(now)), wait)
+  }
+}
