@@ -3,7 +3,7 @@
 // In: `lianmai.wasm` and `glue.js` of the WebAssembly half, and `src/`. Out: a folder for `npm pack`. Deliberately
 // absent: making the WebAssembly file, which `cargo xtask wasm` does before.
 
-import { build, transform } from 'esbuild'
+import { build } from 'esbuild'
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -21,35 +21,20 @@ const { name, version, description, license, dependencies } = JSON.parse(readFil
 rmSync(out, { recursive: true, force: true })
 for (const folder of ['', 'miniprogram', 'copy', 'maps']) mkdirSync(join(out, folder), { recursive: true })
 
-// The glue stays as it is, inside of a function that has other meanings for what a phone lacks.
-const wrapped = `
-import { Utf8Decoder as TextDecoder, Utf8Encoder as TextEncoder } from './utf8.js'
-export default function (instantiate) {
-  function Instance() {}
-  function Module() {}
-  const WebAssembly = {
-    Instance,
-    Module,
-    instantiate: (_, imports) => instantiate(imports).then((exports) => ({ instance: { exports }, module: null })),
-  }
-  let Response, Request, URL, document, location, fetch, globalThis, queueMicrotask
-  ${readFileSync(join(wasm, 'glue.js'), 'utf8')}
-  return lianmai({ module_or_path: null }).then(() => lianmai.Core)
+// `src/glue.ts` knows the class by its names, and two kinds of imports: to throw a text, and to keep one.
+const module = new WebAssembly.Module(readFileSync(join(wasm, 'lianmai.wasm')))
+const imports = WebAssembly.Module.imports(module)
+const glue = readFileSync(join(wasm, 'glue.js'), 'utf8')
+for (const { name, module, kind } of imports) {
+  const body = glue.slice(glue.indexOf(`${name}: function(arg0, arg1) {`)).split('},')[0]
+  const isKnown = /throw new Error\(getStringFromWasm0\(arg0, arg1\)\)|const ret = getStringFromWasm0\(arg0, arg1\);\s*return addHeapObject\(ret\);/.test(body)
+  if (kind !== 'function' || module !== imports[0].module || !isKnown) throw new Error(`src/glue.ts cannot give the module its import ${name}`)
 }
-`
-// Branches for what is missing fold away.
-const missing = ['Response', 'Request', 'URL', 'document', 'location', 'fetch', 'globalThis', 'queueMicrotask']
-const glue = (await transform(wrapped.replace(/^ {2}let Response.*$/m, ''), {
-  define: Object.fromEntries(missing.map((word) => [word, 'undefined'])),
-  minifySyntax: true,
-  target: 'es2017',
-})).code
+const wasmImports = JSON.stringify({ from: imports.length ? imports[0].module : '', names: imports.map((of) => of.name) })
 
 const plugin = {
-  name: 'lianmai',
+  name: 'inline',
   setup(build) {
-    build.onResolve({ filter: /^lianmai-glue$/ }, () => ({ path: 'glue', namespace: 'lianmai' }))
-    build.onLoad({ filter: /.*/, namespace: 'lianmai' }, () => ({ contents: glue, resolveDir: join(here, 'src') }))
     build.onResolve({ filter: /^lianmai-inline$/ }, () => ({
       path: build.initialOptions.format === 'esm' ? './inline.mjs' : './inline.js',
       external: true,
@@ -74,20 +59,22 @@ async function bundle(file, entry, options = {}) {
     sourcemap: map === `${file}.map` ? true : 'external',
     plugins: [plugin],
     supported: esm ? { 'import-meta': true, 'dynamic-import': true } : {},
-    define: { __VERSION__: JSON.stringify(version), __WASM_PATH__: JSON.stringify(wasmPath || '') },
-    logOverride: { 'commonjs-variable-in-esm': 'silent' },
+    define: { __WASM_IMPORTS__: wasmImports, __VERSION__: JSON.stringify(version), __WASM_PATH__: JSON.stringify(wasmPath || '') },
     external: ['ws'],
   }
-  const result = await build(esm
-    ? { ...common, entryPoints: [join(here, 'src/entries', entry)], format: 'esm' }
-    : platform === 'node' || entry === 'web-require.ts'
-      ? { ...common, entryPoints: [join(here, 'src/entries', entry)], format: 'cjs', footer: { js: 'module.exports = module.exports.default' } }
-      : {
-          ...common,
-          stdin: { contents: `import sdk from './${entry}'\nmodule.exports = sdk`, resolveDir: join(here, 'src/entries'), loader: 'ts' },
-          format: 'iife',
-        })
-  for (const { path, text } of result.outputFiles) writeFileSync(path.endsWith('.map') ? join(out, map) : path, text)
+  const isNode = platform === 'node' || entry === 'web-require.ts'
+  const result = await build({
+    ...common,
+    entryPoints: [join(here, 'src/entries', entry)],
+    format: isNode ? 'cjs' : 'esm',
+    footer: isNode ? { js: 'module.exports = module.exports.default' } : {},
+  })
+  for (const { path, text } of result.outputFiles) {
+    // Smaller than what a bundler makes of it.
+    const classic = esm || isNode ? text : text.replace(/export *\{(\w+) as default\};?/, 'module.exports=$1;')
+    if (classic === text && !esm && !isNode && !path.endsWith('.map')) throw new Error(`${path} exports something else`)
+    writeFileSync(path.endsWith('.map') ? join(out, map) : path, path.endsWith('.map') ? text : classic)
+  }
 }
 
 await Promise.all([

@@ -46,7 +46,6 @@ const TABLE: { [name: string]: [number, string] } = {
   notConnected: [20023, 'There is no connection to the server: check its address and the network.'],
   notSupported: [20100, 'The server has no speech recognition: leave the call out.'],
   wasmUnavailable: [20101, 'The WebAssembly file cannot be loaded: check wasmPath and that it is in the package.'],
-  versionMismatch: [20102, 'The WebAssembly file is of another version than the JavaScript: take both of one package.'],
   badServer: [20103, "No usable server: configure({server: 'wss://host'}) or Client({server})."],
   destroyed: [20104, 'The client was destroyed for good: get a new one with Client or createClient.'],
   randomUnavailable: [20105, 'The platform gives no random numbers; WeChat needs base library 2.15.0.'],

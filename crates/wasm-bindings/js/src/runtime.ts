@@ -1,7 +1,7 @@
 // One session and the machine it runs on. In: calls of the facade, reports of the host. Out: items for the facade, one
 // at a time. It executes what the core commands and keeps its one timer and its one socket; it decides nothing.
 
-import type { Core, CoreClass } from './load.js'
+import type { Core, Module } from './glue.js'
 import { unload } from './load.js'
 import type { Host, HostSocket } from './host.js'
 
@@ -27,42 +27,36 @@ export interface Observer {
   crashed(error: unknown): void
 }
 
-type Input = (core: Core, now: number) => string
-
 /** The longest that timers of all platforms can wait. */
 const MAX_TIMER_MS = 0x7fffffff
 
 export class Runtime {
   private core: Core | null
-  private inputs: Input[] = []
+  private inputs: Array<[string, Array<number | string>]> = []
   private busy = false
   private socket: { id: number; host: HostSocket | null } | null = null
   private timer: unknown = null
   private unwatch: (() => void) | void = undefined
 
-  constructor(private host: Host, type: CoreClass, readonly config: string, private observer: Observer) {
-    this.core = new type(config)
-    if (host.lifecycle) {
-      this.unwatch = host.lifecycle({
-        resume: () => this.feed((core, now) => core.foreground(now)),
-        network: () => this.feed((core, now) => core.networkChanged(now)),
-      })
-    }
+  constructor(private host: Host, module: Module, config: string, private observer: Observer) {
+    this.core = module.create(config)
+    if (host.lifecycle) this.unwatch = host.lifecycle({
+      resume: () => this.feed('foreground'),
+      network: () => this.feed('networkChanged'),
+    })
   }
 
   call(call: number, method: string, params: string): void {
-    this.feed((core, now) => core.call(now, call, method, params))
+    this.feed('call', call, method, params)
   }
 
   next(): Item | null {
-    const text = this.ask((core) => core.next())
-    return text ? JSON.parse(text) : null
+    return this.ask('next')
   }
 
   /** The channel as of the last item, null while in none. */
   picture(): any {
-    const text = this.ask((core) => core.picture())
-    return text ? JSON.parse(text) : null
+    return this.ask('picture')
   }
 
   /** Whether nothing is going on. */
@@ -76,34 +70,35 @@ export class Runtime {
     if (core) core.free()
   }
 
-  private feed(input: Input): void {
-    this.inputs.push(input)
+  /** One input: what happened, and when. */
+  private feed(method: string, ...args: Array<number | string>): void {
+    this.inputs.push([method, args])
     // A host may report from within a command; its report comes after the other commands.
     if (this.busy) return
     this.busy = true
-    let next
-    while (this.core && (next = this.inputs.shift())) {
-      const run = next
-      const commands = this.ask((core) => run(core, this.host.now()))
-      if (commands) for (const [name, socket, text] of JSON.parse(commands)) this.execute(name, socket, text)
+    let input
+    while ((input = this.inputs.shift())) {
+      const commands = this.ask(input[0], [this.host.now() as number | string].concat(input[1]))
+      for (const [name, socket, text] of commands || []) this.execute(name, socket, text)
     }
     this.busy = false
     this.arm()
     this.observer.items()
   }
 
-  /** Everything that runs the module: a trap ends it. */
-  private ask(run: (core: Core) => string): string | undefined {
-    if (!this.core) return
+  /** Everything that runs the module, and reads what it says. A trap ends it. */
+  private ask(method: string, args?: Array<number | string>): any {
+    if (!this.core) return null
     try {
-      return run(this.core)
+      const text = this.core.call(method, args)
+      return text ? JSON.parse(text) : null
     } catch (error) {
       // Not freed: its memory is in no known state.
       this.shut()
       unload()
       this.observer.crashed(error)
+      return null
     }
-    return
   }
 
   private shut(): void {
@@ -135,9 +130,8 @@ export class Runtime {
     this.observer.connecting(url)
     this.attempt(id, () => {
       const opened = this.host.connect(url, PROTOCOL, {
-        open: () => isDead() || this.feed((core, now) => core.opened(now, id)),
-        message: (data) => isDead() || this.feed((core, now) =>
-          typeof data === 'string' ? core.frame(now, id, data) : core.unreadable(now, id)),
+        open: () => isDead() || this.feed('opened', id),
+        message: (data) => isDead() || (typeof data === 'string' ? this.feed('frame', id, data) : this.feed('unreadable', id)),
         close: (code, reason, limit) => {
           if (limit && !isDead()) this.observer.limit()
           this.lost(id, code, reason)
@@ -161,7 +155,7 @@ export class Runtime {
   private lost(id: number, code: number, reason: string): void {
     if (!this.socket || this.socket.id !== id) return
     this.close(1000)
-    this.feed((core, now) => core.closed(now, id, code >= 1000 && code < 5000 ? code : 1006, String(reason || '')))
+    this.feed('closed', id, code >= 1000 && code < 5000 ? code : 1006, String(reason || ''))
   }
 
   private close(code: number): void {
@@ -181,6 +175,6 @@ export class Runtime {
     const deadline = this.core ? this.core.deadline() : -1
     if (deadline < 0) return
     const wait = Math.min(Math.max(Math.ceil(deadline - this.host.now()), 0), MAX_TIMER_MS)
-    this.timer = this.host.setTimer(() => this.feed((core, now) => core.timeout(now)), wait)
+    this.timer = this.host.setTimer(() => this.feed('timeout'), wait)
   }
 }

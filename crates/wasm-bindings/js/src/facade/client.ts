@@ -184,13 +184,13 @@ export class Client {
       this.isRetired = false
       isBegun = true
       // The module, randomness, and the end of what was before come first.
-      Promise.all([load(host, settings.wasmPath), bounded(host, host.random(24)), this.leaving]).then(([core, random]) => {
+      Promise.all([load(host, settings.wasmPath), bounded(host, host.random(24)), this.leaving]).then(([module, random]) => {
         if (isOver) return
         isOver = true
         this.entering = null
         const seed = hex(random)
         const { connectTimeoutMs, commandTimeoutMs, giveUpAfterMs } = settings
-        this.start(() => new Runtime(host, core, JSON.stringify({
+        this.start(() => new Runtime(host, module, JSON.stringify({
           urls, seed: seed.slice(32), connectTimeoutMs, commandTimeoutMs, giveUpAfterMs,
         }), this.observer), urls.join())
         wire.joinId = seed.slice(0, 32)
