@@ -5,7 +5,7 @@
 
 import { build } from 'esbuild'
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -32,6 +32,16 @@ for (const { name, module, kind } of imports) {
 }
 const wasmImports = JSON.stringify({ from: imports.length ? imports[0].module : '', names: imports.map((of) => of.name) })
 
+// Private members get short names, but for those whose name means something elsewhere, too.
+const sources = readdirSync(join(here, 'src'), { recursive: true }).filter((path) => path.endsWith('.ts'))
+  .map((path) => readFileSync(join(here, 'src', path), 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*/g, ''))
+const privates = new Set(sources.flatMap((text) => Array.from(text.matchAll(/private (?:readonly )?(\w+)/g), (match) => match[1])))
+const isElsewhere = (name) => {
+  const use = new RegExp(`(?<!this)\\.${name}\\b|(?<![\\w.'])${name}\\??:|[{,] ${name} ?[,}]|['"\`]${name}['"\`]`)
+  return sources.some((text) => use.test(text.replace(/private [^\n]*/g, '')))
+}
+const short = new RegExp(`^(${Array.from(privates).filter((name) => !isElsewhere(name)).join('|')})$`)
+
 const plugin = {
   name: 'inline',
   setup(build) {
@@ -54,6 +64,7 @@ async function bundle(file, entry, options = {}) {
     platform: platform || 'neutral',
     mainFields: ['module', 'main'],
     minify: true,
+    mangleProps: short,
     legalComments: 'none',
     charset: 'utf8',
     sourcemap: map === `${file}.map` ? true : 'external',

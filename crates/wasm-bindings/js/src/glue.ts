@@ -2,7 +2,7 @@
 // class whose methods take and return nothing else, in a tenth of the size and without what phones lack; the build
 // checks that the module asks for nothing more. Strings go over as UTF-8, and who gets one frees it.
 
-import { decode, encode, sizeOf } from './utf8.js'
+import { decode, encode } from './utf8.js'
 
 /** Names that the module imports, all of one namespace; the build knows them. Each takes the address and length of a text. */
 declare const __WASM_IMPORTS__: { from: string; names: string[] }
@@ -17,7 +17,7 @@ interface Exports {
   [method: string]: any
 }
 
-/** One instance of the module. */
+/** One instance of the module. A session is a number. */
 export class Module {
   private exports!: Exports
   private memory!: Uint8Array
@@ -43,29 +43,22 @@ export class Module {
     return this
   }
 
-  version(): string {
-    return this.text('core_version')
-  }
-
-  /** A session; what it says is wrong with the configuration is thrown. */
-  create(config: string): Core {
-    const result = this.call('core_new', [config])
-    const [core, , failed] = new Int32Array(this.exports.memory.buffer, result, 3)
-    this.exports.__wbindgen_add_to_stack_pointer(16)
+  /** A new session; what it says is wrong with the configuration is thrown. */
+  create(config: string): number {
+    const [core, , failed] = this.invoke('new', [config]) as [number, number, number]
     if (failed) throw new Error(this.said)
-    return new Core(this, core!)
+    return core
   }
 
   /** Calls a method that returns a text. */
-  text(method: string, args: Array<number | string> = []): string {
-    const result = this.call(method, args)
-    const [at, size] = new Int32Array(this.exports.memory.buffer, result, 2) as unknown as [number, number]
-    this.exports.__wbindgen_add_to_stack_pointer(16)
+  call(method: string, args: Array<number | string>): string {
+    const [at, size] = this.invoke(method, args) as [number, number, number]
     const text = decode(this.bytes(), at >>> 0, (at >>> 0) + size)
     this.exports.__wbindgen_free(at, size, 1)
     return text
   }
 
+  /** When a session is due; -1 for never. */
   deadline(core: number): number {
     return this.exports.core_deadline(core)
   }
@@ -74,23 +67,25 @@ export class Module {
     this.exports.__wbg_core_free(core, 0)
   }
 
-  /** Calls a method; where its result is, 16 bytes on the module's stack. */
-  private call(method: string, args: Array<number | string>): number {
+  /** Calls a method. It leaves up to three numbers on the module's stack. */
+  private invoke(method: string, args: Array<number | string>): ArrayLike<number> {
     const { exports } = this
-    const result = exports.__wbindgen_add_to_stack_pointer(-16) >>> 0
+    const result = exports.__wbindgen_add_to_stack_pointer(-16)
     const raw = [result]
     for (const arg of args) {
       if (typeof arg === 'number') {
         raw.push(arg)
         continue
       }
-      const size = sizeOf(arg)
-      const at = exports.__wbindgen_malloc(size, 1) >>> 0
-      encode(arg, this.bytes(), at)
-      raw.push(at, size)
+      const text = encode(arg)
+      const at = exports.__wbindgen_malloc(text.length, 1) >>> 0
+      const bytes = this.bytes()
+      for (let index = 0; index < text.length; index++) bytes[at + index] = text.charCodeAt(index)
+      raw.push(at, text.length)
     }
-    exports[method].apply(null, raw)
-    return result
+    exports[`core_${method}`].apply(null, raw)
+    exports.__wbindgen_add_to_stack_pointer(16)
+    return new Int32Array(exports.memory.buffer, result, 3)
   }
 
   /** Memory that grew is another one. */
@@ -98,24 +93,5 @@ export class Module {
     const { buffer } = this.exports.memory
     if (!this.memory || this.memory.buffer !== buffer) this.memory = new Uint8Array(buffer)
     return this.memory
-  }
-}
-
-/** One session of the module. */
-export class Core {
-  constructor(private module: Module, private core: number) {}
-
-  /** Calls a method by its name on the other side. */
-  call(method: string, args?: Array<number | string>): string {
-    return this.module.text(`core_${method}`, [this.core as number | string].concat(args || []))
-  }
-
-  /** When `timeout` is due; -1 for never. */
-  deadline(): number {
-    return this.module.deadline(this.core)
-  }
-
-  free(): void {
-    this.module.free(this.core)
   }
 }

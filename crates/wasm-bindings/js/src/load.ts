@@ -28,25 +28,27 @@ export function unload(): void {
 }
 
 function once(host: Host, path: string | undefined, attempt: number): Promise<Module> {
-  return new Promise<Module>((resolve, reject) => {
-    const timer = host.setTimer(() => fail('no answer'), PATIENCE_MS)
-    const fail = (cause: any) => {
+  const module = new Module()
+  return within(host, () => host.loadWasm(path, module.imports(), attempt)).then((exports) => {
+    const version = module.link(exports).call('version', [])
+    if (version !== VERSION) throw new Error(`it is version ${version}, the JavaScript is ${VERSION}`)
+    return module
+  }).catch((cause) => {
+    const text = (cause && (cause.message || cause.errMsg)) || cause
+    throw failure('wasmUnavailable', {
+      message: `The WebAssembly file ${path || ''} cannot be loaded (${text}): check wasmPath and that the file is there.`,
+    })
+  })
+}
+
+/** What a host does not answer must not leave a promise open. One that throws has failed, too. */
+export function within<T>(host: Host, run: () => Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = host.setTimer(() => reject(new Error('no answer')), PATIENCE_MS)
+    const settle = <V>(run: (value: V) => void) => (value: V) => {
       host.clearTimer(timer)
-      const text = (cause && (cause.message || cause.errMsg)) || cause
-      reject(failure('wasmUnavailable', {
-        message: `The WebAssembly file ${path || ''} cannot be loaded (${text}): check wasmPath and that the file is there.`,
-      }))
+      run(value)
     }
-    const module = new Module()
-    // A host that throws has failed, too.
-    new Promise<WebAssembly.Exports>((done) => done(host.loadWasm(path, module.imports(), attempt))).then((exports) => {
-      const version = module.link(exports).version()
-      if (version === VERSION) {
-        host.clearTimer(timer)
-        resolve(module)
-      } else {
-        fail(`it is version ${version}, the JavaScript is ${VERSION}`)
-      }
-    }).catch(fail)
+    new Promise<T>((done) => done(run())).then(settle(resolve), settle(reject))
   })
 }

@@ -1,7 +1,7 @@
 // One session and the machine it runs on. In: calls of the facade, reports of the host. Out: items for the facade, one
 // at a time. It executes what the core commands and keeps its one timer and its one socket; it decides nothing.
 
-import type { Core, Module } from './glue.js'
+import type { Module } from './glue.js'
 import { unload } from './load.js'
 import type { Host, HostSocket } from './host.js'
 
@@ -31,14 +31,15 @@ export interface Observer {
 const MAX_TIMER_MS = 0x7fffffff
 
 export class Runtime {
-  private core: Core | null
+  /** The session; 0 is none. */
+  private core: number
   private inputs: Array<[string, Array<number | string>]> = []
   private busy = false
   private socket: { id: number; host: HostSocket | null } | null = null
   private timer: unknown = null
   private unwatch: (() => void) | void = undefined
 
-  constructor(private host: Host, module: Module, config: string, private observer: Observer) {
+  constructor(private host: Host, private module: Module, config: string, private observer: Observer) {
     this.core = module.create(config)
     if (host.lifecycle) this.unwatch = host.lifecycle({
       resume: () => this.feed('foreground'),
@@ -61,13 +62,13 @@ export class Runtime {
 
   /** Whether nothing is going on. */
   isIdle(): boolean {
-    return !this.core || (!this.socket && this.core.deadline() < 0)
+    return !this.core || (!this.socket && this.module.deadline(this.core) < 0)
   }
 
   dispose(): void {
     const core = this.core
     this.shut()
-    if (core) core.free()
+    if (core) this.module.free(core)
   }
 
   /** One input: what happened, and when. */
@@ -90,7 +91,7 @@ export class Runtime {
   private ask(method: string, args?: Array<number | string>): any {
     if (!this.core) return null
     try {
-      const text = this.core.call(method, args)
+      const text = this.module.call(method, [this.core as number | string].concat(args || []))
       return text ? JSON.parse(text) : null
     } catch (error) {
       // Not freed: its memory is in no known state.
@@ -102,7 +103,7 @@ export class Runtime {
   }
 
   private shut(): void {
-    this.core = null
+    this.core = 0
     this.inputs = []
     this.host.clearTimer(this.timer)
     if (this.unwatch) this.unwatch()
@@ -172,7 +173,7 @@ export class Runtime {
   private arm(): void {
     this.host.clearTimer(this.timer)
     this.timer = null
-    const deadline = this.core ? this.core.deadline() : -1
+    const deadline = this.core ? this.module.deadline(this.core) : -1
     if (deadline < 0) return
     const wait = Math.min(Math.max(Math.ceil(deadline - this.host.now()), 0), MAX_TIMER_MS)
     this.timer = this.host.setTimer(() => this.feed('timeout'), wait)

@@ -47,8 +47,8 @@ function spell(uid: unknown): string {
   return ''
 }
 
-/** How an app is told who it is about. */
-export function told(uid: string): { uid: Uid; isBigNumber: boolean } {
+/** How an app is told who it is about, and what more there is to say. */
+export function told<T extends object>(uid: string, more?: T): { uid: Uid; isBigNumber: boolean } & T {
   const isBigNumber = Number(uid) > MAX_SAFE
-  return { uid: isBigNumber ? uid : Number(uid), isBigNumber }
+  return Object.assign({}, more, { uid: isBigNumber ? uid : Number(uid), isBigNumber }) as { uid: Uid; isBigNumber: boolean } & T
 }

@@ -1,17 +1,18 @@
 // A client: the calls of an app. In: calls and what the runtime tells. Out: promises that each settle once, and events by
 // way of `Room` and `Emitter`. Deliberately absent: what a reconnect does, which the core decides.
 
-import { failure, wrong, type LianmaiError } from '../errors.js'
+import { failure, type LianmaiError } from '../errors.js'
+import type { Module } from '../glue.js'
 import type { Host } from '../host.js'
-import { load } from '../load.js'
-import { Runtime, type Item, type Observer } from '../runtime.js'
+import { load, within } from '../load.js'
+import { Runtime } from '../runtime.js'
 import { toWire, told, type Uid, type UidInput } from '../uid.js'
-import { Delivery } from './delivery.js'
+import { Delivery, FIRST, LAST, NEXT } from './delivery.js'
 import { Emitter } from './emitter.js'
 import type { AnyHandler, Attributes, ClientEvents, ConnectionState, EventName, MediaType, Role, Urls } from './events.js'
 import { newVoice, playerOf, pusherOf, type PlayerAttributes, type PusherAttributes } from './media.js'
 import {
-  addressesOf, ALL_KINDS, joinOf, kindsOf, mediaTypeOf, numberOf, objectOf, roleOf, targetOf, taskIdsOf, tasksOf, textOf,
+  addressesOf, ALL_KINDS, isNone, joinOf, jsonOf, kindsOf, listOf, numberOf, oneOf, roleOf, targetOf, taskIdsOf, tasksOf,
   type JoinParams, type RtmpTask,
 } from './params.js'
 import { cidOf, Room, type Member, type Picture } from './room.js'
@@ -67,13 +68,12 @@ export interface Channel {
 
 /** What NERTC's own apps read. */
 export interface Info {
-  readonly cid?: number | string
-  readonly uid?: Uid
-  readonly joinChannelParam?: { readonly channelName: string; readonly uid: unknown; readonly token?: string | null }
+  cid?: number | string
+  uid?: Uid
+  joinChannelParam?: { channelName: string; uid: unknown; token?: string | null }
 }
 
 interface Open {
-  method: string
   resolve(result: any): void
   reject(error: LianmaiError): void
 }
@@ -91,8 +91,8 @@ export class Client {
   private picture: Picture | null | undefined
   private calls = new Map<number, Open>()
   private lastCall = 0
-  /** A `join` that waits for the module; calling it gives up. */
-  private entering: (() => void) | null = null
+  /** Gives up a `join` that waits for the module. */
+  private abort: (() => void) | null = null
   /** Settles with the `join` that runs. */
   private joining: Promise<unknown> | null = null
   /** Settles with the `leave` that runs. */
@@ -108,9 +108,9 @@ export class Client {
 
   constructor(private settings: Settings, private options: ClientOptions) {
     this.emitter = new Emitter(() => settings.host.console)
-    this.room = new Room(this.emitter, {
+    this.room = new Room((event, payload, alias, data) => this.emitter.emit(event, payload, alias, data), {
       picture: () => this.view(),
-      next: (run) => this.delivery.next(run),
+      next: (run) => this.delivery.add(NEXT, run),
       isLeaving: () => !!this.leaving || this.isRetired,
       isAll: () => settings.reannounce === 'all',
     })
@@ -121,7 +121,7 @@ export class Client {
 
   /** Other options for the next `join`. */
   configure(options: ClientOptions): void {
-    this.options = { ...this.options, ...options }
+    this.options = Object.assign({}, this.options, options)
   }
 
   // Events
@@ -141,7 +141,7 @@ export class Client {
   on(event: string, handler: (...args: any[]) => unknown): this {
     const entry = this.emitter.add(event, handler, false)
     const missed = this.room.missed(event)
-    if (missed) this.delivery.replay(() => {
+    if (missed) this.delivery.add(FIRST, () => {
       for (const payload of missed()) if (this.emitter.has(event, entry)) this.emitter.run(entry, [payload], event)
     })
     return this
@@ -166,69 +166,57 @@ export class Client {
   /** Enters a channel, which is made if need be. */
   join(params: JoinParams): Promise<JoinResult> {
     const { settings, options } = this
+    const { host } = settings
     let isBegun = false
-    const begun = new Promise<JoinResult>((resolve, reject) => {
-      this.alive()
-      if (this.joining || (this.room.state !== 'disconnected' && !this.leaving)) throw failure('alreadyJoined', { method: 'join' })
+    const begun = this.promise<JoinResult>('join', (resolve, reject) => {
+      if (this.joining || (this.room.state !== 'disconnected' && !this.leaving)) throw failure('alreadyJoined')
       const urls = addressesOf(options.server === undefined ? settings.server : options.server)
       const wire = joinOf(params, this.role, options.appkey)
-      const { host } = settings
-      let isOver = false
-      const over = (error: LianmaiError) => {
-        if (isOver) return
-        isOver = true
-        this.entering = null
-        reject(error)
-      }
-      this.entering = () => over(failure('superseded', { method: 'join' }))
-      this.isRetired = false
       isBegun = true
+      this.isRetired = false
+      const abort = (this.abort = () => reject(failure('superseded')))
       // The module, randomness, and the end of what was before come first.
-      Promise.all([load(host, settings.wasmPath), bounded(host, host.random(24)), this.leaving]).then(([module, random]) => {
-        if (isOver) return
-        isOver = true
-        this.entering = null
+      Promise.all([load(host, settings.wasmPath), within(host, () => host.random(24)), this.leaving]).then(([module, random]) => {
+        if (this.abort !== abort) return
+        this.abort = null
         const seed = hex(random)
-        const { connectTimeoutMs, commandTimeoutMs, giveUpAfterMs } = settings
-        this.start(() => new Runtime(host, module, JSON.stringify({
-          urls, seed: seed.slice(32), connectTimeoutMs, commandTimeoutMs, giveUpAfterMs,
-        }), this.observer), urls.join())
-        wire.joinId = seed.slice(0, 32)
-        this.ask('join', wire, (result) => {
-          this.entered(params, result)
-          resolve({ code: 200, cid: cidOf(result.cid), ...told(result.uid) })
+        wire.joinId = seed.slice(16)
+        this.start(module, urls, seed.slice(0, 16))
+        this.call('join', wire, (result) => {
+          this.wasIn = true
+          this.muted.clear()
+          const { channelName, uid, token } = params
+          this.info = { cid: cidOf(result.cid), uid: told(result.uid).uid, joinChannelParam: { channelName, uid, token } }
+          this.room.entered(result.uid)
+          resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
           // The one error that a wrong address makes.
           if (error.name === 'notConnected') error.message = error.reason = `No server answered at ${urls.join(', ')}: check server and the network.`
           reject(error)
         })
-      }).catch(over)
+      }).catch((error) => reject(error.name === 'Error' ? failure('randomUnavailable') : error))
     })
     const done = () => {
-      if (this.joining === joining) this.joining = null
+      this.joining = this.abort = null
     }
-    const joining: Promise<unknown> = begun.then(done, done)
-    if (isBegun) this.joining = joining
+    if (isBegun) this.joining = begun.then(done, done)
     return begun
   }
 
   /** Leaves the channel. Succeeds also where the membership ended before. */
   leave(): Promise<void> {
-    const left = new Promise<void>((resolve, reject) => {
-      this.alive()
-      if (this.entering) {
-        this.entering()
+    const left = this.promise<void>('leave', (resolve, reject) => {
+      if (this.abort) {
+        this.abort()
+        this.abort = null
         return resolve()
       }
-      const isOut = () => this.wasIn ? resolve() : reject(failure('notJoined', { method: 'leave' }))
-      if (!this.runtime) return isOut()
-      this.ask('leave', {}, () => resolve(), (error) => error.name === 'notJoined' ? isOut() : reject(error))
+      this.call('leave', {}, resolve, (error) => error.name === 'notJoined' && this.wasIn ? resolve() : reject(error))
     })
     const done = () => {
       if (this.leaving === leaving) this.leaving = null
     }
-    const leaving: Promise<unknown> = left.then(done, done)
-    this.leaving = leaving
+    const leaving: Promise<unknown> = (this.leaving = left.then(done, done))
     return left
   }
 
@@ -241,10 +229,10 @@ export class Client {
       this.info = {}
       this.free()
     }
-    return (this.runtime || this.entering ? this.leave() : Promise.resolve()).then(done, done)
+    return this.leave().then(done, done)
   }
 
-  /** The end of this client. */
+  /** The end of this client, with its handlers. */
   end(): Promise<void> {
     const ended = this.destroy()
     this.isDead = true
@@ -252,17 +240,17 @@ export class Client {
   }
 
   /** `'broadcaster'` or `'audience'`, before `join` or in the channel; of somebody else as a moderator. */
-  setRole(role: Role, uid?: UidInput): Promise<void> {
-    return this.checked('setRole', () => {
-      const wire = { role: roleOf(role), ...targetOf(uid) }
-      if (wire.uid === undefined && this.joining) return this.joining.then(() => this.setRole(role))
-      if (wire.uid === undefined && !this.isIn()) {
-        this.role = role === 'audience' ? role : undefined
-        return Promise.resolve()
-      }
-      return this.asked('setRole', wire, () => {
-        if (wire.uid === undefined && role === 'audience') this.room.pushesNoMore(ALL_KINDS as MediaType[], true)
+  setRole(role: Role, uid?: UidInput | null): Promise<void> {
+    if (!isNone(uid) || (!this.joining && this.view())) {
+      return this.ask('setRole', () => ({ role: roleOf(role), uid: targetOf(uid) }), () => {
+        if (isNone(uid) && role === 'audience') this.room.pushesNoMore(ALL_KINDS, true)
       })
+    }
+    // Whoever joins just now has to be there first.
+    if (this.joining) return this.joining.then(() => this.setRole(role))
+    return this.promise('setRole', (resolve) => {
+      this.role = roleOf(role) === 'audience' ? role : undefined
+      resolve()
     })
   }
 
@@ -270,107 +258,90 @@ export class Client {
 
   /** Announces own media and answers the URL to push to; absent or `''` is audio and video, which share one. */
   publish(mediaType?: '' | MediaType): Promise<string> {
-    return this.checked('publish', () => {
-      const kind = mediaTypeOf(mediaType, ALL_KINDS, true) as '' | MediaType
-      return this.asked('publish', { mediaType: kind }, (result) => {
-        this.room.pushes(kindsOf(kind), result.url)
-        return result.url as string
-      })
+    return this.ask('publish', () => ({ mediaType: mediaType || '' }), (result) => {
+      this.room.pushes(kindsOf(mediaType), result.url)
+      return result.url
     })
   }
 
   /** Takes own media back, or that of somebody else as a moderator. */
-  unpublish(mediaType?: '' | MediaType, uid?: UidInput): Promise<void> {
-    return this.checked('unpublish', () => {
-      const kind = mediaTypeOf(mediaType, ALL_KINDS, true) as '' | MediaType
-      const target = targetOf(uid)
-      return this.asked('unpublish', { mediaType: kind, ...target }, () => {
-        if (target.uid === undefined) this.room.pushesNoMore(kindsOf(kind), true)
-      })
+  unpublish(mediaType?: '' | MediaType, uid?: UidInput | null): Promise<void> {
+    return this.ask('unpublish', () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), () => {
+      if (isNone(uid)) this.room.pushesNoMore(kindsOf(mediaType), true)
     })
   }
 
   /** Answers the URL that plays a kind of somebody. */
   subscribe(uid: UidInput, mediaType: MediaType): Promise<SubscribeResult> {
-    return this.checked('subscribe', () => {
-      const of = toWire(uid)
-      const kind = mediaTypeOf(mediaType, ALL_KINDS, false) as MediaType
-      return this.asked('subscribe', { uid: of, mediaType: kind }, (result) => {
-        this.room.pulls(of, kind, result.url)
-        return { ...told(of), mediaType: kind, url: result.url, urls: result.urls }
-      })
+    return this.ask('subscribe', () => ({ uid: toWire(uid), mediaType }), ({ url, urls }, of) => {
+      this.room.pulls(of.uid, mediaType, url)
+      return told(of.uid, { mediaType, url, urls })
     })
   }
 
   unsubscribe(uid: UidInput, mediaType: MediaType): Promise<void> {
-    return this.checked('unsubscribe', () => {
-      const of = toWire(uid)
-      const kind = mediaTypeOf(mediaType, ALL_KINDS, false) as MediaType
-      return this.asked('unsubscribe', { uid: of, mediaType: kind }, () => this.room.pulls(of, kind, ''))
-    })
+    return this.ask('unsubscribe', () => ({ uid: toWire(uid), mediaType }), (_, of) => this.room.pulls(of.uid, mediaType, ''))
   }
 
   /** Tells others that a kind is muted; the component is the app's affair. Absent or `''` is audio and video. */
-  mute(mediaType?: '' | 'audio' | 'video', uid?: UidInput): Promise<void> {
+  mute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
     return this.muting('mute', mediaType, uid)
   }
 
-  unmute(mediaType?: '' | 'audio' | 'video', uid?: UidInput): Promise<void> {
+  unmute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
     return this.muting('unmute', mediaType, uid)
   }
 
   /** What a media component observed; `data` is the detail of its event. */
-  dataReporter(dir: 'push' | 'pull', type: 'bindstatechange' | 'bindnetstatus' | 'binderror', data: object, uid?: UidInput): Promise<void> {
-    const reported = this.checked('dataReporter', () => {
-      if (dir !== 'push' && dir !== 'pull') throw wrong('dir', "'push' or 'pull'")
-      if (type !== 'bindstatechange' && type !== 'bindnetstatus' && type !== 'binderror') {
-        throw wrong('type', "'bindstatechange', 'bindnetstatus' or 'binderror'")
-      }
-      return this.asked('report', { dir, type, data: objectOf(data, 'data'), ...targetOf(uid) }, () => {})
-    })
+  dataReporter(dir: 'push' | 'pull', type: 'bindstatechange' | 'bindnetstatus' | 'binderror', data: object, uid?: UidInput | null): Promise<void> {
+    const reported = this.ask('report', () => ({
+      dir: oneOf(dir, 'dir', ['push', 'pull']),
+      type: oneOf(type, 'type', ['bindstatechange', 'bindnetstatus', 'binderror']),
+      data,
+      uid: targetOf(uid),
+    }), nothing)
     // Components report a moment longer than the channel lasts, and apps do not catch that.
-    reported.catch(() => {})
+    reported.catch(nothing)
     return reported
   }
 
   // Push tasks
 
   addTasks(params: { rtmpTasks: RtmpTask[] }): Promise<void> {
-    return this.checked('addTasks', () => this.asked('addTasks', tasksOf(params), () => {}))
+    return this.ask('addTasks', () => tasksOf(params), nothing)
   }
 
   /** Replaces the whole configuration of each task. */
   updateTasks(params: { rtmpTasks: RtmpTask[] }): Promise<void> {
-    return this.checked('updateTasks', () => this.asked('updateTasks', tasksOf(params), () => {}))
+    return this.ask('updateTasks', () => tasksOf(params), nothing)
   }
 
   deleteTasks(params: { taskIds: string[] }): Promise<void> {
-    return this.checked('deleteTasks', () => this.asked('deleteTasks', taskIdsOf(params), () => {}))
+    return this.ask('deleteTasks', () => taskIdsOf(params), nothing)
   }
 
   // Voice: values are kept for `pusherAttributes`, which has the nearest that WeChat offers.
 
   /** 0 off .. 11; puts effect and pitch back. */
   setVoiceBeautifierPreset(preset: number): Promise<void> {
-    return this.voiced(() => ({ ...newVoice(), equalization: this.voice.equalization, beautifier: numberOf(preset, 'preset', 0, 11, true) }))
+    return this.voiced('beautifier', preset, 0, 11, true)
   }
 
   /** 0 off .. 8; puts beautifier and pitch back. */
   setAudioEffectPreset(preset: number): Promise<void> {
-    return this.voiced(() => ({ ...newVoice(), equalization: this.voice.equalization, effect: numberOf(preset, 'preset', 0, 8, true) }))
+    return this.voiced('effect', preset, 0, 8, true)
   }
 
   /** 0.5 .. 2; puts beautifier and effect back. */
   setLocalVoicePitch(pitch: number): Promise<void> {
-    return this.voiced(() => ({ ...newVoice(), equalization: this.voice.equalization, pitch: numberOf(pitch, 'pitch', 0.5, 2, false) }))
+    return this.voiced('pitch', pitch, 0.5, 2, false)
   }
 
   /** Band 0 .. 9, gain -15 .. 15. */
   setLocalVoiceEqualization(band: number, gain: number): Promise<void> {
-    return this.voiced(() => {
-      const equalization = this.voice.equalization.slice()
-      equalization[numberOf(band, 'band', 0, 9, true)] = numberOf(gain, 'gain', -15, 15, true)
-      return { ...this.voice, equalization }
+    return this.promise('setLocalVoiceEqualization', (resolve) => {
+      this.voice.equalization[numberOf(band, 'band', 0, 9, true)] = numberOf(gain, 'gain', -15, 15, true)
+      resolve()
     })
   }
 
@@ -390,40 +361,33 @@ export class Client {
 
   /** Removes a member, and refuses it for so many seconds. */
   kick(uid: UidInput, options?: { durationS?: number; reason?: string }): Promise<void> {
-    return this.checked('kick', () => this.asked('kick', { ...options, uid: toWire(uid) }, () => {}))
+    return this.ask('kick', () => Object.assign({}, options, { uid: toWire(uid) }), nothing)
   }
 
   /** Ends the channel for all, and refuses it for so many seconds. */
   closeChannel(options?: { holdS?: number; reason?: string }): Promise<void> {
-    return this.checked('closeChannel', () => this.asked('closeChannel', { ...options }, () => {}))
+    return this.ask('closeChannel', () => options || {}, nothing)
   }
 
   /** Says something to all, or to those named. Answers how many of them there are. */
   sendMessage(data: string, options?: { to?: UidInput[] }): Promise<{ delivered: number }> {
-    return this.checked('sendMessage', () => {
-      const to = options && options.to
-      if (to !== undefined && !Array.isArray(to)) throw wrong('to', 'an array of uids')
-      return this.asked('sendMessage', {
-        data: textOf(data, 'data'),
-        to: to && to.map((uid, at) => toWire(uid, `to[${at}]`)),
-      }, (result) => ({ delivered: result.delivered as number }))
-    })
+    return this.ask('sendMessage', () => ({
+      data,
+      to: options && options.to && listOf(options.to, 'to').map((uid, at) => toWire(uid, `to[${at}]`)),
+    }), (result) => result)
   }
 
   /** Changes own attributes, or those of the channel; null removes one. `name` is the own display name. */
   setAttributes(attributes: { [key: string]: string | null }, options?: { target?: 'self' | 'channel'; name?: string }): Promise<void> {
-    return this.checked('setAttributes', () => this.asked('setAttributes', {
-      attributes: objectOf(attributes, 'attributes'), ...options,
-    }, () => {}))
+    return this.ask('setAttributes', () => Object.assign({}, options, { attributes }), nothing)
   }
 
   /** Hands in a token in place of the one that ends. */
   renewToken(token: string): Promise<{ expiresInMs?: number }> {
-    return this.checked('renewToken', () => this.asked('renewToken', { token: textOf(token, 'token') }, (result) => {
-      const { joinChannelParam } = this.info
-      if (joinChannelParam) this.info = { ...this.info, joinChannelParam: { ...joinChannelParam, token } }
-      return { expiresInMs: result.expiresInMs as number | undefined }
-    }))
+    return this.ask('renewToken', () => ({ token }), (result) => {
+      if (this.info.joinChannelParam) this.info.joinChannelParam.token = token
+      return result
+    })
   }
 
   /** Every broadcaster, oneself included, as of the event that was told last. */
@@ -438,7 +402,7 @@ export class Client {
       cid: cidOf(picture.cid),
       channelName: picture.channel,
       creator: told(picture.creator).uid,
-      attributes: picture.attributes || {},
+      attributes: picture.attributes,
       memberCount: picture.memberCount,
     }
   }
@@ -457,30 +421,20 @@ export class Client {
     return playerOf(this.room, toWire(uid), mediaType)
   }
 
+  /** A copy: writing to it changes nothing. */
   get _info(): Info {
     const picture = this.view()
-    return Object.freeze({ ...this.info, ...(picture ? { cid: cidOf(picture.cid) } : {}) })
-  }
-
-  /** What the runtime tells. */
-  private observer: Observer = {
-    items: () => this.delivery.wake(),
-    connecting: () => this.delivery.last(() => {
-      this.room.attempts++
-      this.room.attempt('attempt')
-    }),
-    limit: () => this.delivery.last(() => this.room.attempt('socketLimit')),
-    crashed: (cause) => this.crashed(cause),
+    const { joinChannelParam } = this.info
+    return Object.assign({}, this.info, picture && { cid: cidOf(picture.cid) }, joinChannelParam && { joinChannelParam: Object.assign({}, joinChannelParam) })
   }
 
   private crashed(cause: unknown): void {
     this.runtime = null
     this.picture = null
-    const calls = Array.from(this.calls.values())
+    this.calls.forEach((call) => call.reject(failure('internalError')))
     this.calls.clear()
-    for (const call of calls) call.reject(failure('internalError', { method: call.method }))
     this.settings.host.console.error('lianmai: the client failed', cause)
-    this.delivery.next(() => {
+    this.delivery.add(NEXT, () => {
       this.emitter.emit('error', failure('internalError'))
       this.room.changeState('disconnected', 'crashed')
       this.room.disconnected(1006, 'crashed', false)
@@ -493,49 +447,37 @@ export class Client {
     // The picture is another one, if only because of changes that nobody hears of.
     this.picture = undefined
     if (!item) return 0
-    if (item.event === undefined) {
-      this.settle(item)
-      return 2
+    if (item.event !== undefined) {
+      this.log(item.event)
+      this.room.event(item.event, item.data)
+      return 1
     }
-    this.log(item.event)
-    this.room.event(item.event, item.data)
-    return 1
-  }
-
-  private settle(item: Item): void {
     const call = this.calls.get(item.call!)
-    if (!call) return
     this.calls.delete(item.call!)
-    if (!item.error) return call.resolve(item.result)
-    const { name, ...more } = item.error
-    this.log(call.method, name)
-    call.reject(failure(name, { ...more, method: call.method, legacyCode: LEGACY[call.method] }))
-  }
-
-  private entered(params: JoinParams, result: { cid: string; uid: string }): void {
-    this.wasIn = true
-    this.muted.clear()
-    const uid = told(result.uid).uid
-    const joinChannelParam = Object.freeze({ channelName: params.channelName, uid: params.uid, token: params.token })
-    this.info = { cid: cidOf(result.cid), uid, joinChannelParam }
-    this.room.entered(result.uid)
+    if (!call) return 0
+    if (item.error) call.reject(failure(item.error.name, item.error))
+    else call.resolve(item.result)
+    return 2
   }
 
   private view(): Picture | null {
     if (this.picture === undefined) this.picture = this.runtime && this.runtime.picture()
-    return this.picture || null
-  }
-
-  private isIn(): boolean {
-    return !!this.view()
+    return this.picture as Picture | null
   }
 
   /** One runtime as long as the addresses are the same: a `leave` may still be on its way. */
-  private start(make: () => Runtime, addresses: string): void {
+  private start(module: Module, urls: string[], seed: string): void {
+    const { host, connectTimeoutMs, commandTimeoutMs, giveUpAfterMs } = this.settings
+    const addresses = urls.join()
     if (this.runtime && this.addresses === addresses) return
     if (this.runtime) this.runtime.dispose()
-    this.runtime = make()
     this.addresses = addresses
+    this.runtime = new Runtime(host, module, JSON.stringify({ urls, seed, connectTimeoutMs, commandTimeoutMs, giveUpAfterMs }), {
+      items: () => this.delivery.wake(),
+      connecting: () => this.delivery.add(LAST, () => this.room.attempt('attempt', 1)),
+      limit: () => this.delivery.add(LAST, () => this.room.attempt('socketLimit', 0)),
+      crashed: (cause) => this.crashed(cause),
+    })
   }
 
   private free(): void {
@@ -545,79 +487,68 @@ export class Client {
     this.picture = undefined
   }
 
-  private alive(): void {
-    if (this.isDead) throw failure('destroyed')
-  }
-
-  /** Wrong parameters are rejections, too. */
-  private checked<T>(method: string, run: () => Promise<T>): Promise<T> {
-    try {
-      this.alive()
-      return run()
-    } catch (error) {
-      if (error instanceof Error) (error as LianmaiError).method = method
-      return Promise.reject(error)
-    }
-  }
-
-  private asked<T>(method: string, params: unknown, map: (result: any) => T): Promise<T> {
-    return new Promise((resolve, reject) => this.ask(method, params, (result) => resolve(map(result)), reject))
-  }
-
-  private ask(method: string, params: unknown, resolve: (result: any) => void, reject: (error: LianmaiError) => void): void {
-    this.log(method)
-    if (!this.runtime) return reject(failure('notJoined', { method, legacyCode: LEGACY[method] }))
-    let text
-    try {
-      text = JSON.stringify(params)
-    } catch (_) {
-      // Something that contains itself.
-      return reject(failure('invalidRequest', { method }))
-    }
-    const call = ++this.lastCall
-    this.calls.set(call, { method, resolve, reject })
-    this.runtime.call(call, method, text)
-  }
-
-  private muting(method: 'mute' | 'unmute', mediaType: unknown, uid: unknown): Promise<void> {
-    return this.checked(method, () => {
-      const kind = mediaTypeOf(mediaType, ['audio', 'video'], true) as '' | MediaType
-      const target = targetOf(uid)
-      return this.asked(method, { mediaType: kind, ...target }, () => {
-        if (target.uid !== undefined) return
-        for (const of of kindsOf(kind)) {
-          if (method === 'mute') this.muted.add(of)
-          else this.muted.delete(of)
-        }
-      })
+  /** A promise of a call: what is thrown is a rejection, and each rejection says what was called. */
+  private promise<T>(method: string, run: (resolve: (result: T) => void, reject: (error: LianmaiError) => void) => void): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const fail = (error: LianmaiError) => {
+        this.log(method, error.name)
+        reject(Object.assign(error, { method, legacyCode: LEGACY[method] }))
+      }
+      try {
+        if (this.isDead) throw failure('destroyed')
+        run(resolve, fail)
+      } catch (error) {
+        fail(error as LianmaiError)
+      }
     })
   }
 
-  private voiced(make: () => ReturnType<typeof newVoice>): Promise<void> {
-    return this.checked('voice', () => {
-      this.voice = make()
-      return Promise.resolve()
+  /** A call of the core. */
+  private ask<P, T>(method: string, make: () => P, map: (result: any, params: P) => T): Promise<T> {
+    return this.promise(method, (resolve, reject) => {
+      const params = make()
+      this.call(method, params, (result) => resolve(map(result, params)), reject)
+    })
+  }
+
+  private call(method: string, params: unknown, resolve: (result?: any) => void, reject: (error: LianmaiError) => void): void {
+    this.log(method)
+    if (!this.runtime) throw failure('notJoined')
+    const text = jsonOf(params)
+    this.calls.set(++this.lastCall, { resolve, reject })
+    this.runtime.call(this.lastCall, method, text)
+  }
+
+  private muting(method: 'mute' | 'unmute', mediaType?: '' | MediaType | null, uid?: UidInput | null): Promise<void> {
+    return this.ask(method, () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), () => {
+      if (!isNone(uid)) return
+      for (const kind of kindsOf(mediaType)) {
+        if (method === 'mute') this.muted.add(kind)
+        else this.muted.delete(kind)
+      }
+    })
+  }
+
+  private voiced(what: 'beautifier' | 'effect' | 'pitch', value: number, low: number, high: number, isWhole: boolean): Promise<void> {
+    return this.promise(what, (resolve) => {
+      const { equalization } = this.voice
+      this.voice = Object.assign(newVoice(), { equalization, [what]: numberOf(value, what, low, high, isWhole) })
+      resolve()
     })
   }
 
   private notSupported(method: string): Promise<void> {
-    return this.checked(method, () => Promise.reject(failure('notSupported', { method })))
+    return this.promise(method, () => {
+      throw failure('notSupported')
+    })
   }
 
   private log(...what: string[]): void {
-    if (this.options.debug) this.settings.host.console.log('lianmai', ...what)
+    if (this.options.debug) this.settings.host.console.log('lianmai', what.join(' '))
   }
 }
 
-/** Randomness of a platform that never answers must not leave a promise open. */
-function bounded<T>(host: Host, promise: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const timer = host.setTimer(() => reject(failure('randomUnavailable')), 10000)
-    const done = () => host.clearTimer(timer)
-    promise.then(done, done)
-    promise.then(resolve, reject)
-  })
-}
+function nothing(): void {}
 
 function hex(bytes: ArrayLike<number>): string {
   let text = ''

@@ -4,31 +4,23 @@
 
 import type { Host } from '../host.js'
 
+/** For handlers that came late: before everything else, and in a turn of its own. */
+export const FIRST = 0
+/** Before the next item of the core. */
+export const NEXT = 1
+/** Once the core has no more items. */
+export const LAST = 2
+
 export class Delivery {
-  /** For handlers that came late: before everything else, and in a turn of its own. */
-  private replays: Array<() => void> = []
-  /** Before the next item of the core. */
-  private jobs: Array<() => void> = []
-  /** Once the core has no more items. */
-  private later: Array<() => void> = []
+  private queues: Array<Array<() => void>> = [[], [], []]
   private isScheduled = false
   private isRunning = false
 
   /** `step` takes one item: 0 there was none, 1 it was an event, 2 a settlement. */
   constructor(private host: () => Host, private step: () => number, private drained: () => void) {}
 
-  replay(run: () => void): void {
-    this.replays.push(run)
-    this.wake()
-  }
-
-  next(run: () => void): void {
-    this.jobs.push(run)
-    this.wake()
-  }
-
-  last(run: () => void): void {
-    this.later.push(run)
+  add(queue: number, run: () => void): void {
+    this.queues[queue]!.push(run)
     this.wake()
   }
 
@@ -54,7 +46,7 @@ export class Delivery {
       // Callbacks of the promise were queued before this one, whatever queues them.
       this.isScheduled = true
       Promise.resolve().then(() => this.schedule())
-    } else if (this.replays.length) {
+    } else if (this.queues[FIRST]!.length) {
       this.schedule()
     } else {
       this.drained()
@@ -63,20 +55,19 @@ export class Delivery {
 
   /** Whether it stopped at a settlement. */
   private work(): boolean {
-    for (const run of this.replays.splice(0)) run()
+    const [first, next, last] = this.queues as [Array<() => void>, Array<() => void>, Array<() => void>]
+    for (const run of first.splice(0)) run()
     // A handler that was registered meanwhile hears what it missed before anything newer.
-    while (!this.replays.length) {
-      const job = this.jobs.shift()
-      if (job) {
-        job()
-        continue
+    while (!first.length) {
+      let run = next.shift()
+      if (!run) {
+        const step = this.step()
+        if (step > 1) return true
+        if (step) continue
+        run = last.shift()
+        if (!run) return false
       }
-      const step = this.step()
-      if (step > 1) return true
-      if (step) continue
-      const last = this.later.shift()
-      if (!last) return false
-      last()
+      run()
     }
     return false
   }

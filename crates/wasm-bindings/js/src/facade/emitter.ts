@@ -38,10 +38,10 @@ export class Emitter {
     return this.of(event).indexOf(entry) >= 0
   }
 
-  /** Tells an event, then its aliases, then those who hear all. */
-  emit(event: string, payload: unknown, aliases?: Array<[string, unknown]>): void {
+  /** Tells an event, then its alias, then those who hear all. */
+  emit(event: string, payload: unknown, alias?: string, data?: unknown): void {
     this.tell(event, [payload], event)
-    if (aliases) for (const [alias, data] of aliases) this.tell(alias, [data], alias)
+    if (alias) this.tell(alias, [data], alias)
     this.tell(ANY, [event, payload], event)
   }
 

@@ -1,5 +1,6 @@
 // What apps hand in, in the spelling of the wire. In: anything. Out: parameters of a call, or the error that says what
-// is wrong. Only what the core would not see is judged here: types of JavaScript, uids, NERTC's own shapes.
+// is wrong. Only what the core cannot see is judged here: uids, NERTC's own shapes; it judges all else, and names the
+// parameter.
 
 import { failure, wrong } from '../errors.js'
 import { toWire, type UidInput } from '../uid.js'
@@ -61,20 +62,16 @@ export interface RtmpTask {
   extraInfo?: string
 }
 
-/** Kinds of one media type; `''` is audio and video. */
-export function kindsOf(mediaType: '' | MediaType): MediaType[] {
-  return mediaType ? [mediaType] : ['audio', 'video']
+const MAIN_KINDS: MediaType[] = ['audio', 'video']
+export const ALL_KINDS: MediaType[] = MAIN_KINDS.concat('screenShare', 'slaveAudio')
+
+export function isNone(value: unknown): value is null | undefined {
+  return value === undefined || value === null
 }
 
-export const ALL_KINDS = ['audio', 'video', 'screenShare', 'slaveAudio']
-
-/** A media type; absent is `''` where that is allowed. */
-export function mediaTypeOf(mediaType: unknown, allowed: string[], both: boolean): string {
-  if (both && (mediaType === undefined || mediaType === null || mediaType === '')) return ''
-  if (allowed.indexOf(mediaType as string) < 0) {
-    throw failure('badMediaType', { field: 'mediaType', message: `mediaType must be ${both ? "'', " : ''}${allowed.join(', ')}.` })
-  }
-  return mediaType as string
+/** Kinds of a media type; none is audio and video. */
+export function kindsOf(mediaType?: '' | MediaType | null): MediaType[] {
+  return mediaType ? [mediaType] : MAIN_KINDS
 }
 
 export function roleOf(role: unknown): Role {
@@ -82,13 +79,18 @@ export function roleOf(role: unknown): Role {
   return role
 }
 
-export function objectOf(value: unknown, field: string): any {
-  if (!value || typeof value !== 'object' || Array.isArray(value)) throw wrong(field, 'an object')
+export function oneOf(value: string, field: string, allowed: string[]): string {
+  if (allowed.indexOf(value) < 0) throw wrong(field, `one of ${allowed.join()}`)
   return value
 }
 
-export function textOf(value: unknown, field: string): string {
-  if (typeof value !== 'string') throw wrong(field, 'a string')
+export function listOf(value: unknown, field: string): any[] {
+  if (!Array.isArray(value)) throw wrong(field, 'an array')
+  return value
+}
+
+export function objectOf(value: unknown, field: string): any {
+  if (!value || typeof value !== 'object' || Array.isArray(value)) throw wrong(field, 'an object')
   return value
 }
 
@@ -99,62 +101,55 @@ export function numberOf(value: unknown, field: string, low: number, high: numbe
   return value
 }
 
-/** `uid` of somebody else, where a call takes one. */
-export function targetOf(uid: unknown): { uid?: string } {
-  return uid === undefined || uid === null ? {} : { uid: toWire(uid) }
+export function jsonOf(params: unknown): string {
+  try {
+    return JSON.stringify(params)
+  } catch (_) {
+    throw wrong('the parameter', 'plain data')
+  }
+}
+
+/** Somebody else, where a call may be about one. */
+export function targetOf(uid: unknown): string | undefined {
+  return isNone(uid) ? undefined : toWire(uid)
 }
 
 export function joinOf(params: unknown, role: Role | undefined, appkey: unknown): any {
   const join: JoinParams = objectOf(params, 'the parameter of join')
-  const wire: { [name: string]: unknown } = {
-    appkey: textOf(appkey, 'appkey'),
-    channelName: textOf(join.channelName, 'channelName'),
-    uid: join.uid === undefined || join.uid === null ? null : toWire(join.uid),
+  return {
+    appkey,
+    channelName: join.channelName,
+    uid: targetOf(join.uid),
+    token: join.token || undefined,
+    role: isNone(join.role) ? role : roleOf(join.role),
+    name: join.name,
+    attributes: join.attributes,
   }
-  if (join.token) wire.token = textOf(join.token, 'token')
-  if (join.role !== undefined && join.role !== null) role = roleOf(join.role)
-  if (role) wire.role = role
-  if (join.name !== undefined) wire.name = textOf(join.name, 'name')
-  if (join.attributes !== undefined) wire.attributes = objectOf(join.attributes, 'attributes')
-  return wire
 }
 
 /** Tasks with uids as on the wire and every option in its place. */
-export function tasksOf(params: unknown): { rtmpTasks: unknown[] } {
-  const tasks = objectOf(params, 'the parameter').rtmpTasks
-  if (!Array.isArray(tasks) || !tasks.length) throw wrong('rtmpTasks', 'an array with at least one task')
-  return { rtmpTasks: tasks.map((task, at) => taskOf(task, `rtmpTasks[${at}]`)) }
-}
-
-function taskOf(value: unknown, field: string): unknown {
-  const task: RtmpTask = objectOf(value, field)
-  const layout = objectOf(task.layout, `${field}.layout`)
-  const users = layout.users || []
-  if (!Array.isArray(users)) throw wrong(`${field}.layout.users`, 'an array')
-  const wire: any = {
-    ...task,
-    layout: {
-      ...layout,
-      users: users.map((user, at) => {
-        const path = `${field}.layout.users[${at}]`
-        return { ...objectOf(user, path), uid: toWire(user.uid, `${path}.uid`) }
-      }),
-    },
+export function tasksOf(params: unknown): { rtmpTasks: unknown } {
+  const tasks = listOf(objectOf(params, 'the parameter').rtmpTasks, 'rtmpTasks')
+  if (!tasks.length) throw wrong('rtmpTasks', 'at least one task')
+  return {
+    rtmpTasks: JSON.parse(JSON.stringify(tasks, function (this: any, key, value) {
+      // Big numbers have a text of their own, which need not be the decimal one.
+      if (key === 'uid' || key === 'hostUid') return targetOf(this[key])
+      // NERTC's guide has it one level too deep.
+      if (key === 'config' && value && value.audioParam) {
+        return Object.assign({ singleVideoNoTrans: value.audioParam.singleVideoNoTrans }, value)
+      }
+      return value
+    })),
   }
-  if (task.hostUid !== undefined && task.hostUid !== null) wire.hostUid = toWire(task.hostUid, `${field}.hostUid`)
-  if (task.config && task.config.audioParam) {
-    const { singleVideoNoTrans, ...audioParam } = objectOf(task.config.audioParam, `${field}.config.audioParam`)
-    wire.config = { singleVideoNoTrans, ...task.config, audioParam }
-  }
-  return wire
 }
 
 /** Ids of tasks; NERTC's table calls them `rtmpTasks`, its example `taskIds`. */
 export function taskIdsOf(params: unknown): { taskIds: string[] } {
   const { taskIds, rtmpTasks } = objectOf(params, 'the parameter')
-  const ids = taskIds || rtmpTasks
-  if (!Array.isArray(ids) || !ids.length) throw wrong('taskIds', 'an array with at least one id')
-  return { taskIds: ids.map((id, at) => textOf(id && id.taskId !== undefined ? id.taskId : id, `taskIds[${at}]`)) }
+  const ids = listOf(taskIds || rtmpTasks, 'taskIds')
+  if (!ids.length) throw wrong('taskIds', 'at least one id')
+  return { taskIds: ids }
 }
 
 /** Addresses of servers, each complete. */

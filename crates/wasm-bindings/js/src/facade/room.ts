@@ -93,8 +93,8 @@ interface Known {
 export class Room {
   state: ConnectionState = 'disconnected'
   own = ''
-  /** Attempts to connect since the connection was lost. */
-  attempts = 0
+  /** Attempts to connect since there was a connection. */
+  private attempts = 0
   private push: { [slot: string]: string } = {}
   private pull: { [uidAndKind: string]: string } = {}
   private published = new Set<MediaType>()
@@ -103,7 +103,7 @@ export class Room {
   private isAway = false
   private wasKicked = false
 
-  constructor(private emitter: Emitter, private at: Surroundings) {}
+  constructor(private emit: Emitter['emit'], private at: Surroundings) {}
 
   /** `join` succeeded: who is there is told next. */
   entered(own: string): void {
@@ -113,13 +113,12 @@ export class Room {
 
   members(): Member[] {
     const picture = this.at.picture()
-    return picture ? picture.members.map((member) => ({
-      ...told(member.uid),
+    return picture ? picture.members.map((member) => told(member.uid, {
       isSelf: member.uid === picture.own.uid,
       role: member.role,
       name: member.name,
-      attributes: member.attributes || {},
-      muted: member.muted || [],
+      attributes: member.attributes!,
+      muted: member.muted!,
       streams: kinds(member.streams),
     })) : []
   }
@@ -183,17 +182,19 @@ export class Room {
     const isSilent = this.isAway && this.at.isAll()
     switch (name) {
       case 'open':
-        return this.emitter.emit('open', { code: '200', desc: 'the socket is open' })
+        return this.emit('open', { code: '200', desc: 'the socket is open' })
       case 'connectionStateChange':
         return this.connection(data.state, data.reason)
       case 'reconnected':
         this.isAway = false
-        this.emitter.emit('reconnected', data)
+        this.emit('reconnected', data)
         return isSilent ? this.announce() : undefined
       case 'disconnected':
         return this.disconnected(data.code, data.reason, data.terminal)
       case 'clientJoin':
-        return isSilent ? undefined : this.joined(data)
+        if (isSilent) return
+        this.joined(data)
+        return this.mutes(data)
       case 'clientLeave':
         return this.left(data.uid, data.reason)
       case 'streamAdded':
@@ -204,23 +205,23 @@ export class Room {
       case 'unmuted':
         return isSilent && data.uid !== this.own ? undefined : this.muted(data.uid, data.mediaType, name === 'muted')
       case 'clientUpdate':
-        return this.emitter.emit('attributes-updated', { ...told(data.uid), target: 'member', name: data.name, attributes: data.attributes || {} })
+        return this.emit('attributes-updated', told(data.uid, { target: 'member', name: data.name, attributes: data.attributes || {} }))
       case 'channelUpdate':
-        return this.emitter.emit('attributes-updated', { target: 'channel', attributes: data.attributes || {} })
+        return this.emit('attributes-updated', { target: 'channel', attributes: data.attributes || {} })
       case 'roleChanged':
-        return this.emitter.emit('role-Changed', { ...told(data.uid), role: data.role })
+        return this.emit('role-Changed', told(data.uid, { role: data.role }))
       case 'published':
         this.published.add(data.mediaType)
-        return this.emitter.emit(name, streamEvent(this.own, data.mediaType))
+        return this.emit(name, streamEvent(this.own, data.mediaType))
       case 'unpublished':
-        this.emitter.emit(name, streamEvent(this.own, data.mediaType))
+        this.emit(name, streamEvent(this.own, data.mediaType))
         return this.pushesNoMore([data.mediaType], false)
       case 'syncDone':
         return this.synced(data)
       case 'message':
-        return this.both('message', 'custom-data', { ...data, ...told(data.uid) })
+        return this.both('message', 'custom-data', told(data.uid, data))
       case 'rtmpTasksStatus':
-        return this.both('rtmp-tasks-status', 'rtmp-state', { ...data, ...told(data.uid) })
+        return this.both('rtmp-tasks-status', 'rtmp-state', told(data.uid, data))
       case 'liveRoomClose':
         return this.both(name, 'channel-closed', { cid: cidOf(data.cid), reason: data.reason, text: data.text || '' })
       case 'kicked':
@@ -228,7 +229,7 @@ export class Room {
       case 'tokenWillExpire':
         return this.both('token-will-expire', 'permkey-will-expire', data)
       default:
-        this.emitter.emit(PLAIN[name] || name, data.uid === undefined ? data : { ...data, ...told(data.uid) })
+        this.emit(PLAIN[name] || name, data.uid === undefined ? data : told(data.uid, data))
     }
   }
 
@@ -236,13 +237,14 @@ export class Room {
     const previous = this.state
     this.state = state
     const reconnect = state === 'reconnecting' || previous === 'reconnecting'
-    this.emitter.emit('connection-state-change', {
+    this.emit('connection-state-change', {
       state, previous, reason, attempt, curState: web(state), prevState: web(previous), reconnect,
     })
   }
 
   /** An attempt to connect, or that there was none to be had. */
-  attempt(reason: string): void {
+  attempt(reason: string, count: number): void {
+    this.attempts += count
     if (this.state === 'connecting' || this.state === 'reconnecting') this.changeState(this.state, reason, this.attempts)
   }
 
@@ -256,7 +258,7 @@ export class Room {
     this.wasKicked = this.isAway = false
     // An app that left knows, and has left the page already.
     if (reason === 'left' && this.at.isLeaving()) return
-    this.emitter.emit('disconnect', { code: DISCONNECT[code] || '401', reason, closeCode: code, terminal })
+    this.emit('disconnect', { code: DISCONNECT[code] || '401', reason, closeCode: code, terminal })
   }
 
   private connection(state: ConnectionState, reason: string): void {
@@ -265,13 +267,13 @@ export class Room {
     this.changeState(state, reason)
     if (state !== 'reconnecting' || previous === state) return
     this.isAway = true
-    this.emitter.emit('willreconnect', { count: 1 })
+    this.emit('willreconnect', { count: 1 })
   }
 
   private kicked(reason: string, text: string, durationS: number): void {
     this.wasKicked = true
     const picture = this.at.picture()
-    const data = { ...told(this.own), cid: picture ? cidOf(picture.cid) : '', reason, text, durationS }
+    const data = told(this.own, { cid: picture ? cidOf(picture.cid) : '', reason, text, durationS })
     this.both('kicked', reason === 'kicked' ? 'client-banned' : 'uid-duplicate', data)
   }
 
@@ -284,33 +286,36 @@ export class Room {
       if (uid === picture.own.uid) continue
       this.at.next(() => this.joined(member))
       for (const kind of kinds(member.streams)) this.at.next(() => this.added(uid, kind))
+      this.at.next(() => this.mutes(member))
     }
   }
 
   private joined(member: PictureMember): void {
     this.known.set(member.uid, { streams: new Set(), muted: new Set() })
     this.both('clientJoin', 'peer-online', joinEvent(member))
-    // Apps know of mutes by these only.
+  }
+
+  /** Apps know by these events only what a member that comes has muted. */
+  private mutes(member: PictureMember): void {
     for (const kind of member.muted || []) this.muted(member.uid, kind, true)
   }
 
   private left(uid: string, reason: string): void {
     for (const key of Object.keys(this.pull)) if (key.replace(/\D.*/, '') === uid) delete this.pull[key]
     if (!this.known.delete(uid)) return
-    const user = told(uid)
-    this.emitter.emit('clientLeave', { ...user, reason }, [['peer-leave', { ...user, reason: WEB_REASON[reason] || 0 }]])
+    this.emit('clientLeave', told(uid, { reason }), 'peer-leave', told(uid, { reason: WEB_REASON[reason] || 0 }))
   }
 
   private added(uid: string, kind: MediaType): void {
     const known = this.known.get(uid)
     if (known) known.streams.add(kind)
-    this.emitter.emit('stream-added', streamEvent(uid, kind))
+    this.emit('stream-added', streamEvent(uid, kind))
   }
 
   private removed(uid: string, kind: MediaType): void {
     this.pulls(uid, kind, '')
     const known = this.known.get(uid)
-    if (known && known.streams.delete(kind)) this.emitter.emit('stream-removed', streamEvent(uid, kind))
+    if (known && known.streams.delete(kind)) this.emit('stream-removed', streamEvent(uid, kind))
   }
 
   private muted(uid: string, kind: MediaType, isMuted: boolean): void {
@@ -319,7 +324,7 @@ export class Room {
       if (isMuted) known.muted.add(kind)
       else known.muted.delete(kind)
     }
-    this.emitter.emit(`${isMuted ? '' : 'un'}mute-${kind}`, streamEvent(uid, kind))
+    this.emit(`${isMuted ? '' : 'un'}mute-${kind}`, streamEvent(uid, kind))
   }
 
   /** The server, or the session that came back, has another URL. */
@@ -337,31 +342,30 @@ export class Room {
   }
 
   private urlChanged(uid: string, direction: 'push' | 'pull', mediaType: MediaType, url: string, urls: Urls): void {
-    const user = told(uid)
-    this.emitter.emit('url-updated', { ...user, direction, mediaType, url, urls })
+    this.emit('url-updated', told(uid, { direction, mediaType, url, urls }))
     // Apps take each entry for the one pusher or player of its user.
     if (slotOf(mediaType) !== MAIN) return
-    const userList = [{ ...user, url }]
-    this.emitter.emit('syncDone', { ...told(this.own), url: this.pushUrl('audio'), userList, userlist: userList })
+    const userList = [told(uid, { url })]
+    this.emit('syncDone', told(this.own, { url: this.pushUrl('audio'), userList, userlist: userList }))
   }
 
   private both(event: string, alias: string, payload: unknown): void {
-    this.emitter.emit(event, payload, [[alias, payload]])
+    this.emit(event, payload, alias, payload)
   }
 
   private joinOf(uid: string): unknown {
     const picture = this.at.picture()
     const member = picture && picture.members.filter((of) => of.uid === uid)[0]
-    return member ? joinEvent(member) : { ...told(uid), attributes: {} }
+    return joinEvent(member || { uid })
   }
 }
 
-function joinEvent(member: PictureMember): unknown {
-  return { ...told(member.uid), name: member.name, attributes: member.attributes || {} }
+function joinEvent(member: { uid: string; name?: string; attributes?: Attributes }): unknown {
+  return told(member.uid, { name: member.name, attributes: member.attributes || {} })
 }
 
 function streamEvent(uid: string, mediaType: MediaType): unknown {
-  return { ...told(uid), mediaType }
+  return told(uid, { mediaType })
 }
 
 function kinds(streams: Array<{ mediaType: MediaType }>): MediaType[] {

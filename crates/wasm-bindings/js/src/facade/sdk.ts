@@ -5,6 +5,7 @@ import { wrong } from '../errors.js'
 import type { Host } from '../host.js'
 import { VERSION } from '../version.js'
 import { Client, type ClientOptions, type Settings } from './client.js'
+import { numberOf } from './params.js'
 import { playerAdvice, pusherAdvice } from './media.js'
 
 /** What holds for all clients. Call `configure` once, before the first client. */
@@ -53,16 +54,14 @@ export function createSdk(platform: Host): Sdk {
   return {
     configure(options) {
       if (!options || typeof options !== 'object') throw wrong('options', 'an object')
-      const { host, reannounce, ...rest } = options
+      const { reannounce, wasmPath } = options
       if (reannounce !== undefined && reannounce !== 'changed' && reannounce !== 'all') throw wrong('reannounce', "'changed' or 'all'")
+      if (wasmPath !== undefined && typeof wasmPath !== 'string') throw wrong('wasmPath', 'a string')
       for (const name of ['connectTimeoutMs', 'commandTimeoutMs', 'giveUpAfterMs'] as const) {
-        const value = options[name]
-        if (value !== undefined && !(typeof value === 'number' && value > 0 && value % 1 === 0)) throw wrong(name, 'a whole number of milliseconds')
+        if (options[name] !== undefined) numberOf(options[name], name, 1, 86400000, true)
       }
-      if (options.wasmPath !== undefined && typeof options.wasmPath !== 'string') throw wrong('wasmPath', 'a string')
-      Object.assign(settings, rest)
-      if (reannounce) settings.reannounce = reannounce
-      if (host) settings.host = { ...settings.host, ...host }
+      const host = options.host ? Object.assign({}, settings.host, options.host) : settings.host
+      Object.assign(settings, options, { host, reannounce: reannounce || settings.reannounce })
     },
     // A function, not a method: apps may write `new`.
     Client: function (options?: ClientOptions) {

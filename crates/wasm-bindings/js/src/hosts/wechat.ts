@@ -37,10 +37,8 @@ export interface Wx {
     success: (result: { randomValues: ArrayBuffer }) => void
     fail: (error: Failure) => void
   }): void
-  onAppShow?(run: Listener): void
-  offAppShow?(run: Listener): void
-  onNetworkStatusChange?(run: Listener): void
-  offNetworkStatusChange?(run: Listener): void
+  /** `onAppShow`, `offAppShow`, `onNetworkStatusChange`, `offNetworkStatusChange`, as far as there are any. */
+  [listen: string]: any
 }
 
 declare const wx: Wx
@@ -76,7 +74,13 @@ export function connectBy(connectSocket: Wx['connectSocket'], url: string, proto
   }
 }
 
-/** The file of WebAssembly in the package. */
+function listen(event: string, run: Listener): () => void {
+  const set = (how: string) => wx[how + event] && wx[how + event](run)
+  set('on')
+  return () => set('off')
+}
+
+/** `defaultPath` is where the package has the file of WebAssembly. */
 export function wechat(defaultPath: string): Host {
   return {
     now: monotonic(Date.now),
@@ -98,19 +102,16 @@ export function wechat(defaultPath: string): Host {
       .then((result) => ((result as WebAssembly.WebAssemblyInstantiatedSource).instance || (result as WebAssembly.Instance)).exports),
     lifecycle(listener) {
       let network: unknown
-      const shown = () => listener.resume()
-      const changed = (event: { isConnected: boolean; networkType: string }) => {
-        // Without a network there is nowhere to go; the same one again is no change.
-        if (!event.isConnected || event.networkType === network) return
-        network = event.networkType
-        listener.network()
-      }
-      if (wx.onAppShow) wx.onAppShow(shown)
-      if (wx.onNetworkStatusChange) wx.onNetworkStatusChange(changed)
-      return () => {
-        if (wx.offAppShow) wx.offAppShow(shown)
-        if (wx.offNetworkStatusChange) wx.offNetworkStatusChange(changed)
-      }
+      const ends = [
+        listen('AppShow', () => listener.resume()),
+        listen('NetworkStatusChange', (event) => {
+          // Without a network there is nowhere to go; the same one again is no change.
+          if (!event.isConnected || event.networkType === network) return
+          network = event.networkType
+          listener.network()
+        }),
+      ]
+      return () => ends.forEach((end) => end())
     },
     console,
   }
