@@ -5,7 +5,7 @@ import { wrong } from '../errors.js'
 import type { Host } from '../host.js'
 import { VERSION } from '../version.js'
 import { Client, type ClientOptions, type Settings } from './client.js'
-import { numberOf } from './params.js'
+import { numberOf, objectOf } from './params.js'
 import { playerAdvice, pusherAdvice } from './media.js'
 
 /** What holds for all clients. Call `configure` once, before the first client. */
@@ -46,15 +46,13 @@ export function createSdk(platform: Host): Sdk {
   const settings: Settings = { host: platform, reannounce: 'changed' }
   let single: Client | null = null
 
-  function create(options: ClientOptions | undefined): Client {
-    if (options !== undefined && (options === null || typeof options !== 'object')) throw wrong('options', 'an object')
-    return new Client(settings, options || {})
+  function create(options: ClientOptions = {}): Client {
+    return new Client(settings, objectOf(options, 'options'))
   }
 
   return {
     configure(options) {
-      if (!options || typeof options !== 'object') throw wrong('options', 'an object')
-      const { reannounce, wasmPath } = options
+      const { reannounce, wasmPath } = objectOf(options, 'options') as SdkOptions
       if (reannounce !== undefined && reannounce !== 'changed' && reannounce !== 'all') throw wrong('reannounce', "'changed' or 'all'")
       if (wasmPath !== undefined && typeof wasmPath !== 'string') throw wrong('wasmPath', 'a string')
       for (const name of ['connectTimeoutMs', 'commandTimeoutMs', 'giveUpAfterMs'] as const) {
@@ -64,9 +62,9 @@ export function createSdk(platform: Host): Sdk {
       Object.assign(settings, options, { host, reannounce: reannounce || settings.reannounce })
     },
     // A function, not a method: apps may write `new`.
-    Client: function (options?: ClientOptions) {
-      if (!single) return (single = create(options))
-      if (options) single.configure(options)
+    Client: function (options: ClientOptions = {}) {
+      if (single) single.configure(objectOf(options, 'options'))
+      else single = create(options)
       return single
     },
     createClient: create,
