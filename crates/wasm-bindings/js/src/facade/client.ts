@@ -211,7 +211,7 @@ export class Client {
         this.abort = null
         return resolve()
       }
-      this.call('leave', {}, resolve, (error) => error.name === 'notJoined' && this.wasIn ? resolve() : reject(error))
+      this.call('leave', {}, () => resolve(), (error) => error.name === 'notJoined' && this.wasIn ? resolve() : reject(error))
     })
     const done = () => {
       if (this.leaving === leaving) this.leaving = null
