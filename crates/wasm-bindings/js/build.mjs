@@ -105,7 +105,7 @@ for (const folder of ['', 'miniprogram', 'copy']) copyFileSync(join(wasm, 'lianm
 const base64 = JSON.stringify(file.toString('base64'))
 const write = (path, text) => writeFileSync(join(out, path), text)
 write('inline.mjs', `export default ${base64}\n`)
-write('inline.js', `exports.default = ${base64}\nexports.__esModule = true\n`)
+write('inline.js', `module.exports = ${base64}\n`)
 write('node.mjs', `import sdk from './node.js'\nexport default sdk\n`)
 write('miniprogram/index.js', `module.exports = require('./wechat')\n`)
 

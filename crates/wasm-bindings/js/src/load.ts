@@ -36,7 +36,7 @@ function once(host: Host, path: string | undefined, attempt: number): Promise<Mo
   }).catch((cause) => {
     const text = (cause && (cause.message || cause.errMsg)) || cause
     throw failure('wasmUnavailable', {
-      message: `The WebAssembly file ${path || ''} cannot be loaded (${text}): check wasmPath and that the file is there.`,
+      message: `The WebAssembly file${path ? ` ${path}` : ''} cannot be loaded (${text}): check wasmPath and that the file is there.`,
     })
   })
 }

@@ -227,7 +227,8 @@ export class Client {
     const done = () => {
       this.wasIn = false
       this.info = {}
-      this.free()
+      // Once everything was told, the runtime is freed.
+      this.delivery.wake()
     }
     return this.leave().then(done, done)
   }
@@ -431,8 +432,7 @@ export class Client {
   private crashed(cause: unknown): void {
     this.runtime = null
     this.picture = null
-    this.calls.forEach((call) => call.reject(failure('internalError')))
-    this.calls.clear()
+    this.drop('internalError')
     this.settings.host.console.error('lianmai: the client failed', cause)
     this.delivery.add(NEXT, () => {
       this.emitter.emit('error', failure('internalError'))
@@ -471,6 +471,7 @@ export class Client {
     const addresses = urls.join()
     if (this.runtime && this.addresses === addresses) return
     if (this.runtime) this.runtime.dispose()
+    this.drop('superseded')
     this.addresses = addresses
     this.runtime = new Runtime(host, module, JSON.stringify({ urls, seed, connectTimeoutMs, commandTimeoutMs, giveUpAfterMs }), {
       items: () => this.delivery.wake(),
@@ -478,6 +479,12 @@ export class Client {
       limit: () => this.delivery.add(LAST, () => this.room.attempt('socketLimit', 0)),
       crashed: (cause) => this.crashed(cause),
     })
+  }
+
+  /** Nothing will answer what is open. */
+  private drop(name: string): void {
+    this.calls.forEach((call) => call.reject(failure(name)))
+    this.calls.clear()
   }
 
   private free(): void {
