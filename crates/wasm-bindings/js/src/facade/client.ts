@@ -224,12 +224,13 @@ export class Client {
   destroy(): Promise<void> {
     this.isRetired = true
     this.role = undefined
-    const done = () => {
+    // Freed once everything was told.
+    const done = () => new Promise<void>((resolve) => this.delivery.add(LAST, () => {
       this.wasIn = false
       this.info = {}
-      // Once everything was told, the runtime is freed.
-      this.delivery.wake()
-    }
+      this.free()
+      resolve()
+    }))
     return this.leave().then(done, done)
   }
 
