@@ -37,6 +37,8 @@ export class Runtime {
   private busy = false
   private socket: { id: number; host: HostSocket | null } | null = null
   private timer: unknown = null
+  /** When the timer is set for; -1 while there is none. */
+  private due = -1
   private unwatch: (() => void) | void = undefined
 
   constructor(private host: Host, private module: Module, config: string, private observer: Observer) {
@@ -171,11 +173,16 @@ export class Runtime {
   }
 
   private arm(): void {
-    this.host.clearTimer(this.timer)
-    this.timer = null
     const deadline = this.core ? this.module.deadline(this.core) : -1
+    // Frames come often, and move it rarely.
+    if (deadline === this.due) return
+    this.due = deadline
+    this.host.clearTimer(this.timer)
     if (deadline < 0) return
     const wait = Math.min(Math.max(Math.ceil(deadline - this.host.now()), 0), MAX_TIMER_MS)
-    this.timer = this.host.setTimer(() => this.feed('timeout'), wait)
+    this.timer = this.host.setTimer(() => {
+      this.due = -1
+      this.feed('timeout')
+    }, wait)
   }
 }

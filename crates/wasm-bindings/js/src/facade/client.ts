@@ -224,10 +224,10 @@ export class Client {
   destroy(): Promise<void> {
     this.isRetired = true
     this.role = undefined
+    this.wasIn = false
+    this.info = {}
     // Freed once everything was told.
     const done = () => new Promise<void>((resolve) => this.delivery.add(LAST, () => {
-      this.wasIn = false
-      this.info = {}
       this.free()
       resolve()
     }))
