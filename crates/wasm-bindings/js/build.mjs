@@ -114,7 +114,7 @@ execFileSync(process.execPath, [
   join(here, 'node_modules/typescript/bin/tsc'), '-p', join(here, 'tsconfig.json'),
   '--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--stripInternal', '--outDir', join(out, 'types'),
 ], { stdio: 'inherit' })
-for (const folder of ['hosts', 'entries']) rmSync(join(out, 'types', folder), { recursive: true })
+for (const what of ['hosts', 'entries', 'glue.d.ts', 'load.d.ts', 'runtime.d.ts', 'utf8.d.ts', 'version.d.ts']) rmSync(join(out, 'types', what), { recursive: true })
 const types = Array.from(readFileSync(join(here, 'src/index.ts'), 'utf8').matchAll(/export type \{ ([^}]+) \}/g)).flatMap((match) => match[1].split(', '))
 const events = Array.from(readFileSync(join(here, 'src/facade/events.ts'), 'utf8').matchAll(/^export (?:type|interface) (\w+)/gm)).map((match) => match[1])
 const namespace = [...types, ...events].map((type) => `  export type ${type} = types.${type}\n`).join('')

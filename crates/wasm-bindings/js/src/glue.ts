@@ -2,6 +2,7 @@
 // class whose methods take and return nothing else, in a tenth of the size and without what phones lack; the build
 // checks that the module asks for nothing more. Strings go over as UTF-8, and who gets one frees it.
 
+import type { WasmExports, WasmImports } from './host.js'
 import { decode, encode } from './utf8.js'
 
 /** Names that the module imports, all of one namespace; the build knows them. Each takes the address and length of a text. */
@@ -25,7 +26,7 @@ export class Module {
   private said = ''
 
   /** What the module is instantiated with. */
-  imports(): WebAssembly.Imports {
+  imports(): WasmImports {
     const { from, names } = __WASM_IMPORTS__
     const functions: { [name: string]: (at: number, size: number) => number } = {}
     for (const name of names) {
@@ -38,8 +39,8 @@ export class Module {
     return { [from]: functions }
   }
 
-  link(exports: WebAssembly.Exports): this {
-    this.exports = exports as unknown as Exports
+  link(exports: WasmExports): this {
+    this.exports = exports as Exports
     return this
   }
 
@@ -83,7 +84,7 @@ export class Module {
       for (let index = 0; index < text.length; index++) bytes[at + index] = text.charCodeAt(index)
       raw.push(at, text.length)
     }
-    exports[`core_${method}`].apply(null, raw)
+    exports[`core_${method}`](...raw)
     exports.__wbindgen_add_to_stack_pointer(16)
     return new Int32Array(exports.memory.buffer, result, 3)
   }

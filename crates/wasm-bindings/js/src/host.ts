@@ -30,6 +30,12 @@ export interface LifecycleListener {
   network(): void
 }
 
+/** What a module of WebAssembly gets; types of the DOM are not everywhere. */
+export type WasmImports = { [from: string]: { [name: string]: (...args: number[]) => number } }
+
+/** What it gives. */
+export type WasmExports = { [name: string]: any }
+
 /** The platform. */
 export interface Host {
   /** Milliseconds of a clock that never goes back; it should go on while the app is frozen. */
@@ -43,7 +49,7 @@ export interface Host {
   /** Runs something soon, after promise callbacks. Must not be slowed down in hidden pages. */
   macrotask(run: () => void): void
   /** Instantiates the WebAssembly module. `attempt` is 0, then 1 after a failure. */
-  loadWasm(path: string | undefined, imports: WebAssembly.Imports, attempt: number): Promise<WebAssembly.Exports>
+  loadWasm(path: string | undefined, imports: WasmImports, attempt: number): Promise<WasmExports>
   /** Begins to tell about the app's life; what comes back ends that. */
   lifecycle?(listener: LifecycleListener): () => void
   console: { log(...what: unknown[]): void; warn(...what: unknown[]): void; error(...what: unknown[]): void }

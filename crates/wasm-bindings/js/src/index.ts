@@ -1,7 +1,7 @@
 // Types of the package, for all entries.
 
 export type { LianmaiError } from './errors.js'
-export type { Host, HostSocket, LifecycleListener, SocketListener } from './host.js'
+export type { Host, HostSocket, LifecycleListener, SocketListener, WasmExports, WasmImports } from './host.js'
 export type { BigNumberLike, Uid, UidInput } from './uid.js'
 export type * from './facade/events.js'
 export type { Client, ClientOptions, JoinResult, SubscribeResult, Channel, Info } from './facade/client.js'

@@ -53,11 +53,12 @@ let client: Client | undefined
 export { event, handler, client }
 `
 
+/** Without the types of browsers: mini-programs have none. */
 function compile(files, options) {
   const { folder } = project()
   for (const [file, text] of Object.entries(files)) writeFileSync(join(folder, file), text)
   const { stdout } = spawnSync(process.execPath, [
-    join(js, 'node_modules/typescript/bin/tsc'), '--strict', '--noEmit', '--target', 'ES2020', '--lib', 'ES2020,DOM', '--types', '', ...options, ...Object.keys(files),
+    join(js, 'node_modules/typescript/bin/tsc'), '--strict', '--noEmit', '--target', 'ES2017', '--lib', 'ES2017', '--types', '', ...options, ...Object.keys(files),
   ], { cwd: folder, encoding: 'utf8' })
   return stdout.trim().split('\n').filter(Boolean)
 }

@@ -213,10 +213,9 @@ export class Client {
       }
       this.call('leave', {}, () => resolve(), (error) => error.name === 'notJoined' && this.wasIn ? resolve() : reject(error))
     })
-    const done = () => {
+    const leaving: Promise<unknown> = (this.leaving = left.catch(nothing).then(() => {
       if (this.leaving === leaving) this.leaving = null
-    }
-    const leaving: Promise<unknown> = (this.leaving = left.then(done, done))
+    }))
     return left
   }
 

@@ -48,7 +48,7 @@ export class Emitter {
   /** Calls one handler. */
   run(entry: Registration, args: unknown[], event: string): void {
     try {
-      entry.run.apply(undefined, args)
+      entry.run(...args)
     } catch (error) {
       this.console().error(`lianmai: a handler of ${event} threw`, error)
       if (event !== 'handler-error') this.emit('handler-error', { event, error })

@@ -6,7 +6,7 @@
 // and no other.
 
 import { failure } from '../errors.js'
-import { monotonic, type Host, type HostSocket, type SocketListener } from '../host.js'
+import { monotonic, type Host, type HostSocket, type SocketListener, type WasmExports, type WasmImports } from '../host.js'
 
 interface SocketTask {
   send(options: { data: string; fail?: (error: Failure) => void }): void
@@ -43,7 +43,7 @@ export interface Wx {
 
 declare const wx: Wx
 declare const WXWebAssembly: {
-  instantiate(path: string, imports: WebAssembly.Imports): Promise<WebAssembly.WebAssemblyInstantiatedSource | WebAssembly.Instance>
+  instantiate(path: string, imports: WasmImports): Promise<{ instance?: { exports: WasmExports }; exports: WasmExports }>
 }
 
 /** Opens a socket of WeChat's shape. */
@@ -99,7 +99,7 @@ export function wechat(defaultPath: string): Host {
       setTimeout(run, 0)
     },
     loadWasm: (path, imports) => WXWebAssembly.instantiate(path === undefined ? defaultPath : path, imports)
-      .then((result) => ((result as WebAssembly.WebAssemblyInstantiatedSource).instance || (result as WebAssembly.Instance)).exports),
+      .then((result) => (result.instance || result).exports),
     lifecycle(listener) {
       let network: unknown
       const ends = [
