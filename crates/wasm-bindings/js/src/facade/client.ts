@@ -108,7 +108,10 @@ export class Client {
 
   constructor(private settings: Settings, private options: ClientOptions) {
     this.emitter = new Emitter(() => settings.host.console)
-    this.room = new Room((event, payload, alias, data) => this.emitter.emit(event, payload, alias, data), {
+    this.room = new Room((event, payload, alias, data) => {
+      this.log(event)
+      this.emitter.emit(event, payload, alias, data)
+    }, {
       picture: () => this.view(),
       next: (run) => this.delivery.add(NEXT, run),
       isLeaving: () => !!this.leaving || this.isRetired,
@@ -448,7 +451,6 @@ export class Client {
     this.picture = undefined
     if (!item) return 0
     if (item.event !== undefined) {
-      this.log(item.event)
       this.room.event(item.event, item.data)
       return 1
     }
