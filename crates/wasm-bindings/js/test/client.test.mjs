@@ -144,6 +144,25 @@ test('what codes of the components ask for', () => {
   ]) assert.equal(advice(state).action, action, JSON.stringify(state))
 })
 
+test('a call without an answer is told, and rejected', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.heard()
+  world.answers.mute = () => undefined
+  const muted = assert.rejects(world.client.mute('audio'), { name: 'outcomeUnknown', code: 20022, method: 'mute' })
+  await world.pass(11000)
+  await muted
+  assert.deepEqual(world.heard(), [['sendCommandOverTime', { method: 'mute' }]])
+  const { client } = world
+  await client.leave()
+  world.answers.join = () => undefined
+  const joined = assert.rejects(client.join({ channelName: 'x' }), { name: 'outcomeUnknown' })
+  await world.pass(11000)
+  await joined
+  assert.ok(world.heard().some(([event, { method }]) => event === 'sendCommandOverTime' && method === 'join'))
+})
+
 test('the end of a token is announced, and told', async () => {
   const world = new World()
   await world.join()

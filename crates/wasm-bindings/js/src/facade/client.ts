@@ -194,7 +194,7 @@ export class Client {
           resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
           // The one error that a wrong address makes.
-          if (error.name === 'notConnected') error.message = error.reason = `No server answered at ${urls.join(', ')}: check server and the network.`
+          if (error.name === 'notConnected') error.message = error.reason = `No server at ${urls.join(', ')}, or none that allows this page: check server, the network and allowed origins.`
           reject(error)
         })
       }).catch((error) => reject(error.name === 'Error' ? failure('randomUnavailable') : error))

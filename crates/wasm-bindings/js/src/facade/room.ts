@@ -78,6 +78,13 @@ export function cidOf(cid: string): number | string {
   return /^\d+$/.test(cid) ? told(cid).uid : cid
 }
 
+/** Events of the core that need no other shape, by the name that apps know. */
+const PLAIN: { [event: string]: string } = {
+  memberCount: 'member-count',
+  networkQuality: 'network-quality',
+  serverRestarting: 'server-restarting',
+}
+
 interface Known {
   streams: Set<MediaType>
   muted: Set<MediaType>
@@ -222,8 +229,7 @@ export class Room {
       case 'tokenWillExpire':
         return this.both('token-will-expire', 'permkey-will-expire', data)
       default:
-        // `memberCount` is `member-count` to apps.
-        this.emit(name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`), data.uid === undefined ? data : told(data.uid, data))
+        this.emit(PLAIN[name] || name, data.uid === undefined ? data : told(data.uid, data))
     }
   }
 
