@@ -1,30 +1,32 @@
-// The WebAssembly module: loaded once, tried twice. In: the host and where the file is. Out: an instance of the right
-// version. Deliberately absent: how a platform instantiates; that is the host's.
+// The WebAssembly module of a client: loaded once, tried twice. In: the host and where the file is. Out: an instance of
+// the right version, for this client alone: one that traps takes no other with it. Deliberately absent: how a platform
+// instantiates; that is the host's.
 
 import { failure } from './errors.js'
 import { Module } from './glue.js'
 import type { Host } from './host.js'
 import { VERSION } from './version.js'
 
-/** One instance for all clients, until it traps. */
-let loaded: { host: Host; path: string | undefined; module: Promise<Module> } | undefined
-
 /** Longer than any phone takes; a platform that never answers must not leave a promise open. */
 const PATIENCE_MS = 20000
 
-export function load(host: Host, path: string | undefined): Promise<Module> {
-  if (!loaded || loaded.host !== host || loaded.path !== path) {
-    const mine = (loaded = { host, path, module: once(host, path, 0).catch(() => once(host, path, 1)) })
-    mine.module.catch(() => {
-      if (loaded === mine) loaded = undefined
-    })
-  }
-  return loaded.module
-}
+export class Loader {
+  private loaded: { host: Host; path: string | undefined; module: Promise<Module> } | null = null
 
-/** The instance trapped: its memory cannot be trusted any more. */
-export function unload(): void {
-  loaded = undefined
+  get(host: Host, path: string | undefined): Promise<Module> {
+    const { loaded } = this
+    if (loaded && loaded.host === host && loaded.path === path) return loaded.module
+    const mine = (this.loaded = { host, path, module: once(host, path, 0).catch(() => once(host, path, 1)) })
+    mine.module.catch(() => {
+      if (this.loaded === mine) this.drop()
+    })
+    return mine.module
+  }
+
+  /** The next one gets another instance. */
+  drop(): void {
+    this.loaded = null
+  }
 }
 
 function once(host: Host, path: string | undefined, attempt: number): Promise<Module> {
@@ -36,7 +38,7 @@ function once(host: Host, path: string | undefined, attempt: number): Promise<Mo
   }).catch((cause) => {
     const text = (cause && (cause.message || cause.errMsg)) || cause
     throw failure('wasmUnavailable', {
-      message: `The WebAssembly file${path ? ` ${path}` : ''} cannot be loaded (${text}): check wasmPath and that the file is there.`,
+      message: `The WebAssembly file${path ? ` ${path}` : ''} cannot be loaded (${text}): check wasmPath.`,
     })
   })
 }

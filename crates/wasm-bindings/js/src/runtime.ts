@@ -2,7 +2,6 @@
 // at a time. It executes what the core commands and keeps its one timer and its one socket; it decides nothing.
 
 import type { Module } from './glue.js'
-import { unload } from './load.js'
 import type { Host, HostSocket } from './host.js'
 
 export const PROTOCOL = 'lianmai.v1'
@@ -98,7 +97,6 @@ export class Runtime {
     } catch (error) {
       // Not freed: its memory is in no known state.
       this.shut()
-      unload()
       this.observer.crashed(error)
       return null
     }

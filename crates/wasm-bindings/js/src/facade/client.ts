@@ -4,7 +4,7 @@
 import { failure, type LianmaiError } from '../errors.js'
 import type { Module } from '../glue.js'
 import type { Host } from '../host.js'
-import { load, within } from '../load.js'
+import { Loader, within } from '../load.js'
 import { Runtime } from '../runtime.js'
 import { toWire, told, type Uid, type UidInput } from '../uid.js'
 import { Delivery, FIRST, LAST, NEXT } from './delivery.js'
@@ -85,6 +85,7 @@ export class Client {
   private emitter: Emitter
   private room: Room
   private delivery: Delivery
+  private loader = new Loader()
   private runtime: Runtime | null = null
   /** Addresses of the runtime. */
   private addresses = ''
@@ -119,7 +120,7 @@ export class Client {
     })
     this.delivery = new Delivery(() => settings.host, () => this.step(), () => this.free())
     // The first join shall not wait for it; where it cannot be loaded, that join says so.
-    load(settings.host, settings.wasmPath).catch(() => {})
+    this.loader.get(settings.host, settings.wasmPath).catch(nothing)
   }
 
   /** Other options for the next `join`. */
@@ -179,7 +180,7 @@ export class Client {
       this.isRetired = false
       const abort = (this.abort = () => reject(failure('superseded')))
       // The module, randomness, and the end of what was before come first.
-      Promise.all([load(host, settings.wasmPath), within(host, () => host.random(24)), this.leaving]).then(([module, random]) => {
+      Promise.all([this.loader.get(host, settings.wasmPath), within(host, () => host.random(24)), this.leaving]).then(([module, random]) => {
         if (this.abort !== abort) return
         this.abort = null
         const seed = hex(random)
@@ -194,7 +195,7 @@ export class Client {
           resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
           // The one error that a wrong address makes.
-          if (error.name === 'notConnected') error.message = error.reason = `No server at ${urls.join(', ')}, or none that allows this page: check server, the network and allowed origins.`
+          if (error.name === 'notConnected') error.message = error.reason = `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`
           reject(error)
         })
       }).catch((error) => reject(error.name === 'Error' ? failure('randomUnavailable') : error))
@@ -236,7 +237,7 @@ export class Client {
     return this.leave().then(done, done)
   }
 
-  /** The end of this client, with its handlers. */
+  /** The end of this client, with its handlers: what `destroy` of the SDK is for the one of `Client`. */
   end(): Promise<void> {
     const ended = this.destroy()
     this.isDead = true
@@ -283,6 +284,7 @@ export class Client {
     })
   }
 
+  /** Gives one kind of somebody up. */
   unsubscribe(uid: UidInput, mediaType: MediaType): Promise<void> {
     return this.ask('unsubscribe', () => ({ uid: toWire(uid), mediaType }), (_, of) => this.room.pulls(of.uid, mediaType, ''))
   }
@@ -292,6 +294,7 @@ export class Client {
     return this.muting('mute', mediaType, uid)
   }
 
+  /** Takes `mute` back. */
   unmute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
     return this.muting('unmute', mediaType, uid)
   }
@@ -311,6 +314,7 @@ export class Client {
 
   // Push tasks
 
+  /** Starts push tasks, which put the channel's media together and push them elsewhere. */
   addTasks(params: { rtmpTasks: RtmpTask[] }): Promise<void> {
     return this.ask('addTasks', () => tasksOf(params), nothing)
   }
@@ -320,6 +324,7 @@ export class Client {
     return this.ask('updateTasks', () => tasksOf(params), nothing)
   }
 
+  /** Ends push tasks. */
   deleteTasks(params: { taskIds: string[] }): Promise<void> {
     return this.ask('deleteTasks', () => taskIdsOf(params), nothing)
   }
@@ -349,14 +354,17 @@ export class Client {
     })
   }
 
+  /** Not served: rejected with `notSupported`. */
   startAsrCaptions(_source?: string, _target?: string): Promise<void> {
     return this.notSupported('startAsrCaptions')
   }
 
+  /** Not served: rejected with `notSupported`. */
   stopAsrCaptions(): Promise<void> {
     return this.notSupported('stopAsrCaptions')
   }
 
+  /** Not served: rejected with `notSupported`. */
   aiManualInterrupt(_uid?: UidInput): Promise<void> {
     return this.notSupported('aiManualInterrupt')
   }
@@ -411,6 +419,7 @@ export class Client {
     }
   }
 
+  /** Where the connection is, as of the event that was told last. */
   get connectionState(): ConnectionState {
     return this.room.state
   }
@@ -425,7 +434,7 @@ export class Client {
     return playerOf(this.room, toWire(uid), mediaType)
   }
 
-  /** A copy: writing to it changes nothing. */
+  /** What NERTC's own apps read. A copy: writing to it changes nothing. */
   get _info(): Info {
     const picture = this.view()
     const { joinChannelParam } = this.info
@@ -433,8 +442,9 @@ export class Client {
   }
 
   private crashed(cause: unknown): void {
-    this.runtime = null
-    this.picture = null
+    this.runtime = this.picture = null
+    // Its memory is in no known state.
+    this.loader.drop()
     this.drop('internalError')
     this.settings.host.console.error('lianmai: the client failed', cause)
     this.delivery.add(NEXT, () => {
