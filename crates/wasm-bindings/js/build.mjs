@@ -154,6 +154,7 @@ write('package.json', `${JSON.stringify({
   },
 }, null, 2)}\n`)
 copyFileSync(join(here, 'README.md'), join(out, 'README.md'))
+copyFileSync(join(here, '../../../LICENSE'), join(out, 'LICENSE'))
 
 // What each entry weighs.
 const weigh = (what, files) => {
