@@ -85,6 +85,19 @@ test('parameters of join', async () => {
   }
 })
 
+test('what an app hands in may throw', async () => {
+  const world = new World()
+  const thrower = { get channelName() {
+    throw new TypeError('thrown by the app')
+  } }
+  await assert.rejects(world.client.join(thrower), isError('invalidParams', { message: 'thrown by the app', method: 'join' }))
+  await assert.rejects(world.client.join({ channelName: 'x', uid: { toFixed() {
+    throw null
+  } } }), isError('badUid'))
+  await assert.rejects(world.client.join({ channelName: 1n }), isError('invalidParams'))
+  assert.equal((await world.join()).uid, 100)
+})
+
 test('an appkey and a server are needed', async () => {
   const world = new World({}, {})
   await assert.rejects(world.client.join({ channelName: 'x' }), isError('invalidParams', { field: 'appkey' }))

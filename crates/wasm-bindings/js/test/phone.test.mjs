@@ -127,6 +127,74 @@ for (const { name, ...options } of KINDS) {
   }
 }
 
+/** An app that sets everything up at each change of its configuration, and leaves at whatever ends a call. */
+function component({ SDK, server, uid }) {
+  SDK.configure({ server })
+  const page = { events: [], exits: 0, list: [] }
+  page.setUp = () => {
+    page.client = SDK.Client({ debug: false, appkey: 'demo' })
+    page.client.init()
+    page.client.on('stream-added', async (event) => {
+      page.events.push('stream-added ' + event.uid)
+      const result = await page.client.subscribe(event.uid, event.mediaType)
+      page.list.push(result.url)
+    })
+    page.client.on('syncDone', ({ userlist }) => page.events.push('syncDone ' + userlist.find((item) => item.uid === uid).url))
+    page.client.on('kicked', page.exit)
+    page.client.on('disconnect', page.exit)
+    page.client.on('liveRoomClose', page.exit)
+    page.client.on('error', (error) => page.events.push(error))
+  }
+  page.exit = () => {
+    if (page.isOut) return page.left
+    page.isOut = true
+    page.exits++
+    const reset = () => {
+      page.client.destroy()
+      page.list = []
+    }
+    page.left = page.client.leave().then(reset).catch(reset)
+    return page.left
+  }
+  page.enter = (channelName) => {
+    page.isOut = false
+    return page.client.join({ channelName, uid }).then(() => page.client.publish())
+  }
+  return page
+}
+
+test('an app that sets up anew all the time, is kicked, and enters again', async () => {
+  const channelName = `room${++rooms}`
+  const host = node.createClient({ appkey: 'demo' })
+  const left = []
+  host.on('clientLeave', ({ uid, reason }) => left.push(`${uid} ${reason}`))
+  await host.join({ channelName, uid: 200 })
+  await host.publish('audio')
+  const phone = new Phone({ isSlow: true })
+  const page = phone.run(component, { SDK: phone.require('/sdk/lianmai.js'), server: server.url, uid: 100 })
+  page.setUp()
+  page.setUp()
+  const first = await page.enter(channelName)
+  await until('the URL', () => page.list.length)
+  // Its configuration changes in the channel: what is there is heard again, by the new handlers only.
+  page.setUp()
+  await until('the URL again', () => page.list.length === 2)
+  assert.deepEqual(Array.from(page.events), ['stream-added 200', 'stream-added 200'])
+  await host.kick(100, { reason: 'spam' })
+  await until('out', () => page.exits)
+  await page.left
+  assert.equal(page.exits, 1)
+  const second = await page.enter(channelName)
+  assert.notEqual(second, first)
+  await until('the URL', () => page.list.length)
+  await page.exit()
+  await until('both leaves', () => left.length === 2)
+  assert.deepEqual(left, ['100 kicked', '100 left'])
+  assert.equal(phone.sockets.filter(({ isOpen }) => isOpen).length, 0)
+  await host.destroy()
+  phone.stop()
+})
+
 test('another network is another socket, and nobody sees a leave', async () => {
   const channelName = `room${++rooms}`
   const other = node.createClient({ appkey: 'demo' })

@@ -180,7 +180,7 @@ export class Client {
       this.isRetired = false
       const abort = (this.abort = () => reject(failure('superseded')))
       // The module, randomness, and the end of what was before come first.
-      Promise.all([this.loader.get(host, settings.wasmPath), within(host, () => host.random(24)), this.leaving]).then(([module, random]) => {
+      Promise.all([this.loader.get(host, settings.wasmPath), entropy(host), this.leaving]).then(([module, random]) => {
         if (this.abort !== abort) return
         this.abort = null
         const seed = hex(random)
@@ -198,7 +198,7 @@ export class Client {
           if (error.name === 'notConnected') error.message = error.reason = `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`
           reject(error)
         })
-      }).catch((error) => reject(error.name === 'Error' ? failure('randomUnavailable') : error))
+      }).catch(reject)
     })
     const done = () => {
       this.joining = this.abort = null
@@ -509,7 +509,9 @@ export class Client {
   /** A promise of a call: what is thrown is a rejection, and each rejection says what was called. */
   private promise<T>(method: string, run: (resolve: (result: T) => void, reject: (error: LianmaiError) => void) => void): Promise<T> {
     return new Promise((resolve, reject) => {
-      const fail = (error: LianmaiError) => {
+      const fail = (cause: LianmaiError) => {
+        // What is not ours was thrown by what the app or its host handed in.
+        const error = cause && cause.reason ? cause : failure('invalidParams', { message: String((cause && cause.message) || cause) })
         this.log(method, error.name)
         reject(Object.assign(error, { method, legacyCode: LEGACY[method] }))
       }
@@ -568,6 +570,12 @@ export class Client {
 }
 
 function nothing(): void {}
+
+function entropy(host: Host): Promise<ArrayLike<number>> {
+  return within(host, () => host.random(24)).catch((cause) => {
+    throw cause && cause.reason ? cause : failure('randomUnavailable')
+  })
+}
 
 function hex(bytes: ArrayLike<number>): string {
   let text = ''
