@@ -37,7 +37,7 @@ const sources = readdirSync(join(here, 'src'), { recursive: true }).filter((path
   .map((path) => readFileSync(join(here, 'src', path), 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*/g, ''))
 const privates = new Set(sources.flatMap((text) => Array.from(text.matchAll(/private (?:readonly )?(\w+)/g), (match) => match[1])))
 const isElsewhere = (name) => {
-  const use = new RegExp(`(?<!this)\\.${name}\\b|(?<![\\w.'])${name}\\??:|[{,] ${name} ?[,}]|['"\`]${name}['"\`]`)
+  const use = new RegExp(`(?<!this)\\.${name}\\b|(?<![\\w.'])${name}\\??:|[{,] ${name} ?[,}]`)
   return sources.some((text) => use.test(text.replace(/private [^\n]*/g, '')))
 }
 const short = new RegExp(`^(${Array.from(privates).filter((name) => !isElsewhere(name)).join('|')})$`)
@@ -102,8 +102,11 @@ await Promise.all([
 ])
 const file = readFileSync(join(wasm, 'lianmai.wasm'))
 for (const folder of ['', 'miniprogram', 'copy']) copyFileSync(join(wasm, 'lianmai.wasm'), join(out, folder, 'lianmai.wasm'))
+const compress = (bytes) => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 22 } })
 const base64 = JSON.stringify(file.toString('base64'))
 const write = (path, text) => writeFileSync(join(out, path), text)
+// WeChat unpacks it itself.
+write('lianmai.wasm.br', compress(file))
 write('inline.mjs', `export default ${base64}\n`)
 write('inline.js', `module.exports = ${base64}\n`)
 write('node.mjs', `import sdk from './node.js'\nexport default sdk\n`)
@@ -150,6 +153,7 @@ write('package.json', `${JSON.stringify({
     './web': both('web'),
     './node': both('node'),
     './lianmai.wasm': './lianmai.wasm',
+    './lianmai.wasm.br': './lianmai.wasm.br',
     './package.json': './package.json',
   },
 }, null, 2)}\n`)
@@ -160,8 +164,7 @@ copyFileSync(join(here, '../../../LICENSE'), join(out, 'LICENSE'))
 const weigh = (what, files) => {
   const sizes = files.map((path) => readFileSync(join(out, path)))
   const sum = (measure) => sizes.map(measure).reduce((a, b) => a + b)
-  const brotli = (bytes) => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 22 } }).length
-  console.log(what.padEnd(22), ...[(b) => b.length, (b) => gzipSync(b, { level: 9 }).length, brotli].map((m) => String(sum(m)).padStart(9)))
+  console.log(what.padEnd(22), ...[(b) => b.length, (b) => gzipSync(b, { level: 9 }).length, (b) => compress(b).length].map((m) => String(sum(m)).padStart(9)))
 }
 console.log(''.padEnd(22), ...['raw', 'gzip', 'brotli'].map((word) => word.padStart(9)))
 weigh('lianmai.wasm', ['lianmai.wasm'])

@@ -9,8 +9,8 @@ export interface SocketListener {
   open(): void
   /** A frame came: a text; anything else is an error of the server. */
   message(data: unknown): void
-  /** The socket is gone or could not be opened; 1006 without a close frame. `limit`: the platform allows no more sockets. */
-  close(code: number, reason: string, limit?: boolean): void
+  /** The socket is gone or could not be opened; 1006 without a close frame. */
+  close(code: number, reason: string): void
 }
 
 /** A socket that is open or being opened. */

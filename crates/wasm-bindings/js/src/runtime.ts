@@ -133,10 +133,7 @@ export class Runtime {
       const opened = this.host.connect(url, PROTOCOL, {
         open: () => isDead() || this.feed('opened', id),
         message: (data) => isDead() || (typeof data === 'string' ? this.feed('frame', id, data) : this.feed('unreadable', id)),
-        close: (code, reason, limit) => {
-          if (limit && !isDead()) this.observer.limit()
-          this.lost(id, code, reason)
-        },
+        close: (code, reason) => this.lost(id, code, reason),
       })
       // It may be over already.
       if (isDead()) opened.close(1000)
@@ -156,6 +153,8 @@ export class Runtime {
   private lost(id: number, code: number, reason: string): void {
     if (!this.socket || this.socket.id !== id) return
     this.close(1000)
+    // Platforms have no code for that, and each its own words.
+    if (code === 1006 && /exceed|too many|max/i.test(reason)) this.observer.limit()
     this.feed('closed', id, code >= 1000 && code < 5000 ? code : 1006, String(reason || ''))
   }
 

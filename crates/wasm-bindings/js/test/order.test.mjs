@@ -243,7 +243,7 @@ test('attempts and the limit of sockets are changes of the connection', async ()
   world.isDown = true
   world.socket.listener.close(1006, 'gone')
   await world.pass(1000)
-  world.socket.listener.close(1006, 'too many', true)
+  world.socket.listener.close(1006, 'too many')
   await world.pass(1500)
   const changes = world.heard().filter(([event]) => event === 'connection-state-change').map(([, { state, reason, attempt }]) => [state, reason, attempt])
   assert.deepEqual(changes, [

@@ -1,6 +1,7 @@
 //! Proves no rule of the protocol: that the package works with nothing but what a phone has.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { ALLOWED, Phone } from './support/phone.mjs'
 import { startServer } from './support/server.mjs'
@@ -57,6 +58,16 @@ test('the context has exactly what a phone has', () => {
   const phone = new Phone()
   assert.deepEqual(Array.from(phone.globals).sort(), ALLOWED.slice().sort())
   assert.throws(() => phone.run('() => new Function("return 1")()'), { name: 'EvalError' })
+})
+
+test('the code asks for nothing that a phone lacks', () => {
+  for (const path of FILES.filter((file) => !file.endsWith('index.js'))) {
+    const code = readFileSync(new Phone().file(path), 'utf8')
+    const words = code.match(/\b(?:WebAssembly(?! file)|TextDecoder|TextEncoder|fetch|URL|crypto|performance|queueMicrotask|globalThis|BigInt|WeakRef|FinalizationRegistry|eval|Function|window|document|self|process|require|async)\b(?!['"`])/g)
+    assert.deepEqual(words, null, path)
+    // Younger than ES2017: optional chaining, nullish coalescing, spread objects, catch without a name.
+    assert.doesNotMatch(code, /\?\.[a-z([]|\?\?|\{\.\.\.|catch\{/)
+  }
 })
 
 for (const path of FILES) {
@@ -216,6 +227,32 @@ test('another network is another socket, and nobody sees a leave', async () => {
   assert.deepEqual(phone.listeners, { show: [], network: [] })
   phone.stop()
 })
+
+for (const how of ['fail', 'throw']) {
+  test(`a phone that has no socket left says so (${how}), and the next attempt gets one`, async () => {
+    const phone = new Phone()
+    const { wx } = phone.context
+    const { connectSocket } = wx
+    const errMsg = 'connectSocket:fail exceed max task count'
+    let tries = 0
+    wx.connectSocket = (options) => {
+      if (tries++) return connectSocket(options)
+      if (how === 'throw') throw new Error(errMsg)
+      setImmediate(() => options.fail({ errMsg }))
+      return undefined
+    }
+    const SDK = phone.require('/sdk/lianmai.js')
+    SDK.configure({ server: server.url })
+    const client = SDK.Client({ appkey: 'demo' })
+    const reasons = []
+    client.on('connection-state-change', ({ reason }) => reasons.push(reason))
+    await client.join({ channelName: `room${++rooms}` })
+    assert.equal(tries, 2)
+    assert.deepEqual(reasons, ['joinCalled', 'attempt', 'socketLimit', 'attempt', 'joined'])
+    await client.destroy()
+    phone.stop()
+  })
+}
 
 test('an instantiate that fails once is tried once more', async () => {
   const phone = new Phone()

@@ -50,9 +50,10 @@ declare const WXWebAssembly: {
 export function connectBy(connectSocket: Wx['connectSocket'], url: string, protocol: string, listener: SocketListener): HostSocket {
   let isOpen = false
   let isClosed = false
-  const lost = (code: number, reason?: string) => listener.close(code, reason || '', /limit|exceed|too many|max/i.test(reason || ''))
-  const fail = (error: Failure) => lost(1006, error && error.errMsg)
+  const fail = (error: Failure) => listener.close(1006, (error && error.errMsg) || '')
   const task = connectSocket({ url, protocols: [protocol], tcpNoDelay: true, success: () => {}, fail })
+  // Where there are too many already there is none, and `fail` says so.
+  if (!task) return { send: () => {}, close: () => {} }
   const close = (code: number) => task.close({ code, reason: '', fail: () => {} })
   task.onOpen(() => {
     isOpen = true
@@ -62,7 +63,7 @@ export function connectBy(connectSocket: Wx['connectSocket'], url: string, proto
   })
   task.onMessage((event) => listener.message(event.data))
   task.onError(fail)
-  task.onClose((event) => lost((event && event.code) || 1006, event && event.reason))
+  task.onClose((event) => listener.close((event && event.code) || 1006, (event && event.reason) || ''))
   return {
     send: (data) => task.send({ data, fail }),
     close(code) {
