@@ -80,7 +80,7 @@ say(
 say('## The SDK', '')
 table('facade/sdk.ts', 'Sdk')
 table('facade/sdk.ts', 'SdkOptions', 'Options of configure')
-table('facade/client.ts', 'ClientOptions', 'Options of Client and createClient')
+table('facade/types.ts', 'ClientOptions', 'Options of Client and createClient')
 
 say('## The client', '', 'Every promise settles; a rejection is a [LianmaiError](#lianmaierror).', '')
 const client = declaration('facade/client.ts', 'Client').body
@@ -111,7 +111,7 @@ say('')
 
 say('## Types', '')
 for (const [file, names] of [
-  ['facade/client.ts', ['JoinResult', 'SubscribeResult', 'Channel', 'Info']],
+  ['facade/types.ts', ['JoinResult', 'SubscribeResult', 'Channel', 'Info']],
   ['facade/params.ts', ['JoinParams']],
   ['facade/room.ts', ['Member']],
   ['facade/media.ts', ['MediaAdvice', 'PusherAttributes', 'PlayerAttributes']],

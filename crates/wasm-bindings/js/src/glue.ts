@@ -21,7 +21,7 @@ interface Exports {
 /** One instance of the module. A session is a number. */
 export class Module {
   private exports!: Exports
-  private memory!: Uint8Array
+  private lastMemory!: Uint8Array
   /** What the module said last before it threw. */
   private said = ''
 
@@ -31,7 +31,7 @@ export class Module {
     const functions: { [name: string]: (at: number, size: number) => number } = {}
     for (const name of names) {
       functions[name] = (at, size) => {
-        this.said = decode(this.bytes(), at, at + size)
+        this.said = decode(this.memoryBytes(), at, at + size)
         if (/throw/.test(name)) throw new Error(this.said)
         return 0
       }
@@ -54,7 +54,7 @@ export class Module {
   /** Calls a method that returns a text. */
   call(method: string, args: Array<number | string>): string {
     const [at, size] = this.invoke(method, args) as [number, number, number]
-    const text = decode(this.bytes(), at >>> 0, (at >>> 0) + size)
+    const text = decode(this.memoryBytes(), at >>> 0, (at >>> 0) + size)
     this.exports.__wbindgen_free(at, size, 1)
     return text
   }
@@ -80,7 +80,7 @@ export class Module {
       }
       const text = encode(arg)
       const at = exports.__wbindgen_malloc(text.length, 1) >>> 0
-      const bytes = this.bytes()
+      const bytes = this.memoryBytes()
       for (let index = 0; index < text.length; index++) bytes[at + index] = text.charCodeAt(index)
       raw.push(at, text.length)
     }
@@ -90,9 +90,9 @@ export class Module {
   }
 
   /** Memory that grew is another one. */
-  private bytes(): Uint8Array {
+  private memoryBytes(): Uint8Array {
     const { buffer } = this.exports.memory
-    if (!this.memory || this.memory.buffer !== buffer) this.memory = new Uint8Array(buffer)
-    return this.memory
+    if (!this.lastMemory || this.lastMemory.buffer !== buffer) this.lastMemory = new Uint8Array(buffer)
+    return this.lastMemory
   }
 }

@@ -47,10 +47,7 @@ function once(host: Host, path: string | undefined, attempt: number): Promise<Mo
 export function within<T>(host: Host, run: () => Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = host.setTimer(() => reject(new Error('no answer')), PATIENCE_MS)
-    const settle = <V>(run: (value: V) => void) => (value: V) => {
-      host.clearTimer(timer)
-      run(value)
-    }
-    new Promise<T>((done) => done(run())).then(settle(resolve), settle(reject))
+    const ran = new Promise<T>((done) => done(run()))
+    ran.then(resolve, reject).then(() => host.clearTimer(timer))
   })
 }

@@ -108,28 +108,28 @@ export class Runtime {
     this.host.clearTimer(this.timer)
     if (this.unwatch) this.unwatch()
     this.unwatch = undefined
-    this.close(1000)
+    this.closeSocket(1000)
   }
 
   private execute(name: string, id: number, text: any): void {
     if (name === 'connect') {
-      this.connect(id, text)
+      this.openSocket(id, text)
     } else if (this.socket && this.socket.id === id) {
       if (name === 'close') {
-        this.close(text)
+        this.closeSocket(text)
       } else if (this.socket.host) {
-        this.attempt(id, () => this.socket!.host!.send(text))
+        this.guarded(id, () => this.socket!.host!.send(text))
       }
     }
   }
 
-  private connect(id: number, url: string): void {
+  private openSocket(id: number, url: string): void {
     // The core closed the one before; a socket that is not its own must not stay open either.
-    this.close(1000)
+    this.closeSocket(1000)
     const socket = (this.socket = { id, host: null as HostSocket | null })
     const isDead = () => this.socket !== socket
     this.observer.connecting(url)
-    this.attempt(id, () => {
+    this.guarded(id, () => {
       const opened = this.host.connect(url, PROTOCOL, {
         open: () => isDead() || this.feed('opened', id),
         message: (data) => isDead() || (typeof data === 'string' ? this.feed('frame', id, data) : this.feed('unreadable', id)),
@@ -142,7 +142,7 @@ export class Runtime {
   }
 
   /** A host that throws has no socket. */
-  private attempt(id: number, run: () => void): void {
+  private guarded(id: number, run: () => void): void {
     try {
       run()
     } catch (error) {
@@ -152,13 +152,13 @@ export class Runtime {
 
   private lost(id: number, code: number, reason: string): void {
     if (!this.socket || this.socket.id !== id) return
-    this.close(1000)
+    this.closeSocket(1000)
     // Platforms have no code for that, and each its own words.
     if (code === 1006 && /exceed|too many|max/i.test(reason)) this.observer.limit()
     this.feed('closed', id, code >= 1000 && code < 5000 ? code : 1006, String(reason || ''))
   }
 
-  private close(code: number): void {
+  private closeSocket(code: number): void {
     const socket = this.socket
     this.socket = null
     if (!socket || !socket.host) return

@@ -6,80 +6,18 @@ import type { Module } from '../glue.js'
 import type { Host } from '../host.js'
 import { Loader, within } from '../load.js'
 import { Runtime } from '../runtime.js'
-import { toWire, told, type Uid, type UidInput } from '../uid.js'
+import { toWire, told, type UidInput } from '../uid.js'
+import { Calls } from './calls.js'
 import { Delivery, FIRST, LAST, NEXT } from './delivery.js'
 import { Emitter } from './emitter.js'
-import type { AnyHandler, Attributes, ClientEvents, ConnectionState, EventName, MediaType, Role, Urls } from './events.js'
+import type { AnyHandler, ClientEvents, ConnectionState, EventName, MediaType, Role } from './events.js'
 import { newVoice, playerOf, pusherOf, type PlayerAttributes, type PusherAttributes } from './media.js'
 import {
   addressesOf, ALL_KINDS, isNone, joinOf, jsonOf, kindsOf, listOf, numberOf, oneOf, roleOf, targetOf, taskIdsOf, tasksOf,
   type JoinParams, type RtmpTask,
 } from './params.js'
 import { cidOf, Room, type Member, type Picture } from './room.js'
-
-/** Options of one client; each wins over `configure`. */
-export interface ClientOptions {
-  /** Which app of the server. */
-  appkey?: string
-  /** Logs the names of calls and events. */
-  debug?: boolean
-  /** Address of the server, `wss://host` for instance; several are tried in turn. */
-  server?: string | string[]
-  [more: string]: unknown
-}
-
-/** What `configure` has set. */
-export interface Settings {
-  server?: string | string[]
-  wasmPath?: string
-  host: Host
-  reannounce: 'changed' | 'all'
-  connectTimeoutMs?: number
-  commandTimeoutMs?: number
-  giveUpAfterMs?: number
-}
-
-export interface JoinResult {
-  code: 200
-  cid: number | string
-  uid: Uid
-  isBigNumber: boolean
-}
-
-export interface SubscribeResult {
-  uid: Uid
-  isBigNumber: boolean
-  mediaType: MediaType
-  /** The preferred URL. */
-  url: string
-  /** All of them: browsers play `flv`, `live-player` plays `rtmp`. */
-  urls: Urls
-}
-
-/** The channel, as of the event that was told last. */
-export interface Channel {
-  cid: number | string
-  channelName: string
-  creator: Uid
-  attributes: Attributes
-  /** Audience included. */
-  memberCount: number
-}
-
-/** What NERTC's own apps read. */
-export interface Info {
-  cid?: number | string
-  uid?: Uid
-  joinChannelParam?: { channelName: string; uid: unknown; token?: string | null }
-}
-
-interface Open {
-  resolve(result: any): void
-  reject(error: LianmaiError): void
-}
-
-/** NERTC's strings for task calls that fail. */
-const LEGACY: { [method: string]: string } = { addTasks: '434', deleteTasks: '435', updateTasks: '436' }
+import type { Channel, ClientOptions, Info, JoinResult, Settings, SubscribeResult } from './types.js'
 
 export class Client {
   private emitter: Emitter
@@ -90,8 +28,7 @@ export class Client {
   /** Addresses of the runtime. */
   private addresses = ''
   private picture: Picture | null | undefined
-  private calls = new Map<number, Open>()
-  private lastCall = 0
+  private calls = new Calls((...what) => this.log(...what))
   /** Gives up a `join` that waits for the module. */
   private abort: (() => void) | null = null
   /** Settles with the `join` that runs. */
@@ -100,7 +37,6 @@ export class Client {
   private leaving: Promise<unknown> | null = null
   private wasIn = false
   private isRetired = false
-  private isDead = false
   private isInitialized = false
   private role: Role | undefined
   private voice = newVoice()
@@ -172,7 +108,7 @@ export class Client {
     const { settings, options } = this
     const { host } = settings
     let isBegun = false
-    const begun = this.promise<JoinResult>('join', (resolve, reject) => {
+    const begun = this.calls.promise<JoinResult>('join', (resolve, reject) => {
       if (this.joining || (this.room.state !== 'disconnected' && !this.leaving)) throw failure('alreadyJoined')
       const urls = addressesOf(options.server === undefined ? settings.server : options.server)
       const wire = joinOf(params, this.role, options.appkey)
@@ -209,7 +145,7 @@ export class Client {
 
   /** Leaves the channel. Succeeds also where the membership ended before. */
   leave(): Promise<void> {
-    const left = this.promise<void>('leave', (resolve, reject) => {
+    const left = this.calls.promise<void>('leave', (resolve, reject) => {
       if (this.abort) {
         this.abort()
         this.abort = null
@@ -240,7 +176,7 @@ export class Client {
   /** The end of this client, with its handlers: what `destroy` of the SDK is for the one of `Client`. */
   end(): Promise<void> {
     const ended = this.destroy()
-    this.isDead = true
+    this.calls.isDead = true
     return ended.then(() => this.emitter.remove())
   }
 
@@ -253,7 +189,7 @@ export class Client {
     }
     // Whoever joins just now has to be there first.
     if (this.joining) return this.joining.then(() => this.setRole(role))
-    return this.promise('setRole', (resolve) => {
+    return this.calls.promise('setRole', (resolve) => {
       this.role = roleOf(role) === 'audience' ? role : undefined
       resolve()
     })
@@ -348,7 +284,7 @@ export class Client {
 
   /** Band 0 .. 9, gain -15 .. 15. */
   setLocalVoiceEqualization(band: number, gain: number): Promise<void> {
-    return this.promise('setLocalVoiceEqualization', (resolve) => {
+    return this.calls.promise('setLocalVoiceEqualization', (resolve) => {
       this.voice.equalization[numberOf(band, 'band', 0, 9, true)] = numberOf(gain, 'gain', -15, 15, true)
       resolve()
     })
@@ -445,7 +381,7 @@ export class Client {
     this.runtime = this.picture = null
     // Its memory is in no known state.
     this.loader.drop()
-    this.drop('internalError')
+    this.calls.drop('internalError')
     this.settings.host.console.error('lianmai: the client failed', cause)
     this.delivery.add(NEXT, () => {
       this.emitter.emit('error', failure('internalError'))
@@ -464,12 +400,7 @@ export class Client {
       this.room.event(item.event, item.data)
       return 1
     }
-    const call = this.calls.get(item.call!)
-    this.calls.delete(item.call!)
-    if (!call) return 0
-    if (item.error) call.reject(failure(item.error.name, item.error))
-    else call.resolve(item.result)
-    return 2
+    return this.calls.settle(item) ? 2 : 1
   }
 
   private view(): Picture | null {
@@ -483,7 +414,7 @@ export class Client {
     const addresses = urls.join()
     if (this.runtime && this.addresses === addresses) return
     if (this.runtime) this.runtime.dispose()
-    this.drop('superseded')
+    this.calls.drop('superseded')
     this.addresses = addresses
     this.runtime = new Runtime(host, module, JSON.stringify({ urls, seed, connectTimeoutMs, commandTimeoutMs, giveUpAfterMs }), {
       items: () => this.delivery.wake(),
@@ -493,12 +424,6 @@ export class Client {
     })
   }
 
-  /** Nothing will answer what is open. */
-  private drop(name: string): void {
-    this.calls.forEach((call) => call.reject(failure(name)))
-    this.calls.clear()
-  }
-
   private free(): void {
     if (!this.isRetired || !this.runtime || !this.runtime.isIdle()) return
     this.runtime.dispose()
@@ -506,27 +431,9 @@ export class Client {
     this.picture = undefined
   }
 
-  /** A promise of a call: what is thrown is a rejection, and each rejection says what was called. */
-  private promise<T>(method: string, run: (resolve: (result: T) => void, reject: (error: LianmaiError) => void) => void): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const fail = (cause: LianmaiError) => {
-        // What is not ours was thrown by what the app or its host handed in.
-        const error = cause && cause.reason ? cause : failure('invalidParams', { message: String((cause && cause.message) || cause) })
-        this.log(method, error.name)
-        reject(Object.assign(error, { method, legacyCode: LEGACY[method] }))
-      }
-      try {
-        if (this.isDead) throw failure('destroyed')
-        run(resolve, fail)
-      } catch (error) {
-        fail(error as LianmaiError)
-      }
-    })
-  }
-
   /** A call of the core. */
   private ask<P, T>(method: string, make: () => P, map: (result: any, params: P) => T): Promise<T> {
-    return this.promise(method, (resolve, reject) => {
+    return this.calls.promise(method, (resolve, reject) => {
       const params = make()
       this.call(method, params, (result) => resolve(map(result, params)), reject)
     })
@@ -536,8 +443,7 @@ export class Client {
     this.log(method)
     if (!this.runtime) throw failure('notJoined')
     const text = jsonOf(params)
-    this.calls.set(++this.lastCall, { resolve, reject })
-    this.runtime.call(this.lastCall, method, text)
+    this.runtime.call(this.calls.add(resolve, reject), method, text)
   }
 
   private muting(method: 'mute' | 'unmute', mediaType?: '' | MediaType | null, uid?: UidInput | null): Promise<void> {
@@ -551,7 +457,7 @@ export class Client {
   }
 
   private voiced(what: 'beautifier' | 'effect' | 'pitch', value: number, low: number, high: number, isWhole: boolean): Promise<void> {
-    return this.promise(what, (resolve) => {
+    return this.calls.promise(what, (resolve) => {
       const { equalization } = this.voice
       this.voice = Object.assign(newVoice(), { equalization, [what]: numberOf(value, what, low, high, isWhole) })
       resolve()
@@ -559,7 +465,7 @@ export class Client {
   }
 
   private notSupported(method: string): Promise<void> {
-    return this.promise(method, () => {
+    return this.calls.promise(method, () => {
       throw failure('notSupported')
     })
   }
@@ -578,7 +484,5 @@ function entropy(host: Host): Promise<ArrayLike<number>> {
 }
 
 function hex(bytes: ArrayLike<number>): string {
-  let text = ''
-  for (let at = 0; at < bytes.length; at++) text += (256 + bytes[at]!).toString(16).slice(1)
-  return text
+  return Array.from(bytes, (byte) => (256 + byte).toString(16).slice(1)).join('')
 }

@@ -20,7 +20,7 @@ export class Emitter {
   constructor(private console: () => Host['console']) {}
 
   add(event: string, run: unknown, once: boolean): Registration {
-    if (typeof event !== 'string' || !event) throw wrong('event', 'the name of an event')
+    if (typeof event !== 'string' || !event) throw wrong('event', 'a name')
     if (typeof run !== 'function') throw wrong('handler', 'a function')
     const entry = { run: run as Handler, once }
     this.handlers[event] = this.of(event).concat(entry)

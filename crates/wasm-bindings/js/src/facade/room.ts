@@ -95,15 +95,15 @@ export class Room {
   own = ''
   /** Attempts to connect since there was a connection. */
   private attempts = 0
-  private push: { [slot: string]: string } = {}
-  private pull: { [uidAndKind: string]: string } = {}
-  private published = new Set<MediaType>()
+  private pushUrls: { [slot: string]: string } = {}
+  private pullUrls: { [uidAndKind: string]: string } = {}
+  private publishedKinds = new Set<MediaType>()
   /** What the app was told of others, by uid. */
   private known = new Map<string, Known>()
   private isAway = false
   private wasKicked = false
 
-  constructor(private emit: Emitter['emit'], private at: Surroundings) {}
+  constructor(private emit: Emitter['emit'], private around: Surroundings) {}
 
   /** `join` succeeded: who is there is told next. */
   entered(own: string): void {
@@ -112,7 +112,7 @@ export class Room {
   }
 
   members(): Member[] {
-    const picture = this.at.picture()
+    const picture = this.around.picture()
     return picture ? picture.members.map((member) => told(member.uid, {
       isSelf: member.uid === picture.own.uid,
       role: member.role,
@@ -125,40 +125,40 @@ export class Room {
 
   /** The URL to push a kind to, `''` when there is none. */
   pushUrl(kind: MediaType): string {
-    return this.push[slotOf(kind)] || ''
+    return this.pushUrls[slotOf(kind)] || ''
   }
 
   /** The URL that plays a kind of somebody, `''` when it is not subscribed. */
   pullUrl(uid: string, kind: MediaType): string {
-    return this.pull[uid + kind] || ''
+    return this.pullUrls[uid + kind] || ''
   }
 
   isPublished(kind: MediaType): boolean {
-    return this.published.has(kind)
+    return this.publishedKinds.has(kind)
   }
 
   /** `publish` succeeded. */
   pushes(published: MediaType[], url: string): void {
     for (const kind of published) {
-      this.published.add(kind)
-      this.push[slotOf(kind)] = url
+      this.publishedKinds.add(kind)
+      this.pushUrls[slotOf(kind)] = url
     }
   }
 
   /** Own media ended. What was pushed to nothing but that is told, unless the app asked for it. */
   pushesNoMore(ended: MediaType[], isAsked: boolean): void {
-    for (const kind of ended) this.published.delete(kind)
-    for (const slot of Object.keys(this.push)) {
-      if (Array.from(this.published).some((kind) => slotOf(kind) === slot)) continue
-      delete this.push[slot]
+    for (const kind of ended) this.publishedKinds.delete(kind)
+    for (const slot of Object.keys(this.pushUrls)) {
+      if (Array.from(this.publishedKinds).some((kind) => slotOf(kind) === slot)) continue
+      delete this.pushUrls[slot]
       if (!isAsked) this.urlChanged(this.own, 'push', slot === MAIN ? 'audio' : (slot as MediaType), '', {})
     }
   }
 
   /** `subscribe` succeeded, or `unsubscribe` with `''`. */
   pulls(uid: string, kind: MediaType, url: string): void {
-    if (url) this.pull[uid + kind] = url
-    else delete this.pull[uid + kind]
+    if (url) this.pullUrls[uid + kind] = url
+    else delete this.pullUrls[uid + kind]
   }
 
   /** What a handler that came late has missed; null where there is nothing to hear late. */
@@ -168,7 +168,7 @@ export class Room {
     return () => {
       const events: unknown[] = []
       this.known.forEach((known, uid) => {
-        if (what === 'clientJoin') events.push(this.joinOf(uid))
+        if (what === 'clientJoin') events.push(this.joinEventOf(uid))
         else if (what === 'stream-added') known.streams.forEach((kind) => events.push(streamEvent(uid, kind)))
         else if (known.muted.has(what as MediaType)) events.push(streamEvent(uid, what as MediaType))
       })
@@ -179,12 +179,12 @@ export class Room {
   /** An event of the core. */
   event(name: string, data: any): void {
     // After a reconnect everything is announced anew, where that is wanted.
-    const isSilent = this.isAway && this.at.isAll()
+    const isSilent = this.isAway && this.around.isAll()
     switch (name) {
       case 'open':
         return this.emit('open', { code: '200', desc: 'the socket is open' })
       case 'connectionStateChange':
-        return this.connection(data.state, data.reason)
+        return this.connectionMoved(data.state, data.reason)
       case 'reconnected':
         this.isAway = false
         this.emit('reconnected', data)
@@ -203,7 +203,7 @@ export class Room {
         return this.removed(data.uid, data.mediaType)
       case 'muted':
       case 'unmuted':
-        return isSilent && data.uid !== this.own ? undefined : this.muted(data.uid, data.mediaType, name === 'muted')
+        return isSilent && data.uid !== this.own ? undefined : this.muteChanged(data.uid, data.mediaType, name === 'muted')
       case 'clientUpdate':
         return this.emit('attributes-updated', told(data.uid, { target: 'member', name: data.name, attributes: data.attributes || {} }))
       case 'channelUpdate':
@@ -211,7 +211,7 @@ export class Room {
       case 'roleChanged':
         return this.emit('role-Changed', told(data.uid, { role: data.role }))
       case 'published':
-        this.published.add(data.mediaType)
+        this.publishedKinds.add(data.mediaType)
         return this.emit(name, streamEvent(this.own, data.mediaType))
       case 'unpublished':
         this.emit(name, streamEvent(this.own, data.mediaType))
@@ -225,7 +225,7 @@ export class Room {
       case 'liveRoomClose':
         return this.both(name, 'channel-closed', { cid: cidOf(data.cid), reason: data.reason, text: data.text || '' })
       case 'kicked':
-        return this.kicked('kicked', data.reason || '', data.durationS)
+        return this.tellKicked('kicked', data.reason || '', data.durationS)
       case 'tokenWillExpire':
         return this.both('token-will-expire', 'permkey-will-expire', data)
       default:
@@ -250,18 +250,18 @@ export class Room {
 
   disconnected(code: number, reason: string, terminal: boolean): void {
     if (code === 4507) this.both('token-expired', 'permkey-timeout', { reason })
-    if (code === 4502 && !this.wasKicked) this.kicked('replaced', '', 0)
+    if (code === 4502 && !this.wasKicked) this.tellKicked('replaced', '', 0)
     this.known.clear()
-    this.published.clear()
-    this.push = {}
-    this.pull = {}
+    this.publishedKinds.clear()
+    this.pushUrls = {}
+    this.pullUrls = {}
     this.wasKicked = this.isAway = false
     // An app that left knows, and has left the page already.
-    if (reason === 'left' && this.at.isLeaving()) return
+    if (reason === 'left' && this.around.isLeaving()) return
     this.emit('disconnect', { code: DISCONNECT[code] || '401', reason, closeCode: code, terminal })
   }
 
-  private connection(state: ConnectionState, reason: string): void {
+  private connectionMoved(state: ConnectionState, reason: string): void {
     const previous = this.state
     if (state !== 'reconnecting' && state !== 'connecting') this.attempts = 0
     this.changeState(state, reason)
@@ -270,23 +270,23 @@ export class Room {
     this.emit('willreconnect', { count: 1 })
   }
 
-  private kicked(reason: string, text: string, durationS: number): void {
+  private tellKicked(reason: string, text: string, durationS: number): void {
     this.wasKicked = true
-    const picture = this.at.picture()
+    const picture = this.around.picture()
     const data = told(this.own, { cid: picture ? cidOf(picture.cid) : '', reason, text, durationS })
     this.both('kicked', reason === 'kicked' ? 'client-banned' : 'uid-duplicate', data)
   }
 
   private announce(): void {
-    const picture = this.at.picture()
+    const picture = this.around.picture()
     if (!picture) return
     this.known.clear()
     for (const member of picture.members) {
       const { uid } = member
       if (uid === picture.own.uid) continue
-      this.at.next(() => this.joined(member))
-      for (const kind of kinds(member.streams)) this.at.next(() => this.added(uid, kind))
-      this.at.next(() => this.mutes(member))
+      this.around.next(() => this.joined(member))
+      for (const kind of kinds(member.streams)) this.around.next(() => this.added(uid, kind))
+      this.around.next(() => this.mutes(member))
     }
   }
 
@@ -297,11 +297,11 @@ export class Room {
 
   /** Apps know by these events only what a member that comes has muted. */
   private mutes(member: PictureMember): void {
-    for (const kind of member.muted || []) this.muted(member.uid, kind, true)
+    for (const kind of member.muted || []) this.muteChanged(member.uid, kind, true)
   }
 
   private left(uid: string, reason: string): void {
-    for (const key of Object.keys(this.pull)) if (key.replace(/\D.*/, '') === uid) delete this.pull[key]
+    for (const key of Object.keys(this.pullUrls)) if (key.replace(/\D.*/, '') === uid) delete this.pullUrls[key]
     if (!this.known.delete(uid)) return
     this.emit('clientLeave', told(uid, { reason }), 'peer-leave', told(uid, { reason: WEB_REASON[reason] || 0 }))
   }
@@ -318,7 +318,7 @@ export class Room {
     if (known && known.streams.delete(kind)) this.emit('stream-removed', streamEvent(uid, kind))
   }
 
-  private muted(uid: string, kind: MediaType, isMuted: boolean): void {
+  private muteChanged(uid: string, kind: MediaType, isMuted: boolean): void {
     const known = this.known.get(uid)
     if (known) {
       if (isMuted) known.muted.add(kind)
@@ -331,7 +331,7 @@ export class Room {
   private synced(data: { uid: string; direction: 'push' | 'pull'; mediaType: MediaType; url: string; urls: Urls }): void {
     const { uid, direction, mediaType, url, urls } = data
     if (direction === 'push') {
-      this.push[slotOf(mediaType)] = url
+      this.pushUrls[slotOf(mediaType)] = url
     } else {
       // Audio and video come with the same URL, one after the other.
       const isTold = slotOf(mediaType) === MAIN && (['audio', 'video'] as const).some((kind) => this.pullUrl(uid, kind) === url)
@@ -353,8 +353,8 @@ export class Room {
     this.emit(event, payload, alias, payload)
   }
 
-  private joinOf(uid: string): unknown {
-    const picture = this.at.picture()
+  private joinEventOf(uid: string): unknown {
+    const picture = this.around.picture()
     const member = picture && picture.members.filter((of) => of.uid === uid)[0]
     return joinEvent(member || { uid })
   }

@@ -4,9 +4,10 @@
 import { wrong } from '../errors.js'
 import type { Host } from '../host.js'
 import { VERSION } from '../version.js'
-import { Client, type ClientOptions, type Settings } from './client.js'
+import { Client } from './client.js'
 import { numberOf, objectOf } from './params.js'
 import { playerAdvice, pusherAdvice } from './media.js'
+import type { ClientOptions, Settings } from './types.js'
 
 /** What holds for all clients. Call `configure` once, before the first client. */
 export interface SdkOptions {
