@@ -1,56 +1,78 @@
 //! `cargo xtask demo`: a server on its embedded defaults, a broadcaster that pushes a test picture and tone,
 //! and a viewer that subscribes to it and prints what to open. All three are ordinary programs of this
-//! repository; Ctrl-C ends them.
+//! repository. They end with this one, however it ends: each has a standard input that only this process holds the
+//! other end of. Their logs go to a file; what is printed here is for people.
 
-use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::process::{self, Running, cargo, root};
+use crate::process::{self, cargo, target};
 use crate::{Result, tools};
 
 const CHANNEL: &str = "demo";
+/// Lines of the log that are shown where something does not start.
+const SHOWN: usize = 5;
+
+/// A member for the time of a demo: nobody who is there has to be told of its end.
+const AT_ONCE: [(&str, &str); 2] =
+    [("LIANMAI_DRAIN__NOTICE_MS", "0"), ("LIANMAI_DRAIN__JITTER_MS", "0")];
 
 pub(crate) fn execute(arguments: &[String]) -> Result {
     let (own, server_flags) = match arguments.iter().position(|argument| argument == "--") {
         Some(at) => (&arguments[..at], &arguments[at + 1..]),
         None => (arguments, &[][..]),
     };
-    if let Some(unknown) = own.iter().find(|argument| *argument != "--no-media") {
-        return Err(format!("no such option: {unknown}"));
+    let (mut media, mut folder) = (true, target().join("demo"));
+    let mut words = own.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--no-media" => media = false,
+            "--dir" => folder = words.next().ok_or("--dir needs a folder")?.into(),
+            unknown => return Err(format!("no such option: {unknown}")),
+        }
     }
-    let media = own.is_empty();
     if media {
         tools::media()?;
     }
+    println!("building: the first time takes some minutes");
     let packages = ["lianmai-signal-server", "lianmai-example-bot", "lianmai-example-watch"];
     run_build(&packages)?;
 
-    let data = root().join("target/demo-data");
+    let log = Log::create(&folder)?;
+    println!("starting the server; logs go to {}", log.path.display());
     let mut server = Command::new(program("signal-server"));
-    server.arg("run").arg("--data-dir").arg(&data).args(server_flags);
-    let (mut server, lines) = start(&mut server)?;
-    let signal = find(&lines, "signal").ok_or("the server did not start")?;
-    find(&lines, "admin").ok_or("the server did not start")?;
+    server.arg("run").arg("--data-dir").arg(folder.join("data")).args(server_flags);
+    for (name, value) in AT_ONCE {
+        if std::env::var_os(name).is_none() {
+            server.env(name, value);
+        }
+    }
+    let (mut server, lines) = start(&mut server, &log)?;
+    let signal = log.wait(&lines, "signal", "the server did not start")?;
+    log.wait(&lines, "admin", "the server did not start")?;
     if !media {
         println!("\nThe server runs. Ctrl-C ends it.");
-        return server.0.wait().map(drop).map_err(|error| error.to_string());
+        return server.wait();
     }
 
     let address = signal.split_once("ws://").map_or(signal.as_str(), |(_, rest)| rest);
     let address = address.split('/').next().unwrap_or_default();
     let url = format!("ws://{address}");
     let member = ["--server", &url, "--channel", CHANNEL];
+    println!("starting a broadcaster");
     let mut bot = Command::new(program("bot"));
     bot.args(member).args(["--uid", "1001", "--name", "test picture"]);
-    let (_bot, lines) = start(&mut bot)?;
-    find(&lines, "publish").ok_or("the broadcaster did not publish")?;
+    let (_bot, lines) = start(&mut bot, &log)?;
+    log.wait(&lines, "publish", "the broadcaster did not publish")?;
+    println!("starting a viewer");
     let mut watch = Command::new(program("watch"));
     watch.args(member).args(["--uid", "2001"]);
-    let (_watch, lines) = start(&mut watch)?;
-    let flv = find(&lines, "flv").ok_or("the viewer got no URL")?;
+    let (_watch, lines) = start(&mut watch, &log)?;
+    let flv = log.wait(&lines, "flv", "the viewer got no URL")?;
     drop(lines);
     let flv = flv.split_whitespace().nth(1).unwrap_or_default();
     println!(
@@ -62,7 +84,7 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
            cargo run -p lianmai-example-quickstart -- --server {url}\n\
          and end everything with Ctrl-C."
     );
-    server.0.wait().map(drop).map_err(|error| error.to_string())
+    server.wait()
 }
 
 fn run_build(packages: &[&str]) -> Result {
@@ -75,20 +97,78 @@ fn run_build(packages: &[&str]) -> Result {
 }
 
 fn program(name: &str) -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    target.map_or_else(|| root().join("target"), PathBuf::from).join("debug").join(name)
+    target().join("debug").join(name)
+}
+
+/// Where the programs write what is not for people.
+struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// A new one for each demo.
+    fn create(folder: &Path) -> Result<Log> {
+        let path = folder.join("log");
+        // Several programs write to it: each at its end.
+        let open = |path: &Path| {
+            fs::create_dir_all(folder)?;
+            let file = File::options().create(true).append(true).open(path)?;
+            file.set_len(0)?;
+            Ok(file)
+        };
+        let file = open(&path);
+        let file = file.map_err(|error: io::Error| format!("{}: {error}", path.display()))?;
+        Ok(Log { path, file })
+    }
+
+    /// Waits for a line that begins with `word`; the end of the log where the child ends without one.
+    fn wait(&self, lines: &Lines, word: &str, problem: &str) -> Result<String> {
+        let found = lines.iter().find(|line| line.starts_with(word));
+        found.ok_or_else(|| {
+            let text = fs::read_to_string(&self.path).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let last = &lines[lines.len().saturating_sub(SHOWN)..];
+            format!("{problem}; the end of {}:\n{}", self.path.display(), last.join("\n"))
+        })
+    }
 }
 
 type Lines = mpsc::Receiver<String>;
 
+/// A child that ends when this process does, or when this is dropped.
+struct Held {
+    child: Child,
+    /// Ends the child's standard input when it is dropped; for a process that is killed the system does it. Not left in
+    /// the child: there waiting for it would do it.
+    hold: Option<ChildStdin>,
+}
+
+impl Held {
+    fn wait(&mut self) -> Result {
+        self.child.wait().map(drop).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.hold.take());
+        let _ = self.child.wait();
+    }
+}
+
 /// Starts a child whose standard output is shown and can be looked through.
-fn start(command: &mut Command) -> Result<(Running, Lines)> {
+fn start(command: &mut Command, log: &Log) -> Result<(Held, Lines)> {
     let shown = command.get_program().to_string_lossy().into_owned();
+    let problem = |error| format!("cannot start {shown}: {error}");
     let mut child = command
-        .stdin(Stdio::null())
+        .arg("--stop-with-stdin")
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(log.file.try_clone().map_err(problem)?)
         .spawn()
-        .map_err(|error| format!("cannot start {shown}: {error}"))?;
+        .map_err(problem)?;
+    let hold = child.stdin.take();
     let output = child.stdout.take().ok_or("a piped child has an output")?;
     let (sender, lines) = mpsc::channel();
     // Reads for as long as the child runs, so that it never waits for us.
@@ -98,10 +178,5 @@ fn start(command: &mut Command) -> Result<(Running, Lines)> {
             let _ = sender.send(line);
         }
     });
-    Ok((Running(child), lines))
-}
-
-/// Waits for a line that begins with `word`; `None` when the child ended without one.
-fn find(lines: &Lines, word: &str) -> Option<String> {
-    lines.iter().find(|line| line.starts_with(word))
+    Ok((Held { child, hold }, lines))
 }

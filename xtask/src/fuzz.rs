@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Result;
-use crate::process::{Running, cargo, output, root, run};
+use crate::process::{Running, cargo, output, root, run, target};
 
 /// What bounds one input: seconds, the longest one, one allocation and all memory.
 const LIMITS: &[&str] = &[
@@ -161,8 +161,7 @@ fn lock() -> Result {
 
 /// Where everything goes that is not committed.
 fn directory() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    target.map_or_else(|| root().join("target"), |target| root().join(target)).join("fuzz")
+    target().join("fuzz")
 }
 
 fn host() -> Result<String> {

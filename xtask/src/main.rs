@@ -3,10 +3,13 @@
 
 mod bench;
 mod demo;
+mod explore;
 mod fuzz;
 mod mutants;
 mod process;
 mod purity;
+mod references;
+mod rooms;
 mod rules;
 mod sim;
 mod test;
@@ -16,11 +19,15 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
-                            rules format lints docs purity build unit e2e)
-cargo xtask demo [--no-media] [-- SERVER_FLAGS..]
+                            rules rooms format lints docs purity build unit e2e)
+cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
-cargo xtask bench [join|idle|fanout|pullers ..]
-                            what a join, a member, a delivery and a puller cost
+cargo xtask bench [join|idle|fanout|pullers|cut ..]
+                            what a join, a member, a delivery and a puller cost, and how soon
+                            a cut is seen
+cargo xtask explore --minutes N
+                            fresh seeds for every property test, the simulator and the fuzz
+                            bodies; prints what fails as a case for the repository
 cargo xtask fuzz --minutes N [--target NAME]
                             fuzz the targets of tests/fuzz, N minutes in all (needs nightly)
 cargo xtask mutants [--seeds N] [--write] [NAME..]
@@ -40,6 +47,7 @@ fn main() -> ExitCode {
         "test" => test::execute(&rest),
         "demo" => demo::execute(&rest),
         "bench" => bench::execute(&rest),
+        "explore" => explore::execute(&rest),
         "fuzz" => fuzz::execute(&rest),
         "sim" => sim::execute(&rest),
         "mutants" => mutants::execute(&rest),

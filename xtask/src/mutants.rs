@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::process::{cargo, output, root};
+use crate::process::{cargo, output, root, target};
 use crate::{Result, tools};
 
 const PATCHES: &str = "tests/sim/mutants";
@@ -105,6 +105,8 @@ fn run(place: &Path, seeds: &str) -> Result<Ended> {
     let mut build = cargo();
     build.args(["build", "--quiet", "--profile", "sim", "-p", "lianmai-sim"]);
     build.current_dir(place.join("src")).env("CARGO_TARGET_DIR", &target);
+    // A mutant changes some lines of one crate: most of a build is what the one before built.
+    build.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_SIM_DEBUG", "0");
     output(&mut build)?;
     let mut simulate = Command::new(target.join("sim").join("lianmai-sim"));
     let shown = simulate.args(["--seeds", seeds, "--no-shrink"]).output();
@@ -175,8 +177,4 @@ fn record(rows: &[String]) -> Result {
     let head = "| mutant | rule | what is broken | found by | seed |\n|---|---|---|---|---|";
     let table = format!("{before}{BEGIN}\n{head}\n{}\n{END}{after}", rows.join("\n"));
     fs::write(&file, table).map_err(|error| format!("{README}: {error}"))
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }

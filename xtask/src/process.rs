@@ -12,6 +12,12 @@ pub(crate) fn root() -> PathBuf {
     manifest.parent().map_or(manifest.clone(), PathBuf::from)
 }
 
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    target.map_or_else(|| root().join("target"), |target| root().join(target))
+}
+
 /// The cargo that runs us. What ours says of this package is not for it: build scripts that look at such
 /// variables would run again, and with them half of the build, whenever another package asks.
 pub(crate) fn cargo() -> Command {
@@ -44,6 +50,16 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         return Err(format!("`{shown}` failed: {}", output.status));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs to the end and hands out all that it printed, as an error where it failed.
+pub(crate) fn told(command: &mut Command) -> std::result::Result<String, String> {
+    let shown = shown(command);
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("cannot run `{shown}`: {error}"))?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if output.status.success() { Ok(text) } else { Err(text) }
 }
 
 /// Whether a program can be run at all.

@@ -1,5 +1,5 @@
 //! Proves that the cores are pure: they build for wasm32 without tokio in their tree, and a module that
-//! exports them imports nothing (DESIGN §2).
+//! exports them imports nothing.
 
 use std::fs;
 

@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Result;
 use crate::process::root;
+use crate::{Result, references};
 
 /// Where the tests of the product are.
 const TREES: &[&str] = &["crates", "tests"];
@@ -26,13 +26,8 @@ pub(crate) fn check() -> Result {
         fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let document = read(&root().join("docs/protocol.md"))?;
-    let mut files = Vec::new();
-    for tree in TREES {
-        sources(&root().join(tree), &mut files)?;
-    }
-    files.sort();
     let mut tests = Tests::default();
-    for file in files {
+    for file in all_sources(TREES)? {
         let name = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
         tests.scan(&name, &read(&file)?);
     }
@@ -42,7 +37,17 @@ pub(crate) fn check() -> Result {
         return Err(format!("rules and tests do not match:\n{}", complaints.join("\n")));
     }
     println!("{} rules, {} tests, {} of them name a rule", rules.len(), tests.all, tests.of_rules);
-    Ok(())
+    references::check()
+}
+
+/// Every source file of some folders, in order.
+pub(crate) fn all_sources(trees: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for tree in trees {
+        sources(&root().join(tree), &mut files)?;
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
@@ -61,7 +66,7 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
 }
 
 /// The ids that open a row of a table: `| [JOI-3] | …`.
-fn defined(document: &str) -> BTreeSet<String> {
+pub(crate) fn defined(document: &str) -> BTreeSet<String> {
     let row = |line: &str| {
         let (id, _) = line.strip_prefix("| [")?.split_once("] |")?;
         is_id(id).then(|| id.to_owned())
@@ -69,7 +74,7 @@ fn defined(document: &str) -> BTreeSet<String> {
     document.lines().filter_map(row).collect()
 }
 
-fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     text.split_once('-').is_some_and(|(group, number)| {
         group.len() == 3
             && group.bytes().all(|byte| byte.is_ascii_uppercase())

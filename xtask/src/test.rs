@@ -4,12 +4,13 @@
 use std::time::Instant;
 
 use crate::process::{cargo, run};
-use crate::{Result, purity, rules, tools};
+use crate::{Result, purity, rooms, rules, tools};
 
 type Part = (&'static str, fn() -> Result);
 
 const PARTS: &[Part] = &[
     ("rules", rules::check),
+    ("rooms", rooms::check),
     ("format", format),
     ("lints", lints),
     ("docs", docs),

@@ -15,13 +15,10 @@ pub enum CallError {
     /// The session is not in a channel, or `leave` was called.
     #[error("not in a channel")]
     NotJoined,
-    /// No outcome in time, and nothing can come of it any more.
-    #[error("timed out (sent: {sent})")]
-    Timeout {
-        /// Whether the command went out. Always `false`: what went out is
-        /// [`CallError::OutcomeUnknown`].
-        sent: bool,
-    },
+    /// It was not sent in time, and nothing can come of it any more. What was sent is
+    /// [`CallError::OutcomeUnknown`].
+    #[error("timed out before it was sent")]
+    Timeout,
     /// The command was sent and may or may not have taken effect.
     #[error("sent, but the outcome is not known")]
     OutcomeUnknown,
@@ -35,6 +32,21 @@ pub enum CallError {
     },
 }
 
+/// Why a client cannot be made of its settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no address of a server.
+    #[error("no address of a server")]
+    NoAddress,
+    /// There are too many.
+    #[error("{0} addresses of servers: at most 16")]
+    TooManyAddresses(usize),
+    /// One is no address of a WebSocket, or longer than 1024 bytes.
+    #[error("{0:?} is no address of a server: it begins with ws:// or wss://")]
+    BadAddress(String),
+}
+
 impl CallError {
     pub(crate) fn refused(name: ErrorName) -> CallError {
         CallError::Refused(RpcError::new(name))
@@ -46,18 +58,25 @@ impl CallError {
         match self {
             CallError::Refused(error) => error.name().clone(),
             CallError::NotJoined => ErrorName::NotJoined,
-            CallError::Timeout { .. } => ErrorName::Timeout,
+            CallError::Timeout => ErrorName::Timeout,
             CallError::OutcomeUnknown => ErrorName::OutcomeUnknown,
             CallError::Closed { .. } => ErrorName::NotConnected,
         }
     }
 }
 
-/// Defines the error enum of one operation from the wire errors that its caller should tell apart.
+/// A method that an app calls, and the error of its call.
+#[cfg(feature = "tokio")]
+pub(crate) trait Operation: lianmai_protocol::message::Method {
+    /// What its caller can tell apart.
+    type Error: From<CallError>;
+}
+
+/// Defines the error enum of some methods from the wire errors that their callers should tell apart.
 macro_rules! operation_errors {
     ($(
         $(#[$meta:meta])*
-        pub enum $name:ident { $( $(#[$vmeta:meta])* $variant:ident, )* }
+        pub enum $name:ident of $( $method:ident ),+ { $( $(#[$vmeta:meta])* $variant:ident, )* }
     )+) => { $(
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,12 +89,9 @@ macro_rules! operation_errors {
             /// The session is not in a channel, or `leave` was called.
             #[error("not in a channel")]
             NotJoined,
-            /// No outcome in time, and nothing can come of it any more.
-            #[error("timed out (sent: {sent})")]
-            Timeout {
-                /// Whether the command went out; always `false`.
-                sent: bool,
-            },
+            /// It was not sent in time, and nothing can come of it any more.
+            #[error("timed out before it was sent")]
+            Timeout,
             /// The command was sent and may or may not have taken effect.
             #[error("sent, but the outcome is not known")]
             OutcomeUnknown,
@@ -89,11 +105,18 @@ macro_rules! operation_errors {
             },
         }
 
+        $(
+            #[cfg(feature = "tokio")]
+            impl Operation for lianmai_protocol::message::method::$method {
+                type Error = $name;
+            }
+        )+
+
         impl From<CallError> for $name {
             fn from(error: CallError) -> Self {
                 match error {
                     CallError::NotJoined => $name::NotJoined,
-                    CallError::Timeout { sent } => $name::Timeout { sent },
+                    CallError::Timeout => $name::Timeout,
                     CallError::OutcomeUnknown => $name::OutcomeUnknown,
                     CallError::Closed { code, reason } => $name::Closed { code, reason },
                     CallError::Refused(rpc) => match rpc.name() {
@@ -122,7 +145,7 @@ macro_rules! operation_errors {
 operation_errors! {
     /// Why `join` failed. After any of these the client is where it was before: in no channel, or for
     /// `AlreadyJoined` in the one that it had joined.
-    pub enum JoinError {
+    pub enum JoinError of Join {
         /// The client is in a channel, or on its way into one.
         AlreadyJoined,
         /// The appkey is malformed or unknown.
@@ -170,9 +193,17 @@ operation_errors! {
     }
 
     /// Why `publish` or `unpublish` failed.
-    pub enum PublishError {
+    pub enum PublishError of Publish, Unpublish {
         /// The role is audience.
         NotBroadcaster,
+        /// The right to take back what somebody else publishes is missing.
+        Forbidden,
+        /// No member has this uid.
+        NoSuchMember,
+        /// The uid is not a canonical decimal string.
+        BadUid,
+        /// The uid is greater than 2^64-1.
+        UidOutOfRange,
         /// The token does not allow this kind.
         PublishForbidden,
         /// The kind cannot be published.
@@ -188,7 +219,7 @@ operation_errors! {
     }
 
     /// Why `subscribe` or `unsubscribe` failed.
-    pub enum SubscribeError {
+    pub enum SubscribeError of Subscribe, Unsubscribe {
         /// No visible member has this uid.
         NoSuchMember,
         /// The member does not publish this kind.
@@ -216,7 +247,7 @@ operation_errors! {
     }
 
     /// Why `send_message` failed.
-    pub enum MessageError {
+    pub enum MessageError of SendMessage {
         /// The right to send messages is missing.
         Forbidden,
         /// The message is longer than the limit.
@@ -230,7 +261,7 @@ operation_errors! {
     }
 
     /// Why `renew_token` failed. The old token stays in force.
-    pub enum RenewTokenError {
+    pub enum RenewTokenError of RenewToken {
         /// The token is malformed or its signature is wrong.
         TokenInvalid,
         /// The token has expired already.
@@ -251,10 +282,10 @@ operation_errors! {
 
     /// Why `leave` failed. Whatever it says, the client is out of the channel on its side; an outcome
     /// that is not known means that others may see it until the server's grace ends.
-    pub enum LeaveError {}
+    pub enum LeaveError of Leave {}
 
     /// Why `set_role`, `mute`, `unmute`, `kick`, `close_channel`, `set_attributes` or `report` failed.
-    pub enum CommandError {
+    pub enum CommandError of SetRole, Mute, Unmute, Kick, CloseChannel, SetAttributes, Report {
         /// A right is missing.
         Forbidden,
         /// The role does not allow it.

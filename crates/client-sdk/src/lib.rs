@@ -21,7 +21,7 @@
 use lianmai_client_sdk::{Client, ClientConfig, Event, JoinOptions, MediaKind, MediaSelector};
 
 # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-let client = Client::new(ClientConfig::new("ws://127.0.0.1:8600", "demo"));
+let client = Client::new(ClientConfig::new("ws://127.0.0.1:8600", "demo"))?;
 let mut events = client.events();
 client.join(JoinOptions::new("room-1").uid(7u64)?).await?;
 let push = client.publish(MediaSelector::Both).await?;
@@ -45,8 +45,8 @@ pub mod session;
 pub mod driver;
 
 pub use error::{
-    CallError, CommandError, JoinError, LeaveError, MessageError, PublishError, RenewTokenError,
-    SubscribeError,
+    CallError, CommandError, ConfigError, JoinError, LeaveError, MessageError, PublishError,
+    RenewTokenError, SubscribeError,
 };
 pub use lianmai_protocol as protocol;
 pub use lianmai_protocol::message::media::{Published, Subscribed, Urls};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{
-    Authorizer, Direction, Hub, Protocol, RelayConfig, RtmpServer, StreamRequest, Verdict, flv,
+    Authorizer, Direction, Hub, Protocol, RelayConfig, RtmpServer, StreamRequest, Verdict, pull,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -74,7 +74,7 @@ async fn pull(mut stream: TcpStream, peer: SocketAddr, hub: Hub) -> io::Result<(
         return stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
     };
     let request = StreamRequest::new(Direction::Play, app, name, query, Protocol::HttpFlv, peer);
-    match flv::open(&hub, &Everybody, request).await {
+    match pull::open(&hub, &Everybody, request).await {
         Ok(mut pull) => {
             stream
                 .write_all(

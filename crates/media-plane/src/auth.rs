@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-/// Longest viewer key taken from a query, bytes.
-const MAX_VIEWER_BYTES: usize = 256;
 /// Characters of a name of the peer's choice in `Debug`, which goes to logs.
 const MAX_LOGGED_CHARS: usize = 64;
 
@@ -72,7 +70,7 @@ pub enum Protocol {
     HttpFlv,
 }
 
-/// A request to publish or play. `Debug` leaves query and viewer out, since they hold tokens, and cuts
+/// A request to publish or play. `Debug` leaves the query out, since it holds tokens, and cuts
 /// long names short.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamRequest {
@@ -88,12 +86,10 @@ pub struct StreamRequest {
     pub protocol: Protocol,
     /// Address of the peer.
     pub peer: SocketAddr,
-    /// Only for play: the key under which `cut_viewer` finds the request while its verdict is open.
-    pub viewer_hint: Option<String>,
 }
 
 impl StreamRequest {
-    /// A request whose viewer hint is the first `v` of the query, percent-decoded.
+    /// A request.
     #[must_use]
     pub fn new(
         direction: Direction,
@@ -103,19 +99,13 @@ impl StreamRequest {
         protocol: Protocol,
         peer: SocketAddr,
     ) -> Self {
-        let query = query.into();
-        let viewer_hint = match direction {
-            Direction::Publish => None,
-            Direction::Play => viewer_of(&query),
-        };
         Self {
             direction,
             app: app.into(),
             stream: stream.into(),
-            query,
+            query: query.into(),
             protocol,
             peer,
-            viewer_hint,
         }
     }
 
@@ -143,33 +133,6 @@ fn short(name: &str) -> &str {
     name.char_indices().nth(MAX_LOGGED_CHARS).map_or(name, |(end, _)| &name[..end])
 }
 
-fn viewer_of(query: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix("v="))?;
-    let mut bytes = Vec::new();
-    let mut rest = value.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = match tail {
-            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)),
-            _ => None,
-        };
-        match escaped {
-            Some((high, low)) => {
-                bytes.push(high << 4 | low);
-                rest = &tail[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok().filter(|viewer| (1..=MAX_VIEWER_BYTES).contains(&viewer.len()))
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
-}
-
 /// Answer of an [`Authorizer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -192,6 +155,12 @@ pub enum Verdict {
 pub trait Authorizer: Send + Sync + 'static {
     /// Answers within [`crate::RelayConfig::auth_timeout`]; later answers count as denial.
     fn authorize(&self, request: StreamRequest) -> impl Future<Output = Verdict> + Send;
+
+    /// The viewer that a play names, of whom nothing is checked yet: a key under which `cut_viewer` finds the
+    /// request while its verdict is open. Short, and known at once.
+    fn viewer(&self, _request: &StreamRequest) -> Option<String> {
+        None
+    }
 }
 
 /// What kind of refusal it is.
@@ -226,18 +195,9 @@ impl Denied {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: what a request of media says of its viewer.
+    //! Proves no rule of the protocol: what a request of media shows in a log.
 
     use super::*;
-
-    #[test]
-    fn the_viewer_hint_is_the_first_v() {
-        assert_eq!(viewer_of("a=1&v=one%3Atwo&v=x"), Some("one:two".into()));
-        assert_eq!(viewer_of("vv=1&a=2"), None);
-        assert_eq!(viewer_of("v="), None);
-        assert_eq!(viewer_of("v=%zz%4"), Some("%zz%4".into()));
-        assert_eq!(viewer_of("v=%ff"), None);
-    }
 
     #[test]
     fn debug_shows_no_query() {

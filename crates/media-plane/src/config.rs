@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
     /// How long the authorizer may take; then the request is denied as `authTimeout`. Default 11 s:
-    /// after a restart the one who decides may wait 10 s for somebody who comes back (contract rule B13).
+    /// after a restart the one who decides may wait 10 s for somebody who comes back (RST-4).
     pub auth_timeout: Duration,
     /// From accept to a publish or play, and from the end of one to the next. Default 10 s.
     pub handshake_timeout: Duration,

@@ -2,9 +2,9 @@
 //!
 //! In: RTMP connections, pull requests for HTTP-FLV, verdicts of an [`Authorizer`], cuts. Out: media,
 //! [`StreamFact`]s about liveness, [`HubStats`]. Absent: channels, users and signatures, which the
-//! embedding server knows; HTTP, which serves [`flv::open`]; transcoding.
+//! embedding server knows; HTTP, which serves [`pull::open`]; transcoding.
 //!
-//! A [`Hub`] holds the streams. [`RtmpServer`] and [`flv::open`] register a claim in it *before*
+//! A [`Hub`] holds the streams. [`RtmpServer`] and [`pull::open`] register a claim in it *before*
 //! they ask the authorizer, so that a cut which comes between verdict and activation still counts.
 //! Media is encoded once per stream and shared by all players; a player that lags is cut and delays
 //! nobody.
@@ -14,6 +14,7 @@ mod config;
 pub mod flv;
 mod hub;
 mod media;
+pub mod pull;
 pub mod rtmp;
 mod serve;
 

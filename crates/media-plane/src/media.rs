@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use crate::flv;
 use crate::rtmp::MediaKind;
-use crate::rtmp::chunk::{Message, encode_message};
-use crate::rtmp::command::{MEDIA_STREAM, chunk_stream, message_type};
+use crate::rtmp::chunk::encode_message;
 use crate::rtmp::limits::OUT_CHUNK_SIZE;
+use crate::rtmp::message::{MEDIA_STREAM, Message, chunk_stream, message_type};
 
 /// What the hub must know of a message to serve late players.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(transparent)]
 pub struct Attributes(#[serde(deserialize_with = "unique_keys")] pub BTreeMap<String, String>);
 
-/// Reads a map and refuses a key that comes twice (decisions D26); serde would keep the last value.
+/// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value.
 pub(crate) fn unique_keys<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,4 +1,4 @@
-//! WebSocket close codes and what a client does about them (decisions D13). 4000-4499: come back with
+//! WebSocket close codes and what a client does about them (CLO-1). 4000-4499: come back with
 //! backoff. 4500-4999: terminal, do not come back by yourself.
 
 use serde::{Deserialize, Serialize};
@@ -77,9 +77,13 @@ impl CloseCode {
         CloseCode::TABLE.iter().find(|row| row.code == self)
     }
 
-    /// Whether a client must not come back by itself: 4500-4999, and 1000 after `leave`.
+    /// Whether a client does not come back by itself: what the table says, and of an unknown code its range
+    /// (CLO-1).
     #[must_use]
     pub fn is_terminal(self) -> bool {
-        matches!(self.0, 1000 | 4500..=4999)
+        match self.row() {
+            Some(row) => !matches!(row.action, Action::Reconnect | Action::Rejoin),
+            None => matches!(self.0, 4500..=4999),
+        }
     }
 }

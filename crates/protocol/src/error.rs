@@ -1,5 +1,5 @@
-//! Every error that an answer can carry, in one table. Programs compare the *name*; the number follows
-//! NERTC where it has exactly one meaning there, JSON-RPC for its own, and starts at 20000 for ours.
+//! Every error that an answer can carry, in one table. Programs compare the *name*; numbers are
+//! shared (ERR-1): those that clients of this kind know already, JSON-RPC's for its own, and from 20000 on ours.
 
 use std::fmt;
 
@@ -55,7 +55,7 @@ errors! {
     MethodNotFound = "methodNotFound", -32601, false, "This server does not serve the method.";
     InvalidParams = "invalidParams", -32602, false, "A parameter is missing or has the wrong type; `field` names it.";
     InternalError = "internalError", -32603, true, "The server failed; nothing took effect.";
-    // NERTC's numbers.
+    // Numbers that clients of this kind know already.
     TokenMissing = "tokenMissing", 403, false, "The app runs in safe mode and the join carried no token.";
     Timeout = "timeout", 408, true, "No answer in time (made by clients).";
     BadUid = "badUid", 414, false, "The uid is not a canonical decimal string.";
@@ -117,7 +117,7 @@ errors! {
     TooManyRecipients = "tooManyRecipients", 20018, false, "The message names more than 64 recipients.";
     Kicked = "kicked", 20019, false, "The session was kicked.";
     Replaced = "replaced", 20020, false, "The same uid joined from another place.";
-    ReplacedTooOften = "replacedTooOften", 20021, true, "The uid was replaced more than 3 times within 60 s.";
+    ReplacedTooOften = "replacedTooOften", 20021, true, "The uid was replaced 3 times within 60 s.";
     OutcomeUnknown = "outcomeUnknown", 20022, false, "The command was sent and its outcome is not known (made by clients).";
     NotConnected = "notConnected", 20023, true, "There is no connection (made by clients).";
     NotStored = "notStored", 20024, true, "It took effect, but could not be written down: a restart may undo it.";

@@ -26,7 +26,7 @@ impl IdError {
     }
 }
 
-/// A user of an app: an integer 0..=2^64-1 (contract rule A16). On the wire a decimal string without
+/// A user of an app: an integer 0..=2^64-1 (FRM-9). On the wire a decimal string without
 /// sign, leading zero or space; from clients also a JSON integer up to 2^53-1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(pub u64);
@@ -160,13 +160,13 @@ macro_rules! text_id {
     };
 }
 
-/// Whether NERTC allows the byte in a channel name: letters, digits, space and 27 marks.
+/// Whether a channel name may have the byte (FRM-11): letters, digits, space and 27 marks.
 fn is_channel_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b" !#$%&()+-:;<=.,>?@[]^_{}~\"|".contains(&byte)
 }
 
 text_id! {
-    /// Name of a channel: 1-64 bytes of the 90 characters that NERTC allows. The same name in another
+    /// Name of a channel: 1-64 bytes of the 90 characters that FRM-11 allows. The same name in another
     /// app is another channel.
     ChannelName, ErrorName::BadChannelName, |text| {
         (1..=limits::MAX_CHANNEL_NAME_BYTES).contains(&text.len())
@@ -183,7 +183,7 @@ text_id! {
 }
 
 text_id! {
-    /// Id of a push task, chosen by the client: 1-64 letters, digits and underscores (NERTC).
+    /// Id of a push task, chosen by the client: 1-64 letters, digits and underscores.
     TaskId, ErrorName::BadTask, |text| {
         (1..=limits::MAX_TASK_ID_BYTES).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -268,7 +268,7 @@ macro_rules! random_id {
 }
 
 random_id! {
-    /// One incarnation of a channel's event log. Compared for equality only (contract rule B12).
+    /// One incarnation of a channel's event log. Compared for equality only (FRM-10).
     Epoch, 12
 }
 random_id! {
@@ -284,8 +284,8 @@ random_id! {
     SessionId, 12
 }
 
-/// One life of one push URL, and the name of its stream on the media server: `[a-z2-7]{26}` (contract
-/// rules B13, C9). The first four bytes tell which shard owns the channel, the rest is random.
+/// One life of one push URL, and the name of its stream on the media server: `[a-z2-7]{26}`. The
+/// first four bytes tell which shard owns the channel, the rest is random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gen {
     /// Routing value of the channel.
@@ -327,7 +327,7 @@ impl<'de> Deserialize<'de> for Gen {
     }
 }
 
-/// Number of one incarnation of a channel, 1..2^53-1, as a decimal string on the wire (NERTC's `cid`).
+/// Number of one incarnation of a channel, 1..2^53-1, as a decimal string on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cid(pub u64);
 

@@ -1,4 +1,4 @@
-//! Every maximum of the protocol in one place (decisions D25). A deployment may lower or raise what
+//! Every maximum of the protocol in one place (LIM-1). A deployment may lower or raise what
 //! [`Limits`] holds; the constants are fixed because both sides rely on them.
 
 /// Longest client-to-server frame in bytes.
@@ -8,15 +8,15 @@ pub const MAX_CLIENT_FRAME_BYTES: usize = 64 * 1024;
 pub const MAX_SERVER_FRAME_BYTES: usize = 1024 * 1024;
 /// Deepest nesting of JSON arrays and objects.
 pub const MAX_JSON_DEPTH: usize = 32;
-/// Most elements of one frame that is an array (contract rule A19).
+/// Most elements of one frame that is an array (FRM-6).
 pub const MAX_BATCH: usize = 32;
-/// Most commands of one session without an answer (contract rule B8).
+/// Most commands of one session without an answer (IDS-5).
 pub const MAX_IN_FLIGHT: usize = 32;
-/// Longest channel name in bytes (NERTC: 1-64).
+/// Longest channel name in bytes.
 pub const MAX_CHANNEL_NAME_BYTES: usize = 64;
 /// Longest appkey in bytes.
 pub const MAX_APPKEY_BYTES: usize = 64;
-/// Longest task id in bytes (NERTC).
+/// Longest task id in bytes.
 pub const MAX_TASK_ID_BYTES: usize = 64;
 /// Longest display name of a member in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
@@ -26,7 +26,7 @@ pub const MAX_REASON_BYTES: usize = 256;
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Greatest request id: integers above it are not exact in JavaScript.
 pub const MAX_REQUEST_ID: u64 = (1 << 53) - 1;
-/// Longest ban in seconds that `kick` accepts: 7 days (decisions D14).
+/// Longest ban in seconds that `kick` accepts: 7 days (KIC-2).
 pub const MAX_BAN_S: u32 = 7 * 24 * 3600;
 /// Longest hold in seconds that `closeChannel` accepts.
 pub const MAX_HOLD_S: u32 = 3600;

@@ -46,7 +46,7 @@ impl MediaKind {
     }
 }
 
-/// `mediaType` of a command that may mean audio and video together (`''`, NERTC) or one kind.
+/// `mediaType` of a command that may mean audio and video together (`''`) or one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MediaSelector {
     /// `''`: audio and video.
@@ -184,7 +184,7 @@ impl<'de> Deserialize<'de> for KindSet {
     }
 }
 
-/// What a session may do (contract rule C4). A token grants them; each method names the one it needs.
+/// What a session may do (AUT-6). A token grants them; each method names the one it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rights {

@@ -1,4 +1,4 @@
-//! The two clocks that the cores know. Both come in from outside with every input (contract rule A18):
+//! The two clocks that the cores know. Both come in from outside with every input:
 //! durations use [`MonoTime`] only; token times, URL expiry and ban ends use [`WallTime`] only.
 
 use std::ops::{Add, Sub};

@@ -1,5 +1,5 @@
 //! Macros of the wire types. One for every enum that travels: a closed list of lower-camel names plus `Unknown`, so that a
-//! newer peer's value never breaks an older one (decisions D26).
+//! newer peer's value never breaks an older one (FWD-3).
 
 /// Defines an enum with one wire name per variant and an `Unknown` slot.
 macro_rules! wire_enum {

@@ -9,10 +9,11 @@ use lianmai_protocol::message::session::{Join, ResumeReason};
 use lianmai_protocol::{ChannelName, ErrorName, Now, Rights, RpcError, UserId, WallTime};
 
 use crate::key::ChannelKey;
-use crate::record::{BanRecord, Restored, StoreOp};
+use crate::record::BanRecord;
+use crate::rows::{Restored, Row, RowOp};
 use crate::ticket::Claims;
 
-/// Clocks of app servers may differ from ours by this much (contract rule C13).
+/// Clocks of app servers may differ from ours by this much (AUT-5).
 const SKEW_S: u64 = 60;
 /// A token is accepted this long after its end and before its begin.
 const LEEWAY_MS: u64 = 5_000;
@@ -54,7 +55,7 @@ impl Grant {
         }
     }
 
-    /// What a ticket stands in for shortly after a crash (contract rule B14).
+    /// What a ticket stands in for shortly after a crash (RES-9).
     pub(crate) fn of_ticket(claims: &Claims) -> Self {
         // The end of a membership has the leeway in it already.
         let token_end = claims.token_end.map(|end| WallTime(end.0.saturating_sub(LEEWAY_MS)));
@@ -102,7 +103,7 @@ impl Grant {
         Ok(())
     }
 
-    /// Whether the token was issued before `watermark`, with room for skewed clocks (rule C13).
+    /// Whether the token was issued before `watermark`, with room for skewed clocks (KIC-3).
     fn issued_before(&self, watermark: WallTime) -> bool {
         self.issued_at.is_some_and(|at| at.unix_seconds() <= watermark.0.div_ceil(1000) + SKEW_S)
     }
@@ -126,7 +127,7 @@ struct Restricted {
     hold: Option<BanRecord>,
 }
 
-/// Kicks and closes, keyed by name so that they outlive the channel (rule A21). What strangers can make a
+/// Kicks and closes, keyed by name so that they outlive the channel (KIC-2, CLS-2). What strangers can make a
 /// server remember is bounded per channel, so that nobody makes another channel forget.
 #[derive(Debug, Default)]
 pub(crate) struct Restrictions {
@@ -150,7 +151,7 @@ impl Restrictions {
         uid: UserId,
         now: Now,
         duration_s: u32,
-        ops: &mut Vec<StoreOp>,
+        ops: &mut Vec<RowOp>,
     ) -> bool {
         let mut until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
         let full = self.bans >= MAX_BANS;
@@ -163,14 +164,14 @@ impl Restrictions {
         } else if (full || restricted.bans.len() >= MAX_CHANNEL_BANS)
             && let Some((&first, _)) = restricted.bans.iter().min_by_key(|(_, ban)| end(ban))
         {
-            ops.push(StoreOp::DropBan(channel.clone(), first));
+            ops.push(RowOp::drop(channel, Row::Ban(first)));
             restricted.bans.remove(&first);
             self.bans -= 1;
         } else if full {
             return false;
         }
         let ban = BanRecord { until, watermark };
-        ops.push(StoreOp::PutBan(channel.clone(), uid, ban));
+        ops.push(RowOp::put_ban(channel, uid, ban));
         self.set_ban(channel, uid, ban);
         true
     }
@@ -186,7 +187,7 @@ impl Restrictions {
         channel: &ChannelKey,
         now: Now,
         hold_s: u32,
-        ops: &mut Vec<StoreOp>,
+        ops: &mut Vec<RowOp>,
     ) -> bool {
         let until = WallTime(now.wall.0 + u64::from(hold_s) * 1000);
         let Some(restricted) = self.restricted(channel) else { return false };
@@ -195,13 +196,13 @@ impl Restrictions {
         let watermark = restricted.hold.map_or(now.wall, |old| old.watermark.max(now.wall));
         let hold = BanRecord { until, watermark };
         restricted.hold = Some(hold);
-        ops.push(StoreOp::PutHold(channel.clone(), hold));
+        ops.push(RowOp::put_hold(channel, hold));
         true
     }
 
     /// What an earlier process left behind, all of it: that had bounds, too, if for more shards. A wall clock
-    /// that went back makes no ban longer than it was (contract rule A18).
-    pub(crate) fn restore(&mut self, now: Now, restored: &Restored, ops: &mut Vec<StoreOp>) {
+    /// that went back makes no ban longer than it was.
+    pub(crate) fn restore(&mut self, now: Now, restored: &Restored, ops: &mut Vec<RowOp>) {
         let fit = |ban: &BanRecord| {
             let length = ban.until.0.saturating_sub(ban.watermark.0);
             BanRecord { until: ban.until.min(WallTime(now.wall.0.saturating_add(length))), ..*ban }
@@ -209,31 +210,31 @@ impl Restrictions {
         for (channel, uid, ban) in &restored.bans {
             let fitting = fit(ban);
             if fitting != *ban {
-                ops.push(StoreOp::PutBan(channel.clone(), *uid, fitting));
+                ops.push(RowOp::put_ban(channel, *uid, fitting));
             }
             self.set_ban(channel, *uid, fitting);
         }
         for (channel, hold) in &restored.holds {
             let fitting = fit(hold);
             if fitting != *hold {
-                ops.push(StoreOp::PutHold(channel.clone(), fitting));
+                ops.push(RowOp::put_hold(channel, fitting));
             }
             self.channels.entry(channel.clone()).or_default().hold = Some(fitting);
         }
     }
 
     /// Forgets what concerns no token any more.
-    pub(crate) fn sweep(&mut self, now: Now, ops: &mut Vec<StoreOp>) {
+    pub(crate) fn sweep(&mut self, now: Now, ops: &mut Vec<RowOp>) {
         self.channels.retain(|channel, restricted| {
             restricted.bans.retain(|uid, ban| {
                 let stays = end(ban) > now.wall;
                 if !stays {
-                    ops.push(StoreOp::DropBan(channel.clone(), *uid));
+                    ops.push(RowOp::drop(channel, Row::Ban(*uid)));
                 }
                 stays
             });
             if restricted.hold.is_some_and(|hold| hold.until <= now.wall) {
-                ops.push(StoreOp::DropHold(channel.clone()));
+                ops.push(RowOp::drop(channel, Row::Hold));
                 restricted.hold = None;
             }
             restricted.hold.is_some() || !restricted.bans.is_empty()

@@ -9,10 +9,10 @@ use lianmai_protocol::{Appkey, Rights};
 use crate::ticket::TicketKey;
 
 /// An engine that was not called for so long, in milliseconds, stood still: for that time nobody is held
-/// silent. `dead_after_ms` should be longer than `ping_interval_ms` by more (contract rule B23).
+/// silent. `dead_after_ms` should be longer than `ping_interval_ms` by more.
 pub const STALL_MS: u64 = 2_000;
 
-/// What happens when a uid joins a channel that it is already in (DESIGN §4.9).
+/// What happens when a uid joins a channel that it is already in (JOI-3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DuplicatePolicy {
     /// The newcomer replaces the old membership.
@@ -22,6 +22,16 @@ pub enum DuplicatePolicy {
     RejectNew,
 }
 
+/// Numbers for the addresses in URLs: another number, another address. Who holds a URL with another one, from before
+/// a restart, is given one that is good (URL-10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MediaAddress {
+    /// Of push URLs.
+    pub push: u64,
+    /// Of pull URLs.
+    pub pull: u64,
+}
+
 /// Rules of one app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppPolicy {
@@ -29,7 +39,9 @@ pub struct AppPolicy {
     pub duplicate: DuplicatePolicy,
     /// The creator of a channel has the right `moderate` in it.
     pub creator_moderates: bool,
-    /// The channel ends when its creator's membership ends (contract rule A22).
+    /// Where the app's media is pushed to and played from.
+    pub media: MediaAddress,
+    /// The channel ends when its creator's membership ends (JOI-8).
     pub dissolve_on_creator_leave: bool,
 }
 
@@ -40,7 +52,7 @@ impl AppPolicy {
     }
 }
 
-/// Clocks of a session, in milliseconds (contract rule A2; decisions D8).
+/// Clocks of a session, in milliseconds (LIV-2, LIV-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionTimers {
     /// A silent client pings this often.
@@ -68,6 +80,13 @@ impl Default for SessionTimers {
 }
 
 impl SessionTimers {
+    /// A socket that is silent for so long is pinged: somewhat later than its client would ping, and in time for an
+    /// answer.
+    pub(crate) fn ping_after_ms(&self) -> u64 {
+        let slack = self.dead_after_ms.saturating_sub(self.ping_interval_ms) / 2;
+        self.ping_interval_ms + (self.ping_interval_ms / 10).min(slack)
+    }
+
     /// What a `join` answer says of them.
     pub(crate) fn told(&self) -> Timers {
         Timers {
@@ -88,22 +107,20 @@ pub struct EngineConfig {
     pub timers: SessionTimers,
     /// The apps that exist.
     pub apps: BTreeMap<Appkey, AppPolicy>,
-    /// Told in each `join` answer; the same on every node of a deployment (contract rule A13).
+    /// Told in each `join` answer; the same on every node of a deployment (RES-11).
     pub deployment_id: String,
     /// Seals the secrets that resume memberships; the same on every node of a deployment and in every
-    /// process of it (contract rule B14).
+    /// process of it (RES-9).
     pub ticket_key: TicketKey,
-    /// After a crash tickets stand in for expired tokens so long, in milliseconds (contract rule B14).
+    /// After a crash tickets stand in for expired tokens so long, in milliseconds (RES-9).
     pub restart_grace_ms: u64,
-    /// Bytes of all logs of this shard, of events that were sent already (contract rule A7).
+    /// Bytes of all logs of this shard, of events that were sent already (RES-7).
     pub log_bytes: usize,
     /// Bytes of targeted messages of this shard that are kept until they are known to have arrived; beyond
     /// that they are sent and not kept.
     pub message_bytes: usize,
-    /// Events of a channel leave at most this often, in milliseconds (contract rule A6).
+    /// Events of a channel leave at most this often, in milliseconds (ORD-6).
     pub flush_interval_ms: u64,
-    /// A URL that was not issued within this time fails its command, in milliseconds (decisions D10).
-    pub mint_timeout_ms: u64,
 }
 
 impl Default for EngineConfig {
@@ -118,7 +135,6 @@ impl Default for EngineConfig {
             log_bytes: 64 * 1024 * 1024,
             message_bytes: 16 * 1024 * 1024,
             flush_interval_ms: 20,
-            mint_timeout_ms: 5_000,
         }
     }
 }

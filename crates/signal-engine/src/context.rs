@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::notice::ServerRestarting;
 use lianmai_protocol::message::session::{CloseChannel, Kick, Outcome, ResumeReason};
 use lianmai_protocol::{
     Action, Cid, CloseCode, Epoch, ErrorName, Gen, Mid, MonoTime, Now, Pub, RequestId, RpcError,
@@ -13,30 +15,17 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
 use crate::admission::Restrictions;
+use crate::asks::{Asks, By, Question, Then, Written};
 use crate::config::EngineConfig;
+use crate::drain::Drain;
 use crate::endings::Endings;
-use crate::engine::Drain;
-use crate::input::{ConnId, MintId, PersistId, QueryId, VerifyId};
+use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
-use crate::output::{MintRequest, Note, Output, Stats, Token};
-use crate::record::StoreOp;
+use crate::output::{Note, Output, Stats};
+use crate::rows::RowOp;
 use crate::ticket::Claims;
 use crate::timers::{Timer, Timers};
-
-/// A write that is not answered for so long, in milliseconds, is taken for one that failed (contract rule B9).
-const WRITE_MS: u64 = 5_000;
-
-/// A channel's place in its engine; never reused, so a late timer or answer finds nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ChannelRef(pub(crate) u64);
-
-/// Where a connection sits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seat {
-    pub(crate) channel: ChannelRef,
-    pub(crate) uid: UserId,
-}
 
 /// See the module.
 pub(crate) struct Context {
@@ -46,54 +35,16 @@ pub(crate) struct Context {
     pub(crate) timers: Timers,
     pub(crate) seats: BTreeMap<ConnId, Seat>,
     pub(crate) streams: BTreeMap<Gen, ChannelRef>,
-    pub(crate) mints: BTreeMap<MintId, Seat>,
-    /// Tokens that the shell looks at.
-    pub(crate) verifications: BTreeMap<VerifyId, Seat>,
+    pub(crate) asks: Asks,
     pub(crate) restrictions: Restrictions,
     pub(crate) endings: Endings,
     /// What is to be written down at the end of this turn.
-    pub(crate) ops: Vec<StoreOp>,
-    /// What goes on when a write is done.
-    pub(crate) persists: BTreeMap<PersistId, Then>,
+    pub(crate) ops: Vec<RowOp>,
     pub(crate) drain: Option<Drain>,
     /// After a crash: until then members may come back with less than they need otherwise.
     pub(crate) crash_over: Option<MonoTime>,
     pub(crate) stats: Stats,
     rng: ChaCha12Rng,
-    last_mint: u64,
-    last_verify: u64,
-    last_persist: u64,
-}
-
-/// Who wants something done that must be written down before.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum By {
-    /// A member, by command.
-    Member(UserId),
-    /// The admin API.
-    Admin(QueryId),
-}
-
-impl By {
-    pub(crate) fn member(self) -> Option<UserId> {
-        match self {
-            By::Member(uid) => Some(uid),
-            By::Admin(_) => None,
-        }
-    }
-}
-
-/// What goes on when a write is done.
-#[derive(Debug)]
-pub(crate) enum Then {
-    /// A member is answered.
-    Answer { seat: Seat },
-    /// Somebody is kicked, if it is that membership still.
-    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By, kept: bool },
-    /// A channel is closed. `kept`, as for a kick: there was room to remember it.
-    Close { channel: ChannelRef, text: Option<String>, by: By, kept: bool },
-    /// Everything is handed over.
-    HandedOver,
 }
 
 impl Context {
@@ -105,19 +56,14 @@ impl Context {
             timers: Timers::default(),
             seats: BTreeMap::new(),
             streams: BTreeMap::new(),
-            mints: BTreeMap::new(),
-            verifications: BTreeMap::new(),
+            asks: Asks::default(),
             restrictions: Restrictions::default(),
             endings: Endings::default(),
             ops: Vec::new(),
-            persists: BTreeMap::new(),
             drain: None,
             crash_over: None,
             stats: Stats::default(),
             rng,
-            last_mint: 0,
-            last_verify: 0,
-            last_persist: 0,
         }
     }
 
@@ -143,7 +89,7 @@ impl Context {
     }
 
     /// Announces and closes a connection, and forgets it. A slow reader gets no announcement, since it
-    /// would not arrive (contract rule A11).
+    /// would not arrive.
     pub(crate) fn close(&mut self, conn: ConnId, code: CloseCode) {
         if self.seats.remove(&conn).is_some() {
             self.stats.connected -= 1;
@@ -155,6 +101,20 @@ impl Context {
         }
         self.note(Note::Closing { conn, code });
         self.outputs.push_back(Output::Close { conn, code });
+    }
+
+    /// The notice of a drain as of now, as text; `None` without a drain.
+    pub(crate) fn restarting(&self) -> Option<String> {
+        let drain = self.drain.as_ref()?;
+        Some(codec::encode_notice(&Notice::ServerRestarting(ServerRestarting {
+            retry_after_ms: drain.plan.retry_after_ms,
+            jitter_ms: drain.plan.jitter_ms,
+            deadline_ms: drain.gone_by().since(self.mono()),
+        })))
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.frozen)
     }
 
     /// Answers a join with an error, announces what to do about it, and closes.
@@ -193,25 +153,28 @@ impl Context {
         self.outputs.push_back(Output::Close { conn, code });
     }
 
-    /// Has everything so far written down, and goes on with `then` when that is done.
-    pub(crate) fn persist(&mut self, then: Then) -> PersistId {
-        self.last_persist += 1;
-        let persist = PersistId(self.last_persist);
-        // The hand-over has a deadline of its own.
-        if !matches!(then, Then::HandedOver) {
-            self.arm_in(WRITE_MS, Timer::Persist(persist));
+    /// Asks the outside; `then` goes on with the answer, or when it takes too long.
+    pub(crate) fn ask(&mut self, question: Question, then: Then) -> AskId {
+        let patience_ms = then.patience_ms();
+        let id = self.asks.open(then);
+        if let Some(ms) = patience_ms {
+            self.arm_in(ms, Timer::Ask(id));
         }
-        self.persists.insert(persist, then);
+        self.outputs.push_back(Output::Ask { id, question });
+        id
+    }
+
+    /// Has everything so far written down, and goes on with `then` when that is done.
+    pub(crate) fn store(&mut self, then: Written) -> AskId {
         let ops = std::mem::take(&mut self.ops);
-        self.outputs.push_back(Output::Store { ops, persist: Some(persist) });
-        persist
+        self.ask(Question::Store(ops), Then::Written(then))
     }
 
     /// Has written down what nobody waits for.
     pub(crate) fn write_down(&mut self) {
         if !self.ops.is_empty() {
             let ops = std::mem::take(&mut self.ops);
-            self.outputs.push_back(Output::Store { ops, persist: None });
+            self.outputs.push_back(Output::Store(ops));
         }
     }
 
@@ -223,10 +186,10 @@ impl Context {
         mid: Option<Mid>,
         params: Kick,
         by: By,
-    ) -> PersistId {
+    ) -> AskId {
         let (uid, duration_s) = (params.uid, params.duration_s);
         let kept = self.restrictions.ban(key, uid, self.now, duration_s, &mut self.ops);
-        self.persist(Then::Kick { channel, mid, params, by, kept })
+        self.store(Written::Kick { channel, mid, params, by, kept })
     }
 
     /// Holds a channel's name, and goes on with its end when that is written down.
@@ -236,35 +199,9 @@ impl Context {
         channel: ChannelRef,
         params: CloseChannel,
         by: By,
-    ) -> PersistId {
+    ) -> AskId {
         let kept = self.restrictions.hold(key, self.now, params.hold_s, &mut self.ops);
-        self.persist(Then::Close { channel, text: params.reason, by, kept })
-    }
-
-    pub(crate) fn mint(&mut self, seat: Seat, request: MintRequest) -> MintId {
-        self.last_mint += 1;
-        let mint = MintId(self.last_mint);
-        self.mints.insert(mint, seat);
-        self.arm_in(self.config.mint_timeout_ms, Timer::Mint(mint));
-        self.outputs.push_back(Output::MintUrls { mint, request });
-        mint
-    }
-
-    /// Has the shell look at the token of a member.
-    pub(crate) fn verify(&mut self, seat: Seat, key: &ChannelKey, token: String) -> VerifyId {
-        self.last_verify += 1;
-        let verify = VerifyId(self.last_verify);
-        self.verifications.insert(verify, seat);
-        let ChannelKey { appkey, name: channel } = key.clone();
-        let token = Token(token);
-        self.outputs.push_back(Output::VerifyToken {
-            verify,
-            appkey,
-            uid: seat.uid,
-            channel,
-            token,
-        });
-        verify
+        self.store(Written::Close { channel, text: params.reason, by, kept })
     }
 
     fn random<const N: usize>(&mut self) -> [u8; N] {
@@ -298,7 +235,6 @@ impl Context {
         Cid((self.rng.next_u64() >> 11).max(1))
     }
 
-    /// A uid 2^32..2^53 (decisions D5); the caller checks that it is free.
     /// Bytes of targeted messages that a member may keep beside one of `bytes`: as many as there may be, or
     /// its share where all together keep too many. Who does not confirm them costs nobody else theirs.
     pub(crate) fn message_room(&self, bytes: usize) -> usize {
@@ -309,6 +245,7 @@ impl Context {
         most / self.stats.members.max(1)
     }
 
+    /// A uid 2^32..2^53; the caller checks that it is free.
     pub(crate) fn new_uid(&mut self) -> UserId {
         key::given_uid(self.rng.next_u64())
     }

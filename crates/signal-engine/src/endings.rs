@@ -1,4 +1,4 @@
-//! How memberships ended, so that who comes back to one is told the truth (contract rule B19). Bounded;
+//! How memberships ended, so that who comes back to one is told the truth (RES-12). Bounded;
 //! what is forgotten is still kept out by bans and watermarks.
 
 use std::collections::{BTreeMap, VecDeque};

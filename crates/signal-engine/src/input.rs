@@ -1,36 +1,16 @@
 //! Everything that can happen to an engine.
 
-use std::fmt;
-
 use bytes::Bytes;
-use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::message::session::{Join, Reconnect};
-use lianmai_protocol::{ErrorName, Gen, Mid, RequestId, UserId, WallTime};
+use lianmai_protocol::{ErrorName, Gen, Mid, RequestId, UserId};
 
 use crate::admission::Grant;
+use crate::asks::Answer;
+use crate::drain::DrainPlan;
+use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
-use crate::record::Restored;
+use crate::rows::Restored;
 use crate::ticket::Claims;
-
-/// A connection, numbered by the shell and never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub u64);
-
-/// A request of the engine for URLs, to be answered with [`Input::Minted`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MintId(pub u64);
-
-/// A token that the engine wants looked at, to be answered with [`Input::TokenVerified`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VerifyId(pub u64);
-
-/// A write that somebody waits for, to be answered with [`Input::Persisted`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PersistId(pub u64);
-
-/// A question of the shell, answered with an output that carries the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueryId(pub u64);
 
 /// A `join` that the [`crate::Lobby`] let through, with what the shell found in its token.
 #[derive(Clone, Debug)]
@@ -52,39 +32,6 @@ pub struct ReconnectRequest {
     pub reconnect: Reconnect,
     /// What the ticket says.
     pub claims: Claims,
-}
-
-/// How a server stops (contract rule B26). All in milliseconds from now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DrainPlan {
-    /// Clients stay connected at least so long after they were told.
-    pub notice_ms: u64,
-    /// The last of them is closed then at the latest, and nothing more is taken in.
-    pub freeze_ms: u64,
-    /// The process is gone then; told to clients.
-    pub deadline_ms: u64,
-    /// Clients are told to stay away so long after their close: until the next process listens.
-    pub retry_after_ms: u64,
-    /// And a random share of this; they are closed spread over as much.
-    pub jitter_ms: u64,
-}
-
-/// URLs of one stream, as issued.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Minted {
-    /// The preferred URL.
-    pub url: String,
-    /// URLs by protocol.
-    pub urls: Urls,
-    /// From then on a new URL is issued instead of handing this one out again.
-    pub renew_after: WallTime,
-}
-
-impl fmt::Debug for Minted {
-    /// Without the URLs, which are secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Minted").field("renew_after", &self.renew_after).finish_non_exhaustive()
-    }
 }
 
 /// How somebody wants to use a stream.
@@ -185,19 +132,12 @@ pub enum Input {
         /// The connection.
         conn: ConnId,
     },
-    /// Answer to [`crate::Output::MintUrls`]; `None` if no URL could be issued.
-    Minted {
-        /// Which request.
-        mint: MintId,
-        /// What was issued.
-        result: Option<Minted>,
-    },
-    /// Answer to [`crate::Output::VerifyToken`].
-    TokenVerified {
-        /// Which token.
-        verify: VerifyId,
-        /// What the token grants, or why it is none.
-        grant: Result<Grant, ErrorName>,
+    /// Answer to [`crate::Output::Ask`]. One to a question that is not open any more is ignored.
+    Answer {
+        /// Which question.
+        id: AskId,
+        /// What is said to it.
+        answer: Answer,
     },
     /// Somebody wants to push or play a stream with a URL whose signature is right.
     Authorize {
@@ -219,13 +159,6 @@ pub enum Input {
         query: QueryId,
         /// What it asks.
         command: AdminCommand,
-    },
-    /// Answer to a [`crate::Output::Store`] that has a number.
-    Persisted {
-        /// Which write.
-        persist: PersistId,
-        /// Whether it will survive the process.
-        stored: bool,
     },
     /// What an earlier process left behind. Comes before everything else, with a `mono` that is greater than
     /// every duration in it: a clock should begin at a day.

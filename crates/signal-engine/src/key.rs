@@ -2,7 +2,7 @@
 
 use lianmai_protocol::{Appkey, ChannelName, UserId};
 
-/// A channel of an app. Bans and holds are keyed by it, so they outlive an incarnation (rule A21).
+/// A channel of an app. Bans and holds are keyed by it, so they outlive an incarnation (KIC-2, CLS-2).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChannelKey {
     /// The app.

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   frame -> [Lobby] --join--> shell verifies token --Input::Join--> [Engine] -> Output::Send ..
-//!              (per connection)                     --Input::Frame-->    |       Output::MintUrls -> signer
+//!              (per connection)                     --Input::Frame-->    |       Output::Ask -> signer
 //!                                                                     [Channel]  Output::CutStream -> relay
 //! ```
 //!
@@ -17,10 +17,13 @@
 mod admission;
 mod channel;
 mod context;
+mod drain;
 mod endings;
+mod ids;
 mod rate;
 mod timers;
 
+pub mod asks;
 pub mod config;
 pub mod engine;
 pub mod input;
@@ -29,18 +32,20 @@ pub mod lobby;
 pub mod outbox;
 pub mod output;
 pub mod record;
+pub mod rows;
 pub mod ticket;
 
 pub use admission::Grant;
-pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, STALL_MS, SessionTimers};
+pub use asks::{Answer, MintRequest, Question, Token, TokenRequest};
+pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, MediaAddress, STALL_MS, SessionTimers};
+pub use drain::DrainPlan;
 pub use engine::Engine;
-pub use input::{
-    Access, AdminCommand, ConnId, DrainPlan, Input, JoinRequest, MintId, Minted, PersistId,
-    QueryId, ReconnectRequest, VerifyId,
-};
+pub use ids::{AskId, ConnId, QueryId};
+pub use input::{Access, AdminCommand, Input, JoinRequest, ReconnectRequest};
 pub use key::ChannelKey;
 pub use lobby::{Lobby, LobbyOutput};
 pub use outbox::Outbox;
-pub use output::{AdminReply, Denial, MintRequest, Note, Output, Stats};
-pub use record::{Restored, StoreOp};
+pub use output::{AdminReply, Denial, Note, Output, Stats};
+pub use record::Minted;
+pub use rows::{Record, Restored, Row, RowKey, RowOp};
 pub use ticket::{Claims, TicketKey};

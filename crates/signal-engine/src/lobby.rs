@@ -13,9 +13,9 @@ use lianmai_protocol::{Action, CloseCode, ErrorName, RequestId, RpcError};
 use crate::input::ReconnectRequest;
 use crate::ticket::{Claims, TicketKey};
 
-/// Milliseconds that a connection has to join (decisions D25).
+/// Milliseconds that a connection has to join (SES-3).
 pub const LOBBY_MS: u64 = 10_000;
-/// Bytes of frames that a connection may send before it joined (decisions D25).
+/// Bytes of frames that a connection may send before it joined (SES-3).
 pub const LOBBY_BYTES: usize = 16 * 1024;
 /// Refused requests after which a connection that has not joined is closed.
 pub const LOBBY_REFUSALS: u32 = 8;
@@ -79,7 +79,7 @@ impl Lobby {
         out
     }
 
-    /// Whoever holds no genuine ticket learns nothing, not even whether the channel exists (rule C12).
+    /// Whoever holds no genuine ticket learns nothing, not even whether the channel exists (RES-4).
     fn reconnect(&mut self, id: RequestId, reconnect: &Reconnect) -> Vec<LobbyOutput> {
         match Claims::open(&self.tickets, &reconnect.ticket) {
             Some(claims) => {
@@ -136,7 +136,7 @@ impl Lobby {
     }
 }
 
-/// Whether a refused frame ends the connection: it cannot be trusted to be in step (contract rule A19).
+/// Whether a refused frame ends the connection: it cannot be trusted to be in step (FRM-7).
 pub(crate) fn is_fatal(name: &ErrorName) -> bool {
     !matches!(name, ErrorName::BadBatch)
 }

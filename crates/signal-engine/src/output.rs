@@ -4,33 +4,13 @@ use bytes::Bytes;
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
 use lianmai_protocol::{
-    Appkey, ChannelName, Cid, CloseCode, ErrorName, Gen, KindSet, Mid, Role, RpcError, UserId,
+    Appkey, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Role, RpcError, UserId,
 };
 
-use crate::input::{ConnId, MintId, PersistId, QueryId, VerifyId};
+use crate::asks::Question;
+use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
-use crate::record::StoreOp;
-
-/// What a URL is wanted for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MintRequest {
-    /// The app, which may have its own media provider.
-    pub appkey: Appkey,
-    /// The stream.
-    pub generation: Gen,
-    /// `None` for a push URL, else the membership that may play.
-    pub viewer: Option<Mid>,
-}
-
-/// A token as a client sent it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(pub String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
+use crate::rows::RowOp;
 
 /// Why a push or play is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +32,11 @@ impl Denial {
     }
 }
 
-/// Something worth a log line or a counter. Holds no secret.
+/// Something that happened, for logs, counters and whoever follows channels from outside. Holds no secret.
+///
+/// Notes come in the order in which things happened: a channel begins before its first membership, a membership
+/// before its publications, and they end the other way round. What begins ends once, and what a restart brings back
+/// neither begins nor ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// A channel began.
@@ -77,10 +61,55 @@ pub enum Note {
         cid: Cid,
         /// The user.
         uid: UserId,
+        /// The membership.
+        mid: Mid,
         /// Its role.
         role: Role,
         /// Its connection.
         conn: ConnId,
+    },
+    /// A member became a broadcaster, or is none any more.
+    RoleChanged {
+        /// Its channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The user.
+        uid: UserId,
+        /// The membership.
+        mid: Mid,
+        /// The new role.
+        role: Role,
+    },
+    /// A publication began.
+    StreamAdded {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The user.
+        uid: UserId,
+        /// The membership.
+        mid: Mid,
+        /// What it is.
+        kind: MediaKind,
+        /// The publication.
+        publication: Pub,
+    },
+    /// A publication ended.
+    StreamRemoved {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The user.
+        uid: UserId,
+        /// The membership.
+        mid: Mid,
+        /// What it was.
+        kind: MediaKind,
+        /// The publication.
+        publication: Pub,
     },
     /// A membership ended.
     MemberLeft {
@@ -90,6 +119,8 @@ pub enum Note {
         cid: Cid,
         /// The user.
         uid: UserId,
+        /// The membership.
+        mid: Mid,
         /// Why.
         reason: LeaveReason,
     },
@@ -211,6 +242,11 @@ pub enum Output {
         /// The payload.
         frame: Bytes,
     },
+    /// Send a WebSocket ping; what comes back is [`crate::Input::Alive`].
+    Ping {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Close the socket after what was sent before. The connection is forgotten.
     Close {
         /// The connection.
@@ -218,25 +254,12 @@ pub enum Output {
         /// With this code, whose name is the reason.
         code: CloseCode,
     },
-    /// Issue URLs and answer with [`crate::Input::Minted`].
-    MintUrls {
-        /// Number of the request.
-        mint: MintId,
-        /// What for.
-        request: MintRequest,
-    },
-    /// Check a token and answer with [`crate::Input::TokenVerified`].
-    VerifyToken {
-        /// Number of the token.
-        verify: VerifyId,
-        /// The app.
-        appkey: Appkey,
-        /// The user.
-        uid: UserId,
-        /// The channel.
-        channel: ChannelName,
-        /// The token. A secret.
-        token: Token,
+    /// Find out or do this, and say so with [`crate::Input::Answer`].
+    Ask {
+        /// Number of the question.
+        id: AskId,
+        /// What is asked.
+        question: Question,
     },
     /// Answer to [`crate::Input::Authorize`].
     Verdict {
@@ -247,11 +270,15 @@ pub enum Output {
     },
     /// End the push of a stream and everyone who plays it, at once.
     CutStream {
+        /// The app, which may have its own media provider.
+        appkey: Appkey,
         /// The stream.
         generation: Gen,
     },
     /// End what one viewer plays of a stream, at once.
     CutViewer {
+        /// The app, which may have its own media provider.
+        appkey: Appkey,
         /// The stream.
         generation: Gen,
         /// The viewer.
@@ -264,13 +291,8 @@ pub enum Output {
         /// The answer.
         reply: Result<AdminReply, RpcError>,
     },
-    /// Write this down, in this order; with a number, answer with [`crate::Input::Persisted`].
-    Store {
-        /// What.
-        ops: Vec<StoreOp>,
-        /// Somebody waits for it.
-        persist: Option<PersistId>,
-    },
+    /// Write this down, in this order, behind every write of before. Nobody waits for it.
+    Store(Vec<RowOp>),
     /// The drain is over: every connection is closed, and all is written down if `handed_over`.
     Drained {
         /// Whether the next process can go on where this one ends.

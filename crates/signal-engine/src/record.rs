@@ -1,9 +1,8 @@
-//! What an engine writes down and is started with again (contract rules A3, A10). Comes in and goes out:
-//! plain values of a stable format; the store keeps them as JSON and looks into none.
+//! What an engine writes down and is started with again (ADR 0009). Comes in and goes out: plain values of a
+//! stable format. Deliberately absent: where they are written (`rows`).
 //!
 //! A record holds *remaining* durations, never instants of a clock that ends with the process. The parts
-//! `live` and `session` are written at a clean stop only: after a crash they would be stale, so whoever
-//! loads drops them unless the stop was clean.
+//! `live` are written at a clean stop only: after a crash they would be stale, and are not taken.
 
 use std::fmt;
 
@@ -14,32 +13,8 @@ use lianmai_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::input::Minted;
-use crate::key::ChannelKey;
-
 /// Greatest number of a record. Only a damaged one has a greater.
 pub(crate) const MAX_NUMBER: u64 = 1 << 53;
-
-/// One write. All of one [`crate::Output::Store`] take effect together, and in order.
-#[derive(Clone, Debug, PartialEq)]
-pub enum StoreOp {
-    /// The channel is so now.
-    PutChannel(ChannelKey, Box<ChannelRecord>),
-    /// The channel ended, and with it every member of it.
-    DropChannel(ChannelKey),
-    /// The member is so now.
-    PutMember(ChannelKey, Box<MemberRecord>),
-    /// The membership ended.
-    DropMember(ChannelKey, UserId),
-    /// The uid is restricted so.
-    PutBan(ChannelKey, UserId, BanRecord),
-    /// It is not restricted any more.
-    DropBan(ChannelKey, UserId),
-    /// The channel's name is restricted so.
-    PutHold(ChannelKey, BanRecord),
-    /// It is not any more.
-    DropHold(ChannelKey),
-}
 
 /// A channel without its members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,17 +85,24 @@ pub struct PushRecord {
     /// A kind that it carries.
     pub kind: MediaKind,
     /// The URL as it was handed out.
-    pub minted: UrlRecord,
+    pub minted: Minted,
+    /// The addresses that its member is known to have it for (ADR 0014); none in files of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<u64>,
 }
 
-/// A URL as it was handed out.
+/// A pull URL: stream, kinds, the URL as it was handed out, and as of [`PushRecord`] the addresses.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UrlRecord {
+pub struct PullRecord(pub Gen, pub KindSet, pub Minted, #[serde(default)] pub Option<u64>);
+
+/// URLs of one stream, as issued and as written down.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Minted {
     /// The preferred URL.
     pub url: String,
     /// URLs by protocol.
     pub urls: Urls,
-    /// From then on another one is handed out.
+    /// From then on a new URL is issued instead of handing this one out again.
     pub renew_after: WallTime,
 }
 
@@ -139,8 +121,8 @@ pub struct SessionRecord {
     pub message_head: u64,
     /// Encoded, the oldest first; the last one has the number above.
     pub messages: Vec<String>,
-    /// What it plays: stream, kinds, URL.
-    pub pulls: Vec<(Gen, KindSet, UrlRecord)>,
+    /// What it plays.
+    pub pulls: Vec<PullRecord>,
     /// Milliseconds since its socket was lost, 0 if it had one.
     pub lost_ms: u64,
     /// Milliseconds since its socket was lost for the first time without a lasting one since.
@@ -164,40 +146,12 @@ pub struct BanRecord {
     pub watermark: WallTime,
 }
 
-/// What a shard is started with again.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Restored {
-    /// Channels with their members.
-    pub channels: Vec<(ChannelKey, ChannelRecord, Vec<MemberRecord>)>,
-    /// Bans.
-    pub bans: Vec<(ChannelKey, UserId, BanRecord)>,
-    /// Holds.
-    pub holds: Vec<(ChannelKey, BanRecord)>,
-    /// Nobody was lost: the last process handed over and its grace is not over (the parts `live` are good
-    /// then), or there are no channels, in any shard.
-    pub clean: bool,
-}
-
 impl SessionRecord {
     /// Whether an engine can have written this.
     pub(crate) fn is_sound(&self) -> bool {
         let numbers = [self.offered, self.attempt, self.last_id.unwrap_or(0), self.message_head];
         numbers.iter().all(|number| *number <= MAX_NUMBER)
             && self.messages.len() as u64 <= self.message_head
-    }
-}
-
-impl From<&Minted> for UrlRecord {
-    fn from(minted: &Minted) -> Self {
-        let Minted { url, urls, renew_after } = minted.clone();
-        UrlRecord { url, urls, renew_after }
-    }
-}
-
-impl From<&UrlRecord> for Minted {
-    fn from(record: &UrlRecord) -> Self {
-        let UrlRecord { url, urls, renew_after } = record.clone();
-        Minted { url, urls, renew_after }
     }
 }
 
@@ -217,6 +171,6 @@ macro_rules! hides {
 hides! {
     MemberRecord { uid, mid, role, muted, published, confirmed, forced }
     PushRecord { generation, kind }
-    UrlRecord { renew_after }
+    Minted { renew_after }
     SessionRecord { offered, attempt, last_id, message_head }
 }

@@ -1,5 +1,5 @@
 //! The secret that resumes a membership, sealed with a key of the deployment: nothing about it is kept but
-//! a number (contract rules B4, B14, C11). Comes in: a key and claims, or a text. Goes out: a text, or
+//! a number (RES-2, RES-4, RES-9). Comes in: a key and claims, or a text. Goes out: a text, or
 //! claims that are genuine.
 //!
 //! Deliberately absent: whether the membership lives, and whether the ticket is its newest; a channel says.

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use lianmai_protocol::{MonoTime, UserId};
 
-use crate::context::ChannelRef;
-use crate::input::{MintId, PersistId};
+use crate::ids::{AskId, ChannelRef};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,10 +20,8 @@ pub(crate) enum Timer {
     Grace(ChannelRef, UserId),
     /// A token may be about to expire.
     Token(ChannelRef, UserId),
-    /// A URL was not issued in time.
-    Mint(MintId),
-    /// A write was not answered in time.
-    Persist(PersistId),
+    /// A question was not answered in time.
+    Ask(AskId),
     /// Bans, holds and logs may be over.
     Sweep,
     /// Questions that wait for a member to come back.

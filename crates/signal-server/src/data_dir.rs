@@ -2,8 +2,8 @@
 //! tickets and the id of the deployment, made at the first start, and a lock that keeps other processes out.
 //! Deliberately absent: other data, see `records/`; logging.
 //!
-//! The directory has mode 0700 and its files 0600; what others could have written is refused (contract
-//! rule C21). A file is written under another name and renamed, so none is ever half there.
+//! The directory has mode 0700 and its files 0600; what others could have written is refused,
+//! since they would know or choose the secrets. A file is written under another name and renamed, so none is ever half there.
 
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};

@@ -75,7 +75,7 @@ fn a_token_of_the_operator_is_used() {
     assert_eq!(DataDir::open(&temp.0).unwrap().admin_token().expose(), own);
 }
 
-/// Contract rule C21.
+/// Whoever can write there chooses the secrets.
 #[test]
 fn what_others_can_write_or_read_is_refused() {
     let temp = Temp::new("modes");

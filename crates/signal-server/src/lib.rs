@@ -34,8 +34,12 @@ mod api;
 mod clock;
 mod data_dir;
 mod listen;
+mod media;
+mod notes;
 mod records;
 mod relay;
+#[cfg(test)]
+mod rooms_tests;
 mod route;
 mod server;
 mod shard;

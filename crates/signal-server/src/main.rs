@@ -1,7 +1,8 @@
 //! The binary: reads the command line, starts the server, waits for signals: the first one drains, the second one
-//! ends that. Exit codes: 0 the next process can go on, 1 could not start, 2 the configuration has problems, 3 stopped
+//! ends that. Where it is asked for, the end of standard input counts as one. Exit codes: 0 the next process can go on, 1 could not start, 2 the configuration has problems, 3 stopped
 //! before everything was handed over, or because a part of it had failed.
 
+use std::io;
 use std::process::ExitCode;
 
 use lianmai_signal_server::cli::{self, Command};
@@ -73,6 +74,14 @@ fn serve(run: &cli::Run) -> ExitCode {
             server.admin_token_file().display()
         );
         let (count, counted) = watch::channel(0);
+        if run.stop_with_stdin {
+            let count = count.clone();
+            // Reading blocks, and a task that does would hold up the end of the runtime.
+            std::thread::spawn(move || {
+                let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+                count.send_modify(|count| *count += 1);
+            });
+        }
         tokio::spawn(async move {
             loop {
                 tokio::select! {

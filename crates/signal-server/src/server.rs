@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{Hub, RtmpServer};
-use lianmai_signal_engine::{Engine, EngineConfig, Restored};
+use lianmai_signal_engine::{AppPolicy, Engine, EngineConfig, Restored};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::api::v1::channels::{self, Admin};
+use crate::api::service::Service;
+use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
-use crate::config::{AppMode, Config};
+use crate::config::{AppConfig, AppMode, Config, MediaServer};
 use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
 use crate::listen::accept::{self, HttpListener};
 use crate::listen::budgets::Budgets;
@@ -27,12 +28,16 @@ use crate::listen::guard::Guard;
 use crate::listen::lobby::{LobbyParts, LobbyServer};
 use crate::listen::proxies::Proxies;
 use crate::listen::public;
+use crate::media::{MediaProvider, Providers};
+use crate::notes::Notes;
 use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
-use crate::ops::metrics::Metrics;
-use crate::records::{Opening, Store, StoreError};
+use crate::ops::metrics::{self, Metrics};
+use crate::ops::note_log;
+use crate::records::{self, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
+use crate::relay::provider::EmbeddedRelay;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
 use crate::socket::places::Places;
@@ -93,7 +98,7 @@ pub struct Server {
     rtmp: TcpListener,
     data_dir: DataDir,
     lock: Arc<DirLock>,
-    store: Store,
+    store: Arc<dyn Records>,
     restored: Vec<Restored>,
     tls: Option<Arc<TlsReloader>>,
     seeds: Vec<[u8; 32]>,
@@ -123,7 +128,7 @@ impl Server {
         let shards = config.shards.unwrap_or_else(default_shards);
         // After the listeners: a start that fails takes nothing from a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
-        let (store, restored) = Store::open(&config.data_dir, lock.clone(), opening)?;
+        let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -193,25 +198,33 @@ impl Server {
             admin_connections,
         } = self;
         let clock = Clock::start();
-        let metrics = Arc::new(Metrics::default());
+        let notes = Notes::new();
+        let (metrics, questions) = Metrics::new();
+        let mut readers = JoinSet::new();
+        let reader = |name| notes.reader(name, metrics.missed_by(name));
+        readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
+        readers.spawn(note_log::log(reader("log")));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp);
-        let signer = Arc::new(UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s));
+        let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
+        let relay: Arc<dyn MediaProvider> = EmbeddedRelay::new(signer, hub.clone());
+        let provider = |app: &AppConfig| match app.media {
+            MediaServer::Relay => (app.appkey.clone(), relay.clone()),
+        };
 
         let mut workers = JoinSet::new();
         let (shards, mailboxes) = Shards::new(seeds.len());
         let parts = WorkerParts {
             clock,
-            hub: hub.clone(),
-            signer: signer.clone(),
+            providers: config.apps.iter().map(provider).collect(),
             authenticator: authenticator.clone(),
-            metrics: metrics.clone(),
+            notes,
             store: store.clone(),
             max_lag_bytes: config.max_lag_bytes,
         };
-        let engine_config = engine_config(&config, &data_dir, seeds.len());
+        let engine_config = engine_config(&config, &data_dir, &parts.providers, seeds.len());
         let starts = seeds.into_iter().zip(restored);
         for (index, (mailbox, (seed, restored))) in mailboxes.into_iter().zip(starts).enumerate() {
             let engine = Engine::new(engine_config.clone(), seed);
@@ -220,9 +233,11 @@ impl Server {
             worker.restore(restored);
             workers.spawn(worker.run());
         }
+        // The readers end when no worker is left.
+        drop(parts);
 
         let (phases, phase) = watch::channel(Phase::Serving);
-        let authorizer = Arc::new(RelayAuthorizer::new(signer, shards.clone()));
+        let authorizer = Arc::new(RelayAuthorizer::new(relay.clone(), shards.clone()));
         let budgets = Arc::new(Budgets::new(config.rate(), config.has_debug_app()));
         let lobby = LobbyServer::new(LobbyParts {
             shards: shards.clone(),
@@ -234,8 +249,8 @@ impl Server {
             phase: phase.clone(),
         });
         let public_router = public::router(lobby, hub.clone(), authorizer.clone(), phase.clone());
-        let admin_router = channels::router(Admin {
-            shards: shards.clone(),
+        let admin_router = api::router(Api {
+            service: Service::new(shards.clone()),
             hub: hub.clone(),
             metrics,
             token: data_dir.admin_token().clone(),
@@ -289,11 +304,12 @@ impl Server {
         let asked = tokio::select! {
             () = stop => true,
             () = failed("shard", &mut workers) => false,
+            () = failed("reader", &mut readers) => false,
             () = failed("listener", &mut listeners) => false,
             () = failed("helper", &mut tasks) => false,
         };
         let Drained { handed_over, deadline } = if asked {
-            drain::drain(&config.drain, &shards, &store, &phases, at_once).await
+            drain::drain(&config.drain, &shards, &*store, &phases, at_once).await
         } else {
             phases.send_replace(Phase::Stopping);
             Drained { handed_over: false, deadline: Instant::now() + AFTER_FAILURE }
@@ -303,6 +319,7 @@ impl Server {
             shards.stop().await;
             drop(shards);
             ended(&mut workers).await;
+            ended(&mut readers).await;
             ended(&mut listeners).await;
             if !asked {
                 // Written by then: what the shards that are well wanted.
@@ -335,14 +352,23 @@ fn default_shards() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn engine_config(config: &Config, data_dir: &DataDir, shards: usize) -> EngineConfig {
+fn engine_config(
+    config: &Config,
+    data_dir: &DataDir,
+    providers: &Providers,
+    shards: usize,
+) -> EngineConfig {
+    let policy = |app: &AppConfig| {
+        let media = providers.of(&app.appkey).map(MediaProvider::address).unwrap_or_default();
+        (app.appkey.clone(), AppPolicy { media, ..app.policy.clone() })
+    };
     let mut limits = config.limits.clone();
     // Names are spread evenly.
     limits.channels = limits.channels.div_ceil(shards.max(1));
     EngineConfig {
         limits,
         timers: config.session,
-        apps: config.apps.iter().map(|app| (app.appkey.clone(), app.policy.clone())).collect(),
+        apps: config.apps.iter().map(policy).collect(),
         deployment_id: data_dir.deployment_id().to_owned(),
         ticket_key: data_dir.ticket_key().clone(),
         restart_grace_ms: config.restart_grace_ms,
@@ -380,7 +406,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_part_that_fails_is_noticed() {
         const MOMENT: Duration = Duration::from_millis(50);
         let mut none = JoinSet::new();
@@ -389,8 +415,12 @@ mod tests {
         tasks.spawn(std::future::pending());
         assert!(timeout(MOMENT, failed("shard", &mut tasks)).await.is_err(), "all is well");
         tasks.spawn(async { panic!("for the test") });
-        assert!(timeout(MOMENT * 100, failed("shard", &mut tasks)).await.is_ok(), "a panic");
+        assert!(timeout(MOMENT, failed("shard", &mut tasks)).await.is_ok(), "a panic");
         tasks.spawn(async {});
-        assert!(timeout(MOMENT * 100, failed("shard", &mut tasks)).await.is_ok(), "an end");
+        assert!(timeout(MOMENT, failed("shard", &mut tasks)).await.is_ok(), "an end");
     }
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod http_tests;

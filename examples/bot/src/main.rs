@@ -10,8 +10,12 @@
 //! where to push then.
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
+mod guard;
+
+use std::ffi::OsString;
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -21,7 +25,7 @@ use lianmai_client_sdk::protocol::message::notice::Direction;
 use lianmai_client_sdk::{
     Client, ClientConfig, Event, JoinOptions, MediaSelector, PublishError, Urls,
 };
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
@@ -52,12 +56,21 @@ struct Args {
     /// Show what ffmpeg says. It may name the push URL, which is a secret.
     #[arg(long)]
     ffmpeg_log: bool,
+    /// Leave when standard input ends: whoever started this is gone.
+    #[arg(long)]
+    stop_with_stdin: bool,
+    /// Run this instead, until standard input ends; see `guard.rs`.
+    #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
+    guard: Vec<OsString>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let client = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    if !args.guard.is_empty() {
+        return guard::run(&args.guard).await;
+    }
+    let client = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = client.events();
 
     let mut options = JoinOptions::new(&args.channel).name(&args.name);
@@ -77,11 +90,13 @@ async fn main() -> anyhow::Result<()> {
     // Made once: a signal that comes while the loop is busy waits for its turn.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut alone = pin!(guard::input_ends(args.stop_with_stdin));
 
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
+            () = &mut alone => break,
             event = events.next() => match event {
                 Some(Event::Message { uid, data, .. }) if is_greeting(&data) => {
                     println!("{uid} says hello");
@@ -110,7 +125,9 @@ async fn main() -> anyhow::Result<()> {
                     if pusher.as_ref().is_none_or(|pusher| !pusher.is_for(&sync.url, &sync.urls)) {
                         println!("publishing to another URL");
                         // The old one ends first.
-                        drop(pusher.take());
+                        if let Some(old) = pusher.take() {
+                            old.stop().await?;
+                        }
                         pusher = Some(Pusher::start(&args, &sync.url, &sync.urls)?);
                     }
                 }
@@ -131,7 +148,7 @@ async fn main() -> anyhow::Result<()> {
                 match client.publish(MediaSelector::Both).await {
                     Ok(push) => pusher = Some(Pusher::start(&args, &push.url, &push.urls)?),
                     // The server may be away for longer than a call waits; the client still looks for it.
-                    Err(PublishError::Timeout { .. } | PublishError::OutcomeUnknown) => {
+                    Err(PublishError::Timeout | PublishError::OutcomeUnknown) => {
                         again = Some(Instant::now() + PAUSE);
                     }
                     Err(error) => return Err(error).context("cannot publish"),
@@ -141,8 +158,8 @@ async fn main() -> anyhow::Result<()> {
     }
 
     // Stop the media first, so that the server does not have to cut it.
-    if let Some(mut pusher) = pusher {
-        pusher.ffmpeg.kill().await.context("cannot stop ffmpeg")?;
+    if let Some(pusher) = pusher {
+        pusher.stop().await?;
     }
     // The server, or whoever reads our output, may have gone first.
     let outcome = client.leave().await;
@@ -173,9 +190,11 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-/// ffmpeg, and where it pushes to. It dies with the value.
+/// ffmpeg, and where it pushes to. It ends soon after the value, and with this process however that ends.
 struct Pusher {
+    /// Behind its guard, which ends it when `hold` is dropped.
     ffmpeg: Child,
+    hold: ChildStdin,
     /// A secret.
     url: String,
 }
@@ -183,8 +202,10 @@ struct Pusher {
 impl Pusher {
     fn start(args: &Args, url: &str, urls: &Urls) -> anyhow::Result<Pusher> {
         let url = Pusher::choose(url, urls).to_owned();
-        let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg.args(["-hide_banner", "-loglevel", "error", "-nostdin"]);
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let mut ffmpeg = Command::new(own);
+        let level = if args.ffmpeg_log { "error" } else { "quiet" };
+        ffmpeg.args(["--guard", "ffmpeg", "-hide_banner", "-loglevel", level, "-nostdin"]);
         match &args.file {
             // At the pace of the clock, over and over.
             Some(file) => ffmpeg.args(["-re", "-stream_loop", "-1", "-i"]).arg(file),
@@ -198,17 +219,24 @@ impl Pusher {
             .args(["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced)"])
             .args(["-c:a", "aac", "-ar", "44100", "-b:a", "64k", "-f", "flv"])
             .arg(&url)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
+            // Held by this process alone, and never written to.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null());
         // Ctrl-C in a terminal is for the bot alone, which then ends ffmpeg in its own time.
         #[cfg(unix)]
         ffmpeg.process_group(0);
-        if !args.ffmpeg_log {
-            ffmpeg.stderr(Stdio::null());
-        }
-        let ffmpeg = ffmpeg.spawn().context("cannot start ffmpeg: is it installed?")?;
-        Ok(Pusher { ffmpeg, url })
+        let mut ffmpeg = ffmpeg.spawn().context("cannot start the guard of ffmpeg")?;
+        // Not left in its place: there waiting for the end would drop it.
+        let hold = ffmpeg.stdin.take().context("a piped child has an input")?;
+        Ok(Pusher { ffmpeg, hold, url })
+    }
+
+    /// Waits for the end.
+    async fn stop(self) -> anyhow::Result<()> {
+        let Pusher { mut ffmpeg, hold, .. } = self;
+        drop(hold);
+        ffmpeg.wait().await.context("cannot stop ffmpeg")?;
+        Ok(())
     }
 
     fn is_for(&self, url: &str, urls: &Urls) -> bool {

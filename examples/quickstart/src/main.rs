@@ -33,7 +33,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
 
     // A client is made without any traffic. Events can be heard by handlers ...
-    let ann = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    let ann = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     ann.on(EventKind::All, |event| println!("Ann hears {}", event.kind().name()));
 
     // `join` answers with the channel as it is. Without a uid the server chooses one.
@@ -45,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
     println!("Ann may push to {}", push.url);
 
     // ... or be taken from a stream, one at a time and in order.
-    let bob = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    let bob = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = bob.events();
     let joined = bob.join(JoinOptions::new(&args.channel).name("Bob")).await?;
     println!("Bob is {} and sees:", joined.uid);

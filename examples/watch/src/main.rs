@@ -10,10 +10,15 @@
 //! works for as long as it stays.
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
+use std::io;
+use std::pin::pin;
+use std::thread;
+
 use anyhow::{Context, bail};
 use clap::Parser;
 use lianmai_client_sdk::{Client, ClientConfig, Event, JoinOptions, MediaKind, Role, UserId};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 #[derive(Parser)]
 #[command(about = "Subscribes to everybody in a channel and prints where to play it.")]
@@ -33,12 +38,15 @@ struct Args {
     /// Uid; the server chooses when absent.
     #[arg(long)]
     uid: Option<u64>,
+    /// Leave when standard input ends: whoever started this is gone.
+    #[arg(long)]
+    stop_with_stdin: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let client = Client::new(ClientConfig::new(&args.server, &args.appkey));
+    let client = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = client.events();
 
     // The audience is invisible: nobody hears that it comes or goes.
@@ -58,9 +66,11 @@ async fn main() -> anyhow::Result<()> {
     }
     // Made once: a signal that comes while the loop is busy waits for its turn.
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut alone = pin!(input_ends(args.stop_with_stdin));
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
+            () = &mut alone => break,
             event = events.next() => match event {
                 Some(Event::StreamAdded(stream)) => {
                     show(&client, stream.uid, &stream.media_type).await?;
@@ -79,6 +89,20 @@ async fn main() -> anyhow::Result<()> {
     // The server may have gone first: then there is nothing to leave.
     let _ = client.leave().await;
     Ok(())
+}
+
+/// Completes when standard input ends, if that matters.
+async fn input_ends(matters: bool) {
+    if !matters {
+        return std::future::pending().await;
+    }
+    let (end, ended) = oneshot::channel();
+    // Reading blocks, and a task that does would hold up the end of the program.
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = end.send(());
+    });
+    let _ = ended.await;
 }
 
 /// Subscribes and prints the URLs. Audio and video of one member share them: once is enough.

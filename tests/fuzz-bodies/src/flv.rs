@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use lianmai_media_plane::flv::{FlvStream, encode_tag, open};
+use lianmai_media_plane::flv::encode_tag;
+use lianmai_media_plane::pull::{FlvStream, open};
 use lianmai_media_plane::rtmp::chunk::ChunkReader;
 use lianmai_media_plane::rtmp::limits::OUT_CHUNK_SIZE;
 use lianmai_media_plane::{
@@ -110,7 +111,11 @@ struct Allow;
 
 impl Authorizer for Allow {
     async fn authorize(&self, request: StreamRequest) -> Verdict {
-        Verdict::Allow { viewer: request.viewer_hint }
+        Verdict::Allow { viewer: self.viewer(&request) }
+    }
+
+    fn viewer(&self, request: &StreamRequest) -> Option<String> {
+        request.query.strip_prefix("v=").map(ToOwned::to_owned)
     }
 }
 

@@ -3,13 +3,14 @@
 //! accepted; everything stays within its bound; nothing follows a close; what we encode we can read.
 
 use lianmai_media_plane::rtmp::amf0::{self, Value};
-use lianmai_media_plane::rtmp::chunk::{ChunkReader, Message, encode_message};
-use lianmai_media_plane::rtmp::command::{Command, message_type};
+use lianmai_media_plane::rtmp::chunk::{ChunkReader, encode_message};
+use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::handshake::PACKET;
 use lianmai_media_plane::rtmp::limits::{
     DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_COMMAND_MESSAGE, MAX_HELD_BYTES,
     MAX_IDLE_PARTIAL_BYTES, MAX_MEDIA_MESSAGE, MAX_NAME_BYTES, MAX_PARTIAL_BYTES, MAX_REQUESTS,
 };
+use lianmai_media_plane::rtmp::message::{Message, message_type};
 use lianmai_media_plane::rtmp::{
     Event, MediaKind, Output, Refusal, Request, RequestKind, RtmpError, Session,
 };

@@ -9,7 +9,7 @@ use std::thread;
 use lianmai_fuzz_bodies::{Body, Seen, TARGETS, engine_seen, session_seen};
 
 /// Most files of one target, and most bytes of all.
-const MAX_FILES: usize = 40;
+const MAX_FILES: usize = 48;
 const MAX_BYTES: u64 = 300_000;
 
 /// States of the engine, as its body names them.

@@ -1,14 +1,18 @@
-//! Memory per idle joined member: after a snapshot and 20 events, and again after one 16 kB event.
+//! Memory per idle joined member: after a snapshot and 20 events, and again after one 16 kB event. Members ping as clients
+//! do. A generator that is too slow for that would measure members that the server gives up: then there is no figure.
 
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use lianmai_test_support::process::ServerProcess;
 use lianmai_test_support::raw_ws::RawWs;
 use serde_json::json;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 
 use crate::Scratch;
 
@@ -16,6 +20,10 @@ const ROOM: usize = 10;
 const EVENTS: usize = 20;
 /// What was freed is given back to the system, or not, within this time.
 const REST: Duration = Duration::from_secs(10);
+/// Each member says something so often; a client's default is 10 s.
+const PING: Duration = Duration::from_secs(8);
+/// Whoever is silent for 25 s is given up by the server; a generator that comes near that is too slow.
+const SILENT: Duration = Duration::from_secs(20);
 
 #[expect(clippy::print_stdout, reason = "figures are the output")]
 pub(crate) async fn run(server: &Path, members: usize) -> Result<()> {
@@ -23,24 +31,37 @@ pub(crate) async fn run(server: &Path, members: usize) -> Result<()> {
     let env = [("LIANMAI_LOG__FILTER", "warn"), ("LIANMAI_LIMITS__MESSAGE_BYTES", "20000")];
     let server = ServerProcess::start(server, &scratch.0, &env).await?;
     let before = server.rss_kib()?;
-    let mut rooms = Vec::new();
-    for room in 0..members / ROOM {
-        let mut room_members = Vec::new();
-        for index in 0..ROOM {
-            let mut member = RawWs::connect(server.public).await?;
-            let uid = (room * ROOM + index).to_string();
-            let name = format!("room-{room}");
-            member.call("join", json!({"appkey": "demo", "channelName": name, "uid": uid})).await?;
-            room_members.push(member);
+    let mut crowd = Crowd::new();
+    let measured = async {
+        for room in 0..members / ROOM {
+            let mut room_members = Vec::new();
+            for index in 0..ROOM {
+                let mut member = RawWs::connect(server.public).await?;
+                let uid = (room * ROOM + index).to_string();
+                let name = format!("room-{room}");
+                let join = json!({"appkey": "demo", "channelName": name, "uid": uid});
+                member.call("join", join).await?;
+                room_members.push(member);
+            }
+            crowd.add(room_members);
         }
-        rooms.push(room_members);
-    }
-    let mut rooms = say(rooms, EVENTS, 100).await?;
-    sleep(REST).await;
-    let idle = server.rss_kib()?;
-    rooms = say(rooms, 1, 16_000).await?;
-    sleep(REST).await;
-    let after = server.rss_kib()?;
+        crowd.say(EVENTS, 100).await?;
+        sleep(REST).await;
+        let idle = server.rss_kib()?;
+        crowd.say(1, 16_000).await?;
+        sleep(REST).await;
+        anyhow::Ok((idle, server.rss_kib()?))
+    };
+    let measured = measured.await;
+    let late = crowd.silent_for();
+    // Whatever went wrong went wrong because of that.
+    ensure!(
+        late < SILENT,
+        "no figure: this generator left members silent for {late:.1?}, so it is the bottleneck, and not the server. Ask \
+         for fewer members, or for a machine with less to do ({:?})",
+        measured.err()
+    );
+    let (idle, after) = measured?;
     let per_member = |rss: u64| (rss - before) as f64 / members as f64;
     println!(
         "idle: {members} members in rooms of {ROOM}: {:.2} KiB each after a snapshot and {EVENTS} events, \
@@ -48,32 +69,107 @@ pub(crate) async fn run(server: &Path, members: usize) -> Result<()> {
         per_member(idle),
         per_member(after)
     );
-    drop(rooms);
     Ok(())
 }
 
-/// One member of each room sends messages; everybody reads them all.
-async fn say(rooms: Vec<Vec<RawWs>>, count: usize, bytes: usize) -> Result<Vec<Vec<RawWs>>> {
-    let mut tasks = JoinSet::new();
-    for mut room in rooms {
-        tasks.spawn(async move {
-            for _ in 0..count {
-                room[0].call("sendMessage", json!({"data": "x".repeat(bytes)})).await?;
-            }
-            for member in &mut room[1..] {
-                let mut seen = 0;
-                while seen < count {
-                    let messages = member.messages().await?;
-                    seen +=
-                        messages.iter().filter(|message| message["method"] == "message").count();
+/// What all rooms do next: so many messages of so many bytes.
+type Task = (usize, usize);
+
+/// Every room, in a task of its own that pings for its members.
+struct Crowd {
+    rooms: JoinSet<Result<()>>,
+    task: watch::Sender<Task>,
+    done: (mpsc::UnboundedSender<()>, mpsc::UnboundedReceiver<()>),
+    /// The longest that a member was silent, in milliseconds.
+    silent_ms: Arc<AtomicU64>,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        Crowd {
+            rooms: JoinSet::new(),
+            task: watch::Sender::new((0, 0)),
+            done: mpsc::unbounded_channel(),
+            silent_ms: Arc::default(),
+        }
+    }
+
+    fn add(&mut self, members: Vec<RawWs>) {
+        let (mut task, done) = (self.task.subscribe(), self.done.0.clone());
+        let silent_ms = Arc::clone(&self.silent_ms);
+        self.rooms.spawn(async move {
+            let mut room = Room { members, spoke: Instant::now(), silent_ms };
+            let mut tick = interval(PING);
+            loop {
+                tokio::select! {
+                    changed = task.changed() => {
+                        if changed.is_err() {
+                            return Ok(());
+                        }
+                        let (count, bytes) = *task.borrow_and_update();
+                        room.say(count, bytes).await?;
+                        done.send(()).context("nobody waits")?;
+                    }
+                    _ = tick.tick() => room.ping().await?,
                 }
             }
-            anyhow::Ok(room)
         });
     }
-    let mut rooms = Vec::new();
-    while let Some(room) = tasks.join_next().await {
-        rooms.push(room??);
+
+    /// One member of each room sends messages; everybody reads them all.
+    async fn say(&mut self, count: usize, bytes: usize) -> Result<()> {
+        let mut left = self.rooms.len();
+        self.task.send_replace((count, bytes));
+        while left > 0 {
+            tokio::select! {
+                _ = self.done.1.recv() => left -= 1,
+                ended = self.rooms.join_next() => {
+                    ended.context("no rooms")???;
+                }
+            }
+        }
+        Ok(())
     }
-    Ok(rooms)
+
+    fn silent_for(&self) -> Duration {
+        Duration::from_millis(self.silent_ms.load(Ordering::Relaxed))
+    }
+}
+
+struct Room {
+    members: Vec<RawWs>,
+    /// Everybody has said something since.
+    spoke: Instant,
+    silent_ms: Arc<AtomicU64>,
+}
+
+impl Room {
+    async fn ping(&mut self) -> Result<()> {
+        let now = Instant::now();
+        for member in &mut self.members {
+            member.request("ping", json!({})).await?;
+        }
+        let silent = self.spoke.elapsed().as_millis();
+        self.silent_ms.fetch_max(u64::try_from(silent).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.spoke = now;
+        // Read at once, so that nothing waits in a socket.
+        for member in &mut self.members {
+            member.answer(member.last_id()).await?;
+        }
+        Ok(())
+    }
+
+    async fn say(&mut self, count: usize, bytes: usize) -> Result<()> {
+        for _ in 0..count {
+            self.members[0].call("sendMessage", json!({"data": "x".repeat(bytes)})).await?;
+        }
+        for member in &mut self.members[1..] {
+            let mut seen = 0;
+            while seen < count {
+                let messages = member.messages().await?;
+                seen += messages.iter().filter(|message| message["method"] == "message").count();
+            }
+        }
+        Ok(())
+    }
 }

@@ -2,6 +2,7 @@
 //! a member, a join and a delivery cost. Figures are for people; nothing here is a test.
 
 mod bare;
+mod cut;
 mod fanout;
 mod idle;
 mod join;
@@ -54,6 +55,12 @@ enum Bench {
         #[arg(long, default_value_t = 50)]
         pullers: usize,
     },
+    /// Time from the end of a publication to the end of its push and its play; needs ffmpeg.
+    Cut {
+        /// How many.
+        #[arg(long, default_value_t = 10)]
+        cuts: usize,
+    },
     /// The bare write loop itself, in a process of its own.
     #[command(hide = true)]
     Bare,
@@ -69,6 +76,7 @@ async fn main() -> Result<()> {
             fanout::run(&cli.server, members, events, pace_ms).await
         }
         Bench::Pullers { pullers } => pullers::run(&cli.server, pullers).await,
+        Bench::Cut { cuts } => cut::run(&cli.server, cuts).await,
         Bench::Bare => bare::serve().await,
     }
 }

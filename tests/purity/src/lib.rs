@@ -65,7 +65,7 @@ pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize
 pub extern "C" fn session(byte: u8, length: usize, mono: u64) -> usize {
     use lianmai_client_sdk::protocol::MonoTime;
     use lianmai_client_sdk::protocol::message::session::Join;
-    use lianmai_client_sdk::session::{CallId, Command, Input, Session, SessionConfig};
+    use lianmai_client_sdk::session::{CallId, Command, Input, Session, SessionConfig, SocketId};
 
     let now = MonoTime(mono);
     let frame = vec![byte; length];
@@ -82,10 +82,12 @@ pub extern "C" fn session(byte: u8, length: usize, mono: u64) -> usize {
         name: None,
         attributes: lianmai_client_sdk::Attributes::default(),
     };
-    let mut session = Session::new(SessionConfig::new(text.clone()));
+    let config = SessionConfig::new(format!("ws://{text}"));
+    let Ok(mut session) = Session::new(config) else { return 0 };
     session.handle(now, Input::Command { call: CallId(1), command: Command::Join(join) });
-    session.handle(now, Input::SocketOpened);
-    session.handle(now, Input::Frame(&frame));
+    let socket = SocketId(1);
+    session.handle(now, Input::SocketOpened { socket });
+    session.handle(now, Input::Frame { socket, bytes: &frame });
     session.handle(now + 1_000_000, Input::Timeout);
     std::iter::from_fn(|| session.poll_output()).count()
 }

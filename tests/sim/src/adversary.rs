@@ -1,4 +1,4 @@
-//! Somebody who reads everything and tries it again (contract rule D8): tickets, join ids, URLs. Comes in: what was
+//! Somebody who reads everything and tries it again: tickets, join ids, URLs. Comes in: what was
 //! ever on a wire. Goes out: the same, later, on a socket of his own. Whether he may succeed is for the model:
 //! accepting what it calls dead fails the run, and so does any change that a refused attempt makes.
 

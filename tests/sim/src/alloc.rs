@@ -1,4 +1,4 @@
-//! Counts the bytes that each thread has allocated (contract rule D14): what an engine holds is what is given back
+//! Counts the bytes that each thread has allocated: what an engine holds is what is given back
 //! when it is dropped. Deliberately absent: where from.
 #![allow(unsafe_code)]
 

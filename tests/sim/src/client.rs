@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use lianmai_client_sdk::session::{
-    CallId, Command, Event, Input, Output, Picture, Reply, Session, SessionConfig,
+    CallId, Command, Event, Input, Output, Picture, Reply, Session, SessionConfig, SocketId,
 };
 use lianmai_protocol::{KindSet, MonoTime, UserId};
 
@@ -47,6 +47,8 @@ pub(crate) struct Client {
     pub(crate) rng: Rng,
     pub(crate) session: Session,
     pub(crate) link: Option<LinkId>,
+    /// Every socket of its session, by number.
+    pub(crate) sockets: BTreeMap<LinkId, SocketId>,
     /// Its clock less that of the world, which only grows.
     mono_off: u64,
     /// Frozen until then, and whether its clock goes on.
@@ -96,6 +98,7 @@ impl Client {
             spec,
             session,
             link: None,
+            sockets: BTreeMap::new(),
             mono_off: rng.below(1 << 32),
             frozen: None,
             frozen_since: 0,
@@ -152,7 +155,7 @@ fn fresh(rng: &mut Rng) -> Session {
     config.seed = rng.next();
     // Who finds no room ends within the time that the faults are over.
     config.give_up_after_ms = GIVE_UP_MS;
-    Session::new(config)
+    Session::new(config).expect("the addresses of a world are addresses")
 }
 
 impl World {
@@ -174,6 +177,18 @@ impl World {
             self.call(c, command);
         }
         self.set_timer(c);
+    }
+
+    /// Hands a session what is said of a socket that it gave up: that changes nothing (CLI-8).
+    pub(crate) fn feed_late(&mut self, c: usize, input: Input<'_>) {
+        let now = self.clients[c].mono(self.now);
+        log!(self, "c{c} <- late {input:?}");
+        let session = &mut self.clients[c].session;
+        let due = session.next_deadline();
+        session.handle(now, input);
+        if session.next_deadline() != due || session.poll_output().is_some() {
+            self.fail("host", format!("c{c} heeds a socket that it gave up"));
+        }
     }
 
     fn set_timer(&mut self, c: usize) {
@@ -206,7 +221,7 @@ impl World {
 
     fn client_output(&mut self, c: usize, output: Output) {
         match output {
-            Output::Connect { url } => {
+            Output::Connect { socket, url } => {
                 log!(self, "c{c} connects to {url}");
                 if let Some(old) = self.clients[c].link {
                     self.fail("host", format!("c{c} connects while {old:?} is open"));
@@ -216,15 +231,18 @@ impl World {
                 let id = self.connect(End::Client(c));
                 self.clients[c].outgoing.clear();
                 self.clients[c].link = Some(id);
+                self.clients[c].sockets.insert(id, socket);
             }
-            Output::Send(text) => {
+            Output::Send { socket, text } => {
+                self.check_last(c, socket);
                 log!(self, "c{c} sends {} {:x}", text.len(), crate::log::mix(0, text.as_bytes()));
                 self.check_said(c, &text);
                 let bytes = Frame::Text(text.into_bytes()).encode();
                 self.clients[c].outgoing.extend(bytes);
                 self.client_flush(c);
             }
-            Output::CloseSocket { code } => {
+            Output::CloseSocket { socket, code } => {
+                self.check_last(c, socket);
                 self.cov.client_close(code);
                 log!(self, "c{c} closes its socket with {code}");
                 let Some(id) = self.clients[c].link.take() else { return };
@@ -233,6 +251,8 @@ impl World {
                     self.write(id, Way::Up, &bytes);
                 }
                 self.client_lets_go(id);
+                // A host may hear of it late, and say so.
+                self.after(self.now % 1_999, Ev::LateClose(c, id));
             }
             Output::Picture(change) => {
                 log!(self, "c{c} picture {change:?}");
@@ -248,6 +268,30 @@ impl World {
             }
             other => self.fail("host", format!("an output that no host knows: {other:?}")),
         }
+    }
+
+    /// A session speaks of its last socket only. It may be gone already: what is said to it is dropped then.
+    fn check_last(&mut self, c: usize, socket: SocketId) {
+        let last = self.clients[c].sockets.last_key_value().map(|(_, last)| *last);
+        if last != Some(socket) {
+            self.fail("host", format!("c{c} speaks of {socket:?}, and has {last:?}"));
+        }
+    }
+
+    pub(crate) fn client_late_close(&mut self, c: usize, id: LinkId) {
+        if self.clients[c].frozen.is_none()
+            && let Some(socket) = self.socket_of(c, id)
+        {
+            self.cov.count("fault:lateClose");
+            let reason = "late".to_owned();
+            self.feed_late(c, Input::SocketClosed { socket, code: 4500, reason });
+        }
+    }
+
+    /// The WebSocket of a client answers a ping, whatever the session does.
+    pub(crate) fn client_pongs(&mut self, c: usize) {
+        self.clients[c].outgoing.extend(Frame::Pong.encode());
+        self.client_flush(c);
     }
 
     pub(crate) fn client_flush(&mut self, c: usize) {
@@ -436,6 +480,7 @@ impl World {
         client.session = fresh(&mut client.rng);
         client.calls.clear();
         client.outgoing.clear();
+        client.sockets.clear();
         client.later.clear();
         client.copy = None;
         client.timer = None;

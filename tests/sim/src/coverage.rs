@@ -47,6 +47,7 @@ const FAULTS: &[&str] = &[
     "half",
     "stall",
     "lateFrame",
+    "lateClose",
     "reentrant",
     "pause",
     "wall",

@@ -1,7 +1,7 @@
 //! The client's ends of sockets. Comes in: that one is open, a frame, the end. Goes out: to the session that holds it,
-//! or to whoever else does; nothing of a socket that was given up (rule B6).
+//! or to whoever else does. What a socket has to say that was given up comes late, with its number.
 
-use lianmai_client_sdk::session::Input;
+use lianmai_client_sdk::session::{Input, SocketId};
 use lianmai_protocol::CloseCode;
 use lianmai_protocol::codec::{self, ServerMessage};
 
@@ -34,6 +34,11 @@ impl World {
         }
     }
 
+    /// The number of a socket in the session that asked for it, if that lives.
+    pub(crate) fn socket_of(&self, c: usize, id: LinkId) -> Option<SocketId> {
+        self.clients[c].sockets.get(&id).copied()
+    }
+
     pub(crate) fn end_opened(&mut self, id: LinkId) {
         let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
         match end {
@@ -41,8 +46,9 @@ impl World {
                 if let Some((until, _)) = self.clients[c].frozen {
                     return self.at(until + 1, Ev::Opened(id));
                 }
+                let Some(socket) = self.socket_of(c, id) else { return };
                 if self.clients[c].link != Some(id) {
-                    return;
+                    return self.feed_late(c, Input::SocketOpened { socket });
                 }
                 if self.clients[c].trips > 0 {
                     self.clients[c].trips -= 1;
@@ -52,7 +58,7 @@ impl World {
                     self.after(delay, Ev::Trip(id));
                 }
                 self.clients[c].sent.opened();
-                self.feed(c, Input::SocketOpened);
+                self.feed(c, Input::SocketOpened { socket });
             }
             End::Raw(raw) => self.raw_opened(raw),
         }
@@ -62,9 +68,19 @@ impl World {
         let Some(end) = self.links.get(&id).map(|link| link.end) else { return };
         match end {
             End::Raw(raw) => self.raw_frame(raw, frame),
-            // Late frames of a dead socket: the contract of a host is to drop them (rule B6).
+            // Late frames of a dead socket: a session tells them by their number (CLI-8).
             End::Client(c) if self.clients[c].link != Some(id) => {
+                let Some(socket) = self.socket_of(c, id) else { return };
                 self.cov.count("fault:lateFrame");
+                match frame {
+                    Frame::Text(text) => self.feed_late(c, Input::Frame { socket, bytes: &text }),
+                    Frame::Close(code) => {
+                        let (code, reason) = (code.unwrap_or(1005), "late".to_owned());
+                        self.feed_late(c, Input::SocketClosed { socket, code, reason });
+                    }
+                    Frame::Binary(_) => self.feed_late(c, Input::Unreadable { socket }),
+                    Frame::Ping | Frame::Pong => {}
+                }
             }
             End::Client(c) if self.clients[c].swallows && is_of_events(&frame) => {
                 log!(self, "c{c} loses a frame");
@@ -74,14 +90,24 @@ impl World {
             End::Client(c) => match frame {
                 Frame::Text(text) => {
                     self.check_received(c, &text);
-                    self.feed(c, Input::Frame(&text));
+                    if let Some(socket) = self.socket_of(c, id) {
+                        self.feed(c, Input::Frame { socket, bytes: &text });
+                    }
                 }
                 Frame::Close(code) => {
                     self.clients[c].told.closes(code.unwrap_or(1005));
                     self.end_closed(id, code.unwrap_or(1005));
                 }
-                Frame::Binary(_) => self.feed(c, Input::Unreadable),
-                Frame::Ping | Frame::Pong => {}
+                Frame::Binary(_) => {
+                    if let Some(socket) = self.socket_of(c, id) {
+                        self.feed(c, Input::Unreadable { socket });
+                    }
+                }
+                // As a browser does, without a word to the session.
+                Frame::Ping => {
+                    self.client_pongs(c);
+                }
+                Frame::Pong => {}
             },
         }
     }
@@ -105,7 +131,10 @@ impl World {
                 if self.clients[c].link == Some(id) {
                     self.clients[c].link = None;
                     let known = CloseCode(code).row().map_or("", |row| row.name);
-                    self.feed(c, Input::SocketClosed { code, reason: known.to_owned() });
+                    if let Some(socket) = self.socket_of(c, id) {
+                        let reason = known.to_owned();
+                        self.feed(c, Input::SocketClosed { socket, code, reason });
+                    }
                 }
             }
         }

@@ -160,7 +160,7 @@ fn commands(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
 }
 
 fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
-    let weights = swarm(rng, [10, 4, 10, 4, 2, 10, 8, 8, 2, 4]);
+    let weights = swarm(rng, [10, 4, 14, 4, 2, 8, 8, 8, 2, 4]);
     if weights.iter().sum::<u64>() == 0 {
         return;
     }
@@ -170,7 +170,7 @@ fn faults(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
         let c = rng.index(knobs.clients.len());
         // Short, or so long that the grace may end.
         let ms =
-            if rng.chance(400) { rng.skewed(5_000) } else { rng.between(dead, 2 * (dead + grace)) };
+            if rng.chance(250) { rng.skewed(5_000) } else { rng.between(dead, 3 * (dead + grace)) };
         let (up, down) = *rng.pick(&[(true, true), (true, false), (false, true)]);
         let what = match rng.weighted(&weights) {
             0 => What::Suspend { c, ms, clock: rng.chance(600) },

@@ -1,4 +1,4 @@
-//! Pushers and players (contract rule D10). Comes in: the URLs that apps are answered. Goes out: questions whether
+//! Pushers and players. Comes in: the URLs that apps are answered. Goes out: questions whether
 //! they may be used, at random times and again after everything was cut, and signs of payload while they are.
 //! Whether the answers are right is for the model. Deliberately absent: media.
 

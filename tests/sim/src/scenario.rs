@@ -1,7 +1,7 @@
 //! What is done to a world: how it is made, and a list of actions with their times. A scenario is explicit, so that
-//! a failing one can be shrunk by leaving things out, and kept when the meaning of its seed has changed (contract
-//! rule D16). Comes in and goes out: values, and their text. Deliberately absent: where they come from
-//! (`generator.rs`) and what they do (`world.rs`).
+//! a failing one can be shrunk by leaving things out, and kept when the meaning of its seed has changed. Comes in and
+//! goes out: values, and their text. Deliberately absent: where they come from (`generator.rs`) and what they do
+//! (`world.rs`).
 
 use serde::{Deserialize, Serialize};
 

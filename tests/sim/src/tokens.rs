@@ -24,6 +24,7 @@ pub(crate) fn policies() -> BTreeMap<Appkey, AppPolicy> {
         },
         creator_moderates: !is_safe(app),
         dissolve_on_creator_leave: app == "show",
+        ..AppPolicy::default()
     };
     APPS.iter().map(|app| (appkey(app), policy(*app))).collect()
 }

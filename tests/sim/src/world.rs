@@ -1,6 +1,6 @@
 //! One virtual world: its time, its events, its sockets, and everybody in it. Comes in: a scenario. Goes out: a log,
 //! counters, and the first thing that was wrong. Events that are due at the same moment happen in an order that
-//! follows from the seed (contract rule D11). Deliberately absent: what a server, a client or a pusher does; that
+//! follows from the seed. Deliberately absent: what a server, a client or a pusher does; that
 //! is in their own files, as further parts of [`World`].
 
 use std::cmp::Reverse;
@@ -9,7 +9,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use lianmai_protocol::WallTime;
-use lianmai_signal_engine::{Input, MintId, Minted};
+use lianmai_signal_engine::{AskId, Input, Minted};
 
 use crate::adversary::Spy;
 use crate::check::Checks;
@@ -53,13 +53,15 @@ pub(crate) enum Ev {
     Turn(u64, usize),
     Tick(u64, usize),
     Commit(u64),
-    Minted(u64, usize, MintId, Option<Minted>),
+    Minted(u64, usize, AskId, Option<Minted>),
     Freeze(u64),
     HandOver(u64),
     DrainDeadline(u64),
     Start,
     ClientTimer(usize, u64),
     Wake(usize),
+    /// A host hears that a socket is closed which its session gave up.
+    LateClose(usize, LinkId),
     /// An app does the next thing of its own.
     App(usize),
     Reads(usize),
@@ -245,8 +247,8 @@ impl World {
             Ev::Turn(process, shard) => self.server_turn(process, shard),
             Ev::Tick(process, shard) => self.server_tick(process, shard),
             Ev::Commit(process) => self.store_commit(process),
-            Ev::Minted(process, shard, mint, result) => {
-                self.server_minted(process, shard, mint, result);
+            Ev::Minted(process, shard, id, result) => {
+                self.server_minted(process, shard, id, result);
             }
             Ev::Freeze(process) => self.server_freeze(process),
             Ev::HandOver(process) => self.server_hand_over(process),
@@ -254,6 +256,7 @@ impl World {
             Ev::Start => self.server_start(),
             Ev::ClientTimer(client, generation) => self.client_timer(client, generation),
             Ev::Wake(client) => self.client_wake(client),
+            Ev::LateClose(client, link) => self.client_late_close(client, link),
             Ev::App(client) => self.app_acts(client),
             Ev::Reads(client) => self.client_reads(client),
             Ev::Join(client) => self.app_joins(client),

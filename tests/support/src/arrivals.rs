@@ -53,17 +53,36 @@ impl Arrived {
         has(TagKind::Audio) && has(TagKind::Video)
     }
 
-    /// The longest time between `from` and `to` without sound, or without pictures.
-    #[must_use]
-    pub fn longest_gap(&self, from: Instant, to: Instant) -> Duration {
+    /// Times in the stream of what arrived after `from`.
+    fn times_since(&self, kind: TagKind, from: Instant) -> impl Iterator<Item = u32> {
+        let inside = move |tag: &&Tag| tag.kind == kind && tag.at > from;
+        self.tags.iter().filter(inside).map(|tag| tag.time_ms)
+    }
+
+    /// How long the stream went on after `from`, by its own clock: of sound and pictures the shorter time.
+    fn went_on(&self, from: Instant) -> Duration {
+        let of = |kind| {
+            let (mut first, mut last) = (None, 0);
+            for time in self.times_since(kind, from) {
+                first.get_or_insert(time);
+                last = time;
+            }
+            last.saturating_sub(first.unwrap_or(last))
+        };
+        Duration::from_millis(of(TagKind::Audio).min(of(TagKind::Video)).into())
+    }
+
+    /// The longest part of the stream that is missing behind `from`, by its own clock: between two pieces of sound, or
+    /// two pictures. How fast they arrived does not matter, so neither does the machine.
+    fn longest_gap(&self, from: Instant) -> Duration {
         let longest = |kind| {
-            let inside = |tag: &&Tag| tag.kind == kind && tag.at > from && tag.at < to;
-            let times = self.tags.iter().filter(inside).map(|tag| tag.at).chain([to]);
+            let mut times = self.times_since(kind, from);
+            let first = times.next().unwrap_or_default();
             let gaps =
-                times.scan(from, |last, at| Some(at.duration_since(std::mem::replace(last, at))));
+                times.scan(first, |last, time| Some(time.abs_diff(std::mem::replace(last, time))));
             gaps.max().unwrap_or_default()
         };
-        longest(TagKind::Audio).max(longest(TagKind::Video))
+        Duration::from_millis(longest(TagKind::Audio).max(longest(TagKind::Video)).into())
     }
 }
 
@@ -149,24 +168,27 @@ impl Arrivals {
         timeout(limit, quiet).await.context("media still flows")
     }
 
-    /// Watches for `duration` and says how long media paused at most.
+    /// Watches until the stream has gone on for `duration` by its own clock.
     ///
     /// # Errors
-    /// The stream ends.
-    pub async fn longest_gap_over(&mut self, duration: Duration) -> Result<Duration> {
+    /// The stream ends, or stands still for [`PATIENCE`].
+    pub async fn goes_on(&mut self, duration: Duration) -> Result<()> {
         let from = Instant::now();
-        tokio::time::sleep(duration).await;
-        self.longest_gap_since(from)
+        let is_enough =
+            |arrived: &Arrived| arrived.ended.is_some() || arrived.went_on(from) >= duration;
+        self.until(PATIENCE, is_enough).await?;
+        ensure!(self.arrived.borrow().ended.is_none(), "the stream ended");
+        Ok(())
     }
 
-    /// How long media paused at most from `from` until now.
+    /// How much of the stream is missing at most in what arrived after `from`.
     ///
     /// # Errors
     /// The stream has ended.
     pub fn longest_gap_since(&self, from: Instant) -> Result<Duration> {
         let arrived = self.arrived.borrow();
         ensure!(arrived.ended.is_none(), "the stream ended");
-        Ok(arrived.longest_gap(from, Instant::now()))
+        Ok(arrived.longest_gap(from))
     }
 }
 

@@ -285,6 +285,11 @@ pub fn rss_kib(pid: u32) -> Result<u64> {
     Ok(line.split_whitespace().next().context("empty VmRSS")?.parse()?)
 }
 
+fn waited(thread: &Path) -> Option<Duration> {
+    let stat = std::fs::read_to_string(thread.join("schedstat")).ok()?;
+    Some(Duration::from_nanos(stat.split_whitespace().nth(1)?.parse().ok()?))
+}
+
 /// How long threads have waited for a processor while they had something to do, as the kernel counts it.
 #[derive(Clone, Debug, Default)]
 pub struct Starved(BTreeMap<u32, Duration>);
@@ -296,12 +301,18 @@ impl Starved {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
         let waited = threads.filter_map(|thread| {
             let thread = thread.ok()?;
-            let stat = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            let nanoseconds = stat.split_whitespace().nth(1)?.parse().ok()?;
             let id = thread.file_name().to_str()?.parse().ok()?;
-            Some((id, Duration::from_nanos(nanoseconds)))
+            Some((id, waited(&thread.path())?))
         });
         Starved(waited.collect())
+    }
+
+    /// Of the thread that asks.
+    #[must_use]
+    pub fn of_this_thread() -> Self {
+        Starved(
+            waited(Path::new("/proc/thread-self")).map(|waited| (0, waited)).into_iter().collect(),
+        )
     }
 
     /// What the thread that waited longest has waited since then.

@@ -40,6 +40,9 @@ pub struct RawWs<S = TcpStream> {
     stream: S,
     read: BytesMut,
     next_id: u64,
+    /// Pings of the server so far, and whether they are answered.
+    pings: u64,
+    answers: bool,
 }
 
 impl RawWs {
@@ -67,7 +70,19 @@ impl RawWs {
 impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
     /// Goes on with a stream on which nothing was said yet.
     pub fn over(stream: S) -> Self {
-        RawWs { stream, read: BytesMut::new(), next_id: 1 }
+        RawWs { stream, read: BytesMut::new(), next_id: 1, pings: 0, answers: false }
+    }
+
+    /// From now on it answers pings while it is read, as a browser does.
+    #[must_use]
+    pub fn answering_pings(mut self) -> Self {
+        self.answers = true;
+        self
+    }
+
+    /// Pings that came from the server.
+    pub fn pings(&self) -> u64 {
+        self.pings
     }
 
     /// The stream itself.
@@ -232,7 +247,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
                         Received::Close(u16::from_be_bytes([payload[0], payload[1]]), reason)
                     }
                     CLOSE => Received::Close(1005, String::new()),
-                    PING => continue,
+                    PING => {
+                        self.pings += 1;
+                        if self.answers {
+                            self.send_frame(PONG, &payload).await?;
+                        }
+                        continue;
+                    }
                     other => bail!("unexpected frame type {other}"),
                 });
             }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use lianmai_protocol::message::media::{Mute, Publish, Published, SetRole, Subscribe, Subscribed};
+use lianmai_protocol::message::method;
 use lianmai_protocol::message::session::{
     AttributeTarget, CloseChannel, Empty, Join, Kick, RenewToken, Report, ReportDir, ReportType,
     SendMessage, SetAttributes,
@@ -15,13 +16,13 @@ use lianmai_protocol::{ErrorName, MediaKind, MediaSelector, Role, RpcError, User
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::{ClientConfig, IntoUserId, JoinOptions};
-use super::delivery::{self, Hub};
 use super::event_loop::{EventLoop, Notice, Order};
-use super::events::{EventStream, ListenerId};
+use super::events::EventStream;
+use super::hub::{Hub, ListenerId};
 use super::platform;
 use crate::error::{
-    CallError, CommandError, JoinError, LeaveError, MessageError, PublishError, RenewTokenError,
-    SubscribeError,
+    CallError, CommandError, ConfigError, JoinError, LeaveError, MessageError, Operation,
+    PublishError, RenewTokenError, SubscribeError,
 };
 use crate::session::{
     Command, ConnectionState, Event, EventKind, Joined, Member, Own, Picture, Reply, Session,
@@ -52,17 +53,18 @@ struct Inner {
 impl Client {
     /// Makes a client that is in no channel. Nothing is sent before [`Client::join`].
     ///
+    /// # Errors
+    /// The addresses of [`ClientConfig::servers`] are none, too many, or no addresses.
+    ///
     /// # Panics
     /// Outside a tokio runtime with time and I/O.
-    #[must_use]
-    pub fn new(config: ClientConfig) -> Self {
+    pub fn new(config: ClientConfig) -> Result<Client, ConfigError> {
         let (orders, orders_in) = mpsc::unbounded_channel();
-        let (items, items_in) = mpsc::unbounded_channel();
         let hub = Arc::new(Hub::new(config.event_capacity));
-        let session = Session::new(config.session(platform::seed()));
-        tokio::spawn(EventLoop::new(session, Arc::clone(&hub), items).run(orders_in));
-        tokio::spawn(delivery::run(Arc::clone(&hub), items_in));
-        Client { inner: Arc::new(Inner { appkey: config.appkey, orders, hub }) }
+        let session = Session::new(config.session(platform::seed()))?;
+        tokio::spawn(EventLoop::new(session, Arc::clone(&hub)).run(orders_in));
+        tokio::spawn(Arc::clone(&hub).run());
+        Ok(Client { inner: Arc::new(Inner { appkey: config.appkey, orders, hub }) })
     }
 
     /// Enters a channel. From then on the client stays in it: a connection that is lost comes back by itself
@@ -91,7 +93,7 @@ impl Client {
             name: options.name,
             attributes: options.attributes,
         };
-        match self.call(Command::Join(join)).await? {
+        match self.ask::<method::Join>(join).await? {
             Reply::Joined(joined) => Ok(*joined),
             _ => Err(JoinError::OutcomeUnknown),
         }
@@ -103,8 +105,7 @@ impl Client {
     /// # Errors
     /// [`LeaveError::NotJoined`] if it was in none; a timeout if the server did not answer.
     pub async fn leave(&self) -> Result<(), LeaveError> {
-        self.call(Command::Leave(Empty {})).await?;
-        Ok(())
+        self.tell::<method::Leave>(Empty {}).await
     }
 
     /// Announces media and gets the push URL, a secret. Audio and video share one.
@@ -112,7 +113,7 @@ impl Client {
     /// # Errors
     /// See [`PublishError`].
     pub async fn publish(&self, media_type: MediaSelector) -> Result<Published, PublishError> {
-        match self.call(Command::Publish(Publish { media_type, uid: None })).await? {
+        match self.ask::<method::Publish>(Publish { media_type, uid: None }).await? {
             Reply::Published(published) => Ok(published),
             _ => Err(PublishError::OutcomeUnknown),
         }
@@ -123,22 +124,20 @@ impl Client {
     /// # Errors
     /// See [`PublishError`].
     pub async fn unpublish(&self, media_type: MediaSelector) -> Result<(), PublishError> {
-        self.call(Command::Unpublish(Publish { media_type, uid: None })).await?;
-        Ok(())
+        self.tell::<method::Unpublish>(Publish { media_type, uid: None }).await
     }
 
     /// Takes somebody else's media back; needs the right `moderate`.
     ///
     /// # Errors
-    /// See [`CommandError`].
+    /// See [`PublishError`].
     pub async fn unpublish_of(
         &self,
         uid: impl IntoUserId,
         media_type: MediaSelector,
-    ) -> Result<(), CommandError> {
+    ) -> Result<(), PublishError> {
         let uid = Some(read_uid(uid)?);
-        self.call(Command::Unpublish(Publish { media_type, uid })).await?;
-        Ok(())
+        self.tell::<method::Unpublish>(Publish { media_type, uid }).await
     }
 
     /// Gets the pull URL of somebody's media, a secret. A subscription ends with the publication.
@@ -151,7 +150,7 @@ impl Client {
         media_type: MediaKind,
     ) -> Result<Subscribed, SubscribeError> {
         let uid = read_uid(uid)?;
-        match self.call(Command::Subscribe(Subscribe { uid, media_type })).await? {
+        match self.ask::<method::Subscribe>(Subscribe { uid, media_type }).await? {
             Reply::Subscribed(subscribed) => Ok(subscribed),
             _ => Err(SubscribeError::OutcomeUnknown),
         }
@@ -167,8 +166,7 @@ impl Client {
         media_type: MediaKind,
     ) -> Result<(), SubscribeError> {
         let uid = read_uid(uid)?;
-        self.call(Command::Unsubscribe(Subscribe { uid, media_type })).await?;
-        Ok(())
+        self.tell::<method::Unsubscribe>(Subscribe { uid, media_type }).await
     }
 
     /// Changes one's own role. Becoming audience unpublishes and kills the push URLs.
@@ -176,7 +174,7 @@ impl Client {
     /// # Errors
     /// See [`CommandError`].
     pub async fn set_role(&self, role: Role) -> Result<(), CommandError> {
-        self.command(Command::SetRole(SetRole { role, uid: None })).await
+        self.tell::<method::SetRole>(SetRole { role, uid: None }).await
     }
 
     /// Changes somebody's role; needs the right `moderate`.
@@ -185,7 +183,7 @@ impl Client {
     /// See [`CommandError`].
     pub async fn set_role_of(&self, uid: impl IntoUserId, role: Role) -> Result<(), CommandError> {
         let uid = Some(read_uid(uid)?);
-        self.command(Command::SetRole(SetRole { role, uid })).await
+        self.tell::<method::SetRole>(SetRole { role, uid }).await
     }
 
     /// Tells others that one's audio, video or both are muted. The media itself is the app's to
@@ -194,7 +192,7 @@ impl Client {
     /// # Errors
     /// See [`CommandError`].
     pub async fn mute(&self, media_type: MediaSelector) -> Result<(), CommandError> {
-        self.command(Command::Mute(Mute { media_type, uid: None })).await
+        self.tell::<method::Mute>(Mute { media_type, uid: None }).await
     }
 
     /// Takes [`Client::mute`] back.
@@ -202,7 +200,7 @@ impl Client {
     /// # Errors
     /// See [`CommandError`].
     pub async fn unmute(&self, media_type: MediaSelector) -> Result<(), CommandError> {
-        self.command(Command::Unmute(Mute { media_type, uid: None })).await
+        self.tell::<method::Unmute>(Mute { media_type, uid: None }).await
     }
 
     /// Marks somebody as muted; needs the right `moderate`.
@@ -215,7 +213,7 @@ impl Client {
         media_type: MediaSelector,
     ) -> Result<(), CommandError> {
         let uid = Some(read_uid(uid)?);
-        self.command(Command::Mute(Mute { media_type, uid })).await
+        self.tell::<method::Mute>(Mute { media_type, uid }).await
     }
 
     /// Takes [`Client::mute_of`] back.
@@ -228,7 +226,7 @@ impl Client {
         media_type: MediaSelector,
     ) -> Result<(), CommandError> {
         let uid = Some(read_uid(uid)?);
-        self.command(Command::Unmute(Mute { media_type, uid })).await
+        self.tell::<method::Unmute>(Mute { media_type, uid }).await
     }
 
     /// Removes a member and keeps it out for `ban`, in whole seconds, at most 7 days; needs `moderate`.
@@ -243,7 +241,7 @@ impl Client {
     ) -> Result<(), CommandError> {
         let uid = read_uid(uid)?;
         let duration_s = seconds(ban)?;
-        self.command(Command::Kick(Kick { uid, duration_s, reason })).await
+        self.tell::<method::Kick>(Kick { uid, duration_s, reason }).await
     }
 
     /// Ends the channel for all and refuses joins with older tokens for `hold`, in whole seconds, at
@@ -257,7 +255,7 @@ impl Client {
         reason: Option<String>,
     ) -> Result<(), CommandError> {
         let hold_s = seconds(hold)?;
-        self.command(Command::CloseChannel(CloseChannel { hold_s, reason })).await
+        self.tell::<method::CloseChannel>(CloseChannel { hold_s, reason }).await
     }
 
     /// Says something to all, at most 8 KiB.
@@ -265,8 +263,7 @@ impl Client {
     /// # Errors
     /// See [`MessageError`].
     pub async fn send_message(&self, data: impl Into<String>) -> Result<(), MessageError> {
-        self.call(Command::SendMessage(SendMessage { data: data.into(), to: None })).await?;
-        Ok(())
+        self.tell::<method::SendMessage>(SendMessage { data: data.into(), to: None }).await
     }
 
     /// Says something to some members, at most 64, and tells how many sessions got it. Who is not there
@@ -280,7 +277,7 @@ impl Client {
         data: impl Into<String>,
     ) -> Result<u64, MessageError> {
         let to = Some(to.into_iter().collect());
-        match self.call(Command::SendMessage(SendMessage { data: data.into(), to })).await? {
+        match self.ask::<method::SendMessage>(SendMessage { data: data.into(), to }).await? {
             Reply::MessageSent { delivered } => Ok(delivered),
             _ => Err(MessageError::OutcomeUnknown),
         }
@@ -295,7 +292,7 @@ impl Client {
         attributes: BTreeMap<String, Option<String>>,
         name: Option<String>,
     ) -> Result<(), CommandError> {
-        self.command(Command::SetAttributes(SetAttributes { attributes, target: None, name })).await
+        self.tell::<method::SetAttributes>(SetAttributes { attributes, target: None, name }).await
     }
 
     /// Changes attributes of the channel; needs the right `moderate`.
@@ -307,7 +304,7 @@ impl Client {
         attributes: BTreeMap<String, Option<String>>,
     ) -> Result<(), CommandError> {
         let target = Some(AttributeTarget::Channel);
-        self.command(Command::SetAttributes(SetAttributes { attributes, target, name: None })).await
+        self.tell::<method::SetAttributes>(SetAttributes { attributes, target, name: None }).await
     }
 
     /// Hands in a new token for the same app, channel and uid. Answers how long it lasts; `None` is
@@ -319,7 +316,7 @@ impl Client {
         &self,
         token: impl Into<String>,
     ) -> Result<Option<Duration>, RenewTokenError> {
-        match self.call(Command::RenewToken(RenewToken { token: token.into() })).await? {
+        match self.ask::<method::RenewToken>(RenewToken { token: token.into() }).await? {
             Reply::TokenRenewed { expires_in_ms } => Ok(expires_in_ms.map(Duration::from_millis)),
             _ => Err(RenewTokenError::OutcomeUnknown),
         }
@@ -336,7 +333,7 @@ impl Client {
         data: serde_json::Map<String, serde_json::Value>,
         uid: Option<UserId>,
     ) -> Result<(), CommandError> {
-        self.command(Command::Report(Report { dir, kind, data, uid })).await
+        self.tell::<method::Report>(Report { dir, kind, data, uid }).await
     }
 
     /// Tells the client that the network is another one: it comes back at once, on a new socket. For hosts
@@ -370,7 +367,7 @@ impl Client {
     /// Every event from now on. See [`EventStream`] for its bound.
     #[must_use]
     pub fn events(&self) -> EventStream {
-        self.inner.hub.attach()
+        EventStream::new(Arc::clone(&self.inner.hub))
     }
 
     /// Where the connection is.
@@ -404,8 +401,14 @@ impl Client {
         WeakClient { inner: Arc::downgrade(&self.inner) }
     }
 
-    async fn command(&self, command: Command) -> Result<(), CommandError> {
-        self.call(command).await?;
+    /// Calls a method; its error follows from `error.rs`.
+    async fn ask<M: Operation>(&self, params: M::Params) -> Result<Reply, M::Error> {
+        Ok(self.call(M::call(params)).await?)
+    }
+
+    /// Calls a method whose answer says no more than that it is done.
+    async fn tell<M: Operation>(&self, params: M::Params) -> Result<(), M::Error> {
+        self.call(M::call(params)).await?;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::session::SessionConfig;
 #[non_exhaustive]
 pub struct ClientConfig {
     /// `ws://host:port` or `wss://host:port` (feature `tls`), without a path: the addresses of one
-    /// deployment. The first is preferred; the next is tried when one cannot be reached.
+    /// deployment, at most 16. The first is preferred; the next is tried when one cannot be reached.
     pub servers: Vec<String>,
     /// The app.
     pub appkey: String,
@@ -65,7 +65,7 @@ impl ClientConfig {
 #[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct JoinOptions {
-    /// 1-64 bytes of the characters that NERTC allows.
+    /// 1-64 bytes of the characters that FRM-11 lists.
     pub channel_name: String,
     /// The user; `None` lets the server choose.
     pub uid: Option<UserId>,

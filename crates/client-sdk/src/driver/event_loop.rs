@@ -1,14 +1,13 @@
 //! The loop around the session: one input in, every output out. Decides nothing.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::delivery::{Hub, Item, Waiter};
+use super::hub::{Hub, Waiter};
 use super::platform::Clock;
 use super::socket::{Socket, SocketEvent};
-use crate::session::{CallId, Command, Input, Output, Session};
+use crate::session::{CallId, Command, Input, Output, Session, SocketId};
 
 /// What the app wants.
 pub(super) enum Order {
@@ -30,8 +29,6 @@ pub(super) struct EventLoop {
     socket: Socket,
     clock: Clock,
     hub: Arc<Hub>,
-    delivery: mpsc::UnboundedSender<Item>,
-    waiters: BTreeMap<CallId, Waiter>,
     last_call: u64,
 }
 
@@ -39,30 +36,18 @@ pub(super) struct EventLoop {
 const DROPPED: u16 = 1000;
 
 impl EventLoop {
-    pub(super) fn new(
-        session: Session,
-        hub: Arc<Hub>,
-        delivery: mpsc::UnboundedSender<Item>,
-    ) -> Self {
-        EventLoop {
-            session,
-            socket: Socket::default(),
-            clock: Clock::start(),
-            hub,
-            delivery,
-            waiters: BTreeMap::new(),
-            last_call: 0,
-        }
+    pub(super) fn new(session: Session, hub: Arc<Hub>) -> Self {
+        let (socket, clock) = (Socket::default(), Clock::start());
+        EventLoop { session, socket, clock, hub, last_call: 0 }
     }
 
     /// Runs until the last handle is gone.
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut paused = false;
         loop {
-            let full = self.hub.is_full();
-            if full != paused {
-                paused = full;
-                self.feed(if full { Input::ReadingPaused } else { Input::ReadingResumed });
+            if let Some(input) = self.hub.reading() {
+                paused = matches!(input, Input::ReadingPaused);
+                self.feed(input);
             }
             let deadline = self.session.next_deadline().map(|at| self.clock.instant(at));
             let timer = async {
@@ -78,14 +63,7 @@ impl EventLoop {
                     Some(order) => self.order(order),
                     None => break,
                 },
-                event = self.socket.next(!paused) => match event {
-                    SocketEvent::Opened => self.feed(Input::SocketOpened),
-                    SocketEvent::Frame(bytes) => self.feed(Input::Frame(&bytes)),
-                    SocketEvent::Unreadable => self.feed(Input::Unreadable),
-                    SocketEvent::Closed { code, reason } => {
-                        self.feed(Input::SocketClosed { code, reason });
-                    }
-                },
+                (socket, event) = self.socket.next(!paused) => self.report(socket, event),
                 () = self.hub.room(), if paused => {}
                 () = timer => self.feed(Input::Timeout),
             }
@@ -93,12 +71,23 @@ impl EventLoop {
         self.socket.close(DROPPED);
     }
 
+    fn report(&mut self, socket: SocketId, event: SocketEvent) {
+        match event {
+            SocketEvent::Opened => self.feed(Input::SocketOpened { socket }),
+            SocketEvent::Frame(bytes) => self.feed(Input::Frame { socket, bytes: &bytes }),
+            SocketEvent::Unreadable => self.feed(Input::Unreadable { socket }),
+            SocketEvent::Closed { code, reason } => {
+                self.feed(Input::SocketClosed { socket, code, reason });
+            }
+        }
+    }
+
     fn order(&mut self, order: Order) {
         match order {
             Order::Call { command, waiter } => {
                 self.last_call += 1;
                 let call = CallId(self.last_call);
-                self.waiters.insert(call, waiter);
+                self.hub.await_call(call, waiter);
                 self.feed(Input::Command { call, command });
             }
             Order::Notice(Notice::NetworkChanged) => self.feed(Input::NetworkChanged),
@@ -109,22 +98,21 @@ impl EventLoop {
     fn feed(&mut self, input: Input<'_>) {
         self.session.handle(self.clock.now(), input);
         while let Some(output) = self.session.poll_output() {
+            let Some(output) = self.hub.push(output) else { continue };
             match output {
-                Output::Connect { url } => self.socket.connect(url),
-                Output::Send(text) => self.socket.send(text),
-                Output::CloseSocket { code } => self.socket.close(code),
-                Output::Picture(change) => self.deliver(Item::Picture(change)),
-                Output::Event(event) => self.deliver(Item::Event(event)),
-                Output::Settled { call, outcome } => {
-                    if let Some(waiter) = self.waiters.remove(&call) {
-                        self.deliver(Item::Settled(waiter, outcome));
-                    }
-                }
+                Output::Connect { socket, url } => self.socket.connect(socket, url),
+                // Both are about the only socket that there is.
+                Output::Send { text, .. } => self.socket.send(text),
+                Output::CloseSocket { code, .. } => self.socket.close(code),
+                // For the app: the hub keeps those.
+                Output::Picture(_) | Output::Event(_) | Output::Settled { .. } => {}
             }
         }
     }
+}
 
-    fn deliver(&self, item: Item) {
-        self.hub.enqueue(&self.delivery, item);
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        self.hub.stop();
     }
 }

@@ -1,69 +1,12 @@
-//! The app's side of the event queue: streams and listener ids.
-//!
-//! Comes in: what the delivery task hands over. Goes out: events, one at a time and in order.
-//! Deliberately absent: dropping. A full stream makes the event loop stop reading its socket (rule
-//! A17).
+//! The app's side of the event queue. Comes in: what was delivered. Goes out: events, one at a time and in order.
+//! Deliberately absent: dropping. A full stream makes the event loop stop reading its socket.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use super::delivery::Hub;
-use crate::session::{Change, Event, Picture};
-
-/// Names one handler, for [`super::Client::off`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerId(pub(super) u64);
-
-/// What a stream holds.
-#[derive(Clone)]
-pub(super) enum StreamItem {
-    Picture(Arc<Change>),
-    Event(Event),
-}
-
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<StreamItem>,
-    waker: Option<Waker>,
-    ended: bool,
-}
-
-/// The queue between the delivery task and one stream.
-#[derive(Default)]
-pub(super) struct Buffer(Mutex<Queue>);
-
-impl Buffer {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.lock().items.len()
-    }
-
-    pub(super) fn push(&self, item: StreamItem) {
-        let mut queue = self.lock();
-        queue.items.push_back(item);
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    pub(super) fn end(&self) {
-        let mut queue = self.lock();
-        queue.ended = true;
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
+use super::hub::Hub;
+use crate::session::{Event, Picture, Reader};
 
 /// Every event of a client from the moment [`super::Client::events`] was called.
 ///
@@ -74,13 +17,13 @@ impl Buffer {
 /// is gone.
 pub struct EventStream {
     hub: Arc<Hub>,
-    buffer: Arc<Buffer>,
-    picture: Option<Picture>,
+    reader: Reader,
 }
 
 impl EventStream {
-    pub(super) fn new(hub: Arc<Hub>, buffer: Arc<Buffer>, picture: Option<Picture>) -> Self {
-        EventStream { hub, buffer, picture }
+    pub(super) fn new(hub: Arc<Hub>) -> Self {
+        let reader = hub.attach();
+        EventStream { hub, reader }
     }
 
     /// The next event; `None` after the last client handle was dropped. May be cancelled without loss.
@@ -92,32 +35,17 @@ impl EventStream {
     /// in no channel.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
-        self.picture.as_ref()
+        self.reader.picture()
     }
 
     /// Entries that wait to be taken.
     #[must_use]
     pub fn backlog(&self) -> usize {
-        self.buffer.len()
+        self.hub.backlog(&self.reader)
     }
 
-    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        loop {
-            let mut queue = self.buffer.lock();
-            let Some(item) = queue.items.pop_front() else {
-                if queue.ended {
-                    return Poll::Ready(None);
-                }
-                queue.waker = Some(cx.waker().clone());
-                return Poll::Pending;
-            };
-            drop(queue);
-            self.hub.made_room();
-            match item {
-                StreamItem::Picture(change) => change.apply(&mut self.picture),
-                StreamItem::Event(event) => return Poll::Ready(Some(event)),
-            }
-        }
+    fn poll_event(&mut self, cx: &Context<'_>) -> Poll<Option<Event>> {
+        self.hub.poll_read(&mut self.reader, cx)
     }
 }
 
@@ -131,7 +59,7 @@ impl futures_util::Stream for EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        self.hub.detach(&self.buffer);
+        self.hub.detach(&self.reader);
     }
 }
 

@@ -18,6 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use crate::session::SocketId;
+
 /// RFC 6455: no close frame came.
 const LOST: u16 = 1006;
 /// How long a closed socket may take to say goodbye in the background.
@@ -39,8 +41,8 @@ pub(super) enum SocketEvent {
 }
 
 /// No socket, or one.
-#[derive(Default)]
 pub(super) struct Socket {
+    id: SocketId,
     state: State,
     outgoing: VecDeque<Message>,
     writing: Writing,
@@ -65,11 +67,18 @@ enum State {
     Open(Box<Stream>),
 }
 
+impl Default for Socket {
+    fn default() -> Socket {
+        let (state, outgoing, writing) = (State::None, VecDeque::new(), Writing::Flushed);
+        Socket { id: SocketId(0), state, outgoing, writing }
+    }
+}
+
 impl Socket {
     /// Starts to open a socket. An earlier one was closed before; one that was not is dropped, and with it
     /// whatever it had to report.
-    pub(super) fn connect(&mut self, url: String) {
-        *self = Socket { state: State::Opening(Box::pin(open(url))), ..Socket::default() };
+    pub(super) fn connect(&mut self, id: SocketId, url: String) {
+        *self = Socket { id, state: State::Opening(Box::pin(open(url))), ..Socket::default() };
     }
 
     /// Queues a text frame.
@@ -88,8 +97,9 @@ impl Socket {
 
     /// Writes what is queued and waits for the next event; reads only if told so. May be dropped at any
     /// point without losing anything.
-    pub(super) async fn next(&mut self, read: bool) -> SocketEvent {
-        poll_fn(|cx| self.poll(cx, read)).await
+    pub(super) async fn next(&mut self, read: bool) -> (SocketId, SocketEvent) {
+        let id = self.id;
+        (id, poll_fn(|cx| self.poll(cx, read)).await)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<SocketEvent> {

@@ -1,5 +1,10 @@
-//! Where the server can be found. Comes in: which address failed. Goes out: the one to try next.
-//! Deliberately absent: waiting.
+//! Where the server can be found. Comes in: the addresses of the configuration and those that servers name, which
+//! one failed. Goes out: the one to try next. Deliberately absent: waiting.
+//!
+//! The addresses of the configuration stay. What servers name is learned: at most [`MAX_LEARNED`], behind the others,
+//! and one more takes the place of the one that was learned first.
+
+use crate::error::ConfigError;
 
 /// The addresses of one deployment, the preferred one first.
 pub(super) struct Addresses {
@@ -11,14 +16,25 @@ pub(super) struct Addresses {
 
 struct Address {
     url: String,
-    /// It belongs to another deployment: other channels are behind it (rule A13).
+    /// It belongs to another deployment: other channels are behind it (RES-11).
     foreign: bool,
+    /// A server named it.
+    learned: bool,
 }
 
 impl Addresses {
-    pub(super) fn new(urls: Vec<String>) -> Addresses {
-        let all = urls.into_iter().map(|url| Address { url, foreign: false }).collect();
-        Addresses { all, at: 0, failed: 0 }
+    pub(super) fn new(urls: &[String]) -> Result<Addresses, ConfigError> {
+        if urls.is_empty() {
+            return Err(ConfigError::NoAddress);
+        }
+        if urls.len() > MAX_CONFIGURED {
+            return Err(ConfigError::TooManyAddresses(urls.len()));
+        }
+        if let Some(bad) = urls.iter().find(|url| !is_address(url)) {
+            return Err(ConfigError::BadAddress(bad.clone()));
+        }
+        let address = |url: &String| Address { url: url.clone(), foreign: false, learned: false };
+        Ok(Addresses { all: urls.iter().map(address).collect(), at: 0, failed: 0 })
     }
 
     pub(super) fn url(&self) -> String {
@@ -63,17 +79,20 @@ impl Addresses {
     pub(super) fn redirect(&mut self, url: &str) {
         let plain = |url: &str| !url.starts_with("wss://");
         let Some(present) = self.all.get(self.at) else { return };
-        if url.len() > MAX_URL_BYTES || (plain(url) && !plain(&present.url)) {
+        if !is_address(url) || (plain(url) && !plain(&present.url)) {
             return;
         }
-        match self.all.iter().position(|address| address.url == url) {
-            Some(at) => self.at = at,
-            None if self.all.len() < MAX_ADDRESSES => {
-                self.all.push(Address { url: url.to_owned(), foreign: false });
-                self.at = self.all.len() - 1;
-            }
-            None => {}
+        if let Some(at) = self.all.iter().position(|address| address.url == url) {
+            self.at = at;
+            return;
         }
+        if self.all.iter().filter(|address| address.learned).count() == MAX_LEARNED
+            && let Some(oldest) = self.all.iter().position(|address| address.learned)
+        {
+            self.all.remove(oldest);
+        }
+        self.all.push(Address { url: url.to_owned(), foreign: false, learned: true });
+        self.at = self.all.len() - 1;
     }
 
     fn step(&mut self) {
@@ -83,7 +102,14 @@ impl Addresses {
     }
 }
 
-/// Servers may name new addresses; so many are remembered.
-const MAX_ADDRESSES: usize = 16;
-/// A redirect that is longer is not followed.
+/// Whether a host can connect there, by its looks.
+fn is_address(url: &str) -> bool {
+    url.len() <= MAX_URL_BYTES && (url.starts_with("ws://") || url.starts_with("wss://"))
+}
+
+/// Most addresses of a configuration.
+const MAX_CONFIGURED: usize = 16;
+/// Most that servers named. Few: each that is dead makes a round longer.
+const MAX_LEARNED: usize = 4;
+/// The longest address.
 const MAX_URL_BYTES: usize = 1024;

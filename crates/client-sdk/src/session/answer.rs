@@ -1,5 +1,5 @@
 //! What an answer means for the command that it settles. Events up to the answer's number were applied
-//! before (rule B1); one that is missing is a gap.
+//! before (ORD-4); one that is missing is a gap.
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Published, Subscribed};
@@ -77,11 +77,11 @@ impl Session {
 
     /// What the session itself asked for was refused: the app has heard that it is not so any more.
     fn restore_refused(&mut self, request: Call, error: &RpcError) {
-        let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) else { return };
+        let Stay::Member(member) = &mut self.stay else { return };
         match (error.name(), request) {
             (ErrorName::RateLimited | ErrorName::TooManyInFlight, request) => {
                 let after = error.data.retry_after_ms.unwrap_or(0);
-                let own = picture.own.uid;
+                let own = member.picture.own.uid;
                 let rest = (self.requests.of_app())
                     .try_fold(request, |rest, call| without(rest, call, own));
                 if let Some(rest) = rest {
@@ -175,21 +175,21 @@ impl Session {
     }
 
     fn publishes_any(&self, kinds: KindSet) -> bool {
-        let own = self.picture.as_ref().map(|picture| &picture.own);
+        let own = self.picture().map(|picture| &picture.own);
         own.is_some_and(|own| kinds.iter().any(|kind| own.published.contains_key(kind)))
     }
 
     /// Checks that every event up to `seq` was applied.
     fn covers(&self, seq: u64) -> Result<(), Broken> {
-        let applied = self.picture.as_ref().is_some_and(|picture| seq <= picture.seq);
+        let applied = self.picture().is_some_and(|picture| seq <= picture.seq);
         if applied { Ok(()) } else { Err(Broken::Ahead) }
     }
 
     /// Effects on the app's own state that no event tells: those of an audience member, and the end of
     /// a subscription. Where no call of the app waits for the answer, the app hears of them.
     fn own_effect(&mut self, pending: &Pending, seq: u64) {
-        let (Stay::Member(member), Some(picture)) = (&self.stay, &self.picture) else { return };
-        let own = &picture.own;
+        let Stay::Member(member) = &self.stay else { return };
+        let own = &member.picture.own;
         let unseen = own.role == Role::Audience && seq >= member.own_since;
         let uid = own.uid;
         let is_own = |target: Option<UserId>| target.is_none_or(|of| of == uid);

@@ -1,5 +1,5 @@
 //! The steps of a picture. Comes in: an event, an answer, a snapshot. Goes out: the same picture one step
-//! later, wherever a copy of it is kept. Deliberately absent: what a step does to it (`picture.rs`).
+//! later, wherever a copy of it is kept. Deliberately absent: what an event does to it (`picture.rs`).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use lianmai_protocol::{
     ChannelName, Cid, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Rights, UserId,
 };
 
-use super::picture::{Own, Picture};
+use super::picture::{Own, Picture, set_muted};
 
 /// What a new snapshot says and no event does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +103,63 @@ impl Change {
         match (self, picture) {
             (Change::Entered(entered), picture) => *picture = Some((**entered).clone()),
             (Change::Ended, picture) => *picture = None,
-            (change, Some(picture)) => picture.step(change),
+            (change, Some(picture)) => change.step(picture),
             (_, None) => {}
         }
+    }
+
+    /// Applies a change within a membership.
+    pub(super) fn step(&self, picture: &mut Picture) {
+        match self {
+            Change::Event { seq, event } => {
+                picture.seq = *seq;
+                picture.fold(event);
+            }
+            Change::WhileAway(event) => picture.fold(event),
+            Change::Reentered(mid) => picture.own.mid = *mid,
+            Change::CaughtUp(rest) => rest.step(picture),
+            Change::MemberCount(count) => picture.member_count = *count,
+            Change::Generation { kinds, generation } => {
+                for kind in kinds.iter() {
+                    if let Some(own) = picture.own.published.get_mut(kind) {
+                        own.generation = Some(*generation);
+                    }
+                }
+            }
+            Change::Subscribed { uid, media_type } => {
+                let publication = picture.members.get(uid).and_then(|m| m.streams.get(media_type));
+                if let Some(publication) = publication {
+                    picture.own.subscriptions.insert((*uid, media_type.clone()), *publication);
+                }
+            }
+            Change::Unsubscribed { uid, media_type } => {
+                picture.own.subscriptions.remove(&(*uid, media_type.clone()));
+            }
+            Change::OwnMuted { kinds, muted } => set_muted(&mut picture.own.muted, *kinds, *muted),
+            Change::OwnAttributes { patch, name } => {
+                picture.own.attributes.apply(patch);
+                if name.is_some() {
+                    picture.own.name.clone_from(name);
+                }
+            }
+            Change::TokenExpiry(at) => picture.own.token_expires_at = Some(*at),
+            Change::TokenRenewed { rights, expires_at } => {
+                picture.own.rights = *rights;
+                picture.own.token_expires_at = *expires_at;
+                picture.own.subscriptions.retain(|(_, kind), _| rights.subscribe.contains(kind));
+            }
+            Change::Entered(_) | Change::Ended => {}
+        }
+    }
+}
+
+impl CaughtUp {
+    fn step(&self, picture: &mut Picture) {
+        picture.cid = self.cid;
+        picture.channel.clone_from(&self.channel);
+        picture.creator = self.creator;
+        picture.epoch = self.epoch;
+        picture.seq = self.seq;
+        picture.own = self.own.clone();
     }
 }

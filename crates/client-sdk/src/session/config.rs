@@ -3,15 +3,15 @@
 /// Settings of a session. Times are milliseconds.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// WebSocket addresses of one deployment, handed out again with `Connect`:
+    /// WebSocket addresses of one deployment, 1 to 16, handed out again with `Connect`:
     /// `ws://host:port/v1/signal`. The first is preferred; the next is tried when one cannot be reached.
     pub urls: Vec<String>,
     /// Where the random share of waits comes from. A host draws it from the system: clients that share
     /// a seed come back at the same moments.
     pub seed: u64,
-    /// An attempt to open a socket is given up after this. NERTC and Agora users retry after about 5 s.
+    /// An attempt to open a socket is given up after this.
     pub connect_timeout_ms: u64,
-    /// Every call is settled after this at the latest (NERTC: 10 s), but for the time that a restarting
+    /// Every call is settled after this at the latest, but for the time that a restarting
     /// server asks for and that a frozen host slept. An attempt to come back waits so long for its answer.
     pub command_timeout_ms: u64,
     /// Most calls that wait behind the 32 that are on the wire; one more fails with `tooManyInFlight`.

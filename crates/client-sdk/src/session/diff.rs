@@ -70,7 +70,7 @@ impl<'a> Told<'a> {
 
 impl Diff<'_> {
     fn step(&mut self, change: Change) {
-        self.at.step(&change);
+        change.step(&mut self.at);
         self.changes.push(change);
     }
 

@@ -15,7 +15,7 @@ use super::requests::sendable;
 use super::resume::Return;
 use super::state::State;
 use super::stay::{Entry, Membership, Route, Stay};
-use super::{Change, Event, Joined, Output, Picture, Reply, Session, StateReason};
+use super::{Change, Event, Joined, Picture, Reply, Session, StateReason};
 use crate::error::CallError;
 
 impl Entry {
@@ -29,11 +29,10 @@ impl Entry {
 
 impl Session {
     pub(super) fn join(&mut self, call: CallId, join: Join) {
-        let join = match sendable(Call::Join(join)) {
-            Ok(Call::Join(join)) => join,
-            Ok(_) => return,
-            Err(name) => return self.settle(call, Err(CallError::refused(name))),
-        };
+        let request = Call::Join(join.clone());
+        if let Err(name) = sendable(&request) {
+            return self.settle(call, Err(CallError::refused(name)));
+        }
         self.parted();
         let deadline = self.now + self.config.command_timeout_ms;
         let entry = Entry { call, join, deadline, woken: false, unanswered: 0, failure: None };
@@ -52,10 +51,10 @@ impl Session {
         };
         let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
         let Stay::Entry(entry) = std::mem::take(&mut self.stay) else { return };
-        let membership = Membership::new(entry.join, &answer);
         let (session_id, deployment_id) = (answer.session_id, answer.deployment_id.clone());
         let live = Liveness::new(&answer.timers, self.now, self.reading_paused);
-        let picture = Picture::from_snapshot(answer, self.now);
+        let membership = Membership::new(entry.join, answer, self.now);
+        let picture = membership.picture.clone();
         self.stay = Stay::Member(Box::new(membership));
         self.state = State::Joined(live);
         self.addresses.worked();
@@ -99,7 +98,7 @@ impl Session {
         let error = match entry.failure.take() {
             _ if entry.unanswered > 0 => CallError::OutcomeUnknown,
             Some(failure) => failure,
-            None => CallError::Timeout { sent: false },
+            None => CallError::Timeout,
         };
         self.event(Event::SendCommandOverTime { method: "join" });
         if self.requests.is_leaving() {
@@ -128,7 +127,8 @@ impl Session {
             Err(error) => return self.rejoin_refused(error),
         };
         let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
-        let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) else { return };
+        let Stay::Member(member) = &mut self.stay else { return };
+        let picture = &member.picture;
         if answer.uid != picture.own.uid || answer.own.uid != picture.own.uid {
             return self.gap();
         }
@@ -176,10 +176,10 @@ impl Session {
     }
 
     /// The address belongs to another deployment, which holds other channels: out of there again, and to
-    /// the other addresses with the old ticket (rule A13).
+    /// the other addresses with the old ticket (RES-11).
     fn foreign_deployment(&mut self) {
-        let (_, leave) = self.requests.frame(Call::Leave(Empty {}));
-        self.out.push_back(Output::Send(leave));
+        let (_, leave) = self.requests.frame(&Call::Leave(Empty {}));
+        self.send(leave);
         if !self.addresses.foreign() {
             let why = StateReason::WrongDeployment;
             return self.end(End::local(CloseCode::JOIN_REFUSED, "wrongDeployment", true, why));

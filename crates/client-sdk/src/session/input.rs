@@ -1,35 +1,46 @@
-//! What goes into a session: calls of the app, and what the host's one socket reports.
+//! What goes into a session: calls of the app, and what the host reports of sockets. The contract is at the top of
+//! `mod.rs`.
 
 use std::fmt;
 
 use lianmai_protocol::message::Call;
-use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
-use lianmai_protocol::message::session::{
-    CloseChannel, Empty, Join, Kick, RenewToken, Report, SendMessage, SetAttributes,
-};
-use lianmai_protocol::message::task::{TaskIds, Tasks};
 
 /// Names one call; chosen by the host, unique among calls that are not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// One input. A host has at most one socket: from `CloseSocket` or a new `Connect` on it reports
-/// nothing more of an earlier one.
+/// Names one socket: the session numbers what it asks for with `Connect`, and never uses a number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u64);
+
+/// One input. What a host reports of a socket names it, and may come late: what is about another socket
+/// than the present one is counted and changes nothing.
 #[derive(Clone)]
 pub enum Input<'a> {
     /// The app calls. It is settled exactly once with [`super::Output::Settled`].
     Command {
         /// The call.
         call: CallId,
-        /// What is asked.
-        command: Command,
+        /// What is asked, in the words of the wire. The session checks only what the server would answer by closing
+        /// the connection; `reconnect` and `ping` are its own, and refused.
+        command: Call,
     },
-    /// The socket that `Connect` asked for is open and speaks the sub-protocol.
-    SocketOpened,
-    /// A frame came.
-    Frame(&'a [u8]),
-    /// The socket is gone, or could not be opened.
+    /// A socket that `Connect` asked for is open and speaks the sub-protocol.
+    SocketOpened {
+        /// Which one.
+        socket: SocketId,
+    },
+    /// A text frame came.
+    Frame {
+        /// On which socket.
+        socket: SocketId,
+        /// Its text.
+        bytes: &'a [u8],
+    },
+    /// A socket is gone, or could not be opened. Nothing more comes of it.
     SocketClosed {
+        /// Which one.
+        socket: SocketId,
         /// Code of the close frame; 1006 when there was none.
         code: u16,
         /// Its text, or what the transport said.
@@ -37,104 +48,55 @@ pub enum Input<'a> {
     },
     /// The moment of [`super::Session::next_deadline`] came. Harmless at any other time.
     Timeout,
-    /// The host stopped reading the socket because the app is slow (contract rule A17): silence is not
+    /// The host stopped reading the socket because the app is slow: silence is not
     /// held against the server.
     ReadingPaused,
     /// The host reads again.
     ReadingResumed,
     /// Something came that no server sends (CON-12): a binary frame, one that is too long, broken framing.
-    Unreadable,
+    Unreadable {
+        /// On which socket.
+        socket: SocketId,
+    },
     /// The system says that the network is another one: what hung on the old one is dead.
     NetworkChanged,
     /// The app is shown again, and may have been frozen meanwhile.
     Foreground,
 }
 
-macro_rules! commands {
-    ($( $(#[$meta:meta])* $variant:ident($params:ty) = $method:literal, )+) => {
-        /// What an app can ask. The parameters are those of the wire; the session checks only what the
-        /// server would answer by closing the connection.
-        #[derive(Clone, PartialEq)]
-        #[non_exhaustive]
-        pub enum Command {
-            $( $(#[$meta])* $variant($params), )+
+impl Input<'_> {
+    /// The socket that this is a report of.
+    pub(super) fn socket(&self) -> Option<SocketId> {
+        match self {
+            Input::SocketOpened { socket }
+            | Input::Frame { socket, .. }
+            | Input::SocketClosed { socket, .. }
+            | Input::Unreadable { socket } => Some(*socket),
+            _ => None,
         }
-
-        impl Command {
-            pub(super) fn into_call(self) -> Call {
-                match self { $( Command::$variant(params) => Call::$variant(params), )+ }
-            }
-
-            /// The name of the method on the wire.
-            #[must_use]
-            pub fn method(&self) -> &'static str {
-                match self { $( Command::$variant(_) => $method, )+ }
-            }
-        }
-    };
-}
-
-commands! {
-    /// Enter a channel. `join_id` is 128 random bits of the host, new for each call: the session has no
-    /// randomness of its own.
-    Join(Join) = "join",
-    /// End the membership.
-    Leave(Empty) = "leave",
-    /// Announce media and get the push URL.
-    Publish(Publish) = "publish",
-    /// Take announced media back.
-    Unpublish(Publish) = "unpublish",
-    /// Get a pull URL.
-    Subscribe(Subscribe) = "subscribe",
-    /// Give a subscription up.
-    Unsubscribe(Subscribe) = "unsubscribe",
-    /// Change a role.
-    SetRole(SetRole) = "setRole",
-    /// Tell that media is muted.
-    Mute(Mute) = "mute",
-    /// Tell that it is not.
-    Unmute(Mute) = "unmute",
-    /// Remove a member.
-    Kick(Kick) = "kick",
-    /// End the channel for all.
-    CloseChannel(CloseChannel) = "closeChannel",
-    /// Start push tasks.
-    AddTasks(Tasks) = "addTasks",
-    /// Replace push tasks.
-    UpdateTasks(Tasks) = "updateTasks",
-    /// End push tasks.
-    DeleteTasks(TaskIds) = "deleteTasks",
-    /// Say something.
-    SendMessage(SendMessage) = "sendMessage",
-    /// Change attributes.
-    SetAttributes(SetAttributes) = "setAttributes",
-    /// Hand in a new token.
-    RenewToken(RenewToken) = "renewToken",
-    /// Tell what a media component observed.
-    Report(Report) = "report",
+    }
 }
 
 impl fmt::Debug for Input<'_> {
     /// Without payload: frames hold tickets and URLs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Input::Command { call, command } => write!(f, "Command({}, {command:?})", call.0),
-            Input::SocketOpened => f.write_str("SocketOpened"),
-            Input::Frame(bytes) => write!(f, "Frame({} bytes)", bytes.len()),
-            Input::SocketClosed { code, reason } => write!(f, "SocketClosed({code}, {reason:?})"),
+            Input::Command { call, command } => {
+                write!(f, "Command({}, {})", call.0, command.method())
+            }
+            Input::SocketOpened { socket } => write!(f, "SocketOpened({})", socket.0),
+            Input::Frame { socket, bytes } => {
+                write!(f, "Frame({}, {} bytes)", socket.0, bytes.len())
+            }
+            Input::SocketClosed { socket, code, reason } => {
+                write!(f, "SocketClosed({}, {code}, {reason:?})", socket.0)
+            }
             Input::Timeout => f.write_str("Timeout"),
             Input::ReadingPaused => f.write_str("ReadingPaused"),
             Input::ReadingResumed => f.write_str("ReadingResumed"),
-            Input::Unreadable => f.write_str("Unreadable"),
+            Input::Unreadable { socket } => write!(f, "Unreadable({})", socket.0),
             Input::NetworkChanged => f.write_str("NetworkChanged"),
             Input::Foreground => f.write_str("Foreground"),
         }
-    }
-}
-
-impl fmt::Debug for Command {
-    /// The method only: parameters may hold tokens.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.method())
     }
 }

@@ -12,7 +12,7 @@ use super::requests::Due;
 use super::state::{Asked, Farewell, State, Then};
 use super::stay::{Route, Stay, Way};
 use super::translate;
-use super::{Change, Event, Output, Reply, Session, StateReason, Work};
+use super::{Change, Event, Output, Reply, Session, SocketId, StateReason, Work};
 use crate::error::CallError;
 
 /// RFC 6455: the socket was lost, or could not be had.
@@ -50,7 +50,9 @@ impl End {
 
 impl Session {
     pub(super) fn connect(&mut self) {
-        self.out.push_back(Output::Connect { url: self.addresses.url() });
+        self.socket = SocketId(self.socket.0 + 1);
+        let (socket, url) = (self.socket, self.addresses.url());
+        self.out.push_back(Output::Connect { socket, url });
         self.state = State::Connecting { give_up: self.now + self.config.connect_timeout_ms };
         if let Stay::Parting(parting) = &mut self.stay {
             parting.tries = parting.tries.saturating_sub(1);
@@ -61,37 +63,37 @@ impl Session {
     pub(super) fn opened(&mut self) {
         let State::Connecting { .. } = self.state else { return };
         let patience = self.now + self.config.command_timeout_ms;
-        let (asked, call, give_up) = match (&mut self.stay, &self.picture) {
-            (Stay::Entry(entry), _) => {
+        let (asked, call, give_up) = match &mut self.stay {
+            Stay::Entry(entry) => {
                 entry.unanswered += 1;
                 (Asked::Join, Call::Join(entry.join.clone()), entry.deadline)
             }
-            (Stay::Member(member), Some(picture)) => match &member.route {
+            Stay::Member(member) => match &member.route {
                 Route::Resume => {
-                    let Some(resume) = member.reconnect(picture) else { return };
+                    let Some(resume) = member.reconnect() else { return };
                     (Asked::Reconnect, Call::Reconnect(resume), patience)
                 }
                 Route::Rejoin(_) => {
-                    let join = member.rejoin(picture, self.requests.newest_token());
+                    let join = member.rejoin(self.requests.newest_token());
                     member.may_be_back = true;
                     (Asked::Join, Call::Join(join), patience)
                 }
             },
-            (Stay::Parting(parting), _) => match &mut parting.way {
+            Stay::Parting(parting) => match &mut parting.way {
                 Way::Resume(resume) => {
                     resume.attempt += 1;
                     (Asked::Reconnect, Call::Reconnect(resume.clone()), patience)
                 }
                 Way::Join(join) => (Asked::Join, Call::Join(join.clone()), patience),
             },
-            _ => return,
+            Stay::Out => return,
         };
         if !matches!(self.stay, Stay::Parting(_)) {
             self.event(Event::Open {});
         }
-        let (id, frame) = self.requests.frame(call);
+        let (id, frame) = self.requests.frame(&call);
         self.state = State::Entering { asked, id, give_up };
-        self.out.push_back(Output::Send(frame));
+        self.send(frame);
     }
 
     pub(super) fn frame(&mut self, bytes: &[u8]) {
@@ -177,7 +179,7 @@ impl Session {
         self.tell(StateReason::ServerClosing);
     }
 
-    /// Goes elsewhere next, if that is what it says (rule A13).
+    /// Goes elsewhere next, if that is what it says (CLO-3).
     pub(super) fn redirected(&mut self, closing: &Closing) {
         if closing.action == Action::Redirect
             && let Some(url) = &closing.url
@@ -194,7 +196,7 @@ impl Session {
         self.state = State::Closing(Farewell { code, reason, then, give_up });
     }
 
-    /// The host stops to read, or goes on. What it could not read is not late (rule A17).
+    /// The host stops to read, or goes on. What it could not read is not late.
     pub(super) fn pause_reading(&mut self, paused: bool) {
         let was_held_up = self.is_held_up();
         self.reading_paused = paused;
@@ -270,7 +272,7 @@ impl Session {
         if let Some(code) = close
             && self.state.has_socket()
         {
-            self.out.push_back(Output::CloseSocket { code: code.0 });
+            self.close_socket(code.0);
         }
         self.state = State::Backoff { until: self.now };
         let asked = match wait {
@@ -299,7 +301,7 @@ impl Session {
             Wait::None => 0,
             Wait::NextAddress if self.addresses.failed() => 0,
             Wait::Backoff(_) | Wait::NextAddress if soon => self.backoff.soon().max(at_least),
-            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait().max(at_least),
+            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait(self.now).max(at_least),
         };
         self.state = State::Backoff { until: self.now + pause };
         self.tell(why);
@@ -325,7 +327,8 @@ impl Session {
                 self.away(StateReason::DeadPeer, Wait::Backoff(0), Some(CloseCode::IDLE));
             }
             State::Closing(said) if said.give_up <= self.now => {
-                self.out.push_back(Output::CloseSocket { code: said.code });
+                let code = said.code;
+                self.close_socket(code);
                 self.farewell();
             }
             _ => {}
@@ -389,12 +392,12 @@ impl Session {
     pub(super) fn end(&mut self, end: End) {
         self.inbox.clear();
         if self.state.has_socket() {
-            self.out.push_back(Output::CloseSocket { code: CloseCode::NORMAL.0 });
+            self.close_socket(CloseCode::NORMAL.0);
         }
         let pending = self.requests.take_all();
         self.state = State::Idle;
+        let was_member = matches!(self.stay, Stay::Member(_));
         self.stay = Stay::Out;
-        let was_member = self.picture.is_some();
         if was_member {
             self.change(Change::Ended);
         }

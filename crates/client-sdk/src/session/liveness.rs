@@ -9,7 +9,7 @@ use super::backoff::STABLE_MS;
 
 /// Pings whose answer is still looked for. An answer to an older one is ignored, which harms nobody.
 const PINGS_REMEMBERED: usize = 16;
-/// A server that does not answer an app that is shown again within this is dead (rule B24).
+/// A server that does not answer an app that is shown again within this is dead.
 const PROBE_MS: u64 = 3_000;
 
 pub(super) struct Liveness {

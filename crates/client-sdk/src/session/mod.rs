@@ -1,12 +1,71 @@
-//! The client's state machine, without I/O.
+//! The client's state machine, without I/O, and the contract of its host.
 //!
 //! Comes in: [`Input`]s, each with the time. Goes out: [`Output`]s in one ordered queue, and the next
 //! deadline. Deliberately absent: sockets, clocks, tasks, threads; entropy, which is a seed of the host.
 //!
-//! A host repeats: [`Session::handle`], then [`Session::poll_output`] until `None`, then waits for
-//! its socket, its app, or [`Session::next_deadline`]. Frames are worked off one message at a time as
-//! outputs are polled, so [`Session::picture`] shows the channel as of the event that was polled
-//! last.
+//! # How to write a host
+//!
+//! A host repeats three things:
+//!
+//! ```text
+//! session.handle(now, input)
+//! while let Some(output) = session.poll_output() { do it }
+//! wait for: an event of a socket, a call of the app, or session.next_deadline() -> Input::Timeout
+//! ```
+//!
+//! The host of tokio is `crate::driver`.
+//!
+//! **Time.** `now` is milliseconds of a clock that never goes back; where it starts does not matter, and it
+//! should go on while the process sleeps. `next_deadline` holds once the outputs were polled to the end, and
+//! changes with each input. A timer that fires late, twice or too early does no harm. One that is more than 3 s
+//! late says that the host was frozen: the session gives its socket up, and calls get their time anew, once.
+//!
+//! **Randomness.** [`SessionConfig::seed`] spreads the attempts of many clients and is no secret. Each `join`
+//! brings a `join_id` of 128 random bits, which is one.
+//!
+//! **Sockets.** [`Output::Connect`] numbers a socket. Text goes out by [`Output::Send`], in order; a socket
+//! that was closed by [`Output::CloseSocket`] still sends what was handed to it before. There is one at a time, and
+//! `CloseSocket` comes before the next `Connect`, unless the host said that it is gone. Everything that the host
+//! reports of a socket has its number:
+//!
+//! | report | when | at most |
+//! |---|---|---|
+//! | [`Input::SocketOpened`] | the handshake is over, with sub-protocol `lianmai.v1` | once |
+//! | [`Input::Frame`] | a text frame came, whole | any number, in order |
+//! | [`Input::Unreadable`] | something came that no server sends (CON-12) | once |
+//! | [`Input::SocketClosed`] | it ended, or could not be opened | once, the last |
+//!
+//! What is late is harmless: a report about a socket that the session gave up, or that it never had, changes
+//! nothing and is counted in [`Ignored::late`]. The other way round the host drops what it is told about a socket
+//! that is gone already. A host sends no pings, and follows no redirect: both are the session's. It answers
+//! WebSocket pings where its library does not.
+//!
+//! **Frames.** At most 64 KiB go out, and up to 1 MiB comes in: more is `Unreadable`. URLs that `Connect` names
+//! and texts that `Send` holds are not for logs: `Debug` of inputs and outputs leaves texts out.
+//!
+//! **Calls.** [`Input::Command`] names a call by a number of the host that no open call has. It is settled
+//! exactly once by [`Output::Settled`], whatever happens to the connection, and not behind its time:
+//! [`SessionConfig::command_timeout_ms`], and what a restarting server asks for or a frozen host slept. A call
+//! may be made from within an event, while outputs are left to be polled: they keep their order, but the
+//! session's picture is ahead of them then.
+//!
+//! **Order.** Outputs are in the order in which the app shall see and hear them: every event up to the one that
+//! a command caused comes before the settlement of that command. [`Session::picture`] is the channel as of the
+//! output that was polled last: frames are worked off one message at a time as outputs are polled. A host that
+//! does not run the app's code before it polls on puts the outputs into a [`Delivery`], which keeps the picture
+//! as of what the app has got, and says when to stop reading.
+//!
+//! **Slow apps.** A host that can stop to read its socket does so while [`Delivery::is_full`], and hands on what
+//! [`Delivery::reading`] says: silence is not held against the server then. One that cannot (a browser) does
+//! neither. Nothing is dropped in either case.
+//!
+//! **Hints.** [`Input::NetworkChanged`] and [`Input::Foreground`] only make a session faster; it does without.
+//!
+//! **The end.** A session that is dropped sends nothing; the server's grace ends its membership. To leave, call
+//! `leave` and go on until [`Session::next_deadline`] is `None`: without a connection the app is out at once, and
+//! the session still tries to tell the server.
+//!
+//! # Inside
 //!
 //! A connection that is lost is not the end of a membership: the session comes back by itself, several
 //! `Connect`s one after the other, and tells what changed meanwhile. `stay.rs` says what it stays for,
@@ -18,6 +77,7 @@ mod answer;
 mod backoff;
 mod change;
 mod config;
+mod delivery;
 mod diff;
 mod entry;
 mod event;
@@ -47,12 +107,14 @@ use lianmai_protocol::message::session::Ping;
 use lianmai_protocol::message::{Call, ChannelEvent};
 use lianmai_protocol::{ErrorName, MonoTime};
 
-use crate::error::CallError;
+use crate::error::{CallError, ConfigError};
 
 pub use change::{CaughtUp, Change};
 pub use config::SessionConfig;
+pub use delivery::{Delivered, Delivery, Reader};
 pub use event::{Event, EventKind};
-pub use input::{CallId, Command, Input};
+pub use input::{CallId, Input, SocketId};
+pub use lianmai_protocol::message::Call as Command;
 pub use outcome::{Missed, ReconnectOutcome};
 pub use output::{Joined, Output, Reply};
 pub use picture::{Member, Own, OwnPublication, Picture};
@@ -64,7 +126,7 @@ use requests::{Due, Requests};
 use state::State;
 use stay::Stay;
 
-/// A host that is so late was frozen: what its socket says is of another time (rule B24).
+/// A host that is so late was frozen: what its socket says is of another time.
 const FROZEN_MS: u64 = 3_000;
 
 /// One client: at most one membership at a time, any number one after the other.
@@ -72,6 +134,8 @@ pub struct Session {
     config: SessionConfig,
     now: MonoTime,
     state: State,
+    /// The number of the last socket. It is there while [`State::has_socket`].
+    socket: SocketId,
     stay: Stay,
     /// The state that the app was told last.
     told: ConnectionState,
@@ -79,8 +143,6 @@ pub struct Session {
     requests: Requests,
     addresses: Addresses,
     backoff: Backoff,
-    /// Some exactly while there is a membership.
-    picture: Option<Picture>,
     inbox: VecDeque<Work>,
     /// Whether something was worked off since deadlines were looked at.
     unchecked: bool,
@@ -106,31 +168,36 @@ pub struct Ignored {
     pub repeats: u64,
     /// Answers to nothing that was asked.
     pub answers: u64,
-    /// Frames and messages without a channel to apply them to: before the answer that opens it, behind
-    /// `closing`, or of a socket that was given up.
+    /// Frames and messages without a channel to apply them to: before the answer that opens it, or behind
+    /// `closing`.
     pub early: u64,
+    /// Reports of the host about another socket than the present one.
+    pub late: u64,
 }
 
 impl Session {
     /// A session that is in no channel.
-    #[must_use]
-    pub fn new(config: SessionConfig) -> Self {
-        Session {
+    ///
+    /// # Errors
+    /// The addresses are none, too many, or no addresses.
+    pub fn new(config: SessionConfig) -> Result<Session, ConfigError> {
+        let addresses = Addresses::new(&config.urls)?;
+        Ok(Session {
             now: MonoTime::default(),
             state: State::Idle,
+            socket: SocketId(0),
             stay: Stay::Out,
             told: ConnectionState::Disconnected,
             reading_paused: false,
             requests: Requests::default(),
-            addresses: Addresses::new(config.urls.clone()),
+            addresses,
             backoff: Backoff::new(config.seed),
-            picture: None,
             inbox: VecDeque::new(),
             unchecked: false,
             out: VecDeque::new(),
             ignored: Ignored::default(),
             config,
-        }
+        })
     }
 
     /// Takes one input. `now` must not go back; where it does, the session stays at the later time.
@@ -138,6 +205,11 @@ impl Session {
         // Whoever did not poll to the end gets the same outputs in the same order.
         while let Some(work) = self.inbox.pop_front() {
             self.work(work);
+            self.unchecked = true;
+        }
+        if self.is_late(&input) {
+            self.ignored.late += 1;
+            return;
         }
         let now = self.now.max(now);
         let frozen = self.next_deadline().is_some_and(|due| now.since(due) > FROZEN_MS);
@@ -146,20 +218,30 @@ impl Session {
             // Now there is no socket: what a dead one has to report is passed over.
             self.wake();
         }
-        self.take(input);
+        if self.is_late(&input) {
+            self.ignored.late += 1;
+        } else {
+            self.take(input);
+        }
         // Answers that wait in the inbox are in time.
         if self.inbox.is_empty() {
             self.check_deadlines();
         }
     }
 
+    /// Whether it is about a socket that is not there any more.
+    fn is_late(&self, input: &Input<'_>) -> bool {
+        let present = self.state.has_socket().then_some(self.socket);
+        input.socket().is_some_and(|socket| present != Some(socket))
+    }
+
     fn take(&mut self, input: Input<'_>) {
         match input {
             Input::Command { call, command } => self.command(call, command),
-            Input::SocketOpened => self.opened(),
-            Input::Frame(bytes) => self.frame(bytes),
-            Input::Unreadable => self.unreadable(),
-            Input::SocketClosed { code, reason } => self.closed(code, reason),
+            Input::SocketOpened { .. } => self.opened(),
+            Input::Frame { bytes, .. } => self.frame(bytes),
+            Input::Unreadable { .. } => self.unreadable(),
+            Input::SocketClosed { code, reason, .. } => self.closed(code, reason),
             Input::Timeout => {}
             Input::ReadingPaused => self.pause_reading(true),
             Input::ReadingResumed => self.pause_reading(false),
@@ -180,7 +262,7 @@ impl Session {
                     self.unchecked = true;
                 }
                 // Frames may come without end: what is due does not wait for a silence between them.
-                None if std::mem::take(&mut self.unchecked) => self.check_deadlines(),
+                None if self.unchecked => self.check_deadlines(),
                 None => return None,
             }
         }
@@ -210,7 +292,10 @@ impl Session {
     /// `Settled`. `None` while in no channel; while the connection is lost it is as it was then.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
-        self.picture.as_ref()
+        match &self.stay {
+            Stay::Member(member) => Some(&member.picture),
+            _ => None,
+        }
     }
 
     /// Where the connection is.
@@ -232,10 +317,13 @@ impl Session {
         self.ignored
     }
 
-    fn command(&mut self, call: CallId, command: Command) {
-        let request = command.into_call();
+    fn command(&mut self, call: CallId, request: Call) {
         let is_leave = matches!(request, Call::Leave(_));
         let refusal = match (&self.stay, &request) {
+            // The session's own.
+            (_, Call::Reconnect(_) | Call::Ping(_)) => {
+                Some(CallError::refused(ErrorName::MethodNotFound))
+            }
             (Stay::Out | Stay::Parting(_), Call::Join(join)) => {
                 return self.join(call, join.clone());
             }
@@ -255,8 +343,8 @@ impl Session {
         if let Some(error) = refusal {
             return self.settle(call, Err(error));
         }
-        if let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) {
-            member.restore.decided(&request, picture.own.uid);
+        if let Stay::Member(member) = &mut self.stay {
+            member.restore.decided(&request, member.picture.own.uid);
         }
         // There is always room for the one `leave`.
         let room = self.config.max_queued.saturating_add(usize::from(is_leave));
@@ -295,6 +383,7 @@ impl Session {
     }
 
     fn check_deadlines(&mut self) {
+        self.unchecked = false;
         self.check_stay();
         self.check_link();
         while let Some(due) = self.requests.take_due(self.now) {
@@ -311,8 +400,7 @@ impl Session {
 
     /// A call had no outcome in time. Behind `leave` there is nothing to stay for but its delivery.
     fn over_time(&mut self, due: Due) {
-        let error =
-            if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout { sent: false } };
+        let error = if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout };
         self.event(Event::SendCommandOverTime { method: due.method });
         if due.method == "leave" {
             self.part();
@@ -331,8 +419,18 @@ impl Session {
         }
         while let Some(frame) = self.requests.next_frame(false) {
             live.sent(self.now);
-            self.out.push_back(Output::Send(frame));
+            self.out.push_back(Output::Send { socket: self.socket, text: frame });
         }
+    }
+
+    /// Sends a frame on the present socket.
+    fn send(&mut self, text: String) {
+        self.out.push_back(Output::Send { socket: self.socket, text });
+    }
+
+    /// Closes the present socket.
+    fn close_socket(&mut self, code: u16) {
+        self.out.push_back(Output::CloseSocket { socket: self.socket, code });
     }
 
     /// Sends a ping, which tells the newest ticket and message that the session holds (PIN-2). Its id.
@@ -341,10 +439,10 @@ impl Session {
             return None;
         };
         let ping = Ping { k: member.ticket_number(), n: Some(member.messages) };
-        let (id, frame) = self.requests.frame(Call::Ping(ping));
+        let (id, frame) = self.requests.frame(&Call::Ping(ping));
         live.pinged(id);
         live.sent(self.now);
-        self.out.push_back(Output::Send(frame));
+        self.send(frame);
         Some(id)
     }
 
@@ -358,7 +456,9 @@ impl Session {
     }
 
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.picture);
+        if let Stay::Member(member) = &mut self.stay {
+            change.step(&mut member.picture);
+        }
         self.out.push_back(Output::Picture(Arc::new(change)));
     }
 
@@ -376,7 +476,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("state", &self.state())
-            .field("seq", &self.picture.as_ref().map(|picture| picture.seq))
+            .field("seq", &self.picture().map(|picture| picture.seq))
             .finish_non_exhaustive()
     }
 }

@@ -9,30 +9,38 @@ use lianmai_protocol::{Cid, Mid, SessionId, UserId};
 
 use super::change::Change;
 use super::event::Event;
-use super::input::CallId;
+use super::input::{CallId, SocketId};
 use super::picture::Picture;
 use crate::error::CallError;
 
 /// One output. The order is the contract: every event up to the one that a command caused comes before
-/// that command's settlement (contract rule B1).
+/// that command's settlement.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Output {
     /// Open a socket with sub-protocol `lianmai.v1`. An earlier one was closed before.
     Connect {
+        /// Its number, for everything that is said of it.
+        socket: SocketId,
         /// Where.
         url: String,
     },
     /// Send one text frame.
-    Send(String),
-    /// Close the socket and report nothing more of it.
+    Send {
+        /// On which socket; always the one of the last `Connect`. Dropped where that is gone.
+        socket: SocketId,
+        /// The frame.
+        text: String,
+    },
+    /// Close the socket, behind what was sent on it. Nothing that is reported of it later matters.
     CloseSocket {
+        /// Which one; always that of the last `Connect`. It may be gone already.
+        socket: SocketId,
         /// Code of the close frame.
         code: u16,
     },
-    /// The picture of the channel changed. [`super::Session::picture`] shows it already; a host that
-    /// queues events for the app folds these into a copy with [`Change::apply`], so that getters
-    /// show the picture as of the event that is being delivered.
+    /// The picture of the channel changed. [`super::Session::picture`] shows it already; a copy that is kept
+    /// elsewhere follows by [`Change::apply`], as [`super::Delivery`] does.
     Picture(Arc<Change>),
     /// The app hears this.
     Event(Event),
@@ -49,9 +57,9 @@ impl fmt::Debug for Output {
     /// Without payload: frames hold tokens, and an event may hold a URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Output::Connect { url } => write!(f, "Connect({url})"),
-            Output::Send(text) => write!(f, "Send({} bytes)", text.len()),
-            Output::CloseSocket { code } => write!(f, "CloseSocket({code})"),
+            Output::Connect { socket, url } => write!(f, "Connect({}, {url})", socket.0),
+            Output::Send { socket, text } => write!(f, "Send({}, {} bytes)", socket.0, text.len()),
+            Output::CloseSocket { socket, code } => write!(f, "CloseSocket({}, {code})", socket.0),
             Output::Picture(_) => f.write_str("Picture"),
             Output::Event(event) => write!(f, "Event({})", event.kind().name()),
             Output::Settled { call, outcome } => write!(f, "Settled({}, {outcome:?})", call.0),

@@ -1,4 +1,4 @@
-//! `leave` without a connection (rule B29). Comes in: the call while the session is away, then what the server
+//! `leave` without a connection. Comes in: the call while the session is away, then what the server
 //! answers. Goes out: the end at once, and behind it up to three attempts whose only purpose is to
 //! deliver it. Deliberately absent: anything that the app could hear of that.
 
@@ -12,7 +12,7 @@ use super::answer::read;
 use super::link::{End, Wait};
 use super::state::{Asked, State};
 use super::stay::{Parting, Route, Stay, Way};
-use super::{Output, Session, StateReason};
+use super::{Session, StateReason};
 use crate::error::CallError;
 
 /// So many attempts.
@@ -43,19 +43,19 @@ impl Session {
             State::Backoff { until } => until,
             _ => self.now,
         };
-        let way = match (&mut self.stay, &self.picture) {
+        let way = match &mut self.stay {
             // The same `joinId` finds the membership whose answer was lost. Without one nobody is disturbed.
-            (Stay::Entry(entry), _) if entry.unanswered > 0 => {
+            Stay::Entry(entry) if entry.unanswered > 0 => {
                 entry.join.join_id.is_some().then(|| Way::Join(entry.join.clone()))
             }
-            (Stay::Member(member), Some(picture)) if member.route == Route::Resume => {
+            Stay::Member(member) if member.route == Route::Resume => {
                 if let Some((retry_after, jitter)) = member.restart_wait(0, self.now) {
                     planned = planned.max(self.now + self.backoff.asked(retry_after, jitter));
                 }
-                member.reconnect(picture).map(Way::Resume)
+                member.reconnect().map(Way::Resume)
             }
-            (Stay::Member(member), Some(picture)) if member.may_be_back => {
-                Some(Way::Join(member.rejoin(picture, self.requests.newest_token())))
+            Stay::Member(member) if member.may_be_back => {
+                Some(Way::Join(member.rejoin(self.requests.newest_token())))
             }
             // A refused membership is left already.
             _ => None,
@@ -129,10 +129,10 @@ impl Session {
     }
 
     fn deliver_leave(&mut self) {
-        let (id, frame) = self.requests.frame(Call::Leave(Empty {}));
+        let (id, frame) = self.requests.frame(&Call::Leave(Empty {}));
         let give_up = self.now + self.config.command_timeout_ms;
         self.state = State::Entering { asked: Asked::Leave, id, give_up };
-        self.out.push_back(Output::Send(frame));
+        self.send(frame);
     }
 
     fn parting_failed(&mut self) {

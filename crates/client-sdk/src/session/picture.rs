@@ -1,7 +1,8 @@
 //! The local picture of the channel: the snapshot of `join`, folded with every event since.
 //!
-//! Comes in: a snapshot, then [`Change`]s in order. Goes out: members, streams, roles, attributes and
-//! the app's own state. Deliberately absent: URLs, and any decision about what the app is told. For
+//! Comes in: a snapshot, then events in order. Goes out: members, streams, roles, attributes and
+//! the app's own state. Deliberately absent: URLs, any decision about what the app is told, and the steps
+//! that are no events (`change.rs`). For
 //! all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
 //! generation of the app's own push URLs; the answer of `publish` does.
 
@@ -16,8 +17,6 @@ use lianmai_protocol::{
     Attributes, ChannelName, Cid, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Pub, Rights, Role,
     TaskId, UserId,
 };
-
-use super::change::{CaughtUp, Change};
 
 /// A push task has ended: it is in no snapshot any more.
 pub(super) const TASK_ENDED: u16 = 511;
@@ -129,59 +128,8 @@ impl Picture {
         self.members.get(uid).is_some_and(|member| member.streams.contains_key(kind))
     }
 
-    pub(super) fn step(&mut self, change: &Change) {
-        match change {
-            Change::Event { seq, event } => {
-                self.seq = *seq;
-                self.fold(event);
-            }
-            Change::WhileAway(event) => self.fold(event),
-            Change::Reentered(mid) => self.own.mid = *mid,
-            Change::CaughtUp(rest) => self.catch_up(rest),
-            Change::MemberCount(count) => self.member_count = *count,
-            Change::Generation { kinds, generation } => {
-                for kind in kinds.iter() {
-                    if let Some(own) = self.own.published.get_mut(kind) {
-                        own.generation = Some(*generation);
-                    }
-                }
-            }
-            Change::Subscribed { uid, media_type } => {
-                let publication = self.members.get(uid).and_then(|m| m.streams.get(media_type));
-                if let Some(publication) = publication {
-                    self.own.subscriptions.insert((*uid, media_type.clone()), *publication);
-                }
-            }
-            Change::Unsubscribed { uid, media_type } => {
-                self.own.subscriptions.remove(&(*uid, media_type.clone()));
-            }
-            Change::OwnMuted { kinds, muted } => set_muted(&mut self.own.muted, *kinds, *muted),
-            Change::OwnAttributes { patch, name } => {
-                self.own.attributes.apply(patch);
-                if name.is_some() {
-                    self.own.name.clone_from(name);
-                }
-            }
-            Change::TokenExpiry(at) => self.own.token_expires_at = Some(*at),
-            Change::TokenRenewed { rights, expires_at } => {
-                self.own.rights = *rights;
-                self.own.token_expires_at = *expires_at;
-                self.own.subscriptions.retain(|(_, kind), _| rights.subscribe.contains(kind));
-            }
-            Change::Entered(_) | Change::Ended => {}
-        }
-    }
-
-    fn catch_up(&mut self, rest: &CaughtUp) {
-        self.cid = rest.cid;
-        self.channel.clone_from(&rest.channel);
-        self.creator = rest.creator;
-        self.epoch = rest.epoch;
-        self.seq = rest.seq;
-        self.own = rest.own.clone();
-    }
-
-    fn fold(&mut self, event: &ChannelEvent) {
+    /// Applies an event of the log, whatever its number is.
+    pub(super) fn fold(&mut self, event: &ChannelEvent) {
         match event {
             ChannelEvent::ClientJoin(join) => self.enter(join),
             ChannelEvent::ClientLeave(leave) => self.drop_member(leave.uid, leave.mid),
@@ -345,6 +293,6 @@ impl From<MemberInfo> for Member {
     }
 }
 
-fn set_muted(set: &mut KindSet, kinds: KindSet, muted: bool) {
+pub(super) fn set_muted(set: &mut KindSet, kinds: KindSet, muted: bool) {
     *set = if muted { set.union(kinds) } else { set.difference(kinds) };
 }

@@ -79,9 +79,9 @@ impl Session {
         }
     }
 
-    /// The head of the log comes after every event up to it: another picture has lost one (rule B21).
+    /// The head of the log comes after every event up to it: another picture has lost one (PIN-1).
     fn pong(&mut self, id: u64, json: &str) {
-        let Some(picture) = &self.picture else { return };
+        let Some(picture) = self.picture() else { return };
         match serde_json::from_str::<Pong>(json) {
             Ok(pong) if pong.epoch == picture.epoch && pong.seq == picture.seq => {
                 self.pinged_back(id);
@@ -91,7 +91,8 @@ impl Session {
     }
 
     fn channel_event(&mut self, position: Position, event: ChannelEvent) {
-        let Some(picture) = &self.picture else { return };
+        let Stay::Member(member) = &mut self.stay else { return };
+        let picture = &member.picture;
         if position.epoch != picture.epoch {
             return self.gap();
         }
@@ -109,20 +110,18 @@ impl Session {
             ChannelEvent::ClientJoin(join) => cause.own_entry(join, &picture.own),
             _ => vec![],
         };
-        if let Stay::Member(member) = &mut self.stay {
-            match &event {
-                ChannelEvent::StreamAdded(e) => {
-                    member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
-                }
-                ChannelEvent::StreamRemoved(e) => {
-                    member.urls.drop_pull(e.uid, &e.media_type);
-                    let ends =
-                        |asked: &Subscribe| asked.uid == e.uid && asked.media_type == e.media_type;
-                    self.requests.ended(position.seq, ends);
-                }
-                ChannelEvent::RoleChanged(e) if e.mid == mid => member.own_since = position.seq,
-                _ => {}
+        match &event {
+            ChannelEvent::StreamAdded(e) => {
+                member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
             }
+            ChannelEvent::StreamRemoved(e) => {
+                member.urls.drop_pull(e.uid, &e.media_type);
+                let ends =
+                    |asked: &Subscribe| asked.uid == e.uid && asked.media_type == e.media_type;
+                self.requests.ended(position.seq, ends);
+            }
+            ChannelEvent::RoleChanged(e) if e.mid == mid => member.own_since = position.seq,
+            _ => {}
         }
         for (change, event) in own {
             self.change(change);
@@ -148,7 +147,8 @@ impl Session {
                 }
                 self.extend_calls();
             }
-            Notice::SyncDone(sync) => self.note_url(sync),
+            // Told again where it may have been lost: the app hears of another one only.
+            Notice::SyncDone(sync) if !self.is_another(sync) => return,
             Notice::Message(message) if !self.is_new(message) => return,
             Notice::Closing(closing) => return self.told_closing(closing.clone()),
             _ => {}
@@ -177,13 +177,13 @@ impl Session {
         new
     }
 
-    fn note_url(&mut self, sync: &SyncDone) {
-        if let Stay::Member(member) = &mut self.stay {
-            match &sync.direction {
-                Direction::Push => drop(member.urls.push(&sync.media_type, &sync.url)),
-                Direction::Pull => drop(member.urls.pull(sync.uid, &sync.media_type, &sync.url)),
-                _ => {}
-            }
+    /// Notes a URL. Whether the app holds another one (URL-10).
+    fn is_another(&mut self, sync: &SyncDone) -> bool {
+        let Stay::Member(member) = &mut self.stay else { return true };
+        match &sync.direction {
+            Direction::Push => member.urls.push(&sync.media_type, &sync.url),
+            Direction::Pull => member.urls.pull(sync.uid, &sync.media_type, &sync.url),
+            _ => true,
         }
     }
 }

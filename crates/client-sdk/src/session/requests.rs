@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lianmai_protocol::codec::encode_request;
+use lianmai_protocol::codec::EncodedCall;
 use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_IN_FLIGHT, MAX_JSON_DEPTH};
+use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Subscribe;
-use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{ErrorName, MonoTime, RequestId};
 
 use super::input::CallId;
@@ -18,7 +18,7 @@ use super::input::CallId;
 pub(super) enum Owner {
     /// A call of the app.
     App(CallId),
-    /// A call that was told `outcomeUnknown`: the answer only corrects the picture (rule B11).
+    /// A call that was told `outcomeUnknown`: the answer only corrects the picture.
     GivenUp,
     /// The session, which restores what the app was.
     Session,
@@ -29,6 +29,8 @@ pub(super) struct Pending {
     pub(super) owner: Owner,
     /// What was asked.
     pub(super) request: Call,
+    /// The same for the wire.
+    encoded: EncodedCall,
     deadline: MonoTime,
     /// How much of that is for the restart of the server.
     extended: u64,
@@ -42,7 +44,17 @@ pub(super) struct Pending {
 
 impl Pending {
     fn new(owner: Owner, request: Call, deadline: MonoTime) -> Pending {
-        Pending { owner, request, deadline, extended: 0, woken: false, returning: false, over: 0 }
+        let encoded = EncodedCall::new(&request);
+        Pending {
+            owner,
+            request,
+            encoded,
+            deadline,
+            extended: 0,
+            woken: false,
+            returning: false,
+            over: 0,
+        }
     }
 
     fn due_at(&self) -> Option<MonoTime> {
@@ -85,8 +97,8 @@ impl Requests {
         if self.waiting.len() >= max_queued {
             return Err(ErrorName::TooManyInFlight);
         }
-        let request = sendable(request)?;
         let pending = Pending::new(Owner::App(call), request, deadline);
+        check(&pending.request, &pending.encoded)?;
         // Who leaves waits for nobody: neither for those before it nor for the window.
         if pending.is_leave() {
             self.waiting.push_front(pending);
@@ -117,7 +129,7 @@ impl Requests {
         self.in_flight.insert(id, pending);
     }
 
-    /// The frame of the next command that may be sent: at most 32 are without an answer (rule B8), `leave`
+    /// The frame of the next command that may be sent: at most 32 are without an answer (IDS-5), `leave`
     /// apart. With `returning`, only what belongs to the way back.
     pub(super) fn next_frame(&mut self, returning: bool) -> Option<String> {
         let next = self.waiting.front()?;
@@ -130,8 +142,8 @@ impl Requests {
             return None;
         }
         let pending = self.waiting.pop_front()?;
-        let (id, request, frame) = self.number(pending.request);
-        self.in_flight.insert(id, Pending { request, ..pending });
+        let (id, frame) = self.number(&pending.encoded);
+        self.in_flight.insert(id, pending);
         Some(frame)
     }
 
@@ -141,8 +153,7 @@ impl Requests {
         let mut frames = vec![];
         for (id, pending) in &mut self.in_flight {
             pending.returning = true;
-            let call = pending.request.clone();
-            frames.push(encode_request(&Request { id: RequestId(*id), ack, call }));
+            frames.push(pending.encoded.frame(RequestId(*id), ack));
         }
         frames
     }
@@ -170,9 +181,8 @@ impl Requests {
     }
 
     /// A request that is in no table: `join`, `reconnect`, `ping`, a last `leave`. Its id and frame.
-    pub(super) fn frame(&mut self, call: Call) -> (u64, String) {
-        let (id, _, frame) = self.number(call);
-        (id, frame)
+    pub(super) fn frame(&mut self, call: &Call) -> (u64, String) {
+        self.number(&EncodedCall::new(call))
     }
 
     /// Takes the command that `id` answers.
@@ -210,7 +220,7 @@ impl Requests {
         }
     }
 
-    /// Gives every call time until then, once: the host was frozen (rule B24).
+    /// Gives every call time until then, once: the host was frozen.
     pub(super) fn wake(&mut self, until: MonoTime) {
         for pending in self.all_mut().filter(|pending| !pending.woken) {
             pending.woken = true;
@@ -230,7 +240,7 @@ impl Requests {
         }
     }
 
-    /// Commands on the wire whose caller still waits: what may have caused an own event (rule B1).
+    /// Commands on the wire whose caller still waits: what may have caused an own event (ORD-4).
     pub(super) fn live(&self) -> impl Iterator<Item = &Call> {
         let asked = |p: &&Pending| matches!(p.owner, Owner::App(_));
         self.in_flight.values().filter(asked).map(|p| &p.request)
@@ -251,7 +261,7 @@ impl Requests {
         self.all().any(|pending| pending.returning)
     }
 
-    /// Whether `leave` was called: nothing more is accepted (rule B29).
+    /// Whether `leave` was called: nothing more is accepted.
     pub(super) fn is_leaving(&self) -> bool {
         self.all().any(Pending::is_leave)
     }
@@ -287,12 +297,10 @@ impl Requests {
         self.in_flight.values_mut().chain(&mut self.waiting)
     }
 
-    fn number(&mut self, call: Call) -> (u64, Call, String) {
+    fn number(&mut self, call: &EncodedCall) -> (u64, String) {
         let ack = self.ack();
         self.last_id += 1;
-        let request = Request { id: RequestId(self.last_id), ack, call };
-        let frame = encode_request(&request);
-        (self.last_id, request.call, frame)
+        (self.last_id, call.frame(RequestId(self.last_id), ack))
     }
 
     /// The highest id up to which every answer was received.
@@ -310,18 +318,21 @@ pub(super) struct Due {
 }
 
 /// Refuses what would cost the connection: too long, or nested too deep.
-pub(super) fn sendable(call: Call) -> Result<Call, ErrorName> {
-    if let Call::Report(report) = &call
+pub(super) fn sendable(call: &Call) -> Result<(), ErrorName> {
+    check(call, &EncodedCall::new(call))
+}
+
+fn check(call: &Call, encoded: &EncodedCall) -> Result<(), ErrorName> {
+    if let Call::Report(report) = call
         && !report.data.values().all(|value| fits(value, MAX_JSON_DEPTH - 3))
     {
         return Err(ErrorName::TooDeep);
     }
-    // The id and `ack` of the real frame have at most 16 digits each.
-    let probe = Request { id: RequestId(u64::MAX), ack: Some(RequestId(u64::MAX)), call };
-    if encode_request(&probe).len() > MAX_CLIENT_FRAME_BYTES {
-        return Err(ErrorName::FrameTooLarge);
+    if encoded.max_bytes() > MAX_CLIENT_FRAME_BYTES {
+        Err(ErrorName::FrameTooLarge)
+    } else {
+        Ok(())
     }
-    Ok(probe.call)
 }
 
 /// Whether a command without an answer is asked again where nobody remembers whether it took effect: it

@@ -16,7 +16,7 @@ use super::urls::Urls;
 /// Whose media, and which kind.
 pub(super) type Stream = (UserId, MediaKind);
 
-/// A subscription to somebody who is not back yet is wanted for so long (rule B16).
+/// A subscription to somebody who is not back yet is wanted for so long.
 const WANTED_MS: u64 = 60_000;
 /// Commands that go out at once; a server allows 40, and the app needs some of them.
 const BURST: usize = 32;

@@ -18,7 +18,7 @@ use super::restore::{Intent, Stream};
 use super::state::State;
 use super::stay::{Back, Membership, Route, Stay};
 use super::translate::{self, Cause};
-use super::{Change, Event, Missed, Output, Picture, ReconnectOutcome, Session, StateReason, Work};
+use super::{Change, Event, Missed, Picture, ReconnectOutcome, Session, StateReason, Work};
 
 /// A connection that came back.
 pub(super) struct Return {
@@ -67,7 +67,8 @@ impl Session {
     fn resume_snapshot(&mut self, answer: Resumed, snapshot: JoinedMessage) {
         let timers = snapshot.timers;
         let new = Picture::from_snapshot(snapshot, self.now);
-        let (Stay::Member(member), Some(picture)) = (&mut self.stay, &self.picture) else { return };
+        let Stay::Member(member) = &mut self.stay else { return };
+        let picture = &member.picture;
         if new.own.uid != picture.own.uid {
             return self.gap();
         }
@@ -93,7 +94,7 @@ impl Session {
         outcome: impl FnOnce(ResumeReason) -> ReconnectOutcome,
         reason: ResumeReason,
     ) -> Told {
-        let missed = self.picture.as_ref().and_then(|old| {
+        let missed = self.picture().and_then(|old| {
             let from_seq = old.seq.saturating_add(1);
             if new.epoch != old.epoch || new.seq < old.seq {
                 return Some(Missed { from_seq, to_seq: None });
@@ -146,7 +147,7 @@ impl Session {
     }
 
     /// The connection is there again. The app hears first what changed, then of URLs, then answers, then that
-    /// it is over (rule B30).
+    /// it is over.
     pub(super) fn back(&mut self, back: Return) {
         let Return { told, new, restore, continues, why } = back;
         let Stay::Member(member) = &mut self.stay else { return };
@@ -160,10 +161,10 @@ impl Session {
         self.ping_back();
 
         let mut steps = self.steps(new.as_ref());
-        let intent = match (&self.stay, &self.picture) {
-            (Stay::Member(member), Some(old)) if restore && new.is_some() => {
+        let intent = match &self.stay {
+            Stay::Member(member) if restore && new.is_some() => {
                 let unfinished = self.requests.own().chain(member.restore.queue());
-                Some(Intent::of(old, unfinished))
+                Some(Intent::of(&member.picture, unfinished))
             }
             _ => None,
         };
@@ -204,7 +205,7 @@ impl Session {
 
     /// From the picture that the app knows to the new one, with what it hears of each step.
     fn steps(&self, new: Option<&Picture>) -> Vec<Work> {
-        let (Some(old), Some(new)) = (&self.picture, new) else { return vec![] };
+        let (Some(old), Some(new)) = (self.picture(), new) else { return vec![] };
         let mut cause = Cause { uid: old.own.uid, mid: old.own.mid, requests: &self.requests };
         let told = old.diff(new).into_iter().map(|change| {
             let event = match &change {
@@ -222,8 +223,8 @@ impl Session {
 
     /// Says again what the app was. What it asked for itself and waits for comes behind that, and wins.
     fn restore(&mut self, intent: &Intent, new: &Picture) {
-        let (Stay::Member(member), Some(old)) = (&mut self.stay, &self.picture) else { return };
-        self.requests.push_own_first(intent.own_calls(&old.own, &new.own));
+        let Stay::Member(member) = &mut self.stay else { return };
+        self.requests.push_own_first(intent.own_calls(&member.picture.own, &new.own));
         let decided = |(uid, kind): &Stream| {
             self.requests.of_app().any(|call| match call {
                 Call::Subscribe(asked) | Call::Unsubscribe(asked) => {
@@ -254,11 +255,11 @@ impl Session {
     fn send_again(&mut self, again: Vec<String>) {
         let mut sent = false;
         for frame in again {
-            self.out.push_back(Output::Send(frame));
+            self.send(frame);
             sent = true;
         }
         while let Some(frame) = self.requests.next_frame(true) {
-            self.out.push_back(Output::Send(frame));
+            self.send(frame);
             sent = true;
         }
         if sent {

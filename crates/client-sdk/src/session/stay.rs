@@ -24,7 +24,7 @@ pub(super) enum Stay {
     Out,
     /// The app's `join` runs.
     Entry(Box<Entry>),
-    /// A membership; there is a picture.
+    /// A membership.
     Member(Box<Membership>),
     /// The app left while it had no connection; the server does not know yet.
     Parting(Box<Parting>),
@@ -47,6 +47,8 @@ pub(super) struct Entry {
 pub(super) struct Membership {
     /// How it was entered, with the uid that the server gave and the newest good token.
     pub(super) entry: Join,
+    /// The channel, as of what was worked off last.
+    pub(super) picture: Picture,
     pub(super) deployment_id: String,
     pub(super) timers: Timers,
     ticket: Option<Ticket>,
@@ -105,7 +107,7 @@ pub(super) struct Back {
     pub(super) until: MonoTime,
 }
 
-/// A second gap within this asks for a snapshot (rule B22).
+/// A second gap within this asks for a snapshot: what was lost may be lost again.
 const GAP_WINDOW_MS: u64 = 60_000;
 /// How much later than announced a restarting server may close.
 const RESTART_SLACK_MS: u64 = 5_000;
@@ -115,11 +117,14 @@ const LATE_MS: u64 = 10_000;
 const RESTART_MS: u64 = 60_000;
 
 impl Membership {
-    pub(super) fn new(join: Join, answer: &JoinedMessage) -> Membership {
+    /// The one that an answer of `join` opens, received at `now`.
+    pub(super) fn new(join: Join, answer: JoinedMessage, now: MonoTime) -> Membership {
+        let (ticket, number) = (answer.ticket.clone(), answer.k);
         let mut membership = Membership {
             entry: Join { uid: Some(answer.uid), ..join },
             deployment_id: answer.deployment_id.clone(),
             timers: answer.timers,
+            picture: Picture::from_snapshot(answer, now),
             ticket: None,
             attempt: 0,
             own_since: 0,
@@ -134,7 +139,7 @@ impl Membership {
             urls: Urls::default(),
             restore: Restore::default(),
         };
-        membership.take_ticket(answer.ticket.clone(), answer.k);
+        membership.take_ticket(ticket, number);
         membership
     }
 
@@ -161,14 +166,14 @@ impl Membership {
     }
 
     /// The next attempt to resume; `None` without a ticket.
-    pub(super) fn reconnect(&mut self, picture: &Picture) -> Option<Reconnect> {
+    pub(super) fn reconnect(&mut self) -> Option<Reconnect> {
         let ticket = self.ticket.as_ref()?.secret.clone();
         self.attempt += 1;
         Some(Reconnect {
             ticket,
             attempt: self.attempt,
-            epoch: picture.epoch,
-            seq: picture.seq,
+            epoch: self.picture.epoch,
+            seq: self.picture.seq,
             n: self.messages,
             want: self.want.clone(),
         })
@@ -176,11 +181,11 @@ impl Membership {
 
     /// The join that takes the place of the dead membership: as what the app was at last, so that it is
     /// that at once.
-    pub(super) fn rejoin(&mut self, picture: &Picture, newest_token: Option<&str>) -> Join {
+    pub(super) fn rejoin(&mut self, newest_token: Option<&str>) -> Join {
         if let Some(token) = newest_token {
             self.entry.token = Some(token.to_owned());
         }
-        let own = &picture.own;
+        let own = &self.picture.own;
         Join {
             // Not asked for as a broadcaster: a token that allows less now gives an audience member.
             role: (own.role == Role::Audience).then_some(Role::Audience),
@@ -240,7 +245,7 @@ impl Restarting {
     }
 }
 
-/// A `leave` on its way to a server that is out of reach (rule B29).
+/// A `leave` on its way to a server that is out of reach.
 pub(super) struct Parting {
     pub(super) way: Way,
     /// Attempts that are left.

@@ -14,7 +14,7 @@ use super::requests::Requests;
 use super::restore::patch;
 
 /// Who the app is, and what it asked for and still waits for. An answer comes after every event that
-/// its command caused (rule B1), so an own event without such a command was forced from outside.
+/// its command caused (ORD-4), so an own event without such a command was forced from outside.
 pub(super) struct Cause<'a> {
     pub(super) uid: UserId,
     pub(super) mid: Mid,

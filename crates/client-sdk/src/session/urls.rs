@@ -1,4 +1,4 @@
-//! The URLs that the app holds, so that it hears of a new one only where it is another one (rule B17).
+//! The URLs that the app holds, so that it hears of a new one only where it is another one (CLI-5).
 //! Comes in: URLs that are handed out. Goes out: whether one is new. Deliberately absent: looking into them;
 //! they are secrets, and this has no `Debug`.
 

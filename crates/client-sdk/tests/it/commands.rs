@@ -32,7 +32,7 @@ fn events_up_to_an_answer_come_before_it_and_getters_show_each() {
     ]));
     // One output at a time: the picture is never ahead of it.
     let mut seen = vec![];
-    while let Some(output) = rig.session.poll_output() {
+    while let Some(output) = rig.poll() {
         match output {
             Output::Event(event) => seen.push((event.kind().name(), rig.picture().seq)),
             Output::Settled { .. } => seen.push(("settled", rig.picture().seq)),
@@ -114,7 +114,7 @@ fn at_most_32_are_on_the_wire_and_the_rest_waits_in_order() {
     // What was never sent fails as unsent, what was sent is unknown.
     let outputs = rig.advance(10_000);
     assert_eq!(outcome(&outputs, calls[0]), Err(CallError::OutcomeUnknown));
-    assert_eq!(outcome(&outputs, calls[39]), Err(CallError::Timeout { sent: false }));
+    assert_eq!(outcome(&outputs, calls[39]), Err(CallError::Timeout));
 }
 
 #[test]
@@ -150,13 +150,29 @@ fn ids_grow_and_ack_follows_the_answers() {
     assert_eq!(d.ack, Some(RequestId(3)));
 }
 
+/// Proves RES-1.
+#[test]
+fn what_the_session_says_itself_no_app_can_say() {
+    let ping = Command::Ping(Ping { k: None, n: None });
+    let (ticket, attempt, epoch, seq) = ("t".to_owned(), 1, EPOCH, 10);
+    let reconnect = Command::Reconnect(Reconnect { ticket, attempt, epoch, seq, n: 0, want: None });
+    let mut rig = Rig::joined(Role::Broadcaster);
+    for command in [ping, reconnect] {
+        let call = rig.call(command);
+        let outputs = rig.drain();
+        let error = CallError::Refused(RpcError::new(ErrorName::MethodNotFound));
+        assert_eq!(outcome(&outputs, call), Err(error));
+        assert!(requests(&outputs).is_empty());
+    }
+}
+
 /// Proves CLO-1.
 #[test]
 fn an_end_settles_every_call() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let calls: Vec<CallId> = (0..40).map(|n| rig.call(message(&n.to_string()))).collect();
     rig.drain();
-    rig.input(Input::SocketClosed { code: 4500, reason: String::new() });
+    rig.closed(4500, "");
     let outputs = rig.drain();
     for (n, call) in calls.into_iter().enumerate() {
         match outcome(&outputs, call) {

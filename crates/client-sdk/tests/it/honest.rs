@@ -144,7 +144,7 @@ impl World {
     }
 
     fn poll(&mut self) {
-        while let Some(output) = self.rig.session.poll_output() {
+        while let Some(output) = self.rig.poll() {
             match &output {
                 Output::Connect { .. } => {
                     assert!(self.socket == Socket::None, "one socket at a time");
@@ -154,7 +154,7 @@ impl World {
                     assert!(self.socket != Socket::None);
                     self.drop_socket();
                 }
-                Output::Send(text) => {
+                Output::Send { text, .. } => {
                     assert!(self.socket == Socket::Open);
                     self.up.push_back(text.clone());
                 }
@@ -173,7 +173,7 @@ impl World {
     fn cut(&mut self) {
         if self.socket != Socket::None {
             self.drop_socket();
-            self.rig.input(Input::SocketClosed { code: 1006, reason: String::new() });
+            self.rig.closed(1006, "");
             self.poll();
         }
     }
@@ -181,7 +181,7 @@ impl World {
     fn deliver(&mut self, up: usize, down: usize) {
         if self.socket == Socket::Opening {
             self.socket = Socket::Open;
-            self.rig.input(Input::SocketOpened);
+            self.rig.open();
             self.poll();
         }
         for _ in 0..up {

@@ -128,10 +128,15 @@ fn event(kind: u8) -> ChannelEvent {
     }
 }
 
+/// A host: what it was told, and what it knows of its sockets.
 #[derive(Default)]
 struct Tally {
     open: BTreeSet<CallId>,
-    connected: bool,
+    /// The socket that is there.
+    present: Option<SocketId>,
+    /// The last that went away by itself: what is still said to it is moot.
+    gone: Option<SocketId>,
+    last: u64,
     view: Option<Picture>,
     /// The first request of the present socket.
     entering: Option<u64>,
@@ -141,17 +146,21 @@ impl Tally {
     fn take(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Connect { .. } => {
-                    assert!(!self.connected, "one socket at a time");
-                    self.connected = true;
+                Output::Connect { socket, .. } => {
+                    assert!(self.present.is_none(), "one socket at a time");
+                    assert!(socket.0 > self.last, "a number is used once");
+                    self.present = Some(socket);
+                    self.last = socket.0;
                     self.entering = None;
                 }
-                Output::CloseSocket { .. } => {
-                    assert!(self.connected, "only an open socket is closed");
-                    self.connected = false;
+                Output::CloseSocket { socket, .. } => {
+                    let known = self.present == Some(socket) || self.gone == Some(socket);
+                    assert!(known, "only an open socket is closed");
+                    self.present.take_if(|present| *present == socket);
                 }
-                Output::Send(_) => {
-                    assert!(self.connected, "nothing is sent into nothing");
+                Output::Send { socket, .. } if self.gone == Some(socket) => {}
+                Output::Send { socket, .. } => {
+                    assert_eq!(self.present, Some(socket), "nothing is sent into nothing");
                     let id = requests(&[output])[0].id.0;
                     self.entering.get_or_insert(id);
                 }
@@ -165,78 +174,189 @@ impl Tally {
     }
 }
 
+/// One session with its host.
+struct Play {
+    rig: Rig,
+    tally: Tally,
+    polls: bool,
+}
+
+impl Play {
+    /// A session that asked to join, or that is in a channel.
+    fn new(joined: Option<u8>) -> Play {
+        let mut play = Play { rig: Rig::new(), tally: Tally::default(), polls: true };
+        if let Some(kind) = joined {
+            let call = play.rig.call(join());
+            play.tally.open.insert(call);
+            play.poll();
+            play.rig.open();
+            play.rig.frame(&answer(1, kind % 4 * 5));
+            play.poll();
+            assert!(play.rig.session.picture().is_some());
+        }
+        play
+    }
+
+    fn poll(&mut self) -> Vec<Output> {
+        let outputs = self.rig.drain();
+        self.tally.take(outputs.clone());
+        outputs
+    }
+
+    fn step(&mut self, step: &Step) -> Vec<Output> {
+        let Play { rig, tally, .. } = self;
+        let command = match step {
+            Step::Join => Some(join()),
+            Step::Leave => Some(Command::Leave(Empty {})),
+            Step::Publish => Some(publish()),
+            Step::Message => Some(message("x")),
+            _ => None,
+        };
+        if let Some(command) = command {
+            let call = rig.call(command);
+            tally.open.insert(call);
+        }
+        match step {
+            Step::Opened if tally.present.is_some() => rig.open(),
+            Step::Closed(code) if tally.present.is_some() => {
+                tally.gone = tally.present.take();
+                rig.closed(*code, "");
+            }
+            Step::Garbage(bytes) => rig.bytes(bytes),
+            Step::Text(text) => rig.frame(text),
+            Step::Answer(id, kind) => rig.frame(&answer(*id, *kind)),
+            Step::Event(seq, kind) => rig.events(*seq, &[event(*kind)]),
+            Step::Closing => rig.frame(CLOSING),
+            Step::Pause(true) => rig.input(Input::ReadingPaused),
+            Step::Pause(false) => rig.input(Input::ReadingResumed),
+            Step::Wait(ms) => {
+                rig.now = rig.now.saturating_add(*ms).min(u64::MAX / 2);
+                rig.input(Input::Timeout);
+            }
+            Step::Unpolled => self.polls = !self.polls,
+            Step::Unreadable => rig.unreadable(),
+            Step::NetworkChanged => rig.input(Input::NetworkChanged),
+            Step::Foreground => rig.input(Input::Foreground),
+            Step::Enter(kind) => {
+                if let Some(id) = tally.entering {
+                    rig.frame(&entrance(id, *kind));
+                }
+            }
+            Step::Restarting(ms) => {
+                rig.frame(&notice(Notice::ServerRestarting(ServerRestarting {
+                    retry_after_ms: *ms,
+                    jitter_ms: *ms,
+                    deadline_ms: *ms,
+                })))
+            }
+            _ => {}
+        }
+        if !self.polls {
+            return vec![];
+        }
+        let outputs = self.poll();
+        assert_eq!(self.rig.session.picture(), self.tally.view.as_ref());
+        outputs
+    }
+
+    /// Something about a socket that is not there any more, or never was.
+    fn late(&mut self, of: u64, what: u8) {
+        let dead = self.tally.last + u64::from(self.tally.present.is_none());
+        let socket = if what & 16 == 0 { SocketId(of % dead.max(1)) } else { SocketId(u64::MAX) };
+        self.rig.input(match what % 4 {
+            0 => Input::SocketOpened { socket },
+            1 => Input::Frame { socket, bytes: CLOSING.as_bytes() },
+            2 => Input::SocketClosed { socket, code: 4500, reason: "late".to_owned() },
+            _ => Input::Unreadable { socket },
+        });
+    }
+
+    /// Silence: whatever is open ends by its deadline.
+    fn end(&mut self) -> Vec<Output> {
+        let mut outputs = self.poll();
+        let rest = self.rig.advance(100_000);
+        self.tally.take(rest.clone());
+        outputs.extend(rest);
+        assert!(self.tally.open.is_empty(), "open: {:?}", self.tally.open);
+        assert_eq!(self.rig.session.picture(), self.tally.view.as_ref());
+        outputs
+    }
+}
+
+const CLOSING: &str = r#"{"jsonrpc":"2.0","method":"closing","params":{"code":4500,"reason":"kicked","action":"none"}}"#;
+
+/// Outputs with all that they say.
+fn words(outputs: &[Output]) -> Vec<String> {
+    let word = |output: &Output| match output {
+        Output::Send { text, .. } => format!("{output:?} {text}"),
+        Output::Event(event) => format!("{event:?}"),
+        Output::Picture(change) => format!("{change:?}"),
+        other => format!("{other:?}"),
+    };
+    outputs.iter().map(word).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Proves CLI-8, SES-7.
     #[test]
     fn nothing_panics_and_every_call_settles_once(joined in any::<Option<u8>>(), steps in steps()) {
-        let mut rig = Rig::new();
-        let mut tally = Tally::default();
-        if let Some(kind) = joined {
-            tally.open.insert(rig.call(join()));
-            rig.input(Input::SocketOpened);
-            rig.frame(&answer(1, kind % 4 * 5));
-            tally.take(rig.drain());
-            prop_assert!(rig.session.picture().is_some());
-        }
-        let mut poll = true;
+        let mut play = Play::new(joined);
         for step in steps {
-            let command = match &step {
-                Step::Join => Some(join()),
-                Step::Leave => Some(Command::Leave(Empty {})),
-                Step::Publish => Some(publish()),
-                Step::Message => Some(message("x")),
-                _ => None,
-            };
-            if let Some(command) = command {
-                let call = rig.call(command);
-                tally.open.insert(call);
+            play.step(&step);
+        }
+        play.end();
+    }
+
+    /// Proves CLI-8.
+    #[test]
+    fn what_is_said_of_another_socket_changes_nothing(
+        joined in any::<Option<u8>>(),
+        steps in steps(),
+        late in prop::collection::vec((any::<u64>(), any::<u8>()), 1..60),
+    ) {
+        let (mut punctual, mut disturbed) = (Play::new(joined), Play::new(joined));
+        let mut late = late.into_iter().cycle();
+        let mut said = 0;
+        for step in steps {
+            let (of, what) = late.next().expect("without end");
+            if what & 32 == 0 {
+                disturbed.late(of, what);
+                said += 1;
             }
-            match step {
-                Step::Opened if tally.connected => rig.input(Input::SocketOpened),
-                Step::Closed(code) if tally.connected => {
-                    // The host's socket is gone; whatever the session had to say to it is moot.
-                    rig.input(Input::SocketClosed { code, reason: String::new() });
-                    tally.take(rig.drain());
-                    tally.connected = false;
-                }
-                Step::Garbage(bytes) => rig.input(Input::Frame(&bytes)),
-                Step::Text(text) => rig.frame(&text),
-                Step::Answer(id, kind) => rig.frame(&answer(id, kind)),
-                Step::Event(seq, kind) => rig.events(seq, &[event(kind)]),
-                Step::Closing => rig.frame(r#"{"jsonrpc":"2.0","method":"closing","params":{"code":4500,"reason":"kicked","action":"none"}}"#),
-                Step::Pause(true) => rig.input(Input::ReadingPaused),
-                Step::Pause(false) => rig.input(Input::ReadingResumed),
-                Step::Wait(ms) => {
-                    rig.now = rig.now.saturating_add(ms).min(u64::MAX / 2);
-                    rig.input(Input::Timeout);
-                }
-                Step::Unpolled => poll = !poll,
-                Step::Unreadable => rig.input(Input::Unreadable),
-                Step::NetworkChanged => rig.input(Input::NetworkChanged),
-                Step::Foreground => rig.input(Input::Foreground),
-                Step::Enter(kind) => {
-                    if let Some(id) = tally.entering {
-                        rig.frame(&entrance(id, kind));
-                    }
-                }
-                Step::Restarting(ms) => rig.frame(&notice(Notice::ServerRestarting(
-                    ServerRestarting { retry_after_ms: ms, jitter_ms: ms, deadline_ms: ms },
-                ))),
-                _ => {}
-            }
-            if poll {
-                tally.take(rig.drain());
-                prop_assert_eq!(rig.session.picture(), tally.view.as_ref());
+            prop_assert_eq!(words(&disturbed.step(&step)), words(&punctual.step(&step)));
+            if punctual.polls {
+                let due = punctual.rig.session.next_deadline();
+                prop_assert_eq!(disturbed.rig.session.next_deadline(), due);
             }
         }
-        // Silence: whatever is open ends by its deadline.
-        tally.take(rig.drain());
-        tally.take(rig.advance(100_000));
-        prop_assert!(tally.open.is_empty(), "open: {:?}", tally.open);
-        prop_assert_eq!(rig.session.picture(), tally.view.as_ref());
+        prop_assert_eq!(words(&disturbed.end()), words(&punctual.end()));
+        let mut usual = punctual.rig.session.ignored();
+        usual.late += said;
+        prop_assert_eq!(disturbed.rig.session.ignored(), usual);
     }
+}
+
+/// The host reports the end of a socket that the session gave up before, which the host has not heard yet.
+/// Proves CLI-8.
+#[test]
+fn the_end_of_a_socket_is_not_that_of_the_next() {
+    let mut play = Play::new(Some(0));
+    play.step(&Step::Wait(u64::MAX));
+    play.step(&Step::Unpolled);
+    play.step(&Step::Opened);
+    let banned = r#"{"id":2,"error":{"code":1,"message":"","data":{"name":"banned"}}}"#;
+    play.step(&Step::Text(banned.to_owned()));
+    play.step(&Step::Closed(0));
+    // It is refused the way back, and joins anew, on a socket that nothing was said of.
+    let outputs = play.poll();
+    let last = outputs.last().map(|output| format!("{output:?}"));
+    assert_eq!(last.as_deref(), Some("Connect(3, ws://server/v1/signal)"));
+    assert_eq!(play.rig.session.ignored().late, 1);
+    play.rig.open();
+    assert_eq!(methods(&play.poll()), ["join"]);
+    play.end();
 }
 
 /// Proves CLI-9.
@@ -249,7 +369,8 @@ fn debug_output_holds_no_secret() {
     assert!(!format!("{reply:?}").contains("rtmp"));
     let mut rig = Rig::new();
     rig.call(command);
-    rig.input(Input::SocketOpened);
-    let outputs = rig.drain();
+    let mut outputs = rig.drain();
+    rig.open();
+    outputs.extend(rig.drain());
     assert!(!format!("{:?} {outputs:?}", rig.session).contains("s3cret"));
 }

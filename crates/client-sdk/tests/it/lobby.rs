@@ -24,7 +24,7 @@ fn given_up(rig: &mut Rig, with_notice: bool) -> Vec<Output> {
         })));
         outputs = rig.drain();
     }
-    rig.input(Input::SocketClosed { code: code.0, reason: "joinTimeout".to_owned() });
+    rig.closed(code.0, "joinTimeout");
     outputs.extend(rig.drain());
     outputs
 }
@@ -87,7 +87,7 @@ fn ses_3_a_first_join_that_was_not_heard_is_sent_again_until_its_deadline() {
         let mut outputs = rig.drain();
         while rig.session.next_deadline().is_some() {
             if wants_socket(&outputs) {
-                rig.input(Input::SocketOpened);
+                rig.open();
                 rig.drain();
                 outputs = given_up(&mut rig, with_notice);
                 continue;

@@ -7,6 +7,7 @@ mod support;
 mod away;
 mod commands;
 mod crash;
+mod delivery;
 mod diff;
 mod fold;
 mod honest;

@@ -264,7 +264,7 @@ fn tok_1_a_renewed_token_ends_the_subscriptions_that_it_does_not_allow() {
 
 /// Proves no rule of the protocol: the picture is as of the output that was polled.
 #[test]
-fn b30_the_picture_is_as_of_the_output_that_was_polled() {
+fn the_picture_is_as_of_the_output_that_was_polled() {
     let mut rig = watching();
     let mut copy = Some(rig.picture().clone());
     let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
@@ -279,7 +279,7 @@ fn b30_the_picture_is_as_of_the_output_that_was_polled() {
         done(&leave, 11),
     ]));
     let mut changes = 0;
-    while let Some(output) = rig.session.poll_output() {
+    while let Some(output) = rig.poll() {
         if let Output::Picture(change) = &output {
             change.apply(&mut copy);
             changes += 1;

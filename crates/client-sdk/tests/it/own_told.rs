@@ -31,7 +31,7 @@ impl Heard {
     /// Polls to the end; what was told.
     fn poll(&mut self, rig: &mut Rig) -> Vec<Output> {
         let mut outputs = vec![];
-        while let Some(output) = rig.session.poll_output() {
+        while let Some(output) = rig.poll() {
             if let Output::Event(event) = &output {
                 self.event(event);
                 assert_eq!(*self, Heard::of(&rig.picture().own), "after {event:?}");
@@ -142,7 +142,7 @@ fn cli_5_attributes_that_the_session_puts_back_are_told() {
 
 /// Proves SES-7.
 #[test]
-fn b11_a_call_that_was_given_up_and_took_effect_is_told() {
+fn a_call_that_was_given_up_and_took_effect_is_told() {
     for (method, events) in [
         ("mute", vec!["muted", "muted"]),
         ("unmute", vec![]),
@@ -160,7 +160,7 @@ fn b11_a_call_that_was_given_up_and_took_effect_is_told() {
 
 /// Proves SES-7.
 #[test]
-fn b11_calls_that_were_given_up_are_told_when_they_show_in_the_own_entry() {
+fn calls_that_were_given_up_are_told_when_they_show_in_the_own_entry() {
     let mut rig = Rig::joined(Role::Audience);
     let mut heard = Heard::of(&rig.picture().own);
     let role = Command::SetRole(SetRole { role: Role::Broadcaster, uid: None });
@@ -192,7 +192,7 @@ fn b11_calls_that_were_given_up_are_told_when_they_show_in_the_own_entry() {
 
 /// Proves SES-7.
 #[test]
-fn b11_a_call_that_was_given_up_and_changed_nothing_is_not_told() {
+fn a_call_that_was_given_up_and_changed_nothing_is_not_told() {
     let (mut rig, mut heard) = listener();
     for method in ["mute", "setAttributes"] {
         let (_, request) = rig.send(call(method));

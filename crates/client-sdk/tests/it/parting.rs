@@ -1,4 +1,4 @@
-//! `leave` without a connection: over at once, delivered behind that if it can be (rule B29).
+//! `leave` without a connection: over at once, delivered behind that if it can be.
 //! Proves no rule of the protocol: what becomes of a `leave` without a connection.
 
 use lianmai_client_sdk::protocol::message::Request;
@@ -26,7 +26,7 @@ fn left() -> Rig {
 }
 
 #[test]
-fn b29_a_leave_is_delivered_by_a_resume_of_which_the_app_hears_nothing() {
+fn a_leave_is_delivered_by_a_resume_of_which_the_app_hears_nothing() {
     let mut rig = left();
     let begin = rig.now;
     let (outputs, request) = rig.reopen();
@@ -47,7 +47,7 @@ fn b29_a_leave_is_delivered_by_a_resume_of_which_the_app_hears_nothing() {
 }
 
 #[test]
-fn b29_a_refusal_is_a_delivery() {
+fn a_refusal_is_a_delivery() {
     for reason in [ResumeReason::Left, ResumeReason::Gone, ResumeReason::Invalid] {
         let mut rig = left();
         let (_, request) = rig.reopen();
@@ -60,7 +60,7 @@ fn b29_a_refusal_is_a_delivery() {
 
 /// Proves RES-3.
 #[test]
-fn b29_three_attempts_within_10_s() {
+fn three_attempts_within_10_s() {
     let mut rig = left();
     let begin = rig.now;
     let mut attempts = vec![];
@@ -92,12 +92,12 @@ fn b29_three_attempts_within_10_s() {
 }
 
 #[test]
-fn b29_a_join_ends_the_delivery() {
+fn a_join_ends_the_delivery() {
     let mut rig = left();
     rig.reopen();
     let call = rig.call(join());
     let outputs = rig.drain();
-    assert!(matches!(outputs[0], Output::CloseSocket { code: 1000 }));
+    assert!(matches!(outputs[0], Output::CloseSocket { code: 1000, .. }));
     assert!(wants_socket(&outputs));
     let request = rig.opened();
     rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
@@ -105,7 +105,7 @@ fn b29_a_join_ends_the_delivery() {
 }
 
 #[test]
-fn b29_a_leave_that_was_sent_is_delivered_again_when_its_socket_dies() {
+fn a_leave_that_was_sent_is_delivered_again_when_its_socket_dies() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let (call, _) = rig.send(leave());
     let outputs = rig.lose();
@@ -120,7 +120,7 @@ fn b29_a_leave_that_was_sent_is_delivered_again_when_its_socket_dies() {
     // The close of a leave says that it arrived.
     let mut rig = Rig::joined(Role::Broadcaster);
     let (call, _) = rig.send(leave());
-    rig.input(Input::SocketClosed { code: 1000, reason: String::new() });
+    rig.closed(1000, "");
     let outputs = rig.drain();
     assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
     assert_eq!(rig.session.next_deadline(), None);
@@ -128,7 +128,7 @@ fn b29_a_leave_that_was_sent_is_delivered_again_when_its_socket_dies() {
 
 /// Proves RES-3.
 #[test]
-fn b29_leave_during_an_attempt_to_come_back() {
+fn leave_during_an_attempt_to_come_back() {
     let mut rig = Rig::joined(Role::Broadcaster);
     rig.lose();
     rig.reopen();
@@ -155,7 +155,7 @@ fn rejoining() -> (Rig, Request) {
 }
 
 #[test]
-fn b29_the_last_refusal_closes_once() {
+fn the_last_refusal_closes_once() {
     let mut rig = left();
     for _ in 0..3 {
         let (outputs, request) = rig.reopen();
@@ -169,7 +169,7 @@ fn b29_the_last_refusal_closes_once() {
 
 /// Proves JOI-2.
 #[test]
-fn b29_a_first_join_that_may_have_arrived_is_joined_once_more_and_left() {
+fn a_first_join_that_may_have_arrived_is_joined_once_more_and_left() {
     for lost_first in [true, false] {
         let mut rig = Rig::new();
         let joining = rig.call(join());
@@ -196,7 +196,7 @@ fn b29_a_first_join_that_may_have_arrived_is_joined_once_more_and_left() {
 }
 
 #[test]
-fn b29_a_leave_without_an_answer_is_delivered_again() {
+fn a_leave_without_an_answer_is_delivered_again() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let (call, _) = rig.send(leave());
     let outputs = rig.advance(10_000);
@@ -227,7 +227,7 @@ fn lea_2_nothing_goes_out_behind_a_leave() {
 
 /// Proves JOI-2.
 #[test]
-fn b29_a_new_join_that_may_have_arrived_is_joined_once_more_and_left() {
+fn a_new_join_that_may_have_arrived_is_joined_once_more_and_left() {
     for lost in [false, true] {
         let (mut rig, join) = rejoining();
         if lost {
@@ -254,7 +254,7 @@ fn b29_a_new_join_that_may_have_arrived_is_joined_once_more_and_left() {
 }
 
 #[test]
-fn b29_a_new_join_that_is_refused_leaves_nothing_to_leave() {
+fn a_new_join_that_is_refused_leaves_nothing_to_leave() {
     for (name, ends) in [(ErrorName::Banned, true), (ErrorName::Draining, false)] {
         let (mut rig, _) = rejoining();
         rig.call(leave());

@@ -319,7 +319,7 @@ fn a_server_without_reconnect_is_joined_anew() {
     let (_, request) = rig.reopen();
     rig.frame(&refusal(&request, ErrorName::MethodNotFound));
     assert!(wants_socket(&rig.drain()));
-    rig.input(Input::SocketOpened);
+    rig.open();
     assert_eq!(methods(&rig.drain()), ["join"]);
 
     // And one that gives no ticket.
@@ -333,7 +333,7 @@ fn a_server_without_reconnect_is_joined_anew() {
 
 /// Proves RES-11.
 #[test]
-fn a13_an_address_of_another_deployment_is_dead() {
+fn an_address_of_another_deployment_is_dead() {
     let mut config = SessionConfig::new("ws://a");
     config.urls.push("ws://b".to_owned());
     let hello = snapshot(Role::Audience, 10, vec![]);

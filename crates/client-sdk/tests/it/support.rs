@@ -15,7 +15,7 @@ use lianmai_client_sdk::protocol::message::{Call, ChannelEvent, Notice, Position
 use lianmai_client_sdk::protocol::*;
 use lianmai_client_sdk::session::{
     CallId, Command, ConnectionState, Input, Missed, Output, Picture, ReconnectOutcome, Reply,
-    Session, SessionConfig,
+    Session, SessionConfig, SocketId,
 };
 use lianmai_client_sdk::{CallError, Event};
 
@@ -30,6 +30,8 @@ pub(crate) struct Rig {
     pub(crate) session: Session,
     pub(crate) now: u64,
     next_call: u64,
+    /// The host's last socket, of which it reports.
+    pub(crate) socket: SocketId,
 }
 
 impl Rig {
@@ -38,7 +40,12 @@ impl Rig {
     }
 
     pub(crate) fn with(config: SessionConfig) -> Rig {
-        Rig { session: Session::new(config), now: 1_000, next_call: 0 }
+        Rig {
+            session: Session::new(config).unwrap(),
+            now: 1_000,
+            next_call: 0,
+            socket: SocketId(0),
+        }
     }
 
     /// A session in a channel at seq 10, with the given role; nothing left to poll.
@@ -50,7 +57,7 @@ impl Rig {
         let mut rig = Rig::with(config);
         rig.call(join());
         rig.drain();
-        rig.input(Input::SocketOpened);
+        rig.open();
         let id = requests(&rig.drain())[0].id;
         rig.frame(&encode_result(id, &snapshot));
         rig.drain();
@@ -70,7 +77,27 @@ impl Rig {
     }
 
     pub(crate) fn frame(&mut self, text: &str) {
-        self.input(Input::Frame(text.as_bytes()));
+        self.bytes(text.as_bytes());
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        let socket = self.socket;
+        self.input(Input::Frame { socket, bytes });
+    }
+
+    /// The socket is open.
+    pub(crate) fn open(&mut self) {
+        self.input(Input::SocketOpened { socket: self.socket });
+    }
+
+    /// The socket is gone.
+    pub(crate) fn closed(&mut self, code: u16, reason: &str) {
+        let reason = reason.to_owned();
+        self.input(Input::SocketClosed { socket: self.socket, code, reason });
+    }
+
+    pub(crate) fn unreadable(&mut self) {
+        self.input(Input::Unreadable { socket: self.socket });
     }
 
     pub(crate) fn events(&mut self, first_seq: u64, events: &[ChannelEvent]) {
@@ -78,7 +105,15 @@ impl Rig {
     }
 
     pub(crate) fn drain(&mut self) -> Vec<Output> {
-        std::iter::from_fn(|| self.session.poll_output()).collect()
+        std::iter::from_fn(|| self.poll()).collect()
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        let output = self.session.poll_output();
+        if let Some(Output::Connect { socket, .. }) = &output {
+            self.socket = *socket;
+        }
+        output
     }
 
     /// Calls, and what was sent for it.
@@ -105,7 +140,7 @@ impl Rig {
 
     /// The socket is gone.
     pub(crate) fn lose(&mut self) -> Vec<Output> {
-        self.input(Input::SocketClosed { code: 1006, reason: "reset".to_owned() });
+        self.closed(1006, "reset");
         self.drain()
     }
 
@@ -118,7 +153,7 @@ impl Rig {
             self.input(Input::Timeout);
             outputs.extend(self.drain());
         }
-        self.input(Input::SocketOpened);
+        self.open();
         let opened = self.drain();
         let mut sent = requests(&opened);
         assert_eq!(sent.len(), 1, "nothing else until the answer");
@@ -128,7 +163,8 @@ impl Rig {
 
     /// The socket is there: the first request on it.
     pub(crate) fn opened(&mut self) -> Request {
-        self.input(Input::SocketOpened);
+        self.drain();
+        self.open();
         requests(&self.drain()).remove(0)
     }
 
@@ -149,7 +185,7 @@ pub(crate) fn wants_socket(outputs: &[Output]) -> bool {
 /// Where sockets were wanted.
 pub(crate) fn connects(outputs: &[Output]) -> Vec<String> {
     let urls = outputs.iter().filter_map(|output| match output {
-        Output::Connect { url } => Some(url.clone()),
+        Output::Connect { url, .. } => Some(url.clone()),
         _ => None,
     });
     urls.collect()
@@ -387,7 +423,7 @@ pub(crate) fn says(uid: UserId, data: &str) -> ChannelEvent {
 pub(crate) fn requests(outputs: &[Output]) -> Vec<Request> {
     let mut requests = vec![];
     for output in outputs {
-        if let Output::Send(text) = output {
+        if let Output::Send { text, .. } = output {
             for element in decode_client_frame(text.as_bytes()).unwrap() {
                 let Element::Request(request) = element else { panic!("refused: {text}") };
                 requests.push(request);
@@ -437,7 +473,7 @@ pub(crate) fn app_events(outputs: &[Output]) -> Vec<Event> {
 
 pub(crate) fn close_code(outputs: &[Output]) -> Option<u16> {
     outputs.iter().find_map(|output| match output {
-        Output::CloseSocket { code } => Some(*code),
+        Output::CloseSocket { code, .. } => Some(*code),
         _ => None,
     })
 }

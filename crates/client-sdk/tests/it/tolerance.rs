@@ -9,7 +9,7 @@ use lianmai_client_sdk::protocol::message::snapshot::StreamInfo;
 use lianmai_client_sdk::protocol::message::task::TaskStatus;
 use lianmai_client_sdk::protocol::message::{ChannelEvent, Notice};
 use lianmai_client_sdk::protocol::{Action, CloseCode, ErrorName, MediaKind, Pub, Role, RpcError};
-use lianmai_client_sdk::session::{Command, ConnectionState, Input, Reply, SessionConfig};
+use lianmai_client_sdk::session::{Command, ConnectionState, Reply, SessionConfig};
 
 use crate::support::*;
 
@@ -50,7 +50,7 @@ fn not_3_an_unknown_action_is_that_of_the_code() {
     ] {
         let mut rig = Rig::joined(Role::Audience);
         rig.frame(&closing(code, "dance"));
-        rig.input(Input::SocketClosed { code: code.0, reason: String::new() });
+        rig.closed(code.0, "");
         let outputs = rig.drain();
         assert_eq!(disconnected(&outputs).is_none(), comes_back, "{code:?}");
     }
@@ -63,7 +63,7 @@ fn clo_4_the_text_of_a_close_frame_decides_nothing() {
         [(4_500, "serverRestart", false), (4_003, "kicked", true), (4_001, "banned", true)]
     {
         let mut rig = Rig::joined(Role::Audience);
-        rig.input(Input::SocketClosed { code, reason: text.to_owned() });
+        rig.closed(code, text);
         assert_eq!(disconnected(&rig.drain()).is_none(), comes_back, "{code} {text}");
     }
 }
@@ -97,7 +97,7 @@ fn nsy_2_what_no_server_sends_yet_is_read() {
     assert_eq!((rig.picture().seq, rig.picture().tasks.len()), (11, 1));
 }
 
-/// Proves URL-3.
+/// Proves URL-3, URL-10.
 #[test]
 fn url_3_urls_are_handed_on_byte_by_byte() {
     let odd =
@@ -126,11 +126,15 @@ fn url_3_urls_are_handed_on_byte_by_byte() {
         uid: BOB,
         direction: Direction::Pull,
         media_type: MediaKind::Video,
-        url: odd("rtmp"),
+        // Another one than the app holds, which it would not be told.
+        url: odd("rtmps"),
         urls: urls(),
     };
     rig.frame(&notice(Notice::SyncDone(moved.clone())));
-    assert!(app_events(&rig.drain()).contains(&Event::SyncDone(moved)));
+    assert!(app_events(&rig.drain()).contains(&Event::SyncDone(moved.clone())));
+    // A server tells it again where it may have been lost.
+    rig.frame(&notice(Notice::SyncDone(moved)));
+    assert!(app_events(&rig.drain()).is_empty());
 }
 
 /// Proves FWD-3.

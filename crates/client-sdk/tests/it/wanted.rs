@@ -1,4 +1,4 @@
-//! Subscriptions to somebody who is not back yet (rule B16).
+//! Subscriptions to somebody who is not back yet.
 //! Proves CLI-5.
 
 use lianmai_client_sdk::Event;
@@ -34,7 +34,7 @@ fn bob_is_back() -> String {
 }
 
 #[test]
-fn b16_a_subscription_to_somebody_who_is_not_back_yet_waits_for_a_minute() {
+fn a_subscription_to_somebody_who_is_not_back_yet_waits_for_a_minute() {
     let mut rig = without_bob();
     rig.frame(&bob_is_back());
     let outputs = rig.drain();
@@ -59,7 +59,7 @@ fn b16_a_subscription_to_somebody_who_is_not_back_yet_waits_for_a_minute() {
 
 /// Proves CLI-5.
 #[test]
-fn b16_a_stream_that_comes_with_a_snapshot_is_wanted_as_well() {
+fn a_stream_that_comes_with_a_snapshot_is_wanted_as_well() {
     let mut rig = without_bob();
     rig.lose();
     let (_, request) = rig.reopen();
@@ -75,7 +75,7 @@ fn b16_a_stream_that_comes_with_a_snapshot_is_wanted_as_well() {
 /// What is asked for only now was not due a minute ago.
 /// Proves CLI-6.
 #[test]
-fn b16_a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
+fn a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
     let mut rig = without_bob();
     for _ in 0..2 {
         for ping in requests(&rig.advance(10_000)) {
@@ -85,7 +85,7 @@ fn b16_a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
     }
     rig.frame(&bob_is_back());
     // An app that calls while it hears of it.
-    while let Some(output) = rig.session.poll_output() {
+    while let Some(output) = rig.poll() {
         if matches!(output, Output::Event(Event::StreamAdded(_))) {
             rig.call(message("hello"));
             break;
@@ -97,7 +97,7 @@ fn b16_a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
 }
 
 #[test]
-fn b16_what_the_app_decides_itself_is_not_restored() {
+fn what_the_app_decides_itself_is_not_restored() {
     let mut rig = without_bob();
     let stream = Subscribe { uid: BOB, media_type: VIDEO };
     let (_, request) = rig.send(Command::Unsubscribe(stream));
@@ -117,7 +117,7 @@ fn b16_what_the_app_decides_itself_is_not_restored() {
 }
 
 #[test]
-fn b16_a_stream_that_is_not_there_after_all_is_waited_for() {
+fn a_stream_that_is_not_there_after_all_is_waited_for() {
     let mut rig = on_air();
     let mut truth = remembered(&rig);
     truth.own.subscriptions.clear();

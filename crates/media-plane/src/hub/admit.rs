@@ -22,7 +22,7 @@ impl Hub {
         authorizer: &A,
         request: StreamRequest,
     ) -> Result<Publisher, Denied> {
-        let request = StreamRequest { direction: Direction::Publish, viewer_hint: None, ..request };
+        let request = StreamRequest { direction: Direction::Publish, ..request };
         let log = request.clone();
         let result = self.admit(authorizer, request).await.and_then(|claim| {
             claim.stream.activate_publisher(&self.inner, &claim.core)?;
@@ -64,8 +64,12 @@ impl Hub {
         authorizer: &A,
         request: StreamRequest,
     ) -> Result<Claim, Denied> {
-        let mut claim = Claim::register(self, &request);
         let direction = request.direction;
+        let hint = match direction {
+            Direction::Publish => None,
+            Direction::Play => authorizer.viewer(&request),
+        };
+        let mut claim = Claim::register(self, request.name(), hint);
         let asked =
             tokio::time::timeout(self.inner.config.auth_timeout, authorizer.authorize(request));
         let verdict = tokio::select! {

@@ -1,163 +1,15 @@
 //! A place in a stream: asked for, then held by a publisher or player.
 //!
-//! In: requests, ends, packets. Out: the end signal, and the bounded queue of a player. Absent: names
-//! as identity; a claim is known by its number, so that a late end of an old publisher or player
-//! never touches a new one.
+//! In: requests, the viewer of a verdict. Out: the place, given back when it is dropped. Absent: the
+//! queue and the end of the claim, see `claim_core.rs`.
 
-use std::collections::VecDeque;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::Notify;
-
+use super::claim_core::ClaimCore;
 use super::stream::Stream;
 use super::{Hub, lock};
-use crate::auth::{StreamName, StreamRequest};
-use crate::media::Packet;
-
-/// Why a publisher or player ended without its own doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EndReason {
-    /// [`Hub::cut_stream`] or [`Hub::cut_viewer`].
-    Cut,
-    /// A publisher was silent and another took its place, or a player gave way to newer plays of its
-    /// viewer.
-    Replaced,
-    /// A player lagged beyond its queue.
-    TooSlow,
-    /// The publisher ended and did not return in time. A player gets all that is queued first.
-    StreamEnded,
-}
-
-/// The part of a claim that the hub and its owner share. One task takes packets at a time.
-#[derive(Debug)]
-pub(super) struct ClaimCore {
-    pub(super) id: u64,
-    pub(super) stream: StreamName,
-    /// Counted as a player without publisher.
-    pub(super) waiting: AtomicBool,
-    ended: OnceLock<EndReason>,
-    queue: Mutex<Queue>,
-    /// Wakes the one task that takes packets.
-    wake: Notify,
-    /// Wakes whoever waits for the end.
-    over: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    packets: VecDeque<Arc<Packet>>,
-    bytes: usize,
-    /// Bytes of the start burst, which do not count as lag until the queue was empty once.
-    allowance: usize,
-}
-
-/// Outcome of [`ClaimCore::push`].
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Push {
-    Queued,
-    Ended,
-    /// The queue was full; the claim has ended now.
-    Lagging,
-}
-
-impl ClaimCore {
-    /// Ends the claim; says whether it was this call that ended it.
-    pub(super) fn end(&self, reason: EndReason) -> bool {
-        let first = self.ended.set(reason).is_ok();
-        if first {
-            if reason != EndReason::StreamEnded {
-                *lock(&self.queue) = Queue::default();
-            }
-            self.wake.notify_one();
-            self.over.notify_waiters();
-        }
-        first
-    }
-
-    pub(super) fn ended(&self) -> Option<EndReason> {
-        self.ended.get().copied()
-    }
-
-    /// An end that does not wait for the queue.
-    pub(super) fn interrupted(&self) -> Option<EndReason> {
-        self.ended().filter(|reason| *reason != EndReason::StreamEnded)
-    }
-
-    /// Waits for an end that does not wait for the queue.
-    pub(super) async fn wait_interrupted(&self) -> EndReason {
-        loop {
-            let mut over = pin!(self.over.notified());
-            // From here on an end wakes this task; an earlier one is seen below.
-            over.as_mut().enable();
-            if let Some(reason) = self.interrupted() {
-                return reason;
-            }
-            over.await;
-        }
-    }
-
-    pub(super) fn start(&self, burst: Vec<Arc<Packet>>) {
-        let bytes = burst.iter().map(|packet| packet.flv().len()).sum();
-        *lock(&self.queue) = Queue { packets: burst.into(), bytes, allowance: bytes };
-    }
-
-    pub(super) fn push(&self, packet: &Arc<Packet>, limit: usize) -> Push {
-        if self.ended().is_some() {
-            return Push::Ended;
-        }
-        let mut queue = lock(&self.queue);
-        if queue.bytes + packet.flv().len() > limit + queue.allowance {
-            drop(queue);
-            self.end(EndReason::TooSlow);
-            return Push::Lagging;
-        }
-        let was_empty = queue.packets.is_empty();
-        queue.bytes += packet.flv().len();
-        queue.packets.push_back(packet.clone());
-        drop(queue);
-        if was_empty {
-            self.wake.notify_one();
-        }
-        Push::Queued
-    }
-
-    /// Moves up to `count` packets to `batch`; says whether there were any.
-    pub(super) fn take(&self, batch: &mut Vec<Arc<Packet>>, count: usize) -> bool {
-        let mut queue = lock(&self.queue);
-        let count = count.min(queue.packets.len());
-        let start = batch.len();
-        batch.extend(queue.packets.drain(..count));
-        queue.bytes -= batch[start..].iter().map(|packet| packet.flv().len()).sum::<usize>();
-        if queue.packets.is_empty() {
-            queue.allowance = 0;
-        }
-        count > 0
-    }
-
-    /// Waits for packets. Cancel safe.
-    pub(super) async fn next(
-        &self,
-        batch: &mut Vec<Arc<Packet>>,
-        count: usize,
-    ) -> Result<(), EndReason> {
-        loop {
-            // Before the queue: what is queued when the stream ends is still delivered.
-            let ended = self.ended();
-            if let Some(reason) = self.interrupted() {
-                return Err(reason);
-            }
-            if self.take(batch, count) {
-                return Ok(());
-            }
-            if let Some(reason) = ended {
-                return Err(reason);
-            }
-            self.wake.notified().await;
-        }
-    }
-}
+use crate::auth::StreamName;
 
 /// The owner's side of a claim. Dropping it gives the place back.
 #[derive(Debug)]
@@ -175,17 +27,9 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Registers a claim, so that cuts find it from here on.
-    pub(super) fn register(hub: &Hub, request: &StreamRequest) -> Self {
-        let name = request.name();
-        let core = Arc::new(ClaimCore {
-            id: hub.inner.next_claim.fetch_add(1, Relaxed),
-            stream: name.clone(),
-            waiting: AtomicBool::new(false),
-            ended: OnceLock::new(),
-            queue: Mutex::default(),
-            wake: Notify::new(),
-            over: Notify::new(),
-        });
+    pub(super) fn register(hub: &Hub, name: StreamName, hint: Option<String>) -> Self {
+        let id = hub.inner.next_claim.fetch_add(1, Relaxed);
+        let core = Arc::new(ClaimCore::new(id, name.clone()));
         let mut streams = lock(&hub.inner.streams);
         let stream =
             streams.entry(name.clone()).or_insert_with(|| Arc::new(Stream::new(name))).clone();
@@ -199,7 +43,7 @@ impl Claim {
             confirmed: None,
             counted: false,
         };
-        if let Some(viewer) = &request.viewer_hint {
+        if let Some(viewer) = &hint {
             claim.add_viewer(viewer);
         }
         claim

@@ -9,6 +9,7 @@
 
 mod admit;
 mod claim;
+mod claim_core;
 mod facts;
 mod player;
 mod publisher;
@@ -26,13 +27,13 @@ use tokio::time::Instant;
 use crate::auth::StreamName;
 use crate::config::RelayConfig;
 
-use claim::ClaimCore;
+use claim_core::ClaimCore;
 use facts::FactSink;
 use stats::Counters;
 use stream::Stream;
 use viewers::Viewers;
 
-pub use claim::EndReason;
+pub use claim_core::EndReason;
 pub use facts::{FactState, StreamFact};
 pub use player::Player;
 pub use publisher::Publisher;

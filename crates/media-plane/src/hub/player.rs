@@ -5,7 +5,8 @@
 use std::sync::Arc;
 
 use super::Hub;
-use super::claim::{Claim, EndReason};
+use super::claim::Claim;
+use super::claim_core::EndReason;
 use crate::media::Packet;
 
 /// A play in progress; dropping it ends the play. It waits while the stream has no publisher.

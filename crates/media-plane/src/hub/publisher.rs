@@ -2,7 +2,8 @@
 //!
 //! In: messages. Out: packets for the players. Absent: pacing and order; what comes is passed on.
 
-use super::claim::{Claim, EndReason};
+use super::claim::Claim;
+use super::claim_core::EndReason;
 use crate::rtmp::MediaKind;
 
 /// A publish in progress; dropping it ends the publish, and never one that took its place.

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A snapshot of the relay. The first four are gauges, the others count since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct HubStats {
     /// Streams with a publisher, player or open claim.
     pub streams: usize,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
-use super::claim::{ClaimCore, EndReason, Push};
+use super::claim_core::{ClaimCore, EndReason, Push};
 use super::facts::FactState;
 use super::{Inner, lock};
 use crate::auth::{Denied, DeniedKind, StreamName};

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use super::claim::{ClaimCore, EndReason};
+use super::claim_core::{ClaimCore, EndReason};
 use super::lock;
 
 /// Plays of one viewer on one stream. A client needs one, and a second while it reconnects.

@@ -6,27 +6,14 @@
 use bytes::Bytes;
 
 use super::RtmpError;
-use super::command::message_type;
 use super::limits::{
     DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_COMMAND_MESSAGE,
     MAX_IDLE_PARTIAL_BYTES, MAX_MEDIA_MESSAGE, MAX_PARTIAL_BYTES,
 };
+use super::message::{Message, message_type};
 
 /// The 24-bit value which says that the timestamp follows as 32 bits.
 const EXTENDED: u32 = 0xFF_FFFF;
-
-/// One RTMP message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Absolute, milliseconds, wraps at 2^32.
-    pub timestamp: u32,
-    /// Message type, see [`message_type`].
-    pub type_id: u8,
-    /// Message stream.
-    pub stream_id: u32,
-    /// Body.
-    pub payload: Bytes,
-}
 
 /// What is known of one chunk stream.
 #[derive(Debug)]

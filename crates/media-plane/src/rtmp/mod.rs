@@ -9,6 +9,7 @@ pub mod command;
 mod error;
 pub mod handshake;
 pub mod limits;
+pub mod message;
 mod session;
 
 pub use error::RtmpError;

@@ -11,15 +11,15 @@ use bytes::Bytes;
 
 use super::RtmpError;
 use super::amf0::{self, Value};
-use super::chunk::{ChunkReader, Message, encode_message};
-use super::command::{
-    Command, MEDIA_STREAM, chunk_stream, control, message_type, split_query, status, user_control,
-    user_control_message,
-};
+use super::chunk::{ChunkReader, encode_message};
+use super::command::{Command, split_query, status};
 use super::handshake::Handshake;
 use super::limits::{
     ACK_WINDOW, DEFAULT_CHUNK_SIZE, MAX_HELD_BYTES, MAX_NAME_BYTES, MAX_REQUESTS,
     MAX_UNAUTHORIZED_BYTES, MIN_ACK_WINDOW, OUT_CHUNK_SIZE,
+};
+use super::message::{
+    MEDIA_STREAM, Message, chunk_stream, control, message_type, user_control, user_control_message,
 };
 
 /// What a session wants done, in order.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lianmai_media_plane::rtmp::amf0::Value;
-use lianmai_media_plane::rtmp::command::message_type;
 use lianmai_media_plane::rtmp::limits::{
     MAX_COMMAND_MESSAGE, MAX_IDLE_PARTIAL_BYTES, MAX_MEDIA_MESSAGE,
 };
+use lianmai_media_plane::rtmp::message::message_type;
 use lianmai_media_plane::rtmp::{Event, RtmpError};
 use lianmai_media_plane::{
     Direction, EndReason, Hub, MediaKind, Player, RelayConfig, StreamName, StreamRequest, Verdict,

@@ -2,9 +2,9 @@
 //! Proves no rule of the protocol: RTMP.
 
 use bytes::Bytes;
-use lianmai_media_plane::rtmp::chunk::{ChunkReader, Message, encode_message};
-use lianmai_media_plane::rtmp::command::message_type;
+use lianmai_media_plane::rtmp::chunk::{ChunkReader, encode_message};
 use lianmai_media_plane::rtmp::limits::{MAX_CHUNK_STREAMS, MAX_PARTIAL_BYTES};
+use lianmai_media_plane::rtmp::message::{Message, message_type};
 use lianmai_media_plane::rtmp::{Event, MediaKind, RtmpError};
 use proptest::prelude::*;
 

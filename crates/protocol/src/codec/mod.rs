@@ -1,15 +1,21 @@
 //! Frames to messages and back. Comes in: the bytes of one text frame. Goes out: messages in frame
 //! order, or why the frame or an element of it is refused.
 //!
-//! Deliberately absent: WebSocket framing, and any decision what to do with a refused frame.
+//! A client reads `server.rs` and writes `request.rs`; the other half is behind the feature `server`. Deliberately
+//! absent: WebSocket framing, and any decision what to do with a refused frame.
 
+#[cfg(feature = "server")]
 mod client;
 mod gate;
+#[cfg(feature = "server")]
+mod reply;
+mod request;
 mod server;
 
-pub use client::{Element, decode_client_frame, encode_request};
+#[cfg(feature = "server")]
+pub use client::{Element, Received, decode_client_frame, read_client_frame};
 pub use gate::FrameError;
-pub use server::{
-    ServerMessage, decode_server_frame, encode_error, encode_event, encode_notice, encode_result,
-    join_batch,
-};
+#[cfg(feature = "server")]
+pub use reply::{encode_error, encode_event, encode_notice, encode_result, join_batch};
+pub use request::{EncodedCall, encode_request};
+pub use server::{ServerMessage, decode_server_frame};

@@ -1,5 +1,11 @@
 //! The table of methods: name, parameters, result. One line here adds a method everywhere.
+//!
+//! Comes in: a method's name and its parameters as JSON. Goes out: a [`Call`]. Deliberately absent: what a method
+//! does, and who may call it when.
 
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{media, session, task};
@@ -35,12 +41,12 @@ macro_rules! calls {
             }
 
             /// Reads the parameters of `method`. The outer `None` means that no such method is known.
-            pub(crate) fn decode(
+            pub fn decode<'de, D: Deserializer<'de>>(
                 method: &str,
-                params: &RawValue,
-            ) -> Option<Result<Call, serde_path_to_error::Error<serde_json::Error>>> {
+                params: D,
+            ) -> Option<Result<Call, D::Error>> {
                 match method {
-                    $( $method => Some(decode_params::<$params>(params).map(Call::$variant)), )+
+                    $( $method => Some(<$params>::deserialize(params).map(Call::$variant)), )+
                     _ => None,
                 }
             }
@@ -52,6 +58,26 @@ macro_rules! calls {
             pub fn params_json(&self) -> Result<Box<RawValue>, serde_json::Error> {
                 match self { $( Call::$variant(params) => serde_json::value::to_raw_value(params), )+ }
             }
+        }
+
+        /// One type per method, for what is generic over them.
+        pub mod method {
+            use super::{media, session, task};
+
+            $(
+                $(#[$meta])*
+                #[derive(Debug)]
+                pub enum $variant {}
+
+                impl super::Method for $variant {
+                    type Params = $params;
+                    type Result = $result;
+
+                    fn call(params: Self::Params) -> super::Call {
+                        super::Call::$variant(params)
+                    }
+                }
+            )+
         }
 
         /// Checks that `json` is a result of `method` and writes it again: what vectors are tested with.
@@ -67,15 +93,19 @@ macro_rules! calls {
     };
 }
 
-fn decode_params<T: serde::de::DeserializeOwned>(
-    params: &RawValue,
-) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
-    let mut json = serde_json::Deserializer::from_str(params.get());
-    serde_path_to_error::deserialize(&mut json)
+/// What a method takes and gives.
+pub trait Method {
+    /// Its parameters.
+    type Params: Serialize + DeserializeOwned;
+    /// Its result.
+    type Result: Serialize + DeserializeOwned;
+
+    /// The call of it.
+    fn call(params: Self::Params) -> Call;
 }
 
 calls! {
-    /// Enters a channel, which is made when it does not exist.
+    /// Enters a channel, which is made when it does not exist. `join_id` is 128 random bits, new for each entry.
     Join = "join", session::Join, session::Joined;
     /// Ends the membership.
     Leave = "leave", session::Empty, session::Done;

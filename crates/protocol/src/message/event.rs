@@ -1,5 +1,5 @@
 //! Channel events: numbered, in the channel's log, byte-identical for every member. They hold no URL,
-//! no secret and nothing that depends on the receiver (contract rule A1).
+//! no secret and nothing that depends on the receiver (EVT-2).
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

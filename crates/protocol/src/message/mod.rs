@@ -11,6 +11,6 @@ pub mod session;
 pub mod snapshot;
 pub mod task;
 
-pub use call::{Call, Request};
+pub use call::{Call, Method, Request, method};
 pub use event::{ChannelEvent, Position};
 pub use notice::Notice;

@@ -1,4 +1,4 @@
-//! Notices: to one session, without a number in the channel's log (contract rule A1). State notices
+//! Notices: to one session, without a number in the channel's log (EVT-1). State notices
 //! are recomputed at each resume, the last value wins.
 
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,7 @@ pub struct TargetedMessage {
     pub n: u64,
 }
 
-/// Payload of `closing`: precedes a close by the server (contract rule A11).
+/// Payload of `closing`: precedes a close by the server (NOT-2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Closing {

@@ -39,7 +39,7 @@ pub struct Join {
     /// Role to start in; when absent broadcaster if the rights allow it, else audience.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
-    /// 128 random bits, chosen once per call of `join` (contract rule B7). A secret: a second `join` of
+    /// 128 random bits, chosen once per call of `join` (JOI-2). A secret: a second `join` of
     /// the uid with the same value is answered as the first. 16-64 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_id: Option<String>,
@@ -58,7 +58,7 @@ pub struct Join {
 
 shows!(Join { appkey, channel_name, uid, role, name });
 
-/// How long the server waits for what (contract rule A2). All in milliseconds.
+/// How long the server waits for what (LIV-2, LIV-3). All in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Timers {
@@ -91,7 +91,7 @@ pub struct Joined {
     /// Number of that ticket, for `ping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<u64>,
-    /// Random, kept by the deployment: an address with another id holds other channels (rule A13).
+    /// Random, kept by the deployment: an address with another id holds other channels (RES-11).
     pub deployment_id: String,
     /// The log of events that starts now.
     pub epoch: Epoch,
@@ -220,7 +220,7 @@ pub struct TokenRenewed {
 }
 
 wire_enum! {
-    /// Direction of a media report (NERTC `dataReporter`).
+    /// Direction of a media report.
     pub enum ReportDir {
         /// About the `live-pusher`.
         Push = "push",
@@ -230,7 +230,7 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// What a media report is about (NERTC `dataReporter`).
+    /// What a media report is about.
     pub enum ReportType {
         /// State change of the component: `code`.
         StateChange = "bindstatechange",
@@ -259,8 +259,8 @@ pub struct Report {
 /// Parameters of `ping`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
-    /// Number of the ticket that the client holds; confirms it, and those before it are dead (contract
-    /// rule B4).
+    /// Number of the ticket that the client holds; confirms it, and those before it are dead
+    /// (PIN-2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub k: Option<u64>,
     /// Last targeted message that the client received; the server forgets those up to it.
@@ -268,7 +268,7 @@ pub struct Ping {
     pub n: Option<u64>,
 }
 
-/// Answer of `ping`: the head of the channel, after every event up to it (contract rule B21).
+/// Answer of `ping`: the head of the channel, after every event up to it (PIN-1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pong {
     /// The log.
@@ -283,7 +283,7 @@ pub struct Pong {
 pub struct Reconnect {
     /// The newest ticket that the client holds.
     pub ticket: String,
-    /// Grows with each attempt of the session (contract rule B5).
+    /// Grows with each attempt of the session (RES-3).
     pub attempt: u64,
     /// The log that the client follows.
     pub epoch: Epoch,
@@ -292,7 +292,7 @@ pub struct Reconnect {
     /// Last targeted message that it received.
     #[serde(default)]
     pub n: u64,
-    /// Asks for a snapshot even if a replay is possible (contract rule B22).
+    /// Asks for a snapshot even if a replay is possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub want: Option<Want>,
 }
@@ -308,7 +308,7 @@ wire_enum! {
 }
 
 wire_enum! {
-    /// What came of a `reconnect` (DESIGN §4.3). The fourth outcome of a resume, *rejoined*, is a `join`
+    /// What came of a `reconnect` (section 14 of `docs/protocol.md`). The fourth outcome of a resume, *rejoined*, is a `join`
     /// after a refusal with the action `rejoin`.
     pub enum Outcome {
         /// Missed events follow; nothing is lost.
@@ -394,7 +394,7 @@ pub struct Resumed {
     #[serde(default)]
     pub messages_lost: u64,
     /// The picture may be older than what the client was answered: it says again what it wants to be
-    /// (contract rules B10, B15). Only after a crash, and not where a moderator has decided otherwise since.
+    /// (RES-10). Only after a crash, and not where a moderator has decided otherwise since.
     #[serde(default)]
     pub restore: bool,
     /// The picture, for `snapshot`.

@@ -1,4 +1,4 @@
-//! The picture of a channel at one `seq` (contract rule B3): what `join` answers, and what folding the
+//! The picture of a channel at one `seq` (ORD-3): what `join` answers, and what folding the
 //! events that follow keeps true.
 
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ pub struct OwnStream {
     pub generation: Gen,
 }
 
-/// One subscription of the caller: it ends with the publication (contract rule B16).
+/// One subscription of the caller: it ends with the publication (SUB-3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {

@@ -1,4 +1,4 @@
-//! CDN push tasks, in NERTC's shape (`reference/nertc-api.md` §5).
+//! CDN push tasks (section 15 of `docs/protocol.md`).
 
 use serde::{Deserialize, Serialize};
 
@@ -196,7 +196,7 @@ pub struct TaskStatus {
     pub task_id: TaskId,
     /// Who owns it.
     pub uid: UserId,
-    /// Its address without the stream key: `scheme://host/app/***` (contract rule C5).
+    /// Its address without the stream key: `scheme://host/app/***`.
     pub stream_url: String,
     /// 505 pushing, 506 failed, 511 ended.
     pub code: u16,

@@ -154,3 +154,15 @@ fn err_4_a_message_holds_nothing_of_what_was_sent() {
     }
     assert!(count >= 30, "only {count} were refused");
 }
+
+/// Proves CLO-1.
+#[test]
+fn clo_1_the_table_says_whether_to_come_back_and_a_range_only_of_unknown_codes() {
+    let terminal = |code: u16| CloseCode(code).is_terminal();
+    for row in CloseCode::TABLE {
+        let back = matches!(row.action.as_str(), "reconnect" | "rejoin");
+        assert_eq!(terminal(row.code.0), !back, "{}", row.name);
+    }
+    assert!(terminal(4004) && !terminal(4505), "each against its range");
+    assert!(!terminal(4400) && terminal(4900) && !terminal(1006) && !terminal(3000));
+}

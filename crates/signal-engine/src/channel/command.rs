@@ -1,9 +1,9 @@
 //! The path of a command: from a frame to what it does and its answer. Comes in: frames of members. Goes out: calls of
 //! what the siblings do, answers behind the events that they made, and what waits for the outside. Each command
-//! takes effect once (contract rule B8), and those of a session one after the other (rule B9).
+//! takes effect once (IDS-2), and those of a session one after the other (ORD-5).
 
 use bytes::Bytes;
-use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::codec::{self, Element, Received};
 use lianmai_protocol::limits::MAX_IN_FLIGHT;
 use lianmai_protocol::message::media::{Published, Subscribed};
 use lianmai_protocol::message::session::{Done, Empty, MessageSent, Ping, Pong, TokenRenewed};
@@ -13,8 +13,9 @@ use lianmai_protocol::{CloseCode, ErrorName, RequestId, RpcError, UserId};
 use super::member::{Member, Waiting, WaitingOn};
 use super::session::{Asked, Seen};
 use super::{Channel, Outcome, Reply, not_stored};
-use crate::context::{Context, Then};
-use crate::input::{ConnId, PersistId};
+use crate::asks::Written;
+use crate::context::Context;
+use crate::ids::{AskId, ConnId};
 use crate::key;
 use crate::lobby::is_fatal;
 use crate::output::Note;
@@ -31,10 +32,10 @@ impl Channel {
         if self.members.get(&uid).is_some_and(|member| member.fenced) {
             return;
         }
-        match codec::decode_client_frame(frame) {
+        match codec::read_client_frame(frame) {
             Ok(elements) => {
-                for element in elements {
-                    self.element(cx, uid, conn, element);
+                for Received { element, params } in elements {
+                    self.element(cx, uid, conn, element, params);
                 }
             }
             Err(refused) => {
@@ -50,9 +51,15 @@ impl Channel {
         }
     }
 
-    /// Handles a ping or pong of WebSocket: its answer is not ours, its rate is.
+    /// Handles a ping or pong of WebSocket: its answer is not ours, its rate is. What answers a ping of ours costs
+    /// nothing.
     pub(crate) fn control_frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId) {
         self.alive(cx, uid, conn);
+        if let Some(member) = self.member_on(uid, conn)
+            && std::mem::take(&mut member.pinged)
+        {
+            return;
+        }
         self.count_limited(cx, uid, conn, 1);
         self.close_limited(cx, uid, conn);
     }
@@ -68,7 +75,14 @@ impl Channel {
         self.members.get_mut(&uid).filter(|member| member.conn == Some(conn))
     }
 
-    fn element(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, element: Element) {
+    fn element(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        conn: ConnId,
+        element: Element,
+        params: &str,
+    ) {
         let request = match element {
             Element::Request(request) => request,
             Element::Refused { id, error } => {
@@ -82,9 +96,8 @@ impl Channel {
             member.answers.ack(ack);
         }
         let id = request.id;
-        let said = request.call.params_json().expect("what was decoded can be encoded");
         // What everybody may have to hear weighs by its length.
-        let units = u32::try_from(1 + said.get().len() / UNIT_BYTES).unwrap_or(u32::MAX);
+        let units = u32::try_from(1 + params.len() / UNIT_BYTES).unwrap_or(u32::MAX);
         match &request.call {
             // These concern the connection: their ids are not those of the session (IDS-1, IDS-3).
             Call::Ping(ping) => {
@@ -99,7 +112,7 @@ impl Channel {
                 }
             }
             _ => {
-                let bytes = request.call.method().bytes().chain([0]).chain(said.get().bytes());
+                let bytes = request.call.method().bytes().chain([0]).chain(params.bytes());
                 let asked = Asked { id, hash: key::hash(bytes) };
                 self.command(cx, uid, conn, asked, request, units);
             }
@@ -164,7 +177,7 @@ impl Channel {
     }
 
     /// Runs a command once: one that was answered gets its answer again, one that is being worked on is
-    /// not begun a second time (contract rule B8).
+    /// not begun a second time (IDS-7).
     fn command(
         &mut self,
         cx: &mut Context,
@@ -247,7 +260,7 @@ impl Channel {
         self.answer(cx, uid, asked, Some(method), outcome);
     }
 
-    /// Answers a request behind every event up to its effect (contract rule B1), and remembers the answer.
+    /// Answers a request behind every event up to its effect (ORD-4), and remembers the answer.
     pub(super) fn answer(
         &mut self,
         cx: &mut Context,
@@ -336,37 +349,38 @@ impl Channel {
         }
     }
 
-    /// Something took effect and is answered when it is written down (contract rule B15).
+    /// Something took effect and is answered when it is written down (RST-5).
     pub(super) fn answer_written(
         &mut self,
         cx: &mut Context,
         uid: UserId,
         asked: Asked,
-        reply: Reply,
     ) -> Outcome {
         self.write_down(cx);
-        let persist = cx.persist(Then::Answer { seat: self.seat(uid) });
-        self.wait(uid, asked, WaitingOn::Write { persist, reply: Some(reply) });
+        let ask = cx.store(Written::Change { seat: self.seat(uid) });
+        self.wait(uid, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
 
     /// What somebody waited for is written down, or cannot be.
-    pub(crate) fn written(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        written: PersistId,
-        stored: bool,
-    ) {
-        let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut()) else {
-            return;
-        };
-        if let WaitingOn::Write { persist, reply } = &mut waiting.on
-            && *persist == written
-            && let Some(reply) = reply.take()
-        {
-            let outcome = if stored { Ok(reply) } else { Err(not_stored()) };
+    pub(crate) fn written(&mut self, cx: &mut Context, uid: UserId, ask: AskId, stored: bool) {
+        if self.waits_for(uid, ask) {
+            let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, uid, "write", outcome);
         }
+    }
+
+    /// A command of a member waits for the answer to `ask`.
+    pub(super) fn wait(&mut self, uid: UserId, asked: Asked, ask: AskId, on: WaitingOn) {
+        if let Some(member) = self.members.get_mut(&uid) {
+            let held = Default::default();
+            member.waiting = Some(Box::new(Waiting { asked, ask, on, held }));
+        }
+    }
+
+    /// Whether a command of a member waits for the answer to `ask` still.
+    pub(super) fn waits_for(&self, uid: UserId, ask: AskId) -> bool {
+        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.ask == ask)
     }
 }

@@ -1,5 +1,5 @@
 //! How memberships begin and end: join, the same join twice, the same uid twice, leave, a lost socket and
-//! its grace. Each membership ends once, and each end goes through [`Channel::end_member`].
+//! its grace. Each membership ends once, in [`Channel::end_membership`].
 //!
 //! ```text
 //!             join                     socket lost                 grace over
@@ -11,12 +11,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientLeave, LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::{Done, Join};
-use lianmai_protocol::{
-    CloseCode, ErrorName, KindSet, Mid, RequestId, Role, RpcError, UserId, codec,
-};
+use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, RpcError, UserId, codec};
 
 use super::log::EventLog;
 use super::member::{Member, told_bytes};
@@ -27,18 +26,18 @@ use super::talk::{check_attributes, check_name};
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::config::{AppPolicy, DuplicatePolicy};
-use crate::context::{ChannelRef, Context};
-use crate::input::ConnId;
+use crate::context::Context;
+use crate::ids::{ChannelRef, ConnId};
 use crate::key::{self, ChannelKey};
-use crate::output::Note;
+use crate::output::{Note, Output};
 use crate::rate::Rate;
 use crate::timers::Timer;
 
-/// Replacements of one uid after which it is refused for a while (contract rule C14).
+/// Replacements of one uid after which it is refused for a while (JOI-4).
 const MAX_REPLACEMENTS: u32 = 3;
 /// The while, in milliseconds.
 const REPLACEMENT_WINDOW_MS: u64 = 60_000;
-/// A connection that stayed up so long, in milliseconds, was no flapping (contract rule B25).
+/// A connection that stayed up so long, in milliseconds, was no flapping (LIV-3).
 const LASTING_MS: u64 = 10_000;
 /// Shortest and longest `joinId` that counts.
 const JOIN_ID_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
@@ -119,6 +118,8 @@ impl Channel {
         let told = told_bytes(join.name.as_deref(), &join.attributes);
         let old = self.members.get(&uid).map_or(0, Member::told_bytes);
         self.check_told(cx, old, told)?;
+        // Nobody is in it before its first member.
+        let opens = self.members.is_empty();
         let rights = self.policy.rights(grant.rights, self.creator == uid);
         let role = match &join.role {
             None if rights.broadcast => Role::Broadcaster,
@@ -155,6 +156,7 @@ impl Channel {
             cursor: 0,
             rate: Rate::default(),
             limited: 0,
+            pinged: false,
             waiting: None,
             tickets: Tickets::new(),
             attempt: 0,
@@ -169,13 +171,12 @@ impl Channel {
         };
         self.told_bytes += told;
         cx.stats.members += 1;
-        cx.note(Note::MemberJoined {
-            channel: self.key.clone(),
-            cid: self.cid,
-            uid,
-            role: member.role.clone(),
-            conn,
-        });
+        let (channel, cid) = (self.key.clone(), self.cid);
+        if opens {
+            cx.note(Note::ChannelOpened { channel: channel.clone(), cid });
+        }
+        let (mid, role) = (member.mid, member.role.clone());
+        cx.note(Note::MemberJoined { channel, cid, uid, mid, role, conn });
         if member.is_visible() {
             self.broadcasters += 1;
             let joined = client_join(&member);
@@ -203,7 +204,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The same `join` call again: its answer was lost (contract rule B7). Nobody else hears of it.
+    /// The same `join` call again: its answer was lost (JOI-2). Nobody else hears of it.
     fn take_over(
         &mut self,
         cx: &mut Context,
@@ -235,9 +236,10 @@ impl Channel {
         for message in messages.unwrap_or_default() {
             cx.send(conn, message);
         }
+        self.tell_moved(cx, uid);
     }
 
-    /// Same uid from another place (contract rule B18).
+    /// Same uid from another place (JOI-3).
     fn replace(&mut self, cx: &mut Context, uid: UserId) -> Result<(), RpcError> {
         let now = cx.mono();
         let member = &self.members[&uid];
@@ -267,14 +269,13 @@ impl Channel {
 
     pub(super) fn leave(&mut self, cx: &mut Context, uid: UserId, asked: Asked) -> Outcome {
         self.supersede_waiting(cx, uid);
-        let conn = self.members.get(&uid).and_then(|member| member.conn);
-        self.announce_end(cx, uid, LeaveReason::Left);
+        let Some(member) = self.end_membership(cx, uid, LeaveReason::Left) else {
+            return Ok(Reply::Over);
+        };
         cx.stats.commands += 1;
-        let done = Done { seq: self.log.head() };
-        self.send_behind_events(cx, uid, codec::encode_result(asked.id, &done).into());
-        self.forget(cx, uid, LeaveReason::Left);
-        if let Some(conn) = conn {
-            cx.close(conn, CloseCode::NORMAL);
+        let done = codec::encode_result(asked.id, &Done { seq: self.log.head() });
+        if let Some(conn) = member.conn {
+            self.part(cx, conn, member.cursor, Some(done.into()), CloseCode::NORMAL);
         }
         self.dissolve_after(cx, uid);
         Ok(Reply::Over)
@@ -301,36 +302,58 @@ impl Channel {
         reason: LeaveReason,
         code: CloseCode,
     ) {
-        self.announce_end(cx, uid, reason.clone());
-        self.drop_connection(cx, uid, code);
-        self.forget(cx, uid, reason);
-    }
-
-    /// The events of an end, and the cuts; the membership is still there.
-    fn announce_end(&mut self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
-        self.remove_streams(cx, uid, KindSet::ALL);
-        self.end_pulls(cx, uid);
-        let Some(member) = self.members.get(&uid) else { return };
-        let (mid, visible) = (member.mid, member.is_visible());
-        if visible {
-            self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
+        if let Some(member) = self.end_membership(cx, uid, reason)
+            && let Some(conn) = member.conn
+        {
+            self.part(cx, conn, member.cursor, None, code);
         }
     }
 
-    fn forget(&mut self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
-        let Some(member) = self.members.remove(&uid) else { return };
+    /// The one end of a membership, whatever the reason: what it publishes and plays ends, others are told, and
+    /// its place is free. Who calls this has the rest to say on the connection of the member that is returned.
+    pub(super) fn end_membership(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        reason: LeaveReason,
+    ) -> Option<Member> {
+        self.remove_streams(cx, uid, KindSet::ALL);
+        self.end_pulls(cx, uid);
+        let member = self.members.remove(&uid)?;
+        let mid = member.mid;
+        if member.is_visible() {
+            self.broadcasters -= 1;
+            let reason = reason.clone();
+            self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
+        }
         self.touch(uid);
-        self.broadcasters -= usize::from(member.is_visible());
         self.told_bytes -= member.told_bytes();
         cx.stats.message_bytes -= member.messages.bytes();
         cx.stats.members -= 1;
-        self.note_left(cx, uid, member.mid, reason);
+        cx.endings.add(cx.now.mono, mid, &reason);
+        cx.note(Note::MemberLeft { channel: self.key.clone(), cid: self.cid, uid, mid, reason });
+        Some(member)
     }
 
-    pub(super) fn note_left(&self, cx: &mut Context, uid: UserId, mid: Mid, reason: LeaveReason) {
-        cx.endings.add(cx.now.mono, mid, &reason);
-        let (channel, cid) = (self.key.clone(), self.cid);
-        cx.note(Note::MemberLeft { channel, cid, uid, reason });
+    /// The last things on a connection: the events behind `cursor`, an answer, the close. A slow reader would not
+    /// get them; everybody else gets every event before the close.
+    fn part(
+        &self,
+        cx: &mut Context,
+        conn: ConnId,
+        cursor: u64,
+        answer: Option<Bytes>,
+        code: CloseCode,
+    ) {
+        if code != CloseCode::SLOW_READER {
+            for frame in self.log.frames_after(cursor) {
+                cx.send(conn, frame);
+            }
+        }
+        if let Some(answer) = answer {
+            cx.send(conn, answer);
+        }
+        cx.close(conn, code);
     }
 
     pub(super) fn dissolve_after(&mut self, cx: &mut Context, uid: UserId) {
@@ -344,15 +367,8 @@ impl Channel {
     pub(crate) fn drop_connection(&mut self, cx: &mut Context, uid: UserId, code: CloseCode) {
         let Some(member) = self.members.get_mut(&uid) else { return };
         let Some(conn) = member.conn.take() else { return };
-        let (cursor, head) = (member.cursor, self.log.head());
-        // A slow reader would not get them; everybody else gets every event before the close.
-        if code != CloseCode::SLOW_READER && cursor < head {
-            member.cursor = head;
-            for frame in self.log.frames_after(cursor) {
-                cx.send(conn, frame);
-            }
-        }
-        cx.close(conn, code);
+        let cursor = std::mem::replace(&mut member.cursor, self.log.head());
+        self.part(cx, conn, cursor, None, code);
         self.start_grace(cx, uid);
     }
 
@@ -388,7 +404,7 @@ impl Channel {
         }
     }
 
-    /// Ends a membership that has been without a socket for too long (contract rule A2).
+    /// Ends a membership that has been without a socket for too long (LIV-3).
     pub(crate) fn grace_due(&mut self, cx: &mut Context, uid: UserId) {
         let timers = cx.config.timers;
         let Some(member) = self.members.get(&uid) else { return };
@@ -399,7 +415,7 @@ impl Channel {
         if end <= cx.mono() {
             let reason =
                 if member.restored { LeaveReason::ServerRestart } else { LeaveReason::Timeout };
-            // A crash ends no room: its creator had no chance to stay (contract rule A22).
+            // A crash ends no room: its creator had no chance to stay (JOI-8).
             if member.restored {
                 self.remove_member(cx, uid, reason, CloseCode::IDLE);
             } else {
@@ -410,17 +426,22 @@ impl Channel {
         }
     }
 
-    /// Gives up a socket that nothing came in on for too long.
+    /// Pings a socket that nothing came in on for a while, and gives it up after too long (LIV-2, LIV-5).
     pub(crate) fn liveness_due(&mut self, cx: &mut Context, uid: UserId) {
-        let Some(member) = self.members.get(&uid) else { return };
-        if member.conn.is_none() {
-            return;
+        let Some(member) = self.members.get_mut(&uid) else { return };
+        let Some(conn) = member.conn else { return };
+        let (now, timers) = (cx.mono(), cx.config.timers);
+        let end = member.last_inbound + timers.dead_after_ms;
+        let silent = member.last_inbound + timers.ping_after_ms();
+        if end <= now {
+            return self.drop_connection(cx, uid, CloseCode::IDLE);
         }
-        let end = member.last_inbound + cx.config.timers.dead_after_ms;
-        if end <= cx.mono() {
-            self.drop_connection(cx, uid, CloseCode::IDLE);
-        } else {
-            cx.timers.arm(end, Timer::Liveness(self.id, uid));
+        let mut next = silent;
+        if silent <= now {
+            member.pinged = true;
+            cx.outputs.push_back(Output::Ping { conn });
+            next = (now + timers.ping_after_ms()).min(end);
         }
+        cx.timers.arm(next, Timer::Liveness(self.id, uid));
     }
 }

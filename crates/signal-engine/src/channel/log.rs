@@ -1,7 +1,7 @@
 //! The numbered events of one incarnation of a channel: those that wait to be sent, and behind them those
 //! that somebody who comes back may have missed. An event is encoded once; a frame of several is built
 //! once per distinct cursor among its receivers, which is once unless somebody joined or was answered in
-//! between (contract rules B1, B27).
+//! between (ORD-1, ORD-4).
 //!
 //! ```text
 //!            floor                    sent          head
@@ -22,7 +22,7 @@ use crate::record::{LogRecord, MAX_NUMBER};
 const MAX_FRAME_BYTES: usize = 256 * 1024;
 /// What an event costs besides its text.
 const EVENT_COST: usize = 64;
-/// Most bytes that a log keeps of what was sent; fewer for a small channel (contract rule A7).
+/// Most bytes that a log keeps of what was sent; fewer for a small channel (RES-7).
 const MAX_LOG_BYTES: usize = 256 * 1024;
 const LEAST_LOG_BYTES: usize = 16 * 1024;
 const LOG_BYTES_PER_MEMBER: usize = 512;
@@ -149,7 +149,7 @@ impl EventLog {
     }
 
     /// Forgets what a log of a channel of so many members does not keep, and what is older than
-    /// `max_age_ms` (contract rule A7). Says how many bytes that frees, as all that forget.
+    /// `max_age_ms` (RES-7). Says how many bytes that frees, as all that forget.
     pub(crate) fn trim(&mut self, members: usize, max_age_ms: u64, now: MonoTime) -> usize {
         let budget = (LEAST_LOG_BYTES + LOG_BYTES_PER_MEMBER * members).min(MAX_LOG_BYTES);
         self.forget(|log, event| log.bytes > budget || event.at + max_age_ms < now)

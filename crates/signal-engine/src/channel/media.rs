@@ -1,6 +1,6 @@
 //! Publish, unpublish, subscribe, unsubscribe: who sends what on which URL, and who may play it. A stream
 //! lives from the answer of its first `publish` until none of its kinds is published; its end cuts the
-//! push and everyone who plays it, at once (DESIGN §5, §6).
+//! push and everyone who plays it, at once (URL-5, URL-6).
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,30 @@ use lianmai_protocol::message::event::StreamChange;
 use lianmai_protocol::message::media::{Publish, Subscribe};
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, MediaSelector, Mid, RpcError, UserId};
 
-use super::member::{Waiting, WaitingOn, slot_of};
+use super::member::{WaitingOn, slot_of};
 use super::session::Asked;
+use super::urls::Url;
 use super::{Channel, Outcome, Reply};
+use crate::asks::{MintRequest, Question, Then, WantedUrl};
 use crate::context::Context;
-use crate::input::{Access, MintId, Minted};
-use crate::output::{Denial, MintRequest, Output};
+use crate::ids::AskId;
+use crate::input::Access;
+use crate::output::{Denial, Note, Output};
+use crate::record::Minted;
 
 /// Somebody who may play a stream.
 #[derive(Debug)]
 pub(crate) struct Viewer {
     pub(crate) uid: UserId,
     pub(crate) kinds: KindSet,
-    pub(crate) minted: Minted,
+    pub(crate) url: Url,
 }
 
 /// One life of one push URL.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) owner: UserId,
-    pub(crate) minted: Minted,
+    pub(crate) url: Url,
     pub(crate) viewers: BTreeMap<Mid, Viewer>,
 }
 
@@ -56,16 +60,18 @@ impl Channel {
         let live = member.pushes[slot];
         if let Some(generation) = live
             && let Some(stream) = self.streams.get(&generation)
-            && cx.now.wall < stream.minted.renew_after
+            && stream.url.is_good(cx, self.policy.media.push)
         {
-            let minted = stream.minted.clone();
+            let minted = stream.url.minted.clone();
             return Ok(self.published(cx, uid, generation, kinds, minted));
         }
         let renewed = live.is_some();
         let generation = live.unwrap_or_else(|| cx.new_generation(self.key.route()));
         let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer: None };
-        let mint = cx.mint(self.seat(uid), request);
-        self.wait(uid, asked, WaitingOn::Push { mint, generation, kinds, renewed });
+        let wanted = WantedUrl::Push { generation, kinds, renewed };
+        let then = Then::Url { seat: self.seat(uid), wanted };
+        let ask = cx.ask(Question::Mint(request), then);
+        self.wait(uid, asked, ask, WaitingOn::Push);
         Ok(Reply::Later)
     }
 
@@ -87,15 +93,10 @@ impl Channel {
                 member.pubs[index] = Some(publication);
             }
             let mid = member.mid;
-            self.emit(
-                cx,
-                &ChannelEvent::StreamAdded(StreamChange {
-                    uid,
-                    mid,
-                    media_type: kind.clone(),
-                    publication,
-                }),
-            );
+            let (channel, cid) = (self.key.clone(), self.cid);
+            cx.note(Note::StreamAdded { channel, cid, uid, mid, kind: kind.clone(), publication });
+            let change = StreamChange { uid, mid, media_type: kind.clone(), publication };
+            self.emit(cx, &ChannelEvent::StreamAdded(change));
         }
         Reply::Published { url: minted.url, urls: minted.urls, generation }
     }
@@ -126,15 +127,17 @@ impl Channel {
             let Some(publication) = kind.index().and_then(|index| member.pubs[index].take()) else {
                 continue;
             };
-            self.emit(
-                cx,
-                &ChannelEvent::StreamRemoved(StreamChange {
-                    uid,
-                    mid,
-                    media_type: kind.clone(),
-                    publication,
-                }),
-            );
+            let (channel, cid) = (self.key.clone(), self.cid);
+            cx.note(Note::StreamRemoved {
+                channel,
+                cid,
+                uid,
+                mid,
+                kind: kind.clone(),
+                publication,
+            });
+            let change = StreamChange { uid, mid, media_type: kind.clone(), publication };
+            self.emit(cx, &ChannelEvent::StreamRemoved(change));
         }
         let left = self.members[&uid].published();
         for (slot, generation) in pushes.into_iter().enumerate() {
@@ -147,6 +150,7 @@ impl Channel {
         }
     }
 
+    /// The one end of a stream: nobody pushes or plays it any more.
     fn end_stream(&mut self, cx: &mut Context, uid: UserId, slot: usize, generation: Gen) {
         if let Some(member) = self.members.get_mut(&uid) {
             member.pushes[slot] = None;
@@ -159,7 +163,8 @@ impl Channel {
                 }
             }
             cx.stats.streams -= 1;
-            cx.outputs.push_back(Output::CutStream { generation });
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::CutStream { appkey, generation });
         }
     }
 
@@ -182,7 +187,8 @@ impl Channel {
         if let Some(stream) = self.streams.get_mut(&generation)
             && stream.viewers.remove(&mid).is_some()
         {
-            cx.outputs.push_back(Output::CutViewer { generation, viewer: mid });
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::CutViewer { appkey, generation, viewer: mid });
         }
         if let Some(member) = self.members.get_mut(&uid) {
             member.pulls.retain(|pull| *pull != generation);
@@ -249,17 +255,19 @@ impl Channel {
             return Err(ErrorName::TooManySubscriptions.into());
         }
         if let Some(viewer) = viewer
-            && cx.now.wall < viewer.minted.renew_after
+            && viewer.url.is_good(cx, self.policy.media.pull)
         {
             viewer.kinds = viewer.kinds.union(KindSet::of(&params.media_type));
-            let Minted { url, urls, .. } = viewer.minted.clone();
+            let Minted { url, urls, .. } = viewer.url.minted.clone();
             return Ok(Reply::Subscribed { uid: params.uid, url, urls });
         }
         let request =
             MintRequest { appkey: self.key.appkey.clone(), generation, viewer: Some(mid) };
-        let mint = cx.mint(self.seat(uid), request);
         let (publisher, kind) = (params.uid, params.media_type.clone());
-        self.wait(uid, asked, WaitingOn::Pull { mint, generation, publisher, kind, publication });
+        let wanted = WantedUrl::Pull { generation, publisher, kind, publication };
+        let then = Then::Url { seat: self.seat(uid), wanted };
+        let ask = cx.ask(Question::Mint(request), then);
+        self.wait(uid, asked, ask, WaitingOn::Pull);
         Ok(Reply::Later)
     }
 
@@ -294,40 +302,33 @@ impl Channel {
         Ok(Reply::Done)
     }
 
-    pub(super) fn wait(&mut self, uid: UserId, asked: Asked, on: WaitingOn) {
-        if let Some(member) = self.members.get_mut(&uid) {
-            member.waiting = Some(Box::new(Waiting { asked, on, held: Default::default() }));
-        }
-    }
-
-    /// A URL was issued or could not be. Applied only if what it was for is still as it was (rule B9).
+    /// A URL was issued or could not be. Applied only if what it was for is still as it was.
     pub(crate) fn minted(
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        mint: MintId,
+        ask: AskId,
+        wanted: WantedUrl,
         result: Option<Minted>,
     ) {
-        let Some(waiting) = self.members.get(&uid).and_then(|member| member.waiting.as_ref())
-        else {
+        if let WantedUrl::Moved { generation, mid } = wanted {
+            return self.url_renewed(cx, uid, generation, mid, result);
+        }
+        if !self.waits_for(uid, ask) {
             return;
-        };
-        match &waiting.on {
-            WaitingOn::Push { mint: expected, generation, kinds, renewed } if *expected == mint => {
-                let (generation, kinds, renewed) = (*generation, *kinds, *renewed);
+        }
+        match wanted {
+            WantedUrl::Moved { .. } => {}
+            WantedUrl::Push { generation, kinds, renewed } => {
                 let outcome = if renewed && !self.streams.contains_key(&generation) {
-                    // It was cut meanwhile; a generation never comes back (rule B9).
+                    // It was cut meanwhile; a generation never comes back (URL-5).
                     Err(ErrorName::Superseded.into())
                 } else {
                     self.push_minted(cx, uid, generation, kinds, result)
                 };
                 self.resume_waiting(cx, uid, "publish", outcome);
             }
-            WaitingOn::Pull { mint: expected, generation, publisher, kind, publication }
-                if *expected == mint =>
-            {
-                let (generation, publisher, publication) = (*generation, *publisher, *publication);
-                let kind = kind.clone();
+            WantedUrl::Pull { generation, publisher, kind, publication } => {
                 let current = self.members.get(&publisher).and_then(|m| m.publication(&kind));
                 let outcome = if current == Some(publication) {
                     self.pull_minted(uid, publisher, generation, &kind, result)
@@ -336,7 +337,6 @@ impl Channel {
                 };
                 self.resume_waiting(cx, uid, "subscribe", outcome);
             }
-            _ => {}
         }
     }
 
@@ -355,11 +355,11 @@ impl Channel {
         if let Some(slot) = kinds.iter().next().and_then(slot_of) {
             member.pushes[slot] = Some(generation);
         }
+        let url = Url::answered(minted.clone(), self.policy.media.push);
         if let Some(stream) = self.streams.get_mut(&generation) {
-            stream.minted = minted.clone();
+            stream.url = url;
         } else {
-            let stream = Stream { owner: uid, minted: minted.clone(), viewers: BTreeMap::new() };
-            self.streams.insert(generation, stream);
+            self.streams.insert(generation, Stream { owner: uid, url, viewers: BTreeMap::new() });
             cx.streams.insert(generation, self.id);
             cx.stats.streams += 1;
         }
@@ -380,14 +380,11 @@ impl Channel {
         else {
             return Err(ErrorName::Superseded.into());
         };
-        let Minted { url, urls, .. } = minted.clone();
-        let viewer = stream.viewers.entry(member.mid).or_insert_with(|| Viewer {
-            uid,
-            kinds: KindSet::NONE,
-            minted: minted.clone(),
-        });
-        viewer.kinds = viewer.kinds.union(KindSet::of(kind));
-        viewer.minted = minted;
+        let held = Url::answered(minted.clone(), self.policy.media.pull);
+        let Minted { url, urls, .. } = minted;
+        let before = stream.viewers.get(&member.mid).map_or(KindSet::NONE, |viewer| viewer.kinds);
+        let kinds = before.union(KindSet::of(kind));
+        stream.viewers.insert(member.mid, Viewer { uid, kinds, url: held });
         if !member.pulls.contains(&generation) {
             member.pulls.push(generation);
         }
@@ -400,7 +397,7 @@ impl Channel {
             .members
             .get(&uid)
             .and_then(|m| m.waiting.as_ref())
-            .is_some_and(|waiting| matches!(waiting.on, WaitingOn::Push { .. }));
+            .is_some_and(|waiting| waiting.on == WaitingOn::Push);
         if waits {
             self.resume_waiting(cx, uid, "publish", Err(ErrorName::Superseded.into()));
         }
@@ -416,7 +413,7 @@ impl Channel {
         }
     }
 
-    /// Payload was seen on a stream: its owner is alive (contract rule B25).
+    /// Payload was seen on a stream: its owner is alive (LIV-3).
     pub(crate) fn media_flow(&mut self, cx: &Context, generation: Gen) {
         if let Some(stream) = self.streams.get(&generation)
             && let Some(member) = self.members.get_mut(&stream.owner)

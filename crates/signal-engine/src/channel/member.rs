@@ -10,9 +10,8 @@ use lianmai_protocol::{
     SessionId, UserId, WallTime,
 };
 
-use super::Reply;
 use super::session::{Answers, Asked, Messages, Tickets};
-use crate::input::{ConnId, MintId, PersistId, VerifyId};
+use crate::ids::{AskId, ConnId};
 use crate::rate::Rate;
 
 /// Push URLs that a member can have: audio and video share the first.
@@ -33,25 +32,28 @@ pub(crate) fn told_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
     name.map_or(0, json_bytes) + attributes.bytes()
 }
 
-/// A command that waits for the outside; the session's later commands wait behind it (rule B9).
+/// A command that waits for the outside; the session's later commands wait behind it (ORD-5).
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) asked: Asked,
+    /// The question; what goes on with its answer is kept with the engine's questions.
+    pub(crate) ask: AskId,
     pub(crate) on: WaitingOn,
     pub(crate) held: VecDeque<(Asked, Request)>,
 }
 
-#[derive(Debug)]
+/// What a command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitingOn {
-    /// `publish`: the push URL of a generation, which is new or `renewed`.
-    Push { mint: MintId, generation: Gen, kinds: KindSet, renewed: bool },
-    /// `subscribe`: the pull URL of a publication.
-    Pull { mint: MintId, generation: Gen, publisher: UserId, kind: MediaKind, publication: Pub },
+    /// `publish`: a push URL.
+    Push,
+    /// `subscribe`: a pull URL.
+    Pull,
     /// `renewToken`: what the new token grants.
-    Token(VerifyId),
+    Token,
     /// A write: of a kick or close, which takes effect then, or of what took effect already and is
     /// answered so.
-    Write { persist: PersistId, reply: Option<Reply> },
+    Write,
 }
 
 impl Waiting {
@@ -68,7 +70,7 @@ impl Waiting {
 
     /// Whether who leaves may overtake it: what is being written down is answered first.
     pub(crate) fn can_be_left(&self) -> bool {
-        !matches!(self.on, WaitingOn::Write { .. })
+        self.on != WaitingOn::Write
     }
 }
 
@@ -94,7 +96,7 @@ pub(crate) struct Member {
     pub(crate) last_inbound: MonoTime,
     /// When the socket was lost; `None` while there is one.
     pub(crate) lost_at: Option<MonoTime>,
-    /// When a socket was lost for the first time since one lasted (contract rule B25).
+    /// When a socket was lost for the first time since one lasted (LIV-3).
     pub(crate) first_lost: Option<MonoTime>,
     pub(crate) last_media: Option<MonoTime>,
     /// Last event that was sent on the present connection.
@@ -102,15 +104,17 @@ pub(crate) struct Member {
     pub(crate) rate: Rate,
     /// `rateLimited` answers, less the commands that passed since.
     pub(crate) limited: u32,
+    /// The answer to a ping of ours is owed.
+    pub(crate) pinged: bool,
     pub(crate) waiting: Option<Box<Waiting>>,
     pub(crate) tickets: Tickets,
     /// Last attempt to resume that was accepted.
     pub(crate) attempt: u64,
     pub(crate) answers: Answers,
     pub(crate) messages: Messages,
-    /// Last change by somebody else that the client may not have seen (contract rule B15).
+    /// Last change by somebody else that the client may not have seen (RST-5).
     pub(crate) forced: Option<(Epoch, u64)>,
-    /// Kicked, and only not yet visibly so: nothing that it says counts (contract rule B19).
+    /// Kicked, and only not yet visibly so: nothing that it says counts (KIC-1, RST-5).
     pub(crate) fenced: bool,
     /// Loaded after a crash, and its client is not known to be back.
     pub(crate) restored: bool,

@@ -21,6 +21,7 @@ mod resume;
 mod session;
 mod snapshot;
 mod talk;
+mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,13 +39,13 @@ use self::media::Stream;
 use self::member::Member;
 use self::snapshot::SnapshotCache;
 use crate::config::AppPolicy;
-use crate::context::{ChannelRef, Context, Seat};
-use crate::input::ConnId;
+use crate::context::Context;
+use crate::ids::{ChannelRef, ConnId, Seat};
 use crate::key::ChannelKey;
 use crate::output::{ChannelView, MemberView, Note};
 use crate::timers::Timer;
 
-/// `memberCount` notices are at least this far apart, in milliseconds (contract rule A5).
+/// `memberCount` notices are at least this far apart, in milliseconds.
 const COUNT_INTERVAL_MS: u64 = 1_000;
 
 /// What a command answers, before the head of the log is known.
@@ -93,7 +94,7 @@ pub(crate) struct Channel {
     snapshot: SnapshotCache,
     count_told: usize,
     count_armed: bool,
-    /// Recent replacements by uid: how many, and since when (contract rule C14).
+    /// Recent replacements by uid: how many, and since when (JOI-4).
     replaced: BTreeMap<UserId, (u32, lianmai_protocol::MonoTime)>,
     /// Members that are not as they were written down, and whether the channel is not.
     touched: BTreeSet<UserId>,
@@ -173,7 +174,11 @@ impl Channel {
         self.send_behind_events(cx, uid, codec::encode_notice(notice).into());
     }
 
+    /// Tells everybody. Nothing follows the end of a channel (EVT-5).
     fn emit(&mut self, cx: &mut Context, event: &ChannelEvent) {
+        if self.closed {
+            return;
+        }
         cx.stats.log_bytes += self.log.append(event, cx.mono());
         cx.stats.events += 1;
     }

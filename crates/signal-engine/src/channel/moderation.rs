@@ -15,10 +15,11 @@ use lianmai_protocol::{
 use super::member::WaitingOn;
 use super::session::Asked;
 use super::{Channel, Outcome, Reply};
-use crate::context::{By, Context};
-use crate::input::PersistId;
-use crate::output::Output;
-use crate::record::StoreOp;
+use crate::asks::By;
+use crate::context::Context;
+use crate::ids::AskId;
+use crate::output::Note;
+use crate::rows::RowOp;
 
 impl Channel {
     /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
@@ -45,7 +46,7 @@ impl Channel {
     }
 
     /// Answers a change of `target`, made since event `before`: at once, or if it was somebody else's change
-    /// when it is written down, so that no crash undoes it (contract rule B15).
+    /// when it is written down, so that no crash undoes it (RST-5).
     pub(super) fn done(
         &mut self,
         cx: &mut Context,
@@ -62,7 +63,7 @@ impl Channel {
             member.forced = Some((self.log.epoch(), head));
         }
         self.touch(target);
-        self.answer_written(cx, caller, asked, Reply::Done)
+        self.answer_written(cx, caller, asked)
     }
 
     pub(super) fn set_role(
@@ -86,7 +87,7 @@ impl Channel {
         self.done(cx, caller, asked, uid, before)
     }
 
-    /// `clientJoin`, `roleChanged`: one group (contract rule A4).
+    /// `clientJoin`, `roleChanged`: one group (ROL-1, ROL-2).
     fn promote(&mut self, cx: &mut Context, uid: UserId) -> Result<(), RpcError> {
         if self.broadcasters >= cx.config.limits.broadcasters {
             return Err(ErrorName::TooManyBroadcasters.into());
@@ -103,12 +104,11 @@ impl Channel {
         let join = client_join(member);
         self.broadcasters += 1;
         self.emit(cx, &ChannelEvent::ClientJoin(join));
-        let role = Role::Broadcaster;
-        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
+        self.role_changed(cx, uid, mid, Role::Broadcaster);
         Ok(())
     }
 
-    /// `streamRemoved` of each kind, `roleChanged`, `clientLeave`: one group (contract rule A4).
+    /// `streamRemoved` of each kind, `roleChanged`, `clientLeave`: one group (ROL-1, ROL-2).
     pub(super) fn demote(&mut self, cx: &mut Context, uid: UserId) {
         self.remove_streams(cx, uid, KindSet::ALL);
         self.touch(uid);
@@ -116,11 +116,16 @@ impl Channel {
         member.role = Role::Audience;
         let mid = member.mid;
         self.broadcasters -= 1;
-        let role = Role::Audience;
-        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
+        self.role_changed(cx, uid, mid, Role::Audience);
         let reason = LeaveReason::RoleChanged;
         self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
         self.supersede_push(cx, uid);
+    }
+
+    fn role_changed(&mut self, cx: &mut Context, uid: UserId, mid: Mid, role: Role) {
+        let (channel, cid) = (self.key.clone(), self.cid);
+        cx.note(Note::RoleChanged { channel, cid, uid, mid, role: role.clone() });
+        self.emit(cx, &ChannelEvent::RoleChanged(RoleChanged { uid, mid, role }));
     }
 
     pub(super) fn mute(
@@ -147,7 +152,7 @@ impl Channel {
         member.muted = if on { member.muted.union(kinds) } else { member.muted.difference(kinds) };
         let (mid, visible) = (member.mid, member.is_visible());
         self.touch(uid);
-        // An audience member is invisible: its mutes become public with a later clientJoin (rule C20).
+        // An audience member is invisible: its mutes become public with a later clientJoin (MUT-3).
         for kind in changed.iter().filter(|_| visible) {
             let change = MuteChange { uid, mid, media_type: kind.clone() };
             let event =
@@ -168,19 +173,19 @@ impl Channel {
         if params.uid == caller {
             return Err(ErrorName::SelfTarget.into());
         }
-        let persist = self.fence(cx, params, By::Member(caller))?;
-        self.wait(caller, asked, WaitingOn::Write { persist, reply: None });
+        let ask = self.fence(cx, params, By::Member(caller))?;
+        self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
 
     /// First part of a kick: nothing more is heard of the member, and it is written down that it may not
-    /// come back (contract rule B19). A uid that is not here is banned all the same.
+    /// come back (KIC-1, RST-5). A uid that is not here is banned all the same.
     pub(crate) fn fence(
         &mut self,
         cx: &mut Context,
         params: Kick,
         by: By,
-    ) -> Result<PersistId, RpcError> {
+    ) -> Result<AskId, RpcError> {
         check_kick(&params)?;
         let member = self.members.get_mut(&params.uid);
         if member.is_none() && params.duration_s == 0 {
@@ -203,7 +208,7 @@ impl Channel {
         cx: &mut Context,
         mid: Option<Mid>,
         params: &Kick,
-        caller: Option<(UserId, PersistId)>,
+        caller: Option<(UserId, AskId)>,
         stored: bool,
     ) {
         let uid = params.uid;
@@ -215,8 +220,8 @@ impl Channel {
             self.notify(cx, uid, &Notice::Kicked(notice));
             self.remove_member(cx, uid, LeaveReason::Kicked, CloseCode::KICKED);
         }
-        if let Some((caller, persist)) = caller
-            && self.waits_for(caller, persist)
+        if let Some((caller, ask)) = caller
+            && self.waits_for(caller, ask)
         {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, caller, "kick", outcome);
@@ -235,8 +240,8 @@ impl Channel {
         params: CloseChannel,
     ) -> Outcome {
         self.require_moderator(caller)?;
-        let persist = self.hold(cx, params, By::Member(caller))?;
-        self.wait(caller, asked, WaitingOn::Write { persist, reply: None });
+        let ask = self.hold(cx, params, By::Member(caller))?;
+        self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
     }
 
@@ -246,9 +251,9 @@ impl Channel {
         cx: &mut Context,
         params: CloseChannel,
         by: By,
-    ) -> Result<PersistId, RpcError> {
+    ) -> Result<AskId, RpcError> {
         check_close(&params)?;
-        cx.ops.push(StoreOp::DropChannel(self.key.clone()));
+        cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
         Ok(cx.hold(&self.key, self.id, params, by))
     }
@@ -258,10 +263,10 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         text: Option<String>,
-        caller: Option<(UserId, PersistId)>,
+        caller: Option<(UserId, AskId)>,
         stored: bool,
     ) {
-        let waiting = caller.filter(|(caller, persist)| self.waits_for(*caller, *persist));
+        let waiting = caller.filter(|(caller, ask)| self.waits_for(*caller, *ask));
         let reason =
             if caller.is_some() { RoomCloseReason::Closed } else { RoomCloseReason::Admin };
         let answer = waiting.and_then(|(caller, _)| {
@@ -269,13 +274,6 @@ impl Channel {
             Some((caller, waiting.asked.id, stored))
         });
         self.close(cx, reason, text, answer);
-    }
-
-    fn waits_for(&self, uid: UserId, write: PersistId) -> bool {
-        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
-        waiting.is_some_and(
-            |waiting| matches!(waiting.on, WaitingOn::Write { persist, .. } if persist == write),
-        )
     }
 
     /// Ends the channel: `liveRoomClose` is the last event, then the answer, then every connection.
@@ -298,21 +296,14 @@ impl Channel {
             };
             self.send_behind_events(cx, uid, text.into());
         }
-        for generation in std::mem::take(&mut self.streams).into_keys() {
-            cx.streams.remove(&generation);
-            cx.stats.streams -= 1;
-            cx.outputs.push_back(Output::CutStream { generation });
-        }
-        for member in std::mem::take(&mut self.members).into_values() {
-            cx.stats.members -= 1;
-            cx.stats.message_bytes -= member.messages.bytes();
-            self.note_left(cx, member.uid, member.mid, LeaveReason::ChannelClosed);
-            if let Some(conn) = member.conn {
-                cx.close(conn, CloseCode::CHANNEL_CLOSED);
-            }
-        }
-        self.broadcasters = 0;
         self.closed = true;
+        let members: Vec<_> = self.members.keys().copied().collect();
+        for uid in &members {
+            self.remove_streams(cx, *uid, KindSet::ALL);
+        }
+        for uid in members {
+            self.remove_member(cx, uid, LeaveReason::ChannelClosed, CloseCode::CHANNEL_CLOSED);
+        }
     }
 }
 

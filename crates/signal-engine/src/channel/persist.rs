@@ -1,4 +1,4 @@
-//! A channel as it is written down, and made again from that (contract rules A3, A10). Comes in: records.
+//! A channel as it is written down, and made again from that (ADR 0009). Comes in: records.
 //! Goes out: records. What is written when: a member after each change that others can see, its session
 //! only at the end of a clean stop.
 
@@ -12,12 +12,16 @@ use super::log::EventLog;
 use super::media::{Stream, Viewer};
 use super::member::{Member, slot_of};
 use super::session::{Answers, Asked, Messages, Tickets};
+use super::urls::Url;
 use crate::config::AppPolicy;
-use crate::context::{ChannelRef, Context};
-use crate::input::Minted;
+use crate::context::Context;
+use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
 use crate::rate::Rate;
-use crate::record::{ChannelRecord, MAX_NUMBER, MemberRecord, PushRecord, SessionRecord, StoreOp};
+use crate::record::{
+    ChannelRecord, MAX_NUMBER, MemberRecord, PullRecord, PushRecord, SessionRecord,
+};
+use crate::rows::{Row, RowOp};
 use crate::timers::Timer;
 
 impl Channel {
@@ -28,32 +32,30 @@ impl Channel {
 
     /// Hands what is to be written to the context.
     pub(super) fn write_down(&mut self, cx: &mut Context) {
-        if self.ending {
+        // What is closed goes as a whole.
+        if self.ending || self.closed {
             return;
         }
         if std::mem::take(&mut self.unwritten) && !self.is_over() {
-            let op = StoreOp::PutChannel(self.key.clone(), Box::new(self.record(None)));
-            cx.ops.push(op);
+            cx.ops.push(RowOp::put_channel(&self.key, self.record(None)));
         }
         for uid in std::mem::take(&mut self.touched) {
             cx.ops.push(match self.members.get(&uid) {
                 Some(member) if !member.fenced => {
-                    let record = self.member_record(member, None);
-                    StoreOp::PutMember(self.key.clone(), Box::new(record))
+                    RowOp::put_member(&self.key, self.member_record(member, None))
                 }
-                _ => StoreOp::DropMember(self.key.clone(), uid),
+                _ => RowOp::drop(&self.key, Row::Member(uid)),
             });
         }
     }
 
     /// Everything, for the next process.
-    pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<StoreOp>) {
+    pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<RowOp>) {
         // Whatever an earlier write that failed left there.
-        ops.push(StoreOp::DropChannel(self.key.clone()));
-        ops.push(StoreOp::PutChannel(self.key.clone(), Box::new(self.record(Some(now)))));
+        ops.push(RowOp::DropChannel(self.key.clone()));
+        ops.push(RowOp::put_channel(&self.key, self.record(Some(now))));
         for member in self.members.values() {
-            let record = self.member_record(member, Some(now));
-            ops.push(StoreOp::PutMember(self.key.clone(), Box::new(record)));
+            ops.push(RowOp::put_member(&self.key, self.member_record(member, Some(now))));
         }
     }
 
@@ -73,12 +75,13 @@ impl Channel {
             .collect();
         let pushes = MediaKind::ALL.iter().filter_map(|kind| {
             let generation = member.pushes[slot_of(kind)?]?;
-            let minted = (&self.streams.get(&generation)?.minted).into();
+            let url = &self.streams.get(&generation)?.url;
             // Audio and video share one: told once.
             (*kind != MediaKind::Video).then(|| PushRecord {
                 generation,
                 kind: kind.clone(),
-                minted,
+                minted: url.minted.clone(),
+                address: Some(url.address),
             })
         });
         MemberRecord {
@@ -104,7 +107,8 @@ impl Channel {
         let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
         let pulls = member.pulls.iter().filter_map(|generation| {
             let viewer = self.streams.get(generation)?.viewers.get(&member.mid)?;
-            Some((*generation, viewer.kinds, (&viewer.minted).into()))
+            let Url { minted, address, .. } = &viewer.url;
+            Some(PullRecord(*generation, viewer.kinds, minted.clone(), Some(*address)))
         });
         // What still waits has not run: it will be sent again, and must be new then.
         let waiting = member.waiting.as_ref().map(|waiting| waiting.asked.id.0 - 1);
@@ -145,17 +149,15 @@ impl Channel {
         let mut pulls = Vec::new();
         for record in members {
             let uid = record.uid;
-            pulls.extend(record.live.iter().flat_map(|live| {
-                live.pulls.iter().map(move |(generation, kinds, minted)| {
-                    (*generation, uid, *kinds, Minted::from(minted))
-                })
-            }));
+            let held = record.live.iter().flat_map(|live| &live.pulls);
+            pulls.extend(held.map(|pull| (uid, pull.clone())));
             channel.restore_member(cx, record);
         }
-        for (generation, uid, kinds, minted) in pulls {
+        for (uid, PullRecord(generation, kinds, minted, address)) in pulls {
+            let url = Url::answered(minted, address.unwrap_or(channel.policy.media.pull));
             let Some(member) = channel.members.get_mut(&uid) else { continue };
             if let Some(stream) = channel.streams.get_mut(&generation) {
-                stream.viewers.insert(member.mid, Viewer { uid, kinds, minted });
+                stream.viewers.insert(member.mid, Viewer { uid, kinds, url });
                 member.pulls.push(generation);
             }
         }
@@ -183,8 +185,9 @@ impl Channel {
                 continue;
             }
             pushes[slot] = Some(push.generation);
-            let stream =
-                Stream { owner: uid, minted: (&push.minted).into(), viewers: BTreeMap::new() };
+            let address = push.address.unwrap_or(self.policy.media.push);
+            let url = Url::answered(push.minted.clone(), address);
+            let stream = Stream { owner: uid, url, viewers: BTreeMap::new() };
             self.streams.insert(push.generation, stream);
             cx.streams.insert(push.generation, self.id);
             cx.stats.streams += 1;
@@ -232,6 +235,7 @@ impl Channel {
             cursor: 0,
             rate: Rate::default(),
             limited: 0,
+            pinged: false,
             waiting: None,
             tickets,
             attempt: live.as_ref().map_or(0, |live| live.attempt),

@@ -6,7 +6,7 @@
 //!                                                                        -> answer, events, messages
 //! ```
 //!
-//! Until the last question is answered nothing is changed (contract rule C12).
+//! Until the last question is answered nothing is changed (RES-4).
 
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::MemberCount;
@@ -16,7 +16,7 @@ use lianmai_protocol::{CloseCode, Mid, RequestId, UserId};
 use super::Channel;
 use super::snapshot::ResumedParts;
 use crate::context::Context;
-use crate::input::ConnId;
+use crate::ids::ConnId;
 use crate::output::Note;
 use crate::ticket::Claims;
 use crate::timers::Timer;
@@ -107,7 +107,7 @@ impl Channel {
         for message in messages {
             cx.send(conn, message);
         }
-        // State notices are told anew (contract rule A1).
+        // State notices are told anew (RES-6).
         if reason.is_none() {
             let count = self.members.len() as u64;
             self.notify(cx, uid, &Notice::MemberCount(MemberCount { count }));
@@ -115,6 +115,10 @@ impl Channel {
         self.warn_of_token(cx, uid);
         if let Some(restarting) = cx.restarting() {
             cx.send_text(conn, restarting);
+        }
+        // Who restores asks for its URLs by itself.
+        if !restore {
+            self.tell_moved(cx, uid);
         }
         self.touch(uid);
         let channel = self.key.clone();
@@ -143,6 +147,7 @@ impl Channel {
         member.conn = Some(conn);
         member.connected_at = now;
         member.last_inbound = now;
+        member.pinged = false;
         member.lost_at = None;
         member.cursor = head;
         // It is told a number that others may not know yet: all hear the one that it comes to.
@@ -151,7 +156,7 @@ impl Channel {
         }
         cx.seats.insert(conn, seat);
         cx.stats.connected += 1;
-        cx.arm_in(cx.config.timers.dead_after_ms, Timer::Liveness(self.id, uid));
+        cx.arm_in(cx.config.timers.ping_after_ms(), Timer::Liveness(self.id, uid));
     }
 
     /// Whether a membership is of this uid, here and now.

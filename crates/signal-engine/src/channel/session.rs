@@ -24,7 +24,7 @@ pub(crate) struct Asked {
     pub(crate) hash: u64,
 }
 
-/// Numbers of the tickets of a membership (contract rule B4).
+/// Numbers of the tickets of a membership (RES-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tickets {
     /// The client is known to hold this one. Older ones are dead.
@@ -85,7 +85,7 @@ pub(crate) enum Seen {
 }
 
 /// Answers that may not have arrived, in the order in which they were given: what did not arrive is always
-/// the end of that (contract rule B8).
+/// the end of that (IDS-7).
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     pub(crate) last_id: Option<RequestId>,

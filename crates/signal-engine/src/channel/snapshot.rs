@@ -1,5 +1,5 @@
 //! The picture that a `join` answers. Its channel part is encoded once per version and shared; an
-//! audience member that comes or goes changes no version (contract rule A5).
+//! audience member that comes or goes changes no version.
 
 use lianmai_protocol::message::session::{Outcome, ResumeReason, Timers};
 use lianmai_protocol::message::snapshot::{ChannelInfo, OwnStream, SelfInfo, Subscription};

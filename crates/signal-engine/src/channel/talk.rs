@@ -15,11 +15,13 @@ use super::member::{WaitingOn, told_bytes};
 use super::session::Asked;
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
+use crate::asks::{Question, Then, Token, TokenRequest};
 use crate::context::Context;
-use crate::input::VerifyId;
+use crate::ids::AskId;
+use crate::key::ChannelKey;
 use crate::timers::Timer;
 
-/// `tokenWillExpire` comes so long before the end of the membership, in milliseconds (rule B14).
+/// `tokenWillExpire` comes so long before the end of the membership, in milliseconds (AUT-4).
 const TOKEN_WARNING_MS: u64 = 30_000;
 
 /// Checks a display name.
@@ -107,7 +109,7 @@ impl Channel {
                 }
                 self.touch(uid);
                 let Some(member) = self.members.get(&uid) else { return Ok(Reply::Done) };
-                // An audience member is invisible: no event (contract rule C20).
+                // An audience member is invisible: no event (ATT-2).
                 if changed && member.is_visible() {
                     let update = ClientUpdate {
                         uid,
@@ -159,8 +161,10 @@ impl Channel {
         asked: Asked,
         params: RenewToken,
     ) -> Outcome {
-        let verify = cx.verify(self.seat(uid), &self.key, params.token);
-        self.wait(uid, asked, WaitingOn::Token(verify));
+        let ChannelKey { appkey, name: channel } = self.key.clone();
+        let request = TokenRequest { appkey, uid, channel, token: Token(params.token) };
+        let ask = cx.ask(Question::Verify(request), Then::Token { seat: self.seat(uid) });
+        self.wait(uid, asked, ask, WaitingOn::Token);
         Ok(Reply::Later)
     }
 
@@ -169,14 +173,10 @@ impl Channel {
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        verify: VerifyId,
+        ask: AskId,
         grant: Result<Grant, ErrorName>,
     ) {
-        let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
-        let waits = waiting.is_some_and(
-            |waiting| matches!(waiting.on, WaitingOn::Token(expected) if expected == verify),
-        );
-        if waits {
+        if self.waits_for(uid, ask) {
             let outcome = self.apply_token(cx, uid, grant);
             self.resume_waiting(cx, uid, "renewToken", outcome);
         }

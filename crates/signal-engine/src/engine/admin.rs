@@ -1,15 +1,16 @@
-//! What the admin API asks, and what goes on when a write is done. A kick and a close take effect in two
-//! steps, whoever asks for them: fenced, then written down, then visible (contract rule B19).
+//! What the admin API asks. A kick and a close take effect in two steps, whoever asks for them: fenced, then
+//! written down, then visible (RST-5); the second step is in `answers`.
 
 use lianmai_protocol::message::session::{CloseChannel, Kick};
 use lianmai_protocol::{ErrorName, RpcError};
 
 use super::Engine;
-use crate::channel::{Channel, check_kick, not_stored};
-use crate::context::{By, Then};
-use crate::input::{AdminCommand, PersistId, QueryId};
+use crate::asks::By;
+use crate::channel::{Channel, check_kick};
+use crate::ids::QueryId;
+use crate::input::AdminCommand;
 use crate::key::ChannelKey;
-use crate::output::{AdminReply, Output};
+use crate::output::AdminReply;
 
 impl Engine {
     /// What the admin API asks; `None` if the answer comes when it is written down.
@@ -62,39 +63,6 @@ impl Engine {
                 });
                 result
             }
-        }
-    }
-
-    /// Goes on with what had to be written down first.
-    pub(super) fn persisted(&mut self, persist: PersistId, mut stored: bool) {
-        let by = match self.context.persists.remove(&persist) {
-            None => return,
-            Some(Then::HandedOver) => return self.handed_over(stored),
-            Some(Then::Answer { seat }) => {
-                return self.with_channel(seat.channel, |channel, cx| {
-                    channel.written(cx, seat.uid, persist, stored);
-                });
-            }
-            Some(Then::Kick { channel, mid, params, by, kept }) => {
-                stored &= kept;
-                let caller = by.member().map(|uid| (uid, persist));
-                if let Some(channel) = channel {
-                    self.with_channel(channel, |channel, cx| {
-                        channel.fenced(cx, mid, &params, caller, stored);
-                    });
-                }
-                by
-            }
-            Some(Then::Close { channel, text, by, kept }) => {
-                stored &= kept;
-                let caller = by.member().map(|uid| (uid, persist));
-                self.with_channel(channel, |channel, cx| channel.held(cx, text, caller, stored));
-                by
-            }
-        };
-        if let By::Admin(query) = by {
-            let reply = if stored { Ok(AdminReply::Done) } else { Err(not_stored()) };
-            self.context.outputs.push_back(Output::AdminReply { query, reply });
         }
     }
 }

@@ -8,8 +8,8 @@ use lianmai_protocol::{ErrorName, RequestId, RpcError};
 use super::Engine;
 use crate::admission::Grant;
 use crate::channel::Channel;
-use crate::context::ChannelRef;
-use crate::input::{ConnId, JoinRequest, ReconnectRequest};
+use crate::ids::{ChannelRef, ConnId};
+use crate::input::{JoinRequest, ReconnectRequest};
 use crate::key::ChannelKey;
 use crate::output::Note;
 use crate::ticket::Claims;
@@ -102,14 +102,13 @@ impl Engine {
         // A refused join leaves no channel behind.
         channel.join(cx, conn, id, uid, join, grant)?;
         channel.settle(cx);
-        cx.note(Note::ChannelOpened { channel: key.clone(), cid: channel.cid() });
         self.names.insert(key.clone(), new);
         self.channels.insert(new, channel);
         self.sweep_from_now_on();
         Ok(())
     }
 
-    /// Shortly after a crash a ticket stands in for a token that has expired since (contract rule B14): for
+    /// Shortly after a crash a ticket stands in for a token that has expired since (RES-9): for
     /// somebody whose membership was not written down any more, or whose join is sent again.
     fn ticket_for(&self, key: &ChannelKey, join: &Join) -> Option<Claims> {
         let cx = &self.context;
@@ -131,7 +130,7 @@ impl Engine {
         }
     }
 
-    /// Where a ticket resumes, or why it does not. Changes nothing (contract rule C12).
+    /// Where a ticket resumes, or why it does not. Changes nothing (RES-4).
     fn judge_resume(&self, claims: &Claims, attempt: u64) -> Result<ChannelRef, ResumeReason> {
         let cx = &self.context;
         cx.restrictions.check_ticket(cx.now, &claims.channel, claims.uid, claims.issued_at)?;

@@ -1,17 +1,16 @@
 //! The engine of one shard: routes each input to its channel and each due timer too. This file is the
-//! loop; who enters or comes back is in `arrival`, the admin API and what waits for a write in `admin`, the
-//! relay's questions in `relay`, the begin and end of a process in `restart`.
+//! loop; who enters or comes back is in `arrival`, the admin API in `admin`, what goes on when the outside has
+//! answered in `answers`, the relay's questions in `relay`, the begin and end of a process in `restart`.
 //!
 //! The contract of the run loop: call [`Engine::handle`] with one input and the moment, then take every
 //! output with [`Engine::poll_output`] and execute it in order, then sleep no longer than
 //! [`Engine::next_deadline`] and hand in [`Input::Tick`].
 
 mod admin;
+mod answers;
 mod arrival;
 mod relay;
 mod restart;
-
-pub(crate) use self::restart::Drain;
 
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -21,11 +20,12 @@ use rand_core::SeedableRng;
 
 use crate::channel::Channel;
 use crate::config::{EngineConfig, STALL_MS};
-use crate::context::{ChannelRef, Context};
-use crate::input::{ConnId, Input};
+use crate::context::Context;
+use crate::ids::{ChannelRef, ConnId};
+use crate::input::Input;
 use crate::key::ChannelKey;
 use crate::output::{Note, Output, Stats};
-use crate::record::StoreOp;
+use crate::rows::RowOp;
 use crate::timers::Timer;
 
 /// Bans, holds and logs are looked through this often, in milliseconds.
@@ -47,7 +47,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine without channels. `seed` must come from the operating system: ids and secrets follow
-    /// from it (contract rule B12).
+    /// from it.
     #[must_use]
     pub fn new(config: EngineConfig, seed: [u8; 32]) -> Self {
         Engine {
@@ -69,7 +69,8 @@ impl Engine {
         self.input(input);
         while let Some(timer) = self.context.timers.pop_due(mono) {
             // Nobody's time runs out between two processes, but that of a disk does.
-            if !self.context.is_frozen() || matches!(timer, Timer::Persist(_)) {
+            let is_write = matches!(timer, Timer::Ask(id) if self.context.asks.is_write(id));
+            if !self.context.is_frozen() || is_write {
                 self.timer(timer);
             }
         }
@@ -78,7 +79,7 @@ impl Engine {
         self.fit_logs();
     }
 
-    /// A process that stood still has not listened: nobody is held silent for that time (rule B23).
+    /// A process that stood still has not listened: nobody is held silent for that time.
     fn forgive_stall(&mut self, gap_ms: u64) {
         if gap_ms <= STALL_MS {
             return;
@@ -133,21 +134,7 @@ impl Engine {
             Input::Lagging { conn } => self.with_seat(conn, |channel, cx, uid| {
                 channel.drop_connection(cx, uid, CloseCode::SLOW_READER);
             }),
-            Input::Minted { mint, result } => {
-                if let Some(seat) = self.context.mints.remove(&mint) {
-                    self.with_channel(seat.channel, |channel, cx| {
-                        channel.minted(cx, seat.uid, mint, result);
-                    });
-                }
-            }
-            Input::TokenVerified { verify, grant } => {
-                if let Some(seat) = self.context.verifications.remove(&verify) {
-                    self.with_channel(seat.channel, |channel, cx| {
-                        channel.token_verified(cx, seat.uid, verify, grant);
-                    });
-                }
-            }
-            Input::Persisted { persist, stored } => self.persisted(persist, stored),
+            Input::Answer { id, answer } => self.answered(id, answer),
             Input::Authorize { query, generation, access } => {
                 self.authorize(query, generation, access);
             }
@@ -180,7 +167,7 @@ impl Engine {
         }
     }
 
-    /// Keeps all logs together within their budget: the largest give half of what they keep (rule A7).
+    /// Keeps all logs together within their budget: the largest give half of what they keep (RES-7).
     fn fit_logs(&mut self) {
         let most = self.context.config.log_bytes;
         if self.context.stats.log_bytes <= most {
@@ -219,14 +206,7 @@ impl Engine {
             Timer::Token(id, uid) => {
                 self.with_channel(id, |channel, cx| channel.token_due(cx, uid))
             }
-            Timer::Mint(mint) => {
-                if let Some(seat) = self.context.mints.remove(&mint) {
-                    self.with_channel(seat.channel, |channel, cx| {
-                        channel.minted(cx, seat.uid, mint, None);
-                    });
-                }
-            }
-            Timer::Persist(persist) => self.persisted(persist, false),
+            Timer::Ask(id) => self.unanswered(id),
             Timer::Sweep => {
                 let cx = &mut self.context;
                 cx.restrictions.sweep(cx.now, &mut cx.ops);
@@ -257,7 +237,7 @@ impl Engine {
         if channel.is_over() {
             let note = Note::ChannelEnded { channel: channel.key().clone(), cid: channel.cid() };
             self.context.note(note);
-            self.context.ops.push(StoreOp::DropChannel(channel.key().clone()));
+            self.context.ops.push(RowOp::DropChannel(channel.key().clone()));
             self.context.stats.log_bytes -= channel.log_bytes();
             self.names.remove(channel.key());
             self.channels.remove(&id);

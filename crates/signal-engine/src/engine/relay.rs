@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use lianmai_protocol::{Gen, MonoTime};
 
 use super::Engine;
-use crate::input::{Access, QueryId};
+use crate::ids::QueryId;
+use crate::input::Access;
 use crate::output::{Denial, Output};
 use crate::timers::Timer;
 
-/// A push or play of somebody who is not known yet waits so long, in milliseconds (contract rule B13).
+/// A push or play of somebody who is not known yet waits so long, in milliseconds (RST-4).
 const PARK_MS: u64 = 10_000;
 /// So many of them; and they are looked at this often, in milliseconds.
 const MAX_PARKED: usize = 1_000;
@@ -20,7 +21,7 @@ const PARK_LOOK_MS: u64 = 100;
 pub(super) type Parked = VecDeque<(MonoTime, QueryId, Gen, Access)>;
 
 impl Engine {
-    /// Whether a URL may be used. After a crash somebody who is not known yet may be soon (rule B13).
+    /// Whether a URL may be used. After a crash somebody who is not known yet may be soon (RST-4).
     pub(super) fn authorize(&mut self, query: QueryId, generation: Gen, access: Access) {
         let verdict = self.may_use(generation, access);
         let now = self.context.mono();

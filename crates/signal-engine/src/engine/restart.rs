@@ -1,5 +1,5 @@
-//! How a process begins where another one ended, and ends so that another one can begin (contract rules A3,
-//! A10, B26). Comes in: records, or a plan. Goes out: channels with everybody in grace; `serverRestarting`
+//! How a process begins where another one ended, and ends so that another one can begin (ADR 0009,
+//! RST-1, RST-2). Comes in: records, or a plan. Goes out: channels with everybody in grace; `serverRestarting`
 //! to every member, their sockets closed little by little, everything written down.
 //!
 //! ```text
@@ -7,74 +7,35 @@
 //!    |--- served ----|--- served, sockets close ---|--- nothing taken in ---|--> Drained
 //! ```
 
-use lianmai_protocol::message::Notice;
-use lianmai_protocol::message::notice::ServerRestarting;
 use lianmai_protocol::message::session::ResumeReason;
-use lianmai_protocol::{CloseCode, ErrorName, MonoTime, RpcError, codec};
+use lianmai_protocol::{CloseCode, ErrorName, RpcError};
 
 use super::Engine;
+use crate::asks::{Answer, Written};
 use crate::channel::Channel;
-use crate::context::{ChannelRef, Context, Then};
-use crate::input::{DrainPlan, Input, ReconnectRequest};
+use crate::drain::{Drain, DrainPlan};
+use crate::ids::ChannelRef;
+use crate::input::{Input, ReconnectRequest};
 use crate::output::Output;
-use crate::record::{Restored, StoreOp};
+use crate::rows::{Restored, RowOp};
 use crate::timers::Timer;
 
 /// Sockets are closed in steps of so many milliseconds.
 const STEP_MS: u64 = 50;
-
-/// A drain that has begun.
-#[derive(Debug)]
-pub(crate) struct Drain {
-    plan: DrainPlan,
-    began: MonoTime,
-    /// Nothing more is taken in.
-    pub(crate) frozen: bool,
-    handing_over: bool,
-}
-
-impl Drain {
-    /// When the last socket is closed: as spread as the clients come back, and no later than planned.
-    fn closed_by(&self) -> MonoTime {
-        let spread = self.plan.notice_ms.saturating_add(self.plan.jitter_ms);
-        self.began + spread.min(self.plan.freeze_ms)
-    }
-
-    /// Milliseconds until the next process is expected.
-    pub(crate) fn away_ms(&self, now: MonoTime) -> u64 {
-        self.closed_by().since(now) + self.plan.retry_after_ms
-    }
-}
-
-impl Context {
-    /// The notice of a drain as of now, as text; `None` without a drain.
-    pub(crate) fn restarting(&self) -> Option<String> {
-        let drain = self.drain.as_ref()?;
-        let gone = drain.began + drain.plan.deadline_ms;
-        Some(codec::encode_notice(&Notice::ServerRestarting(ServerRestarting {
-            retry_after_ms: drain.plan.retry_after_ms,
-            jitter_ms: drain.plan.jitter_ms,
-            deadline_ms: gone.since(self.mono()),
-        })))
-    }
-
-    pub(crate) fn is_frozen(&self) -> bool {
-        self.drain.as_ref().is_some_and(|drain| drain.frozen)
-    }
-}
 
 impl Engine {
     /// What an earlier process left behind: everybody is in grace from now on.
     pub(super) fn restore(&mut self, restored: Restored) {
         let cx = &mut self.context;
         cx.restrictions.restore(cx.now, &restored, &mut cx.ops);
+        cx.ops.extend(restored.unfit.into_iter().map(RowOp::Drop));
         if !restored.clean {
             cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
         }
         for (key, record, members) in restored.channels {
             let policy = self.context.config.apps.get(&key.appkey).cloned();
             let Some(policy) = policy.filter(|_| !members.is_empty()) else {
-                self.context.ops.push(StoreOp::DropChannel(key));
+                self.context.ops.push(RowOp::DropChannel(key));
                 continue;
             };
             if self.names.contains_key(&key) {
@@ -95,8 +56,8 @@ impl Engine {
     pub(super) fn finishes(&self, input: &Input) -> bool {
         let handing_over = self.context.drain.as_ref().is_some_and(|drain| drain.handing_over);
         match input {
-            Input::Persisted { .. } => true,
-            Input::Minted { .. } | Input::TokenVerified { .. } => !handing_over,
+            Input::Answer { answer: Answer::Stored(_), .. } => true,
+            Input::Answer { .. } => !handing_over,
             _ => false,
         }
     }
@@ -118,7 +79,7 @@ impl Engine {
                 let reply = Err(ErrorName::Draining.into());
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
             }
-            // A question changes nothing: who is on air stays on air (rule B13).
+            // A question changes nothing: who is on air stays on air (RST-4).
             Input::Authorize { query, generation, access } => {
                 let verdict = self.may_use(generation, access);
                 self.context.outputs.push_back(Output::Verdict { query, verdict });
@@ -131,8 +92,7 @@ impl Engine {
         if self.context.drain.is_some() {
             return;
         }
-        let began = self.context.mono();
-        self.context.drain = Some(Drain { plan, began, frozen: false, handing_over: false });
+        self.context.drain = Some(Drain::begin(plan, self.context.mono()));
         if let Some(notice) = self.context.restarting() {
             let notice = bytes::Bytes::from(notice);
             for conn in self.context.seats.keys().copied().collect::<Vec<_>>() {
@@ -171,9 +131,8 @@ impl Engine {
 
     /// Writes everything down as soon as nobody waits for anything: what was taken in is finished.
     pub(crate) fn hand_over(&mut self) {
-        let waits = !self.context.persists.is_empty();
         let Some(drain) = self.context.drain.as_mut().filter(|drain| drain.frozen) else { return };
-        if waits || std::mem::replace(&mut drain.handing_over, true) {
+        if self.context.asks.has_writes() || std::mem::replace(&mut drain.handing_over, true) {
             return;
         }
         let now = self.context.mono();
@@ -182,10 +141,6 @@ impl Engine {
             channel.hand_over(now, &mut ops);
         }
         self.context.ops = ops;
-        self.context.persist(Then::HandedOver);
-    }
-
-    pub(crate) fn handed_over(&mut self, stored: bool) {
-        self.context.outputs.push_back(Output::Drained { handed_over: stored });
+        self.context.store(Written::HandOver);
     }
 }

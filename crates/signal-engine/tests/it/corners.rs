@@ -4,7 +4,7 @@
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason};
 use lianmai_protocol::{CloseCode, ErrorName, UserId, WallTime};
-use lianmai_signal_engine::{AdminCommand, Grant, Input, QueryId};
+use lianmai_signal_engine::{AdminCommand, Answer, Grant, Input, QueryId};
 
 use crate::calls::*;
 use crate::world::{BEGIN_MS, DiskMode, Issuer, World, entry, room};
@@ -15,7 +15,7 @@ fn short(w: &World, uid: u64, life_ms: u64) -> crate::world::Entry {
     entry(uid).jwt(w, 0, life_ms)
 }
 
-/// B14: the shell hands an expired token in as a grant (auth has no clock).
+/// The shell hands an expired token in as a grant (auth has no clock).
 /// Proves RES-9.
 #[test]
 fn res_9_a_ticket_stands_in_for_a_basic_token_that_has_expired() {
@@ -40,7 +40,7 @@ fn res_9_a_ticket_stands_in_for_a_basic_token_that_has_expired() {
     w.admit(back);
 }
 
-/// C12: an older ticket is refused and disturbs nobody.
+/// An older ticket is refused and disturbs nobody.
 /// Proves RES-2, RES-4.
 #[test]
 fn res_2_an_old_ticket_does_not_throw_anybody_out_after_a_crash() {
@@ -75,7 +75,7 @@ fn a_membership_that_lives_is_not_remembered_as_replaced() {
     again.join.continues = Some(ticket.clone());
     let b = w.admit(again.clone());
     assert_eq!(w.mid(b), mid, "JOI-2");
-    // The answer was lost: once more (B7).
+    // The answer was lost: once more (JOI-2).
     w.drop_socket(b);
     let c = w.enter(again);
     assert!(c.is_ok(), "B7: a lost answer does no harm: {:?}", c.err());
@@ -119,7 +119,7 @@ fn a_ticket_outlives_the_token_that_was_renewed() {
     assert_eq!(resumed.outcome, Outcome::Replayed);
 }
 
-/// A10: remaining durations; a real process begins with mono 0 (clock.rs).
+/// Remaining durations; a real process begins with mono 0 (clock.rs).
 /// Proves LIV-3, RST-2.
 #[test]
 fn grace_goes_on_over_a_restart_with_a_young_clock() {
@@ -189,7 +189,6 @@ fn liv_3_who_is_kept_by_media_survives_a_clean_restart() {
     assert!(w.heard(a).is_empty(), "its push goes on");
 }
 
-/// B19.
 /// Proves KIC-2, RST-5.
 #[test]
 fn rst_5_a_kick_that_failed_does_not_undo_one_that_was_written() {
@@ -217,7 +216,6 @@ fn rst_5_a_kick_that_failed_does_not_undo_one_that_was_written() {
     assert_eq!(w.refusal(entry(2).app("creator")), ErrorName::Banned);
 }
 
-/// A22.
 /// Proves JOI-8.
 #[test]
 fn a_creator_that_came_anew_while_its_kick_was_written_keeps_its_channel() {
@@ -269,7 +267,7 @@ fn a_change_that_took_effect_is_not_answered_superseded() {
     assert!(w.answer(a, id).is_none_or(|answer| answer.is_ok()), "{:?}", w.answer(a, id));
 }
 
-/// B19: fenced first: no further input of that session.
+/// Fenced first: no further input of that session.
 /// Proves KIC-1.
 #[test]
 fn nothing_that_was_held_runs_for_who_is_fenced() {
@@ -288,7 +286,7 @@ fn nothing_that_was_held_runs_for_who_is_fenced() {
     assert!(w.heard(a).is_empty(), "fenced");
 }
 
-/// With a lost answer (B4, D17).
+/// Also where the answer that says it is lost.
 /// Proves RES-10.
 #[test]
 fn res_10_restore_is_said_until_the_client_heard_it() {
@@ -393,7 +391,6 @@ fn res_2_tickets_of_before_a_crash_are_dead_when_a_newer_one_is_confirmed() {
     assert_eq!(w.refused_with(b, late), ResumeReason::Invalid, "a newer one is confirmed");
 }
 
-/// B9.
 /// Proves TOK-1.
 #[test]
 fn a_verification_of_another_session_is_not_taken() {
@@ -402,11 +399,11 @@ fn a_verification_of_another_session_is_not_taken() {
     w.send_as(a, 50, renew_token("one"));
     let b = w.admit(entry(1).join_id(JID));
     w.send_as(b, 50, renew_token("two"));
-    let (verify, token) = w.held_tokens.pop_front().unwrap();
+    let (id, token) = w.held_tokens.pop_front().unwrap();
     assert_eq!(token, "one");
     let mut grant = Grant::debug();
     grant.rights.message = false;
-    w.input(Input::TokenVerified { verify, grant: Ok(grant) });
+    w.input(Input::Answer { id, answer: Answer::Verified(Ok(grant)) });
     assert_eq!(w.answer(b, 50), None, "two is not looked at yet");
 }
 
@@ -425,7 +422,6 @@ fn res_9_a_ticket_does_not_stand_in_for_a_forged_token() {
     assert_eq!(w.refusal(e), ErrorName::TokenInvalid);
 }
 
-/// B26.
 /// Proves RST-1.
 #[test]
 fn res_9_who_comes_too_late_is_told_when() {
@@ -478,7 +474,8 @@ fn con_9_debug_text_shows_no_url() {
         urls: Default::default(),
         renew_after: WallTime(0),
     };
-    let text = format!("{:?}", Input::Minted { mint: MintId(1), result: Some(minted) });
+    let text =
+        format!("{:?}", Input::Answer { id: AskId(1), answer: Answer::Minted(Some(minted)) });
     assert!(!text.contains("secret"), "{text}");
 }
 /// Proves no rule of the protocol: what is logged as `Debug` shows no token.
@@ -487,12 +484,14 @@ fn con_9_debug_text_shows_no_token() {
     use lianmai_signal_engine::*;
     let text = format!(
         "{:?}",
-        Output::VerifyToken {
-            verify: lianmai_signal_engine::VerifyId(1),
-            appkey: "a".parse().unwrap(),
-            uid: UserId(1),
-            channel: "c".parse().unwrap(),
-            token: lianmai_signal_engine::output::Token("secret".into())
+        Output::Ask {
+            id: AskId(1),
+            question: Question::Verify(TokenRequest {
+                appkey: "a".parse().unwrap(),
+                uid: UserId(1),
+                channel: "c".parse().unwrap(),
+                token: Token("secret".into())
+            })
         }
     );
     assert!(!text.contains("secret"), "{text}");

@@ -169,7 +169,7 @@ fn elements_of_an_array_take_effect_in_order() {
     let log = w.log(a);
     let without_ping: Vec<_> = log.iter().filter(|line| *line != "ping ok").collect();
     assert_eq!(without_ping, order.iter().collect::<Vec<_>>());
-    assert_eq!(log[0], "ping ok", "ping overtakes the publish that waits for its URL (B9)");
+    assert_eq!(log[0], "ping ok", "ping overtakes the publish that waits for its URL (ORD-5)");
     assert!(w.answer(a, first + 4).is_some());
     w.advance(100);
     assert_eq!(w.heard(b), ["streamAdded 1 audio", "streamRemoved 1 audio", "muted 1 audio"]);

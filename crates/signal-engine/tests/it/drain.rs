@@ -34,7 +34,7 @@ fn rst_1_members_are_told_served_and_closed_little_by_little() {
     w.advance(900);
     w.ok(clients[39], say("served"));
     let (resumed, _) = w.resume(clients[38]);
-    assert!(matches!(w.notices(resumed)[..], [Notice::ServerRestarting(_)]), "B26");
+    assert!(matches!(w.notices(resumed)[..], [Notice::ServerRestarting(_)]), "RES-6");
     let mut open = 40;
     while w.drained.is_none() {
         w.advance(50);

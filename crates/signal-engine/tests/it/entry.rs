@@ -42,7 +42,7 @@ fn others_hear_a_broadcaster_join_and_leave_but_no_audience() {
     let c = w.admit(entry(3).audience());
     w.advance(100);
     assert!(w.heard(a).is_empty() && w.heard(b).is_empty());
-    assert_eq!(w.joined(c).members.len(), 2, "broadcasters only (A5)");
+    assert_eq!(w.joined(c).members.len(), 2, "broadcasters only (JOI-1)");
     assert_eq!(w.joined(c).member_count, 3);
     assert_eq!(w.joined(c).own.role, Role::Audience);
     w.ok(c, leave());

@@ -159,6 +159,38 @@ fn ids_2_the_same_command_again_gets_its_answer_again() {
     assert_eq!(w.error(a, 5), ErrorName::IdTooOld);
 }
 
+/// Proves IDS-2.
+#[test]
+fn ids_2_a_repeat_is_the_same_to_the_byte() {
+    let (mut w, a) = scene();
+    let say = |id: u64, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"sendMessage","params":{params}}}"#)
+    };
+    let first = r#"{"data":"x","later":1}"#;
+    for (n, other) in [r#"{"data":"x","later":2}"#, r#"{"data":"x"}"#, r#"{ "data":"x","later":1}"#]
+        .into_iter()
+        .enumerate()
+    {
+        let id = 10 + n as u64;
+        w.text(a, say(id, first));
+        w.text(a, say(id, other));
+        assert_eq!(w.error(a, id), ErrorName::IdReuse, "{other}");
+        w.text(a, say(id, first));
+        assert!(w.answer(a, id).expect("answered").is_ok());
+    }
+    // Around the parameters it does not matter, and absent ones are the same however they are absent.
+    w.text(a, r#"{"jsonrpc":"2.0","id":20,"method":"unpublish"}"#);
+    for again in [
+        r#"{ "id":20, "params":{}, "method":"unpublish", "jsonrpc":"2.0" }"#,
+        r#"{"jsonrpc":"2.0","id":20,"method":"unpublish","params":null}"#,
+    ] {
+        w.text(a, again);
+        assert!(w.answer(a, 20).expect("answered").is_ok(), "{again}");
+    }
+    w.text(a, r#"{"jsonrpc":"2.0","id":20,"method":"leave","params":{}}"#);
+    assert_eq!(w.error(a, 20), ErrorName::IdReuse, "another method");
+}
+
 /// Proves IDS-6, IDS-7.
 #[test]
 fn ids_7_an_answer_from_memory_comes_to_who_asks_too_often_and_then_the_close() {

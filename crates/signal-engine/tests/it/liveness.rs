@@ -1,4 +1,4 @@
-//! Silence, lost sockets and grace: the two bounds of rule A2, to the millisecond.
+//! Silence, lost sockets and grace: the two bounds of LIV-3, to the millisecond.
 
 use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::{Denial, Input};
@@ -32,7 +32,7 @@ fn liv_2_after_a_stall_what_waits_is_read_before_anybody_is_given_up() {
     // All of them sent pings meanwhile; they are handled one after the other.
     w.stall(60_000);
     for client in &clients {
-        assert_eq!(w.closed(*client), None, "B23");
+        assert_eq!(w.closed(*client), None, "what waits is read first");
         w.ok(*client, ping());
     }
     w.resume(lost);
@@ -271,7 +271,7 @@ fn a_server_that_stops_closes_every_socket_and_ends_no_membership() {
     w.assert_empty();
 }
 
-/// B23: a process that stood still for a minute has not listened, so nobody was silent.
+/// A process that stood still for a minute has not listened, so nobody was silent.
 /// Proves LIV-2, LIV-3.
 #[test]
 fn a_stall_of_the_server_ends_nothing() {
@@ -285,4 +285,71 @@ fn a_stall_of_the_server_ends_nothing() {
     w.advance_alive(30_000, &[watcher, a]);
     assert!(gone(&mut w, 3), "and then goes on");
     assert!(w.closed(a).is_none() && w.closed(watcher).is_none());
+}
+
+/// A client whose own timers hardly run, and whose WebSocket answers by itself: a hidden tab of a browser.
+/// Proves LIV-5.
+#[test]
+fn liv_5_who_answers_pings_stays_with_timers_that_fire_once_a_minute() {
+    let (mut w, watcher, a, _) = scene();
+    let hidden = a;
+    let before = w.conns[&hidden.0].pings.len();
+    let mut asked = before;
+    for second in 1..=600 {
+        w.advance(1_000);
+        // Its WebSocket answers at once, wherever the page is.
+        let pings = w.conns[&hidden.0].pings.len();
+        assert!(pings - asked <= 1, "one at a time");
+        if pings > asked {
+            w.input(Input::Alive { conn: hidden.0 });
+        }
+        asked = pings;
+        if second % 60 == 0 {
+            w.ok(hidden, ping());
+        }
+        w.ok(watcher, ping());
+    }
+    assert_eq!(w.closed(hidden), None);
+    assert!(w.heard(watcher).is_empty(), "nobody sees a leave");
+    assert!((50..=60).contains(&(asked - before)), "{} pings", asked - before);
+    assert!(w.conns[&watcher.0].pings.is_empty(), "who talks is not asked");
+}
+
+/// Proves LIV-2, LIV-5.
+#[test]
+fn liv_5_a_ping_is_no_life_and_comes_to_nobody_who_keeps_to_his_own() {
+    let mut w = World::new();
+    let silent = w.join(1);
+    let begin = w.now.mono;
+    w.advance(24_999);
+    assert_eq!(w.closed(silent), None);
+    let after: Vec<u64> = w.conns[&silent.0].pings.iter().map(|at| at.since(begin)).collect();
+    assert_eq!(after, [11_000, 22_000]);
+    w.advance(1);
+    assert_eq!(w.closed(silent), Some(CloseCode::IDLE));
+    // A client that sends in time is never asked.
+    let talks = w.join(2);
+    for _ in 0..20 {
+        w.advance(10_000);
+        w.ok(talks, ping());
+    }
+    assert!(w.conns[&talks.0].pings.is_empty());
+}
+
+/// Proves LIV-5, IDS-6.
+#[test]
+fn liv_5_the_answer_to_a_ping_costs_nothing_and_only_one() {
+    let mut w = World::with(|config| config.limits.commands_per_second = 1);
+    let a = w.join(1);
+    w.advance(11_000);
+    assert_eq!(w.conns[&a.0].pings.len(), 1);
+    while w.ask(a, ping()).is_ok() {}
+    // Nothing is left: the pong of the server's ping passes, what comes unasked is one too many each.
+    w.input(Input::Alive { conn: a.0 });
+    for _ in 0..98 {
+        w.input(Input::Alive { conn: a.0 });
+    }
+    assert_eq!(w.closed(a), None);
+    w.input(Input::Alive { conn: a.0 });
+    assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
 }

@@ -3,6 +3,8 @@
 
 mod calls;
 mod model;
+mod moved;
+mod notes;
 mod picture;
 mod world;
 

@@ -1,4 +1,4 @@
-//! A naive model of one channel (rule D2): fed by the inputs only, it predicts what each command answers,
+//! A naive model of one channel: fed by the inputs only, it predicts what each command answers,
 //! exactly which events it causes, who may push and play what, and who is in. It knows nothing of the
 //! engine. URLs are issued at once here and nobody is silent; [`crate::random`] does the rest.
 

@@ -21,19 +21,23 @@ impl Picture {
             joined.members.iter().map(|member| (member.uid, member.clone())).collect();
         assert_eq!(members.len(), joined.members.len(), "a uid comes once in a snapshot");
         for member in members.values() {
-            assert_eq!(member.role, Role::Broadcaster, "a snapshot lists broadcasters only (A5)");
+            assert_eq!(
+                member.role,
+                Role::Broadcaster,
+                "a snapshot lists broadcasters only (JOI-1)"
+            );
         }
         Picture { attributes: joined.channel.attributes.clone(), members, over: false }
     }
 
     fn member(&mut self, uid: UserId, mid: Mid) -> &mut MemberInfo {
-        let member = self.members.get_mut(&uid).expect("an event names a visible member (C20)");
+        let member = self.members.get_mut(&uid).expect("an event names a visible member (EVT-4)");
         assert_eq!(member.mid, mid, "an event names the present membership");
         member
     }
 
     pub(crate) fn fold(&mut self, event: &ChannelEvent) {
-        assert!(!self.over, "liveRoomClose is the last event of an epoch (A21): {event:?}");
+        assert!(!self.over, "liveRoomClose is the last event of an epoch (EVT-5): {event:?}");
         match event {
             ChannelEvent::ClientJoin(join) => {
                 let member = MemberInfo {
@@ -46,11 +50,11 @@ impl Picture {
                     streams: Vec::new(),
                 };
                 let before = self.members.insert(join.uid, member);
-                assert_eq!(before, None, "clientJoin and clientLeave alternate (A4)");
+                assert_eq!(before, None, "clientJoin and clientLeave alternate (EVT-3)");
             }
             ChannelEvent::ClientLeave(leave) => {
                 let member = self.member(leave.uid, leave.mid);
-                assert_eq!(member.streams, [], "streamRemoved precedes clientLeave (A4)");
+                assert_eq!(member.streams, [], "streamRemoved precedes clientLeave (EVT-3)");
                 self.members.remove(&leave.uid);
             }
             ChannelEvent::ClientUpdate(update) => {

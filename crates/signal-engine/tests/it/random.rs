@@ -2,7 +2,7 @@
 //! garbage, silence. Nothing panics, what [`World`] checks always holds, and afterwards nothing is left.
 
 use lianmai_protocol::message::Call;
-use lianmai_signal_engine::Input;
+use lianmai_signal_engine::{Answer, Input};
 use proptest::prelude::*;
 
 use crate::calls::*;
@@ -207,9 +207,9 @@ fn step(w: &mut World, op: Op) {
             }
         }
         Op::Check => {
-            if let Some((verify, _)) = w.held_tokens.pop_front() {
-                let grant = Ok(lianmai_signal_engine::Grant::debug());
-                w.input(Input::TokenVerified { verify, grant });
+            if let Some((id, _)) = w.held_tokens.pop_front() {
+                let answer = Answer::Verified(Ok(lianmai_signal_engine::Grant::debug()));
+                w.input(Input::Answer { id, answer });
             }
         }
         Op::Flow { which } => {
@@ -299,7 +299,7 @@ fn end(w: &mut World) {
     let (joined, left) = (joined.count(), left.count());
     if w.writes_lost == 0 {
         assert_eq!(joined, left, "each membership ends once");
-        assert!(w.disk.channels.is_empty() && w.disk.members.is_empty(), "nothing left behind");
+        assert!(w.disk.is_empty(), "nothing left behind");
     }
 }
 

@@ -124,7 +124,7 @@ fn an_audience_member_that_publishes() {
     assert!(w.heard(b).is_empty(), "EVT-4");
 }
 
-/// A7.
+/// A log without members.
 #[test]
 fn a_log_without_members_is_not_counted() {
     let mut w = World::new();

@@ -284,5 +284,5 @@ fn rst_3_attributes_of_channel_and_members_survive() {
     assert_eq!(joined.own.attributes, one("mood", "good"));
     w.ok(a, leave());
     w.assert_empty();
-    assert!(w.disk.channels.is_empty() && w.disk.members.is_empty());
+    assert!(w.disk.is_empty());
 }

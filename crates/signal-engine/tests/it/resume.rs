@@ -54,7 +54,7 @@ fn res_5_a_resume_takes_over_a_socket_that_is_open_still() {
     assert_eq!(w.closed(old), Some(CloseCode::TAKEN_OVER));
     w.send(old, say("from the old socket"));
     w.advance(50);
-    assert!(w.heard(a).is_empty(), "B6");
+    assert!(w.heard(a).is_empty(), "RES-5");
     w.ok(new, say("from the new one"));
     w.audit();
 }
@@ -388,5 +388,5 @@ fn liv_3_a_flapping_client_is_kept_no_longer_than_the_cap() {
         (a, _) = w.resume(a);
         w.advance(100);
     }
-    panic!("300 s after the first loss it is here still (B25)");
+    panic!("300 s after the first loss it is here still (LIV-3)");
 }

@@ -191,7 +191,7 @@ fn what_the_audience_does_to_itself_is_heard_when_it_becomes_visible() {
     w.ok(b, set_attributes(&[("mood", "shy")]));
     w.ok(b, rename("Bea"));
     w.advance(100);
-    assert!(w.heard(a).is_empty(), "no event names an audience member (C20)");
+    assert!(w.heard(a).is_empty(), "no event names an audience member (EVT-4)");
     let b = w.admit(entry(2).join_id("0123456789abcdef"));
     let own = &w.joined(b).own;
     assert_eq!((own.name.as_deref(), own.role.clone()), (Some("Bea"), Role::Audience));

@@ -5,7 +5,7 @@ use lianmai_protocol::message::session::TokenRenewed;
 use lianmai_protocol::{
     Action, CloseCode, ErrorName, KindSet, MediaKind, Rights, UserId, WallTime,
 };
-use lianmai_signal_engine::{Denial, Grant};
+use lianmai_signal_engine::{Answer, Denial, Grant, Input};
 
 use crate::calls::*;
 use crate::world::{Client, World, entry};
@@ -289,12 +289,12 @@ fn a_check_that_takes_its_time_holds_later_commands() {
     let held = w.send(a, say("later"));
     w.advance(1_000);
     assert_eq!((w.answer(a, id), w.answer(a, held)), (None, None));
-    let (verify, _) = w.held_tokens.pop_front().expect("a check");
-    let grant = Ok(Grant::debug());
-    w.input(lianmai_signal_engine::Input::TokenVerified { verify, grant: grant.clone() });
+    let (id, _) = w.held_tokens.pop_front().expect("a check");
+    let answer = Answer::Verified(Ok(Grant::debug()));
+    w.input(Input::Answer { id, answer: answer.clone() });
     assert_eq!(w.log(a), ["renewToken ok", "message 1 later", "sendMessage ok"]);
     // A second answer to the same question finds nothing.
-    w.input(lianmai_signal_engine::Input::TokenVerified { verify, grant });
+    w.input(Input::Answer { id, answer });
     assert!(w.log(a).is_empty());
 }
 
@@ -327,7 +327,7 @@ fn a_ban_follows_the_wall_clock_and_grace_does_not() {
     w.now.wall.0 += 60_000;
     w.join(2);
     w.advance_alive(29_999, &[m]);
-    assert!(w.member("plain", 3).is_some(), "durations are of the steady clock (A18)");
+    assert!(w.member("plain", 3).is_some(), "durations are of the steady clock");
     w.advance(1);
     assert!(w.member("plain", 3).is_none());
 }

@@ -1,7 +1,7 @@
-//! Commands that wait for the outside (rule B9): what they hold back, and what becomes of a late answer.
+//! Commands that wait for the outside (ORD-5): what they hold back, and what becomes of a late answer.
 
 use lianmai_protocol::{Action, CloseCode, ErrorName};
-use lianmai_signal_engine::{Denial, Grant, Input};
+use lianmai_signal_engine::{Answer, AskId, Denial, Grant, Input};
 
 use crate::calls::*;
 use crate::world::{DiskMode, Issuer, World, entry};
@@ -181,9 +181,9 @@ fn leave_supersedes_a_renewal_and_a_subscribe_that_wait() {
         let id = w.send(a, call);
         w.ok(a, leave());
         assert_eq!(w.error(a, id), ErrorName::Superseded);
-        if let Some((verify, _)) = w.held_tokens.pop_front() {
-            let grant = Ok(Grant::debug());
-            w.input(Input::TokenVerified { verify, grant });
+        if let Some((id, _)) = w.held_tokens.pop_front() {
+            let answer = Answer::Verified(Ok(Grant::debug()));
+            w.input(Input::Answer { id, answer });
         } else {
             w.issue();
         }
@@ -363,4 +363,62 @@ fn more_than_32_unanswered_commands_are_refused() {
         assert!(w.answer(a, id).expect("answered").is_ok());
     }
     w.audit();
+}
+
+/// A check of a token that never ends.
+/// Proves MET-1.
+#[test]
+fn a_token_that_nobody_looks_at_in_time_is_an_error_and_holds_nothing() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let id = w.send(a, renew_token("slow"));
+    let held = w.send(a, say("later"));
+    w.advance_alive(4_999, &[a]);
+    assert_eq!((w.answer(a, id), w.answer(a, held)), (None, None));
+    w.advance(1);
+    assert_eq!(w.error(a, id), ErrorName::InternalError);
+    assert!(w.answer(a, held).expect("it is answered").is_ok());
+    // What comes too late changes nothing.
+    let (ask, _) = w.held_tokens.pop_front().expect("a check");
+    let mut grant = Grant::debug();
+    grant.rights.message = false;
+    w.input(Input::Answer { id: ask, answer: Answer::Verified(Ok(grant)) });
+    w.ok(a, say("still"));
+}
+
+/// Proves ORD-5.
+#[test]
+fn an_answer_of_another_kind_or_to_nothing_changes_nothing() {
+    let mut w = World::new();
+    let a = w.join(1);
+    w.issuer = Issuer::Hold;
+    let id = w.send(a, publish("audio"));
+    let (ask, request) = w.held_mints[0].clone();
+    let minted = || Answer::Minted(Some(w.mint_result(ask, &request)));
+    let right = minted();
+    let wrong = [Answer::Stored(true), Answer::Verified(Ok(Grant::debug())), Answer::Stored(false)];
+    let to_nothing = [0, ask.0 - 1, ask.0 + 1, u64::MAX].map(AskId);
+    let strays = wrong.into_iter().map(|answer| (ask, answer));
+    let strays = strays.chain(to_nothing.into_iter().map(|id| (id, right.clone())));
+    for (id, answer) in strays.collect::<Vec<_>>() {
+        w.input(Input::Answer { id, answer });
+    }
+    assert_eq!(w.answer(a, id), None, "it waits still");
+    w.issue();
+    let url = w.answer(a, id).expect("it is answered").expect("a URL")["url"].clone();
+    // A second answer to the same question.
+    let again = Answer::Minted(Some(w.mint_result(AskId(77), &request)));
+    w.input(Input::Answer { id: ask, answer: again });
+    w.issuer = Issuer::AtOnce;
+    assert_eq!(w.ok(a, publish("audio"))["url"], url);
+    // And a write, which is something else than a URL.
+    let m = w.admit(entry(2).moderator());
+    w.disk.mode = DiskMode::Hold;
+    let kick = w.send(m, kick(1, 0));
+    for id in 0..100 {
+        w.input(Input::Answer { id: AskId(id), answer: Answer::Minted(None) });
+    }
+    assert_eq!(w.answer(m, kick), None);
+    w.write_held();
+    assert!(w.answer(m, kick).expect("it is answered").is_ok());
 }

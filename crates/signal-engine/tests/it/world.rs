@@ -2,10 +2,10 @@
 //! engine sends is decoded and checked here, so that each test asserts the standing rules as well:
 //!
 //! - `seq` is contiguous on each connection from its snapshot on, and no event at or below it comes;
-//! - an event has one text, whoever receives it, and holds no URL (A1);
-//! - an answer's `seq` is that of the last event on the connection (B1);
+//! - an event has one text, whoever receives it (ORD-1), and holds no URL (EVT-2);
+//! - an answer's `seq` is that of the last event on the connection (ORD-4);
 //! - each picture folds (see [`Picture`]);
-//! - `closing` with the same code precedes each close but that of a slow reader (A11), nothing follows;
+//! - `closing` with the same code precedes each close but that of a slow reader (NOT-2), nothing follows;
 //! - only a stream that was asked for is cut, and once;
 //! - the counters agree with what is open.
 
@@ -28,9 +28,9 @@ use lianmai_protocol::{
 };
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, AppPolicy, ChannelKey, ConnId, Denial, DuplicatePolicy,
-    Engine, EngineConfig, Grant, Input, JoinRequest, MintId, MintRequest, Minted, Note, QueryId,
-    VerifyId,
+    Access, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, ConnId, Denial,
+    DuplicatePolicy, Engine, EngineConfig, Grant, Input, JoinRequest, MintRequest, Minted, Note,
+    QueryId,
 };
 use serde_json::Value;
 
@@ -82,6 +82,8 @@ pub(crate) struct Conn {
     log: Vec<String>,
     log_read: usize,
     pub(crate) frames: Vec<Bytes>,
+    /// When the server pinged.
+    pub(crate) pings: Vec<MonoTime>,
     closing: Option<Closing>,
     pub(crate) closed: Option<CloseCode>,
     /// The client's side gave the socket up.
@@ -112,10 +114,11 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) issuer: Issuer,
     pub(crate) url_life_ms: u64,
-    pub(crate) held_mints: VecDeque<(MintId, MintRequest)>,
+    pub(crate) held_mints: VecDeque<(AskId, MintRequest)>,
     /// What `renewToken` finds; a token that is not here is held.
     pub(crate) tokens: BTreeMap<String, Result<Grant, ErrorName>>,
-    pub(crate) held_tokens: VecDeque<(VerifyId, String)>,
+    pub(crate) held_tokens: VecDeque<(AskId, String)>,
+    last_ask: Option<AskId>,
     pub(crate) conns: BTreeMap<ConnId, Conn>,
     pub(crate) minted: BTreeSet<Gen>,
     pub(crate) mints: usize,
@@ -163,6 +166,7 @@ impl World {
             held_mints: VecDeque::new(),
             tokens: BTreeMap::new(),
             held_tokens: VecDeque::new(),
+            last_ask: None,
             conns: BTreeMap::new(),
             minted: BTreeSet::new(),
             mints: 0,
@@ -175,6 +179,11 @@ impl World {
             last_conn: 0,
             last_query: 0,
         }
+    }
+
+    /// The next process is started with another configuration.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut EngineConfig)) {
+        change(&mut self.config);
     }
 
     // Coming in.
@@ -399,10 +408,13 @@ impl World {
         self.input(Input::Closed { conn: client.0 });
     }
 
-    pub(crate) fn mint_result(&self, mint: MintId, request: &MintRequest) -> Minted {
+    pub(crate) fn mint_result(&self, id: AskId, request: &MintRequest) -> Minted {
         let viewer = request.viewer.map_or("push".to_owned(), |mid| mid.to_string());
         Minted {
-            url: format!("rtmp://media/{}?for={viewer}&n={}", request.generation, mint.0),
+            url: format!(
+                "rtmp://media/{}?for={viewer}&n={}.{}",
+                request.generation, self.starts, id.0
+            ),
             urls: Urls::default(),
             renew_after: WallTime(self.now.wall.0 + self.url_life_ms),
         }
@@ -410,14 +422,14 @@ impl World {
 
     /// Answers the oldest request for URLs that is held.
     pub(crate) fn issue(&mut self) {
-        let (mint, request) = self.held_mints.pop_front().expect("a request for URLs");
-        let result = Some(self.mint_result(mint, &request));
-        self.input(Input::Minted { mint, result });
+        let (id, request) = self.held_mints.pop_front().expect("a request for URLs");
+        let answer = Answer::Minted(Some(self.mint_result(id, &request)));
+        self.input(Input::Answer { id, answer });
     }
 
     pub(crate) fn fail_to_issue(&mut self) {
-        let (mint, _) = self.held_mints.pop_front().expect("a request for URLs");
-        self.input(Input::Minted { mint, result: None });
+        let (id, _) = self.held_mints.pop_front().expect("a request for URLs");
+        self.input(Input::Answer { id, answer: Answer::Minted(None) });
     }
 
     pub(crate) fn flow(&mut self, generation: Gen) {

@@ -2,8 +2,8 @@
 //! channel that it shall be for. Goes out: a grant. Deliberately absent: the clock.
 //!
 //! `signature` is the SHA-1 of appKey, uid, curTime, ttl, channelName and secret without delimiters, so
-//! digits could move between neighbours. The checks here fix the spelling of each field (contract rule
-//! C10); `config/` fixes that no lifetime begins with another and no secret serves two apps.
+//! digits could move between neighbours. The checks here fix the spelling of each field (AUT-2);
+//! `config/` fixes that no lifetime begins with another and no secret serves two apps.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;

@@ -37,7 +37,7 @@ struct Claims {
     uid: Option<UserId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rights: Option<Rights>,
-    /// Absent counts as 1970 (contract rule C13), which the longest life then refuses.
+    /// Absent counts as 1970, which the longest life then refuses (AUT-3).
     #[serde(default)]
     iat: Seconds,
     exp: Seconds,

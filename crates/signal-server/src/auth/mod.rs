@@ -1,6 +1,6 @@
 //! Checks tokens. Comes in: a `join`, or the token of a `renewToken`. Goes out: what it grants, or the
 //! error that the client is told. Deliberately absent: the clock. The engine judges times, channel, uid
-//! and revocation (decisions D11).
+//! and revocation, since it knows the moment and who was kicked.
 
 mod basic;
 mod jwt;

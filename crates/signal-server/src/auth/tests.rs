@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Sha256, Sha512};
 
 use super::*;
-use crate::config::{JwtKey, Secret, TokenKeys};
+use crate::config::{JwtKey, MediaServer, Secret, TokenKeys};
 
 const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
 const OTHER_SECRET: &str = "fedcba9876543210fedcba9876543210";
@@ -17,7 +17,12 @@ const NOW_S: u64 = 1_700_000_000;
 const WEEK_S: u64 = 7 * 24 * 3600;
 
 fn app(appkey: &str, mode: AppMode) -> AppConfig {
-    AppConfig { appkey: appkey.parse().unwrap(), mode, policy: AppPolicy::default() }
+    AppConfig {
+        appkey: appkey.parse().unwrap(),
+        mode,
+        policy: AppPolicy::default(),
+        media: MediaServer::Relay,
+    }
 }
 
 fn key(kid: &str, secret: &str) -> JwtKey {
@@ -258,7 +263,7 @@ fn claims_are_checked() {
         (json!({"exp": -1}), ErrorName::TokenInvalid),
         (json!({"exp": u64::MAX, "iat": u64::MAX}), ErrorName::TokenInvalid),
         (json!({"exp": 1e300, "iat": 1e300}), ErrorName::TokenInvalid),
-        // Issued in 1970, so it lives too long (contract rule C13).
+        // Issued in 1970, so it lives too long (AUT-3).
         (json!({"iat": null}), ErrorName::TokenInvalid),
         (json!({"uid": "07"}), ErrorName::TokenInvalid),
         (json!({"uid": -1}), ErrorName::TokenInvalid),
@@ -374,7 +379,7 @@ fn basic_tokens_are_for_one_uid_and_channel() {
     }
 }
 
-/// Contract rule C10: fields are not delimited, so their spelling must be fixed.
+/// Fields are not delimited, so their spelling must be fixed.
 /// Proves AUT-2.
 #[test]
 fn digits_cannot_move_between_fields() {

@@ -6,15 +6,15 @@ use std::path::Path;
 use lianmai_protocol::Appkey;
 use lianmai_signal_engine::{AppPolicy, DuplicatePolicy};
 
-use super::raw::{RawApp, RawBasic, RawDuplicate, RawJwt, RawMode, RawSecret};
+use super::raw::{RawApp, RawBasic, RawDuplicate, RawJwt, RawMedia, RawMode, RawSecret};
 use super::validate::Check;
-use super::{AppConfig, AppMode, BasicKey, JwtKey, Secret, TokenKeys};
+use super::{AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys};
 
 /// HS256 wants a key as long as its hash.
 const MIN_JWT_SECRET_BYTES: usize = 32;
 /// Who sees one basic token can guess at the secret offline.
 const MIN_BASIC_SECRET_BYTES: usize = 16;
-/// Longest lifetime of a basic token, seconds (contract rule C10).
+/// Longest lifetime of a basic token, seconds (AUT-2).
 const MAX_BASIC_TTL_S: u32 = 86_400;
 /// Longest key id, bytes.
 const MAX_KID_BYTES: usize = 128;
@@ -47,7 +47,12 @@ pub(super) fn apps(check: &mut Check, raw: Option<Vec<RawApp>>) -> Vec<AppConfig
 
 fn demo() -> Option<AppConfig> {
     let policy = AppPolicy { creator_moderates: true, ..AppPolicy::default() };
-    Some(AppConfig { appkey: DEMO.parse().ok()?, mode: AppMode::Debug, policy })
+    Some(AppConfig {
+        appkey: DEMO.parse().ok()?,
+        mode: AppMode::Debug,
+        policy,
+        media: MediaServer::Relay,
+    })
 }
 
 fn basic_secret(app: &AppConfig) -> Option<&Secret> {
@@ -100,8 +105,12 @@ fn app(check: &mut Check, path: &str, raw: RawApp) -> Option<AppConfig> {
         },
         creator_moderates: raw.creator_moderates.unwrap_or(false),
         dissolve_on_creator_leave: raw.dissolve_on_creator_leave.unwrap_or(false),
+        ..AppPolicy::default()
     };
-    Some(AppConfig { appkey: appkey?, mode, policy })
+    let media = match raw.media {
+        None | Some(RawMedia::Relay) => MediaServer::Relay,
+    };
+    Some(AppConfig { appkey: appkey?, mode, policy, media })
 }
 
 fn basic(check: &mut Check, path: &str, raw: RawBasic) -> Option<BasicKey> {
@@ -126,7 +135,7 @@ fn basic(check: &mut Check, path: &str, raw: RawBasic) -> Option<BasicKey> {
     Some(BasicKey { secret, allowed_ttls, allow_digit_names })
 }
 
-/// Digits could move between lifetime and channel name (contract rule C10).
+/// Digits could move between lifetime and channel name, which no delimiter parts (AUT-2).
 fn prefixes(check: &mut Check, path: &str, ttl: u32, others: &[u32]) {
     let digits = ttl.to_string();
     let clash = others.iter().find(|other| {

@@ -98,7 +98,7 @@ impl std::error::Error for Problems {}
 /// Whether an app checks tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppMode {
-    /// No tokens; loopback only (contract rules C1-C3).
+    /// No tokens (AUT-1); loopback only (CON-5).
     Debug,
     /// Every join needs a token of one of the configured kinds.
     Safe(TokenKeys),
@@ -113,7 +113,7 @@ pub struct TokenKeys {
     pub jwt: Vec<JwtKey>,
 }
 
-/// What NERTC basic tokens are checked with (contract rule C10).
+/// What NERTC basic tokens are checked with (AUT-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BasicKey {
     /// The app's secret.
@@ -142,6 +142,16 @@ pub struct AppConfig {
     pub mode: AppMode,
     /// Its channel rules.
     pub policy: AppPolicy,
+    /// Who carries its media.
+    pub media: MediaServer,
+}
+
+/// Who carries the media of an app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MediaServer {
+    /// The relay in this process.
+    #[default]
+    Relay,
 }
 
 /// TLS of the public listener.
@@ -174,7 +184,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How the server stops (contract rule B26). All in milliseconds.
+/// How the server stops (RST-1). All in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainConfig {
     /// A stop takes at most so long.
@@ -206,7 +216,7 @@ pub struct Config {
     pub rtmp_listen: SocketAddr,
     /// Where secrets and the store are; made with mode 0700 when missing.
     pub data_dir: PathBuf,
-    /// Host in URLs; the listener's address when absent (decisions D16).
+    /// Host in URLs; the listener's address when absent.
     pub public_host: Option<String>,
     /// Port of the public listener in URLs, where a proxy changes it.
     pub public_port: Option<u16>,
@@ -214,13 +224,13 @@ pub struct Config {
     pub public_rtmp_port: Option<u16>,
     /// Whether FLV URLs are `https` though this process serves plain HTTP.
     pub public_https: bool,
-    /// Peers whose `X-Forwarded-For` or `Forwarded` is believed (contract rule C15).
+    /// Peers whose `X-Forwarded-For` or `Forwarded` is believed.
     pub trusted_proxies: Vec<Cidr>,
-    /// Host names that requests may carry, besides loopback (contract rule C1).
+    /// Host names that requests may carry, besides loopback (CON-3).
     pub hosts: Vec<String>,
     /// Origins that browsers may come from, besides the listener's own.
     pub origins: Vec<String>,
-    /// Addresses from which debug mode may be used besides loopback (contract rule C3).
+    /// Addresses from which debug mode may be used besides loopback (CON-5).
     pub debug_allow_from: Vec<Cidr>,
     /// Worker shards; the number of cores when absent.
     pub shards: Option<usize>,
@@ -240,7 +250,7 @@ pub struct Config {
     pub limits: Limits,
     /// Session clocks.
     pub session: SessionTimers,
-    /// After a crash tickets stand in for expired tokens so long, in milliseconds (contract rule B14).
+    /// After a crash tickets stand in for expired tokens so long, in milliseconds (RES-9).
     pub restart_grace_ms: u64,
     /// Bytes of the logs of all channels.
     pub log_bytes: usize,
@@ -259,7 +269,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether an app is in debug mode, so that every listener refuses what is not local (rule C3).
+    /// Whether an app is in debug mode, so that every listener refuses what is not local (CON-5).
     #[must_use]
     pub fn has_debug_app(&self) -> bool {
         self.apps.iter().any(|app| app.mode == AppMode::Debug)

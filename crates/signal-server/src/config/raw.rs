@@ -97,6 +97,12 @@ pub(super) enum RawMode {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawMedia {
+    Relay,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum RawDuplicate {
     KickOld,
@@ -111,6 +117,7 @@ pub(super) struct RawApp {
     pub(super) duplicate: Option<RawDuplicate>,
     pub(super) creator_moderates: Option<bool>,
     pub(super) dissolve_on_creator_leave: Option<bool>,
+    pub(super) media: Option<RawMedia>,
     pub(super) basic: Option<RawBasic>,
     pub(super) jwt: Option<Vec<RawJwt>>,
 }

@@ -389,7 +389,7 @@ fn problems_hold_no_secret() {
     assert!(shown.starts_with("apps: ") && !shown.contains(SECRET), "{shown}");
 }
 
-/// Contract rule C3, decisions D16.
+/// What others can reach is asked for by name: safe mode, or the addresses that may use debug mode.
 #[test]
 fn listeners_beyond_loopback_need_consent() {
     let jwt = format!("[[apps.jwt]]\nkid = \"a\"\nsecret = \"{SECRET}\"\n");

@@ -123,7 +123,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
             ),
         );
     }
-    // A snapshot waits like everything else (contract rule B20).
+    // A snapshot waits like everything else (ADR 0010).
     let least_lag = limits.snapshot_bytes().saturating_mul(2).min(64 * MIB);
     let max_lag_bytes = check.number(
         "limits.max_lag_bytes",
@@ -158,7 +158,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         check.problem("log.filter", error.to_string());
     }
     let relay = relay::relay(&mut check, &raw.relay);
-    // Payload counts as life only as often as it is reported (contract rule A2).
+    // Payload counts as life only as often as it is reported (LIV-3).
     if relay.heartbeat.as_millis() * 2 > u128::from(session.media_idle_ms) {
         check.problem("relay.heartbeat_ms", "at most half of session.media_idle_ms");
     }
@@ -412,7 +412,7 @@ fn session(check: &mut Check, raw: &RawSession) -> SessionTimers {
         media_cap_ms: ms("session.media_cap_ms", raw.media_cap_ms, d.media_cap_ms),
     };
     let SessionTimers { ping_interval_ms, dead_after_ms, grace_ms, media_cap_ms, .. } = timers;
-    // A server that stands still for less than that forgives nobody (rule B23).
+    // A server that stands still for less than that forgives nobody their silence.
     let least = ping_interval_ms + STALL_MS;
     if dead_after_ms <= least {
         check.problem(

@@ -1,5 +1,5 @@
 //! Accepts connections and serves HTTP/1.1 on them with hyper. Every buffer and time is set on purpose:
-//! `axum::serve` would hide them (decisions §1.2).
+//! `axum::serve` would hide them.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -27,8 +28,7 @@ use tracing::{debug, warn};
 use super::budgets::Budgets;
 use super::guard::Guard;
 use super::proxies::Proxies;
-use super::upgrade::come_back_later;
-use crate::api::error::error_response;
+use super::refusals::{NO_ROOM, come_back_later};
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::socket::places::{Place, Places};
 use crate::socket::tls::TlsReloader;
@@ -163,10 +163,6 @@ impl HttpListener {
     }
 }
 
-/// There is no room. The client comes back with backoff (contract rule A20).
-const NO_ROOM: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-
 /// Says that there is no room, and reads what the peer sends: closing with unread bytes would reset the
 /// connection, and the peer might lose the answer.
 async fn refuse(mut stream: TcpStream) {
@@ -236,16 +232,15 @@ impl Service {
         let (mut parts, body) = request.into_parts();
         let client = self.proxies.client(self.peer, &parts.headers);
         // Of the peer, since debug mode is about who certainly sent this.
-        if let Err(refusal) = self.guard.check(self.peer.ip(), &parts) {
-            debug!(peer = %client, code = refusal.code, "request refused");
-            let mut response = error_response(refusal.status, refusal.code, refusal.message);
+        if let Err(error) = self.guard.check(self.peer.ip(), &parts) {
+            debug!(peer = %client, name = error.name(), "request refused");
             // Whatever follows such a head on the connection is not to be trusted.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return Ok(response);
+            let error = error.with(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(error.into_response());
         }
         if self.proxies.trust(self.peer.ip()) && !self.has_room(client) {
             debug!(peer = %client, "connection limit reached");
-            return Ok(come_back_later(NO_ROOM_AWAY));
+            return Ok(come_back_later(NO_ROOM_AWAY).into_response());
         }
         parts.extensions.insert(self.place.clone());
         parts.extensions.insert(Peer(client));

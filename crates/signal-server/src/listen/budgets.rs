@@ -1,4 +1,4 @@
-//! What one address may do in a time: come, and present tickets that are none (contract rules C12, C15). Comes in:
+//! What one address may do in a time: come, and present tickets that are none. Comes in:
 //! addresses and moments. Goes out: whether that is too much. Deliberately absent: how many connections it holds,
 //! see `places.rs`.
 //!
@@ -161,7 +161,7 @@ mod tests {
         assert!(come("2001:db8:0:1::1", 0), "another /64");
     }
 
-    /// Contract rule C15.
+    /// Behind a proxy of this machine everybody is loopback.
     #[test]
     fn loopback_is_exempt_in_debug_mode_only() {
         let now = Instant::now();
@@ -179,7 +179,7 @@ mod tests {
         assert!(safe.barred(ip("127.0.0.1"), now).is_some());
     }
 
-    /// Contract rule C12.
+    /// Who guesses at tickets gets five guesses a minute.
     #[test]
     fn res_4_who_presents_forged_tickets_waits_for_the_rest_of_the_minute() {
         let (budgets, start) = (Budgets::new(None, true), Instant::now());

@@ -1,5 +1,5 @@
-//! Decides whether a request may be served at all (contract rules C1-C3). Comes in: its head, and who
-//! sent it. Goes out: nothing, or a [`Refusal`]. Deliberately absent: tokens, routes, and answering.
+//! Decides whether a request may be served at all (CON-3 to CON-5). Comes in: its head, and who
+//! sent it. Goes out: nothing, or an [`ApiError`]. Deliberately absent: tokens, routes, and answering.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,43 +7,16 @@ use ::http::header::{
     CONTENT_LENGTH, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use ::http::request::Parts;
-use ::http::{Method, StatusCode};
+use ::http::uri::Scheme;
+use ::http::{Method, StatusCode, Uri};
 
+use crate::api::error::ApiError;
 use crate::config::{Cidr, Config, split_authority, without_brackets};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FORWARDED: &str = "forwarded";
 const X_FORWARDED: &str = "x-forwarded-";
 const X_REAL_IP: &str = "x-real-ip";
-
-/// Why a request is not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// HTTP status.
-    pub(crate) status: StatusCode,
-    /// Stable code word: `badRequest`, `hostNotAllowed`, `originNotAllowed` or `debugLocalOnly`.
-    pub(crate) code: &'static str,
-    /// Text for people; names the setting that decides.
-    pub(crate) message: &'static str,
-}
-
-impl Refusal {
-    fn bad_request(message: &'static str) -> Self {
-        Refusal { status: StatusCode::BAD_REQUEST, code: "badRequest", message }
-    }
-
-    fn host(message: &'static str) -> Self {
-        Refusal { status: StatusCode::MISDIRECTED_REQUEST, code: "hostNotAllowed", message }
-    }
-
-    fn origin(message: &'static str) -> Self {
-        Refusal { status: StatusCode::FORBIDDEN, code: "originNotAllowed", message }
-    }
-
-    fn debug(message: &'static str) -> Self {
-        Refusal { status: StatusCode::FORBIDDEN, code: "debugLocalOnly", message }
-    }
-}
 
 /// The rules of one listener.
 #[derive(Clone, Debug)]
@@ -90,16 +63,21 @@ impl Guard {
     /// Decides on a request of `peer`.
     ///
     /// # Errors
-    /// [`Refusal`], to be answered with `Connection: close`.
-    pub(crate) fn check(&self, peer: IpAddr, parts: &Parts) -> Result<(), Refusal> {
+    /// [`ApiError`], to be answered with `Connection: close`.
+    pub(crate) fn check(&self, peer: IpAddr, parts: &Parts) -> Result<(), ApiError> {
         check_form(parts)?;
-        let host = one_host(&parts.headers)?;
-        if !self.is_allowed_host(host) {
-            return Err(Refusal::host("this Host is not served here; the setting is server.hosts"));
+        // Others may go by either, so both are judged.
+        let hosts = [Some(one_host(&parts.headers)?), target_host(&parts.uri)?];
+        let debug = self.debug && !self.allow_from.iter().any(|range| range.contains(peer));
+        for host in hosts.into_iter().flatten() {
+            if !self.is_allowed_host(host) {
+                let text = "this Host is not served here; the setting is server.hosts";
+                return Err(host_not_allowed(text));
+            }
         }
         self.check_origin(&parts.headers)?;
-        if self.debug && !self.allow_from.iter().any(|range| range.contains(peer)) {
-            check_local(peer, host, &parts.headers)?;
+        if debug {
+            check_local(peer, &parts.headers, hosts.into_iter().flatten())?;
         }
         Ok(())
     }
@@ -112,14 +90,14 @@ impl Guard {
         }
     }
 
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         if self.admin {
             let cross_site = headers.get_all(SEC_FETCH_SITE).iter().any(|site| {
                 // A page on another port of this host is `same-site`, and no less foreign.
                 site != "none" && site != "same-origin"
             });
             return if cross_site || headers.contains_key(ORIGIN) {
-                Err(Refusal::origin("the admin listener serves no web pages' requests"))
+                Err(origin_not_allowed("the admin listener serves no web pages' requests"))
             } else {
                 Ok(())
             };
@@ -131,7 +109,7 @@ impl Guard {
         if allowed {
             Ok(())
         } else {
-            Err(Refusal::origin(
+            Err(origin_not_allowed(
                 "pages of this Origin may not connect here; the setting is server.origins",
             ))
         }
@@ -147,42 +125,71 @@ impl Guard {
     }
 }
 
+fn bad_request(message: &'static str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "badRequest", message)
+}
+
+fn host_not_allowed(message: &'static str) -> ApiError {
+    ApiError::new(StatusCode::MISDIRECTED_REQUEST, "hostNotAllowed", message)
+}
+
+fn origin_not_allowed(message: &'static str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "originNotAllowed", message)
+}
+
+fn debug_local_only(message: &'static str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "debugLocalOnly", message)
+}
+
 /// What no client needs and what proxies and servers read differently.
-fn check_form(parts: &Parts) -> Result<(), Refusal> {
-    if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
-        return Err(Refusal::bad_request("the request target must be a path"));
-    }
+fn check_form(parts: &Parts) -> Result<(), ApiError> {
     let headers = &parts.headers;
     // hyper takes a Content-Length away that stands beside it, so the two together cannot be seen here.
     if headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::bad_request("a body needs Content-Length, not Transfer-Encoding"));
+        return Err(bad_request("a body needs Content-Length, not Transfer-Encoding"));
     }
     let no_body = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS)
         || headers.contains_key(UPGRADE);
     let has_body = headers.get_all(CONTENT_LENGTH).iter().any(|length| length != "0");
     if no_body && has_body {
-        return Err(Refusal::bad_request("this request must have no body"));
+        return Err(bad_request("this request must have no body"));
     }
     Ok(())
 }
 
 /// The host part of the only `Host`, brackets of IPv6 included.
-fn one_host(headers: &HeaderMap) -> Result<&str, Refusal> {
+fn one_host(headers: &HeaderMap) -> Result<&str, ApiError> {
     let mut all = headers.get_all(HOST).iter();
     let (Some(host), None) = (all.next(), all.next()) else {
-        return Err(Refusal::bad_request("exactly one Host is needed"));
+        return Err(bad_request("exactly one Host is needed"));
     };
     host.to_str()
         .ok()
         .and_then(split_authority)
         .map(|(host, _)| host)
-        .ok_or(Refusal::bad_request("Host is malformed"))
+        .ok_or_else(|| bad_request("Host is malformed"))
+}
+
+/// The host of a target in absolute form, as proxies are asked and every server must understand (RFC 9112 §3.2.2).
+fn target_host(target: &Uri) -> Result<Option<&str>, ApiError> {
+    let Some(authority) = target.authority() else { return Ok(None) };
+    let is_http = target.scheme().is_some_and(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS);
+    if !is_http {
+        // The target of CONNECT, or another protocol.
+        return Err(bad_request("the request target must be a path or an http URL"));
+    }
+    let host = split_authority(authority.as_str()).map(|(host, _)| host);
+    host.map(Some).ok_or_else(|| bad_request("the host of the request target is malformed"))
 }
 
 /// Debug mode: only what certainly began on this machine.
-fn check_local(peer: IpAddr, host: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_local<'a>(
+    peer: IpAddr,
+    headers: &HeaderMap,
+    mut hosts: impl Iterator<Item = &'a str>,
+) -> Result<(), ApiError> {
     if !peer.to_canonical().is_loopback() {
-        return Err(Refusal::debug(
+        return Err(debug_local_only(
             "an app is in debug mode, so only this machine is served; the setting is \
              debug.allow_from, or mode = \"safe\" for every app",
         ));
@@ -192,7 +199,7 @@ fn check_local(peer: IpAddr, host: &str, headers: &HeaderMap) -> Result<(), Refu
         name == FORWARDED || name.starts_with(X_FORWARDED) || name == X_REAL_IP || name == VIA
     });
     if is_proxied {
-        return Err(Refusal::debug(
+        return Err(debug_local_only(
             "an app is in debug mode, so proxied requests are refused; the setting is \
              debug.allow_from, or mode = \"safe\" for every app",
         ));
@@ -203,8 +210,8 @@ fn check_local(peer: IpAddr, host: &str, headers: &HeaderMap) -> Result<(), Refu
             !origin.is_some_and(|(_, host, _)| is_loopback_host(host))
         })
     };
-    if !is_loopback_host(host) || foreign_origin() {
-        return Err(Refusal::debug(
+    if !hosts.all(is_loopback_host) || foreign_origin() {
+        return Err(debug_local_only(
             "an app is in debug mode, so Host and Origin must be loopback; the setting is \
              debug.allow_from, or mode = \"safe\" for every app",
         ));

@@ -42,11 +42,16 @@ fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
+/// Status and name.
+fn seen(refusal: &ApiError) -> (u16, &str) {
+    (refusal.status().as_u16(), refusal.name())
+}
+
 #[track_caller]
 fn expect(guard: &Guard, peer: &str, headers: &[(&str, &str)], expected: Option<(u16, &str)>) {
     let parts = request("GET", "/v1/signal", headers);
     let refusal = guard.check(peer.parse().unwrap(), &parts).err();
-    let got = refusal.map(|refusal| (refusal.status.as_u16(), refusal.code));
+    let got = refusal.as_ref().map(seen);
     assert_eq!(got, expected, "{headers:?} of {peer}");
 }
 
@@ -250,7 +255,7 @@ fn debug_mode_stays_on_this_machine() {
 
     let parts = request("GET", "/", &[("host", "127.0.0.1"), ("via", "1.1 proxy")]);
     let refusal = debug().check(LOOPBACK.parse().unwrap(), &parts).unwrap_err();
-    assert!(refusal.message.contains("debug.allow_from"), "{}", refusal.message);
+    assert!(refusal.message().contains("debug.allow_from"), "{refusal:?}");
 }
 
 /// Proves CON-3, CON-4.
@@ -275,7 +280,7 @@ fn allow_from_opens_debug_mode_and_nothing_else() {
 #[test]
 fn malformed_requests_are_refused() {
     let host = ("host", "localhost");
-    let cases: [(&str, &str, Headers, bool); 14] = [
+    let cases: [(&str, &str, Headers, bool); 12] = [
         ("GET", "/", &[("content-length", "0")], true),
         ("GET", "/", &[("content-length", "1")], false),
         ("GET", "/", &[("content-length", "0"), ("content-length", "5")], false),
@@ -286,15 +291,45 @@ fn malformed_requests_are_refused() {
         ("POST", "/", &[("transfer-encoding", "chunked"), ("content-length", "5")], false),
         ("POST", "/", &[("upgrade", "websocket"), ("content-length", "5")], false),
         ("GET", "/", &[("upgrade", "websocket")], true),
-        ("GET", "http://localhost/v1/signal", &[], false),
-        ("GET", "http://evil.example/v1/signal", &[], false),
         ("CONNECT", "localhost:80", &[], false),
         ("GET", "/v1/signal?x=http://evil.example/", &[], true),
     ];
     for (method, target, headers, passes) in cases {
         let headers: Vec<_> = [host].into_iter().chain(headers.iter().copied()).collect();
         let verdict = debug().check(LOOPBACK.parse().unwrap(), &request(method, target, &headers));
-        let got = verdict.err().map(|refusal| (refusal.status.as_u16(), refusal.code));
+        let got = verdict.as_ref().err().map(seen);
         assert_eq!(got, if passes { PASSES } else { BAD }, "{method} {target} {headers:?}");
     }
+}
+
+/// Proves CON-3.
+#[test]
+fn a_target_in_absolute_form_names_a_host_as_well() {
+    let listed = config(&[("server.hosts", "[\"live.example\"]")]);
+    let listed = Guard::public(&listed, ([127, 0, 0, 1], 8600).into());
+    for (guard, target, host, expected) in [
+        (&debug(), "http://localhost:8600/v1/signal", "localhost:8600", PASSES),
+        (&debug(), "HTTP://127.0.0.1/v1/signal?a=b", "localhost:8600", PASSES),
+        (&debug(), "http://[::1]:8600/v1/signal", "localhost", PASSES),
+        (&debug(), "https://localhost/v1/signal", "localhost", PASSES),
+        (&debug(), "http://localhost", "localhost", PASSES),
+        (&debug(), "http://evil.example/v1/signal", "localhost", HOST_REFUSED),
+        (&debug(), "http://localhost/v1/signal", "evil.example", HOST_REFUSED),
+        (&debug(), "http://user@localhost/v1/signal", "localhost", BAD),
+        (&debug(), "http://localhost:/v1/signal", "localhost", BAD),
+        (&debug(), "ftp://localhost/v1/signal", "localhost", BAD),
+        (&debug(), "http://localhost/v1/signal", "", BAD),
+        // Debug mode has the last word about both.
+        (&listed, "http://live.example/v1/signal", "localhost", DEBUG_REFUSED),
+        (&listed, "http://localhost/v1/signal", "live.example", DEBUG_REFUSED),
+        (&safe(), "http://live.example/v1/signal", "live.example", PASSES),
+        (&safe(), "http://other.example/v1/signal", "live.example", HOST_REFUSED),
+    ] {
+        let parts = request("GET", target, &[("host", host)]);
+        let refusal = guard.check(LOOPBACK.parse().unwrap(), &parts).err();
+        let got = refusal.as_ref().map(seen);
+        assert_eq!(got, expected, "{target} with Host {host}");
+    }
+    let none = request("GET", "http://localhost/v1/signal", &[]);
+    assert_eq!(debug().check(LOOPBACK.parse().unwrap(), &none).unwrap_err().name(), "badRequest");
 }

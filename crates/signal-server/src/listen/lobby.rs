@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
 use super::budgets::Budgets;
+use super::refusals::{away, come_back_later};
+use crate::api::error::ApiError;
 use crate::auth::Authenticator;
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::ops::metrics::Metrics;
@@ -60,12 +62,18 @@ impl LobbyServer {
         LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)) }
     }
 
-    /// How long a peer is to stay away that wants a connection now; `None`: it may have one.
-    pub(crate) fn closed_to(&self, peer: IpAddr) -> Option<Duration> {
+    /// Whether a peer may have a connection now.
+    ///
+    /// # Errors
+    /// Why not, and how long it is to stay away.
+    pub(crate) fn is_open_to(&self, peer: IpAddr) -> Result<(), ApiError> {
         if *self.parts.phase.borrow() >= Phase::Frozen {
-            return Some(self.parts.away);
+            return Err(away(ApiError::draining(), self.parts.away));
         }
-        self.parts.budgets.barred(peer, Instant::now())
+        self.parts
+            .budgets
+            .barred(peer, Instant::now())
+            .map_or(Ok(()), |after| Err(come_back_later(after)))
     }
 
     /// Serves a connection until it has joined, or the server stops. A task of its own pumps the frames of

@@ -9,4 +9,5 @@ pub(crate) mod guard;
 pub(crate) mod lobby;
 pub(crate) mod proxies;
 pub(crate) mod public;
+pub(crate) mod refusals;
 pub(crate) mod upgrade;

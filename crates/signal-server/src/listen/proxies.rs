@@ -1,4 +1,4 @@
-//! Whose request it is behind a reverse proxy (contract rule C15). Comes in: the address of a socket, and the head of
+//! Whose request it is behind a reverse proxy. Comes in: the address of a socket, and the head of
 //! a request on it. Goes out: the address that budgets, places and logs go by. Deliberately absent: the PROXY
 //! protocol, and whether a request is proxied at all, see `guard.rs`.
 //!

@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: who is the client behind a proxy (contract rule C15).
+//! Proves no rule of the protocol: who is the client behind a proxy.
 
 use http::HeaderValue;
 

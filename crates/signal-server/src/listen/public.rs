@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::routing::get;
 use futures_util::StreamExt;
@@ -13,14 +14,14 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN, VARY,
 };
 use http::{HeaderValue, Request, Response, StatusCode};
-use lianmai_media_plane::{DeniedKind, Direction, Hub, Protocol, StreamRequest, flv};
+use lianmai_media_plane::{Denied, DeniedKind, Direction, Hub, Protocol, StreamRequest, pull};
 use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
 use super::accept::{Hangup, Peer};
 use super::lobby::LobbyServer;
 use super::upgrade;
-use crate::api::error::{error_response, not_found};
+use crate::api::error::ApiError;
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::signing::MEDIA_APP;
@@ -44,39 +45,36 @@ pub(crate) fn router(
     Router::new()
         .route(SIGNAL_PATH, get(signal))
         .route("/live/{file}", get(pull))
-        .fallback(not_found)
+        .method_not_allowed_fallback(async || ApiError::no_such_method())
+        .fallback(async || ApiError::no_such_path())
         .with_state(Arc::new(Public { lobby, hub, authorizer, phase }))
 }
 
-async fn signal(State(public): State<Arc<Public>>, request: Request<Body>) -> Response<Body> {
+async fn signal(
+    State(public): State<Arc<Public>>,
+    request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
     upgrade::upgrade(&public.lobby, request)
 }
 
 /// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads and the server runs.
 async fn pull(
     State(public): State<Arc<Public>>,
-    Path(file): Path<String>,
+    file: Result<Path<String>, PathRejection>,
     request: Request<Body>,
-) -> Response<Body> {
+) -> Result<Response<Body>, ApiError> {
+    // What is no text is the name of no stream.
+    let Path(file) = file.map_err(|_| ApiError::no_such_path())?;
     let extensions = request.extensions();
     let (Some(stream), Some(&Peer(peer)), Some(hangup)) =
         (file.strip_suffix(".flv"), extensions.get::<Peer>(), extensions.get::<Hangup>())
     else {
-        return not_found().await;
+        return Err(ApiError::no_such_path());
     };
     let query = request.uri().query().unwrap_or_default();
     let asked =
         StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, Protocol::HttpFlv, peer);
-    let media = match flv::open(&public.hub, &*public.authorizer, asked).await {
-        Ok(media) => media,
-        Err(denied) => {
-            let status = match denied.kind {
-                DeniedKind::Denied => StatusCode::FORBIDDEN,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            };
-            return error_response(status, denied.code, &denied.message);
-        }
-    };
+    let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
     let mut phase = public.phase.clone();
     let stop = async move { wait_for_stop(&mut phase).await };
     let (running, ended) = oneshot::channel::<()>();
@@ -105,5 +103,13 @@ async fn pull(
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(VARY, HeaderValue::from_static("Origin"));
     }
-    response
+    Ok(response)
+}
+
+fn refused(denied: Denied) -> ApiError {
+    let status = match denied.kind {
+        DeniedKind::Denied => StatusCode::FORBIDDEN,
+        DeniedKind::Busy | DeniedKind::Overload => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    ApiError::new(status, denied.code, denied.message)
 }

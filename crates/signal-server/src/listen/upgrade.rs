@@ -1,11 +1,9 @@
 //! The WebSocket handshake (RFC 6455 §4.2) on `/v1/signal`. A client that may be told why it is refused
-//! is let through and refused by a close code, since browsers do not see HTTP statuses (rule A20).
-
-use std::time::Duration;
+//! is let through and refused by a close code, since browsers do not see HTTP statuses (CON-6).
 
 use axum::body::Body;
 use http::header::{
-    CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -18,29 +16,27 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::accept::Peer;
 use super::lobby::LobbyServer;
-use crate::api::error::error_response;
+use crate::api::error::ApiError;
 use crate::socket::halves;
 use crate::socket::places::Place;
 use crate::socket::reader::Reader;
 
 /// Answers a handshake and, when it is good, starts the lobby of the connection.
-pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Response<Body> {
-    let accept = match check(request.method(), request.headers()) {
-        Ok(accept) => accept,
-        Err(text) => return error_response(StatusCode::BAD_REQUEST, "badUpgrade", text),
-    };
+pub(crate) fn upgrade(
+    lobby: &LobbyServer,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let bad = |text| ApiError::new(StatusCode::BAD_REQUEST, "badUpgrade", text);
+    let accept = check(request.method(), request.headers()).map_err(bad)?;
     let extensions = request.extensions_mut();
     let (Some(upgrade), Some(place), Some(Peer(peer))) = (
         extensions.remove::<OnUpgrade>(),
         extensions.remove::<Place>(),
         extensions.remove::<Peer>(),
     ) else {
-        let text = "The connection cannot be upgraded.";
-        return error_response(StatusCode::BAD_REQUEST, "badUpgrade", text);
+        return Err(bad("The connection cannot be upgraded."));
     };
-    if let Some(away) = lobby.closed_to(peer.ip()) {
-        return come_back_later(away);
-    }
+    lobby.is_open_to(peer.ip())?;
     let lobby = lobby.clone();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
@@ -54,20 +50,7 @@ pub(crate) fn upgrade(lobby: &LobbyServer, mut request: Request<Body>) -> Respon
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-    response
-}
-
-/// Nobody is let in now, or not from that address.
-pub(crate) fn come_back_later(after: Duration) -> Response<Body> {
-    let text = "No connection is taken in now; Retry-After says when.";
-    let mut response = error_response(StatusCode::SERVICE_UNAVAILABLE, "notNow", text);
-    let seconds = after.as_millis().div_ceil(1000).max(1);
-    if let Ok(seconds) = HeaderValue::from_str(&seconds.to_string()) {
-        response.headers_mut().insert(RETRY_AFTER, seconds);
-    }
-    // A connection that only waits would hold up the end of the server.
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
+    Ok(response)
 }
 
 /// Takes the socket back from hyper. Bytes that came early are copied, since they pin hyper's buffer.

@@ -1,4 +1,4 @@
-//! How a server stops (contract rules A10, B26). Comes in: that it should. Goes out: the [`Phase`]s that everything
+//! How a server stops (RST-1, RST-2). Comes in: that it should. Goes out: the [`Phase`]s that everything
 //! else watches, and whether the next process can go on where this one ends. Deliberately absent: who is closed
 //! when; the engine says.
 //!
@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::clock::wall_now;
 use crate::config::DrainConfig;
-use crate::records::Store;
+use crate::records::Records;
 use crate::shard::Shards;
 
 /// Who wants the end at once waits so long for the store.
@@ -55,7 +55,7 @@ pub(crate) struct Drained {
 pub(crate) async fn drain(
     config: &DrainConfig,
     shards: &Shards,
-    store: &Store,
+    store: &dyn Records,
     phase: &watch::Sender<Phase>,
     at_once: impl Future<Output = ()>,
 ) -> Drained {

@@ -38,7 +38,7 @@ pub(crate) async fn reload_tls(tls: Arc<TlsReloader>) {
     }
 }
 
-/// Debug mode that leaves loopback is said aloud for as long as it lasts (contract rule C3).
+/// Debug mode that leaves loopback is said aloud for as long as it lasts.
 pub(crate) async fn warn_of_debug() {
     let mut ticks = interval(DEBUG_WARNING);
     loop {

@@ -1,4 +1,4 @@
-//! Log lines: text on a terminal, one JSON object a line otherwise (decisions D28). ERROR means a bug of
+//! Log lines: text on a terminal, one JSON object a line otherwise. ERROR means a bug of
 //! ours. Tokens, tickets and the query of a URL are never logged.
 
 use std::io::IsTerminal;

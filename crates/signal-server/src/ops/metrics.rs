@@ -1,5 +1,7 @@
-//! Numbers for Prometheus. Gauges are read when they are asked for; what happens between is counted.
-//! Labels come from closed tables only: no channel and no uid (decisions D28).
+//! Numbers for Prometheus. Gauges are read when they are asked for; what happens between is counted, from the notes of
+//! the engines. Labels come from closed tables only: no channel and no uid, since anybody can make new ones.
+
+use std::sync::Arc;
 
 use lianmai_media_plane::HubStats;
 use lianmai_protocol::CloseCode;
@@ -9,16 +11,20 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, oneshot};
 
 use super::drain::Phase;
+use crate::notes::NoteReader;
 use crate::records::StoreStats;
 
 type Label = [(&'static str, String); 1];
 type Labels = [(&'static str, String); 2];
 
 /// What is counted as it happens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
+    questions: mpsc::Sender<oneshot::Sender<()>>,
+    missed: Family<Label, Counter>,
     joins: Counter,
     leaves: Family<Label, Counter>,
     refusals: Family<Label, Counter>,
@@ -26,8 +32,42 @@ pub(crate) struct Metrics {
     resumes: Family<Labels, Counter>,
 }
 
+/// Asks of readers of the metrics for everything that was noted before.
+pub(crate) type Questions = mpsc::Receiver<oneshot::Sender<()>>;
+
+/// Questions that may wait; who asks waits, too.
+const QUESTIONS: usize = 4;
+
 impl Metrics {
-    pub(crate) fn noted(&self, note: &Note) {
+    /// Numbers, and what [`count`] needs.
+    pub(crate) fn new() -> (Arc<Self>, Questions) {
+        let (questions, asked) = mpsc::channel(QUESTIONS);
+        let metrics = Metrics {
+            questions,
+            missed: Family::default(),
+            joins: Counter::default(),
+            leaves: Family::default(),
+            refusals: Family::default(),
+            closes: Family::default(),
+            resumes: Family::default(),
+        };
+        (Arc::new(metrics), asked)
+    }
+
+    /// Counts the notes that a reader misses.
+    pub(crate) fn missed_by(&self, reader: &str) -> Counter {
+        self.missed.get_or_create(&[("reader", reader.to_owned())]).clone()
+    }
+
+    /// Completes when everything is counted that was noted before.
+    pub(crate) async fn caught_up(&self) {
+        let (answer, counted) = oneshot::channel();
+        // An error: nobody counts any more.
+        let _ = self.questions.send(answer).await;
+        let _ = counted.await;
+    }
+
+    fn noted(&self, note: &Note) {
         match note {
             Note::MemberJoined { .. } => {
                 self.joins.inc();
@@ -44,7 +84,11 @@ impl Metrics {
                 self.resumes.get_or_create(&labels).inc();
             }
             Note::Closing { code, .. } => self.closed(*code),
-            Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => {}
+            Note::ChannelOpened { .. }
+            | Note::ChannelEnded { .. }
+            | Note::RoleChanged { .. }
+            | Note::StreamAdded { .. }
+            | Note::StreamRemoved { .. } => {}
         }
     }
 
@@ -57,66 +101,146 @@ impl Metrics {
         self.closes.get_or_create(&[("reason", reason)]).inc();
     }
 
+    /// What is counted here. Every one is named, so that a new one is not forgotten.
+    fn register(&self, registry: &mut Registry) {
+        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes } = self;
+        let help = "Notes of the engines that a reader was too slow for, by reader";
+        registry.register("missed_notes", help, missed.clone());
+        registry.register("joins", "Memberships that began", joins.clone());
+        registry.register("leaves", "Memberships that ended, by reason", leaves.clone());
+        registry.register("refusals", "Joins and commands refused, by error", refusals.clone());
+        registry.register("closes", "Connections closed by the server, by reason", closes.clone());
+        let help = "Sessions that came back or were refused, by outcome and reason";
+        registry.register("resumes", help, resumes.clone());
+    }
+
     /// Everything in the text format of OpenMetrics.
     pub(crate) fn text(
         &self,
         engine: Stats,
-        hub: &HubStats,
+        hub: HubStats,
         store: StoreStats,
         phase: Phase,
     ) -> String {
         let mut registry = Registry::with_prefix("lianmai");
-        registry.register("joins", "Memberships that began", self.joins.clone());
-        registry.register("leaves", "Memberships that ended, by reason", self.leaves.clone());
-        registry.register(
-            "refusals",
-            "Joins and commands refused, by error",
-            self.refusals.clone(),
-        );
-        registry.register(
-            "closes",
-            "Connections closed by the server, by reason",
-            self.closes.clone(),
-        );
-        registry.register(
-            "resumes",
-            "Sessions that came back or were refused, by outcome and reason",
-            self.resumes.clone(),
-        );
-        let mut gauge = |name: &str, help: &str, value: u64| {
-            let gauge = Gauge::<i64>::default();
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-            registry.register(name, help, gauge);
-        };
-        gauge("channels", "Channels", engine.channels as u64);
-        gauge("members", "Memberships, those in grace included", engine.members as u64);
-        gauge("connected_members", "Memberships with a socket", engine.connected as u64);
-        gauge("push_urls", "Live push URLs", engine.streams as u64);
-        gauge("relay_publishers", "Streams that the relay receives", hub.publishers as u64);
-        gauge("relay_players", "Players of the relay", hub.players as u64);
-        gauge("store_waiting_rows", "Rows that wait for the disk", store.waiting as u64);
+        self.register(&mut registry);
+        engine_numbers(&mut registry, engine);
+        relay_numbers(&mut registry, hub);
+        store_numbers(&mut registry, store);
         gauge(
+            &mut registry,
             "drain_phase",
             "0 serves, 1 moves members away, 2 is frozen, 3 stops",
-            u64::from(phase as u8),
+            phase as u64,
         );
-        let mut counter = |name: &str, help: &str, value: u64| {
-            let counter = Counter::<u64>::default();
-            counter.inc_by(value);
-            registry.register(name, help, counter);
-        };
-        counter("events", "Channel events", engine.events);
-        counter("frames", "Frames handed to connections", engine.frames);
-        counter("commands", "Commands answered with a result", engine.commands);
-        counter("store_commits", "Transactions of the store", store.commits);
-        counter("store_failures", "Transactions of the store that failed", store.failures);
-        counter("store_forgotten_rows", "Removals that were given up", store.forgotten);
-        counter("relay_received_bytes", "Media bytes received", hub.bytes_in);
-        counter("relay_sent_bytes", "Media bytes sent", hub.bytes_out);
-        counter("relay_slow_players", "Players cut because they lagged", hub.slow_players_cut);
-        counter("relay_refusals", "Pushes and plays refused", hub.refusals);
         let mut text = String::new();
         encode(&mut text, &registry).expect("a String takes everything");
         text
     }
 }
+
+fn engine_numbers(registry: &mut Registry, engine: Stats) {
+    let Stats {
+        channels,
+        members,
+        connected,
+        streams,
+        log_bytes,
+        message_bytes,
+        events,
+        frames,
+        commands,
+        refusals,
+    } = engine;
+    gauge(registry, "channels", "Channels", channels as u64);
+    gauge(registry, "members", "Memberships, those in grace included", members as u64);
+    gauge(registry, "connected_members", "Memberships with a socket", connected as u64);
+    gauge(registry, "push_urls", "Live push URLs", streams as u64);
+    gauge(registry, "log_bytes", "Bytes of past events that are kept", log_bytes as u64);
+    let help = "Bytes of targeted messages that may not have arrived";
+    gauge(registry, "message_bytes", help, message_bytes as u64);
+    counter(registry, "events", "Channel events", events);
+    counter(registry, "frames", "Frames handed to connections", frames);
+    counter(registry, "commands", "Commands answered with a result", commands);
+    counter(registry, "refused_requests", "Joins and commands refused", refusals);
+}
+
+fn relay_numbers(registry: &mut Registry, hub: HubStats) {
+    let HubStats {
+        streams,
+        publishers,
+        players,
+        waiters,
+        bytes_in,
+        bytes_out,
+        slow_players_cut,
+        cuts,
+        replaced,
+        refusals,
+        connections,
+        connections_refused,
+        protocol_errors,
+        facts_delayed,
+    } = hub;
+    let help = "Streams with a publisher, a player or an open request";
+    gauge(registry, "relay_streams", help, streams as u64);
+    gauge(registry, "relay_publishers", "Streams that the relay receives", publishers as u64);
+    gauge(registry, "relay_players", "Players of the relay", players as u64);
+    let help = "Players whose stream has no publisher";
+    gauge(registry, "relay_waiting_players", help, waiters as u64);
+    counter(registry, "relay_received_bytes", "Media bytes received", bytes_in);
+    counter(registry, "relay_sent_bytes", "Media bytes sent", bytes_out);
+    counter(registry, "relay_slow_players", "Players cut because they lagged", slow_players_cut);
+    counter(registry, "relay_cuts", "Pushes and plays that were cut", cuts);
+    let help = "Silent publishers that another took the place of";
+    counter(registry, "relay_replaced_publishers", help, replaced);
+    counter(registry, "relay_refusals", "Pushes and plays refused", refusals);
+    counter(registry, "relay_connections", "RTMP connections accepted", connections);
+    let help = "RTMP connections closed at once, because of a limit";
+    counter(registry, "relay_refused_connections", help, connections_refused);
+    let help = "RTMP connections closed because the peer broke the protocol or a bound";
+    counter(registry, "relay_protocol_errors", help, protocol_errors);
+    let help = "Reports on streams that had to wait for the shards";
+    counter(registry, "relay_delayed_facts", help, facts_delayed);
+}
+
+fn store_numbers(registry: &mut Registry, store: StoreStats) {
+    let StoreStats { commits, failures, waiting, forgotten } = store;
+    gauge(registry, "store_waiting_rows", "Rows that wait for the disk", waiting as u64);
+    counter(registry, "store_commits", "Transactions of the store", commits);
+    counter(registry, "store_failures", "Transactions of the store that failed", failures);
+    counter(registry, "store_forgotten_rows", "Removals that were given up", forgotten);
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter = Counter::<u64>::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}
+
+/// Counts every note until nobody is left who notes.
+pub(crate) async fn count(metrics: Arc<Metrics>, mut notes: NoteReader, mut questions: Questions) {
+    loop {
+        tokio::select! {
+            // An answer comes behind all that waits.
+            biased;
+            note = notes.next() => match note {
+                Some(note) => metrics.noted(&note),
+                None => return,
+            },
+            Some(answer) = questions.recv() => {
+                let _ = answer.send(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

@@ -4,3 +4,4 @@ pub(crate) mod drain;
 pub(crate) mod helpers;
 pub mod logs;
 pub(crate) mod metrics;
+pub(crate) mod note_log;

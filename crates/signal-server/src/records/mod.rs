@@ -1,5 +1,5 @@
-//! What outlives the process: channels, members, bans and holds, as the engine says. Comes in: [`StoreOp`]s of
-//! every shard. Goes out: an answer for whoever waits until its write is safe, and at the start of the next
+//! What outlives the process: rows, as the engines say. Comes in: [`RowOp`]s of every shard, through [`Records`].
+//! Goes out: an answer for whoever waits until its write is safe, and at the start of the next
 //! process everything again. Deliberately absent: what a record means; this looks into none.
 //!
 //! ```text
@@ -21,22 +21,22 @@
 mod load;
 mod pending;
 mod schema;
+mod sqlite;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use lianmai_protocol::WallTime;
-use lianmai_signal_engine::{Restored, StoreOp};
+use lianmai_signal_engine::{Restored, RowOp};
 
 use crate::data_dir::DirLock;
-use writer::Shared;
+use sqlite::Sqlite;
 
-/// Name of the file in the data directory.
-const FILE: &str = "lianmai.db";
 /// Format of the records. Those of another one are read where they can be, but no hand-over is taken from them.
 const FORMAT: u32 = 1;
 
@@ -93,10 +93,6 @@ pub(crate) struct Opening {
     pub(crate) shards: usize,
 }
 
-/// The open store. Cheap to clone; when the last one goes, what was written before still gets to the disk.
-#[derive(Clone, Debug)]
-pub(crate) struct Store(Arc<Handle>);
-
 /// Numbers for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct StoreStats {
@@ -110,51 +106,33 @@ pub(crate) struct StoreStats {
     pub(crate) forgotten: u64,
 }
 
-impl Store {
-    /// Opens the store in a data directory, and says what each shard starts with. The lock is held until the file
-    /// is closed.
-    ///
-    /// # Errors
-    /// [`StoreError`] with the file.
-    pub(crate) fn open(
-        directory: &Path,
-        lock: Arc<DirLock>,
-        opening: Opening,
-    ) -> Result<(Self, Vec<Restored>), StoreError> {
-        let path = directory.join(FILE);
-        let database = |source| StoreError::Database { path: path.clone(), source };
-        let mut connection = schema::open(&path)?;
-        let restored = load::load(&mut connection, opening).map_err(database)?;
-        let shared = writer::start(connection, lock)
-            .map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        Ok((Store(Arc::new(Handle(shared))), restored))
-    }
-
-    /// Writes, in this order and together; returns at once. `ack` is dropped unheard when the store is closed.
-    pub(crate) fn write(&self, ops: Vec<StoreOp>, ack: Option<Ack>) {
-        self.0.0.write(ops, ack);
-    }
+/// The only door to what outlives the process. When the last one goes, what was written before still gets there.
+pub(crate) trait Records: Send + Sync {
+    /// Writes, in this order and together; returns at once. `ack` is dropped unheard when the records are closed.
+    fn write(&self, ops: Vec<RowOp>, ack: Option<Ack>);
 
     /// Writes what waits, then, if everything is there, `handed_over` as the last thing: the moment at which the
     /// next process takes over what the rows say. Completes when the file is closed, with whether all went well.
     /// What is written from then on is lost. Of several calls the first counts, and all complete together.
-    pub(crate) async fn close(&self, handed_over: Option<WallTime>) -> bool {
-        self.0.0.close(handed_over);
-        self.0.0.ended().await
-    }
+    fn close(&self, handed_over: Option<WallTime>) -> Closed<'_>;
 
     /// Numbers for metrics.
-    pub(crate) fn stats(&self) -> StoreStats {
-        self.0.0.stats()
-    }
+    fn stats(&self) -> StoreStats;
 }
 
-/// Ends the writer when nobody is left who writes.
-#[derive(Debug)]
-struct Handle(Arc<Shared>);
+/// Whether all went well, when it is known.
+pub(crate) type Closed<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.close(None);
-    }
+/// Opens the records in a data directory, and says what each shard starts with. The lock is held until the file is
+/// closed.
+///
+/// # Errors
+/// [`StoreError`] with the file.
+pub(crate) fn open(
+    directory: &Path,
+    lock: Arc<DirLock>,
+    opening: Opening,
+) -> Result<(Arc<dyn Records>, Vec<Restored>), StoreError> {
+    let (store, restored) = Sqlite::open(directory, lock, opening)?;
+    Ok((Arc::new(store), restored))
 }

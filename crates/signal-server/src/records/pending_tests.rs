@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use lianmai_protocol::UserId;
 use lianmai_signal_engine::Restored;
 
 use super::*;
-use crate::records::tests::{Temp, ban, channel, key, member, only, opening};
-use crate::records::{FILE, load, schema, writer};
+use crate::records::sqlite::FILE;
+use crate::records::tests::{
+    Temp, ban, channel, drop_row, key, member, only, opening, put_ban, put_channel, put_hold,
+    put_member,
+};
+use crate::records::{load, schema, writer};
 
 /// What the file should hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,7 +24,7 @@ struct Model {
 
 impl Model {
     /// Does one of many things, and says what.
-    fn step(&mut self, random: u64) -> StoreOp {
+    fn step(&mut self, random: u64) -> RowOp {
         let room = key(["a", "b", "c"][random as usize % 3]);
         let (uid, value) = (random >> 8 & 3, (random >> 16) as u8);
         let user = UserId(uid);
@@ -27,35 +32,35 @@ impl Model {
             0 | 1 => {
                 self.channels.remove(&room);
                 self.members.retain(|(of, _), _| *of != room);
-                StoreOp::DropChannel(room)
+                RowOp::DropChannel(room)
             }
             2 | 3 => {
                 self.members.remove(&(room.clone(), uid));
-                StoreOp::DropMember(room, user)
+                drop_row(room, Row::Member(user))
             }
             4 => {
                 self.bans.remove(&(room.clone(), uid));
-                StoreOp::DropBan(room, user)
+                drop_row(room, Row::Ban(user))
             }
             5 => {
                 self.bans.insert((room.clone(), uid), value.into());
-                StoreOp::PutBan(room, user, ban(value.into()))
+                put_ban(room, user, ban(value.into()))
             }
             6 => {
                 self.holds.remove(&room);
-                StoreOp::DropHold(room)
+                drop_row(room, Row::Hold)
             }
             7 => {
                 self.holds.insert(room.clone(), value.into());
-                StoreOp::PutHold(room, ban(value.into()))
+                put_hold(room, ban(value.into()))
             }
             8..=11 if self.channels.contains_key(&room) => {
                 self.members.insert((room.clone(), uid), value.to_string());
-                StoreOp::PutMember(room, member(uid, &value.to_string()))
+                put_member(room, member(uid, &value.to_string()))
             }
             _ => {
                 self.channels.insert(room.clone(), value);
-                StoreOp::PutChannel(room, channel(value))
+                put_channel(room, channel(value))
             }
         }
     }
@@ -120,16 +125,16 @@ fn a_commit_is_a_prefix_of_what_was_said() {
 fn what_waits_is_bounded() {
     let mut pending = Pending::default();
     for uid in 0..MAX_ROWS as u64 + 10 {
-        pending.apply(StoreOp::PutBan(key("room"), UserId(uid), ban(1)));
-        pending.apply(StoreOp::DropBan(key("room"), UserId(uid)));
+        pending.apply(put_ban(key("room"), UserId(uid), ban(1)));
+        pending.apply(drop_row(key("room"), Row::Ban(UserId(uid))));
     }
     assert_eq!((pending.len(), pending.forgotten()), (MAX_ROWS, 10));
     let batch = pending.take();
     assert!(pending.is_empty() && pending.forgotten() == 10 && batch.len() == MAX_ROWS);
     pending.put_back(batch);
     assert_eq!((pending.len(), pending.forgotten()), (MAX_ROWS, 10));
-    pending.apply(StoreOp::DropChannel(key("room")));
-    pending.apply(StoreOp::PutChannel(key("room"), channel(1)));
+    pending.apply(RowOp::DropChannel(key("room")));
+    pending.apply(put_channel(key("room"), channel(1)));
     assert_eq!((pending.len(), pending.forgotten()), (MAX_ROWS + 1, 11), "what lives is written");
 }
 
@@ -137,11 +142,11 @@ fn what_waits_is_bounded() {
 fn what_is_there_does_not_count_as_a_removal() {
     let mut pending = Pending::default();
     for uid in 0..MAX_ROWS as u64 {
-        pending.apply(StoreOp::PutMember(key("room"), member(uid, "m")));
+        pending.apply(put_member(key("room"), member(uid, "m")));
     }
-    pending.apply(StoreOp::DropMember(key("room"), UserId(0)));
-    pending.apply(StoreOp::PutMember(key("room"), member(0, "again")));
-    pending.apply(StoreOp::DropMember(key("room"), UserId(0)));
-    pending.apply(StoreOp::DropChannel(key("other")));
+    pending.apply(drop_row(key("room"), Row::Member(UserId(0))));
+    pending.apply(put_member(key("room"), member(0, "again")));
+    pending.apply(drop_row(key("room"), Row::Member(UserId(0))));
+    pending.apply(RowOp::DropChannel(key("other")));
     assert_eq!((pending.len(), pending.forgotten()), (MAX_ROWS + 1, 0));
 }

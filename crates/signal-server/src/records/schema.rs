@@ -1,8 +1,8 @@
 //! The file and its tables. Comes in: a path. Goes out: a connection to a file of this program's version.
 //! Deliberately absent: what is in the tables.
 //!
-//! A uid is decimal text, since SQLite's integers are signed. A record is JSON, so that a field more needs no
-//! migration.
+//! All rows are in one table: what names a row are texts, what it says is one, and SQL looks into none. A uid is decimal
+//! text, since SQLite's integers are signed.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -16,7 +16,8 @@ use super::StoreError;
 
 /// What makes each version from the one before; `user_version` of a file counts those that it has had. An entry
 /// that was released never changes.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
     CREATE TABLE channel (
         appkey TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL,
@@ -34,10 +35,30 @@ const MIGRATIONS: [&str; 1] = ["
         appkey TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL,
         PRIMARY KEY (appkey, name)
     ) STRICT;
-"];
+    ",
+    // One table of rows: a further kind needs no step.
+    "
+    CREATE TABLE record (
+        appkey TEXT NOT NULL, channel TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (appkey, channel, kind, id)
+    ) STRICT;
+    INSERT INTO record SELECT appkey, name, 'channel', '', record FROM channel;
+    INSERT INTO record SELECT appkey, name, 'member', uid, record FROM member;
+    INSERT INTO record SELECT appkey, name, 'ban', uid, record FROM ban;
+    INSERT INTO record SELECT appkey, name, 'hold', '', record FROM hold;
+    DROP TABLE channel; DROP TABLE member; DROP TABLE ban; DROP TABLE hold;
+    ",
+];
 
 /// An operator who looks into the file may hold a write up so long.
 const BUSY: Duration = Duration::from_secs(1);
+
+/// The steps up to an earlier version, for files of it.
+#[cfg(test)]
+pub(super) fn steps_of_version(version: usize) -> &'static [&'static str] {
+    &MIGRATIONS[..version]
+}
 
 /// Opens the file, makes it where it is missing, and brings it to this version.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {

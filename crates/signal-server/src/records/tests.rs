@@ -12,12 +12,15 @@ use lianmai_signal_engine::record::{
 };
 use rusqlite::Connection;
 
+use lianmai_signal_engine::{Record, Row, RowKey};
+
+use super::sqlite::FILE;
 use super::*;
 
 const NOW: WallTime = WallTime(1_000_000);
 const GRACE_MS: u64 = 30_000;
 /// Longer than anything takes that does happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn opening(shards: usize) -> Opening {
     Opening { now: NOW, grace_ms: GRACE_MS, shards }
@@ -34,17 +37,17 @@ impl Temp {
         Temp(path)
     }
 
-    fn open(&self) -> (Store, Vec<Restored>) {
+    fn open(&self) -> (Sqlite, Vec<Restored>) {
         self.open_at(NOW)
     }
 
-    fn open_at(&self, now: WallTime) -> (Store, Vec<Restored>) {
+    fn open_at(&self, now: WallTime) -> (Sqlite, Vec<Restored>) {
         self.try_open(Opening { now, ..opening(1) }).unwrap()
     }
 
-    fn try_open(&self, opening: Opening) -> Result<(Store, Vec<Restored>), StoreError> {
+    fn try_open(&self, opening: Opening) -> Result<(Sqlite, Vec<Restored>), StoreError> {
         let lock = Arc::new(DirLock::take(&self.0).unwrap());
-        Store::open(&self.0, lock, opening)
+        Sqlite::open(&self.0, lock, opening)
     }
 
     /// Another connection, as an operator's.
@@ -106,8 +109,28 @@ pub(super) fn ban(until: u64) -> BanRecord {
     BanRecord { until: WallTime(until), watermark: WallTime(1) }
 }
 
+pub(super) fn put_channel(channel: ChannelKey, record: Box<ChannelRecord>) -> RowOp {
+    RowOp::Put(RowKey { channel, row: Row::Channel }, Record::Channel(record))
+}
+
+pub(super) fn put_member(channel: ChannelKey, record: Box<MemberRecord>) -> RowOp {
+    RowOp::Put(RowKey { channel, row: Row::Member(record.uid) }, Record::Member(record))
+}
+
+pub(super) fn put_ban(channel: ChannelKey, uid: UserId, record: BanRecord) -> RowOp {
+    RowOp::Put(RowKey { channel, row: Row::Ban(uid) }, Record::Ban(record))
+}
+
+pub(super) fn put_hold(channel: ChannelKey, record: BanRecord) -> RowOp {
+    RowOp::Put(RowKey { channel, row: Row::Hold }, Record::Ban(record))
+}
+
+pub(super) fn drop_row(channel: ChannelKey, row: Row) -> RowOp {
+    RowOp::Drop(RowKey { channel, row })
+}
+
 /// Waits until everything up to here is written, or cannot be.
-fn flush(store: &Store) -> bool {
+fn flush(store: &Sqlite) -> bool {
     let (sender, stored) = mpsc::channel();
     store.write(Vec::new(), Some(Box::new(move |stored| sender.send(stored).unwrap())));
     stored.recv_timeout(PATIENCE).unwrap()
@@ -132,15 +155,15 @@ fn rst_3_what_was_acknowledged_survives_a_kill() {
     let most = UserId(u64::MAX);
     store.write(
         vec![
-            StoreOp::PutChannel(key("room 1"), channel(1)),
-            StoreOp::PutMember(key("room 1"), member(u64::MAX, "Ann")),
-            StoreOp::PutMember(key("room 1"), member(2, "Bob")),
-            StoreOp::PutBan(key("room 1"), most, ban(5)),
-            StoreOp::PutHold(key("other"), ban(6)),
+            put_channel(key("room 1"), channel(1)),
+            put_member(key("room 1"), member(u64::MAX, "Ann")),
+            put_member(key("room 1"), member(2, "Bob")),
+            put_ban(key("room 1"), most, ban(5)),
+            put_hold(key("other"), ban(6)),
         ],
         None,
     );
-    store.write(vec![StoreOp::DropMember(key("room 1"), UserId(2))], None);
+    store.write(vec![drop_row(key("room 1"), Row::Member(UserId(2)))], None);
     assert!(flush(&store));
     let restored = only(temp.killed("kill-copy").open().1);
     assert_eq!(
@@ -149,10 +172,10 @@ fn rst_3_what_was_acknowledged_survives_a_kill() {
             channels: vec![(key("room 1"), *channel(1), vec![*member(u64::MAX, "Ann")])],
             bans: vec![(key("room 1"), most, ban(5))],
             holds: vec![(key("other"), ban(6))],
-            clean: false,
+            ..Restored::default()
         }
     );
-    store.write(vec![StoreOp::DropChannel(key("room 1")), StoreOp::DropHold(key("other"))], None);
+    store.write(vec![RowOp::DropChannel(key("room 1")), drop_row(key("other"), Row::Hold)], None);
     assert!(flush(&store));
     let restored = only(temp.killed("kill-copy").open().1);
     assert!(restored.channels.is_empty() && restored.holds.is_empty(), "{restored:?}");
@@ -186,11 +209,11 @@ async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
         };
         let channel = ChannelRecord { live: Some(log), ..*channel(1) };
         let member = MemberRecord { live: Some(session), ..*member(1, "Ann") };
-        store.write(vec![StoreOp::PutChannel(key("room"), Box::new(channel))], None);
-        store.write(vec![StoreOp::PutMember(key("room"), Box::new(member))], None);
+        store.write(vec![put_channel(key("room"), Box::new(channel))], None);
+        store.write(vec![put_member(key("room"), Box::new(member))], None);
         assert!(store.close(Some(NOW)).await);
         // Too late, and harmless.
-        store.write(vec![StoreOp::DropChannel(key("room"))], Some(Box::new(|_| panic!("heard"))));
+        store.write(vec![RowOp::DropChannel(key("room"))], Some(Box::new(|_| panic!("heard"))));
         assert!(store.close(None).await, "all hear the same");
         assert!(!temp.0.join("lianmai.db-wal").exists(), "all is in the file");
     };
@@ -216,9 +239,8 @@ async fn rst_2_a_hand_over_is_taken_once_and_while_it_is_fresh() {
 fn what_waits_is_written_when_nobody_is_left() {
     let temp = Temp::new("drop");
     let (store, _) = temp.open();
-    store.write(vec![StoreOp::PutChannel(key("room"), channel(1))], None);
-    let ended = store.0.0.clone();
-    drop(store.clone());
+    store.write(vec![put_channel(key("room"), channel(1))], None);
+    let ended = store.0.clone();
     drop(store);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert!(runtime.block_on(ended.ended()));
@@ -239,21 +261,22 @@ fn a_row_that_cannot_be_read_is_removed() {
     let temp = Temp::new("unreadable");
     let (store, _) = temp.open();
     for name in ["good", "bad record"] {
-        store.write(vec![StoreOp::PutChannel(key(name), channel(1))], None);
+        store.write(vec![put_channel(key(name), channel(1))], None);
         for uid in 1..=4 {
-            store.write(vec![StoreOp::PutMember(key(name), member(uid, "x"))], None);
+            store.write(vec![put_member(key(name), member(uid, "x"))], None);
         }
     }
-    store.write(vec![StoreOp::PutBan(key("good"), UserId(1), ban(5))], None);
-    store.write(vec![StoreOp::PutBan(key("good"), UserId(2), ban(5))], None);
+    store.write(vec![put_ban(key("good"), UserId(1), ban(5))], None);
+    store.write(vec![put_ban(key("good"), UserId(2), ban(5))], None);
     assert!(flush(&store));
     let damage = "
-        UPDATE channel SET record = '{\"cid\":\"1\"' WHERE name = 'bad record';
-        UPDATE member SET record = '{}' WHERE name = 'good' AND uid = '1';
-        UPDATE member SET uid = '02' WHERE name = 'good' AND uid = '2';
-        UPDATE member SET uid = '5' WHERE name = 'good' AND uid = '3';
-        UPDATE ban SET record = CAST(x'ff' AS TEXT) WHERE uid = '1';
-        INSERT INTO hold VALUES ('not an app', 'good', '{\"until\":1,\"watermark\":1}');
+        UPDATE record SET record = '{\"cid\":\"1\"' WHERE channel = 'bad record' AND kind = 'channel';
+        UPDATE record SET record = '{}' WHERE channel = 'good' AND kind = 'member' AND id = '1';
+        UPDATE record SET id = '02' WHERE channel = 'good' AND kind = 'member' AND id = '2';
+        UPDATE record SET id = '5' WHERE channel = 'good' AND kind = 'member' AND id = '3';
+        UPDATE record SET record = CAST(x'ff' AS TEXT) WHERE kind = 'ban' AND id = '1';
+        INSERT INTO record VALUES ('not an app', 'good', 'hold', '', '{\"until\":1,\"watermark\":1}');
+        INSERT INTO record VALUES ('demo', 'good', 'task', 't', '{}');
     ";
     temp.look().execute_batch(damage).unwrap();
     let copy = temp.killed("unreadable-copy");
@@ -263,17 +286,12 @@ fn a_row_that_cannot_be_read_is_removed() {
         assert_eq!(names(&restored), [("good", vec![4])]);
         assert_eq!(restored.bans, [(key("good"), UserId(2), ban(5))]);
         assert!(restored.holds.is_empty());
-        let rows: u32 = copy
-            .look()
-            .query_row(
-                "SELECT (SELECT count(*) FROM channel) + (SELECT count(*) FROM member)
-                      + (SELECT count(*) FROM ban) + (SELECT count(*) FROM hold)",
-                [],
-                |row| row.get(0),
-            )
-            .unwrap();
-        assert_eq!(rows, 3);
-        let ended = store.0.0.clone();
+        // Those that can be read and fit nowhere are for the engine: of another uid, and without a channel.
+        assert_eq!(restored.unfit.len(), 5);
+        let count = "SELECT count(*) FROM record";
+        let rows: u32 = copy.look().query_row(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(rows as usize, 3 + restored.unfit.len());
+        let ended = store.0.clone();
         drop(store);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert!(runtime.block_on(ended.ended()));
@@ -301,9 +319,9 @@ fn files_of_others_and_of_the_future_are_refused() {
         assert!(error.to_string().contains(name), "{error}");
         chmod(0o600);
     }
-    copy.look().pragma_update(None, "user_version", 2).unwrap();
+    copy.look().pragma_update(None, "user_version", 3).unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
     let _ = fs::remove_file(copy.0.join("lianmai.db-wal"));
     fs::write(copy.0.join(FILE), "this is no database, and long enough to say so").unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();
@@ -319,16 +337,16 @@ fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
     let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     connection.pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(())).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Store(Arc::new(Handle(writer::start(connection, lock).unwrap())));
-    store.write(vec![StoreOp::PutChannel(key("room"), channel(1))], None);
+    let store = Sqlite(writer::start(connection, lock).unwrap());
+    store.write(vec![put_channel(key("room"), channel(1))], None);
     assert!(flush(&store));
     let large = "x".repeat(50_000);
-    store.write(vec![StoreOp::PutMember(key("room"), member(1, &large))], None);
-    store.write(vec![StoreOp::PutMember(key("room"), member(2, "small"))], None);
+    store.write(vec![put_member(key("room"), member(1, &large))], None);
+    store.write(vec![put_member(key("room"), member(2, "small"))], None);
     assert!(!flush(&store) && !flush(&store), "whoever waits hears of it");
     assert_eq!(store.stats().waiting, 2);
     assert!(store.stats().failures >= 2);
-    store.write(vec![StoreOp::DropMember(key("room"), UserId(1))], None);
+    store.write(vec![drop_row(key("room"), Row::Member(UserId(1)))], None);
     assert!(flush(&store), "what does not fit is not wanted any more");
     assert_eq!(store.stats().waiting, 0);
     assert_eq!(names(&only(temp.killed("full-copy").open().1)), [("room", vec![2])]);
@@ -342,10 +360,10 @@ fn rst_5_a_locked_file_is_tried_again() {
     let connection = schema::open(&temp.0.join(FILE)).unwrap();
     connection.busy_timeout(Duration::from_millis(1)).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Store(Arc::new(Handle(writer::start(connection, lock).unwrap())));
+    let store = Sqlite(writer::start(connection, lock).unwrap());
     let operator = temp.look();
     operator.execute_batch("BEGIN IMMEDIATE").unwrap();
-    store.write(vec![StoreOp::PutBan(key("room"), UserId(1), ban(5))], None);
+    store.write(vec![put_ban(key("room"), UserId(1), ban(5))], None);
     assert!(!flush(&store));
     operator.execute_batch("ROLLBACK").unwrap();
     // By itself.
@@ -354,7 +372,8 @@ fn rst_5_a_locked_file_is_tried_again() {
         assert!(start.elapsed() < PATIENCE);
         std::thread::yield_now();
     }
-    let bans: u32 = operator.query_row("SELECT count(*) FROM ban", [], |row| row.get(0)).unwrap();
+    let bans: u32 =
+        operator.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
     assert_eq!(bans, 1);
 }
 
@@ -364,9 +383,9 @@ fn each_shard_gets_its_channels() {
     let (store, _) = temp.open();
     let rooms: Vec<_> = (0..20).map(|n| key(&format!("room {n}"))).collect();
     for room in &rooms {
-        store.write(vec![StoreOp::PutChannel(room.clone(), channel(1))], None);
-        store.write(vec![StoreOp::PutBan(room.clone(), UserId(1), ban(5))], None);
-        store.write(vec![StoreOp::PutHold(room.clone(), ban(5))], None);
+        store.write(vec![put_channel(room.clone(), channel(1))], None);
+        store.write(vec![put_ban(room.clone(), UserId(1), ban(5))], None);
+        store.write(vec![put_hold(room.clone(), ban(5))], None);
     }
     assert!(flush(&store));
     let copy = temp.killed("shards-copy");
@@ -392,7 +411,7 @@ fn a_crash_is_told_to_every_shard_and_a_first_start_is_none() {
     let temp = Temp::new("first");
     let (store, first) = temp.open();
     assert!(only(first).clean, "nobody was here");
-    store.write(vec![StoreOp::PutChannel(key("room"), channel(1))], None);
+    store.write(vec![put_channel(key("room"), channel(1))], None);
     assert!(flush(&store));
     let (_, shards) = temp.killed("first-copy").try_open(opening(3)).unwrap();
     assert!(shards.iter().all(|shard| !shard.clean), "also to those without a channel");
@@ -401,7 +420,52 @@ fn a_crash_is_told_to_every_shard_and_a_first_start_is_none() {
 #[test]
 fn nothing_of_a_record_is_shown() {
     let (store, _) = Temp::new("debug").open();
-    store.write(vec![StoreOp::PutMember(key("room"), member(1, "Ann"))], None);
+    store.write(vec![put_member(key("room"), member(1, "Ann"))], None);
     let shown = format!("{store:?}");
     assert!(!shown.contains("secret") && !shown.contains("Ann"), "{shown}");
+}
+
+/// A file of the first version, made by its own statements.
+/// Proves RST-2.
+#[test]
+fn a_file_of_an_earlier_version_is_taken_over() {
+    let temp = Temp::new("earlier");
+    drop(DirLock::take(&temp.0).unwrap());
+    drop(fs::OpenOptions::new().write(true).create_new(true).open(temp.0.join(FILE)).unwrap());
+    fs::set_permissions(temp.0.join(FILE), fs::Permissions::from_mode(0o600)).unwrap();
+    let old = temp.look();
+    for step in schema::steps_of_version(1) {
+        old.execute_batch(step).unwrap();
+    }
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let text = |record: Record| record.text();
+    let (room, ann, held) = (
+        text(Record::Channel(channel(1))),
+        text(Record::Member(member(u64::MAX, "Ann"))),
+        text(Record::Ban(ban(6))),
+    );
+    let most = u64::MAX.to_string();
+    old.execute("INSERT INTO channel VALUES ('demo', 'room', ?)", [&room]).unwrap();
+    old.execute("INSERT INTO member VALUES ('demo', 'room', ?, ?)", [&most, &ann]).unwrap();
+    old.execute("INSERT INTO ban VALUES ('demo', 'room', '2', ?)", [&held]).unwrap();
+    old.execute("INSERT INTO hold VALUES ('demo', 'other', ?)", [&held]).unwrap();
+    let mark = format!("{FORMAT} {}", NOW.0);
+    old.execute("INSERT INTO meta VALUES ('handed_over', ?)", [&mark]).unwrap();
+    drop(old);
+    let (store, restored) = temp.open();
+    assert_eq!(
+        only(restored),
+        Restored {
+            channels: vec![(key("room"), *channel(1), vec![*member(u64::MAX, "Ann")])],
+            bans: vec![(key("room"), UserId(2), ban(6))],
+            holds: vec![(key("other"), ban(6))],
+            unfit: vec![],
+            clean: true,
+        }
+    );
+    // And it is an ordinary file from then on.
+    store.write(vec![RowOp::DropChannel(key("room"))], None);
+    assert!(flush(&store));
+    let restored = only(temp.killed("earlier-copy").open().1);
+    assert!(restored.channels.is_empty() && restored.bans.len() == 1 && restored.holds.len() == 1);
 }

@@ -9,13 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lianmai_protocol::WallTime;
-use lianmai_signal_engine::{ChannelKey, StoreOp};
-use rusqlite::{Connection, Statement, Transaction, TransactionBehavior};
-use serde::Serialize;
+use lianmai_signal_engine::{ChannelKey, Row, RowKey, RowOp};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use super::pending::{Pending, Rows};
+use super::pending::Pending;
 use super::{Ack, FORMAT, StoreStats, schema};
 use crate::data_dir::DirLock;
 
@@ -84,7 +83,7 @@ pub(super) fn start(connection: Connection, lock: Arc<DirLock>) -> io::Result<Ar
 }
 
 impl Shared {
-    pub(super) fn write(&self, ops: Vec<StoreOp>, ack: Option<Ack>) {
+    pub(super) fn write(&self, ops: Vec<RowOp>, ack: Option<Ack>) {
         let mut state = self.lock();
         if !matches!(state.life, Life::Open) {
             return;
@@ -240,76 +239,27 @@ pub(super) fn commit(connection: &mut Connection, batch: &Pending) -> rusqlite::
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut tables = Tables::new(&transaction)?;
-    for (key, rows) in batch.iter() {
-        tables.write(key, rows)?;
-    }
-    drop(tables);
+    write(&transaction, batch)?;
     transaction.commit()
 }
 
-/// The statements of one transaction.
-struct Tables<'a> {
-    drop_channel: Statement<'a>,
-    drop_members: Statement<'a>,
-    put_channel: Statement<'a>,
-    put_member: Statement<'a>,
-    drop_member: Statement<'a>,
-    put_ban: Statement<'a>,
-    drop_ban: Statement<'a>,
-    put_hold: Statement<'a>,
-    drop_hold: Statement<'a>,
-}
-
-impl<'a> Tables<'a> {
-    fn new(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
-        let prepare = |sql| transaction.prepare(sql);
-        Ok(Tables {
-            drop_channel: prepare("DELETE FROM channel WHERE appkey = ? AND name = ?")?,
-            drop_members: prepare("DELETE FROM member WHERE appkey = ? AND name = ?")?,
-            put_channel: prepare("INSERT OR REPLACE INTO channel VALUES (?, ?, ?)")?,
-            put_member: prepare("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)")?,
-            drop_member: prepare("DELETE FROM member WHERE appkey = ? AND name = ? AND uid = ?")?,
-            put_ban: prepare("INSERT OR REPLACE INTO ban VALUES (?, ?, ?, ?)")?,
-            drop_ban: prepare("DELETE FROM ban WHERE appkey = ? AND name = ? AND uid = ?")?,
-            put_hold: prepare("INSERT OR REPLACE INTO hold VALUES (?, ?, ?)")?,
-            drop_hold: prepare("DELETE FROM hold WHERE appkey = ? AND name = ?")?,
-        })
+fn write(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
+    let mut drop_channel = transaction
+        .prepare("DELETE FROM record WHERE appkey = ? AND channel = ? AND kind IN (?, ?)")?;
+    let [first, second] = Row::OF_A_CHANNEL;
+    for ChannelKey { appkey, name } in batch.dropped() {
+        drop_channel.execute([appkey.as_str(), name.as_str(), first, second])?;
     }
-
-    fn write(&mut self, key: &ChannelKey, rows: &Rows) -> rusqlite::Result<()> {
-        let (app, name) = (key.appkey.as_str(), key.name.as_str());
-        if rows.dropped {
-            self.drop_members.execute([app, name])?;
-            self.drop_channel.execute([app, name])?;
-        }
-        if let Some(record) = &rows.channel {
-            self.put_channel.execute([app, name, &json(record)?])?;
-        }
-        for (uid, row) in &rows.members {
-            let uid = uid.to_string();
-            match row {
-                Some(record) => self.put_member.execute([app, name, &uid, &json(record)?])?,
-                None => self.drop_member.execute([app, name, &uid])?,
-            };
-        }
-        for (uid, row) in &rows.bans {
-            let uid = uid.to_string();
-            match row {
-                Some(record) => self.put_ban.execute([app, name, &uid, &json(record)?])?,
-                None => self.drop_ban.execute([app, name, &uid])?,
-            };
-        }
-        match &rows.hold {
-            Some(Some(record)) => drop(self.put_hold.execute([app, name, &json(record)?])?),
-            Some(None) => drop(self.drop_hold.execute([app, name])?),
-            None => {}
-        }
-        Ok(())
+    let mut put = transaction.prepare("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)")?;
+    let mut drop = transaction
+        .prepare("DELETE FROM record WHERE appkey = ? AND channel = ? AND kind = ? AND id = ?")?;
+    for (RowKey { channel, row }, record) in batch.rows() {
+        let (app, name) = (channel.appkey.as_str(), channel.name.as_str());
+        let (kind, id) = (row.kind(), row.id());
+        match record {
+            Some(record) => put.execute([app, name, kind, &id, &record.text()])?,
+            None => drop.execute([app, name, kind, &id])?,
+        };
     }
-}
-
-fn json(record: &impl Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(record)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    Ok(())
 }

@@ -1,5 +1,5 @@
-//! Whether the relay takes a push or a play: when its URL is signed by us *and* the engine says that the stream
-//! lives and the viewer is subscribed.
+//! Whether the relay takes a push or a play: when its URL is one of its provider *and* the engine says that the
+//! stream lives and the viewer is subscribed.
 
 use std::sync::Arc;
 
@@ -8,22 +8,23 @@ use lianmai_signal_engine::Access;
 use tokio::sync::Semaphore;
 
 use crate::clock::wall_now;
+use crate::media::{MediaProvider, Presented};
 use crate::shard::Shards;
-use crate::signing::{MEDIA_APP, UrlSigner};
+use crate::signing::MEDIA_APP;
 
 /// Pushes and plays that may wait for the engine's answer: after a restart, for a member that comes back.
 const MAX_WAITING: usize = 1024;
 
-/// Asks signature and engine.
+/// Asks provider and engine.
 pub(crate) struct RelayAuthorizer {
-    signer: Arc<UrlSigner>,
+    provider: Arc<dyn MediaProvider>,
     shards: Shards,
     waiting: Semaphore,
 }
 
 impl RelayAuthorizer {
-    pub(crate) fn new(signer: Arc<UrlSigner>, shards: Shards) -> Self {
-        RelayAuthorizer { signer, shards, waiting: Semaphore::new(MAX_WAITING) }
+    pub(crate) fn new(provider: Arc<dyn MediaProvider>, shards: Shards) -> Self {
+        RelayAuthorizer { provider, shards, waiting: Semaphore::new(MAX_WAITING) }
     }
 
     async fn verdict(
@@ -33,9 +34,11 @@ impl RelayAuthorizer {
         if request.app != MEDIA_APP {
             return Err(("unknownApp", "The app is `live`."));
         }
+        let StreamRequest { direction, stream, query, .. } = request;
+        let presented = Presented { direction: *direction, stream, query };
         let (generation, access) = self
-            .signer
-            .verify(request.direction, &request.stream, &request.query, wall_now())
+            .provider
+            .verify(presented, wall_now())
             .map_err(|error| (error.code(), "The URL is not valid."))?;
         // Only who holds a URL of ours gets so far.
         let Ok(_place) = self.waiting.try_acquire() else {
@@ -47,7 +50,7 @@ impl RelayAuthorizer {
                 Access::Play { viewer } => Some(viewer.to_string()),
             }),
             Some(Err(denial)) => Err((denial.code(), "The URL is not in use.")),
-            None => Err(("stopping", "The server is stopping.")),
+            None => Err(("draining", "The server is stopping.")),
         }
     }
 }
@@ -58,5 +61,9 @@ impl Authorizer for RelayAuthorizer {
             Ok(viewer) => Verdict::Allow { viewer },
             Err((code, message)) => Verdict::Deny { code, message: message.to_owned() },
         }
+    }
+
+    fn viewer(&self, request: &StreamRequest) -> Option<String> {
+        self.provider.viewer(&request.query).map(|viewer| viewer.to_string())
     }
 }

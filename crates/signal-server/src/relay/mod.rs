@@ -1,5 +1,8 @@
-//! Between the embedded relay and the shards.
+//! The embedded relay as a provider of media: its URLs and cuts, whom it lets in, and what it sees.
 
 pub(crate) mod authorizer;
-pub(crate) mod cuts;
 pub(crate) mod facts;
+pub(crate) mod provider;
+
+#[cfg(test)]
+mod tests;

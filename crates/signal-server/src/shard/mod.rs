@@ -1,12 +1,10 @@
 //! Shards: each owns an engine and the sinks of its connections, without locks. Others reach one through
 //! its mailbox, which is bounded: whoever fills it waits.
 
-mod slot;
 mod worker;
 
 use bytes::Bytes;
-use lianmai_protocol::{Gen, RpcError};
-use lianmai_signal_engine::output::{ChannelView, MemberView};
+use lianmai_protocol::{ErrorName, Gen, RpcError};
 use lianmai_signal_engine::{
     Access, AdminCommand, AdminReply, ConnId, Denial, DrainPlan, Input, Stats,
 };
@@ -75,62 +73,39 @@ impl Shards {
         verdict.await.ok()
     }
 
-    /// Asks one shard something for the admin API; `None` when it has ended.
-    pub(crate) async fn admin(
-        &self,
-        command: AdminCommand,
-    ) -> Option<Result<AdminReply, RpcError>> {
+    /// Asks the shard of a channel.
+    ///
+    /// # Errors
+    /// The engine's; `draining` when the shard has ended.
+    pub(crate) async fn ask(&self, command: AdminCommand) -> Result<AdminReply, RpcError> {
         let route = command.channel().map_or(0, lianmai_signal_engine::ChannelKey::route);
-        let (answer, reply) = oneshot::channel();
-        self.of(route).send(ShardMsg::Admin { command, answer }).await.ok()?;
-        reply.await.ok()
+        ask(&self.of(route), command).await
     }
 
-    /// Every channel.
-    pub(crate) async fn channels(&self) -> Vec<ChannelView> {
-        let mut channels = Vec::new();
-        for sender in self.senders.iter() {
-            let (answer, reply) = oneshot::channel();
-            let message = ShardMsg::Admin { command: AdminCommand::ListChannels, answer };
-            if sender.send(message).await.is_ok()
-                && let Ok(Ok(AdminReply::Channels(some))) = reply.await
-            {
-                channels.extend(some);
-            }
-        }
-        channels
-    }
-
-    /// One channel with its members.
-    pub(crate) async fn channel(
+    /// Asks every shard.
+    ///
+    /// # Errors
+    /// The first one of [`Shards::ask`]: a part of the answers is none.
+    pub(crate) async fn ask_all(
         &self,
-        key: lianmai_signal_engine::ChannelKey,
-    ) -> Option<(ChannelView, Vec<MemberView>)> {
-        match self.admin(AdminCommand::GetChannel(key)).await? {
-            Ok(AdminReply::Channel(view, members)) => Some((view, members)),
-            _ => None,
+        command: &AdminCommand,
+    ) -> Result<Vec<AdminReply>, RpcError> {
+        let mut replies = Vec::with_capacity(self.senders.len());
+        for sender in self.senders.iter() {
+            replies.push(ask(sender, command.clone()).await?);
         }
+        Ok(replies)
     }
 
-    /// Sums the counters of all shards.
-    pub(crate) async fn stats(&self) -> Stats {
+    /// Sums the counters of all shards; `None` when one of them has ended.
+    pub(crate) async fn stats(&self) -> Option<Stats> {
         let mut sum = Stats::default();
         for sender in self.senders.iter() {
-            let (answer, reply) = oneshot::channel();
-            if sender.send(ShardMsg::Stats(answer)).await.is_ok()
-                && let Ok(stats) = reply.await
-            {
-                sum.channels += stats.channels;
-                sum.members += stats.members;
-                sum.connected += stats.connected;
-                sum.streams += stats.streams;
-                sum.events += stats.events;
-                sum.frames += stats.frames;
-                sum.commands += stats.commands;
-                sum.refusals += stats.refusals;
-            }
+            let (answer, stats) = oneshot::channel();
+            sender.send(ShardMsg::Stats(answer)).await.ok()?;
+            sum = add(sum, stats.await.ok()?);
         }
-        sum
+        Some(sum)
     }
 
     /// Tells every shard to move its members. Completes when all of them are through, with whether everything is
@@ -156,3 +131,45 @@ impl Shards {
         }
     }
 }
+
+async fn ask(
+    shard: &mpsc::Sender<ShardMsg>,
+    command: AdminCommand,
+) -> Result<AdminReply, RpcError> {
+    let ended = || RpcError::from(ErrorName::Draining);
+    let (answer, reply) = oneshot::channel();
+    shard.send(ShardMsg::Admin { command, answer }).await.map_err(|_| ended())?;
+    reply.await.map_err(|_| ended())?
+}
+
+/// Every number is named, so that a new one is not forgotten.
+fn add(sum: Stats, stats: Stats) -> Stats {
+    let Stats {
+        channels,
+        members,
+        connected,
+        streams,
+        log_bytes,
+        message_bytes,
+        events,
+        frames,
+        commands,
+        refusals,
+    } = stats;
+    Stats {
+        channels: sum.channels + channels,
+        members: sum.members + members,
+        connected: sum.connected + connected,
+        streams: sum.streams + streams,
+        log_bytes: sum.log_bytes + log_bytes,
+        message_bytes: sum.message_bytes + message_bytes,
+        events: sum.events + events,
+        frames: sum.frames + frames,
+        commands: sum.commands + commands,
+        refusals: sum.refusals + refusals,
+    }
+}
+
+#[cfg(test)]
+#[path = "shards_tests.rs"]
+mod tests;

@@ -5,24 +5,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lianmai_media_plane::Hub;
-use lianmai_protocol::{CloseCode, ErrorName, RpcError};
+use lianmai_protocol::{CloseCode, RpcError};
 use lianmai_signal_engine::{
-    AdminReply, ConnId, Denial, Engine, Input, Note, Output, PersistId, QueryId, Restored,
+    AdminReply, Answer, AskId, ConnId, Denial, Engine, Input, MintRequest, Output, QueryId,
+    Question, Restored, TokenRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
-use tracing::{debug, info};
 
 use super::ShardMsg;
-use super::slot::Slot;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::ops::metrics::Metrics;
-use crate::records::{Ack, Store};
-use crate::relay::cuts;
-use crate::signing::UrlSigner;
+use crate::media::{Minting, Providers};
+use crate::notes::Notes;
+use crate::records::{Ack, Records};
 use crate::socket::frame::{self, Framer};
+use crate::socket::halves::Sink;
+use crate::socket::writer::{Writer, Written};
 
 /// Messages that one turn takes at most, so that what it causes leaves soon.
 const TURN: usize = 256;
@@ -31,11 +30,10 @@ const TURN: usize = 256;
 #[derive(Clone)]
 pub(crate) struct WorkerParts {
     pub(crate) clock: Clock,
-    pub(crate) hub: Hub,
-    pub(crate) signer: Arc<UrlSigner>,
+    pub(crate) providers: Providers,
     pub(crate) authenticator: Arc<Authenticator>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) store: Store,
+    pub(crate) notes: Notes,
+    pub(crate) store: Arc<dyn Records>,
     pub(crate) max_lag_bytes: usize,
 }
 
@@ -43,6 +41,13 @@ pub(crate) struct WorkerParts {
 enum Asker {
     Authorize(oneshot::Sender<Result<(), Denial>>),
     Admin(oneshot::Sender<Result<AdminReply, RpcError>>),
+}
+
+/// A connection of the shard.
+struct Slot {
+    writer: Writer,
+    /// In the list of connections to write at the end of the turn.
+    dirty: bool,
 }
 
 pub(crate) struct Worker {
@@ -127,14 +132,14 @@ impl Worker {
     fn take(&mut self, message: ShardMsg) {
         match message {
             ShardMsg::Adopt { sink, .. } if self.stopping => {
-                let mut slot = Slot::new(sink);
-                slot.push(frame::going_away());
-                slot.close(CloseCode::GOING_AWAY);
+                let mut writer = Writer::new(sink);
+                writer.push(frame::going_away());
+                writer.close(CloseCode::GOING_AWAY);
             }
             // Every connection is closed, and whoever asks hears that the shard has ended.
             _ if self.stopping => {}
             ShardMsg::Adopt { conn, sink, entry } => {
-                self.slots.insert(conn, Slot::new(sink));
+                self.slots.insert(conn, Slot { writer: Writer::new(sink), dirty: false });
                 self.handle(entry);
             }
             ShardMsg::Input(input) => self.handle(input),
@@ -142,7 +147,7 @@ impl Worker {
                 // What was decided before still leaves, a close frame for instance.
                 self.execute_outputs();
                 if let Some(slot) = self.slots.remove(&conn) {
-                    slot.end(reply);
+                    slot.writer.end(reply);
                 }
                 self.handle(Input::Closed { conn });
             }
@@ -154,7 +159,7 @@ impl Worker {
             }
             ShardMsg::Writable(conn) => {
                 if let Some(slot) = self.slots.get_mut(&conn) {
-                    slot.unblock();
+                    slot.writer.unblock();
                     if !std::mem::replace(&mut slot.dirty, true) {
                         self.dirty.push(conn);
                     }
@@ -198,10 +203,16 @@ impl Worker {
             for conn in std::mem::take(&mut self.dirty) {
                 let Some(slot) = self.slots.get_mut(&conn) else { continue };
                 slot.dirty = false;
-                if !slot.write(conn, &own) {
-                    self.slots.remove(&conn);
-                    self.handle(Input::Closed { conn });
-                } else if slot.lags(self.parts.max_lag_bytes) {
+                match slot.writer.write() {
+                    Written::Done => {}
+                    Written::Blocked(sink) => wake_when_ready(conn, sink, own.clone()),
+                    Written::Gone => {
+                        self.slots.remove(&conn);
+                        self.handle(Input::Closed { conn });
+                        continue;
+                    }
+                }
+                if slot.writer.lags(self.parts.max_lag_bytes) {
                     self.handle(Input::Lagging { conn });
                 }
             }
@@ -222,21 +233,13 @@ impl Worker {
                 let frame = self.framer.text(frame);
                 self.push(conn, frame);
             }
+            Output::Ping { conn } => self.push(conn, frame::ping()),
             Output::Close { conn, code } => {
                 if let Some(slot) = self.slots.remove(&conn) {
-                    slot.close(code);
+                    slot.writer.close(code);
                 }
             }
-            Output::MintUrls { mint, request } => {
-                let now = self.parts.clock.now();
-                let minted = self.parts.signer.mint(&request, now.wall);
-                self.engine.handle(now, Input::Minted { mint, result: Some(minted) });
-            }
-            Output::VerifyToken { verify, appkey, uid, channel, token } => {
-                let grant =
-                    self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel);
-                self.handle(Input::TokenVerified { verify, grant });
-            }
+            Output::Ask { id, question } => self.answer(id, question),
             Output::Verdict { query, verdict } => {
                 if let Some(Asker::Authorize(answer)) = self.askers.remove(&query) {
                     let _ = answer.send(verdict);
@@ -247,82 +250,96 @@ impl Worker {
                     let _ = answer.send(reply);
                 }
             }
-            Output::CutStream { generation } => cuts::cut_stream(&self.parts.hub, generation),
-            Output::CutViewer { generation, viewer } => {
-                cuts::cut_viewer(&self.parts.hub, generation, viewer);
+            Output::CutStream { appkey, generation } => {
+                if let Some(provider) = self.parts.providers.of(&appkey) {
+                    provider.cut_stream(generation);
+                }
             }
-            Output::Store { ops, persist } => {
-                let ack = persist.map(|persist| self.persisted(persist));
-                self.parts.store.write(ops, ack);
+            Output::CutViewer { appkey, generation, viewer } => {
+                if let Some(provider) = self.parts.providers.of(&appkey) {
+                    provider.cut_viewer(generation, viewer);
+                }
             }
+            Output::Store(ops) => self.parts.store.write(ops, None),
             Output::Drained { handed_over } => {
                 if let Some(drained) = self.drained.take() {
                     let _ = drained.send(handed_over);
                 }
             }
-            Output::Note(note) => self.note(&note),
+            Output::Note(note) => self.parts.notes.note(note),
+        }
+    }
+
+    /// Answers at once where that is possible, else when there is an answer.
+    fn answer(&mut self, id: AskId, question: Question) {
+        let answer = match question {
+            Question::Mint(request) => match self.mint(&request) {
+                Minting::Done(minted) => Answer::Minted(minted),
+                Minting::Asked(urls) => {
+                    let own = self.own.clone();
+                    tokio::spawn(async move {
+                        let answer = Answer::Minted(urls.await);
+                        if let Some(own) = own.upgrade() {
+                            // An error: the shard has ended.
+                            let _ = own.send(ShardMsg::Input(Input::Answer { id, answer })).await;
+                        }
+                    });
+                    return;
+                }
+            },
+            Question::Verify(TokenRequest { appkey, uid, channel, token }) => Answer::Verified(
+                self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel),
+            ),
+            Question::Store(ops) => {
+                self.parts.store.write(ops, Some(self.stored(id)));
+                return;
+            }
+        };
+        self.handle(Input::Answer { id, answer });
+    }
+
+    fn mint(&self, request: &MintRequest) -> Minting {
+        match self.parts.providers.of(&request.appkey) {
+            Some(provider) => provider.mint(request, self.parts.clock.now().wall),
+            None => Minting::Done(None),
         }
     }
 
     /// Tells the engine what came of a write.
-    fn persisted(&self, persist: PersistId) -> Ack {
+    fn stored(&self, id: AskId) -> Ack {
         let own = self.own.clone();
         Box::new(move |stored| {
             if let Some(own) = own.upgrade() {
+                let input = Input::Answer { id, answer: Answer::Stored(stored) };
                 // This is the writer's thread, and a shard never waits for it. An error: the shard has ended.
-                let _ = own.blocking_send(ShardMsg::Input(Input::Persisted { persist, stored }));
+                let _ = own.blocking_send(ShardMsg::Input(input));
             }
         })
     }
 
     fn push(&mut self, conn: ConnId, frame: bytes::Bytes) {
         if let Some(slot) = self.slots.get_mut(&conn) {
-            slot.push(frame);
+            slot.writer.push(frame);
             if !std::mem::replace(&mut slot.dirty, true) {
                 self.dirty.push(conn);
             }
         }
     }
-
-    /// Logs and counts what the engine noted. Names go out escaped, as `Debug` text.
-    fn note(&self, note: &Note) {
-        self.parts.metrics.noted(note);
-        match note {
-            Note::ChannelOpened { channel, cid } => {
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel opened");
-            }
-            Note::ChannelEnded { channel, cid } => {
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel ended");
-            }
-            Note::MemberJoined { channel, cid, uid, role, conn } => {
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %role, conn = conn.0, "joined");
-            }
-            Note::MemberLeft { channel, cid, uid, reason } => {
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %reason, "left");
-            }
-            Note::JoinRefused { channel, conn, error } => {
-                tracing::warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
-            }
-            Note::Resumed { channel, uid, conn, outcome, reason } => {
-                let reason = reason.as_ref().map(ToString::to_string);
-                info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %uid, %outcome, reason, conn = conn.0, "resumed");
-            }
-            Note::CommandRefused { conn, method, error } => {
-                // Others can be had by the thousand; they are counted.
-                if *error == ErrorName::Forbidden {
-                    tracing::warn!(conn = conn.0, method, %error, "command refused");
-                } else {
-                    debug!(conn = conn.0, method, %error, "command refused");
-                }
-            }
-            Note::Closing { conn, code } => {
-                let reason = code.row().map(|row| row.name);
-                if *code == CloseCode::NORMAL {
-                    debug!(conn = conn.0, reason, "closing");
-                } else {
-                    info!(conn = conn.0, reason, "closing");
-                }
-            }
-        }
-    }
 }
+
+/// Tells a shard when the sink of a connection takes bytes again, or that it does not any more.
+fn wake_when_ready(conn: ConnId, sink: Sink, shard: mpsc::Sender<ShardMsg>) {
+    tokio::spawn(async move {
+        let message = if sink.ready().await {
+            ShardMsg::Writable(conn)
+        } else {
+            ShardMsg::Input(Input::Lagging { conn })
+        };
+        drop(sink);
+        let _ = shard.send(message).await;
+    });
+}
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

@@ -28,7 +28,7 @@ pub struct UrlBases {
 }
 
 impl UrlBases {
-    /// What clients use to reach the listeners that are bound to `public` and `rtmp` (decisions D16).
+    /// What clients use to reach the listeners that are bound to `public` and `rtmp`.
     #[must_use]
     pub fn new(config: &Config, public: SocketAddr, rtmp: SocketAddr) -> Self {
         let host = |bound: SocketAddr| match &config.public_host {

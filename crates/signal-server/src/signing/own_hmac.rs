@@ -4,7 +4,7 @@
 //!
 //! `exp` is Unix time in seconds. `mac` is base64url of the first 16 bytes of HMAC-SHA256 over the fields
 //! `"v1"`, direction, stream, viewer and `exp`, each after its length. So nothing can move from one field
-//! to another, and a pull URL is no push URL (contract rule C6).
+//! to another, and a pull URL is no push URL.
 
 use std::fmt;
 
@@ -13,11 +13,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::{Gen, Mid, WallTime};
-use lianmai_signal_engine::{Access, MintRequest, Minted};
-use sha2::Sha256;
+use lianmai_signal_engine::{Access, MediaAddress, MintRequest, Minted};
+use sha2::{Digest, Sha256};
 
 use super::{Direction, UrlBases};
 
+/// The parameter that names the viewer.
+const VIEWER: &str = "v=";
 /// Bytes of the HMAC that travel.
 const MAC_BYTES: usize = 16;
 
@@ -71,6 +73,17 @@ impl UrlSigner {
         UrlSigner { keyed: Hmac::new(&key_block(key)), bases, ttl_s }
     }
 
+    /// Numbers for what the URLs begin with.
+    #[must_use]
+    pub fn address(&self) -> MediaAddress {
+        let number = |text: &str| {
+            let digest = Sha256::digest(text);
+            digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+        };
+        let UrlBases { push, pull_rtmp, pull_flv } = &self.bases;
+        MediaAddress { push: number(push), pull: number(&format!("{pull_rtmp} {pull_flv}")) }
+    }
+
     /// Issues the URLs that are asked for.
     #[must_use]
     pub fn mint(&self, request: &MintRequest, now: WallTime) -> Minted {
@@ -114,7 +127,7 @@ impl UrlSigner {
         now: WallTime,
     ) -> Result<(Gen, Access), SignError> {
         let token = only(query, "t=")?.ok_or(SignError::BadUrl)?;
-        let viewer = only(query, "v=")?;
+        let viewer = only(query, VIEWER)?;
         let generation: Gen = stream.parse().map_err(|_| SignError::BadUrl)?;
         let access = match (direction, viewer) {
             (Direction::Publish, None) => Access::Publish,
@@ -137,6 +150,12 @@ impl UrlSigner {
             return Err(SignError::Expired);
         }
         Ok((generation, access))
+    }
+
+    /// The viewer that a query names. Nothing is checked; a URL that is good names this one.
+    #[must_use]
+    pub fn viewer(query: &str) -> Option<Mid> {
+        only(query, VIEWER).ok()??.parse().ok()
     }
 
     fn mac(

@@ -8,7 +8,12 @@ use lianmai_protocol::{CloseCode, codec};
 
 const FIN_TEXT: u8 = 0x81;
 const FIN_CLOSE: u8 = 0x88;
+const FIN_PING: u8 = 0x89;
 const FIN_PONG: u8 = 0x8a;
+/// A close frame that RFC 6455 does not allow (§7.4.1).
+const PROTOCOL_ERROR: u16 = 1002;
+/// The reason of a close frame is no text.
+const NOT_UTF8: u16 = 1007;
 
 fn frame(first: u8, payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(payload.len() + 10);
@@ -33,14 +38,34 @@ pub(crate) fn text(payload: &[u8]) -> Bytes {
     frame(FIN_TEXT, payload)
 }
 
+/// A ping, which asks for a sign of life.
+pub(crate) fn ping() -> Bytes {
+    Bytes::from_static(&[FIN_PING, 0])
+}
+
 /// The answer to a ping.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
     frame(FIN_PONG, payload)
 }
 
-/// The answer to a close frame with this payload: its code and nothing else.
+/// The answer to a close frame with this payload: its code and nothing else, or what is wrong with it.
 pub(crate) fn close_reply(payload: &[u8]) -> Bytes {
-    frame(FIN_CLOSE, payload.get(..2).unwrap_or_default())
+    let code = match payload {
+        [] => return frame(FIN_CLOSE, &[]),
+        [high, low, reason @ ..] => match u16::from_be_bytes([*high, *low]) {
+            code if !may_close(code) => PROTOCOL_ERROR,
+            _ if str::from_utf8(reason).is_err() => NOT_UTF8,
+            code => code,
+        },
+        [_] => PROTOCOL_ERROR,
+    };
+    frame(FIN_CLOSE, &code.to_be_bytes())
+}
+
+/// Whether a close frame may hold this code (RFC 6455 §7.4). 1012-1014 are registered by others; 1004-1006 and 1015 are
+/// never sent.
+fn may_close(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// A close frame whose reason is the name of the code.
@@ -101,6 +126,23 @@ mod tests {
         assert_eq!(&text(&[b'a'; 125])[..2], &[0x81, 125]);
         assert_eq!(&text(&[b'a'; 126])[..4], &[0x81, 126, 0, 126]);
         assert_eq!(&text(&[b'a'; 65_536])[..10], &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    /// Proves CON-10.
+    #[test]
+    fn a_close_is_answered_by_its_code_where_it_may_have_it() {
+        let reply = |payload: &[u8]| close_reply(payload).to_vec();
+        for code in [1000, 1001, 1002, 1003, 1007, 1011, 1012, 1014, 3000, 3999, 4000, 4005, 4999] {
+            let bytes = u16::to_be_bytes(code);
+            assert_eq!(reply(&bytes), [&[0x88, 2][..], &bytes].concat(), "{code}");
+            assert_eq!(reply(&[&bytes[..], b"bye"].concat()), [&[0x88, 2][..], &bytes].concat());
+        }
+        for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, u16::MAX] {
+            assert_eq!(reply(&u16::to_be_bytes(code)), [0x88, 2, 0x03, 0xea], "{code}");
+        }
+        assert_eq!(reply(b""), [0x88, 0], "no code is answered by none");
+        assert_eq!(reply(b"x"), [0x88, 2, 0x03, 0xea], "half a code");
+        assert_eq!(reply(&[0x03, 0xe8, 0xff]), [0x88, 2, 0x03, 0xef], "a reason that is no text");
     }
 
     /// Proves no rule of the protocol: one payload is framed once.

@@ -1,4 +1,4 @@
-//! One socket: WebSocket frames, its reading and its writing half, TLS, and its place among the others.
+//! One socket: WebSocket frames, its reading and its writing side, TLS, and its place among the others.
 //!
 //! Deliberately absent: HTTP, what a message means, and shards.
 
@@ -7,3 +7,4 @@ pub(crate) mod halves;
 pub(crate) mod places;
 pub(crate) mod reader;
 pub(crate) mod tls;
+pub(crate) mod writer;

@@ -58,7 +58,7 @@ impl Places {
 impl Place {
     /// From now on it counts for this address, and for none that it counted for before: a proxy uses a connection
     /// for one client after the other. `false`: the address has its share. Loopback has none of its own: there
-    /// everybody is one address, for instance behind a proxy of this machine (contract rule C15).
+    /// everybody is one address, for instance behind a proxy of this machine.
     pub(crate) fn belongs_to(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let mut share = self.0.share.lock().unwrap_or_else(PoisonError::into_inner);

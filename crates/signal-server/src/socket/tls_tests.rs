@@ -73,7 +73,7 @@ async fn connect(
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    let stream = tokio::time::timeout(Duration::from_secs(10), connecting).await.unwrap()?;
+    let stream = tokio::time::timeout(Duration::from_secs(60), connecting).await.unwrap()?;
     let (_, session) = stream.get_ref();
     let shown = session.peer_certificates().unwrap()[0].to_vec();
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);

@@ -127,7 +127,7 @@ impl Guest {
 
     /// As [`Guest::new`], configured by the caller.
     pub(crate) fn with(config: ClientConfig, room: usize, uid: u64, role: Role) -> Guest {
-        let client = Client::new(config);
+        let client = Client::new(config).expect("the address of a server");
         let compares = uid.is_multiple_of(3);
         let witness = Witness::of(&client, UserId(uid), role.clone(), compares);
         Guest { client, witness, room, role, comes_and_goes: false, is_on_air: false }

@@ -2,7 +2,7 @@
 //! anything but a fault can refuse. Some happen once: members leave or are kicked, media is taken away, channels are
 //! closed. Comes in: a server. Goes out: what everybody must have heard. Deliberately absent: the stop.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::cast::{Dice, Guest, House, Settled, some_mute};
 use crate::fault_proxy::Way;
 use crate::score::Score;
-use crate::stage::Stage;
+use crate::stage::{PATIENCE, Stage};
 use crate::tokens;
 
 pub(crate) const ROOMS: usize = 100;
@@ -92,6 +92,7 @@ pub(crate) struct Chorus {
     pub(crate) house: Rc<House>,
     pub(crate) score: RefCell<Score>,
     once: RefCell<Vec<Once>>,
+    begun: Cell<u64>,
 }
 
 impl Chorus {
@@ -99,7 +100,9 @@ impl Chorus {
     pub(crate) async fn gather(stage: &Stage) -> Result<Chorus> {
         let server = stage.server.public;
         let guest = |address: SocketAddr, room, seat, role| {
-            let config = ClientConfig::new(format!("ws://{address}"), "demo");
+            let mut config = ClientConfig::new(format!("ws://{address}"), "demo");
+            // No call fails because a machine is busy.
+            config.command_timeout = PATIENCE;
             Guest::with(config, room, uid_of(room, seat).0, role)
         };
         let mut ways = Vec::new();
@@ -135,12 +138,12 @@ impl Chorus {
                 doomed.push(guest);
             }
         }
-        let tokened = Client::new(ClientConfig::new(format!("ws://{server}"), "safe"));
+        let tokened = Client::new(ClientConfig::new(format!("ws://{server}"), "safe"))?;
         let entry = JoinOptions::new("room").uid(7u64)?.token(tokens::jwt("room", "7", |_, _| {}));
         tokened.join(entry).await?;
-        let once = RefCell::new(Vec::new());
+        let (once, begun) = (RefCell::new(Vec::new()), Cell::new(0));
         let (house, score) = (Rc::default(), RefCell::default());
-        Ok(Chorus { guests, visitors, doomed, tokened, ways, house, score, once })
+        Ok(Chorus { guests, visitors, doomed, tokened, ways, house, score, once, begun })
     }
 
     pub(crate) fn all_in_rooms(&self) -> Vec<Guest> {
@@ -191,6 +194,7 @@ impl Chorus {
         let mut calls = JoinSet::new();
         while !*stop.borrow() || !self.once.borrow().is_empty() {
             tick.tick().await;
+            self.begun.set(self.begun.get() + 1);
             let once = if dice.roll(ONCE_IN) == 0 { self.once.borrow_mut().pop() } else { None };
             let (at, mut own, all) = (dice.roll(self.guests.len()), dice.another(), self.clone());
             calls.spawn_local(async move {
@@ -202,6 +206,11 @@ impl Chorus {
             while calls.try_join_next().is_some() {}
         }
         calls.join_all().await;
+    }
+
+    /// Commands that were given so far.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.get()
     }
 
     async fn command(&self, at: usize, dice: &mut Dice) {

@@ -1,5 +1,5 @@
-//! What ends a push, and how fast: ffmpeg runs untouched and gets its write error within a second of the
-//! answer; its URL is dead from then on, while somebody else's push is served.
+//! What ends a push: ffmpeg runs untouched and gets its write error; its URL is dead from then on, while somebody
+//! else's push is served. How fast is what `cargo xtask bench cut` measures.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,10 @@ use serde_json::json;
 
 use crate::stage::{Member, PATIENCE, Stage};
 
-/// From the answer to the end of the push.
-const CUT: Duration = Duration::from_secs(1);
-/// For the end of a program that pushes or plays a dead URL: it takes seconds to start on a busy machine, and what is
-/// not known yet (RST-4) would wait longer.
-pub(crate) const REFUSED: Duration = Duration::from_secs(8);
+/// So much of a stream is watched, by its own clock.
+const WATCH: Duration = Duration::from_secs(2);
+/// More than is between two pictures; what is cut and served again lacks more.
+pub(crate) const GAP: Duration = Duration::from_millis(200);
 
 /// Uid 1 made the channel, moderates it, and plays what uid 2 pushes.
 struct Scene {
@@ -39,11 +38,11 @@ impl Scene {
         Ok(Scene { stage, host, guest, url, push, view })
     }
 
-    /// The push ends within a second from now, and its URL is dead.
+    /// The push ends, and its URL is dead.
     async fn assert_cut(mut self) -> Result<()> {
-        let status = self.push.exited_within(CUT).await?;
+        let status = self.push.exited_within(PATIENCE).await?;
         ensure!(!status.success(), "ffmpeg saw no error");
-        self.view.end(CUT).await?;
+        self.view.end(PATIENCE).await?;
 
         // Same moment, same server: another member's push is played, the dead URL is refused.
         let mut other = self.stage.join("control", 3).await?;
@@ -53,7 +52,7 @@ impl Scene {
         let mut control_view = Arrivals::open(&pull.flv).await?;
         let mut again = Ffmpeg::push(&self.url)?;
         let mut control_push = Ffmpeg::push(&control)?;
-        let status = again.exited_within(REFUSED).await.context("the dead URL")?;
+        let status = again.exited_within(PATIENCE).await.context("the dead URL")?;
         ensure!(!status.success(), "the dead URL was served");
         control_view.media(PATIENCE).await.context("the control push")?;
         ensure!(control_push.exited()?.is_none(), "{}", control_push.said());
@@ -116,8 +115,10 @@ async fn unpublishing_both_cuts() -> Result<()> {
 async fn unpublishing_one_kind_does_not_cut_but_the_second_does() -> Result<()> {
     let mut scene = Scene::start(&[]).await?;
     scene.guest.call("unpublish", json!({"mediaType": "audio"})).await?;
-    let gap = scene.view.longest_gap_over(Duration::from_secs(2)).await?;
-    ensure!(gap < Duration::from_millis(300), "media paused for {gap:?}");
+    let start = Instant::now();
+    scene.view.goes_on(WATCH).await?;
+    let gap = scene.view.longest_gap_since(start)?;
+    ensure!(gap < GAP, "{gap:?} of media are missing");
     ensure!(scene.push.exited()?.is_none(), "{}", scene.push.said());
 
     scene.guest.call("unpublish", json!({"mediaType": "video"})).await?;
@@ -146,16 +147,17 @@ async fn the_same_uid_from_another_place_cuts() -> Result<()> {
 async fn the_end_of_grace_cuts_but_not_before_media_held_it_up() -> Result<()> {
     let mut scene = Scene::start(&[
         ("LIANMAI_SESSION__GRACE_MS", "1000"),
-        ("LIANMAI_SESSION__MEDIA_CAP_MS", "3000"),
+        ("LIANMAI_SESSION__MEDIA_CAP_MS", "10000"),
     ])
     .await?;
     // Only the socket of the guest is lost, for good.
-    scene.guest = scene.stage.join("elsewhere", 9).await?;
     let start = Instant::now();
-    let gap = scene.view.longest_gap_over(Duration::from_secs(2)).await?;
-    ensure!(gap < Duration::from_millis(300), "media paused for {gap:?}");
+    scene.guest = scene.stage.join("elsewhere", 9).await?;
+    scene.view.goes_on(WATCH).await?;
+    let gap = scene.view.longest_gap_since(start)?;
+    ensure!(gap < GAP, "{gap:?} of media are missing");
     let left = scene.host.hear("clientLeave", |left| left["uid"] == "2").await?;
     ensure!(left["reason"] == "timeout", "{left}");
-    ensure!(start.elapsed() > Duration::from_millis(2500), "media did not keep the member");
+    ensure!(start.elapsed() > Duration::from_secs(9), "media did not keep the member");
     scene.assert_cut().await
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask demo`: what it prints can be played, its broadcaster is found by who comes later, and
-//! Ctrl-C leaves nothing behind.
+//! `cargo xtask demo`: what it prints can be played and is for people, its broadcaster is found by who comes later, and
+//! nothing is left behind, whether it ends by Ctrl-C or is killed.
 //! Proves no rule of the protocol: the demo.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::media::{assert_moving, assert_playable};
-use crate::stage::{Member, PATIENCE, Pull, programs};
+use crate::stage::{Member, PATIENCE, Pull, Scratch, programs};
 
 /// The demo and everything that it started. Ctrl-C goes to its process group, as from a terminal.
 struct Demo {
     child: Child,
     pid: u32,
-    /// What its programs wrote to their error outputs, the server's log among it.
+    /// What it wrote to its error output.
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -55,14 +55,21 @@ impl Process {
     }
 }
 
+/// What a demo prints that others need.
+struct OnAir {
+    server: SocketAddr,
+    pull: Pull,
+}
+
 impl Demo {
-    fn start() -> Result<Self> {
-        let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    /// Starts one on these ports, in a folder of its own.
+    fn start(folder: &Scratch, ports: [u16; 3]) -> Result<Self> {
+        let [public, admin, rtmp] = ports.map(|port| format!("127.0.0.1:{port}"));
         let mut child = Command::new(env!("CARGO"))
             .current_dir(root())
-            .args(["xtask", "demo", "--"])
-            .args(free)
-            .args(["--rtmp-listen", "127.0.0.1:0"])
+            .args(["xtask", "demo", "--dir"])
+            .arg(&folder.0)
+            .args(["--", "--listen", &public, "--admin-listen", &admin, "--rtmp-listen", &rtmp])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -79,6 +86,42 @@ impl Demo {
             }
         });
         Ok(Demo { child, pid, log })
+    }
+
+    /// Waits until it has printed what can be played.
+    async fn on_air(&mut self) -> Result<OnAir> {
+        let stdout = self.child.stdout.take().context("a piped child has an output")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let mut said = Vec::new();
+        let (mut server, mut flv, mut rtmp) = (None, None, None);
+        let read = async {
+            while server.is_none() || flv.is_none() || rtmp.is_none() {
+                let line = lines.next_line().await?.context("the demo ended")?;
+                ensure!(!line.starts_with('{'), "a line of a log: {line}");
+                said.push(line.clone());
+                let mut words = line.split_whitespace();
+                match (words.next(), words.next()) {
+                    (Some("signal"), Some(url)) => server = Some(url.to_owned()),
+                    (Some("flv"), Some(url)) => flv = Some(url.to_owned()),
+                    // The server prints a line of this name as well: its listener, without a stream.
+                    (Some("rtmp"), Some(url)) if url.contains('?') => rtmp = Some(url.to_owned()),
+                    _ => {}
+                }
+            }
+            anyhow::Ok(())
+        };
+        // Its programs are built already.
+        let printed = timeout(PATIENCE, read).await.map_err(anyhow::Error::from).flatten();
+        printed.with_context(|| format!("printed: {said:#?}, and of errors: {:#?}", self.log()))?;
+        for told in ["building", "starting the server; logs go to", "starting a broadcaster"] {
+            ensure!(said.iter().any(|line| line.starts_with(told)), "no `{told}`: {said:#?}");
+        }
+        // Goes on to read, so that the demo never waits for us.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let server = server.context("no address")?;
+        let address = server.trim_start_matches("ws://").split('/').next().context("no address")?;
+        let pull = Pull { rtmp: rtmp.context("no rtmp")?, flv: flv.context("no flv")? };
+        Ok(OnAir { server: address.parse()?, pull })
     }
 
     fn log(&self) -> Vec<String> {
@@ -98,8 +141,32 @@ impl Demo {
         Ok(family)
     }
 
-    fn interrupt(&self) -> Result<()> {
-        kill("INT", &format!("-{}", self.pid))
+    /// Waits until none of its processes is left.
+    async fn is_gone(&mut self, family: &[Process]) -> Result<()> {
+        timeout(PATIENCE, self.child.wait()).await.context("the demo does not end")??;
+        gone(family).await
+    }
+}
+
+/// The one process of a family with this name; of several the oldest.
+fn named<'a>(family: &'a [Process], name: &str) -> Result<&'a Process> {
+    let found = family.iter().find(|process| process.name == name);
+    found.with_context(|| format!("no {name}: {family:?}"))
+}
+
+/// Waits until none of these processes is left.
+async fn gone(these: &[Process]) -> Result<()> {
+    let left = || anyhow::Ok(Process::all()?.into_iter().filter(|one| these.contains(one)));
+    let look = async {
+        while left()?.next().is_some() {
+            // Nothing tells of the end of a process that is not our child.
+            sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::Ok(())
+    };
+    match timeout(PATIENCE, look).await {
+        Ok(result) => result,
+        Err(_) => bail!("left behind: {:?}", left()?.collect::<Vec<_>>()),
     }
 }
 
@@ -121,43 +188,21 @@ impl Drop for Demo {
     }
 }
 
+fn build_all() -> Result<()> {
+    programs()?;
+    build(&["xtask"]).map(drop)
+}
+
 #[tokio::test]
 async fn the_demo_is_on_air_and_ends_without_a_trace() -> Result<()> {
-    programs()?;
-    build(&["xtask"])?;
-    let mut demo = Demo::start()?;
-    let stdout = demo.child.stdout.take().context("a piped child has an output")?;
-    let mut lines = BufReader::new(stdout).lines();
-    let mut said = Vec::new();
-    let (mut server, mut flv, mut rtmp) = (None, None, None);
-    let read = async {
-        while server.is_none() || flv.is_none() || rtmp.is_none() {
-            let line = lines.next_line().await?.context("the demo ended")?;
-            said.push(line.clone());
-            let mut words = line.split_whitespace();
-            match (words.next(), words.next()) {
-                (Some("signal"), Some(url)) => server = Some(url.to_owned()),
-                (Some("flv"), Some(url)) => flv = Some(url.to_owned()),
-                // The server prints a line of this name as well: its listener, without a stream.
-                (Some("rtmp"), Some(url)) if url.contains('?') => rtmp = Some(url.to_owned()),
-                _ => {}
-            }
-        }
-        anyhow::Ok(())
-    };
-    // Its programs are built already.
-    let printed = timeout(PATIENCE, read).await.map_err(anyhow::Error::from).flatten();
-    printed.with_context(|| format!("printed: {said:#?}, logged: {:#?}", demo.log()))?;
-    // Goes on to read, so that the demo never waits for us.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    let pull = Pull { rtmp: rtmp.context("no rtmp")?, flv: flv.context("no flv")? };
+    build_all()?;
+    let folder = Scratch::new()?;
+    let mut demo = Demo::start(&folder, [0; 3])?;
+    let OnAir { server, pull } = demo.on_air().await?;
     assert_playable(&pull).await?;
     assert_moving(&pull).await?;
 
-    let server = server.context("no address")?;
-    let address = server.trim_start_matches("ws://").split('/').next().context("no address")?;
-    let address: SocketAddr = address.parse()?;
-    let mut late = Member::join(address, "demo", "3001").await?;
+    let mut late = Member::join(server, "demo", "3001").await?;
     let found = late.snapshot_of("1001").context("the broadcaster is not in the snapshot")?;
     ensure!(found["streams"].as_array().is_some_and(|streams| streams.len() == 2), "{found}");
     let pull = late.subscribe(1001).await?;
@@ -165,22 +210,49 @@ async fn the_demo_is_on_air_and_ends_without_a_trace() -> Result<()> {
 
     let family = demo.family()?;
     for program in ["signal-server", "bot", "watch", "ffmpeg"] {
-        ensure!(family.iter().any(|process| process.name == program), "no {program}: {family:?}");
+        named(&family, program)?;
     }
-    demo.interrupt()?;
-    timeout(PATIENCE, demo.child.wait()).await.context("the demo does not end")??;
-    let left = || anyhow::Ok(Process::all()?.into_iter().filter(|one| family.contains(one)));
-    let gone = async {
-        while left()?.next().is_some() {
-            sleep(Duration::from_millis(20)).await;
-        }
-        anyhow::Ok(())
-    };
-    match timeout(PATIENCE, gone).await {
-        Ok(result) => result?,
-        Err(_) => bail!("left behind: {:?}", left()?.collect::<Vec<_>>()),
-    }
+    kill("INT", &format!("-{}", demo.pid))?;
+    demo.is_gone(&family).await?;
     let log = demo.log();
     ensure!(!log.iter().any(|line| line.contains("panicked")), "{log:#?}");
+    let logged = std::fs::read_to_string(folder.0.join("log"))?;
+    ensure!(logged.lines().any(|line| line.starts_with('{')), "the server logged nothing");
     Ok(())
+}
+
+/// However its own process ends, everything that it started ends with it, and the next one finds its ports free.
+#[tokio::test]
+async fn a_demo_that_is_killed_leaves_nothing_behind() -> Result<()> {
+    build_all()?;
+    let folder = Scratch::new()?;
+    // Free now, and nobody is given them by the system while the first demo has them.
+    let free = || TcpListener::bind("127.0.0.1:0");
+    let listeners = [free()?, free()?, free()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    drop(listeners);
+    for signal in ["KILL", "TERM", "HUP"] {
+        let mut demo = Demo::start(&folder, ports)?;
+        demo.on_air().await.context(signal)?;
+        let family = demo.family()?;
+        named(&family, "ffmpeg")?;
+        kill(signal, &named(&family, "xtask")?.pid.to_string())?;
+        demo.is_gone(&family).await.context(signal)?;
+    }
+    // And an ffmpeg does not outlive the one that it works for.
+    let mut demo = Demo::start(&folder, ports)?;
+    demo.on_air().await?;
+    let family = demo.family()?;
+    let bot = named(&family, "bot")?;
+    let workers: Vec<_> =
+        family.iter().filter(|one| one.name == "ffmpeg" || one.name == "bot").cloned().collect();
+    ensure!(workers.len() >= 2, "{family:?}");
+    kill("KILL", &bot.pid.to_string())?;
+    gone(&workers).await?;
+    named(&demo.family()?, "signal-server")?;
+    kill("KILL", &named(&family, "xtask")?.pid.to_string())?;
+    demo.is_gone(&family).await
 }

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use bytes::BytesMut;
@@ -28,6 +28,8 @@ enum Mode {
 }
 
 type Pipes = Arc<Mutex<Vec<watch::Sender<Mode>>>>;
+/// When something went to the server last.
+type Heard = Arc<Mutex<Instant>>;
 
 /// A way to a server, for one client.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub(crate) struct Way {
     /// Where the client connects to.
     pub(crate) address: SocketAddr,
     pipes: Pipes,
+    heard: Heard,
     gate: watch::Sender<bool>,
     listener: JoinHandle<()>,
 }
@@ -52,8 +55,10 @@ impl Way {
         let address = listener.local_addr()?;
         let (gate, open) = watch::channel(true);
         let pipes = Pipes::default();
-        let listener = tokio::spawn(accept(listener, server, Arc::clone(&pipes), open));
-        Ok(Way { address, pipes, gate, listener })
+        let heard = Arc::new(Mutex::new(Instant::now()));
+        let ends = (Arc::clone(&pipes), Arc::clone(&heard));
+        let listener = tokio::spawn(accept(listener, server, ends, open));
+        Ok(Way { address, pipes, heard, gate, listener })
     }
 
     fn pipes(&self) -> MutexGuard<'_, Vec<watch::Sender<Mode>>> {
@@ -66,6 +71,11 @@ impl Way {
         for pipe in &*pipes {
             pipe.send_replace(mode);
         }
+    }
+
+    /// When something went to the server last.
+    pub(crate) fn heard(&self) -> Instant {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a connection is there to be disturbed.
@@ -101,13 +111,13 @@ impl Way {
 async fn accept(
     listener: TcpListener,
     server: SocketAddr,
-    pipes: Pipes,
+    (pipes, heard): (Pipes, Heard),
     open: watch::Receiver<bool>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         let (mode, modes) = watch::channel(Mode::Flow(Duration::ZERO));
         pipes.lock().unwrap_or_else(PoisonError::into_inner).push(mode);
-        let mut open = open.clone();
+        let (mut open, heard) = (open.clone(), Arc::clone(&heard));
         tokio::spawn(async move {
             if open.wait_for(|open| *open).await.is_err() {
                 return;
@@ -116,26 +126,26 @@ async fn accept(
             // Pings and commands are small: without this the kernels hold them back.
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let (client, server) = (client.into_split(), server.into_split());
-            tokio::spawn(pass(client.0, server.1, modes.clone(), true));
-            pass(server.0, client.1, modes, false).await;
+            tokio::spawn(pass(client.0, server.1, modes.clone(), Some(heard)));
+            pass(server.0, client.1, modes, None).await;
         });
     }
 }
 
-/// Passes bytes on in one direction, until one end is gone or both are cut.
+/// Passes bytes on in one direction, until one end is gone or both are cut; `up` notes those to the server.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut modes: watch::Receiver<Mode>,
-    is_up: bool,
+    up: Option<Heard>,
 ) {
     let mut bytes = BytesMut::new();
     loop {
         let mode = *modes.borrow_and_update();
         let delay = match mode {
             Mode::Flow(delay) => Some(delay),
-            Mode::Hold { up, down } => {
-                let held = if is_up { up } else { down };
+            Mode::Hold { up: holds_up, down } => {
+                let held = if up.is_some() { holds_up } else { down };
                 (!held).then_some(Duration::ZERO)
             }
             Mode::Cut { reset: false } => break,
@@ -154,6 +164,9 @@ async fn pass(
             }
             if !delay.is_zero() {
                 sleep(delay).await;
+            }
+            if let Some(heard) = &up {
+                *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             }
             to.write_all_buf(&mut bytes).await.is_ok()
         };

@@ -23,8 +23,6 @@ use crate::stage::PATIENCE;
 const HEAD: Duration = Duration::from_secs(5);
 /// From the upgrade to the join, and from accept to `publish` or `play`.
 const LOBBY: Duration = Duration::from_secs(10);
-/// What the clock may add on a busy machine.
-const SLACK: Duration = Duration::from_secs(3);
 
 /// Opens a connection, sends bytes, and waits for its end without reading on purpose: how long that took.
 async fn half(address: SocketAddr, bytes: &[u8]) -> Result<Duration> {
@@ -45,14 +43,14 @@ async fn drip(address: SocketAddr, bytes: &'static [u8]) -> Result<Duration> {
         if socket.write(&[*byte]).await.is_err() {
             return Ok(start.elapsed());
         }
-        ensure!(start.elapsed() < LOBBY * 2, "nobody ends it");
+        ensure!(start.elapsed() < PATIENCE, "nobody ends it");
     }
     bail!("nothing to send")
 }
 
+/// Nobody is turned away early. How late is up to the machine, and [`PATIENCE`] ends what would never end.
 fn took(time: Duration, limit: Duration) -> Result<()> {
     ensure!(time >= limit - Duration::from_millis(500), "over after {time:?}");
-    ensure!(time < limit + SLACK, "over only after {time:?}");
     Ok(())
 }
 
@@ -85,10 +83,11 @@ async fn never_joins(house: Arc<House>, pings: bool) -> Result<()> {
     }
 }
 
-/// 300 commands at once: the burst is served, then all are refused, then it is over.
+/// 1,000 commands at once: the burst is served, then all are refused, then it is over.
 async fn floods(house: Arc<House>) -> Result<()> {
     let mut socket = house.member("701", "audience").await?;
-    for _ in 0..300 {
+    let start = Instant::now();
+    for _ in 0..1_000 {
         if socket.request("mute", json!({"mediaType": "audio"})).await.is_err() {
             break;
         }
@@ -120,8 +119,9 @@ async fn floods(house: Arc<House>) -> Result<()> {
         }
     }
     ensure!(closing["code"] == 4506, "{closing}");
-    // The burst, and a few for the time that sending took.
-    ensure!((40..60).contains(&served), "{served} served");
+    // The burst, and twenty for each second that it took.
+    let most = 41 + (20.0 * start.elapsed().as_secs_f64()).ceil() as u32;
+    ensure!((40..=most).contains(&served), "{served} served, not up to {most}");
     ensure!(refused >= 100, "{refused} refused");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! HTTP from the outside: who is let in by Host and Origin (contract rule C1), the admin API with its token
-//! (C2), metrics, the upgrade, and the directory of secrets (C21).
+//! HTTP from the outside: who is let in by Host and Origin, the admin API with its token, metrics, the upgrade, and the
+//! directory of secrets.
 //! Proves no rule of the protocol: the admin API and its metrics.
 
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! The books about messages: what was said, what its call came to, and who heard it. Comes in: calls. Goes out: what
-//! does not add up. Rules A8, D6: at most once always; exactly once unless the sender was told that the outcome is not
+//! does not add up. At most once always; exactly once unless the sender was told that the outcome is not
 //! known, or the receiver that it may have missed something.
 
 use std::collections::BTreeMap;

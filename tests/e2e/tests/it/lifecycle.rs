@@ -5,7 +5,6 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals::{self, Arrivals};
@@ -51,7 +50,6 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
     for _ in 0..20 {
         sockets.push(RawWs::connect(stage.server.public).await?);
     }
-    let start = Instant::now();
     stage.server.signal("TERM").await?;
     for (uid, socket) in (10..).zip(&mut sockets[4..]) {
         let join = json!({"appkey": "demo", "channelName": "room", "uid": uid.to_string()});
@@ -85,8 +83,6 @@ async fn a_stop_is_told_to_everybody() -> Result<()> {
     ensure!(ready.as_ref().map_or(true, |answer| answer.status == 503), "still ready: {ready:?}");
     let code = timeout(PATIENCE, stage.server.wait()).await.context("no end")??;
     ensure!(code == 0, "exit code {code}");
-    // The default of `drain.deadline_ms`.
-    ensure!(start.elapsed() < Duration::from_secs(10), "a stop of {:?}", start.elapsed());
     ensure!(stage.server.bugs().is_empty(), "{:?}", stage.server.bugs());
     for address in [stage.server.public, stage.server.admin, stage.server.rtmp] {
         ensure!(TcpStream::connect(address).await.is_err(), "{address} still listens");

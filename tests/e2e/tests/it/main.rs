@@ -34,6 +34,7 @@ mod witness;
 
 // Hostile input beside a pair of bystanders, HTTP, the life of the process, the server as a library.
 mod embed;
+mod hidden;
 mod hostile;
 mod hostile_calls;
 mod hostile_frames;

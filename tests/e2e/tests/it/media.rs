@@ -1,8 +1,6 @@
 //! Who publishes is heard and played: by members that are there, by players that come too early, by
 //! members that come late.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals::Arrivals;
 use lianmai_test_support::media::{Decoded, Ffmpeg, decode, probe};
@@ -10,16 +8,9 @@ use serde_json::Value;
 
 use crate::stage::{PATIENCE, Pull, Stage};
 
-/// Who plays what is on air has picture and sound so soon.
-const SHOWS: Duration = Duration::from_secs(2);
-
 /// Both ways to play show picture and sound.
 pub(crate) async fn assert_playable(pull: &Pull) -> Result<()> {
     Arrivals::open(&pull.flv).await?.media(PATIENCE).await.context("not on air")?;
-    // By a player of ours: how long a program takes to start is not measured.
-    let start = Instant::now();
-    Arrivals::open(&pull.flv).await?.media(SHOWS).await?;
-    ensure!(start.elapsed() < SHOWS, "after {:?}", start.elapsed());
     for url in [&pull.rtmp, &pull.flv] {
         let codecs = probe(url, PATIENCE).await?;
         ensure!(codecs == ["aac", "h264"], "{url}: {codecs:?}");

@@ -1,7 +1,5 @@
 //! The same with the client SDK: what an app does to publish, to hear of it and to play.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use lianmai_client_sdk::{
     Client, ClientConfig, Event, EventStream, JoinOptions, MediaKind, MediaSelector, UserId,
@@ -13,7 +11,8 @@ use crate::media::assert_playable;
 use crate::stage::{PATIENCE, Pull, Stage};
 
 fn client(stage: &Stage) -> Client {
-    Client::new(ClientConfig::new(format!("ws://{}", stage.server.public), "demo"))
+    let config = ClientConfig::new(format!("ws://{}", stage.server.public), "demo");
+    Client::new(config).expect("the address of a server")
 }
 
 async fn hear(events: &mut EventStream, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
@@ -53,7 +52,7 @@ async fn two_clients_publish_and_play() -> Result<()> {
     assert_playable(&Pull { rtmp, flv }).await?;
 
     ann.leave().await?;
-    ffmpeg.exited_within(Duration::from_secs(1)).await?;
+    ffmpeg.exited_within(PATIENCE).await?;
     hear(&mut events, |event| matches!(event, Event::ClientLeave(left) if left.uid == ANN)).await?;
     bob.leave().await?;
     stage.finish().await

@@ -13,7 +13,6 @@ use lianmai_test_support::media::Ffmpeg;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::cuts::REFUSED;
 use crate::stage::{Member, PATIENCE, Pull, Stage};
 
 /// Uid 1 pushes, uid 2 plays. Both URLs are good, so a refusal is for what was changed.
@@ -49,14 +48,14 @@ impl Scene {
 
 async fn assert_push_refused(url: &str) -> Result<()> {
     let mut push = Ffmpeg::push(url)?;
-    let status = push.exited_within(REFUSED).await.with_context(|| url.to_owned())?;
+    let status = push.exited_within(PATIENCE).await.with_context(|| url.to_owned())?;
     ensure!(!status.success(), "{url}: served");
     Ok(())
 }
 
 async fn assert_play_refused(url: &str) -> Result<()> {
     let mut play = Ffmpeg::play(url)?;
-    let status = play.exited_within(REFUSED).await.with_context(|| url.to_owned())?;
+    let status = play.exited_within(PATIENCE).await.with_context(|| url.to_owned())?;
     ensure!(!status.success(), "{url}: served");
     Ok(())
 }
@@ -162,7 +161,7 @@ async fn an_expired_url_is_refused() -> Result<()> {
     let mut carl = scene.stage.join("room", 3).await?;
     let push = carl.publish().await?;
     assert_push_refused(&expired(&push)?).await?;
-    let mut served = Ffmpeg::push(&resigned(&push, &key, now + 60)?)?;
+    let mut served = Ffmpeg::push(&resigned(&push, &key, now + 3600)?)?;
     let mut bob = scene.bob;
     let mut view = Arrivals::open(&bob.subscribe(3).await?.flv).await?;
     view.media(PATIENCE).await?;

@@ -127,11 +127,6 @@ impl Viewer {
         self.playing.longest_gap_since(self.since)
     }
 
-    /// Since when it plays.
-    pub(crate) fn since(&self) -> Instant {
-        self.since
-    }
-
     /// Plays again as soon as it can, with the URL that it has, or the one that the client told since.
     pub(crate) async fn again(&mut self, pusher: &Pusher, limit: Duration) -> Result<Duration> {
         let start = Instant::now();

@@ -17,13 +17,17 @@ use crate::tokens::APPS;
 
 /// A clean stop that does not take long, whoever is there.
 const QUICK: [(&str, &str); 3] = [
-    ("LIANMAI_DRAIN__DEADLINE_MS", "4000"),
+    ("LIANMAI_DRAIN__DEADLINE_MS", "60000"),
     ("LIANMAI_DRAIN__NOTICE_MS", "100"),
     ("LIANMAI_DRAIN__RETRY_AFTER_MS", "100"),
 ];
 
-/// What a stop takes where nothing is waited for, with room for a machine that is busy.
-const AT_ONCE: Duration = Duration::from_millis(1_500);
+/// A stop that would be waited for as long as a test waits, if it waited for anything.
+const SLOW: [(&str, &str); 2] =
+    [("LIANMAI_DRAIN__NOTICE_MS", "300000"), ("LIANMAI_DRAIN__DEADLINE_MS", "600000")];
+/// A stop that would wait for the answers of peers, if it waited for them.
+const PATIENT: [(&str, &str); 2] =
+    [("LIANMAI_DRAIN__NOTICE_MS", "100"), ("LIANMAI_DRAIN__DEADLINE_MS", "600000")];
 
 impl Stage {
     /// Waits until everything is written down that was answered: joins do not wait for it.
@@ -118,18 +122,19 @@ async fn rst_3_after_a_kill_members_are_who_they_were() -> Result<()> {
 /// Proves RST-3.
 #[tokio::test]
 async fn rst_3_who_does_not_come_back_after_a_kill_leaves_once() -> Result<()> {
-    let env = [("LIANMAI_SESSION__GRACE_MS", "1500"), ("LIANMAI_DRAIN__NOTICE_MS", "100")];
+    // Ann is back sooner, on any machine.
+    let env = [("LIANMAI_SESSION__GRACE_MS", "10000"), ("LIANMAI_DRAIN__NOTICE_MS", "100")];
     let mut stage = Stage::start_with(&env).await?;
     let mut ann = stage.survivor("room", 1).await?;
     let bob = stage.survivor("room", 2).await?;
     stage.kill_stored().await?;
+    let starting = Instant::now();
     stage.start_again(&env).await?;
-    let listening = Instant::now();
     ann.comes_back("snapshot").await?;
     let leave = ann.hear("clientLeave").await?;
     ensure!(leave["uid"] == "2" && leave["reason"] == "serverRestart", "{leave}");
     ensure!(leave["mid"] == bob.joined["mid"], "{leave}");
-    ensure!(listening.elapsed() > Duration::from_secs(1), "after {:?}", listening.elapsed());
+    ensure!(starting.elapsed() > Duration::from_secs(9), "after {:?}", starting.elapsed());
     ann.call("ping", json!({})).await?;
     ensure!(ann.count("clientLeave") == 1, "{:?}", ann.heard);
     // And after another kill he is still gone.
@@ -161,7 +166,7 @@ async fn rst_2_after_a_stop_everything_goes_on() -> Result<()> {
     for member in [&mut ann, &mut bob] {
         let told = member.hear("serverRestarting").await?;
         ensure!(told["retryAfterMs"] == 100 && told["jitterMs"] == 2000, "{told}");
-        ensure!(told["deadlineMs"].as_u64().is_some_and(|ms| ms <= 4000), "{told}");
+        ensure!(told["deadlineMs"].as_u64().is_some_and(|ms| ms <= 60_000), "{told}");
         ensure!(member.closed().await? == Some(4003), "{:?}", member.heard);
         ensure!(member.hear("closing").await?["action"] == "reconnect");
     }
@@ -271,7 +276,8 @@ async fn rst_4_media_goes_on_over_a_kill_and_a_stop() -> Result<()> {
 /// Proves RES-6, RST-1.
 #[tokio::test]
 async fn rst_1_a_draining_server_serves_members_and_takes_in_nobody_else() -> Result<()> {
-    let env = [("LIANMAI_DRAIN__NOTICE_MS", "2000"), ("LIANMAI_DRAIN__DEADLINE_MS", "6000")];
+    // Longer than what is done meanwhile takes on any machine.
+    let env = [("LIANMAI_DRAIN__NOTICE_MS", "10000"), ("LIANMAI_DRAIN__DEADLINE_MS", "60000")];
     let mut stage = Stage::start_with(&env).await?;
     let mut ann = stage.survivor("room", 1).await?;
     let mut bob = stage.survivor("room", 2).await?;
@@ -295,14 +301,11 @@ async fn rst_1_a_draining_server_serves_members_and_takes_in_nobody_else() -> Re
 /// Proves no rule of the protocol: a server without members stops at once.
 #[tokio::test]
 async fn a_server_without_members_stops_at_once() -> Result<()> {
-    let mut stage = Stage::start_with(&[("LIANMAI_DRAIN__NOTICE_MS", "7000")]).await?;
+    let mut stage = Stage::start_with(&SLOW).await?;
     let idle = RawWs::connect(stage.server.public).await?;
     drop(idle);
-    let start = Instant::now();
     stage.server.signal("TERM").await?;
     ensure!(stage.ended().await? == 0);
-    // Far from what a notice takes.
-    ensure!(start.elapsed() < Duration::from_secs(4), "it took {:?}", start.elapsed());
     Ok(())
 }
 
@@ -310,16 +313,14 @@ async fn a_server_without_members_stops_at_once() -> Result<()> {
 /// Proves RST-1.
 #[tokio::test]
 async fn rst_1_a_stop_does_not_wait_for_peers_that_are_deaf() -> Result<()> {
-    let mut stage = Stage::start_with(&QUICK).await?;
+    let mut stage = Stage::start_with(&PATIENT).await?;
     let mut ann = stage.survivor("room", 1).await?;
     // Open, and neither read nor answered: a member, and one that never joined.
     let deaf = stage.survivor("room", 2).await?;
     let idle = RawWs::connect(stage.server.public).await?;
-    let start = Instant::now();
     stage.server.signal("TERM").await?;
     ensure!(ann.closed().await? == Some(4003), "{:?}", ann.heard);
     ensure!(stage.ended().await? == 0);
-    ensure!(start.elapsed() < AT_ONCE, "it took {:?}", start.elapsed());
     drop((deaf, idle));
     stage.start_again(&QUICK).await?;
     ann.comes_back("replayed").await?;
@@ -329,16 +330,13 @@ async fn rst_1_a_stop_does_not_wait_for_peers_that_are_deaf() -> Result<()> {
 /// Proves no rule of the protocol: a second signal ends a drain.
 #[tokio::test]
 async fn a_second_signal_ends_a_drain_with_another_code() -> Result<()> {
-    let env = [("LIANMAI_DRAIN__NOTICE_MS", "7000")];
-    let mut stage = Stage::start_with(&env).await?;
+    let mut stage = Stage::start_with(&SLOW).await?;
     let mut ann = stage.survivor("room", 1).await?;
     stage.server.signal("TERM").await?;
     ann.hear("serverRestarting").await?;
-    let start = Instant::now();
     stage.server.signal("INT").await?;
     // She does not answer.
     ensure!(stage.ended().await? == 3);
-    ensure!(start.elapsed() < AT_ONCE, "it took {:?}", start.elapsed());
     // Nothing is handed over, and nothing is lost that a kill would not lose.
     stage.start_again(&QUICK).await?;
     let back = ann.comes_back("snapshot").await?;
@@ -365,7 +363,7 @@ async fn rst_3_a_data_directory_is_for_one_process() -> Result<()> {
     stage.finish().await
 }
 
-/// Contract rule C12: forged tickets are an oracle for nobody.
+/// Forged tickets are an oracle for nobody.
 /// Proves RES-4.
 #[tokio::test]
 async fn res_4_an_address_with_forged_tickets_is_not_let_in() -> Result<()> {

@@ -18,6 +18,11 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use lianmai_test_support::PATIENCE;
 
+/// Members of these stories say nothing for as long as they have nothing to say, and what a stop has to do takes as long
+/// as it takes. What is set behind this goes first.
+const UNHURRIED: [(&str, &str); 2] =
+    [("LIANMAI_SESSION__DEAD_AFTER_MS", "600000"), ("LIANMAI_DRAIN__DEADLINE_MS", "60000")];
+
 /// The programs of this workspace that tests run, built once per run. All in one build, as `cargo xtask demo`
 /// builds them: another selection would unify features differently and build anew.
 pub(crate) fn programs() -> Result<&'static Path> {
@@ -69,7 +74,8 @@ impl Stage {
     pub(crate) async fn start_with(env: &[(&str, &str)]) -> Result<Self> {
         let program = programs()?.join("signal-server");
         let data_dir = Scratch::new()?;
-        let started = ServerProcess::start(&program, &data_dir.0, env);
+        let env = [&UNHURRIED[..], env].concat();
+        let started = ServerProcess::start(&program, &data_dir.0, &env);
         let server = timeout(PATIENCE, started).await.context("the server does not start")??;
         Ok(Stage { server, data_dir })
     }
@@ -78,8 +84,9 @@ impl Stage {
     pub(crate) async fn start_again(&mut self, env: &[(&str, &str)]) -> Result<()> {
         let program = programs()?.join("signal-server");
         let ServerProcess { public, rtmp, admin, .. } = self.server;
+        let env = [&UNHURRIED[..], env].concat();
         let started =
-            ServerProcess::start_at(&program, &self.data_dir.0, env, [public, rtmp, admin]);
+            ServerProcess::start_at(&program, &self.data_dir.0, &env, [public, rtmp, admin]);
         self.server = timeout(PATIENCE, started).await.context("it does not start again")??;
         Ok(())
     }

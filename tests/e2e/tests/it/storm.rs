@@ -17,7 +17,6 @@ use tokio::time::{sleep, sleep_until, timeout};
 use crate::cast::{Dice, Guest, House};
 use crate::fault_proxy::Way;
 use crate::ghosts::Ghost;
-use crate::hostile_meter::Meter;
 use crate::on_air::{Pusher, Viewer};
 use crate::stage::Stage;
 use crate::verdict::{self, Door};
@@ -30,10 +29,9 @@ const ON_AIR: usize = 3;
 /// It blows so long, if it is not told otherwise.
 const SECONDS: u64 = 60;
 const SEED: u64 = 2_026;
-/// So often connections are lost and come back, at least.
-const RETURNS: usize = 500;
+/// Clients that come back at least once.
+const RETURNED: usize = ROOMS * SEATS / 2;
 
-const PING: Duration = Duration::from_millis(1_000);
 const DEAD_AFTER: Duration = Duration::from_millis(3_250);
 const GRACE: Duration = Duration::from_millis(6_000);
 const MEDIA_CAP: Duration = Duration::from_millis(12_000);
@@ -49,20 +47,13 @@ const TIMERS: [(&str, &str); 7] = [
 ];
 /// The server is away so long after the kill.
 const DOWN: Duration = Duration::from_millis(500);
-/// A sweep, and what a busy machine takes.
-const SLACK: Duration = Duration::from_secs(2);
 /// Timers are not early, but clocks of two processes are read one after the other.
 const EARLY: Duration = Duration::from_millis(300);
-/// Media of a client whose connection is lost pauses for no longer, stalls of the machine apart.
+/// Media of a client whose connection is lost goes on: of what is pushed no more is missing.
 const GAP: Duration = Duration::from_secs(1);
-/// From the restart until encoders and players are served again.
-const MEDIA_BACK: Duration = Duration::from_secs(5);
-/// A call is settled after this at the latest (10 s), with a moment for the machine.
-const SETTLED: Duration = Duration::from_secs(13);
-/// Of 100 calls so many are done, at least; of the others nobody knows, or they were refused.
-const DONE: u64 = 90;
-/// From the end of the storm until nothing moves.
-const CALM: Duration = Duration::from_secs(45);
+/// From the restart until encoders and players are served again, and from the end of the storm until nothing moves: what
+/// takes longer never happens.
+const CALM: Duration = Duration::from_secs(120);
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -129,7 +120,7 @@ impl Theatre {
     /// The ways of the two whose media is watched go bad in a way that must not show in it.
     async fn gusts(ways: [Rc<Way>; 2], start: Instant) {
         type Gust = fn(&Way);
-        // All within MEDIA_CAP: who flaps longer than that is given up (rule B25).
+        // All within MEDIA_CAP: who flaps longer than that is given up (URL-9).
         let gusts: [(u64, Gust); 3] =
             [(2, |way| way.cut(false)), (5, |way| way.stall(true, true)), (9, |way| way.cut(true))];
         for (second, gust) in gusts {
@@ -141,7 +132,6 @@ impl Theatre {
 
 async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     let mut dice = Dice::new(seed);
-    let meter = Meter::get();
     let mut stage = Stage::start_with(&TIMERS).await?;
     let (server, door) = (stage.server.public, Door::of(&stage)?);
     let theatre = Theatre::fill(&stage).await?;
@@ -184,18 +174,19 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     let crash = looking(crash.vanish());
     second(seconds / 2).await;
     let gap = viewer.longest_gap().with_context(|| viewer.story(&pushers[0]))?;
-    let stalled = meter.longest_since(viewer.since());
-    ensure!(gap <= GAP + stalled, "media paused for {gap:?}, the machine for {stalled:?} at most");
+    ensure!(gap <= GAP, "{gap:?} of media are missing");
     verdict::none("the log of the first process", &stage.server.bugs())?;
     let killed = Instant::now();
     stage.server.kill().await?;
     sleep(DOWN).await;
+    let starts = Instant::now();
     stage.start_again(&TIMERS).await?;
-    let listens = Instant::now();
-    let seen_again = viewer.again(&pushers[0], MEDIA_BACK + SLACK).await?;
-    // Not sooner: without a connection of 10 s after a loss the next one would be the same (rule B25).
+    let seen_again = viewer.again(&pushers[0], CALM).await?;
+    // Not sooner: without a connection of 10 s after a loss the next one would be the same (URL-9).
     second(seconds / 2 + 12).await;
     let late = looking(late.vanish());
+    // Encoders that came back before their members have been served or refused (RST-4).
+    let media_back = Instant::now();
 
     // It is over: everything heals.
     second(seconds).await;
@@ -222,7 +213,7 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     *report = format!(
         "storm {seed} of {seconds} s: {count} returns {returns:?}\nfaults: {faults}\n\
          calm {:.1?} after it; {events} events; {} calls, the longest {:.1?}: {}\n{audit}\n\
-         media: longest pause {gap:.2?} (machine {stalled:.2?}), seen {seen_again:.2?} after the restart; \
+         media: {gap:.2?} missing at most, seen {seen_again:.2?} after the restart; \
          vanished, gone after {ghosts:.1?}",
         healed.elapsed(),
         house.tally.count(),
@@ -231,19 +222,18 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     );
     calm?;
 
-    // Rule A2: neither earlier nor later.
+    // Nobody is given up early (LIV-3). How late is up to the machine; in virtual time the simulator judges it.
     for ((ghost, gone), lives) in ended.iter().zip([GRACE, MEDIA_CAP, GRACE, GRACE]) {
-        let (least, most) = if ghost.at < killed && killed < ghost.at + DEAD_AFTER + lives {
-            (listens + lives, listens + lives)
-        } else {
-            (ghost.at + DEAD_AFTER + lives - PING, ghost.at + DEAD_AFTER + lives)
-        };
-        ghost.assert_gone(*gone, least - EARLY, most + SLACK)?;
+        // The server heard of it as late as that: of the last that reached it, or, where a crash came between, of its
+        // record.
+        let heard =
+            if gone > &killed && ghost.heard < killed { starts } else { ghost.heard + DEAD_AFTER };
+        ghost.assert_gone(*gone, heard + lives - EARLY)?;
     }
     for pusher in &pushers {
-        verdict::none("pushes", &pusher.unexplained(killed, listens + MEDIA_BACK))?;
+        verdict::none("pushes", &pusher.unexplained(killed, media_back))?;
     }
-    viewer.again(&pushers[0], MEDIA_BACK).await.context("at the end")?;
+    viewer.again(&pushers[0], CALM).await.context("at the end")?;
     let is_fine = |method: &str, outcome: &str| match (method, outcome) {
         (_, "done" | "outcomeUnknown" | "Timeout") => true,
         ("publish", name) => matches!(name, "notBroadcaster" | "superseded"),
@@ -252,12 +242,13 @@ async fn story(seed: u64, seconds: u64, report: &mut String) -> Result<()> {
     };
     verdict::none("calls", &house.tally.bad(is_fine))?;
     let (done, calls) = (house.tally.done(), house.tally.count());
-    ensure!(done * 100 >= calls * DONE, "only {done} of {calls} calls were done");
-    ensure!(house.tally.longest() < SETTLED, "a call took {:?}", house.tally.longest());
+    ensure!(done * 2 >= calls, "only {done} of {calls} calls were done");
     verdict::none("messages", &audit.faults)?;
     verdict::none("pictures", &verdict::faults(&door, guests).await?)?;
     ensure!(faults.silent() >= faults.cut(), "fewer silent ones than cut ones: {faults}");
-    ensure!(count >= RETURNS || seconds < SECONDS, "only {count} returns");
+    let came_back = |guest: &&Guest| !guest.witness.seen().returns.is_empty();
+    let returned = guests.iter().filter(came_back).count();
+    ensure!(returned >= RETURNED || seconds < SECONDS, "only {returned} came back");
     for guest in guests {
         guest.client.leave().await?;
     }

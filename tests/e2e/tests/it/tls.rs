@@ -192,7 +192,7 @@ async fn a_close_ends_the_connection_of_who_stays() -> Result<()> {
     staying.push(creator);
     let told = Instant::now();
     while descriptors()? > before {
-        ensure!(told.elapsed() < Duration::from_secs(6), "{} of {before}", descriptors()?);
+        ensure!(told.elapsed() < PATIENCE, "{} of {before}", descriptors()?);
         // Whoever goes on talking is not listened to; a socket that is gone says so.
         for socket in &mut staying {
             let _ = socket.send_frame(PING, b"still here").await;

@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lianmai_protocol::UserId;
-use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
-use lianmai_signal_engine::{ChannelKey, PersistId, Restored, StoreOp};
+use lianmai_signal_engine::{AskId, Record, Restored, RowKey, RowOp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,26 +19,15 @@ pub(super) enum Mode {
 
 pub(super) struct Disk {
     mode: Mode,
-    channels: BTreeMap<ChannelKey, ChannelRecord>,
-    members: BTreeMap<(ChannelKey, UserId), Box<MemberRecord>>,
-    bans: BTreeMap<(ChannelKey, UserId), BanRecord>,
-    holds: BTreeMap<ChannelKey, BanRecord>,
-    held: VecDeque<(Vec<StoreOp>, Option<PersistId>)>,
+    rows: BTreeMap<RowKey, Record>,
+    held: VecDeque<(Vec<RowOp>, Option<AskId>)>,
     /// Some write did not come to pass.
     pub(super) lost: bool,
 }
 
 impl Disk {
     pub(super) fn new() -> Self {
-        Disk {
-            mode: Mode::AtOnce,
-            channels: BTreeMap::new(),
-            members: BTreeMap::new(),
-            bans: BTreeMap::new(),
-            holds: BTreeMap::new(),
-            held: VecDeque::new(),
-            lost: false,
-        }
+        Disk { mode: Mode::AtOnce, rows: BTreeMap::new(), held: VecDeque::new(), lost: false }
     }
 
     /// How it goes on; to be set when nothing is held.
@@ -49,40 +36,36 @@ impl Disk {
         self.mode = mode;
     }
 
-    /// Whether an answer is owed, and which.
-    pub(super) fn write(
-        &mut self,
-        ops: Vec<StoreOp>,
-        persist: Option<PersistId>,
-    ) -> Option<(PersistId, bool)> {
+    /// Whether it is stored, where that is known at once.
+    pub(super) fn write(&mut self, ops: Vec<RowOp>, ask: Option<AskId>) -> Option<bool> {
         match self.mode {
             Mode::AtOnce => self.apply(ops),
             Mode::Fail => self.lost = true,
             Mode::Hold => {
-                self.held.push_back((ops, persist));
+                self.held.push_back((ops, ask));
                 return None;
             }
         }
-        Some((persist?, self.mode == Mode::AtOnce))
+        Some(self.mode == Mode::AtOnce)
     }
 
     /// Carries out the oldest write that is held, or loses it, and says which answer is owed.
-    pub(super) fn next(&mut self, stored: bool) -> Option<Option<PersistId>> {
-        let (ops, persist) = self.held.pop_front()?;
+    pub(super) fn next(&mut self, stored: bool) -> Option<Option<AskId>> {
+        let (ops, ask) = self.held.pop_front()?;
         if stored {
             self.apply(ops);
         } else {
             self.lost = true;
         }
-        Some(persist)
+        Some(ask)
     }
 
     /// Carries out what was held, and says which answers are owed.
-    pub(super) fn flush(&mut self) -> Vec<PersistId> {
+    pub(super) fn flush(&mut self) -> Vec<AskId> {
         let mut done = Vec::new();
-        for (ops, persist) in std::mem::take(&mut self.held) {
+        for (ops, ask) in std::mem::take(&mut self.held) {
             self.apply(ops);
-            done.extend(persist);
+            done.extend(ask);
         }
         done
     }
@@ -95,25 +78,17 @@ impl Disk {
 
     /// Whether nobody is remembered.
     pub(super) fn is_empty(&self) -> bool {
-        self.channels.is_empty() && self.members.is_empty()
+        !self.rows.keys().any(|key| key.row.is_of_a_channel())
     }
 
-    fn apply(&mut self, ops: Vec<StoreOp>) {
+    fn apply(&mut self, ops: Vec<RowOp>) {
         for op in ops {
             match op {
-                StoreOp::PutChannel(key, record) => _ = self.channels.insert(key, *record),
-                StoreOp::DropChannel(key) => {
-                    self.channels.remove(&key);
-                    self.members.retain(|(channel, _), _| *channel != key);
+                RowOp::Put(key, record) => _ = self.rows.insert(key, record),
+                RowOp::Drop(key) => _ = self.rows.remove(&key),
+                RowOp::DropChannel(channel) => {
+                    self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }
-                StoreOp::PutMember(key, record) => {
-                    self.members.insert((key, record.uid), record);
-                }
-                StoreOp::DropMember(key, uid) => _ = self.members.remove(&(key, uid)),
-                StoreOp::PutBan(key, uid, ban) => _ = self.bans.insert((key, uid), ban),
-                StoreOp::DropBan(key, uid) => _ = self.bans.remove(&(key, uid)),
-                StoreOp::PutHold(key, hold) => _ = self.holds.insert(key, hold),
-                StoreOp::DropHold(key) => _ = self.holds.remove(&key),
             }
         }
     }
@@ -137,23 +112,11 @@ impl Disk {
 
     /// What a process is started with; after a crash without what is true only of a clean stop.
     pub(super) fn restored(&self, clean: bool) -> Restored {
-        let member = |record: &MemberRecord| {
-            let mut record: MemberRecord = reread(record);
-            record.live = record.live.filter(|_| clean);
-            record
+        let reread = |(key, record): (&RowKey, &Record)| {
+            let record = Record::read(key.row, &record.text());
+            (key.clone(), record.expect("what was written can be read"))
         };
-        let channel = |(key, record): (&ChannelKey, &ChannelRecord)| {
-            let mut record: ChannelRecord = reread(record);
-            record.live = record.live.filter(|_| clean);
-            let members = self.members.iter().filter(|((channel, _), _)| channel == key);
-            (key.clone(), record, members.map(|(_, record)| member(record)).collect())
-        };
-        Restored {
-            channels: self.channels.iter().map(channel).collect(),
-            bans: self.bans.iter().map(|((key, uid), ban)| (key.clone(), *uid, *ban)).collect(),
-            holds: self.holds.iter().map(|(key, hold)| (key.clone(), *hold)).collect(),
-            clean,
-        }
+        Restored::of(self.rows.iter().map(reread), clean)
     }
 }
 
@@ -172,9 +135,4 @@ fn damaged<T: Serialize + DeserializeOwned>(record: &T, program: &mut Program<'_
     let at = usize::from(program.byte()) % all.len().max(1);
     **all.get_mut(at)? = (program.huge() >> (program.byte() & 63)).into();
     serde_json::from_value(value).ok()
-}
-
-fn reread<T: Serialize + DeserializeOwned>(record: &T) -> T {
-    let text = serde_json::to_string(record).expect("a record is JSON");
-    serde_json::from_str(&text).expect("what was written can be read")
 }

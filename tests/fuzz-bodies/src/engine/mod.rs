@@ -10,7 +10,7 @@ mod shell;
 
 use lianmai_protocol::{ErrorName, UserId, WallTime};
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, ChannelKey, ConnId, Grant, Input, MintId, PersistId,
+    Access, AdminCommand, AdminReply, Answer, AskId, ChannelKey, ConnId, Grant, Input,
 };
 
 use crate::calls::{self, APPS, CHANNELS, TOKENS};
@@ -137,8 +137,8 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
         }
         19 => {
             // An answer to nothing, or once more.
-            let mint = MintId(u64::from(program.byte()));
-            shell.input(Input::Minted { mint, result: None });
+            let id = AskId(u64::from(program.byte()));
+            shell.input(Input::Answer { id, answer: Answer::Minted(None) });
         }
         20 => {
             let grant = grant(program.pick(&TOKENS), shell.now.wall);
@@ -202,8 +202,8 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             2 => shell.set_disk(Mode::Fail),
             // An answer to nothing, or too early.
             3 => {
-                let persist = PersistId(u64::from(program.byte()) + 1_000_000);
-                shell.input(Input::Persisted { persist, stored: true });
+                let id = AskId(u64::from(program.byte()) + 1_000_000);
+                shell.input(Input::Answer { id, answer: Answer::Stored(true) });
             }
             6 => shell.write_one(true),
             7 => shell.write_one(false),

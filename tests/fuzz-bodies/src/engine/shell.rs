@@ -12,9 +12,9 @@ use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::{ErrorName, Gen, MediaKind, Mid, MonoTime, Now, Role, RpcError, WallTime};
 use lianmai_signal_engine::output::MemberView;
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, AppPolicy, ChannelKey, Claims, ConnId, Denial,
-    DuplicatePolicy, Engine, EngineConfig, Grant, Input, MintId, MintRequest, Minted, Note, Output,
-    QueryId, Stats, VerifyId,
+    Access, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, Claims, ConnId, Denial,
+    DuplicatePolicy, Engine, EngineConfig, Grant, Input, MintRequest, Minted, Note, Output,
+    QueryId, Question, Stats,
 };
 
 use super::client::{Client, Stay, Told};
@@ -54,8 +54,8 @@ pub(super) struct Shell {
     disk: Disk,
     clients: BTreeMap<ConnId, Client>,
     pub(super) told: Told,
-    held_mints: VecDeque<(MintId, MintRequest)>,
-    held_tokens: VecDeque<VerifyId>,
+    held_mints: VecDeque<(AskId, MintRequest)>,
+    held_tokens: VecDeque<AskId>,
     minted: Vec<Gen>,
     /// Streams, and for whom a URL to play them was asked for.
     plays: Vec<(Gen, Mid)>,
@@ -162,16 +162,42 @@ impl Shell {
     // The outside.
 
     pub(super) fn answer_mint(&mut self, fail: bool) {
-        let Some((mint, request)) = self.held_mints.pop_front() else { return };
+        let Some((id, request)) = self.held_mints.pop_front() else { return };
         self.told.seen.note("late URL", if fail { "failed" } else { "issued" });
-        let result = (!fail).then(|| self.issue(mint, &request));
-        self.input(Input::Minted { mint, result });
+        let result = (!fail).then(|| self.issue(id, &request));
+        self.input(Input::Answer { id, answer: Answer::Minted(result) });
     }
 
     pub(super) fn answer_token(&mut self, grant: Result<Grant, ErrorName>) {
-        if let Some(verify) = self.held_tokens.pop_front() {
+        if let Some(id) = self.held_tokens.pop_front() {
             self.told.seen.note("late token", if grant.is_ok() { "good" } else { "bad" });
-            self.input(Input::TokenVerified { verify, grant });
+            self.input(Input::Answer { id, answer: Answer::Verified(grant) });
+        }
+    }
+
+    /// What a question is answered at once.
+    fn answer(&mut self, id: AskId, question: Question) -> Option<Answer> {
+        match question {
+            Question::Mint(request) => {
+                self.minted.push(request.generation);
+                self.plays.extend(request.viewer.map(|viewer| (request.generation, viewer)));
+                match self.issuer {
+                    Issuer::AtOnce => Some(Answer::Minted(Some(self.issue(id, &request)))),
+                    Issuer::Fail => Some(Answer::Minted(None)),
+                    Issuer::Hold => {
+                        self.held_mints.push_back((id, request));
+                        None
+                    }
+                }
+            }
+            Question::Verify(request) if request.token.0 == "held" => {
+                self.held_tokens.push_back(id);
+                None
+            }
+            Question::Verify(request) => {
+                Some(Answer::Verified(grant(&request.token.0, self.now.wall)))
+            }
+            Question::Store(ops) => self.disk.write(ops, Some(id)).map(Answer::Stored),
         }
     }
 
@@ -180,9 +206,9 @@ impl Shell {
         claims.expect("the engine gave a genuine ticket").channel
     }
 
-    fn issue(&self, mint: MintId, request: &MintRequest) -> Minted {
+    fn issue(&self, id: AskId, request: &MintRequest) -> Minted {
         Minted {
-            url: format!("rtmp://media/{}?n={}", request.generation, mint.0),
+            url: format!("rtmp://media/{}?n={}", request.generation, id.0),
             urls: Urls::default(),
             renew_after: WallTime(self.now.wall.0 + 20_000),
         }
@@ -345,11 +371,12 @@ impl Shell {
     fn see(&mut self, output: &Output) {
         let seen = &mut self.told.seen;
         match output {
+            Output::Ping { .. } => seen.note("ping", "sent"),
             Output::Close { code, .. } => seen.note("close", code.0),
             Output::CutStream { .. } => seen.note("cut", "stream"),
             Output::CutViewer { .. } => seen.note("cut", "viewer"),
             Output::Drained { handed_over } => seen.note("drained", handed_over),
-            Output::Store { persist: Some(_), .. } => seen.note("write", "awaited"),
+            Output::Ask { question: Question::Store(_), .. } => seen.note("write", "awaited"),
             Output::Note(Note::MemberLeft { reason, .. }) => seen.note("left", reason),
             Output::Note(Note::JoinRefused { error, .. }) => seen.note("no join", error),
             Output::Note(Note::CommandRefused { error, .. }) => seen.note("no", error),
@@ -366,35 +393,20 @@ impl Shell {
                     self.tickets.insert(stay.mid, stay.ticket.clone());
                 }
             }
+            Output::Ping { conn } => {
+                let client = self.clients.get(&conn).expect("a connection that exists");
+                assert!(client.is_seated(), "nobody else is pinged");
+            }
             Output::Close { conn, code } => {
                 let client = self.clients.get_mut(&conn).expect("a connection that exists");
                 client.close(code);
             }
-            Output::MintUrls { mint, request } => {
-                self.minted.push(request.generation);
-                self.plays.extend(request.viewer.map(|viewer| (request.generation, viewer)));
-                match self.issuer {
-                    Issuer::AtOnce => {
-                        let result = Some(self.issue(mint, &request));
-                        inputs.push_back(Input::Minted { mint, result });
-                    }
-                    Issuer::Fail => inputs.push_back(Input::Minted { mint, result: None }),
-                    Issuer::Hold => self.held_mints.push_back((mint, request)),
+            Output::Ask { id, question } => {
+                if let Some(answer) = self.answer(id, question) {
+                    inputs.push_back(Input::Answer { id, answer });
                 }
             }
-            Output::VerifyToken { verify, token, .. } => {
-                if token.0 == "held" {
-                    self.held_tokens.push_back(verify);
-                } else {
-                    let grant = grant(&token.0, self.now.wall);
-                    inputs.push_back(Input::TokenVerified { verify, grant });
-                }
-            }
-            Output::Store { ops, persist } => {
-                if let Some((persist, stored)) = self.disk.write(ops, persist) {
-                    inputs.push_back(Input::Persisted { persist, stored });
-                }
-            }
+            Output::Store(ops) => _ = self.disk.write(ops, None),
             Output::Verdict { query, verdict } => {
                 assert!(self.asked.remove(&query), "one verdict for each question");
                 self.verdicts.insert(query, verdict);
@@ -407,7 +419,7 @@ impl Shell {
                 let before = self.drain.replace(Some(handed_over));
                 assert_eq!(before, Some(None), "a drain ends once");
             }
-            Output::CutStream { generation } => {
+            Output::CutStream { generation, .. } => {
                 assert!(self.minted.contains(&generation), "a stream that exists is cut");
                 assert!(self.cut.insert(generation), "a stream is cut once");
             }

@@ -1,4 +1,4 @@
-//! What an app hears, followed as an app would follow it (contract rule D7): a membership begins, somebody joins,
+//! What an app hears, followed as an app would follow it: a membership begins, somebody joins,
 //! publishes, goes away. Comes in: the events, steps and settlements of one session, in order. Goes out: whether
 //! they make sense one after the other, and whether the getters show the same.
 

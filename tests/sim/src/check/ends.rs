@@ -138,8 +138,8 @@ impl Client {
                 let over = if open.method == "join" { left } else { !inside };
                 (early && !forgotten && !over).then_some("still has time")
             }
-            (Err(CallError::Timeout { .. }), _) if sent && sure => Some("was sent"),
-            (Err(CallError::Timeout { .. }), _) => early.then_some("still has time"),
+            (Err(CallError::Timeout), _) if sent && sure => Some("was sent"),
+            (Err(CallError::Timeout), _) => early.then_some("still has time"),
             (Err(CallError::Closed { reason, .. }), _) if open.method == "join" => {
                 let over = (left && reason == "left") || self.told.goodbyes.contains(reason);
                 (early && !over).then_some("still has time")

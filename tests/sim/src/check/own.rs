@@ -142,7 +142,13 @@ impl World {
             if urls.unknown.contains(&place) {
                 continue;
             }
-            let holds = urls.held.get(&place).map(|url| self.media.stream_of(url));
+            let held = urls.held.get(&place);
+            let old = held.is_some_and(|url| !url.starts_with(&self.server.relay_base()));
+            if old && !self.model.owes_url(is) {
+                let what = format!("c{c}: {place:?} is at another address, and it holds {held:?}");
+                return self.fail("app", what);
+            }
+            let holds = held.map(|url| self.media.stream_of(url));
             if holds != Some(Some(is)) {
                 let what = format!("c{c}: {place:?} is {is:?}, and it holds a URL of {holds:?}");
                 return self.fail("app", what);

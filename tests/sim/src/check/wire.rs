@@ -9,7 +9,7 @@ use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::session::{Joined, Outcome, Resumed};
 use lianmai_protocol::message::{ChannelEvent, Notice, Position};
 use lianmai_protocol::{Epoch, RequestId, RpcError, UserId};
-use lianmai_signal_engine::{ConnId, Input, Note, Output, Stats};
+use lianmai_signal_engine::{ConnId, Input, Note, Output, Question, Stats};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -137,8 +137,9 @@ impl World {
                     log!(self, "s{shard} -> {note:?}");
                     self.count_note(note);
                 }
-                Output::Store { ops, persist } => {
-                    log!(self, "s{shard} -> Store {} {persist:?}", ops.len());
+                Output::Store(ops) => log!(self, "s{shard} -> Store {}", ops.len()),
+                Output::Ask { id, question: Question::Store(ops) } => {
+                    log!(self, "s{shard} -> Store {} {id:?}", ops.len());
                 }
                 Output::Close { conn, code } => {
                     log!(self, "s{shard} -> Close {conn:?} {}", code.0);

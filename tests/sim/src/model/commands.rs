@@ -6,7 +6,7 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::media::{Mute, SetRole};
 use lianmai_protocol::message::session::{AttributeTarget, SendMessage, SetAttributes};
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, UserId};
-use lianmai_signal_engine::{Grant, VerifyId};
+use lianmai_signal_engine::{AskId, Grant};
 
 use super::state::{Made, On, Then, Waiting, Who};
 use super::{Expect, Model, Step, Verdict};
@@ -41,8 +41,8 @@ impl Model {
             Call::SendMessage(params) => self.send_message(who, params, step),
             Call::SetAttributes(params) => self.set_attributes(who, &params, step),
             Call::RenewToken(_) => {
-                let verify = step.take_verify()?;
-                self.wait(who, asked, On::Token { verify });
+                let ask = step.take_look()?;
+                self.wait(who, asked, On::Token { ask });
                 Ok(None)
             }
             Call::Report(_) => Ok(Some(Expect::Nothing)),
@@ -152,10 +152,10 @@ impl Model {
         if let Some(member) = self.member(who.of(of)) {
             member.forced = place;
         }
-        let persist = step.take_persist()?;
+        let ask = step.take_write()?;
         let then = Then::Answer { key: key.clone(), uid };
-        self.shards[s].persists.insert(persist, (step.now, then));
-        self.wait(who, asked, On::Write { persist });
+        self.shards[s].writes.insert(ask, (step.now, then));
+        self.wait(who, asked, On::Write { ask });
         Ok(Ok(None))
     }
 
@@ -339,14 +339,14 @@ impl Model {
     pub(super) fn token_verified(
         &mut self,
         s: usize,
-        verify: VerifyId,
+        ask: AskId,
         grant: &Result<Grant, ErrorName>,
         step: &mut Step<'_>,
     ) -> Verdict {
         let place = self.shards[s].channels.iter().find_map(|(key, channel)| {
             let waits = |(_, member): &(&UserId, &super::state::Member)| {
                 let on = member.waiting.as_ref().map(|waiting| &waiting.on);
-                matches!(on, Some(On::Token { verify: of }) if *of == verify)
+                matches!(on, Some(On::Token { ask: of }) if *of == ask)
             };
             channel.members.iter().find(waits).map(|(uid, _)| (key.clone(), *uid))
         });

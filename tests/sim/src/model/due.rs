@@ -1,9 +1,9 @@
 //! What time does: sockets that are given up, memberships that are over, URLs that never came. The engine says at
-//! which moment, and the model whether that was too early or too late (contract rule A2).
+//! which moment, and the model whether that was too early or too late (LIV-3).
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
-use lianmai_signal_engine::{ChannelKey, ConnId, Note, Output, PersistId};
+use lianmai_signal_engine::{AskId, ChannelKey, ConnId, Note, Output};
 
 use super::state::{Member, On, Shard, Then, Who};
 use super::{Model, Step, Verdict, left};
@@ -59,11 +59,11 @@ impl Model {
     /// A disk that does not answer has failed.
     fn late_writes(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
         let now = step.now;
-        let is_late = |(_, (since, then)): &(&PersistId, &(u64, Then))| {
+        let is_late = |(_, (since, then)): &(&AskId, &(u64, Then))| {
             since + WRITE_MS <= now && !matches!(then, Then::HandOver)
         };
-        while let Some((&persist, _)) = self.shards[s].persists.iter().find(is_late) {
-            self.persisted(s, persist, false, step)?;
+        while let Some((&ask, _)) = self.shards[s].writes.iter().find(is_late) {
+            self.stored(s, ask, false, step)?;
         }
         Ok(())
     }
@@ -78,6 +78,7 @@ impl Model {
                 Output::Note(Note::MemberLeft { channel, uid, reason, .. }) => {
                     self.over(Who { s, key: channel, uid: *uid }, reason, step)?;
                 }
+                Output::Ping { conn } => self.pinged(s, *conn, step)?,
                 Output::Close { conn, code } if *code == CloseCode::IDLE => {
                     self.idle(s, *conn, step)?;
                 }
@@ -202,6 +203,19 @@ impl Model {
         Ok(())
     }
 
+    /// Who is silent is asked for a sign of life, and nobody else.
+    fn pinged(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
+        let ping = self.rules.ping;
+        let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
+        let Some(member) = self.member(Who { s, key: &key, uid }) else { return Ok(()) };
+        let silent = step.now - member.last_in;
+        if silent < ping {
+            return Err(("model", format!("{conn:?} is pinged after {silent} ms")));
+        }
+        (member.pinged, member.pinged_at) = (true, step.now);
+        Ok(())
+    }
+
     fn drained(&mut self, s: usize, conn: ConnId, step: &mut Step<'_>) -> Verdict {
         let Some((key, uid)) = self.seat(s, conn) else { return Ok(()) };
         match self.shards[s].drain {
@@ -235,6 +249,13 @@ impl Model {
                     let what = format!("{uid} of {key:?} was heard last at {}", member.last_in);
                     return Err(("ghosts", what));
                 }
+                let asked = member.last_in.max(member.pinged_at);
+                if member.conn.is_some()
+                    && asked + self.rules.ping * 11 / 10 + late < step.now.min(until)
+                {
+                    let what = format!("{uid} of {key:?}, silent since {asked}, is not pinged");
+                    return Err(("stability", what));
+                }
                 if member.token_end.is_some_and(|end| end + TOKEN_LOOK_MS + late < step.wall)
                     && member.connected_at + late < step.now
                     && !self.wall_jumped(step)
@@ -259,7 +280,7 @@ impl Model {
         if let Some(at) = shard.frozen_since
             && at + DRAIN_STEP_MS < step.now
             && shard.handed_over_at.is_none()
-            && shard.persists.is_empty()
+            && shard.writes.is_empty()
         {
             return Err(("model", format!("nothing is handed over, and all is done since {at}")));
         }

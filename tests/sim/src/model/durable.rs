@@ -1,4 +1,4 @@
-//! What must survive the process (contract rules A3, A10, D9): for each write of the engine the model keeps what the
+//! What must survive the process (ADR 0009): for each write of the engine the model keeps what the
 //! rows must be then. When the next process starts, the rows that are left must be those of the last write that was
 //! kept; the model goes on from them. After a clean stop everything goes on.
 
@@ -154,7 +154,13 @@ impl Model {
     }
 
     /// The next process has read what is left.
-    pub(super) fn started(&mut self, now: u64, wall: u64, restored: &[Restored]) -> Verdict {
+    pub(super) fn started(
+        &mut self,
+        now: u64,
+        wall: u64,
+        relay: u64,
+        restored: &[Restored],
+    ) -> Verdict {
         let expected =
             self.expected.take().unwrap_or_else(|| vec![Expected::default(); restored.len()]);
         for (expected, restored) in expected.into_iter().zip(restored) {
@@ -165,6 +171,7 @@ impl Model {
                 None => self.begin_from(rows, restored, now),
             };
             (shard.bans, shard.holds) = (bans, holds);
+            shard.moved = Shard::moved_of(restored, relay);
             let saved = Rc::new(shard.save());
             // A clock that went back makes nothing longer than it was.
             let fit =

@@ -314,6 +314,9 @@ impl Model {
         if told.k != offered || (same && !grew) {
             return Err(("model", format!("join offers ticket {:?} and not {offered:?}", told.k)));
         }
+        if same {
+            self.tell_moved(who, step)?;
+        }
         self.check_snapshot(who, told, step)
     }
 
@@ -349,6 +352,7 @@ impl Model {
             member.conn = Some(conn);
             member.connected_at = now;
             member.last_in = now;
+            (member.pinged, member.pinged_at) = (false, now);
             member.lost_at = None;
         }
     }

@@ -1,7 +1,7 @@
 //! What comes on a connection, as docs/protocol.md sections 3 and 4 tell it: frames, their requests, the rate, which
 //! ids are old; answers that are remembered, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
 
-use lianmai_protocol::codec::{self, Element};
+use lianmai_protocol::codec::{self, Element, Received};
 use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{CloseCode, ErrorName, RequestId};
 use lianmai_signal_engine::ConnId;
@@ -28,7 +28,7 @@ impl Model {
         if member.fenced {
             return Ok(());
         }
-        match codec::decode_client_frame(frame) {
+        match codec::read_client_frame(frame) {
             Ok(elements) => {
                 for element in elements {
                     self.element(who, conn, element, step)?;
@@ -53,7 +53,7 @@ impl Model {
         &mut self,
         who: Who<'_>,
         conn: ConnId,
-        element: Element,
+        Received { element, params }: Received<'_>,
         step: &mut Step<'_>,
     ) -> Verdict {
         // An earlier element has ended the connection.
@@ -85,14 +85,13 @@ impl Model {
             return Ok(());
         }
         if matches!(request.call, Call::Join(_) | Call::Reconnect(_)) {
-            let said = request.call.params_json().expect("it was read from JSON");
-            if self.passes(who, conn, Some(request.id), said.get().len(), step)? {
+            if self.passes(who, conn, Some(request.id), params.len(), step)? {
                 let error = Expect::Error(ErrorName::AlreadyJoined);
                 step.answers.push((conn, Some(request.id), error));
             }
             return Ok(());
         }
-        self.request(who, conn, request, step)
+        self.request(who, conn, request, params, step)
     }
 
     fn request(
@@ -100,10 +99,10 @@ impl Model {
         who: Who<'_>,
         conn: ConnId,
         request: Request,
+        params: &str,
         step: &mut Step<'_>,
     ) -> Verdict {
-        let said = request.call.params_json().expect("it was read from JSON");
-        let hash = mix(mix(0, request.call.method().as_bytes()), said.get().as_bytes());
+        let hash = mix(mix(0, request.call.method().as_bytes()), params.as_bytes());
         let id = request.id;
         let Some(member) = self.member(who) else { return Ok(()) };
         if member.waits_for(id) {
@@ -121,12 +120,12 @@ impl Model {
                 step.answers.push((conn, Some(id), Expect::Again(known.text)));
                 return Ok(());
             }
-            if self.passes(who, conn, Some(id), said.get().len(), step)? {
+            if self.passes(who, conn, Some(id), params.len(), step)? {
                 step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdReuse)));
             }
             return Ok(());
         }
-        if !self.passes(who, conn, Some(id), said.get().len(), step)? {
+        if !self.passes(who, conn, Some(id), params.len(), step)? {
             return Ok(());
         }
         if old {

@@ -2,14 +2,14 @@
 
 use lianmai_protocol::message::media::{Publish, Subscribe};
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind};
-use lianmai_signal_engine::{Access, MintId, Minted, QueryId};
+use lianmai_signal_engine::{Access, AskId, Minted, QueryId};
 
 use super::commands::{Asked, Outcome};
 use super::state::{Made, Member, On, Stream, Who};
 use super::{Expect, Model, Step, Verdict};
 
 /// The push URL that carries a kind.
-fn slot(kind: &MediaKind) -> Option<usize> {
+pub(super) fn slot(kind: &MediaKind) -> Option<usize> {
     match kind {
         MediaKind::Audio | MediaKind::Video => Some(0),
         MediaKind::ScreenShare => Some(1),
@@ -54,17 +54,18 @@ impl Model {
             return Ok(Err(ErrorName::PublishForbidden));
         }
         let live = member.pushes[at];
-        let fresh =
+        let good =
             live.filter(|of| channel.streams.get(of).is_some_and(|s| step.wall < s.renew_after));
+        let fresh = good.filter(|of| !self.shards[s].moved.contains_key(&(*of, None)));
         if let Some(generation) = fresh {
             return Ok(Ok(Some(self.published(who, generation, kinds, step))));
         }
-        let (mint, generation) = step.take_mint(None)?;
+        let (ask, generation) = step.take_mint(None)?;
         if live.is_some_and(|live| live != generation) {
             return Err(("media", format!("the URL of {uid} is renewed under another name")));
         }
         let (renewed, since) = (live.is_some(), step.now);
-        self.wait(who, asked, On::Push { mint, generation, kinds, renewed, since });
+        self.wait(who, asked, On::Push { ask, generation, kinds, renewed, since });
         Ok(Ok(None))
     }
 
@@ -181,25 +182,27 @@ impl Model {
         };
         let plays = channel.plays(member).len();
         let pull = member.pulls.get(&generation).copied();
+        let mid = member.mid;
         if plays >= most && pull.is_none_or(|(kinds, _)| !kinds.contains(&kind)) {
             return Ok(Err(ErrorName::TooManySubscriptions));
         }
+        let head = channel.head();
         if let Some((kinds, renew_after)) = pull
             && step.wall < renew_after
+            && !self.shards[s].moved.contains_key(&(generation, Some(mid)))
         {
-            let (head, of) = (channel.head(), params.uid);
+            let of = params.uid;
             if let Some(member) = self.member(who) {
                 member.pulls.insert(generation, (kinds.union(KindSet::of(&kind)), renew_after));
             }
             return Ok(Ok(Some(Expect::Subscribed { seq: head, uid: of })));
         }
-        let mid = member.mid;
-        let (mint, named) = step.take_mint(Some(mid))?;
+        let (ask, named) = step.take_mint(Some(mid))?;
         if named != generation {
             return Err(("media", format!("{uid} gets a URL of another stream")));
         }
         let (of, since) = (params.uid, step.now);
-        let on = On::Pull { mint, generation, of, kind, publication, since };
+        let on = On::Pull { ask, generation, of, kind, publication, since };
         self.wait(who, asked, on);
         Ok(Ok(None))
     }
@@ -223,13 +226,13 @@ impl Model {
     pub(super) fn minted(
         &mut self,
         s: usize,
-        mint: MintId,
+        ask: AskId,
         result: Option<&Minted>,
         step: &mut Step<'_>,
     ) -> Verdict {
         let place = self.shards[s].channels.iter().find_map(|(key, channel)| {
             channel.members.iter().find_map(|(uid, member)| match &member.waiting.as_ref()?.on {
-                on @ (On::Push { mint: of, .. } | On::Pull { mint: of, .. }) if *of == mint => {
+                on @ (On::Push { ask: of, .. } | On::Pull { ask: of, .. }) if *of == ask => {
                     Some((key.clone(), *uid, on.clone()))
                 }
                 _ => None,
@@ -265,6 +268,7 @@ impl Model {
                 }
                 let stream = Stream { owner: uid, renew_after: minted.renew_after.0 };
                 channel.streams.insert(generation, stream);
+                self.shards[s].moved.remove(&(generation, None));
                 Ok(self.published(who, generation, kinds, step))
             }
             On::Pull { generation, of, kind, publication, .. } => {
@@ -279,6 +283,8 @@ impl Model {
                     member.pulls.get(&generation).map_or(KindSet::NONE, |(kinds, _)| *kinds);
                 let kinds = before.union(KindSet::of(&kind));
                 member.pulls.insert(generation, (kinds, minted.renew_after.0));
+                let mid = member.mid;
+                self.shards[s].moved.remove(&(generation, Some(mid)));
                 Ok(Expect::Subscribed { seq: head, uid: of })
             }
             On::Token { .. } | On::Write { .. } => Err(ErrorName::Superseded),

@@ -1,4 +1,4 @@
-//! The reference model (contract rule D2): the rules of docs/protocol.md once more, written plainly, fed with the
+//! The reference model: the rules of docs/protocol.md once more, written plainly, fed with the
 //! same inputs in the same order as the engine. It predicts every event, answer, close and cut; what the engine
 //! says instead is a failure. It shares only protocol types with the engine, and the two values that the shell
 //! hands it with a join or a resume: what a token grants, what a ticket claims.
@@ -9,7 +9,7 @@
 //! Comes in: inputs, with what they caused (`check/wire.rs` has read it). Goes out: the first difference.
 //! `state.rs` holds the state; `entry.rs`, `resume.rs` and `ending.rs` say how memberships begin, go on and end,
 //! `frames.rs` what comes on a connection, `commands.rs`, `media.rs` and `moderation.rs` what is asked for,
-//! `notices.rs` what is told unasked, `due.rs` what time does, `durable.rs` what must survive the process;
+//! `notices.rs` what is told unasked, `moved.rs` what becomes of URLs when the relay moved, `due.rs` what time does, `durable.rs` what must survive the process;
 //! `verify.rs` compares.
 
 mod commands;
@@ -20,6 +20,7 @@ mod entry;
 mod frames;
 mod media;
 mod moderation;
+mod moved;
 mod notices;
 mod resume;
 mod state;
@@ -32,8 +33,8 @@ use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::{Joined, Resumed};
 use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, RpcError, UserId};
 use lianmai_signal_engine::{
-    AdminReply, ChannelKey, ConnId, Input, MintId, MintRequest, Note, Output, PersistId, QueryId,
-    Restored, Stats, TicketKey, VerifyId,
+    AdminReply, Answer, AskId, ChannelKey, ConnId, Input, MintRequest, Note, Output, QueryId,
+    Question, Restored, Stats, TicketKey,
 };
 
 use crate::check::wire::Caused;
@@ -83,9 +84,9 @@ pub(crate) struct Step<'a> {
     now: u64,
     wall: u64,
     caused: &'a Caused,
-    mints: VecDeque<(MintId, MintRequest)>,
-    persists: VecDeque<PersistId>,
-    verifies: VecDeque<VerifyId>,
+    mints: VecDeque<(AskId, MintRequest)>,
+    writes: VecDeque<AskId>,
+    looks: VecDeque<AskId>,
     /// Answers `rateLimited` that were not used yet.
     limited: Vec<(ConnId, RequestId)>,
     closed: Vec<(ConnId, CloseCode)>,
@@ -125,19 +126,19 @@ impl Step<'_> {
     }
 
     /// The engine asked for a URL just then.
-    fn take_mint(&mut self, viewer: Option<Mid>) -> Verdict<(MintId, Gen)> {
+    fn take_mint(&mut self, viewer: Option<Mid>) -> Verdict<(AskId, Gen)> {
         let at = self.mints.iter().position(|(_, request)| request.viewer == viewer);
         let taken = at.and_then(|at| self.mints.remove(at));
-        let (mint, request) = taken.ok_or(("model", "no URL was asked for".to_owned()))?;
-        Ok((mint, request.generation))
+        let (ask, request) = taken.ok_or(("model", "no URL was asked for".to_owned()))?;
+        Ok((ask, request.generation))
     }
 
-    fn take_verify(&mut self) -> Verdict<VerifyId> {
-        self.verifies.pop_front().ok_or(("model", "a token is not looked at".to_owned()))
+    fn take_look(&mut self) -> Verdict<AskId> {
+        self.looks.pop_front().ok_or(("model", "a token is not looked at".to_owned()))
     }
 
-    fn take_persist(&mut self) -> Verdict<PersistId> {
-        self.persists.pop_front().ok_or(("model", "nothing is written that must be".to_owned()))
+    fn take_write(&mut self) -> Verdict<AskId> {
+        self.writes.pop_front().ok_or(("model", "nothing is written that must be".to_owned()))
     }
 }
 
@@ -262,7 +263,10 @@ impl Model {
                     && let Some(member) = self.member(Who { s, key: &key, uid })
                 {
                     member.last_in = step.now;
-                    member.count_again(step.now);
+                    // What answers a ping of the server costs nothing.
+                    if !std::mem::take(&mut member.pinged) {
+                        member.count_again(step.now);
+                    }
                 }
                 Ok(())
             }
@@ -280,14 +284,17 @@ impl Model {
                 Ok(())
             }
             // What still waits when all is written down runs in the next process.
-            Input::Minted { .. } | Input::TokenVerified { .. }
+            Input::Answer { answer: Answer::Minted(_) | Answer::Verified(_), .. }
                 if self.shards[s].handed_over_at.is_some() =>
             {
                 Ok(())
             }
-            Input::Minted { mint, result } => self.minted(s, *mint, result.as_ref(), step),
-            Input::TokenVerified { verify, grant } => self.token_verified(s, *verify, grant, step),
-            Input::Persisted { persist, stored } => self.persisted(s, *persist, *stored, step),
+            Input::Answer { id, answer } => match answer {
+                Answer::Minted(minted) if self.renewed(s, *id, minted.as_ref(), step) => Ok(()),
+                Answer::Minted(minted) => self.minted(s, *id, minted.as_ref(), step),
+                Answer::Verified(grant) => self.token_verified(s, *id, grant, step),
+                Answer::Stored(stored) => self.stored(s, *id, *stored, step),
+            },
             Input::Authorize { query, generation, access } => {
                 self.asked(s, *query, *generation, *access, step);
                 Ok(())
@@ -344,8 +351,8 @@ impl World {
             wall: self.wall().0,
             caused,
             mints: VecDeque::new(),
-            persists: VecDeque::new(),
-            verifies: VecDeque::new(),
+            writes: VecDeque::new(),
+            looks: VecDeque::new(),
             limited: Vec::new(),
             closed: Vec::new(),
             cut: Vec::new(),
@@ -359,14 +366,14 @@ impl World {
         };
         for output in outputs {
             match output {
-                Output::MintUrls { mint, request } => {
-                    step.mints.push_back((*mint, request.clone()))
-                }
-                Output::Store { persist, .. } => step.persists.extend(*persist),
-                Output::VerifyToken { verify, .. } => step.verifies.push_back(*verify),
+                Output::Ask { id, question } => match question {
+                    Question::Mint(request) => step.mints.push_back((*id, request.clone())),
+                    Question::Verify(_) => step.looks.push_back(*id),
+                    Question::Store(_) => step.writes.push_back(*id),
+                },
                 Output::Close { conn, code } => step.closed.push((*conn, *code)),
-                Output::CutStream { generation } => step.cut.push(*generation),
-                Output::CutViewer { generation, viewer } => {
+                Output::CutStream { generation, .. } => step.cut.push(*generation),
+                Output::CutViewer { generation, viewer, .. } => {
                     step.cut_viewers.push((*generation, *viewer));
                 }
                 _ => {}
@@ -385,7 +392,8 @@ impl World {
     }
 
     pub(crate) fn model_started(&mut self, restored: &[Restored]) {
-        if let Err((checker, what)) = self.model.started(self.now, self.wall().0, restored) {
+        let relay = self.server.relay;
+        if let Err((checker, what)) = self.model.started(self.now, self.wall().0, relay, restored) {
             self.fail(checker, what);
         }
     }

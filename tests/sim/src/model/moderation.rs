@@ -1,4 +1,4 @@
-//! Kicks and closes, by command or through the admin API: judged, written down, then visible (contract rule B19).
+//! Kicks and closes, by command or through the admin API: judged, written down, then visible (KIC-1, RST-5).
 //! Comes in: who asks for what, and what became of the write. Goes out: fences, ends, answers and replies.
 
 use lianmai_protocol::limits::{MAX_BAN_S, MAX_HOLD_S};
@@ -8,7 +8,7 @@ use lianmai_protocol::message::notice::Kicked;
 use lianmai_protocol::message::session::Kick;
 use lianmai_protocol::{CloseCode, ErrorName, UserId};
 use lianmai_signal_engine::output::{ChannelView, MemberView};
-use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Output, PersistId, QueryId};
+use lianmai_signal_engine::{AdminCommand, AdminReply, AskId, ChannelKey, Output, QueryId};
 
 use super::commands::{Asked, Outcome};
 use super::state::{Ban, Channel, On, Then, Who};
@@ -156,8 +156,8 @@ impl Model {
         if let Err(error) = self.check_kick(s, key, &params) {
             return Ok(Err(error));
         }
-        let persist = self.begin_kick(s, key, params, By::Member(uid), step)?;
-        self.wait(who, asked, On::Write { persist });
+        let ask = self.begin_kick(s, key, params, By::Member(uid), step)?;
+        self.wait(who, asked, On::Write { ask });
         Ok(Ok(None))
     }
 
@@ -179,8 +179,8 @@ impl Model {
         kick: Kick,
         by: By,
         step: &mut Step<'_>,
-    ) -> Verdict<PersistId> {
-        let persist = step.take_persist()?;
+    ) -> Verdict<AskId> {
+        let ask = step.take_write()?;
         let mid = self.member(Who { s, key, uid: kick.uid }).map(|member| {
             member.fenced = true;
             member.waiting = None;
@@ -191,8 +191,8 @@ impl Model {
         let ban = longer(self.shards[s].bans.get(&place), ban);
         self.shards[s].bans.insert(place, ban);
         let then = Then::Kick { key: key.clone(), mid, kick, by };
-        self.shards[s].persists.insert(persist, (step.now, then));
-        Ok(persist)
+        self.shards[s].writes.insert(ask, (step.now, then));
+        Ok(ask)
     }
 
     pub(super) fn close(
@@ -210,8 +210,8 @@ impl Model {
         if let Err(error) = check_close(hold_s, reason.as_ref()) {
             return Ok(Err(error));
         }
-        let persist = self.begin_close(s, key, hold_s, reason, By::Member(uid), step)?;
-        self.wait(who, asked, On::Write { persist });
+        let ask = self.begin_close(s, key, hold_s, reason, By::Member(uid), step)?;
+        self.wait(who, asked, On::Write { ask });
         Ok(Ok(None))
     }
 
@@ -223,8 +223,8 @@ impl Model {
         text: Option<String>,
         by: By,
         step: &mut Step<'_>,
-    ) -> Verdict<PersistId> {
-        let persist = step.take_persist()?;
+    ) -> Verdict<AskId> {
+        let ask = step.take_write()?;
         let new = of_now(step.wall, hold_s);
         let hold = longer(self.shards[s].holds.get(key), new);
         self.shards[s].holds.insert(key.clone(), hold);
@@ -237,24 +237,24 @@ impl Model {
             channel.epoch
         });
         let then = Then::Close { key: key.clone(), epoch, text, by };
-        self.shards[s].persists.insert(persist, (step.now, then));
-        Ok(persist)
+        self.shards[s].writes.insert(ask, (step.now, then));
+        Ok(ask)
     }
 
     /// A write is done, or cannot be.
-    pub(super) fn persisted(
+    pub(super) fn stored(
         &mut self,
         s: usize,
-        persist: PersistId,
+        ask: AskId,
         stored: bool,
         step: &mut Step<'_>,
     ) -> Verdict {
-        let Some((_, then)) = self.shards[s].persists.remove(&persist) else { return Ok(()) };
+        let Some((_, then)) = self.shards[s].writes.remove(&ask) else { return Ok(()) };
         match then {
             Then::HandOver => Ok(()),
             Then::Answer { key, uid } => {
                 let who = Who { s, key: &key, uid };
-                if self.waits_for(who, persist) {
+                if self.waits_for(who, ask) {
                     let outcome = self.written(s, &key, stored);
                     self.go_on(who, outcome, step)?;
                 }
@@ -273,7 +273,7 @@ impl Model {
                 }
                 step.replied(by, stored);
                 let caller = by.member();
-                if let Some(caller) = caller.filter(|uid| self.waits_for(who.of(*uid), persist)) {
+                if let Some(caller) = caller.filter(|uid| self.waits_for(who.of(*uid), ask)) {
                     let outcome = self.written(s, &key, stored);
                     self.go_on(who.of(caller), outcome, step)?;
                 }
@@ -290,7 +290,7 @@ impl Model {
                 let same = seen_since || is.map(|channel| channel.epoch) == epoch;
                 let caller = by.member();
                 let caller = caller
-                    .filter(|uid| same && self.waits_for(Who { s, key: &key, uid: *uid }, persist));
+                    .filter(|uid| same && self.waits_for(Who { s, key: &key, uid: *uid }, ask));
                 if same && epoch.is_some() {
                     let reason = match by {
                         By::Member(_) => RoomCloseReason::Closed,
@@ -312,9 +312,9 @@ impl Model {
         if stored { Ok(self.done(s, key)) } else { Err(ErrorName::NotStored) }
     }
 
-    fn waits_for(&mut self, who: Who<'_>, write: PersistId) -> bool {
+    fn waits_for(&mut self, who: Who<'_>, write: AskId) -> bool {
         let waiting = self.member(who).and_then(|member| member.waiting.as_ref());
-        waiting.is_some_and(|w| matches!(w.on, On::Write { persist } if persist == write))
+        waiting.is_some_and(|w| matches!(w.on, On::Write { ask } if ask == write))
     }
 }
 

@@ -12,11 +12,11 @@ use lianmai_protocol::{
     SessionId, UserId,
 };
 use lianmai_signal_engine::{
-    Access, AppPolicy, ChannelKey, ConnId, DrainPlan, MintId, PersistId, QueryId, TicketKey,
-    VerifyId,
+    Access, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, QueryId, TicketKey,
 };
 
 use super::moderation::By;
+use super::moved::{Moved, Renewal};
 use super::{Expect, Model};
 use crate::check::own::{self, Place};
 use crate::scenario::Scenario;
@@ -94,14 +94,14 @@ pub(super) struct Answered {
 #[derive(Clone, Debug)]
 pub(super) enum On {
     Push {
-        mint: MintId,
+        ask: AskId,
         generation: Gen,
         kinds: KindSet,
         renewed: bool,
         since: u64,
     },
     Pull {
-        mint: MintId,
+        ask: AskId,
         generation: Gen,
         of: UserId,
         kind: MediaKind,
@@ -109,10 +109,10 @@ pub(super) enum On {
         since: u64,
     },
     Token {
-        verify: VerifyId,
+        ask: AskId,
     },
     Write {
-        persist: PersistId,
+        ask: AskId,
     },
 }
 
@@ -138,6 +138,9 @@ pub(super) struct Member {
     pub(super) conn: Option<ConnId>,
     pub(super) connected_at: u64,
     pub(super) last_in: u64,
+    /// The server pinged last then; and a pong is owed.
+    pub(super) pinged_at: u64,
+    pub(super) pinged: bool,
     pub(super) lost_at: Option<u64>,
     pub(super) first_lost: Option<u64>,
     pub(super) last_media: Option<u64>,
@@ -180,6 +183,8 @@ impl Member {
             conn: None,
             connected_at: now,
             last_in: now,
+            pinged_at: now,
+            pinged: false,
             lost_at: None,
             first_lost: None,
             last_media: None,
@@ -409,7 +414,10 @@ pub(super) struct Shard {
     pub(super) lapsed: BTreeSet<ChannelKey>,
     pub(super) endings: BTreeMap<Mid, ResumeReason>,
     /// What is being written down, since when.
-    pub(super) persists: BTreeMap<PersistId, (u64, Then)>,
+    pub(super) writes: BTreeMap<AskId, (u64, Then)>,
+    /// URLs with an address of before, and those that are asked for instead.
+    pub(super) moved: Moved,
+    pub(super) renewals: BTreeMap<AskId, Renewal>,
     pub(super) drain: Option<(u64, DrainPlan)>,
     /// Nothing more is taken in since then, or from the engine's next look at its drain on.
     pub(super) frozen_since: Option<u64>,

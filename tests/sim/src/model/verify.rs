@@ -4,7 +4,7 @@ use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::session::Joined;
 use lianmai_protocol::message::{ChannelEvent, Position};
 use lianmai_protocol::{Epoch, Gen, KindSet, MediaKind, Pub, UserId};
-use lianmai_signal_engine::{Access, ChannelKey, Output, Stats};
+use lianmai_signal_engine::{Access, ChannelKey, Output, Question, Stats};
 use serde_json::Value;
 
 use super::state::{Logged, Made, Shard, Then, Who};
@@ -193,17 +193,21 @@ impl Model {
     }
 
     fn writes(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {
-        if let Some(persist) = step.persists.pop_front() {
+        if let Some(ask) = step.writes.pop_front() {
             // What was taken in is finished before.
             let shard = &self.shards[s];
-            let done = shard.is_frozen() && shard.persists.is_empty();
-            if !done || !step.persists.is_empty() {
-                return Err(("model", format!("{persist:?} is written for nobody")));
+            let done = shard.is_frozen() && shard.writes.is_empty();
+            if !done || !step.writes.is_empty() {
+                return Err(("model", format!("{ask:?} is written for nobody")));
             }
-            self.shards[s].persists.insert(persist, (step.now, Then::HandOver));
+            self.shards[s].writes.insert(ask, (step.now, Then::HandOver));
             self.shards[s].handed_over_at = Some(step.now);
         }
-        let stores = outputs.iter().filter(|output| matches!(output, Output::Store { .. })).count();
+        let is_write = |output: &&Output| {
+            let asked = matches!(output, Output::Ask { question: Question::Store(_), .. });
+            asked || matches!(output, Output::Store(_))
+        };
+        let stores = outputs.iter().filter(is_write).count();
         if stores > 0 {
             let saved = self.shards[s].save();
             self.saved.push(s, saved, stores);

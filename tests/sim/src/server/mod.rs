@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use lianmai_protocol::limits::Limits;
 use lianmai_protocol::{MonoTime, Now};
-use lianmai_signal_engine::{EngineConfig, Outbox, SessionTimers, TicketKey};
+use lianmai_signal_engine::{EngineConfig, MediaAddress, Outbox, SessionTimers, TicketKey};
 
 use crate::net::LinkId;
 use crate::rng::Rng;
@@ -71,6 +71,8 @@ pub(crate) struct Server {
     key: TicketKey,
     config: EngineConfig,
     pub(crate) starts_at: Option<u64>,
+    /// Names the address of the relay, which may be another one in the next process.
+    pub(crate) relay: u64,
 }
 
 impl Server {
@@ -106,6 +108,7 @@ impl Server {
             key,
             config,
             starts_at: Some(0),
+            relay: 0,
         }
     }
 
@@ -115,6 +118,22 @@ impl Server {
 
     pub(crate) fn key(&self) -> &TicketKey {
         &self.key
+    }
+
+    /// The relay gets another address, if it moves now and then.
+    fn move_relay(&mut self) {
+        if self.processes > 1 && self.rng.chance(300) {
+            self.relay += 1;
+        }
+        let (push, pull) = (self.relay, self.relay);
+        for policy in self.config.apps.values_mut() {
+            policy.media = MediaAddress { push, pull };
+        }
+    }
+
+    /// What URLs begin with.
+    pub(crate) fn relay_base(&self) -> String {
+        format!("rtmp://relay-{}.sim/live/", self.relay)
     }
 
     /// Until when nothing happens in the process.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use lianmai_signal_engine::{DrainPlan, Engine, Input, PersistId, StoreOp};
+use lianmai_signal_engine::{Answer, AskId, DrainPlan, Engine, Input, RowOp};
 
 use super::shard::{Msg, Shard};
 use super::{Phase, Process};
@@ -27,6 +27,7 @@ impl World {
         let restored = self.server.store.load(wall, grace, count);
         let clean = restored.iter().all(|restored| restored.clean);
         log!(self, "process {id} starts, clean {clean}");
+        self.server.move_relay();
         let config = self.server.config().clone();
         let shards = (0..count)
             .map(|_| Shard::new(Engine::new(config.clone(), self.server.rng.bytes())))
@@ -193,13 +194,8 @@ impl World {
         }
     }
 
-    pub(crate) fn store_write(
-        &mut self,
-        shard: usize,
-        ops: Vec<StoreOp>,
-        persist: Option<PersistId>,
-    ) {
-        let n = self.server.store.write(shard, ops, persist);
+    pub(crate) fn store_write(&mut self, shard: usize, ops: Vec<RowOp>, ask: Option<AskId>) {
+        let n = self.server.store.write(shard, ops, ask);
         log!(self, "write {n} of shard {shard}");
         self.model_wrote(shard, n);
         self.begin_commit();
@@ -230,8 +226,8 @@ impl World {
         let well = !self.server.rng.chance(fails);
         let acks = self.server.store.end(well);
         log!(self, "commit {}, stored {well}, {} waited", self.server.store.commits, acks.len());
-        for (shard, persist) in acks {
-            self.post(shard, Msg::Input(Input::Persisted { persist, stored: well }));
+        for (shard, id) in acks {
+            self.post(shard, Msg::Input(Input::Answer { id, answer: Answer::Stored(well) }));
         }
         self.begin_commit();
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::{CloseCode, WallTime};
 use lianmai_signal_engine::{
-    Access, AdminCommand, ConnId, DrainPlan, Engine, Input, MintId, MintRequest, Minted, Outbox,
-    Output, QueryId,
+    Access, AdminCommand, Answer, AskId, ConnId, DrainPlan, Engine, Input, MintRequest, Minted,
+    Outbox, Output, QueryId, Question,
 };
 
 use crate::net::{Frame, LinkId, Way};
@@ -250,12 +250,21 @@ impl World {
                     shard.push(LinkId(conn.0), text.into());
                 }
             }
-            Output::Close { conn, code } => self.shard_closes(shard, LinkId(conn.0), code),
-            Output::MintUrls { mint, request } => self.mint(shard, mint, &request),
-            Output::VerifyToken { verify, appkey, token, .. } => {
-                let grant = self.tokens.verify_renewal(&appkey, &token.0);
-                self.engine_input(shard, Input::TokenVerified { verify, grant });
+            Output::Ping { conn } => {
+                self.cov.count("ping:server");
+                if let Some(shard) = self.shard(shard) {
+                    shard.push(LinkId(conn.0), Frame::Ping.encode().into());
+                }
             }
+            Output::Close { conn, code } => self.shard_closes(shard, LinkId(conn.0), code),
+            Output::Ask { id, question } => match question {
+                Question::Mint(request) => self.mint(shard, id, &request),
+                Question::Verify(request) => {
+                    let grant = self.tokens.verify_renewal(&request.appkey, &request.token.0);
+                    self.engine_input(shard, Input::Answer { id, answer: Answer::Verified(grant) });
+                }
+                Question::Store(ops) => self.store_write(shard, ops, Some(id)),
+            },
             Output::Verdict { query, verdict } => {
                 let asker = self.shard(shard).and_then(|shard| shard.askers.remove(&query));
                 if let Some(Asker::Media(media)) = asker {
@@ -267,15 +276,17 @@ impl World {
                     shard.askers.remove(&query);
                 }
             }
-            Output::CutStream { generation } => self.media_cut(generation, None),
-            Output::CutViewer { generation, viewer } => self.media_cut(generation, Some(viewer)),
-            Output::Store { ops, persist } => self.store_write(shard, ops, persist),
+            Output::CutStream { generation, .. } => self.media_cut(generation, None),
+            Output::CutViewer { generation, viewer, .. } => {
+                self.media_cut(generation, Some(viewer))
+            }
+            Output::Store(ops) => self.store_write(shard, ops, None),
             Output::Drained { handed_over } => self.server_drained(handed_over),
             Output::Note(_) => {}
         }
     }
 
-    fn mint(&mut self, shard: usize, mint: MintId, request: &MintRequest) {
+    fn mint(&mut self, shard: usize, id: AskId, request: &MintRequest) {
         let knobs = self.scenario.clone();
         let knobs = &knobs.knobs;
         let (until, slow, fails) = self.server.mint_trouble;
@@ -285,10 +296,11 @@ impl World {
         let rng = &mut self.server.rng;
         let (failed, delay) = (rng.chance(fails), rng.skewed(slow));
         let nonce = rng.next();
+        let base = self.server.relay_base();
         let result = (!failed).then(|| {
             let generation = request.generation;
             let way = if request.viewer.is_some() { 'v' } else { 't' };
-            let url = format!("rtmp://sim/live/{generation}?{way}={nonce:x}");
+            let url = format!("{base}{generation}?{way}={nonce:x}");
             self.media.issued(&url, generation, request.viewer);
             Minted {
                 urls: Urls { rtmp: Some(url.clone()), ..Urls::default() },
@@ -298,20 +310,22 @@ impl World {
         });
         if delay == 0 {
             // As the shell does that signs by itself.
-            return self.engine_input(shard, Input::Minted { mint, result });
+            let answer = Answer::Minted(result);
+            return self.engine_input(shard, Input::Answer { id, answer });
         }
         let process = self.server.process.as_ref().map_or(0, |process| process.id);
-        self.after(delay, Ev::Minted(process, shard, mint, result));
+        self.after(delay, Ev::Minted(process, shard, id, result));
     }
 
     pub(crate) fn server_minted(
         &mut self,
         process: u64,
         shard: usize,
-        mint: MintId,
+        id: AskId,
         result: Option<Minted>,
     ) {
-        self.server_post(process, shard, Input::Minted { mint, result });
+        let answer = Answer::Minted(result);
+        self.server_post(process, shard, Input::Answer { id, answer });
     }
 
     /// Executes what the engine said, then writes every connection that got something.

@@ -1,15 +1,14 @@
 //! The disk. Comes in: writes of the shards, in order. Goes out: an answer for each that somebody waits for, and
 //! at the start of the next process everything that survived. As the real one it commits in groups: what comes
 //! while one commit runs waits for the next. At a crash every write without an answer is kept up to some point
-//! and lost from there on; what was answered stays (contract rule D9).
+//! and lost from there on; what was answered stays.
 //!
 //! Deliberately absent: what a record means.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lianmai_protocol::{UserId, WallTime};
-use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
-use lianmai_signal_engine::{ChannelKey, PersistId, Restored, StoreOp};
+use lianmai_protocol::WallTime;
+use lianmai_signal_engine::{AskId, ChannelKey, Record, Restored, Row, RowKey, RowOp};
 
 use crate::rng::Rng;
 
@@ -19,16 +18,14 @@ pub(crate) struct Write {
     /// Its number, over all shards and processes.
     pub(crate) n: u64,
     pub(crate) shard: usize,
-    pub(crate) ops: Vec<StoreOp>,
-    pub(crate) persist: Option<PersistId>,
+    pub(crate) ops: Vec<RowOp>,
+    pub(crate) ask: Option<AskId>,
 }
 
 /// What is safe.
 #[derive(Debug, Default)]
-struct Tables {
-    channels: BTreeMap<ChannelKey, (ChannelRecord, BTreeMap<UserId, MemberRecord>)>,
-    bans: BTreeMap<(ChannelKey, UserId), BanRecord>,
-    holds: BTreeMap<ChannelKey, BanRecord>,
+struct Table {
+    rows: BTreeMap<RowKey, Record>,
     /// Last write that is in it.
     last: u64,
 }
@@ -36,7 +33,7 @@ struct Tables {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
-    tables: Tables,
+    table: Table,
     committing: Vec<Write>,
     waiting: VecDeque<Write>,
     pub(crate) commit_running: bool,
@@ -45,30 +42,16 @@ pub(crate) struct Store {
     pub(crate) commits: u64,
 }
 
-impl Tables {
+impl Table {
     fn apply(&mut self, write: Write) {
         self.last = write.n;
         for op in write.ops {
             match op {
-                StoreOp::PutChannel(key, record) => match self.channels.get_mut(&key) {
-                    Some((old, _)) => *old = *record,
-                    None => drop(self.channels.insert(key, (*record, BTreeMap::new()))),
-                },
-                StoreOp::DropChannel(key) => drop(self.channels.remove(&key)),
-                StoreOp::PutMember(key, record) => {
-                    if let Some((_, members)) = self.channels.get_mut(&key) {
-                        members.insert(record.uid, *record);
-                    }
+                RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
+                RowOp::Drop(key) => drop(self.rows.remove(&key)),
+                RowOp::DropChannel(channel) => {
+                    self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }
-                StoreOp::DropMember(key, uid) => {
-                    if let Some((_, members)) = self.channels.get_mut(&key) {
-                        members.remove(&uid);
-                    }
-                }
-                StoreOp::PutBan(key, uid, ban) => drop(self.bans.insert((key, uid), ban)),
-                StoreOp::DropBan(key, uid) => drop(self.bans.remove(&(key, uid))),
-                StoreOp::PutHold(key, hold) => drop(self.holds.insert(key, hold)),
-                StoreOp::DropHold(key) => drop(self.holds.remove(&key)),
             }
         }
     }
@@ -76,14 +59,9 @@ impl Tables {
 
 impl Store {
     /// Takes a write; its number.
-    pub(crate) fn write(
-        &mut self,
-        shard: usize,
-        ops: Vec<StoreOp>,
-        persist: Option<PersistId>,
-    ) -> u64 {
+    pub(crate) fn write(&mut self, shard: usize, ops: Vec<RowOp>, ask: Option<AskId>) -> u64 {
         self.last_write += 1;
-        self.waiting.push_back(Write { n: self.last_write, shard, ops, persist });
+        self.waiting.push_back(Write { n: self.last_write, shard, ops, ask });
         self.last_write
     }
 
@@ -98,19 +76,19 @@ impl Store {
     }
 
     /// The commit is over: who waited for what. What failed waits again, for what comes next.
-    pub(crate) fn end(&mut self, well: bool) -> Vec<(usize, PersistId)> {
+    pub(crate) fn end(&mut self, well: bool) -> Vec<(usize, AskId)> {
         self.commit_running = false;
         self.commits += 1;
         let mut acks = Vec::new();
         let batch = std::mem::take(&mut self.committing);
         if well {
             for mut write in batch {
-                acks.extend(write.persist.take().map(|persist| (write.shard, persist)));
-                self.tables.apply(write);
+                acks.extend(write.ask.take().map(|ask| (write.shard, ask)));
+                self.table.apply(write);
             }
         } else {
             for mut write in batch.into_iter().rev() {
-                acks.extend(write.persist.take().map(|persist| (write.shard, persist)));
+                acks.extend(write.ask.take().map(|ask| (write.shard, ask)));
                 self.waiting.push_front(write);
             }
             acks.reverse();
@@ -131,57 +109,40 @@ impl Store {
             _ => rng.index(open.len() + 1),
         };
         for write in open.into_iter().take(kept) {
-            self.tables.apply(write);
+            self.table.apply(write);
         }
-        self.tables.last
+        self.table.last
     }
 
     /// Everything is written, and then that it is all.
     pub(crate) fn close(&mut self, handed_over: Option<WallTime>) -> u64 {
         let batch = std::mem::take(&mut self.committing);
         for write in batch.into_iter().chain(std::mem::take(&mut self.waiting)) {
-            self.tables.apply(write);
+            self.table.apply(write);
         }
         self.commit_running = false;
         self.handed_over = handed_over;
-        self.tables.last
+        self.table.last
     }
 
     /// What each shard of the next process starts with. Records go through their text form, as they do on the way
     /// to a disk and back.
     pub(crate) fn load(&mut self, now: WallTime, grace_ms: u64, shards: usize) -> Vec<Restored> {
         let clean = self.handed_over.take().is_some_and(|at| now.0.abs_diff(at.0) <= grace_ms);
-        let unharmed = clean || self.tables.channels.is_empty();
-        let mut restored = vec![Restored { clean: unharmed, ..Restored::default() }; shards];
-        for (key, (channel, members)) in &mut self.tables.channels {
-            channel.live = channel.live.take().filter(|_| clean);
-            for member in members.values_mut() {
-                member.live = member.live.take().filter(|_| clean);
-            }
-            let members = members.values().map(through_text).collect();
-            restored[shard_of(key, shards)].channels.push((
-                key.clone(),
-                through_text(channel),
-                members,
-            ));
-            // Good once.
-            channel.live = None;
+        let unharmed = clean || !self.table.rows.keys().any(|key| key.row == Row::Channel);
+        let mut rows = vec![Vec::new(); shards];
+        for (key, record) in &self.table.rows {
+            let record = Record::read(key.row, &record.text());
+            let record = record.expect("what was written can be read");
+            rows[shard_of(&key.channel, shards)].push((key.clone(), record));
         }
-        for (_, members) in self.tables.channels.values_mut() {
-            members.values_mut().for_each(|member| member.live = None);
-        }
-        for ((key, uid), ban) in &self.tables.bans {
-            restored[shard_of(key, shards)].bans.push((key.clone(), *uid, through_text(ban)));
-        }
-        for (key, hold) in &self.tables.holds {
-            restored[shard_of(key, shards)].holds.push((key.clone(), through_text(hold)));
-        }
-        restored
+        let restored = |rows| Restored { clean: unharmed, ..Restored::of(rows, clean) };
+        rows.into_iter().map(restored).collect()
     }
 
     /// Rows that are left.
     pub(crate) fn rows(&self) -> usize {
-        self.tables.channels.values().map(|(_, members)| 1 + members.len()).sum()
+        self.table.rows.keys().filter(|key| key.row.is_of_a_channel()).count()
     }
 
     /// Nothing waits.
@@ -193,11 +154,6 @@ impl Store {
 /// Which shard owns a channel.
 pub(crate) fn shard_of(key: &ChannelKey, shards: usize) -> usize {
     usize::try_from(key.route()).expect("32 bits") % shards
-}
-
-fn through_text<T: serde::Serialize + serde::de::DeserializeOwned>(record: &T) -> T {
-    let text = serde_json::to_string(record).expect("a record has string keys only");
-    serde_json::from_str(&text).expect("what was written can be read")
 }
 
 /// As [`shard_of`], of what travels in a stream's name.

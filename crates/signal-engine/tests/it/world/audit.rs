@@ -45,7 +45,7 @@ impl World {
                 if state.joined.as_ref().is_some_and(|j| j.epoch == joined.epoch) {
                     assert_eq!(state.last_seq, joined.seq, "every event has been delivered");
                     if let Some(picture) = &state.picture {
-                        assert_eq!(picture, &fresh, "fold = snapshot (B3)");
+                        assert_eq!(picture, &fresh, "fold = snapshot (ORD-3)");
                     }
                     seen += 1;
                 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lianmai_protocol::UserId;
-use lianmai_signal_engine::record::{BanRecord, ChannelRecord, MemberRecord};
-use lianmai_signal_engine::{ChannelKey, DrainPlan, Engine, Input, PersistId, Restored, StoreOp};
+use lianmai_signal_engine::{
+    Answer, AskId, DrainPlan, Engine, Input, Record, Restored, RowKey, RowOp,
+};
 
 use super::{BEGIN_MS, World};
 
@@ -20,102 +20,65 @@ pub(crate) enum DiskMode {
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) mode: DiskMode,
-    pub(crate) channels: BTreeMap<ChannelKey, ChannelRecord>,
-    pub(crate) members: BTreeMap<(ChannelKey, UserId), MemberRecord>,
-    pub(crate) bans: BTreeMap<(ChannelKey, UserId), BanRecord>,
-    pub(crate) holds: BTreeMap<ChannelKey, BanRecord>,
-    held: VecDeque<(Vec<StoreOp>, Option<PersistId>)>,
+    rows: BTreeMap<RowKey, Record>,
+    held: VecDeque<(Vec<RowOp>, Option<AskId>)>,
 }
 
 impl Disk {
-    pub(super) fn write(
-        &mut self,
-        ops: Vec<StoreOp>,
-        persist: Option<PersistId>,
-    ) -> Option<(PersistId, bool)> {
+    /// Whether it is stored, where that is known at once.
+    pub(super) fn write(&mut self, ops: Vec<RowOp>, ask: Option<AskId>) -> Option<bool> {
         match self.mode {
             DiskMode::AtOnce => {
                 self.apply(ops);
-                persist.map(|persist| (persist, true))
+                Some(true)
             }
-            DiskMode::Fail => persist.map(|persist| (persist, false)),
+            DiskMode::Fail => Some(false),
             DiskMode::Hold => {
-                self.held.push_back((ops, persist));
+                self.held.push_back((ops, ask));
                 None
             }
         }
     }
 
-    fn apply(&mut self, ops: Vec<StoreOp>) {
+    fn apply(&mut self, ops: Vec<RowOp>) {
         for op in ops {
             match op {
-                StoreOp::PutChannel(key, record) => {
-                    self.channels.insert(key, reread(&*record));
+                RowOp::Put(key, record) => {
+                    let record = Record::read(key.row, &record.text());
+                    self.rows.insert(key, record.expect("what was written can be read"));
                 }
-                StoreOp::DropChannel(key) => {
-                    self.channels.remove(&key);
-                    self.members.retain(|(channel, _), _| *channel != key);
+                RowOp::Drop(key) => {
+                    self.rows.remove(&key);
                 }
-                StoreOp::PutMember(key, record) => {
-                    self.members.insert((key, record.uid), reread(&*record));
-                }
-                StoreOp::DropMember(key, uid) => {
-                    self.members.remove(&(key, uid));
-                }
-                StoreOp::PutBan(key, uid, ban) => {
-                    self.bans.insert((key, uid), ban);
-                }
-                StoreOp::DropBan(key, uid) => {
-                    self.bans.remove(&(key, uid));
-                }
-                StoreOp::PutHold(key, hold) => {
-                    self.holds.insert(key, hold);
-                }
-                StoreOp::DropHold(key) => {
-                    self.holds.remove(&key);
+                RowOp::DropChannel(channel) => {
+                    self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }
             }
         }
     }
 
-    fn restored(&self, clean: bool) -> Restored {
-        let members = |key: &ChannelKey| {
-            let mine = self.members.iter().filter(|((channel, _), _)| channel == key);
-            let mine = mine.map(|(_, member)| MemberRecord {
-                live: member.live.clone().filter(|_| clean),
-                ..member.clone()
-            });
-            mine.collect()
-        };
-        let channel = |(key, record): (&ChannelKey, &ChannelRecord)| {
-            let live = record.live.clone().filter(|_| clean);
-            (key.clone(), ChannelRecord { live, ..record.clone() }, members(key))
-        };
-        Restored {
-            channels: self.channels.iter().map(channel).collect(),
-            bans: self.bans.iter().map(|((k, uid), ban)| (k.clone(), *uid, *ban)).collect(),
-            holds: self.holds.iter().map(|(key, hold)| (key.clone(), *hold)).collect(),
-            clean: clean || self.channels.is_empty(),
-        }
+    /// Whether nobody is written down.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.rows.keys().any(|key| key.row.is_of_a_channel())
     }
-}
 
-/// As it comes back from a file.
-fn reread<T: serde::Serialize + serde::de::DeserializeOwned>(record: &T) -> T {
-    let text = serde_json::to_string(record).expect("a record is JSON");
-    serde_json::from_str(&text).expect("what was written can be read")
+    fn restored(&self, clean: bool) -> Restored {
+        let mut restored = Restored::of(self.rows.clone(), clean);
+        restored.clean |= restored.channels.is_empty();
+        restored
+    }
 }
 
 impl World {
     /// Carries out the writes that were held.
     pub(crate) fn write_held(&mut self) {
         let mut done = Vec::new();
-        for (ops, persist) in std::mem::take(&mut self.disk.held) {
+        for (ops, ask) in std::mem::take(&mut self.disk.held) {
             self.disk.apply(ops);
-            done.extend(persist);
+            done.extend(ask);
         }
-        for persist in done {
-            self.input(Input::Persisted { persist, stored: true });
+        for id in done {
+            self.input(Input::Answer { id, answer: Answer::Stored(true) });
         }
     }
 
@@ -123,16 +86,16 @@ impl World {
     pub(crate) fn answer_held(&mut self, stored: &[bool]) {
         let held: Vec<_> = std::mem::take(&mut self.disk.held).into_iter().collect();
         let mut verdicts = stored.iter();
-        for (ops, persist) in held {
-            let ok = match persist {
+        for (ops, ask) in held {
+            let ok = match ask {
                 Some(_) => *verdicts.next().expect("a verdict for each"),
                 None => true,
             };
             if ok {
                 self.disk.apply(ops);
             }
-            if let Some(persist) = persist {
-                self.input(Input::Persisted { persist, stored: ok });
+            if let Some(id) = ask {
+                self.input(Input::Answer { id, answer: Answer::Stored(ok) });
             }
         }
     }
@@ -149,6 +112,7 @@ impl World {
         }
         self.draining = false;
         self.drained = None;
+        self.last_ask = None;
         self.starts += 1;
         self.now.mono.0 = mono;
         self.engine = Engine::new(self.config.clone(), [7 + self.starts; 32]);
@@ -195,6 +159,7 @@ impl World {
         self.drained = None;
         self.held_mints.clear();
         self.held_tokens.clear();
+        self.last_ask = None;
         // Clocks of two processes have nothing in common.
         self.now.mono.0 = BEGIN_MS;
         self.engine = Engine::new(self.config.clone(), [7 + self.starts; 32]);

@@ -7,7 +7,7 @@ use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::Joined;
 use lianmai_protocol::{CloseCode, RequestId, RpcError};
-use lianmai_signal_engine::{ConnId, Input, Output};
+use lianmai_signal_engine::{Answer, AskId, ConnId, Input, Output, Question};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -32,42 +32,37 @@ impl World {
     fn output(&mut self, output: Output, inputs: &mut VecDeque<Input>) {
         match output {
             Output::Send { conn, frame } => self.receive(conn, frame),
+            Output::Ping { conn } => {
+                let state = self.conns.get_mut(&conn).expect("a ping of a known connection");
+                assert!(state.is_seated(), "nobody else is pinged");
+                state.pings.push(self.now.mono);
+            }
             Output::Close { conn, code } => {
                 let state = self.conns.get_mut(&conn).expect("a close of a known connection");
                 assert_eq!(state.closed, None, "a connection is closed once");
                 assert!(!state.gone, "a connection that is gone is not closed");
                 match &state.closing {
                     Some(closing) => assert_eq!(closing.code, code, "the announced code"),
-                    None => assert_eq!(code, CloseCode::SLOW_READER, "a close is announced (A11)"),
+                    None => {
+                        assert_eq!(code, CloseCode::SLOW_READER, "a close is announced (NOT-2)")
+                    }
                 }
                 state.closed = Some(code);
             }
-            Output::MintUrls { mint, request } => {
-                self.minted.insert(request.generation);
-                self.mints += 1;
-                match self.issuer {
-                    Issuer::AtOnce => {
-                        let result = Some(self.mint_result(mint, &request));
-                        inputs.push_back(Input::Minted { mint, result });
-                    }
-                    Issuer::Fail => inputs.push_back(Input::Minted { mint, result: None }),
-                    Issuer::Hold => self.held_mints.push_back((mint, request)),
+            Output::Ask { id, question } => {
+                assert!(self.last_ask.replace(id) < Some(id), "a question has a number of its own");
+                if let Some(answer) = self.reply(id, question) {
+                    inputs.push_back(Input::Answer { id, answer });
                 }
             }
-            Output::VerifyToken { verify, token, .. } => match self.tokens.get(&token.0) {
-                Some(grant) => {
-                    inputs.push_back(Input::TokenVerified { verify, grant: grant.clone() });
-                }
-                None => self.held_tokens.push_back((verify, token.0)),
-            },
             Output::Verdict { query, verdict } => {
                 self.verdicts.insert(query, verdict);
             }
-            Output::CutStream { generation } => {
+            Output::CutStream { generation, .. } => {
                 assert!(self.minted.contains(&generation), "a stream that was asked for is cut");
                 assert!(self.cut.insert(generation), "a stream is cut once");
             }
-            Output::CutViewer { generation, viewer } => {
+            Output::CutViewer { generation, viewer, .. } => {
                 assert!(self.minted.contains(&generation), "a viewer of a known stream is cut");
                 assert!(!self.cut.contains(&generation), "a viewer of a live stream is cut");
                 self.cut_viewers.push((generation, viewer));
@@ -76,14 +71,41 @@ impl World {
                 self.replies.insert(query, reply);
             }
             Output::Note(note) => self.notes.push(note),
-            Output::Store { ops, persist } => {
+            Output::Store(ops) => {
                 self.writes_lost += usize::from(self.disk.mode == DiskMode::Fail);
-                if let Some((persist, stored)) = self.disk.write(ops, persist) {
-                    inputs.push_back(Input::Persisted { persist, stored });
-                }
+                self.disk.write(ops, None);
             }
             Output::Drained { handed_over } => {
                 assert_eq!(self.drained.replace(handed_over), None, "a drain ends once");
+            }
+        }
+    }
+
+    /// What a question is answered at once.
+    fn reply(&mut self, id: AskId, question: Question) -> Option<Answer> {
+        match question {
+            Question::Mint(request) => {
+                self.minted.insert(request.generation);
+                self.mints += 1;
+                match self.issuer {
+                    Issuer::AtOnce => Some(Answer::Minted(Some(self.mint_result(id, &request)))),
+                    Issuer::Fail => Some(Answer::Minted(None)),
+                    Issuer::Hold => {
+                        self.held_mints.push_back((id, request));
+                        None
+                    }
+                }
+            }
+            Question::Verify(request) => match self.tokens.get(&request.token.0) {
+                Some(grant) => Some(Answer::Verified(grant.clone())),
+                None => {
+                    self.held_tokens.push_back((id, request.token.0));
+                    None
+                }
+            },
+            Question::Store(ops) => {
+                self.writes_lost += usize::from(self.disk.mode == DiskMode::Fail);
+                self.disk.write(ops, Some(id)).map(Answer::Stored)
             }
         }
     }
@@ -106,15 +128,15 @@ impl World {
                 ServerMessage::Event(position, event) => {
                     let joined = state.joined.as_ref().expect("events come after the join answer");
                     assert_eq!(position.epoch, joined.epoch, "one epoch per connection");
-                    assert_eq!(position.seq, state.last_seq + 1, "seq is contiguous (B27)");
+                    assert_eq!(position.seq, state.last_seq + 1, "seq is contiguous (ORD-1)");
                     state.last_seq = position.seq;
                     let text = raw.get();
-                    assert!(!text.contains("://"), "an event holds no URL (A1): {text}");
+                    assert!(!text.contains("://"), "an event holds no URL (EVT-2): {text}");
                     let first = self
                         .texts
                         .entry((position.epoch, position.seq))
                         .or_insert_with(|| text.to_owned());
-                    assert_eq!(first, text, "an event is the same for everybody (A1)");
+                    assert_eq!(first, text, "an event is the same for everybody (ORD-1)");
                     if let Some(picture) = &mut state.picture {
                         picture.fold(&event);
                     }
@@ -172,7 +194,7 @@ impl Conn {
                 if let Some(seq) = value.get("seq") {
                     let (seq, last) = (seq.as_u64().expect("a number"), self.last_seq);
                     let older = seq < last && self.again.contains(&id);
-                    assert!(seq == last || older, "events precede answers (B1)");
+                    assert!(seq == last || older, "events precede answers (ORD-4)");
                 }
                 self.log.push(format!("{method} ok"));
             }

@@ -1,3 +1,13 @@
-//! First version of the API.
+//! First version of the API, below `/v1`.
 
-pub(crate) mod channels;
+mod channels;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::Api;
+
+pub(super) fn routes() -> Router<Arc<Api>> {
+    channels::routes()
+}

@@ -2,7 +2,7 @@
 //! next one. Checked: whoever was written down is there again, as it was; a damaged store ends by itself.
 
 use lianmai_protocol::{MonoTime, Now, WallTime};
-use lianmai_signal_engine::{DrainPlan, Engine, Input, Output};
+use lianmai_signal_engine::{Answer, DrainPlan, Engine, Input, Output};
 
 use super::{BEGIN_MS, LONGEST_LIFE_MS, MAX_DEADLINES, MAX_OUTPUTS, Shell};
 use crate::engine::client::Place;
@@ -22,9 +22,9 @@ impl Shell {
 
     /// The oldest write that is held is carried out, or fails.
     pub(crate) fn write_one(&mut self, stored: bool) {
-        if let Some(Some(persist)) = self.disk.next(stored) {
+        if let Some(Some(id)) = self.disk.next(stored) {
             self.told.seen.note("late write", if stored { "done" } else { "failed" });
-            self.input(Input::Persisted { persist, stored });
+            self.input(Input::Answer { id, answer: Answer::Stored(stored) });
         }
     }
 
@@ -32,8 +32,8 @@ impl Shell {
     pub(crate) fn flush(&mut self) {
         loop {
             let done = self.disk.flush();
-            for persist in &done {
-                self.input(Input::Persisted { persist: *persist, stored: true });
+            for id in &done {
+                self.input(Input::Answer { id: *id, answer: Answer::Stored(true) });
             }
             if done.is_empty() {
                 return;

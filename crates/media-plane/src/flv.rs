@@ -1,14 +1,10 @@
-//! FLV: the encoding, and pulls for an HTTP listener.
+//! FLV: the encoding.
 //!
-//! In: message bodies; requests. Out: bytes of an FLV file without end. Absent: HTTP.
-
-mod pull;
+//! In: message bodies. Out: bytes of an FLV file without end. Absent: who reads them.
 
 use bytes::Bytes;
 
 use crate::rtmp::MediaKind;
-
-pub use pull::{FlvStream, open};
 
 /// Bytes before the body of a tag.
 pub const TAG_HEADER: usize = 11;

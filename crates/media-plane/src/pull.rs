@@ -1,4 +1,4 @@
-//! One pull as a stream of byte blocks.
+//! HTTP-FLV: one pull as a stream of byte blocks.
 //!
 //! In: a request, the hub, the authorizer. Out: blocks of FLV until the pull ends; dropping the
 //! stream removes its player. Absent: HTTP; a slow reader is cut by the hub, not here.
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::stream::{Stream, unfold};
 
-use super::file_header;
 use crate::auth::{Authorizer, Denied, StreamRequest};
+use crate::flv::file_header;
 use crate::hub::{EndReason, Hub, Player};
 use crate::media::Packet;
 

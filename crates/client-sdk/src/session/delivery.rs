@@ -1,0 +1,220 @@
+//! What the app sees and hears, at its own pace. Comes in: the outputs of a session, in their order. Goes out: events
+//! and settlements one at a time, the picture as of each, and whether the socket should be read. Deliberately
+//! absent: handlers, wake-ups, locks; they are the host's.
+//!
+//! ```text
+//!   poll_output ──> push ──> log ──> next     handlers and settlements, with the picture as of them
+//!                                └─> read     each reader for itself, never ahead of `next`
+//! ```
+//!
+//! A host that runs the app's code before it polls the next output needs none of this: the session's own picture
+//! is right then.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::change::Change;
+use super::event::Event;
+use super::input::{CallId, Input};
+use super::output::{Output, Reply};
+use super::picture::Picture;
+use super::state::ConnectionState;
+use crate::error::CallError;
+
+/// The queue between a session and an app that may be slower.
+///
+/// Nothing is dropped. The queue has no hard bound: while it is full the host does not read its socket, so it
+/// outgrows its capacity by what one input causes, and calls are settled all the same.
+pub struct Delivery {
+    capacity: usize,
+    /// What somebody has not taken yet.
+    log: VecDeque<Entry>,
+    /// Number of the first entry of the log.
+    first: u64,
+    /// Number of the entry that is delivered next.
+    at: u64,
+    /// Behind the entries before that number.
+    settlements: VecDeque<(u64, CallId, Result<Reply, CallError>)>,
+    picture: Option<Picture>,
+    state: ConnectionState,
+    /// What each reader takes next.
+    readers: BTreeMap<u64, u64>,
+    last_reader: u64,
+    paused: bool,
+}
+
+enum Entry {
+    Picture(Arc<Change>),
+    Event(Event),
+}
+
+/// One thing for the app.
+#[derive(Clone, Debug)]
+pub enum Delivered {
+    /// The picture is another one; nothing is heard of that.
+    Picture(Arc<Change>),
+    /// It hears this.
+    Event(Event),
+    /// A call is over.
+    Settled {
+        /// The call.
+        call: CallId,
+        /// How it ended.
+        outcome: Result<Reply, CallError>,
+    },
+}
+
+/// One who takes events at a pace of its own, with the picture as of the last one that it took.
+pub struct Reader {
+    id: u64,
+    picture: Option<Picture>,
+}
+
+impl Reader {
+    /// Its number, which no other reader of the same queue ever has.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.id
+    }
+
+    /// The channel as of the event that was taken last; `None` while in no channel.
+    #[must_use]
+    pub fn picture(&self) -> Option<&Picture> {
+        self.picture.as_ref()
+    }
+}
+
+impl Delivery {
+    /// A queue that is full with so many entries, at least one.
+    #[must_use]
+    pub fn new(capacity: usize) -> Delivery {
+        Delivery {
+            capacity: capacity.max(1),
+            log: VecDeque::new(),
+            first: 0,
+            at: 0,
+            settlements: VecDeque::new(),
+            picture: None,
+            state: ConnectionState::Disconnected,
+            readers: BTreeMap::new(),
+            last_reader: 0,
+            paused: false,
+        }
+    }
+
+    /// Keeps what is for the app; what is for the host comes back.
+    pub fn push(&mut self, output: Output) -> Option<Output> {
+        match output {
+            Output::Picture(change) => self.log.push_back(Entry::Picture(change)),
+            Output::Event(event) => self.log.push_back(Entry::Event(event)),
+            Output::Settled { call, outcome } => {
+                self.settlements.push_back((self.end(), call, outcome));
+            }
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// The next thing for the app, if there is one. The picture is as of it from here on.
+    #[expect(clippy::should_implement_trait, reason = "more may come after `None`")]
+    pub fn next(&mut self) -> Option<Delivered> {
+        if let Some((_, call, outcome)) = self.settlements.pop_front_if(|(at, ..)| *at == self.at) {
+            return Some(Delivered::Settled { call, outcome });
+        }
+        let delivered = match self.entry(self.at)? {
+            Entry::Picture(change) => Delivered::Picture(Arc::clone(change)),
+            Entry::Event(event) => Delivered::Event(event.clone()),
+        };
+        match &delivered {
+            Delivered::Picture(change) => change.apply(&mut self.picture),
+            Delivered::Event(Event::ConnectionStateChange { state, .. }) => self.state = *state,
+            _ => {}
+        }
+        self.at += 1;
+        self.trim();
+        Some(delivered)
+    }
+
+    /// The channel as of what was delivered last; `None` while in no channel.
+    #[must_use]
+    pub fn picture(&self) -> Option<&Picture> {
+        self.picture.as_ref()
+    }
+
+    /// Where the connection is, as of what was delivered last.
+    #[must_use]
+    pub fn state(&self) -> ConnectionState {
+        self.state
+    }
+
+    /// Begins to read what is delivered from here on.
+    pub fn attach(&mut self) -> Reader {
+        self.last_reader += 1;
+        self.readers.insert(self.last_reader, self.at);
+        Reader { id: self.last_reader, picture: self.picture.clone() }
+    }
+
+    /// The next event of a reader, out of what was delivered already.
+    pub fn read(&mut self, reader: &mut Reader) -> Option<Event> {
+        loop {
+            let at = *self.readers.get(&reader.id)?;
+            if at == self.at {
+                return None;
+            }
+            let event = match self.entry(at)? {
+                Entry::Picture(change) => {
+                    change.apply(&mut reader.picture);
+                    None
+                }
+                Entry::Event(event) => Some(event.clone()),
+            };
+            self.readers.insert(reader.id, at + 1);
+            self.trim();
+            if event.is_some() {
+                return event;
+            }
+        }
+    }
+
+    /// What a reader has not taken: events, and changes of the picture that are none.
+    #[must_use]
+    pub fn backlog(&self, reader: &Reader) -> usize {
+        let at = self.readers.get(&reader.id).map_or(self.at, |at| *at);
+        usize::try_from(self.at - at).unwrap_or(usize::MAX)
+    }
+
+    /// Ends a reader: nothing waits for it any more.
+    pub fn detach(&mut self, reader: &Reader) {
+        self.readers.remove(&reader.id);
+        self.trim();
+    }
+
+    /// Whether the host should not read its socket: somebody is too far behind.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.log.len() + self.settlements.len() >= self.capacity
+    }
+
+    /// What the session must be told of that: once when reading ends, and once when it goes on.
+    pub fn reading(&mut self) -> Option<Input<'static>> {
+        let full = self.is_full();
+        let changed = std::mem::replace(&mut self.paused, full) != full;
+        changed.then_some(if full { Input::ReadingPaused } else { Input::ReadingResumed })
+    }
+
+    fn end(&self) -> u64 {
+        self.first + self.log.len() as u64
+    }
+
+    fn entry(&self, at: u64) -> Option<&Entry> {
+        self.log.get(usize::try_from(at - self.first).ok()?)
+    }
+
+    /// Drops what everybody has taken.
+    fn trim(&mut self) {
+        let least = self.readers.values().copied().fold(self.at, u64::min);
+        while self.first < least && self.log.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What an engine asks the outside: a URL, a look at a token, a write. Comes in: a question and what goes on with
+//! its answer. Goes out: that, once, when the answer or the deadline comes. A further question is one more
+//! variant of [`Question`], [`Answer`] and [`Then`].
+//!
+//! ```text
+//!   command -> Output::Ask { id, question } -> shell
+//!                   |                            |
+//!                [ Then ] <-- Input::Answer { id, answer }, or the deadline: the answer that it failed
+//! ```
+//!
+//! Deliberately absent: what an answer does (`engine/answers.rs` and the channels).
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::session::Kick;
+use lianmai_protocol::{Appkey, ChannelName, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, UserId};
+
+use crate::admission::Grant;
+use crate::ids::{AskId, ChannelRef, QueryId, Seat};
+use crate::record::Minted;
+use crate::rows::RowOp;
+
+/// A URL that was not issued within this time fails its command, in milliseconds.
+const MINT_MS: u64 = 5_000;
+/// As long for a token that is looked at.
+const VERIFY_MS: u64 = 5_000;
+/// A write that is not answered for so long is taken for one that failed (RST-5).
+const WRITE_MS: u64 = 5_000;
+
+/// What the engine wants to know or have done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Question {
+    /// Issue URLs; answered by [`Answer::Minted`].
+    Mint(MintRequest),
+    /// Look at the token of a member; answered by [`Answer::Verified`].
+    Verify(TokenRequest),
+    /// Write this down, in this order, behind every write of before; answered by [`Answer::Stored`].
+    Store(Vec<RowOp>),
+}
+
+/// What the outside says to a [`Question`]. One of another kind than the question is ignored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// What was issued; `None` if no URL could be.
+    Minted(Option<Minted>),
+    /// What the token grants, or why it is none.
+    Verified(Result<Grant, ErrorName>),
+    /// Whether the write will survive the process.
+    Stored(bool),
+}
+
+/// What a URL is wanted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MintRequest {
+    /// The app, which may have its own media provider.
+    pub appkey: Appkey,
+    /// The stream.
+    pub generation: Gen,
+    /// `None` for a push URL, else the membership that may play.
+    pub viewer: Option<Mid>,
+}
+
+/// Whose token is to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// The app.
+    pub appkey: Appkey,
+    /// The user.
+    pub uid: UserId,
+    /// The channel.
+    pub channel: ChannelName,
+    /// The token. A secret.
+    pub token: Token,
+}
+
+/// A token as a client sent it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(pub String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// What goes on when a question is answered.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// A command of that member goes on with its URL, or the member is told it.
+    Url { seat: Seat, wanted: WantedUrl },
+    /// A `renewToken` of that member goes on.
+    Token { seat: Seat },
+    /// Something is written down.
+    Written(Written),
+}
+
+/// What a URL is for.
+#[derive(Debug)]
+pub(crate) enum WantedUrl {
+    /// `publish`: the push URL of a generation, which is new or `renewed`.
+    Push { generation: Gen, kinds: KindSet, renewed: bool },
+    /// `subscribe`: the pull URL of a publication.
+    Pull { generation: Gen, publisher: UserId, kind: MediaKind, publication: Pub },
+    /// No command: the membership holds a URL of the stream whose address has changed.
+    Moved { generation: Gen, mid: Mid },
+}
+
+/// What was to be written down first.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// What took effect already: a member is answered.
+    Change { seat: Seat },
+    /// Somebody is kicked, if it is that membership still. `kept`: there was room to remember it.
+    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By, kept: bool },
+    /// A channel is closed.
+    Close { channel: ChannelRef, text: Option<String>, by: By, kept: bool },
+    /// Everything is handed over.
+    HandOver,
+}
+
+/// Who wants something done that must be written down before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// A member, by command.
+    Member(UserId),
+    /// The admin API.
+    Admin(QueryId),
+}
+
+impl By {
+    pub(crate) fn member(self) -> Option<UserId> {
+        match self {
+            By::Member(uid) => Some(uid),
+            By::Admin(_) => None,
+        }
+    }
+}
+
+impl Then {
+    /// How long the answer may take, in milliseconds. A hand-over has the deadline of its drain.
+    pub(crate) fn patience_ms(&self) -> Option<u64> {
+        match self {
+            Then::Url { .. } => Some(MINT_MS),
+            Then::Token { .. } => Some(VERIFY_MS),
+            Then::Written(Written::HandOver) => None,
+            Then::Written(_) => Some(WRITE_MS),
+        }
+    }
+
+    /// What a question without an answer is taken to be answered.
+    fn failed(&self) -> Answer {
+        match self {
+            Then::Url { .. } => Answer::Minted(None),
+            Then::Token { .. } => Answer::Verified(Err(ErrorName::InternalError)),
+            Then::Written(_) => Answer::Stored(false),
+        }
+    }
+}
+
+/// The questions without an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Asks {
+    last: u64,
+    open: BTreeMap<AskId, Then>,
+}
+
+impl Asks {
+    pub(crate) fn open(&mut self, then: Then) -> AskId {
+        self.last += 1;
+        let id = AskId(self.last);
+        self.open.insert(id, then);
+        id
+    }
+
+    /// Takes what goes on; `None` for what was never asked, or is answered.
+    pub(crate) fn take(&mut self, id: AskId) -> Option<Then> {
+        self.open.remove(&id)
+    }
+
+    /// The answer that was taken it for was none to this question.
+    pub(crate) fn put_back(&mut self, id: AskId, then: Then) {
+        self.open.insert(id, then);
+    }
+
+    /// What a question that is open is answered when its time is over.
+    pub(crate) fn failed(&self, id: AskId) -> Option<Answer> {
+        self.open.get(&id).map(Then::failed)
+    }
+
+    /// Whether a question that is open is a write.
+    pub(crate) fn is_write(&self, id: AskId) -> bool {
+        matches!(self.open.get(&id), Some(Then::Written(_)))
+    }
+
+    /// Whether somebody waits for a write.
+    pub(crate) fn has_writes(&self) -> bool {
+        self.open.values().any(|then| matches!(then, Then::Written(_)))
+    }
+}

@@ -1,0 +1,119 @@
+//! URLs that members hold, and what becomes of them when the media servers have moved: after a restart under another
+//! address (ADR 0014). Comes in: who is back, URLs that were issued. Goes out: questions for URLs, `syncDone`.
+//!
+//! ```text
+//!   back --> address as of its last answer? --no--> renewed before? --no--> Ask --> syncDone
+//!                                                        `--yes-------------------> syncDone, the same URL
+//! ```
+
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::notice::{Direction, SyncDone};
+use lianmai_protocol::{Gen, KindSet, MediaKind, Mid, UserId};
+
+use super::Channel;
+use super::member::slot_of;
+use crate::asks::{MintRequest, Question, Then, WantedUrl};
+use crate::context::Context;
+use crate::record::Minted;
+
+/// A URL that somebody holds.
+#[derive(Debug)]
+pub(crate) struct Url {
+    pub(crate) minted: Minted,
+    /// The addresses for which an answer has given it to its holder. A notice may be lost with its socket, and
+    /// changes nothing here.
+    pub(crate) address: u64,
+    /// Issued anew for the present addresses; its holder has only a notice of it.
+    renewed: bool,
+}
+
+impl Url {
+    /// A URL that is about to be answered, or was.
+    pub(crate) fn answered(minted: Minted, address: u64) -> Self {
+        Url { minted, address, renewed: false }
+    }
+
+    /// Whether it may be answered again, while the address is this.
+    pub(super) fn is_good(&self, cx: &Context, address: u64) -> bool {
+        self.address == address && cx.now.wall < self.minted.renew_after
+    }
+}
+
+impl Channel {
+    /// A member is back: it is told every URL of its own whose address has changed since it was answered.
+    pub(super) fn tell_moved(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(member) = self.members.get(&uid) else { return };
+        let mid = member.mid;
+        let held = member.pushes.iter().flatten().chain(&member.pulls).copied();
+        for generation in held.collect::<Vec<_>>() {
+            let Some((url, address)) = self.url_of(generation, uid, mid) else { continue };
+            if url.address == address {
+                continue;
+            }
+            if url.renewed {
+                self.tell_url(cx, uid, generation, mid);
+                continue;
+            }
+            let viewer = (!self.is_owner(generation, uid)).then_some(mid);
+            let request = MintRequest { appkey: self.key.appkey.clone(), generation, viewer };
+            let wanted = WantedUrl::Moved { generation, mid };
+            cx.ask(Question::Mint(request), Then::Url { seat: self.seat(uid), wanted });
+        }
+    }
+
+    /// A URL was issued for the present addresses. Without one its holder is told when it is back the next time.
+    pub(super) fn url_renewed(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        generation: Gen,
+        mid: Mid,
+        result: Option<Minted>,
+    ) {
+        let Some(minted) = result.filter(|_| self.is_of(uid, mid)) else { return };
+        // It may have been answered meanwhile.
+        if let Some((url, address)) = self.url_of(generation, uid, mid)
+            && url.address != address
+        {
+            (url.minted, url.renewed) = (minted, true);
+            self.tell_url(cx, uid, generation, mid);
+        }
+    }
+
+    fn is_owner(&self, generation: Gen, uid: UserId) -> bool {
+        self.streams.get(&generation).is_some_and(|stream| stream.owner == uid)
+    }
+
+    /// The URL of a stream that a membership holds, and the present address of such URLs.
+    fn url_of(&mut self, generation: Gen, uid: UserId, mid: Mid) -> Option<(&mut Url, u64)> {
+        let media = self.policy.media;
+        let stream = self.streams.get_mut(&generation)?;
+        if stream.owner == uid {
+            return Some((&mut stream.url, media.push));
+        }
+        stream.viewers.get_mut(&mid).map(|viewer| (&mut viewer.url, media.pull))
+    }
+
+    /// `syncDone`: once for a push URL, for a pull URL once for each kind that is subscribed on it.
+    fn tell_url(&mut self, cx: &mut Context, uid: UserId, generation: Gen, mid: Mid) {
+        let Some(stream) = self.streams.get(&generation) else { return };
+        let Some(publisher) = self.members.get(&stream.owner) else { return };
+        let (direction, kinds, url) = if stream.owner == uid {
+            let on_it = |kind: &&MediaKind| {
+                slot_of(kind).is_some_and(|slot| publisher.pushes[slot] == Some(generation))
+            };
+            let first = publisher.published().iter().find(on_it).map(KindSet::of);
+            (Direction::Push, first.unwrap_or(KindSet::NONE), &stream.url)
+        } else if let Some(viewer) = stream.viewers.get(&mid) {
+            (Direction::Pull, viewer.kinds, &viewer.url)
+        } else {
+            return;
+        };
+        let (of, Minted { url, urls, .. }) = (stream.owner, url.minted.clone());
+        for media_type in kinds.iter().cloned() {
+            let (url, urls, direction) = (url.clone(), urls.clone(), direction.clone());
+            let told = SyncDone { uid: of, direction, media_type, url, urls };
+            self.notify(cx, uid, &Notice::SyncDone(told));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What goes on when the outside has answered, or did not in time. Comes in: an answer. Goes out: the rest of a
+//! command, of what the admin API asked, or of a drain. An answer to nothing, one that comes again and one of another
+//! kind than the question change nothing.
+
+use super::Engine;
+use crate::asks::{Answer, By, Then, Written};
+use crate::channel::not_stored;
+use crate::ids::AskId;
+use crate::output::{AdminReply, Output};
+
+impl Engine {
+    pub(super) fn answered(&mut self, id: AskId, answer: Answer) {
+        let Some(then) = self.context.asks.take(id) else { return };
+        match (then, answer) {
+            (Then::Url { seat, wanted }, Answer::Minted(minted)) => {
+                self.with_channel(seat.channel, |channel, cx| {
+                    channel.minted(cx, seat.uid, id, wanted, minted);
+                });
+            }
+            (Then::Token { seat }, Answer::Verified(grant)) => {
+                self.with_channel(seat.channel, |channel, cx| {
+                    channel.token_verified(cx, seat.uid, id, grant);
+                });
+            }
+            (Then::Written(then), Answer::Stored(stored)) => self.written(id, then, stored),
+            (then, _) => self.context.asks.put_back(id, then),
+        }
+    }
+
+    /// The answer did not come in time: it is taken for one that it failed.
+    pub(super) fn unanswered(&mut self, id: AskId) {
+        if let Some(failed) = self.context.asks.failed(id) {
+            self.answered(id, failed);
+        }
+    }
+
+    fn written(&mut self, id: AskId, then: Written, mut stored: bool) {
+        let by = match then {
+            Written::HandOver => {
+                self.context.outputs.push_back(Output::Drained { handed_over: stored });
+                return;
+            }
+            Written::Change { seat } => {
+                return self.with_channel(seat.channel, |channel, cx| {
+                    channel.written(cx, seat.uid, id, stored);
+                });
+            }
+            Written::Kick { channel, mid, params, by, kept } => {
+                stored &= kept;
+                let caller = by.member().map(|uid| (uid, id));
+                if let Some(channel) = channel {
+                    self.with_channel(channel, |channel, cx| {
+                        channel.fenced(cx, mid, &params, caller, stored);
+                    });
+                }
+                by
+            }
+            Written::Close { channel, text, by, kept } => {
+                stored &= kept;
+                let caller = by.member().map(|uid| (uid, id));
+                self.with_channel(channel, |channel, cx| channel.held(cx, text, caller, stored));
+                by
+            }
+        };
+        if let By::Admin(query) = by {
+            let reply = if stored { Ok(AdminReply::Done) } else { Err(not_stored()) };
+            self.context.outputs.push_back(Output::AdminReply { query, reply });
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What is written down as rows: a key and a record each. Comes in: what the engine wants written. Goes out: rows
+//! of texts for a store that looks into none, and from such rows what an engine is started with again.
+//!
+//! A further kind of row is one more variant of [`Row`] and of [`Record`]; a store needs no change for it.
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::UserId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::key::ChannelKey;
+use crate::record::{BanRecord, ChannelRecord, MemberRecord};
+
+/// What names a row. In order: the rows of one channel's name are neighbours, the channel the first of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowKey {
+    /// The channel's name that it belongs to.
+    pub channel: ChannelKey,
+    /// Which row of it.
+    pub row: Row,
+}
+
+/// A row of a channel's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Row {
+    /// The channel itself.
+    Channel,
+    /// A membership.
+    Member(UserId),
+    /// The restriction of a uid.
+    Ban(UserId),
+    /// The restriction of the name.
+    Hold,
+}
+
+impl Row {
+    /// Kinds of rows that end with their channel, as [`Row::kind`] names them.
+    pub const OF_A_CHANNEL: [&'static str; 2] = ["channel", "member"];
+
+    /// Its kind, as it is written.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Row::Channel => "channel",
+            Row::Member(_) => "member",
+            Row::Ban(_) => "ban",
+            Row::Hold => "hold",
+        }
+    }
+
+    /// Which of its kind, as it is written; empty where there is one.
+    #[must_use]
+    pub fn id(self) -> String {
+        match self {
+            Row::Member(uid) | Row::Ban(uid) => uid.to_string(),
+            Row::Channel | Row::Hold => String::new(),
+        }
+    }
+
+    /// Reads what [`Row::kind`] and [`Row::id`] wrote; `None` for all else.
+    #[must_use]
+    pub fn read(kind: &str, id: &str) -> Option<Row> {
+        let row = match kind {
+            "channel" => Row::Channel,
+            "member" => Row::Member(id.parse().ok()?),
+            "ban" => Row::Ban(id.parse().ok()?),
+            "hold" => Row::Hold,
+            _ => return None,
+        };
+        (row.id() == id).then_some(row)
+    }
+
+    /// Whether it ends with its channel.
+    #[must_use]
+    pub fn is_of_a_channel(self) -> bool {
+        Row::OF_A_CHANNEL.contains(&self.kind())
+    }
+}
+
+/// What a row says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// Of [`Row::Channel`].
+    Channel(Box<ChannelRecord>),
+    /// Of [`Row::Member`].
+    Member(Box<MemberRecord>),
+    /// Of [`Row::Ban`] and [`Row::Hold`].
+    Ban(BanRecord),
+}
+
+impl Record {
+    /// Its text: JSON, so that a field more needs no other format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        fn json(record: &impl Serialize) -> String {
+            serde_json::to_string(record).expect("a record has string keys only")
+        }
+        match self {
+            Record::Channel(record) => json(record),
+            Record::Member(record) => json(record),
+            Record::Ban(record) => json(record),
+        }
+    }
+
+    /// Reads the text of a row; `None` where it does not fit.
+    #[must_use]
+    pub fn read(row: Row, text: &str) -> Option<Record> {
+        fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
+            serde_json::from_str(text).ok()
+        }
+        Some(match row {
+            Row::Channel => Record::Channel(json(text)?),
+            Row::Member(_) => Record::Member(json(text)?),
+            Row::Ban(_) | Row::Hold => Record::Ban(json(text)?),
+        })
+    }
+}
+
+/// One write. All of one output take effect together, and in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowOp {
+    /// The row says this now.
+    Put(RowKey, Record),
+    /// The row is gone.
+    Drop(RowKey),
+    /// The channel ended, and with it every row of it.
+    DropChannel(ChannelKey),
+}
+
+impl RowOp {
+    pub(crate) fn put_channel(channel: &ChannelKey, record: ChannelRecord) -> Self {
+        let key = RowKey { channel: channel.clone(), row: Row::Channel };
+        RowOp::Put(key, Record::Channel(Box::new(record)))
+    }
+
+    pub(crate) fn put_member(channel: &ChannelKey, record: MemberRecord) -> Self {
+        let key = RowKey { channel: channel.clone(), row: Row::Member(record.uid) };
+        RowOp::Put(key, Record::Member(Box::new(record)))
+    }
+
+    pub(crate) fn put_ban(channel: &ChannelKey, uid: UserId, record: BanRecord) -> Self {
+        let key = RowKey { channel: channel.clone(), row: Row::Ban(uid) };
+        RowOp::Put(key, Record::Ban(record))
+    }
+
+    pub(crate) fn put_hold(channel: &ChannelKey, record: BanRecord) -> Self {
+        let key = RowKey { channel: channel.clone(), row: Row::Hold };
+        RowOp::Put(key, Record::Ban(record))
+    }
+
+    pub(crate) fn drop(channel: &ChannelKey, row: Row) -> Self {
+        RowOp::Drop(RowKey { channel: channel.clone(), row })
+    }
+}
+
+/// What a shard is started with again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restored {
+    /// Channels with their members.
+    pub channels: Vec<(ChannelKey, ChannelRecord, Vec<MemberRecord>)>,
+    /// Bans.
+    pub bans: Vec<(ChannelKey, UserId, BanRecord)>,
+    /// Holds.
+    pub holds: Vec<(ChannelKey, BanRecord)>,
+    /// Rows that fit nowhere: to be removed.
+    pub unfit: Vec<RowKey>,
+    /// Nobody was lost: the last process handed over and its grace is not over (the parts `live` are good
+    /// then), or there are no channels, in any shard.
+    pub clean: bool,
+}
+
+impl Restored {
+    /// Puts the rows of a shard together. After a clean stop the parts `live` are taken, else they are stale.
+    #[must_use]
+    pub fn of(rows: impl IntoIterator<Item = (RowKey, Record)>, clean: bool) -> Self {
+        let mut restored = Restored { clean, ..Restored::default() };
+        let mut channels: BTreeMap<ChannelKey, (ChannelRecord, Vec<MemberRecord>)> =
+            BTreeMap::new();
+        let mut members = Vec::new();
+        for (key, record) in rows {
+            match (key.row, record) {
+                (Row::Channel, Record::Channel(mut record)) => {
+                    record.live = record.live.filter(|_| clean);
+                    channels.insert(key.channel, (*record, Vec::new()));
+                }
+                (Row::Member(uid), Record::Member(mut record)) if record.uid == uid => {
+                    record.live = record.live.filter(|_| clean);
+                    members.push((key, *record));
+                }
+                (Row::Ban(uid), Record::Ban(ban)) => restored.bans.push((key.channel, uid, ban)),
+                (Row::Hold, Record::Ban(hold)) => restored.holds.push((key.channel, hold)),
+                _ => restored.unfit.push(key),
+            }
+        }
+        for (key, record) in members {
+            match channels.get_mut(&key.channel) {
+                Some((_, members)) => members.push(record),
+                None => restored.unfit.push(key),
+            }
+        }
+        restored.channels = channels.into_iter().map(|(key, (c, m))| (key, c, m)).collect();
+        restored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lianmai_protocol::{Cid, WallTime};
+
+    use super::*;
+
+    /// Proves no rule of the protocol: keys of rows as texts.
+    #[test]
+    fn a_key_is_read_as_it_was_written_and_in_no_other_spelling() {
+        for row in [Row::Channel, Row::Member(UserId(7)), Row::Ban(UserId(u64::MAX)), Row::Hold] {
+            assert_eq!(Row::read(row.kind(), &row.id()), Some(row));
+            assert_eq!(row.is_of_a_channel(), matches!(row, Row::Channel | Row::Member(_)));
+        }
+        for (kind, id) in [("member", "07"), ("member", ""), ("hold", "7"), ("task", "t"), ("", "")]
+        {
+            assert_eq!(Row::read(kind, id), None, "{kind} {id}");
+        }
+    }
+
+    /// Proves no rule of the protocol: rows that a file should not hold.
+    #[test]
+    fn rows_that_fit_nowhere_are_named() {
+        let name =
+            |name: &str| ChannelKey { appkey: "a".parse().unwrap(), name: name.parse().unwrap() };
+        let ban = BanRecord { until: WallTime(1), watermark: WallTime(1) };
+        let channel = ChannelRecord {
+            cid: Cid(1),
+            creator: UserId(1),
+            attributes: Default::default(),
+            live: None,
+        };
+        let row = |channel: &str, row| RowKey { channel: name(channel), row };
+        let rows = [
+            (row("b", Row::Member(UserId(1))), Record::Ban(ban)),
+            (row("b", Row::Hold), Record::Ban(ban)),
+            (row("b", Row::Ban(UserId(1))), Record::Channel(Box::new(channel.clone()))),
+            (row("b", Row::Channel), Record::Channel(Box::new(channel))),
+        ];
+        let restored = Restored::of(rows.clone(), false);
+        assert_eq!(restored.unfit, [rows[0].0.clone(), rows[2].0.clone()]);
+        assert_eq!((restored.channels.len(), restored.holds.len()), (1, 1));
+    }
+}

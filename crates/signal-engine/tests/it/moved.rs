@@ -1,0 +1,159 @@
+//! Media servers that have another address after a restart: who holds a URL of before is told the new one.
+
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::notice::{Direction, SyncDone};
+use lianmai_protocol::message::session::Outcome;
+use lianmai_protocol::{MediaKind, UserId};
+
+use crate::calls::*;
+use crate::world::{Client, Issuer, World, entry};
+
+/// Two members: each publishes and plays the other, and a third that does nothing.
+fn scene() -> (World, Client, Client) {
+    let mut w = World::new();
+    let a = w.admit(entry(1).join_id("0123456789abcdef"));
+    let b = w.join(2);
+    w.join(3);
+    w.push_url(a, "");
+    w.push_url(b, "video");
+    w.ok(a, subscribe(2, "video"));
+    w.ok(b, subscribe(1, "audio"));
+    w.ok(b, subscribe(1, "video"));
+    (w, a, b)
+}
+
+fn move_relay(w: &mut World) {
+    w.change(|config| {
+        for policy in config.apps.values_mut() {
+            policy.media.push += 1;
+            policy.media.pull += 1;
+        }
+    });
+}
+
+/// The notices since the last look.
+fn told(w: &mut World, client: Client) -> Vec<(UserId, Direction, MediaKind, String)> {
+    let notices = w.notices(client).into_iter().filter_map(|notice| match notice {
+        Notice::SyncDone(SyncDone { uid, direction, media_type, url, .. }) => {
+            Some((uid, direction, media_type, url))
+        }
+        _ => None,
+    });
+    notices.collect()
+}
+
+fn words(told: &[(UserId, Direction, MediaKind, String)]) -> Vec<String> {
+    let word = |(uid, direction, kind, _): &(UserId, Direction, MediaKind, String)| {
+        format!("{uid} {} {kind}", direction.as_str())
+    };
+    told.iter().map(word).collect()
+}
+
+fn hand_over(w: &mut World) {
+    w.drain();
+    w.advance(2_000);
+    w.start_again();
+}
+
+/// Proves URL-10.
+#[test]
+fn url_10_after_a_hand_over_every_holder_is_told_behind_what_was_replayed() {
+    let (mut w, a, b) = scene();
+    let old = w.ok(a, publish("audio"))["url"].clone();
+    w.drain();
+    w.advance(2_000);
+    move_relay(&mut w);
+    w.start_again();
+    let (a, back) = w.resume(a);
+    assert_eq!(back.outcome, Outcome::Replayed);
+    let (b, _) = w.resume(b);
+    let of_a = told(&mut w, a);
+    assert_eq!(words(&of_a), ["1 push audio", "2 pull video"]);
+    assert_eq!(words(&told(&mut w, b)), ["2 push video", "1 pull audio", "1 pull video"]);
+    let new = w.ok(a, publish("audio"))["url"].clone();
+    assert_ne!(old, new);
+}
+
+/// Proves URL-10.
+#[test]
+fn url_10_what_did_not_move_is_told_to_nobody() {
+    let (mut w, a, b) = scene();
+    let old = w.ok(a, publish("audio"))["url"].clone();
+    let mints = w.mints;
+    hand_over(&mut w);
+    let (a, _) = w.resume(a);
+    let (b, _) = w.resume(b);
+    assert!(told(&mut w, a).is_empty() && told(&mut w, b).is_empty());
+    assert_eq!((w.ok(a, publish("audio"))["url"].clone(), w.mints), (old, mints));
+}
+
+/// A notice may be lost with its socket: it is told again, and is the same URL then.
+/// Proves URL-10.
+#[test]
+fn url_10_it_is_told_again_until_an_answer_has_it() {
+    let (mut w, a, _) = scene();
+    w.drain();
+    w.advance(2_000);
+    move_relay(&mut w);
+    w.start_again();
+    let (a, _) = w.resume(a);
+    let first = told(&mut w, a);
+    let mints = w.mints;
+    w.drop_socket(a);
+    let (a, _) = w.resume(a);
+    assert_eq!(told(&mut w, a), first);
+    assert_eq!(w.mints, mints);
+    // Through another process, too.
+    hand_over(&mut w);
+    let (a, _) = w.resume(a);
+    assert_eq!(words(&told(&mut w, a)), words(&first));
+    w.ok(a, publish("audio"));
+    w.ok(a, subscribe(2, "video"));
+    w.drop_socket(a);
+    let (a, _) = w.resume(a);
+    assert!(told(&mut w, a).is_empty(), "its answers have it");
+}
+
+/// After a crash a client restores, and each of its own commands answers a URL that is good.
+/// Proves URL-10, RES-10.
+#[test]
+fn url_10_after_a_crash_the_same_command_answers_another_url() {
+    let (mut w, a, _) = scene();
+    let old = w.ok(a, publish("audio"))["url"].clone();
+    move_relay(&mut w);
+    w.crash();
+    let (a, back) = w.resume(a);
+    assert!(back.restore);
+    assert!(told(&mut w, a).is_empty());
+    assert_ne!(w.ok(a, publish("audio"))["url"], old);
+    // Who joins once more with the same `joinId` is told.
+    move_relay(&mut w);
+    w.crash();
+    let a = w.admit(entry(1).join_id("0123456789abcdef"));
+    assert_eq!(words(&told(&mut w, a)), ["1 push audio"]);
+}
+
+/// Proves URL-10.
+#[test]
+fn url_10_an_issuer_that_fails_or_is_late_is_asked_at_the_next_return() {
+    let (mut w, a, b) = scene();
+    w.drain();
+    w.advance(2_000);
+    move_relay(&mut w);
+    w.start_again();
+    w.issuer = Issuer::Fail;
+    let (a, _) = w.resume(a);
+    assert!(told(&mut w, a).is_empty());
+    w.issuer = Issuer::Hold;
+    w.drop_socket(a);
+    let (a, _) = w.resume(a);
+    // What is over meanwhile is told nobody.
+    w.ok(a, unsubscribe(2, "video"));
+    w.issue();
+    w.issue();
+    assert_eq!(words(&told(&mut w, a)), ["1 push audio"]);
+    w.issuer = Issuer::AtOnce;
+    let (b, _) = w.resume(b);
+    assert_eq!(told(&mut w, b).len(), 3);
+    w.audit();
+}

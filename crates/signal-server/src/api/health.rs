@@ -1,0 +1,39 @@
+//! What watches a server: whether it lives, whether it takes members, and its numbers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+
+use super::Api;
+use super::error::ApiError;
+use crate::ops::drain::Phase;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// For those that have no token.
+pub(super) fn open_routes() -> Router<Arc<Api>> {
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))
+}
+
+pub(super) fn routes() -> Router<Arc<Api>> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
+    if *api.phase.borrow() == Phase::Serving { Ok("ready\n") } else { Err(ApiError::draining()) }
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let engine = api.service.stats().await?;
+    api.metrics.caught_up().await;
+    let (hub, store, phase) = (api.hub.stats(), api.store.stats(), *api.phase.borrow());
+    let mut response = Response::new(Body::from(api.metrics.text(engine, hub, store, phase)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+    Ok(response)
+}

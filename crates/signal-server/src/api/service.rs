@@ -1,0 +1,84 @@
+//! What can be asked of the channels from outside: the only caller of the shards in `api/`. Comes in: a question. Goes
+//! out: its answer, or an [`ApiError`]. Deliberately absent: HTTP, and answers that may be wrong; a server that stops
+//! says so instead of what it has left.
+
+use lianmai_protocol::UserId;
+use lianmai_signal_engine::output::{ChannelView, MemberView};
+use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Stats};
+
+use super::error::ApiError;
+use crate::shard::Shards;
+
+/// The channels of this server.
+#[derive(Clone)]
+pub(crate) struct Service {
+    shards: Shards,
+}
+
+impl Service {
+    pub(crate) fn new(shards: Shards) -> Self {
+        Service { shards }
+    }
+
+    /// Every channel.
+    pub(crate) async fn channels(&self) -> Result<Vec<ChannelView>, ApiError> {
+        let mut channels = Vec::new();
+        for reply in self.shards.ask_all(&AdminCommand::ListChannels).await? {
+            match reply {
+                AdminReply::Channels(some) => channels.extend(some),
+                AdminReply::Channel(..) | AdminReply::Done => {}
+            }
+        }
+        Ok(channels)
+    }
+
+    /// One channel with its members.
+    pub(crate) async fn channel(
+        &self,
+        channel: ChannelKey,
+    ) -> Result<(ChannelView, Vec<MemberView>), ApiError> {
+        match self.shards.ask(AdminCommand::GetChannel(channel)).await? {
+            AdminReply::Channel(view, members) => Ok((view, members)),
+            AdminReply::Channels(_) | AdminReply::Done => Err(other_answer()),
+        }
+    }
+
+    /// Ends the membership of a uid, and bans it for so long.
+    pub(crate) async fn kick(
+        &self,
+        channel: ChannelKey,
+        uid: UserId,
+        duration_s: u32,
+        reason: Option<String>,
+    ) -> Result<(), ApiError> {
+        self.command(AdminCommand::Kick { channel, uid, duration_s, reason }).await
+    }
+
+    /// Ends a channel, and holds its name for so long.
+    pub(crate) async fn close(
+        &self,
+        channel: ChannelKey,
+        hold_s: u32,
+        reason: Option<String>,
+    ) -> Result<(), ApiError> {
+        self.command(AdminCommand::Close { channel, hold_s, reason }).await
+    }
+
+    /// The numbers of all shards.
+    pub(crate) async fn stats(&self) -> Result<Stats, ApiError> {
+        self.shards.stats().await.ok_or_else(ApiError::draining)
+    }
+
+    async fn command(&self, command: AdminCommand) -> Result<(), ApiError> {
+        match self.shards.ask(command).await? {
+            AdminReply::Done => Ok(()),
+            AdminReply::Channels(_) | AdminReply::Channel(..) => Err(other_answer()),
+        }
+    }
+}
+
+/// An engine answers what it is asked.
+fn other_answer() -> ApiError {
+    tracing::error!("an engine answered something else than it was asked");
+    lianmai_protocol::ErrorName::InternalError.into()
+}

@@ -1,0 +1,54 @@
+//! What a peer is told that is to come back later (CON-6).
+
+use std::time::Duration;
+
+use http::header::{CONNECTION, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+
+use crate::api::error::ApiError;
+
+/// There is no room, as [`come_back_later`] says it; the client comes back with backoff. Written without reading a
+/// request.
+pub(crate) const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+    Content-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: 83\r\nConnection: close\r\n\r\n\
+    {\"name\":\"notNow\",\"message\":\"No connection is taken in now; Retry-After says when.\"}";
+
+/// There is no room now, or not for that address.
+pub(crate) fn come_back_later(after: Duration) -> ApiError {
+    let text = "No connection is taken in now; Retry-After says when.";
+    away(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "notNow", text), after)
+}
+
+/// Who is told this error stays away for so long.
+pub(crate) fn away(error: ApiError, after: Duration) -> ApiError {
+    let seconds = u64::try_from(after.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+    error
+        .with(RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+        // A connection that only waits would hold up the end of the server.
+        .with(CONNECTION, HeaderValue::from_static("close"))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves CON-6.
+
+    use axum::body::to_bytes;
+    use axum::response::IntoResponse;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_not_read_hears_the_same() {
+        let written = str::from_utf8(NO_ROOM).unwrap();
+        let (head, body) = written.split_once("\r\n\r\n").unwrap();
+        let response = come_back_later(Duration::from_secs(5)).into_response();
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        for (name, value) in response.headers() {
+            let name = name.as_str();
+            let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(name));
+            assert_eq!(line.unwrap()[name.len() + 2..], *value.to_str().unwrap());
+        }
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())), "{head}");
+        assert_eq!(to_bytes(response.into_body(), 1000).await.unwrap(), body);
+    }
+}

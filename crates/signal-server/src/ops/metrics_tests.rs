@@ -1,0 +1,63 @@
+//! Proves no rule of the protocol: numbers for operators.
+
+use lianmai_signal_engine::ConnId;
+
+use super::*;
+use crate::notes::Notes;
+
+#[tokio::test]
+async fn what_was_noted_before_is_counted_when_it_is_asked_for() {
+    let notes = Notes::new();
+    let (metrics, questions) = Metrics::new();
+    let reader = notes.reader("metrics", metrics.missed_by("metrics"));
+    let counting = tokio::spawn(count(metrics.clone(), reader, questions));
+    for number in 1..=100 {
+        notes.note(Note::Closing { conn: ConnId(number), code: CloseCode::NORMAL });
+        metrics.caught_up().await;
+        let reason = CloseCode::NORMAL.row().unwrap().name.to_owned();
+        assert_eq!(metrics.closes.get_or_create(&[("reason", reason)]).get(), number);
+    }
+    drop(notes);
+    counting.await.unwrap();
+    // Nobody counts any more, and nobody waits for that.
+    metrics.caught_up().await;
+}
+
+/// A number that nobody exports reads as one that is always nothing.
+#[test]
+fn every_number_is_exported() {
+    let engine = Stats {
+        channels: 101,
+        members: 102,
+        connected: 103,
+        streams: 104,
+        log_bytes: 105,
+        message_bytes: 106,
+        events: 107,
+        frames: 108,
+        commands: 109,
+        refusals: 110,
+    };
+    let hub = HubStats {
+        streams: 201,
+        publishers: 202,
+        players: 203,
+        waiters: 204,
+        bytes_in: 205,
+        bytes_out: 206,
+        slow_players_cut: 207,
+        cuts: 208,
+        replaced: 209,
+        refusals: 210,
+        connections: 211,
+        connections_refused: 212,
+        protocol_errors: 213,
+        facts_delayed: 214,
+    };
+    let store = StoreStats { commits: 301, failures: 302, waiting: 303, forgotten: 304 };
+    let text = Metrics::new().0.text(engine, hub, store, Phase::Frozen);
+    for number in (101..=110).chain(201..=214).chain(301..=304) {
+        let lines = text.lines().filter(|line| line.ends_with(&format!(" {number}"))).count();
+        assert_eq!(lines, 1, "{number} in\n{text}");
+    }
+}

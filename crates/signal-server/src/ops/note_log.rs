@@ -1,0 +1,64 @@
+//! Log lines about what the engines note. Names go out escaped, as `Debug` text. Deliberately absent: secrets; a note
+//! holds none.
+
+use lianmai_protocol::{CloseCode, ErrorName};
+use lianmai_signal_engine::Note;
+use tracing::{debug, info, warn};
+
+use crate::notes::NoteReader;
+
+/// Logs every note until nobody is left who notes.
+pub(crate) async fn log(mut notes: NoteReader) {
+    while let Some(note) = notes.next().await {
+        line(&note);
+    }
+}
+
+fn line(note: &Note) {
+    match note {
+        Note::ChannelOpened { channel, cid } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel opened");
+        }
+        Note::ChannelEnded { channel, cid } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, "channel ended");
+        }
+        Note::MemberJoined { channel, cid, uid, mid, role, conn } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %role, conn = conn.0, "joined");
+        }
+        Note::MemberLeft { channel, cid, uid, mid, reason } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %reason, "left");
+        }
+        Note::RoleChanged { channel, cid, uid, mid, role } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %role, "role changed");
+        }
+        Note::StreamAdded { channel, cid, uid, mid, kind, publication } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %kind, %publication, "published");
+        }
+        Note::StreamRemoved { channel, cid, uid, mid, kind, publication } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %kind, %publication, "unpublished");
+        }
+        Note::JoinRefused { channel, conn, error } => {
+            warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
+        }
+        Note::Resumed { channel, uid, conn, outcome, reason } => {
+            let reason = reason.as_ref().map(ToString::to_string);
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %uid, %outcome, reason, conn = conn.0, "resumed");
+        }
+        Note::CommandRefused { conn, method, error } => {
+            // Others can be had by the thousand; they are counted.
+            if *error == ErrorName::Forbidden {
+                warn!(conn = conn.0, method, %error, "command refused");
+            } else {
+                debug!(conn = conn.0, method, %error, "command refused");
+            }
+        }
+        Note::Closing { conn, code } => {
+            let reason = code.row().map(|row| row.name);
+            if *code == CloseCode::NORMAL {
+                debug!(conn = conn.0, reason, "closing");
+            } else {
+                info!(conn = conn.0, reason, "closing");
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The records in a file of SQLite. Comes in: a directory, then writes. Goes out: what was written by an earlier
+//! process. Deliberately absent: the thread that writes (`writer`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lianmai_protocol::WallTime;
+use lianmai_signal_engine::{Restored, RowOp};
+
+use super::writer::{self, Shared};
+use super::{Ack, Closed, Opening, Records, StoreError, StoreStats, load, schema};
+use crate::data_dir::DirLock;
+
+/// Name of the file in the data directory.
+pub(super) const FILE: &str = "lianmai.db";
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct Sqlite(pub(super) Arc<Shared>);
+
+impl Sqlite {
+    pub(super) fn open(
+        directory: &Path,
+        lock: Arc<DirLock>,
+        opening: Opening,
+    ) -> Result<(Self, Vec<Restored>), StoreError> {
+        let path = directory.join(FILE);
+        let database = |source| StoreError::Database { path: path.clone(), source };
+        let mut connection = schema::open(&path)?;
+        let restored = load::load(&mut connection, opening).map_err(database)?;
+        let shared = writer::start(connection, lock)
+            .map_err(|source| StoreError::Io { path: path.clone(), source })?;
+        Ok((Sqlite(shared), restored))
+    }
+}
+
+impl Records for Sqlite {
+    fn write(&self, ops: Vec<RowOp>, ack: Option<Ack>) {
+        self.0.write(ops, ack);
+    }
+
+    fn close(&self, handed_over: Option<WallTime>) -> Closed<'_> {
+        self.0.close(handed_over);
+        Box::pin(self.0.ended())
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.0.stats()
+    }
+}
+
+impl Drop for Sqlite {
+    /// Ends the writer when nobody is left who writes.
+    fn drop(&mut self) {
+        self.0.close(None);
+    }
+}

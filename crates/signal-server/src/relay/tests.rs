@@ -1,0 +1,67 @@
+//! Proves URL-6.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lianmai_media_plane::{Direction, Hub, Protocol, RelayConfig, StreamRequest};
+use lianmai_protocol::{Gen, Mid};
+use lianmai_signal_engine::{Access, MintRequest};
+
+use super::authorizer::RelayAuthorizer;
+use super::provider::EmbeddedRelay;
+use crate::clock::wall_now;
+use crate::media::{MediaProvider, Minting};
+use crate::shard::{ShardMsg, Shards};
+use crate::signing::{MEDIA_APP, UrlBases, UrlSigner};
+
+/// A play as its URL says it.
+fn play(url: &str) -> StreamRequest {
+    let (path, query) = url.split_once('?').unwrap();
+    let stream = path.rsplit('/').next().unwrap();
+    let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+    StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, Protocol::Rtmp, peer)
+}
+
+/// While the engine is asked, nothing of a URL is known but what it says itself. A cut that comes then counts.
+#[tokio::test]
+async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
+    let bases = UrlBases {
+        push: "rtmp://host/live".to_owned(),
+        pull_rtmp: "rtmp://host/live".to_owned(),
+        pull_flv: "http://host/live".to_owned(),
+    };
+    let hub = Hub::new(RelayConfig::default());
+    let relay = EmbeddedRelay::new(UrlSigner::new(&[7; 32], bases, 60), hub.clone());
+    let (shards, mut mailboxes) = Shards::new(1);
+    let authorizer = Arc::new(RelayAuthorizer::new(relay.clone(), shards));
+    let generation: Gen = "66tfjgvq6kbnxjbtfqxkwovomm".parse().unwrap();
+    let [one, other]: [Mid; 2] =
+        ["j72ceuvw75efr6edt4sq", "ujzdegxdncf32epf3dha"].map(|mid| mid.parse().unwrap());
+    let mut plays = Vec::new();
+    let mut answers = Vec::new();
+    for viewer in [one, other] {
+        let request =
+            MintRequest { appkey: "demo".parse().unwrap(), generation, viewer: Some(viewer) };
+        let Minting::Done(Some(minted)) = relay.mint(&request, wall_now()) else {
+            panic!("no URL")
+        };
+        let (hub, authorizer) = (hub.clone(), authorizer.clone());
+        let asked = play(&minted.url);
+        plays.push(tokio::spawn(async move { hub.play(&*authorizer, asked).await.map(drop) }));
+        let Some(ShardMsg::Authorize { generation: of, access, answer }) =
+            mailboxes[0].recv().await
+        else {
+            panic!("the engine is not asked")
+        };
+        assert_eq!((of, access), (generation, Access::Play { viewer }));
+        answers.push(answer);
+    }
+    relay.cut_viewer(generation, one);
+    for answer in answers {
+        // That of the one which was cut is heard by nobody.
+        let _ = answer.send(Ok(()));
+    }
+    let other = plays.pop().unwrap().await.unwrap();
+    assert!(other.is_ok(), "{other:?}");
+    assert_eq!(plays.pop().unwrap().await.unwrap().unwrap_err().code, "cut");
+}

@@ -1,0 +1,64 @@
+//! Proves no rule of the protocol: a room uses only the rooms below it, so there is no circle between them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the bottom up, as `ARCHITECTURE.md` has them.
+const ROOMS: [&str; 18] = [
+    "clock", "route", "config", "data_dir", "auth", "signing", "media", "notes", "records",
+    "socket", "shard", "relay", "ops", "api", "listen", "server", "cli", "main",
+];
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// What a file takes from `crate::`, tests and comments left out.
+fn used(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let code: Vec<&str> =
+        code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut rooms = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        match rest.strip_prefix('{') {
+            Some(list) => rooms.extend(list.split('}').next().unwrap().split(',').map(word)),
+            None => rooms.push(word(rest)),
+        }
+    }
+    rooms
+}
+
+#[test]
+fn a_room_uses_only_rooms_below_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut all = Vec::new();
+    files(&root, &mut all);
+    let mut seen = 0;
+    for file in all {
+        let path = file.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+        let room = path.split('/').next().unwrap().trim_end_matches(".rs");
+        if path.contains("tests") || room == "lib" {
+            continue;
+        }
+        let place = |name: &str| ROOMS.iter().position(|room| *room == name);
+        let own = place(room).unwrap_or_else(|| panic!("{path} is in no room of the list"));
+        for name in used(&fs::read_to_string(&file).unwrap()) {
+            if let Some(other) = place(&name) {
+                assert!(other <= own, "{path} uses {name}, which is above it");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 100, "only {seen} uses were found");
+}

@@ -1,0 +1,238 @@
+//! Proves CON-6.
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+
+/// A server in debug mode that goes with the test.
+struct Running {
+    addresses: Addresses,
+    token: String,
+    task: tokio::task::JoinHandle<bool>,
+    directory: PathBuf,
+}
+
+impl Running {
+    async fn start(name: &str) -> Self {
+        let directory = format!("lianmai-server-{}-{name}", std::process::id());
+        let directory = std::env::temp_dir().join(directory);
+        let listeners = ["server.listen", "server.admin_listen", "server.rtmp_listen"];
+        let mut flags = Vec::from(listeners.map(|key| (key, "127.0.0.1:0".to_owned())));
+        flags.push(("server.data_dir", directory.display().to_string()));
+        let config = Config::load(None, std::iter::empty(), &flags).unwrap();
+        let server = Server::bind(config).await.unwrap();
+        let (addresses, token) = (server.addresses(), server.admin_token().to_owned());
+        let task = tokio::spawn(server.run(std::future::pending()));
+        Running { addresses, token, task, directory }
+    }
+
+    /// The answer to a request: status, head, body.
+    async fn ask(&self, listener: Listener, request: &Request) -> (u16, String, String) {
+        let address = match listener {
+            Listener::Public => self.addresses.public,
+            Listener::Admin => self.addresses.admin,
+        };
+        let Request { first, headers, body } = request;
+        let mut text = format!("{first} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        if listener == Listener::Admin && !headers.contains("Authorization") {
+            text += &format!("Authorization: Bearer {}\r\n", self.token);
+        }
+        if !body.is_empty() {
+            text += &format!("Content-Length: {}\r\n", body.len());
+        }
+        text += &format!("{headers}\r\n{body}");
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_ascii_lowercase(), body.to_owned())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listener {
+    Public,
+    Admin,
+}
+
+/// A request without the headers that all have.
+#[derive(Debug)]
+struct Request {
+    first: String,
+    headers: &'static str,
+    body: String,
+}
+
+/// What is asked, and the error that answers.
+type Row = (Listener, Request, u16, &'static str);
+
+const JSON: &str = "Content-Type: application/json\r\n";
+
+fn row(
+    listener: Listener,
+    (first, headers, body): (impl Into<String>, &'static str, impl Into<String>),
+    status: u16,
+    name: &'static str,
+) -> Row {
+    (listener, Request { first: first.into(), headers, body: body.into() }, status, name)
+}
+
+fn rows() -> Vec<Row> {
+    use Listener::{Admin, Public};
+    let mut rows = Vec::new();
+    // Paths that are none, and methods that are none of a path.
+    for (listener, path) in [
+        (Admin, "/"),
+        (Admin, "/v1"),
+        (Admin, "/v1/channels/"),
+        (Admin, "/v1/channels/a/b?appkey=demo"),
+        (Admin, "/%FF"),
+        (Public, "/"),
+        (Public, "/v1/channels"),
+        (Public, "/live/"),
+        (Public, "/live/name.mp4"),
+        (Public, "/live/%FF.flv"),
+        (Public, "/live/%FF"),
+    ] {
+        rows.push(row(listener, (format!("GET {path}"), "", ""), 404, "notFound"));
+    }
+    for (listener, first) in [
+        (Admin, "POST /healthz"),
+        (Admin, "DELETE /readyz"),
+        (Admin, "POST /metrics"),
+        (Admin, "DELETE /v1/channels"),
+        (Admin, "PUT /v1/channels/a?appkey=demo"),
+        (Admin, "GET /v1/channels/a/kick?appkey=demo"),
+        (Admin, "GET /v1/channels/a/close?appkey=demo"),
+        (Public, "DELETE /v1/signal"),
+        (Public, "POST /live/name.flv"),
+    ] {
+        rows.push(row(listener, (first, "", ""), 405, "methodNotAllowed"));
+    }
+    // Without the token nobody hears what there is.
+    for first in ["GET /metrics", "GET /v1/channels", "POST /v1/channels/a/kick", "GET /none"] {
+        let headers = "Authorization: Bearer nonsense\r\n";
+        rows.push(row(Admin, (first, headers, ""), 401, "unauthorized"));
+    }
+    // What the routes about a channel have in common.
+    for (method, rest, headers, body) in [
+        ("GET", "", "", ""),
+        ("POST", "/kick", JSON, r#"{"uid": "7"}"#),
+        ("POST", "/close", JSON, "{}"),
+    ] {
+        for (name, query, status, error) in [
+            (
+                "none",
+                "?appkey=demo",
+                404,
+                if rest == "/kick" { "noSuchMember" } else { "noSuchChannel" },
+            ),
+            (
+                "none",
+                "?appkey=other",
+                404,
+                if rest == "/kick" { "noSuchMember" } else { "noSuchChannel" },
+            ),
+            ("none", "", 400, "invalidParams"),
+            ("none", "?appkey=a&appkey=b", 400, "invalidParams"),
+            ("none", "?appkey=", 400, "badAppkey"),
+            ("none", "?appkey=%FF", 400, "badAppkey"),
+            ("none", "?appkey=a%20b", 400, "badAppkey"),
+            ("a%2Fb", "?appkey=demo", 400, "badChannelName"),
+            ("%00", "?appkey=demo", 400, "badChannelName"),
+            ("%FF", "?appkey=demo", 400, "badChannelName"),
+        ] {
+            let first = format!("{method} /v1/channels/{name}{rest}{query}");
+            rows.push(row(Admin, (first, headers, body), status, error));
+        }
+    }
+    let large = format!(r#"{{"uid": "7", "reason": "{}"}}"#, "x".repeat(20_000));
+    for path in ["/v1/channels/a/kick", "/v1/channels/a/close"] {
+        let first = format!("POST {path}?appkey=demo");
+        for (headers, body, status, error) in [
+            ("", "", 415, "notJson"),
+            ("", "{}", 415, "notJson"),
+            ("Content-Type: text/plain\r\n", "{}", 415, "notJson"),
+            ("Content-Type: application/x-www-form-urlencoded\r\n", "uid=7", 415, "notJson"),
+            (JSON, "", 400, "invalidParams"),
+            (JSON, "{", 400, "invalidParams"),
+            (JSON, "7", 400, "invalidParams"),
+            (JSON, r#"{"uid": "x", "holdS": "x"}"#, 400, "invalidParams"),
+            (JSON, &large, 413, "bodyTooLarge"),
+        ] {
+            rows.push(row(Admin, (&first, headers, body), status, error));
+        }
+    }
+    // Before the routes: the guard. On the routes that are no JSON otherwise: upgrade and media.
+    rows.push(row(
+        Admin,
+        ("GET /healthz", "Origin: http://a.example\r\n", ""),
+        403,
+        "originNotAllowed",
+    ));
+    rows.push(row(
+        Public,
+        ("GET /v1/signal", "Origin: http://a.example\r\n", ""),
+        403,
+        "originNotAllowed",
+    ));
+    rows.push(row(Public, ("GET /v1/signal", "Host: localhost\r\n", ""), 400, "badRequest"));
+    rows.push(row(Public, ("GET /v1/signal", "Via: 1.1 proxy\r\n", ""), 403, "debugLocalOnly"));
+    rows.push(row(Public, ("GET /v1/signal", "", ""), 400, "badUpgrade"));
+    rows.push(row(Public, ("GET /live/name.flv", "", ""), 403, "badUrl"));
+    rows
+}
+
+#[tokio::test]
+async fn every_error_of_http_is_json_and_has_one_name() {
+    let server = Running::start("errors").await;
+    for (listener, request, status, name) in rows() {
+        let (got, head, body) = server.ask(listener, &request).await;
+        let said = format!("{listener:?} {request:.200?}: {got} {body}");
+        assert_eq!(got, status, "{said}");
+        assert!(head.contains("\r\ncontent-type: application/json\r\n"), "{said}\n{head}");
+        let error: Value = serde_json::from_str(&body).expect(&said);
+        let error = error.as_object().expect(&said);
+        assert_eq!(error["name"], name, "{said}");
+        assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{said}");
+        assert_eq!(error.len(), 2, "{said}");
+        assert_eq!(status == 405, head.contains("\r\nallow: "), "{said}\n{head}");
+    }
+}
+
+/// Proves CON-3.
+#[tokio::test]
+async fn a_target_may_be_absolute() {
+    let server = Running::start("absolute").await;
+    let Addresses { public, admin, .. } = server.addresses;
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: lianmai.v0\r\n";
+    for (listener, target, headers, expected) in [
+        (Listener::Admin, format!("http://{admin}/healthz"), "", (200, "ok\n")),
+        (Listener::Admin, format!("http://{admin}/v1/channels"), "", (200, r#"{"channels":[]}"#)),
+        (Listener::Admin, "http://evil.example/healthz".to_owned(), "", (421, "hostNotAllowed")),
+        // As far as to what is wrong with it.
+        (
+            Listener::Public,
+            format!("http://{public}/v1/signal"),
+            upgrade,
+            (400, "Protocol must offer"),
+        ),
+        (Listener::Public, format!("http://{public}/live/name.flv?a"), "", (403, "badUrl")),
+    ] {
+        let request = Request { first: format!("GET {target}"), headers, body: String::new() };
+        let (status, _, body) = server.ask(listener, &request).await;
+        assert!(status == expected.0 && body.contains(expected.1), "{target}: {status} {body}");
+    }
+}

@@ -1,0 +1,169 @@
+//! Proves no rule of the protocol: what a shard does not wait for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use lianmai_protocol::message::session::Join;
+use lianmai_protocol::{Appkey, Gen, Mid, RequestId, WallTime};
+use lianmai_signal_engine::{
+    Access, ChannelKey, EngineConfig, Grant, JoinRequest, MediaAddress, MintRequest, Minted,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::config::Config;
+use crate::data_dir::DirLock;
+use crate::media::{MediaProvider, Presented};
+use crate::records::{self, Opening};
+use crate::shard::Shards;
+use crate::signing::SignError;
+use crate::socket::halves::{Sink, split_tcp};
+use crate::socket::places::Places;
+
+/// A provider that answers when the test says so, as one that asks an API.
+#[derive(Default)]
+struct Slow {
+    asked: Mutex<Vec<oneshot::Sender<Minted>>>,
+    cut: Mutex<Vec<Gen>>,
+}
+
+impl MediaProvider for Slow {
+    fn mint(&self, _request: &MintRequest, _now: WallTime) -> Minting {
+        let (answer, minted) = oneshot::channel();
+        self.asked.lock().unwrap().push(answer);
+        Minting::Asked(Box::pin(async move { minted.await.ok() }))
+    }
+
+    fn address(&self) -> MediaAddress {
+        MediaAddress::default()
+    }
+
+    fn verify(&self, _: Presented<'_>, _: WallTime) -> Result<(Gen, Access), SignError> {
+        Err(SignError::BadUrl)
+    }
+
+    fn viewer(&self, _query: &str) -> Option<Mid> {
+        None
+    }
+
+    fn cut_stream(&self, generation: Gen) {
+        self.cut.lock().unwrap().push(generation);
+    }
+
+    fn cut_viewer(&self, _generation: Gen, _viewer: Mid) {}
+}
+
+/// One shard with one app, and a directory that goes with it.
+struct Stage {
+    shards: Shards,
+    key: ChannelKey,
+    directory: PathBuf,
+}
+
+impl Stage {
+    fn new(name: &str, provider: Arc<dyn MediaProvider>) -> Self {
+        let name = format!("lianmai-shard-{}-{name}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&directory);
+        let lock = Arc::new(DirLock::take(&directory).unwrap());
+        let clock = Clock::start();
+        let opening = Opening { now: clock.now().wall, grace_ms: 1000, shards: 1 };
+        let (store, mut restored) = records::open(&directory, lock, opening).unwrap();
+        let config = Config::load(None, std::iter::empty(), &[]).unwrap();
+        let appkey: Appkey = config.apps[0].appkey.clone();
+        let engine = EngineConfig {
+            apps: BTreeMap::from([(appkey.clone(), config.apps[0].policy.clone())]),
+            ..EngineConfig::default()
+        };
+        let parts = WorkerParts {
+            clock,
+            providers: [(appkey.clone(), provider)].into_iter().collect(),
+            authenticator: Arc::new(Authenticator::new(&config.apps)),
+            notes: Notes::new(),
+            store,
+            max_lag_bytes: config.max_lag_bytes,
+        };
+        let (shards, mut mailboxes) = Shards::new(1);
+        let mailbox = mailboxes.pop().unwrap();
+        let mut worker = Worker::new(Engine::new(engine, [7; 32]), parts, mailbox, &shards.of(0));
+        worker.restore(restored.pop().unwrap());
+        tokio::spawn(worker.run());
+        Stage { shards, key: ChannelKey { appkey, name: "room".parse().unwrap() }, directory }
+    }
+
+    /// A member that has joined; what it is sent comes out of the stream.
+    async fn join(&self, number: u64) -> Member {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let place = Places::new(1, 1).enter(address.ip()).unwrap();
+        let (_source, sink): (_, Sink) = split_tcp(stream, place);
+        let text = format!(
+            r#"{{"appkey": "demo", "channelName": "room", "uid": "{number}", "joinId": "0123456789abcdef{number}"}}"#
+        );
+        let join: Join = serde_json::from_str(&text).unwrap();
+        let conn = ConnId(number);
+        let request = JoinRequest { id: RequestId(1), join, grant: Ok(Grant::debug()) };
+        let entry = Input::Join { conn, request: Box::new(request) };
+        let shard = self.shards.of(self.key.route());
+        shard.send(ShardMsg::Adopt { conn, sink, entry }).await.ok().unwrap();
+        let mut member = Member { conn, shard, peer, read: Vec::new() };
+        member.until(r#""ticket""#).await;
+        member
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+struct Member {
+    conn: ConnId,
+    shard: mpsc::Sender<ShardMsg>,
+    peer: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Member {
+    async fn send(&self, text: &'static str) {
+        let frame = bytes::Bytes::from_static(text.as_bytes());
+        let input = Input::Frame { conn: self.conn, frame };
+        self.shard.send(ShardMsg::Input(input)).await.ok().unwrap();
+    }
+
+    /// Reads until this was received.
+    async fn until(&mut self, text: &str) {
+        while !String::from_utf8_lossy(&self.read).contains(text) {
+            let mut bytes = [0; 4096];
+            let count = self.peer.read(&mut bytes).await.unwrap();
+            assert!(count > 0, "the connection has ended before {text}");
+            self.read.extend_from_slice(&bytes[..count]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_shard_waits_for_a_provider_that_asks_others() {
+    let provider = Arc::new(Slow::default());
+    let stage = Stage::new("slow", provider.clone());
+    let (mut one, mut other) = (stage.join(1).await, stage.join(2).await);
+    one.send(r#"{"jsonrpc": "2.0", "id": 2, "ack": 1, "method": "publish", "params": {"mediaType": "audio"}}"#)
+        .await;
+    // The shard goes on while the provider is asked.
+    other.send(r#"{"jsonrpc": "2.0", "id": 2, "ack": 1, "method": "ping", "params": {}}"#).await;
+    other.until(r#""id":2"#).await;
+    let asked = provider.asked.lock().unwrap().pop().expect("the provider was asked");
+    let url = "rtmp://cdn.example/live/one".to_owned();
+    let urls = serde_json::from_str(r#"{"rtmp": "rtmp://cdn.example/live/one"}"#).unwrap();
+    asked.send(Minted { url, urls, renew_after: WallTime(u64::MAX >> 12) }).unwrap();
+    one.until("rtmp://cdn.example/live/one").await;
+    other.until("streamAdded").await;
+    // What the provider made, it ends.
+    one.send(r#"{"jsonrpc": "2.0", "id": 3, "ack": 2, "method": "leave", "params": {}}"#).await;
+    other.until("streamRemoved").await;
+    assert_eq!(provider.cut.lock().unwrap().len(), 1);
+}

@@ -1,0 +1,38 @@
+//! Keeps a program from outliving the one that started it, however that one ends. Comes in: a command, and a standard
+//! input that nobody writes to: it ends with the process that holds its other end. Goes out: the exit code of the
+//! command, which is killed at that end. ffmpeg needs it: it does not care that its input ends.
+
+use std::ffi::OsString;
+use std::process::Stdio;
+use std::{io, thread};
+
+use anyhow::Context;
+use tokio::process::Command;
+use tokio::sync::oneshot;
+
+pub(crate) async fn run(command: &[OsString]) -> anyhow::Result<()> {
+    let (program, arguments) = command.split_first().context("nothing to run")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {}: is it installed?", program.display()))?;
+    tokio::select! {
+        status = child.wait() => std::process::exit(status?.code().unwrap_or(1)),
+        () = input_ends(true) => Ok(child.kill().await?),
+    }
+}
+
+/// Completes when standard input ends, if that matters.
+pub(crate) async fn input_ends(matters: bool) {
+    if !matters {
+        return std::future::pending().await;
+    }
+    let (end, ended) = oneshot::channel();
+    // Reading blocks, and a task that does would hold up the end of the program.
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = end.send(());
+    });
+    let _ = ended.await;
+}

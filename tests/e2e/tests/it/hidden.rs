@@ -1,0 +1,54 @@
+//! A member of whom nothing comes but what a WebSocket answers by itself, as from the hidden tab of a browser, beside one
+//! of whom nothing comes at all.
+
+use anyhow::{Result, bail, ensure};
+use lianmai_test_support::raw_ws::{RawWs, Received};
+use serde_json::json;
+
+use crate::stage::Stage;
+
+/// Silence ends a socket after 6 s, and its membership soon after; half a second of it is asked about.
+const TIMERS: [(&str, &str); 3] = [
+    ("LIANMAI_SESSION__PING_INTERVAL_MS", "500"),
+    ("LIANMAI_SESSION__DEAD_AFTER_MS", "6000"),
+    ("LIANMAI_SESSION__GRACE_MS", "1000"),
+];
+
+async fn join(stage: &Stage, uid: &str) -> Result<RawWs> {
+    let mut socket = RawWs::connect(stage.server.public).await?;
+    let join = json!({"appkey": "demo", "channelName": "room", "uid": uid});
+    socket.call("join", join).await?;
+    Ok(socket)
+}
+
+/// What ends the test is the end of the one that answers nothing, whenever that is.
+/// Proves LIV-5.
+#[tokio::test]
+async fn liv_5_who_answers_pings_alone_outlives_who_answers_nothing() -> Result<()> {
+    let stage = Stage::start_with(&TIMERS).await?;
+    let mut hidden = join(&stage, "1").await?.answering_pings();
+    let mut silent = join(&stage, "2").await?;
+    let closed = tokio::spawn(async move {
+        loop {
+            match silent.receive().await? {
+                Received::Text(_) | Received::Pong(_) => {}
+                ended => return anyhow::Ok((ended, silent.pings())),
+            }
+        }
+    });
+    // Until it hears that the other has gone.
+    loop {
+        match hidden.receive().await? {
+            Received::Text(text) if String::from_utf8_lossy(&text).contains("clientLeave") => break,
+            Received::Text(_) => {}
+            ended => bail!("the hidden one hears {ended:?}"),
+        }
+    }
+    let (ended, asked) = closed.await??;
+    ensure!(matches!(ended, Received::Close(4002, _)), "the silent one ends by {ended:?}");
+    ensure!(asked > 0, "it was asked before");
+    // Nothing but pongs came of it so far.
+    hidden.call("ping", json!({})).await?;
+    ensure!(hidden.pings() > 5, "{} pings", hidden.pings());
+    stage.finish().await
+}

@@ -1,0 +1,192 @@
+//! Runs the fuzz bodies over inputs that look like those of the corpus, on stable Rust. Comes in: seconds, a seed,
+//! folders. Goes out: figures, and the least input of each body that fails, as a file. Deliberately absent: the coverage
+//! that guides libFuzzer; where a body says which states it reached, that takes its place.
+
+#![allow(clippy::print_stdout)]
+
+mod mutate;
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lianmai_fuzz_bodies::{Body, Seen, TARGETS, engine_seen, session_seen};
+
+use crate::mutate::{Dice, least, mutated};
+
+/// Targets at a time.
+const THREADS: usize = 2;
+/// Runs that are spent on making a failing input smaller.
+const RUNS: usize = 3_000;
+/// An input that takes longer never ends.
+const ENDLESS: Duration = Duration::from_secs(120);
+/// Inputs of one target that are kept because they reached something new.
+const KEPT: usize = 4_000;
+
+const USAGE: &str = "roam --seconds N --seed S --corpus FOLDER --found FOLDER";
+
+struct Asked {
+    seconds: f64,
+    seed: u64,
+    corpus: PathBuf,
+    found: PathBuf,
+}
+
+/// Name and body.
+type Target = (&'static str, Body);
+
+/// What became of one target.
+struct Roamed {
+    target: &'static Target,
+    runs: u64,
+    /// Inputs that reached a state that those before did not.
+    new: usize,
+    fails: Option<Vec<u8>>,
+}
+
+/// What a thread runs at the moment, and since when.
+type Running = Mutex<Option<(Instant, &'static str, Vec<u8>)>>;
+
+fn main() -> ExitCode {
+    let Some(asked) = parse() else {
+        println!("{USAGE}");
+        return ExitCode::FAILURE;
+    };
+    let time = Duration::from_secs_f64(asked.seconds * THREADS as f64 / TARGETS.len() as f64);
+    let running = [const { Running::new(None) }; THREADS];
+    let (next, over) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let all = Mutex::new(Vec::new());
+    // What fails is told once, for its least input.
+    std::panic::set_hook(Box::new(|_| {}));
+    std::thread::scope(|scope| {
+        for running in &running {
+            scope.spawn(|| {
+                while let Some(target) = TARGETS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let roamed = roam(&asked, target, time, running);
+                    all.lock().unwrap_or_else(PoisonError::into_inner).push(roamed);
+                }
+                over.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        while over.load(Ordering::Relaxed) < THREADS {
+            std::thread::sleep(Duration::from_millis(100));
+            if let Some((target, input)) = running.iter().find_map(endless) {
+                println!("{target} takes longer than {ENDLESS:?}:");
+                keep(&asked, target, &input);
+                // A thread cannot be stopped.
+                std::process::exit(1);
+            }
+        }
+    });
+    let _ = std::panic::take_hook();
+    let all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!("{:>14} {:>10} {:>11}", "target", "executions", "new inputs");
+    let mut code = ExitCode::SUCCESS;
+    for Roamed { target, runs, new, fails } in &all {
+        println!("{:>14} {runs:>10} {new:>11}", target.0);
+        if let Some(input) = fails {
+            println!("{} fails:", target.0);
+            // Once more, with what the panic says.
+            let _ = seen(target, input);
+            keep(&asked, target.0, input);
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+fn parse() -> Option<Asked> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| {
+        let at = words.iter().position(|word| word == name)?;
+        words.get(at + 1)
+    };
+    Some(Asked {
+        seconds: value("--seconds")?.parse().ok()?,
+        seed: value("--seed")?.parse().ok()?,
+        corpus: value("--corpus")?.into(),
+        found: value("--found")?.into(),
+    })
+}
+
+/// An input that has run for too long.
+fn endless(running: &Running) -> Option<(&'static str, Vec<u8>)> {
+    let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+    let (since, target, input) = running.as_ref()?;
+    (since.elapsed() > ENDLESS).then(|| (*target, input.clone()))
+}
+
+/// What a body says that it reached: nothing where it is silent about that; `None` where it fails.
+fn seen(&(target, body): &Target, input: &[u8]) -> Option<Seen> {
+    catch_unwind(|| match target {
+        "engine" => engine_seen(input),
+        "session" => session_seen(input),
+        _ => {
+            body(input);
+            Seen::default()
+        }
+    })
+    .ok()
+}
+
+fn roam(asked: &Asked, target: &'static Target, time: Duration, running: &Running) -> Roamed {
+    let watched = |input: &[u8]| {
+        let set = |now| *running.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        set(Some((Instant::now(), target.0, input.to_vec())));
+        let seen = seen(target, input);
+        set(None);
+        seen
+    };
+    let mut known = inputs(&asked.corpus.join(target.0));
+    let mut all = Seen::default();
+    let mut roamed = Roamed { target, runs: 0, new: 0, fails: None };
+    // Each target goes ways of its own.
+    let mut dice = Dice(asked.seed ^ hash(target.0.as_bytes()));
+    let (start, given) = (Instant::now(), known.len());
+    while start.elapsed() < time {
+        let at = usize::try_from(roamed.runs).unwrap_or(usize::MAX);
+        let input = if at < given { known[at].clone() } else { mutated(&mut dice, &known) };
+        roamed.runs += 1;
+        let Some(seen) = watched(&input) else {
+            roamed.fails = Some(least(input, RUNS, |input| watched(input).is_none()));
+            break;
+        };
+        let is_new = seen.names().any(|name| !all.has(name));
+        all.extend(seen);
+        if is_new && at >= given && roamed.new < KEPT {
+            roamed.new += 1;
+            known.push(input);
+        }
+    }
+    roamed
+}
+
+/// The files of a folder, in an order that does not change.
+fn inputs(folder: &Path) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
+    files.sort();
+    files.iter().filter_map(|file| fs::read(file).ok()).collect()
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Writes down an input that fails and says where.
+fn keep(asked: &Asked, target: &str, input: &[u8]) {
+    let folder = asked.found.join(target);
+    let file = folder.join(format!("{:016x}", hash(input)));
+    match fs::create_dir_all(&folder).and_then(|()| fs::write(&file, input)) {
+        Ok(()) => println!("  {} bytes: {}", input.len(), file.display()),
+        Err(error) => println!("  {}: {error}; the input: {input:?}", file.display()),
+    }
+    println!("  for the repository: cp {} tests/fuzz/corpus/{target}/", file.display());
+}

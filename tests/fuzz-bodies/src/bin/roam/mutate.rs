@@ -1,0 +1,158 @@
+//! Makes inputs out of other inputs. Comes in: a seed and known inputs. Goes out: new ones, the same for the same
+//! seed. Deliberately absent: what an input means.
+
+/// The longest input: as libFuzzer has it for these targets.
+pub(crate) const LONGEST: usize = 4096;
+
+/// Changes of one input, at most.
+const CHANGES: usize = 8;
+
+/// Numbers at which decisions change.
+const EDGES: [&[u8]; 8] =
+    [&[0], &[1], &[0x7f], &[0x80], &[0xff], &[0, 0], &[0xff, 0xff], &[0x7f, 0xff, 0xff, 0xff]];
+
+/// Numbers that look random and depend on the seed alone (splitmix64).
+#[derive(Debug)]
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `limit`; 0 where there is none.
+    pub(crate) fn roll(&mut self, limit: usize) -> usize {
+        (self.next() % (limit.max(1) as u64)) as usize
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next() as u8
+    }
+}
+
+/// An input that is like one of the known ones, or like two of them.
+pub(crate) fn mutated(dice: &mut Dice, known: &[Vec<u8>]) -> Vec<u8> {
+    let mut input = pick(dice, known).to_vec();
+    for _ in 0..=dice.roll(CHANGES) {
+        change(dice, &mut input, known);
+    }
+    input.truncate(LONGEST);
+    input
+}
+
+fn pick<'a>(dice: &mut Dice, known: &'a [Vec<u8>]) -> &'a [u8] {
+    known.get(dice.roll(known.len())).map_or(&[], Vec::as_slice)
+}
+
+/// A part of an input: mostly a short one, for operations are.
+fn part(dice: &mut Dice, length: usize) -> std::ops::Range<usize> {
+    let from = dice.roll(length + 1);
+    let most = if dice.roll(4) == 0 { length - from } else { (length - from).min(12) };
+    from..from + dice.roll(most + 1)
+}
+
+fn change(dice: &mut Dice, input: &mut Vec<u8>, known: &[Vec<u8>]) {
+    let at = dice.roll(input.len());
+    match dice.roll(9) {
+        0 => {
+            if let Some(byte) = input.get_mut(at) {
+                *byte ^= 1 << dice.roll(8);
+            }
+        }
+        1 => {
+            if let Some(byte) = input.get_mut(at) {
+                *byte = dice.byte();
+            }
+        }
+        2 => {
+            let count = dice.roll(6) + 1;
+            let bytes: Vec<u8> = (0..count).map(|_| dice.byte()).collect();
+            input.splice(at..at, bytes);
+        }
+        3 => {
+            let edge = EDGES[dice.roll(EDGES.len())];
+            let end = input.len().min(at + edge.len());
+            input.splice(at..end, edge.iter().copied());
+        }
+        4 => {
+            let gone = part(dice, input.len());
+            input.drain(gone);
+        }
+        // The same once more, there or elsewhere.
+        5 | 6 => {
+            let again = input[part(dice, input.len())].to_vec();
+            input.splice(at..at, again);
+        }
+        // A part of another one.
+        7 => {
+            let other = pick(dice, known);
+            let other = other[part(dice, other.len())].to_vec();
+            input.splice(at..at, other);
+        }
+        // The beginning of this one and the end of another.
+        _ => {
+            let other = pick(dice, known);
+            input.truncate(at);
+            input.extend_from_slice(&other[dice.roll(other.len())..]);
+        }
+    }
+    input.truncate(LONGEST);
+}
+
+/// Less of an input that still fails, as far as so many runs find it.
+pub(crate) fn least(
+    mut input: Vec<u8>,
+    mut runs: usize,
+    mut fails: impl FnMut(&[u8]) -> bool,
+) -> Vec<u8> {
+    let mut size = input.len() / 2;
+    while size > 0 {
+        let mut at = 0;
+        while at < input.len() && runs > 0 {
+            let end = input.len().min(at + size);
+            let shorter = [&input[..at], &input[end..]].concat();
+            runs -= 1;
+            if fails(&shorter) {
+                input = shorter;
+            } else {
+                at = end;
+            }
+        }
+        size /= 2;
+    }
+    input
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: how inputs are made.
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_inputs_and_another_seed_others() {
+        let known = [b"some words".to_vec(), b"and others".to_vec(), Vec::new()];
+        let inputs = |seed| -> Vec<_> {
+            let mut dice = Dice(seed);
+            (0..500).map(|_| mutated(&mut dice, &known)).collect()
+        };
+        assert_eq!(inputs(1), inputs(1));
+        assert_ne!(inputs(1), inputs(2));
+        assert!(inputs(1).iter().all(|input| input.len() <= LONGEST));
+        // Where nothing is known, something is made up.
+        let mut dice = Dice(1);
+        assert!((0..100).any(|_| !mutated(&mut dice, &[]).is_empty()));
+    }
+
+    #[test]
+    fn the_least_that_fails_is_found() {
+        let fails = |input: &[u8]| input.contains(&7) && input.contains(&9);
+        let input: Vec<u8> = (0..200).collect();
+        assert_eq!(least(input.clone(), 2_000, fails), [7, 9]);
+        // With few runs it is what they found, and still fails.
+        assert!(fails(&least(input, 3, fails)));
+    }
+}

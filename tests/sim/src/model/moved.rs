@@ -1,0 +1,142 @@
+//! A relay that moved with a restart (URL-10): who holds a URL with an address of before is told another one when it is
+//! back, until an answer has given it. Comes in: records, who is back, URLs that were issued. Goes out: which URLs must be
+//! asked for and told.
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::Notice;
+use lianmai_protocol::message::notice::{Direction, SyncDone};
+use lianmai_protocol::{Gen, MediaKind, Mid, UserId};
+use lianmai_signal_engine::{AskId, ChannelKey, Minted, Restored};
+
+use super::media::slot;
+use super::state::{Shard, Who};
+use super::{Model, Step, Verdict};
+
+/// A stream, and who plays it; nobody for its push.
+pub(super) type Held = (Gen, Option<Mid>);
+
+/// Who is to be told which URL, asked for when.
+#[derive(Clone, Debug)]
+pub(super) struct Renewal {
+    key: ChannelKey,
+    uid: UserId,
+    mid: Mid,
+    held: Held,
+    since: u64,
+}
+
+/// URLs whose holder has no answer with the present address: what was issued since, if something was.
+pub(super) type Moved = BTreeMap<Held, Option<Minted>>;
+
+/// An issuer that is not through after so long has failed.
+const MINT_MS: u64 = 5_000;
+
+impl Shard {
+    /// What of the records has an address of before.
+    pub(super) fn moved_of(restored: &Restored, relay: u64) -> Moved {
+        let mut moved = Moved::new();
+        for member in restored.channels.iter().flat_map(|(_, _, members)| members) {
+            let pushes = member.pushes.iter().map(|push| ((push.generation, None), push.address));
+            let live = member.live.iter().flat_map(|live| &live.pulls);
+            let pulls = live.map(|pull| ((pull.0, Some(member.mid)), pull.3));
+            for (held, address) in pushes.chain(pulls) {
+                if address != Some(relay) {
+                    moved.insert(held, None);
+                }
+            }
+        }
+        moved
+    }
+}
+
+impl Model {
+    /// Whether the URL of a stream may have an address of before: nothing could be issued since.
+    pub(crate) fn owes_url(&self, held: Held) -> bool {
+        self.shards.iter().any(|shard| shard.moved.get(&held) == Some(&None))
+    }
+
+    /// A member is back.
+    pub(super) fn tell_moved(&mut self, who: Who<'_>, step: &mut Step<'_>) -> Verdict {
+        let Who { s, key, uid } = who;
+        let Some(member) = self.member(who) else { return Ok(()) };
+        let mid = member.mid;
+        let pushes = member.pushes.iter().flatten().map(|generation| (*generation, None));
+        let pulls = member.pulls.keys().map(|generation| (*generation, Some(mid)));
+        for held in pushes.chain(pulls).collect::<Vec<_>>() {
+            match self.shards[s].moved.get(&held).cloned() {
+                None => {}
+                Some(Some(minted)) => self.tells_url(who, held, &minted, step),
+                Some(None) => {
+                    let is = |(_, request): &(AskId, lianmai_signal_engine::MintRequest)| {
+                        (request.generation, request.viewer) == held
+                    };
+                    let at = step.mints.iter().position(is);
+                    let Some((ask, _)) = at.and_then(|at| step.mints.remove(at)) else {
+                        return Err(("media", format!("{uid} is back, and {held:?} has moved")));
+                    };
+                    let since = step.now;
+                    let renewal = Renewal { key: key.clone(), uid, mid, held, since };
+                    self.shards[s].renewals.insert(ask, renewal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A URL was issued for who is back; false for another one.
+    pub(super) fn renewed(
+        &mut self,
+        s: usize,
+        ask: AskId,
+        result: Option<&Minted>,
+        step: &mut Step<'_>,
+    ) -> bool {
+        let Some(renewal) = self.shards[s].renewals.remove(&ask) else { return false };
+        let Renewal { key, uid, mid, held, since } = renewal;
+        let who = Who { s, key: &key, uid };
+        let there = self.member(who).is_some_and(|member| {
+            let pushes = member.pushes.contains(&Some(held.0)) && held.1.is_none();
+            member.mid == mid
+                && (pushes || (held.1.is_some() && member.pulls.contains_key(&held.0)))
+        });
+        if let Some(minted) = result
+            && there
+            && since + MINT_MS > step.now
+            && let Some(moved) = self.shards[s].moved.get_mut(&held)
+        {
+            *moved = Some(minted.clone());
+            self.tells_url(who, held, minted, step);
+        }
+        true
+    }
+
+    fn tells_url(&mut self, who: Who<'_>, held: Held, minted: &Minted, step: &mut Step<'_>) {
+        let (generation, viewer) = held;
+        let Some(channel) = self.channel(who.s, who.key) else { return };
+        let Some(stream) = channel.streams.get(&generation) else { return };
+        let owner = stream.owner;
+        let Some(publisher) = channel.members.get(&owner) else { return };
+        let Some(member) = channel.members.get(&who.uid) else { return };
+        let Some(conn) = member.conn else { return };
+        let on_it = |kind: &&MediaKind| {
+            slot(kind).is_some_and(|slot| publisher.pushes[slot] == Some(generation))
+        };
+        let (direction, kinds): (_, Vec<MediaKind>) = match viewer {
+            None => {
+                let first = publisher.published().iter().find(on_it).cloned();
+                (Direction::Push, first.into_iter().collect())
+            }
+            Some(_) => {
+                let kinds = member.pulls.get(&generation).map(|(kinds, _)| *kinds);
+                (Direction::Pull, kinds.iter().flat_map(|kinds| kinds.iter().cloned()).collect())
+            }
+        };
+        for media_type in kinds {
+            let (url, urls) = (minted.url.clone(), minted.urls.clone());
+            let (uid, direction) = (owner, direction.clone());
+            let told = SyncDone { uid, direction, media_type, url, urls };
+            step.notices.push((conn, Notice::SyncDone(told)));
+        }
+    }
+}

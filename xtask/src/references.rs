@@ -1,0 +1,169 @@
+//! Proves that what the sources cite is there: ids of rules in `docs/protocol.md`, and decision records in `docs/adr`.
+//! Comes in: every text of the repository. Goes out: each line that cites something else, or in another way. A text
+//! that is not in the repository is cited nowhere: whoever has the repository does not have it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::Result;
+use crate::process::{output, root};
+use crate::rules::{defined, is_id};
+
+/// What is no text of ours.
+const SKIPPED: &[&str] =
+    &["Cargo.lock", "LICENSE", "tests/fuzz/corpus/", "xtask/src/references.rs"];
+
+/// Texts with sections that everybody has.
+const PUBLIC: &[&str] = &["docs/protocol.md", "RFC ", "RTMP 1.0"];
+
+pub(crate) fn check() -> Result {
+    let document = fs::read_to_string(root().join("docs/protocol.md"))
+        .map_err(|error| format!("docs/protocol.md: {error}"))?;
+    let known = Known { rules: defined(&document), records: records()? };
+    let files = output(
+        std::process::Command::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .current_dir(root()),
+    )?;
+    let mut wrong = Vec::new();
+    for file in files.split('\0').filter(|file| !file.is_empty()) {
+        if SKIPPED.iter().any(|skipped| file.starts_with(skipped)) {
+            continue;
+        }
+        // What is no text, or not there any more, cites nothing.
+        let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
+        for (number, line) in (1..).zip(text.lines()) {
+            wrong
+                .extend(known.wrong(line).into_iter().map(|why| format!("{file}:{number}: {why}")));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{} references to what is not there:\n{}", wrong.len(), wrong.join("\n")))
+}
+
+/// What can be cited.
+struct Known {
+    rules: BTreeSet<String>,
+    /// Numbers of decision records, as `0007`.
+    records: BTreeSet<String>,
+}
+
+fn records() -> Result<BTreeSet<String>> {
+    let entries = fs::read_dir(root().join("docs/adr")).map_err(|e| format!("docs/adr: {e}"))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.filter_map(|name| Some(name.split_once('-')?.0.to_owned())).collect())
+}
+
+impl Known {
+    fn wrong(&self, line: &str) -> Vec<String> {
+        let groups: BTreeSet<&str> =
+            self.rules.iter().filter_map(|id| Some(id.split_once('-')?.0)).collect();
+        let mut wrong = Vec::new();
+        let words: Vec<&str> = words(line).collect();
+        for (at, word) in words.iter().enumerate() {
+            let next = words.get(at + 1).copied().unwrap_or_default();
+            let group = word.split_once('-').map(|(group, _)| group);
+            if is_id(word)
+                && !self.rules.contains(*word)
+                && group.is_some_and(|it| groups.contains(it))
+            {
+                wrong.push(format!("docs/protocol.md has no rule `{word}`"));
+            }
+            if *word == "ADR"
+                && next.starts_with(|c: char| c.is_ascii_digit())
+                && !self.records.contains(next)
+            {
+                wrong.push(format!("docs/adr has no record `{next}`"));
+            }
+            let cites = matches!(
+                word.to_ascii_lowercase().as_str(),
+                "rule" | "rules" | "decision" | "decisions"
+            );
+            if cites && is_foreign_id(next) {
+                wrong.push(format!("`{word} {next}` is of a text that is not in the repository"));
+            }
+        }
+        // A section is one of a text that everybody has, whose name stands beside it.
+        if line.contains('§') && !PUBLIC.iter().any(|name| line.contains(name)) {
+            wrong.push("`§` of which text?".to_owned());
+        }
+        for word in ["contract rule", "Contract rule", "DESIGN"] {
+            if line.contains(word) {
+                wrong.push(format!(
+                    "`{word}`: cite a rule of docs/protocol.md or an ADR, or say it in words"
+                ));
+            }
+        }
+        // In parentheses, as `(B7)` and `(A9, C2)`.
+        for part in line.split('(').skip(1) {
+            let inside = part.split(')').next().unwrap_or_default();
+            if part.contains(')') && inside.split(", ").all(is_foreign_id) {
+                wrong.push(format!("`({inside})` is of a text that is not in the repository"));
+            }
+        }
+        wrong
+    }
+}
+
+/// Words with the hyphens in them.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|word| !word.is_empty())
+}
+
+/// A letter and a number, as `B14`.
+fn is_foreign_id(word: &str) -> bool {
+    let mut chars = word.chars();
+    let number = chars.clone().skip(1);
+    chars.next().is_some_and(|letter| ('A'..='D').contains(&letter))
+        && (2..=3).contains(&word.len())
+        && number.clone().all(|c| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(line: &str) -> usize {
+        let known = Known {
+            rules: BTreeSet::from(["JOI-1".to_owned()]),
+            records: BTreeSet::from(["0007".to_owned()]),
+        };
+        known.wrong(line).len()
+    }
+
+    #[test]
+    fn what_is_there_may_be_cited() {
+        for line in [
+            "/// As JOI-1 says.",
+            "(JOI-1, ADR 0007)",
+            "docs/adr/0007-name.md",
+            "Rules and tests; the rule is simple.",
+            "let x = call(A, B1x);",
+            "SHA-1, UTF-8",
+            "as RFC 6455 §7.4 has it",
+        ] {
+            assert_eq!(wrong(line), 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_found() {
+        for line in [
+            "JOI-2",
+            "ADR 0008",
+            "ADR 7",
+            "contract rule",
+            "rule B14",
+            "Rules A8",
+            "decision D15",
+            "DESIGN",
+            "a takeover (B7), so",
+            "(A9, C21)",
+            "section §5",
+        ] {
+            assert_eq!(wrong(line), 1, "{line}");
+        }
+    }
+}
