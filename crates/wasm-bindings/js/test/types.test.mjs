@@ -70,7 +70,13 @@ for (const entry of ['wechat', 'web', 'node']) {
     ['--module', 'NodeNext', '--moduleResolution', 'NodeNext', '--esModuleInterop'],
   ]) {
     test(`lianmai/${entry} with ${options.join(' ')}`, () => {
-      assert.deepEqual(compile({ 'app.ts': from.split('\n')[0] + APP, 'types.mts': from.split('\n')[1] + TYPES, 'types.cts': from.split('\n')[1] + TYPES }, options), [])
+      const [value, type] = from.split('\n')
+      const files = { 'app.ts': value + APP, 'types.mts': type + TYPES, 'types.cts': type + TYPES }
+      if (options.includes('NodeNext')) {
+        files['app.mts'] = files['app.ts']
+        files['required.cts'] = `import YunXinMiniappSDK = require('lianmai/${entry}')\n${APP.replace('export default', 'export =')}`
+      }
+      assert.deepEqual(compile(files, options), [])
     })
   }
 }
