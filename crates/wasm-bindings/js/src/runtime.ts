@@ -127,16 +127,16 @@ export class Runtime {
     // The core closed the one before; a socket that is not its own must not stay open either.
     this.closeSocket(1000)
     const socket = (this.socket = { id, host: null as HostSocket | null })
-    const isDead = () => this.socket !== socket
     this.observer.connecting(url)
     this.guarded(id, () => {
       const opened = this.host.connect(url, PROTOCOL, {
-        open: () => isDead() || this.feed('opened', id),
-        message: (data) => isDead() || (typeof data === 'string' ? this.feed('frame', id, data) : this.feed('unreadable', id)),
+        // The core knows by the number what comes too late.
+        open: () => this.feed('opened', id),
+        message: (data) => typeof data === 'string' ? this.feed('frame', id, data) : this.feed('unreadable', id),
         close: (code, reason) => this.lost(id, code, reason),
       })
       // It may be over already.
-      if (isDead()) opened.close(1000)
+      if (this.socket !== socket) opened.close(1000)
       else socket.host = opened
     })
   }

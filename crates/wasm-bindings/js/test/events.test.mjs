@@ -142,6 +142,16 @@ test('audio and video of one member change their URL together', async () => {
   assert.equal(synced[0][1].url, 'rtmp://media/push-main')
 })
 
+test('a URL of another player is no affair of the one player that syncDone is about', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.heard()
+  world.notice('syncDone', { uid: '200', direction: 'pull', mediaType: 'screenShare', url: 'rtmp://media/screen', urls: {} })
+  await world.rest()
+  assert.deepEqual(world.heard(), [['url-updated', { uid: 200, isBigNumber: false, direction: 'pull', mediaType: 'screenShare', url: 'rtmp://media/screen', urls: {} }]])
+})
+
 test('what a moderator takes back is told with an empty URL', async () => {
   const world = new World()
   await world.join()

@@ -155,17 +155,34 @@ test('join twice', async () => {
 })
 
 test('leave gives a join up that waits for the module', async () => {
-  let ready
-  const world = new World({ host: { random: () => new Promise((resolve) => (ready = () => resolve(new Uint8Array(24)))) } })
-  const joined = world.client.join({ channelName: 'room1', uid: 100 })
-  const rejected = assert.rejects(joined, isError('superseded', { method: 'join' }))
+  const ready = []
+  const world = new World({ host: { random: () => new Promise((resolve) => ready.push(() => resolve(new Uint8Array(24)))) } })
+  const rejected = assert.rejects(world.client.join({ channelName: 'room1', uid: 100 }), isError('superseded', { method: 'join' }))
   await world.client.leave()
   await rejected
   const again = world.client.join({ channelName: 'room2', uid: 100 })
   await world.rest()
-  ready()
+  // What the first one waited for comes now.
+  ready[0]()
+  await world.rest()
+  assert.equal(world.sent('join').length, 0)
+  ready[1]()
   await again
-  assert.equal(world.sent('join').length, 1)
+  assert.deepEqual(world.sent('join').map(({ params }) => params.channelName), ['room2'])
+})
+
+test('leave after a join that was refused, and after the client failed', async () => {
+  const world = new World()
+  world.answers.join = () => ({ error: { code: 20007, message: 'The uid was kicked from this channel.', data: { name: 'banned', retryable: false, retryAfterMs: 500 } } })
+  await assert.rejects(world.client.join({ channelName: 'room1', uid: 100 }), isError('banned', { code: 20007, retryAfterMs: 500, method: 'join' }))
+  await assert.rejects(world.client.leave(), isError('notJoined'))
+})
+
+test('what a component reports too late needs no catch', async () => {
+  const world = new World()
+  // An unhandled rejection would fail the test.
+  world.client.dataReporter('push', 'binderror', {})
+  await world.rest()
 })
 
 test('leave while join is on its way', async () => {
@@ -288,6 +305,58 @@ test('a module of another version, a file that is none, a host that never answer
   await joined
   world.sdk.configure({ host: { random: world.host.random } })
   assert.equal((await world.join()).uid, 100)
+})
+
+test('sockets of the platforms', async () => {
+  const { monotonic } = await source('host.ts')
+  let wall = 100
+  const now = monotonic(() => wall)
+  const start = now()
+  const steps = [200, 150, 160, 1000].map((at) => {
+    wall = at
+    return now() - start
+  })
+  // Set back it stands, set forward it goes with it.
+  assert.deepEqual(steps, [100, 100, 110, 950])
+
+  const wechat = await source('hosts/wechat.ts')
+  const on = {}
+  const closed = []
+  const task = { send() {}, close: ({ code }) => closed.push(code) }
+  for (const event of ['Open', 'Message', 'Close', 'Error']) task[`on${event}`] = (run) => (on[event] = run)
+  const told = []
+  const listener = { open: () => told.push('open'), message: (data) => told.push(data), close: (...what) => told.push(what) }
+  let socket = wechat.connectBy((options) => (told.push([options.url, options.protocols]), task), 'ws://x', 'p', listener)
+  // Before it is open it takes only 1000, and may not listen to that.
+  socket.close(4005)
+  on.Open()
+  assert.deepEqual([closed.splice(0), told.splice(0)], [[1000, 1000], [['ws://x', ['p']]]])
+  socket = wechat.connectBy(() => task, 'ws://x', 'p', listener)
+  on.Open()
+  on.Message({ data: 'text' })
+  on.Error({ errMsg: 'broken' })
+  on.Close({ code: 1006, reason: '' })
+  socket.close(4005)
+  socket.close(4005)
+  assert.deepEqual([closed, told.splice(0)], [[4005], ['open', 'text', [1006, 'broken'], [1006, '']]])
+
+  const web = await source('hosts/web.ts')
+  const sockets = []
+  class Fake {
+    constructor(url, protocol) {
+      sockets.push(Object.assign(this, { url, asked: protocol, protocol: '', closed: [] }))
+    }
+    close(code) {
+      this.closed.push(code)
+    }
+  }
+  web.connectBy(Fake, 'ws://x', 'lianmai.v1', listener)
+  sockets[0].onopen()
+  assert.deepEqual([sockets[0].closed, told.splice(0)], [[1000], [[1006, 'the server does not speak lianmai.v1']]])
+  web.connectBy(Fake, 'ws://x', 'lianmai.v1', listener)
+  sockets[1].protocol = 'lianmai.v1'
+  sockets[1].onopen()
+  assert.deepEqual(told, ['open'])
 })
 
 test('a server that is none, and one that is not there', async () => {

@@ -47,15 +47,12 @@ test('no handler runs inside of a call of the app', async () => {
   await world.join()
   world.heard()
   let inside = true
-  let heard = 0
-  world.client.on('connection-state-change', () => {
-    heard++
-    assert.equal(inside, false)
-  })
+  const heard = []
+  world.client.on('connection-state-change', () => heard.push(inside))
   const left = world.client.leave()
   inside = false
   await left
-  assert.equal(heard, 1)
+  assert.deepEqual(heard, [false])
 })
 
 test('a late handler hears what is so, alone, once, before what is newer', async () => {
@@ -104,10 +101,58 @@ test('a handler that is gone before its turn hears nothing', async () => {
   const world = new World()
   await world.join()
   await world.rest()
-  const handler = () => assert.fail('gone')
+  let heard = 0
+  const handler = () => heard++
   world.client.on('clientJoin', handler)
   world.client.off('clientJoin', handler)
   await world.rest()
+  assert.equal(heard, 0)
+  // Nor one that another handler of the event removes.
+  world.client.once('member-count', () => world.client.off('member-count', handler)).on('member-count', handler)
+  world.notice('memberCount', { count: 3 })
+  await world.rest()
+  assert.equal(heard, 0)
+})
+
+test('who leaves is not told that it is out', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.heard()
+  await world.client.leave()
+  await world.rest()
+  assert.deepEqual(names(world.heard()), ['connection-state-change'])
+})
+
+test('a host that reports from within a command', async () => {
+  const world = new World()
+  const answers = []
+  world.sdk.configure({ host: { connect: (url, protocol, listener) => {
+    const socket = { listener, closed: null, sent: [] }
+    world.sockets.push(socket)
+    listener.open()
+    return { close: (code) => (socket.closed = code), send: (text) => {
+      const request = JSON.parse(text)
+      answers.push(request.method)
+      socket.sent.push(request)
+      world.answer(socket, request)
+    } }
+  } } })
+  const client = world.sdk.createClient({ appkey: 'demo' })
+  // Opened before there is anything to send by: what is sent then is lost, and the next attempt is as good.
+  const joined = client.join({ channelName: 'room1', uid: 100 })
+  await world.pass(20000)
+  await joined.catch(() => {})
+  const failing = world.sdk.createClient({ appkey: 'demo' })
+  const closed = []
+  world.sdk.configure({ host: { connect: (url, protocol, listener) => {
+    listener.close(1006, 'at once')
+    return { send() {}, close: (code) => closed.push(code) }
+  } } })
+  const refused = assert.rejects(failing.join({ channelName: 'room1' }), { name: 'notConnected' })
+  await world.pass(20000)
+  await refused
+  assert.ok(closed.length > 1 && closed.every((code) => code === 1000))
 })
 
 test('one of several handlers can be removed, or all of an event', async () => {

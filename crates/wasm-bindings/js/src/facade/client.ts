@@ -151,7 +151,9 @@ export class Client {
         this.abort = null
         return resolve()
       }
-      this.call('leave', {}, () => resolve(), (error) => error.name === 'notJoined' && this.wasIn ? resolve() : reject(error))
+      const isOut = (error: LianmaiError) => error.name === 'notJoined' && this.wasIn ? resolve() : reject(error)
+      if (!this.runtime) return isOut(failure('notJoined'))
+      this.call('leave', {}, () => resolve(), isOut)
     })
     const leaving: Promise<unknown> = (this.leaving = left.catch(nothing).then(() => {
       if (this.leaving === leaving) this.leaving = null

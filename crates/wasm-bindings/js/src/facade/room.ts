@@ -280,7 +280,6 @@ export class Room {
   private announce(): void {
     const picture = this.around.picture()
     if (!picture) return
-    this.known.clear()
     for (const member of picture.members) {
       const { uid } = member
       if (uid === picture.own.uid) continue
