@@ -14,12 +14,17 @@ mod rules;
 mod sim;
 mod test;
 mod tools;
+mod wasm;
 
 use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
+<<<<<<< HEAD
+                            rules format lints docs purity build unit js e2e)
+=======
                             rules rooms format lints docs purity build unit e2e)
+>>>>>>> main
 cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
 cargo xtask bench [join|idle|fanout|pullers|cut ..]
@@ -34,6 +39,7 @@ cargo xtask mutants [--seeds N] [--write] [NAME..]
                             whether the simulator finds what is broken on purpose
 cargo xtask sim [--seeds N] [--seed S] [--file F] [--help]
                             client and server in virtual worlds, each from a seed
+cargo xtask wasm            the npm package: builds and packs it, prints what it weighs
 cargo xtask help            this text";
 
 /// Why a command failed, for the person who ran it.
@@ -49,6 +55,7 @@ fn main() -> ExitCode {
         "bench" => bench::execute(&rest),
         "explore" => explore::execute(&rest),
         "fuzz" => fuzz::execute(&rest),
+        "wasm" => wasm::execute(),
         "sim" => sim::execute(&rest),
         "mutants" => mutants::execute(&rest),
         "" | "help" | "--help" | "-h" => {

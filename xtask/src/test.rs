@@ -1,10 +1,11 @@
 //! `cargo xtask test`: every check, in the order in which a failure is cheapest to find. Each part says how
 //! long it took.
 
+use std::process::Command;
 use std::time::Instant;
 
-use crate::process::{cargo, run};
-use crate::{Result, purity, rooms, rules, tools};
+use crate::process::{cargo, run, target};
+use crate::{Result, purity, rooms, rules, tools, wasm};
 
 type Part = (&'static str, fn() -> Result);
 
@@ -17,6 +18,7 @@ const PARTS: &[Part] = &[
     ("purity", purity::check),
     ("build", build),
     ("unit", unit),
+    ("js", js),
     ("e2e", e2e),
 ];
 
@@ -87,6 +89,18 @@ fn unit() -> Result {
         test.args(["--exclude", package]);
     }
     run(&mut test)
+}
+
+/// The npm package: built as it is packed, against a real server and what the simulator recorded.
+fn js() -> Result {
+    wasm::execute()?;
+    run(cargo().args(["build", "-p", "lianmai-signal-server", "-p", "lianmai-sim", "--bins"]))?;
+    let binaries = target().join("debug");
+    let mut test = Command::new("npm");
+    test.current_dir(wasm::javascript()).args(["test", "--silent"]);
+    test.env("LIANMAI_PACKAGE", target().join("npm/lianmai"));
+    test.env("LIANMAI_SERVER", binaries.join("signal-server"));
+    run(test.env("LIANMAI_SIM", binaries.join("lianmai-sim")))
 }
 
 fn e2e() -> Result {

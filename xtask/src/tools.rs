@@ -67,6 +67,27 @@ fn ensure(tools: &[Tool]) -> Result {
     }
 }
 
+/// What the JavaScript package is built with: Node, and what its lock file names.
+pub(crate) fn javascript() -> Result {
+    let version = output(Command::new("node").arg("--version"));
+    let major = version.as_deref().ok().and_then(|version| {
+        version.trim().trim_start_matches('v').split('.').next()?.parse::<u32>().ok()
+    });
+    if major.is_none_or(|major| major < 20) || !exists("npm", "--version") {
+        return Err(
+            "missing: Node 20 or later with npm. Install it from https://nodejs.org.".into()
+        );
+    }
+    let directory = crate::wasm::javascript();
+    let changed =
+        |path: &str| directory.join(path).metadata().and_then(|file| file.modified()).ok();
+    if changed("node_modules/.package-lock.json") >= changed("package-lock.json") {
+        return Ok(());
+    }
+    let mut install = Command::new("npm");
+    run(install.args(["ci", "--no-audit", "--no-fund"]).current_dir(directory))
+}
+
 /// The toolchain file names the target, but rustup does not always install it by itself.
 pub(crate) fn wasm_target() -> Result {
     const TARGET: &str = "wasm32-unknown-unknown";

@@ -3,6 +3,7 @@
 //! Comes in: the [`CallError`] with which a session settles a call. Goes out: the operation's own enum,
 //! chosen by the *name* of the wire's error. Deliberately absent: error numbers as keys; they repeat.
 
+use crate::prelude::*;
 use lianmai_protocol::{ErrorName, RpcError};
 
 /// Why a call did not succeed, for every operation alike.
@@ -49,7 +50,7 @@ pub enum ConfigError {
 
 impl CallError {
     pub(crate) fn refused(name: ErrorName) -> CallError {
-        CallError::Refused(RpcError::new(name))
+        CallError::Refused(RpcError::bare(name))
     }
 
     /// The key of the error on the wire; errors made by the client have one too.

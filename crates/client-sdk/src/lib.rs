@@ -37,6 +37,11 @@ while let Some(event) = events.next().await {
 ```
 "#
 )]
+#![cfg_attr(not(feature = "tokio"), no_std)]
+
+extern crate alloc;
+
+mod prelude;
 
 pub mod error;
 pub mod session;

@@ -1,44 +1,78 @@
 //! Attribute maps of members and channels: ordered, and with each key at most once when they are read.
 //! Their size is judged by who stores them.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::fmt;
-use std::marker::PhantomData;
+use crate::prelude::*;
+use core::fmt;
+use core::marker::PhantomData;
 
+use crate::Map;
+use crate::wire::Wire;
 use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Keys to values. Ordered, so that one state has one encoding.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(transparent)]
-pub struct Attributes(#[serde(deserialize_with = "unique_keys")] pub BTreeMap<String, String>);
+pub struct Attributes(#[serde(with = "unique_keys")] pub Map<String, String>);
 
-/// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value.
-pub(crate) fn unique_keys<'de, D, V>(deserializer: D) -> Result<BTreeMap<String, V>, D::Error>
-where
-    D: Deserializer<'de>,
-    V: Deserialize<'de>,
-{
+/// Maps as serde reads and writes them.
+pub(crate) mod unique_keys {
+    use super::*;
+
+    /// Writes a map; an empty one, too, is an object.
+    pub(crate) fn serialize<S, V>(map: &Map<String, V>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        S: Serializer,
+        V: Serialize,
+    {
+        serializer.collect_map(map)
+    }
+
+    /// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value.
+    pub(crate) fn deserialize<'de, D, V>(deserializer: D) -> Result<Map<String, V>, D::Error>
+    where
+        D: Deserializer<'de>,
+        V: Deserialize<'de>,
+    {
+        deserializer.deserialize_map(Unique(PhantomData))
+    }
+
     struct Unique<V>(PhantomData<V>);
+
     impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
-        type Value = BTreeMap<String, V>;
+        type Value = Map<String, V>;
+
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
+
         fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
-            let mut map = BTreeMap::new();
+            let mut map = Map::new();
             while let Some(key) = entries.next_key::<String>()? {
                 let value = entries.next_value()?;
-                match map.entry(key) {
-                    Entry::Vacant(slot) => slot.insert(value),
-                    Entry::Occupied(_) => return Err(de::Error::custom("a key comes twice")),
-                };
+                if map.insert(key, value).is_some() {
+                    return Err(de::Error::custom("a key comes twice"));
+                }
             }
             Ok(map)
         }
     }
-    deserializer.deserialize_map(Unique(PhantomData))
+}
+
+impl FromIterator<(String, String)> for Attributes {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(entries: I) -> Self {
+        Attributes(Map::from_iter(entries))
+    }
+}
+
+impl core::ops::Index<&str> for Attributes {
+    type Output = String;
+
+    /// # Panics
+    /// Without such a key.
+    fn index(&self, key: &str) -> &String {
+        self.0.get(key).expect("the key is there")
+    }
 }
 
 impl Attributes {
@@ -55,7 +89,7 @@ impl Attributes {
     }
 
     /// Applies a patch: a value sets its key, `None` removes it. Returns whether anything changed.
-    pub fn apply(&mut self, patch: &BTreeMap<String, Option<String>>) -> bool {
+    pub fn apply(&mut self, patch: &Map<String, Option<String>>) -> bool {
         let mut changed = false;
         for (key, value) in patch {
             changed |= match value {

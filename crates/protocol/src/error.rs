@@ -1,8 +1,10 @@
 //! Every error that an answer can carry, in one table. Programs compare the *name*; numbers are
 //! shared (ERR-1): those that clients of this kind know already, JSON-RPC's for its own, and from 20000 on ours.
 
-use std::fmt;
+use crate::prelude::*;
+use core::fmt;
 
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::close::Action;
@@ -124,7 +126,7 @@ errors! {
 }
 
 /// An error answer: `error` of a JSON-RPC response.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct RpcError {
     /// Number of [`ErrorName::code`].
     pub code: i32,
@@ -135,7 +137,7 @@ pub struct RpcError {
 }
 
 /// `data` of an error answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorData {
     /// The key of the error.
@@ -158,9 +160,16 @@ impl RpcError {
     /// The error of that name with its standard sentence.
     #[must_use]
     pub fn new(name: ErrorName) -> Self {
+        let sentence = name.meaning();
+        RpcError::bare(name).message(sentence)
+    }
+
+    /// The same without its sentence, for what a client says to itself: `Display` has it.
+    #[must_use]
+    pub fn bare(name: ErrorName) -> Self {
         RpcError {
             code: name.code(),
-            message: name.meaning().to_owned(),
+            message: String::new(),
             data: Box::new(ErrorData {
                 retryable: name.is_retryable(),
                 name,
@@ -207,8 +216,10 @@ impl From<ErrorName> for RpcError {
 
 impl fmt::Display for RpcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.data.name, self.code, self.message)
+        let RpcError { code, message, data } = self;
+        let sentence = if message.is_empty() { data.name.meaning() } else { message };
+        write!(f, "{} ({code}): {sentence}", data.name)
     }
 }
 
-impl std::error::Error for RpcError {}
+impl core::error::Error for RpcError {}

@@ -3,14 +3,16 @@
 //!
 //! A failed parse says which error of [`crate::ErrorName`] it is; the codec relies on that prefix.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::str::FromStr;
+use crate::prelude::*;
+use alloc::borrow::Cow;
+use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::ErrorName;
 use crate::limits;
+use crate::wire::{Read, Reader, Refused, Wire, Write, Writer, text_codec};
 
 /// Why a value is not an id. `Display` starts with the wire name of the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +100,46 @@ impl<'de> Deserialize<'de> for UserId {
     }
 }
 
+impl Read for UserId {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        let read = match reader.peek() {
+            Some(b'-' | b'0'..=b'9') => match reader.number()?.parse() {
+                Ok(number) if number <= MAX_EXACT => Ok(UserId(number)),
+                _ => Err(ErrorName::BadUid),
+            },
+            Some(b't' | b'f') => {
+                reader.bool()?;
+                Err(ErrorName::BadUid)
+            }
+            _ => reader.string()?.parse().map_err(|error: IdError| error.name),
+        };
+        match read {
+            Ok(uid) => *self = uid,
+            Err(name) => return reader.refuse(name),
+        }
+        Ok(())
+    }
+}
+
+impl Write for UserId {
+    fn write(&self, writer: &mut Writer) {
+        write_quoted(self.0, writer);
+    }
+}
+
+impl Wire for UserId {
+    fn blank() -> Self {
+        UserId(0)
+    }
+}
+
+/// A number as a decimal string.
+fn write_quoted(number: u64, writer: &mut Writer) {
+    writer.raw("\"");
+    writer.number(number);
+    writer.raw("\"");
+}
+
 #[cfg(feature = "bignum")]
 impl TryFrom<&num_bigint::BigUint> for UserId {
     type Error = IdError;
@@ -146,6 +188,13 @@ macro_rules! text_id {
             }
         }
 
+        text_codec!(
+            $name,
+            $name(Box::default()),
+            |text| text.parse().map_err(|error: IdError| error.name),
+            |value, writer| writer.string(&value.0)
+        );
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
@@ -192,26 +241,27 @@ text_id! {
 
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// Writes bytes as lower-case base32 without padding.
-fn write_base32(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Bytes as lower-case base32 without padding.
+fn base32(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity((bytes.len() * 8).div_ceil(5));
     let (mut buffer, mut bits) = (0u32, 0u32);
-    let mut put = |value: u32| fmt::Write::write_char(f, BASE32[(value & 31) as usize] as char);
+    let mut put = |value: u32| text.push(char::from(BASE32[(value & 31) as usize]));
     for &byte in bytes {
         buffer = (buffer << 8) | u32::from(byte);
         bits += 8;
         while bits >= 5 {
             bits -= 5;
-            put(buffer >> bits)?;
+            put(buffer >> bits);
         }
         buffer &= (1 << bits) - 1;
     }
     if bits > 0 {
-        put(buffer << (5 - bits))?;
+        put(buffer << (5 - bits));
     }
-    Ok(())
+    text
 }
 
-/// Reads what [`write_base32`] wrote; `None` for another length, character or spelling.
+/// Reads what [`base32`] wrote; `None` for another length, character or spelling.
 fn read_base32<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != (N * 8).div_ceil(5) {
         return None;
@@ -239,9 +289,16 @@ macro_rules! random_id {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; $bytes]);
 
+        text_codec!(
+            $name,
+            $name([0; $bytes]),
+            |text| text.parse().map_err(|error: IdError| error.name),
+            |value, writer| writer.string(&base32(&value.0))
+        );
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_base32(&self.0, f)
+                f.write_str(&base32(&self.0))
             }
         }
 
@@ -294,12 +351,25 @@ pub struct Gen {
     pub random: [u8; 12],
 }
 
-impl fmt::Display for Gen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Gen {
+    fn base32(&self) -> String {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&self.route.to_be_bytes());
         bytes[4..].copy_from_slice(&self.random);
-        write_base32(&bytes, f)
+        base32(&bytes)
+    }
+}
+
+text_codec!(
+    Gen,
+    Gen { route: 0, random: [0; 12] },
+    |text| text.parse().map_err(|error: IdError| error.name),
+    |value, writer| writer.string(&value.base32())
+);
+
+impl fmt::Display for Gen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base32())
     }
 }
 
@@ -348,6 +418,13 @@ impl FromStr for Cid {
     }
 }
 
+text_codec!(
+    Cid,
+    Cid(0),
+    |text| text.parse().map_err(|error: IdError| error.name),
+    |value, writer| write_quoted(value.0, writer)
+);
+
 impl Serialize for Cid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -373,5 +450,28 @@ impl<'de> Deserialize<'de> for RequestId {
         } else {
             Err(de::Error::custom(IdError::new(ErrorName::InvalidRequest)))
         }
+    }
+}
+
+impl Read for RequestId {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        self.0.read(reader)?;
+        if (1..=limits::MAX_REQUEST_ID).contains(&self.0) {
+            Ok(())
+        } else {
+            reader.refuse(ErrorName::InvalidRequest)
+        }
+    }
+}
+
+impl Write for RequestId {
+    fn write(&self, writer: &mut Writer) {
+        self.0.write(writer);
+    }
+}
+
+impl Wire for RequestId {
+    fn blank() -> Self {
+        RequestId(1)
     }
 }

@@ -7,6 +7,11 @@
 //! Reading order: [`id`] and [`media`] name things, [`message`] holds every message, [`error`] and
 //! [`close`] hold every way to say no, [`limits`] every maximum, [`codec`] turns frames into messages.
 
+#![no_std]
+
+extern crate alloc;
+
+mod prelude;
 mod wire_enum;
 
 pub mod attributes;
@@ -15,9 +20,14 @@ pub mod codec;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod map;
 pub mod media;
 pub mod message;
+pub mod raw;
 pub mod time;
+#[cfg(all(target_arch = "wasm32", not(feature = "server")))]
+pub mod unread;
+pub mod wire;
 
 pub use attributes::Attributes;
 pub use close::{Action, CloseCode};
@@ -25,6 +35,7 @@ pub use error::{ErrorName, RpcError};
 pub use id::{
     Appkey, ChannelName, Cid, Epoch, Gen, Mid, Pub, RequestId, SessionId, TaskId, UserId,
 };
+pub use map::Map;
 pub use media::{KindSet, MediaKind, MediaSelector, Rights, Role};
 pub use time::{MonoTime, Now, WallTime};
 

@@ -1,11 +1,12 @@
 //! What can be sent, who may send it, and in which role.
 
-use std::fmt;
+use core::fmt;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::wire::{Read, Reader, Refused, Wire, Write, Writer, text_codec};
 use crate::wire_enum::wire_enum;
 
 wire_enum! {
@@ -57,6 +58,15 @@ pub enum MediaSelector {
 }
 
 impl MediaSelector {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            MediaSelector::Both => "",
+            MediaSelector::Kind(kind) => kind.as_str(),
+        }
+    }
+
     /// The kinds that are meant; an unknown kind is in no set.
     #[must_use]
     pub fn kinds(&self) -> KindSet {
@@ -67,23 +77,33 @@ impl MediaSelector {
     }
 }
 
+text_codec!(
+    MediaSelector,
+    MediaSelector::Both,
+    |name| Ok(MediaSelector::from(name)),
+    |value, writer| writer.string(value.as_str())
+);
+
+impl From<&str> for MediaSelector {
+    fn from(name: &str) -> Self {
+        if name.is_empty() {
+            MediaSelector::Both
+        } else {
+            MediaSelector::Kind(MediaKind::from(name))
+        }
+    }
+}
+
 impl Serialize for MediaSelector {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            MediaSelector::Both => "",
-            MediaSelector::Kind(kind) => kind.as_str(),
-        })
+        serializer.serialize_str(self.as_str())
     }
 }
 
 impl<'de> Deserialize<'de> for MediaSelector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        Ok(if name.is_empty() {
-            MediaSelector::Both
-        } else {
-            MediaSelector::Kind(MediaKind::from(name.as_ref()))
-        })
+        let name = alloc::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(MediaSelector::from(name.as_ref()))
     }
 }
 
@@ -154,6 +174,33 @@ impl fmt::Debug for KindSet {
     }
 }
 
+impl Read for KindSet {
+    fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        *self = KindSet::NONE;
+        reader.array(&mut |reader| {
+            let kind = MediaKind::from(reader.string()?.as_ref());
+            *self = self.union(KindSet::of(&kind));
+            Ok(())
+        })
+    }
+}
+
+impl Write for KindSet {
+    fn write(&self, writer: &mut Writer) {
+        writer.begin('[');
+        for kind in self.iter() {
+            writer.element(kind);
+        }
+        writer.end(']');
+    }
+}
+
+impl Wire for KindSet {
+    fn blank() -> Self {
+        KindSet::NONE
+    }
+}
+
 impl Serialize for KindSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
@@ -185,7 +232,7 @@ impl<'de> Deserialize<'de> for KindSet {
 }
 
 /// What a session may do (AUT-6). A token grants them; each method names the one it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rights {
     /// Kinds that it may publish.

@@ -1,7 +1,7 @@
 //! The two clocks that the cores know. Both come in from outside with every input:
 //! durations use [`MonoTime`] only; token times, URL expiry and ban ends use [`WallTime`] only.
 
-use std::ops::{Add, Sub};
+use core::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
 

@@ -15,7 +15,7 @@ macro_rules! wire_enum {
         pub enum $name {
             $( $(#[$vmeta])* $variant, )+
             /// A name that this version does not know. Kept as received.
-            Unknown(Box<str>),
+            Unknown(alloc::boxed::Box<str>),
         }
 
         impl $name {
@@ -25,27 +25,41 @@ macro_rules! wire_enum {
             /// The name on the wire.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                match self {
-                    $( $name::$variant => $wire, )+
-                    $name::Unknown(name) => name,
+                // A table: a `match` would be code for each name.
+                enum Known {
+                    $( $variant, )+
                 }
+                let known = match self {
+                    $( $name::$variant => Known::$variant, )+
+                    $name::Unknown(name) => return name,
+                };
+                Self::NAMES[known as usize]
             }
+
+            const NAMES: &'static [&'static str] = &[$( $wire, )+];
         }
 
         impl From<&str> for $name {
             fn from(name: &str) -> Self {
-                match name {
-                    $( $wire => $name::$variant, )+
-                    other => $name::Unknown(other.into()),
+                match crate::wire::position(Self::NAMES, name) {
+                    Some(known) => Self::ALL[known].clone(),
+                    None => $name::Unknown(name.into()),
                 }
             }
         }
 
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        impl core::fmt::Display for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
+
+        crate::wire::text_codec!(
+            $name,
+            $name::Unknown(alloc::boxed::Box::default()),
+            |text| Ok($name::from(text)),
+            |value, writer| writer.string(value.as_str())
+        );
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -55,7 +69,7 @@ macro_rules! wire_enum {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let name = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                let name = alloc::borrow::Cow::<'de, str>::deserialize(deserializer)?;
                 Ok($name::from(name.as_ref()))
             }
         }
@@ -65,8 +79,8 @@ macro_rules! wire_enum {
 /// `Debug` of a message that holds secrets: only the named fields are shown.
 macro_rules! shows {
     ($name:ident { $( $field:ident ),+ $(,)? }) => {
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        impl core::fmt::Debug for $name {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.debug_struct(stringify!($name))
                     $( .field(stringify!($field), &self.$field) )+
                     .finish_non_exhaustive()

@@ -10,7 +10,6 @@ use lianmai_protocol::message::session::{
 use lianmai_protocol::message::task::TaskIds;
 use lianmai_protocol::{ChannelName, Gen, MediaKind, MediaSelector, Role, UserId};
 use lianmai_signal_engine::{Access, AdminCommand, ChannelKey};
-use serde_json::Value;
 
 use crate::client::Client;
 use crate::net::{LinkId, Way};
@@ -222,7 +221,7 @@ impl World {
             Cmd::Attributes { channel, key, bytes, name } => {
                 let value = bytes.map(|bytes| "v".repeat(bytes));
                 Command::SetAttributes(SetAttributes {
-                    attributes: [(format!("key{key}"), value)].into(),
+                    attributes: [(format!("key{key}"), value)].into_iter().collect(),
                     target: channel.then_some(AttributeTarget::Channel),
                     name: name.map(|bytes| "n".repeat(bytes)),
                 })
@@ -232,11 +231,12 @@ impl World {
                 Command::RenewToken(RenewToken { token })
             }
             Cmd::Report { deep } => {
-                let nested = (0..deep).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+                let (open, close) = ("[".repeat(deep), "]".repeat(deep));
+                let data = format!("{{\"code\":{open}null{close}}}");
                 Command::Report(Report {
                     dir: ReportDir::Pull,
                     kind: ReportType::StateChange,
-                    data: [("code".to_owned(), nested)].into_iter().collect(),
+                    data: data.parse().expect("an object"),
                     uid: None,
                 })
             }

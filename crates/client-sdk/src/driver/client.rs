@@ -2,7 +2,6 @@
 //! what became of them. Deliberately absent: state; what it shows is what the delivery task
 //! delivered.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -289,9 +288,10 @@ impl Client {
     /// See [`CommandError`].
     pub async fn set_attributes(
         &self,
-        attributes: BTreeMap<String, Option<String>>,
+        attributes: impl IntoIterator<Item = (String, Option<String>)>,
         name: Option<String>,
     ) -> Result<(), CommandError> {
+        let attributes = attributes.into_iter().collect();
         self.tell::<method::SetAttributes>(SetAttributes { attributes, target: None, name }).await
     }
 
@@ -301,9 +301,10 @@ impl Client {
     /// See [`CommandError`].
     pub async fn set_channel_attributes(
         &self,
-        attributes: BTreeMap<String, Option<String>>,
+        attributes: impl IntoIterator<Item = (String, Option<String>)>,
     ) -> Result<(), CommandError> {
-        let target = Some(AttributeTarget::Channel);
+        let (attributes, target) =
+            (attributes.into_iter().collect(), Some(AttributeTarget::Channel));
         self.tell::<method::SetAttributes>(SetAttributes { attributes, target, name: None }).await
     }
 
@@ -333,7 +334,7 @@ impl Client {
         data: serde_json::Map<String, serde_json::Value>,
         uid: Option<UserId>,
     ) -> Result<(), CommandError> {
-        self.tell::<method::Report>(Report { dir, kind, data, uid }).await
+        self.tell::<method::Report>(Report { dir, kind, data: data.into(), uid }).await
     }
 
     /// Tells the client that the network is another one: it comes back at once, on a new socket. For hosts

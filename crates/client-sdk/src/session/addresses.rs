@@ -5,6 +5,7 @@
 //! and one more takes the place of the one that was learned first.
 
 use crate::error::ConfigError;
+use crate::prelude::*;
 
 /// The addresses of one deployment, the preferred one first.
 pub(super) struct Addresses {

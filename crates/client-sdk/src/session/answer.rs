@@ -1,13 +1,17 @@
 //! What an answer means for the command that it settles. Events up to the answer's number were applied
 //! before (ORD-4); one that is missing is a gap.
 
+use crate::prelude::*;
+use alloc::sync::Arc;
+
+use lianmai_protocol::codec;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Published, Subscribed};
 use lianmai_protocol::message::notice::{Direction, SyncDone};
 use lianmai_protocol::message::session::{AttributeTarget, Done, Empty, MessageSent, TokenRenewed};
+use lianmai_protocol::raw::RawJson;
+use lianmai_protocol::wire::Wire;
 use lianmai_protocol::{ErrorName, KindSet, Role, RpcError, UserId};
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
 use super::link::End;
 use super::requests::{Owner, Pending};
@@ -26,15 +30,10 @@ pub(super) enum Broken {
 }
 
 impl Session {
-    pub(super) fn answer(
-        &mut self,
-        id: u64,
-        pending: Pending,
-        outcome: Result<Box<RawValue>, RpcError>,
-    ) {
+    pub(super) fn answer(&mut self, pending: Pending, outcome: Result<RawJson, RpcError>) {
         let is_leave = matches!(pending.request, Call::Leave(_));
         let result = match outcome {
-            Ok(json) => self.accept(id, &pending, &json),
+            Ok(json) => self.accept(&pending, &json),
             Err(error) => Ok(Err(error)),
         };
         // Out is out: whatever the server says to `leave`, and the refusals it has mean "not in".
@@ -63,7 +62,7 @@ impl Session {
             }
             (Ok(Err(error)), Owner::Session) => self.restore_refused(pending.request, &error),
             (Err(Broken::Ahead), _) => {
-                self.requests.put_back(id, pending);
+                self.requests.put_back(pending);
                 self.gap();
             }
             (Err(Broken::Garbled), owner) => {
@@ -118,9 +117,8 @@ impl Session {
     /// Applies what only the answer tells, and says what the app gets.
     fn accept(
         &mut self,
-        id: u64,
         pending: &Pending,
-        json: &RawValue,
+        json: &RawJson,
     ) -> Result<Result<Reply, RpcError>, Broken> {
         let reply = match &pending.request {
             Call::Publish(asked) => {
@@ -129,19 +127,20 @@ impl Session {
                 let kinds = asked.media_type.kinds();
                 // What took effect is in the picture, unless it ended since.
                 if !self.publishes_any(kinds) {
-                    return Ok(Err(RpcError::new(ErrorName::Superseded)));
+                    return Ok(Err(RpcError::bare(ErrorName::Superseded)));
                 }
-                self.learn(id, Change::Generation { kinds, generation: answer.generation });
+                let learnt = Change::Generation { kinds, generation: answer.generation };
+                self.learn(pending.id, Arc::new(learnt));
                 Reply::Published(answer)
             }
             Call::Subscribe(asked) => {
                 let answer: Subscribed = read(json)?;
                 self.covers(answer.seq)?;
                 if pending.is_over_since(answer.seq) {
-                    return Ok(Err(RpcError::new(ErrorName::Superseded)));
+                    return Ok(Err(RpcError::bare(ErrorName::Superseded)));
                 }
                 let media_type = asked.media_type.clone();
-                self.learn(id, Change::Subscribed { uid: asked.uid, media_type });
+                self.learn(pending.id, Arc::new(Change::Subscribed { uid: asked.uid, media_type }));
                 Reply::Subscribed(answer)
             }
             Call::SendMessage(_) => {
@@ -158,7 +157,8 @@ impl Session {
                     member.urls.keep_pulls(|(_, kind)| answer.rights.subscribe.contains(kind));
                 }
                 let expires_at = expires_in_ms.map(|ms| self.now + ms);
-                self.learn(id, Change::TokenRenewed { rights: answer.rights, expires_at });
+                let learnt = Change::TokenRenewed { rights: answer.rights, expires_at };
+                self.learn(pending.id, Arc::new(learnt));
                 Reply::TokenRenewed { expires_in_ms }
             }
             Call::Report(_) => {
@@ -168,7 +168,7 @@ impl Session {
             _ => {
                 let answer: Done = read(json)?;
                 self.covers(answer.seq)?;
-                self.own_effect(id, pending, answer.seq);
+                self.own_effect(pending, answer.seq);
                 Reply::Done
             }
         };
@@ -188,7 +188,7 @@ impl Session {
 
     /// Effects on the app's own state that no event tells: those of an audience member, and the end of
     /// a subscription. Where no call of the app waits for the answer, the app hears of them.
-    fn own_effect(&mut self, id: u64, pending: &Pending, seq: u64) {
+    fn own_effect(&mut self, pending: &Pending, seq: u64) {
         let Stay::Member(member) = &self.stay else { return };
         let own = &member.picture.own;
         let unseen = own.role == Role::Audience && seq >= member.own_since;
@@ -211,32 +211,32 @@ impl Session {
                 }),
             _ => None,
         };
-        let Some(change) = change else { return };
+        let Some(change) = change.map(Arc::new) else { return };
         if let Owner::App(_) = pending.owner {
-            return self.learn(id, change);
+            return self.learn(pending.id, change);
         }
-        let mut steps = translate::own_changes(change.clone(), own);
-        steps.extend(self.learnt_later(id, change).into_iter().map(|later| (later, None)));
+        let mut steps = translate::own_changes(&change, own);
+        steps.extend(self.learnt_later(pending.id, change).into_iter().map(|later| (later, None)));
         for (change, event) in steps.into_iter().rev() {
             self.inbox.push_front(Work::Step(change, event));
         }
     }
 
     /// Applies what only an answer tells.
-    fn learn(&mut self, id: u64, change: Change) {
-        self.change(change.clone());
+    fn learn(&mut self, id: u64, change: Arc<Change>) {
+        self.apply(Arc::clone(&change));
         for later in self.learnt_later(id, change) {
-            self.change(later);
+            self.apply(later);
         }
     }
 
     /// What the answers of later calls have told already, to be applied once more: calls took effect in the order of
     /// their ids, and their answers may come in any (ORD-8). Remembers this one for as long as an earlier call waits.
-    fn learnt_later(&mut self, id: u64, change: Change) -> Vec<Change> {
+    fn learnt_later(&mut self, id: u64, change: Arc<Change>) -> Vec<Arc<Change>> {
         let oldest = self.requests.oldest();
         let Stay::Member(member) = &mut self.stay else { return Vec::new() };
         let at = member.learnt.partition_point(|(of, _)| *of < id);
-        let later = member.learnt[at..].iter().map(|(_, change)| change.clone()).collect();
+        let later = member.learnt[at..].iter().map(|(_, change)| Arc::clone(change)).collect();
         member.learnt.insert(at, (id, change));
         member.learnt.retain(|(of, _)| oldest.is_some_and(|oldest| oldest < *of));
         later
@@ -258,6 +258,6 @@ fn sync_done(request: &Call, reply: Reply) -> Option<SyncDone> {
     })
 }
 
-pub(super) fn read<T: DeserializeOwned>(json: &RawValue) -> Result<T, Broken> {
-    serde_json::from_str(json.get()).map_err(|_| Broken::Garbled)
+pub(super) fn read<T: Wire>(json: &RawJson) -> Result<T, Broken> {
+    codec::decode_result(json).map_err(|_| Broken::Garbled)
 }

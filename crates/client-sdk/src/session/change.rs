@@ -1,8 +1,8 @@
 //! The steps of a picture. Comes in: an event, an answer, a snapshot. Goes out: the same picture one step
 //! later, wherever a copy of it is kept. Deliberately absent: what an event does to it (`picture.rs`).
 
-use std::collections::BTreeMap;
-
+use crate::prelude::*;
+use lianmai_protocol::Map;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::{
     ChannelName, Cid, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Rights, UserId,
@@ -80,7 +80,7 @@ pub enum Change {
     /// An answer of `setAttributes` of an audience member, which makes no event.
     OwnAttributes {
         /// Keys set and removed.
-        patch: BTreeMap<String, Option<String>>,
+        patch: Map<String, Option<String>>,
         /// A new name.
         name: Option<String>,
     },

@@ -1,5 +1,6 @@
 //! What a session is told once. Comes in: values. Deliberately absent: files, environment, tokens.
 
+use crate::prelude::*;
 /// Settings of a session. Times are milliseconds.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {

@@ -10,16 +10,18 @@
 //! A host that runs the app's code before it polls the next output needs none of this: the session's own picture
 //! is right then.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use super::change::Change;
 use super::event::Event;
 use super::input::{CallId, Input};
 use super::output::{Output, Reply};
 use super::picture::Picture;
+use super::queue::Queue;
 use super::state::ConnectionState;
 use crate::error::CallError;
+use crate::prelude::*;
+use lianmai_protocol::Map;
 
 /// The queue between a session and an app that may be slower.
 ///
@@ -28,24 +30,24 @@ use crate::error::CallError;
 pub struct Delivery {
     capacity: usize,
     /// What somebody has not taken yet.
-    log: VecDeque<Entry>,
+    log: Queue<Entry>,
     /// Number of the first entry of the log.
     first: u64,
     /// Number of the entry that is delivered next.
     at: u64,
     /// Behind the entries before that number.
-    settlements: VecDeque<(u64, CallId, Result<Reply, CallError>)>,
+    settlements: Vec<(u64, CallId, Result<Reply, CallError>)>,
     picture: Option<Picture>,
     state: ConnectionState,
     /// What each reader takes next.
-    readers: BTreeMap<u64, u64>,
+    readers: Map<u64, u64>,
     last_reader: u64,
     paused: bool,
 }
 
 enum Entry {
     Picture(Arc<Change>),
-    Event(Event),
+    Event(Arc<Event>),
 }
 
 /// One thing for the app.
@@ -54,7 +56,7 @@ pub enum Delivered {
     /// The picture is another one; nothing is heard of that.
     Picture(Arc<Change>),
     /// It hears this.
-    Event(Event),
+    Event(Arc<Event>),
     /// A call is over.
     Settled {
         /// The call.
@@ -90,13 +92,13 @@ impl Delivery {
     pub fn new(capacity: usize) -> Delivery {
         Delivery {
             capacity: capacity.max(1),
-            log: VecDeque::new(),
+            log: Queue::new(),
             first: 0,
             at: 0,
-            settlements: VecDeque::new(),
+            settlements: Vec::new(),
             picture: None,
             state: ConnectionState::Disconnected,
-            readers: BTreeMap::new(),
+            readers: Map::new(),
             last_reader: 0,
             paused: false,
         }
@@ -106,9 +108,9 @@ impl Delivery {
     pub fn push(&mut self, output: Output) -> Option<Output> {
         match output {
             Output::Picture(change) => self.log.push_back(Entry::Picture(change)),
-            Output::Event(event) => self.log.push_back(Entry::Event(event)),
+            Output::Event(event) => self.log.push_back(Entry::Event(Arc::new(event))),
             Output::Settled { call, outcome } => {
-                self.settlements.push_back((self.end(), call, outcome));
+                self.settlements.push((self.end(), call, outcome));
             }
             other => return Some(other),
         }
@@ -118,17 +120,22 @@ impl Delivery {
     /// The next thing for the app, if there is one. The picture is as of it from here on.
     #[expect(clippy::should_implement_trait, reason = "more may come after `None`")]
     pub fn next(&mut self) -> Option<Delivered> {
-        if let Some((_, call, outcome)) = self.settlements.pop_front_if(|(at, ..)| *at == self.at) {
+        if self.settlements.first().is_some_and(|(at, ..)| *at == self.at) {
+            let (_, call, outcome) = self.settlements.remove(0);
             return Some(Delivered::Settled { call, outcome });
         }
         let delivered = match self.entry(self.at)? {
             Entry::Picture(change) => Delivered::Picture(Arc::clone(change)),
-            Entry::Event(event) => Delivered::Event(event.clone()),
+            Entry::Event(event) => Delivered::Event(Arc::clone(event)),
         };
         match &delivered {
             Delivered::Picture(change) => change.apply(&mut self.picture),
-            Delivered::Event(Event::ConnectionStateChange { state, .. }) => self.state = *state,
-            _ => {}
+            Delivered::Event(event) => {
+                if let Event::ConnectionStateChange { state, .. } = **event {
+                    self.state = state;
+                }
+            }
+            Delivered::Settled { .. } => {}
         }
         self.at += 1;
         self.trim();
@@ -166,7 +173,7 @@ impl Delivery {
                     change.apply(&mut reader.picture);
                     None
                 }
-                Entry::Event(event) => Some(event.clone()),
+                Entry::Event(event) => Some(Event::clone(event)),
             };
             self.readers.insert(reader.id, at + 1);
             self.trim();
@@ -198,7 +205,7 @@ impl Delivery {
     /// What the session must be told of that: once when reading ends, and once when it goes on.
     pub fn reading(&mut self) -> Option<Input<'static>> {
         let full = self.is_full();
-        let changed = std::mem::replace(&mut self.paused, full) != full;
+        let changed = core::mem::replace(&mut self.paused, full) != full;
         changed.then_some(if full { Input::ReadingPaused } else { Input::ReadingResumed })
     }
 

@@ -5,6 +5,8 @@
 //! Identity decides: another `mid` is a leave and a join, another `pub` a removal and an addition. First what
 //! is about others: removals, leaves, joins, changes, additions; then the same about the app itself.
 
+use crate::prelude::*;
+use lianmai_protocol::Map;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{
     ChannelUpdate, ClientJoin, ClientLeave, ClientUpdate, LeaveReason, MuteChange, RoleChanged,
@@ -21,12 +23,7 @@ impl Picture {
     #[must_use]
     pub fn diff(&self, new: &Picture) -> Vec<Change> {
         let mut diff = Diff { at: self.clone(), new, changes: vec![] };
-        let mut uids: Vec<UserId> =
-            self.members.keys().chain(new.members.keys()).copied().collect();
-        uids.sort_unstable();
-        uids.dedup();
-        let (own, others): (Vec<_>, Vec<_>) =
-            uids.into_iter().partition(|uid| *uid == self.own.uid);
+        let (own, others) = self.uids(new);
         diff.removals(&others);
         diff.leaves(&others);
         diff.joins(&others);
@@ -43,6 +40,19 @@ impl Picture {
         diff.additions(&own);
         diff.rest();
         diff.changes
+    }
+
+    /// The uids of both pictures in order: the app's own, and every other one.
+    fn uids(&self, new: &Picture) -> (Vec<UserId>, Vec<UserId>) {
+        let (mut own, mut others) = (vec![], vec![]);
+        let mut olds = self.members.keys().peekable();
+        let mut news = new.members.keys().peekable();
+        while let Some(&uid) = olds.peek().into_iter().chain(news.peek()).min().copied() {
+            olds.next_if_eq(&&uid);
+            news.next_if_eq(&&uid);
+            if uid == self.own.uid { own.push(uid) } else { others.push(uid) }
+        }
+        (own, others)
     }
 }
 
@@ -217,7 +227,7 @@ impl Diff<'_> {
     }
 }
 
-type Members = std::collections::BTreeMap<UserId, Member>;
+type Members = Map<UserId, Member>;
 
 fn same(members: &Members, uid: UserId, mid: Mid) -> Option<&Member> {
     members.get(&uid).filter(|member| member.mid == mid)

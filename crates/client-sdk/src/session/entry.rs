@@ -2,10 +2,11 @@
 //! call, and what the server answers. Goes out: a membership, another attempt, or the end. Deliberately
 //! absent: what was there before a new membership (`resume.rs`).
 
+use crate::prelude::*;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Empty, Join, Joined as JoinedMessage, ResumeReason};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{Action, CloseCode, ErrorName, MonoTime, RpcError};
-use serde_json::value::RawValue;
 
 use super::answer::read;
 use super::input::CallId;
@@ -21,7 +22,7 @@ use crate::error::CallError;
 impl Entry {
     /// Gives a frozen host more time, once.
     pub(super) fn wake(&mut self, until: MonoTime) {
-        if !std::mem::replace(&mut self.woken, true) {
+        if !core::mem::replace(&mut self.woken, true) {
             self.deadline = self.deadline.max(until);
         }
     }
@@ -44,13 +45,13 @@ impl Session {
     }
 
     /// The answer of the app's `join`.
-    pub(super) fn entry_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+    pub(super) fn entry_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let json = match outcome {
             Ok(json) => json,
             Err(error) => return self.entry_refused(error),
         };
         let Ok(answer) = read::<JoinedMessage>(&json) else { return self.gap() };
-        let Stay::Entry(entry) = std::mem::take(&mut self.stay) else { return };
+        let Stay::Entry(entry) = core::mem::take(&mut self.stay) else { return };
         let (session_id, deployment_id) = (answer.session_id, answer.deployment_id.clone());
         let live = Liveness::new(&answer.timers, self.now, self.reading_paused);
         let membership = Membership::new(entry.join, answer, self.now);
@@ -121,7 +122,7 @@ impl Session {
     }
 
     /// The answer of a `join` in place of a dead membership.
-    pub(super) fn rejoin_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+    pub(super) fn rejoin_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let json = match outcome {
             Ok(json) => json,
             Err(error) => return self.rejoin_refused(error),

@@ -1,6 +1,7 @@
 //! Everything that an app can hear. Comes in: channel events, notices and what the session finds out by
 //! itself. Deliberately absent: events that the app's own commands caused; their answers tell it.
 
+use crate::prelude::*;
 use lianmai_protocol::message::event::{
     ChannelUpdate, ClientJoin, ClientLeave, ClientUpdate, LiveRoomClose, MuteChange, RoleChanged,
     StreamChange,

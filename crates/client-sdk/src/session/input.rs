@@ -1,7 +1,8 @@
 //! What goes into a session: calls of the app, and what the host reports of sockets. The contract is at the top of
 //! `mod.rs`.
 
-use std::fmt;
+use crate::prelude::*;
+use core::fmt;
 
 use lianmai_protocol::message::Call;
 
@@ -35,7 +36,7 @@ pub enum Input<'a> {
         /// On which socket.
         socket: SocketId,
         /// Its text.
-        bytes: &'a [u8],
+        text: &'a str,
     },
     /// A socket is gone, or could not be opened. Nothing more comes of it.
     SocketClosed {
@@ -85,8 +86,8 @@ impl fmt::Debug for Input<'_> {
                 write!(f, "Command({}, {})", call.0, command.method())
             }
             Input::SocketOpened { socket } => write!(f, "SocketOpened({})", socket.0),
-            Input::Frame { socket, bytes } => {
-                write!(f, "Frame({}, {} bytes)", socket.0, bytes.len())
+            Input::Frame { socket, text } => {
+                write!(f, "Frame({}, {} bytes)", socket.0, text.len())
             }
             Input::SocketClosed { socket, code, reason } => {
                 write!(f, "SocketClosed({}, {code}, {reason:?})", socket.0)

@@ -2,7 +2,8 @@
 //! the server report of the socket, what is due. Goes out: `Connect` and `CloseSocket`, the state, the
 //! first request of a new socket. Deliberately absent: what that is answered (`entry.rs`, `resume.rs`).
 
-use lianmai_protocol::codec::decode_server_frame;
+use crate::prelude::*;
+use lianmai_protocol::codec::decode_server_text;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::notice::Closing;
 use lianmai_protocol::message::session::ResumeReason;
@@ -96,7 +97,7 @@ impl Session {
         self.send(frame);
     }
 
-    pub(super) fn frame(&mut self, bytes: &[u8]) {
+    pub(super) fn frame(&mut self, text: &str) {
         match &mut self.state {
             State::Idle | State::Backoff { .. } | State::Connecting { .. } => {
                 self.ignored.early += 1;
@@ -105,8 +106,12 @@ impl Session {
             State::Joined(live) => live.heard(self.now),
             State::Entering { .. } | State::Closing(_) => {}
         }
-        match decode_server_frame(bytes) {
-            Ok(messages) => self.inbox.extend(messages.into_iter().map(Work::Message)),
+        match decode_server_text(text) {
+            Ok(messages) => {
+                for message in messages {
+                    self.inbox.push_back(Work::Message(message));
+                }
+            }
             Err(_) => self.gap(),
         }
     }
@@ -239,7 +244,7 @@ impl Session {
 
     /// The socket that the server said goodbye on is gone, or has to go.
     fn farewell(&mut self) {
-        let State::Closing(said) = std::mem::replace(&mut self.state, State::Idle) else { return };
+        let State::Closing(said) = core::mem::replace(&mut self.state, State::Idle) else { return };
         // The host's socket is gone already, or goes with the output below.
         self.state = State::Backoff { until: self.now };
         let Farewell { code, reason, then, .. } = said;

@@ -1,6 +1,6 @@
 //! When to ping, and when a silent server is dead. Pure arithmetic over what was sent and heard.
 
-use std::collections::VecDeque;
+use crate::prelude::*;
 
 use lianmai_protocol::MonoTime;
 use lianmai_protocol::message::session::Timers;
@@ -20,7 +20,7 @@ pub(super) struct Liveness {
     last_heard: MonoTime,
     probe_until: Option<MonoTime>,
     reading_paused: bool,
-    pings: VecDeque<u64>,
+    pings: Vec<u64>,
 }
 
 impl Liveness {
@@ -35,7 +35,7 @@ impl Liveness {
             last_heard: now,
             probe_until: None,
             reading_paused,
-            pings: VecDeque::new(),
+            pings: Vec::new(),
         }
     }
 
@@ -73,15 +73,15 @@ impl Liveness {
 
     pub(super) fn pinged(&mut self, id: u64) {
         if self.pings.len() == PINGS_REMEMBERED {
-            self.pings.pop_front();
+            self.pings.remove(0);
         }
-        self.pings.push_back(id);
+        self.pings.push(id);
     }
 
     /// Whether `id` is that of a ping without an answer; it is forgotten then.
     pub(super) fn take_ping(&mut self, id: u64) -> bool {
         let at = self.pings.iter().position(|ping| *ping == id);
-        at.and_then(|at| self.pings.remove(at)).is_some()
+        at.map(|at| self.pings.remove(at)).is_some()
     }
 
     pub(super) fn ping_at(&self) -> MonoTime {

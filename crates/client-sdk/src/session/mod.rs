@@ -72,6 +72,7 @@
 //! `state.rs` where the connection is; `link.rs` loses and opens sockets, `entry.rs` joins, `resume.rs`
 //! comes back, `restore.rs` says again what the app was, `parting.rs` delivers a late `leave`.
 
+use crate::prelude::*;
 mod addresses;
 mod answer;
 mod backoff;
@@ -88,6 +89,7 @@ mod outcome;
 mod output;
 mod parting;
 mod picture;
+mod queue;
 mod receive;
 mod requests;
 mod restore;
@@ -98,9 +100,8 @@ mod stay;
 mod translate;
 mod urls;
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use core::fmt;
 
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::session::Ping;
@@ -122,6 +123,7 @@ pub use state::{ConnectionState, StateReason};
 
 use addresses::Addresses;
 use backoff::Backoff;
+use queue::Queue;
 use requests::{Due, Requests};
 use state::State;
 use stay::Stay;
@@ -143,10 +145,10 @@ pub struct Session {
     requests: Requests,
     addresses: Addresses,
     backoff: Backoff,
-    inbox: VecDeque<Work>,
+    inbox: Queue<Work>,
     /// Whether something was worked off since deadlines were looked at.
     unchecked: bool,
-    out: VecDeque<Output>,
+    out: Queue<Output>,
     ignored: Ignored,
 }
 
@@ -155,7 +157,7 @@ enum Work {
     /// A message of the server.
     Message(ServerMessage),
     /// A step to a new snapshot, and what the app hears of it.
-    Step(Change, Option<Event>),
+    Step(Arc<Change>, Option<Event>),
     /// A call whose outcome is not known, behind the steps.
     Unknown(CallId),
 }
@@ -192,9 +194,9 @@ impl Session {
             requests: Requests::default(),
             addresses,
             backoff: Backoff::new(config.seed),
-            inbox: VecDeque::new(),
+            inbox: Queue::new(),
             unchecked: false,
-            out: VecDeque::new(),
+            out: Queue::new(),
             ignored: Ignored::default(),
             config,
         })
@@ -239,7 +241,7 @@ impl Session {
         match input {
             Input::Command { call, command } => self.command(call, command),
             Input::SocketOpened { .. } => self.opened(),
-            Input::Frame { bytes, .. } => self.frame(bytes),
+            Input::Frame { text, .. } => self.frame(text),
             Input::Unreadable { .. } => self.unreadable(),
             Input::SocketClosed { code, reason, .. } => self.closed(code, reason),
             Input::Timeout => {}
@@ -276,7 +278,7 @@ impl Session {
             State::Backoff { until } => Some(*until),
             State::Entering { .. } if self.is_held_up() => None,
             State::Connecting { give_up } | State::Entering { give_up, .. } => Some(*give_up),
-            State::Joined(live) => live.dead_at().into_iter().chain([live.ping_at()]).min(),
+            State::Joined(live) => earliest(&[live.dead_at(), Some(live.ping_at())]),
             State::Closing(farewell) => Some(farewell.give_up),
         };
         let stay = match &self.stay {
@@ -285,7 +287,7 @@ impl Session {
             Stay::Member(member) => member.gives_up.or_else(|| self.return_deadline(member)),
             Stay::Parting(parting) => Some(parting.until),
         };
-        [state, stay, self.requests.next_deadline()].into_iter().flatten().min()
+        earliest(&[state, stay, self.requests.next_deadline()])
     }
 
     /// The channel, as of the last output that was polled and is about the app: `Picture`, `Event` or
@@ -368,11 +370,11 @@ impl Session {
             Work::Message(message) => self.receive(message),
             Work::Step(change, event) => {
                 if let (Stay::Member(member), Change::WhileAway(ChannelEvent::StreamAdded(e))) =
-                    (&mut self.stay, &change)
+                    (&mut self.stay, &*change)
                 {
                     member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
                 }
-                self.change(change);
+                self.apply(change);
                 if let Some(event) = event {
                     self.event(event);
                 }
@@ -456,10 +458,14 @@ impl Session {
     }
 
     fn change(&mut self, change: Change) {
+        self.apply(Arc::new(change));
+    }
+
+    fn apply(&mut self, change: Arc<Change>) {
         if let Stay::Member(member) = &mut self.stay {
             change.step(&mut member.picture);
         }
-        self.out.push_back(Output::Picture(Arc::new(change)));
+        self.out.push_back(Output::Picture(change));
     }
 
     fn event(&mut self, event: Event) {
@@ -469,6 +475,10 @@ impl Session {
     fn settle(&mut self, call: CallId, outcome: Result<Reply, CallError>) {
         self.out.push_back(Output::Settled { call, outcome });
     }
+}
+
+fn earliest(moments: &[Option<MonoTime>]) -> Option<MonoTime> {
+    moments.iter().copied().flatten().min()
 }
 
 impl fmt::Debug for Session {

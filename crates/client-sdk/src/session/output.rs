@@ -1,8 +1,9 @@
 //! What comes out of a session, in one ordered queue: what the host must do, and what the app must
 //! hear.
 
-use std::fmt;
-use std::sync::Arc;
+use crate::prelude::*;
+use alloc::sync::Arc;
+use core::fmt;
 
 use lianmai_protocol::message::media::{Published, Subscribed};
 use lianmai_protocol::{Cid, Mid, SessionId, UserId};

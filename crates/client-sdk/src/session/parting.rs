@@ -2,11 +2,12 @@
 //! answers. Goes out: the end at once, and behind it up to three attempts whose only purpose is to
 //! deliver it. Deliberately absent: anything that the app could hear of that.
 
+use crate::prelude::*;
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Empty, Outcome, ResumeReason, Resumed};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{CloseCode, RpcError};
-use serde_json::value::RawValue;
 
 use super::answer::read;
 use super::link::{End, Wait};
@@ -110,7 +111,7 @@ impl Session {
         }
     }
 
-    fn parting_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+    fn parting_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let Ok(json) = outcome else { return self.parting_failed() };
         let Ok(answer) = read::<Resumed>(&json) else { return self.parting_failed() };
         match answer.outcome {

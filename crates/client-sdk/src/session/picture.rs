@@ -6,7 +6,7 @@
 //! all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
 //! generation of the app's own push URLs; the answer of `publish` does.
 
-use std::collections::BTreeMap;
+use crate::prelude::*;
 
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientJoin, MuteChange, RoleChanged, StreamChange};
@@ -14,8 +14,8 @@ use lianmai_protocol::message::session::Joined as JoinedMessage;
 use lianmai_protocol::message::snapshot::{MemberInfo, SelfInfo};
 use lianmai_protocol::message::task::{TaskInfo, TaskStatus};
 use lianmai_protocol::{
-    Attributes, ChannelName, Cid, Epoch, Gen, KindSet, MediaKind, Mid, MonoTime, Pub, Rights, Role,
-    TaskId, UserId,
+    Attributes, ChannelName, Cid, Epoch, Gen, KindSet, Map, MediaKind, Mid, MonoTime, Pub, Rights,
+    Role, TaskId, UserId,
 };
 
 /// A push task has ended: it is in no snapshot any more.
@@ -33,9 +33,9 @@ pub struct Picture {
     /// Attributes of the channel.
     pub attributes: Attributes,
     /// Push tasks of the channel.
-    pub tasks: BTreeMap<TaskId, TaskInfo>,
+    pub tasks: Map<TaskId, TaskInfo>,
     /// Every broadcaster by uid, the app itself included if it is one.
-    pub members: BTreeMap<UserId, Member>,
+    pub members: Map<UserId, Member>,
     /// The app's own state.
     pub own: Own,
     /// Members, audience included. Told at most once per second.
@@ -62,7 +62,7 @@ pub struct Member {
     /// Kinds that the member muted.
     pub muted: KindSet,
     /// What the member publishes: kind and publication.
-    pub streams: BTreeMap<MediaKind, Pub>,
+    pub streams: Map<MediaKind, Pub>,
 }
 
 /// The app's own state.
@@ -83,9 +83,9 @@ pub struct Own {
     /// Muted kinds.
     pub muted: KindSet,
     /// What the app publishes.
-    pub published: BTreeMap<MediaKind, OwnPublication>,
+    pub published: Map<MediaKind, OwnPublication>,
     /// What it subscribes to: uid and kind, and the publication with which the subscription ends.
-    pub subscriptions: BTreeMap<(UserId, MediaKind), Pub>,
+    pub subscriptions: Map<(UserId, MediaKind), Pub>,
     /// When the token ends the membership, on the clock that the session is driven by.
     pub token_expires_at: Option<MonoTime>,
 }
@@ -109,8 +109,10 @@ impl Picture {
             channel: channel.name,
             creator: channel.creator,
             attributes: channel.attributes,
-            tasks: channel.tasks.into_iter().map(|task| (task.task_id.clone(), task)).collect(),
-            members: snapshot.members.into_iter().map(|m| (m.uid, m.into())).collect(),
+            tasks: Map::from_iter(
+                channel.tasks.into_iter().map(|task| (task.task_id.clone(), task)),
+            ),
+            members: Map::from_iter(snapshot.members.into_iter().map(|m| (m.uid, m.into()))),
             own: Own::from_snapshot(snapshot.own, now),
             member_count: snapshot.member_count,
             epoch: snapshot.epoch,
@@ -176,7 +178,7 @@ impl Picture {
             name: join.name.clone(),
             attributes: join.attributes.clone(),
             muted: join.muted,
-            streams: BTreeMap::new(),
+            streams: Map::new(),
         };
         self.members.insert(join.uid, member);
     }
@@ -261,19 +263,13 @@ impl Own {
             name: own.name,
             attributes: own.attributes,
             muted: own.muted,
-            published: own
-                .published
-                .into_iter()
-                .map(|s| {
-                    let generation = Some(s.generation);
-                    (s.media_type, OwnPublication { publication: s.publication, generation })
-                })
-                .collect(),
-            subscriptions: own
-                .subscriptions
-                .into_iter()
-                .map(|s| ((s.uid, s.media_type), s.publication))
-                .collect(),
+            published: Map::from_iter(own.published.into_iter().map(|s| {
+                let generation = Some(s.generation);
+                (s.media_type, OwnPublication { publication: s.publication, generation })
+            })),
+            subscriptions: Map::from_iter(
+                own.subscriptions.into_iter().map(|s| ((s.uid, s.media_type), s.publication)),
+            ),
             token_expires_at: own.token_expires_in_ms.map(|ms| now + ms),
         }
     }
@@ -288,7 +284,9 @@ impl From<MemberInfo> for Member {
             name: member.name,
             attributes: member.attributes,
             muted: member.muted,
-            streams: member.streams.into_iter().map(|s| (s.media_type, s.publication)).collect(),
+            streams: Map::from_iter(
+                member.streams.into_iter().map(|s| (s.media_type, s.publication)),
+            ),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What the session does with one message of the server: events, notices, and whose answers they are.
 
+use crate::prelude::*;
 use lianmai_protocol::codec::ServerMessage;
 use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::notice::{Closing, Direction, SyncDone, TargetedMessage};
 use lianmai_protocol::message::session::Pong;
 use lianmai_protocol::message::{ChannelEvent, Notice, Position};
+use lianmai_protocol::wire;
 
 use super::state::{Asked, State, Then};
 use super::stay::Stay;
@@ -66,7 +68,7 @@ impl Session {
                     return;
                 }
                 match self.requests.answered(id.0) {
-                    Some(pending) => self.answer(id.0, pending, outcome),
+                    Some(pending) => self.answer(pending, outcome),
                     None => self.ignored.answers += 1,
                 }
                 self.send_waiting();
@@ -82,7 +84,7 @@ impl Session {
     /// The head of the log comes after every event up to it: another picture has lost one (PIN-1).
     fn pong(&mut self, id: u64, json: &str) {
         let Some(picture) = self.picture() else { return };
-        match serde_json::from_str::<Pong>(json) {
+        match wire::from_text::<Pong>(json) {
             Ok(pong) if pong.epoch == picture.epoch && pong.seq == picture.seq => {
                 self.pinged_back(id);
             }
@@ -124,7 +126,7 @@ impl Session {
             _ => {}
         }
         for (change, event) in own {
-            self.change(change);
+            self.apply(change);
             if let Some(event) = event {
                 self.event(event);
             }

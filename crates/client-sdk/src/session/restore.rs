@@ -3,8 +3,9 @@
 //! bears. Deliberately absent: what their answers mean (`answer.rs`), and any wish of the app that is not in
 //! the picture yet: those are commands without an answer, which are asked again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::prelude::*;
 
+use lianmai_protocol::Map;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
 use lianmai_protocol::message::session::{AttributeTarget, SetAttributes};
@@ -34,7 +35,7 @@ pub(super) struct Intent {
     published: KindSet,
     /// Of these, what the session asked for itself, without an answer: the app may have no URL of it.
     unanswered: KindSet,
-    streams: BTreeSet<Stream>,
+    streams: Map<Stream, ()>,
 }
 
 impl Intent {
@@ -48,7 +49,7 @@ impl Intent {
             muted: own.muted,
             published: own.published.keys().cloned().collect(),
             unanswered: KindSet::NONE,
-            streams: own.subscriptions.keys().cloned().collect(),
+            streams: Map::from_iter(own.subscriptions.keys().map(|stream| (stream.clone(), ()))),
         };
         for call in unfinished {
             intent.add(call);
@@ -73,7 +74,7 @@ impl Intent {
                 self.unanswered = self.unanswered.union(kinds);
             }
             Call::Subscribe(asked) => {
-                self.streams.insert((asked.uid, asked.media_type.clone()));
+                self.streams.insert((asked.uid, asked.media_type.clone()), ());
             }
             _ => {}
         }
@@ -142,8 +143,8 @@ impl Intent {
         calls
     }
 
-    pub(super) fn streams(&self) -> &BTreeSet<Stream> {
-        &self.streams
+    pub(super) fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.streams.keys()
     }
 }
 
@@ -168,21 +169,21 @@ fn selector(kinds: KindSet) -> Option<MediaSelector> {
 }
 
 /// What turns one map into the other.
-pub(super) fn patch(from: &Attributes, to: &Attributes) -> BTreeMap<String, Option<String>> {
+pub(super) fn patch(from: &Attributes, to: &Attributes) -> Map<String, Option<String>> {
     let gone = from.0.keys().filter(|key| !to.0.contains_key(*key)).map(|key| (key.clone(), None));
     let set = to.0.iter().filter(|(key, value)| from.0.get(*key) != Some(value));
-    gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))).collect()
+    Map::from_iter(gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))))
 }
 
 /// What is left to restore.
 #[derive(Default)]
 pub(super) struct Restore {
-    queue: VecDeque<Call>,
+    queue: Vec<Call>,
     /// How many more may go out without a pause.
     burst: usize,
     next_at: MonoTime,
     /// Subscriptions to streams that are not there, and until when they are wanted.
-    wanted: BTreeMap<Stream, MonoTime>,
+    wanted: Map<Stream, MonoTime>,
 }
 
 impl Restore {
@@ -211,7 +212,7 @@ impl Restore {
                 // What is due now was not due before: nobody is late.
                 self.next_at = self.next_at.max(now);
             }
-            self.queue.push_back(subscribe(stream.clone()));
+            self.queue.push(subscribe(stream.clone()));
         }
     }
 
@@ -220,7 +221,7 @@ impl Restore {
         if let Call::Subscribe(asked) | Call::Unsubscribe(asked) = call {
             self.wanted.remove(&(asked.uid, asked.media_type.clone()));
         }
-        let queue = std::mem::take(&mut self.queue);
+        let queue = core::mem::take(&mut self.queue);
         self.queue = queue.into_iter().filter_map(|queued| without(queued, call, own)).collect();
     }
 
@@ -230,7 +231,7 @@ impl Restore {
 
     /// The server found it too fast: `call` is asked again later.
     pub(super) fn slow_down(&mut self, call: Call, after_ms: u64, now: MonoTime) {
-        self.queue.push_front(call);
+        self.queue.insert(0, call);
         self.burst = 0;
         self.next_at = self.next_at.max(now + after_ms.max(SLOWER_MS));
     }
@@ -242,7 +243,7 @@ impl Restore {
         }
         self.burst = self.burst.saturating_sub(1);
         self.next_at = now + PACE_MS;
-        self.queue.pop_front()
+        Some(self.queue.remove(0))
     }
 
     /// When [`Restore::take`] has one.

@@ -2,13 +2,13 @@
 //! place. Goes out: the difference to the app, every command without an answer once more, and, when all of
 //! that is over, `reconnected`. Deliberately absent: sockets and waits (`link.rs`).
 
-use std::collections::BTreeSet;
-
+use crate::prelude::*;
+use alloc::sync::Arc;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::session::{Joined as JoinedMessage, Outcome, ResumeReason, Resumed};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{Action, CloseCode, ErrorName, MonoTime, RpcError};
-use serde_json::value::RawValue;
 
 use super::answer::read;
 use super::link::{End, Wait};
@@ -18,7 +18,9 @@ use super::restore::{Intent, Stream};
 use super::state::State;
 use super::stay::{Back, Membership, Route, Stay};
 use super::translate::{self, Cause};
-use super::{Change, Event, Missed, Picture, ReconnectOutcome, Session, StateReason, Work};
+use super::{
+    Change, Event, Missed, Picture, ReconnectOutcome, Session, StateReason, Work, earliest,
+};
 
 /// A connection that came back.
 pub(super) struct Return {
@@ -33,7 +35,7 @@ pub(super) struct Return {
 }
 
 impl Session {
-    pub(super) fn resume_answer(&mut self, outcome: Result<Box<RawValue>, RpcError>) {
+    pub(super) fn resume_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let json = match outcome {
             Ok(json) => json,
             Err(error) => return self.resume_failed(error),
@@ -153,7 +155,7 @@ impl Session {
         let Stay::Member(member) = &mut self.stay else { return };
         let told = told.after(member.back.take().map(|earlier| earlier.told));
         let until = self.now + self.config.command_timeout_ms;
-        member.back = Some(Back { told, pings: BTreeSet::new(), until });
+        member.back = Some(Back { told, pings: Vec::new(), until });
         member.gives_up = None;
         self.state = State::Joined(Liveness::new(&member.timers, self.now, self.reading_paused));
         self.addresses.worked();
@@ -218,7 +220,7 @@ impl Session {
             if let Change::Reentered(mid) = &change {
                 cause.mid = *mid;
             }
-            Work::Step(change, event)
+            Work::Step(Arc::new(change), event)
         });
         told.collect()
     }
@@ -237,7 +239,6 @@ impl Session {
         };
         let lost = intent
             .streams()
-            .iter()
             .filter(|stream| !new.own.subscriptions.contains_key(*stream) && !decided(stream));
         let (there, absent): (Vec<&Stream>, Vec<&Stream>) =
             lost.partition(|stream| new.has(stream));
@@ -275,7 +276,7 @@ impl Session {
         if let (Stay::Member(member), Some(id)) = (&mut self.stay, ping)
             && let Some(back) = &mut member.back
         {
-            back.pings.insert(id);
+            back.pings.push(id);
         }
     }
 
@@ -284,7 +285,7 @@ impl Session {
         if let Stay::Member(member) = &mut self.stay
             && let Some(back) = &mut member.back
         {
-            back.pings.remove(&id);
+            back.pings.retain(|ping| *ping != id);
         }
         self.check_return();
     }
@@ -311,6 +312,6 @@ impl Session {
         let State::Joined(_) = self.state else { return None };
         let paced = member.restore.next_at().filter(|_| !self.requests.is_leaving());
         let waited = member.back.as_ref().filter(|back| back.pings.is_empty());
-        paced.into_iter().chain(waited.map(|back| back.until)).min()
+        earliest(&[paced, waited.map(|back| back.until)])
     }
 }

@@ -1,6 +1,7 @@
 //! Where the connection is. What it is for is in `stay.rs`; no flags beside the two that could contradict
 //! them.
 
+use crate::prelude::*;
 use lianmai_protocol::MonoTime;
 use lianmai_protocol::message::session::ResumeReason;
 

@@ -1,8 +1,8 @@
 //! What the session stays for: a first join, a membership, or the delivery of a `leave`. Comes in: answers.
 //! Goes out: what the next socket is opened for. Deliberately absent: the socket (`state.rs`).
 
-use std::collections::BTreeSet;
-
+use crate::prelude::*;
+use alloc::sync::Arc;
 use lianmai_protocol::message::notice::ServerRestarting;
 use lianmai_protocol::message::session::{
     Join, Joined as JoinedMessage, Reconnect, ResumeReason, Timers, Want,
@@ -73,7 +73,7 @@ pub(super) struct Membership {
     pub(super) urls: Urls,
     pub(super) restore: Restore,
     /// What answers told that came before those of earlier calls, by id.
-    pub(super) learnt: Vec<(u64, Change)>,
+    pub(super) learnt: Vec<(u64, Arc<Change>)>,
 }
 
 /// What the next socket is opened for.
@@ -105,7 +105,7 @@ struct Restarting {
 pub(super) struct Back {
     pub(super) told: Told,
     /// Pings of this connection that must be answered first.
-    pub(super) pings: BTreeSet<u64>,
+    pub(super) pings: Vec<u64>,
     /// Answers are waited for until then.
     pub(super) until: MonoTime,
 }

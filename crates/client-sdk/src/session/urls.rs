@@ -2,8 +2,8 @@
 //! Comes in: URLs that are handed out. Goes out: whether one is new. Deliberately absent: looking into them;
 //! they are secrets, and this has no `Debug`.
 
-use std::collections::BTreeMap;
-
+use crate::prelude::*;
+use lianmai_protocol::Map;
 use lianmai_protocol::{KindSet, MediaKind, UserId};
 
 /// Audio and video share the push URL of the first of these; each other kind has its own.
@@ -12,8 +12,8 @@ const MAIN: MediaKind = MediaKind::Audio;
 /// The last URL that was handed out per push URL, and per member and kind.
 #[derive(Default)]
 pub(super) struct Urls {
-    push: BTreeMap<MediaKind, String>,
-    pull: BTreeMap<(UserId, MediaKind), String>,
+    push: Map<MediaKind, String>,
+    pull: Map<(UserId, MediaKind), String>,
 }
 
 impl Urls {
@@ -45,6 +45,6 @@ impl Urls {
     }
 }
 
-fn note<K: Ord>(held: &mut BTreeMap<K, String>, key: K, url: &str) -> bool {
+fn note<K: Ord>(held: &mut Map<K, String>, key: K, url: &str) -> bool {
     held.insert(key, url.to_owned()).as_deref() != Some(url)
 }

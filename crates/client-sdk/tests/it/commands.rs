@@ -160,7 +160,7 @@ fn what_the_session_says_itself_no_app_can_say() {
     for command in [ping, reconnect] {
         let call = rig.call(command);
         let outputs = rig.drain();
-        let error = CallError::Refused(RpcError::new(ErrorName::MethodNotFound));
+        let error = CallError::Refused(RpcError::bare(ErrorName::MethodNotFound));
         assert_eq!(outcome(&outputs, call), Err(error));
         assert!(requests(&outputs).is_empty());
     }
@@ -194,17 +194,17 @@ fn what_would_cost_the_connection_is_not_sent() {
     let error = outcome(&rig.drain(), call).unwrap_err();
     assert_eq!(error.name(), ErrorName::FrameTooLarge);
 
-    let mut report = Report {
-        dir: ReportDir::Push,
-        kind: ReportType::NetStatus,
-        data: serde_json::Map::new(),
-        uid: None,
+    let nested = |depth| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        Command::Report(Report {
+            dir: ReportDir::Push,
+            kind: ReportType::NetStatus,
+            data: format!("{{\"info\":{open}1{close}}}").parse().unwrap(),
+            uid: None,
+        })
     };
-    let nest = |depth| (0..depth).fold(serde_json::Value::from(1), |v, _| serde_json::json!([v]));
-    report.data.insert("info".to_owned(), nest(29));
-    rig.send(Command::Report(report.clone()));
-    report.data.insert("info".to_owned(), nest(30));
-    let call = rig.call(Command::Report(report));
+    rig.send(nested(29));
+    let call = rig.call(nested(30));
     let error = outcome(&rig.drain(), call).unwrap_err();
     assert_eq!(error.name(), ErrorName::TooDeep);
 }
@@ -238,7 +238,7 @@ fn close_channel_is_answered_after_its_event() {
 #[test]
 fn the_operation_errors_are_chosen_by_name() {
     use lianmai_client_sdk::{PublishError, SubscribeError};
-    let refused = |name: ErrorName| CallError::Refused(RpcError::new(name));
+    let refused = |name: ErrorName| CallError::Refused(RpcError::bare(name));
     assert!(matches!(
         PublishError::from(refused(ErrorName::NotBroadcaster)),
         PublishError::NotBroadcaster(_)

@@ -20,7 +20,7 @@ fn ids_7_after_a_crash_what_sets_a_state_is_sent_again_and_the_rest_is_unknown()
     let me = |media_type| Mute { media_type, uid: None };
     let bob = Subscribe { uid: BOB, media_type: MediaKind::Audio };
     let attributes = SetAttributes {
-        attributes: [("a".to_owned(), Some("b".to_owned()))].into(),
+        attributes: [("a".to_owned(), Some("b".to_owned()))].into_iter().collect(),
         target: None,
         name: None,
     };
@@ -41,7 +41,7 @@ fn ids_7_after_a_crash_what_sets_a_state_is_sent_again_and_the_rest_is_unknown()
     let report = Report {
         dir: ReportDir::Push,
         kind: ReportType::NetStatus,
-        data: serde_json::Map::new(),
+        data: lianmai_client_sdk::protocol::raw::JsonObject::default(),
         uid: None,
     };
     let unknown = methods_of(

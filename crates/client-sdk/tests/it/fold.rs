@@ -221,7 +221,7 @@ fn unpublish(user: &mut User, events: &mut Vec<ChannelEvent>) {
 /// Events do not tell the generation of one's own push URLs.
 fn without_generations(picture: &Picture) -> Picture {
     let mut picture = picture.clone();
-    for own in picture.own.published.values_mut() {
+    for (_, own) in picture.own.published.iter_mut() {
         own.generation = None;
     }
     picture

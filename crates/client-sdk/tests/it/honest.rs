@@ -30,7 +30,10 @@ struct App {
 
 impl App {
     fn others(picture: &Picture) -> Others {
-        picture.others().map(|m| (m.uid, (m.mid, m.streams.clone()))).collect()
+        picture
+            .others()
+            .map(|m| (m.uid, (m.mid, m.streams.iter().map(|(k, p)| (k.clone(), *p)).collect())))
+            .collect()
     }
 
     fn hear(&mut self, output: &Output, picture: Option<&Picture>) {
@@ -282,7 +285,7 @@ impl World {
         let mut seen = self.rig.picture().clone();
         truth.member_count = seen.member_count;
         for picture in [&mut truth, &mut seen] {
-            for own in picture.own.published.values_mut() {
+            for (_, own) in picture.own.published.iter_mut() {
                 own.generation = None;
             }
         }

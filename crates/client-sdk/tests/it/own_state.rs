@@ -1,7 +1,5 @@
 //! The app's own state: what its answers tell, what is forced on it, what ends by itself.
 
-use std::collections::BTreeMap;
-
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
@@ -100,7 +98,7 @@ fn an_audience_member_learns_its_own_changes_from_answers() {
     let mut rig = Rig::joined(Role::Audience);
     let (_, request) = rig.send(Command::Mute(Mute::default()));
     rig.frame(&done(&request, 10));
-    let attributes = BTreeMap::from([("mood".to_owned(), Some("good".to_owned()))]);
+    let attributes = [("mood".to_owned(), Some("good".to_owned()))].into_iter().collect();
     rig.drain();
     let set = SetAttributes { attributes, target: None, name: Some("Ann".to_owned()) };
     let (_, request) = rig.send(Command::SetAttributes(set));
@@ -108,7 +106,7 @@ fn an_audience_member_learns_its_own_changes_from_answers() {
     rig.drain();
     let own = &rig.picture().own;
     assert_eq!(own.muted, KindSet::AUDIO_VIDEO);
-    assert_eq!(own.attributes.0["mood"], "good");
+    assert_eq!(own.attributes["mood"], "good");
     assert_eq!(own.name.as_deref(), Some("Ann"));
 }
 

@@ -1,8 +1,6 @@
 //! The app's own state where only an answer tells it, and no call of the app waits for that: what the app
 //! hears, folded, is what the getters show after each event.
 
-use std::collections::BTreeMap;
-
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
@@ -63,7 +61,7 @@ fn call(method: &str) -> Command {
         "mute" => Command::Mute(Mute::default()),
         "unmute" => Command::Unmute(Mute::default()),
         _ => Command::SetAttributes(SetAttributes {
-            attributes: BTreeMap::from([("mood".to_owned(), Some("good".to_owned()))]),
+            attributes: Map::from_iter([("mood".to_owned(), Some("good".to_owned()))]),
             target: None,
             name: Some("Ann".to_owned()),
         }),
@@ -137,7 +135,7 @@ fn cli_5_attributes_that_the_session_puts_back_are_told() {
     pong_all(&mut rig, &outputs, NEXT_EPOCH, 1);
     assert_eq!(told(&heard.poll(&mut rig)), ["reconnected"]);
     let own = &rig.picture().own;
-    assert_eq!((own.name.as_deref(), own.attributes.0["mood"].as_str()), (Some("Ann"), "good"));
+    assert_eq!((own.name.as_deref(), own.attributes["mood"].as_str()), (Some("Ann"), "good"));
 }
 
 /// Proves SES-7.
@@ -175,7 +173,7 @@ fn calls_that_were_given_up_are_told_when_they_show_in_the_own_entry() {
         uid: ME,
         mid: MY_MID,
         name: Some("Ann".to_owned()),
-        attributes: Attributes(BTreeMap::from([("mood".into(), "good".into())])),
+        attributes: Attributes::from_iter([("mood".into(), "good".into())]),
         muted: KindSet::AUDIO_VIDEO,
     };
     let role = RoleChanged { uid: ME, mid: MY_MID, role: Role::Broadcaster };

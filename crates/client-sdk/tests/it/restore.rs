@@ -212,18 +212,18 @@ fn cli_5_role_mutes_and_attributes_are_said_again() {
     let change = MuteChange { uid: ME, mid: MY_MID, media_type: MediaKind::Audio };
     rig.events(11, &[ChannelEvent::Muted(change)]);
     rig.frame(&done(&request, 11));
-    let attributes = Attributes([("a".to_owned(), "1".to_owned())].into());
+    let attributes = Attributes::from_iter([("a".to_owned(), "1".to_owned())]);
     let update = ClientUpdate { uid: ME, mid: MY_MID, name: Some("Ann".into()), attributes };
     rig.events(12, &[ChannelEvent::ClientUpdate(update)]);
     rig.drain();
     let mut truth = snapshot(Role::Audience, 1, vec![]);
-    truth.own.attributes = Attributes([("b".to_owned(), "2".to_owned())].into());
+    truth.own.attributes = Attributes::from_iter([("b".to_owned(), "2".to_owned())]);
     truth.own.muted = KindSet::of(&VIDEO);
     let outputs = crashed(&mut rig, truth);
     let sent = requests(&outputs);
     assert_eq!(methods(&outputs), ["ping", "setRole", "setAttributes", "mute", "unmute", "ping"]);
     assert_eq!(sent[1].call, Call::SetRole(SetRole { role: Role::Broadcaster, uid: None }));
-    let patch = [("a".to_owned(), Some("1".to_owned())), ("b".to_owned(), None)].into();
+    let patch = Map::from_iter([("a".to_owned(), Some("1".to_owned())), ("b".to_owned(), None)]);
     let name = Some("Ann".to_owned());
     assert_eq!(
         sent[2].call,

@@ -183,7 +183,7 @@ fn a_publication_that_ended_since_is_superseded() {
     assert_eq!(told(&outputs)[0], "unpublished");
     assert_eq!(
         outcome(&outputs, call),
-        Err(CallError::Refused(RpcError::new(ErrorName::Superseded)))
+        Err(CallError::Refused(RpcError::bare(ErrorName::Superseded)))
     );
 }
 

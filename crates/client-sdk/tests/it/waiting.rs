@@ -2,8 +2,6 @@
 //! between (CLI-5).
 //! Proves CLI-5.
 
-use std::collections::BTreeMap;
-
 use lianmai_client_sdk::protocol::message::Call;
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
@@ -17,7 +15,7 @@ use super::support::*;
 
 fn count(n: u8, name: Option<&str>) -> Command {
     Command::SetAttributes(SetAttributes {
-        attributes: BTreeMap::from([("n".to_owned(), Some(n.to_string()))]),
+        attributes: Map::from_iter([("n".to_owned(), Some(n.to_string()))]),
         target: None,
         name: name.map(str::to_owned),
     })
@@ -41,7 +39,9 @@ fn cli_5_an_older_value_is_not_said_again_before_a_call_that_waits() {
     for took_effect in [true, false] {
         let mut rig = Rig::joined(Role::Broadcaster);
         let attributes = Attributes(
-            [("n".to_owned(), "4".to_owned()), ("seat".to_owned(), "1".to_owned())].into(),
+            [("n".to_owned(), "4".to_owned()), ("seat".to_owned(), "1".to_owned())]
+                .into_iter()
+                .collect(),
         );
         let update =
             ClientUpdate { uid: ME, mid: MY_MID, name: Some("Ann".to_owned()), attributes };
@@ -58,7 +58,7 @@ fn cli_5_an_older_value_is_not_said_again_before_a_call_that_waits() {
         let outputs = crashed(&mut rig, truth);
         let sent = sent(&outputs);
         // What the call does not set is said again, and no more.
-        let patch = [("seat".to_owned(), Some("1".to_owned()))].into();
+        let patch = Map::from_iter([("seat".to_owned(), Some("1".to_owned()))]);
         let own = SetAttributes { attributes: patch, target: None, name: None };
         assert_eq!(sent[0].call, Call::SetAttributes(own));
         assert_eq!(sent[1].call, waits.call);

@@ -1,6 +1,11 @@
 //! Reading what a client sends: one request, or an array of up to 32. Only a server does (feature `server`). Comes in:
 //! one text frame. Goes out: requests, and refusals of what is none. Deliberately absent: writing (`request.rs`).
 
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+
+use crate::prelude::*;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

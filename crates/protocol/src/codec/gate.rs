@@ -15,21 +15,31 @@ impl From<ErrorName> for FrameError {
 }
 
 /// Checks size, encoding and depth of a frame.
+#[cfg(feature = "server")]
 pub(super) fn check(frame: &[u8], max_bytes: usize) -> Result<&str, FrameError> {
     if frame.len() > max_bytes {
         return Err(ErrorName::FrameTooLarge.into());
     }
-    let text = std::str::from_utf8(frame).map_err(|_| FrameError::from(ErrorName::ParseError))?;
-    if depth_exceeds(text.as_bytes(), MAX_JSON_DEPTH) {
-        return Err(ErrorName::TooDeep.into());
-    }
+    let text = core::str::from_utf8(frame).map_err(|_| FrameError::from(ErrorName::ParseError))?;
+    check_text(text, max_bytes)?;
     Ok(text)
 }
 
-/// Whether arrays and objects nest deeper than `max`. Brackets inside strings do not count.
-fn depth_exceeds(json: &[u8], max: usize) -> bool {
+/// Checks size and depth of a frame.
+pub(super) fn check_text(text: &str, max_bytes: usize) -> Result<(), FrameError> {
+    if text.len() > max_bytes {
+        Err(ErrorName::FrameTooLarge.into())
+    } else if nests_deeper_than(text, MAX_JSON_DEPTH) {
+        Err(ErrorName::TooDeep.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether arrays and objects of a JSON text nest deeper than `max`. Brackets inside strings do not count.
+pub(crate) fn nests_deeper_than(json: &str, max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for &byte in json {
+    for byte in json.bytes() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,

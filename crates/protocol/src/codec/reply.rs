@@ -1,6 +1,7 @@
 //! Writing what a server sends: answers, channel events and notices, alone or in an array. Only a server does (feature
 //! `server`). Deliberately absent: reading (`server.rs`).
 
+use crate::prelude::*;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 

@@ -1,44 +1,51 @@
 //! Writing a request. Comes in: a call, its id. Goes out: the text of a frame. Deliberately absent: reading
 //! (`client.rs`).
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
+use super::gate::nests_deeper_than;
 use crate::id::RequestId;
+use crate::limits::MAX_JSON_DEPTH;
 use crate::message::{Call, Request};
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    jsonrpc: &'static str,
-    id: RequestId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ack: Option<RequestId>,
-    method: &'static str,
-    params: &'a RawValue,
-}
+use crate::prelude::*;
+use crate::wire::Writer;
 
 /// A call as text that can be sent more than once: its parameters are the same to the byte each time, which is how a
 /// server knows a repeat (IDS-2).
 #[derive(Clone)]
 pub struct EncodedCall {
     method: &'static str,
-    params: Box<RawValue>,
+    params: String,
 }
 
 impl EncodedCall {
     /// Writes the parameters.
     #[must_use]
     pub fn new(call: &Call) -> EncodedCall {
-        let params = call.params_json().expect("parameters have string keys only");
-        EncodedCall { method: call.method(), params }
+        EncodedCall { method: call.method(), params: call.params_text() }
     }
 
     /// The text of a frame with this request alone.
     #[must_use]
     pub fn frame(&self, id: RequestId, ack: Option<RequestId>) -> String {
-        let EncodedCall { method, params } = self;
-        serde_json::to_string(&Envelope { jsonrpc: "2.0", id, ack, method, params })
-            .expect("an envelope has string keys only")
+        let mut writer = Writer::default();
+        writer.begin('{');
+        writer.name("jsonrpc");
+        writer.string("2.0");
+        writer.field("id", &id);
+        if let Some(ack) = &ack {
+            writer.field("ack", ack);
+        }
+        writer.name("method");
+        writer.string(self.method);
+        writer.name("params");
+        writer.raw(&self.params);
+        writer.end('}');
+        writer.into_text()
+    }
+
+    /// Whether its frame nests deeper than a server reads.
+    #[must_use]
+    pub fn is_too_deep(&self) -> bool {
+        nests_deeper_than(&self.params, MAX_JSON_DEPTH - 1)
     }
 
     /// The most bytes that its frame can have, whatever the ids are.

@@ -1,14 +1,14 @@
 //! Reading what a server sends: answers, channel events and notices, alone or in an array. Comes in: one text frame.
 //! Goes out: its messages. Deliberately absent: writing (`reply.rs`).
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
 use super::gate::{self, FrameError};
 use crate::error::{ErrorName, RpcError};
 use crate::id::{Epoch, RequestId};
 use crate::limits::MAX_SERVER_FRAME_BYTES;
 use crate::message::{ChannelEvent, Notice, Position};
+use crate::prelude::*;
+use crate::raw::RawJson;
+use crate::wire::{self, Read, Reader, Refusal, Refused, Wire};
 
 /// One message of a server.
 #[derive(Clone)]
@@ -18,7 +18,7 @@ pub enum ServerMessage {
         /// The request; `None` for a refusal of something that had no readable id.
         id: Option<RequestId>,
         /// Its outcome.
-        outcome: Result<Box<RawValue>, RpcError>,
+        outcome: Result<RawJson, RpcError>,
     },
     /// An event of the channel's log.
     Event(Position, ChannelEvent),
@@ -26,9 +26,9 @@ pub enum ServerMessage {
     Notice(Notice),
 }
 
-impl std::fmt::Debug for ServerMessage {
+impl core::fmt::Debug for ServerMessage {
     /// Leaves results out: they hold URLs and tickets.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             ServerMessage::Answer { id, outcome } => {
                 let error = outcome.as_ref().err();
@@ -47,23 +47,30 @@ impl std::fmt::Debug for ServerMessage {
     }
 }
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(default)]
+/// What every message is made of.
+#[derive(Wire)]
+struct Envelope {
     id: Option<RequestId>,
-    #[serde(borrow)]
-    method: Option<std::borrow::Cow<'a, str>>,
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
-    #[serde(borrow)]
-    result: Option<&'a RawValue>,
+    method: Option<String>,
+    params: Option<RawJson>,
+    result: Option<RawJson>,
     error: Option<RpcError>,
 }
 
-#[derive(Deserialize)]
+/// What tells an event from a notice.
+#[derive(Wire)]
 struct MaybePosition {
     epoch: Option<Epoch>,
     seq: Option<u64>,
+}
+
+/// Reads one server-to-client frame, which may not be text at all.
+///
+/// # Errors
+/// As [`decode_server_text`].
+#[cfg(feature = "server")]
+pub fn decode_server_frame(frame: &[u8]) -> Result<Vec<ServerMessage>, FrameError> {
+    decode_server_text(gate::check(frame, MAX_SERVER_FRAME_BYTES)?)
 }
 
 /// Reads one server-to-client frame.
@@ -71,38 +78,53 @@ struct MaybePosition {
 /// # Errors
 /// The frame is longer than 1 MiB, too deep, not JSON, or holds a message that cannot be read: the
 /// receiver closes and resumes (CLI-2, CLI-6).
-pub fn decode_server_frame(frame: &[u8]) -> Result<Vec<ServerMessage>, FrameError> {
-    let text = gate::check(frame, MAX_SERVER_FRAME_BYTES)?;
-    let parse_error = |_| FrameError::from(ErrorName::ParseError);
-    let whole: &RawValue = serde_json::from_str(text).map_err(parse_error)?;
-    if !whole.get().starts_with('[') {
-        return Ok(vec![decode_message(whole).map_err(parse_error)?]);
+pub fn decode_server_text(text: &str) -> Result<Vec<ServerMessage>, FrameError> {
+    gate::check_text(text, MAX_SERVER_FRAME_BYTES)?;
+    let mut reader = Reader::new(text);
+    let mut messages = Vec::new();
+    let mut message = |reader: &mut Reader<'_>| {
+        let mut envelope = Envelope::blank();
+        envelope.read(reader)?;
+        messages.push(envelope.open().map_err(|_| Refused)?);
+        Ok(())
+    };
+    let read = match reader.peek() {
+        Some(b'[') => reader.array(&mut message),
+        _ => message(&mut reader),
+    };
+    match read.and_then(|()| reader.finish()) {
+        Ok(()) => Ok(messages),
+        Err(Refused) => Err(ErrorName::ParseError.into()),
     }
-    let elements: Vec<&RawValue> = serde_json::from_str(whole.get()).map_err(parse_error)?;
-    elements.into_iter().map(|json| decode_message(json).map_err(parse_error)).collect()
 }
 
-fn decode_message(json: &RawValue) -> Result<ServerMessage, serde_json::Error> {
-    let envelope: Envelope<'_> = serde_json::from_str(json.get())?;
-    let Some(method) = envelope.method else {
-        let outcome = match (envelope.result, envelope.error) {
-            (_, Some(error)) => Err(error),
-            (Some(result), None) => Ok(result.to_owned()),
-            (None, None) => {
-                return Err(serde::de::Error::custom("neither method, result nor error"));
-            }
+impl Envelope {
+    fn open(self) -> Result<ServerMessage, Refusal> {
+        let none = || Refusal { name: ErrorName::InvalidRequest, field: String::new() };
+        let Some(method) = self.method else {
+            let outcome = match (self.result, self.error) {
+                (_, Some(error)) => Err(error),
+                (Some(result), None) => Ok(result),
+                (None, None) => return Err(none()),
+            };
+            return Ok(ServerMessage::Answer { id: self.id, outcome });
         };
-        return Ok(ServerMessage::Answer { id: envelope.id, outcome });
-    };
-    let Some(params) = envelope.params else {
-        return Err(serde::de::Error::custom("a notification without params"));
-    };
-    let position: MaybePosition = serde_json::from_str(params.get())?;
-    match (position.epoch, position.seq) {
-        (Some(epoch), Some(seq)) => Ok(ServerMessage::Event(
-            Position { epoch, seq },
-            ChannelEvent::decode(&method, params)?,
-        )),
-        _ => Ok(ServerMessage::Notice(Notice::decode(&method, params)?)),
+        let params = self.params.ok_or_else(none)?;
+        let position: MaybePosition = wire::from_text(params.get())?;
+        Ok(match (position.epoch, position.seq) {
+            (Some(epoch), Some(seq)) => ServerMessage::Event(
+                Position { epoch, seq },
+                ChannelEvent::read(method, params.get())?,
+            ),
+            _ => ServerMessage::Notice(Notice::read(method, params.get())?),
+        })
     }
+}
+
+/// Reads a result, whose type follows from the method that was asked.
+///
+/// # Errors
+/// It is not such a result.
+pub fn decode_result<T: Wire>(result: &RawJson) -> Result<T, FrameError> {
+    wire::from_text(result.get()).map_err(|_| ErrorName::ParseError.into())
 }

@@ -3,13 +3,16 @@
 //! Comes in: a method's name and its parameters as JSON. Goes out: a [`Call`]. Deliberately absent: what a method
 //! does, and who may call it when.
 
+use crate::prelude::*;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{media, session, task};
+use crate::error::RpcError;
 use crate::id::RequestId;
+use crate::wire::{self, Read, Wire, Write};
 
 /// A request of a client: one command and its id.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,13 @@ pub struct Request {
     /// What is asked.
     pub call: Call,
 }
+
+/// Parameters that a session does not look into. In WebAssembly it does not read them, either: what reads them would be
+/// a thirtieth of the file (ADR 0028).
+#[cfg(not(all(target_arch = "wasm32", not(feature = "server"))))]
+pub type HandedOn<T> = T;
+#[cfg(all(target_arch = "wasm32", not(feature = "server")))]
+pub use crate::unread::Unread as HandedOn;
 
 macro_rules! calls {
     ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty, $result:ty; )+) => {
@@ -51,6 +61,31 @@ macro_rules! calls {
                 }
             }
 
+            /// Reads the parameters of `method` as a client writes them. The outer `None` means that no such
+            /// method is known.
+            #[must_use]
+            pub fn read(method: &str, params: &str) -> Option<Result<Call, RpcError>> {
+                let mut call = Self::BLANK[wire::position(Self::METHODS, method)?]();
+                Some(match wire::read_into(call.params_mut(), params) {
+                    Ok(()) => Ok(call),
+                    Err(refusal) => Err(refusal.into()),
+                })
+            }
+
+            /// By its place among the methods: one to read into.
+            const BLANK: &'static [fn() -> Self] =
+                &[$( || Call::$variant(<$params>::blank()), )+];
+
+            fn params_mut(&mut self) -> &mut dyn Read {
+                match self { $( Call::$variant(params) => params, )+ }
+            }
+
+            /// The parameters as a client writes them.
+            #[must_use]
+            pub fn params_text(&self) -> String {
+                wire::to_text(match self { $( Call::$variant(params) => params as &dyn Write, )+ })
+            }
+
             /// The parameters as they are written. The same for every spelling of the same request.
             ///
             /// # Errors
@@ -62,7 +97,7 @@ macro_rules! calls {
 
         /// One type per method, for what is generic over them.
         pub mod method {
-            use super::{media, session, task};
+            use super::{HandedOn, media, session, task};
 
             $(
                 $(#[$meta])*
@@ -96,9 +131,9 @@ macro_rules! calls {
 /// What a method takes and gives.
 pub trait Method {
     /// Its parameters.
-    type Params: Serialize + DeserializeOwned;
+    type Params: Serialize + DeserializeOwned + Wire;
     /// Its result.
-    type Result: Serialize + DeserializeOwned;
+    type Result: Serialize + DeserializeOwned + Wire;
 
     /// The call of it.
     fn call(params: Self::Params) -> Call;
@@ -124,15 +159,15 @@ calls! {
     /// Tells others that media is heard and seen again.
     Unmute = "unmute", media::Mute, session::Done;
     /// Removes a member and keeps it out.
-    Kick = "kick", session::Kick, session::Done;
+    Kick = "kick", HandedOn<session::Kick>, session::Done;
     /// Ends the channel for everybody.
-    CloseChannel = "closeChannel", session::CloseChannel, session::Done;
+    CloseChannel = "closeChannel", HandedOn<session::CloseChannel>, session::Done;
     /// Starts push tasks.
-    AddTasks = "addTasks", task::Tasks, session::Done;
+    AddTasks = "addTasks", HandedOn<task::Tasks>, session::Done;
     /// Replaces the whole configuration of push tasks.
-    UpdateTasks = "updateTasks", task::Tasks, session::Done;
+    UpdateTasks = "updateTasks", HandedOn<task::Tasks>, session::Done;
     /// Ends push tasks.
-    DeleteTasks = "deleteTasks", task::TaskIds, session::Done;
+    DeleteTasks = "deleteTasks", HandedOn<task::TaskIds>, session::Done;
     /// Sends a message to all or to some members.
     SendMessage = "sendMessage", session::SendMessage, session::MessageSent;
     /// Changes attributes of oneself, or of the channel.

@@ -1,8 +1,9 @@
 //! Channel events: numbered, in the channel's log, byte-identical for every member. They hold no URL,
 //! no secret and nothing that depends on the receiver (EVT-2).
 
+use crate::prelude::*;
+use crate::wire::{self, Read, Refusal, Wire};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::task::TaskStatus;
 use crate::attributes::Attributes;
@@ -11,7 +12,7 @@ use crate::media::{KindSet, MediaKind, Role};
 use crate::wire_enum::wire_enum;
 
 /// Where an event stands: contiguous within an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Position {
     /// The log.
     pub epoch: Epoch,
@@ -56,7 +57,7 @@ wire_enum! {
 }
 
 /// Payload of `clientJoin`: a broadcaster became visible.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ClientJoin {
     /// The user.
     pub uid: UserId,
@@ -74,7 +75,7 @@ pub struct ClientJoin {
 }
 
 /// Payload of `clientLeave`; every open stream was removed before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ClientLeave {
     /// The user.
     pub uid: UserId,
@@ -85,7 +86,7 @@ pub struct ClientLeave {
 }
 
 /// Payload of `clientUpdate`: the whole new values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ClientUpdate {
     /// The user.
     pub uid: UserId,
@@ -100,7 +101,7 @@ pub struct ClientUpdate {
 }
 
 /// Payload of `channelUpdate`: every attribute of the channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ChannelUpdate {
     /// Every attribute.
     #[serde(default)]
@@ -108,7 +109,7 @@ pub struct ChannelUpdate {
 }
 
 /// Payload of `roleChanged`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct RoleChanged {
     /// The user.
     pub uid: UserId,
@@ -119,7 +120,7 @@ pub struct RoleChanged {
 }
 
 /// Payload of `streamAdded` and `streamRemoved`: one kind each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamChange {
     /// The publisher.
@@ -134,7 +135,7 @@ pub struct StreamChange {
 }
 
 /// Payload of `muted` and `unmuted`: one kind each.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct MuteChange {
     /// The member.
@@ -146,7 +147,7 @@ pub struct MuteChange {
 }
 
 /// Payload of `message` to all. Transient: not in a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ChannelMessage {
     /// The sender; may be an audience member.
     pub uid: UserId,
@@ -155,7 +156,7 @@ pub struct ChannelMessage {
 }
 
 /// Payload of `liveRoomClose`: the last event of an epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct LiveRoomClose {
     /// The incarnation that ends.
     pub cid: Cid,
@@ -195,14 +196,25 @@ macro_rules! events {
                 }
             }
 
-            pub(crate) fn decode(method: &str, params: &RawValue) -> Result<Self, serde_json::Error> {
-                Ok(match method {
-                    $( $method => ChannelEvent::$variant(serde_json::from_str(params.get())?), )+
-                    _ => ChannelEvent::Unknown {
-                        method: method.to_owned(),
-                        params: params.get().to_owned(),
-                    },
-                })
+            /// Reads the parameters of `method`; one that is not known is kept as it is.
+            pub(crate) fn read(method: String, params: &str) -> Result<Self, Refusal> {
+                let Some(known) = wire::position(Self::METHODS, &method) else {
+                    return Ok(ChannelEvent::Unknown { method, params: params.to_owned() });
+                };
+                let mut event = Self::BLANK[known]();
+                wire::read_into(event.params_mut(), params)?;
+                Ok(event)
+            }
+
+            /// By its place among the methods: one to read into.
+            const BLANK: &'static [fn() -> Self] =
+                &[$( || ChannelEvent::$variant(<$params>::blank()), )+];
+
+            fn params_mut(&mut self) -> &mut dyn Read {
+                match self {
+                    $( ChannelEvent::$variant(params) => params, )+
+                    ChannelEvent::Unknown { params, .. } => params,
+                }
             }
         }
 

@@ -1,5 +1,7 @@
 //! Messages about media: publish, subscribe, role, mute.
 
+use crate::prelude::*;
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Gen, UserId};
@@ -7,7 +9,7 @@ use crate::media::{MediaKind, MediaSelector, Role};
 use crate::wire_enum::shows;
 
 /// Addresses of one stream, by protocol. Each may be absent; none without the other's knowledge of it.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Urls {
     /// RTMP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -23,14 +25,14 @@ pub struct Urls {
     pub webrtc: Option<String>,
 }
 
-impl std::fmt::Debug for Urls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Urls {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Urls").finish_non_exhaustive()
     }
 }
 
 /// Parameters of `publish` and `unpublish`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Publish {
     /// What; `''` or absent is audio and video.
@@ -42,7 +44,7 @@ pub struct Publish {
 }
 
 /// Answer of `publish`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Published {
     /// The caller.
     pub uid: UserId,
@@ -60,7 +62,7 @@ pub struct Published {
 shows!(Published { uid, generation, seq });
 
 /// Parameters of `subscribe` and `unsubscribe`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscribe {
     /// Whose media.
@@ -70,7 +72,7 @@ pub struct Subscribe {
 }
 
 /// Answer of `subscribe`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Subscribed {
     /// Whose media.
     pub uid: UserId,
@@ -85,7 +87,7 @@ pub struct Subscribed {
 shows!(Subscribed { uid, seq });
 
 /// Parameters of `setRole`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct SetRole {
     /// The new role.
     pub role: Role,
@@ -95,7 +97,7 @@ pub struct SetRole {
 }
 
 /// Parameters of `mute` and `unmute`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Mute {
     /// What; `''` or absent is audio and video.

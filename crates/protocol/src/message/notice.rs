@@ -1,8 +1,9 @@
 //! Notices: to one session, without a number in the channel's log (EVT-1). State notices
 //! are recomputed at each resume, the last value wins.
 
+use crate::prelude::*;
+use crate::wire::{self, Read, Refusal, Wire};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::media::Urls;
 use crate::close::{Action, CloseCode};
@@ -11,7 +12,7 @@ use crate::media::MediaKind;
 use crate::wire_enum::{shows, wire_enum};
 
 /// Payload of `kicked`; a close follows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Kicked {
     /// Free text of who kicked.
@@ -32,7 +33,7 @@ wire_enum! {
 }
 
 /// Payload of `syncDone`: a URL that the session holds changed.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncDone {
     /// Whose stream: the receiver's own for a push.
@@ -50,7 +51,7 @@ pub struct SyncDone {
 shows!(SyncDone { uid, direction, media_type });
 
 /// Payload of `tokenWillExpire`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenWillExpire {
     /// Milliseconds until the membership ends, unless `renewToken` is called.
@@ -58,7 +59,7 @@ pub struct TokenWillExpire {
 }
 
 /// Payload of `serverRestarting`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerRestarting {
     /// Reconnect no sooner than this after the close, in milliseconds.
@@ -70,14 +71,14 @@ pub struct ServerRestarting {
 }
 
 /// Payload of `memberCount`: at most one per second per channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct MemberCount {
     /// Members, audience included.
     pub count: u64,
 }
 
 /// Payload of `networkQuality`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct NetworkQuality {
     /// Whose stream.
     pub uid: UserId,
@@ -88,7 +89,7 @@ pub struct NetworkQuality {
 }
 
 /// Payload of `message` to some members only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct TargetedMessage {
     /// The sender.
     pub uid: UserId,
@@ -99,7 +100,7 @@ pub struct TargetedMessage {
 }
 
 /// Payload of `closing`: precedes a close by the server (NOT-2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Closing {
     /// The code that the close frame will carry.
@@ -145,14 +146,25 @@ macro_rules! notices {
                 }
             }
 
-            pub(crate) fn decode(method: &str, params: &RawValue) -> Result<Self, serde_json::Error> {
-                Ok(match method {
-                    $( $method => Notice::$variant(serde_json::from_str(params.get())?), )+
-                    _ => Notice::Unknown {
-                        method: method.to_owned(),
-                        params: params.get().to_owned(),
-                    },
-                })
+            /// Reads the parameters of `method`; one that is not known is kept as it is.
+            pub(crate) fn read(method: String, params: &str) -> Result<Self, Refusal> {
+                let Some(known) = wire::position(Self::METHODS, &method) else {
+                    return Ok(Notice::Unknown { method, params: params.to_owned() });
+                };
+                let mut notice = Self::BLANK[known]();
+                wire::read_into(notice.params_mut(), params)?;
+                Ok(notice)
+            }
+
+            /// By its place among the methods: one to read into.
+            const BLANK: &'static [fn() -> Self] =
+                &[$( || Notice::$variant(<$params>::blank()), )+];
+
+            fn params_mut(&mut self) -> &mut dyn Read {
+                match self {
+                    $( Notice::$variant(params) => params, )+
+                    Notice::Unknown { params, .. } => params,
+                }
             }
         }
 

@@ -1,10 +1,12 @@
 //! Messages about being in a channel: join, leave, resume, moderation, messages, attributes.
 
-use std::collections::BTreeMap;
-
+use crate::prelude::*;
+use crate::raw::JsonObject;
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use super::snapshot::{ChannelInfo, MemberInfo, SelfInfo};
+use crate::Map;
 use crate::attributes::Attributes;
 use crate::close::Action;
 use crate::id::{Appkey, ChannelName, Cid, Epoch, Mid, SessionId, UserId};
@@ -12,18 +14,18 @@ use crate::media::{Rights, Role};
 use crate::wire_enum::{shows, wire_enum};
 
 /// No parameters, or nothing to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Empty {}
 
 /// The answer of a command that has no other result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Done {
     /// Head of the channel after the effect.
     pub seq: u64,
 }
 
 /// Parameters of `join`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Join {
     /// The app.
@@ -59,7 +61,7 @@ pub struct Join {
 shows!(Join { appkey, channel_name, uid, role, name });
 
 /// How long the server waits for what (LIV-2, LIV-3). All in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Timers {
     /// A client that sent nothing for so long sends `ping`.
@@ -73,7 +75,7 @@ pub struct Timers {
 }
 
 /// Answer of `join`.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Joined {
     /// The incarnation of the channel.
@@ -113,7 +115,7 @@ pub struct Joined {
 shows!(Joined { cid, uid, mid, epoch, seq, channel, members, own, member_count });
 
 /// Parameters of `kick`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Kick {
     /// Who goes.
@@ -128,7 +130,7 @@ pub struct Kick {
 }
 
 /// Parameters of `closeChannel`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct CloseChannel {
     /// Seconds for which joins with tokens issued before the close are refused, 0..=3600; 10 when absent.
@@ -148,7 +150,7 @@ impl CloseChannel {
 }
 
 /// Parameters of `sendMessage`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct SendMessage {
     /// The payload, opaque to the server.
@@ -159,7 +161,7 @@ pub struct SendMessage {
 }
 
 /// Answer of `sendMessage`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageSent {
     /// Head of the channel after the effect.
@@ -169,12 +171,12 @@ pub struct MessageSent {
 }
 
 /// Parameters of `setAttributes`: a patch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct SetAttributes {
     /// Keys to set, and keys to remove (`null`).
-    #[serde(deserialize_with = "crate::attributes::unique_keys")]
-    pub attributes: BTreeMap<String, Option<String>>,
+    #[serde(with = "crate::attributes::unique_keys")]
+    pub attributes: Map<String, Option<String>>,
     /// Whose attributes; one's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<AttributeTarget>,
@@ -194,20 +196,20 @@ wire_enum! {
 }
 
 /// Parameters of `renewToken`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct RenewToken {
     /// The new token, for the same app, channel and uid.
     pub token: String,
 }
 
-impl std::fmt::Debug for RenewToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for RenewToken {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("RenewToken").finish_non_exhaustive()
     }
 }
 
 /// Answer of `renewToken`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRenewed {
     /// Head of the channel.
@@ -242,7 +244,7 @@ wire_enum! {
 }
 
 /// Parameters of `report`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Report {
     /// Push or pull.
     pub dir: ReportDir,
@@ -250,14 +252,14 @@ pub struct Report {
     #[serde(rename = "type")]
     pub kind: ReportType,
     /// What the component said.
-    pub data: serde_json::Map<String, serde_json::Value>,
+    pub data: JsonObject,
     /// Whose stream, for a pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<UserId>,
 }
 
 /// Parameters of `ping`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Ping {
     /// Number of the ticket that the client holds; confirms it, and those before it are dead
     /// (PIN-2).
@@ -269,7 +271,7 @@ pub struct Ping {
 }
 
 /// Answer of `ping`: the head of the channel, after every event up to it (PIN-1).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Pong {
     /// The log.
     pub epoch: Epoch,
@@ -278,7 +280,7 @@ pub struct Pong {
 }
 
 /// Parameters of `reconnect`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Reconnect {
     /// The newest ticket that the client holds.
@@ -367,7 +369,7 @@ impl ResumeReason {
 
 /// Answer of `reconnect`. What follows on the connection: the missed events, the missed targeted messages,
 /// then everything new.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Resumed {
     /// What happened.

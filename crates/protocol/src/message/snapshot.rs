@@ -1,6 +1,8 @@
 //! The picture of a channel at one `seq` (ORD-3): what `join` answers, and what folding the
 //! events that follow keeps true.
 
+use crate::prelude::*;
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use super::task::TaskInfo;
@@ -9,7 +11,7 @@ use crate::id::{ChannelName, Gen, Mid, Pub, UserId};
 use crate::media::{KindSet, MediaKind, Rights, Role};
 
 /// The channel itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct ChannelInfo {
     /// Its name.
     pub name: ChannelName,
@@ -24,7 +26,7 @@ pub struct ChannelInfo {
 }
 
 /// A broadcaster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct MemberInfo {
     /// The user.
     pub uid: UserId,
@@ -46,7 +48,7 @@ pub struct MemberInfo {
 }
 
 /// One publication.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamInfo {
     /// Its kind.
@@ -57,7 +59,7 @@ pub struct StreamInfo {
 }
 
 /// The caller's own state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct SelfInfo {
     /// The user.
@@ -89,7 +91,7 @@ pub struct SelfInfo {
 }
 
 /// One publication of the caller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnStream {
     /// Its kind.
@@ -103,7 +105,7 @@ pub struct OwnStream {
 }
 
 /// One subscription of the caller: it ends with the publication (SUB-3).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Subscription {
     /// Whose media.

@@ -1,12 +1,14 @@
 //! CDN push tasks (section 15 of `docs/protocol.md`).
 
+use crate::prelude::*;
+use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{TaskId, UserId};
 use crate::wire_enum::shows;
 
 /// Parameters of `addTasks` and `updateTasks`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Tasks {
     /// The tasks. An update replaces the whole configuration of each.
@@ -14,7 +16,7 @@ pub struct Tasks {
 }
 
 /// Parameters of `deleteTasks`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskIds {
     /// The tasks that end.
@@ -22,7 +24,7 @@ pub struct TaskIds {
 }
 
 /// One push of the composed channel to one address.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
     /// Chosen by the client, unique in the channel.
@@ -48,7 +50,7 @@ pub struct Task {
 shows!(Task { task_id, record, host_uid, layout, config });
 
 /// What the composed picture shows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Wire)]
 pub struct Layout {
     /// The whole picture.
     pub canvas: Canvas,
@@ -61,7 +63,7 @@ pub struct Layout {
 }
 
 /// Size and colour of the whole picture.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Canvas {
     /// Pixels, 0..=1920, even.
     pub width: u32,
@@ -73,7 +75,7 @@ pub struct Canvas {
 }
 
 /// Rectangle and share of one member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct LayoutUser {
     /// The member.
@@ -105,7 +107,7 @@ pub struct LayoutUser {
 }
 
 /// A picture in the layout.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct LayoutImage {
     /// `http://` or `https://`.
     pub url: String,
@@ -133,7 +135,7 @@ fn crop() -> u8 {
 }
 
 /// How a task is encoded.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskConfig {
     /// Pass the only video through without transcoding.
@@ -145,7 +147,7 @@ pub struct TaskConfig {
 }
 
 /// The audio encoder of a task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct AudioParam {
     /// kbit/s, 10..=192.
@@ -175,7 +177,7 @@ fn default_channels() -> u8 {
 }
 
 /// A task in a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskInfo {
     /// The task.
@@ -189,7 +191,7 @@ pub struct TaskInfo {
 }
 
 /// Payload of `rtmpTasksStatus`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStatus {
     /// The task.

@@ -19,3 +19,5 @@ mod sizes;
 mod support;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod wire;

@@ -56,7 +56,7 @@ fn value(bytes: usize) -> String {
 
 /// One attribute that takes `bytes` in JSON.
 fn attributes(bytes: usize) -> Attributes {
-    let attributes = Attributes([("k".to_owned(), value(bytes - 4))].into());
+    let attributes = Attributes::from_iter([("k".to_owned(), value(bytes - 4))]);
     assert_eq!(attributes.bytes(), bytes);
     attributes
 }

@@ -29,6 +29,7 @@ use lianmai_protocol::message::task::{
     TaskStatus, Tasks,
 };
 use lianmai_protocol::message::{Call, ChannelEvent, Notice, Position, Request};
+use lianmai_protocol::raw::JsonObject;
 use lianmai_protocol::{
     Action, Appkey, Attributes, ChannelName, Cid, CloseCode, Epoch, ErrorName, Gen, KindSet,
     MediaKind, MediaSelector, Mid, Pub, RequestId, Rights, Role, RpcError, SessionId, TaskId,
@@ -159,7 +160,7 @@ fn selector() -> impl Strategy<Value = MediaSelector> {
 }
 
 pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
-    btree_map(text(), text(), 0..4).prop_map(Attributes)
+    btree_map(text(), text(), 0..4).prop_map(Attributes::from_iter)
 }
 
 fn urls() -> impl Strategy<Value = Urls> {
@@ -167,7 +168,7 @@ fn urls() -> impl Strategy<Value = Urls> {
         .prop_map(|(rtmp, flv, hls, webrtc)| Urls { rtmp, flv, hls, webrtc })
 }
 
-fn json_object() -> impl Strategy<Value = serde_json::Map<String, serde_json::Value>> {
+fn json_object() -> impl Strategy<Value = JsonObject> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(Into::into),
@@ -182,7 +183,8 @@ fn json_object() -> impl Strategy<Value = serde_json::Map<String, serde_json::Va
             }),
         ]
     });
-    btree_map(text(), value, 0..4).prop_map(|map| map.into_iter().collect())
+    btree_map(text(), value, 0..4)
+        .prop_map(|map| map.into_iter().collect::<serde_json::Map<_, _>>().into())
 }
 
 fn task() -> impl Strategy<Value = Task> {
@@ -286,6 +288,7 @@ pub(crate) fn call() -> impl Strategy<Value = Call> {
             option::of(text())
         )
             .prop_map(|(attributes, target, name)| {
+                let attributes = attributes.into_iter().collect();
                 Call::SetAttributes(SetAttributes { attributes, target, name })
             }),
         text().prop_map(|token| Call::RenewToken(RenewToken { token })),

@@ -1,7 +1,5 @@
 //! Commands in the words of a story.
 
-use std::collections::BTreeMap;
-
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
 use lianmai_protocol::message::session::{
@@ -75,7 +73,7 @@ pub(crate) fn tell(to: &[u64], data: &str) -> Call {
 }
 
 /// A patch from `(key, value)`; an empty value removes the key.
-pub(crate) fn patch(entries: &[(&str, &str)]) -> BTreeMap<String, Option<String>> {
+pub(crate) fn patch(entries: &[(&str, &str)]) -> lianmai_protocol::Map<String, Option<String>> {
     let value = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     entries.iter().map(|(key, v)| ((*key).to_owned(), value(v))).collect()
 }
@@ -86,7 +84,7 @@ pub(crate) fn set_attributes(entries: &[(&str, &str)]) -> Call {
 
 pub(crate) fn rename(name: &str) -> Call {
     let name = Some(name.to_owned());
-    Call::SetAttributes(SetAttributes { attributes: BTreeMap::new(), target: None, name })
+    Call::SetAttributes(SetAttributes { attributes: patch(&[]), target: None, name })
 }
 
 pub(crate) fn set_channel_attributes(entries: &[(&str, &str)]) -> Call {

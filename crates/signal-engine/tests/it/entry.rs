@@ -24,7 +24,7 @@ fn the_first_joiner_makes_the_channel_and_sees_itself_in_the_snapshot() {
     assert_eq!(me.len(), 1);
     assert_eq!((me[0].uid, me[0].mid), (UserId(1), joined.mid));
     assert_eq!(me[0].name.as_deref(), Some("Ann"));
-    assert_eq!(me[0].attributes.0["seat"], "3");
+    assert_eq!(me[0].attributes["seat"], "3");
     assert_eq!(joined.own.role, Role::Broadcaster);
     assert_eq!(joined.own.mid, joined.mid);
     w.advance(100);
@@ -210,9 +210,9 @@ fn the_snapshot_tells_the_caller_its_rights_and_a_newcomer_everything() {
     let b = w.join(2);
     assert!(!w.joined(b).own.rights.moderate);
     let joined = w.joined(b).clone();
-    assert_eq!(joined.channel.attributes.0["topic"], "tea");
+    assert_eq!(joined.channel.attributes["topic"], "tea");
     let ann = joined.members.iter().find(|m| m.uid == UserId(1)).expect("visible");
-    assert_eq!(ann.attributes.0["seat"], "1");
+    assert_eq!(ann.attributes["seat"], "1");
     assert_eq!(ann.name.as_deref(), Some("Ann"));
     let kinds: Vec<&str> = ann.streams.iter().map(|s| s.media_type.as_str()).collect();
     assert_eq!(kinds, ["audio", "video", "screenShare"]);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lianmai_protocol::message::media::Publish;
 use lianmai_protocol::message::session::{MessageSent, Report, ReportDir, ReportType};
 use lianmai_protocol::message::{Call, Notice};
+use lianmai_protocol::raw::JsonObject;
 use lianmai_protocol::{CloseCode, ErrorName, UserId, WallTime};
 use lianmai_signal_engine::{Grant, Input, Lobby, LobbyOutput, TicketKey};
 
@@ -62,11 +63,10 @@ fn every_call() -> Vec<Call> {
     calls.extend([set_attributes(&[("k", &"v".repeat(5_000))]), rename(&"n".repeat(200))]);
     calls.push(set_channel_attributes(&[("k", "v")]));
     calls.extend(["all", "none", "bad", "late", "held"].map(renew_token));
-    let data = serde_json::Map::new();
     calls.push(Call::Report(Report {
         dir: ReportDir::Push,
         kind: ReportType::Error,
-        data,
+        data: JsonObject::default(),
         uid: None,
     }));
     calls

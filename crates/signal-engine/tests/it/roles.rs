@@ -196,14 +196,14 @@ fn what_the_audience_does_to_itself_is_heard_when_it_becomes_visible() {
     let own = &w.joined(b).own;
     assert_eq!((own.name.as_deref(), own.role.clone()), (Some("Bea"), Role::Audience));
     assert_eq!(own.muted, KindSet::of(&MediaKind::Audio));
-    assert_eq!(own.attributes.0["mood"], "shy");
+    assert_eq!(own.attributes["mood"], "shy");
     w.ok(b, set_role("broadcaster"));
     w.advance(20);
     assert_eq!(w.heard(a), ["clientJoin 2", "roleChanged 2 broadcaster"]);
     let picture = w.conns[&a.0].picture.clone().expect("a picture");
     let bea = &picture.members[&UserId(2)];
     assert_eq!(bea.name.as_deref(), Some("Bea"));
-    assert_eq!(bea.attributes.0["mood"], "shy");
+    assert_eq!(bea.attributes["mood"], "shy");
     assert_eq!(bea.muted, KindSet::of(&MediaKind::Audio));
     w.audit();
 }

@@ -174,7 +174,7 @@ fn a_report_is_answered_and_told_to_nobody() {
     let b = w.join(2);
     w.advance(100);
     w.hush();
-    let data = json!({"code": 1002}).as_object().expect("an object").clone();
+    let data = r#"{"code":1002}"#.parse().expect("an object");
     let report = Report { dir: ReportDir::Push, kind: ReportType::StateChange, data, uid: None };
     assert_eq!(w.ok(a, Call::Report(report)), json!({}));
     w.advance(100);

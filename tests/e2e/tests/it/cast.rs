@@ -322,7 +322,7 @@ impl House {
 
     async fn unsubscribe(&self, guest: &Guest, dice: &mut Dice) {
         let Some(own) = guest.client.self_info() else { return };
-        let streams: Vec<_> = own.subscriptions.into_keys().collect();
+        let streams: Vec<_> = own.subscriptions.keys().cloned().collect();
         let Some((uid, kind)) = dice.pick(&streams).cloned() else { return };
         if !guest.is_on_air {
             self.unsubscribe_from(guest, uid, kind).await;

@@ -3,10 +3,10 @@
 //! different from a picture. Deliberately absent: the client's own fold, which this one is there to judge, and the
 //! app's own state, which answers tell.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use lianmai_client_sdk::protocol::Mid;
 use lianmai_client_sdk::protocol::Pub;
+use lianmai_client_sdk::protocol::{Map, Mid};
 use lianmai_client_sdk::{Event, KindSet, MediaKind, Picture, Role, UserId};
 
 /// A broadcaster that is not the app itself.
@@ -15,9 +15,9 @@ struct Person {
     uid: UserId,
     role: Role,
     name: Option<String>,
-    attributes: BTreeMap<String, String>,
+    attributes: Map<String, String>,
     muted: BTreeSet<MediaKind>,
-    streams: BTreeMap<MediaKind, Pub>,
+    streams: Map<MediaKind, Pub>,
 }
 
 /// Something that an app should not have heard.
@@ -33,8 +33,8 @@ pub(crate) enum Complaint {
 #[derive(Clone, Debug)]
 pub(crate) struct Fold {
     own: UserId,
-    people: BTreeMap<Mid, Person>,
-    attributes: BTreeMap<String, String>,
+    people: Map<Mid, Person>,
+    attributes: Map<String, String>,
     count: u64,
     /// Memberships that ended.
     gone: BTreeSet<Mid>,
@@ -46,16 +46,16 @@ pub(crate) const COUNTER: &str = "n";
 /// The attribute of a channel that only ever counts up.
 pub(crate) const TOPIC: &str = "topic";
 
-fn number(attributes: &BTreeMap<String, String>, key: &str) -> u64 {
+fn number(attributes: &Map<String, String>, key: &str) -> u64 {
     attributes.get(key).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// What the counter says.
-pub(crate) fn counter(attributes: &BTreeMap<String, String>) -> u64 {
+pub(crate) fn counter(attributes: &Map<String, String>) -> u64 {
     number(attributes, COUNTER)
 }
 
-fn topic(attributes: &BTreeMap<String, String>) -> u64 {
+fn topic(attributes: &Map<String, String>) -> u64 {
     number(attributes, TOPIC)
 }
 
@@ -63,7 +63,7 @@ fn kinds(set: KindSet) -> BTreeSet<MediaKind> {
     set.iter().cloned().collect()
 }
 
-fn others(picture: &Picture, own: UserId) -> BTreeMap<Mid, Person> {
+fn others(picture: &Picture, own: UserId) -> Map<Mid, Person> {
     let others = picture.members.values().filter(|member| member.uid != own);
     let person = |member: &lianmai_client_sdk::Member| Person {
         uid: member.uid,
@@ -106,7 +106,7 @@ impl Fold {
     pub(crate) fn differs(&self, picture: &Picture) -> Option<String> {
         let shown = others(picture, self.own);
         if shown != self.people {
-            let only = |a: &BTreeMap<Mid, Person>, b: &BTreeMap<Mid, Person>| {
+            let only = |a: &Map<Mid, Person>, b: &Map<Mid, Person>| {
                 let only = a.iter().filter(|(mid, person)| b.get(mid) != Some(person));
                 only.map(|(mid, person)| format!("{mid}: {person:?}")).collect::<Vec<_>>()
             };
@@ -192,7 +192,7 @@ impl Fold {
                 name: e.name.clone(),
                 attributes: e.attributes.0.clone(),
                 muted: kinds(e.muted),
-                streams: BTreeMap::new(),
+                streams: Map::new(),
             };
             self.people.insert(mid, person);
             return;

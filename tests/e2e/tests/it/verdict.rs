@@ -164,7 +164,7 @@ pub(crate) async fn faults(door: &Door, guests: &[Guest]) -> Result<Vec<String>>
     Ok(faults)
 }
 
-type Members = BTreeMap<UserId, Member>;
+type Members = lianmai_client_sdk::protocol::Map<UserId, Member>;
 
 /// What is in `a` and not the same in `b`.
 fn only(a: &Members, b: &Members) -> Vec<String> {

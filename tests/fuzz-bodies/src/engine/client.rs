@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lianmai_protocol::codec::{Element, ServerMessage, decode_client_frame, decode_server_frame};
 use lianmai_protocol::message::session::{Joined, Outcome, ResumeReason, Resumed};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{CloseCode, Epoch, Mid};
 use lianmai_signal_engine::Lobby;
 use serde_json::Value;
@@ -192,7 +193,7 @@ impl Client {
         assert_eq!(self.closing, None, "nothing follows `closing`");
         let messages = decode_server_frame(frame).expect("clients can read it");
         assert!(!messages.is_empty(), "no empty frame");
-        let raw: Vec<Box<serde_json::value::RawValue>> = match frame.first() {
+        let raw: Vec<RawJson> = match frame.first() {
             Some(b'[') => serde_json::from_slice(frame).expect("an array"),
             _ => vec![serde_json::from_slice(frame).expect("a message")],
         };

@@ -9,6 +9,7 @@ use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::session::{
     Change, ConnectionState, Event, Member, Own, Picture, ReconnectOutcome, Reply, StateReason,
 };
+use lianmai_protocol::Map;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::{Attributes, KindSet, Mid, Role, UserId};
 
@@ -101,7 +102,7 @@ impl App {
                     name: e.name.clone(),
                     attributes: e.attributes.clone(),
                     muted: e.muted,
-                    streams: BTreeMap::new(),
+                    streams: Map::new(),
                 };
                 self.members.insert(e.uid, member);
             }

@@ -10,9 +10,9 @@ use lianmai_client_sdk::session::{CallId, ConnectionState, Reply};
 use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::{Outcome, ResumeReason, Resumed};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{Action, CloseCode, ErrorName, RequestId, RpcError};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::sent::ONCE;
 use crate::client::{Client, GIVE_UP_MS, Open};
@@ -30,7 +30,7 @@ const LOCAL: &[ErrorName] = &[
     ErrorName::AlreadyJoined,
 ];
 
-type Answer = Result<Box<RawValue>, RpcError>;
+type Answer = Result<RawJson, RpcError>;
 
 /// What one session was told, and its app was not yet.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ fn is_final(action: &Action) -> bool {
 }
 
 /// Whether a reply is what an answer says.
-fn says(answer: &RawValue, reply: &Reply) -> bool {
+fn says(answer: &RawJson, reply: &Reply) -> bool {
     let answer: Value = serde_json::from_str(answer.get()).unwrap_or_default();
     match reply {
         Reply::Joined(joined) => answer["mid"] == joined.mid.to_string(),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::session::{Joined, Outcome, Resumed};
 use lianmai_protocol::message::{ChannelEvent, Notice, Position};
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{Epoch, RequestId, RpcError, UserId};
 use lianmai_signal_engine::{ConnId, Input, Note, Output, Question, Stats};
 use serde::Deserialize;
@@ -30,7 +31,7 @@ pub(crate) struct Said {
 pub(crate) struct Answer {
     pub(crate) conn: ConnId,
     pub(crate) id: Option<RequestId>,
-    pub(crate) outcome: Result<Box<RawValue>, RpcError>,
+    pub(crate) outcome: Result<RawJson, RpcError>,
     pub(crate) hash: u64,
 }
 
@@ -210,7 +211,7 @@ impl World {
         }
     }
 
-    fn check_answer(&mut self, conn: ConnId, outcome: &Result<Box<RawValue>, RpcError>) {
+    fn check_answer(&mut self, conn: ConnId, outcome: &Result<RawJson, RpcError>) {
         let json = match outcome {
             Err(error) => return self.cov.error(error.name()),
             Ok(json) => json.get(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lianmai_client_sdk::session::Picture;
+use lianmai_protocol::Map;
 use lianmai_protocol::limits::Limits;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
@@ -327,7 +328,7 @@ impl Channel {
         }
         for (uid, member) in visible {
             let shown = picture.members.get(uid).ok_or(format!("{uid} is not shown"))?;
-            let streams: BTreeMap<MediaKind, Pub> = MediaKind::ALL
+            let streams: Map<MediaKind, Pub> = MediaKind::ALL
                 .iter()
                 .zip(member.pubs)
                 .filter_map(|(kind, publication)| Some((kind.clone(), named(publication)?)))

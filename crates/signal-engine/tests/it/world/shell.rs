@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::Joined;
+use lianmai_protocol::raw::RawJson;
 use lianmai_protocol::{CloseCode, RequestId, RpcError};
 use lianmai_signal_engine::{Answer, AskId, ConnId, Input, Output, Question};
 use serde_json::Value;
@@ -170,7 +171,7 @@ impl World {
 }
 
 impl Conn {
-    fn answered(&mut self, id: Option<RequestId>, outcome: Result<Box<RawValue>, RpcError>) {
+    fn answered(&mut self, id: Option<RequestId>, outcome: Result<RawJson, RpcError>) {
         let Some(RequestId(id)) = id else {
             let error = outcome.expect_err("only a refusal has no id");
             self.log.push(format!("? !{}", error.name()));

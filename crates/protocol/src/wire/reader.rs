@@ -1,0 +1,453 @@
+//! Reads JSON text value by value. Comes in: valid UTF-8. Goes out: the parts of values, or why not and
+//! where. Deliberately absent: what the values are; `values` and the derived code know.
+
+use crate::prelude::*;
+use alloc::borrow::Cow;
+
+use super::{ReadFields, position};
+use crate::error::{ErrorName, RpcError};
+
+/// Arrays and objects that may be open at once. Frames are held to 32 before they come here.
+const MAX_OPEN: usize = 128;
+/// Longest path of a field that an error names, in characters.
+const MAX_FIELD_CHARS: usize = 64;
+
+/// Reading failed; the [`Reader`] knows why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused;
+
+/// Why a text is not the value that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error; `parseError` when it is not JSON.
+    pub name: ErrorName,
+    /// Path of the value that is wrong; empty for the whole.
+    pub field: String,
+}
+
+impl From<Refusal> for RpcError {
+    fn from(refusal: Refusal) -> Self {
+        let error = RpcError::bare(refusal.name);
+        if refusal.field.is_empty() {
+            return error;
+        }
+        error.field(refusal.field.chars().take(MAX_FIELD_CHARS).collect::<String>())
+    }
+}
+
+/// Reads the value of an entry whose key was read.
+type Entry<'f, 'a> = dyn FnMut(Cow<'a, str>, &mut Reader<'a>) -> Result<(), Refused> + 'f;
+
+/// A place in a text.
+pub struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    open: usize,
+    refusal: Refusal,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader at the begin of `text`.
+    #[must_use]
+    pub fn new(text: &'a str) -> Self {
+        let refusal = Refusal { name: ErrorName::ParseError, field: String::new() };
+        Reader { text, at: 0, open: 0, refusal }
+    }
+
+    /// Why reading failed.
+    #[must_use]
+    pub fn into_refusal(mut self) -> Refusal {
+        // Each name of the path has a dot before it, the first too.
+        if self.refusal.field.starts_with('.') {
+            self.refusal.field.remove(0);
+        }
+        self.refusal
+    }
+
+    /// Refuses the value that is being read.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn refuse<T>(&mut self, name: ErrorName) -> Result<T, Refused> {
+        self.refusal.name = name;
+        Err(Refused)
+    }
+
+    fn malformed<T>(&mut self) -> Result<T, Refused> {
+        self.refuse(ErrorName::ParseError)
+    }
+
+    /// Puts the name of a field in front of the path of what was refused.
+    fn within(&mut self, name: &str) {
+        self.refusal.field.insert_str(0, name);
+        self.refusal.field.insert(0, '.');
+    }
+
+    /// The next byte that is no white space, which stays.
+    pub fn peek(&mut self) -> Option<u8> {
+        loop {
+            let byte = *self.text.as_bytes().get(self.at)?;
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Takes `byte` if it is next.
+    fn take(&mut self, byte: u8) -> bool {
+        let next = self.peek() == Some(byte);
+        self.at += usize::from(next);
+        next
+    }
+
+    /// Nothing but white space may follow.
+    ///
+    /// # Errors
+    /// Something follows.
+    pub fn finish(&mut self) -> Result<(), Refused> {
+        if self.peek().is_some() { self.malformed() } else { Ok(()) }
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), Refused> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return self.malformed();
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// Takes `null` if it is next.
+    ///
+    /// # Errors
+    /// Not JSON.
+    pub fn null(&mut self) -> Result<bool, Refused> {
+        if self.peek() != Some(b'n') {
+            return Ok(false);
+        }
+        self.literal("null").map(|()| true)
+    }
+
+    /// Reads `true` or `false`.
+    ///
+    /// # Errors
+    /// Something else is next.
+    pub fn bool(&mut self) -> Result<bool, Refused> {
+        match self.peek() {
+            Some(b't') => self.literal("true").map(|()| true),
+            Some(b'f') => self.literal("false").map(|()| false),
+            _ => self.refuse(ErrorName::InvalidParams),
+        }
+    }
+
+    /// Reads a number as it is written.
+    ///
+    /// # Errors
+    /// Something else is next.
+    pub fn number(&mut self) -> Result<&'a str, Refused> {
+        match self.peek() {
+            Some(b'-' | b'0'..=b'9') => {}
+            _ => return self.refuse(ErrorName::InvalidParams),
+        }
+        let start = self.at;
+        self.at += usize::from(self.byte() == Some(b'-'));
+        if self.byte() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.byte(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.byte(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        // A digit here follows a leading zero.
+        if self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
+            return self.malformed();
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    /// Reads an integer up to `max`.
+    ///
+    /// # Errors
+    /// Something else is next.
+    pub fn unsigned(&mut self, max: u64) -> Result<u64, Refused> {
+        match self.number()?.parse() {
+            Ok(number) if number <= max => Ok(number),
+            _ => self.refuse(ErrorName::InvalidParams),
+        }
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn digits(&mut self) -> Result<(), Refused> {
+        let start = self.at;
+        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at == start { self.malformed() } else { Ok(()) }
+    }
+
+    /// Reads a string.
+    ///
+    /// # Errors
+    /// Something else is next, or it holds half of a surrogate pair.
+    pub fn string(&mut self) -> Result<Cow<'a, str>, Refused> {
+        if self.peek() != Some(b'"') {
+            return self.refuse(ErrorName::InvalidParams);
+        }
+        self.at += 1;
+        let plain = self.plain()?;
+        if self.byte() == Some(b'"') {
+            self.at += 1;
+            return Ok(Cow::Borrowed(plain));
+        }
+        let mut text = String::from(plain);
+        loop {
+            // A backslash, or the quote that ends it.
+            if self.byte() == Some(b'"') {
+                self.at += 1;
+                return Ok(Cow::Owned(text));
+            }
+            self.at += 1;
+            let letter = self.escape()?;
+            text.push(letter);
+            text.push_str(self.plain()?);
+        }
+    }
+
+    /// Takes everything before the next quote or backslash.
+    fn plain(&mut self) -> Result<&'a str, Refused> {
+        let start = self.at;
+        loop {
+            match self.byte() {
+                Some(b'"' | b'\\') => return Ok(&self.text[start..self.at]),
+                Some(0..=0x1f) | None => return self.malformed(),
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    /// Reads what follows a backslash.
+    fn escape(&mut self) -> Result<char, Refused> {
+        let letter = self.byte();
+        self.at += 1;
+        Ok(match letter {
+            Some(letter @ (b'"' | b'\\' | b'/')) => char::from(letter),
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => {
+                let unit = self.hex4()?;
+                let scalar = match unit {
+                    0xd800..=0xdbff if self.literal("\\u").is_ok() => match self.hex4()? {
+                        low @ 0xdc00..=0xdfff => {
+                            0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
+                        }
+                        // As good as the half that is refused below.
+                        _ => unit,
+                    },
+                    unit => unit,
+                };
+                match char::from_u32(scalar) {
+                    Some(letter) => letter,
+                    // JSON, but no text.
+                    None => return self.refuse(ErrorName::InvalidParams),
+                }
+            }
+            _ => return self.malformed(),
+        })
+    }
+
+    fn hex4(&mut self) -> Result<u32, Refused> {
+        let mut unit = 0;
+        for _ in 0..4 {
+            let digit = self.byte().and_then(|byte| char::from(byte).to_digit(16));
+            let Some(digit) = digit else { return self.malformed() };
+            unit = unit << 4 | digit;
+            self.at += 1;
+        }
+        Ok(unit)
+    }
+
+    fn begin(&mut self, bracket: u8) -> Result<(), Refused> {
+        if !self.take(bracket) {
+            return self.refuse(ErrorName::InvalidParams);
+        }
+        self.open += 1;
+        if self.open > MAX_OPEN { self.malformed() } else { Ok(()) }
+    }
+
+    /// Whether another element follows, after the comma before it. Takes the bracket that ends otherwise.
+    fn another(&mut self, first: bool, bracket: u8) -> Result<bool, Refused> {
+        if self.take(bracket) {
+            self.open -= 1;
+            return Ok(false);
+        }
+        if !first && !self.take(b',') {
+            return self.malformed();
+        }
+        Ok(true)
+    }
+
+    /// Reads an object entry by entry; `entry` reads each value.
+    ///
+    /// # Errors
+    /// Something else is next, or `entry` refuses.
+    fn entries(&mut self, entry: &mut Entry<'_, 'a>) -> Result<(), Refused> {
+        self.begin(b'{')?;
+        let mut first = true;
+        while self.another(first, b'}')? {
+            first = false;
+            if self.peek() != Some(b'"') {
+                return self.malformed();
+            }
+            let key = self.string()?;
+            if !self.take(b':') {
+                return self.malformed();
+            }
+            entry(key, self)?;
+        }
+        Ok(())
+    }
+
+    /// Reads an object with known fields. A field that comes twice is refused, one that is not known is
+    /// skipped.
+    ///
+    /// # Errors
+    /// Something else is next, a field is wrong, comes twice or is missing.
+    pub fn object(&mut self, target: &mut dyn ReadFields) -> Result<(), Refused> {
+        let names = target.names();
+        let mut seen = 0;
+        self.entries(&mut |key, reader| {
+            let Some(index) = position(names, &key) else {
+                return reader.skip();
+            };
+            let read = if seen & (1 << index) == 0 {
+                target.read_field(index, reader)
+            } else {
+                reader.refuse(ErrorName::InvalidParams)
+            };
+            seen |= 1 << index;
+            if read.is_err() {
+                reader.within(names[index]);
+            }
+            read
+        })?;
+        let missing = target.required() & !seen;
+        if missing == 0 {
+            return Ok(());
+        }
+        self.within(names[missing.trailing_zeros() as usize]);
+        self.refuse(ErrorName::InvalidParams)
+    }
+
+    /// Reads an object whose keys are free, each at most once.
+    ///
+    /// # Errors
+    /// Something else is next, `entry` refuses, or says that the key came before (`Ok(false)`).
+    pub fn map(
+        &mut self,
+        entry: &mut dyn FnMut(&str, &mut Self) -> Result<bool, Refused>,
+    ) -> Result<(), Refused> {
+        self.entries(&mut |key, reader| match entry(&key, reader) {
+            Ok(true) => Ok(()),
+            // The path ends at the map.
+            Ok(false) => reader.refuse(ErrorName::InvalidParams),
+            Err(refused) => {
+                reader.within(&key);
+                Err(refused)
+            }
+        })
+    }
+
+    /// Reads an array; `element` reads each element.
+    ///
+    /// # Errors
+    /// Something else is next, or `element` refuses.
+    pub fn array(
+        &mut self,
+        element: &mut dyn FnMut(&mut Self) -> Result<(), Refused>,
+    ) -> Result<(), Refused> {
+        self.begin(b'[')?;
+        let mut index = 0u64;
+        while self.another(index == 0, b']')? {
+            if element(self).is_err() {
+                let mut step = String::from("[");
+                super::writer::push_decimal(&mut step, index);
+                step.push(']');
+                self.refusal.field.insert_str(0, &step);
+                return Err(Refused);
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Reads a value of any type, as it is written.
+    ///
+    /// # Errors
+    /// Not JSON.
+    pub fn raw(&mut self) -> Result<&'a str, Refused> {
+        self.peek();
+        let start = self.at;
+        self.skip()?;
+        Ok(&self.text[start..self.at])
+    }
+
+    /// Skips a value of any type.
+    fn skip(&mut self) -> Result<(), Refused> {
+        match self.peek() {
+            Some(b'"') => self.skip_string(),
+            Some(b'{') => {
+                self.begin(b'{')?;
+                let mut first = true;
+                while self.another(first, b'}')? {
+                    first = false;
+                    self.skip_string()?;
+                    if !self.take(b':') {
+                        return self.malformed();
+                    }
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Some(b'[') => self.array(&mut Self::skip),
+            Some(b't' | b'f') => self.bool().map(drop),
+            Some(b'n') => self.null().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.number().map(drop),
+            _ => self.malformed(),
+        }
+    }
+
+    /// Half of a surrogate pair is no error in what nobody reads.
+    fn skip_string(&mut self) -> Result<(), Refused> {
+        if !self.take(b'"') {
+            return self.malformed();
+        }
+        loop {
+            self.plain()?;
+            if self.byte() == Some(b'"') {
+                self.at += 1;
+                return Ok(());
+            }
+            self.at += 1;
+            let letter = self.byte();
+            self.at += 1;
+            match letter {
+                Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {}
+                Some(b'u') => drop(self.hex4()?),
+                _ => return self.malformed(),
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+// `lianmai/wechat`. The build says where the file of WebAssembly is.
+import { createSdk } from '../facade/sdk.js'
+import { wechat } from '../hosts/wechat.js'
+
+declare const __WASM_PATH__: string
+
+const YunXinMiniappSDK = createSdk(wechat(__WASM_PATH__))
+export default YunXinMiniappSDK

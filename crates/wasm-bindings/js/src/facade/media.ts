@@ -1,0 +1,112 @@
+// Attributes of `live-pusher` and `live-player`, and what to do about their state codes. In: the client's URLs and
+// switches, and events of the components. Out: attributes for `setData`, and advice. Deliberately absent: calls of the
+// components and of the client; the app makes them.
+
+import type { MediaType } from './events.js'
+import type { Room } from './room.js'
+
+/** What to do about a state of a component. */
+export interface MediaAdvice {
+  /** The component's code. */
+  code: number
+  /**
+   * `none`: nothing, or it helps itself. `restart`: start (or play) again. `refresh`: `publish` (or `subscribe`) again
+   * and use the URL that comes. `rejoin`: leave, and join again when the page is shown. `permission`: ask the user for
+   * camera or microphone.
+   */
+  action: 'none' | 'restart' | 'refresh' | 'rejoin' | 'permission'
+}
+
+/** Attributes of `live-pusher`, in the spelling of `setData`. */
+export interface PusherAttributes {
+  url: string
+  mode: 'RTC'
+  autopush: boolean
+  enableCamera: boolean
+  enableMic: boolean
+  /** Reverberation and voice changer, by the voice setters; others hear it. */
+  audioReverbType: number
+  voiceChangerType: number
+}
+
+/** Attributes of `live-player`. */
+export interface PlayerAttributes {
+  src: string
+  mode: 'RTC'
+  autoplay: boolean
+  minCache: number
+  maxCache: number
+  muteAudio: boolean
+  muteVideo: boolean
+}
+
+/** What the voice setters set; of beautifier, effect and pitch the last one holds. */
+export interface Voice {
+  beautifier: number
+  effect: number
+  pitch: number
+  /** Gain by band. */
+  equalization: number[]
+}
+
+export function newVoice(): Voice {
+  return { beautifier: 0, effect: 0, pitch: 1.25, equalization: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0] }
+}
+
+/** The nearest reverberation of WeChat for each beautifier: low, loud, metal, magnetic, KTV, room, hall. */
+const REVERB = [0, 4, 5, 6, 7, 2, 0, 1, 3, 3, 2, 3]
+/** The nearest voice of WeChat for each effect: machine, giant, beast, uncle, girl. */
+const CHANGER = [0, 10, 8, 7, 3, 2, 3, 2, 2]
+
+const PUSHER: { [code: number]: MediaAdvice['action'] } = {
+  [-1301]: 'permission', [-1302]: 'permission', 10001: 'permission', 10002: 'permission',
+  [-1303]: 'restart', [-1304]: 'restart', [-1307]: 'restart', [-3301]: 'restart',
+  3004: 'refresh', 5001: 'rejoin',
+}
+
+const PLAYER: { [code: number]: MediaAdvice['action'] } = { [-2301]: 'refresh', [-2302]: 'refresh', 2006: 'restart' }
+
+/** What a code of `live-pusher` asks for; takes the event of the component, too. */
+export function pusherAdvice(state: unknown): MediaAdvice {
+  return advice(PUSHER, state)
+}
+
+/** What a code of `live-player` asks for. */
+export function playerAdvice(state: unknown): MediaAdvice {
+  return advice(PLAYER, state)
+}
+
+function advice(table: { [code: number]: MediaAdvice['action'] }, state: any): MediaAdvice {
+  const detail = (state && state.detail) || state
+  const of = detail && typeof detail === 'object' ? (detail.code === undefined ? detail.errCode : detail.code) : detail
+  // Some versions of WeChat write the number as a string.
+  const code = Number(of)
+  return { code, action: table[code] || 'none' }
+}
+
+export function pusherOf(room: Room, voice: Voice, muted: Set<string>): PusherAttributes {
+  return {
+    url: room.pushUrl('audio'),
+    mode: 'RTC',
+    autopush: true,
+    enableCamera: room.isPublished('video') && !muted.has('video'),
+    enableMic: room.isPublished('audio') && !muted.has('audio'),
+    audioReverbType: REVERB[voice.beautifier] || 0,
+    voiceChangerType: CHANGER[voice.effect] || 0,
+  }
+}
+
+/** The main stream of somebody; `kind` asks for another one. */
+export function playerOf(room: Room, uid: string, kind?: MediaType): PlayerAttributes {
+  const audio = room.pullUrl(uid, kind === undefined ? 'audio' : kind)
+  const video = room.pullUrl(uid, kind === undefined ? 'video' : kind)
+  return {
+    src: video || audio,
+    mode: 'RTC',
+    autoplay: true,
+    minCache: 0.2,
+    maxCache: 0.8,
+    muteAudio: kind === 'screenShare' || !audio,
+    muteVideo: kind === 'slaveAudio' || !video,
+  }
+}

@@ -1,0 +1,165 @@
+// What apps hand in, in the spelling of the wire. In: anything. Out: parameters of a call, or the error that says what
+// is wrong. Only what the core cannot see is judged here: uids, NERTC's own shapes; it judges all else, and names the
+// parameter.
+
+import { failure, wrong } from '../errors.js'
+import { toWire, type UidInput } from '../uid.js'
+import type { Attributes, MediaType, Role } from './events.js'
+
+/** What `join` takes. NERTC's parameters of recording and live streaming are taken and mean nothing here. */
+export interface JoinParams {
+  channelName: string
+  /** Null or absent: the server chooses one. */
+  uid?: UidInput | null
+  /** `''`, null and undefined are none. */
+  token?: string | null
+  /** Instead of `setRole` before. */
+  role?: Role
+  /** Display name. */
+  name?: string
+  attributes?: Attributes
+  liveEnable?: 0 | 1
+  rtmpRecord?: 0 | 1
+  recordAudio?: 0 | 1
+  recordVideo?: 0 | 1
+  recordType?: '0' | '1' | '2' | 0 | 1 | 2
+  isHostSpeaker?: 0 | 1
+  [more: string]: unknown
+}
+
+export interface RtmpTask {
+  taskId: string
+  streamUrl: string
+  record?: boolean
+  /** The uid of the large picture. */
+  hostUid?: UidInput
+  layout: {
+    canvas: { width: number; height: number; color?: number }
+    users: Array<{
+      uid: UidInput
+      x: number
+      y: number
+      width: number
+      height: number
+      adaption?: 0 | 1
+      zOrder?: number
+      pushAudio: boolean
+      pushVideo: boolean
+    }>
+    images?: Array<{ url: string; x: number; y: number; width: number; height: number; adaption?: 0 | 1 }>
+  }
+  config?: {
+    /** NERTC's guide has it inside of `audioParam`; both are taken. */
+    singleVideoNoTrans?: boolean
+    audioParam?: {
+      bitRate?: number
+      sampleRate?: number
+      channels?: 1 | 2
+      codecProfile?: 0 | 1
+      singleVideoNoTrans?: boolean
+    }
+  }
+  extraInfo?: string
+}
+
+const MAIN_KINDS: MediaType[] = ['audio', 'video']
+export const ALL_KINDS: MediaType[] = MAIN_KINDS.concat('screenShare', 'slaveAudio')
+
+export function isNone(value: unknown): value is null | undefined {
+  return value === undefined || value === null
+}
+
+/** Kinds of a media type; none is audio and video. */
+export function kindsOf(mediaType?: '' | MediaType | null): MediaType[] {
+  return mediaType ? [mediaType] : MAIN_KINDS
+}
+
+export function roleOf(role: unknown): Role {
+  if (role !== 'broadcaster' && role !== 'audience') throw failure('badRole', { field: 'role' })
+  return role
+}
+
+export function oneOf(value: string, field: string, allowed: string[]): string {
+  if (allowed.indexOf(value) < 0) throw wrong(field, `one of ${allowed.join()}`)
+  return value
+}
+
+export function listOf(value: unknown, field: string): any[] {
+  if (!Array.isArray(value)) throw wrong(field, 'an array')
+  return value
+}
+
+export function objectOf(value: unknown, field: string): any {
+  if (!value || typeof value !== 'object' || Array.isArray(value)) throw wrong(field, 'an object')
+  return value
+}
+
+export function numberOf(value: unknown, field: string, low: number, high: number, isWhole: boolean): number {
+  if (typeof value !== 'number' || !(value >= low && value <= high) || (isWhole && value % 1 !== 0)) {
+    throw wrong(field, `a ${isWhole ? 'whole ' : ''}number from ${low} to ${high}`)
+  }
+  return value
+}
+
+export function jsonOf(params: unknown): string {
+  try {
+    return JSON.stringify(params)
+  } catch (_) {
+    throw wrong('the parameter', 'plain data')
+  }
+}
+
+/** Somebody else, where a call may be about one. */
+export function targetOf(uid: unknown): string | undefined {
+  return isNone(uid) ? undefined : toWire(uid)
+}
+
+export function joinOf(params: unknown, role: Role | undefined, appkey: unknown): any {
+  const join: JoinParams = objectOf(params, 'the parameter of join')
+  return {
+    appkey,
+    channelName: join.channelName,
+    uid: targetOf(join.uid),
+    token: join.token || undefined,
+    role: isNone(join.role) ? role : roleOf(join.role),
+    name: join.name,
+    attributes: join.attributes,
+  }
+}
+
+/** Tasks with uids as on the wire and every option in its place. */
+export function tasksOf(params: unknown): { rtmpTasks: unknown } {
+  const tasks = listOf(objectOf(params, 'the parameter').rtmpTasks, 'rtmpTasks')
+  if (!tasks.length) throw wrong('rtmpTasks', 'at least one task')
+  return {
+    rtmpTasks: JSON.parse(JSON.stringify(tasks, function (this: any, key, value) {
+      // Big numbers have a text of their own, which need not be the decimal one.
+      if (key === 'uid' || key === 'hostUid') return targetOf(this[key])
+      // NERTC's guide has it one level too deep.
+      if (key === 'config' && value && value.audioParam) {
+        return Object.assign({ singleVideoNoTrans: value.audioParam.singleVideoNoTrans }, value)
+      }
+      return value
+    })),
+  }
+}
+
+/** Ids of tasks; NERTC's table calls them `rtmpTasks`, its example `taskIds`. */
+export function taskIdsOf(params: unknown): { taskIds: string[] } {
+  const { taskIds, rtmpTasks } = objectOf(params, 'the parameter')
+  const ids = listOf(taskIds || rtmpTasks, 'taskIds')
+  if (!ids.length) throw wrong('taskIds', 'at least one id')
+  return { taskIds: ids }
+}
+
+/** Addresses of servers, each complete. */
+export function addressesOf(server: unknown): string[] {
+  const list: unknown[] = Array.isArray(server) ? server : [server]
+  if (!list.length) throw failure('badServer', { field: 'server' })
+  return list.map((one) => {
+    const parts = typeof one === 'string' && /^(ws|http)(s?):\/\/([^/?#\s]+)(\/[^?#\s]*)?$/.exec(one)
+    if (!parts) throw failure('badServer', { field: 'server' })
+    const path = parts[4]
+    return `ws${parts[2]}://${parts[3]}${!path || path === '/' ? '/v1/signal' : path}`
+  })
+}

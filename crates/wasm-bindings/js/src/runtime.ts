@@ -1,0 +1,185 @@
+// One session and the machine it runs on. In: calls of the facade, reports of the host. Out: items for the facade, one
+// at a time. It executes what the core commands and keeps its one timer and its one socket; it decides nothing.
+
+import type { Module } from './glue.js'
+import type { Host, HostSocket } from './host.js'
+
+export const PROTOCOL = 'lianmai.v1'
+
+/** What the core tells the app. */
+export interface Item {
+  event?: string
+  data?: any
+  call?: number
+  result?: any
+  error?: any
+}
+
+export interface Observer {
+  /** There may be items. */
+  items(): void
+  /** A socket is being opened. */
+  connecting(url: string): void
+  /** The platform allows no more sockets. */
+  limit(): void
+  /** The module trapped; this runtime is dead. */
+  crashed(error: unknown): void
+}
+
+/** The longest that timers of all platforms can wait. */
+const MAX_TIMER_MS = 0x7fffffff
+
+export class Runtime {
+  /** The session; 0 is none. */
+  private core: number
+  private inputs: Array<[string, Array<number | string>]> = []
+  private busy = false
+  private socket: { id: number; host: HostSocket | null } | null = null
+  private timer: unknown = null
+  /** When the timer is set for; -1 while there is none. */
+  private due = -1
+  private unwatch: (() => void) | void = undefined
+
+  constructor(private host: Host, private module: Module, config: string, private observer: Observer) {
+    this.core = module.create(config)
+    if (host.lifecycle) this.unwatch = host.lifecycle({
+      resume: () => this.feed('foreground'),
+      network: () => this.feed('networkChanged'),
+    })
+  }
+
+  call(call: number, method: string, params: string): void {
+    this.feed('call', call, method, params)
+  }
+
+  next(): Item | null {
+    return this.ask('next')
+  }
+
+  /** The channel as of the last item, null while in none. */
+  picture(): any {
+    return this.ask('picture')
+  }
+
+  /** Whether nothing is going on. */
+  isIdle(): boolean {
+    return !this.core || (!this.socket && this.module.deadline(this.core) < 0)
+  }
+
+  dispose(): void {
+    const core = this.core
+    this.shut()
+    if (core) this.module.free(core)
+  }
+
+  /** One input: what happened, and when. */
+  private feed(method: string, ...args: Array<number | string>): void {
+    this.inputs.push([method, args])
+    // A host may report from within a command; its report comes after the other commands.
+    if (this.busy) return
+    this.busy = true
+    let input
+    while ((input = this.inputs.shift())) {
+      const commands = this.ask(input[0], [this.host.now() as number | string].concat(input[1]))
+      for (const [name, socket, text] of commands || []) this.execute(name, socket, text)
+    }
+    this.busy = false
+    this.arm()
+    this.observer.items()
+  }
+
+  /** Everything that runs the module, and reads what it says. A trap ends it. */
+  private ask(method: string, args?: Array<number | string>): any {
+    if (!this.core) return null
+    try {
+      const text = this.module.call(method, [this.core as number | string].concat(args || []))
+      return text ? JSON.parse(text) : null
+    } catch (error) {
+      // Not freed: its memory is in no known state.
+      this.shut()
+      this.observer.crashed(error)
+      return null
+    }
+  }
+
+  private shut(): void {
+    this.core = 0
+    this.inputs = []
+    this.host.clearTimer(this.timer)
+    if (this.unwatch) this.unwatch()
+    this.unwatch = undefined
+    this.closeSocket(1000)
+  }
+
+  private execute(name: string, id: number, text: any): void {
+    if (name === 'connect') {
+      this.openSocket(id, text)
+    } else if (this.socket && this.socket.id === id) {
+      if (name === 'close') {
+        this.closeSocket(text)
+      } else if (this.socket.host) {
+        this.guarded(id, () => this.socket!.host!.send(text))
+      }
+    }
+  }
+
+  private openSocket(id: number, url: string): void {
+    // The core closed the one before; a socket that is not its own must not stay open either.
+    this.closeSocket(1000)
+    const socket = (this.socket = { id, host: null as HostSocket | null })
+    this.observer.connecting(url)
+    this.guarded(id, () => {
+      const opened = this.host.connect(url, PROTOCOL, {
+        // The core knows by the number what comes too late.
+        open: () => this.feed('opened', id),
+        message: (data) => typeof data === 'string' ? this.feed('frame', id, data) : this.feed('unreadable', id),
+        close: (code, reason) => this.lost(id, code, reason),
+      })
+      // It may be over already.
+      if (this.socket !== socket) opened.close(1000)
+      else socket.host = opened
+    })
+  }
+
+  /** A host that throws has no socket. */
+  private guarded(id: number, run: () => void): void {
+    try {
+      run()
+    } catch (error) {
+      this.lost(id, 1006, String((error as Error).message || error))
+    }
+  }
+
+  private lost(id: number, code: number, reason: string): void {
+    if (!this.socket || this.socket.id !== id) return
+    this.closeSocket(1000)
+    // Platforms have no code for that, and each its own words.
+    if (code === 1006 && /exceed|too many|max/i.test(reason)) this.observer.limit()
+    this.feed('closed', id, code >= 1000 && code < 5000 ? code : 1006, String(reason || ''))
+  }
+
+  private closeSocket(code: number): void {
+    const socket = this.socket
+    this.socket = null
+    if (!socket || !socket.host) return
+    try {
+      socket.host.close(code)
+    } catch (_) {
+      // It is closed already.
+    }
+  }
+
+  private arm(): void {
+    const deadline = this.core ? this.module.deadline(this.core) : -1
+    // Frames come often, and move it rarely.
+    if (deadline === this.due) return
+    this.due = deadline
+    this.host.clearTimer(this.timer)
+    if (deadline < 0) return
+    const wait = Math.min(Math.max(Math.ceil(deadline - this.host.now()), 0), MAX_TIMER_MS)
+    this.timer = this.host.setTimer(() => {
+      this.due = -1
+      this.feed('timeout')
+    }, wait)
+  }
+}

@@ -1,0 +1,30 @@
+// A real server of its own for each file of tests: LIANMAI_SERVER, or target/debug/signal-server.
+
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { repository } from './package.mjs'
+
+export async function startServer() {
+  const binary = process.env.LIANMAI_SERVER || join(repository, 'target/debug/signal-server')
+  if (!existsSync(binary)) throw new Error(`no server at ${binary}: cargo build -p lianmai-signal-server`)
+  const data = mkdtempSync(join(tmpdir(), 'lianmai-server-'))
+  const any = '127.0.0.1:0'
+  const child = spawn(binary, ['run', '--listen', any, '--admin-listen', any, '--rtmp-listen', any, '--data-dir', data], { stdio: ['ignore', 'pipe', 'pipe'] })
+  child.stderr.resume()
+  const stop = () => {
+    child.kill('SIGKILL')
+    rmSync(data, { recursive: true, force: true })
+  }
+  process.on('exit', stop)
+  const url = await new Promise((resolve, reject) => {
+    child.on('exit', (code) => reject(new Error(`the server ended with ${code}`)))
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const match = /^signal +(ws:\S+)/.exec(line)
+      if (match) resolve(match[1])
+    })
+  })
+  return { url, stop }
+}

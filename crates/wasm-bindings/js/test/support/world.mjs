@@ -1,0 +1,193 @@
+// A host in virtual time, and a scripted server behind its sockets. In: what a test does. Out: what an app hears.
+// Deliberately absent: rules of a channel; a script says what the server says.
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { project } from './package.mjs'
+
+const { require, package: folder } = project()
+const wasm = new WebAssembly.Module(readFileSync(join(folder, 'lianmai.wasm')))
+
+export const EPOCH = 'ujzdegxdncf32epf3dha'
+export const PUB = 'kq4mzt7xw2h6yb3nrs5a'
+
+/** 20 characters that stand for a membership; the last has only one bit that counts. */
+export function mid(uid) {
+  const letters = 'abcdefghij'
+  return String(uid).split('').map((digit) => letters[digit]).join('').padEnd(19, 'q').slice(0, 19) + 'q'
+}
+
+export class World {
+  time = 1000
+  timers = new Map()
+  sockets = []
+  logged = []
+  lastTimer = 0
+  lifecycle = null
+  /** What the server answers to a method: a result, or a function of the request that may return undefined. */
+  answers = {}
+  seq = 10
+  members = [{ uid: '200', role: 'broadcaster', streams: ['audio', 'video'] }]
+
+  constructor(settings = {}, options = { appkey: 'demo' }) {
+    // A fresh module for each world: settings and the single client live in it.
+    delete require.cache[require.resolve('lianmai/node')]
+    this.sdk = require('lianmai/node')
+    this.host = {
+      now: () => this.time,
+      random: async (length) => new Uint8Array(length).fill(7),
+      connect: (url, protocol, listener) => this.connect(url, protocol, listener),
+      setTimer: (run, ms) => {
+        this.timers.set(++this.lastTimer, { at: this.time + ms, run })
+        return this.lastTimer
+      },
+      clearTimer: (timer) => this.timers.delete(timer),
+      macrotask: setImmediate,
+      loadWasm: async (_path, imports) => new WebAssembly.Instance(wasm, imports).exports,
+      lifecycle: (listener) => {
+        this.lifecycle = listener
+        return () => (this.lifecycle = null)
+      },
+      console: { log() {}, warn() {}, error: (...what) => this.logged.push(what) },
+    }
+    const { host, ...rest } = settings
+    this.sdk.configure({ server: 'ws://fake', host: { ...this.host, ...host }, ...rest })
+    this.client = this.sdk.Client(options)
+    this.events = []
+    this.client.on('*', (event, payload) => this.events.push([event, payload]))
+  }
+
+  connect(url, protocol, listener) {
+    const socket = { url, protocol, listener, sent: [], closed: null, isOpen: false }
+    this.sockets.push(socket)
+    setImmediate(() => {
+      if (socket.closed === null && !this.isDown) {
+        socket.isOpen = true
+        listener.open()
+      }
+    })
+    return {
+      send: (text) => {
+        const request = JSON.parse(text)
+        socket.sent.push(request)
+        setImmediate(() => this.answer(socket, request))
+      },
+      close: (code) => (socket.closed = code),
+    }
+  }
+
+  get socket() {
+    return this.sockets.at(-1)
+  }
+
+  /** Everything that was sent on all sockets. */
+  sent(method) {
+    return this.sockets.flatMap((socket) => socket.sent).filter((request) => request.method === method)
+  }
+
+  answer(socket, request) {
+    if (socket.closed !== null) return
+    const scripted = this.answers[request.method]
+    let result = typeof scripted === 'function' ? scripted(request) : scripted
+    if (result === undefined && !scripted) result = this.usual(request)
+    if (result === undefined) return
+    this.frame(result.error ? { jsonrpc: '2.0', id: request.id, error: result.error } : { jsonrpc: '2.0', id: request.id, result }, socket)
+  }
+
+  usual({ method, params }) {
+    const { seq } = this
+    switch (method) {
+      case 'join':
+        return this.snapshot(params)
+      case 'ping':
+        return { epoch: EPOCH, seq }
+      case 'publish': {
+        const url = `rtmp://media/push-${params.mediaType === 'screenShare' ? 'screen' : 'main'}`
+        for (const mediaType of params.mediaType ? [params.mediaType] : ['audio', 'video']) {
+          this.event('streamAdded', { uid: this.own, mid: mid(this.own), mediaType, pub: PUB })
+        }
+        return { uid: this.own, url, urls: { rtmp: url }, gen: '66tfjgvq6kbnxjbtfqxkwovomm', seq: this.seq }
+      }
+      case 'subscribe': {
+        const url = `rtmp://media/pull-${params.uid}-${/audio|video/.test(params.mediaType) ? 'main' : params.mediaType}`
+        return { uid: params.uid, url, urls: { rtmp: url, flv: `http://media/${params.uid}.flv` }, seq }
+      }
+      case 'sendMessage':
+        return { seq, delivered: (params.to || []).length }
+      case 'renewToken':
+        return { seq, rights: this.rights, tokenExpiresInMs: 60000 }
+      case 'report':
+        return {}
+      case 'reconnect':
+        return { outcome: 'replayed', ticket: 'AWFiZA', k: 2, replayed: 0, messages: 0, messagesLost: 0, restore: false }
+      default:
+        return { seq }
+    }
+  }
+
+  rights = {
+    publish: ['audio', 'video', 'screenShare', 'slaveAudio'], subscribe: ['audio', 'video', 'screenShare', 'slaveAudio'],
+    broadcast: true, tasks: true, message: true, moderate: true,
+  }
+
+  snapshot(params) {
+    if (params) this.own = params.uid === null || params.uid === undefined ? '4294967296' : params.uid
+    const role = (params && params.role) || 'broadcaster'
+    const self = { uid: this.own, mid: mid(this.own), role }
+    const member = ({ streams = [], ...more }) => ({
+      mid: mid(more.uid), ...more, streams: streams.map((mediaType) => ({ mediaType, pub: PUB })),
+    })
+    return {
+      cid: '4503599627370497', uid: this.own, mid: mid(this.own), sessionId: 'wb5wkh7dnsipzz7fk4zq', ticket: 'AWFiYw', k: 1,
+      deploymentId: 'dep-5b2f', epoch: EPOCH, seq: this.seq, channel: { name: 'room1', creator: this.own },
+      members: [...this.members.map(member), ...(role === 'audience' ? [] : [member(self)])],
+      self: { ...self, rights: this.rights }, memberCount: this.members.length + 1,
+      timers: { pingIntervalMs: 10000, deadAfterMs: 25000, graceMs: 30000, mediaCapMs: 300000 },
+    }
+  }
+
+  /** A message of the server. */
+  frame(message, socket = this.socket) {
+    socket.listener.message(JSON.stringify(message))
+  }
+
+  event(method, params) {
+    this.frame({ jsonrpc: '2.0', method, params: { epoch: EPOCH, seq: ++this.seq, ...params } })
+  }
+
+  notice(method, params) {
+    this.frame({ jsonrpc: '2.0', method, params })
+  }
+
+  /** Lets everything happen that needs no time. */
+  async rest() {
+    for (let turn = 0; turn < 12; turn++) await new Promise((done) => setImmediate(done))
+  }
+
+  /** Lets time pass. `isLate`: timers fire at the end of it only, as those of a frozen phone. */
+  async pass(ms, isLate = false) {
+    const end = this.time + ms
+    await this.rest()
+    for (;;) {
+      const due = [...this.timers].filter(([, timer]) => timer.at <= end).sort((a, b) => a[1].at - b[1].at)[0]
+      if (!due) break
+      this.timers.delete(due[0])
+      this.time = isLate ? end : Math.max(this.time, due[1].at)
+      due[1].run()
+      await this.rest()
+    }
+    this.time = end
+    await this.rest()
+  }
+
+  async join(params) {
+    const joined = this.client.join({ channelName: 'room1', uid: 100, ...params })
+    await this.rest()
+    return joined
+  }
+
+  /** What was heard since this was asked last. */
+  heard() {
+    return this.events.splice(0)
+  }
+}

@@ -1,0 +1,143 @@
+//! `cargo xtask wasm`: the npm package, from the Rust source to a packed tarball. Comes in: the tree. Goes out:
+//! `target/npm/lianmai` and the tarball beside it, what each entry weighs, and a failure where the one for phones
+//! weighs too much.
+//!
+//! ```text
+//!   cargo (profile wasm) -> lianmai-xtask-wasm: bindings -> binaryen: the MVP -> build.mjs: JavaScript -> npm pack
+//! ```
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::process::{cargo, output, root, run, target};
+use crate::{Result, tools};
+
+/// What the entry for WeChat may weigh: its JavaScript (gzip), and both files together (brotli).
+const MAX_SCRIPT_GZIP: usize = 10_000;
+const MAX_TOGETHER_BROTLI: usize = 65_000;
+
+/// Instructions that the compiled library has and an old phone lacks are written in those that it has.
+const LOWER: &[&str] = &[
+    "--enable-mutable-globals",
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-sign-ext",
+    "--enable-nontrapping-float-to-int",
+    "--llvm-memory-copy-fill-lowering",
+    "--llvm-nontrapping-fptoint-lowering",
+    "--signext-lowering",
+];
+
+/// Never `--traps-never-happen`: it may take away checks that hostile input meets. Which of the others help was measured
+/// (ADR 0028).
+const SHRINK: &[&str] = &[
+    "--mvp-features",
+    "--enable-mutable-globals",
+    "--flatten",
+    "--rereloop",
+    "-Os",
+    "-Os",
+    "-aimfs=0",
+    "-fimfs=0",
+    "-ocimfs=1",
+    "--skip-pass=local-cse",
+];
+
+/// Where the JavaScript is.
+pub(crate) fn javascript() -> PathBuf {
+    root().join("crates/wasm-bindings/js")
+}
+
+pub(crate) fn execute() -> Result {
+    tools::wasm_target()?;
+    tools::javascript()?;
+    let module = module()?;
+    let package = target().join("npm/lianmai");
+    let mut build = Command::new("node");
+    build.current_dir(javascript()).arg("build.mjs");
+    build.arg("--wasm").arg(&module).arg("--out").arg(&package);
+    let table = output(&mut build)?;
+    print!("{table}");
+    let mut pack = Command::new("npm");
+    pack.args(["pack", "--silent", "--pack-destination"]).arg(target().join("npm")).arg(&package);
+    let tarball = output(&mut pack)?;
+    println!("{}", target().join("npm").join(tarball.trim()).display());
+    budget(&table)
+}
+
+/// Makes `lianmai.wasm` and the glue that tells its imports. The directory that holds both.
+fn module() -> Result<PathBuf> {
+    let directory = target().join("wasm");
+    // Panics name no paths of this machine, and the module has no more stack than it needs.
+    let home = env::var_os("CARGO_HOME").map_or_else(default_home, PathBuf::from);
+    let flags = format!(
+        "-C target-cpu=mvp -C target-feature=+bulk-memory -C link-arg=-zstack-size=65536 \
+         --remap-path-prefix={}=cargo --remap-path-prefix={}=lianmai",
+        home.display(),
+        root().display()
+    );
+    let mut compile = cargo();
+    compile.env("RUSTFLAGS", flags).env_remove("CARGO_ENCODED_RUSTFLAGS");
+    compile.args(["build", "-p", "lianmai-wasm-bindings", "--profile", "wasm"]);
+    compile.args(["--target", "wasm32-unknown-unknown", "--target-dir"]).arg(&directory);
+    run(&mut compile)?;
+    let compiled = directory.join("wasm32-unknown-unknown/wasm/lianmai_wasm_bindings.wasm");
+    let out = directory.join("out");
+    let bindings = |arguments: &[&Path]| {
+        let mut bindings = cargo();
+        bindings.args(["run", "-q", "-p", "lianmai-xtask-wasm", "--"]).args(arguments);
+        run(&mut bindings)
+    };
+    bindings(&[&compiled, &out])?;
+    let (bound, lowered, small) =
+        (out.join("bound.wasm"), out.join("lowered.wasm"), out.join("lianmai.wasm"));
+    optimize(&bound, LOWER, &lowered)?;
+    optimize(&lowered, SHRINK, &small)?;
+    bindings(&[Path::new("check"), &small])?;
+    Ok(out)
+}
+
+fn default_home() -> PathBuf {
+    PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo")
+}
+
+fn optimize(from: &Path, passes: &[&str], to: &Path) -> Result {
+    let mut optimize = Command::new("node");
+    optimize.arg(javascript().join("node_modules/binaryen/bin/wasm-opt"));
+    run(optimize.arg(from).args(passes).arg("-o").arg(to))
+}
+
+/// Reads the table that the build prints.
+fn budget(table: &str) -> Result {
+    let weight = |entry: &str, column: usize| -> Result<usize> {
+        let line = table.lines().find_map(|line| line.strip_prefix(entry));
+        let number = line.and_then(|line| line.split_whitespace().nth(column)?.parse().ok());
+        number.ok_or_else(|| format!("build.mjs does not say what `{entry}` weighs"))
+    };
+    let script = weight("wechat JavaScript", 1)?;
+    let together = weight("wechat together", 2)?;
+    if script > MAX_SCRIPT_GZIP || together > MAX_TOGETHER_BROTLI {
+        return Err(format!(
+            "the entry for WeChat is over its budget: JavaScript {script} of {MAX_SCRIPT_GZIP} \
+             bytes (gzip), together {together} of {MAX_TOGETHER_BROTLI} (brotli)"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_over_its_budget_fails() {
+        let table = |script: usize, together: usize| {
+            format!("wechat JavaScript 1 {script} 1\nwechat together 1 1 {together}\n")
+        };
+        assert!(budget(&table(MAX_SCRIPT_GZIP, MAX_TOGETHER_BROTLI)).is_ok());
+        assert!(budget(&table(MAX_SCRIPT_GZIP + 1, 1)).is_err());
+        assert!(budget(&table(1, MAX_TOGETHER_BROTLI + 1)).is_err());
+        assert!(budget("").is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! What `cargo xtask wasm` does between the compiler and binaryen, and behind it. It is a package of its own, as its
+//! dependencies take a minute to build and no other command needs them.
+//!
+//! `lianmai-xtask-wasm IN.wasm DIRECTORY` writes `bound.wasm` and `glue.js` into the directory: in comes a module of the
+//! compiler, out goes the same with wasm-bindgen's glue for a classic script, and without what only panics would say.
+//! `lianmai-xtask-wasm check FILE.wasm` fails unless phones take the file. Deliberately absent: making it small, and
+//! which instructions it has; binaryen does both.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail};
+use walrus::ir::{Call, Visitor, dfs_in_order};
+use walrus::{ExportItem, Function, FunctionId, FunctionKind, LocalFunction, Module};
+use wasm_bindgen_cli_support::Bindgen;
+
+fn main() -> Result<()> {
+    let mut arguments = env::args_os().skip(1).map(PathBuf::from);
+    let (Some(input), Some(directory)) = (arguments.next(), arguments.next()) else {
+        bail!("usage: lianmai-xtask-wasm IN.wasm DIRECTORY | check FILE.wasm");
+    };
+    if input.as_os_str() == "check" {
+        return check(&Module::from_file(&directory)?);
+    }
+    fs::create_dir_all(&directory)?;
+    let bytes = fs::read(&input).with_context(|| format!("cannot read {}", input.display()))?;
+    let mut module = Module::from_buffer(&bytes)?;
+    // The precompiled standard library names features there that this module does not use; wasm-bindgen would
+    // want tables of references for them.
+    drop(module.customs.remove_raw("target_features"));
+    end_in_traps(&mut module)?;
+    let mut output = Bindgen::new()
+        .input_module("lianmai", module)
+        .no_modules(true)?
+        .no_modules_global("lianmai")?
+        .typescript(false)
+        .omit_default_module_path(true)
+        .remove_name_section(true)
+        .remove_producers_section(true)
+        .generate_output()?;
+    let module = output.wasm_mut();
+    // WeChat on iOS does not take exported globals; the glue does not use them.
+    let exports = module.exports.iter();
+    let globals = exports.filter(|export| matches!(export.item, ExportItem::Global(_)));
+    let globals: Vec<_> = globals.map(walrus::Export::id).collect();
+    for global in globals {
+        module.exports.delete(global);
+    }
+    walrus::passes::gc::run(module);
+    fs::write(directory.join("bound.wasm"), module.emit_wasm())?;
+    fs::write(directory.join("glue.js"), output.js())?;
+    Ok(())
+}
+
+/// WeChat on iOS takes no exported globals and no tables, and the JavaScript links imports of one name.
+fn check(module: &Module) -> Result<()> {
+    for export in module.exports.iter() {
+        let (ExportItem::Memory(_) | ExportItem::Function(_)) = export.item else {
+            bail!("{} is exported, and neither memory nor a function", export.name);
+        };
+    }
+    let imports: HashSet<_> = module.imports.iter().map(|import| &import.module).collect();
+    if imports.len() > 1 {
+        bail!("imports of {imports:?}");
+    }
+    Ok(())
+}
+
+/// Where a panic begins.
+const PANICS: &[&str] =
+    &["4core9panicking", "slice_error_fail", "slice_index_fail", "handle_error"];
+/// Formatting.
+const TEXTS: &[&str] = &["3fmt", "core..fmt"];
+
+/// Lets panics trap at once. All of them end so, and what would make a text for them first, which nobody sees, is a
+/// tenth of the module. The compiler leaves it in.
+fn end_in_traps(module: &mut Module) -> Result<()> {
+    let named = |function: &Function, names: &[&str]| {
+        let name = function.name.as_deref().unwrap_or_default();
+        names.iter().any(|part| name.contains(part))
+    };
+    let ids = |names: &[&str]| -> HashSet<FunctionId> {
+        let functions = module.funcs.iter().filter(|function| named(function, names));
+        functions.map(Function::id).collect()
+    };
+    let (panics, texts) = (ids(PANICS), ids(TEXTS));
+    // Whoever formats but for a panic gets what it asks for.
+    for (id, function) in module.funcs.iter_local() {
+        let mut calls = Calls::default();
+        if !panics.contains(&id) && !texts.contains(&id) {
+            dfs_in_order(&mut calls, function, function.entry_block());
+        }
+        if let Some(text) = calls.0.iter().find(|callee| texts.contains(callee)) {
+            let name = |id| module.funcs.get(id).name.clone().unwrap_or_default();
+            bail!("{} formats a text by {}", name(id), name(*text));
+        }
+    }
+    for id in panics.union(&texts).copied() {
+        let ty = module.types.get(module.funcs.get(id).ty());
+        let (params, results) = (ty.params().to_vec(), ty.results().to_vec());
+        let mut trap = walrus::FunctionBuilder::new(&mut module.types, &params, &results);
+        trap.func_body().unreachable();
+        let arguments = params.iter().map(|param| module.locals.add(*param)).collect();
+        let trap: LocalFunction = trap.local_func(arguments);
+        module.funcs.get_mut(id).kind = FunctionKind::Local(trap);
+    }
+    Ok(())
+}
+
+/// What a function calls by name.
+#[derive(Default)]
+struct Calls(Vec<FunctionId>);
+
+impl Visitor<'_> for Calls {
+    fn visit_call(&mut self, call: &Call) {
+        self.0.push(call.func);
+    }
+}
