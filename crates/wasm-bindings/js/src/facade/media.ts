@@ -21,7 +21,9 @@ export interface MediaAdvice {
 export interface PusherAttributes {
   /** The push URL of audio and video, `''` when there is none. */
   url: string
+  /** For talking with each other. */
   mode: 'RTC'
+  /** Pushes as soon as there is a URL. */
   autopush: boolean
   /** Whether video is published and not muted. */
   enableCamera: boolean
@@ -37,7 +39,9 @@ export interface PusherAttributes {
 export interface PlayerAttributes {
   /** The URL to play, `''` while nothing is subscribed. */
   src: string
+  /** For talking with each other. */
   mode: 'RTC'
+  /** Plays as soon as there is a URL. */
   autoplay: boolean
   /** Seconds. */
   minCache: number

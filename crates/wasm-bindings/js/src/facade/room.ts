@@ -13,6 +13,7 @@ export interface Member {
   isBigNumber: boolean
   /** Whether it is oneself. */
   isSelf: boolean
+  /** Its role: `members()` lists broadcasters, and oneself only as one. */
   role: Role
   /** Display name. */
   name?: string

@@ -28,6 +28,7 @@ export interface Settings {
 
 /** What `join` answers. */
 export interface JoinResult {
+  /** Always 200, as in NERTC. */
   code: 200
   /** Id of the channel in its present life. */
   cid: number | string
@@ -43,6 +44,7 @@ export interface SubscribeResult {
   uid: Uid
   /** Whether `uid` is a string. */
   isBigNumber: boolean
+  /** Which kind. */
   mediaType: MediaType
   /** The preferred URL: RTMP, where the server has it. */
   url: string
@@ -54,6 +56,7 @@ export interface SubscribeResult {
 export interface Channel {
   /** Id of the channel in its present life. */
   cid: number | string
+  /** Its name. */
   channelName: string
   /** Who made it. */
   creator: Uid
