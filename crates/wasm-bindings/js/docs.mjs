@@ -136,6 +136,8 @@ for (const part of methods.split(/^ {2}\/\/ (?=[A-Z])/m).slice(1)) {
     if (text) say(text, '')
     for (const [param, meaning] of params) say(`- \`${param.replace(/^_/, '')}\`: ${meaning}`)
     if (params.length) say('')
+    const used = new Set(Array.from(signatures.join().matchAll(/\b[A-Z]\w+/g), ([type]) => type).filter((type) => TABLES.has(type)))
+    if (used.size) say(`See ${Array.from(used, linked).join(', ')}.`, '')
   }
 }
 
