@@ -114,7 +114,7 @@ impl Core {
 
     /// A text frame came.
     pub fn frame(&mut self, now: f64, socket: f64, text: &str) -> String {
-        self.handle(now, Input::Frame { socket: number(socket), bytes: text.as_bytes() })
+        self.handle(now, Input::Frame { socket: number(socket), text })
     }
 
     /// Something came that no server sends: a binary frame.

@@ -241,7 +241,7 @@ impl Session {
         match input {
             Input::Command { call, command } => self.command(call, command),
             Input::SocketOpened { .. } => self.opened(),
-            Input::Frame { bytes, .. } => self.frame(bytes),
+            Input::Frame { text, .. } => self.frame(text),
             Input::Unreadable { .. } => self.unreadable(),
             Input::SocketClosed { code, reason, .. } => self.closed(code, reason),
             Input::Timeout => {}
