@@ -149,15 +149,18 @@ fn transparent(ident: &Ident, ty: &Type) -> Tokens {
                 #ident(<#ty as crate::wire::Wire>::blank())
             }
         }
-        impl crate::wire::Codec for #ident {
+        impl crate::wire::Read for #ident {
             fn read(
                 &mut self,
                 reader: &mut crate::wire::Reader<'_>,
             ) -> ::core::result::Result<(), crate::wire::Refused> {
-                crate::wire::Codec::read(&mut self.0, reader)
+                crate::wire::Read::read(&mut self.0, reader)
             }
+        }
+
+        impl crate::wire::Write for #ident {
             fn write(&self, writer: &mut crate::wire::Writer) {
-                crate::wire::Codec::write(&self.0, writer);
+                crate::wire::Write::write(&self.0, writer);
             }
         }
     }
@@ -190,7 +193,7 @@ fn object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<Toke
         },
     });
     let reads = fields.iter().enumerate().map(|(at, Field { ident, .. })| {
-        quote! { #at => crate::wire::Codec::read(&mut self.#ident, reader) }
+        quote! { #at => crate::wire::Read::read(&mut self.#ident, reader) }
     });
     let writes = fields.iter().map(|Field { ident, name, skip_if, .. }| {
         let write = quote! { writer.field(#name, &self.#ident); };
@@ -205,7 +208,7 @@ fn object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<Toke
         (format_ident!("reader"), format_ident!("writer"))
     };
     Ok(quote! {
-        impl crate::wire::Object for #ident {
+        impl crate::wire::ReadFields for #ident {
             fn names(&self) -> &'static [&'static str] {
                 &[ #( #names, )* ]
             }
@@ -222,6 +225,8 @@ fn object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<Toke
                     _ => ::core::result::Result::Ok(()),
                 }
             }
+        }
+        impl crate::wire::WriteFields for #ident {
             fn write_fields(&self, #writer: &mut crate::wire::Writer) {
                 #( #writes )*
             }
@@ -231,13 +236,16 @@ fn object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<Toke
                 #blank
             }
         }
-        impl crate::wire::Codec for #ident {
+        impl crate::wire::Read for #ident {
             fn read(
                 &mut self,
                 reader: &mut crate::wire::Reader<'_>,
             ) -> ::core::result::Result<(), crate::wire::Refused> {
                 reader.object(self)
             }
+        }
+
+        impl crate::wire::Write for #ident {
             fn write(&self, writer: &mut crate::wire::Writer) {
                 writer.object(self);
             }

@@ -61,7 +61,7 @@ pub(crate) mod unique_keys {
 
 impl FromIterator<(String, String)> for Attributes {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(entries: I) -> Self {
-        Attributes(crate::map_of(entries))
+        Attributes(Map::from_iter(entries))
     }
 }
 

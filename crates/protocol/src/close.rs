@@ -27,15 +27,13 @@ wire_enum! {
 #[serde(transparent)]
 pub struct CloseCode(pub u16);
 
-/// One row of the close code table: code, name, what it means, and the default action.
+/// One row of the close code table: code, name and the default action.
 #[derive(Clone, Debug)]
 pub struct CloseRow {
     /// The code.
     pub code: CloseCode,
     /// The name used as `reason` in the `closing` notice and in the close frame.
     pub name: &'static str,
-    /// What happened.
-    pub meaning: &'static str,
     /// What the client does when the notice says nothing else.
     pub action: Action,
 }
@@ -47,8 +45,17 @@ macro_rules! close_codes {
 
             /// Every code that this version knows, ascending.
             pub const TABLE: &'static [CloseRow] = &[$(
-                CloseRow { code: CloseCode::$konst, name: $name, meaning: $meaning, action: Action::$action },
+                CloseRow { code: CloseCode::$konst, name: $name, action: Action::$action },
             )+];
+
+            /// What happened, for people; empty for an unknown code.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $( CloseCode::$konst => $meaning, )+
+                    _ => "",
+                }
+            }
         }
     };
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::error::ErrorName;
 use crate::limits;
-use crate::wire::{Codec, Reader, Refused, Wire, Writer, text_codec};
+use crate::wire::{Read, Reader, Refused, Wire, Write, Writer, text_codec};
 
 /// Why a value is not an id. `Display` starts with the wire name of the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for UserId {
     }
 }
 
-impl Codec for UserId {
+impl Read for UserId {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         let read = match reader.peek() {
             Some(b'-' | b'0'..=b'9') => match reader.number()?.parse() {
@@ -119,7 +119,9 @@ impl Codec for UserId {
         }
         Ok(())
     }
+}
 
+impl Write for UserId {
     fn write(&self, writer: &mut Writer) {
         write_quoted(self.0, writer);
     }
@@ -451,7 +453,7 @@ impl<'de> Deserialize<'de> for RequestId {
     }
 }
 
-impl Codec for RequestId {
+impl Read for RequestId {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         self.0.read(reader)?;
         if (1..=limits::MAX_REQUEST_ID).contains(&self.0) {
@@ -460,7 +462,9 @@ impl Codec for RequestId {
             reader.refuse(ErrorName::InvalidRequest)
         }
     }
+}
 
+impl Write for RequestId {
     fn write(&self, writer: &mut Writer) {
         self.0.write(writer);
     }

@@ -20,10 +20,13 @@ pub mod codec;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod map;
 pub mod media;
 pub mod message;
 pub mod raw;
 pub mod time;
+#[cfg(all(target_arch = "wasm32", not(feature = "server")))]
+pub mod unread;
 pub mod wire;
 
 pub use attributes::Attributes;
@@ -32,22 +35,9 @@ pub use error::{ErrorName, RpcError};
 pub use id::{
     Appkey, ChannelName, Cid, Epoch, Gen, Mid, Pub, RequestId, SessionId, TaskId, UserId,
 };
+pub use map::Map;
 pub use media::{KindSet, MediaKind, MediaSelector, Rights, Role};
 pub use time::{MonoTime, Now, WallTime};
-
-/// A map in order of its keys: a sorted `Vec`. For what a channel and a client hold it is as fast as a tree, and a
-/// tenth of its code in WebAssembly (ADR 0027).
-pub type Map<K, V> = litemap::LiteMap<K, V>;
-
-/// A map of entries, the last one of each key. Entries that come in order cost nothing but their place; `collect`
-/// would bring a sort for each type into WebAssembly.
-pub fn map_of<K: Ord, V>(entries: impl IntoIterator<Item = (K, V)>) -> Map<K, V> {
-    let mut map = Map::new();
-    for (key, value) in entries {
-        map.insert(key, value);
-    }
-    map
-}
 
 /// WebSocket sub-protocol that a client must offer and the server selects.
 pub const SUBPROTOCOL: &str = "lianmai.v1";

@@ -6,7 +6,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::wire::{Codec, Reader, Refused, Wire, Writer, text_codec};
+use crate::wire::{Read, Reader, Refused, Wire, Write, Writer, text_codec};
 use crate::wire_enum::wire_enum;
 
 wire_enum! {
@@ -174,7 +174,7 @@ impl fmt::Debug for KindSet {
     }
 }
 
-impl Codec for KindSet {
+impl Read for KindSet {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         *self = KindSet::NONE;
         reader.array(&mut |reader| {
@@ -183,7 +183,9 @@ impl Codec for KindSet {
             Ok(())
         })
     }
+}
 
+impl Write for KindSet {
     fn write(&self, writer: &mut Writer) {
         writer.begin('[');
         for kind in self.iter() {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
 use crate::error::ErrorName;
-use crate::wire::{self, Codec, Reader, Refused, Wire, Writer};
+use crate::wire::{self, Read, Reader, Refused, Wire, Write, Writer};
 
 /// A JSON value as it was written. `Debug` shows its length only, as it may hold secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,12 +28,14 @@ impl fmt::Debug for RawJson {
     }
 }
 
-impl Codec for RawJson {
+impl Read for RawJson {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         self.0 = reader.raw()?.into();
         Ok(())
     }
+}
 
+impl Write for RawJson {
     fn write(&self, writer: &mut Writer) {
         writer.raw(&self.0);
     }
@@ -59,25 +61,15 @@ impl<'de> Deserialize<'de> for RawJson {
     }
 }
 
-/// A JSON object as it was written: what a client tells and no server needs to know. Nested at most
-/// [`JsonObject::MAX_DEPTH`] deep, so that a request with it can be sent.
+/// A JSON object as it was written: what a client tells and no server needs to know.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JsonObject(RawJson);
 
 impl JsonObject {
-    /// Deepest nesting, itself included.
-    pub const MAX_DEPTH: usize = crate::limits::MAX_JSON_DEPTH - 2;
-
     /// The text.
     #[must_use]
     pub fn get(&self) -> &str {
         self.0.get()
-    }
-
-    /// Whether it nests deeper than a request may.
-    #[must_use]
-    pub fn is_too_deep(&self) -> bool {
-        crate::codec::nests_deeper_than(self.get(), Self::MAX_DEPTH)
     }
 }
 
@@ -111,14 +103,16 @@ impl From<serde_json::Map<alloc::string::String, serde_json::Value>> for JsonObj
     }
 }
 
-impl Codec for JsonObject {
+impl Read for JsonObject {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         if reader.peek() != Some(b'{') {
             return reader.refuse(ErrorName::InvalidParams);
         }
         self.0.read(reader)
     }
+}
 
+impl Write for JsonObject {
     fn write(&self, writer: &mut Writer) {
         self.0.write(writer);
     }

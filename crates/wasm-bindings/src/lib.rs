@@ -31,7 +31,7 @@ use lianmai_client_sdk::session::{
 };
 use lianmai_protocol::message::Call;
 use lianmai_protocol::wire::{self, Wire, Writer};
-use lianmai_protocol::{ErrorName, MonoTime};
+use lianmai_protocol::{ErrorName, MonoTime, RpcError};
 use wasm_bindgen::prelude::wasm_bindgen;
 
 /// What `js/` compares with its own version.
@@ -95,7 +95,8 @@ impl Core {
     /// The app calls `method` with parameters as on the wire; `next` settles it under the number `call`.
     pub fn call(&mut self, now: f64, call: f64, method: &str, params: &str) -> String {
         let call = CallId(call as u64);
-        let read = Call::read(method, params).unwrap_or(Err(ErrorName::MethodNotFound.into()));
+        let read =
+            Call::read(method, params).unwrap_or(Err(RpcError::bare(ErrorName::MethodNotFound)));
         match read {
             Ok(command) => self.handle(now, Input::Command { call, command }),
             Err(error) => {

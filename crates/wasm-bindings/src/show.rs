@@ -3,8 +3,8 @@
 use alloc::string::String;
 
 use lianmai_client_sdk::session::{Member, Own, Picture};
-use lianmai_protocol::wire::{Codec, Writer};
-use lianmai_protocol::{Attributes, KindSet, Map, MediaKind, Mid, Pub, Role, UserId, map_of};
+use lianmai_protocol::wire::{Write, Writer};
+use lianmai_protocol::{Attributes, KindSet, Map, MediaKind, Mid, Pub, Role, UserId};
 
 /// Writes the whole picture.
 pub(crate) fn picture(picture: &Picture) -> String {
@@ -15,7 +15,7 @@ pub(crate) fn picture(picture: &Picture) -> String {
     out.field("channel", &picture.channel);
     out.field("creator", &picture.creator);
     out.field("attributes", &picture.attributes);
-    list(out, "tasks", picture.tasks.values().map(|task| task as &dyn Codec));
+    list(out, "tasks", picture.tasks.values().map(|task| task as &dyn Write));
     out.name("members");
     out.begin('[');
     for member in picture.members.values() {
@@ -32,7 +32,7 @@ pub(crate) fn picture(picture: &Picture) -> String {
     writer.into_text()
 }
 
-fn list<'a>(writer: &mut Writer, name: &str, items: impl Iterator<Item = &'a dyn Codec>) {
+fn list<'a>(writer: &mut Writer, name: &str, items: impl Iterator<Item = &'a dyn Write>) {
     writer.name(name);
     writer.begin('[');
     for item in items {
@@ -93,7 +93,7 @@ fn own(own: &Own, writer: &mut Writer) {
     person(&Person { uid, mid, role, name, attributes, muted }, writer);
     writer.field("rights", rights);
     let published = own.published.iter().map(|(kind, own)| (kind.clone(), own.publication));
-    publications(writer, "published", &map_of(published));
+    publications(writer, "published", &Map::from_iter(published));
     writer.name("subscriptions");
     writer.begin('[');
     for ((uid, kind), publication) in &own.subscriptions {

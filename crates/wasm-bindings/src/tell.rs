@@ -9,7 +9,7 @@ use lianmai_client_sdk::session::{
 use lianmai_client_sdk::{CallError, ConfigError};
 use lianmai_protocol::MediaKind;
 use lianmai_protocol::message::media::Urls;
-use lianmai_protocol::wire::{Codec, Writer};
+use lianmai_protocol::wire::{Write, Writer};
 
 /// What is wrong with a configuration.
 pub(crate) fn bad_config(error: &ConfigError) -> &'static str {
@@ -78,7 +78,7 @@ fn text(writer: &mut Writer, name: &str, text: &str) {
 }
 
 fn payload(event: &Event, writer: &mut Writer) {
-    let whole: &dyn Codec = match event {
+    let whole: &dyn Write = match event {
         Event::Closing(data) => data,
         Event::ClientJoin(data) => data,
         Event::ClientLeave(data) => data,

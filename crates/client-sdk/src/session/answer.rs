@@ -27,7 +27,7 @@ pub(super) enum Broken {
 }
 
 impl Session {
-    pub(super) fn answer(&mut self, id: u64, pending: Pending, outcome: Result<RawJson, RpcError>) {
+    pub(super) fn answer(&mut self, pending: Pending, outcome: Result<RawJson, RpcError>) {
         let is_leave = matches!(pending.request, Call::Leave(_));
         let result = match outcome {
             Ok(json) => self.accept(&pending, &json),
@@ -59,7 +59,7 @@ impl Session {
             }
             (Ok(Err(error)), Owner::Session) => self.restore_refused(pending.request, &error),
             (Err(Broken::Ahead), _) => {
-                self.requests.put_back(id, pending);
+                self.requests.put_back(pending);
                 self.gap();
             }
             (Err(Broken::Garbled), owner) => {

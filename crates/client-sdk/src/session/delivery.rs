@@ -47,7 +47,7 @@ pub struct Delivery {
 
 enum Entry {
     Picture(Arc<Change>),
-    Event(Event),
+    Event(Arc<Event>),
 }
 
 /// One thing for the app.
@@ -56,7 +56,7 @@ pub enum Delivered {
     /// The picture is another one; nothing is heard of that.
     Picture(Arc<Change>),
     /// It hears this.
-    Event(Event),
+    Event(Arc<Event>),
     /// A call is over.
     Settled {
         /// The call.
@@ -108,7 +108,7 @@ impl Delivery {
     pub fn push(&mut self, output: Output) -> Option<Output> {
         match output {
             Output::Picture(change) => self.log.push_back(Entry::Picture(change)),
-            Output::Event(event) => self.log.push_back(Entry::Event(event)),
+            Output::Event(event) => self.log.push_back(Entry::Event(Arc::new(event))),
             Output::Settled { call, outcome } => {
                 self.settlements.push((self.end(), call, outcome));
             }
@@ -126,12 +126,16 @@ impl Delivery {
         }
         let delivered = match self.entry(self.at)? {
             Entry::Picture(change) => Delivered::Picture(Arc::clone(change)),
-            Entry::Event(event) => Delivered::Event(event.clone()),
+            Entry::Event(event) => Delivered::Event(Arc::clone(event)),
         };
         match &delivered {
             Delivered::Picture(change) => change.apply(&mut self.picture),
-            Delivered::Event(Event::ConnectionStateChange { state, .. }) => self.state = *state,
-            _ => {}
+            Delivered::Event(event) => {
+                if let Event::ConnectionStateChange { state, .. } = **event {
+                    self.state = state;
+                }
+            }
+            Delivered::Settled { .. } => {}
         }
         self.at += 1;
         self.trim();
@@ -169,7 +173,7 @@ impl Delivery {
                     change.apply(&mut reader.picture);
                     None
                 }
-                Entry::Event(event) => Some(event.clone()),
+                Entry::Event(event) => Some(Event::clone(event)),
             };
             self.readers.insert(reader.id, at + 1);
             self.trim();

@@ -278,7 +278,7 @@ impl Session {
             State::Backoff { until } => Some(*until),
             State::Entering { .. } if self.is_held_up() => None,
             State::Connecting { give_up } | State::Entering { give_up, .. } => Some(*give_up),
-            State::Joined(live) => live.dead_at().into_iter().chain([live.ping_at()]).min(),
+            State::Joined(live) => earliest(&[live.dead_at(), Some(live.ping_at())]),
             State::Closing(farewell) => Some(farewell.give_up),
         };
         let stay = match &self.stay {
@@ -287,7 +287,7 @@ impl Session {
             Stay::Member(member) => member.gives_up.or_else(|| self.return_deadline(member)),
             Stay::Parting(parting) => Some(parting.until),
         };
-        [state, stay, self.requests.next_deadline()].into_iter().flatten().min()
+        earliest(&[state, stay, self.requests.next_deadline()])
     }
 
     /// The channel, as of the last output that was polled and is about the app: `Picture`, `Event` or
@@ -471,6 +471,10 @@ impl Session {
     fn settle(&mut self, call: CallId, outcome: Result<Reply, CallError>) {
         self.out.push_back(Output::Settled { call, outcome });
     }
+}
+
+fn earliest(moments: &[Option<MonoTime>]) -> Option<MonoTime> {
+    moments.iter().copied().flatten().min()
 }
 
 impl fmt::Debug for Session {

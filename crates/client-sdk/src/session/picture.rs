@@ -7,7 +7,7 @@
 //! generation of the app's own push URLs; the answer of `publish` does.
 
 use crate::prelude::*;
-use lianmai_protocol::map_of;
+
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientJoin, MuteChange, RoleChanged, StreamChange};
 use lianmai_protocol::message::session::Joined as JoinedMessage;
@@ -109,8 +109,10 @@ impl Picture {
             channel: channel.name,
             creator: channel.creator,
             attributes: channel.attributes,
-            tasks: map_of(channel.tasks.into_iter().map(|task| (task.task_id.clone(), task))),
-            members: map_of(snapshot.members.into_iter().map(|m| (m.uid, m.into()))),
+            tasks: Map::from_iter(
+                channel.tasks.into_iter().map(|task| (task.task_id.clone(), task)),
+            ),
+            members: Map::from_iter(snapshot.members.into_iter().map(|m| (m.uid, m.into()))),
             own: Own::from_snapshot(snapshot.own, now),
             member_count: snapshot.member_count,
             epoch: snapshot.epoch,
@@ -261,11 +263,11 @@ impl Own {
             name: own.name,
             attributes: own.attributes,
             muted: own.muted,
-            published: map_of(own.published.into_iter().map(|s| {
+            published: Map::from_iter(own.published.into_iter().map(|s| {
                 let generation = Some(s.generation);
                 (s.media_type, OwnPublication { publication: s.publication, generation })
             })),
-            subscriptions: map_of(
+            subscriptions: Map::from_iter(
                 own.subscriptions.into_iter().map(|s| ((s.uid, s.media_type), s.publication)),
             ),
             token_expires_at: own.token_expires_in_ms.map(|ms| now + ms),
@@ -282,7 +284,9 @@ impl From<MemberInfo> for Member {
             name: member.name,
             attributes: member.attributes,
             muted: member.muted,
-            streams: map_of(member.streams.into_iter().map(|s| (s.media_type, s.publication))),
+            streams: Map::from_iter(
+                member.streams.into_iter().map(|s| (s.media_type, s.publication)),
+            ),
         }
     }
 }

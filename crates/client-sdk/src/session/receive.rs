@@ -68,7 +68,7 @@ impl Session {
                     return;
                 }
                 match self.requests.answered(id.0) {
-                    Some(pending) => self.answer(id.0, pending, outcome),
+                    Some(pending) => self.answer(pending, outcome),
                     None => self.ignored.answers += 1,
                 }
                 self.send_waiting();

@@ -5,7 +5,6 @@
 
 use crate::prelude::*;
 
-use lianmai_protocol::Map;
 use lianmai_protocol::codec::EncodedCall;
 use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_IN_FLIGHT};
 use lianmai_protocol::message::Call;
@@ -28,6 +27,8 @@ pub(super) enum Owner {
 /// A command without an answer.
 pub(super) struct Pending {
     pub(super) owner: Owner,
+    /// Its id, once it was sent.
+    id: u64,
     /// What was asked.
     pub(super) request: Call,
     /// The same for the wire.
@@ -48,6 +49,7 @@ impl Pending {
         let encoded = EncodedCall::new(&request);
         Pending {
             owner,
+            id: 0,
             request,
             encoded,
             deadline,
@@ -80,8 +82,10 @@ impl Pending {
 #[derive(Default)]
 pub(super) struct Requests {
     last_id: u64,
-    waiting: Vec<Pending>,
-    in_flight: Map<u64, Pending>,
+    /// First what is on the wire, by id; then what waits, in the order in which it goes out.
+    all: Vec<Pending>,
+    /// So many of them are on the wire.
+    in_flight: usize,
 }
 
 impl Requests {
@@ -95,17 +99,14 @@ impl Requests {
         deadline: MonoTime,
         max_queued: usize,
     ) -> Result<(), ErrorName> {
-        if self.waiting.len() >= max_queued {
+        if self.waiting().len() >= max_queued {
             return Err(ErrorName::TooManyInFlight);
         }
         let pending = Pending::new(Owner::App(call), request, deadline);
-        check(&pending.request, &pending.encoded)?;
+        check(&pending.encoded)?;
         // Who leaves waits for nobody: neither for those before it nor for the window.
-        if pending.is_leave() {
-            self.waiting.insert(0, pending);
-        } else {
-            self.waiting.push(pending);
-        }
+        let at = if pending.is_leave() { self.in_flight } else { self.all.len() };
+        self.all.insert(at, pending);
         Ok(())
     }
 
@@ -113,7 +114,7 @@ impl Requests {
     pub(super) fn push_own(&mut self, request: Call) {
         let mut pending = Pending::new(Owner::Session, request, MonoTime::default());
         pending.returning = true;
-        self.waiting.push(pending);
+        self.all.push(pending);
     }
 
     /// Puts commands of the session itself before all that waits, in their order.
@@ -121,40 +122,44 @@ impl Requests {
         for (at, request) in requests.into_iter().enumerate() {
             let mut pending = Pending::new(Owner::Session, request, MonoTime::default());
             pending.returning = true;
-            self.waiting.insert(at, pending);
+            self.all.insert(self.in_flight + at, pending);
         }
     }
 
     /// Puts back a command whose answer cannot be right yet: it is asked again on the next connection.
-    pub(super) fn put_back(&mut self, id: u64, pending: Pending) {
-        self.in_flight.insert(id, pending);
+    pub(super) fn put_back(&mut self, pending: Pending) {
+        let at = self.sent().iter().position(|other| other.id > pending.id);
+        self.all.insert(at.unwrap_or(self.in_flight), pending);
+        self.in_flight += 1;
     }
 
     /// The frame of the next command that may be sent: at most 32 are without an answer (IDS-5), `leave`
     /// apart. With `returning`, only what belongs to the way back.
     pub(super) fn next_frame(&mut self, returning: bool) -> Option<String> {
-        let next = self.waiting.first()?;
+        let next = self.waiting().first()?;
         // Nothing behind `leave` is executed (LEA-2).
-        if self.in_flight.values().any(Pending::is_leave) {
+        if self.sent().iter().any(Pending::is_leave) {
             return None;
         }
-        let full = self.in_flight.len() >= MAX_IN_FLIGHT && !next.is_leave();
+        let full = self.in_flight >= MAX_IN_FLIGHT && !next.is_leave();
         if full || (returning && !next.returning) {
             return None;
         }
-        let pending = self.waiting.remove(0);
-        let (id, frame) = self.number(&pending.encoded);
-        self.in_flight.insert(id, pending);
-        Some(frame)
+        let ack = self.ack();
+        let id = self.next_id();
+        let pending = self.all.get_mut(self.in_flight)?;
+        pending.id = id;
+        self.in_flight += 1;
+        Some(pending.encoded.frame(RequestId(id), ack))
     }
 
     /// The frames of everything that has no answer, in id order with the same ids (IDS-7).
     pub(super) fn frames_again(&mut self) -> Vec<String> {
         let ack = self.ack();
         let mut frames = vec![];
-        for (id, pending) in self.in_flight.iter_mut() {
+        for pending in self.sent_mut() {
             pending.returning = true;
-            frames.push(pending.encoded.frame(RequestId(*id), ack));
+            frames.push(pending.encoded.frame(RequestId(pending.id), ack));
         }
         frames
     }
@@ -163,63 +168,64 @@ impl Requests {
     /// what waits; what does not is over: goes out with an unknown outcome. What the app or the session
     /// gave up is forgotten.
     pub(super) fn forget_answers(&mut self) -> Vec<CallId> {
-        let mut unknown = vec![];
-        let mut again = vec![];
-        for mut pending in
-            core::mem::take(&mut self.in_flight).into_iter().map(|(_, pending)| pending)
-        {
-            let Owner::App(call) = pending.owner else { continue };
-            if is_repeatable(&pending.request) {
+        let sent = core::mem::take(&mut self.in_flight);
+        let (mut unknown, mut at) = (vec![], 0);
+        self.all.retain_mut(|pending| {
+            let was_sent = at < sent;
+            at += 1;
+            let Owner::App(call) = pending.owner else { return false };
+            if was_sent && is_repeatable(&pending.request) {
                 pending.returning = true;
                 pending.over = 0;
-                again.push(pending);
-            } else {
+            } else if was_sent {
                 unknown.push(call);
+                return false;
             }
-        }
-        self.waiting.retain(|pending| pending.owner != Owner::Session);
-        again.append(&mut self.waiting);
-        self.waiting = again;
+            true
+        });
         unknown
     }
 
     /// A request that is in no table: `join`, `reconnect`, `ping`, a last `leave`. Its id and frame.
     pub(super) fn frame(&mut self, call: &Call) -> (u64, String) {
-        self.number(&EncodedCall::new(call))
+        let ack = self.ack();
+        let id = self.next_id();
+        (id, EncodedCall::new(call).frame(RequestId(id), ack))
     }
 
     /// Takes the command that `id` answers.
     pub(super) fn answered(&mut self, id: u64) -> Option<Pending> {
-        self.in_flight.remove(&id)
+        let at = self.sent().iter().position(|pending| pending.id == id)?;
+        self.in_flight -= 1;
+        Some(self.all.remove(at))
     }
 
     /// The earliest deadline of a call.
     pub(super) fn next_deadline(&self) -> Option<MonoTime> {
-        self.all().filter_map(Pending::due_at).min()
+        self.all.iter().filter_map(Pending::due_at).min()
     }
 
     /// Takes one call whose deadline is `now` or earlier: its method and whether it was sent. One that
     /// was sent keeps its place in the window until its answer comes.
     pub(super) fn take_due(&mut self, now: MonoTime) -> Option<Due> {
         let due = |p: &Pending| p.due_at().is_some_and(|at| at <= now);
-        if let Some(pending) =
-            self.in_flight.iter_mut().map(|(_, pending)| pending).find(|p| due(p))
-        {
-            let Owner::App(call) = core::mem::replace(&mut pending.owner, Owner::GivenUp) else {
-                return None;
-            };
-            return Some(Due { call, method: pending.request.method(), sent: true });
+        let at = self.all.iter().position(due)?;
+        if at >= self.in_flight {
+            // What waits was never sent, or is of a session whose answers are forgotten.
+            let pending = self.all.remove(at);
+            let sent = pending.returning;
+            return pending.into_due(sent);
         }
-        let at = self.waiting.iter().position(due)?;
-        // What waits was never sent, or is of a session whose answers are forgotten.
-        let pending = self.waiting.remove(at);
-        let sent = pending.returning;
-        pending.into_due(sent)
+        let pending = self.all.get_mut(at)?;
+        let Owner::App(call) = core::mem::replace(&mut pending.owner, Owner::GivenUp) else {
+            return None;
+        };
+        Some(Due { call, method: pending.request.method(), sent: true })
     }
 
     /// Gives every call so much more time in all, however often a server restarts.
     pub(super) fn extend(&mut self, ms: u64) {
-        for pending in self.all_mut() {
+        for pending in &mut self.all {
             pending.deadline = pending.deadline + ms.saturating_sub(pending.extended);
             pending.extended = pending.extended.max(ms);
         }
@@ -227,7 +233,7 @@ impl Requests {
 
     /// Gives every call time until then, once: the host was frozen.
     pub(super) fn wake(&mut self, until: MonoTime) {
-        for pending in self.all_mut().filter(|pending| !pending.woken) {
+        for pending in self.all.iter_mut().filter(|pending| !pending.woken) {
             pending.woken = true;
             pending.deadline = pending.deadline.max(until);
         }
@@ -236,7 +242,7 @@ impl Requests {
     /// These streams ended at the latest at that event: a `subscribe` that took effect before is over with it,
     /// though its answer may come again.
     pub(super) fn ended(&mut self, seq: u64, is_over: impl Fn(&Subscribe) -> bool) {
-        for pending in self.in_flight.iter_mut().map(|(_, pending)| pending) {
+        for pending in self.sent_mut() {
             if let Call::Subscribe(asked) = &pending.request
                 && is_over(asked)
             {
@@ -248,72 +254,72 @@ impl Requests {
     /// Commands on the wire whose caller still waits: what may have caused an own event (ORD-4).
     pub(super) fn live(&self) -> impl Iterator<Item = &Call> {
         let asked = |p: &&Pending| matches!(p.owner, Owner::App(_));
-        self.in_flight.values().filter(asked).map(|p| &p.request)
+        self.sent().iter().filter(asked).map(|p| &p.request)
     }
 
     /// What the session itself has not got an answer to.
     pub(super) fn own(&self) -> impl Iterator<Item = &Call> {
-        self.all().filter(|p| p.owner == Owner::Session).map(|p| &p.request)
+        self.all.iter().filter(|p| p.owner == Owner::Session).map(|p| &p.request)
     }
 
     /// Every command of the app.
     pub(super) fn of_app(&self) -> impl Iterator<Item = &Call> {
-        self.all().filter(|p| p.owner != Owner::Session).map(|p| &p.request)
+        self.all.iter().filter(|p| p.owner != Owner::Session).map(|p| &p.request)
     }
 
     /// Whether something that belongs to the way back has no answer.
     pub(super) fn is_returning(&self) -> bool {
-        self.all().any(|pending| pending.returning)
+        self.all.iter().any(|pending| pending.returning)
     }
 
     /// Whether `leave` was called: nothing more is accepted.
     pub(super) fn is_leaving(&self) -> bool {
-        self.all().any(Pending::is_leave)
+        self.all.iter().any(Pending::is_leave)
     }
 
     /// The newest token that the app handed in and that has no answer.
     pub(super) fn newest_token(&self) -> Option<&str> {
-        let newest = self.all().filter_map(|pending| match &pending.request {
+        self.all.iter().rev().find_map(|pending| match &pending.request {
             Call::RenewToken(renew) => Some(renew.token.as_str()),
             _ => None,
-        });
-        newest.last()
+        })
     }
 
     /// Empties the table: what was sent in id order, then what was not. Ids go on growing.
     pub(super) fn take_all(&mut self) -> Vec<Due> {
-        let sent = core::mem::take(&mut self.in_flight)
-            .into_iter()
-            .map(|(_, pending)| pending)
-            .map(|p| (p, true));
-        let waiting = core::mem::take(&mut self.waiting).into_iter().map(|p| {
-            let sent = p.returning;
-            (p, sent)
-        });
-        sent.chain(waiting).filter_map(|(pending, sent)| pending.into_due(sent)).collect()
+        let sent = core::mem::take(&mut self.in_flight);
+        let all = core::mem::take(&mut self.all).into_iter().enumerate();
+        let due = |(at, pending): (usize, Pending)| {
+            let sent = at < sent || pending.returning;
+            pending.into_due(sent)
+        };
+        all.filter_map(due).collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.in_flight.len() + self.waiting.len()
+        self.all.len()
     }
 
-    fn all(&self) -> impl Iterator<Item = &Pending> {
-        self.in_flight.values().chain(&self.waiting)
+    fn sent(&self) -> &[Pending] {
+        &self.all[..self.in_flight]
     }
 
-    fn all_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
-        self.in_flight.iter_mut().map(|(_, pending)| pending).chain(&mut self.waiting)
+    fn sent_mut(&mut self) -> &mut [Pending] {
+        &mut self.all[..self.in_flight]
     }
 
-    fn number(&mut self, call: &EncodedCall) -> (u64, String) {
-        let ack = self.ack();
+    fn waiting(&self) -> &[Pending] {
+        &self.all[self.in_flight..]
+    }
+
+    fn next_id(&mut self) -> u64 {
         self.last_id += 1;
-        (self.last_id, call.frame(RequestId(self.last_id), ack))
+        self.last_id
     }
 
     /// The highest id up to which every answer was received.
     fn ack(&self) -> Option<RequestId> {
-        let ack = self.in_flight.keys().next().map_or(self.last_id, |oldest| oldest - 1);
+        let ack = self.sent().first().map_or(self.last_id, |oldest| oldest.id - 1);
         (ack > 0).then_some(RequestId(ack))
     }
 }
@@ -327,16 +333,13 @@ pub(super) struct Due {
 
 /// Refuses what would cost the connection: too long, or nested too deep.
 pub(super) fn sendable(call: &Call) -> Result<(), ErrorName> {
-    check(call, &EncodedCall::new(call))
+    check(&EncodedCall::new(call))
 }
 
-fn check(call: &Call, encoded: &EncodedCall) -> Result<(), ErrorName> {
-    if let Call::Report(report) = call
-        && report.data.is_too_deep()
-    {
-        return Err(ErrorName::TooDeep);
-    }
-    if encoded.max_bytes() > MAX_CLIENT_FRAME_BYTES {
+fn check(encoded: &EncodedCall) -> Result<(), ErrorName> {
+    if encoded.is_too_deep() {
+        Err(ErrorName::TooDeep)
+    } else if encoded.max_bytes() > MAX_CLIENT_FRAME_BYTES {
         Err(ErrorName::FrameTooLarge)
     } else {
         Ok(())

@@ -5,11 +5,11 @@
 
 use crate::prelude::*;
 
+use lianmai_protocol::Map;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Publish, SetRole, Subscribe};
 use lianmai_protocol::message::session::{AttributeTarget, SetAttributes};
 use lianmai_protocol::{Attributes, KindSet, MediaKind, MediaSelector, MonoTime, Role, UserId};
-use lianmai_protocol::{Map, map_of};
 
 use super::picture::{Own, Picture};
 use super::urls::Urls;
@@ -46,7 +46,7 @@ impl Intent {
             attributes: own.attributes.clone(),
             muted: own.muted,
             published: own.published.keys().cloned().collect(),
-            streams: map_of(own.subscriptions.keys().map(|stream| (stream.clone(), ()))),
+            streams: Map::from_iter(own.subscriptions.keys().map(|stream| (stream.clone(), ()))),
         };
         for call in unfinished {
             intent.add(call);
@@ -166,7 +166,7 @@ fn selector(kinds: KindSet) -> Option<MediaSelector> {
 pub(super) fn patch(from: &Attributes, to: &Attributes) -> Map<String, Option<String>> {
     let gone = from.0.keys().filter(|key| !to.0.contains_key(*key)).map(|key| (key.clone(), None));
     let set = to.0.iter().filter(|(key, value)| from.0.get(*key) != Some(value));
-    map_of(gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))))
+    Map::from_iter(gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))))
 }
 
 /// What is left to restore.

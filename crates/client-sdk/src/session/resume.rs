@@ -17,7 +17,9 @@ use super::restore::{Intent, Stream};
 use super::state::State;
 use super::stay::{Back, Membership, Route, Stay};
 use super::translate::{self, Cause};
-use super::{Change, Event, Missed, Picture, ReconnectOutcome, Session, StateReason, Work};
+use super::{
+    Change, Event, Missed, Picture, ReconnectOutcome, Session, StateReason, Work, earliest,
+};
 
 /// A connection that came back.
 pub(super) struct Return {
@@ -307,6 +309,6 @@ impl Session {
         let State::Joined(_) = self.state else { return None };
         let paced = member.restore.next_at().filter(|_| !self.requests.is_leaving());
         let waited = member.back.as_ref().filter(|back| back.pings.is_empty());
-        paced.into_iter().chain(waited.map(|back| back.until)).min()
+        earliest(&[paced, waited.map(|back| back.until)])
     }
 }

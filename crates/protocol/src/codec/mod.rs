@@ -15,7 +15,6 @@ mod server;
 #[cfg(feature = "server")]
 pub use client::{Element, Received, decode_client_frame, read_client_frame};
 pub use gate::FrameError;
-pub(crate) use gate::nests_deeper_than;
 #[cfg(feature = "server")]
 pub use reply::{encode_error, encode_event, encode_notice, encode_result, join_batch};
 pub use request::{EncodedCall, encode_request};

@@ -1,7 +1,9 @@
 //! Writing a request. Comes in: a call, its id. Goes out: the text of a frame. Deliberately absent: reading
 //! (`client.rs`).
 
+use super::gate::nests_deeper_than;
 use crate::id::RequestId;
+use crate::limits::MAX_JSON_DEPTH;
 use crate::message::{Call, Request};
 use crate::prelude::*;
 use crate::wire::Writer;
@@ -38,6 +40,12 @@ impl EncodedCall {
         writer.raw(&self.params);
         writer.end('}');
         writer.into_text()
+    }
+
+    /// Whether its frame nests deeper than a server reads.
+    #[must_use]
+    pub fn is_too_deep(&self) -> bool {
+        nests_deeper_than(&self.params, MAX_JSON_DEPTH - 1)
     }
 
     /// The most bytes that its frame can have, whatever the ids are.

@@ -8,7 +8,7 @@ use crate::limits::MAX_SERVER_FRAME_BYTES;
 use crate::message::{ChannelEvent, Notice, Position};
 use crate::prelude::*;
 use crate::raw::RawJson;
-use crate::wire::{self, Codec, Reader, Refusal, Refused, Wire};
+use crate::wire::{self, Read, Reader, Refusal, Refused, Wire};
 
 /// One message of a server.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::{media, session, task};
 use crate::error::RpcError;
 use crate::id::RequestId;
-use crate::wire::{self, Codec, Wire};
+use crate::wire::{self, Read, Wire, Write};
 
 /// A request of a client: one command and its id.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,13 @@ pub struct Request {
     /// What is asked.
     pub call: Call,
 }
+
+/// Parameters that a session does not look into. In WebAssembly it does not read them, either: what reads them would be
+/// a thirtieth of the file (ADR 0028).
+#[cfg(not(all(target_arch = "wasm32", not(feature = "server"))))]
+pub type HandedOn<T> = T;
+#[cfg(all(target_arch = "wasm32", not(feature = "server")))]
+pub use crate::unread::Unread as HandedOn;
 
 macro_rules! calls {
     ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty, $result:ty; )+) => {
@@ -58,19 +65,25 @@ macro_rules! calls {
             /// method is known.
             #[must_use]
             pub fn read(method: &str, params: &str) -> Option<Result<Call, RpcError>> {
-                match method {
-                    $( $method => Some(match wire::from_text(params) {
-                        Ok(params) => Ok(Call::$variant(params)),
-                        Err(refusal) => Err(refusal.into()),
-                    }), )+
-                    _ => None,
-                }
+                let mut call = Self::BLANK[wire::position(Self::METHODS, method)?]();
+                Some(match wire::read_into(call.params_mut(), params) {
+                    Ok(()) => Ok(call),
+                    Err(refusal) => Err(refusal.into()),
+                })
+            }
+
+            /// By its place among the methods: one to read into.
+            const BLANK: &'static [fn() -> Self] =
+                &[$( || Call::$variant(<$params>::blank()), )+];
+
+            fn params_mut(&mut self) -> &mut dyn Read {
+                match self { $( Call::$variant(params) => params, )+ }
             }
 
             /// The parameters as a client writes them.
             #[must_use]
             pub fn params_text(&self) -> String {
-                wire::to_text(match self { $( Call::$variant(params) => params as &dyn Codec, )+ })
+                wire::to_text(match self { $( Call::$variant(params) => params as &dyn Write, )+ })
             }
 
             /// The parameters as they are written. The same for every spelling of the same request.
@@ -84,7 +97,7 @@ macro_rules! calls {
 
         /// One type per method, for what is generic over them.
         pub mod method {
-            use super::{media, session, task};
+            use super::{HandedOn, media, session, task};
 
             $(
                 $(#[$meta])*
@@ -146,15 +159,15 @@ calls! {
     /// Tells others that media is heard and seen again.
     Unmute = "unmute", media::Mute, session::Done;
     /// Removes a member and keeps it out.
-    Kick = "kick", session::Kick, session::Done;
+    Kick = "kick", HandedOn<session::Kick>, session::Done;
     /// Ends the channel for everybody.
-    CloseChannel = "closeChannel", session::CloseChannel, session::Done;
+    CloseChannel = "closeChannel", HandedOn<session::CloseChannel>, session::Done;
     /// Starts push tasks.
-    AddTasks = "addTasks", task::Tasks, session::Done;
+    AddTasks = "addTasks", HandedOn<task::Tasks>, session::Done;
     /// Replaces the whole configuration of push tasks.
-    UpdateTasks = "updateTasks", task::Tasks, session::Done;
+    UpdateTasks = "updateTasks", HandedOn<task::Tasks>, session::Done;
     /// Ends push tasks.
-    DeleteTasks = "deleteTasks", task::TaskIds, session::Done;
+    DeleteTasks = "deleteTasks", HandedOn<task::TaskIds>, session::Done;
     /// Sends a message to all or to some members.
     SendMessage = "sendMessage", session::SendMessage, session::MessageSent;
     /// Changes attributes of oneself, or of the channel.

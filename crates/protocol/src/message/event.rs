@@ -2,7 +2,7 @@
 //! no secret and nothing that depends on the receiver (EVT-2).
 
 use crate::prelude::*;
-use crate::wire::{self, Refusal, Wire};
+use crate::wire::{self, Read, Refusal, Wire};
 use serde::{Deserialize, Serialize};
 
 use super::task::TaskStatus;
@@ -198,10 +198,23 @@ macro_rules! events {
 
             /// Reads the parameters of `method`; one that is not known is kept as it is.
             pub(crate) fn read(method: String, params: &str) -> Result<Self, Refusal> {
-                Ok(match method.as_str() {
-                    $( $method => ChannelEvent::$variant(wire::from_text(params)?), )+
-                    _ => ChannelEvent::Unknown { method, params: params.to_owned() },
-                })
+                let Some(known) = wire::position(Self::METHODS, &method) else {
+                    return Ok(ChannelEvent::Unknown { method, params: params.to_owned() });
+                };
+                let mut event = Self::BLANK[known]();
+                wire::read_into(event.params_mut(), params)?;
+                Ok(event)
+            }
+
+            /// By its place among the methods: one to read into.
+            const BLANK: &'static [fn() -> Self] =
+                &[$( || ChannelEvent::$variant(<$params>::blank()), )+];
+
+            fn params_mut(&mut self) -> &mut dyn Read {
+                match self {
+                    $( ChannelEvent::$variant(params) => params, )+
+                    ChannelEvent::Unknown { params, .. } => params,
+                }
             }
         }
 

@@ -2,7 +2,7 @@
 //! are recomputed at each resume, the last value wins.
 
 use crate::prelude::*;
-use crate::wire::{self, Refusal, Wire};
+use crate::wire::{self, Read, Refusal, Wire};
 use serde::{Deserialize, Serialize};
 
 use super::media::Urls;
@@ -148,10 +148,23 @@ macro_rules! notices {
 
             /// Reads the parameters of `method`; one that is not known is kept as it is.
             pub(crate) fn read(method: String, params: &str) -> Result<Self, Refusal> {
-                Ok(match method.as_str() {
-                    $( $method => Notice::$variant(wire::from_text(params)?), )+
-                    _ => Notice::Unknown { method, params: params.to_owned() },
-                })
+                let Some(known) = wire::position(Self::METHODS, &method) else {
+                    return Ok(Notice::Unknown { method, params: params.to_owned() });
+                };
+                let mut notice = Self::BLANK[known]();
+                wire::read_into(notice.params_mut(), params)?;
+                Ok(notice)
+            }
+
+            /// By its place among the methods: one to read into.
+            const BLANK: &'static [fn() -> Self] =
+                &[$( || Notice::$variant(<$params>::blank()), )+];
+
+            fn params_mut(&mut self) -> &mut dyn Read {
+                match self {
+                    $( Notice::$variant(params) => params, )+
+                    Notice::Unknown { params, .. } => params,
+                }
             }
         }
 

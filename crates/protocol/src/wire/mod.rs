@@ -22,20 +22,23 @@ pub use writer::Writer;
 
 pub(crate) use values::text_codec;
 
-/// A value that can be read in place and written.
-pub trait Codec {
+/// A value that can be read in place. Reading and writing are apart, as a program does not write what it only reads.
+pub trait Read {
     /// Reads one JSON value into `self`. After a refusal `self` holds any value.
     ///
     /// # Errors
     /// The text is not JSON, or is of another type; the reader knows why.
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused>;
+}
 
+/// A value that can be written.
+pub trait Write {
     /// Writes the value as JSON.
     fn write(&self, writer: &mut Writer);
 }
 
 /// A value that is part of a message.
-pub trait Wire: Codec + Sized {
+pub trait Wire: Read + Write + Sized {
     /// A field of this type may be absent: it keeps its blank value.
     const OPTIONAL: bool = false;
 
@@ -43,8 +46,8 @@ pub trait Wire: Codec + Sized {
     fn blank() -> Self;
 }
 
-/// A JSON object with known fields.
-pub trait Object {
+/// A JSON object with known fields, to be read.
+pub trait ReadFields {
     /// Names of the fields, at most 32.
     fn names(&self) -> &'static [&'static str];
 
@@ -54,9 +57,12 @@ pub trait Object {
     /// Reads the value of field `index`.
     ///
     /// # Errors
-    /// As [`Codec::read`].
+    /// As [`Read::read`].
     fn read_field(&mut self, index: usize, reader: &mut Reader<'_>) -> Result<(), Refused>;
+}
 
+/// A JSON object with known fields, to be written.
+pub trait WriteFields {
     /// Writes every field that is to be written.
     fn write_fields(&self, writer: &mut Writer);
 }
@@ -67,7 +73,7 @@ pub trait Object {
 /// The text is not one JSON value of this type.
 pub fn from_text<T: Wire>(text: &str) -> Result<T, Refusal> {
     let mut value = T::blank();
-    read_whole(&mut value, text)?;
+    read_into(&mut value, text)?;
     Ok(value)
 }
 
@@ -76,7 +82,8 @@ pub(crate) fn position(names: &[&str], name: &str) -> Option<usize> {
     names.iter().position(|known| *known == name)
 }
 
-fn read_whole(value: &mut dyn Codec, text: &str) -> Result<(), Refusal> {
+/// Reads one value from a whole text into a blank one.
+pub(crate) fn read_into(value: &mut dyn Read, text: &str) -> Result<(), Refusal> {
     let mut reader = Reader::new(text);
     match value.read(&mut reader).and_then(|()| reader.finish()) {
         Ok(()) => Ok(()),
@@ -86,7 +93,7 @@ fn read_whole(value: &mut dyn Codec, text: &str) -> Result<(), Refusal> {
 
 /// Writes one value as JSON.
 #[must_use]
-pub fn to_text(value: &dyn Codec) -> String {
+pub fn to_text(value: &dyn Write) -> String {
     let mut writer = Writer::default();
     value.write(&mut writer);
     writer.into_text()

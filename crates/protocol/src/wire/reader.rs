@@ -4,7 +4,7 @@
 use crate::prelude::*;
 use alloc::borrow::Cow;
 
-use super::{Object, position};
+use super::{ReadFields, position};
 use crate::error::{ErrorName, RpcError};
 
 /// Arrays and objects that may be open at once. Frames are held to 32 before they come here.
@@ -325,7 +325,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Something else is next, a field is wrong, comes twice or is missing.
-    pub fn object(&mut self, target: &mut dyn Object) -> Result<(), Refused> {
+    pub fn object(&mut self, target: &mut dyn ReadFields) -> Result<(), Refused> {
         let names = target.names();
         let mut seen = 0;
         self.entries(&mut |key, reader| {

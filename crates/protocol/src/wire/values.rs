@@ -1,18 +1,20 @@
 //! How the values that messages are made of are read and written: numbers, texts, lists, maps.
 
-use super::{Codec, Reader, Refused, Wire, Writer};
+use super::{Read, Reader, Refused, Wire, Write, Writer};
 use crate::Map;
 use crate::error::ErrorName;
 use crate::prelude::*;
 
 macro_rules! unsigned {
     ($($number:ty),+) => {$(
-        impl Codec for $number {
+        impl Read for $number {
             fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
                 *self = reader.unsigned(u64::from(<$number>::MAX))? as $number;
                 Ok(())
             }
+        }
 
+        impl Write for $number {
             fn write(&self, writer: &mut Writer) {
                 writer.number(u64::from(*self));
             }
@@ -28,7 +30,7 @@ macro_rules! unsigned {
 
 unsigned!(u8, u16, u32, u64);
 
-impl Codec for i32 {
+impl Read for i32 {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         let text = reader.number()?;
         let (sign, digits) = match text.strip_prefix('-') {
@@ -44,7 +46,9 @@ impl Codec for i32 {
         }
         Ok(())
     }
+}
 
+impl Write for i32 {
     fn write(&self, writer: &mut Writer) {
         if *self < 0 {
             writer.raw("-");
@@ -59,12 +63,14 @@ impl Wire for i32 {
     }
 }
 
-impl Codec for bool {
+impl Read for bool {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         *self = reader.bool()?;
         Ok(())
     }
+}
 
+impl Write for bool {
     fn write(&self, writer: &mut Writer) {
         writer.raw(if *self { "true" } else { "false" });
     }
@@ -76,12 +82,14 @@ impl Wire for bool {
     }
 }
 
-impl Codec for String {
+impl Read for String {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         *self = reader.string()?.into_owned();
         Ok(())
     }
+}
 
+impl Write for String {
     fn write(&self, writer: &mut Writer) {
         writer.string(self);
     }
@@ -93,7 +101,7 @@ impl Wire for String {
     }
 }
 
-impl<T: Wire> Codec for Option<T> {
+impl<T: Wire> Read for Option<T> {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         if reader.null()? {
             *self = None;
@@ -101,7 +109,9 @@ impl<T: Wire> Codec for Option<T> {
         }
         self.insert(T::blank()).read(reader)
     }
+}
 
+impl<T: Wire> Write for Option<T> {
     fn write(&self, writer: &mut Writer) {
         match self {
             Some(value) => value.write(writer),
@@ -118,11 +128,13 @@ impl<T: Wire> Wire for Option<T> {
     }
 }
 
-impl<T: Wire> Codec for Box<T> {
+impl<T: Wire> Read for Box<T> {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         T::read(self, reader)
     }
+}
 
+impl<T: Wire> Write for Box<T> {
     fn write(&self, writer: &mut Writer) {
         T::write(self, writer);
     }
@@ -134,17 +146,17 @@ impl<T: Wire> Wire for Box<T> {
     }
 }
 
-impl<T: Wire> Codec for Vec<T> {
+impl<T: Wire> Read for Vec<T> {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         self.clear();
         reader.array(&mut |reader| {
-            let mut value = T::blank();
-            value.read(reader)?;
-            self.push(value);
-            Ok(())
+            self.push(T::blank());
+            self.last_mut().map_or(Ok(()), |value| value.read(reader))
         })
     }
+}
 
+impl<T: Wire> Write for Vec<T> {
     fn write(&self, writer: &mut Writer) {
         writer.begin('[');
         for value in self {
@@ -160,7 +172,7 @@ impl<T: Wire> Wire for Vec<T> {
     }
 }
 
-impl<V: Wire> Codec for Map<String, V> {
+impl<V: Wire> Read for Map<String, V> {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         self.clear();
         reader.map(&mut |key, reader| {
@@ -169,7 +181,9 @@ impl<V: Wire> Codec for Map<String, V> {
             Ok(self.insert(key.into(), value).is_none())
         })
     }
+}
 
+impl<V: Wire> Write for Map<String, V> {
     fn write(&self, writer: &mut Writer) {
         writer.begin('{');
         for (key, value) in self.iter() {
@@ -189,7 +203,7 @@ impl<V: Wire> Wire for Map<String, V> {
 /// that names what is wrong), how it is written.
 macro_rules! text_codec {
     ($name:ident, $blank:expr, |$text:ident| $read:expr, |$value:ident, $writer:ident| $write:expr) => {
-        impl crate::wire::Codec for $name {
+        impl crate::wire::Read for $name {
             fn read(
                 &mut self,
                 reader: &mut crate::wire::Reader<'_>,
@@ -201,7 +215,9 @@ macro_rules! text_codec {
                 }
                 Ok(())
             }
+        }
 
+        impl crate::wire::Write for $name {
             fn write(&self, $writer: &mut crate::wire::Writer) {
                 let $value = self;
                 $write

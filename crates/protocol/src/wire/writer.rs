@@ -1,6 +1,6 @@
 //! Writes JSON text, spelled as `serde_json` spells it. Comes in: values. Goes out: their text.
 
-use super::{Codec, Object};
+use super::{Write, WriteFields};
 use crate::prelude::*;
 
 /// A text that grows.
@@ -59,7 +59,7 @@ impl Writer {
     }
 
     /// Writes an object with known fields.
-    pub fn object(&mut self, object: &dyn Object) {
+    pub fn object(&mut self, object: &dyn WriteFields) {
         self.begin('{');
         object.write_fields(self);
         self.end('}');
@@ -78,7 +78,7 @@ impl Writer {
     }
 
     /// Writes a field of an object.
-    pub fn field(&mut self, name: &str, value: &dyn Codec) {
+    pub fn field(&mut self, name: &str, value: &dyn Write) {
         self.name(name);
         value.write(self);
     }
@@ -96,7 +96,7 @@ impl Writer {
     }
 
     /// Writes an element of an array.
-    pub fn element(&mut self, value: &dyn Codec) {
+    pub fn element(&mut self, value: &dyn Write) {
         self.separate();
         value.write(self);
     }

@@ -235,7 +235,7 @@ fn the_close_table_is_the_code() {
         let wanted = vec![
             row.code.0.to_string(),
             code(row.name),
-            row.meaning.to_owned(),
+            row.code.meaning().to_owned(),
             code(row.action.as_str()),
         ];
         assert!(given.contains(&wanted), "no row {wanted:?}");
