@@ -25,6 +25,8 @@ pub enum EndReason {
     Replaced,
     /// A player lagged beyond its queue.
     TooSlow,
+    /// A publisher sent more, or longer, sequence headers than are kept for late players.
+    TooManyHeads,
     /// The publisher ended and did not return in time. A player gets all that is queued first.
     StreamEnded,
 }

@@ -21,7 +21,7 @@ use tracing::{Level, Metadata, Subscriber};
 
 use crate::support::*;
 
-const KEY: &[u8] = &[0x17, 1, 0];
+const KEY: &[u8] = &[0x12, 1, 0];
 
 /// The beginning of a video message, `sent` bytes of it, in one chunk.
 fn unfinished(chunk_stream: u8, length: usize, sent: usize) -> Vec<u8> {

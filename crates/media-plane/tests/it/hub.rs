@@ -13,10 +13,14 @@ use tokio::time::advance;
 
 use crate::support::*;
 
-const KEY: &[u8] = &[0x17, 1, 0, 0, 0, 1];
-const FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 2];
+/// Video and audio that need no header: Sorenson's H.263 and MP3.
+const KEY: &[u8] = &[0x12, 1, 0, 0, 0, 1];
+const FRAME: &[u8] = &[0x22, 1, 0, 0, 0, 2];
+/// H.264 and AAC.
+const AVC_KEY: &[u8] = &[0x17, 1, 0, 0, 0, 1];
+const AVC_FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 2];
+const AAC: &[u8] = &[0xAF, 1, 5];
 const VIDEO_HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 9];
-const AUDIO: &[u8] = &[0xAF, 1, 5];
 const AUDIO_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
 const METADATA: &[u8] = b"\x02\x00\x0aonMetaData\x05";
 
@@ -70,13 +74,13 @@ async fn a_late_player_gets_headers_and_the_group() {
     let hub = hub();
     let publisher = publish(&hub, "a").await.unwrap();
     headers(&publisher);
-    video(&publisher, 0, KEY);
-    video(&publisher, 40, FRAME);
-    video(&publisher, 2000, KEY);
-    audio(&publisher, 2010, AUDIO);
-    video(&publisher, 2040, FRAME);
+    video(&publisher, 0, AVC_KEY);
+    video(&publisher, 40, AVC_FRAME);
+    video(&publisher, 2000, AVC_KEY);
+    audio(&publisher, 2010, AAC);
+    video(&publisher, 2040, AVC_FRAME);
     let player = play(&hub, "a", "").await.unwrap();
-    video(&publisher, 2080, FRAME);
+    video(&publisher, 2080, AVC_FRAME);
     assert_eq!(
         seen(&player),
         [
@@ -114,9 +118,9 @@ async fn a_player_that_was_first_waits_and_starts_at_a_keyframe() {
     let publisher = publish(&hub, "a").await.unwrap();
     assert_eq!(hub.stats().waiters, 0);
     headers(&publisher);
-    video(&publisher, 0, FRAME);
-    audio(&publisher, 10, AUDIO);
-    video(&publisher, 40, KEY);
+    video(&publisher, 0, AVC_FRAME);
+    audio(&publisher, 10, AAC);
+    video(&publisher, 40, AVC_KEY);
     let kinds: Vec<_> = seen(&player).into_iter().map(|(_, _, bytes)| bytes).collect();
     assert_eq!(kinds, [[2, 0], [0x17, 0], [0xAF, 0], [0xAF, 1], [0x17, 1]]);
 }
@@ -133,9 +137,9 @@ async fn an_overflowing_group_is_dropped_until_the_next_keyframe() {
     assert_eq!(seen(&player), []);
     video(&publisher, 200, FRAME);
     video(&publisher, 240, KEY);
-    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x17, 1])]);
+    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x12, 1])]);
     let player = play(&hub, "a", "").await.unwrap();
-    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x17, 1])]);
+    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x12, 1])]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +152,7 @@ async fn a_slow_player_is_cut_and_others_are_not() {
     let (slow, fast) = (play(&hub, "a", "").await.unwrap(), play(&hub, "a", "").await.unwrap());
     let mut count = 0;
     for index in 1..30 {
-        audio(&publisher, index, &[0xAF; 1000]);
+        audio(&publisher, index, &[0x2F; 1000]);
         count += ready(&fast).len();
     }
     assert_eq!(count, 30);
@@ -185,7 +189,7 @@ async fn a_live_publisher_is_not_disturbed_and_a_silent_one_is_replaced() {
     video(&second, 40, KEY);
     video(&second, 80, FRAME);
     let times: Vec<_> = seen(&player).into_iter().map(|(_, time, _)| time).collect();
-    assert_eq!(times, [5000, 5040, 5180, 5220], "the time line goes on, and starts at a keyframe");
+    assert_eq!(times, [5000, 5040, 6080, 6120], "the time line goes on, and starts at a keyframe");
     assert_eq!(hub.stats().replaced, 1);
 }
 
@@ -390,8 +394,8 @@ async fn flv_pulls() {
     let hub = hub();
     let publisher = publish(&hub, "a").await.unwrap();
     headers(&publisher);
-    video(&publisher, 0, KEY);
-    let big = [FRAME, &[7; 50_000]].concat();
+    video(&publisher, 0x0123_4540, AVC_KEY);
+    let big = [AVC_FRAME, &[7; 50_000]].concat();
     video(&publisher, 0x0123_4567, &big);
     let mut pull =
         pull::open(&hub, &allow(), request(Direction::Play, "a", "v=bob")).await.unwrap();
@@ -407,17 +411,16 @@ async fn flv_pulls() {
     bytes.extend(&second);
     let tags = tags(&bytes[13..]);
     let kinds: Vec<_> = tags.iter().map(|(kind, time, _)| (*kind, *time)).collect();
-    assert_eq!(kinds, [(18, 0), (9, 0), (8, 0), (9, 0), (9, 0x0123_4567)]);
+    assert_eq!(
+        kinds,
+        [(18, 0), (9, 0x0123_4540), (8, 0x0123_4540), (9, 0x0123_4540), (9, 0x0123_4567)]
+    );
     assert_eq!(tags[4].2, big);
 
-    audio(&publisher, 0x0123_4568, AUDIO);
-    audio(&publisher, 0x0123_4569, AUDIO);
-    assert_eq!(
-        pull.next().await.unwrap().len(),
-        2 * (AUDIO.len() + 15),
-        "small tags leave together"
-    );
-    audio(&publisher, 0x0123_456A, AUDIO);
+    audio(&publisher, 0x0123_4568, AAC);
+    audio(&publisher, 0x0123_4569, AAC);
+    assert_eq!(pull.next().await.unwrap().len(), 2 * (AAC.len() + 15), "small tags leave together");
+    audio(&publisher, 0x0123_456A, AAC);
     let signal = pull.cut_signal();
     assert_eq!(hub.cut_viewer("bob"), 1);
     assert_eq!((pull.next().await, pull.ended()), (None, Some(EndReason::Cut)));

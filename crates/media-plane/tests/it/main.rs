@@ -7,6 +7,8 @@ mod bounds;
 mod foreign;
 mod hostile;
 mod hub;
+mod late;
+mod line;
 mod real;
 mod session;
 mod sockets;

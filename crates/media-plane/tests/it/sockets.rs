@@ -142,7 +142,7 @@ async fn player(server: &Server, name: &str) -> Client {
 }
 
 fn key(timestamp: u32, size: usize) -> Vec<u8> {
-    message(6, message_type::VIDEO, 1, timestamp, &[&[0x17, 1][..], &vec![0; size]].concat())
+    message(6, message_type::VIDEO, 1, timestamp, &[&[0x12, 1][..], &vec![0; size]].concat())
 }
 
 /// Proves URL-2.
