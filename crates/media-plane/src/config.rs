@@ -25,9 +25,11 @@ pub struct RelayConfig {
     pub stall_after: Duration,
     /// Interval of the repeated report of a flowing stream. Default 5 s.
     pub heartbeat: Duration,
-    /// Bytes a player may lag before it is cut; what it got at its start is not counted.
-    /// Default 2 MiB.
+    /// Bytes a player may lag before it is cut, beside the largest message that waits; what it got at its start is not
+    /// counted. Default 2 MiB.
     pub player_queue_bytes: usize,
+    /// A player is cut when it lags by more bytes than that for so long, and by eight times as many at once. Default 1 s.
+    pub player_queue_time: Duration,
     /// Bytes of the cached group of pictures of a stream; 0 keeps none. Default 16 MiB: ten seconds between keyframes at
     /// 12 Mbit/s.
     pub gop_bytes: usize,
@@ -57,6 +59,7 @@ impl Default for RelayConfig {
             stall_after: Duration::from_secs(2),
             heartbeat: Duration::from_secs(5),
             player_queue_bytes: 2 << 20,
+            player_queue_time: Duration::from_secs(1),
             gop_bytes: 16 << 20,
             gop_time: Duration::from_secs(15),
             gop_packets: 4096,

@@ -8,16 +8,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, unfold};
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Authorizer, Denied, StreamRequest};
 use crate::flv::file_header;
-use crate::hub::{EndReason, Hub, Player};
+use crate::hub::{EndReason, Hub, Player, SETTLED};
 use crate::media::Packet;
+use crate::rtmp::MediaKind;
 
 /// Ready tags are copied into one block up to this size; larger tags pass shared.
 const MERGE_BYTES: usize = 16 << 10;
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
+
+/// Bytes that are held at most while it is not known which kinds there are.
+const HELD_BYTES: usize = 2 << 20;
 
 /// Admits a pull and starts it.
 ///
@@ -29,12 +34,16 @@ pub async fn open<A: Authorizer>(
     request: StreamRequest,
 ) -> Result<FlvStream, Denied> {
     let player = hub.play(authorizer, request).await?;
-    let (audio, video) = player.tracks();
+    let tracks = player.tracks().unwrap_or_default();
+    let settled = player.tracks().is_some().then(Instant::now);
     Ok(FlvStream {
         player,
         ready: VecDeque::new(),
+        held: 0,
         batch: Vec::new(),
-        first: Some(Bytes::copy_from_slice(&file_header(audio, video))),
+        tracks,
+        settled,
+        begun: false,
         ended: None,
     })
 }
@@ -44,19 +53,31 @@ pub async fn open<A: Authorizer>(
 pub struct FlvStream {
     player: Player,
     ready: VecDeque<Bytes>,
+    /// Bytes of them while the file header is not known.
+    held: usize,
     batch: Vec<Arc<Packet>>,
-    first: Option<Bytes>,
+    /// Audio and video that came.
+    tracks: (bool, bool),
+    /// When no other kind is waited for; unset before the first audio or video.
+    settled: Option<Instant>,
+    /// The file header is written.
+    begun: bool,
     ended: Option<EndReason>,
 }
 
 impl FlvStream {
-    /// The next block, or nothing when the pull has ended. The first block is the file header with
-    /// the headers of a live stream. Cancel safe.
+    /// The next block, or nothing when the pull has ended. The first block is the file header with the headers of a
+    /// live stream. It says which kinds there are, so it waits for media: some players wait for ever for a kind that it
+    /// announces and that does not come. Cancel safe.
     pub async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.take() {
-            self.ready.push_back(first);
-            self.player.take_ready(&mut self.batch, BATCH);
-            self.stage();
+        if !self.begun {
+            if let Err(reason) = self.learn_tracks().await {
+                self.ended = Some(reason);
+                return None;
+            }
+            self.begun = true;
+            let (audio, video) = self.tracks;
+            self.ready.push_front(Bytes::copy_from_slice(&file_header(audio, video)));
         }
         while self.ready.is_empty() {
             if self.ended.is_some() {
@@ -78,6 +99,30 @@ impl FlvStream {
         Some(block)
     }
 
+    /// Takes packets until it is known which kinds there are: both came, or one of them did a while ago.
+    async fn learn_tracks(&mut self) -> Result<(), EndReason> {
+        // Those of a live stream are ready.
+        self.player.take_ready(&mut self.batch, BATCH);
+        self.stage();
+        while self.tracks != (true, true)
+            && self.settled.is_none_or(|settled| settled > Instant::now())
+            && self.held < HELD_BYTES
+        {
+            let next = self.player.next(&mut self.batch, BATCH);
+            let result = match self.settled {
+                None => next.await,
+                Some(settled) => timeout_at(settled, next).await.unwrap_or(Ok(())),
+            };
+            match result {
+                // What came before the end is a file all the same.
+                Err(EndReason::StreamEnded) if self.settled.is_some() => return Ok(()),
+                result => result?,
+            }
+            self.stage();
+        }
+        Ok(())
+    }
+
     /// Why the pull has ended, once [`FlvStream::next`] gave nothing.
     #[must_use]
     pub fn ended(&self) -> Option<EndReason> {
@@ -97,7 +142,20 @@ impl FlvStream {
     }
 
     fn stage(&mut self) {
-        self.ready.extend(self.batch.drain(..).map(|packet| packet.flv().clone()));
+        for packet in self.batch.drain(..) {
+            if !self.begun {
+                self.held += packet.flv().len();
+                match packet.kind() {
+                    MediaKind::Audio => self.tracks.0 = true,
+                    MediaKind::Video => self.tracks.1 = true,
+                    MediaKind::Metadata => {}
+                }
+                if packet.kind() != MediaKind::Metadata {
+                    self.settled.get_or_insert_with(|| Instant::now() + SETTLED);
+                }
+            }
+            self.ready.push_back(packet.flv().clone());
+        }
     }
 
     fn merge(&mut self) -> Bytes {

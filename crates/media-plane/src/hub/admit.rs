@@ -59,6 +59,21 @@ impl Hub {
         self.note(&log, result)
     }
 
+    /// Asks whether a play would be let in, and begins none.
+    ///
+    /// # Errors
+    /// [`Denied`] by the authorizer or by a cut meanwhile.
+    pub async fn probe<A: Authorizer>(
+        &self,
+        authorizer: &A,
+        request: StreamRequest,
+    ) -> Result<(), Denied> {
+        let request = StreamRequest { direction: Direction::Play, ..request };
+        let log = request.clone();
+        let result = self.admit(authorizer, request).await.map(drop);
+        self.note(&log, result)
+    }
+
     async fn admit<A: Authorizer>(
         &self,
         authorizer: &A,

@@ -40,6 +40,7 @@ pub use facts::{FactState, StreamFact};
 pub use player::Player;
 pub use publisher::Publisher;
 pub use stats::HubStats;
+pub(crate) use stream::SETTLED;
 
 /// The registry of streams. Clones share it.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -16,6 +17,9 @@ use super::{Inner, lock};
 use crate::auth::{Denied, DeniedKind, StreamName};
 use crate::media::{Class, Packet, Role, Tracks, classify};
 use crate::rtmp::MediaKind;
+
+/// The kinds that came so long after the first one are those that the publisher sends.
+pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -50,6 +54,8 @@ struct Seat {
     core: Arc<ClaimCore>,
     /// The video tracks that it had a keyframe of; of others it gets nothing but that.
     open: Tracks,
+    /// It wants nothing for now.
+    paused: bool,
     /// When to end it if no publisher returns. Unset for a player that never had one.
     gap_until: Option<Instant>,
 }
@@ -112,7 +118,7 @@ impl Stream {
         &self,
         hub: &Inner,
         core: &Arc<ClaimCore>,
-    ) -> Result<(bool, bool), Denied> {
+    ) -> Result<Option<(bool, bool)>, Denied> {
         let mut state = lock(&self.state);
         refuse_ended(core)?;
         if state.publisher.is_none() {
@@ -128,8 +134,24 @@ impl Stream {
         state.pending.retain(|other| other.id != core.id);
         core.start(state.cache.burst(state.line.last()));
         let open = state.cache.open();
-        state.players.push(Seat { core: core.clone(), open, gap_until: None });
+        state.players.push(Seat { core: core.clone(), open, paused: false, gap_until: None });
         Ok(state.tracks())
+    }
+
+    /// Pauses a player, or gives it what it needs to start anew.
+    pub(super) fn pause(&self, core: &ClaimCore, paused: bool) {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let Some(seat) = state.players.iter_mut().find(|seat| seat.core.id == core.id) else {
+            return;
+        };
+        seat.paused = paused;
+        if paused {
+            core.start(Vec::new());
+        } else {
+            core.start(state.cache.burst(state.line.last()));
+            seat.open = state.cache.open();
+        }
     }
 
     /// Takes a message of the publisher and hands it to all players.
@@ -190,7 +212,9 @@ impl Stream {
             if !seat.opens(class) {
                 return true;
             }
-            let pushed = seat.core.push(&packet, hub.config.player_queue_bytes);
+            let config = &hub.config;
+            let pushed =
+                seat.core.push(&packet, config.player_queue_bytes, config.player_queue_time);
             if pushed == Push::Lagging {
                 hub.counters.slow();
                 tracing::info!(stream = ?self.name, code = "tooSlow", "player cut");
@@ -265,6 +289,7 @@ impl Seat {
     /// Whether the player is to get a packet, after all that it got.
     fn opens(&mut self, class: Class) -> bool {
         match class.role {
+            _ if self.paused => false,
             Role::Key => {
                 self.open.add(class.tracks);
                 true
@@ -276,15 +301,11 @@ impl Seat {
 }
 
 impl State {
-    /// Audio and video, as far as known; both while the publisher is too young to tell.
-    fn tracks(&self) -> (bool, bool) {
-        let first = self.publisher.as_ref().and_then(|current| current.first_payload);
-        let settled = first.is_some_and(|first| first.elapsed().as_millis() >= 1000);
-        match (self.cache.has_audio, self.cache.has_video) {
-            (false, false) => (true, true),
-            known if settled => known,
-            _ => (true, true),
-        }
+    /// Whether there are audio and video. Not known while the publisher is too young to tell.
+    fn tracks(&self) -> Option<(bool, bool)> {
+        let first = self.publisher.as_ref().and_then(|current| current.first_payload)?;
+        let known = (self.cache.has_audio, self.cache.has_video);
+        (known == (true, true) || first.elapsed() >= SETTLED).then_some(known)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lianmai_media_plane::rtmp::amf0::Value;
+use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::limits::{
     MAX_COMMAND_MESSAGE, MAX_IDLE_PARTIAL_BYTES, MAX_MEDIA_MESSAGE,
 };
@@ -45,6 +46,17 @@ fn behind(first: &[u8], bytes: &[u8]) -> (Result<(), RtmpError>, Vec<Event>) {
     (result, outcome.events)
 }
 
+/// The media of the events.
+fn bodies(events: &[Event]) -> Vec<usize> {
+    events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Media { payload, .. } => Some(payload.len()),
+            _ => None,
+        })
+        .collect()
+}
+
 #[test]
 fn a_player_has_no_room_for_media() {
     let part = MAX_IDLE_PARTIAL_BYTES / 2;
@@ -53,8 +65,6 @@ fn a_player_has_no_room_for_media() {
         [chunk_size(part + more), unfinished(6, MAX_COMMAND_MESSAGE, part), second].concat()
     };
     let long = unfinished(6, MAX_COMMAND_MESSAGE + 1, 1);
-    let too_long =
-        RtmpError::MessageSize { type_id: message_type::VIDEO, length: MAX_COMMAND_MESSAGE + 1 };
     let largest = chunked(6, message_type::VIDEO, 1, 0, &vec![0x27; MAX_MEDIA_MESSAGE], 65_536);
     let largest = [chunk_size(65_536), largest].concat();
 
@@ -62,41 +72,36 @@ fn a_player_has_no_room_for_media() {
     // The first message is unfinished when the second has grown to the bound.
     let grown = [two(0), vec![0xC6], vec![0x27; 1]].concat();
     assert_eq!(behind(&play_bytes("a"), &grown).0, Err(RtmpError::PartialBytes));
-    assert_eq!(behind(&play_bytes("a"), &long).0, Err(too_long));
+    assert_eq!(behind(&play_bytes("a"), &long), (Ok(()), vec![]));
+    assert_eq!(behind(&play_bytes("a"), &largest), (Ok(()), vec![]), "left out as it comes");
     assert_eq!(behind(&publish_bytes("a"), &grown).0, Ok(()));
     assert_eq!(behind(&publish_bytes("a"), &long).0, Ok(()));
     let (result, events) = behind(&publish_bytes("a"), &largest);
-    assert_eq!((result, events.len()), (Ok(()), 1));
+    assert_eq!((result, bodies(&events)), (Ok(()), vec![MAX_MEDIA_MESSAGE]));
 }
 
+/// Also with media under way, which is left out without a memory of it.
 #[test]
 fn the_room_of_a_publisher_ends_with_its_publish() {
-    let stop = chunked(
-        3,
-        message_type::COMMAND,
-        1,
-        0,
-        &lianmai_media_plane::rtmp::command::Command {
-            name: "closeStream".into(),
-            transaction: 0.0,
-            object: Value::Null,
-            arguments: vec![],
-        }
-        .encode(),
-        65_536,
-    );
-    let kept = [chunk_size(65_536), unfinished(6, 1 << 20, 65_536), stop.clone()].concat();
-    assert_eq!(behind(&publish_bytes("a"), &kept), (Ok(()), vec![Event::Stopped]), "just within");
-    let mut kept = [chunk_size(65_536), unfinished(6, 1 << 20, 65_536), vec![0xC6]].concat();
-    kept.extend(vec![0x27; 65_536]);
-    kept.extend(&stop);
-    let expected = (Err(RtmpError::PartialBytes), vec![Event::Stopped]);
-    assert_eq!(behind(&publish_bytes("a"), &kept), expected);
-    let play = command(1, "play", 0.0, Value::Null, vec![text("a")]);
-    let later = [stop, play, unfinished(6, 1 << 20, 1)].concat();
-    let (result, events) = behind(&publish_bytes("a"), &later);
-    let too_long = RtmpError::MessageSize { type_id: message_type::VIDEO, length: 1 << 20 };
-    assert_eq!((result, events.len()), (Err(too_long), 2));
+    let stop = Command {
+        name: "closeStream".into(),
+        transaction: 0.0,
+        object: Value::Null,
+        arguments: vec![],
+    };
+    let stop = chunked(3, message_type::COMMAND, 1, 0, &stop.encode(), 65_536);
+    let mut under_way = [chunk_size(65_536), unfinished(6, 200_000, 65_536), vec![0xC6]].concat();
+    under_way.extend(vec![0x27; 65_536]);
+    under_way.extend(&stop);
+    under_way.extend([0xC6]);
+    under_way.extend(vec![0x27; 65_536]);
+    under_way.extend([0xC6]);
+    under_way.extend(vec![0x27; 200_000 - 3 * 65_536]);
+    assert_eq!(behind(&publish_bytes("a"), &under_way), (Ok(()), vec![Event::Stopped]));
+    let again = command(1, "publish", 0.0, Value::Null, vec![text("a")]);
+    let again = [&under_way[..], &again, &unfinished(7, 1, 1)].concat();
+    let (result, events) = behind(&publish_bytes("a"), &again);
+    assert_eq!((result, bodies(&events)), (Ok(()), vec![1]), "it may publish anew");
 }
 
 async fn play(hub: &Hub, stream: &str, query: &str) -> Player {
@@ -109,7 +114,12 @@ fn live(players: &[Player]) -> Vec<bool> {
 
 #[tokio::test(start_paused = true)]
 async fn the_newest_play_of_a_viewer_replaces_the_oldest() {
-    let config = RelayConfig { max_waiters: 16, player_queue_bytes: 64, ..RelayConfig::default() };
+    let config = RelayConfig {
+        max_waiters: 16,
+        player_queue_bytes: 64,
+        player_queue_time: Duration::ZERO,
+        ..RelayConfig::default()
+    };
     let hub = Hub::new(config);
     let other = play(&hub, "a", "v=bob").await;
     let elsewhere = play(&hub, "b", "v=eve").await;
@@ -233,7 +243,11 @@ impl Subscriber for Log {
 async fn the_log_holds_little_of_what_peers_write() {
     let log = Log::default();
     let _guard = tracing::subscriber::set_default(log.clone());
-    let hub = Hub::new(RelayConfig { player_queue_bytes: 1, ..RelayConfig::default() });
+    let hub = Hub::new(RelayConfig {
+        player_queue_bytes: 1,
+        player_queue_time: Duration::ZERO,
+        ..RelayConfig::default()
+    });
     let deny = Answer(|_: StreamRequest| Verdict::Deny { code: "badUrl", message: "no".into() });
     let long = "长".repeat(4000);
     let asked = |direction| {
@@ -256,7 +270,9 @@ async fn the_log_holds_little_of_what_peers_write() {
     for _ in 0..5 {
         players.push(hub.play(&allow(), asked(Direction::Play)).await.unwrap());
     }
-    publisher.send(MediaKind::Video, 0, KEY).unwrap();
+    for timestamp in 0..3 {
+        publisher.send(MediaKind::Video, timestamp, KEY).unwrap();
+    }
     let lines = log.0.lock().unwrap();
     for code in ["tooManyPlays", "tooSlow"] {
         assert!(lines.iter().any(|(_, line)| line.contains(code)), "{code}");

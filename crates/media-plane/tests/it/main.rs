@@ -10,6 +10,7 @@ mod hub;
 mod late;
 mod line;
 mod real;
+mod requests;
 mod session;
 mod sockets;
 mod support;

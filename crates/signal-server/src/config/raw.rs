@@ -191,6 +191,7 @@ pub(super) struct RawRelay {
     pub(super) stall_after_ms: Option<u64>,
     pub(super) heartbeat_ms: Option<u64>,
     pub(super) player_queue_bytes: Option<u64>,
+    pub(super) player_queue_ms: Option<u64>,
     pub(super) gop_bytes: Option<u64>,
     pub(super) gop_packets: Option<u64>,
     pub(super) gop_ms: Option<u64>,

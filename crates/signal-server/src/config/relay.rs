@@ -29,6 +29,7 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
         takeover_silence: ms("takeover_silence_ms", raw.takeover_silence_ms, d.takeover_silence),
         stall_after: ms("stall_after_ms", raw.stall_after_ms, d.stall_after),
         heartbeat: ms("heartbeat_ms", raw.heartbeat_ms, d.heartbeat),
+        player_queue_time: ms("player_queue_ms", raw.player_queue_ms, d.player_queue_time),
         gop_time: ms("gop_ms", raw.gop_ms, d.gop_time),
         ..d.clone()
     };
