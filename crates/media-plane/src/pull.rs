@@ -76,7 +76,11 @@ impl FlvStream {
                 return None;
             }
             self.begun = true;
-            let (audio, video) = self.tracks;
+            // Only metadata, and much of it, says nothing.
+            let (audio, video) = match self.tracks {
+                (false, false) => (true, true),
+                known => known,
+            };
             self.ready.push_front(Bytes::copy_from_slice(&file_header(audio, video)));
         }
         while self.ready.is_empty() {

@@ -171,6 +171,9 @@ impl Stream {
         else {
             return Err(core.ended().unwrap_or(EndReason::Replaced));
         };
+        if let Some(reason) = core.ended() {
+            return Err(reason);
+        }
         if class.role == Role::Void {
             return Ok(());
         }
