@@ -33,6 +33,8 @@ pub struct RelayConfig {
     /// Bytes of the cached group of pictures of a stream; 0 keeps none. Default 16 MiB: ten seconds between keyframes at
     /// 12 Mbit/s.
     pub gop_bytes: usize,
+    /// Bytes of the cached groups of all streams; a group that finds no room is not kept. Default 1 GiB.
+    pub gop_total_bytes: usize,
     /// Length of the cached group of pictures of a stream. Default 15 s.
     pub gop_time: Duration,
     /// Packets of the cached group of pictures of a stream. Default 4096.
@@ -61,6 +63,7 @@ impl Default for RelayConfig {
             player_queue_bytes: 2 << 20,
             player_queue_time: Duration::from_secs(1),
             gop_bytes: 16 << 20,
+            gop_total_bytes: 1 << 30,
             gop_time: Duration::from_secs(15),
             gop_packets: 4096,
             max_connections: 4096,

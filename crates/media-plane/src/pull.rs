@@ -1,10 +1,13 @@
 //! HTTP-FLV: one pull as a stream of byte blocks.
 //!
 //! In: a request, the hub, the authorizer. Out: blocks of FLV until the pull ends; dropping the
-//! stream removes its player. Absent: HTTP; a slow reader is cut by the hub, not here.
+//! stream removes its player. Absent: HTTP; a slow reader is cut by the hub, one that does not read is told of by
+//! [`FlvStream::stall_signal`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, unfold};
@@ -44,8 +47,31 @@ pub async fn open<A: Authorizer>(
         tracks,
         settled,
         begun: false,
+        reader: Arc::new(Reader { begin: Instant::now(), given: AtomicU64::new(ASKING) }),
         ended: None,
     })
+}
+
+/// Nothing was given that was not followed by the wish for more.
+const ASKING: u64 = u64::MAX;
+
+/// Whether whoever writes the blocks comes for more.
+#[derive(Debug)]
+struct Reader {
+    begin: Instant,
+    /// When it was given a block, ms since the begin; [`ASKING`] while it waits for one.
+    given: AtomicU64,
+}
+
+impl Reader {
+    fn now(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(ASKING - 1)
+    }
+
+    fn is_stalled(&self, limit: Duration) -> bool {
+        let given = self.given.load(Relaxed);
+        given != ASKING && u128::from(self.now().saturating_sub(given)) >= limit.as_millis()
+    }
 }
 
 /// A pull in progress.
@@ -62,6 +88,7 @@ pub struct FlvStream {
     settled: Option<Instant>,
     /// The file header is written.
     begun: bool,
+    reader: Arc<Reader>,
     ended: Option<EndReason>,
 }
 
@@ -70,6 +97,13 @@ impl FlvStream {
     /// live stream. It says which kinds there are, so it waits for media: some players wait for ever for a kind that it
     /// announces and that does not come. Cancel safe.
     pub async fn next(&mut self) -> Option<Bytes> {
+        self.reader.given.store(ASKING, Relaxed);
+        let block = self.next_block().await?;
+        self.reader.given.store(self.reader.now(), Relaxed);
+        Some(block)
+    }
+
+    async fn next_block(&mut self) -> Option<Bytes> {
         if !self.begun {
             if let Err(reason) = self.learn_tracks().await {
                 self.ended = Some(reason);
@@ -138,6 +172,19 @@ impl FlvStream {
     /// never completes.
     pub fn cut_signal(&self) -> impl Future<Output = EndReason> + Send + use<> {
         self.player.cut_signal()
+    }
+
+    /// Completes when nobody has asked for a block for [`write_timeout`](crate::RelayConfig::write_timeout) since the
+    /// last one was given, whether or not the stream goes on: the peer does not read, and an HTTP listener closes the
+    /// connection then. Outlives the pull harmlessly.
+    pub fn stall_signal(&self) -> impl Future<Output = ()> + Send + use<> {
+        let reader = self.reader.clone();
+        let limit = self.player.write_timeout();
+        async move {
+            while !reader.is_stalled(limit) {
+                tokio::time::sleep(limit / 4).await;
+            }
+        }
     }
 
     /// The pull as a `Stream`, for a response body.

@@ -174,6 +174,11 @@ impl Cache {
         self.open = Tracks::default();
     }
 
+    /// Bytes of the group.
+    pub(super) fn group_bytes(&self) -> usize {
+        self.group_bytes
+    }
+
     /// The tracks of which a player that got [`Cache::burst`] can use what comes next.
     pub(super) fn open(&self) -> Tracks {
         self.open

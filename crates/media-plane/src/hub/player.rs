@@ -3,6 +3,7 @@
 //! In: packets of the stream. Out: batches in order, or the reason of the end. Absent: encodings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Hub;
 use super::claim::Claim;
@@ -62,6 +63,11 @@ impl Player {
     #[must_use]
     pub fn tracks(&self) -> Option<(bool, bool)> {
         self.tracks
+    }
+
+    /// How long the peer may take nothing.
+    pub(crate) fn write_timeout(&self) -> Duration {
+        self.hub().config().write_timeout
     }
 
     /// Counts bytes handed to the peer.

@@ -34,6 +34,8 @@ struct State {
     publisher: Option<Current>,
     players: Vec<Seat>,
     cache: Cache,
+    /// Bytes of its group that count in the sum of all.
+    counted_bytes: usize,
     line: Line,
 }
 
@@ -211,6 +213,7 @@ impl Stream {
             core.end(EndReason::TooManyHeads);
             return Err(EndReason::TooManyHeads);
         }
+        state.count_group(hub);
         state.players.retain_mut(|seat| {
             if !seat.opens(class) {
                 return true;
@@ -280,6 +283,7 @@ impl Stream {
         }
         hub.counters.publishers.fetch_sub(1, Relaxed);
         state.cache = Cache::default();
+        state.count_group(hub);
         for seat in &mut state.players {
             seat.gap_until = Some(now + hub.config.publisher_gap);
             set_waiting(hub, &seat.core, true);
@@ -304,6 +308,19 @@ impl Seat {
 }
 
 impl State {
+    /// Counts the group, and keeps none where all together are too many bytes.
+    fn count_group(&mut self, hub: &Inner) {
+        let (before, mut now) = (self.counted_bytes, self.cache.group_bytes());
+        let sum = &hub.counters.gop_bytes;
+        if now > before && sum.load(Relaxed) - before + now > hub.config.gop_total_bytes {
+            self.cache.drop_group();
+            now = 0;
+        }
+        self.counted_bytes = now;
+        sum.fetch_add(now, Relaxed);
+        sum.fetch_sub(before, Relaxed);
+    }
+
     /// Whether there are audio and video. Not known while the publisher is too young to tell.
     fn tracks(&self) -> Option<(bool, bool)> {
         let first = self.publisher.as_ref().and_then(|current| current.first_payload)?;

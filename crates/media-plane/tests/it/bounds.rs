@@ -14,8 +14,9 @@ use lianmai_media_plane::rtmp::message::message_type;
 use lianmai_media_plane::rtmp::{Event, RtmpError};
 use lianmai_media_plane::{
     Direction, EndReason, Hub, MediaKind, Player, RelayConfig, StreamName, StreamRequest, Verdict,
+    pull,
 };
-use tokio::time::advance;
+use tokio::time::{advance, timeout};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Level, Metadata, Subscriber};
@@ -128,15 +129,22 @@ async fn the_newest_play_of_a_viewer_replaces_the_oldest() {
     for _ in 0..1000 {
         players.push(play(&hub, "a", "v=eve").await);
         assert!(hub.stats().waiters <= 7, "one URL takes four places");
+        if players.len() > 7 {
+            assert_eq!(players.remove(0).cut_reason(), Some(EndReason::Replaced));
+        }
     }
-    let (old, new) = players.split_at(996);
+    // Those that were ended and still exist count, twice as many as may play.
+    players.push(play(&hub, "a", "v=eve").await);
+    let denied = hub.play(&allow(), request(Direction::Play, "a", "v=eve")).await.unwrap_err();
+    assert_eq!(denied.code, "tooManyPlays");
+    let (old, new) = players.split_at(4);
     assert_eq!(live(new), [true; 4]);
     for player in old {
         assert_eq!(player.cut_reason(), Some(EndReason::Replaced));
         assert_eq!(player.next(&mut Vec::new(), 1).await, Err(EndReason::Replaced));
     }
     // Late ends of the old ones touch nobody.
-    players.drain(..996);
+    players.drain(..4);
     assert_eq!((hub.stats().players, hub.stats().waiters), (7, 7));
     let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
     publisher.send(MediaKind::Video, 0, KEY).unwrap();
@@ -201,6 +209,63 @@ async fn an_ended_player_that_lingers_does_not_hide_the_next_publisher() {
     publisher.send(MediaKind::Video, 0, KEY).unwrap();
     assert!(player.take_ready(&mut Vec::new(), 1));
     assert_eq!(hub.cut_stream(&StreamName::new("live", "a")), 2);
+}
+
+/// Whatever else happens to the stream.
+#[tokio::test(start_paused = true)]
+async fn an_flv_play_that_is_not_read_is_known_after_the_time_for_it() {
+    let hub = Hub::new(RelayConfig::default());
+    let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
+    let open =
+        async || pull::open(&hub, &allow(), request(Direction::Play, "a", "v=eve")).await.unwrap();
+    let (mut reads, mut stops) = (open().await, open().await);
+    let mut signals = [&reads, &stops].map(|pull| Box::pin(pull.stall_signal()));
+    publisher.send(MediaKind::Video, 0, KEY).unwrap();
+    stops.next().await.unwrap();
+    drop(publisher);
+    for step in 0..60 {
+        let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
+        publisher.send(MediaKind::Video, step * 200, KEY).unwrap();
+        drop(publisher);
+        if step != 40 {
+            reads.next().await.unwrap();
+        }
+        advance(Duration::from_millis(200)).await;
+    }
+    let [goes_on, stalled] = &mut signals;
+    stalled.await;
+    assert!(timeout(Duration::ZERO, goes_on).await.is_err());
+    // A stream that has nothing to give is no fault of its reader.
+    assert!(timeout(Duration::from_secs(60), reads.next()).await.is_err());
+    let signal = reads.stall_signal();
+    assert!(timeout(Duration::ZERO, signal).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_have_a_common_bound() {
+    let config = RelayConfig { gop_total_bytes: 250_000, ..RelayConfig::default() };
+    let hub = Hub::new(config);
+    let frame = [KEY, &[0; 50_000]].concat();
+    let burst = async |stream: &str| {
+        let player = play(&hub, stream, "").await;
+        let mut batch = Vec::new();
+        while player.take_ready(&mut batch, 64) {}
+        batch.len()
+    };
+    let mut publishers = Vec::new();
+    for stream in ["a", "b", "c", "d", "e"] {
+        let asked = request(Direction::Publish, stream, "");
+        let publisher = hub.publish(&allow(), asked).await.unwrap();
+        publisher.send(MediaKind::Video, 0, &frame).unwrap();
+        publishers.push(publisher);
+    }
+    assert_eq!([burst("a").await, burst("d").await, burst("e").await], [1, 1, 0]);
+    // What ends makes room for the next keyframe.
+    publishers.remove(0);
+    publishers[3].send(MediaKind::Video, 40, &frame).unwrap();
+    assert_eq!([burst("b").await, burst("e").await], [1, 1]);
+    publishers.clear();
+    assert_eq!(hub.stats().gop_bytes, 0);
 }
 
 /// Level and fields of what is logged on this thread.

@@ -193,6 +193,7 @@ pub(super) struct RawRelay {
     pub(super) player_queue_bytes: Option<u64>,
     pub(super) player_queue_ms: Option<u64>,
     pub(super) gop_bytes: Option<u64>,
+    pub(super) gop_total_bytes: Option<u64>,
     pub(super) gop_packets: Option<u64>,
     pub(super) gop_ms: Option<u64>,
     pub(super) max_connections: Option<u64>,

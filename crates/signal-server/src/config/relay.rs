@@ -44,6 +44,12 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
             64 * KIB..=64 * MIB,
         ),
         gop_bytes: size("gop_bytes", raw.gop_bytes, d.gop_bytes, 0..=256 * MIB),
+        gop_total_bytes: size(
+            "gop_total_bytes",
+            raw.gop_total_bytes,
+            d.gop_total_bytes,
+            0..=1024 * 1024 * MIB,
+        ),
         gop_packets: size("gop_packets", raw.gop_packets, d.gop_packets, 1..=65_536),
         max_connections: size(
             "max_connections",

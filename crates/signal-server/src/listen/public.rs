@@ -138,17 +138,18 @@ async fn pull(
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     let (asked, hangup) = asked(file, &request)?;
+    let peer = asked.peer;
     let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
     let mut phase = public.phase.clone();
     let stop = async move { wait_for_stop(&mut phase).await };
     let (running, ended) = oneshot::channel::<()>();
-    let cut = media.cut_signal();
+    let (cut, stalled) = (media.cut_signal(), media.stall_signal());
     tokio::spawn(async move {
         tokio::select! {
-            _ = cut => {}
-            _ = ended => {}
+            _ = cut => tokio::time::sleep(LAST_BLOCKS).await,
+            _ = ended => tokio::time::sleep(LAST_BLOCKS).await,
+            () = stalled => tracing::info!(%peer, code = "writeStalled", "play ended"),
         }
-        tokio::time::sleep(LAST_BLOCKS).await;
         // A peer that does not read would keep its connection, and its place among the players, for ever.
         hangup.hang_up();
     });
