@@ -53,10 +53,11 @@ fn every_number_is_exported() {
         connections_refused: 212,
         protocol_errors: 213,
         facts_delayed: 214,
+        gop_bytes: 215,
     };
     let store = StoreStats { commits: 301, failures: 302, waiting: 303, forgotten: 304 };
     let text = Metrics::new().0.text(engine, hub, store, Phase::Frozen);
-    for number in (101..=110).chain(201..=214).chain(301..=304) {
+    for number in (101..=110).chain(201..=215).chain(301..=304) {
         let lines = text.lines().filter(|line| line.ends_with(&format!(" {number}"))).count();
         assert_eq!(lines, 1, "{number} in\n{text}");
     }
