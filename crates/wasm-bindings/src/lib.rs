@@ -18,6 +18,12 @@ extern crate alloc;
 mod show;
 mod tell;
 
+/// How outputs of a session are told, for programs that tell them natively.
+pub mod print {
+    pub use crate::show::picture;
+    pub use crate::tell::{command, event, settlement};
+}
+
 #[cfg(target_arch = "wasm32")]
 mod bare;
 
