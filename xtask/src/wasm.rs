@@ -42,6 +42,8 @@ const SHRINK: &[&str] = &[
     "-fimfs=0",
     "-ocimfs=1",
     "--skip-pass=local-cse",
+    "--skip-pass=memory-packing",
+    "--skip-pass=simplify-locals",
 ];
 
 /// Where the JavaScript is.

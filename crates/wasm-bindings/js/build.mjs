@@ -104,7 +104,16 @@ await Promise.all([
 ])
 const file = readFileSync(join(wasm, 'lianmai.wasm'))
 for (const folder of ['', 'miniprogram', 'copy']) copyFileSync(join(wasm, 'lianmai.wasm'), join(out, folder, 'lianmai.wasm'))
-const compress = (bytes) => brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_LGWIN]: 22 } })
+// What is smallest for this file; any reader of brotli takes it.
+const compress = (bytes) => brotliCompressSync(bytes, {
+  params: {
+    [constants.BROTLI_PARAM_QUALITY]: 11,
+    [constants.BROTLI_PARAM_LGWIN]: 18,
+    [constants.BROTLI_PARAM_LGBLOCK]: 16,
+    [constants.BROTLI_PARAM_NPOSTFIX]: 2,
+    [constants.BROTLI_PARAM_NDIRECT]: 32,
+  },
+})
 const base64 = JSON.stringify(file.toString('base64'))
 const write = (path, text) => writeFileSync(join(out, path), text)
 // WeChat unpacks it itself.

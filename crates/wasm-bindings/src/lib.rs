@@ -18,6 +18,12 @@ extern crate alloc;
 mod show;
 mod tell;
 
+/// How outputs of a session are told, for programs that tell them natively.
+pub mod print {
+    pub use crate::show::picture;
+    pub use crate::tell::{command, event, settlement};
+}
+
 #[cfg(target_arch = "wasm32")]
 mod bare;
 
@@ -114,7 +120,7 @@ impl Core {
 
     /// A text frame came.
     pub fn frame(&mut self, now: f64, socket: f64, text: &str) -> String {
-        self.handle(now, Input::Frame { socket: number(socket), bytes: text.as_bytes() })
+        self.handle(now, Input::Frame { socket: number(socket), text })
     }
 
     /// Something came that no server sends: a binary frame.

@@ -7,7 +7,7 @@ use lianmai_protocol::wire::{Write, Writer};
 use lianmai_protocol::{Attributes, KindSet, Map, MediaKind, Mid, Pub, Role, UserId};
 
 /// Writes the whole picture.
-pub(crate) fn picture(picture: &Picture) -> String {
+pub fn picture(picture: &Picture) -> String {
     let mut writer = Writer::default();
     let out = &mut writer;
     out.begin('{');

@@ -21,7 +21,7 @@ pub(crate) fn bad_config(error: &ConfigError) -> &'static str {
 }
 
 /// Adds a command for the host to a list.
-pub(crate) fn command(output: &Output, writer: &mut Writer) {
+pub fn command(output: &Output, writer: &mut Writer) {
     let (name, socket) = match output {
         Output::Connect { socket, .. } => ("connect", socket),
         Output::Send { socket, .. } => ("send", socket),
@@ -43,7 +43,7 @@ pub(crate) fn command(output: &Output, writer: &mut Writer) {
 }
 
 /// An event for the app.
-pub(crate) fn event(event: &Event) -> String {
+pub fn event(event: &Event) -> String {
     let mut writer = Writer::default();
     writer.begin('{');
     text(&mut writer, "event", event.kind().name());
@@ -54,7 +54,7 @@ pub(crate) fn event(event: &Event) -> String {
 }
 
 /// How a call of the app ended.
-pub(crate) fn settlement(call: CallId, outcome: &Result<Reply, CallError>) -> String {
+pub fn settlement(call: CallId, outcome: &Result<Reply, CallError>) -> String {
     let mut writer = Writer::default();
     writer.begin('{');
     writer.field("call", &call.0);

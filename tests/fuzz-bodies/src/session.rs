@@ -252,7 +252,11 @@ impl Host {
 
     /// A frame, on the socket that the host knows of: it may be given up already.
     fn frame(&mut self, bytes: &[u8]) {
-        self.input(Input::Frame { socket: self.number, bytes });
+        let socket = self.number;
+        self.input(match std::str::from_utf8(bytes) {
+            Ok(text) => Input::Frame { socket, text },
+            Err(_) => Input::Unreadable { socket },
+        });
     }
 
     /// What a socket of before has to say, long after it is gone.
@@ -262,7 +266,7 @@ impl Host {
         let socket = SocketId(u64::from(what / 4).min(before));
         self.input(match what % 4 {
             0 => Input::SocketOpened { socket },
-            1 => Input::Frame { socket, bytes: b"{" },
+            1 => Input::Frame { socket, text: "{" },
             2 => Input::SocketClosed { socket, code: 4500, reason: "late".to_owned() },
             _ => Input::Unreadable { socket },
         });

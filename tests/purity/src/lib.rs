@@ -87,7 +87,7 @@ pub extern "C" fn session(byte: u8, length: usize, mono: u64) -> usize {
     session.handle(now, Input::Command { call: CallId(1), command: Command::Join(join) });
     let socket = SocketId(1);
     session.handle(now, Input::SocketOpened { socket });
-    session.handle(now, Input::Frame { socket, bytes: &frame });
+    session.handle(now, Input::Frame { socket, text: &text });
     session.handle(now + 1_000_000, Input::Timeout);
     std::iter::from_fn(|| session.poll_output()).count()
 }

@@ -15,6 +15,7 @@ use crate::check::sent::{Sent, content};
 use crate::net::{End, Frame, LinkId, Way};
 use crate::rng::Rng;
 use crate::scenario::{ClientSpec, Scenario};
+use crate::trace::Trace;
 use crate::world::{Ev, World, log};
 
 /// The addresses that a session is told: one server listens at both.
@@ -46,6 +47,9 @@ pub(crate) struct Client {
     pub(crate) spec: ClientSpec,
     pub(crate) rng: Rng,
     pub(crate) session: Session,
+    pub(crate) config: SessionConfig,
+    /// What is recorded of its first session, where it is.
+    pub(crate) trace: Option<Trace>,
     pub(crate) link: Option<LinkId>,
     /// Every socket of its session, by number.
     pub(crate) sockets: BTreeMap<LinkId, SocketId>,
@@ -93,10 +97,13 @@ impl Client {
     }
 
     fn new(spec: ClientSpec, mut rng: Rng) -> Client {
-        let session = fresh(&mut rng);
+        let config = fresh(&mut rng);
+        let session = begin(&config);
         Client {
             spec,
             session,
+            config,
+            trace: None,
             link: None,
             sockets: BTreeMap::new(),
             mono_off: rng.below(1 << 32),
@@ -142,12 +149,26 @@ impl Client {
         self.offline = (0, false);
     }
 
+    fn handle(&mut self, now: MonoTime, input: Input<'_>) {
+        if let Some(trace) = &mut self.trace {
+            trace.input(now, &input);
+        }
+        self.session.handle(now, input);
+    }
+
+    /// Its last output was polled.
+    fn polled(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.polled(self.session.next_deadline(), self.session.picture());
+        }
+    }
+
     fn mono(&self, now: u64) -> MonoTime {
         MonoTime(now + self.mono_off)
     }
 }
 
-fn fresh(rng: &mut Rng) -> Session {
+fn fresh(rng: &mut Rng) -> SessionConfig {
     let mut config = SessionConfig::new(URLS[0]);
     if rng.chance(500) {
         config.urls.push(URLS[1].to_owned());
@@ -155,7 +176,11 @@ fn fresh(rng: &mut Rng) -> Session {
     config.seed = rng.next();
     // Who finds no room ends within the time that the faults are over.
     config.give_up_after_ms = GIVE_UP_MS;
-    Session::new(config).expect("the addresses of a world are addresses")
+    config
+}
+
+fn begin(config: &SessionConfig) -> Session {
+    Session::new(config.clone()).expect("the addresses of a world are addresses")
 }
 
 impl World {
@@ -163,13 +188,17 @@ impl World {
     pub(crate) fn feed(&mut self, c: usize, input: Input<'_>) {
         let now = self.clients[c].mono(self.now);
         log!(self, "c{c} <- {input:?}");
-        self.clients[c].session.handle(now, input);
+        self.clients[c].handle(now, input);
         while let Some(output) = self.clients[c].session.poll_output() {
             if self.failure.is_some() {
                 return;
             }
+            if let Some(trace) = &mut self.clients[c].trace {
+                trace.output(&output);
+            }
             self.client_output(c, output);
         }
+        self.clients[c].polled();
         self.check_app_rests(c);
         self.check_answered(c);
         self.clients[c].woke = false;
@@ -183,12 +212,13 @@ impl World {
     pub(crate) fn feed_late(&mut self, c: usize, input: Input<'_>) {
         let now = self.clients[c].mono(self.now);
         log!(self, "c{c} <- late {input:?}");
-        let session = &mut self.clients[c].session;
-        let due = session.next_deadline();
-        session.handle(now, input);
-        if session.next_deadline() != due || session.poll_output().is_some() {
+        let client = &mut self.clients[c];
+        let due = client.session.next_deadline();
+        client.handle(now, input);
+        if client.session.next_deadline() != due || client.session.poll_output().is_some() {
             self.fail("host", format!("c{c} heeds a socket that it gave up"));
         }
+        self.clients[c].polled();
     }
 
     fn set_timer(&mut self, c: usize) {
@@ -350,7 +380,7 @@ impl World {
             let (call, _) = self.new_call(c, &command);
             let now = self.clients[c].mono(self.now);
             self.cov.count("fault:reentrant");
-            self.clients[c].session.handle(now, Input::Command { call, command });
+            self.clients[c].handle(now, Input::Command { call, command });
         } else {
             self.clients[c].later.push(command);
         }
@@ -477,7 +507,11 @@ impl World {
         self.check_client_ends(c);
         let client = &mut self.clients[c];
         client.generation += 1;
-        client.session = fresh(&mut client.rng);
+        client.config = fresh(&mut client.rng);
+        client.session = begin(&client.config);
+        if let Some(trace) = &mut client.trace {
+            trace.end();
+        }
         client.calls.clear();
         client.outgoing.clear();
         client.sockets.clear();

@@ -73,7 +73,7 @@ impl World {
                 let Some(socket) = self.socket_of(c, id) else { return };
                 self.cov.count("fault:lateFrame");
                 match frame {
-                    Frame::Text(text) => self.feed_late(c, Input::Frame { socket, bytes: &text }),
+                    Frame::Text(text) => self.feed_late(c, text_frame(socket, &text)),
                     Frame::Close(code) => {
                         let (code, reason) = (code.unwrap_or(1005), "late".to_owned());
                         self.feed_late(c, Input::SocketClosed { socket, code, reason });
@@ -91,7 +91,7 @@ impl World {
                 Frame::Text(text) => {
                     self.check_received(c, &text);
                     if let Some(socket) = self.socket_of(c, id) {
-                        self.feed(c, Input::Frame { socket, bytes: &text });
+                        self.feed(c, text_frame(socket, &text));
                     }
                 }
                 Frame::Close(code) => {
@@ -138,5 +138,13 @@ impl World {
                 }
             }
         }
+    }
+}
+
+/// What a host says of a text frame.
+fn text_frame(socket: SocketId, bytes: &[u8]) -> Input<'_> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Input::Frame { socket, text },
+        Err(_) => Input::Unreadable { socket },
     }
 }

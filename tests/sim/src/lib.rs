@@ -32,9 +32,10 @@ mod scripts;
 mod server;
 mod shrink;
 mod tokens;
+mod trace;
 mod world;
 
 pub use alloc::Counting;
 pub use coverage::Coverage;
-pub use run::{Report, regressions, run_file, run_seed, shrink_seed};
+pub use run::{Report, record_seed, regressions, run_file, run_seed, shrink_seed};
 pub use world::Failure;

@@ -10,13 +10,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use lianmai_sim::{Counting, Coverage, Report, run_file, run_seed, shrink_seed};
+use lianmai_sim::{Counting, Coverage, Report, record_seed, run_file, run_seed, shrink_seed};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
 /// Runs that shrinking a failure may take.
 const SHRINK_RUNS: usize = 400;
+/// Sessions that are recorded, and inputs that one has at least.
+const TRACES: usize = 200;
+const TRACE_INPUTS: usize = 60;
 /// From so many seeds on everything must have occurred.
 const WHOLE: u64 = 10_000;
 
@@ -45,6 +48,9 @@ struct Arguments {
     /// Goes on behind failures, and lists them.
     #[arg(long)]
     all: bool,
+    /// Writes what sessions are told and say into files of this directory, until there are 200.
+    #[arg(long)]
+    traces: Option<PathBuf>,
     /// Shows a failure as it is, without looking for the least that it takes.
     #[arg(long)]
     no_shrink: bool,
@@ -52,6 +58,15 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(directory) = &arguments.traces {
+        return match traces(directory, arguments.from) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("{}: {error}", directory.display());
+                ExitCode::FAILURE
+            }
+        };
+    }
     let outcome = match (&arguments.file, arguments.seed) {
         (Some(file), _) => one_file(file),
         (None, Some(seed)) => Ok(one_seed(seed)),
@@ -65,6 +80,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Records sessions of one world after the other.
+fn traces(directory: &Path, from: u64) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let long = |trace: &Vec<String>| trace.len() > TRACE_INPUTS;
+    let all = (from..).flat_map(record_seed).filter(long).take(TRACES);
+    for (index, trace) in all.enumerate() {
+        std::fs::write(directory.join(format!("{index:03}.jsonl")), trace.join("\n"))?;
+    }
+    Ok(())
 }
 
 fn show(report: &Report) -> bool {

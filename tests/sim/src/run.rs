@@ -7,6 +7,7 @@ use crate::coverage::Coverage;
 use crate::generator;
 use crate::scenario::Scenario;
 use crate::shrink;
+use crate::trace::Trace;
 use crate::world::{Failure, World};
 
 /// Seeds that failed once: the number first, then why it is there.
@@ -55,6 +56,17 @@ pub(crate) fn run_scenario(scenario: &Scenario, keep_text: bool) -> Report {
 #[must_use]
 pub fn run_seed(seed: u64, keep_text: bool) -> Report {
     run_scenario(&generator::scenario(seed), keep_text)
+}
+
+/// What each session of the world of a seed was told and said, up to its first end: a line each.
+#[must_use]
+pub fn record_seed(seed: u64) -> Vec<Vec<String>> {
+    let mut world = World::new(generator::scenario(seed), false);
+    for client in &mut world.clients {
+        client.trace = Some(Trace::new(&client.config));
+    }
+    world.live();
+    world.clients.into_iter().filter_map(|client| client.trace).map(Trace::into_lines).collect()
 }
 
 /// Runs a scenario as it is written down.

@@ -74,7 +74,7 @@ impl EventLoop {
     fn report(&mut self, socket: SocketId, event: SocketEvent) {
         match event {
             SocketEvent::Opened => self.feed(Input::SocketOpened { socket }),
-            SocketEvent::Frame(bytes) => self.feed(Input::Frame { socket, bytes: &bytes }),
+            SocketEvent::Frame(text) => self.feed(Input::Frame { socket, text: &text }),
             SocketEvent::Unreadable => self.feed(Input::Unreadable { socket }),
             SocketEvent::Closed { code, reason } => {
                 self.feed(Input::SocketClosed { socket, code, reason });

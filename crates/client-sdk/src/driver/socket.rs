@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::session::SocketId;
@@ -33,7 +33,7 @@ pub(super) enum SocketEvent {
     /// It is open.
     Opened,
     /// A text frame came.
-    Frame(Bytes),
+    Frame(Utf8Bytes),
     /// Something came that no server sends. Nothing more is read.
     Unreadable,
     /// It is gone, or could not be opened.
@@ -147,7 +147,7 @@ impl Socket {
         loop {
             let State::Open(stream) = &mut self.state else { return Poll::Pending };
             return Poll::Ready(match ready!(stream.poll_next_unpin(cx)) {
-                Some(Ok(message @ Message::Text(_))) => SocketEvent::Frame(message.into_data()),
+                Some(Ok(Message::Text(text))) => SocketEvent::Frame(text),
                 Some(Ok(Message::Binary(_))) => SocketEvent::Unreadable,
                 Some(Ok(Message::Close(frame))) => {
                     let (code, reason) = frame.map_or((LOST, String::new()), |frame| {

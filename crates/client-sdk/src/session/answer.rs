@@ -1,6 +1,9 @@
 //! What an answer means for the command that it settles. Events up to the answer's number were applied
 //! before (ORD-4); one that is missing is a gap.
 
+use crate::prelude::*;
+use alloc::sync::Arc;
+
 use lianmai_protocol::codec;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::{Mute, Published, Subscribed};
@@ -126,7 +129,8 @@ impl Session {
                 if !self.publishes_any(kinds) {
                     return Ok(Err(RpcError::bare(ErrorName::Superseded)));
                 }
-                self.change(Change::Generation { kinds, generation: answer.generation });
+                let learnt = Change::Generation { kinds, generation: answer.generation };
+                self.learn(pending.id, Arc::new(learnt));
                 Reply::Published(answer)
             }
             Call::Subscribe(asked) => {
@@ -136,7 +140,7 @@ impl Session {
                     return Ok(Err(RpcError::bare(ErrorName::Superseded)));
                 }
                 let media_type = asked.media_type.clone();
-                self.change(Change::Subscribed { uid: asked.uid, media_type });
+                self.learn(pending.id, Arc::new(Change::Subscribed { uid: asked.uid, media_type }));
                 Reply::Subscribed(answer)
             }
             Call::SendMessage(_) => {
@@ -153,7 +157,8 @@ impl Session {
                     member.urls.keep_pulls(|(_, kind)| answer.rights.subscribe.contains(kind));
                 }
                 let expires_at = expires_in_ms.map(|ms| self.now + ms);
-                self.change(Change::TokenRenewed { rights: answer.rights, expires_at });
+                let learnt = Change::TokenRenewed { rights: answer.rights, expires_at };
+                self.learn(pending.id, Arc::new(learnt));
                 Reply::TokenRenewed { expires_in_ms }
             }
             Call::Report(_) => {
@@ -206,13 +211,35 @@ impl Session {
                 }),
             _ => None,
         };
-        let Some(change) = change else { return };
+        let Some(change) = change.map(Arc::new) else { return };
         if let Owner::App(_) = pending.owner {
-            return self.change(change);
+            return self.learn(pending.id, change);
         }
-        for (change, event) in translate::own_changes(change, own).into_iter().rev() {
+        let mut steps = translate::own_changes(&change, own);
+        steps.extend(self.learnt_later(pending.id, change).into_iter().map(|later| (later, None)));
+        for (change, event) in steps.into_iter().rev() {
             self.inbox.push_front(Work::Step(change, event));
         }
+    }
+
+    /// Applies what only an answer tells.
+    fn learn(&mut self, id: u64, change: Arc<Change>) {
+        self.apply(Arc::clone(&change));
+        for later in self.learnt_later(id, change) {
+            self.apply(later);
+        }
+    }
+
+    /// What the answers of later calls have told already, to be applied once more: calls took effect in the order of
+    /// their ids, and their answers may come in any (ORD-8). Remembers this one for as long as an earlier call waits.
+    fn learnt_later(&mut self, id: u64, change: Arc<Change>) -> Vec<Arc<Change>> {
+        let oldest = self.requests.oldest();
+        let Stay::Member(member) = &mut self.stay else { return Vec::new() };
+        let at = member.learnt.partition_point(|(of, _)| *of < id);
+        let later = member.learnt[at..].iter().map(|(_, change)| Arc::clone(change)).collect();
+        member.learnt.insert(at, (id, change));
+        member.learnt.retain(|(of, _)| oldest.is_some_and(|oldest| oldest < *of));
+        later
     }
 }
 

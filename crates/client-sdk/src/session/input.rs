@@ -36,7 +36,7 @@ pub enum Input<'a> {
         /// On which socket.
         socket: SocketId,
         /// Its text.
-        bytes: &'a [u8],
+        text: &'a str,
     },
     /// A socket is gone, or could not be opened. Nothing more comes of it.
     SocketClosed {
@@ -86,8 +86,8 @@ impl fmt::Debug for Input<'_> {
                 write!(f, "Command({}, {})", call.0, command.method())
             }
             Input::SocketOpened { socket } => write!(f, "SocketOpened({})", socket.0),
-            Input::Frame { socket, bytes } => {
-                write!(f, "Frame({}, {} bytes)", socket.0, bytes.len())
+            Input::Frame { socket, text } => {
+                write!(f, "Frame({}, {} bytes)", socket.0, text.len())
             }
             Input::SocketClosed { socket, code, reason } => {
                 write!(f, "SocketClosed({}, {code}, {reason:?})", socket.0)

@@ -3,7 +3,7 @@
 //! first request of a new socket. Deliberately absent: what that is answered (`entry.rs`, `resume.rs`).
 
 use crate::prelude::*;
-use lianmai_protocol::codec::decode_server_frame;
+use lianmai_protocol::codec::decode_server_text;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::notice::Closing;
 use lianmai_protocol::message::session::ResumeReason;
@@ -97,7 +97,7 @@ impl Session {
         self.send(frame);
     }
 
-    pub(super) fn frame(&mut self, bytes: &[u8]) {
+    pub(super) fn frame(&mut self, text: &str) {
         match &mut self.state {
             State::Idle | State::Backoff { .. } | State::Connecting { .. } => {
                 self.ignored.early += 1;
@@ -106,7 +106,7 @@ impl Session {
             State::Joined(live) => live.heard(self.now),
             State::Entering { .. } | State::Closing(_) => {}
         }
-        match decode_server_frame(bytes) {
+        match decode_server_text(text) {
             Ok(messages) => {
                 for message in messages {
                     self.inbox.push_back(Work::Message(message));

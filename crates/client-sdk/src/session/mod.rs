@@ -157,7 +157,7 @@ enum Work {
     /// A message of the server.
     Message(ServerMessage),
     /// A step to a new snapshot, and what the app hears of it.
-    Step(Change, Option<Event>),
+    Step(Arc<Change>, Option<Event>),
     /// A call whose outcome is not known, behind the steps.
     Unknown(CallId),
 }
@@ -241,7 +241,7 @@ impl Session {
         match input {
             Input::Command { call, command } => self.command(call, command),
             Input::SocketOpened { .. } => self.opened(),
-            Input::Frame { bytes, .. } => self.frame(bytes),
+            Input::Frame { text, .. } => self.frame(text),
             Input::Unreadable { .. } => self.unreadable(),
             Input::SocketClosed { code, reason, .. } => self.closed(code, reason),
             Input::Timeout => {}
@@ -370,11 +370,11 @@ impl Session {
             Work::Message(message) => self.receive(message),
             Work::Step(change, event) => {
                 if let (Stay::Member(member), Change::WhileAway(ChannelEvent::StreamAdded(e))) =
-                    (&mut self.stay, &change)
+                    (&mut self.stay, &*change)
                 {
                     member.restore.appeared(&(e.uid, e.media_type.clone()), self.now);
                 }
-                self.change(change);
+                self.apply(change);
                 if let Some(event) = event {
                     self.event(event);
                 }
@@ -458,10 +458,14 @@ impl Session {
     }
 
     fn change(&mut self, change: Change) {
+        self.apply(Arc::new(change));
+    }
+
+    fn apply(&mut self, change: Arc<Change>) {
         if let Stay::Member(member) = &mut self.stay {
             change.step(&mut member.picture);
         }
-        self.out.push_back(Output::Picture(Arc::new(change)));
+        self.out.push_back(Output::Picture(change));
     }
 
     fn event(&mut self, event: Event) {

@@ -126,7 +126,7 @@ impl Session {
             _ => {}
         }
         for (change, event) in own {
-            self.change(change);
+            self.apply(change);
             if let Some(event) = event {
                 self.event(event);
             }

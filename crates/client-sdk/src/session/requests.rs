@@ -28,7 +28,7 @@ pub(super) enum Owner {
 pub(super) struct Pending {
     pub(super) owner: Owner,
     /// Its id, once it was sent.
-    id: u64,
+    pub(super) id: u64,
     /// What was asked.
     pub(super) request: Call,
     /// The same for the wire.
@@ -317,9 +317,14 @@ impl Requests {
         self.last_id
     }
 
+    /// The lowest id without an answer.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.sent().first().map(|oldest| oldest.id)
+    }
+
     /// The highest id up to which every answer was received.
     fn ack(&self) -> Option<RequestId> {
-        let ack = self.sent().first().map_or(self.last_id, |oldest| oldest.id - 1);
+        let ack = self.oldest().map_or(self.last_id, |oldest| oldest - 1);
         (ack > 0).then_some(RequestId(ack))
     }
 }

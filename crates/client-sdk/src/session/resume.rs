@@ -3,6 +3,7 @@
 //! that is over, `reconnected`. Deliberately absent: sockets and waits (`link.rs`).
 
 use crate::prelude::*;
+use alloc::sync::Arc;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Subscribe;
 use lianmai_protocol::message::session::{Joined as JoinedMessage, Outcome, ResumeReason, Resumed};
@@ -172,6 +173,8 @@ impl Session {
         let mut again = vec![];
         if let (Some(new), Stay::Member(member)) = (&new, &mut self.stay) {
             member.own_since = new.seq;
+            // The snapshot is newer than any of them.
+            member.learnt.clear();
             let live = &new.own.subscriptions;
             let ended =
                 |asked: &Subscribe| !live.contains_key(&(asked.uid, asked.media_type.clone()));
@@ -217,7 +220,7 @@ impl Session {
             if let Change::Reentered(mid) = &change {
                 cause.mid = *mid;
             }
-            Work::Step(change, event)
+            Work::Step(Arc::new(change), event)
         });
         told.collect()
     }

@@ -2,12 +2,14 @@
 //! Goes out: what the next socket is opened for. Deliberately absent: the socket (`state.rs`).
 
 use crate::prelude::*;
+use alloc::sync::Arc;
 use lianmai_protocol::message::notice::ServerRestarting;
 use lianmai_protocol::message::session::{
     Join, Joined as JoinedMessage, Reconnect, ResumeReason, Timers, Want,
 };
 use lianmai_protocol::{MonoTime, Role};
 
+use super::change::Change;
 use super::input::CallId;
 use super::outcome::Told;
 use super::picture::Picture;
@@ -70,6 +72,8 @@ pub(super) struct Membership {
     pub(super) back: Option<Back>,
     pub(super) urls: Urls,
     pub(super) restore: Restore,
+    /// What answers told that came before those of earlier calls, by id.
+    pub(super) learnt: Vec<(u64, Arc<Change>)>,
 }
 
 /// What the next socket is opened for.
@@ -137,6 +141,7 @@ impl Membership {
             back: None,
             urls: Urls::default(),
             restore: Restore::default(),
+            learnt: Vec::new(),
         };
         membership.take_ticket(ticket, number);
         membership

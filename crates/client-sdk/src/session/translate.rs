@@ -2,6 +2,7 @@
 //! effect.
 
 use crate::prelude::*;
+use alloc::sync::Arc;
 use lianmai_protocol::message::event::{ClientJoin, ClientUpdate, MuteChange, StreamChange};
 use lianmai_protocol::message::media::Mute;
 use lianmai_protocol::message::session::{AttributeTarget, ResumeReason};
@@ -81,7 +82,7 @@ impl Cause<'_> {
 
     /// The app becomes visible as what it is: where it took a call for lost, that may be news. In steps, as
     /// [`own_changes`].
-    pub(super) fn own_entry(&self, join: &ClientJoin, own: &Own) -> Vec<(Change, Option<Event>)> {
+    pub(super) fn own_entry(&self, join: &ClientJoin, own: &Own) -> Steps {
         if join.mid != self.mid {
             return vec![];
         }
@@ -92,7 +93,7 @@ impl Cause<'_> {
             Change::OwnMuted { kinds: muted, muted: true },
             Change::OwnMuted { kinds: unmuted, muted: false },
         ];
-        let steps = changes.into_iter().flat_map(|change| own_changes(change, own));
+        let steps = changes.into_iter().flat_map(|change| own_changes(&Arc::new(change), own));
         let told = |event| match event {
             Event::ClientUpdate(e) => self.channel_event(&ChannelEvent::ClientUpdate(e)),
             Event::Muted(e) => self.channel_event(&ChannelEvent::Muted(e)),
@@ -137,32 +138,38 @@ impl Cause<'_> {
     }
 }
 
+/// Changes, each with what the app hears of it.
+pub(super) type Steps = Vec<(Arc<Change>, Option<Event>)>;
+
 /// A change of the app's own state that an answer tells, in steps, each with what the app hears of it when the
 /// answer is none of its own.
-pub(super) fn own_changes(change: Change, own: &Own) -> Vec<(Change, Option<Event>)> {
+pub(super) fn own_changes(change: &Arc<Change>, own: &Own) -> Steps {
     let (uid, mid) = (own.uid, own.mid);
-    match change {
+    match &**change {
         Change::OwnMuted { kinds, muted } => {
             let news =
-                if muted { kinds.difference(own.muted) } else { kinds.intersection(own.muted) };
+                if *muted { kinds.difference(own.muted) } else { kinds.intersection(own.muted) };
             let step = |kind: &MediaKind| {
-                let change = Change::OwnMuted { kinds: KindSet::of(kind), muted };
+                let change = Change::OwnMuted { kinds: KindSet::of(kind), muted: *muted };
                 let told = MuteChange { uid, mid, media_type: kind.clone() };
-                (change, Some(if muted { Event::Muted(told) } else { Event::Unmuted(told) }))
+                (
+                    Arc::new(change),
+                    Some(if *muted { Event::Muted(told) } else { Event::Unmuted(told) }),
+                )
             };
             news.iter().map(step).collect()
         }
         Change::OwnAttributes { patch, name } => {
             let mut attributes = own.attributes.clone();
-            attributes.apply(&patch);
+            attributes.apply(patch);
             let told_name = name.clone().or_else(|| own.name.clone());
             if (&told_name, &attributes) == (&own.name, &own.attributes) {
                 return vec![];
             }
             let update = ClientUpdate { uid, mid, name: told_name, attributes };
-            vec![(Change::OwnAttributes { patch, name }, Some(Event::ClientUpdate(update)))]
+            vec![(Arc::clone(change), Some(Event::ClientUpdate(update)))]
         }
-        other => vec![(other, None)],
+        _ => vec![(Arc::clone(change), None)],
     }
 }
 

@@ -265,7 +265,7 @@ impl Play {
         let socket = if what & 16 == 0 { SocketId(of % dead.max(1)) } else { SocketId(u64::MAX) };
         self.rig.input(match what % 4 {
             0 => Input::SocketOpened { socket },
-            1 => Input::Frame { socket, bytes: CLOSING.as_bytes() },
+            1 => Input::Frame { socket, text: CLOSING },
             2 => Input::SocketClosed { socket, code: 4500, reason: "late".to_owned() },
             _ => Input::Unreadable { socket },
         });

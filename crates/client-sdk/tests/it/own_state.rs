@@ -110,6 +110,37 @@ fn an_audience_member_learns_its_own_changes_from_answers() {
     assert_eq!(own.name.as_deref(), Some("Ann"));
 }
 
+/// Proves ORD-8: answers may come in any order, what they tell took effect in the order of the calls.
+#[test]
+fn a_late_answer_of_an_earlier_call_undoes_no_later_one() {
+    let mut bob = member(BOB, BOB_MID);
+    bob.streams = vec![StreamInfo { media_type: MediaKind::Video, publication: Pub([3; 12]) }];
+    let hello = snapshot(Role::Audience, 10, vec![bob]);
+    let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
+    let mood = |mood: &str, more: &[(&str, &str)]| {
+        let all = [("mood", mood)].into_iter().chain(more.iter().copied());
+        let attributes = all.map(|(k, v)| (k.to_owned(), Some(v.to_owned()))).collect();
+        Command::SetAttributes(SetAttributes { attributes, target: None, name: None })
+    };
+    let bobs = || Subscribe { uid: BOB, media_type: MediaKind::Video };
+    let (_, grey) = rig.send(mood("grey", &[("seat", "1")]));
+    let (_, unsubscribe) = rig.send(Command::Unsubscribe(bobs()));
+    let (_, subscribe) = rig.send(Command::Subscribe(bobs()));
+    let (_, blue) = rig.send(mood("blue", &[]));
+    let answer = Subscribed { uid: BOB, url: "http://x".into(), urls: Urls::default(), seq: 10 };
+    rig.frame(&done(&blue, 10));
+    rig.frame(&result(&subscribe, &answer));
+    rig.frame(&done(&unsubscribe, 10));
+    rig.frame(&done(&grey, 10));
+    rig.drain();
+    let own = &rig.picture().own;
+    assert_eq!(
+        (own.attributes.0["mood"].as_str(), own.attributes.0["seat"].as_str()),
+        ("blue", "1")
+    );
+    assert!(own.subscriptions.contains_key(&(BOB, MediaKind::Video)));
+}
+
 /// Proves SUB-3.
 #[test]
 fn a_subscription_lives_as_long_as_the_publication() {

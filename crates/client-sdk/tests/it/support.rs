@@ -82,7 +82,11 @@ impl Rig {
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         let socket = self.socket;
-        self.input(Input::Frame { socket, bytes });
+        // A host that reads no text says so.
+        self.input(match std::str::from_utf8(bytes) {
+            Ok(text) => Input::Frame { socket, text },
+            Err(_) => Input::Unreadable { socket },
+        });
     }
 
     /// The socket is open.

@@ -15,15 +15,25 @@ impl From<ErrorName> for FrameError {
 }
 
 /// Checks size, encoding and depth of a frame.
+#[cfg(feature = "server")]
 pub(super) fn check(frame: &[u8], max_bytes: usize) -> Result<&str, FrameError> {
     if frame.len() > max_bytes {
         return Err(ErrorName::FrameTooLarge.into());
     }
     let text = core::str::from_utf8(frame).map_err(|_| FrameError::from(ErrorName::ParseError))?;
-    if nests_deeper_than(text, MAX_JSON_DEPTH) {
-        return Err(ErrorName::TooDeep.into());
-    }
+    check_text(text, max_bytes)?;
     Ok(text)
+}
+
+/// Checks size and depth of a frame.
+pub(super) fn check_text(text: &str, max_bytes: usize) -> Result<(), FrameError> {
+    if text.len() > max_bytes {
+        Err(ErrorName::FrameTooLarge.into())
+    } else if nests_deeper_than(text, MAX_JSON_DEPTH) {
+        Err(ErrorName::TooDeep.into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether arrays and objects of a JSON text nest deeper than `max`. Brackets inside strings do not count.

@@ -18,4 +18,6 @@ pub use gate::FrameError;
 #[cfg(feature = "server")]
 pub use reply::{encode_error, encode_event, encode_notice, encode_result, join_batch};
 pub use request::{EncodedCall, encode_request};
-pub use server::{ServerMessage, decode_result, decode_server_frame};
+#[cfg(feature = "server")]
+pub use server::decode_server_frame;
+pub use server::{ServerMessage, decode_result, decode_server_text};

@@ -64,13 +64,22 @@ struct MaybePosition {
     seq: Option<u64>,
 }
 
+/// Reads one server-to-client frame, which may not be text at all.
+///
+/// # Errors
+/// As [`decode_server_text`].
+#[cfg(feature = "server")]
+pub fn decode_server_frame(frame: &[u8]) -> Result<Vec<ServerMessage>, FrameError> {
+    decode_server_text(gate::check(frame, MAX_SERVER_FRAME_BYTES)?)
+}
+
 /// Reads one server-to-client frame.
 ///
 /// # Errors
 /// The frame is longer than 1 MiB, too deep, not JSON, or holds a message that cannot be read: the
 /// receiver closes and resumes (CLI-2, CLI-6).
-pub fn decode_server_frame(frame: &[u8]) -> Result<Vec<ServerMessage>, FrameError> {
-    let text = gate::check(frame, MAX_SERVER_FRAME_BYTES)?;
+pub fn decode_server_text(text: &str) -> Result<Vec<ServerMessage>, FrameError> {
+    gate::check_text(text, MAX_SERVER_FRAME_BYTES)?;
     let mut reader = Reader::new(text);
     let mut messages = Vec::new();
     let mut message = |reader: &mut Reader<'_>| {

@@ -77,6 +77,12 @@ pub fn from_text<T: Wire>(text: &str) -> Result<T, Refusal> {
     Ok(value)
 }
 
+/// A part of a text, between two characters of it. An index would do, but for the text of its panic and the tables that
+/// print it, which are a kilobyte in WebAssembly.
+fn part(text: &str, from: usize, to: usize) -> &str {
+    text.get(from..to).unwrap_or_default()
+}
+
 /// Where a name is in a table of names.
 pub(crate) fn position(names: &[&str], name: &str) -> Option<usize> {
     names.iter().position(|known| *known == name)

@@ -4,7 +4,7 @@
 use crate::prelude::*;
 use alloc::borrow::Cow;
 
-use super::{ReadFields, position};
+use super::{ReadFields, part, position};
 use crate::error::{ErrorName, RpcError};
 
 /// Arrays and objects that may be open at once. Frames are held to 32 before they come here.
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
         if self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
             return self.malformed();
         }
-        Ok(&self.text[start..self.at])
+        Ok(part(self.text, start, self.at))
     }
 
     /// Reads an integer up to `max`.
@@ -228,7 +228,7 @@ impl<'a> Reader<'a> {
         let start = self.at;
         loop {
             match self.byte() {
-                Some(b'"' | b'\\') => return Ok(&self.text[start..self.at]),
+                Some(b'"' | b'\\') => return Ok(part(self.text, start, self.at)),
                 Some(0..=0x1f) | None => return self.malformed(),
                 Some(_) => self.at += 1,
             }
@@ -401,7 +401,7 @@ impl<'a> Reader<'a> {
         self.peek();
         let start = self.at;
         self.skip()?;
-        Ok(&self.text[start..self.at])
+        Ok(part(self.text, start, self.at))
     }
 
     /// Skips a value of any type.

@@ -1,6 +1,6 @@
 //! Writes JSON text, spelled as `serde_json` spells it. Comes in: values. Goes out: their text.
 
-use super::{Write, WriteFields};
+use super::{Write, WriteFields, part};
 use crate::prelude::*;
 
 /// A text that grows.
@@ -43,7 +43,7 @@ impl Writer {
                 0..=0x1f => b'u',
                 _ => continue,
             };
-            self.text.push_str(&text[written..at]);
+            self.text.push_str(part(text, written, at));
             written = at + 1;
             self.text.push('\\');
             self.text.push(char::from(short));
@@ -54,7 +54,7 @@ impl Writer {
                 self.text.push(hex(byte & 0xf));
             }
         }
-        self.text.push_str(&text[written..]);
+        self.text.push_str(part(text, written, text.len()));
         self.text.push('"');
     }
 

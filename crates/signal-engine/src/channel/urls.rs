@@ -61,6 +61,19 @@ impl Channel {
         }
     }
 
+    /// An answer of before was repeated: what it says of a URL is older than what its holder was told since.
+    pub(super) fn tell_renewed(&mut self, cx: &mut Context, uid: UserId) {
+        let Some(member) = self.members.get(&uid) else { return };
+        let mid = member.mid;
+        let held = member.pushes.iter().flatten().chain(&member.pulls).copied();
+        for generation in held.collect::<Vec<_>>() {
+            let url = self.url_of(generation, uid, mid);
+            if url.is_some_and(|(url, address)| url.address != address && url.renewed) {
+                self.tell_url(cx, uid, generation, mid);
+            }
+        }
+    }
+
     /// A URL was issued for the present addresses. Without one its holder is told when it is back the next time.
     pub(super) fn url_renewed(
         &mut self,

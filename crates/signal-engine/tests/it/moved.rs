@@ -114,6 +114,29 @@ fn url_10_it_is_told_again_until_an_answer_has_it() {
     assert!(told(&mut w, a).is_empty(), "its answers have it");
 }
 
+/// An answer that was lost is repeated as it was: the URL in it is older than the notice.
+/// Proves URL-10.
+#[test]
+fn url_10_behind_a_repeated_answer_it_is_told_again() {
+    let (mut w, a, _) = scene();
+    let id = w.send(a, publish("slaveAudio"));
+    let old = w.answer(a, id).expect("answered").expect("published")["url"].clone();
+    w.drain();
+    w.advance(2_000);
+    move_relay(&mut w);
+    w.start_again();
+    let (a, _) = w.resume(a);
+    let first = told(&mut w, a);
+    w.send_as(a, id, publish("slaveAudio"));
+    let repeated = w.answer(a, id).expect("answered").expect("published")["url"].clone();
+    assert_eq!(repeated, old);
+    assert_eq!(told(&mut w, a), first, "behind the answer");
+    // Other answers hold no URL.
+    let id = w.send(a, say("hello"));
+    w.send_as(a, id, say("hello"));
+    assert!(told(&mut w, a).is_empty());
+}
+
 /// After a crash a client restores, and each of its own commands answers a URL that is good.
 /// Proves URL-10, RES-10.
 #[test]
