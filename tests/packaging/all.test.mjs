@@ -202,7 +202,7 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     const root = project.consumer('miniprogram')
     assert.deepEqual(buildNpm(root), ['lianmai'])
     const { channelName, peer, heard } = await channel()
-    const phone = new Phone({ ...kind, files: { '/miniprogram_npm/': join(root, 'miniprogram_npm/'), '/': `${root}/` } })
+    const phone = new Phone({ ...kind, files: { '/miniprogram_npm/lianmai/': join(root, 'miniprogram_npm/lianmai/'), '/': `${root}/` } })
     context.after(() => phone.stop())
     const { enter, isOne } = phone.require('/pages/room/room.js')
     assert.equal(isOne, true)

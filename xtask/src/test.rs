@@ -103,7 +103,9 @@ fn js() -> Result {
     test.env("LIANMAI_PACKAGE", target().join("npm/lianmai"));
     test.env("LIANMAI_SERVER", binaries.join("signal-server"));
     run(test.env("LIANMAI_SIM", binaries.join("lianmai-sim")))?;
-    wasm::packaging(&["--test", "all.test.mjs"], &tarball, &binaries)
+    // What takes minutes hangs.
+    let all = ["--test", "--test-timeout=180000", "all.test.mjs"];
+    wasm::packaging(&all, &tarball, &binaries)
 }
 
 fn e2e() -> Result {

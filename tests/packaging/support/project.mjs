@@ -12,6 +12,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+/** What takes minutes hangs. */
+const HANGS_MS = 180000
+
 const here = join(dirname(fileURLToPath(import.meta.url)), '..')
 const repository = join(here, '../..')
 
@@ -36,7 +39,7 @@ export function install() {
     package: join(folder, 'node_modules/lianmai'),
     consumer: (name) => join(folder, 'consumers', name),
     require: createRequire(join(folder, 'index.js')),
-    /** Runs Node in a consumer's folder, to its end: what it printed. */
-    node: (name, ...args) => execFileSync(process.execPath, args, { cwd: join(folder, 'consumers', name), encoding: 'utf8' }).trim(),
+    /** Runs Node in a consumer's folder, to its end: what it printed. One that never ends is a failure, too. */
+    node: (name, ...args) => execFileSync(process.execPath, args, { cwd: join(folder, 'consumers', name), encoding: 'utf8', timeout: HANGS_MS }).trim(),
   }
 }
