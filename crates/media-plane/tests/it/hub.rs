@@ -431,7 +431,7 @@ async fn flv_pulls() {
     assert_eq!(hub.stats().players, 0);
 }
 
-/// A message of any size is no lag; many that are not taken are.
+/// Proves URL-13.
 #[tokio::test(start_paused = true)]
 async fn what_is_accepted_reaches_a_player_that_keeps_up() {
     let hub = hub();
@@ -513,7 +513,7 @@ async fn headers_beyond_what_is_kept_end_the_publish() {
     }
 }
 
-/// The head of an FLV play that begins before, with, or behind the push.
+/// Proves URL-14: before, with, or behind the push.
 #[tokio::test(start_paused = true)]
 async fn an_flv_head_says_what_there_is() {
     for (kinds, flags) in [("a", 4), ("v", 1), ("av", 5), ("va", 5)] {
@@ -550,7 +550,7 @@ async fn an_flv_head_says_what_there_is() {
     }
 }
 
-/// One kind for a second is all there is; the end of the stream ends the wait.
+/// Proves URL-14.
 #[tokio::test(start_paused = true)]
 async fn an_flv_head_does_not_wait_for_ever() {
     let hub = hub();
@@ -566,6 +566,7 @@ async fn an_flv_head_does_not_wait_for_ever() {
     assert_eq!((pull.next().await, pull.ended()), (None, Some(EndReason::Cut)));
 }
 
+/// Proves URL-15.
 #[tokio::test(start_paused = true)]
 async fn a_probe_takes_no_place() {
     let hub = Hub::new(RelayConfig { max_players: 4, ..RelayConfig::default() });

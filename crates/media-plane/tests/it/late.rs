@@ -1,5 +1,5 @@
 //! Whatever is pushed, a late player decodes what an early one decodes, from its first keyframe on.
-//! Proves no rule of the protocol: what a late player gets.
+//! Proves URL-11.
 //!
 //! The judge is a model of a decoder that knows what each message was made as, not what the relay takes it for.
 

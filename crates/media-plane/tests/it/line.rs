@@ -1,5 +1,5 @@
 //! The time line of players when the clock of a publisher is not what it should be.
-//! Proves no rule of the protocol: times of media, which URL-8 leaves to the relay.
+//! Proves URL-12.
 
 use std::time::Duration;
 

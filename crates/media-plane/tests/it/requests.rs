@@ -1,5 +1,5 @@
 //! A request that is not served never ends a publish or play that runs, and is answered.
-//! Proves no rule of the protocol: RTMP.
+//! Proves URL-13.
 
 use lianmai_media_plane::rtmp::amf0::{self, Value};
 use lianmai_media_plane::rtmp::limits::{

@@ -24,6 +24,7 @@ use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
 use super::accept::{Hangup, Peer};
+use super::flv_socket;
 use super::lobby::LobbyServer;
 use super::upgrade;
 use crate::api::error::ApiError;
@@ -131,14 +132,26 @@ async fn probe(
     Ok(response)
 }
 
-/// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads and the server runs.
+/// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads and the server runs, over WebSocket if the
+/// request asks for it.
 async fn pull(
     State(public): State<Arc<Public>>,
     file: Result<Path<String>, PathRejection>,
-    request: Request<Body>,
+    mut request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
     let (asked, hangup) = asked(file, &request)?;
     let peer = asked.peer;
+    if upgrade::is_wanted(request.headers()) {
+        let handshake = upgrade::Handshake::new(&mut request, None)?;
+        let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
+        let (response, socket) = handshake.accept();
+        let phase = public.phase.clone();
+        tokio::spawn(async move {
+            let Some((reader, sink)) = socket.await else { return };
+            flv_socket::serve(media, reader, sink, phase).await;
+        });
+        return Ok(response);
+    }
     let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
     let mut phase = public.phase.clone();
     let stop = async move { wait_for_stop(&mut phase).await };

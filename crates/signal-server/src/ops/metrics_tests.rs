@@ -43,6 +43,7 @@ fn every_number_is_exported() {
         publishers: 202,
         players: 203,
         waiters: 204,
+        gop_bytes: 215,
         bytes_in: 205,
         bytes_out: 206,
         slow_players_cut: 207,
