@@ -513,7 +513,8 @@ async fn headers_beyond_what_is_kept_end_the_publish() {
     }
 }
 
-/// Proves URL-14: before, with, or behind the push.
+/// For players that come before, with, or behind the push.
+/// Proves URL-14.
 #[tokio::test(start_paused = true)]
 async fn an_flv_head_says_what_there_is() {
     for (kinds, flags) in [("a", 4), ("v", 1), ("av", 5), ("va", 5)] {

@@ -88,7 +88,8 @@ pub(crate) async fn serve(
 
 #[cfg(test)]
 mod tests {
-    //! Proves URL-2: FLV in binary messages.
+    //! FLV in binary messages.
+    //! Proves URL-2.
 
     use std::net::SocketAddr;
     use std::time::Duration;
