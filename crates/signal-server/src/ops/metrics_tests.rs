@@ -54,7 +54,6 @@ fn every_number_is_exported() {
         connections_refused: 212,
         protocol_errors: 213,
         facts_delayed: 214,
-        gop_bytes: 215,
     };
     let store = StoreStats { commits: 301, failures: 302, waiting: 303, forgotten: 304 };
     let text = Metrics::new().0.text(engine, hub, store, Phase::Frozen);
