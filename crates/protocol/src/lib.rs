@@ -25,8 +25,6 @@ pub mod media;
 pub mod message;
 pub mod raw;
 pub mod time;
-#[cfg(all(target_arch = "wasm32", not(feature = "server")))]
-pub mod unread;
 pub mod wire;
 
 pub use attributes::Attributes;

@@ -25,13 +25,6 @@ pub struct Request {
     pub call: Call,
 }
 
-/// Parameters that a session does not look into. In WebAssembly it does not read them, either: what reads them would be
-/// a thirtieth of the file (ADR 0028).
-#[cfg(not(all(target_arch = "wasm32", not(feature = "server"))))]
-pub type HandedOn<T> = T;
-#[cfg(all(target_arch = "wasm32", not(feature = "server")))]
-pub use crate::unread::Unread as HandedOn;
-
 macro_rules! calls {
     ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty, $result:ty; )+) => {
         /// A method and its parameters.
@@ -97,7 +90,7 @@ macro_rules! calls {
 
         /// One type per method, for what is generic over them.
         pub mod method {
-            use super::{HandedOn, media, session, task};
+            use super::{media, session, task};
 
             $(
                 $(#[$meta])*
@@ -159,15 +152,15 @@ calls! {
     /// Tells others that media is heard and seen again.
     Unmute = "unmute", media::Mute, session::Done;
     /// Removes a member and keeps it out.
-    Kick = "kick", HandedOn<session::Kick>, session::Done;
+    Kick = "kick", session::Kick, session::Done;
     /// Ends the channel for everybody.
-    CloseChannel = "closeChannel", HandedOn<session::CloseChannel>, session::Done;
+    CloseChannel = "closeChannel", session::CloseChannel, session::Done;
     /// Starts push tasks.
-    AddTasks = "addTasks", HandedOn<task::Tasks>, session::Done;
+    AddTasks = "addTasks", task::Tasks, session::Done;
     /// Replaces the whole configuration of push tasks.
-    UpdateTasks = "updateTasks", HandedOn<task::Tasks>, session::Done;
+    UpdateTasks = "updateTasks", task::Tasks, session::Done;
     /// Ends push tasks.
-    DeleteTasks = "deleteTasks", HandedOn<task::TaskIds>, session::Done;
+    DeleteTasks = "deleteTasks", task::TaskIds, session::Done;
     /// Sends a message to all or to some members.
     SendMessage = "sendMessage", session::SendMessage, session::MessageSent;
     /// Changes attributes of oneself, or of the channel.
