@@ -12,7 +12,6 @@
 extern crate alloc;
 
 mod prelude;
-mod wire_enum;
 
 pub mod attributes;
 pub mod close;
