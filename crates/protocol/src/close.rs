@@ -4,7 +4,7 @@
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::wire_enum;
+use crate::wire_enum::wire_enum;
 
 wire_enum! {
     /// What the closing server asks of the client. An unknown action follows the class of the code.

@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod prelude;
+mod wire_enum;
 
 pub mod attributes;
 pub mod close;

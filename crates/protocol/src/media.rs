@@ -6,8 +6,8 @@ use serde::de::{SeqAccess, Visitor};
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::wire::wire_enum;
 use crate::wire::{Read, Reader, Refused, Wire, Write, Writer, text_codec};
+use crate::wire_enum::wire_enum;
 
 wire_enum! {
     /// Part that a member plays in its channel.

@@ -9,7 +9,7 @@ use super::task::TaskStatus;
 use crate::attributes::Attributes;
 use crate::id::{Cid, Epoch, Mid, Pub, UserId};
 use crate::media::{KindSet, MediaKind, Role};
-use crate::wire::wire_enum;
+use crate::wire_enum::wire_enum;
 
 /// Where an event stands: contiguous within an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Gen, UserId};
 use crate::media::{MediaKind, MediaSelector, Role};
-use crate::wire::shows;
+use crate::wire_enum::shows;
 
 /// Addresses of one stream, by protocol. Each may be absent; none without the other's knowledge of it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]

@@ -9,7 +9,7 @@ use super::media::Urls;
 use crate::close::{Action, CloseCode};
 use crate::id::UserId;
 use crate::media::MediaKind;
-use crate::wire::{shows, wire_enum};
+use crate::wire_enum::{shows, wire_enum};
 
 /// Payload of `kicked`; a close follows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]

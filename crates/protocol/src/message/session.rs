@@ -11,7 +11,7 @@ use crate::attributes::Attributes;
 use crate::close::Action;
 use crate::id::{Appkey, ChannelName, Cid, Epoch, Mid, SessionId, UserId};
 use crate::media::{Rights, Role};
-use crate::wire::{shows, wire_enum};
+use crate::wire_enum::{shows, wire_enum};
 
 /// No parameters, or nothing to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Wire)]

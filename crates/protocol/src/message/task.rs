@@ -5,7 +5,7 @@ use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{TaskId, UserId};
-use crate::wire::shows;
+use crate::wire_enum::shows;
 
 /// Parameters of `addTasks` and `updateTasks`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Wire)]

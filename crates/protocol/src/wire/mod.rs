@@ -12,18 +12,14 @@
 //! Deliberately absent: frames, and what a message means.
 
 use crate::prelude::*;
-mod enums;
-mod error_name;
 mod reader;
 mod values;
 mod writer;
 
-pub use error_name::ErrorName;
 pub use lianmai_protocol_derive::Wire;
 pub use reader::{Reader, Refusal, Refused};
 pub use writer::Writer;
 
-pub(crate) use enums::{shows, wire_enum};
 pub(crate) use values::text_codec;
 
 /// A value that can be read in place. Reading and writing are apart, as a program does not write what it only reads.

@@ -4,11 +4,13 @@
 use crate::prelude::*;
 use alloc::borrow::Cow;
 
-use super::error_name::ErrorName;
 use super::{ReadFields, part, position};
+use crate::error::{ErrorName, RpcError};
 
 /// Arrays and objects that may be open at once. Frames are held to 32 before they come here.
 const MAX_OPEN: usize = 128;
+/// Longest path of a field that an error names, in characters.
+const MAX_FIELD_CHARS: usize = 64;
 
 /// Reading failed; the [`Reader`] knows why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,16 @@ pub struct Refusal {
     pub name: ErrorName,
     /// Path of the value that is wrong; empty for the whole.
     pub field: String,
+}
+
+impl From<Refusal> for RpcError {
+    fn from(refusal: Refusal) -> Self {
+        let error = RpcError::bare(refusal.name);
+        if refusal.field.is_empty() {
+            return error;
+        }
+        error.field(refusal.field.chars().take(MAX_FIELD_CHARS).collect::<String>())
+    }
 }
 
 /// Reads the value of an entry whose key was read.

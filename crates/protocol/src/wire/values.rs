@@ -1,8 +1,8 @@
 //! How the values that messages are made of are read and written: numbers, texts, lists, maps.
 
-use super::error_name::ErrorName;
 use super::{Read, Reader, Refused, Wire, Write, Writer};
 use crate::Map;
+use crate::error::ErrorName;
 use crate::prelude::*;
 
 macro_rules! unsigned {
