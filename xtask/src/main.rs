@@ -20,16 +20,14 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
-<<<<<<< HEAD
-                            rules format lints docs purity build unit js e2e)
-=======
-                            rules rooms format lints docs purity build unit e2e)
->>>>>>> main
+                            rules rooms format lints docs purity build unit js e2e)
 cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
 cargo xtask bench [join|idle|fanout|pullers|cut ..]
                             what a join, a member, a delivery and a puller cost, and how soon
                             a cut is seen
+cargo xtask bench hidden [MINUTES]
+                            whether a page in a hidden tab stays a member, for 10 minutes
 cargo xtask explore --minutes N
                             fresh seeds for every property test, the simulator and the fuzz
                             bodies; prints what fails as a case for the repository

@@ -91,16 +91,21 @@ fn unit() -> Result {
     run(&mut test)
 }
 
-/// The npm package: built as it is packed, against a real server and what the simulator recorded.
+/// The npm package: built as it is packed, against a real server and what the simulator recorded; then installed as
+/// packed, in projects of every kind.
 fn js() -> Result {
-    wasm::execute()?;
+    tools::browser()?;
+    let tarball = wasm::package()?;
     run(cargo().args(["build", "-p", "lianmai-signal-server", "-p", "lianmai-sim", "--bins"]))?;
     let binaries = target().join("debug");
     let mut test = Command::new("npm");
     test.current_dir(wasm::javascript()).args(["test", "--silent"]);
     test.env("LIANMAI_PACKAGE", target().join("npm/lianmai"));
     test.env("LIANMAI_SERVER", binaries.join("signal-server"));
-    run(test.env("LIANMAI_SIM", binaries.join("lianmai-sim")))
+    run(test.env("LIANMAI_SIM", binaries.join("lianmai-sim")))?;
+    // What takes minutes hangs.
+    let all = ["--test", "--test-timeout=180000", "all.test.mjs"];
+    wasm::packaging(&all, &tarball, &binaries)
 }
 
 fn e2e() -> Result {

@@ -20,11 +20,18 @@ const MEDIA: &[Tool] = &[
 
 const PYTHON: &[Tool] = &[Tool { program: "python3", version: "--version", package: "python3" }];
 
+const BROWSER: &[Tool] = &[Tool { program: "chromium", version: "--version", package: "chromium" }];
+
 const GIT: &[Tool] = &[Tool { program: "git", version: "--version", package: "git" }];
 
 /// What knows the files of this tree and applies patches.
 pub(crate) fn git() -> Result {
     ensure(GIT)
+}
+
+/// What pages are tested in.
+pub(crate) fn browser() -> Result {
+    ensure(BROWSER)
 }
 
 /// What the demo needs.

@@ -52,6 +52,11 @@ pub(crate) fn javascript() -> PathBuf {
 }
 
 pub(crate) fn execute() -> Result {
+    package().map(drop)
+}
+
+/// The packed tarball.
+pub(crate) fn package() -> Result<PathBuf> {
     tools::wasm_target()?;
     tools::javascript()?;
     let module = module()?;
@@ -63,9 +68,18 @@ pub(crate) fn execute() -> Result {
     print!("{table}");
     let mut pack = Command::new("npm");
     pack.args(["pack", "--silent", "--pack-destination"]).arg(target().join("npm")).arg(&package);
-    let tarball = output(&mut pack)?;
-    println!("{}", target().join("npm").join(tarball.trim()).display());
-    budget(&table)
+    let tarball = target().join("npm").join(output(&mut pack)?.trim());
+    println!("{}", tarball.display());
+    budget(&table)?;
+    Ok(tarball)
+}
+
+/// Runs a script of `tests/packaging` on the packed tarball and a server.
+pub(crate) fn packaging(script: &[&str], tarball: &Path, binaries: &Path) -> Result {
+    let mut node = Command::new("node");
+    node.current_dir(root().join("tests/packaging")).args(script);
+    node.env("LIANMAI_TARBALL", tarball);
+    run(node.env("LIANMAI_SERVER", binaries.join("signal-server")))
 }
 
 /// Makes `lianmai.wasm` and the glue that tells its imports. The directory that holds both.

@@ -181,7 +181,7 @@ pub struct Denied {
     /// What kind of refusal.
     pub kind: DeniedKind,
     /// Stable code word: of the verdict, or `authTimeout`, `cut`, `streamBusy`, `tooManyPlayers`,
-    /// `tooManyWaiters`.
+    /// `tooManyPlays`, `tooManyWaiters`.
     pub code: &'static str,
     /// Text for the peer.
     pub message: String,

@@ -25,12 +25,19 @@ pub struct RelayConfig {
     pub stall_after: Duration,
     /// Interval of the repeated report of a flowing stream. Default 5 s.
     pub heartbeat: Duration,
-    /// Bytes a player may lag before it is cut; what it got at its start is not counted.
-    /// Default 2 MiB.
+    /// Bytes a player may lag before it is cut, beside the largest message that waits; what it got at its start is not
+    /// counted. Default 2 MiB.
     pub player_queue_bytes: usize,
-    /// Bytes of the cached group of pictures of a stream. Default 4 MiB.
+    /// A player is cut when it lags by more bytes than that for so long, and by eight times as many at once. Default 1 s.
+    pub player_queue_time: Duration,
+    /// Bytes of the cached group of pictures of a stream; 0 keeps none. Default 16 MiB: ten seconds between keyframes at
+    /// 12 Mbit/s.
     pub gop_bytes: usize,
-    /// Packets of the cached group of pictures of a stream. Default 2048.
+    /// Bytes of the cached groups of all streams; a group that finds no room is not kept. Default 1 GiB.
+    pub gop_total_bytes: usize,
+    /// Length of the cached group of pictures of a stream. Default 15 s.
+    pub gop_time: Duration,
+    /// Packets of the cached group of pictures of a stream. Default 4096.
     pub gop_packets: usize,
     /// RTMP connections. Default 4096.
     pub max_connections: usize,
@@ -54,8 +61,11 @@ impl Default for RelayConfig {
             stall_after: Duration::from_secs(2),
             heartbeat: Duration::from_secs(5),
             player_queue_bytes: 2 << 20,
-            gop_bytes: 4 << 20,
-            gop_packets: 2048,
+            player_queue_time: Duration::from_secs(1),
+            gop_bytes: 16 << 20,
+            gop_total_bytes: 1 << 30,
+            gop_time: Duration::from_secs(15),
+            gop_packets: 4096,
             max_connections: 4096,
             max_connections_per_address: 256,
             max_players: 8192,

@@ -1,23 +1,31 @@
 //! HTTP-FLV: one pull as a stream of byte blocks.
 //!
 //! In: a request, the hub, the authorizer. Out: blocks of FLV until the pull ends; dropping the
-//! stream removes its player. Absent: HTTP; a slow reader is cut by the hub, not here.
+//! stream removes its player. Absent: HTTP; a slow reader is cut by the hub, one that does not read is told of by
+//! [`FlvStream::stall_signal`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, unfold};
+use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Authorizer, Denied, StreamRequest};
 use crate::flv::file_header;
-use crate::hub::{EndReason, Hub, Player};
+use crate::hub::{EndReason, Hub, Player, SETTLED};
 use crate::media::Packet;
+use crate::rtmp::MediaKind;
 
 /// Ready tags are copied into one block up to this size; larger tags pass shared.
 const MERGE_BYTES: usize = 16 << 10;
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
+
+/// Bytes that are held at most while it is not known which kinds there are.
+const HELD_BYTES: usize = 2 << 20;
 
 /// Admits a pull and starts it.
 ///
@@ -29,14 +37,41 @@ pub async fn open<A: Authorizer>(
     request: StreamRequest,
 ) -> Result<FlvStream, Denied> {
     let player = hub.play(authorizer, request).await?;
-    let (audio, video) = player.tracks();
+    let tracks = player.tracks().unwrap_or_default();
+    let settled = player.tracks().is_some().then(Instant::now);
     Ok(FlvStream {
         player,
         ready: VecDeque::new(),
+        held: 0,
         batch: Vec::new(),
-        first: Some(Bytes::copy_from_slice(&file_header(audio, video))),
+        tracks,
+        settled,
+        begun: false,
+        reader: Arc::new(Reader { begin: Instant::now(), given: AtomicU64::new(ASKING) }),
         ended: None,
     })
+}
+
+/// Nothing was given that was not followed by the wish for more.
+const ASKING: u64 = u64::MAX;
+
+/// Whether whoever writes the blocks comes for more.
+#[derive(Debug)]
+struct Reader {
+    begin: Instant,
+    /// When it was given a block, ms since the begin; [`ASKING`] while it waits for one.
+    given: AtomicU64,
+}
+
+impl Reader {
+    fn now(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(ASKING - 1)
+    }
+
+    fn is_stalled(&self, limit: Duration) -> bool {
+        let given = self.given.load(Relaxed);
+        given != ASKING && u128::from(self.now().saturating_sub(given)) >= limit.as_millis()
+    }
 }
 
 /// A pull in progress.
@@ -44,19 +79,43 @@ pub async fn open<A: Authorizer>(
 pub struct FlvStream {
     player: Player,
     ready: VecDeque<Bytes>,
+    /// Bytes of them while the file header is not known.
+    held: usize,
     batch: Vec<Arc<Packet>>,
-    first: Option<Bytes>,
+    /// Audio and video that came.
+    tracks: (bool, bool),
+    /// When no other kind is waited for; unset before the first audio or video.
+    settled: Option<Instant>,
+    /// The file header is written.
+    begun: bool,
+    reader: Arc<Reader>,
     ended: Option<EndReason>,
 }
 
 impl FlvStream {
-    /// The next block, or nothing when the pull has ended. The first block is the file header with
-    /// the headers of a live stream. Cancel safe.
+    /// The next block, or nothing when the pull has ended. The first block is the file header with the headers of a
+    /// live stream. It says which kinds there are, so it waits for media: some players wait for ever for a kind that it
+    /// announces and that does not come. Cancel safe.
     pub async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.take() {
-            self.ready.push_back(first);
-            self.player.take_ready(&mut self.batch, BATCH);
-            self.stage();
+        self.reader.given.store(ASKING, Relaxed);
+        let block = self.next_block().await?;
+        self.reader.given.store(self.reader.now(), Relaxed);
+        Some(block)
+    }
+
+    async fn next_block(&mut self) -> Option<Bytes> {
+        if !self.begun {
+            if let Err(reason) = self.learn_tracks().await {
+                self.ended = Some(reason);
+                return None;
+            }
+            self.begun = true;
+            // Only metadata, and much of it, says nothing.
+            let (audio, video) = match self.tracks {
+                (false, false) => (true, true),
+                known => known,
+            };
+            self.ready.push_front(Bytes::copy_from_slice(&file_header(audio, video)));
         }
         while self.ready.is_empty() {
             if self.ended.is_some() {
@@ -78,6 +137,30 @@ impl FlvStream {
         Some(block)
     }
 
+    /// Takes packets until it is known which kinds there are: both came, or one of them did a while ago.
+    async fn learn_tracks(&mut self) -> Result<(), EndReason> {
+        // Those of a live stream are ready.
+        self.player.take_ready(&mut self.batch, BATCH);
+        self.stage();
+        while self.tracks != (true, true)
+            && self.settled.is_none_or(|settled| settled > Instant::now())
+            && self.held < HELD_BYTES
+        {
+            let next = self.player.next(&mut self.batch, BATCH);
+            let result = match self.settled {
+                None => next.await,
+                Some(settled) => timeout_at(settled, next).await.unwrap_or(Ok(())),
+            };
+            match result {
+                // What came before the end is a file all the same.
+                Err(EndReason::StreamEnded) if self.settled.is_some() => return Ok(()),
+                result => result?,
+            }
+            self.stage();
+        }
+        Ok(())
+    }
+
     /// Why the pull has ended, once [`FlvStream::next`] gave nothing.
     #[must_use]
     pub fn ended(&self) -> Option<EndReason> {
@@ -91,13 +174,39 @@ impl FlvStream {
         self.player.cut_signal()
     }
 
+    /// Completes when nobody has asked for a block for [`write_timeout`](crate::RelayConfig::write_timeout) since the
+    /// last one was given, whether or not the stream goes on: the peer does not read, and an HTTP listener closes the
+    /// connection then. Outlives the pull harmlessly.
+    pub fn stall_signal(&self) -> impl Future<Output = ()> + Send + use<> {
+        let reader = self.reader.clone();
+        let limit = self.player.write_timeout();
+        async move {
+            while !reader.is_stalled(limit) {
+                tokio::time::sleep(limit / 4).await;
+            }
+        }
+    }
+
     /// The pull as a `Stream`, for a response body.
     pub fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
         unfold(self, |mut pull| async move { pull.next().await.map(|block| (block, pull)) })
     }
 
     fn stage(&mut self) {
-        self.ready.extend(self.batch.drain(..).map(|packet| packet.flv().clone()));
+        for packet in self.batch.drain(..) {
+            if !self.begun {
+                self.held += packet.flv().len();
+                match packet.kind() {
+                    MediaKind::Audio => self.tracks.0 = true,
+                    MediaKind::Video => self.tracks.1 = true,
+                    MediaKind::Metadata => {}
+                }
+                if packet.kind() != MediaKind::Metadata {
+                    self.settled.get_or_insert_with(|| Instant::now() + SETTLED);
+                }
+            }
+            self.ready.push_back(packet.flv().clone());
+        }
     }
 
     fn merge(&mut self) -> Bytes {

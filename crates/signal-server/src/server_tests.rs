@@ -236,3 +236,43 @@ async fn a_target_may_be_absolute() {
         assert!(status == expected.0 && body.contains(expected.1), "{target}: {status} {body}");
     }
 }
+
+/// Proves URL-15.
+#[tokio::test]
+async fn a_page_can_read_every_answer() {
+    let server = Running::start("cors").await;
+    let own: &'static str =
+        Box::leak(format!("Origin: http://{}\r\n", server.addresses.public).into_boxed_str());
+    let allowed =
+        format!("\r\naccess-control-allow-origin: http://{}\r\n", server.addresses.public);
+    for (first, status) in [
+        ("GET /live/name.flv", 403),
+        ("HEAD /live/name.flv", 403),
+        ("GET /live/name.mp4", 404),
+        ("POST /live/name.flv", 405),
+        ("GET /v1/signal", 400),
+        ("GET /none", 404),
+        ("OPTIONS /live/name.flv?a", 204),
+    ] {
+        let request = |headers| Request { first: first.to_owned(), headers, body: String::new() };
+        let (got, head, body) = server.ask(Listener::Public, &request(own)).await;
+        let head = format!("{head}\r\n");
+        assert_eq!(got, status, "{first}");
+        assert!(head.contains(&allowed) && head.contains("\r\nvary: origin\r\n"), "{first} {head}");
+        assert_eq!(body.is_empty(), first.starts_with("HEAD") || status == 204, "{first} {body}");
+        let evil = request("Origin: http://evil.example\r\n");
+        let (got, head, _) = server.ask(Listener::Public, &evil).await;
+        assert!(got == 403 && !head.contains("access-control"), "{first} {head}");
+        let (_, head, _) = server.ask(Listener::Public, &request("")).await;
+        assert!(!head.contains("access-control-allow-origin"), "{first} {head}");
+    }
+    let headers: &'static str = Box::leak(
+        format!("{own}Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: range, x-a\r\n")
+            .into_boxed_str(),
+    );
+    let request =
+        Request { first: "OPTIONS /live/name.flv".to_owned(), headers, body: String::new() };
+    let (_, head, _) = server.ask(Listener::Public, &request).await;
+    assert!(head.contains("\r\naccess-control-allow-headers: range, x-a"), "{head}");
+    assert!(head.contains("\r\naccess-control-allow-methods: get, head, options"), "{head}");
+}

@@ -16,7 +16,7 @@ const { values } = parseArgs({ options: { wasm: { type: 'string' }, out: { type:
 if (!values.wasm || !values.out) throw new Error('usage: node build.mjs --wasm DIR --out DIR')
 const wasm = resolve(values.wasm)
 const out = resolve(values.out)
-const { name, version, description, license, dependencies } = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
+const { name, version, description, license } = JSON.parse(readFileSync(join(here, 'package.json'), 'utf8'))
 
 rmSync(out, { recursive: true, force: true })
 for (const folder of ['', 'miniprogram', 'copy', 'maps']) mkdirSync(join(out, folder), { recursive: true })
@@ -64,14 +64,16 @@ async function bundle(file, entry, options = {}) {
     platform: platform || 'neutral',
     mainFields: ['module', 'main'],
     minify: true,
-    mangleProps: short,
+    // The entry for Node has code of others in it.
+    mangleProps: platform === 'node' ? undefined : short,
     legalComments: 'none',
     charset: 'utf8',
     sourcemap: map === `${file}.map` ? true : 'external',
     plugins: [plugin],
     supported: esm ? { 'import-meta': true, 'dynamic-import': true } : {},
     define: { __WASM_IMPORTS__: wasmImports, __VERSION__: JSON.stringify(version), __WASM_PATH__: JSON.stringify(wasmPath || '') },
-    external: ['ws'],
+    // What `ws` takes where an app has it.
+    external: ['bufferutil', 'utf-8-validate'],
   }
   const isNode = platform === 'node' || entry === 'web-require.ts'
   const result = await build({
@@ -149,7 +151,8 @@ const both = (entry) => ({
   require: { types: `./${entry}.d.ts`, default: `./${entry}.js` },
 })
 write('package.json', `${JSON.stringify({
-  name, version, description, license, dependencies,
+  // No dependencies: "build npm" would put each into every mini-program.
+  name, version, description, license,
   main: './node.js',
   browser: './web.mjs',
   types: './node.d.ts',
@@ -168,6 +171,7 @@ write('package.json', `${JSON.stringify({
 }, null, 2)}\n`)
 copyFileSync(join(here, 'README.md'), join(out, 'README.md'))
 copyFileSync(join(here, '../../../LICENSE'), join(out, 'LICENSE'))
+copyFileSync(join(here, 'node_modules/ws/LICENSE'), join(out, 'LICENSE.ws'))
 
 // What each entry weighs.
 const weigh = (what, files) => {

@@ -1,7 +1,7 @@
-// Writes the reference of the package: `node docs.mjs > docs/javascript.md`.
+// Writes the reference of the package: `node docs.mjs > ../../../docs/javascript.md`. A test compares the two.
 //
-// In: the types in `src`, with their comments. Out: Markdown. It reads what is written there line by line; the compiler
-// has no interface for that. Deliberately absent: guides, which people write.
+// In: the types in `src` with their comments, and the errors of `docs/protocol.md`. Out: Markdown. It reads what is
+// written there line by line; the compiler has no interface for that. Deliberately absent: guides, which people write.
 
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -10,9 +10,34 @@ import { fileURLToPath } from 'node:url'
 const here = dirname(fileURLToPath(import.meta.url))
 const read = (file) => readFileSync(join(here, 'src', file), 'utf8')
 
+/** Types that have a table of their own, by file, in their order. */
+const EVENTS = 'facade/events.ts'
+const TYPES = [
+  ['facade/types.ts', ['JoinResult', 'SubscribeResult', 'Channel', 'Info']],
+  ['facade/params.ts', ['JoinParams']],
+  ['facade/room.ts', ['Member']],
+  ['facade/media.ts', ['PusherAttributes', 'PlayerAttributes', 'MediaAdvice']],
+  [EVENTS, Array.from(read(EVENTS).matchAll(/^export interface (\w+)/gm), (match) => match[1]).filter((name) => name !== 'ClientEvents')],
+]
+const HOST = ['Host', 'HostSocket', 'SocketListener', 'LifecycleListener']
+const TABLES = new Set([...TYPES.flatMap(([, names]) => names), ...HOST, 'Sdk', 'SdkOptions', 'ClientOptions', 'Client', 'LianmaiError', 'RtmpTask'])
+/** Short types, told as they are. */
+const SHORT = ['Uid', 'UidInput', 'BigNumberLike', 'MediaType', 'Role', 'ConnectionState', 'Attributes']
+
 /** Text of a comment, on one line. */
 const plain = (comment = '') => comment.replace(/^\s*\/\*\*|\*\/\s*$/g, '').replace(/\n\s*\*/g, ' ').replace(/\s+/g, ' ').trim()
 const cell = (text) => text.replace(/\|/g, '\\|').replace(/\s+/g, ' ')
+/** A type, with a link where it is one that has a table. */
+const linked = (type) => {
+  const base = type.replace(/\[\]$/, '')
+  return TABLES.has(base) ? `[\`${type}\`](#${base.toLowerCase()})` : `\`${cell(type)}\``
+}
+
+/** What a comment says, and of each parameter. */
+function parts(comment) {
+  const [text, ...params] = comment.split(/ ?@param /)
+  return { text, params: params.map((param) => [param.slice(0, param.indexOf(' ')), param.slice(param.indexOf(' ') + 1)]) }
+}
 
 /** Declarations of one block, each with its comment: `[name, signature, comment]`. */
 function members(text) {
@@ -28,13 +53,13 @@ function declaration(file, name) {
   const at = text.search(new RegExp(`^export (interface|class|type) ${name}\\b`, 'm'))
   if (at < 0) throw new Error(`${file} has no ${name}`)
   const before = text.slice(0, at)
-  const comment = /\/\*\*(?:[^*]|\*(?!\/))*\*\/\n$/.exec(before)?.[0]
+  const comment = plain(/\/\*\*(?:[^*]|\*(?!\/))*\*\/\n$/.exec(before)?.[0])
   const rest = text.slice(at)
   const open = rest.indexOf('{')
   const line = rest.slice(0, rest.indexOf('\n'))
-  if (open < 0 || open > line.length) return { head: line, body: '', comment: plain(comment) }
+  if (open < 0 || open > line.length) return { head: line, body: '', comment }
   const end = rest.search(/^}/m)
-  return { head: rest.slice(0, open).trim(), body: rest.slice(open + 2, end), comment: plain(comment) }
+  return { head: rest.slice(0, open).trim(), body: rest.slice(open + 2, end), comment }
 }
 
 /** The signature of a method without its body. */
@@ -52,87 +77,108 @@ function signatureOf(text) {
   return text.trim()
 }
 
+/** Members of an interface, those that it inherits first. */
+function fields(file, name) {
+  const { head, body } = declaration(file, name)
+  const base = /extends (\w+)$/.exec(head)?.[1]
+  return [...(base && base !== 'Error' ? fields(file, base) : []), ...members(body)]
+}
+
 const out = []
 const say = (...lines) => out.push(...lines)
 
 function table(file, name, title = name) {
-  const { body, comment, head } = declaration(file, name)
+  const { comment } = declaration(file, name)
   say(`### ${title}`, '')
   if (comment) say(comment, '')
-  const extended = /extends (.+)$/.exec(head)?.[1]
-  if (extended) say(`With what is in ${extended.split(', ').map((type) => `\`${type}\``).join(', ')}.`, '')
-  const rows = members(body)
-  if (!rows.length) return
   say('| name | type | meaning |', '|---|---|---|')
-  for (const [key, signature, meaning] of rows) {
+  for (const [key, signature, meaning] of fields(file, name)) {
     const type = signature.replace(/^(readonly )?'?[\w-]+'?/, '').replace(/^\?/, '').replace(/^: ?/, '')
-    say(`| \`${key}${/^(readonly )?'?[\w-]+'?\?/.test(signature) ? '?' : ''}\` | \`${cell(type)}\` | ${cell(meaning)} |`)
+    say(`| \`${key}${/^(readonly )?'?[\w-]+'?\?/.test(signature) ? '?' : ''}\` | ${linked(type)} | ${cell(meaning)} |`)
   }
   say('')
 }
 
 say(
   '# JavaScript reference', '',
-  'The npm package `lianmai`: entries `lianmai/wechat`, `lianmai/web` and `lianmai/node`, each the SDK itself. Made from the',
-  'types by `node docs.mjs` in `crates/wasm-bindings/js`; do not edit.', '',
+  'The npm package `lianmai`: the entries `lianmai/wechat`, `lianmai/web` and `lianmai/node` are the same SDK on three platforms.',
+  'This text is made from the types by `node docs.mjs` in `crates/wasm-bindings/js`; do not edit it. How to begin is in the',
+  '[README](../README.md), frameworks and Content Security Policy in [recipes](javascript-recipes.md), what changes for an app that',
+  'was written for NERTC in [migrating](migrating-from-nertc.md).', '',
+  '[The SDK](#the-sdk) · [The client](#client) · [Events](#events-and-their-payloads) · [Types](#types) · [Errors](#errors) · [Hosts](#hosts)', '',
 )
 
 say('## The SDK', '')
 table('facade/sdk.ts', 'Sdk')
-table('facade/sdk.ts', 'SdkOptions', 'Options of configure')
-table('facade/types.ts', 'ClientOptions', 'Options of Client and createClient')
+table('facade/sdk.ts', 'SdkOptions')
+table('facade/types.ts', 'ClientOptions')
 
-say('## The client', '', 'Every promise settles; a rejection is a [LianmaiError](#lianmaierror).', '')
+say(
+  '## Client', '',
+  'What `Client` and `createClient` return. Every promise settles, and a rejection is a [`LianmaiError`](#lianmaierror). A call that is made',
+  'while the client comes back waits for it, as long as calls may wait.', '',
+)
 const client = declaration('facade/client.ts', 'Client').body
 const methods = client.slice(client.indexOf('  // Events'), client.indexOf('  private crashed'))
 for (const part of methods.split(/^ {2}\/\/ (?=[A-Z])/m).slice(1)) {
   say(`### ${part.slice(0, part.indexOf('\n')).replace(/[:.].*$/, '')}`, '')
-  const overloads = new Set()
+  const overloads = new Map()
   for (const [name, text, comment] of members(part)) {
-    const signature = signatureOf(text)
+    const signature = signatureOf(text).replace(/_(\w+\?)/g, '$1')
+    const known = overloads.get(name)
+    if (!known) overloads.set(name, { signatures: [signature], comment })
     // The implementation of overloads is nobody's business.
-    if (overloads.has(name) && /event: string/.test(signature)) continue
-    overloads.add(name)
-    say('```ts', signature.replace(/_(\w+\?)/g, '$1'), '```', '')
-    if (comment) say(comment, '')
+    else if (!/event: string/.test(signature)) known.signatures.push(signature)
+  }
+  for (const [name, { signatures, comment }] of overloads) {
+    const { text, params } = parts(comment)
+    say(`#### ${name}`, '', '```ts', ...signatures, '```', '')
+    if (text) say(text, '')
+    for (const [param, meaning] of params) say(`- \`${param.replace(/^_/, '')}\`: ${meaning}`)
+    if (params.length) say('')
+    const used = new Set(Array.from(signatures.join().matchAll(/\b[A-Z]\w+/g), ([type]) => type).filter((type) => TABLES.has(type)))
+    if (used.size) say(`See ${Array.from(used, linked).join(', ')}.`, '')
   }
 }
 
-say('## Events', '', '`on(event, payload => ..)`; payloads are described below.', '', '| event | payload | meaning |', '|---|---|---|')
-const payloads = declaration('facade/events.ts', 'ClientEvents').body
-for (const part of payloads.split(/^ {2}\/\/ /m)) {
-  const title = part === payloads.split(/^ {2}\/\/ /m)[0] ? '' : part.slice(0, part.indexOf('\n'))
-  if (title) say(`| | | *${cell(title)}* |`)
+say('## Events and their payloads', '', '`on(event, payload => ..)`.', '', '| event | payload | meaning |', '|---|---|---|')
+const payloads = declaration(EVENTS, 'ClientEvents').body
+for (const [at, part] of payloads.split(/^ {2}\/\/ /m).entries()) {
+  if (at) say(`| | | *${cell(part.slice(0, part.indexOf('\n')))}* |`)
   for (const [event, signature, meaning] of members(part)) {
-    say(`| \`${event}\` | \`${cell(signature.replace(/^'?[\w-]+'?: ?/, ''))}\` | ${cell(meaning)} |`)
+    say(`| \`${event}\` | ${linked(signature.replace(/^'?[\w-]+'?: ?/, ''))} | ${cell(meaning)} |`)
   }
 }
 say('')
 
-say('## Types', '')
-for (const [file, names] of [
-  ['facade/types.ts', ['JoinResult', 'SubscribeResult', 'Channel', 'Info']],
-  ['facade/params.ts', ['JoinParams']],
-  ['facade/room.ts', ['Member']],
-  ['facade/media.ts', ['MediaAdvice', 'PusherAttributes', 'PlayerAttributes']],
-]) for (const name of names) table(file, name)
-for (const [, name] of read('facade/events.ts').matchAll(/^export interface (\w+)/gm)) if (name !== 'ClientEvents') table('facade/events.ts', name)
-say('```ts')
-const task = declaration('facade/params.ts', 'RtmpTask')
-say(`${task.head.replace('export ', '')} {`, task.body.trimEnd(), '}')
-for (const [, line] of read('facade/events.ts').matchAll(/^export (type (?!EventName|AnyHandler)[^\n]+)/gm)) say(line)
-for (const [, line] of read('uid.ts').matchAll(/^export (type [^\n]+)/gm)) say(line)
-say('```', '')
-
-say('## Errors', '')
-table('errors.ts', 'LianmaiError')
-say('Errors of the server have its number and sentence (`docs/protocol.md`, section 10). These are made by the client:', '', '| name | code | sentence |', '|---|---|---|')
-for (const [, name, code, text] of read('errors.ts').matchAll(/^ {2}(\w+): \[(-?\d+), ['"](.*)['"]\],$/gm)) {
-  say(`| \`${name}\` | ${code} | ${cell(text || 'The WebAssembly file cannot be loaded: check wasmPath.')} |`)
+say('## Types', '', '| name | type | meaning |', '|---|---|---|')
+for (const name of SHORT) {
+  const file = ['uid.ts', EVENTS].find((file) => new RegExp(`^export (type|interface) ${name}\\b`, 'm').test(read(file)))
+  const { head, body, comment } = declaration(file, name)
+  const type = / = (.*)$/.exec(read(file).split('\n').find((line) => line.startsWith(`export type ${name} =`)) || head)?.[1]
+  say(`| \`${name}\` | ${linked(type || `{ ${members(body).map((member) => member[1]).join('; ')} }`)} | ${cell(comment)} |`)
 }
 say('')
+for (const [file, names] of TYPES) for (const name of names) table(file, name)
+const task = declaration('facade/params.ts', 'RtmpTask')
+say('### RtmpTask', '', task.comment, '', '```ts', `${task.head.replace('export ', '')} {`, task.body.trimEnd(), '}', '```', '')
 
-say('## Hosts', '', '`configure({host})` replaces parts of the platform.', '')
-for (const name of ['Host', 'HostSocket', 'SocketListener', 'LifecycleListener']) table('host.ts', name)
+say(
+  '## Errors', '',
+  '```js joined', "client.subscribe(7, 'video').catch((error) => {",
+  "  if (error.name === 'notPublished') return // it ended meanwhile", '  console.log(error.method, error.name, error.code, error.reason)', '})', '```', '',
+)
+table('errors.ts', 'LianmaiError')
+const own = Array.from(read('errors.ts').matchAll(/^ {2}(\w+): \[(-?\d+), ['"](.*)['"]\],$/gm))
+say('These are made by the client, some of them by the server as well, in its own words:', '', '| name | code | sentence |', '|---|---|---|')
+for (const [, name, code, text] of own) say(`| \`${name}\` | ${code} | ${cell(text || 'The WebAssembly file cannot be loaded: check wasmPath.')} |`)
+say('', 'All others come from the server:', '', '| name | code | again? | sentence |', '|---|---|---|---|')
+const protocol = readFileSync(join(here, '../../../docs/protocol.md'), 'utf8')
+const served = Array.from(protocol.slice(protocol.indexOf('\n## 10. ')).matchAll(/^\| `(\w+)` \| (-?\d+) \| (yes|no) \| (.*) \|$/gm))
+for (const [, name, code, again, text] of served) if (!own.some((error) => error[1] === name)) say(`| \`${name}\` | ${code} | ${again} | ${text} |`)
+say('')
+
+say('## Hosts', '')
+for (const name of HOST) table('host.ts', name)
 
 process.stdout.write(`${out.join('\n').replace(/\n{3,}/g, '\n\n').trim()}\n`)

@@ -33,6 +33,8 @@ pub(super) struct Intent {
     attributes: Attributes,
     muted: KindSet,
     published: KindSet,
+    /// Of these, what the session asked for itself, without an answer: the app may have no URL of it.
+    unanswered: KindSet,
     streams: Map<Stream, ()>,
 }
 
@@ -46,6 +48,7 @@ impl Intent {
             attributes: own.attributes.clone(),
             muted: own.muted,
             published: own.published.keys().cloned().collect(),
+            unanswered: KindSet::NONE,
             streams: Map::from_iter(own.subscriptions.keys().map(|stream| (stream.clone(), ()))),
         };
         for call in unfinished {
@@ -66,7 +69,9 @@ impl Intent {
             Call::Mute(asked) => self.muted = self.muted.union(asked.media_type.kinds()),
             Call::Unmute(asked) => self.muted = self.muted.difference(asked.media_type.kinds()),
             Call::Publish(asked) => {
-                self.published = self.published.union(asked.media_type.kinds());
+                let kinds = asked.media_type.kinds();
+                self.published = self.published.union(kinds);
+                self.unanswered = self.unanswered.union(kinds);
             }
             Call::Subscribe(asked) => {
                 self.streams.insert((asked.uid, asked.media_type.clone()), ());
@@ -127,7 +132,9 @@ impl Intent {
         calls.extend(mute(now.muted.difference(self.muted)).map(Call::Unmute));
         if self.role == Role::Broadcaster {
             let wanted = Urls::slots().map(|slot| self.published.intersection(slot));
-            let lost = wanted.into_iter().filter(|kinds| !is_intact(*kinds, before, now));
+            let lost = wanted.into_iter().filter(|kinds| {
+                !kinds.intersection(self.unanswered).is_empty() || !is_intact(*kinds, before, now)
+            });
             calls.extend(
                 lost.filter_map(selector)
                     .map(|media_type| Call::Publish(Publish { media_type, uid: None })),
@@ -141,8 +148,7 @@ impl Intent {
     }
 }
 
-/// Whether every one of `kinds` is published on the push URL that the app holds. What was not published before
-/// is what the session asked for itself, without an answer: the app has no URL of it.
+/// Whether every one of `kinds` is published on the push URL that the app holds.
 fn is_intact(kinds: KindSet, before: &Own, now: &Own) -> bool {
     kinds.iter().all(|kind| {
         let (Some(held), Some(published)) = (before.published.get(kind), now.published.get(kind))

@@ -110,7 +110,8 @@ fn an_audience_member_learns_its_own_changes_from_answers() {
     assert_eq!(own.name.as_deref(), Some("Ann"));
 }
 
-/// Proves ORD-8: answers may come in any order, what they tell took effect in the order of the calls.
+/// Answers may come in any order; what they tell took effect in the order of the calls.
+/// Proves ORD-8.
 #[test]
 fn a_late_answer_of_an_earlier_call_undoes_no_later_one() {
     let mut bob = member(BOB, BOB_MID);

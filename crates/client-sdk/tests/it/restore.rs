@@ -366,6 +366,26 @@ fn cli_5_a_url_that_the_app_never_got_is_asked_for_again() {
     assert_eq!(told, [(Direction::Push, MediaKind::Audio, "rtmp://new".to_owned())]);
 }
 
+/// As before, and the app has heard that it took effect: it has no URL of it all the same.
+/// Proves CLI-5.
+#[test]
+fn cli_5_a_url_is_asked_for_again_though_its_event_came() {
+    let mut rig = on_air();
+    let held = remembered(&rig);
+    let mut truth = held.clone();
+    truth.own.published.clear();
+    truth.members.iter_mut().find(|member| member.uid == ME).unwrap().streams.clear();
+    crashed(&mut rig, truth);
+    let kinds = [(MediaKind::Audio, 1), (VIDEO, 2), (MediaKind::ScreenShare, 3)];
+    rig.frame(&at(2, &kinds.map(|(k, p)| ChannelEvent::StreamAdded(stream(ME, MY_MID, k, p)))));
+    assert_eq!(told(&rig.drain()), ["published", "published", "published"]);
+    rig.lose();
+    let (_, request) = rig.reopen();
+    let truth = Joined { epoch: Epoch([3; 12]), ..held };
+    rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, true, truth));
+    assert_eq!(methods(&rig.drain()), ["ping", "publish", "publish", "ping"]);
+}
+
 /// Proves CLI-5, IDS-6.
 #[test]
 fn ids_6_many_subscriptions_are_restored_at_a_pace_that_the_server_bears() {

@@ -43,6 +43,10 @@ impl Hub {
         let request = StreamRequest { direction: Direction::Play, ..request };
         let log = request.clone();
         let result = self.admit(authorizer, request).await.and_then(|mut claim| {
+            if claim.is_viewer_full() {
+                let message = "too many plays of one viewer that have not ended yet";
+                return Err(Denied::new(DeniedKind::Overload, "tooManyPlays", message));
+            }
             claim.counted = true;
             if self.inner.counters.players.fetch_add(1, Relaxed) >= self.inner.config.max_players {
                 return Err(Denied::new(
@@ -56,6 +60,21 @@ impl Hub {
             claim.replace_older();
             Ok(Player::new(claim, tracks))
         });
+        self.note(&log, result)
+    }
+
+    /// Asks whether a play would be let in, and begins none.
+    ///
+    /// # Errors
+    /// [`Denied`] by the authorizer or by a cut meanwhile.
+    pub async fn probe<A: Authorizer>(
+        &self,
+        authorizer: &A,
+        request: StreamRequest,
+    ) -> Result<(), Denied> {
+        let request = StreamRequest { direction: Direction::Play, ..request };
+        let log = request.clone();
+        let result = self.admit(authorizer, request).await.map(drop);
         self.note(&log, result)
     }
 

@@ -62,6 +62,12 @@ impl Claim {
         self.confirmed = Some(viewer);
     }
 
+    /// Whether the viewer has no room for another play of the stream.
+    pub(super) fn is_viewer_full(&self) -> bool {
+        let viewer = self.confirmed.as_ref();
+        viewer.is_some_and(|viewer| self.hub.inner.viewers.is_full(viewer, &self.core.stream))
+    }
+
     /// Ends the oldest plays of the viewer on the stream, if there are too many with this one. Their
     /// places among the waiting are free at once, whenever their owners drop them.
     pub(super) fn replace_older(&self) {

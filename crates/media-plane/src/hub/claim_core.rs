@@ -8,12 +8,18 @@ use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::lock;
 use crate::auth::StreamName;
 use crate::media::Packet;
+
+/// So many times the bytes that a player may lag end it at once, however short the time.
+const IMPATIENT: usize = 8;
+/// Bytes after which a batch ends.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Why a publisher or player ended without its own doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,8 +29,10 @@ pub enum EndReason {
     /// A publisher was silent and another took its place, or a player gave way to newer plays of its
     /// viewer.
     Replaced,
-    /// A player lagged beyond its queue.
+    /// A player lagged beyond its queue, in bytes and in time.
     TooSlow,
+    /// A publisher sent more, or longer, sequence headers than are kept for late players.
+    TooManyHeads,
     /// The publisher ended and did not return in time. A player gets all that is queued first.
     StreamEnded,
 }
@@ -48,6 +56,8 @@ pub(super) struct ClaimCore {
 struct Queue {
     packets: VecDeque<Arc<Packet>>,
     bytes: usize,
+    /// Bytes of the largest packet since the queue was empty.
+    largest: usize,
     /// Bytes of the start burst, which do not count as lag until the queue was empty once.
     allowance: usize,
 }
@@ -109,23 +119,36 @@ impl ClaimCore {
         }
     }
 
+    /// Queues what a player starts with, in place of what was queued.
     pub(super) fn start(&self, burst: Vec<Arc<Packet>>) {
         let bytes = burst.iter().map(|packet| packet.flv().len()).sum();
-        *lock(&self.queue) = Queue { packets: burst.into(), bytes, allowance: bytes };
+        let mut queue = lock(&self.queue);
+        if self.interrupted().is_none() {
+            *queue = Queue { packets: burst.into(), bytes, largest: 0, allowance: bytes };
+        }
+        drop(queue);
+        self.wake.notify_one();
     }
 
-    pub(super) fn push(&self, packet: &Arc<Packet>, limit: usize) -> Push {
+    /// Queues a packet. A player lags when more than `limit` bytes wait beside the largest packet, which a player takes
+    /// its time for however fast it reads, and the first of them for `patience`; or many times as many bytes.
+    pub(super) fn push(&self, packet: &Arc<Packet>, limit: usize, patience: Duration) -> Push {
         if self.ended().is_some() {
             return Push::Ended;
         }
+        let size = packet.flv().len();
         let mut queue = lock(&self.queue);
-        if queue.bytes + packet.flv().len() > limit + queue.allowance {
+        queue.largest = queue.largest.max(size);
+        let beside = queue.bytes + size - queue.largest;
+        let waits = queue.packets.front().map(|first| packet.received - first.received);
+        let lags = beside > limit + queue.allowance && waits >= Some(patience);
+        if lags || beside > limit.saturating_mul(IMPATIENT) + queue.allowance {
             drop(queue);
             self.end(EndReason::TooSlow);
             return Push::Lagging;
         }
         let was_empty = queue.packets.is_empty();
-        queue.bytes += packet.flv().len();
+        queue.bytes += size;
         queue.packets.push_back(packet.clone());
         drop(queue);
         if was_empty {
@@ -134,17 +157,23 @@ impl ClaimCore {
         Push::Queued
     }
 
-    /// Moves up to `count` packets to `batch`; says whether there were any.
+    /// Moves packets to `batch`, up to `count` and about [`BATCH_BYTES`]; says whether there were any.
     pub(super) fn take(&self, batch: &mut Vec<Arc<Packet>>, count: usize) -> bool {
         let mut queue = lock(&self.queue);
-        let count = count.min(queue.packets.len());
-        let start = batch.len();
-        batch.extend(queue.packets.drain(..count));
-        queue.bytes -= batch[start..].iter().map(|packet| packet.flv().len()).sum::<usize>();
+        let mut bytes = 0;
+        let mut taken = 0;
+        while taken < count && bytes < BATCH_BYTES {
+            let Some(packet) = queue.packets.pop_front() else { break };
+            bytes += packet.flv().len();
+            taken += 1;
+            batch.push(packet);
+        }
+        queue.bytes -= bytes;
         if queue.packets.is_empty() {
             queue.allowance = 0;
+            queue.largest = 0;
         }
-        count > 0
+        taken > 0
     }
 
     /// Waits for packets. Cancel safe.

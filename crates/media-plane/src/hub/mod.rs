@@ -8,9 +8,11 @@
 //! of viewers is taken with none of the first two held. No lock is held across an await.
 
 mod admit;
+mod cache;
 mod claim;
 mod claim_core;
 mod facts;
+mod line;
 mod player;
 mod publisher;
 mod stats;
@@ -38,6 +40,7 @@ pub use facts::{FactState, StreamFact};
 pub use player::Player;
 pub use publisher::Publisher;
 pub use stats::HubStats;
+pub(crate) use stream::SETTLED;
 
 /// The registry of streams. Clones share it.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 //! In: packets of the stream. Out: batches in order, or the reason of the end. Absent: encodings.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Hub;
 use super::claim::Claim;
@@ -13,11 +14,11 @@ use crate::media::Packet;
 #[derive(Debug)]
 pub struct Player {
     claim: Claim,
-    tracks: (bool, bool),
+    tracks: Option<(bool, bool)>,
 }
 
 impl Player {
-    pub(super) fn new(claim: Claim, tracks: (bool, bool)) -> Self {
+    pub(super) fn new(claim: Claim, tracks: Option<(bool, bool)>) -> Self {
         Self { claim, tracks }
     }
 
@@ -33,6 +34,11 @@ impl Player {
     /// As [`Player::next`], without waiting; says whether there were packets.
     pub fn take_ready(&self, batch: &mut Vec<Arc<Packet>>, count: usize) -> bool {
         self.claim.core.take(batch, count)
+    }
+
+    /// Pauses the play, which drops what is queued, or goes on with it as one that comes now.
+    pub fn pause(&self, paused: bool) {
+        self.claim.stream.pause(&self.claim.core, paused);
     }
 
     /// Waits until the play is cut; an ordinary end of the stream does not count.
@@ -53,10 +59,15 @@ impl Player {
         self.claim.core.interrupted()
     }
 
-    /// Whether audio and video are to be expected, as known when the play began.
+    /// Whether there are audio and video, if that was known when the play began.
     #[must_use]
-    pub fn tracks(&self) -> (bool, bool) {
+    pub fn tracks(&self) -> Option<(bool, bool)> {
         self.tracks
+    }
+
+    /// How long the peer may take nothing.
+    pub(crate) fn write_timeout(&self) -> Duration {
+        self.hub().config().write_timeout
     }
 
     /// Counts bytes handed to the peer.

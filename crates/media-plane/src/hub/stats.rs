@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// A snapshot of the relay. The first four are gauges, the others count since the start.
+/// A snapshot of the relay. The first five are gauges, the others count since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HubStats {
     /// Streams with a publisher, player or open claim.
@@ -15,6 +15,8 @@ pub struct HubStats {
     pub players: usize,
     /// Players whose stream has no publisher.
     pub waiters: usize,
+    /// Bytes of cached groups of pictures.
+    pub gop_bytes: usize,
     /// Media bytes received: message bodies.
     pub bytes_in: u64,
     /// Media bytes handed to sockets or to the HTTP listener, framing included.
@@ -42,6 +44,7 @@ pub(crate) struct Counters {
     pub(super) publishers: AtomicUsize,
     pub(super) players: AtomicUsize,
     pub(super) waiters: AtomicUsize,
+    pub(super) gop_bytes: AtomicUsize,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     slow: AtomicU64,
@@ -101,6 +104,7 @@ impl Counters {
             publishers: self.publishers.load(Relaxed),
             players: self.players.load(Relaxed),
             waiters: self.waiters.load(Relaxed),
+            gop_bytes: self.gop_bytes.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             slow_players_cut: self.slow.load(Relaxed),

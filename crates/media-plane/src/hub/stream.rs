@@ -1,23 +1,25 @@
-//! One stream: its claims, its publisher, its players, and what a late player needs.
+//! One stream: its claims, its publisher, its players.
 //!
 //! In: activations, messages, cuts, ticks. Out: packets in players' queues, facts. Absent: waiting;
 //! every method holds the lock of the stream for a short time and returns.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::cache::{Cache, GroupBounds};
 use super::claim_core::{ClaimCore, EndReason, Push};
 use super::facts::FactState;
+use super::line::Line;
 use super::{Inner, lock};
 use crate::auth::{Denied, DeniedKind, StreamName};
-use crate::media::{Packet, Role, role};
+use crate::media::{Class, Packet, Role, Tracks, classify};
 use crate::rtmp::MediaKind;
 
-/// Step of the time line between the last packet of a publisher and the first of the next, ms. Larger
-/// than the interleaving of audio and video, so that it stays monotone.
-const RESUME_STEP: u32 = 100;
+/// The kinds that came so long after the first one are those that the publisher sends.
+pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -32,7 +34,9 @@ struct State {
     publisher: Option<Current>,
     players: Vec<Seat>,
     cache: Cache,
-    clock: Clock,
+    /// Bytes of its group that count in the sum of all.
+    counted_bytes: usize,
+    line: Line,
 }
 
 #[derive(Debug)]
@@ -41,6 +45,8 @@ struct Current {
     /// Time of the last payload, at first of the activation.
     last_payload: Instant,
     first_payload: Option<Instant>,
+    /// The log knows that media came without a sequence header.
+    told_unusable: bool,
     flowing: bool,
     next_report: Instant,
 }
@@ -48,8 +54,10 @@ struct Current {
 #[derive(Debug)]
 struct Seat {
     core: Arc<ClaimCore>,
-    /// Video is left out until the next keyframe.
-    waits_for_key: bool,
+    /// The video tracks that it had a keyframe of; of others it gets nothing but that.
+    open: Tracks,
+    /// It wants nothing for now.
+    paused: bool,
     /// When to end it if no publisher returns. Unset for a player that never had one.
     gap_until: Option<Instant>,
 }
@@ -90,14 +98,15 @@ impl Stream {
             core: core.clone(),
             last_payload: now,
             first_payload: None,
+            told_unusable: false,
             flowing: false,
             next_report: now,
         });
         hub.counters.publishers.fetch_add(1, Relaxed);
         state.cache = Cache::default();
-        state.clock.restart();
+        state.line.restart();
         for seat in &mut state.players {
-            seat.waits_for_key = true;
+            seat.open = Tracks::default();
             seat.gap_until = None;
             set_waiting(hub, &seat.core, false);
         }
@@ -111,7 +120,7 @@ impl Stream {
         &self,
         hub: &Inner,
         core: &Arc<ClaimCore>,
-    ) -> Result<(bool, bool), Denied> {
+    ) -> Result<Option<(bool, bool)>, Denied> {
         let mut state = lock(&self.state);
         refuse_ended(core)?;
         if state.publisher.is_none() {
@@ -125,10 +134,26 @@ impl Stream {
             set_waiting(hub, core, true);
         }
         state.pending.retain(|other| other.id != core.id);
-        core.start(state.cache.burst(state.clock.last));
-        let waits_for_key = state.cache.group.is_empty();
-        state.players.push(Seat { core: core.clone(), waits_for_key, gap_until: None });
+        core.start(state.cache.burst(state.line.last()));
+        let open = state.cache.open();
+        state.players.push(Seat { core: core.clone(), open, paused: false, gap_until: None });
         Ok(state.tracks())
+    }
+
+    /// Pauses a player, or gives it what it needs to start anew.
+    pub(super) fn pause(&self, core: &ClaimCore, paused: bool) {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let Some(seat) = state.players.iter_mut().find(|seat| seat.core.id == core.id) else {
+            return;
+        };
+        seat.paused = paused;
+        if paused {
+            core.start(Vec::new());
+        } else {
+            core.start(state.cache.burst(state.line.last()));
+            seat.open = state.cache.open();
+        }
     }
 
     /// Takes a message of the publisher and hands it to all players.
@@ -140,40 +165,62 @@ impl Stream {
         timestamp: u32,
         body: &[u8],
     ) -> Result<(), EndReason> {
-        let role = role(kind, body);
+        let class = classify(kind, body);
+        let now = Instant::now();
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         let Some(current) = state.publisher.as_mut().filter(|current| current.core.id == core.id)
         else {
             return Err(core.ended().unwrap_or(EndReason::Replaced));
         };
+        if let Some(reason) = core.ended() {
+            return Err(reason);
+        }
+        if class.role == Role::Void {
+            return Ok(());
+        }
         if kind != MediaKind::Metadata {
-            let now = Instant::now();
             current.last_payload = now;
-            current.first_payload.get_or_insert(now);
             if !current.flowing {
                 current.flowing = true;
                 current.next_report = now + hub.config.heartbeat;
                 hub.facts.report(&hub.counters, &self.name, FactState::Flowing);
             }
         }
-        let time = match kind {
-            // ffmpeg shows metadata at any other time as a text stream.
-            MediaKind::Metadata => 0,
-            MediaKind::Audio | MediaKind::Video => state.clock.map(timestamp, role),
-        };
-        let packet = Arc::new(Packet::new(kind, role, time, body));
-        state.cache.store(&packet, hub.config.gop_bytes, hub.config.gop_packets);
-        let is_video = kind == MediaKind::Video;
-        state.players.retain_mut(|seat| {
-            if is_video && seat.waits_for_key {
-                match role {
-                    Role::Header => {}
-                    Role::Key => seat.waits_for_key = false,
-                    Role::Frame => return true,
-                }
+        if !state.cache.is_usable(kind, class) {
+            if !std::mem::replace(&mut current.told_unusable, true) {
+                let code = "noSequenceHeader";
+                tracing::warn!(stream = ?self.name, ?kind, code, "media before its sequence header is left out");
             }
-            let pushed = seat.core.push(&packet, hub.config.player_queue_bytes);
+            return Ok(());
+        }
+        if kind != MediaKind::Metadata {
+            current.first_payload.get_or_insert(now);
+        }
+        let time = match class.role {
+            // ffmpeg shows metadata at any other time as a text stream.
+            Role::Metadata => 0,
+            Role::Config | Role::Extra => state.line.last(),
+            _ => state.line.map(kind, timestamp, now),
+        };
+        let packet = Arc::new(Packet::new(kind, class, time, now, body));
+        let bounds = GroupBounds {
+            bytes: hub.config.gop_bytes,
+            packets: hub.config.gop_packets,
+            span: u32::try_from(hub.config.gop_time.as_millis()).unwrap_or(u32::MAX),
+        };
+        if state.cache.store(&packet, bounds).is_err() {
+            core.end(EndReason::TooManyHeads);
+            return Err(EndReason::TooManyHeads);
+        }
+        state.count_group(hub);
+        state.players.retain_mut(|seat| {
+            if !seat.opens(class) {
+                return true;
+            }
+            let config = &hub.config;
+            let pushed =
+                seat.core.push(&packet, config.player_queue_bytes, config.player_queue_time);
             if pushed == Push::Lagging {
                 hub.counters.slow();
                 tracing::info!(stream = ?self.name, code = "tooSlow", "player cut");
@@ -236,6 +283,7 @@ impl Stream {
         }
         hub.counters.publishers.fetch_sub(1, Relaxed);
         state.cache = Cache::default();
+        state.count_group(hub);
         for seat in &mut state.players {
             seat.gap_until = Some(now + hub.config.publisher_gap);
             set_waiting(hub, &seat.core, true);
@@ -244,16 +292,40 @@ impl Stream {
     }
 }
 
-impl State {
-    /// Audio and video, as far as known; both while the publisher is too young to tell.
-    fn tracks(&self) -> (bool, bool) {
-        let first = self.publisher.as_ref().and_then(|current| current.first_payload);
-        let settled = first.is_some_and(|first| first.elapsed().as_millis() >= 1000);
-        match (self.cache.has_audio, self.cache.has_video) {
-            (false, false) => (true, true),
-            known if settled => known,
-            _ => (true, true),
+impl Seat {
+    /// Whether the player is to get a packet, after all that it got.
+    fn opens(&mut self, class: Class) -> bool {
+        match class.role {
+            _ if self.paused => false,
+            Role::Key => {
+                self.open.add(class.tracks);
+                true
+            }
+            Role::Inter => self.open.holds(class.tracks),
+            _ => true,
         }
+    }
+}
+
+impl State {
+    /// Counts the group, and keeps none where all together are too many bytes.
+    fn count_group(&mut self, hub: &Inner) {
+        let (before, mut now) = (self.counted_bytes, self.cache.group_bytes());
+        let sum = &hub.counters.gop_bytes;
+        if now > before && sum.load(Relaxed) - before + now > hub.config.gop_total_bytes {
+            self.cache.drop_group();
+            now = 0;
+        }
+        self.counted_bytes = now;
+        sum.fetch_add(now, Relaxed);
+        sum.fetch_sub(before, Relaxed);
+    }
+
+    /// Whether there are audio and video. Not known while the publisher is too young to tell.
+    fn tracks(&self) -> Option<(bool, bool)> {
+        let first = self.publisher.as_ref().and_then(|current| current.first_payload)?;
+        let known = (self.cache.has_audio, self.cache.has_video);
+        (known == (true, true) || first.elapsed() >= SETTLED).then_some(known)
     }
 }
 
@@ -271,118 +343,5 @@ fn set_waiting(hub: &Inner, core: &ClaimCore, waiting: bool) {
         (false, true) => _ = hub.counters.waiters.fetch_add(1, Relaxed),
         (true, false) => _ = hub.counters.waiters.fetch_sub(1, Relaxed),
         _ => {}
-    }
-}
-
-/// What a late player needs.
-#[derive(Debug, Default)]
-struct Cache {
-    metadata: Option<Arc<Packet>>,
-    video_header: Option<Arc<Packet>>,
-    audio_header: Option<Arc<Packet>>,
-    /// From the last keyframe on; empty before the first one and after an overflow.
-    group: Vec<Arc<Packet>>,
-    group_bytes: usize,
-    has_audio: bool,
-    has_video: bool,
-}
-
-impl Cache {
-    fn store(&mut self, packet: &Arc<Packet>, max_bytes: usize, max_packets: usize) {
-        match packet.kind() {
-            MediaKind::Audio => self.has_audio = true,
-            MediaKind::Video => self.has_video = true,
-            MediaKind::Metadata => {}
-        }
-        match packet.role {
-            Role::Header => {
-                let place = match packet.kind() {
-                    MediaKind::Metadata => &mut self.metadata,
-                    MediaKind::Audio => &mut self.audio_header,
-                    MediaKind::Video => &mut self.video_header,
-                };
-                let before = place.replace(packet.clone());
-                // Frames for another decoder configuration are of no use to a late player.
-                let changed = before.is_some_and(|before| before.body() != packet.body());
-                if changed && packet.kind() != MediaKind::Metadata {
-                    self.drop_group();
-                }
-            }
-            Role::Key => {
-                self.drop_group();
-                self.append(packet, max_bytes, max_packets);
-            }
-            Role::Frame if !self.group.is_empty() => self.append(packet, max_bytes, max_packets),
-            Role::Frame => {}
-        }
-    }
-
-    fn append(&mut self, packet: &Arc<Packet>, max_bytes: usize, max_packets: usize) {
-        self.group_bytes += packet.flv().len();
-        if self.group_bytes > max_bytes || self.group.len() >= max_packets {
-            self.drop_group();
-        } else {
-            self.group.push(packet.clone());
-        }
-    }
-
-    fn drop_group(&mut self) {
-        self.group.clear();
-        self.group_bytes = 0;
-    }
-
-    /// Metadata, then decoder configurations at the time of what follows them, then the group.
-    fn burst(&self, now: u32) -> Vec<Arc<Packet>> {
-        let start = self.group.first().map_or(now, |packet| packet.timestamp());
-        let headers =
-            [&self.metadata, &self.video_header, &self.audio_header].into_iter().flatten();
-        let headers = headers.map(|packet| match packet.timestamp() {
-            _ if packet.kind() == MediaKind::Metadata => packet.clone(),
-            timestamp if timestamp == start => packet.clone(),
-            _ => Arc::new(packet.at(start)),
-        });
-        headers.chain(self.group.iter().cloned()).collect()
-    }
-}
-
-/// The time line of the stream, which goes on when a publisher starts anew.
-#[derive(Debug, Default)]
-struct Clock {
-    offset: u32,
-    /// The current publisher has sent a frame.
-    running: bool,
-    /// Some publisher has sent a frame.
-    used: bool,
-    /// The latest time given out.
-    last: u32,
-}
-
-impl Clock {
-    fn restart(&mut self) {
-        self.running = false;
-    }
-
-    /// Headers get the latest time: encoders send them with any.
-    fn map(&mut self, timestamp: u32, role: Role) -> u32 {
-        if role == Role::Header {
-            return self.last;
-        }
-        if !self.running {
-            self.running = true;
-            self.offset = match self.used {
-                true => self.last.wrapping_add(RESUME_STEP).wrapping_sub(timestamp),
-                false => 0,
-            };
-            if !self.used {
-                self.last = timestamp;
-            }
-            self.used = true;
-        }
-        let time = timestamp.wrapping_add(self.offset);
-        // Ahead in the sense of numbers that wrap.
-        if time.wrapping_sub(self.last) < 1 << 31 {
-            self.last = time;
-        }
-        time
     }
 }

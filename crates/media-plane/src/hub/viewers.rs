@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use super::claim_core::{ClaimCore, EndReason};
 use super::lock;
+use crate::auth::StreamName;
 
 /// Plays of one viewer on one stream. A client needs one, and a second while it reconnects.
 const MAX_PLAYS_PER_VIEWER: usize = 4;
@@ -38,6 +39,15 @@ impl Viewers {
                 viewers.remove(viewer);
             }
         }
+    }
+
+    /// Whether a viewer has so many plays of a stream, ended ones that still exist included, that there is no room for
+    /// another: it does not read, and its connections are about to be ended.
+    pub(super) fn is_full(&self, viewer: &str, stream: &StreamName) -> bool {
+        let viewers = lock(&self.0);
+        let entries = viewers.get(viewer).map(Vec::as_slice).unwrap_or_default();
+        let plays = entries.iter().filter(|entry| entry.playing && entry.core.stream == *stream);
+        plays.count() >= 2 * MAX_PLAYS_PER_VIEWER
     }
 
     /// Says that a claim plays now under a name the authorizer gave. Ends the oldest plays of the

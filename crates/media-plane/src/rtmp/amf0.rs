@@ -1,7 +1,7 @@
 //! AMF0 values with every size bounded.
 //!
-//! In: the body of a command or data message. Out: values, or bytes for values. Absent: references,
-//! AMF3, and any allocation that follows an announced count.
+//! In: the body of a command or data message. Out: values, or bytes for values. Absent: what references
+//! refer to, AMF3, and any allocation that follows an announced count.
 
 use super::RtmpError;
 use super::limits::{AMF0_MAX_DEPTH, AMF0_MAX_ELEMENTS, AMF0_MAX_STRING};
@@ -13,6 +13,7 @@ mod marker {
     pub(super) const OBJECT: u8 = 0x03;
     pub(super) const NULL: u8 = 0x05;
     pub(super) const UNDEFINED: u8 = 0x06;
+    pub(super) const REFERENCE: u8 = 0x07;
     pub(super) const ECMA_ARRAY: u8 = 0x08;
     pub(super) const OBJECT_END: u8 = 0x09;
     pub(super) const STRICT_ARRAY: u8 = 0x0A;
@@ -116,6 +117,10 @@ impl Decoder {
             marker::OBJECT => Value::Object(self.fields(input, depth)?),
             marker::NULL => Value::Null,
             marker::UNDEFINED | marker::UNSUPPORTED => Value::Undefined,
+            marker::REFERENCE => {
+                take::<2>(input)?;
+                Value::Undefined
+            }
             marker::ECMA_ARRAY => {
                 // The count is only a hint.
                 take::<4>(input)?;
@@ -283,6 +288,6 @@ mod tests {
         assert_eq!(decode_all(&[0x0C, 0xFF, 0xFF, 0xFF, 0xFF]), Err(RtmpError::Amf0String));
         assert_eq!(decode_all(&[0x05; 2000]), Err(RtmpError::Amf0Elements));
         assert_eq!(decode_all(&[0x02, 0, 5, b'a']), Err(RtmpError::Amf0Truncated));
-        assert_eq!(decode_all(&[0x07, 0, 0]), Err(RtmpError::Amf0Marker(7)));
+        assert_eq!(decode_all(&[0x04, 0, 0]), Err(RtmpError::Amf0Marker(4)));
     }
 }

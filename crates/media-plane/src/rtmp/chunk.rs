@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::RtmpError;
 use super::limits::{
-    DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_COMMAND_MESSAGE,
+    DEFAULT_CHUNK_SIZE, MAX_CHUNK_SIZE, MAX_CHUNK_STREAMS, MAX_COMMAND_MESSAGE, MAX_DATA_MESSAGE,
     MAX_IDLE_PARTIAL_BYTES, MAX_MEDIA_MESSAGE, MAX_PARTIAL_BYTES,
 };
 use super::message::{Message, message_type};
@@ -28,6 +28,10 @@ struct ChunkStream {
     stream_id: u32,
     /// Inside a message.
     open: bool,
+    /// Bytes of the message that came so far.
+    received: usize,
+    /// The message is too long to be kept, so its bytes are dropped as they come.
+    left_out: bool,
     partial: Vec<u8>,
 }
 
@@ -51,6 +55,8 @@ pub struct ChunkReader {
     current: Option<(usize, usize)>,
     partial_bytes: usize,
     media: bool,
+    /// A message was left out since the owner last asked.
+    left_out: bool,
 }
 
 impl Default for ChunkReader {
@@ -61,6 +67,7 @@ impl Default for ChunkReader {
             current: None,
             partial_bytes: 0,
             media: false,
+            left_out: false,
         }
     }
 }
@@ -79,14 +86,24 @@ impl ChunkReader {
         Ok(())
     }
 
-    /// Says whether media is expected from here on, at first not: audio and video messages may be
-    /// larger than others then, and so may what is unfinished.
+    /// Says whether media is expected from here on, at first not: media messages may be larger than others then, and so
+    /// may what is unfinished. When it is not any more, unfinished messages of media are left out.
     ///
     /// # Errors
     /// [`RtmpError::PartialBytes`] when more is unfinished than may be from here on.
     pub fn expect_media(&mut self, media: bool) -> Result<(), RtmpError> {
         self.media = media;
+        for stream in self.streams.iter_mut().filter(|it| !media && is_media(it.type_id)) {
+            self.partial_bytes -= stream.partial.len();
+            stream.partial = Vec::new();
+            stream.left_out = stream.open;
+        }
         self.check_partial()
+    }
+
+    /// Whether a message was too long to be kept since this was last asked.
+    pub fn take_left_out(&mut self) -> bool {
+        std::mem::take(&mut self.left_out)
     }
 
     fn check_partial(&self) -> Result<(), RtmpError> {
@@ -119,25 +136,34 @@ impl ChunkReader {
             };
             let (head, tail) = input.split_at(left.min(input.len()));
             *input = tail;
-            self.partial_bytes += head.len();
-            self.check_partial()?;
             let stream = &mut self.streams[index];
-            stream.partial.extend_from_slice(head);
+            stream.received += head.len();
+            if !stream.left_out {
+                stream.partial.extend_from_slice(head);
+                self.partial_bytes += head.len();
+                self.check_partial()?;
+            }
             if head.len() < left {
                 self.current = Some((index, left - head.len()));
                 return Ok(None);
             }
             self.current = None;
-            if stream.partial.len() == stream.length {
-                self.partial_bytes -= stream.partial.len();
-                stream.open = false;
-                return Ok(Some(Message {
-                    timestamp: stream.timestamp,
-                    type_id: stream.type_id,
-                    stream_id: stream.stream_id,
-                    payload: Bytes::from(std::mem::take(&mut stream.partial)),
-                }));
+            let stream = &mut self.streams[index];
+            if stream.received < stream.length {
+                continue;
             }
+            stream.open = false;
+            if stream.left_out {
+                self.left_out = true;
+                continue;
+            }
+            self.partial_bytes -= stream.partial.len();
+            return Ok(Some(Message {
+                timestamp: stream.timestamp,
+                type_id: stream.type_id,
+                stream_id: stream.stream_id,
+                payload: Bytes::from(std::mem::take(&mut stream.partial)),
+            }));
         }
     }
 
@@ -191,10 +217,15 @@ impl ChunkReader {
             }
         }
         let limit = match header.type_id {
-            message_type::AUDIO | message_type::VIDEO if self.media => MAX_MEDIA_MESSAGE,
+            type_id if is_media(type_id) && self.media => MAX_MEDIA_MESSAGE,
+            message_type::DATA | message_type::DATA_AMF3 if self.media => MAX_DATA_MESSAGE,
             _ => MAX_COMMAND_MESSAGE,
         };
-        if header.length > limit {
+        let left_out = header.length > limit;
+        // Media that is published cannot be left out without a word, nor can what rules the chunks.
+        let is_needed = (1..=message_type::SET_PEER_BANDWIDTH).contains(&header.type_id)
+            || is_media(header.type_id) && self.media;
+        if left_out && is_needed {
             return Err(RtmpError::MessageSize { type_id: header.type_id, length: header.length });
         }
         let index = known.unwrap_or_else(|| {
@@ -202,9 +233,9 @@ impl ChunkReader {
             self.streams.len() - 1
         });
         let stream = &mut self.streams[index];
-        stream.apply(header, extended)?;
+        stream.apply(header, extended, left_out)?;
         *input = &input[at..];
-        Ok(Some((index, self.chunk_size.min(stream.length - stream.partial.len()))))
+        Ok(Some((index, self.chunk_size.min(stream.length - stream.received))))
     }
 }
 
@@ -219,13 +250,15 @@ impl ChunkStream {
             type_id: 0,
             stream_id: 0,
             open: false,
+            received: 0,
+            left_out: false,
             partial: Vec::new(),
         }
     }
 
     /// A header inside a message continues it, whatever its type, as long as it describes the same
     /// message.
-    fn apply(&mut self, header: Header, extended: bool) -> Result<(), RtmpError> {
+    fn apply(&mut self, header: Header, extended: bool, left_out: bool) -> Result<(), RtmpError> {
         if self.open {
             if header.length != self.length || header.type_id != self.type_id {
                 return Err(RtmpError::MessageChanged);
@@ -242,8 +275,14 @@ impl ChunkStream {
         self.type_id = header.type_id;
         self.stream_id = header.stream_id;
         self.open = true;
+        self.received = 0;
+        self.left_out = left_out;
         Ok(())
     }
+}
+
+fn is_media(type_id: u8) -> bool {
+    matches!(type_id, message_type::AUDIO | message_type::VIDEO | message_type::AGGREGATE)
 }
 
 /// Chunk stream, header type and length of the basic header.

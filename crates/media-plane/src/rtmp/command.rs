@@ -22,16 +22,23 @@ pub struct Command {
 }
 
 impl Command {
-    /// Parses the body of a command message.
+    /// Parses the body of a command message as far as it can be read: arguments behind one that cannot are left out.
     ///
     /// # Errors
-    /// When it is not AMF0 within bounds or has no name. A missing transaction number is taken as 0.
-    pub fn parse(payload: &[u8]) -> Result<Self, RtmpError> {
-        let mut values = amf0::decode_all(payload)?.into_iter();
-        let Some(Value::String(name)) = values.next() else { return Err(RtmpError::Command) };
-        let transaction = values.next().and_then(|value| value.as_number()).unwrap_or(0.0);
-        let object = values.next().unwrap_or(Value::Null);
-        Ok(Self { name, transaction, object, arguments: values.collect() })
+    /// When name, transaction number or object cannot be read, or there is no name. A missing transaction number is
+    /// taken as 0.
+    pub fn parse(mut payload: &[u8]) -> Result<Self, RtmpError> {
+        let Value::String(name) = amf0::decode_first(&mut payload)? else {
+            return Err(RtmpError::Command);
+        };
+        let mut next = || match payload {
+            [] => Ok(None),
+            _ => amf0::decode_first(&mut payload).map(Some),
+        };
+        let transaction = next()?.and_then(|value| value.as_number()).unwrap_or(0.0);
+        let object = next()?.unwrap_or(Value::Null);
+        let arguments = std::iter::from_fn(|| next().ok().flatten()).collect();
+        Ok(Self { name, transaction, object, arguments })
     }
 
     /// The body of a command message.

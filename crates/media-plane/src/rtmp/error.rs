@@ -37,6 +37,9 @@ pub enum RtmpError {
     /// A chunk size outside 1..=[`limits::MAX_CHUNK_SIZE`](super::limits::MAX_CHUNK_SIZE).
     #[error("chunkSize: {0} is out of range")]
     ChunkSize(u32),
+    /// An aggregate of more than [`limits::MAX_AGGREGATED`](super::limits::MAX_AGGREGATED) messages.
+    #[error("aggregate: too many messages in one")]
+    Aggregate,
     /// A control message that is too short.
     #[error("controlMessage: message type {0} is too short")]
     ControlMessage(u8),
@@ -87,6 +90,7 @@ impl RtmpError {
             Self::MessageSize { .. } => "messageSize",
             Self::PartialBytes => "partialBytes",
             Self::ChunkSize(_) => "chunkSize",
+            Self::Aggregate => "aggregate",
             Self::ControlMessage(_) => "controlMessage",
             Self::UnauthorizedBytes => "unauthorizedBytes",
             Self::HeldBytes => "heldBytes",

@@ -5,20 +5,30 @@
 
 /// Chunk streams one connection may open. Encoders use three to six.
 pub const MAX_CHUNK_STREAMS: usize = 64;
-/// Longest audio or video message of a publisher, bytes.
-pub const MAX_MEDIA_MESSAGE: usize = 4 << 20;
-/// Longest message of any other type, and of any type while nothing is published, bytes.
+/// Longest audio, video or aggregate message of a publisher, bytes. A longer one ends its publish.
+pub const MAX_MEDIA_MESSAGE: usize = 8 << 20;
+/// Longest data message of a publisher, bytes. A longer one is left out.
+pub const MAX_DATA_MESSAGE: usize = 256 << 10;
+/// Longest message of any other type, and of any type while nothing is published, bytes. A longer one is left out.
 pub const MAX_COMMAND_MESSAGE: usize = 64 << 10;
-/// Bytes of unfinished messages over all chunk streams of a publisher.
-pub const MAX_PARTIAL_BYTES: usize = 8 << 20;
+/// Messages in one aggregate.
+pub const MAX_AGGREGATED: usize = 4096;
+/// Bytes of unfinished messages over all chunk streams of a publisher: the longest one and what is sent in between.
+pub const MAX_PARTIAL_BYTES: usize = 9 << 20;
 /// The same while nothing is published: a player has no media to send.
 pub const MAX_IDLE_PARTIAL_BYTES: usize = 64 << 10;
 /// Bytes a connection may spend, handshake included, while it holds no permission to publish or play.
 pub const MAX_UNAUTHORIZED_BYTES: usize = 16 << 10;
+/// The same behind a publish: an encoder that stops has media under way.
+pub const MAX_LEFTOVER_BYTES: usize = 1 << 20;
 /// Bytes held unparsed while a publish or play awaits its decision.
 pub const MAX_HELD_BYTES: usize = 64 << 10;
 /// Publish and play requests in the life of one connection.
 pub const MAX_REQUESTS: u32 = 16;
+/// Requests beside a publish or play that are refused with an answer; more are ignored.
+pub const MAX_REFUSALS: u32 = 64;
+/// Message streams of one connection, beside the one that publishes or plays.
+pub const MAX_OTHER_STREAMS: u32 = 16;
 /// Longest `app` and longest stream name, each with its query, bytes.
 pub const MAX_NAME_BYTES: usize = 4 << 10;
 
@@ -31,8 +41,8 @@ pub const AMF0_MAX_STRING: usize = 32 << 10;
 
 /// Chunk size before any `SetChunkSize` (RTMP 1.0 §5.4.1).
 pub const DEFAULT_CHUNK_SIZE: usize = 128;
-/// Largest chunk size taken from a peer; a larger one is an error.
-pub const MAX_CHUNK_SIZE: usize = 65_536;
+/// Largest chunk size (RTMP 1.0 §5.4.1). A chunk is never longer than its message, so it bounds nothing.
+pub const MAX_CHUNK_SIZE: usize = 0x7FFF_FFFF;
 /// Chunk size of what this side sends after `connect`.
 pub const OUT_CHUNK_SIZE: usize = 4096;
 

@@ -44,6 +44,8 @@ pub mod message_type {
     pub const DATA: u8 = 18;
     /// Command, AMF0.
     pub const COMMAND: u8 = 20;
+    /// Audio, video and data messages in one.
+    pub const AGGREGATE: u8 = 22;
 }
 
 /// Chunk streams this side sends on.

@@ -24,6 +24,9 @@ const READ_BYTES: usize = 16 << 10;
 const PLAYER_READ_BYTES: usize = 1 << 10;
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
+/// Reads from a player to whom something is being written: enough for it to say that it pauses, and no way to pile up
+/// answers that it does not read.
+const READS_WHILE_WRITING: usize = 16;
 /// How long a peer may take to read what was said last.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -93,7 +96,7 @@ impl<A: Authorizer> Connection<A> {
             End::Peer(error) => tracing::debug!(%peer, %error, "rtmp connection ended"),
             End::Protocol(error) => {
                 self.hub.counters().protocol_error();
-                tracing::info!(%peer, code = error.code(), "rtmp protocol error");
+                tracing::info!(%peer, code = error.code(), %error, "rtmp protocol error");
                 self.farewell().await;
             }
             End::Deadline(code) => {
@@ -174,10 +177,22 @@ impl<A: Authorizer> Connection<A> {
             while let Some(event) = self.pump()? {
                 match event {
                     Event::Media { kind, timestamp, payload } => {
-                        publisher.send(kind, timestamp, &payload).map_err(End::Hub)?;
+                        match publisher.send(kind, timestamp, &payload) {
+                            Ok(()) => {}
+                            Err(EndReason::TooManyHeads) => {
+                                let code = "sequenceHeaders";
+                                tracing::warn!(peer = %self.peer, code, "publish ended");
+                                self.session
+                                    .fail_publish("sequenceHeaders: they are too many or too long");
+                            }
+                            Err(reason) => return Err(End::Hub(reason)),
+                        }
+                    }
+                    Event::LeftOut(what) => {
+                        tracing::info!(peer = %self.peer, what, "left out of a publish");
                     }
                     Event::Stopped => return Ok(()),
-                    Event::Request(_) => {}
+                    Event::Request(_) | Event::Paused(_) => {}
                 }
             }
             tokio::select! {
@@ -195,19 +210,28 @@ impl<A: Authorizer> Connection<A> {
         self.buffer = vec![0; PLAYER_READ_BYTES];
         let stall = self.hub.config().write_timeout;
         let mut batch = Vec::new();
+        let (mut paused, mut reads) = (false, 0);
         loop {
             while let Some(event) = self.pump()? {
-                if event == Event::Stopped {
-                    return Ok(());
+                match event {
+                    Event::Stopped => return Ok(()),
+                    Event::Paused(now) => {
+                        paused = now;
+                        player.pause(now);
+                    }
+                    _ => {}
                 }
             }
-            tokio::select! {
-                biased;
-                result = self.out.flush(&self.stream, stall) => result?,
-                reason = player.cut() => return Err(End::Hub(reason)),
+            let writing = !self.out.is_empty();
+            if !writing {
+                reads = 0;
             }
+            // One that is paused need not read.
+            let stall = if paused { Duration::MAX } else { stall };
             tokio::select! {
-                result = player.next(&mut batch, BATCH) => match result {
+                reason = player.cut() => return Err(End::Hub(reason)),
+                result = self.out.flush(&self.stream, stall), if writing => result?,
+                result = player.next(&mut batch, BATCH), if !writing => match result {
                     Ok(()) => {
                         for packet in batch.drain(..) {
                             let bytes = packet.rtmp();
@@ -223,8 +247,9 @@ impl<A: Authorizer> Connection<A> {
                     }
                     Err(reason) => return Err(End::Hub(reason)),
                 },
-                result = self.stream.readable() => {
+                result = self.stream.readable(), if reads < READS_WHILE_WRITING => {
                     result?;
+                    reads += 1;
                     match self.stream.try_read(&mut self.buffer) {
                         Ok(0) => return Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
                         Ok(count) => self.session.input(&self.buffer[..count])?,

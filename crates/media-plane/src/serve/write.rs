@@ -1,6 +1,6 @@
 //! Bytes on their way to one socket.
 //!
-//! In: shared `Bytes`. Out: vectored writes. Absent: copies, and a bound; the owner fills it only
+//! In: shared `Bytes`. Out: vectored writes. Absent: copies, and a bound; the owner fills it with media only
 //! when it is empty.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Buffers in one write.
 const SLICES: usize = 64;
@@ -17,24 +17,37 @@ const SLICES: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct WriteQueue {
     buffers: VecDeque<Bytes>,
+    /// When the socket took something last, or had nothing to take.
+    progress: Option<Instant>,
 }
 
 impl WriteQueue {
     pub(super) fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
+            if self.buffers.is_empty() {
+                self.progress = None;
+            }
             self.buffers.push_back(bytes);
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffers.is_empty()
     }
 
     /// Writes everything; fails with `TimedOut` when the socket takes nothing for `stall`. Cancel
     /// safe.
     pub(super) async fn flush(&mut self, stream: &TcpStream, stall: Duration) -> io::Result<()> {
         while !self.buffers.is_empty() {
+            let progress = *self.progress.get_or_insert_with(Instant::now);
             match self.write_some(stream) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.advance(written),
+                Ok(written) => {
+                    self.progress = None;
+                    self.advance(written);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    timeout(stall, stream.writable())
+                    timeout(stall.saturating_sub(progress.elapsed()), stream.writable())
                         .await
                         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
                 }

@@ -105,8 +105,8 @@ async fn it_plays_what_the_hub_encodes() {
     let hub = Hub::new(RelayConfig::default());
     let player = hub.play(&allow(), request(Direction::Play, "a", "")).await.unwrap();
     let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
-    let body = [&[0x17, 1][..], &[5; 20_000]].concat();
-    for timestamp in [0, 40, 0x0100_0000] {
+    let body = [&[0x12, 1][..], &[5; 20_000]].concat();
+    for timestamp in [0x00FF_FF00, 0x00FF_FFFF, 0x0100_0000] {
         publisher.send(MediaKind::Video, timestamp, &body).unwrap();
     }
     let mut batch = Vec::new();
@@ -132,5 +132,5 @@ async fn it_plays_what_the_hub_encodes() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(times, [0, 40, 0x0100_0000]);
+    assert_eq!(times, [0x00FF_FF00, 0x00FF_FFFF, 0x0100_0000]);
 }

@@ -13,10 +13,15 @@ use tokio::time::advance;
 
 use crate::support::*;
 
-const KEY: &[u8] = &[0x17, 1, 0, 0, 0, 1];
-const FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 2];
+/// Video and audio that need no header: Sorenson's H.263 and MP3.
+const KEY: &[u8] = &[0x12, 1, 0, 0, 0, 1];
+const FRAME: &[u8] = &[0x22, 1, 0, 0, 0, 2];
+const AUDIO: &[u8] = &[0x2F, 1, 5];
+/// H.264 and AAC.
+const AVC_KEY: &[u8] = &[0x17, 1, 0, 0, 0, 1];
+const AVC_FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 2];
+const AAC: &[u8] = &[0xAF, 1, 5];
 const VIDEO_HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 9];
-const AUDIO: &[u8] = &[0xAF, 1, 5];
 const AUDIO_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
 const METADATA: &[u8] = b"\x02\x00\x0aonMetaData\x05";
 
@@ -70,13 +75,13 @@ async fn a_late_player_gets_headers_and_the_group() {
     let hub = hub();
     let publisher = publish(&hub, "a").await.unwrap();
     headers(&publisher);
-    video(&publisher, 0, KEY);
-    video(&publisher, 40, FRAME);
-    video(&publisher, 2000, KEY);
-    audio(&publisher, 2010, AUDIO);
-    video(&publisher, 2040, FRAME);
+    video(&publisher, 0, AVC_KEY);
+    video(&publisher, 40, AVC_FRAME);
+    video(&publisher, 2000, AVC_KEY);
+    audio(&publisher, 2010, AAC);
+    video(&publisher, 2040, AVC_FRAME);
     let player = play(&hub, "a", "").await.unwrap();
-    video(&publisher, 2080, FRAME);
+    video(&publisher, 2080, AVC_FRAME);
     assert_eq!(
         seen(&player),
         [
@@ -114,9 +119,9 @@ async fn a_player_that_was_first_waits_and_starts_at_a_keyframe() {
     let publisher = publish(&hub, "a").await.unwrap();
     assert_eq!(hub.stats().waiters, 0);
     headers(&publisher);
-    video(&publisher, 0, FRAME);
-    audio(&publisher, 10, AUDIO);
-    video(&publisher, 40, KEY);
+    video(&publisher, 0, AVC_FRAME);
+    audio(&publisher, 10, AAC);
+    video(&publisher, 40, AVC_KEY);
     let kinds: Vec<_> = seen(&player).into_iter().map(|(_, _, bytes)| bytes).collect();
     assert_eq!(kinds, [[2, 0], [0x17, 0], [0xAF, 0], [0xAF, 1], [0x17, 1]]);
 }
@@ -133,9 +138,9 @@ async fn an_overflowing_group_is_dropped_until_the_next_keyframe() {
     assert_eq!(seen(&player), []);
     video(&publisher, 200, FRAME);
     video(&publisher, 240, KEY);
-    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x17, 1])]);
+    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x12, 1])]);
     let player = play(&hub, "a", "").await.unwrap();
-    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x17, 1])]);
+    assert_eq!(seen(&player), [(MediaKind::Video, 240, [0x12, 1])]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +153,8 @@ async fn a_slow_player_is_cut_and_others_are_not() {
     let (slow, fast) = (play(&hub, "a", "").await.unwrap(), play(&hub, "a", "").await.unwrap());
     let mut count = 0;
     for index in 1..30 {
-        audio(&publisher, index, &[0xAF; 1000]);
+        advance(Duration::from_millis(100)).await;
+        audio(&publisher, index * 100, &[0x2F; 1000]);
         count += ready(&fast).len();
     }
     assert_eq!(count, 30);
@@ -185,7 +191,7 @@ async fn a_live_publisher_is_not_disturbed_and_a_silent_one_is_replaced() {
     video(&second, 40, KEY);
     video(&second, 80, FRAME);
     let times: Vec<_> = seen(&player).into_iter().map(|(_, time, _)| time).collect();
-    assert_eq!(times, [5000, 5040, 5180, 5220], "the time line goes on, and starts at a keyframe");
+    assert_eq!(times, [5000, 5040, 6080, 6120], "the time line goes on, and starts at a keyframe");
     assert_eq!(hub.stats().replaced, 1);
 }
 
@@ -390,8 +396,8 @@ async fn flv_pulls() {
     let hub = hub();
     let publisher = publish(&hub, "a").await.unwrap();
     headers(&publisher);
-    video(&publisher, 0, KEY);
-    let big = [FRAME, &[7; 50_000]].concat();
+    video(&publisher, 0x0123_4540, AVC_KEY);
+    let big = [AVC_FRAME, &[7; 50_000]].concat();
     video(&publisher, 0x0123_4567, &big);
     let mut pull =
         pull::open(&hub, &allow(), request(Direction::Play, "a", "v=bob")).await.unwrap();
@@ -407,23 +413,175 @@ async fn flv_pulls() {
     bytes.extend(&second);
     let tags = tags(&bytes[13..]);
     let kinds: Vec<_> = tags.iter().map(|(kind, time, _)| (*kind, *time)).collect();
-    assert_eq!(kinds, [(18, 0), (9, 0), (8, 0), (9, 0), (9, 0x0123_4567)]);
+    assert_eq!(
+        kinds,
+        [(18, 0), (9, 0x0123_4540), (8, 0x0123_4540), (9, 0x0123_4540), (9, 0x0123_4567)]
+    );
     assert_eq!(tags[4].2, big);
 
-    audio(&publisher, 0x0123_4568, AUDIO);
-    audio(&publisher, 0x0123_4569, AUDIO);
-    assert_eq!(
-        pull.next().await.unwrap().len(),
-        2 * (AUDIO.len() + 15),
-        "small tags leave together"
-    );
-    audio(&publisher, 0x0123_456A, AUDIO);
+    audio(&publisher, 0x0123_4568, AAC);
+    audio(&publisher, 0x0123_4569, AAC);
+    assert_eq!(pull.next().await.unwrap().len(), 2 * (AAC.len() + 15), "small tags leave together");
+    audio(&publisher, 0x0123_456A, AAC);
     let signal = pull.cut_signal();
     assert_eq!(hub.cut_viewer("bob"), 1);
     assert_eq!((pull.next().await, pull.ended()), (None, Some(EndReason::Cut)));
     drop(pull);
     assert_eq!(signal.await, EndReason::Cut);
     assert_eq!(hub.stats().players, 0);
+}
+
+/// Proves URL-13.
+#[tokio::test(start_paused = true)]
+async fn what_is_accepted_reaches_a_player_that_keeps_up() {
+    let hub = hub();
+    let publisher = publish(&hub, "a").await.unwrap();
+    let (fast, slow) = (play(&hub, "a", "").await.unwrap(), play(&hub, "a", "").await.unwrap());
+    for (index, size) in [1 << 20, 3 << 20, 5 << 20, 8 << 20].into_iter().enumerate() {
+        let time = u32::try_from(index * 1000).unwrap();
+        video(&publisher, time, &[KEY, &vec![0; size - 16]].concat());
+        // Small ones come while the large one is on its way.
+        for step in 1..5 {
+            advance(Duration::from_millis(250)).await;
+            video(&publisher, time + step * 250, FRAME);
+        }
+        assert_eq!(ready(&fast).len(), 5, "{size}");
+    }
+    assert_eq!((fast.cut_reason(), slow.cut().await), (None, EndReason::TooSlow));
+}
+
+/// A hiccup of a stream of many bytes is no lag; ever more bytes are, however short the time.
+#[tokio::test(start_paused = true)]
+async fn lag_is_judged_in_bytes_and_in_time() {
+    let hub = Hub::new(RelayConfig { player_queue_bytes: 10_000, ..RelayConfig::default() });
+    let publisher = publish(&hub, "a").await.unwrap();
+    let player = play(&hub, "a", "").await.unwrap();
+    for _ in 0..50 {
+        advance(Duration::from_millis(18)).await;
+        audio(&publisher, 0, &[0x2F; 1000]);
+    }
+    assert_eq!((player.cut_reason(), ready(&player).len()), (None, 50));
+    for _ in 0..100 {
+        audio(&publisher, 0, &[0x2F; 1000]);
+    }
+    assert_eq!(player.cut_reason(), Some(EndReason::TooSlow));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_play_holds_nothing_and_goes_on_at_a_keyframe() {
+    let hub = hub();
+    let publisher = publish(&hub, "a").await.unwrap();
+    let player = play(&hub, "a", "").await.unwrap();
+    headers(&publisher);
+    video(&publisher, 0, AVC_KEY);
+    player.pause(true);
+    for index in 1..1000 {
+        advance(Duration::from_millis(40)).await;
+        let body = if index % 100 == 0 { AVC_KEY } else { AVC_FRAME };
+        video(&publisher, index * 40, &[body, &[0; 10_000]].concat());
+    }
+    assert_eq!((seen(&player), player.cut_reason()), (vec![], None));
+    player.pause(false);
+    let kinds: Vec<_> = seen(&player).into_iter().map(|(_, _, bytes)| bytes).collect();
+    assert_eq!(kinds[..5], [[2, 0], [0x17, 0], [0xAF, 0], [0x17, 1], [0x27, 1]]);
+    video(&publisher, 40_000, AVC_FRAME);
+    assert_eq!(seen(&player).len(), 1);
+    player.pause(true);
+    assert_eq!(hub.cut_stream(&name("a")), 2);
+    assert_eq!(player.next(&mut Vec::new(), 9).await, Err(EndReason::Cut));
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_beyond_what_is_kept_end_the_publish() {
+    let hub = hub();
+    let long = [VIDEO_HEADER, &[0; 64 << 10]].concat();
+    let track = |track: u8| [b"\x96\x00avc1".as_slice(), &[track, 1]].concat();
+    let many: Vec<_> = (0..17).map(track).collect();
+    for (bodies, accepted) in [(vec![long], 0), (many, 16)] {
+        let publisher = publish(&hub, "a").await.unwrap();
+        let sent = bodies.iter().map(|body| publisher.send(MediaKind::Video, 0, body));
+        let results: Vec<_> = sent.collect();
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), accepted);
+        assert_eq!(results.last(), Some(&Err(EndReason::TooManyHeads)));
+        // Again and again the same is one.
+        drop(publisher);
+        let publisher = publish(&hub, "a").await.unwrap();
+        (0..100).for_each(|_| video(&publisher, 0, VIDEO_HEADER));
+        // Metadata that is too long is only for those who play now.
+        publisher.send(MediaKind::Metadata, 0, &[METADATA, &[0; 70_000]].concat()).unwrap();
+        assert_eq!(seen(&play(&hub, "a", "").await.unwrap()).len(), 1);
+    }
+}
+
+/// For players that come before, with, or behind the push.
+/// Proves URL-14.
+#[tokio::test(start_paused = true)]
+async fn an_flv_head_says_what_there_is() {
+    for (kinds, flags) in [("a", 4), ("v", 1), ("av", 5), ("va", 5)] {
+        let hub = hub();
+        let open =
+            async || pull::open(&hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
+        let mut pulls = vec![open().await];
+        advance(Duration::from_secs(60)).await;
+        let publisher = publish(&hub, "a").await.unwrap();
+        publisher.send(MediaKind::Metadata, 0, METADATA).unwrap();
+        let mut firsts = Vec::new();
+        for step in 0..60 {
+            match step {
+                5 | 40 => pulls.push(open().await),
+                _ => {}
+            }
+            for kind in kinds.chars() {
+                let (kind, body) = match kind {
+                    'a' => (MediaKind::Audio, AUDIO),
+                    _ => (MediaKind::Video, KEY),
+                };
+                publisher.send(kind, step * 40, body).unwrap();
+            }
+            advance(Duration::from_millis(40)).await;
+        }
+        for pull in &mut pulls {
+            firsts.push(pull.next().await.unwrap());
+        }
+        assert_eq!(firsts.len(), 3);
+        for first in firsts {
+            assert_eq!((&first[..4], first[4]), (&b"FLV\x01"[..], flags), "{kinds}");
+            assert_eq!(tags(&first[13..])[0].0, 18);
+        }
+    }
+}
+
+/// Proves URL-14.
+#[tokio::test(start_paused = true)]
+async fn an_flv_head_does_not_wait_for_ever() {
+    let hub = hub();
+    let mut pull = pull::open(&hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
+    let publisher = publish(&hub, "a").await.unwrap();
+    audio(&publisher, 0, AUDIO);
+    let begin = tokio::time::Instant::now();
+    assert_eq!(pull.next().await.unwrap()[4], 4);
+    assert_eq!(begin.elapsed(), Duration::from_secs(1));
+    let mut pull =
+        pull::open(&hub, &allow(), request(Direction::Play, "b", "v=bob")).await.unwrap();
+    assert_eq!(hub.cut_viewer("bob"), 1);
+    assert_eq!((pull.next().await, pull.ended()), (None, Some(EndReason::Cut)));
+}
+
+/// Proves URL-15.
+#[tokio::test(start_paused = true)]
+async fn a_probe_takes_no_place() {
+    let hub = Hub::new(RelayConfig { max_players: 4, ..RelayConfig::default() });
+    let mut plays = Vec::new();
+    for _ in 0..4 {
+        plays.push(play(&hub, "a", "v=bob").await.unwrap());
+    }
+    for _ in 0..8 {
+        hub.probe(&allow(), request(Direction::Play, "a", "v=bob")).await.unwrap();
+    }
+    assert!(plays.iter().all(|play| play.cut_reason().is_none()));
+    let no = Answer(|_: StreamRequest| Verdict::Deny { code: "notYours", message: "no".into() });
+    let denied = hub.probe(&no, request(Direction::Play, "b", "")).await.unwrap_err();
+    assert_eq!((denied.code, hub.stats().streams), ("notYours", 1));
 }
 
 /// Type, time and body of FLV tags.

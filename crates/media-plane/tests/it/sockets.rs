@@ -142,7 +142,7 @@ async fn player(server: &Server, name: &str) -> Client {
 }
 
 fn key(timestamp: u32, size: usize) -> Vec<u8> {
-    message(6, message_type::VIDEO, 1, timestamp, &[&[0x17, 1][..], &vec![0; size]].concat())
+    message(6, message_type::VIDEO, 1, timestamp, &[&[0x12, 1][..], &vec![0; size]].concat())
 }
 
 /// Proves URL-2.
@@ -319,8 +319,9 @@ async fn garbage_disturbs_nobody() {
 #[tokio::test]
 async fn what_was_said_before_a_protocol_error_is_read_in_full() {
     let server = Server::start(RelayConfig::default(), allow()).await;
+    let bad = message(2, message_type::SET_CHUNK_SIZE, 0, 0, &[0; 4]);
     // All in one piece, and more behind it than is read at once.
-    let bytes = [play_bytes("a"), connect("live", ""), vec![0; 50_000]].concat();
+    let bytes = [play_bytes("a"), bad, vec![0; 50_000]].concat();
     let mut player = Client::open(server.address, &bytes).await;
     player.status("NetStream.Play.Start").await;
     player.end().await.unwrap();

@@ -17,6 +17,9 @@ pub struct Urls {
     /// HTTP-FLV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flv: Option<String>,
+    /// FLV over WebSocket, for pages that play more streams than a browser opens HTTP connections to one host.
+    #[serde(default, rename = "wsFlv", skip_serializing_if = "Option::is_none")]
+    pub ws_flv: Option<String>,
     /// HLS playlist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hls: Option<String>,

@@ -164,8 +164,14 @@ pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
 }
 
 fn urls() -> impl Strategy<Value = Urls> {
-    (option::of(text()), option::of(text()), option::of(text()), option::of(text()))
-        .prop_map(|(rtmp, flv, hls, webrtc)| Urls { rtmp, flv, hls, webrtc })
+    let url = || option::of(text());
+    (url(), url(), url(), url(), url()).prop_map(|(rtmp, flv, ws_flv, hls, webrtc)| Urls {
+        rtmp,
+        flv,
+        ws_flv,
+        hls,
+        webrtc,
+    })
 }
 
 fn json_object() -> impl Strategy<Value = JsonObject> {

@@ -202,9 +202,7 @@ impl Channel {
             // Told again even to who asks too much, since it has taken effect; who goes on is closed.
             self.count_limited(cx, uid, conn, 1);
             self.send_behind_events(cx, uid, answer);
-            if matches!(request.call, Call::Publish(_) | Call::Subscribe(_)) {
-                self.tell_renewed(cx, uid);
-            }
+            self.tell_renewed(cx, uid, &request.call);
             self.close_limited(cx, uid, conn);
             return;
         }

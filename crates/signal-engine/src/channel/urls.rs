@@ -1,13 +1,14 @@
 //! URLs that members hold, and what becomes of them when the media servers have moved: after a restart under another
-//! address (ADR 0014). Comes in: who is back, URLs that were issued. Goes out: questions for URLs, `syncDone`.
+//! address (ADR 0014). Comes in: who is back, answers that were repeated, URLs that were issued. Goes out: questions for
+//! URLs, `syncDone`.
 //!
 //! ```text
 //!   back --> address as of its last answer? --no--> renewed before? --no--> Ask --> syncDone
 //!                                                        `--yes-------------------> syncDone, the same URL
 //! ```
 
-use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::{Direction, SyncDone};
+use lianmai_protocol::message::{Call, Notice};
 use lianmai_protocol::{Gen, KindSet, MediaKind, Mid, UserId};
 
 use super::Channel;
@@ -61,16 +62,20 @@ impl Channel {
         }
     }
 
-    /// An answer of before was repeated: what it says of a URL is older than what its holder was told since.
-    pub(super) fn tell_renewed(&mut self, cx: &mut Context, uid: UserId) {
-        let Some(member) = self.members.get(&uid) else { return };
+    /// The answer of `call` was repeated: the URL in it may be older than what its holder was told since.
+    pub(super) fn tell_renewed(&mut self, cx: &mut Context, uid: UserId, call: &Call) {
+        let (of, kind) = match call {
+            Call::Publish(asked) => (uid, asked.media_type.kinds().iter().next().cloned()),
+            Call::Subscribe(asked) => (asked.uid, Some(asked.media_type.clone())),
+            _ => return,
+        };
+        let push = |slot: usize| self.members.get(&of).and_then(|member| member.pushes[slot]);
+        let generation = kind.as_ref().and_then(slot_of).and_then(push);
+        let Some((generation, member)) = generation.zip(self.members.get(&uid)) else { return };
         let mid = member.mid;
-        let held = member.pushes.iter().flatten().chain(&member.pulls).copied();
-        for generation in held.collect::<Vec<_>>() {
-            let url = self.url_of(generation, uid, mid);
-            if url.is_some_and(|(url, address)| url.address != address && url.renewed) {
-                self.tell_url(cx, uid, generation, mid);
-            }
+        let url = self.url_of(generation, uid, mid);
+        if url.is_some_and(|(url, address)| url.address != address && url.renewed) {
+            self.tell_url(cx, uid, generation, mid);
         }
     }
 

@@ -121,6 +121,7 @@ fn url_10_behind_a_repeated_answer_it_is_told_again() {
     let (mut w, a, _) = scene();
     let id = w.send(a, publish("slaveAudio"));
     let old = w.answer(a, id).expect("answered").expect("published")["url"].clone();
+    let played = w.send(a, subscribe(2, "video"));
     w.drain();
     w.advance(2_000);
     move_relay(&mut w);
@@ -130,7 +131,15 @@ fn url_10_behind_a_repeated_answer_it_is_told_again() {
     w.send_as(a, id, publish("slaveAudio"));
     let repeated = w.answer(a, id).expect("answered").expect("published")["url"].clone();
     assert_eq!(repeated, old);
-    assert_eq!(told(&mut w, a), first, "behind the answer");
+    let behind = told(&mut w, a);
+    assert_eq!(words(&behind), ["1 push slaveAudio"], "of what the answer is about");
+    assert!(first.contains(&behind[0]), "the URL that it was told");
+    w.send_as(a, played, subscribe(2, "video"));
+    assert_eq!(words(&told(&mut w, a)), ["2 pull video"]);
+    // Once an answer has it, nothing is told behind an older one.
+    w.ok(a, publish("slaveAudio"));
+    w.send_as(a, id, publish("slaveAudio"));
+    assert!(told(&mut w, a).is_empty());
     // Other answers hold no URL.
     let id = w.send(a, say("hello"));
     w.send_as(a, id, say("hello"));

@@ -29,6 +29,8 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
         takeover_silence: ms("takeover_silence_ms", raw.takeover_silence_ms, d.takeover_silence),
         stall_after: ms("stall_after_ms", raw.stall_after_ms, d.stall_after),
         heartbeat: ms("heartbeat_ms", raw.heartbeat_ms, d.heartbeat),
+        player_queue_time: ms("player_queue_ms", raw.player_queue_ms, d.player_queue_time),
+        gop_time: ms("gop_ms", raw.gop_ms, d.gop_time),
         ..d.clone()
     };
     let mut size = |key: &str, value, default, range: RangeInclusive<usize>| {
@@ -41,7 +43,13 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
             d.player_queue_bytes,
             64 * KIB..=64 * MIB,
         ),
-        gop_bytes: size("gop_bytes", raw.gop_bytes, d.gop_bytes, 64 * KIB..=64 * MIB),
+        gop_bytes: size("gop_bytes", raw.gop_bytes, d.gop_bytes, 0..=256 * MIB),
+        gop_total_bytes: size(
+            "gop_total_bytes",
+            raw.gop_total_bytes,
+            d.gop_total_bytes,
+            0..=1024 * 1024 * MIB,
+        ),
         gop_packets: size("gop_packets", raw.gop_packets, d.gop_packets, 1..=65_536),
         max_connections: size(
             "max_connections",

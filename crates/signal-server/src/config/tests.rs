@@ -215,7 +215,7 @@ ping_interval_ms = 5000
 dead_after_ms = 5000
 media_cap_ms = 10
 [relay]
-gop_bytes = 1
+gop_bytes = 1000000000
 url_ttl_s = 59
 heartbeat_ms = "5 s"
 [log]

@@ -5,6 +5,7 @@
 pub(crate) mod accept;
 pub(crate) mod budgets;
 pub(crate) mod descriptors;
+mod flv_socket;
 pub(crate) mod guard;
 pub(crate) mod lobby;
 pub(crate) mod proxies;

@@ -1,4 +1,5 @@
-//! The public listener: the signaling WebSocket and HTTP-FLV.
+//! The public listener: the signaling WebSocket and HTTP-FLV. The guard let each request through that comes here, so a
+//! page whose origin it named may read every answer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,17 +9,22 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::middleware::{self, Next};
 use axum::routing::get;
 use futures_util::StreamExt;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN, VARY,
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN,
+    RETRY_AFTER, VARY,
 };
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use lianmai_media_plane::{Denied, DeniedKind, Direction, Hub, Protocol, StreamRequest, pull};
 use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
 use super::accept::{Hangup, Peer};
+use super::flv_socket;
 use super::lobby::LobbyServer;
 use super::upgrade;
 use crate::api::error::ApiError;
@@ -44,9 +50,10 @@ pub(crate) fn router(
 ) -> Router {
     Router::new()
         .route(SIGNAL_PATH, get(signal))
-        .route("/live/{file}", get(pull))
+        .route("/live/{file}", get(pull).head(probe).options(preflight))
         .method_not_allowed_fallback(async || ApiError::no_such_method())
         .fallback(async || ApiError::no_such_path())
+        .layer(middleware::from_fn(readable))
         .with_state(Arc::new(Public { lobby, hub, authorizer, phase }))
 }
 
@@ -57,12 +64,39 @@ async fn signal(
     upgrade::upgrade(&public.lobby, request)
 }
 
-/// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads and the server runs.
-async fn pull(
-    State(public): State<Arc<Public>>,
+/// Lets the page read the answer, whatever it is.
+async fn readable(request: Request<Body>, next: Next) -> Response<Body> {
+    let origin = request.headers().get(ORIGIN).cloned();
+    let mut response = next.run(request).await;
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from(RETRY_AFTER));
+        headers.append(VARY, HeaderValue::from(ORIGIN));
+    }
+    response
+}
+
+/// `OPTIONS /live/{stream}.flv`: what a page may ask. Headers of its own do no harm, they are ignored.
+async fn preflight(request: Request<Body>) -> Response<Body> {
+    const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, METHODS);
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    if let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    }
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+/// What a request for a stream asks for, and the handle to end its connection.
+fn asked(
     file: Result<Path<String>, PathRejection>,
-    request: Request<Body>,
-) -> Result<Response<Body>, ApiError> {
+    request: &Request<Body>,
+) -> Result<(StreamRequest, Hangup), ApiError> {
     // What is no text is the name of no stream.
     let Path(file) = file.map_err(|_| ApiError::no_such_path())?;
     let extensions = request.extensions();
@@ -74,17 +108,61 @@ async fn pull(
     let query = request.uri().query().unwrap_or_default();
     let asked =
         StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, Protocol::HttpFlv, peer);
+    Ok((asked, hangup.clone()))
+}
+
+/// The head of an answer that plays. It has no end, so it has no ranges (RFC 9110 §14.3).
+fn flv_head(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// `HEAD /live/{stream}.flv?…`: whether a play would be let in. It takes no place of one.
+async fn probe(
+    State(public): State<Arc<Public>>,
+    file: Result<Path<String>, PathRejection>,
+    request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let (asked, _) = asked(file, &request)?;
+    public.hub.probe(&*public.authorizer, asked).await.map_err(refused)?;
+    let mut response = Response::new(Body::empty());
+    flv_head(response.headers_mut());
+    Ok(response)
+}
+
+/// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads and the server runs, over WebSocket if the
+/// request asks for it.
+async fn pull(
+    State(public): State<Arc<Public>>,
+    file: Result<Path<String>, PathRejection>,
+    mut request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let (asked, hangup) = asked(file, &request)?;
+    let peer = asked.peer;
+    if upgrade::is_wanted(request.headers()) {
+        let handshake = upgrade::Handshake::new(&mut request, None)?;
+        let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
+        let (response, socket) = handshake.accept();
+        let phase = public.phase.clone();
+        tokio::spawn(async move {
+            let Some((reader, sink)) = socket.await else { return };
+            flv_socket::serve(media, reader, sink, phase).await;
+        });
+        return Ok(response);
+    }
     let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
     let mut phase = public.phase.clone();
     let stop = async move { wait_for_stop(&mut phase).await };
     let (running, ended) = oneshot::channel::<()>();
-    let (cut, hangup) = (media.cut_signal(), hangup.clone());
+    let (cut, stalled) = (media.cut_signal(), media.stall_signal());
     tokio::spawn(async move {
         tokio::select! {
-            _ = cut => {}
-            _ = ended => {}
+            _ = cut => tokio::time::sleep(LAST_BLOCKS).await,
+            _ = ended => tokio::time::sleep(LAST_BLOCKS).await,
+            () = stalled => tracing::info!(%peer, code = "writeStalled", "play ended"),
         }
-        tokio::time::sleep(LAST_BLOCKS).await;
         // A peer that does not read would keep its connection, and its place among the players, for ever.
         hangup.hang_up();
     });
@@ -94,15 +172,7 @@ async fn pull(
         Ok::<_, Infallible>(block)
     });
     let mut response = Response::new(Body::from_stream(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("video/x-flv"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    // The guard let the origin through, so its page may read what it plays.
-    if let Some(origin) = request.headers().get(ORIGIN) {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(VARY, HeaderValue::from_static("Origin"));
-    }
+    flv_head(response.headers_mut());
     Ok(response)
 }
 

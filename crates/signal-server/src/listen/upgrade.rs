@@ -1,5 +1,7 @@
-//! The WebSocket handshake (RFC 6455 §4.2) on `/v1/signal`. A client that may be told why it is refused
+//! The WebSocket handshake (RFC 6455 §4.2), of `/v1/signal` and of FLV. A client of the former that may be told why it is refused
 //! is let through and refused by a close code, since browsers do not see HTTP statuses (CON-6).
+
+use std::net::SocketAddr;
 
 use axum::body::Body;
 use http::header::{
@@ -26,31 +28,67 @@ pub(crate) fn upgrade(
     lobby: &LobbyServer,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
-    let bad = |text| ApiError::new(StatusCode::BAD_REQUEST, "badUpgrade", text);
-    let accept = check(request.method(), request.headers()).map_err(bad)?;
-    let extensions = request.extensions_mut();
-    let (Some(upgrade), Some(place), Some(Peer(peer))) = (
-        extensions.remove::<OnUpgrade>(),
-        extensions.remove::<Place>(),
-        extensions.remove::<Peer>(),
-    ) else {
-        return Err(bad("The connection cannot be upgraded."));
-    };
+    let handshake = Handshake::new(&mut request, Some(SUBPROTOCOL))?;
+    let peer = handshake.peer;
     lobby.is_open_to(peer.ip())?;
     let lobby = lobby.clone();
+    let (response, socket) = handshake.accept();
     tokio::spawn(async move {
-        let Ok(upgraded) = upgrade.await else { return };
-        let Some((reader, sink)) = take_apart(upgraded, place) else { return };
+        let Some((reader, sink)) = socket.await else { return };
         lobby.serve(peer.ip(), reader, sink).await;
     });
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     Ok(response)
+}
+
+/// Whether a request wants to go on as a WebSocket.
+pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
+    has_token(headers, &UPGRADE, "websocket")
+}
+
+/// A handshake that is good.
+pub(crate) struct Handshake {
+    upgrade: OnUpgrade,
+    place: Place,
+    pub(crate) peer: SocketAddr,
+    accept: HeaderValue,
+    subprotocol: Option<&'static str>,
+}
+
+impl Handshake {
+    /// Checks a handshake; with a subprotocol, that it offers that.
+    pub(crate) fn new(
+        request: &mut Request<Body>,
+        subprotocol: Option<&'static str>,
+    ) -> Result<Self, ApiError> {
+        let bad = |text| ApiError::new(StatusCode::BAD_REQUEST, "badUpgrade", text);
+        let accept = check(request.method(), request.headers(), subprotocol).map_err(bad)?;
+        let extensions = request.extensions_mut();
+        let (Some(upgrade), Some(place), Some(Peer(peer))) = (
+            extensions.remove::<OnUpgrade>(),
+            extensions.remove::<Place>(),
+            extensions.remove::<Peer>(),
+        ) else {
+            return Err(bad("The connection cannot be upgraded."));
+        };
+        Ok(Handshake { upgrade, place, peer, accept, subprotocol })
+    }
+
+    /// The answer, and the socket once that is written.
+    pub(crate) fn accept(
+        self,
+    ) -> (Response<Body>, impl Future<Output = Option<(Reader, halves::Sink)>> + Send) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
+        if let Some(subprotocol) = self.subprotocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+        }
+        let (upgrade, place) = (self.upgrade, self.place);
+        (response, async move { take_apart(upgrade.await.ok()?, place) })
+    }
 }
 
 /// Takes the socket back from hyper. Bytes that came early are copied, since they pin hyper's buffer.
@@ -68,8 +106,12 @@ fn take_apart(upgraded: Upgraded, place: Place) -> Option<(Reader, halves::Sink)
     }
 }
 
-fn check(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
-    if method != Method::GET || !has_token(headers, &UPGRADE, "websocket") {
+fn check(
+    method: &Method,
+    headers: &HeaderMap,
+    subprotocol: Option<&str>,
+) -> Result<HeaderValue, &'static str> {
+    if method != Method::GET || !is_wanted(headers) {
         return Err("This path speaks WebSocket only.");
     }
     if !has_token(headers, &CONNECTION, "upgrade") {
@@ -78,7 +120,7 @@ fn check(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, &'static s
     if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err("The header Sec-WebSocket-Version must be 13.");
     }
-    if !has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+    if subprotocol.is_some_and(|name| !has_token(headers, &SEC_WEBSOCKET_PROTOCOL, name)) {
         return Err("The header Sec-WebSocket-Protocol must offer `lianmai.v1`.");
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);

@@ -171,6 +171,7 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
         publishers,
         players,
         waiters,
+        gop_bytes,
         bytes_in,
         bytes_out,
         slow_players_cut,
@@ -188,6 +189,8 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
     gauge(registry, "relay_players", "Players of the relay", players as u64);
     let help = "Players whose stream has no publisher";
     gauge(registry, "relay_waiting_players", help, waiters as u64);
+    let help = "Bytes of groups of pictures that are kept for late players";
+    gauge(registry, "relay_gop_bytes", help, gop_bytes as u64);
     counter(registry, "relay_received_bytes", "Media bytes received", bytes_in);
     counter(registry, "relay_sent_bytes", "Media bytes sent", bytes_out);
     counter(registry, "relay_slow_players", "Players cut because they lagged", slow_players_cut);

@@ -43,6 +43,7 @@ fn every_number_is_exported() {
         publishers: 202,
         players: 203,
         waiters: 204,
+        gop_bytes: 215,
         bytes_in: 205,
         bytes_out: 206,
         slow_players_cut: 207,
@@ -56,7 +57,7 @@ fn every_number_is_exported() {
     };
     let store = StoreStats { commits: 301, failures: 302, waiting: 303, forgotten: 304 };
     let text = Metrics::new().0.text(engine, hub, store, Phase::Frozen);
-    for number in (101..=110).chain(201..=214).chain(301..=304) {
+    for number in (101..=110).chain(201..=215).chain(301..=304) {
         let lines = text.lines().filter(|line| line.ends_with(&format!(" {number}"))).count();
         assert_eq!(lines, 1, "{number} in\n{text}");
     }

@@ -100,11 +100,16 @@ impl UrlSigner {
                 rtmp: Some(format!("{}/{stream}?t={exp}.{mac}", bases.push)),
                 ..Urls::default()
             },
-            Some(viewer) => Urls {
-                rtmp: Some(format!("{}/{stream}?v={viewer}&t={exp}.{mac}", bases.pull_rtmp)),
-                flv: Some(format!("{}/{stream}.flv?v={viewer}&t={exp}.{mac}", bases.pull_flv)),
-                ..Urls::default()
-            },
+            Some(viewer) => {
+                let flv = format!("{}/{stream}.flv?v={viewer}&t={exp}.{mac}", bases.pull_flv);
+                Urls {
+                    rtmp: Some(format!("{}/{stream}?v={viewer}&t={exp}.{mac}", bases.pull_rtmp)),
+                    // The same place by WebSocket: `http` becomes `ws`, and `https` `wss`.
+                    ws_flv: flv.strip_prefix("http").map(|rest| format!("ws{rest}")),
+                    flv: Some(flv),
+                    ..Urls::default()
+                }
+            }
         };
         let renew_after_ms = expires_s.saturating_mul(1000).saturating_sub(self.ttl_s * 1000 / 3);
         Minted {

@@ -48,6 +48,7 @@ fn minted_urls_verify() {
     let pull = signer.mint(&request(Some(VIEWER)), NOW);
     assert_eq!(pull.urls.rtmp.as_ref(), Some(&pull.url));
     let flv = pull.urls.flv.unwrap();
+    assert_eq!(pull.urls.ws_flv, Some(flv.replacen("http", "ws", 1)));
     assert!(flv.starts_with(&format!("http://127.0.0.1:8600/live/{GEN}.flv?v={VIEWER}&t=")));
     for url in [&pull.url, &flv] {
         let (stream, query) = parts(url);

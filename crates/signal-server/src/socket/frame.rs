@@ -7,6 +7,7 @@ use lianmai_protocol::message::notice::Closing;
 use lianmai_protocol::{CloseCode, codec};
 
 const FIN_TEXT: u8 = 0x81;
+const FIN_BINARY: u8 = 0x82;
 const FIN_CLOSE: u8 = 0x88;
 const FIN_PING: u8 = 0x89;
 const FIN_PONG: u8 = 0x8a;
@@ -15,22 +16,32 @@ const PROTOCOL_ERROR: u16 = 1002;
 /// The reason of a close frame is no text.
 const NOT_UTF8: u16 = 1007;
 
-fn frame(first: u8, payload: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(payload.len() + 10);
-    frame.put_u8(first);
-    match payload.len() {
-        len @ 0..=125 => frame.put_u8(len as u8),
+fn head(first: u8, length: usize, room: usize) -> BytesMut {
+    let mut head = BytesMut::with_capacity(room + 10);
+    head.put_u8(first);
+    match length {
+        len @ 0..=125 => head.put_u8(len as u8),
         len @ 126..=0xffff => {
-            frame.put_u8(126);
-            frame.put_u16(len as u16);
+            head.put_u8(126);
+            head.put_u16(len as u16);
         }
         len => {
-            frame.put_u8(127);
-            frame.put_u64(len as u64);
+            head.put_u8(127);
+            head.put_u64(len as u64);
         }
     }
+    head
+}
+
+fn frame(first: u8, payload: &[u8]) -> Bytes {
+    let mut frame = head(first, payload.len(), payload.len());
     frame.extend_from_slice(payload);
     frame.freeze()
+}
+
+/// What stands before the payload of a binary frame, so that that need not be copied.
+pub(crate) fn binary_head(length: usize) -> Bytes {
+    head(FIN_BINARY, length, 0).freeze()
 }
 
 /// A text frame.

@@ -1,11 +1,11 @@
 // Every error that the SDK makes itself. In: a name. Out: an `Error` with `code`, `name`, `reason`. Deliberately
 // absent: the sentences of a server, which come with its answers.
 
-/** Why a call was rejected. `name` is what programs compare; numbers repeat. */
+/** Why a call was rejected. Numbers repeat: compare `name`. */
 export interface LianmaiError extends Error {
-  /** What happened, `notJoined` for instance. */
+  /** What happened, `notJoined` for instance: what programs compare. */
   name: string
-  /** NERTC's number where it has one. */
+  /** A number: NERTC's where it has one. */
   code: number
   /** The same sentence as `message`: what is wrong and what to do. */
   reason: string

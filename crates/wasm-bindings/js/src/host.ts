@@ -15,7 +15,9 @@ export interface SocketListener {
 
 /** A socket that is open or being opened. */
 export interface HostSocket {
+  /** Sends a text frame. */
   send(text: string): void
+  /** Closes; `close` of the listener may follow or not. */
   close(code: number): void
 }
 
@@ -36,22 +38,25 @@ export type WasmImports = { [from: string]: { [name: string]: (...args: number[]
 /** What it gives. */
 export type WasmExports = { [name: string]: any }
 
-/** The platform. */
+/** The platform. `configure({host})` replaces the parts that it names. */
 export interface Host {
   /** Milliseconds of a clock that never goes back; it should go on while the app is frozen. */
   now(): number
   /** So many random bytes, fit for secrets. */
   random(bytes: number): Promise<ArrayLike<number>>
-  /** Opens a WebSocket with a sub-protocol. */
+  /** Opens a WebSocket with a sub-protocol. May throw. */
   connect(url: string, protocol: string, listener: SocketListener): HostSocket
+  /** Runs something later; what comes back names the timer. */
   setTimer(run: () => void, ms: number): unknown
+  /** Forgets a timer; null and one that ran are harmless. */
   clearTimer(timer: unknown): void
   /** Runs something soon, after promise callbacks. Must not be slowed down in hidden pages. */
   macrotask(run: () => void): void
-  /** Instantiates the WebAssembly module. `attempt` is 0, then 1 after a failure. */
+  /** Instantiates the WebAssembly module and answers its exports. `path` is `wasmPath`, `attempt` 0, then 1 after a failure. */
   loadWasm(path: string | undefined, imports: WasmImports, attempt: number): Promise<WasmExports>
   /** Begins to tell about the app's life; what comes back ends that. */
   lifecycle?(listener: LifecycleListener): () => void
+  /** Where faults are told, and with `debug` calls and events. */
   console: { log(...what: unknown[]): void; warn(...what: unknown[]): void; error(...what: unknown[]): void }
 }
 

@@ -118,6 +118,7 @@ impl Model {
             if known.hash == hash {
                 member.count_again(step.now);
                 step.answers.push((conn, Some(id), Expect::Again(known.text)));
+                self.tell_renewed(who, &request.call, step);
                 return Ok(());
             }
             if self.passes(who, conn, Some(id), params.len(), step)? {

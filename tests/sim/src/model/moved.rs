@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::{Direction, SyncDone};
+use lianmai_protocol::message::{Call, Notice};
 use lianmai_protocol::{Gen, MediaKind, Mid, UserId};
 use lianmai_signal_engine::{AskId, ChannelKey, Minted, Restored};
 
@@ -82,6 +82,29 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// An answer with a URL was repeated: who was told another one since is told that once more.
+    pub(super) fn tell_renewed(&mut self, who: Who<'_>, call: &Call, step: &mut Step<'_>) {
+        let Who { s, key, uid } = who;
+        let (of, kind) = match call {
+            Call::Publish(asked) => (uid, asked.media_type.kinds().iter().next().cloned()),
+            Call::Subscribe(asked) => (asked.uid, Some(asked.media_type.clone())),
+            _ => return,
+        };
+        let Some(at) = kind.as_ref().and_then(slot) else { return };
+        let Some(channel) = self.channel(s, key) else { return };
+        let Some(generation) = channel.members.get(&of).and_then(|of| of.pushes[at]) else {
+            return;
+        };
+        let Some(member) = channel.members.get(&uid) else { return };
+        let held = (generation, (of != uid).then_some(member.mid));
+        let plays = member.pulls.contains_key(&generation);
+        if let Some(Some(minted)) = self.shards[s].moved.get(&held).cloned()
+            && (of == uid || plays)
+        {
+            self.tells_url(who, held, &minted, step);
+        }
     }
 
     /// A URL was issued for who is back; false for another one.

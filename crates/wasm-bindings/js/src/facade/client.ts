@@ -66,15 +66,18 @@ export class Client {
 
   // Events
 
-  /** Optional. A repeated call removes all handlers. */
+  /** Optional, as handlers may be added at any time. A repeated call removes all handlers that were added before. */
   init(): void {
     if (this.isInitialized) this.emitter.remove()
     this.isInitialized = true
   }
 
   /**
-   * Adds a handler; `'*'` hears everything as `(event, payload)`. One that comes while in a channel hears alone, next,
-   * who is there and what is published and muted.
+   * Adds a handler; `'*'` hears everything as `(event, payload)`. One that comes while in a channel hears, alone and before
+   * anything newer, who is there (`clientJoin`), what is published (`stream-added`) and what is muted (`mute-*`). A
+   * handler that throws stops no other.
+   * @param event Name of an event, or `'*'`.
+   * @param handler Called with the payload.
    */
   on<E extends EventName>(event: E, handler: (payload: ClientEvents[E]) => unknown): this
   on(event: '*', handler: AnyHandler): this
@@ -87,7 +90,11 @@ export class Client {
     return this
   }
 
-  /** Adds a handler that hears the next one. */
+  /**
+   * Adds a handler that hears the next one, and nothing that was before.
+   * @param event Name of an event, or `'*'`.
+   * @param handler Called once with the payload.
+   */
   once<E extends EventName>(event: E, handler: (payload: ClientEvents[E]) => unknown): this
   once(event: '*', handler: AnyHandler): this
   once(event: string, handler: (...args: any[]) => unknown): this {
@@ -95,7 +102,11 @@ export class Client {
     return this
   }
 
-  /** Removes one handler of an event, or all of them. */
+  /**
+   * Removes one handler of an event, or all of them. Removing what is not there is no error.
+   * @param event Name of an event, or `'*'`.
+   * @param handler Absent: all handlers of the event.
+   */
   off(event: EventName | '*', handler?: (...args: any[]) => unknown): this {
     this.emitter.remove(event, handler)
     return this
@@ -103,7 +114,11 @@ export class Client {
 
   // The channel
 
-  /** Enters a channel, which is made if need be. */
+  /**
+   * Enters a channel, which is made if need be. Callbacks of the promise run first; then `clientJoin` and `stream-added` tell
+   * who is there already.
+   * @param params Which channel, and as whom.
+   */
   join(params: JoinParams): Promise<JoinResult> {
     const { settings, options } = this
     const { host } = settings
@@ -143,7 +158,7 @@ export class Client {
     return begun
   }
 
-  /** Leaves the channel. Succeeds also where the membership ended before. */
+  /** Leaves the channel; others see it at once. Succeeds also where the membership ended before, and gives up a `join` that runs. */
   leave(): Promise<void> {
     const left = this.calls.promise<void>('leave', (resolve, reject) => {
       if (this.abort) {
@@ -161,7 +176,7 @@ export class Client {
     return left
   }
 
-  /** Leaves, and frees the socket and memory. Handlers stay, and `join` may be called again. */
+  /** Leaves, and frees the socket and memory. Handlers stay, and `join` may be called again. Always succeeds. */
   destroy(): Promise<void> {
     this.isRetired = true
     this.role = undefined
@@ -182,7 +197,12 @@ export class Client {
     return ended.then(() => this.emitter.remove())
   }
 
-  /** `'broadcaster'` or `'audience'`, before `join` or in the channel; of somebody else as a moderator. */
+  /**
+   * Changes the role, before `join` or in the channel. Who becomes audience publishes nothing any more, and its push URL is
+   * dead; who becomes broadcaster has to `publish` again.
+   * @param role `'broadcaster'` or `'audience'`.
+   * @param uid Somebody else, as a moderator.
+   */
   setRole(role: Role, uid?: UidInput | null): Promise<void> {
     if (!isNone(uid) || (!this.joining && this.view())) {
       return this.ask('setRole', () => ({ role: roleOf(role), uid: targetOf(uid) }), () => {
@@ -199,7 +219,10 @@ export class Client {
 
   // Media
 
-  /** Announces own media and answers the URL to push to; absent or `''` is audio and video, which share one. */
+  /**
+   * Announces own media and answers the URL to push to. Publishing again answers the same URL.
+   * @param mediaType Absent or `''`: audio and video, which share one URL.
+   */
   publish(mediaType?: '' | MediaType): Promise<string> {
     return this.ask('publish', () => ({ mediaType: mediaType || '' }), (result) => {
       this.room.pushes(kindsOf(mediaType), result.url)
@@ -207,14 +230,22 @@ export class Client {
     })
   }
 
-  /** Takes own media back, or that of somebody else as a moderator. */
+  /**
+   * Takes own media back, or that of somebody else. The push is cut when nothing on its URL is published any more.
+   * @param mediaType Absent or `''`: audio and video.
+   * @param uid Somebody else, as a moderator.
+   */
   unpublish(mediaType?: '' | MediaType, uid?: UidInput | null): Promise<void> {
     return this.ask('unpublish', () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), () => {
       if (isNone(uid)) this.room.pushesNoMore(kindsOf(mediaType), true)
     })
   }
 
-  /** Answers the URL that plays a kind of somebody. */
+  /**
+   * Answers the URL that plays a kind of somebody. Audio and video of one member share a URL.
+   * @param uid Who.
+   * @param mediaType One kind, which `stream-added` told.
+   */
   subscribe(uid: UidInput, mediaType: MediaType): Promise<SubscribeResult> {
     return this.ask('subscribe', () => ({ uid: toWire(uid), mediaType }), ({ url, urls }, of) => {
       this.room.pulls(of.uid, mediaType, url)
@@ -222,22 +253,41 @@ export class Client {
     })
   }
 
-  /** Gives one kind of somebody up. */
+  /**
+   * Gives one kind of somebody up. What is not subscribed can be given up, too.
+   * @param uid Who.
+   * @param mediaType One kind.
+   */
   unsubscribe(uid: UidInput, mediaType: MediaType): Promise<void> {
     return this.ask('unsubscribe', () => ({ uid: toWire(uid), mediaType }), (_, of) => this.room.pulls(of.uid, mediaType, ''))
   }
 
-  /** Tells others that a kind is muted; the component is the app's affair. Absent or `''` is audio and video. */
+  /**
+   * Tells others that a kind is muted. It does not touch the component: set `enable-mic` or `enable-camera` of `live-pusher`
+   * besides (`pusherAttributes` knows them).
+   * @param mediaType Absent or `''`: audio and video.
+   * @param uid Somebody else, as a moderator.
+   */
   mute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
     return this.muting('mute', mediaType, uid)
   }
 
-  /** Takes `mute` back. */
+  /**
+   * Takes `mute` back.
+   * @param mediaType Absent or `''`: audio and video.
+   * @param uid Somebody else, as a moderator.
+   */
   unmute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
     return this.muting('unmute', mediaType, uid)
   }
 
-  /** What a media component observed; `data` is the detail of its event. */
+  /**
+   * Hands in what a media component observed, for the statistics of the server. Its rejection need not be caught.
+   * @param dir `live-pusher` or `live-player`.
+   * @param type Which event of it.
+   * @param data The detail of the event.
+   * @param uid Whose stream is played.
+   */
   dataReporter(dir: 'push' | 'pull', type: 'bindstatechange' | 'bindnetstatus' | 'binderror', data: object, uid?: UidInput | null): Promise<void> {
     const reported = this.ask('report', () => ({
       dir: oneOf(dir, 'dir', ['push', 'pull']),
@@ -252,39 +302,62 @@ export class Client {
 
   // Push tasks
 
-  /** Starts push tasks, which put the channel's media together and push them elsewhere. */
+  /**
+   * Starts push tasks, which put the channel's media together and push them elsewhere. Rejected with `methodNotFound` by
+   * servers that have none.
+   * @param params The tasks, at least one.
+   */
   addTasks(params: { rtmpTasks: RtmpTask[] }): Promise<void> {
     return this.ask('addTasks', () => tasksOf(params), nothing)
   }
 
-  /** Replaces the whole configuration of each task. */
+  /**
+   * Replaces the whole configuration of each task.
+   * @param params The tasks, at least one.
+   */
   updateTasks(params: { rtmpTasks: RtmpTask[] }): Promise<void> {
     return this.ask('updateTasks', () => tasksOf(params), nothing)
   }
 
-  /** Ends push tasks. */
+  /**
+   * Ends push tasks.
+   * @param params Ids of the tasks, at least one.
+   */
   deleteTasks(params: { taskIds: string[] }): Promise<void> {
     return this.ask('deleteTasks', () => taskIdsOf(params), nothing)
   }
 
   // Voice: values are kept for `pusherAttributes`, which has the nearest that WeChat offers.
 
-  /** 0 off .. 11; puts effect and pitch back. */
+  /**
+   * Chooses a beautified voice; puts effect and pitch back.
+   * @param preset 0 off, 1 muffled, 2 mellow, 3 clear, 4 magnetic, 5 studio, 6 nature, 7 KTV, 8 remote, 9 church, 10 bedroom, 11 live.
+   */
   setVoiceBeautifierPreset(preset: number): Promise<void> {
     return this.voiced('beautifier', preset, 0, 11, true)
   }
 
-  /** 0 off .. 8; puts beautifier and pitch back. */
+  /**
+   * Chooses a changed voice; puts beautifier and pitch back.
+   * @param preset 0 off, 1 robot, 2 giant, 3 horror, 4 mature, 5 man to woman, 6 woman to man, 7 man to girl, 8 woman to girl.
+   */
   setAudioEffectPreset(preset: number): Promise<void> {
     return this.voiced('effect', preset, 0, 8, true)
   }
 
-  /** 0.5 .. 2; puts beautifier and effect back. */
+  /**
+   * Chooses a pitch; puts beautifier and effect back. The value is kept only: `live-pusher` has nothing like it.
+   * @param pitch 0.5 to 2.
+   */
   setLocalVoicePitch(pitch: number): Promise<void> {
     return this.voiced('pitch', pitch, 0.5, 2, false)
   }
 
-  /** Band 0 .. 9, gain -15 .. 15. */
+  /**
+   * Sets one band of the equalizer. The value is kept only: `live-pusher` has nothing like it.
+   * @param band 0 to 9, for 31, 62, 125, 250, 500 Hz, 1, 2, 4, 8, 16 kHz.
+   * @param gain -15 to 15 dB, 0 at first.
+   */
   setLocalVoiceEqualization(band: number, gain: number): Promise<void> {
     return this.calls.promise('setLocalVoiceEqualization', (resolve) => {
       this.voice.equalization[numberOf(band, 'band', 0, 9, true)] = numberOf(gain, 'gain', -15, 15, true)
@@ -292,7 +365,11 @@ export class Client {
     })
   }
 
-  /** Not served: rejected with `notSupported`. */
+  /**
+   * Not served: rejected with `notSupported`.
+   * @param _source Language that is spoken.
+   * @param _target Language to translate to.
+   */
   startAsrCaptions(_source?: string, _target?: string): Promise<void> {
     return this.notSupported('startAsrCaptions')
   }
@@ -302,24 +379,39 @@ export class Client {
     return this.notSupported('stopAsrCaptions')
   }
 
-  /** Not served: rejected with `notSupported`. */
+  /**
+   * Not served: rejected with `notSupported`.
+   * @param _uid Whom to interrupt.
+   */
   aiManualInterrupt(_uid?: UidInput): Promise<void> {
     return this.notSupported('aiManualInterrupt')
   }
 
   // Beyond NERTC
 
-  /** Removes a member, and refuses it for so many seconds. */
+  /**
+   * Removes a member, as a moderator.
+   * @param uid Who.
+   * @param options `durationS`: for so many seconds the uid is refused in this channel. `reason`: text that it is told.
+   */
   kick(uid: UidInput, options?: { durationS?: number; reason?: string }): Promise<void> {
     return this.ask('kick', () => Object.assign({}, options, { uid: toWire(uid) }), nothing)
   }
 
-  /** Ends the channel for all, and refuses it for so many seconds. */
+  /**
+   * Ends the channel for all, as a moderator.
+   * @param options `holdS`: for so many seconds nobody may join, 10 when absent. `reason`: text that all are told.
+   */
   closeChannel(options?: { holdS?: number; reason?: string }): Promise<void> {
     return this.ask('closeChannel', () => options || {}, nothing)
   }
 
-  /** Says something to all, or to those named. Answers how many of them there are. */
+  /**
+   * Says something to all, oneself included, or to those named. Answers how many members a named message is for, 0 for one to
+   * all.
+   * @param data Text, 8192 bytes by default.
+   * @param options `to`: only to these, audience included; 64 at most.
+   */
   sendMessage(data: string, options?: { to?: UidInput[] }): Promise<{ delivered: number }> {
     return this.ask('sendMessage', () => ({
       data,
@@ -327,12 +419,20 @@ export class Client {
     }), (result) => result)
   }
 
-  /** Changes own attributes, or those of the channel; null removes one. `name` is the own display name. */
+  /**
+   * Changes own attributes, or those of the channel as a moderator. Others hear `attributes-updated`.
+   * @param attributes Only what changes: a string sets a key, null removes it.
+   * @param options `target`: `'self'` or `'channel'`. `name`: the own display name.
+   */
   setAttributes(attributes: { [key: string]: string | null }, options?: { target?: 'self' | 'channel'; name?: string }): Promise<void> {
     return this.ask('setAttributes', () => Object.assign({}, options, { attributes }), nothing)
   }
 
-  /** Hands in a token in place of the one that ends. */
+  /**
+   * Hands in a token in place of the one that ends. Answers how long it holds, nothing where it ends no membership. Rights that
+   * it lacks end at once.
+   * @param token A new one for the same app, channel and uid.
+   */
   renewToken(token: string): Promise<{ expiresInMs?: number }> {
     return this.ask('renewToken', () => ({ token }), (result) => {
       if (this.info.joinChannelParam) this.info.joinChannelParam.token = token
@@ -340,7 +440,7 @@ export class Client {
     })
   }
 
-  /** Every broadcaster, oneself included, as of the event that was told last. */
+  /** Every broadcaster, oneself included (`isSelf`), as of the event that was told last. `[]` while in no channel. */
   members(): Member[] {
     return this.room.members()
   }
@@ -362,17 +462,21 @@ export class Client {
     return this.room.state
   }
 
-  /** Attributes of `live-pusher` as of now. */
+  /** Attributes of `live-pusher` as of now: for `setData` after `publish`, `mute`, the voice setters and `syncDone`. */
   pusherAttributes(): PusherAttributes {
     return pusherOf(this.room, this.voice, this.muted)
   }
 
-  /** Attributes of the `live-player` of somebody. */
+  /**
+   * Attributes of the `live-player` of somebody: for `setData` after `subscribe`, `stream-removed` and `syncDone`.
+   * @param uid Who.
+   * @param mediaType Absent: audio and video, in one player. A kind with a player of its own: `'screenShare'`, `'slaveAudio'`.
+   */
   playerAttributes(uid: UidInput, mediaType?: MediaType): PlayerAttributes {
     return playerOf(this.room, toWire(uid), mediaType)
   }
 
-  /** What NERTC's own apps read. A copy: writing to it changes nothing. */
+  /** Where this client is, as NERTC's own apps read it. A copy: writing to it changes nothing. */
   get _info(): Info {
     const picture = this.view()
     const { joinChannelParam } = this.info

@@ -7,7 +7,7 @@ import type { Room } from './room.js'
 
 /** What to do about a state of a component. */
 export interface MediaAdvice {
-  /** The component's code. */
+  /** The component's code, NaN where there was none. */
   code: number
   /**
    * `none`: nothing, or it helps itself. `restart`: start (or play) again. `refresh`: `publish` (or `subscribe`) again
@@ -19,24 +19,37 @@ export interface MediaAdvice {
 
 /** Attributes of `live-pusher`, in the spelling of `setData`. */
 export interface PusherAttributes {
+  /** The push URL of audio and video, `''` when there is none. */
   url: string
+  /** For talking with each other. */
   mode: 'RTC'
+  /** Pushes as soon as there is a URL. */
   autopush: boolean
+  /** Whether video is published and not muted. */
   enableCamera: boolean
+  /** Whether audio is published and not muted. */
   enableMic: boolean
-  /** Reverberation and voice changer, by the voice setters; others hear it. */
+  /** The reverberation that is nearest to the beautifier; others hear it. */
   audioReverbType: number
+  /** The voice that is nearest to the effect; others hear it. */
   voiceChangerType: number
 }
 
 /** Attributes of `live-player`. */
 export interface PlayerAttributes {
+  /** The URL to play, `''` while nothing is subscribed. */
   src: string
+  /** For talking with each other. */
   mode: 'RTC'
+  /** Plays as soon as there is a URL. */
   autoplay: boolean
+  /** Seconds. */
   minCache: number
+  /** Seconds. */
   maxCache: number
+  /** Whether audio is not subscribed. */
   muteAudio: boolean
+  /** Whether video is not subscribed. */
   muteVideo: boolean
 }
 

@@ -6,41 +6,55 @@ import { failure, wrong } from '../errors.js'
 import { toWire, type UidInput } from '../uid.js'
 import type { Attributes, MediaType, Role } from './events.js'
 
-/** What `join` takes. NERTC's parameters of recording and live streaming are taken and mean nothing here. */
+/** What `join` takes. Others are taken and mean nothing. */
 export interface JoinParams {
+  /** Which channel: 1 to 64 ASCII letters, digits, blanks and marks. */
   channelName: string
-  /** Null or absent: the server chooses one. */
+  /** Who one is. Null or absent: the server chooses one, where no tokens are needed; else that of the token. */
   uid?: UidInput | null
-  /** `''`, null and undefined are none. */
+  /** Needed unless the app is in debug mode, where it must not be given. `''`, null and undefined are none. */
   token?: string | null
-  /** Instead of `setRole` before. */
+  /** In place of `setRole` before. Absent: broadcaster, or audience where the token allows no more. */
   role?: Role
   /** Display name. */
   name?: string
+  /** Attributes to start with. */
   attributes?: Attributes
+  /** NERTC's; means nothing here. */
   liveEnable?: 0 | 1
+  /** NERTC's; means nothing here. */
   rtmpRecord?: 0 | 1
+  /** NERTC's; means nothing here. */
   recordAudio?: 0 | 1
+  /** NERTC's; means nothing here. */
   recordVideo?: 0 | 1
+  /** NERTC's; means nothing here. */
   recordType?: '0' | '1' | '2' | 0 | 1 | 2
+  /** NERTC's; means nothing here. */
   isHostSpeaker?: 0 | 1
   [more: string]: unknown
 }
 
+/** A push task. */
 export interface RtmpTask {
+  /** 1 to 64 letters, digits or `_`, chosen by the app. */
   taskId: string
+  /** Where to push: `rtmp://` or `rtmps://`. */
   streamUrl: string
   record?: boolean
   /** The uid of the large picture. */
   hostUid?: UidInput
   layout: {
+    /** The whole picture; the colour is decimal RGB. */
     canvas: { width: number; height: number; color?: number }
+    /** Where each member is. */
     users: Array<{
       uid: UidInput
       x: number
       y: number
       width: number
       height: number
+      /** 0 fit, 1 crop. */
       adaption?: 0 | 1
       zOrder?: number
       pushAudio: boolean

@@ -7,14 +7,19 @@ import type { Attributes, ConnectionState, MediaType, Role, Urls } from './event
 
 /** A broadcaster. */
 export interface Member {
+  /** A number, or a string of digits above 9007199254740991. */
   uid: Uid
+  /** Whether `uid` is a string. */
   isBigNumber: boolean
   /** Whether it is oneself. */
   isSelf: boolean
+  /** Its role: `members()` lists broadcasters, and oneself only as one. */
   role: Role
+  /** Display name. */
   name?: string
+  /** Attributes, `{}` when there are none. */
   attributes: Attributes
-  /** Kinds that it muted. */
+  /** Kinds that it says are muted. */
   muted: MediaType[]
   /** Kinds that it publishes. */
   streams: MediaType[]

@@ -4,13 +4,13 @@ import type { Host } from '../host.js'
 import type { Uid } from '../uid.js'
 import type { Attributes, MediaType, Urls } from './events.js'
 
-/** Options of one client; each wins over `configure`. */
+/** Options of one client. Others are taken and mean nothing. */
 export interface ClientOptions {
-  /** Which app of the server. */
+  /** Which app of the server: 1 to 64 letters, digits, `_`, `-` or `.`. */
   appkey?: string
-  /** Logs the names of calls and events. */
+  /** Logs the names of calls and events, never their contents. */
   debug?: boolean
-  /** Address of the server, `wss://host` for instance; several are tried in turn. */
+  /** Address of the server, in place of that of `configure`. */
   server?: string | string[]
   [more: string]: unknown
 }
@@ -26,18 +26,27 @@ export interface Settings {
   giveUpAfterMs?: number
 }
 
+/** What `join` answers. */
 export interface JoinResult {
+  /** Always 200, as in NERTC. */
   code: 200
+  /** Id of the channel in its present life. */
   cid: number | string
+  /** The own uid, `===` the joined number. */
   uid: Uid
+  /** Whether `uid` is a string. */
   isBigNumber: boolean
 }
 
+/** What `subscribe` answers. */
 export interface SubscribeResult {
+  /** Who is played. */
   uid: Uid
+  /** Whether `uid` is a string. */
   isBigNumber: boolean
+  /** Which kind. */
   mediaType: MediaType
-  /** The preferred URL. */
+  /** The preferred URL: RTMP, where the server has it. */
   url: string
   /** All of them: browsers play `flv`, `live-player` plays `rtmp`. */
   urls: Urls
@@ -45,17 +54,24 @@ export interface SubscribeResult {
 
 /** The channel, as of the event that was told last. */
 export interface Channel {
+  /** Id of the channel in its present life. */
   cid: number | string
+  /** Its name. */
   channelName: string
+  /** Who made it. */
   creator: Uid
+  /** Attributes, `{}` when there are none. */
   attributes: Attributes
-  /** Audience included. */
+  /** How many are in it, audience included. */
   memberCount: number
 }
 
 /** What NERTC's own apps read. */
 export interface Info {
+  /** Id of the channel. */
   cid?: number | string
+  /** The own uid. */
   uid?: Uid
+  /** What `join` was called with; the token is the newest. */
   joinChannelParam?: { channelName: string; uid: unknown; token?: string | null }
 }

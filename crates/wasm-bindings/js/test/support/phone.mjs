@@ -2,7 +2,7 @@
 // and nothing else. In: what a test does to it, such as to hide it. Out: the package, loaded from where the developer
 // tools put it. Deliberately absent: what only the developer tools have.
 
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join, resolve } from 'node:path'
 import vm from 'node:vm'
@@ -83,6 +83,8 @@ const SLOW_PROMISE = `
 })()
 `
 
+const script = (path) => `${path.replace(/\.js$/, '')}.js`
+
 export class Phone {
   isFrozen = false
   /** Callbacks that wait for the return. */
@@ -161,9 +163,17 @@ export class Phone {
       const code = readFileSync(this.file(path), 'utf8')
       // Modules of a mini-program have these names and no other.
       const run = vm.runInContext(`(function (require, module, exports) {${code}\n})`, this.context, { filename: path })
-      run((name) => this.require(`${resolve(dirname(path), name).replace(/\.js$/, '')}.js`), module, module.exports)
+      run((name) => this.require(/^[./]/.test(name) ? script(resolve(dirname(path), name)) : this.#find(dirname(path), name)), module, module.exports)
     }
     return this.modules[path].exports
+  }
+
+  /** What "build npm" put into `miniprogram_npm` of this folder, or of the nearest one above. */
+  #find(folder, name) {
+    const path = join(folder, 'miniprogram_npm', name)
+    const found = [script(path), join(path, 'index.js')].find((file) => existsSync(this.file(file)))
+    if (!found && folder === '/') throw new Error(`module '${name}' is not defined`)
+    return found || this.#find(dirname(folder), name)
   }
 
   /** Runs a function of a test inside, so that its objects are those of the phone. */

@@ -7,12 +7,15 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { repository } from './package.mjs'
 
-export async function startServer() {
+/** `settings` are variables of its environment, as LIANMAI_SESSION__GRACE_MS. */
+export async function startServer(settings = {}) {
   const binary = process.env.LIANMAI_SERVER || join(repository, 'target/debug/signal-server')
   if (!existsSync(binary)) throw new Error(`no server at ${binary}: cargo build -p lianmai-signal-server`)
   const data = mkdtempSync(join(tmpdir(), 'lianmai-server-'))
   const any = '127.0.0.1:0'
-  const child = spawn(binary, ['run', '--listen', any, '--admin-listen', any, '--rtmp-listen', any, '--data-dir', data], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(binary, ['run', '--listen', any, '--admin-listen', any, '--rtmp-listen', any, '--data-dir', data], {
+    stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...settings },
+  })
   child.stderr.resume()
   const stop = () => {
     child.kill('SIGKILL')

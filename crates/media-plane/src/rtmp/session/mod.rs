@@ -1,8 +1,14 @@
 //! One connection of a publisher or player.
 //!
 //! In: bytes, and the owner's decisions (`accept`, `refuse`, `finish_play`). Out: [`Output`]s in
-//! order. Absent: more than one publish or play at a time, aggregate messages, data messages other
-//! than `onMetaData`, and `NetStream.Data.Start` (players would show a text stream for it).
+//! order. Absent: more than one publish or play at a time, data messages other than `onMetaData`, and
+//! `NetStream.Data.Start` (players would show a text stream for it).
+//!
+//! A request that cannot be served is answered, and a publish or play that runs goes on. What breaks the chunks or a
+//! bound ends the connection, with a last status that says why.
+
+mod commands;
+mod media;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,16 +16,14 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::RtmpError;
-use super::amf0::{self, Value};
 use super::chunk::{ChunkReader, encode_message};
-use super::command::{Command, split_query, status};
 use super::handshake::Handshake;
 use super::limits::{
-    ACK_WINDOW, DEFAULT_CHUNK_SIZE, MAX_HELD_BYTES, MAX_NAME_BYTES, MAX_REQUESTS,
-    MAX_UNAUTHORIZED_BYTES, MIN_ACK_WINDOW, OUT_CHUNK_SIZE,
+    ACK_WINDOW, DEFAULT_CHUNK_SIZE, MAX_HELD_BYTES, MAX_LEFTOVER_BYTES, MAX_UNAUTHORIZED_BYTES,
+    MIN_ACK_WINDOW,
 };
 use super::message::{
-    MEDIA_STREAM, Message, chunk_stream, control, message_type, user_control, user_control_message,
+    Message, chunk_stream, control, message_type, user_control, user_control_message,
 };
 
 /// What a session wants done, in order.
@@ -47,6 +51,10 @@ pub enum Event {
         /// FLV tag body. Never empty.
         payload: Bytes,
     },
+    /// The peer paused its play, or goes on with it.
+    Paused(bool),
+    /// Something of the publish was left out, for the log: what it was. Each is told once.
+    LeftOut(&'static str),
     /// The publish or play was ended by the peer; it may ask anew.
     Stopped,
 }
@@ -129,7 +137,15 @@ pub struct Session {
     app: String,
     fallback_query: String,
     requests: u32,
+    refusals: u32,
+    /// Message streams that were handed out beside the one in use: 2 and so on.
+    other_streams: u32,
+    /// The play is paused.
+    paused: bool,
+    /// What was left out and told.
+    told: Vec<&'static str>,
     unauthorized_bytes: usize,
+    unauthorized_limit: usize,
     received: u32,
     acknowledged: u32,
     window: u32,
@@ -149,7 +165,12 @@ impl Session {
             app: String::new(),
             fallback_query: String::new(),
             requests: 0,
+            refusals: 0,
+            other_streams: 0,
+            paused: false,
+            told: Vec::new(),
             unauthorized_bytes: 0,
+            unauthorized_limit: MAX_UNAUTHORIZED_BYTES,
             received: 0,
             acknowledged: 0,
             window: ACK_WINDOW,
@@ -184,10 +205,9 @@ impl Session {
             0..=MAX_HELD_BYTES => Ok(()),
             _ => Err(RtmpError::HeldBytes),
         });
-        if result.is_err() {
-            self.state = State::Closed;
-            self.held = Vec::new();
-            return result;
+        if let Err(error) = result {
+            self.broken(error);
+            return Err(error);
         }
         if self.received.wrapping_sub(self.acknowledged) >= self.window {
             self.acknowledged = self.received;
@@ -221,7 +241,7 @@ impl Session {
             }
             _ => return Err(RtmpError::CommandOrder),
         }
-        self.resume().inspect_err(|_| self.state = State::Closed)
+        self.resume().inspect_err(|error| self.broken(*error))
     }
 
     /// Refuses the open request and closes.
@@ -243,6 +263,32 @@ impl Session {
             self.on_status(stream, "status", "NetStream.Play.Stop", description);
         }
         self.close();
+    }
+
+    /// Ends the publish from this side with an error, then closes.
+    pub fn fail_publish(&mut self, description: &str) {
+        if let State::Publishing(stream) = self.state {
+            self.on_status(stream, "error", "NetStream.Publish.Failed", description);
+        }
+        self.close();
+    }
+
+    /// Says why the connection ends, as far as the peer can be told.
+    fn broken(&mut self, error: RtmpError) {
+        let description = error.to_string();
+        match self.state {
+            State::New if self.handshake.is_none() => self.reject_connection(&description),
+            State::New | State::Closed => {}
+            State::Idle => self.on_status(0, "error", "NetConnection.Call.Failed", &description),
+            State::Publishing(stream) | State::Awaiting(RequestKind::Publish, stream) => {
+                self.on_status(stream, "error", "NetStream.Publish.Failed", &description);
+            }
+            State::Playing(stream) | State::Awaiting(RequestKind::Play, stream) => {
+                self.on_status(stream, "error", "NetStream.Play.Failed", &description);
+            }
+        }
+        self.state = State::Closed;
+        self.held = Vec::new();
     }
 
     fn close(&mut self) {
@@ -268,9 +314,12 @@ impl Session {
             let message = self.step(input)?;
             if !authorized {
                 self.unauthorized_bytes += before - input.len();
-                if self.unauthorized_bytes > MAX_UNAUTHORIZED_BYTES {
+                if self.unauthorized_bytes > self.unauthorized_limit {
                     return Err(RtmpError::UnauthorizedBytes);
                 }
+            }
+            if self.reader.take_left_out() {
+                self.left_out("a message that is too long");
             }
             match message {
                 Some(message) => self.message(message)?,
@@ -300,12 +349,11 @@ impl Session {
             message_type::ABORT => self.reader.abort(word(&message)?),
             message_type::WINDOW_ACK_SIZE => self.window = word(&message)?.max(MIN_ACK_WINDOW),
             message_type::USER_CONTROL => self.user_control(&message.payload),
-            message_type::AUDIO => self.media(MediaKind::Audio, message.timestamp, message.payload),
-            message_type::VIDEO => self.media(MediaKind::Video, message.timestamp, message.payload),
-            message_type::DATA => self.data(message.timestamp, message.payload),
-            message_type::DATA_AMF3 if !message.payload.is_empty() => {
-                self.data(message.timestamp, message.payload.slice(1..));
-            }
+            message_type::AUDIO
+            | message_type::VIDEO
+            | message_type::DATA
+            | message_type::DATA_AMF3
+            | message_type::AGGREGATE => self.published(message)?,
             message_type::COMMAND => self.command(message.stream_id, &message.payload)?,
             message_type::COMMAND_AMF3 => {
                 self.command(message.stream_id, message.payload.get(1..).unwrap_or(&[]))?
@@ -327,158 +375,31 @@ impl Session {
         }
     }
 
-    fn media(&mut self, kind: MediaKind, timestamp: u32, payload: Bytes) {
-        if matches!(self.state, State::Publishing(_)) && !payload.is_empty() {
-            self.out.push_back(Output::Event(Event::Media { kind, timestamp, payload }));
-        }
-    }
-
-    /// Metadata that breaks a bound is dropped: it is no reason to end a call.
-    fn data(&mut self, timestamp: u32, payload: Bytes) {
-        let mut rest = &payload[..];
-        let mut name = amf0::decode_first(&mut rest);
-        let mut start = 0;
-        if matches!(&name, Ok(Value::String(name)) if name == "@setDataFrame") {
-            start = payload.len() - rest.len();
-            name = amf0::decode_first(&mut rest);
-        }
-        if matches!(&name, Ok(Value::String(name)) if name == "onMetaData")
-            && amf0::decode_all(rest).is_ok()
-        {
-            self.media(MediaKind::Metadata, timestamp, payload.slice(start..));
-        }
-    }
-
-    fn command(&mut self, stream: u32, payload: &[u8]) -> Result<(), RtmpError> {
-        let command = Command::parse(payload)?;
-        if self.state == State::New && command.name != "connect" {
-            return Err(RtmpError::CommandOrder);
-        }
-        match command.name.as_str() {
-            "connect" => self.connect(&command)?,
-            "createStream" => {
-                self.result(&command, Value::Null, Value::Number(f64::from(MEDIA_STREAM)))
-            }
-            "releaseStream" | "FCPublish" | "FCUnpublish" => {
-                self.result(&command, Value::Null, Value::Undefined)
-            }
-            "getStreamLength" => self.result(&command, Value::Null, Value::Number(0.0)),
-            "publish" => self.request(RequestKind::Publish, stream, &command)?,
-            "play" => self.request(RequestKind::Play, stream, &command)?,
-            "deleteStream" | "closeStream" => self.stop()?,
-            // Pause, seek, bandwidth checks and what else clients say.
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn connect(&mut self, command: &Command) -> Result<(), RtmpError> {
-        if self.state != State::New {
-            return Err(RtmpError::CommandOrder);
-        }
-        let text = |name| command.object.get(name).and_then(Value::as_str).unwrap_or("");
-        let (app, tc_url) = (text("app"), text("tcUrl"));
-        if app.len() > MAX_NAME_BYTES || tc_url.len() > MAX_NAME_BYTES {
-            return Err(RtmpError::NameSize);
-        }
-        let (app, app_query) = split_query(app);
-        let (_, url_query) = split_query(tc_url);
-        self.app = app.trim_matches('/').to_owned();
-        self.fallback_query = if url_query.is_empty() { app_query } else { url_query }.to_owned();
-        self.state = State::Idle;
-        let window = ACK_WINDOW.to_be_bytes();
-        self.send(chunk_stream::CONTROL, &control(message_type::WINDOW_ACK_SIZE, &window));
-        // Limit type 2: dynamic.
-        let [a, b, c, d] = window;
-        self.send(
-            chunk_stream::CONTROL,
-            &control(message_type::SET_PEER_BANDWIDTH, &[a, b, c, d, 2]),
-        );
-        let size = u32::try_from(OUT_CHUNK_SIZE).unwrap_or(u32::MAX).to_be_bytes();
-        self.send(chunk_stream::CONTROL, &control(message_type::SET_CHUNK_SIZE, &size));
-        self.out_chunk_size = OUT_CHUNK_SIZE;
-        let properties = Value::Object(vec![
-            ("fmsVer".into(), Value::String("FMS/3,0,1,123".into())),
-            ("capabilities".into(), Value::Number(31.0)),
-        ]);
-        let mut information = status("status", "NetConnection.Connect.Success", "connected");
-        if let Value::Object(fields) = &mut information {
-            fields.push(("objectEncoding".into(), Value::Number(0.0)));
-        }
-        self.result(command, properties, information);
-        Ok(())
-    }
-
-    fn request(
-        &mut self,
-        kind: RequestKind,
-        stream: u32,
-        command: &Command,
-    ) -> Result<(), RtmpError> {
-        if self.state != State::Idle {
-            return Err(RtmpError::CommandOrder);
-        }
-        self.requests += 1;
-        if self.requests > MAX_REQUESTS {
-            return Err(RtmpError::Requests);
-        }
-        let name = command.arguments.first().and_then(Value::as_str).ok_or(RtmpError::Command)?;
-        if name.len() > MAX_NAME_BYTES {
-            return Err(RtmpError::NameSize);
-        }
-        let (name, query) = split_query(name);
-        self.state = State::Awaiting(kind, stream);
-        self.out.push_back(Output::Event(Event::Request(Request {
-            kind,
-            app: self.app.clone(),
-            stream: name.to_owned(),
-            query: if query.is_empty() { self.fallback_query.clone() } else { query.to_owned() },
-        })));
-        Ok(())
-    }
-
+    /// Ends the publish or play by the word of the peer.
     fn stop(&mut self) -> Result<(), RtmpError> {
         match self.state {
             State::Publishing(stream) => {
                 self.on_status(stream, "status", "NetStream.Unpublish.Success", "unpublished");
+                self.unauthorized_limit = MAX_LEFTOVER_BYTES;
             }
             State::Playing(stream) => {
-                self.on_status(stream, "status", "NetStream.Play.Stop", "stopped")
+                self.on_status(stream, "status", "NetStream.Play.Stop", "stopped");
             }
             _ => return Ok(()),
         }
         self.state = State::Idle;
+        self.paused = false;
         self.unauthorized_bytes = 0;
         self.out.push_back(Output::Event(Event::Stopped));
         self.reader.expect_media(false)
     }
 
-    fn result(&mut self, command: &Command, object: Value, argument: Value) {
-        if command.transaction != 0.0 {
-            let reply = Command {
-                name: "_result".into(),
-                transaction: command.transaction,
-                object,
-                arguments: vec![argument],
-            };
-            self.send_command(0, &reply);
+    /// Tells once that something of a publish was left out.
+    fn left_out(&mut self, what: &'static str) {
+        if matches!(self.state, State::Publishing(_)) && !self.told.contains(&what) {
+            self.told.push(what);
+            self.out.push_back(Output::Event(Event::LeftOut(what)));
         }
-    }
-
-    fn on_status(&mut self, stream: u32, level: &str, code: &str, description: &str) {
-        let reply = Command {
-            name: "onStatus".into(),
-            transaction: 0.0,
-            object: Value::Null,
-            arguments: vec![status(level, code, description)],
-        };
-        self.send_command(stream, &reply);
-    }
-
-    fn send_command(&mut self, stream_id: u32, command: &Command) {
-        let payload = command.encode();
-        let message = Message { timestamp: 0, type_id: message_type::COMMAND, stream_id, payload };
-        self.send(chunk_stream::COMMAND, &message);
     }
 
     fn send(&mut self, chunk_stream: u8, message: &Message) {

@@ -1,0 +1,130 @@
+//! The time line of a stream.
+//!
+//! In: times of publishers, and when they came. Out: times for players, which never go back and have gaps as long as in
+//! reality, whatever a publisher's clock does and whoever publishes next. Absent: clocks.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::rtmp::MediaKind;
+
+/// A time so far behind the one before it is a jump of the publisher's clock, ms. What is less is shown at the time of
+/// the one before.
+const BACK: i64 = 500;
+/// A time so far ahead of the one before it, beyond what passed in between, is a jump, ms.
+const AHEAD: i64 = 3000;
+/// The first audio may be so far from the first video, ms.
+const APART: i64 = 10_000;
+/// From the last packet of a publisher to the first of the next, at least, ms. Larger than the interleaving of audio and
+/// video.
+const RESUME_STEP: i64 = 100;
+
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    audio: Lane,
+    video: Lane,
+    /// The latest time given out.
+    last: u32,
+    /// When it was given out; unset before the first packet.
+    at: Option<Instant>,
+}
+
+/// One kind of media.
+#[derive(Debug, Default, Clone, Copy)]
+struct Lane {
+    /// What the current publisher sent last, if it has sent anything.
+    publisher: Option<Sent>,
+    /// The latest time given out, by whatever publisher.
+    last: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    time: u32,
+    at: Instant,
+    offset: u32,
+}
+
+impl Line {
+    /// The next packets are those of a new publisher.
+    pub(super) fn restart(&mut self) {
+        self.audio.publisher = None;
+        self.video.publisher = None;
+    }
+
+    /// The latest time given out. Headers get it: encoders send them with any.
+    pub(super) fn last(&self) -> u32 {
+        self.last
+    }
+
+    /// The time for players of a packet that comes now.
+    pub(super) fn map(&mut self, kind: MediaKind, time: u32, now: Instant) -> u32 {
+        let (lane, other) = match kind {
+            MediaKind::Audio => (self.audio, self.video),
+            MediaKind::Video | MediaKind::Metadata => (self.video, self.audio),
+        };
+        let offset = match lane.publisher {
+            Some(sent) if lane.goes_on(sent, time, now) => sent.offset,
+            _ => self.rebase(lane, other, time, now),
+        };
+        let mut out = time.wrapping_add(offset);
+        if let Some(last) = lane.last
+            && ahead(out, last) < 0
+        {
+            out = last;
+        }
+        if self.at.is_none() || ahead(out, self.last) > 0 {
+            self.last = out;
+            self.at = Some(now);
+        }
+        let lane = Lane { publisher: Some(Sent { time, at: now, offset }), last: Some(out) };
+        match kind {
+            MediaKind::Audio => self.audio = lane,
+            MediaKind::Video | MediaKind::Metadata => self.video = lane,
+        }
+        out
+    }
+
+    /// The offset of a kind that begins, or whose clock has jumped.
+    fn rebase(&self, lane: Lane, other: Lane, time: u32, now: Instant) -> u32 {
+        let Some(at) = self.at else {
+            // A clock that is about to wrap begins anew: players do not know that time wraps.
+            return if time < 1 << 31 { 0 } else { time.wrapping_neg() };
+        };
+        let begins = lane.publisher.is_none() && other.publisher.is_none();
+        let step = passed(at, now).max(if begins { RESUME_STEP } else { 1 });
+        let here = self.last.wrapping_add(u32::try_from(step).unwrap_or(u32::MAX));
+        // Audio and video of one clock keep their distance.
+        if let Some(sent) = other.publisher {
+            let distance = ahead(time.wrapping_add(sent.offset), here);
+            let (back, ahead) = match lane.publisher {
+                None => (APART, APART),
+                Some(_) => (BACK, AHEAD),
+            };
+            if (-back..=ahead).contains(&distance) {
+                return sent.offset;
+            }
+        }
+        here.wrapping_sub(time)
+    }
+}
+
+impl Lane {
+    /// Whether a time goes on from the one before it.
+    fn goes_on(&self, sent: Sent, time: u32, now: Instant) -> bool {
+        let behind = self.last.map_or(0, |last| ahead(last, time.wrapping_add(sent.offset)));
+        let step = ahead(time, sent.time);
+        step >= -BACK && behind <= BACK && step <= passed(sent.at, now) + AHEAD
+    }
+}
+
+/// How far `time` is ahead of `other`, as numbers that wrap.
+fn ahead(time: u32, other: u32) -> i64 {
+    i64::from(time.wrapping_sub(other).cast_signed())
+}
+
+fn passed(from: Instant, to: Instant) -> i64 {
+    let passed = to.saturating_duration_since(from).min(Duration::from_secs(1_000_000));
+    i64::try_from(passed.as_millis()).unwrap_or(i64::MAX)
+}

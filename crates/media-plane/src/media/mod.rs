@@ -1,0 +1,113 @@
+//! One audio, video or metadata message as the hub shares it.
+//!
+//! In: FLV tag bodies. Out: [`Packet`]s, encoded once for FLV and once, when first asked for, for
+//! RTMP. Absent: what a message is, see `class.rs`.
+
+mod class;
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::flv;
+use crate::rtmp::MediaKind;
+use crate::rtmp::chunk::encode_message;
+use crate::rtmp::limits::OUT_CHUNK_SIZE;
+use crate::rtmp::message::{MEDIA_STREAM, Message, chunk_stream, message_type};
+
+pub(crate) use class::{Class, Role, Tracks, classify};
+
+/// A message shared by all players of a stream.
+#[derive(Debug)]
+pub struct Packet {
+    kind: MediaKind,
+    timestamp: u32,
+    pub(crate) class: Class,
+    /// When it came from the publisher.
+    pub(crate) received: Instant,
+    tag: Bytes,
+    rtmp: OnceLock<Bytes>,
+}
+
+impl Packet {
+    pub(crate) fn new(
+        kind: MediaKind,
+        class: Class,
+        timestamp: u32,
+        received: Instant,
+        body: &[u8],
+    ) -> Self {
+        Self {
+            kind,
+            timestamp,
+            class,
+            received,
+            tag: flv::encode_tag(kind, timestamp, body),
+            rtmp: OnceLock::new(),
+        }
+    }
+
+    /// The same message at another time.
+    pub(crate) fn at(&self, timestamp: u32) -> Self {
+        Self::new(self.kind, self.class, timestamp, self.received, &self.body())
+    }
+
+    /// Kind.
+    #[must_use]
+    pub fn kind(&self) -> MediaKind {
+        self.kind
+    }
+
+    /// Milliseconds on the time line of the stream, which does not restart with the publisher; 0 for
+    /// metadata.
+    #[must_use]
+    pub fn timestamp(&self) -> u32 {
+        self.timestamp
+    }
+
+    /// Metadata, or what a decoder must know before it can decode.
+    #[must_use]
+    pub fn is_header(&self) -> bool {
+        matches!(self.class.role, Role::Metadata | Role::Config | Role::Extra)
+    }
+
+    /// A video keyframe.
+    #[must_use]
+    pub fn is_keyframe(&self) -> bool {
+        self.class.role == Role::Key
+    }
+
+    /// The FLV tag body, shared.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.tag.slice(flv::TAG_HEADER..self.tag.len() - flv::TAG_TRAILER)
+    }
+
+    /// The whole FLV tag with the size that follows it, shared.
+    #[must_use]
+    pub fn flv(&self) -> &Bytes {
+        &self.tag
+    }
+
+    /// The RTMP message in chunks of [`OUT_CHUNK_SIZE`], encoded once and shared.
+    #[must_use]
+    pub fn rtmp(&self) -> &Bytes {
+        self.rtmp.get_or_init(|| {
+            let (type_id, chunk_stream) = match self.kind {
+                MediaKind::Audio => (message_type::AUDIO, chunk_stream::AUDIO),
+                MediaKind::Video => (message_type::VIDEO, chunk_stream::VIDEO),
+                MediaKind::Metadata => (message_type::DATA, chunk_stream::DATA),
+            };
+            let message = Message {
+                timestamp: self.timestamp,
+                type_id,
+                stream_id: MEDIA_STREAM,
+                payload: self.body(),
+            };
+            let mut out = Vec::new();
+            encode_message(&mut out, chunk_stream, &message, OUT_CHUNK_SIZE);
+            out.into()
+        })
+    }
+}

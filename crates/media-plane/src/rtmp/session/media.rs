@@ -1,0 +1,103 @@
+//! Messages of a publish.
+//!
+//! In: audio, video, data and aggregate messages. Out: events. Absent: what they mean, see `crate::media`.
+
+use bytes::Bytes;
+
+use super::{Event, MediaKind, Output, Session, State};
+use crate::rtmp::RtmpError;
+use crate::rtmp::amf0::{self, Value};
+use crate::rtmp::limits::MAX_AGGREGATED;
+use crate::rtmp::message::{Message, message_type};
+
+/// Values in front of the name of a data message that are skipped: some cameras write numbers there.
+const LEADING_VALUES: usize = 4;
+
+impl Session {
+    /// Takes a message of media. It counts if a publish runs, and was not sent on a stream that was refused.
+    pub(super) fn published(&mut self, message: Message) -> Result<(), RtmpError> {
+        let is_refused = (2..2 + self.other_streams).contains(&message.stream_id);
+        match self.state {
+            State::Publishing(stream) if stream == message.stream_id || !is_refused => {}
+            _ => return Ok(()),
+        }
+        if message.type_id == message_type::AGGREGATE {
+            self.aggregate(message.timestamp, &message.payload)
+        } else {
+            self.single(message.type_id, message.timestamp, message.payload);
+            Ok(())
+        }
+    }
+
+    fn single(&mut self, type_id: u8, timestamp: u32, payload: Bytes) {
+        match type_id {
+            message_type::AUDIO => self.media(MediaKind::Audio, timestamp, payload),
+            message_type::VIDEO => self.media(MediaKind::Video, timestamp, payload),
+            message_type::DATA => self.data(timestamp, payload),
+            message_type::DATA_AMF3 if !payload.is_empty() => {
+                self.data(timestamp, payload.slice(1..));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes an aggregate apart (RTMP 1.0 §7.1.6): FLV tags, the first of which is at the time of the whole.
+    fn aggregate(&mut self, timestamp: u32, payload: &Bytes) -> Result<(), RtmpError> {
+        let mut first = None;
+        let mut at = 0;
+        for count in 0.. {
+            let Some(&[type_id, l0, l1, l2, t0, t1, t2, t3, _, _, _]) =
+                payload.get(at..).and_then(<[u8]>::first_chunk)
+            else {
+                break;
+            };
+            if count == MAX_AGGREGATED {
+                return Err(RtmpError::Aggregate);
+            }
+            let body = at + 11;
+            let end = body + u32::from_be_bytes([0, l0, l1, l2]) as usize;
+            if end > payload.len() {
+                self.left_out("the end of an aggregate, which is cut short");
+                break;
+            }
+            let time = u32::from_be_bytes([t3, t0, t1, t2]);
+            let offset = time.wrapping_sub(*first.get_or_insert(time));
+            self.single(type_id, timestamp.wrapping_add(offset), payload.slice(body..end));
+            // Behind each stands its size.
+            at = end + 4;
+        }
+        Ok(())
+    }
+
+    fn media(&mut self, kind: MediaKind, timestamp: u32, payload: Bytes) {
+        if !payload.is_empty() {
+            self.out.push_back(Output::Event(Event::Media { kind, timestamp, payload }));
+        }
+    }
+
+    /// Metadata that breaks a bound is left out: it is no reason to end a call.
+    fn data(&mut self, timestamp: u32, payload: Bytes) {
+        let mut rest = &payload[..];
+        let mut start = 0;
+        let mut name = None;
+        for _ in 0..LEADING_VALUES {
+            start = payload.len() - rest.len();
+            match amf0::decode_first(&mut rest) {
+                Ok(Value::String(text)) if text == "@setDataFrame" => {}
+                Ok(Value::String(text)) => {
+                    name = Some(text);
+                    break;
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        if name.as_deref() != Some("onMetaData") {
+            self.left_out("a data message other than onMetaData");
+        } else if amf0::decode_all(rest).is_err() {
+            self.left_out("metadata that cannot be read");
+        } else {
+            self.media(MediaKind::Metadata, timestamp, payload.slice(start..));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! FLV over WebSocket. Comes in: a pull, a socket. Goes out: binary messages that together are the same file as over
+//! HTTP. A browser opens six HTTP connections to one host, and many more WebSockets, so a page may hold more streams.
+//!
+//! Deliberately absent: what the client says; it may close, and is answered where it pings.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use lianmai_media_plane::EndReason;
+use lianmai_media_plane::pull::FlvStream;
+use lianmai_signal_engine::Outbox;
+use tokio::sync::watch;
+
+use crate::ops::drain::{Phase, wait_for_stop};
+use crate::socket::frame;
+use crate::socket::halves::Sink;
+use crate::socket::reader::{Incoming, Reader};
+
+/// The stream has ended (RFC 6455 §7.4.1).
+const NORMAL: u16 = 1000;
+/// The server stops.
+const GOING_AWAY: u16 = 1001;
+/// The client broke RFC 6455, or said more than it has to say.
+const PROTOCOL_ERROR: u16 = 1002;
+/// The play was cut, gave way to newer ones, or was too slow.
+const POLICY: u16 = 1008;
+
+/// A close frame with one of these codes, which are those of RFC 6455 and say nothing of memberships.
+fn close(code: u16) -> Bytes {
+    frame::close_reply(&code.to_be_bytes())
+}
+
+/// Plays for as long as the client reads and the server runs.
+pub(crate) async fn serve(
+    mut media: FlvStream,
+    mut reader: Reader,
+    sink: Sink,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let mut cut = pin!(media.cut_signal());
+    let mut stalled = pin!(media.stall_signal());
+    let mut outbox = Outbox::default();
+    let mut answers = false;
+    let last = loop {
+        let writing = !outbox.is_empty();
+        tokio::select! {
+            _ = &mut cut => break Some(close(POLICY)),
+            () = &mut stalled => break None,
+            () = wait_for_stop(&mut phase) => break Some(close(GOING_AWAY)),
+            incoming = reader.next() => match incoming {
+                Some(Incoming::Text(_)) => {}
+                Some(Incoming::Alive(pong)) if pong.is_empty() => {}
+                Some(Incoming::Alive(pong)) => outbox.push(pong),
+                Some(Incoming::Close(answer)) => {
+                    answers = true;
+                    break Some(answer);
+                }
+                Some(Incoming::Violation | Incoming::TooMuch) => {
+                    break Some(close(PROTOCOL_ERROR));
+                }
+                None => break None,
+            },
+            written = sink.write_all(&mut outbox), if writing => if !written {
+                break None;
+            },
+            block = media.next(), if !writing => match block {
+                Some(block) => {
+                    outbox.push(frame::binary_head(block.len()));
+                    outbox.push(block);
+                }
+                None if media.ended() == Some(EndReason::StreamEnded) => {
+                    break Some(close(NORMAL));
+                }
+                None => break Some(close(POLICY)),
+            },
+        }
+    };
+    // Its place among the players is free, whatever the socket still takes.
+    drop(media);
+    let Some(last) = last else { return };
+    if !outbox.is_empty() && !answers {
+        // A close frame cannot stand within a message, and what was cut ends now.
+        return;
+    }
+    outbox.push(last);
+    tokio::join!(sink.finish(outbox), reader.drain());
+}
+
+#[cfg(test)]
+mod tests {
+    //! FLV in binary messages.
+    //! Proves URL-2.
+
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use lianmai_media_plane::{
+        Authorizer, Direction, Hub, MediaKind, Protocol, Publisher, RelayConfig, StreamName,
+        StreamRequest, Verdict, pull,
+    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::socket::halves::split_tcp;
+    use crate::socket::places::Places;
+
+    const KEY: &[u8] = &[0x12, 1];
+
+    struct Allow;
+
+    impl Authorizer for Allow {
+        async fn authorize(&self, _: StreamRequest) -> Verdict {
+            Verdict::Allow { viewer: None }
+        }
+    }
+
+    fn request(direction: Direction) -> StreamRequest {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        StreamRequest::new(direction, "live", "a", "", Protocol::HttpFlv, peer)
+    }
+
+    /// A push, and the client's end of a play of it.
+    struct Scene {
+        hub: Hub,
+        publisher: Publisher,
+        socket: TcpStream,
+        phase: watch::Sender<Phase>,
+    }
+
+    impl Scene {
+        async fn new(config: RelayConfig) -> Self {
+            let hub = Hub::new(config);
+            let publisher = hub.publish(&Allow, request(Direction::Publish)).await.unwrap();
+            let media = pull::open(&hub, &Allow, request(Direction::Play)).await.unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let (source, sink) = split_tcp(stream, Places::new(1, 1).take().unwrap());
+            let (phase, stop) = watch::channel(Phase::Serving);
+            tokio::spawn(serve(media, Reader::new(source, &[]), sink, stop));
+            Scene { hub, publisher, socket, phase }
+        }
+
+        fn send(&self, kind: MediaKind, body: &[u8]) {
+            self.publisher.send(kind, 0, body).unwrap();
+        }
+
+        /// The next frame: its first byte and its payload.
+        async fn frame(&mut self) -> (u8, Vec<u8>) {
+            let mut head = [0; 2];
+            self.socket.read_exact(&mut head).await.unwrap();
+            let length = match head[1] {
+                126 => usize::from(self.socket.read_u16().await.unwrap()),
+                127 => usize::try_from(self.socket.read_u64().await.unwrap()).unwrap(),
+                length => usize::from(length),
+            };
+            let mut payload = vec![0; length];
+            self.socket.read_exact(&mut payload).await.unwrap();
+            (head[0], payload)
+        }
+
+        /// Sends a frame of the client, with a mask of zeros.
+        async fn say(&mut self, first: u8, payload: &[u8]) {
+            let length = 0x80 | u8::try_from(payload.len()).unwrap();
+            let frame = [&[first, length, 0, 0, 0, 0], payload].concat();
+            self.socket.write_all(&frame).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_file_comes_in_messages_of_whole_tags() {
+        let mut scene = Scene::new(RelayConfig::default()).await;
+        scene.send(MediaKind::Audio, &[0x2F]);
+        scene.send(MediaKind::Video, KEY);
+        let (first, bytes) = scene.frame().await;
+        assert_eq!((first, &bytes[..5]), (0x82, &b"FLV\x01\x05"[..]));
+        assert_eq!(bytes.len(), 13 + 16 + 17);
+        let large = [KEY, &[7; 3 << 20]].concat();
+        scene.send(MediaKind::Video, &large);
+        let (first, bytes) = scene.frame().await;
+        assert_eq!((first, bytes.len()), (0x82, large.len() + 15));
+        scene.say(0x89, b"ping").await;
+        assert_eq!(scene.frame().await, (0x8A, b"ping".to_vec()));
+        scene.say(0x88, &1000_u16.to_be_bytes()).await;
+        assert_eq!(scene.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
+        assert_eq!(scene.socket.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn each_end_has_its_code() {
+        let begun = async |config| {
+            let mut scene = Scene::new(config).await;
+            scene.send(MediaKind::Audio, &[0x2F]);
+            scene.send(MediaKind::Video, KEY);
+            scene.frame().await;
+            scene
+        };
+        let mut scene = begun(RelayConfig::default()).await;
+        scene.hub.cut_stream(&StreamName::new("live", "a"));
+        assert_eq!(scene.frame().await, (0x88, 1008_u16.to_be_bytes().to_vec()));
+        let mut scene = begun(RelayConfig::default()).await;
+        scene.phase.send(Phase::Stopping).unwrap();
+        let (first, payload) = scene.frame().await;
+        assert_eq!((first, &payload[..2]), (0x88, &1001_u16.to_be_bytes()[..]));
+        let mut scene = begun(RelayConfig::default()).await;
+        scene.say(0x82, b"binary").await;
+        assert_eq!(scene.frame().await, (0x88, 1002_u16.to_be_bytes().to_vec()));
+        let config = RelayConfig { publisher_gap: Duration::ZERO, ..RelayConfig::default() };
+        let Scene { hub, publisher, socket, phase } = begun(config).await;
+        drop(publisher);
+        hub.tick();
+        // A publisher for the helper alone; its stream is another life.
+        let publisher = hub.publish(&Allow, request(Direction::Publish)).await.unwrap();
+        let mut scene = Scene { hub, publisher, socket, phase };
+        assert_eq!(scene.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
+        assert_eq!(scene.hub.stats().players, 0, "its place is free");
+    }
+}

@@ -1,0 +1,24 @@
+// Two members, by `require`: one publishes, the other subscribes. The process has to end by itself.
+const YunXinMiniappSDK = require('lianmai/node')
+const sdk = require('lianmai')
+
+YunXinMiniappSDK.configure({ server: process.argv[2] })
+const one = YunXinMiniappSDK.Client({ appkey: 'demo' })
+const two = sdk.createClient({ appkey: 'demo' })
+const channelName = process.argv[3]
+
+async function main() {
+  const pulled = new Promise((done, failed) => {
+    two.on('stream-added', ({ uid, mediaType }) => two.subscribe(uid, mediaType).then(({ url }) => done([uid, mediaType, url]), failed))
+  })
+  await one.join({ channelName, uid: 1 })
+  await two.join({ channelName, uid: 2 })
+  const push = await one.publish('audio')
+  const [uid, mediaType, pull] = await pulled
+  await two.destroy()
+  await one.leave()
+  YunXinMiniappSDK.destroy()
+  console.log(JSON.stringify({ isOne: sdk === YunXinMiniappSDK, push, uid, mediaType, pull }))
+}
+
+main()

@@ -1,0 +1,6 @@
+// The same by `require`.
+require('./violations.js')
+const YunXinMiniappSDK = require('lianmai/web')
+const { enter } = require('./room.js')
+
+window.room = enter(YunXinMiniappSDK, location.search)

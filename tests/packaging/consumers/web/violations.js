@@ -1,0 +1,2 @@
+window.violations = []
+document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.effectiveDirective} ${event.blockedURI}`))
