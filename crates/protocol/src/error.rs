@@ -4,7 +4,7 @@
 use crate::prelude::*;
 use core::fmt;
 
-use crate::wire::Wire;
+use crate::wire::{Refusal, Wire};
 use serde::{Deserialize, Serialize};
 
 use crate::close::Action;
@@ -205,6 +205,19 @@ impl RpcError {
     #[must_use]
     pub fn name(&self) -> &ErrorName {
         &self.data.name
+    }
+}
+
+/// Longest path of a field that an error names, in characters.
+const MAX_FIELD_CHARS: usize = 64;
+
+impl From<Refusal> for RpcError {
+    fn from(refusal: Refusal) -> Self {
+        let error = RpcError::bare(ErrorName::from(&*refusal.name));
+        if refusal.field.is_empty() {
+            return error;
+        }
+        error.field(refusal.field.chars().take(MAX_FIELD_CHARS).collect::<String>())
     }
 }
 

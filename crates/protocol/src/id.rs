@@ -115,7 +115,7 @@ impl Read for UserId {
         };
         match read {
             Ok(uid) => *self = uid,
-            Err(name) => return reader.refuse(name),
+            Err(name) => return reader.refuse(String::from(name.as_str())),
         }
         Ok(())
     }
@@ -459,7 +459,7 @@ impl Read for RequestId {
         if (1..=limits::MAX_REQUEST_ID).contains(&self.0) {
             Ok(())
         } else {
-            reader.refuse(ErrorName::InvalidRequest)
+            reader.refuse("invalidRequest")
         }
     }
 }

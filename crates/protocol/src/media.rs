@@ -80,7 +80,7 @@ impl MediaSelector {
 text_codec!(
     MediaSelector,
     MediaSelector::Both,
-    |name| Ok(MediaSelector::from(name)),
+    |name| Ok::<_, &str>(MediaSelector::from(name)),
     |value, writer| writer.string(value.as_str())
 );
 

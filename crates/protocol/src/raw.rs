@@ -92,7 +92,7 @@ impl core::str::FromStr for JsonObject {
     /// # Errors
     /// `invalidParams` where the text is no JSON object.
     fn from_str(text: &str) -> Result<Self, ErrorName> {
-        wire::from_text(text).map_err(|refusal| refusal.name)
+        wire::from_text(text).map_err(|refusal| ErrorName::from(&*refusal.name))
     }
 }
 
@@ -106,7 +106,7 @@ impl From<serde_json::Map<alloc::string::String, serde_json::Value>> for JsonObj
 impl Read for JsonObject {
     fn read(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         if reader.peek() != Some(b'{') {
-            return reader.refuse(ErrorName::InvalidParams);
+            return reader.wrong();
         }
         self.0.read(reader)
     }

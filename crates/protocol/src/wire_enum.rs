@@ -48,6 +48,12 @@ macro_rules! wire_enum {
             }
         }
 
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
         impl core::fmt::Display for $name {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str(self.as_str())
@@ -57,7 +63,7 @@ macro_rules! wire_enum {
         crate::wire::text_codec!(
             $name,
             $name::Unknown(alloc::boxed::Box::default()),
-            |text| Ok($name::from(text)),
+            |text| Ok::<_, &str>($name::from(text)),
             |value, writer| writer.string(value.as_str())
         );
 

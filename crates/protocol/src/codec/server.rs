@@ -100,7 +100,7 @@ pub fn decode_server_text(text: &str) -> Result<Vec<ServerMessage>, FrameError> 
 
 impl Envelope {
     fn open(self) -> Result<ServerMessage, Refusal> {
-        let none = || Refusal { name: ErrorName::InvalidRequest, field: String::new() };
+        let none = || Refusal { name: "invalidRequest".into(), field: String::new() };
         let Some(method) = self.method else {
             let outcome = match (self.result, self.error) {
                 (_, Some(error)) => Err(error),

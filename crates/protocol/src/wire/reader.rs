@@ -5,12 +5,11 @@ use crate::prelude::*;
 use alloc::borrow::Cow;
 
 use super::{ReadFields, part, position};
-use crate::error::{ErrorName, RpcError};
 
 /// Arrays and objects that may be open at once. Frames are held to 32 before they come here.
 const MAX_OPEN: usize = 128;
-/// Longest path of a field that an error names, in characters.
-const MAX_FIELD_CHARS: usize = 64;
+/// What is no JSON at all.
+const PARSE_ERROR: &str = "parseError";
 
 /// Reading failed; the [`Reader`] knows why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,20 +18,10 @@ pub struct Refused;
 /// Why a text is not the value that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The error; `parseError` when it is not JSON.
-    pub name: ErrorName,
+    /// The name of the error; `parseError` when it is not JSON.
+    pub name: Cow<'static, str>,
     /// Path of the value that is wrong; empty for the whole.
     pub field: String,
-}
-
-impl From<Refusal> for RpcError {
-    fn from(refusal: Refusal) -> Self {
-        let error = RpcError::bare(refusal.name);
-        if refusal.field.is_empty() {
-            return error;
-        }
-        error.field(refusal.field.chars().take(MAX_FIELD_CHARS).collect::<String>())
-    }
 }
 
 /// Reads the value of an entry whose key was read.
@@ -50,7 +39,7 @@ impl<'a> Reader<'a> {
     /// A reader at the begin of `text`.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        let refusal = Refusal { name: ErrorName::ParseError, field: String::new() };
+        let refusal = Refusal { name: Cow::Borrowed(PARSE_ERROR), field: String::new() };
         Reader { text, at: 0, open: 0, refusal }
     }
 
@@ -68,13 +57,21 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// Always.
-    pub fn refuse<T>(&mut self, name: ErrorName) -> Result<T, Refused> {
-        self.refusal.name = name;
+    pub fn refuse<T>(&mut self, name: impl Into<Cow<'static, str>>) -> Result<T, Refused> {
+        self.refusal.name = name.into();
         Err(Refused)
     }
 
+    /// Refuses a value that is JSON, but no such value.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn wrong<T>(&mut self) -> Result<T, Refused> {
+        self.refuse("invalidParams")
+    }
+
     fn malformed<T>(&mut self) -> Result<T, Refused> {
-        self.refuse(ErrorName::ParseError)
+        self.refuse(PARSE_ERROR)
     }
 
     /// Puts the name of a field in front of the path of what was refused.
@@ -136,7 +133,7 @@ impl<'a> Reader<'a> {
         match self.peek() {
             Some(b't') => self.literal("true").map(|()| true),
             Some(b'f') => self.literal("false").map(|()| false),
-            _ => self.refuse(ErrorName::InvalidParams),
+            _ => self.wrong(),
         }
     }
 
@@ -147,7 +144,7 @@ impl<'a> Reader<'a> {
     pub fn number(&mut self) -> Result<&'a str, Refused> {
         match self.peek() {
             Some(b'-' | b'0'..=b'9') => {}
-            _ => return self.refuse(ErrorName::InvalidParams),
+            _ => return self.wrong(),
         }
         let start = self.at;
         self.at += usize::from(self.byte() == Some(b'-'));
@@ -179,7 +176,7 @@ impl<'a> Reader<'a> {
     pub fn unsigned(&mut self, max: u64) -> Result<u64, Refused> {
         match self.number()?.parse() {
             Ok(number) if number <= max => Ok(number),
-            _ => self.refuse(ErrorName::InvalidParams),
+            _ => self.wrong(),
         }
     }
 
@@ -201,7 +198,7 @@ impl<'a> Reader<'a> {
     /// Something else is next, or it holds half of a surrogate pair.
     pub fn string(&mut self) -> Result<Cow<'a, str>, Refused> {
         if self.peek() != Some(b'"') {
-            return self.refuse(ErrorName::InvalidParams);
+            return self.wrong();
         }
         self.at += 1;
         let plain = self.plain()?;
@@ -261,7 +258,7 @@ impl<'a> Reader<'a> {
                 match char::from_u32(scalar) {
                     Some(letter) => letter,
                     // JSON, but no text.
-                    None => return self.refuse(ErrorName::InvalidParams),
+                    None => return self.wrong(),
                 }
             }
             _ => return self.malformed(),
@@ -281,7 +278,7 @@ impl<'a> Reader<'a> {
 
     fn begin(&mut self, bracket: u8) -> Result<(), Refused> {
         if !self.take(bracket) {
-            return self.refuse(ErrorName::InvalidParams);
+            return self.wrong();
         }
         self.open += 1;
         if self.open > MAX_OPEN { self.malformed() } else { Ok(()) }
@@ -335,7 +332,7 @@ impl<'a> Reader<'a> {
             let read = if seen & (1 << index) == 0 {
                 target.read_field(index, reader)
             } else {
-                reader.refuse(ErrorName::InvalidParams)
+                reader.wrong()
             };
             seen |= 1 << index;
             if read.is_err() {
@@ -348,7 +345,7 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         self.within(names[missing.trailing_zeros() as usize]);
-        self.refuse(ErrorName::InvalidParams)
+        self.wrong()
     }
 
     /// Reads an object whose keys are free, each at most once.
@@ -362,7 +359,7 @@ impl<'a> Reader<'a> {
         self.entries(&mut |key, reader| match entry(&key, reader) {
             Ok(true) => Ok(()),
             // The path ends at the map.
-            Ok(false) => reader.refuse(ErrorName::InvalidParams),
+            Ok(false) => reader.wrong(),
             Err(refused) => {
                 reader.within(&key);
                 Err(refused)

@@ -2,7 +2,6 @@
 
 use super::{Read, Reader, Refused, Wire, Write, Writer};
 use crate::Map;
-use crate::error::ErrorName;
 use crate::prelude::*;
 
 macro_rules! unsigned {
@@ -35,14 +34,14 @@ impl Read for i32 {
         let text = reader.number()?;
         let (sign, digits) = match text.strip_prefix('-') {
             // A float, as serde has it.
-            Some("0") => return reader.refuse(ErrorName::InvalidParams),
+            Some("0") => return reader.wrong(),
             Some(digits) => (-1, digits),
             None => (1, text),
         };
         let number = digits.parse::<u64>().ok().and_then(|number| i64::try_from(number).ok());
         match number.map(|number| i32::try_from(sign * number)) {
             Some(Ok(number)) => *self = number,
-            _ => return reader.refuse(ErrorName::InvalidParams),
+            _ => return reader.wrong(),
         }
         Ok(())
     }
@@ -211,7 +210,10 @@ macro_rules! text_codec {
                 let $text: &str = &reader.string()?;
                 match $read {
                     Ok(value) => *self = value,
-                    Err(name) => return reader.refuse(name),
+                    Err(name) => {
+                        let name: &str = name.as_ref();
+                        return reader.refuse(alloc::string::String::from(name));
+                    }
                 }
                 Ok(())
             }
