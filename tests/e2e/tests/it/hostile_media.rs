@@ -185,7 +185,10 @@ const WELCOME: [&str; 2] = ["_result", "NetConnection.Connect.Success"];
 fn garbage() -> Vec<Row> {
     let nested = |unit: &[u8], depth| message(3, COMMAND, 1, &unit.repeat(depth));
     let size = |bytes: u32| message(2, SET_CHUNK_SIZE, 0, &bytes.to_be_bytes());
-    let ended = |code| ["closed", code];
+    // The peer is told why, with a sentence, before the connection ends.
+    let ended = |code| ["NetConnection.Call.Failed", "closed", code];
+    // A command that cannot be read or served is left out: the next one is answered.
+    let served = |bytes: Vec<u8>| [bytes, create_stream()].concat();
     // One message in two chunks, another in between; both are commands that are answered.
     let release =
         [&string("releaseStream")[..], &number(2.0), &[5], &string(&"x".repeat(150))].concat();
@@ -232,7 +235,7 @@ fn garbage() -> Vec<Row> {
         rtmp(
             "random bytes behind a handshake",
             [handshake(), noise(4096)].concat(),
-            &["closed", "chunkHeader"],
+            &["NetConnection.Connect.Rejected", "closed", "chunkHeader"],
         ),
         rtmp(
             "HTTP to RTMP",
@@ -244,40 +247,49 @@ fn garbage() -> Vec<Row> {
             nested(&[3, 0, 1, b'a'], 10_000),
             &ended("unauthorizedBytes"),
         ),
-        connected("AMF0 objects 2000 deep", nested(&[3, 0, 1, b'a'], 2_000), &ended("amf0Depth")),
+        connected("AMF0 objects 2000 deep", served(nested(&[3, 0, 1, b'a'], 2_000)), &["_result"]),
         connected(
             "AMF0 arrays 10000 deep",
             nested(&[10, 0, 0, 0, 1], 10_000),
             &ended("unauthorizedBytes"),
         ),
-        connected("AMF0 arrays 2000 deep", nested(&[10, 0, 0, 0, 1], 2_000), &ended("amf0Depth")),
+        connected("AMF0 arrays 2000 deep", served(nested(&[10, 0, 0, 0, 1], 2_000)), &["_result"]),
         connected(
             "AMF0 array of 2^32-1",
-            message(3, COMMAND, 1, &[10, 0xff, 0xff, 0xff, 0xff]),
-            &ended("amf0Truncated"),
+            served(message(3, COMMAND, 1, &[10, 0xff, 0xff, 0xff, 0xff])),
+            &["_result"],
         ),
         connected(
             "AMF0 string of 2^32-1",
-            message(3, COMMAND, 1, &[12, 0xff, 0xff, 0xff, 0xff]),
-            &ended("amf0String"),
+            served(message(3, COMMAND, 1, &[12, 0xff, 0xff, 0xff, 0xff])),
+            &["_result"],
         ),
         connected(
             "AMF0 with 2000 values",
-            message(3, COMMAND, 1, &[5; 2000]),
-            &ended("amf0Elements"),
+            served(message(3, COMMAND, 1, &[5; 2000])),
+            &["_result"],
         ),
         connected(
             "AMF0 with an unknown marker",
-            message(3, COMMAND, 1, &[0x42]),
-            &ended("amf0Marker"),
+            served(message(3, COMMAND, 1, &[0x42])),
+            &["_result"],
         ),
         connected("interleaved chunk streams", interleaved, &["_result", "_result"]),
         connected("length that shrinks", shrinking, &ended("messageChanged")),
-        connected("message of 16 MiB", header(4, 0xff_ffff, VIDEO, 1), &ended("messageSize")),
-        connected("command of 64 KiB + 1", header(3, 65_537, COMMAND, 1), &ended("messageSize")),
+        connected(
+            "message of 16 MiB",
+            [header(4, 0xff_ffff, VIDEO, 1), [&[0; 128][..], &[0xc4]].concat().repeat(200)]
+                .concat(),
+            &ended("unauthorizedBytes"),
+        ),
+        connected(
+            "command of 64 KiB + 1",
+            message(3, COMMAND, 1, &[0; 65_537]),
+            &ended("unauthorizedBytes"),
+        ),
         connected("chunk size 0", size(0), &ended("chunkSize")),
         connected("chunk size 1", small_chunks, &["_result"]),
-        connected("chunk size 2^31-1", size(0x7fff_ffff), &ended("chunkSize")),
+        connected("chunk size 2^31-1", served(size(0x7fff_ffff)), &["_result"]),
         connected(
             "chunk size of 2 bytes",
             message(2, SET_CHUNK_SIZE, 0, &[0, 1]),
@@ -293,15 +305,19 @@ fn garbage() -> Vec<Row> {
         rtmp(
             "publish without connect",
             [handshake(), command("publish", 1.0, &[&[5][..], &string("x")].concat())].concat(),
-            &["closed", "commandOrder"],
+            &["NetConnection.Connect.Rejected", "closed", "commandOrder"],
         ),
         connected("connect twice", connect("live"), &ended("commandOrder")),
         rtmp(
             "app of 5000 bytes",
             [handshake(), connect(&"x".repeat(5000))].concat(),
-            &["closed", "nameSize"],
+            &["NetConnection.Connect.Rejected", "closed", "nameSize"],
         ),
-        connected("publish without a name", command("publish", 3.0, &[5]), &ended("command")),
+        connected(
+            "publish without a name",
+            command("publish", 3.0, &[5]),
+            &["NetStream.Publish.BadName"],
+        ),
         connected(
             "publish of an unknown stream",
             request("publish", "x"),
