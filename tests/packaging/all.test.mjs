@@ -246,7 +246,7 @@ const PONGS = 24
 
 test('a hidden page whose timers fire once in a minute stays a member', async () => {
   site.policy = ''
-  const { seen, page } = await hide({ project, site, path: '/vite/', settings: SOON, isOver: ({ silent }) => silent >= PONGS })
+  const { seen, page } = await hide({ project, site, path: '/vite/', settings: SOON, isPlain: true, isOver: ({ silent }) => silent >= PONGS })
   assert.deepEqual(seen, ['clientJoin 100', 'stream-added 100'])
   assert.equal(page.visibility, 'hidden')
   assert.deepEqual(page.left, [])

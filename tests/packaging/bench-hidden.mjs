@@ -1,5 +1,5 @@
-// `node bench-hidden.mjs [MINUTES]`: a page hidden for 10 minutes, with the server's own timers. Figures are for people;
-// `all.test.mjs` has the test of a few seconds.
+// `node bench-hidden.mjs [MINUTES [plain]]`: a page hidden for 10 minutes, with the server's own timers. `plain`: the page uses
+// its browser's timers as they are, not the SDK's. Figures are for people; `all.test.mjs` has the test of a few seconds.
 
 import { buildVite } from './support/build.mjs'
 import { hide } from './hidden.mjs'
@@ -11,7 +11,7 @@ const project = install()
 await buildVite(project)
 const site = await startSite({ '/vite/': project.consumer('web/dist') })
 const end = Date.now() + minutes * 60000
-const { seconds, wire, seen, page } = await hide({ project, site, path: '/vite/', isOver: () => Date.now() >= end })
+const { seconds, wire, seen, page } = await hide({ project, site, path: '/vite/', isPlain: process.argv[3] === 'plain', isOver: () => Date.now() >= end })
 site.stop()
 console.log(`hidden for ${seconds.toFixed(0)} s: its timer of 100 ms fired ${page ? page.ticks : '?'} times`)
 console.log(`from the page: ${wire.text} frames of its own, ${wire.pong} pongs of the browser, ${wire.longest} of them on end`)

@@ -12,8 +12,8 @@ import { startProxy } from './support/proxy.mjs'
 const GRACE_S = 10
 const PAGE = 100
 
-/** `isOver` is asked after each frame of the page; `silent` counts the pongs behind the last frame of its own. */
-export async function hide({ project, site, path, settings = {}, isOver }) {
+/** `isPlain`: the page uses its browser's timers as they are. `isOver` is asked after each frame of the page; `silent` counts the pongs behind the last frame of its own. */
+export async function hide({ project, site, path, settings = {}, isPlain = false, isOver }) {
   const server = await startServer({ LIANMAI_SERVER__ORIGINS: `["${site.origin}"]`, ...settings })
   const wire = { text: 0, pong: 0, silent: 0, longest: 0 }
   let isHidden = false
@@ -45,7 +45,7 @@ export async function hide({ project, site, path, settings = {}, isOver }) {
     const chromium = await browser.newBrowserCDPSession()
     const { browserContextId } = await chromium.send('Target.createBrowserContext')
     const show = (url) => chromium.send('Target.createTarget', { url, browserContextId })
-    const query = new URLSearchParams({ server: proxy.url, channelName: 'hidden', uid: PAGE })
+    const query = new URLSearchParams({ server: proxy.url, channelName: 'hidden', uid: PAGE, ...(isPlain ? { plain: 1 } : {}) })
     await show(`${site.origin}${path}?${query}`)
     await published
     const front = await show('about:blank')

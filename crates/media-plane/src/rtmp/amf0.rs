@@ -288,6 +288,12 @@ mod tests {
         assert_eq!(decode_all(&[0x0C, 0xFF, 0xFF, 0xFF, 0xFF]), Err(RtmpError::Amf0String));
         assert_eq!(decode_all(&[0x05; 2000]), Err(RtmpError::Amf0Elements));
         assert_eq!(decode_all(&[0x02, 0, 5, b'a']), Err(RtmpError::Amf0Truncated));
-        assert_eq!(decode_all(&[0x04, 0, 0]), Err(RtmpError::Amf0Marker(4)));
+        assert_eq!(decode_all(&[0x11, 0x0A]), Err(RtmpError::Amf0Marker(0x11)));
+    }
+
+    #[test]
+    fn a_reference_is_a_value_of_which_nothing_is_known() {
+        assert_eq!(decode_all(&[0x07, 0, 0, 0x05]), Ok(vec![Value::Undefined, Value::Null]));
+        assert_eq!(decode_all(&[0x07, 0]), Err(RtmpError::Amf0Truncated));
     }
 }

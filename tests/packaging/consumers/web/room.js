@@ -1,6 +1,8 @@
 export function enter(sdk, search) {
   const query = new URLSearchParams(search)
   sdk.configure({ server: query.get('server'), wasmPath: query.get('wasmPath') || undefined })
+  // Timers as the browser has them: the SDK's own are slowed down less.
+  if (query.has('plain')) sdk.configure({ host: { setTimer: (run, ms) => setTimeout(run, ms), clearTimer: (timer) => clearTimeout(timer) } })
   const client = sdk.Client({ appkey: 'demo' })
   const seen = { ticks: 0, left: [], states: [] }
   client.on('clientLeave', ({ uid, reason }) => seen.left.push(`${uid} ${reason}`))

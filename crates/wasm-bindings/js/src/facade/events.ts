@@ -18,6 +18,8 @@ export interface Urls {
   rtmp?: string
   /** HTTP-FLV, for players in browsers. */
   flv?: string
+  /** FLV over WebSocket, for pages that show more streams than a browser opens HTTP connections to one server. */
+  wsFlv?: string
   /** Only of media servers that offer it. */
   hls?: string
   /** Only of media servers that offer it. */

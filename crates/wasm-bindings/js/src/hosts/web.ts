@@ -1,6 +1,6 @@
 // A browser. Nothing is touched before a client is made, so that a server can import this to render pages.
 //
-// Timers of hidden pages fire once in a minute, so nothing here hangs on them but waiting: events of sockets wake the
+// Timers of hidden pages may fire once in a minute, so nothing here hangs on them but waiting: events of sockets wake the
 // session, and what it says to the app goes by MessageChannel.
 
 import { failure } from '../errors.js'
@@ -33,6 +33,11 @@ export function bytes(base64: string): Uint8Array<ArrayBuffer> {
   return out
 }
 
+interface Timer {
+  isCleared: boolean
+  id: ReturnType<typeof setTimeout> | undefined
+}
+
 const tasks: Array<() => void> = []
 let channel: MessageChannel | undefined
 
@@ -56,8 +61,19 @@ export function web(url: string | undefined, inline: () => Promise<{ default: st
       ? Promise.reject(failure('randomUnavailable', { message: 'There is no crypto.getRandomValues here.' }))
       : Promise.resolve(crypto.getRandomValues(new Uint8Array(length))),
     connect: (url, protocol, listener) => connectBy(WebSocket, url, protocol, listener),
-    setTimer: (run, ms) => setTimeout(run, ms),
-    clearTimer: (timer) => clearTimeout(timer as number),
+    // In a hidden page a timer that a timer set fires once in a minute, one that a message set once in a second.
+    setTimer(run, ms) {
+      const timer: Timer = { isCleared: false, id: undefined }
+      macrotask(() => {
+        if (!timer.isCleared) timer.id = setTimeout(run, ms)
+      })
+      return timer
+    },
+    clearTimer(timer) {
+      if (!timer) return
+      ;(timer as Timer).isCleared = true
+      clearTimeout((timer as Timer).id)
+    },
     macrotask,
     async loadWasm(path, imports, attempt) {
       const from = path === undefined ? url : path
