@@ -17,6 +17,9 @@ pub(crate) fn execute(asked: &[String]) -> Result {
     {
         return hidden(minutes);
     }
+    if asked == ["wasm"] {
+        return boundary();
+    }
     tools::media()?;
     let packages = ["-p", "lianmai-signal-server", "-p", "lianmai-load"];
     run(cargo().args(["build", "--release"]).args(packages))?;
@@ -32,6 +35,15 @@ pub(crate) fn execute(asked: &[String]) -> Result {
         load(&[(*bench).to_owned()])?;
     }
     Ok(())
+}
+
+/// What an event costs through the boundary of WebAssembly, in a context that has what a phone has; and natively.
+fn boundary() -> Result {
+    wasm::execute()?;
+    let mut bench = Command::new("node");
+    bench.arg("bench.mjs").current_dir(wasm::javascript());
+    run(bench.env("LIANMAI_PACKAGE", target().join("npm/lianmai")))?;
+    run(cargo().args(["run", "--release", "-q", "-p", "lianmai-load", "--", "decode"]))
 }
 
 /// Whether a page in a hidden tab of Chromium stays a member.

@@ -23,7 +23,7 @@ cargo xtask test [PART..]   install what is missing, then check everything (or s
                             rules rooms format lints docs purity build unit js e2e)
 cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with a broadcaster and print what to open
-cargo xtask bench [join|idle|fanout|pullers|cut ..]
+cargo xtask bench [wasm|join|idle|fanout|pullers|cut ..]
                             what a join, a member, a delivery and a puller cost, and how soon
                             a cut is seen
 cargo xtask bench hidden [MINUTES]

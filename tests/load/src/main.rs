@@ -3,6 +3,7 @@
 
 mod bare;
 mod cut;
+mod decode;
 mod fanout;
 mod idle;
 mod join;
@@ -61,6 +62,8 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         cuts: usize,
     },
+    /// Processor time to read one event.
+    Decode,
     /// The bare write loop itself, in a process of its own.
     #[command(hide = true)]
     Bare,
@@ -77,6 +80,7 @@ async fn main() -> Result<()> {
         }
         Bench::Pullers { pullers } => pullers::run(&cli.server, pullers).await,
         Bench::Cut { cuts } => cut::run(&cli.server, cuts).await,
+        Bench::Decode => decode::run(),
         Bench::Bare => bare::serve().await,
     }
 }

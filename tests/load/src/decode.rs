@@ -1,0 +1,22 @@
+//! What reading one event costs natively, beside what it costs through the boundary of WebAssembly
+//! (`crates/wasm-bindings/js/bench.mjs`).
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use anyhow::Result;
+use lianmai_protocol::codec::decode_server_text;
+
+const EVENTS: u32 = 200_000;
+
+#[expect(clippy::print_stdout, reason = "figures are the output")]
+pub(crate) fn run() -> Result<()> {
+    let frame = r#"{"jsonrpc":"2.0","method":"message","params":{"epoch":"ujzdegxdncf32epf3dha","seq":11,"uid":"200","data":"hello"}}"#;
+    let start = Instant::now();
+    for _ in 0..EVENTS {
+        black_box(decode_server_text(black_box(frame))?);
+    }
+    let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(EVENTS);
+    println!("native: {each:.2} us to read one event");
+    Ok(())
+}
