@@ -116,10 +116,7 @@ impl Channel {
         if let Some(restarting) = cx.restarting() {
             cx.send_text(conn, restarting);
         }
-        // Who restores asks for its URLs by itself.
-        if !restore {
-            self.tell_moved(cx, uid);
-        }
+        self.tell_moved(cx, uid);
         self.touch(uid);
         let channel = self.key.clone();
         cx.note(Note::Resumed { channel, uid, conn, outcome, reason });

@@ -176,10 +176,7 @@ impl Model {
         }
         self.sit(who, conn, step.now);
         self.tell_again(who, conn, step);
-        // Who restores asks for its URLs by itself.
-        if !told.restore {
-            self.tell_moved(who, step)?;
-        }
+        self.tell_moved(who, step)?;
         match &told.snapshot {
             Some(snapshot) => self.check_snapshot(who, snapshot, step),
             None => Ok(()),
