@@ -9,6 +9,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::process::{cargo, output, root, run, target};
 use crate::{Result, tools};
@@ -55,10 +56,19 @@ pub(crate) fn execute() -> Result {
     package().map(drop)
 }
 
-/// The packed tarball.
+/// The packed tarball, made once for each run of this program.
 pub(crate) fn package() -> Result<PathBuf> {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(tarball) = MADE.get() {
+        return Ok(tarball.clone());
+    }
+    let tarball = make()?;
+    Ok(MADE.get_or_init(|| tarball).clone())
+}
+
+fn make() -> Result<PathBuf> {
     tools::wasm_target()?;
-    tools::javascript()?;
+    tools::javascript(&javascript())?;
     let module = module()?;
     let package = target().join("npm/lianmai");
     let mut build = Command::new("node");
