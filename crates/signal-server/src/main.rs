@@ -67,6 +67,9 @@ fn serve(run: &cli::Run) -> ExitCode {
             }
         };
         let addresses = server.addresses();
+        if has_page {
+            println!("page    http{tls}://{}/", addresses.public);
+        }
         println!("signal  ws{tls}://{}/v1/signal", addresses.public);
         println!("rtmp    rtmp://{}/live", addresses.rtmp);
         println!(
@@ -74,9 +77,6 @@ fn serve(run: &cli::Run) -> ExitCode {
             addresses.admin,
             server.admin_token_file().display()
         );
-        if has_page {
-            println!("page    http{tls}://{}/", addresses.public);
-        }
         let (count, counted) = watch::channel(0);
         if run.stop_with_stdin {
             let count = count.clone();

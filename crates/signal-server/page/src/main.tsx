@@ -60,7 +60,7 @@ function App({ known }: { known: Facts }) {
       <header>
         <h1>{isIn && room.channel ? t('roomTitle', { channel: room.channel.channelName }) : 'Lianmai 连麦'}</h1>
         {isIn && <p class={`state ${room.state}`} data-state={room.state}>{t(STATES[room.state])}</p>}
-        {isIn && room.channel && <p class="people">{t('people', { count: room.channel.memberCount })}</p>}
+        {isIn && room.channel && <p class="count">{t('people', { count: room.channel.memberCount })}</p>}
         <div class="row right">
           <label class="theme">
             <span>{t('theme')}</span>
@@ -79,11 +79,17 @@ function App({ known }: { known: Facts }) {
         <>
           <Banner room={room} />
           <main class="room">
-            <div class="column wide"><Stage room={room} /><Events room={room} /></div>
-            <div class="column">
-              <Chat room={room} /><Members room={room} /><Own room={room} /><Publish room={room} />
-              <Recovery room={room} /><Attributes room={room} /><Invite room={room} />
+            <Stage room={room} />
+            <div class="people">
+              <Chat room={room} />
+              <Members room={room} />
+              <Own room={room} />
             </div>
+            <Recovery room={room} />
+            <Publish room={room} />
+            <Events room={room} />
+            <Attributes room={room} />
+            <Invite room={room} />
           </main>
         </>
       ) : (

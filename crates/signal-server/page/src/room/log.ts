@@ -1,10 +1,10 @@
-// The event log: one row for each event that the SDK told, in its order. In: events. Out: rows. Deliberately absent: URLs,
-// which are secrets.
+// The event log: one row for each event that the SDK told and each call that succeeded, in their order. In: those, and the channel's
+// number as of then. Out: rows. Deliberately absent: URLs and tokens, which are secrets.
 
 export interface Row {
   id: number
-  /** The number of the channel's event behind this row; absent for what is told to this client alone. */
-  seq?: number
+  /** The numbers of the channel's events that came with this row, as `[first, last]`; absent for what is told to this client alone. */
+  seqs?: [number, number]
   at: Date
   event: string
   text: string
@@ -13,21 +13,18 @@ export interface Row {
 /** Rows that are kept. */
 export const MAX_ROWS = 500
 
-/** Events that every member of the channel hears; each moves the number. */
-const SHARED = new Set([
-  'clientJoin', 'clientLeave', 'role-Changed', 'stream-added', 'stream-removed', 'mute-audio', 'mute-video', 'unmute-audio', 'unmute-video',
-  'message', 'attributes-updated', 'rtmp-tasks-status', 'liveRoomClose',
-])
-
 export class EventLog {
   rows: Row[] = []
   private next = 1
+  /** The channel's number as of the last row. */
+  private seq: number | undefined
 
-  /** `seq` is the channel's number as of this event. */
+  /** `seq` is the channel's number as of this event: where it moved, the row holds what it moved by. */
   add(event: string, payload: unknown, seq: number | undefined): void {
-    const isShared = SHARED.has(event) && !(payload as { targeted?: boolean }).targeted
     const row: Row = { id: this.next++, at: new Date(), event, text: told(payload) }
-    if (isShared && seq !== undefined) row.seq = seq
+    if (seq !== undefined && this.seq !== undefined && seq > this.seq) row.seqs = [this.seq + 1, seq]
+    // Lower in another life of the channel, which begins with a picture of it.
+    if (seq !== undefined) this.seq = seq
     this.rows = [...this.rows.slice(1 - MAX_ROWS), row]
   }
 }

@@ -88,7 +88,7 @@ export class Room {
     Object.assign(this, { entry: { ...entry, token: '' }, ending: null, returned: null, tokenEnds: null, said: [], troubles: [], log: new EventLog() })
     this.client.configure({ appkey: entry.appkey })
     this.changed()
-    await this.attempted(async () => {
+    await this.attempted('join', async () => {
       const { uid } = await this.client.join({
         channelName: entry.channel,
         role: entry.role,
@@ -102,28 +102,28 @@ export class Room {
   }
 
   leave(): Promise<void> {
-    return this.attempted(async () => {
+    return this.attempted('leave', async () => {
       await this.client.leave()
       this.clear()
     })
   }
 
   publish(kind: '' | 'audio' | 'video'): Promise<void> {
-    return this.attempted(async () => {
+    return this.attempted('publish', async () => {
       await this.client.publish(kind)
       for (const one of bothOr(kind)) this.published.add(one)
     })
   }
 
   unpublish(): Promise<void> {
-    return this.attempted(async () => {
+    return this.attempted('unpublish', async () => {
       await this.client.unpublish()
       this.published.clear()
     })
   }
 
   mute(kind: 'audio' | 'video', isMuted: boolean): Promise<void> {
-    return this.attempted(async () => {
+    return this.attempted(isMuted ? 'mute' : 'unmute', async () => {
       await (isMuted ? this.client.mute(kind) : this.client.unmute(kind))
       if (isMuted) this.muted.add(kind)
       else this.muted.delete(kind)
@@ -131,14 +131,14 @@ export class Room {
   }
 
   setRole(role: Role): Promise<void> {
-    return this.attempted(async () => {
+    return this.attempted('setRole', async () => {
       await this.client.setRole(role)
       this.becomes(role)
     })
   }
 
   say(text: string, to: Uid | null): Promise<boolean> {
-    return this.succeeded(async () => {
+    return this.succeeded('sendMessage', async () => {
       await this.client.sendMessage(text, to === null ? {} : { to: [to] })
       // One who speaks to somebody alone does not hear it.
       if (to !== null) this.keep({ uid: this.own!, text, isTargeted: true, isOwn: true })
@@ -146,15 +146,15 @@ export class Room {
   }
 
   setAttribute(key: string, value: string | null, target: 'self' | 'channel'): Promise<boolean> {
-    return this.succeeded(() => this.client.setAttributes({ [key]: value }, { target }))
+    return this.succeeded('setAttributes', () => this.client.setAttributes({ [key]: value }, { target }))
   }
 
   rename(name: string): Promise<boolean> {
-    return this.succeeded(() => this.client.setAttributes({}, { name }))
+    return this.succeeded('setAttributes', () => this.client.setAttributes({}, { name }))
   }
 
   renewToken(token: string): Promise<boolean> {
-    return this.succeeded(async () => {
+    return this.succeeded('renewToken', async () => {
       await this.client.renewToken(token)
       this.tokenEnds = null
     })
@@ -163,23 +163,23 @@ export class Room {
   // As a moderator
 
   kick(uid: Uid, reason: string, durationS: number): Promise<void> {
-    return this.attempted(() => this.client.kick(uid, { ...(reason && { reason }), ...(durationS && { durationS }) }))
+    return this.attempted('kick', () => this.client.kick(uid, { ...(reason && { reason }), ...(durationS && { durationS }) }))
   }
 
   silence(uid: Uid, kind: 'audio' | 'video', isMuted: boolean): Promise<void> {
-    return this.attempted(() => (isMuted ? this.client.mute(kind, uid) : this.client.unmute(kind, uid)))
+    return this.attempted(isMuted ? 'mute' : 'unmute', () => (isMuted ? this.client.mute(kind, uid) : this.client.unmute(kind, uid)))
   }
 
   takeOffAir(uid: Uid): Promise<void> {
-    return this.attempted(() => this.client.unpublish('', uid))
+    return this.attempted('unpublish', () => this.client.unpublish('', uid))
   }
 
   toAudience(uid: Uid): Promise<void> {
-    return this.attempted(() => this.client.setRole('audience', uid))
+    return this.attempted('setRole', () => this.client.setRole('audience', uid))
   }
 
   closeChannel(reason: string): Promise<void> {
-    return this.attempted(() => this.client.closeChannel(reason ? { reason } : {}))
+    return this.attempted('closeChannel', () => this.client.closeChannel(reason ? { reason } : {}))
   }
 
   forget(trouble: Trouble): void {
@@ -308,11 +308,13 @@ export class Room {
   }
 
   /** A call whose failure is shown. */
-  private async succeeded(call: () => Promise<unknown>): Promise<boolean> {
+  private async succeeded(name: string, call: () => Promise<unknown>): Promise<boolean> {
     try {
       await call()
       this.pushUrl = this.client.pusherAttributes().url
       this.channel = this.client.channel()
+      // What one does oneself is told by the answer, and nobody tells it again.
+      this.log.add(`${name}()`, null, this.channel?.seq)
       this.members = this.client.members()
       this.state = this.client.connectionState
       this.changed()
@@ -324,8 +326,8 @@ export class Room {
     }
   }
 
-  private async attempted(call: () => Promise<unknown>): Promise<void> {
-    await this.succeeded(call)
+  private async attempted(name: string, call: () => Promise<unknown>): Promise<void> {
+    await this.succeeded(name, call)
   }
 }
 

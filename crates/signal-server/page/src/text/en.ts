@@ -145,7 +145,7 @@ export const en = {
   eventName: 'event',
   eventTime: 'time',
   eventData: 'data',
-  eventsHint: 'Numbered rows are events of the channel: every member hears the same ones. Rows without a number are for you alone.',
+  eventsHint: 'Numbers are events of the channel: every member hears the same ones, and none is missing. Rows without one are for you alone.',
 
   invite: 'Invite',
   inviteIntro: 'Open this address in a second tab.',

@@ -146,7 +146,7 @@ export const zh: Text = {
   eventName: '事件',
   eventTime: '时间',
   eventData: '内容',
-  eventsHint: '带序号的是频道事件，每个成员听到的都相同；没有序号的只发给你。',
+  eventsHint: '序号是频道事件的编号：每个成员听到的都相同，一个不少。没有序号的行只与你有关。',
 
   invite: '邀请',
   inviteIntro: '在另一个标签页打开此地址。',

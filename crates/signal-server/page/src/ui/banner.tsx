@@ -4,7 +4,7 @@ import type { ConnectionState } from 'lianmai/web'
 import type { Room } from '../room/room.js'
 import { useText, type Key } from '../text/index.js'
 import { ADVICE } from '../text/advice.js'
-import { Field, WORD } from './parts.js'
+import { Field, Icon, WORD } from './parts.js'
 
 export const STATES: { [S in ConnectionState]: Key } = {
   connected: 'stateConnected',
@@ -32,7 +32,7 @@ export function Banner({ room }: { room: Room }) {
           <p class="banner back" data-outcome={returned.outcome} data-events={returned.events}>
             {returned.outcome === 'replayed' ? t('replayed', { events: returned.events ?? 0 }) : t(returned.outcome, { reason: returned.reason ?? '' })}
             {returned.messagesLost > 0 && ` ${t('lost', { count: returned.messagesLost })}`}
-            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.acknowledge()}>✕</button>
+            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.acknowledge()}><Icon name="close" /></button>
           </p>
         )}
       </div>
@@ -70,7 +70,7 @@ export function Troubles({ room }: { room: Room }) {
               <p>{t('failed', { method: method ?? '', reason: reason ?? String(trouble.error) })}</p>
               {advice && <p><strong>{t(advice, values)}</strong></p>}
             </div>
-            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.forget(trouble)}>✕</button>
+            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.forget(trouble)}><Icon name="close" /></button>
           </div>
         )
       })}

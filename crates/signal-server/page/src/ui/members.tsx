@@ -49,7 +49,7 @@ function Row({ room, member, onKick }: { room: Room; member: Member; onKick: () 
     <li data-uid={String(uid)}>
       <div class="row">
         <span class="who">{name}</span>
-        <span class="uid">{String(uid)}</span>
+        {member.name && <span class="uid">{String(uid)}</span>}
         {isSelf && <span class="tag">{t('you')}</span>}
         {room.channel?.creator === uid && <span class="tag">{t('creator')}</span>}
         {member.streams.length > 0 && <span class="tag live">{t('onAir')}</span>}

@@ -8,6 +8,22 @@ import { useText } from '../text/index.js'
 /** Attributes of a field that holds a technical word. */
 export const WORD = { autoComplete: 'off', autoCapitalize: 'off', spellcheck: false } as const
 
+/** Paths on a ground of 24 by 24: fonts of emoji are not everywhere. */
+const ICONS = {
+  loud: 'M4 9v6h4l5 4V5L8 9zM16 8.5a5 5 0 0 1 0 7M18.5 6a8.5 8.5 0 0 1 0 12',
+  silent: 'M4 9v6h4l5 4V5L8 9zM16.5 9.5l5 5M21.5 9.5l-5 5',
+  close: 'M6 6l12 12M18 6L6 18',
+  copy: 'M9 9h11v11H9zM5 15H4V4h11v1',
+}
+
+export function Icon({ name }: { name: keyof typeof ICONS }) {
+  return (
+    <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
+      <path d={ICONS[name]} fill="none" stroke="currentColor" stroke-width="2" stroke-linecap="round" stroke-linejoin="round" />
+    </svg>
+  )
+}
+
 let fields = 0
 
 /** A field with its label, and maybe a hint. */
@@ -53,7 +69,7 @@ export function CopyField(props: { label: string; value: string }) {
       {(id) => (
         <div class="copy">
           <input {...id} ref={input} readOnly value={props.value} {...WORD} onFocus={(event) => event.currentTarget.select()} />
-          <button type="button" onClick={copy} aria-label={t('copy', { what: props.label })}>⧉</button>
+          <button type="button" onClick={copy} aria-label={t('copy', { what: props.label })}><Icon name="copy" /></button>
           <span class="copied" role="status">{copied ? t('copied') : ''}</span>
         </div>
       )}

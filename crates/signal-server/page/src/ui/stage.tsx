@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import { Player, type Playing } from '../room/player.js'
 import type { Room, Tile } from '../room/room.js'
 import { useText } from '../text/index.js'
-import { Panel } from './parts.js'
+import { Icon, Panel } from './parts.js'
 
 export function Stage({ room }: { room: Room }) {
   const t = useText()
@@ -16,7 +16,7 @@ export function Stage({ room }: { room: Room }) {
       {tiles.length > 0 && (
         <div class="sound">
           {!isLoud && <p>{t('soundOff')}</p>}
-          <button type="button" class={isLoud ? '' : 'main'} onClick={() => setLoud(!isLoud)}>{isLoud ? `🔇 ${t('muteAll')}` : `🔊 ${t('unmuteAll')}`}</button>
+          <button type="button" class={isLoud ? '' : 'main'} onClick={() => setLoud(!isLoud)}><Icon name={isLoud ? 'silent' : 'loud'} /> {t(isLoud ? 'muteAll' : 'unmuteAll')}</button>
         </div>
       )}
       {tiles.length === 0 && <div class="nobody"><p>{t('nobody')}</p><p class="hint">{t('nobodyHint')}</p></div>}
@@ -70,7 +70,7 @@ function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolea
         {isMuted('audio') && <span class="tag warn">{t('microphoneMuted')}</span>}
         {hasSound && (
           <button type="button" class="icon" onClick={() => setWish(!isHeard)} aria-label={t(isHeard ? 'silence' : 'hear', { name })}>
-            {isHeard ? '🔊' : '🔇'}
+            <Icon name={isHeard ? 'loud' : 'silent'} />
           </button>
         )}
       </figcaption>

@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks'
 import { invitation, isLoopback } from '../room/addresses.js'
 import type { Room } from '../room/room.js'
 import { useText } from '../text/index.js'
-import { CopyField, Dialog, Field, Panel, Qr, useFollow, WORD } from './parts.js'
+import { CopyField, Dialog, Field, Icon, Panel, Qr, useFollow, WORD } from './parts.js'
 
 export function Attributes({ room }: { room: Room }) {
   const t = useText()
@@ -32,7 +32,7 @@ export function Attributes({ room }: { room: Room }) {
           {shown.map(([key, value]) => (
             <li key={key}>
               <code>{key}</code> <span>{value}</span>
-              <button type="button" class="icon" aria-label={t('remove', { key })} onClick={() => room.setAttribute(key, null, target)}>✕</button>
+              <button type="button" class="icon" aria-label={t('remove', { key })} onClick={() => room.setAttribute(key, null, target)}><Icon name="close" /></button>
             </li>
           ))}
         </ul>
@@ -96,8 +96,8 @@ export function Events({ room }: { room: Room }) {
           </thead>
           <tbody>
             {rows.map((row) => (
-              <tr key={row.id} data-event={row.event} data-seq={row.seq}>
-                <td>{row.seq ?? ''}</td>
+              <tr key={row.id} data-event={row.event} data-seqs={row.seqs?.join('-')}>
+                <td>{row.seqs && (row.seqs[0] === row.seqs[1] ? row.seqs[0] : `${row.seqs[0]}–${row.seqs[1]}`)}</td>
                 <td>{row.at.toLocaleTimeString([], { hour12: false })}</td>
                 <td>{row.event}</td>
                 <td>{row.text}</td>
