@@ -4,12 +4,16 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, before, test as begin } from 'node:test'
 import { countLoads, loads, tone, watch } from './support/media.mjs'
 import { PHONE, repository, require, Scene, WIDE } from './support/scene.mjs'
 
 const HOSTS = [[1001, 'Anna', 'bars', 440], [1002, 'Bo 波', 'clock', 554], [1003, 'Chen 晨', 'colours', 659]]
 const HURT = '<img src=x onerror="window.hurt=1">'
+
+/** What takes minutes hangs. */
+const HANGS_MS = 240_000
+const test = (name, run) => begin(name, { timeout: HANGS_MS }, run)
 
 let scene
 
@@ -76,6 +80,9 @@ test('how soon there is a picture', async () => {
   assert.ok(sum < 180_000, `${sum} bytes`)
   await visitor.close()
 })
+
+/** What a field that is there to be copied holds. */
+const valueOf = (panel, name) => panel.getByRole('textbox', { name, exact: true }).inputValue()
 
 /** That the numbers of the rows go on without a gap and without coming twice. */
 function assertContiguous(rows) {
@@ -150,7 +157,7 @@ test('without FLV over WebSocket it plays HTTP-FLV', async () => {
 test('a second tab is in the same room, and sees the chat', async () => {
   const channel = scene.room()
   const first = await scene.enter(channel, { name: 'First' })
-  const address = await first.panel('Invite').getByLabel('Address').inputValue()
+  const address = await valueOf(first.panel('Invite'), 'Address')
   const page = await first.page.context().newPage()
   const second = new first.constructor(page)
   await page.goto(address)
@@ -163,7 +170,7 @@ test('a second tab is in the same room, and sees the chat', async () => {
   await second.heard('from the first')
   await second.say('from the second')
   await first.heard('from the second')
-  assert.deepEqual(await first.page.locator('.members .who').allTextContents(), ['First', 'Second'].sort())
+  assert.deepEqual((await first.page.locator('.members .who').allTextContents()).sort(), ['First', 'Second'])
   // To one alone.
   await page.getByLabel('To', { exact: true }).selectOption({ label: 'First' })
   await second.say('between us')
@@ -244,7 +251,7 @@ test('markup stays text wherever somebody else writes it', async () => {
   await page.getByLabel('Whose').selectOption('of the channel')
   await visitor.panel('Attributes').getByText(HURT).waitFor()
   await visitor.panel('Members').getByText(HURT).first().waitFor()
-  assert.equal(await visitor.panel('Invite').getByLabel('Address').inputValue(), `${scene.origin}/#${new URLSearchParams({ channel })}`)
+  assert.equal(await valueOf(visitor.panel('Invite'), 'Address'), `${scene.origin}/#${new URLSearchParams({ channel })}`)
   const own = (await page.locator('.members [data-uid]').evaluateAll((rows) => rows.map(({ dataset }) => dataset.uid))).find((uid) => uid !== '5')
   await peer.kick(own, { reason: HURT })
   await page.locator('.ending').getByText(HURT).waitFor()
@@ -260,9 +267,9 @@ test('a page publishes with ffmpeg, and another sees it', async () => {
   const panel = publisher.panel('Publish')
   await panel.getByText('Browsers cannot push RTMP').waitFor()
   await publisher.button('Publish picture and sound').click()
-  const server = await panel.getByLabel('OBS: server').inputValue()
-  const key = await panel.getByLabel('OBS: stream key').inputValue()
-  const line = await panel.getByLabel('ffmpeg: a test picture and tone').inputValue()
+  const server = await valueOf(panel, 'OBS: server')
+  const key = await valueOf(panel, 'OBS: stream key')
+  const line = await valueOf(panel, 'ffmpeg: a test picture and tone')
   assert.match(server, /^rtmp:\/\/127\.0\.0\.1:\d+\/live$/)
   assert.ok(line.endsWith(`'${server}/${key}'`), line)
   assert.equal(await panel.locator('.qr').count(), 0, 'a phone cannot reach this machine’s own address')
@@ -290,7 +297,7 @@ test('a phone gets codes to scan where it can reach the server', async (context)
   const visitor = await other.enter('room')
   await visitor.button('Publish picture and sound').click()
   const panel = visitor.panel('Publish')
-  const url = `${await panel.getByLabel('OBS: server').inputValue()}/${await panel.getByLabel('OBS: stream key').inputValue()}`
+  const url = `${await valueOf(panel, 'OBS: server')}/${await valueOf(panel, 'OBS: stream key')}`
   const { path, size } = await panel.locator('.qr svg').evaluate((svg) => ({ path: svg.querySelector('path').getAttribute('d'), size: svg.viewBox.baseVal.width }))
   assert.equal(readQr(path, size), url)
   await visitor.close()
@@ -311,6 +318,27 @@ function readQr(path, size) {
   }
   return require('jsqr')(pixels, width, width)?.data
 }
+
+test('of many streams so many play, and the next one comes when one goes', async () => {
+  const channel = scene.room()
+  const peers = []
+  for (let uid = 1; uid <= 18; uid++) {
+    const peer = await scene.peer(channel, uid)
+    await peer.publish()
+    peers.push(peer)
+  }
+  const visitor = await scene.enter(channel)
+  const shown = () => visitor.page.locator('.tile').evaluateAll((tiles) => tiles.map(({ dataset }) => Number(dataset.uid)))
+  await visitor.panel('On air').getByText('2 more are on air').waitFor()
+  assert.deepEqual(await shown(), Array.from({ length: 16 }, (_, at) => at + 1))
+  await peers[2].leave()
+  await visitor.panel('On air').getByText('1 more').waitFor()
+  assert.deepEqual(await shown(), [1, 2, ...Array.from({ length: 14 }, (_, at) => at + 4)])
+  assert.equal(await visitor.page.locator('.tile[data-uid="17"]').getAttribute('data-transport'), 'wsFlv')
+  await visitor.assertClean(assert)
+  await visitor.close()
+  for (const peer of peers) await peer.leave()
+})
 
 const SAFE = { LIANMAI_APPS: '[{ appkey = "live", creator_moderates = true, jwt = [{ kid = "k", secret = "0123456789abcdef0123456789abcdef" }] }]', LIANMAI_SERVER__PAGE: 'true' }
 
@@ -355,7 +383,7 @@ test('no serious fault for those who read it otherwise', async () => {
     await visitor.button('Join').click()
     await watch(visitor.video(1001), 0.5)
     await visitor.button('Publish picture and sound').click()
-    await page.getByLabel('OBS: server').waitFor()
+    await visitor.panel('Publish').getByRole('textbox', { name: 'OBS: server' }).waitFor()
     await page.getByText('Moderate Anna').click()
     await visitor.say('hello')
     await visitor.heard('hello')

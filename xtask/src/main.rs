@@ -37,7 +37,8 @@ cargo xtask fuzz --minutes N [--target NAME]
                             fuzz the targets of tests/fuzz, N minutes in all (needs nightly)
 cargo xtask mutants [--seeds N] [--write] [NAME..]
                             whether the simulator finds what is broken on purpose
-cargo xtask page            the page that the server embeds: builds it, prints what it weighs
+cargo xtask page [--images] the page that the server embeds: builds it, prints what it weighs;
+                            with --images draws those of docs/images anew
 cargo xtask sim [--seeds N] [--seed S] [--file F] [--help]
                             client and server in virtual worlds, each from a seed
 cargo xtask wasm            the npm package: builds and packs it, prints what it weighs
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         "explore" => explore::execute(&rest),
         "fuzz" => fuzz::execute(&rest),
         "wasm" => wasm::execute(),
-        "page" => page::execute(),
+        "page" => page::execute(&rest),
         "sim" => sim::execute(&rest),
         "mutants" => mutants::execute(&rest),
         "" | "help" | "--help" | "-h" => {

@@ -16,10 +16,25 @@ fn tests() -> PathBuf {
     root().join("tests/page")
 }
 
-pub(crate) fn execute() -> Result {
-    build()?;
-    println!("the next build of the server has it: cargo build -p lianmai-signal-server");
-    Ok(())
+/// Where pictures of it are, for the documents.
+const IMAGES: &str = "docs/images";
+
+pub(crate) fn execute(arguments: &[String]) -> Result {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => {
+            build()?;
+            println!("the next build of the server has it: cargo build -p lianmai-signal-server");
+            Ok(())
+        }
+        ["--images"] => {
+            build()?;
+            tools::fonts()?;
+            let only = ["--test-name-pattern=a picture of it", "all.test.mjs"];
+            run(ready()?.args(only).env("LIANMAI_IMAGES", IMAGES))
+        }
+        _ => Err(format!("no such option: {}", arguments.join(" "))),
+    }
 }
 
 /// Builds the page; where nothing changed, no file changes.
@@ -32,18 +47,27 @@ pub(crate) fn build() -> Result {
     run(build.arg("--sdk").arg(target().join("npm/lianmai")))
 }
 
-/// Chromium drives the page of a real server, with real media.
+/// Chromium drives the page of a real server, with real media; then the examples of JavaScript run as they are.
 pub(crate) fn check() -> Result {
+    // Each test has a bound of its own.
+    run(ready()?.arg("all.test.mjs"))?;
+    run(ready()?.arg("examples.test.mjs"))
+}
+
+/// Node in the folder of the tests, and everything that they start.
+fn ready() -> Result<Command> {
     tools::browser()?;
     tools::media()?;
+    // The phone of the examples is that of the package's own tests.
+    tools::javascript(&wasm::javascript())?;
     tools::javascript(&tests())?;
     let packages = ["lianmai-signal-server", "lianmai-example-bot"];
     run(cargo().arg("build").args(packages.iter().flat_map(|name| ["-p", name])))?;
     let mut node = Command::new("node");
-    // What takes minutes hangs.
-    node.current_dir(tests()).args(["--test", "--test-timeout=180000", "all.test.mjs"]);
+    node.current_dir(tests());
     node.env("LIANMAI_PACKAGE", target().join("npm/lianmai"));
     let binaries = target().join("debug");
     node.env("LIANMAI_SERVER", binaries.join("signal-server"));
-    run(node.env("LIANMAI_BOT", binaries.join("bot")))
+    node.env("LIANMAI_BOT", binaries.join("bot"));
+    Ok(node)
 }

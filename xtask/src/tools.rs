@@ -35,6 +35,15 @@ pub(crate) fn browser() -> Result {
     ensure(BROWSER)
 }
 
+/// What Chinese is drawn with.
+pub(crate) fn fonts() -> Result {
+    let listed = output(Command::new("fc-list").arg(":lang=zh"));
+    if listed.is_ok_and(|fonts| !fonts.trim().is_empty()) {
+        return Ok(());
+    }
+    Err("missing: a font for Chinese. Install fonts-wqy-microhei, or any other one.".into())
+}
+
 /// What the demo needs.
 pub(crate) fn media() -> Result {
     ensure(MEDIA)

@@ -12,7 +12,7 @@ import { launch } from '../../packaging/support/browser.mjs'
 const here = join(dirname(fileURLToPath(import.meta.url)), '..')
 export const repository = join(here, '../..')
 export const require = createRequire(join(here, 'index.js'))
-const built = process.env.LIANMAI_PACKAGE || join(repository, 'target/npm/lianmai')
+export const built = process.env.LIANMAI_PACKAGE || join(repository, 'target/npm/lianmai')
 export const program = (name, variable) => process.env[variable] || join(repository, 'target/debug', name)
 
 export const WIDE = { width: 1280, height: 800 }
@@ -78,6 +78,8 @@ export class Scene {
   /** A browser of its own. */
   async visit({ viewport = WIDE, hash = '', locale = 'en-GB', theme = 'light', script } = {}) {
     const context = await this.browser.newContext({ viewport, locale, colorScheme: theme })
+    // The test itself has a bound: nothing shorter decides.
+    context.setDefaultTimeout(0)
     const page = await context.newPage()
     const visitor = new Visitor(page)
     page.on('pageerror', (error) => visitor.wrong.push(String(error)))

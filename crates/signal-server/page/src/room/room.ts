@@ -52,6 +52,8 @@ export interface Entry {
 
 /** Messages that are kept. */
 const MAX_SAID = 200
+/** Streams that play at once: each is a decoder, and a member may have so many subscriptions. */
+const MAX_TILES = 16
 
 export class Room {
   entry: Entry | null = null
@@ -65,6 +67,8 @@ export class Room {
   published = new Set<MediaType>()
   muted = new Set<MediaType>()
   tiles = new Map<string, Tile>()
+  /** Streams that wait for a place, in their order. */
+  waiting = new Map<string, Tile>()
   said: Said[] = []
   log = new EventLog()
   ending: Ending | null = null
@@ -240,8 +244,17 @@ export class Room {
 
   private added(uid: Uid, kind: MediaType): void {
     const key = keyOf(uid, kind)
-    const tile = this.tiles.get(key) ?? { key, uid, kinds: new Set() }
-    this.show({ ...tile, kinds: new Set(tile.kinds).add(kind) })
+    const tile = this.tiles.get(key) ?? this.waiting.get(key) ?? { key, uid, kinds: new Set() }
+    const grown = { ...tile, kinds: new Set(tile.kinds).add(kind) }
+    if (!this.tiles.has(key) && this.tiles.size >= MAX_TILES) {
+      this.waiting.set(key, grown)
+      return
+    }
+    this.show(grown)
+    this.subscribe(uid, kind)
+  }
+
+  private subscribe(uid: Uid, kind: MediaType): void {
     this.client.subscribe(uid, kind).then(({ urls }) => this.moved(uid, kind, urls), (error: LianmaiError) => {
       // It ended meanwhile, or one left: that is told by events.
       if (!['notPublished', 'noSuchMember', 'superseded', 'notJoined'].includes(error.name)) this.failed(error)
@@ -249,16 +262,26 @@ export class Room {
   }
 
   private removed(uid: Uid, kind: MediaType): void {
-    const tile = this.tiles.get(keyOf(uid, kind))
+    const key = keyOf(uid, kind)
+    const isShown = this.tiles.has(key)
+    const tile = this.tiles.get(key) ?? this.waiting.get(key)
     if (!tile) return
     const kinds = new Set(tile.kinds)
     kinds.delete(kind)
     if (kinds.size) {
-      this.show({ ...tile, kinds })
-    } else {
-      this.tiles = new Map(this.tiles)
-      this.tiles.delete(tile.key)
+      if (isShown) this.show({ ...tile, kinds })
+      else this.waiting.set(key, { ...tile, kinds })
+      return
     }
+    this.waiting.delete(key)
+    if (!isShown) return
+    this.tiles = new Map(this.tiles)
+    this.tiles.delete(key)
+    const [next] = this.waiting.values()
+    if (!next) return
+    this.waiting.delete(next.key)
+    this.show(next)
+    for (const one of next.kinds) this.subscribe(next.uid, one)
   }
 
   private moved(uid: Uid, kind: MediaType, urls: Urls): void {
@@ -294,6 +317,7 @@ export class Room {
 
   private clear(): void {
     this.tiles = new Map()
+    this.waiting.clear()
     this.members = []
     this.published.clear()
     this.muted.clear()

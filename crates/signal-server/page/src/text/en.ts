@@ -63,6 +63,8 @@ export const en = {
   cameraMuted: 'picture muted',
   microphoneMuted: 'sound muted',
   soundOnly: 'sound only',
+  moreStreams: '{shown} streams play at once; {count} more are on air.',
+  moreMembers: 'and {count} more',
   screenShare: 'screen',
   slaveAudio: 'second sound',
 

@@ -64,6 +64,8 @@ export const zh: Text = {
   cameraMuted: '画面已关闭',
   microphoneMuted: '声音已关闭',
   soundOnly: '仅声音',
+  moreStreams: '同时播放 {shown} 路；另有 {count} 路在直播。',
+  moreMembers: '另有 {count} 位',
   screenShare: '屏幕共享',
   slaveAudio: '第二路声音',
 

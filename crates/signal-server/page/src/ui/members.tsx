@@ -7,6 +7,9 @@ import type { Room } from '../room/room.js'
 import { useText } from '../text/index.js'
 import { Dialog, Field, Panel } from './parts.js'
 
+/** Members that are listed. */
+const MAX_ROWS = 200
+
 export function Members({ room }: { room: Room }) {
   const t = useText()
   const [kicked, setKicked] = useState<Member | null>(null)
@@ -14,8 +17,9 @@ export function Members({ room }: { room: Room }) {
   return (
     <Panel id="members" title={t('members')}>
       <ul class="members">
-        {room.members.map((member) => <Row key={String(member.uid)} room={room} member={member} onKick={() => setKicked(member)} />)}
+        {room.members.slice(0, MAX_ROWS).map((member) => <Row key={String(member.uid)} room={room} member={member} onKick={() => setKicked(member)} />)}
       </ul>
+      {room.members.length > MAX_ROWS && <p class="hint">{t('moreMembers', { count: room.members.length - MAX_ROWS })}</p>}
       {hidden > 0 && <p class="hint">{t('hiddenAudience', { count: hidden })}</p>}
       {!room.isModerator && <p class="hint">{t('notModerator')}</p>}
       {kicked && (

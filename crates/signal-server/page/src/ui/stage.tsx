@@ -21,6 +21,7 @@ export function Stage({ room }: { room: Room }) {
       )}
       {tiles.length === 0 && <div class="nobody"><p>{t('nobody')}</p><p class="hint">{t('nobodyHint')}</p></div>}
       <div class="tiles">{tiles.map((tile) => <Stream key={tile.key} room={room} tile={tile} isLoud={isLoud} />)}</div>
+      {room.waiting.size > 0 && <p class="hint">{t('moreStreams', { shown: tiles.length, count: room.waiting.size })}</p>}
     </Panel>
   )
 }
