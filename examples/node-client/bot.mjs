@@ -40,7 +40,7 @@ client.on('stream-added', async ({ uid, mediaType }) => {
   if (urls.flv && !isRecording) record(urls.flv).catch((error) => stop.signal.aborted || console.log(error.message))
 })
 client.on('message', ({ uid, data }) => {
-  if (uid === client._info.uid || !/^hello\b/i.test(data)) return
+  if (!/^hello\b/i.test(data)) return
   client.sendMessage(`hello ${uid}, I am a bot of Node`, { to: [uid] }).catch((error) => console.log(error.reason))
 })
 client.on('reconnected', ({ outcome, events }) => console.log(`back: ${outcome}${events === undefined ? '' : `(${events})`}`))

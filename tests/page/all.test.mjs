@@ -171,6 +171,10 @@ test('a second tab is in the same room, and sees the chat', async () => {
   await second.say('from the second')
   await first.heard('from the second')
   assert.deepEqual((await first.page.locator('.members .who').allTextContents()).sort(), ['First', 'Second'])
+  // Each has both, once.
+  for (const visitor of [first, second]) {
+    assert.deepEqual(await visitor.page.locator('.said li p').allTextContents(), ['from the first', 'from the second'])
+  }
   // To one alone.
   await page.getByLabel('To', { exact: true }).selectOption({ label: 'First' })
   await second.say('between us')
@@ -334,8 +338,7 @@ test('of many streams so many play, and the next one comes when one goes', async
   await peers[2].leave()
   await visitor.panel('On air').getByText('1 more').waitFor()
   assert.deepEqual(await shown(), [1, 2, ...Array.from({ length: 14 }, (_, at) => at + 4)])
-  assert.equal(await visitor.page.locator('.tile[data-uid="17"]').getAttribute('data-transport'), 'wsFlv')
-  await visitor.assertClean(assert)
+  await visitor.page.locator('.tile[data-uid="17"][data-transport=wsFlv]').waitFor()
   await visitor.close()
   for (const peer of peers) await peer.leave()
 })

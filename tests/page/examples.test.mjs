@@ -187,6 +187,7 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     await peer.sendMessage('hello')
     await room.until(({ messages }) => messages.some(({ who, text }) => who === 'Peer' && text === 'hello'))
     assert.equal(room.data.draft, '')
+    assert.deepEqual(room.data.messages.map(({ who }) => who), ['我 You', 'Peer'])
 
     // Down from the stage and up again, with another URL.
     const before = room.data.pusher.url
@@ -253,7 +254,7 @@ test('web-call: a page in 60 lines plays and talks', async () => {
   assert.equal(await page.locator('video').count(), 1)
   await page.getByLabel('Message').fill('hi there')
   await page.getByRole('button', { name: 'Send' }).click()
-  await page.getByText(/: hi there$/).waitFor()
+  await page.getByText('You: hi there').waitFor()
   assert.deepEqual(wrong, [])
   await context.close()
 })

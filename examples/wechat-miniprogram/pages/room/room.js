@@ -80,8 +80,7 @@ Page({
     })
     client.on('message', function (event) {
       const member = client.members().filter(function (of) { return of.uid === event.uid })[0]
-      const message = { key: String(Date.now()) + page.data.messages.length, who: (member && member.name) || String(event.uid), text: event.data }
-      page.setData({ messages: page.data.messages.concat(message).slice(-MAX_MESSAGES) })
+      page.keep((member && member.name) || String(event.uid), event.data)
     })
     client.on('willreconnect', function () {
       page.setData({ banner: '连接已断开，正在恢复 Coming back …' })
@@ -129,6 +128,12 @@ Page({
     }
     const channel = client.channel()
     this.setData({ players: players, memberCount: channel ? channel.memberCount : 0 })
+  },
+
+  keep: function (who, text) {
+    this.said = (this.said || 0) + 1
+    const message = { key: String(this.said), who: who, text: text }
+    this.setData({ messages: this.data.messages.concat(message).slice(-MAX_MESSAGES) })
   },
 
   becomes: function (role) {
@@ -185,6 +190,8 @@ Page({
     const text = page.data.draft
     if (!text) return Promise.resolve()
     return page.attempt(page.client.sendMessage(text).then(function () {
+      // One does not hear oneself.
+      page.keep('我 You', text)
       page.setData({ draft: '' })
     }))
   },

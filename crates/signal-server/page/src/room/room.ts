@@ -144,8 +144,8 @@ export class Room {
   say(text: string, to: Uid | null): Promise<boolean> {
     return this.succeeded('sendMessage', async () => {
       await this.client.sendMessage(text, to === null ? {} : { to: [to] })
-      // One who speaks to somebody alone does not hear it.
-      if (to !== null) this.keep({ uid: this.own!, text, isTargeted: true, isOwn: true })
+      // One does not hear oneself.
+      this.keep({ uid: this.own!, text, isTargeted: to !== null, isOwn: true })
     })
   }
 
@@ -227,7 +227,7 @@ export class Room {
       'unmute-video': ({ uid }) => uid === this.own && this.muted.delete('video'),
       published: ({ mediaType }) => this.published.add(mediaType),
       unpublished: ({ mediaType }) => this.published.delete(mediaType),
-      message: ({ uid, data, targeted }) => this.keep({ uid, text: data, isTargeted: targeted, isOwn: uid === this.own }),
+      message: ({ uid, data, targeted }) => this.keep({ uid, text: data, isTargeted: targeted, isOwn: false }),
       'token-will-expire': ({ expiresInMs }) => (this.tokenEnds = performance.now() + expiresInMs),
       kicked: (event) => (this.ending = { why: 'kicked', event }),
       liveRoomClose: (event) => (this.ending = { why: 'closed', event }),

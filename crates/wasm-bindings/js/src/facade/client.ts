@@ -407,8 +407,8 @@ export class Client {
   }
 
   /**
-   * Says something to all, oneself included, or to those named. Answers how many members a named message is for, 0 for one to
-   * all.
+   * Says something to all, or to those named; one does not hear oneself. Answers how many members a named message is for, 0 for
+   * one to all.
    * @param data Text, 8192 bytes by default.
    * @param options `to`: only to these, audience included; 64 at most.
    */

@@ -238,7 +238,7 @@ export interface ClientEvents {
   'url-updated': UrlEvent
   /** Name or attributes of a member, or attributes of the channel. */
   'attributes-updated': AttributesEvent
-  /** Somebody said something: `sendMessage` of any member, audience and oneself included. */
+  /** Somebody else said something: `sendMessage` of any member, audience included. */
   message: MessageEvent
   /** How many are in the channel, audience included; at most once a second. */
   'member-count': { count: number }
