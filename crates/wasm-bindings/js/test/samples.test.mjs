@@ -172,7 +172,7 @@ async function asModule({ code, kind }, channel, at) {
   try {
     if (!isWhole) await mine.join({ channelName: channel, uid: 5 })
     if (/sendMessage/.test(code)) await hears('message', mine._info.uid)
-    if (/play\(/.test(code)) assert.match(await playing, /^http:.*\.flv/)
+    if (/play\(/.test(code)) assert.match(await playing, /^(http|ws):.*\.flv/)
     await hears('clientJoin', mine._info.uid)
   } finally {
     await mine.destroy()
