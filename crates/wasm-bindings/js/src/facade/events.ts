@@ -142,6 +142,10 @@ export interface ReconnectedEvent {
   outcome: 'replayed' | 'snapshot' | 'rejoined'
   /** Why it was not `replayed`. */
   reason?: string
+  /** Of `replayed`: how many events of the channel were told since `willreconnect`. */
+  events?: number
+  /** Of `replayed`: how many messages to this client alone were told since then. */
+  messages?: number
   /** Messages to all that may have been missed, by the numbers of the channel's events. */
   missed?: { fromSeq: number; toSeq?: number }
   /** Messages to this client alone that were lost. */

@@ -200,8 +200,8 @@ export class Phone {
     if (!showFirst) setTimeout(shown, 1)
   }
 
-  changeNetwork(networkType) {
-    this.#tell('network', { isConnected: true, networkType })
+  changeNetwork(networkType, isConnected = true) {
+    this.#tell('network', { isConnected, networkType })
   }
 
   stop() {
