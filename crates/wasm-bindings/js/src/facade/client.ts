@@ -143,8 +143,8 @@ export class Client {
           this.room.entered(result.uid)
           resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
-          // The one error that a wrong address makes.
-          if (error.name === 'notConnected') error.message = error.reason = `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`
+          // What a wrong address makes.
+          if (error.name === 'notConnected' || error.name === 'timeout') error.message = error.reason = `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`
           reject(error)
         })
       }).catch(reject)
