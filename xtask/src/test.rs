@@ -104,7 +104,7 @@ fn js() -> Result {
     test.env("LIANMAI_SERVER", binaries.join("signal-server"));
     run(test.env("LIANMAI_SIM", binaries.join("lianmai-sim")))?;
     // What takes minutes hangs.
-    let all = ["--test", "--test-timeout=180000", "all.test.mjs"];
+    let all = ["--test", "--test-timeout=900000", "all.test.mjs"];
     wasm::packaging(&all, &tarball, &binaries)
 }
 

@@ -57,6 +57,13 @@ const plugin = {
   },
 }
 
+/** A source map that names sources as this folder does, wherever the package is built. Their text is in it. */
+function portable(text) {
+  const map = JSON.parse(text)
+  map.sources = map.sources.map((source) => source.replace(/^.*?\b(src|node_modules)\//, '$1/'))
+  return JSON.stringify(map)
+}
+
 /** One file of JavaScript. A classic module is the SDK itself, not an object that holds it. */
 async function bundle(file, entry, options = {}) {
   const { wasmPath, esm, platform, map = `${file}.map` } = options
@@ -91,7 +98,7 @@ async function bundle(file, entry, options = {}) {
     // Smaller than what a bundler makes of it.
     const classic = esm || isNode ? text : text.replace(/export *\{(\w+) as default\};?/, 'module.exports=$1;')
     if (classic === text && !esm && !isNode && !path.endsWith('.map')) throw new Error(`${path} exports something else`)
-    writeFileSync(path.endsWith('.map') ? join(out, map) : path, path.endsWith('.map') ? text : classic)
+    writeFileSync(path.endsWith('.map') ? join(out, map) : path, path.endsWith('.map') ? portable(text) : classic)
   }
 }
 
