@@ -141,7 +141,7 @@ test('7: a code is a number, names tell errors of one code apart, and no error i
 test('8: a socket that does not open is given up after 5 s', async () => {
   const world = new World()
   world.isDown = true
-  const joined = assert.rejects(world.client.join({ channelName: 'room1', uid: 100 }), ({ name, reason }) => name === 'timeout' && /ws:\/\/fake.*check server/.test(reason))
+  const joined = assert.rejects(world.client.join({ channelName: 'room1', uid: 100 }), ({ name, reason }) => name === 'notConnected' && /ws:\/\/fake.*check server/.test(reason))
   await world.pass(4999)
   assert.deepEqual(world.sockets.map(({ closed }) => closed), [null])
   await world.pass(1)

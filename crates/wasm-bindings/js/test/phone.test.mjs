@@ -114,7 +114,9 @@ for (const { name, ...options } of KINDS) {
           'then', 'then again', 'clientJoin 200', 'stream-added 200 audio', 'clientJoin 300', 'stream-added 300 audio', 'stream-added 300 video',
         ])
         state.events.length = 0
-        phone.hide()
+        // Half of them hear of it in time.
+        if (showFirst) await phone.announceHide()
+        phone.hide(showFirst)
         await other.publish('video')
         await third.leave()
         phone.show(20000, showFirst)

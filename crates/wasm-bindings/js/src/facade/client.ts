@@ -143,9 +143,10 @@ export class Client {
           this.room.entered(result.uid)
           resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
-          // What a wrong address makes.
-          if (error.name === 'notConnected' || error.name === 'timeout') error.message = error.reason = `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`
-          reject(error)
+          // What a wrong address makes, whether the last attempt failed or was on its way.
+          reject(error.name === 'notConnected' || error.name === 'timeout' ? failure('notConnected', {
+            message: `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`,
+          }) : error)
         })
       }).catch(reject)
     })
