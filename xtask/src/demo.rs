@@ -1,21 +1,40 @@
-//! `cargo xtask demo`: a server on its embedded defaults, a broadcaster that pushes a test picture and tone,
-//! and a viewer that subscribes to it and prints what to open. All three are ordinary programs of this
-//! repository. They end with this one, however it ends: each has a standard input that only this process holds the
+//! `cargo xtask demo`: a server on its embedded defaults with its page, three hosts that push test pictures and tones, of
+//! whom one mutes, leaves and comes back now and then, and a viewer that prints what a player opens. All are ordinary
+//! programs of this repository. They end with this one, however it ends: each has a standard input that only this process holds the
 //! other end of. Their logs go to a file; what is printed here is for people.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
 use crate::process::{self, cargo, target};
-use crate::{Result, tools};
+use crate::{Result, page, tools};
 
 const CHANNEL: &str = "demo";
 /// Lines of the log that are shown where something does not start.
 const SHOWN: usize = 5;
+
+/// Each with another picture and tone.
+const HOSTS: [&[&str]; 3] = [
+    &["--uid", "1001", "--name", "Anna", "--picture", "bars", "--tone", "440"],
+    &["--uid", "1002", "--name", "Bo 波", "--picture", "clock", "--tone", "554"],
+    &[
+        "--uid",
+        "1003",
+        "--name",
+        "Chen 晨",
+        "--picture",
+        "colours",
+        "--tone",
+        "659",
+        "--restless",
+        "15",
+    ],
+];
 
 /// A member for the time of a demo: nobody who is there has to be told of its end.
 const AT_ONCE: [(&str, &str); 2] =
@@ -26,12 +45,18 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
         Some(at) => (&arguments[..at], &arguments[at + 1..]),
         None => (arguments, &[][..]),
     };
-    let (mut media, mut folder) = (true, target().join("demo"));
+    let (mut media, mut folder, mut lan) = (true, target().join("demo"), None);
     let mut words = own.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--no-media" => media = false,
             "--dir" => folder = words.next().ok_or("--dir needs a folder")?.into(),
+            "--lan" => {
+                let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+                lan = Some(
+                    address.ok_or("--lan needs the IP address of this machine in its network")?,
+                );
+            }
             unknown => return Err(format!("no such option: {unknown}")),
         }
     }
@@ -39,6 +64,7 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
         tools::media()?;
     }
     println!("building: the first time takes some minutes");
+    page::build()?;
     let packages = ["lianmai-signal-server", "lianmai-example-bot", "lianmai-example-watch"];
     run_build(&packages)?;
 
@@ -46,12 +72,19 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     println!("starting the server; logs go to {}", log.path.display());
     let mut server = Command::new(program("signal-server"));
     server.arg("run").arg("--data-dir").arg(folder.join("data")).args(server_flags);
-    for (name, value) in AT_ONCE {
+    let mut settings: Vec<(&str, String)> =
+        AT_ONCE.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    settings.extend(lan.map(in_network).into_iter().flatten());
+    for (name, value) in settings {
         if std::env::var_os(name).is_none() {
             server.env(name, value);
         }
     }
     let (mut server, lines) = start(&mut server, &log)?;
+    // First of all: whoever opens it early sees the hosts come.
+    let page = log.wait(&lines, "page", "the server did not start")?;
+    let page = page.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    println!("open    {page}#channel={CHANNEL}");
     let signal = log.wait(&lines, "signal", "the server did not start")?;
     log.wait(&lines, "admin", "the server did not start")?;
     if !media {
@@ -63,11 +96,15 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     let address = address.split('/').next().unwrap_or_default();
     let url = format!("ws://{address}");
     let member = ["--server", &url, "--channel", CHANNEL];
-    println!("starting a broadcaster");
-    let mut bot = Command::new(program("bot"));
-    bot.args(member).args(["--uid", "1001", "--name", "test picture"]);
-    let (_bot, lines) = start(&mut bot, &log)?;
-    log.wait(&lines, "publish", "the broadcaster did not publish")?;
+    let mut hosts = Vec::new();
+    for own in HOSTS {
+        println!("starting a broadcaster");
+        let mut bot = Command::new(program("bot"));
+        bot.args(member).args(own);
+        let (bot, lines) = start(&mut bot, &log)?;
+        log.wait(&lines, "publish", "the broadcaster did not publish")?;
+        hosts.push(bot);
+    }
     println!("starting a viewer");
     let mut watch = Command::new(program("watch"));
     watch.args(member).args(["--uid", "2001"]);
@@ -76,15 +113,39 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     drop(lines);
     let flv = flv.split_whitespace().nth(1).unwrap_or_default();
     println!(
-        "\nChannel `{CHANNEL}` is on air. Look at it with one of\n  \
+        "\nChannel `{CHANNEL}` is on air. See and hear it in a browser, and be in it from a second tab:\n  \
+           {page}#channel={CHANNEL}\n\
+         look at one stream with one of\n  \
            ffplay '{flv}'\n  \
            ffprobe '{flv}'\n\
-         join it yourself with\n  \
+         join with a program:\n  \
            cargo run -p lianmai-example-watch -- --server {url} --channel {CHANNEL}\n  \
            cargo run -p lianmai-example-quickstart -- --server {url}\n\
          and end everything with Ctrl-C."
     );
     server.wait()
+}
+
+/// Settings that open a demo to the network of an address of this machine: everybody there may do everything in it.
+fn in_network(address: IpAddr) -> [(&'static str, String); 5] {
+    let range = match address {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            format!("{}/24", Ipv4Addr::new(a, b, c, 0))
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    };
+    let listen = |port| SocketAddr::new(address, port).to_string();
+    [
+        ("LIANMAI_SERVER__LISTEN", listen(8600)),
+        ("LIANMAI_SERVER__RTMP_LISTEN", listen(1935)),
+        ("LIANMAI_SERVER__HOSTS", format!("[\"{address}\"]")),
+        ("LIANMAI_SERVER__PUBLIC_HOST", address.to_string()),
+        ("LIANMAI_DEBUG__ALLOW_FROM", format!("[\"{range}\"]")),
+    ]
 }
 
 fn run_build(packages: &[&str]) -> Result {

@@ -6,6 +6,7 @@ mod demo;
 mod explore;
 mod fuzz;
 mod mutants;
+mod page;
 mod process;
 mod purity;
 mod references;
@@ -20,9 +21,10 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [PART..]   install what is missing, then check everything (or some parts:
-                            rules rooms format lints docs purity build unit js e2e)
-cargo xtask demo [--no-media] [--dir DIR] [-- SERVER_FLAGS..]
-                            start a server with a broadcaster and print what to open
+                            rules rooms format lints docs purity build unit js page e2e)
+cargo xtask demo [--no-media] [--lan ADDRESS] [--dir DIR] [-- SERVER_FLAGS..]
+                            start a server with its page and three hosts, and print what to
+                            open; with --lan for everybody in the network of ADDRESS
 cargo xtask bench [wasm|join|idle|fanout|pullers|cut ..]
                             what a join, a member, a delivery and a puller cost, and how soon
                             a cut is seen
@@ -35,6 +37,8 @@ cargo xtask fuzz --minutes N [--target NAME]
                             fuzz the targets of tests/fuzz, N minutes in all (needs nightly)
 cargo xtask mutants [--seeds N] [--write] [NAME..]
                             whether the simulator finds what is broken on purpose
+cargo xtask page [--images] the page that the server embeds: builds it, prints what it weighs;
+                            with --images draws those of docs/images anew
 cargo xtask sim [--seeds N] [--seed S] [--file F] [--help]
                             client and server in virtual worlds, each from a seed
 cargo xtask wasm            the npm package: builds and packs it, prints what it weighs
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         "explore" => explore::execute(&rest),
         "fuzz" => fuzz::execute(&rest),
         "wasm" => wasm::execute(),
+        "page" => page::execute(&rest),
         "sim" => sim::execute(&rest),
         "mutants" => mutants::execute(&rest),
         "" | "help" | "--help" | "-h" => {

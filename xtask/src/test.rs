@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::process::{cargo, run, target};
-use crate::{Result, purity, rooms, rules, tools, wasm};
+use crate::{Result, page, purity, rooms, rules, tools, wasm};
 
 type Part = (&'static str, fn() -> Result);
 
@@ -19,6 +19,7 @@ const PARTS: &[Part] = &[
     ("build", build),
     ("unit", unit),
     ("js", js),
+    ("page", page::check),
     ("e2e", e2e),
 ];
 
@@ -47,6 +48,10 @@ pub(crate) fn execute(asked: &[String]) -> Result {
     }
     if wanted("unit") || wanted("e2e") {
         run_part(&("tools", tools::tests), &mut times)?;
+    }
+    if wanted("page") {
+        // Before anything is built: the server embeds it.
+        run_part(&("embed", page::build), &mut times)?;
     }
     for part in PARTS {
         if wanted(part.0) {

@@ -1,6 +1,7 @@
 //! Tools that are not crates: found, or installed when we are root, or the exact command is printed. A
 //! missing tool is a failure, never a skip.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
@@ -32,6 +33,15 @@ pub(crate) fn git() -> Result {
 /// What pages are tested in.
 pub(crate) fn browser() -> Result {
     ensure(BROWSER)
+}
+
+/// What Chinese is drawn with.
+pub(crate) fn fonts() -> Result {
+    let listed = output(Command::new("fc-list").arg(":lang=zh"));
+    if listed.is_ok_and(|fonts| !fonts.trim().is_empty()) {
+        return Ok(());
+    }
+    Err("missing: a font for Chinese. Install fonts-wqy-microhei, or any other one.".into())
 }
 
 /// What the demo needs.
@@ -74,8 +84,8 @@ fn ensure(tools: &[Tool]) -> Result {
     }
 }
 
-/// What the JavaScript package is built with: Node, and what its lock file names.
-pub(crate) fn javascript() -> Result {
+/// What a folder of JavaScript is built or tested with: Node, and what its lock file names.
+pub(crate) fn javascript(directory: &Path) -> Result {
     let version = output(Command::new("node").arg("--version"));
     let major = version.as_deref().ok().and_then(|version| {
         version.trim().trim_start_matches('v').split('.').next()?.parse::<u32>().ok()
@@ -85,7 +95,6 @@ pub(crate) fn javascript() -> Result {
             "missing: Node 20 or later with npm. Install it from https://nodejs.org.".into()
         );
     }
-    let directory = crate::wasm::javascript();
     let changed =
         |path: &str| directory.join(path).metadata().and_then(|file| file.modified()).ok();
     if changed("node_modules/.package-lock.json") >= changed("package-lock.json") {

@@ -9,6 +9,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::process::{cargo, output, root, run, target};
 use crate::{Result, tools};
@@ -55,10 +56,19 @@ pub(crate) fn execute() -> Result {
     package().map(drop)
 }
 
-/// The packed tarball.
+/// The packed tarball, made once for each run of this program.
 pub(crate) fn package() -> Result<PathBuf> {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(tarball) = MADE.get() {
+        return Ok(tarball.clone());
+    }
+    let tarball = make()?;
+    Ok(MADE.get_or_init(|| tarball).clone())
+}
+
+fn make() -> Result<PathBuf> {
     tools::wasm_target()?;
-    tools::javascript()?;
+    tools::javascript(&javascript())?;
     let module = module()?;
     let package = target().join("npm/lianmai");
     let mut build = Command::new("node");
@@ -105,13 +115,24 @@ fn module() -> Result<PathBuf> {
         bindings.args(["run", "-q", "-p", "lianmai-xtask-wasm", "--"]).args(arguments);
         run(&mut bindings)
     };
-    bindings(&[&compiled, &out])?;
     let (bound, lowered, small) =
         (out.join("bound.wasm"), out.join("lowered.wasm"), out.join("lianmai.wasm"));
-    optimize(&bound, LOWER, &lowered)?;
-    optimize(&lowered, SHRINK, &small)?;
+    let binaryen = javascript().join("node_modules/binaryen/package.json");
+    let own = env::current_exe().map_err(|error| error.to_string())?;
+    if !is_newer(&small, &[&compiled, &binaryen, &own]) {
+        bindings(&[&compiled, &out])?;
+        optimize(&bound, LOWER, &lowered)?;
+        optimize(&lowered, SHRINK, &small)?;
+    }
     bindings(&[Path::new("check"), &small])?;
     Ok(out)
+}
+
+/// Whether a file was made after all that it is made of.
+fn is_newer(made: &Path, of: &[&Path]) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let Some(made) = changed(made) else { return false };
+    of.iter().all(|path| changed(path).is_some_and(|changed| changed < made))
 }
 
 fn default_home() -> PathBuf {
@@ -144,7 +165,30 @@ fn budget(table: &str) -> Result {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::time::{Duration, SystemTime};
+
     use super::*;
+
+    #[test]
+    fn what_is_older_than_its_parts_is_made_again() {
+        let path =
+            |name| env::temp_dir().join(format!("lianmai-xtask-{}-{name}", std::process::id()));
+        let (part, made) = (path("part"), path("made"));
+        let write = |path: &Path, second| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            File::create(path).unwrap().set_modified(time).unwrap();
+        };
+        write(&part, 1);
+        assert!(!is_newer(&made, &[&part]), "it is not there");
+        write(&made, 2);
+        assert!(is_newer(&made, &[&part]));
+        write(&part, 2);
+        assert!(!is_newer(&made, &[&part]), "who knows");
+        std::fs::remove_file(&part).unwrap();
+        assert!(!is_newer(&made, &[&part]), "a part is missing");
+        std::fs::remove_file(&made).unwrap();
+    }
 
     #[test]
     fn a_package_over_its_budget_fails() {

@@ -41,7 +41,8 @@ fn serve(run: &cli::Run) -> ExitCode {
     if let Err(error) = raise_descriptor_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-    let scheme = if config.tls.is_some() { "wss" } else { "ws" };
+    let tls = if config.tls.is_some() { "s" } else { "" };
+    let has_page = config.page;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -66,7 +67,10 @@ fn serve(run: &cli::Run) -> ExitCode {
             }
         };
         let addresses = server.addresses();
-        println!("signal  {scheme}://{}/v1/signal", addresses.public);
+        if has_page {
+            println!("page    http{tls}://{}/", addresses.public);
+        }
+        println!("signal  ws{tls}://{}/v1/signal", addresses.public);
         println!("rtmp    rtmp://{}/live", addresses.rtmp);
         println!(
             "admin   http://{}  (token in {})",

@@ -248,7 +248,8 @@ impl Server {
             away: Duration::from_millis(config.drain.retry_after_ms),
             phase: phase.clone(),
         });
-        let public_router = public::router(lobby, hub.clone(), authorizer.clone(), phase.clone());
+        let public_router =
+            public::router(&config, lobby, hub.clone(), authorizer.clone(), phase.clone());
         let admin_router = api::router(Api {
             service: Service::new(shards.clone()),
             hub: hub.clone(),

@@ -11,23 +11,26 @@
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 mod guard;
+mod pusher;
+mod restless;
 
 use std::ffi::OsString;
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::pin::pin;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use lianmai_client_sdk::protocol::message::notice::Direction;
 use lianmai_client_sdk::{
-    Client, ClientConfig, Event, JoinOptions, MediaSelector, PublishError, Urls,
+    Client, ClientConfig, CommandError, Event, JoinOptions, Joined, MediaSelector, PublishError,
 };
-use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
+
+use crate::pusher::{Picture, Pusher};
+use crate::restless::{Restless, Step};
 
 #[derive(Parser)]
 #[command(about = "Publishes a file or a test picture, and answers who says hello.")]
@@ -53,6 +56,15 @@ struct Args {
     /// What to publish, over and over; a test picture and tone when absent.
     #[arg(long)]
     file: Option<PathBuf>,
+    /// The test picture.
+    #[arg(long, value_enum, default_value = "bars")]
+    picture: Picture,
+    /// The test tone in hertz.
+    #[arg(long, default_value_t = 440)]
+    tone: u32,
+    /// Mute, leave and come back now and then: one of them every so many seconds.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    restless: Option<u64>,
     /// Show what ffmpeg says. It may name the push URL, which is a secret.
     #[arg(long)]
     ffmpeg_log: bool,
@@ -73,17 +85,10 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = client.events();
 
-    let mut options = JoinOptions::new(&args.channel).name(&args.name);
-    options.token.clone_from(&args.token);
-    if let Some(uid) = args.uid {
-        options = options.uid(uid)?;
-    }
-    let joined = client.join(options).await.context("cannot join")?;
+    let mut joined = enter(&client, &args).await?;
     println!("in channel {} as {}", joined.picture.channel, joined.uid);
-
-    let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;
     // `None` while nothing is pushed.
-    let mut pusher = Some(Pusher::start(&args, &push.url, &push.urls)?);
+    let mut pusher = Some(go_on_air(&client, &args).await?);
     // When to publish again, after ffmpeg ended.
     let mut again = None;
     println!("publishing audio and video");
@@ -91,6 +96,9 @@ async fn main() -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut alone = pin!(guard::input_ends(args.stop_with_stdin));
+    let mut restless = Restless::new(args.restless.map(Duration::from_secs));
+    // Between leaving and coming back.
+    let mut away = false;
 
     loop {
         tokio::select! {
@@ -131,7 +139,7 @@ async fn main() -> anyhow::Result<()> {
                         pusher = Some(Pusher::start(&args, &sync.url, &sync.urls)?);
                     }
                 }
-                Some(Event::Disconnected { code, reason, .. }) => {
+                Some(Event::Disconnected { code, reason, .. }) if !away => {
                     bail!("disconnected: {reason} ({code})")
                 }
                 Some(_) => {}
@@ -142,6 +150,22 @@ async fn main() -> anyhow::Result<()> {
                 pusher = None;
                 again = Some(Instant::now() + PAUSE);
             }
+            step = restless.step() => match step {
+                Step::Mute(kind) => tell(client.mute(MediaSelector::Kind(kind)).await),
+                Step::Unmute(kind) => tell(client.unmute(MediaSelector::Kind(kind)).await),
+                Step::Leave => {
+                    (away, again) = (true, None);
+                    if let Some(old) = pusher.take() {
+                        old.stop().await?;
+                    }
+                    client.leave().await.context("cannot leave")?;
+                }
+                Step::Return => {
+                    joined = enter(&client, &args).await?;
+                    pusher = Some(go_on_air(&client, &args).await?);
+                    away = false;
+                }
+            },
             () = due(again) => {
                 again = None;
                 // Still published: the same URL comes back, or a fresh one if it had to change.
@@ -171,6 +195,27 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn enter(client: &Client, args: &Args) -> anyhow::Result<Joined> {
+    let mut options = JoinOptions::new(&args.channel).name(&args.name);
+    options.token.clone_from(&args.token);
+    if let Some(uid) = args.uid {
+        options = options.uid(uid)?;
+    }
+    client.join(options).await.context("cannot join")
+}
+
+async fn go_on_air(client: &Client, args: &Args) -> anyhow::Result<Pusher> {
+    let push = client.publish(MediaSelector::Both).await.context("cannot publish")?;
+    Pusher::start(args, &push.url, &push.urls)
+}
+
+/// Muting is for show: where it fails the show goes on.
+fn tell(outcome: Result<(), CommandError>) {
+    if let Err(error) = outcome {
+        println!("{error}");
+    }
+}
+
 /// Pause before ffmpeg is started again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -187,64 +232,6 @@ async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// ffmpeg, and where it pushes to. It ends soon after the value, and with this process however that ends.
-struct Pusher {
-    /// Behind its guard, which ends it when `hold` is dropped.
-    ffmpeg: Child,
-    hold: ChildStdin,
-    /// A secret.
-    url: String,
-}
-
-impl Pusher {
-    fn start(args: &Args, url: &str, urls: &Urls) -> anyhow::Result<Pusher> {
-        let url = Pusher::choose(url, urls).to_owned();
-        let own = std::env::current_exe().context("cannot find this program")?;
-        let mut ffmpeg = Command::new(own);
-        let level = if args.ffmpeg_log { "error" } else { "quiet" };
-        ffmpeg.args(["--guard", "ffmpeg", "-hide_banner", "-loglevel", level, "-nostdin"]);
-        match &args.file {
-            // At the pace of the clock, over and over.
-            Some(file) => ffmpeg.args(["-re", "-stream_loop", "-1", "-i"]).arg(file),
-            None => ffmpeg
-                .args(["-re", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25"])
-                .args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]),
-        };
-        // A key frame every second: whoever begins to watch waits no longer than that.
-        ffmpeg
-            .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"])
-            .args(["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced)"])
-            .args(["-c:a", "aac", "-ar", "44100", "-b:a", "64k", "-f", "flv"])
-            .arg(&url)
-            // Held by this process alone, and never written to.
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null());
-        // Ctrl-C in a terminal is for the bot alone, which then ends ffmpeg in its own time.
-        #[cfg(unix)]
-        ffmpeg.process_group(0);
-        let mut ffmpeg = ffmpeg.spawn().context("cannot start the guard of ffmpeg")?;
-        // Not left in its place: there waiting for the end would drop it.
-        let hold = ffmpeg.stdin.take().context("a piped child has an input")?;
-        Ok(Pusher { ffmpeg, hold, url })
-    }
-
-    /// Waits for the end.
-    async fn stop(self) -> anyhow::Result<()> {
-        let Pusher { mut ffmpeg, hold, .. } = self;
-        drop(hold);
-        ffmpeg.wait().await.context("cannot stop ffmpeg")?;
-        Ok(())
-    }
-
-    fn is_for(&self, url: &str, urls: &Urls) -> bool {
-        self.url == Pusher::choose(url, urls)
-    }
-
-    fn choose<'a>(url: &'a str, urls: &'a Urls) -> &'a str {
-        urls.rtmp.as_deref().unwrap_or(url)
     }
 }
 

@@ -72,7 +72,11 @@ impl ServerProcess {
         let output = child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(output).lines();
         let mut address = async |word: &str| -> Result<SocketAddr> {
-            let line = lines.next_line().await?;
+            let mut line = lines.next_line().await?;
+            // The page has the address of `signal`.
+            if line.as_ref().is_some_and(|line| line.starts_with("page")) {
+                line = lines.next_line().await?;
+            }
             let line = line.with_context(|| format!("the server ended: {:#?}", log.lines()))?;
             ensure!(line.starts_with(word), "unexpected line: {line}");
             let rest = line.split_once("://").context("no address")?.1;

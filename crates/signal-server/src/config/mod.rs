@@ -230,6 +230,8 @@ pub struct Config {
     pub hosts: Vec<String>,
     /// Origins that browsers may come from, besides the listener's own.
     pub origins: Vec<String>,
+    /// Whether the public listener has the page at `/`.
+    pub page: bool,
     /// Addresses from which debug mode may be used besides loopback (CON-5).
     pub debug_allow_from: Vec<Cidr>,
     /// Worker shards; the number of cores when absent.

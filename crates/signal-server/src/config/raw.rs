@@ -73,6 +73,7 @@ pub(super) struct RawServer {
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) hosts: Option<Vec<String>>,
     pub(super) origins: Option<Vec<String>>,
+    pub(super) page: Option<bool>,
     pub(super) shards: Option<u64>,
 }
 

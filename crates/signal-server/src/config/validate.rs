@@ -162,7 +162,8 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     if relay.heartbeat.as_millis() * 2 > u128::from(session.media_idle_ms) {
         check.problem("relay.heartbeat_ms", "at most half of session.media_idle_ms");
     }
-    let config = Config {
+    let page = raw.server.page;
+    let mut config = Config {
         tls: tls(&mut check, raw.tls),
         debug_allow_from: ranges(&mut check, "debug.allow_from", raw.debug.allow_from),
         apps: apps::apps(&mut check, raw.apps),
@@ -186,6 +187,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         log_filter,
         ..server(&mut check, raw.server)
     };
+    config.page = page.unwrap_or_else(|| config.has_debug_app());
     listeners(&mut check, &config);
     if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
 }
@@ -233,6 +235,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         trusted_proxies: ranges(check, "server.trusted_proxies", raw.trusted_proxies),
         hosts,
         origins,
+        page: false,
         debug_allow_from: Vec::new(),
         shards,
         max_connections: 0,

@@ -8,6 +8,7 @@ pub(crate) mod descriptors;
 mod flv_socket;
 pub(crate) mod guard;
 pub(crate) mod lobby;
+mod page;
 pub(crate) mod proxies;
 pub(crate) mod public;
 pub(crate) mod refusals;

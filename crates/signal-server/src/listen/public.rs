@@ -1,4 +1,4 @@
-//! The public listener: the signaling WebSocket and HTTP-FLV. The guard let each request through that comes here, so a
+//! The public listener: the signaling WebSocket, HTTP-FLV, and the page. The guard let each request through that comes here, so a
 //! page whose origin it named may read every answer.
 
 use std::convert::Infallible;
@@ -26,8 +26,9 @@ use tokio::sync::{oneshot, watch};
 use super::accept::{Hangup, Peer};
 use super::flv_socket;
 use super::lobby::LobbyServer;
-use super::upgrade;
+use super::{page, upgrade};
 use crate::api::error::ApiError;
+use crate::config::Config;
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::signing::MEDIA_APP;
@@ -43,6 +44,7 @@ struct Public {
 }
 
 pub(crate) fn router(
+    config: &Config,
     lobby: LobbyServer,
     hub: Hub,
     authorizer: Arc<RelayAuthorizer>,
@@ -51,10 +53,11 @@ pub(crate) fn router(
     Router::new()
         .route(SIGNAL_PATH, get(signal))
         .route("/live/{file}", get(pull).head(probe).options(preflight))
+        .with_state(Arc::new(Public { lobby, hub, authorizer, phase }))
+        .merge(page::router(config))
         .method_not_allowed_fallback(async || ApiError::no_such_method())
         .fallback(async || ApiError::no_such_path())
         .layer(middleware::from_fn(readable))
-        .with_state(Arc::new(Public { lobby, hub, authorizer, phase }))
 }
 
 async fn signal(

@@ -36,13 +36,19 @@ test('members and channel are as of the event that was told last', async () => {
   await world.join()
   await world.rest()
   const seen = []
-  world.client.on('clientJoin', () => seen.push(world.client.members().map(({ uid }) => uid)))
+  const seqs = []
+  world.client.on('clientJoin', () => {
+    seen.push(world.client.members().map(({ uid }) => uid))
+    seqs.push(world.client.channel().seq - before)
+  })
+  const before = world.seq
   await world.rest()
-  seen.length = 0
+  seen.length = seqs.length = 0
   world.frame([8, 9].map((uid) => ({ jsonrpc: '2.0', method: 'clientJoin', params: { epoch: 'ujzdegxdncf32epf3dha', seq: ++world.seq, uid: String(uid), mid: mid(uid) } })))
   await world.rest()
   assert.deepEqual(seen, [[8, 100, 200], [8, 9, 100, 200]])
-  assert.deepEqual(world.client.channel(), { cid: 4503599627370497, channelName: 'room1', creator: 100, attributes: {}, memberCount: 2 })
+  assert.deepEqual(seqs, [1, 2])
+  assert.deepEqual(world.client.channel(), { cid: 4503599627370497, channelName: 'room1', creator: 100, attributes: {}, memberCount: 2, seq: world.seq })
   await world.client.leave()
   assert.deepEqual([world.client.members(), world.client.channel()], [[], null])
 })

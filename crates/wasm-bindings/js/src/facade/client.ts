@@ -452,6 +452,7 @@ export class Client {
       creator: told(picture.creator).uid,
       attributes: picture.attributes,
       memberCount: picture.memberCount,
+      seq: picture.seq,
     }
   }
 

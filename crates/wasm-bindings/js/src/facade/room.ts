@@ -34,6 +34,7 @@ export interface Picture {
   members: PictureMember[]
   own: PictureMember & { published: Array<{ mediaType: MediaType }>; subscriptions: Array<{ uid: string; mediaType: MediaType }> }
   memberCount: number
+  seq: number
 }
 
 interface PictureMember {

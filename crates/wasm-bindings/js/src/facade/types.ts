@@ -64,6 +64,8 @@ export interface Channel {
   attributes: Attributes
   /** How many are in it, audience included. */
   memberCount: number
+  /** Number of the channel's last event that was told; events of a channel are numbered without a gap. */
+  seq: number
 }
 
 /** What NERTC's own apps read. */

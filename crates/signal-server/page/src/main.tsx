@@ -1,0 +1,111 @@
+// The page: a room as people see it. In: the server that it came from, and a link's channel. Out: what a person does in the room.
+// Deliberately absent: the admin listener, and anything that is kept but the language and the colours.
+
+import { render } from 'preact'
+import { useEffect, useMemo, useState } from 'preact/hooks'
+import { facts, type Facts } from './facts.js'
+import { invited, serverOf } from './room/addresses.js'
+import { Room } from './room/room.js'
+import { preferred, translator, Words, type Language } from './text/index.js'
+import { Banner, STATES, Troubles } from './ui/banner.js'
+import { Chat } from './ui/chat.js'
+import { Join } from './ui/join.js'
+import { Members } from './ui/members.js'
+import { Own, Publish } from './ui/own.js'
+import { Stage } from './ui/stage.js'
+import { Attributes, Events, Invite, Recovery } from './ui/tools.js'
+
+type Theme = 'auto' | 'light' | 'dark'
+
+/** Whether the browser keeps it is the browser's affair. */
+const kept = {
+  get: (key: string) => {
+    try {
+      return localStorage.getItem(key)
+    } catch {
+      return null
+    }
+  },
+  set: (key: string, value: string) => {
+    try {
+      localStorage.setItem(key, value)
+    } catch {
+      // As of now, then, and not the next time.
+    }
+  },
+}
+
+function App({ known }: { known: Facts }) {
+  const [language, setLanguage] = useState<Language>(() => preferred(kept.get('language')))
+  const [theme, setTheme] = useState<Theme>(() => (kept.get('theme') as Theme | null) ?? 'auto')
+  const [, redraw] = useState(0)
+  const [isBusy, setBusy] = useState(false)
+  const room = useMemo(() => new Room(serverOf(location), __WASM_PATH__, () => redraw((count) => count + 1)), [])
+  const t = useMemo(() => translator(language), [language])
+  useEffect(() => {
+    document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en'
+    kept.set('language', language)
+  }, [language])
+  useEffect(() => {
+    document.documentElement.dataset.theme = theme
+    kept.set('theme', theme)
+  }, [theme])
+
+  const isIn = room.channel !== null && room.state !== 'disconnected' && room.state !== 'connecting'
+  useEffect(() => {
+    document.title = isIn && room.channel ? `${room.channel.channelName} · Lianmai` : 'Lianmai'
+  }, [isIn])
+  return (
+    <Words.Provider value={t}>
+      <header>
+        <h1>{isIn && room.channel ? t('roomTitle', { channel: room.channel.channelName }) : 'Lianmai 连麦'}</h1>
+        {isIn && <p class={`state ${room.state}`} data-state={room.state}>{t(STATES[room.state])}</p>}
+        {isIn && room.channel && <p class="count">{t('people', { count: room.channel.memberCount })}</p>}
+        <div class="row right">
+          <label class="theme">
+            <span>{t('theme')}</span>
+            <select value={theme} onChange={(event) => setTheme(event.currentTarget.value as Theme)}>
+              <option value="auto">{t('themeAuto')}</option>
+              <option value="light">{t('themeLight')}</option>
+              <option value="dark">{t('themeDark')}</option>
+            </select>
+          </label>
+          <button type="button" lang={language === 'zh' ? 'en' : 'zh-CN'} onClick={() => setLanguage(language === 'zh' ? 'en' : 'zh')}>{t('language')}</button>
+          {isIn && <button type="button" onClick={() => room.leave()}>{t('leave')}</button>}
+        </div>
+      </header>
+      <Troubles room={room} />
+      {isIn ? (
+        <>
+          <Banner room={room} />
+          <main class="room">
+            <Stage room={room} />
+            <div class="people">
+              <Chat room={room} />
+              <Members room={room} />
+              <Own room={room} />
+            </div>
+            <Recovery room={room} />
+            <Publish room={room} />
+            <Events room={room} />
+            <Attributes room={room} />
+            <Invite room={room} />
+          </main>
+        </>
+      ) : (
+        <Join
+          facts={known} invited={invited(location)} last={room.entry} ending={room.ending} isBusy={isBusy}
+          onJoin={(entry) => {
+            setBusy(true)
+            void room.join(entry).then(() => setBusy(false))
+          }}
+        />
+      )}
+      <footer><p>Lianmai {known.version}</p></footer>
+    </Words.Provider>
+  )
+}
+
+const root = document.getElementById('app')!
+// The server that gave this page gives that, too; one that is too old needs a token everywhere.
+facts().catch((): Facts => ({ version: '', debugApps: [], allowFrom: [] })).then((known) => render(<App known={known} />, root))

@@ -1,0 +1,364 @@
+// The room as the page shows it: one client of the SDK, what it told, and what is played. In: what a person does, and events of
+// the SDK. Out: fields to draw, and a call whenever one changed. Deliberately absent: drawing, words, and decisions about the
+// connection, which are the SDK's.
+
+import YunXinMiniappSDK, {
+  type Channel, type Client, type ClientEvents, type ConnectionState, type EventName, type KickedEvent, type LianmaiError, type MediaType,
+  type Member, type ReconnectedEvent, type Role, type RoomCloseEvent, type Uid, type Urls,
+} from 'lianmai/web'
+import { Line } from './line.js'
+import { EventLog } from './log.js'
+import { transportOf, type Source } from './player.js'
+
+/** A stream to be watched. */
+export interface Tile {
+  key: string
+  uid: Uid
+  /** Audio and video of a member come together; each other kind has a stream of its own. */
+  kinds: Set<MediaType>
+  /** Absent until its URL came, and where no URL can be played here. */
+  source?: Source
+}
+
+export interface Said {
+  id: number
+  uid: Uid
+  name: string
+  text: string
+  isTargeted: boolean
+  isOwn: boolean
+}
+
+/** Why one is in the room no more. */
+export type Ending =
+  | { why: 'kicked'; event: KickedEvent }
+  | { why: 'closed'; event: RoomCloseEvent }
+  | { why: 'disconnect'; reason: string }
+
+/** Something that did not work, until a person read it. */
+export interface Trouble {
+  id: number
+  error: LianmaiError
+}
+
+export interface Entry {
+  appkey: string
+  channel: string
+  uid: string
+  name: string
+  role: Role
+  token: string
+}
+
+/** Messages that are kept. */
+const MAX_SAID = 200
+/** Streams that play at once: each is a decoder, and a member may have so many subscriptions. */
+const MAX_TILES = 16
+
+export class Room {
+  entry: Entry | null = null
+  state: ConnectionState = 'disconnected'
+  attempt = 0
+  channel: Channel | null = null
+  members: Member[] = []
+  own: Uid | null = null
+  role: Role = 'broadcaster'
+  pushUrl = ''
+  published = new Set<MediaType>()
+  muted = new Set<MediaType>()
+  tiles = new Map<string, Tile>()
+  /** Streams that wait for a place, in their order. */
+  waiting = new Map<string, Tile>()
+  said: Said[] = []
+  log = new EventLog()
+  ending: Ending | null = null
+  troubles: Trouble[] = []
+  /** What the last return came to, until the next loss. */
+  returned: ReconnectedEvent | null = null
+  /** When the token ends, in milliseconds of `performance.now`. */
+  tokenEnds: number | null = null
+  readonly line: Line
+  private readonly client: Client
+  private next = 1
+
+  constructor(server: string, wasmPath: string, private changed: () => void) {
+    this.line = new Line(changed)
+    YunXinMiniappSDK.configure({ server, wasmPath, host: this.line.host() })
+    this.client = YunXinMiniappSDK.createClient()
+    this.client.on('*', (event, payload) => this.heard(event, payload))
+  }
+
+  async join(entry: Entry): Promise<void> {
+    Object.assign(this, { entry: { ...entry, token: '' }, ending: null, returned: null, tokenEnds: null, said: [], troubles: [], log: new EventLog() })
+    this.client.configure({ appkey: entry.appkey })
+    this.changed()
+    await this.attempted('join', async () => {
+      const { uid } = await this.client.join({
+        channelName: entry.channel,
+        role: entry.role,
+        ...(entry.uid && { uid: entry.uid }),
+        ...(entry.name && { name: entry.name }),
+        ...(entry.token && { token: entry.token }),
+      })
+      this.own = uid
+      this.role = entry.role
+    })
+  }
+
+  leave(): Promise<void> {
+    return this.attempted('leave', async () => {
+      await this.client.leave()
+      this.clear()
+    })
+  }
+
+  publish(kind: '' | 'audio' | 'video'): Promise<void> {
+    return this.attempted('publish', async () => {
+      await this.client.publish(kind)
+      for (const one of bothOr(kind)) this.published.add(one)
+    })
+  }
+
+  unpublish(): Promise<void> {
+    return this.attempted('unpublish', async () => {
+      await this.client.unpublish()
+      this.published.clear()
+    })
+  }
+
+  mute(kind: 'audio' | 'video', isMuted: boolean): Promise<void> {
+    return this.attempted(isMuted ? 'mute' : 'unmute', async () => {
+      await (isMuted ? this.client.mute(kind) : this.client.unmute(kind))
+      if (isMuted) this.muted.add(kind)
+      else this.muted.delete(kind)
+    })
+  }
+
+  setRole(role: Role): Promise<void> {
+    return this.attempted('setRole', async () => {
+      await this.client.setRole(role)
+      this.becomes(role)
+    })
+  }
+
+  say(text: string, to: Uid | null): Promise<boolean> {
+    return this.succeeded('sendMessage', async () => {
+      await this.client.sendMessage(text, to === null ? {} : { to: [to] })
+      // One does not hear oneself.
+      this.keep({ uid: this.own!, text, isTargeted: to !== null, isOwn: true })
+    })
+  }
+
+  setAttribute(key: string, value: string | null, target: 'self' | 'channel'): Promise<boolean> {
+    return this.succeeded('setAttributes', () => this.client.setAttributes({ [key]: value }, { target }))
+  }
+
+  rename(name: string): Promise<boolean> {
+    return this.succeeded('setAttributes', () => this.client.setAttributes({}, { name }))
+  }
+
+  renewToken(token: string): Promise<boolean> {
+    return this.succeeded('renewToken', async () => {
+      await this.client.renewToken(token)
+      this.tokenEnds = null
+    })
+  }
+
+  // As a moderator
+
+  kick(uid: Uid, reason: string, durationS: number): Promise<void> {
+    return this.attempted('kick', () => this.client.kick(uid, { ...(reason && { reason }), ...(durationS && { durationS }) }))
+  }
+
+  silence(uid: Uid, kind: 'audio' | 'video', isMuted: boolean): Promise<void> {
+    return this.attempted(isMuted ? 'mute' : 'unmute', () => (isMuted ? this.client.mute(kind, uid) : this.client.unmute(kind, uid)))
+  }
+
+  takeOffAir(uid: Uid): Promise<void> {
+    return this.attempted('unpublish', () => this.client.unpublish('', uid))
+  }
+
+  toAudience(uid: Uid): Promise<void> {
+    return this.attempted('setRole', () => this.client.setRole('audience', uid))
+  }
+
+  closeChannel(reason: string): Promise<void> {
+    return this.attempted('closeChannel', () => this.client.closeChannel(reason ? { reason } : {}))
+  }
+
+  forget(trouble: Trouble): void {
+    this.troubles = this.troubles.filter(({ id }) => id !== trouble.id)
+    this.changed()
+  }
+
+  /** The person read how the client came back. */
+  acknowledge(): void {
+    this.returned = null
+    this.changed()
+  }
+
+  nameOf(uid: Uid): string {
+    return this.members.find((member) => member.uid === uid)?.name || String(uid)
+  }
+
+  get isModerator(): boolean {
+    return this.channel !== null && this.channel.creator === this.own
+  }
+
+  // What the SDK tells
+
+  private heard<E extends EventName>(event: E, payload: ClientEvents[E]): void {
+    const before = this.members
+    this.channel = this.client.channel()
+    this.members = this.client.members()
+    this.state = this.client.connectionState
+    this.log.add(event, payload, this.channel?.seq)
+    const handlers: { [K in EventName]?: (payload: ClientEvents[K]) => void } = {
+      'connection-state-change': ({ attempt }) => (this.attempt = attempt ?? 0),
+      willreconnect: () => (this.returned = null),
+      reconnected: (returned) => (this.returned = returned),
+      'stream-added': ({ uid, mediaType }) => this.added(uid, mediaType),
+      'stream-removed': ({ uid, mediaType }) => this.removed(uid, mediaType),
+      'url-updated': ({ uid, direction, mediaType, urls }) => direction === 'pull' && this.moved(uid, mediaType, urls),
+      'role-Changed': ({ uid, role }) => uid === this.own && this.becomes(role),
+      'mute-audio': ({ uid }) => uid === this.own && this.muted.add('audio'),
+      'mute-video': ({ uid }) => uid === this.own && this.muted.add('video'),
+      'unmute-audio': ({ uid }) => uid === this.own && this.muted.delete('audio'),
+      'unmute-video': ({ uid }) => uid === this.own && this.muted.delete('video'),
+      published: ({ mediaType }) => this.published.add(mediaType),
+      unpublished: ({ mediaType }) => this.published.delete(mediaType),
+      message: ({ uid, data, targeted }) => this.keep({ uid, text: data, isTargeted: targeted, isOwn: false }),
+      'token-will-expire': ({ expiresInMs }) => (this.tokenEnds = performance.now() + expiresInMs),
+      kicked: (event) => (this.ending = { why: 'kicked', event }),
+      liveRoomClose: (event) => (this.ending = { why: 'closed', event }),
+      disconnect: ({ reason }) => {
+        this.ending ??= { why: 'disconnect', reason }
+        this.members = before
+        this.clear()
+      },
+    }
+    handlers[event]?.(payload)
+    this.pushUrl = this.client.pusherAttributes().url
+    this.changed()
+  }
+
+  private added(uid: Uid, kind: MediaType): void {
+    const key = keyOf(uid, kind)
+    const tile = this.tiles.get(key) ?? this.waiting.get(key) ?? { key, uid, kinds: new Set() }
+    const grown = { ...tile, kinds: new Set(tile.kinds).add(kind) }
+    if (!this.tiles.has(key) && this.tiles.size >= MAX_TILES) {
+      this.waiting.set(key, grown)
+      return
+    }
+    this.show(grown)
+    this.subscribe(uid, kind)
+  }
+
+  private subscribe(uid: Uid, kind: MediaType): void {
+    this.client.subscribe(uid, kind).then(({ urls }) => this.moved(uid, kind, urls), (error: LianmaiError) => {
+      // It ended meanwhile, or one left: that is told by events.
+      if (!['notPublished', 'noSuchMember', 'superseded', 'notJoined'].includes(error.name)) this.failed(error)
+    })
+  }
+
+  private removed(uid: Uid, kind: MediaType): void {
+    const key = keyOf(uid, kind)
+    const isShown = this.tiles.has(key)
+    const tile = this.tiles.get(key) ?? this.waiting.get(key)
+    if (!tile) return
+    const kinds = new Set(tile.kinds)
+    kinds.delete(kind)
+    if (kinds.size) {
+      if (isShown) this.show({ ...tile, kinds })
+      else this.waiting.set(key, { ...tile, kinds })
+      return
+    }
+    this.waiting.delete(key)
+    if (!isShown) return
+    this.tiles = new Map(this.tiles)
+    this.tiles.delete(key)
+    const [next] = this.waiting.values()
+    if (!next) return
+    this.waiting.delete(next.key)
+    this.show(next)
+    for (const one of next.kinds) this.subscribe(next.uid, one)
+  }
+
+  private moved(uid: Uid, kind: MediaType, urls: Urls): void {
+    const tile = this.tiles.get(keyOf(uid, kind))
+    if (!tile) return
+    const chosen = transportOf(urls)
+    const { source: _, ...rest } = tile
+    this.show(chosen ? { ...rest, source: { ...chosen, hasAudio: false, hasVideo: false } } : rest)
+    this.changed()
+  }
+
+  private show(tile: Tile): void {
+    const { source, kinds } = tile
+    if (source) {
+      const isMain = kinds.has('audio') || kinds.has('video')
+      const hasAudio = isMain ? kinds.has('audio') : kinds.has('slaveAudio')
+      const hasVideo = isMain ? kinds.has('video') : kinds.has('screenShare')
+      tile.source = { ...source, hasAudio, hasVideo }
+    }
+    this.tiles = new Map(this.tiles).set(tile.key, tile)
+  }
+
+  private becomes(role: Role): void {
+    this.role = role
+    if (role === 'broadcaster') return
+    this.published.clear()
+    this.muted.clear()
+  }
+
+  private keep(said: Omit<Said, 'id' | 'name'>): void {
+    this.said = [...this.said.slice(1 - MAX_SAID), { ...said, id: this.next++, name: this.nameOf(said.uid) }]
+  }
+
+  private clear(): void {
+    this.tiles = new Map()
+    this.waiting.clear()
+    this.members = []
+    this.published.clear()
+    this.muted.clear()
+    this.pushUrl = ''
+    this.tokenEnds = null
+    this.state = 'disconnected'
+  }
+
+  private failed(error: LianmaiError): void {
+    this.troubles = [...this.troubles.filter((trouble) => trouble.error.name !== error.name), { id: this.next++, error }]
+    this.changed()
+  }
+
+  /** A call whose failure is shown. */
+  private async succeeded(name: string, call: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await call()
+      this.pushUrl = this.client.pusherAttributes().url
+      this.channel = this.client.channel()
+      // What one does oneself is told by the answer, and nobody tells it again.
+      this.log.add(`${name}()`, null, this.channel?.seq)
+      this.members = this.client.members()
+      this.state = this.client.connectionState
+      this.changed()
+      return true
+    } catch (error) {
+      this.state = this.client.connectionState
+      this.failed(error as LianmaiError)
+      return false
+    }
+  }
+
+  private async attempted(name: string, call: () => Promise<unknown>): Promise<void> {
+    await this.succeeded(name, call)
+  }
+}
+
+function keyOf(uid: Uid, kind: MediaType): string {
+  return kind === 'audio' || kind === 'video' ? String(uid) : `${uid}/${kind}`
+}
+
+function bothOr(kind: '' | 'audio' | 'video'): Array<'audio' | 'video'> {
+  return kind ? [kind] : ['audio', 'video']
+}

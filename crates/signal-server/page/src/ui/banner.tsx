@@ -1,0 +1,79 @@
+// What happens to the connection, above everything else. In: its state. Out: a sentence, and a field where a token ends.
+
+import type { ConnectionState } from 'lianmai/web'
+import type { Room } from '../room/room.js'
+import { useText, type Key } from '../text/index.js'
+import { ADVICE } from '../text/advice.js'
+import { Field, Icon, WORD } from './parts.js'
+
+export const STATES: { [S in ConnectionState]: Key } = {
+  connected: 'stateConnected',
+  connecting: 'stateConnecting',
+  reconnecting: 'stateReconnecting',
+  disconnecting: 'stateDisconnecting',
+  disconnected: 'stateDisconnected',
+}
+
+export function Banner({ room }: { room: Room }) {
+  const t = useText()
+  const { line, returned } = room
+  const isAway = room.state === 'reconnecting' || line.state !== 'up'
+  return (
+    <>
+      <div class="banners" role="status">
+        {isAway && (
+          <p class="banner away">
+            {line.state === 'suspended' ? t('suspended') : t('comingBack')}
+            {line.state === 'unplugged' && ` ${t('unplugged')}`}
+            {room.state === 'reconnecting' && room.attempt > 0 && ` ${t('attempt', { attempt: room.attempt })}`}
+          </p>
+        )}
+        {!isAway && returned && (
+          <p class="banner back" data-outcome={returned.outcome} data-events={returned.events}>
+            {returned.outcome === 'replayed' ? t('replayed', { events: returned.events ?? 0 }) : t(returned.outcome, { reason: returned.reason ?? '' })}
+            {returned.messagesLost > 0 && ` ${t('lost', { count: returned.messagesLost })}`}
+            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.acknowledge()}><Icon name="close" /></button>
+          </p>
+        )}
+      </div>
+      {room.tokenEnds !== null && <Renew room={room} />}
+    </>
+  )
+}
+
+function Renew({ room }: { room: Room }) {
+  const t = useText()
+  const renew = (event: SubmitEvent) => {
+    event.preventDefault()
+    void room.renewToken(String(new FormData(event.currentTarget as HTMLFormElement).get('token')).trim())
+  }
+  return (
+    <form class="banner away row" onSubmit={renew}>
+      <Field label={t('tokenEnds')}>{(id) => <input {...id} name="token" type="password" required {...WORD} />}</Field>
+      <button type="submit" class="main">{t('renew')}</button>
+    </form>
+  )
+}
+
+/** What did not work, and what to do about it. */
+export function Troubles({ room }: { room: Room }) {
+  const t = useText()
+  return (
+    <div class="troubles" role="alert">
+      {room.troubles.map((trouble) => {
+        const { name, reason, method } = trouble.error
+        const advice = ADVICE[name]
+        const values = { appkey: room.entry?.appkey ?? '', channel: room.entry?.channel ?? '' }
+        return (
+          <div class="trouble" key={trouble.id} data-error={name}>
+            <div>
+              <p>{t('failed', { method: method ?? '', reason: reason ?? String(trouble.error) })}</p>
+              {advice && <p><strong>{t(advice, values)}</strong></p>}
+            </div>
+            <button type="button" class="icon" aria-label={t('dismiss')} onClick={() => room.forget(trouble)}><Icon name="close" /></button>
+          </div>
+        )
+      })}
+    </div>
+  )
+}

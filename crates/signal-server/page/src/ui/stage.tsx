@@ -1,0 +1,80 @@
+// The streams. In: tiles. Out: a picture for each, silent until a person wants sound. Deliberately absent: how a stream is
+// fetched and decoded.
+
+import { useEffect, useRef, useState } from 'preact/hooks'
+import { Player, type Playing } from '../room/player.js'
+import type { Room, Tile } from '../room/room.js'
+import { useText } from '../text/index.js'
+import { Icon, Panel } from './parts.js'
+
+export function Stage({ room }: { room: Room }) {
+  const t = useText()
+  const [isLoud, setLoud] = useState(false)
+  const tiles = [...room.tiles.values()]
+  return (
+    <Panel id="stage" title={t('stage')} class="stage">
+      {tiles.length > 0 && (
+        <div class="sound">
+          {!isLoud && <p>{t('soundOff')}</p>}
+          <button type="button" class={isLoud ? '' : 'main'} onClick={() => setLoud(!isLoud)}><Icon name={isLoud ? 'silent' : 'loud'} /> {t(isLoud ? 'muteAll' : 'unmuteAll')}</button>
+        </div>
+      )}
+      {tiles.length === 0 && <div class="nobody"><p>{t('nobody')}</p><p class="hint">{t('nobodyHint')}</p></div>}
+      <div class="tiles">{tiles.map((tile) => <Stream key={tile.key} room={room} tile={tile} isLoud={isLoud} />)}</div>
+      {room.waiting.size > 0 && <p class="hint">{t('moreStreams', { shown: tiles.length, count: room.waiting.size })}</p>}
+    </Panel>
+  )
+}
+
+function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolean }) {
+  const t = useText()
+  const video = useRef<HTMLVideoElement>(null)
+  const [playing, setPlaying] = useState<Playing>('waiting')
+  /** What a person wants of this one stream; at first as of all. */
+  const [wish, setWish] = useState<boolean | null>(null)
+  useEffect(() => setWish(null), [isLoud])
+  const { source } = tile
+  useEffect(() => {
+    if (!source || !video.current) return
+    const player = new Player(video.current, source, setPlaying)
+    return () => player.destroy()
+  }, [source?.url, source?.hasAudio, source?.hasVideo])
+
+  const member = room.members.find(({ uid }) => uid === tile.uid)
+  const name = room.nameOf(tile.uid)
+  const isMain = tile.key === String(tile.uid)
+  const isMuted = (kind: 'audio' | 'video') => isMain && (member?.muted.includes(kind) ?? false)
+  const isHeard = wish ?? isLoud
+  const hasSound = tile.kinds.has('audio') || tile.kinds.has('slaveAudio')
+  const hasPicture = tile.kinds.has('video') || tile.kinds.has('screenShare')
+  // Who says that it is muted is not heard, whatever it pushes.
+  const isSilent = !isHeard || isMuted('audio')
+  useEffect(() => {
+    const element = video.current
+    if (!element) return
+    element.muted = isSilent
+    // A browser stops what becomes loud without a person.
+    if (!isSilent && element.paused) void element.play().catch(() => (element.muted = true))
+  }, [isSilent])
+
+  const cover = !source ? t('notOffered') : isMuted('video') ? t('cameraMuted') : playing !== 'playing' ? t(playing)
+    : hasPicture ? '' : t('soundOnly')
+  return (
+    <figure class="tile" data-uid={String(tile.uid)} data-transport={source?.transport}>
+      <div class="picture">
+        <video ref={video} muted autoplay playsInline aria-label={t('videoOf', { name })} />
+        {cover && <p class="cover">{cover}</p>}
+      </div>
+      <figcaption>
+        <span class="who">{name}</span>
+        {!isMain && <span class="tag">{t(tile.kinds.has('screenShare') ? 'screenShare' : 'slaveAudio')}</span>}
+        {isMuted('audio') && <span class="tag warn">{t('microphoneMuted')}</span>}
+        {hasSound && (
+          <button type="button" class="icon" onClick={() => setWish(!isHeard)} aria-label={t(isHeard ? 'silence' : 'hear', { name })}>
+            <Icon name={isHeard ? 'loud' : 'silent'} />
+          </button>
+        )}
+      </figcaption>
+    </figure>
+  )
+}

@@ -1,0 +1,125 @@
+// What an operator plays with: attributes, the line, the event log, and the way in for others.
+
+import { useState } from 'preact/hooks'
+import { invitation, isLoopback } from '../room/addresses.js'
+import type { Room } from '../room/room.js'
+import { useText } from '../text/index.js'
+import { CopyField, Dialog, Field, Icon, Panel, Qr, useFollow, WORD } from './parts.js'
+
+export function Attributes({ room }: { room: Room }) {
+  const t = useText()
+  const [target, setTarget] = useState<'self' | 'channel'>('self')
+  const own = room.members.find((member) => member.isSelf)
+  const shown = Object.entries((target === 'self' ? own?.attributes : room.channel?.attributes) ?? {})
+  const set = async (event: SubmitEvent) => {
+    event.preventDefault()
+    const form = event.currentTarget as HTMLFormElement
+    const said = new FormData(form)
+    if (await room.setAttribute(String(said.get('key')), String(said.get('value')), target)) form.reset()
+  }
+  return (
+    <Panel id="attributes" title={t('attributes')}>
+      <Field label={t('whose')}>
+        {(id) => (
+          <select {...id} value={target} onChange={(event) => setTarget(event.currentTarget.value as 'self' | 'channel')}>
+            <option value="self">{t('ofSelf')}</option>
+            <option value="channel">{t('ofChannel')}</option>
+          </select>
+        )}
+      </Field>
+      {shown.length === 0 ? <p class="hint">{t('noAttributes')}</p> : (
+        <ul class="pairs">
+          {shown.map(([key, value]) => (
+            <li key={key}>
+              <code>{key}</code> <span>{value}</span>
+              <button type="button" class="icon" aria-label={t('remove', { key })} onClick={() => room.setAttribute(key, null, target)}><Icon name="close" /></button>
+            </li>
+          ))}
+        </ul>
+      )}
+      <form class="row" onSubmit={set}>
+        <Field label={t('key')}>{(id) => <input {...id} name="key" required maxLength={64} {...WORD} />}</Field>
+        <Field label={t('value')}>{(id) => <input {...id} name="value" maxLength={1000} {...WORD} />}</Field>
+        <button type="submit">{t('set')}</button>
+      </form>
+    </Panel>
+  )
+}
+
+export function Recovery({ room }: { room: Room }) {
+  const t = useText()
+  const [isClosing, setClosing] = useState(false)
+  const { line } = room
+  return (
+    <Panel id="recovery" title={t('recovery')}>
+      <p>{t('recoveryIntro')}</p>
+      <div class="row">
+        <button type="button" disabled={line.state !== 'up'} onClick={() => line.cut()}>{t('cut')}</button>
+        {line.state === 'unplugged'
+          ? <button type="button" class="main" onClick={() => line.plug()}>{t('plug')}</button>
+          : <button type="button" disabled={line.state !== 'up'} onClick={() => line.unplug()}>{t('unplug')}</button>}
+        {line.state === 'suspended'
+          ? <button type="button" class="main" onClick={() => line.wake()}>{t('wake')}</button>
+          : <button type="button" disabled={line.state !== 'up'} onClick={() => line.suspend()}>{t('suspend')}</button>}
+      </div>
+      <div class="row">
+        <button type="button" class="danger" onClick={() => setClosing(true)}>{t('closeChannel')}</button>
+      </div>
+      {isClosing && (
+        <Dialog
+          title={t('closeTitle', { channel: room.channel?.channelName ?? '' })} submit={t('closeNow')} onClose={() => setClosing(false)}
+          onSubmit={(form) => void room.closeChannel(String(form.get('reason')))}
+        >
+          <Field label={t('closeReason')}>{(id) => <input {...id} name="reason" maxLength={200} />}</Field>
+        </Dialog>
+      )}
+    </Panel>
+  )
+}
+
+export function Events({ room }: { room: Room }) {
+  const t = useText()
+  const { rows } = room.log
+  const follow = useFollow<HTMLDivElement>(rows)
+  return (
+    <Panel id="events" title={t('events')} class="events">
+      <p class="hint">{t('eventsHint')}</p>
+      <div class="scroll" tabIndex={0} role="region" aria-labelledby="events" {...follow}>
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">{t('eventSeq')}</th>
+              <th scope="col">{t('eventTime')}</th>
+              <th scope="col">{t('eventName')}</th>
+              <th scope="col">{t('eventData')}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((row) => (
+              <tr key={row.id} data-event={row.event} data-seqs={row.seqs?.join('-')}>
+                <td>{row.seqs && (row.seqs[0] === row.seqs[1] ? row.seqs[0] : `${row.seqs[0]}–${row.seqs[1]}`)}</td>
+                <td>{row.at.toLocaleTimeString([], { hour12: false })}</td>
+                <td>{row.event}</td>
+                <td>{row.text}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Panel>
+  )
+}
+
+export function Invite({ room }: { room: Room }) {
+  const t = useText()
+  const entry = room.entry
+  if (!entry) return null
+  const address = invitation(location, entry)
+  return (
+    <Panel id="invite" title={t('invite')}>
+      <p>{t('inviteIntro')}</p>
+      <CopyField label={t('address')} value={address} />
+      {isLoopback(address) ? <p class="hint">{t('inviteLoopback')}</p> : <Qr label={t('inviteQr')} value={address} />}
+    </Panel>
+  )
+}
