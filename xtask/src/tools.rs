@@ -1,6 +1,7 @@
 //! Tools that are not crates: found, or installed when we are root, or the exact command is printed. A
 //! missing tool is a failure, never a skip.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
@@ -18,9 +19,17 @@ const MEDIA: &[Tool] = &[
     Tool { program: "ffprobe", version: "-version", package: "ffmpeg" },
 ];
 
+/// What the relay is measured beside: a server, and its module, which is no program.
+const RELAY: &[Tool] =
+    &[Tool { program: "nginx", version: "-v", package: "nginx libnginx-mod-rtmp" }];
+
 const PYTHON: &[Tool] = &[Tool { program: "python3", version: "--version", package: "python3" }];
 
-const BROWSER: &[Tool] = &[Tool { program: "chromium", version: "--version", package: "chromium" }];
+const BROWSER: &[Tool] = &[
+    Tool { program: "chromium", version: "--version", package: "chromium" },
+    // For a page by https.
+    Tool { program: "openssl", version: "version", package: "openssl" },
+];
 
 const GIT: &[Tool] = &[Tool { program: "git", version: "--version", package: "git" }];
 
@@ -37,6 +46,11 @@ pub(crate) fn browser() -> Result {
 /// What the demo needs.
 pub(crate) fn media() -> Result {
     ensure(MEDIA)
+}
+
+/// What the relay is measured beside.
+pub(crate) fn relay() -> Result {
+    ensure(RELAY)
 }
 
 /// What the tests need.
@@ -85,7 +99,11 @@ pub(crate) fn javascript() -> Result {
             "missing: Node 20 or later with npm. Install it from https://nodejs.org.".into()
         );
     }
-    let directory = crate::wasm::javascript();
+    packages(&crate::wasm::javascript())
+}
+
+/// What the lock file of a folder names.
+pub(crate) fn packages(directory: &Path) -> Result {
     let changed =
         |path: &str| directory.join(path).metadata().and_then(|file| file.modified()).ok();
     if changed("node_modules/.package-lock.json") >= changed("package-lock.json") {
