@@ -20,7 +20,7 @@ export interface Urls {
   flv?: string
   /** FLV over WebSocket, for pages that show more streams than a browser opens HTTP connections to one server. */
   wsFlv?: string
-  /** Only of media servers that offer it. */
+  /** HLS, for players that read nothing else; some seconds behind the others. */
   hls?: string
   /** Only of media servers that offer it. */
   webrtc?: string
