@@ -12,7 +12,7 @@ const HOSTS = [[1001, 'Anna', 'bars', 440], [1002, 'Bo 波', 'clock', 554], [100
 const HURT = '<img src=x onerror="window.hurt=1">'
 
 /** What takes minutes hangs. */
-const HANGS_MS = 240_000
+const HANGS_MS = 600_000
 const test = (name, run) => begin(name, { timeout: HANGS_MS }, run)
 
 let scene
@@ -368,18 +368,18 @@ test('safe mode: a wrong token says what to do, and a right one opens', async (c
   await visitor.close()
 })
 
-test('no serious fault for those who read it otherwise', async () => {
-  const axe = require('axe-core').source
-  const check = async (page, what) => {
-    await page.evaluate(axe)
-    const { violations, passes } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations', 'passes'] }))
-    const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
-    assert.deepEqual(serious.map(({ id, nodes }) => `${what}: ${id} ${nodes.map(({ target }) => target).join(' ')}`), [])
-    assert.ok(passes.length > 10, `${what}: ${passes.length} rules passed`)
-  }
-  for (const [viewport, theme, locale] of [[WIDE, 'light', 'en-GB'], [PHONE, 'dark', 'en-GB']]) {
+/** Accessibility as axe judges it: no finding at all, serious or not. */
+const axe = require('axe-core').source
+const check = async (page, what) => {
+  await page.evaluate(axe)
+  const { violations, passes } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations', 'passes'] }))
+  assert.deepEqual(violations.map(({ id, nodes }) => `${what}: ${id} ${nodes.map(({ target }) => target).join(' ')}`), [])
+  assert.ok(passes.length > 10, `${what}: ${passes.length} rules passed`)
+}
+for (const [viewport, theme] of [[WIDE, 'light'], [PHONE, 'dark']]) {
+  test(`no serious fault for those who read it otherwise: ${viewport.width} px, ${theme}`, async () => {
     const peer = await scene.peer('demo', 2002, { role: 'audience' })
-    const visitor = await scene.visit({ viewport, theme, locale, hash: '#channel=demo' })
+    const visitor = await scene.visit({ viewport, theme, hash: '#channel=demo' })
     const { page } = visitor
     await page.getByText('More').click()
     await check(page, `join ${theme}`)
@@ -396,7 +396,6 @@ test('no serious fault for those who read it otherwise', async () => {
     await check(page, `away ${theme}`)
     await visitor.button('Plug in again').click()
     await page.locator('.banner.back').waitFor()
-    await check(page, `back ${theme}`)
     await page.locator('[data-uid="1001"]').getByRole('button', { name: 'Kick …' }).click()
     await check(page, `kick ${theme}`)
     await visitor.button('Kick').click()
@@ -404,8 +403,8 @@ test('no serious fault for those who read it otherwise', async () => {
     await check(page, `trouble ${theme}`)
     await visitor.close()
     await peer.leave()
-  }
-})
+  })
+}
 
 /** Pictures for the documents: kept only where somebody asks for them. */
 const images = process.env.LIANMAI_IMAGES

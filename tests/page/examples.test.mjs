@@ -16,7 +16,7 @@ import { built, repository, Scene } from './support/scene.mjs'
 import { elements, names } from './support/wxml.mjs'
 
 /** What takes minutes hangs. */
-const HANGS_MS = 240_000
+const HANGS_MS = 600_000
 const test = (name, run) => begin(name, { timeout: HANGS_MS }, run)
 /** What WeChat takes as one package. */
 const MAX_PACKAGE = 2 * 1024 * 1024
@@ -151,10 +151,10 @@ for (const kind of [{}, { hasGlobalThis: false, isSlow: true }]) {
     await peer.publish()
     const heard = (event, isIt) => new Promise((done) => peer.on(event, (payload) => isIt(payload) && done(payload)))
 
-    const join = new Opened(defined(phone, '/pages/join/join.js', 'Page'))
-    join.onChannel({ detail: { value: channel } })
-    join.onName({ detail: { value: 'Phone 手机' } })
-    join.onJoin()
+    const entrance = new Opened(defined(phone, '/pages/join/join.js', 'Page'))
+    entrance.onChannel({ detail: { value: channel } })
+    entrance.onName({ detail: { value: 'Phone 手机' } })
+    entrance.onJoin()
     const url = new URL(asked.find(([name]) => name === 'navigateTo')[1].url, 'http://weapp')
     assert.equal(url.pathname, '/pages/room/room')
     const room = new Opened(defined(phone, `${url.pathname}.js`, 'Page'))

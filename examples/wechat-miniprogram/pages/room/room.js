@@ -109,6 +109,7 @@ Page({
 
   showPlayers: function () {
     const client = this.client
+    if (this.data.ended) return
     const players = []
     for (const member of client.members()) {
       const name = member.name || String(member.uid)

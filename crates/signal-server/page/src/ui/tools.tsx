@@ -84,7 +84,7 @@ export function Events({ room }: { room: Room }) {
   return (
     <Panel id="events" title={t('events')} class="events">
       <p class="hint">{t('eventsHint')}</p>
-      <div class="scroll" tabIndex={0} role="region" aria-labelledby="events" {...follow}>
+      <div class="scroll" tabIndex={0} {...follow}>
         <table>
           <thead>
             <tr>
