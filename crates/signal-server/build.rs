@@ -1,5 +1,5 @@
 //! Puts the page into the program. Comes in: `page/dist`, as `cargo xtask page` built it. Goes out: `page.rs`, a table of its
-//! files; an empty one where the page was not built, so that the server builds without Node (ADR 0034). Deliberately absent:
+//! files; an empty one where the page was not built, so that the server builds without Node (ADR 0035). Deliberately absent:
 //! building the page.
 
 use std::fmt::Write as _;

@@ -110,6 +110,36 @@ test('every file that package.json names is there', () => {
   assert.deepEqual(files.filter((file) => !existsSync(join(project.package, file))), [])
 })
 
+test('scripts for phones and pages are ES2017, but for what bundlers and browsers take as modules', () => {
+  const { parse } = project.require('acorn')
+  const read = (file) => readFileSync(join(project.package, file), 'utf8')
+  for (const file of ['wechat.js', 'miniprogram/wechat.js', 'miniprogram/index.js', 'copy/lianmai.js', 'inline.js']) {
+    parse(read(file), { ecmaVersion: 2017, sourceType: 'script' })
+  }
+  for (const file of ['wechat.mjs', 'inline.mjs']) parse(read(file), { ecmaVersion: 2017, sourceType: 'module' })
+  // The file of WebAssembly, by its URL where there is one, and as a chunk of its own.
+  const modern = (file, list) => {
+    const found = /import\.meta\.url|import\(/g
+    assert.deepEqual(read(file).match(found).sort(), list)
+    parse(read(file).replace(found, (what) => (what === 'import(' ? 'String(' : '""')), { ecmaVersion: 2017, sourceType: 'module' })
+  }
+  modern('web.mjs', ['import(', 'import.meta.url'])
+  modern('web.js', ['import('])
+})
+
+test('each script has a map to sources that it holds', () => {
+  const read = (file) => readFileSync(join(project.package, file), 'utf8')
+  for (const file of ['wechat.js', 'wechat.mjs', 'web.js', 'web.mjs', 'node.js', 'miniprogram/wechat.js', 'copy/lianmai.js']) {
+    const isApart = file.includes('/')
+    const map = isApart ? `maps/${file.split('/')[0]}.js.map` : `${file}.map`
+    if (!isApart) assert.ok(read(file).endsWith(`//# sourceMappingURL=${map}\n`), file)
+    const { sources, sourcesContent, mappings } = JSON.parse(read(map))
+    assert.ok(sources.includes('src/facade/client.ts') && mappings.length > 1000, file)
+    assert.deepEqual(sources.filter((source) => !/^(src|node_modules)\/|^<define/.test(source)), [], file)
+    assert.equal(sourcesContent.filter(Boolean).length, sources.length, file)
+  }
+})
+
 for (const [name, file] of [['node-esm', 'app.mjs'], ['node-cjs', 'app.cjs']]) {
   test(`${name}: two members, and the process ends by itself`, () => {
     const { isOne, push, pull, ...event } = JSON.parse(project.node(name, file, server.url, `${name}${++rooms}`))

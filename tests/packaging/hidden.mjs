@@ -12,24 +12,26 @@ import { startProxy } from './support/proxy.mjs'
 const GRACE_S = 10
 const PAGE = 100
 
-/** `isPlain`: the page uses its browser's timers as they are. `isOver` is asked after each frame of the page; `silent` counts the pongs behind the last frame of its own. */
+/** `isPlain`: the page uses its browser's timers as they are. `isOver` is asked after each frame of the page, with the seconds that it is hidden; `silent` counts the pongs behind the last frame of its own. */
 export async function hide({ project, site, path, settings = {}, isPlain = false, isOver }) {
   const server = await startServer({ LIANMAI_SERVER__ORIGINS: `["${site.origin}"]`, ...settings })
   const wire = { text: 0, pong: 0, silent: 0, longest: 0 }
-  let isHidden = false
+  let hiddenAt = 0
+  const seconds = () => (Date.now() - hiddenAt) / 1000
   let over
   const ended = new Promise((done) => (over = done))
   const proxy = await startProxy(server.url, (kind) => {
-    if (!isHidden) return
+    if (!hiddenAt) return
     wire[kind]++
     wire.silent = kind === 'pong' ? wire.silent + 1 : 0
     wire.longest = Math.max(wire.longest, wire.silent)
-    if (isOver(wire)) over()
+    if (isOver(wire, seconds())) over()
   })
   const sdk = project.require('lianmai/node')
   const watcher = sdk.createClient({ appkey: 'demo', server: server.url })
+  // That the watcher itself loses its connection, on a machine that stands still for seconds, is no leave of the page.
   const seen = []
-  for (const name of ['clientJoin', 'clientLeave', 'stream-added', 'stream-removed', 'disconnect', 'willreconnect']) {
+  for (const name of ['clientJoin', 'clientLeave', 'stream-added', 'stream-removed', 'disconnect']) {
     watcher.on(name, (event) => {
       seen.push(`${name} ${event.uid}`)
       // Who sees it go waits for nothing more.
@@ -50,14 +52,13 @@ export async function hide({ project, site, path, settings = {}, isPlain = false
     await published
     const front = await show('about:blank')
     await chromium.send('Target.activateTarget', front)
-    isHidden = true
-    const since = Date.now()
+    hiddenAt = Date.now()
     await ended
     const before = seen.slice()
-    const seconds = (Date.now() - since) / 1000
+    const spent = seconds()
     // Who is no member any more answers nothing.
     const answer = watcher.members().some(({ uid }) => uid === PAGE) && watcher.sendMessage('how are you?', { to: [PAGE] }).then(() => answered)
-    return { seconds, wire, seen: before, page: answer ? JSON.parse((await answer).data) : null }
+    return { seconds: spent, wire, seen: before, page: answer ? JSON.parse((await answer).data) : null }
   } finally {
     await browser.close()
     await watcher.destroy()

@@ -21,6 +21,7 @@ pub(crate) fn execute(asked: &[String]) -> Result {
         return boundary();
     }
     tools::media()?;
+    tools::relay()?;
     let packages = ["-p", "lianmai-signal-server", "-p", "lianmai-load"];
     run(cargo().args(["build", "--release"]).args(packages))?;
     let target = target().join("release");

@@ -1,10 +1,11 @@
 //! `cargo xtask test`: every check, in the order in which a failure is cheapest to find. Each part says how
 //! long it took.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::process::{cargo, run, target};
+use crate::process::{cargo, root, run, target};
 use crate::{Result, page, purity, rooms, rules, tools, wasm};
 
 type Part = (&'static str, fn() -> Result);
@@ -109,8 +110,18 @@ fn js() -> Result {
     test.env("LIANMAI_SERVER", binaries.join("signal-server"));
     run(test.env("LIANMAI_SIM", binaries.join("lianmai-sim")))?;
     // What takes minutes hangs.
-    let all = ["--test", "--test-timeout=180000", "all.test.mjs"];
-    wasm::packaging(&all, &tarball, &binaries)
+    let all = ["--test", "--test-timeout=900000", "all.test.mjs"];
+    wasm::packaging(&all, &tarball, &binaries)?;
+    players(&binaries)
+}
+
+/// Players of web pages, in Chromium.
+fn players(binaries: &Path) -> Result {
+    let directory = root().join("tests/players");
+    tools::javascript(&directory)?;
+    let mut test = Command::new("npm");
+    test.current_dir(directory).args(["test", "--silent"]);
+    run(test.env("LIANMAI_SERVER", binaries.join("signal-server")))
 }
 
 fn e2e() -> Result {

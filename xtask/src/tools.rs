@@ -19,9 +19,17 @@ const MEDIA: &[Tool] = &[
     Tool { program: "ffprobe", version: "-version", package: "ffmpeg" },
 ];
 
+/// What the relay is measured beside: a server, and its module, which is no program.
+const RELAY: &[Tool] =
+    &[Tool { program: "nginx", version: "-v", package: "nginx libnginx-mod-rtmp" }];
+
 const PYTHON: &[Tool] = &[Tool { program: "python3", version: "--version", package: "python3" }];
 
-const BROWSER: &[Tool] = &[Tool { program: "chromium", version: "--version", package: "chromium" }];
+const BROWSER: &[Tool] = &[
+    Tool { program: "chromium", version: "--version", package: "chromium" },
+    // For a page by https.
+    Tool { program: "openssl", version: "version", package: "openssl" },
+];
 
 const GIT: &[Tool] = &[Tool { program: "git", version: "--version", package: "git" }];
 
@@ -47,6 +55,11 @@ pub(crate) fn fonts() -> Result {
 /// What the demo needs.
 pub(crate) fn media() -> Result {
     ensure(MEDIA)
+}
+
+/// What the relay is measured beside.
+pub(crate) fn relay() -> Result {
+    ensure(RELAY)
 }
 
 /// What the tests need.

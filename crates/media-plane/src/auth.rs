@@ -68,6 +68,8 @@ pub enum Protocol {
     Rtmp,
     /// FLV over HTTP.
     HttpFlv,
+    /// Playlists and segments over HTTP.
+    Hls,
 }
 
 /// A request to publish or play. `Debug` leaves the query out, since it holds tokens, and cuts

@@ -39,6 +39,12 @@ pub struct RelayConfig {
     pub gop_time: Duration,
     /// Packets of the cached group of pictures of a stream. Default 4096.
     pub gop_packets: usize,
+    /// A segment of HLS ends with the first keyframe behind so much. Default 2 s.
+    pub hls_segment: Duration,
+    /// A stream is cut into segments until nobody has asked for it for so long. Default 30 s.
+    pub hls_idle: Duration,
+    /// Bytes of the segments of all streams; of one that finds no room, fewer are kept. Default 1 GiB.
+    pub hls_total_bytes: usize,
     /// RTMP connections. Default 4096.
     pub max_connections: usize,
     /// RTMP connections of one IPv4 address or IPv6 /64. Default 256.
@@ -66,6 +72,9 @@ impl Default for RelayConfig {
             gop_total_bytes: 1 << 30,
             gop_time: Duration::from_secs(15),
             gop_packets: 4096,
+            hls_segment: Duration::from_secs(2),
+            hls_idle: Duration::from_secs(30),
+            hls_total_bytes: 1 << 30,
             max_connections: 4096,
             max_connections_per_address: 256,
             max_players: 8192,

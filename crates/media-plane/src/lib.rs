@@ -1,8 +1,8 @@
-//! The embedded media relay: RTMP publish and play, HTTP-FLV play.
+//! The embedded media relay: RTMP publish and play, HTTP-FLV and HLS play.
 //!
 //! In: RTMP connections, pull requests for HTTP-FLV, verdicts of an [`Authorizer`], cuts. Out: media,
 //! [`StreamFact`]s about liveness, [`HubStats`]. Absent: channels, users and signatures, which the
-//! embedding server knows; HTTP, which serves [`pull::open`]; transcoding.
+//! embedding server knows; HTTP, which serves [`pull::open`] and [`Hls`]; transcoding.
 //!
 //! A [`Hub`] holds the streams. [`RtmpServer`] and [`pull::open`] register a claim in it *before*
 //! they ask the authorizer, so that a cut which comes between verdict and activation still counts.
@@ -12,6 +12,7 @@
 mod auth;
 mod config;
 pub mod flv;
+pub mod hls;
 mod hub;
 mod media;
 pub mod pull;
@@ -22,6 +23,7 @@ pub use auth::{
     Authorizer, Denied, DeniedKind, Direction, Protocol, StreamName, StreamRequest, Verdict,
 };
 pub use config::RelayConfig;
+pub use hls::Hls;
 pub use hub::{EndReason, FactState, Hub, HubStats, Player, Publisher, StreamFact};
 pub use media::Packet;
 pub use rtmp::MediaKind;

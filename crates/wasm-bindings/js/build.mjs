@@ -40,7 +40,12 @@ const isElsewhere = (name) => {
   const use = new RegExp(`(?<!this)\\.${name}\\b|(?<![\\w.'])${name}\\??:|[{,] ${name} ?[,}]`)
   return sources.some((text) => use.test(text.replace(/private [^\n]*/g, '')))
 }
-const short = new RegExp(`^(${Array.from(privates).filter((name) => !isElsewhere(name)).join('|')})$`)
+/** What classes have for each other and no app sees. Types of apps must not have them; that is checked below. */
+const INTERNAL = [
+  'pushUrl', 'pullUrl', 'isSent', 'pushes', 'pushesNoMore', 'pulls', 'owed', 'keepsMute', 'changeState', 'entered', 'isLeaving', 'isAll', 'isIdle', 'isDead',
+  'dispose', 'settle', 'crashed', 'disconnected', 'connecting', 'limit', 'items', 'wake', 'drop', 'promise', 'link', 'emit', 'remove',
+]
+const short = new RegExp(`^(${Array.from(privates).filter((name) => !isElsewhere(name)).concat(INTERNAL).join('|')})$`)
 
 const plugin = {
   name: 'inline',
@@ -50,6 +55,13 @@ const plugin = {
       external: true,
     }))
   },
+}
+
+/** A source map that names sources as this folder does, wherever the package is built. Their text is in it. */
+function portable(text) {
+  const map = JSON.parse(text)
+  map.sources = map.sources.map((source) => source.replace(/^.*?\b(src|node_modules)\//, '$1/'))
+  return JSON.stringify(map)
 }
 
 /** One file of JavaScript. A classic module is the SDK itself, not an object that holds it. */
@@ -86,7 +98,7 @@ async function bundle(file, entry, options = {}) {
     // Smaller than what a bundler makes of it.
     const classic = esm || isNode ? text : text.replace(/export *\{(\w+) as default\};?/, 'module.exports=$1;')
     if (classic === text && !esm && !isNode && !path.endsWith('.map')) throw new Error(`${path} exports something else`)
-    writeFileSync(path.endsWith('.map') ? join(out, map) : path, path.endsWith('.map') ? text : classic)
+    writeFileSync(path.endsWith('.map') ? join(out, map) : path, path.endsWith('.map') ? portable(text) : classic)
   }
 }
 
@@ -129,6 +141,15 @@ execFileSync(process.execPath, [
   '--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--stripInternal', '--outDir', join(out, 'types'),
 ], { stdio: 'inherit' })
 for (const what of ['hosts', 'entries', 'glue.d.ts', 'load.d.ts', 'runtime.d.ts', 'utf8.d.ts', 'version.d.ts']) rmSync(join(out, 'types', what), { recursive: true })
+// A name that an app uses keeps its letters.
+for (const path of readdirSync(join(out, 'types'), { recursive: true }).filter((path) => path.endsWith('.d.ts'))) {
+  const blocks = readFileSync(join(out, 'types', path), 'utf8').matchAll(/^export (?:interface|declare class Client) [^]*?^}/gm)
+  for (const [block] of blocks) {
+    for (const [, member] of block.matchAll(/^ {4}(?:readonly |get )?'?(\w+)'?\??[(:<;]/gm)) {
+      if (short.test(member) && !/^export interface (?:Observer|Surroundings|Registration|Picture|Open)\b/.test(block)) throw new Error(`${path}: ${member} must not be shortened`)
+    }
+  }
+}
 const types = Array.from(readFileSync(join(here, 'src/index.ts'), 'utf8').matchAll(/export type \{ ([^}]+) \}/g)).flatMap((match) => match[1].split(', '))
 const events = Array.from(readFileSync(join(here, 'src/facade/events.ts'), 'utf8').matchAll(/^export (?:type|interface) (\w+)/gm)).map((match) => match[1])
 const namespace = [...types, ...events].map((type) => `  export type ${type} = types.${type}\n`).join('')

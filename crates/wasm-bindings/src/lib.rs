@@ -145,7 +145,7 @@ impl Core {
         self.handle(now, Input::NetworkChanged)
     }
 
-    /// The app is shown again, and may have been frozen.
+    /// The app is shown again and may have been frozen, or is hidden and may be frozen soon.
     pub fn foreground(&mut self, now: f64) -> String {
         self.handle(now, Input::Foreground)
     }

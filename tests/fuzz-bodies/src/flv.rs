@@ -1,12 +1,15 @@
 //! FLV output. Comes in: a program of publishers, pulls and passing time on one stream. Checked: every
 //! pull is a file that can be read back, its tags are what was published, in order, at times that never go back, and
-//! it starts where a decoder can; a pull that is not read is cut; the hub is empty at the end.
+//! it starts where a decoder can; segments of HLS are whole packets; a pull that is not read is cut; the hub is empty at the
+//! end.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use lianmai_media_plane::flv::encode_tag;
+use lianmai_media_plane::hls::Segmenter;
 use lianmai_media_plane::pull::{FlvStream, open};
 use lianmai_media_plane::rtmp::chunk::ChunkReader;
 use lianmai_media_plane::rtmp::limits::OUT_CHUNK_SIZE;
@@ -21,6 +24,9 @@ const MAX_STEPS: usize = 400;
 /// Small, so that a program reaches it.
 const QUEUE_BYTES: usize = 4 << 10;
 const MAX_PLAYERS: usize = 12;
+const SEGMENT_MS: u32 = 2000;
+/// Bytes of a packet of MPEG-TS.
+const PACKET: usize = 188;
 
 /// Bodies that encoders begin with; the program appends to them.
 const BODIES: [(MediaKind, &[u8]); 12] = [
@@ -98,8 +104,8 @@ struct Stage {
     publisher: Option<Publisher>,
     sent: Vec<Sent>,
     pulls: Vec<Pull>,
-    /// Players of the hub itself, as RTMP has them, and the tags that they got.
-    players: Vec<(Player, Vec<Tag>)>,
+    /// Players of the hub itself, as RTMP and HLS have them, and the tags that they got.
+    players: Vec<(Player, Vec<Tag>, Segmenter)>,
 }
 
 struct Allow;
@@ -138,7 +144,7 @@ impl Stage {
             3 => {
                 let query = program.pick(&["", "v=x", "v=y"]);
                 if let Ok(player) = self.hub.play(&Allow, request(Direction::Play, query)).await {
-                    self.players.push((player, Vec::new()));
+                    self.players.push((player, Vec::new(), Segmenter::new(SEGMENT_MS)));
                 }
             }
             4 => {
@@ -164,8 +170,8 @@ impl Stage {
             7 => _ = self.hub.cut_stream(&StreamName::new("live", "a")),
             8 => _ = self.hub.cut_viewer(program.pick(&["x", "y", "z"])),
             9 => {
-                for (player, tags) in &mut self.players {
-                    take(player, tags);
+                for (player, tags, segmenter) in &mut self.players {
+                    take(player, tags, segmenter);
                 }
             }
             10 => {
@@ -222,8 +228,8 @@ impl Stage {
             read(&mut pull).await;
             self.check_pull(&pull);
         }
-        for (player, mut tags) in std::mem::take(&mut self.players) {
-            take(&player, &mut tags);
+        for (player, mut tags, mut segmenter) in std::mem::take(&mut self.players) {
+            take(&player, &mut tags, &mut segmenter);
             self.check_tags(&tags);
         }
         self.publisher = None;
@@ -280,11 +286,14 @@ async fn read(pull: &mut Pull) {
     }
 }
 
-/// Takes what is ready, in both encodings.
-fn take(player: &Player, tags: &mut Vec<Tag>) {
+/// Takes what is ready, in all encodings.
+fn take(player: &Player, tags: &mut Vec<Tag>, segmenter: &mut Segmenter) {
     let mut batch = Vec::new();
     while player.take_ready(&mut batch, 7) {}
     for packet in batch {
+        if let Some(segment) = segmenter.push(&packet) {
+            check_segment(&segment.bytes);
+        }
         let (kind, timestamp) = (packet.kind(), packet.timestamp());
         let tag = Tag { kind, timestamp, body: packet.body().to_vec() };
         assert_eq!(parse(packet.flv()), std::slice::from_ref(&tag));
@@ -298,6 +307,20 @@ fn take(player: &Player, tags: &mut Vec<Tag>) {
         assert!(rest.is_empty());
         assert_eq!((message.timestamp, &message.payload[..]), (timestamp, &tag.body[..]));
         tags.push(tag);
+    }
+}
+
+/// Packets of MPEG-TS, of which the first has the tables, and none is missing.
+fn check_segment(bytes: &[u8]) {
+    let mut counters = HashMap::new();
+    assert!(bytes.len() > 2 * PACKET && bytes.len() % PACKET == 0);
+    for (at, packet) in bytes.chunks(PACKET).enumerate() {
+        let pid = u16::from_be_bytes([packet[1] & 0x1F, packet[2]]);
+        assert_eq!((packet[0], pid == 0), (0x47, at == 0));
+        let counter = packet[3] & 0x0F;
+        if let Some(last) = counters.insert(pid, counter) {
+            assert_eq!(counter, (last + 1) & 0x0F, "{pid:#x}");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod fanout;
 mod idle;
 mod join;
 mod pullers;
+mod rtmp;
 
 use std::path::PathBuf;
 
@@ -50,7 +51,7 @@ enum Bench {
         #[arg(long, default_value_t = 25)]
         pace_ms: u64,
     },
-    /// Processor time of the relay with HTTP-FLV pullers of one stream; needs ffmpeg.
+    /// What many players of one stream cost and wait for, beside nginx-rtmp; needs ffmpeg and nginx.
     Pullers {
         /// How many.
         #[arg(long, default_value_t = 50)]

@@ -82,6 +82,17 @@ impl Ffmpeg {
         Ffmpeg::start(ffmpeg)
     }
 
+    /// Pushes a file at the pace of the clock, over and over.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn push_file(file: &Path, url: &str) -> Result<Self> {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-nostdin", "-re", "-stream_loop", "-1", "-i"]).arg(file);
+        ffmpeg.args(["-c", "copy", "-f", "flv", url]);
+        Ffmpeg::start(ffmpeg)
+    }
+
     /// Plays for as long as the stream lasts, without decoding.
     ///
     /// # Errors
@@ -162,6 +173,23 @@ pub struct Decoded {
     pub frames: usize,
     /// Pictures that differ from each other.
     pub distinct: usize,
+}
+
+/// The coded pictures of the first `seconds` of a file or stream: the bytes of each, and their hash.
+///
+/// # Errors
+/// It fails, or takes [`PATIENCE`] longer than that.
+pub async fn pictures(url: &str, seconds: u32) -> Result<Vec<(u64, String)>> {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-nostdin", "-i", url, "-t", &seconds.to_string()]);
+    ffmpeg.args(["-map", "0:v", "-c", "copy", "-f", "framemd5", "-"]);
+    let text = output(ffmpeg, Duration::from_secs(seconds.into()) + PATIENCE).await?;
+    let fields = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let mut fields = line.rsplit(',').map(str::trim);
+        let hash = fields.next().context("no hash")?;
+        Ok((fields.next().context("no size")?.parse()?, hash.to_owned()))
+    });
+    fields.collect()
 }
 
 /// Decodes `seconds` of the picture.

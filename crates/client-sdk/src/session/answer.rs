@@ -52,8 +52,8 @@ impl Session {
                 self.settle(call, Ok(reply));
             }
             (Ok(Err(error)), Owner::App(call)) => self.settle(call, Err(CallError::Refused(error))),
-            (Ok(_), Owner::GivenUp) => {}
-            (Ok(Ok(reply)), Owner::Session) => {
+            // The app waits for no answer: what it holds now it is told.
+            (Ok(Ok(reply)), Owner::GivenUp | Owner::Session) => {
                 if self.note_urls(&pending.request, &reply)
                     && let Some(sync) = sync_done(&pending.request, reply)
                 {
@@ -61,6 +61,7 @@ impl Session {
                 }
             }
             (Ok(Err(error)), Owner::Session) => self.restore_refused(pending.request, &error),
+            (Ok(Err(_)), Owner::GivenUp) => {}
             (Err(Broken::Ahead), _) => {
                 self.requests.put_back(pending);
                 self.gap();

@@ -61,7 +61,8 @@ pub enum Input<'a> {
     },
     /// The system says that the network is another one: what hung on the old one is dead.
     NetworkChanged,
-    /// The app is shown again, and may have been frozen meanwhile.
+    /// The app is shown again and may have been frozen meanwhile, or it is hidden and may be frozen soon: a
+    /// sign of life is due.
     Foreground,
 }
 

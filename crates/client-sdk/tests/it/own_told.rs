@@ -4,6 +4,7 @@
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::event::*;
 use lianmai_client_sdk::protocol::message::media::*;
+use lianmai_client_sdk::protocol::message::notice;
 use lianmai_client_sdk::protocol::message::session::*;
 use lianmai_client_sdk::protocol::message::{Call, ChannelEvent};
 use lianmai_client_sdk::protocol::*;
@@ -154,6 +155,29 @@ fn a_call_that_was_given_up_and_took_effect_is_told() {
         rig.frame(&done(&request, 10));
         assert_eq!(told(&heard.poll(&mut rig)), events, "{method}");
     }
+}
+
+/// The app holds no URL, or one of before: it is told the one that the late answer gives.
+/// Proves SES-7.
+#[test]
+fn the_url_of_a_call_that_was_given_up_is_told() {
+    let mut rig = Rig::joined(Role::Broadcaster);
+    let (_, request) = rig.send(publish());
+    rig.advance(10_000);
+    let kinds = [MediaKind::Audio, MediaKind::Video];
+    let added = kinds.map(|kind| ChannelEvent::StreamAdded(stream(ME, MY_MID, kind, 1)));
+    rig.events(11, &added);
+    rig.frame(&result(&request, &published(12)));
+    let outputs = rig.drain();
+    assert_eq!(told(&outputs), ["published", "published", "syncDone"]);
+    let events = app_events(&outputs);
+    let Some(Event::SyncDone(sync)) = events.last() else { panic!("a URL") };
+    assert_eq!((sync.uid, &sync.direction), (ME, &notice::Direction::Push));
+    assert_eq!(sync.url, published(12).url);
+    // Asked again, the answer alone has it.
+    let (_, request) = rig.send(publish());
+    rig.frame(&result(&request, &published(12)));
+    assert_eq!(told(&rig.drain()), ["3:Published"]);
 }
 
 /// Proves SES-7.

@@ -15,7 +15,7 @@ use super::facts::FactState;
 use super::line::Line;
 use super::{Inner, lock};
 use crate::auth::{Denied, DeniedKind, StreamName};
-use crate::media::{Class, Packet, Role, Tracks, classify};
+use crate::media::{Class, Packet, Role, Survey, Told, Tracks, classify};
 use crate::rtmp::MediaKind;
 
 /// The kinds that came so long after the first one are those that the publisher sends.
@@ -47,6 +47,7 @@ struct Current {
     first_payload: Option<Instant>,
     /// The log knows that media came without a sequence header.
     told_unusable: bool,
+    survey: Survey,
     flowing: bool,
     next_report: Instant,
 }
@@ -99,6 +100,7 @@ impl Stream {
             last_payload: now,
             first_payload: None,
             told_unusable: false,
+            survey: Survey::default(),
             flowing: false,
             next_report: now,
         });
@@ -197,6 +199,9 @@ impl Stream {
         if kind != MediaKind::Metadata {
             current.first_payload.get_or_insert(now);
         }
+        if let Some(told) = current.survey.take(kind, class, timestamp, body, now) {
+            self.tell(&told);
+        }
         let time = match class.role {
             // ffmpeg shows metadata at any other time as a text stream.
             Role::Metadata => 0,
@@ -277,9 +282,23 @@ impl Stream {
         });
     }
 
+    fn tell(&self, told: &Told) {
+        let Told { video, audio, resolution, kbit_per_s, keyframes_ms } = told;
+        tracing::info!(
+            stream = ?self.name,
+            %video,
+            %resolution,
+            %audio,
+            kbit_per_s,
+            keyframes_ms,
+            "what is pushed"
+        );
+    }
+
     fn publisher_gone(&self, hub: &Inner, state: &mut State, now: Instant) {
-        if state.publisher.take().is_none() {
-            return;
+        let Some(mut current) = state.publisher.take() else { return };
+        if let Some(told) = current.survey.finish(now) {
+            self.tell(&told);
         }
         hub.counters.publishers.fetch_sub(1, Relaxed);
         state.cache = Cache::default();

@@ -76,16 +76,16 @@ impl From<u8> for Tracks {
     }
 }
 
-mod fourcc {
-    pub(super) const AVC: u32 = u32::from_be_bytes(*b"avc1");
-    pub(super) const HEVC: u32 = u32::from_be_bytes(*b"hvc1");
-    pub(super) const VVC: u32 = u32::from_be_bytes(*b"vvc1");
-    pub(super) const AV1: u32 = u32::from_be_bytes(*b"av01");
-    pub(super) const AAC: u32 = u32::from_be_bytes(*b"mp4a");
+pub(crate) mod fourcc {
+    pub(crate) const AVC: u32 = u32::from_be_bytes(*b"avc1");
+    pub(crate) const HEVC: u32 = u32::from_be_bytes(*b"hvc1");
+    pub(crate) const VVC: u32 = u32::from_be_bytes(*b"vvc1");
+    pub(crate) const AV1: u32 = u32::from_be_bytes(*b"av01");
+    pub(crate) const AAC: u32 = u32::from_be_bytes(*b"mp4a");
 }
 
 /// Frame type of a command, in legacy and enhanced video.
-const COMMAND_FRAME: u8 = 5;
+pub(super) const COMMAND_FRAME: u8 = 5;
 const KEY_FRAME: u8 = 1;
 
 /// Says what a message is. Never fails: what cannot be read is [`Role::Void`].
@@ -216,7 +216,7 @@ fn enhanced(packet_type: u8, body: &[u8], multitrack: u8) -> Option<Enhanced> {
 }
 
 /// Skips modifiers (`ModEx`), each of which names the packet type behind it.
-fn behind_modifiers(mut packet_type: u8, mut body: &[u8]) -> Option<(u8, &[u8])> {
+pub(super) fn behind_modifiers(mut packet_type: u8, mut body: &[u8]) -> Option<(u8, &[u8])> {
     const MODIFIER: u8 = 7;
     while packet_type == MODIFIER {
         let [short] = take(&mut body)?;

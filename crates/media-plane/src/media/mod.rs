@@ -4,6 +4,8 @@
 //! RTMP. Absent: what a message is, see `class.rs`.
 
 mod class;
+mod coded;
+mod survey;
 
 use std::sync::OnceLock;
 
@@ -16,7 +18,9 @@ use crate::rtmp::chunk::encode_message;
 use crate::rtmp::limits::OUT_CHUNK_SIZE;
 use crate::rtmp::message::{MEDIA_STREAM, Message, chunk_stream, message_type};
 
-pub(crate) use class::{Class, Role, Tracks, classify};
+pub(crate) use class::{Class, Role, Tracks, classify, fourcc};
+pub(crate) use coded::coded;
+pub(crate) use survey::{Survey, Told};
 
 /// A message shared by all players of a stream.
 #[derive(Debug)]

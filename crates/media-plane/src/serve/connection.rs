@@ -37,9 +37,11 @@ enum End {
     Peer(io::Error),
     /// The peer broke the protocol or a bound.
     Protocol(RtmpError),
-    /// The peer was too slow with a step.
-    Deadline(&'static str),
-    /// The hub ended the publish or play.
+    /// The peer takes nothing, so it is told nothing.
+    Stalled,
+    /// The peer was too slow with a step, or its publish was ended: a code and a sentence, which it is told.
+    Told(&'static str, &'static str),
+    /// The hub ended the play. What waits for the peer, in the kernel too, is dropped.
     Hub(EndReason),
     /// The session asked for a close; what it had to say is written.
     Closed,
@@ -48,7 +50,7 @@ enum End {
 impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut => Self::Deadline("writeStalled"),
+            io::ErrorKind::TimedOut => Self::Stalled,
             _ => Self::Peer(error),
         }
     }
@@ -57,6 +59,18 @@ impl From<io::Error> for End {
 impl From<RtmpError> for End {
     fn from(error: RtmpError) -> Self {
         Self::Protocol(error)
+    }
+}
+
+/// What a publisher is told of the end of its publish.
+fn publish_ended(reason: EndReason) -> End {
+    match reason {
+        EndReason::Replaced => {
+            End::Told("replaced", "another publisher took the place of a silent one")
+        }
+        EndReason::TooManyHeads => End::Told("sequenceHeaders", "they are too many or too long"),
+        EndReason::Cut => End::Told("cut", "the URL is not in use any more"),
+        EndReason::TooSlow | EndReason::StreamEnded => End::Told("ended", "the stream has ended"),
     }
 }
 
@@ -99,9 +113,14 @@ impl<A: Authorizer> Connection<A> {
                 tracing::info!(%peer, code = error.code(), %error, "rtmp protocol error");
                 self.farewell().await;
             }
-            End::Deadline(code) => {
-                tracing::info!(%peer, code, "rtmp connection closed");
+            End::Stalled => {
+                tracing::info!(%peer, code = "writeStalled", "rtmp connection closed");
                 self.reset();
+            }
+            End::Told(code, sentence) => {
+                tracing::info!(%peer, code, "rtmp connection closed");
+                self.session.fail(&format!("{code}: {sentence}"));
+                self.farewell().await;
             }
             End::Hub(reason) => {
                 tracing::info!(%peer, ?reason, "rtmp connection cut");
@@ -118,7 +137,7 @@ impl<A: Authorizer> Connection<A> {
             let deadline = Instant::now() + self.hub.config().handshake_timeout;
             let request = timeout_at(deadline, self.request())
                 .await
-                .map_err(|_| End::Deadline("handshakeTimeout"))??;
+                .map_err(|_| End::Told("handshakeTimeout", "no publish or play came in time"))??;
             let asked = StreamRequest::new(
                 match request.kind {
                     RequestKind::Publish => Direction::Publish,
@@ -179,13 +198,7 @@ impl<A: Authorizer> Connection<A> {
                     Event::Media { kind, timestamp, payload } => {
                         match publisher.send(kind, timestamp, &payload) {
                             Ok(()) => {}
-                            Err(EndReason::TooManyHeads) => {
-                                let code = "sequenceHeaders";
-                                tracing::warn!(peer = %self.peer, code, "publish ended");
-                                self.session
-                                    .fail_publish("sequenceHeaders: they are too many or too long");
-                            }
-                            Err(reason) => return Err(End::Hub(reason)),
+                            Err(reason) => return Err(publish_ended(reason)),
                         }
                     }
                     Event::LeftOut(what) => {
@@ -197,9 +210,9 @@ impl<A: Authorizer> Connection<A> {
             }
             tokio::select! {
                 biased;
-                reason = publisher.cut() => return Err(End::Hub(reason)),
+                reason = publisher.cut() => return Err(publish_ended(reason)),
                 result = timeout(idle, self.exchange()) => {
-                    result.map_err(|_| End::Deadline("publisherIdle"))??;
+                    result.map_err(|_| End::Told("publisherIdle", "nothing was sent for too long"))??;
                 }
             }
         }

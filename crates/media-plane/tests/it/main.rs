@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
 mod bounds;
+mod enhanced;
 mod foreign;
+mod hls;
 mod hostile;
 mod hub;
 mod late;
+mod late_ffmpeg;
 mod line;
 mod real;
 mod requests;

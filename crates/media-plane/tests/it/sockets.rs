@@ -62,7 +62,7 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
-struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     reader: ChunkReader,
     held: Vec<u8>,
@@ -79,12 +79,12 @@ impl Client {
         Self { stream, reader, held: vec![] }
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes).await
     }
 
     /// The next message, or nothing at the end.
-    async fn next(&mut self) -> io::Result<Option<Message>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Message>> {
         loop {
             let mut input = &self.held[..];
             let message = self.reader.read(&mut input).unwrap();
@@ -129,13 +129,13 @@ impl Client {
     }
 }
 
-async fn publisher(server: &Server, name: &str) -> Client {
+pub(crate) async fn publisher(server: &Server, name: &str) -> Client {
     let mut client = Client::open(server.address, &publish_bytes(name)).await;
     client.status("NetStream.Publish.Start").await;
     client
 }
 
-async fn player(server: &Server, name: &str) -> Client {
+pub(crate) async fn player(server: &Server, name: &str) -> Client {
     let mut client = Client::open(server.address, &play_bytes(name)).await;
     client.status("NetStream.Play.Start").await;
     client
@@ -211,10 +211,23 @@ async fn a_cut_closes_sockets_at_once() {
     assert_eq!(server.hub.cut_viewer("bob"), 1);
     assert_eq!(viewer.end().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(server.hub.cut_stream(&StreamName::new("live", "a")), 2);
-    // Reset: a writer that never reads gets its error too.
-    assert_eq!(publisher.end().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let told = publisher.status("NetStream.Publish.Failed").await;
+    assert_eq!(told, "cut: the URL is not in use any more");
+    publisher.end().await.unwrap();
     assert_eq!(player.end().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     eventually("all is gone", || server.hub.stats().streams == 0).await;
+    server.stop().await;
+}
+
+/// Proves URL-5.
+#[tokio::test]
+async fn a_cut_publisher_that_sends_on_and_never_reads_is_reset() {
+    let server = Server::start(RelayConfig::default(), allow()).await;
+    let mut publisher = publisher(&server, "a").await;
+    publisher.send(&key(0, 10)).await.unwrap();
+    assert_eq!(server.hub.cut_stream(&StreamName::new("live", "a")), 1);
+    let send = async { while publisher.send(&key(0, 10_000)).await.is_ok() {} };
+    within(send).await;
     server.stop().await;
 }
 
@@ -254,7 +267,9 @@ async fn a_silent_publisher_is_replaced_and_its_socket_closed() {
     assert_eq!(player.next().await.unwrap().unwrap().timestamp, 1000);
     sleep(Duration::from_millis(60)).await;
     let mut next = publisher(&server, "a").await;
-    assert_eq!(silent.end().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let told = silent.status("NetStream.Publish.Failed").await;
+    assert_eq!(told, "replaced: another publisher took the place of a silent one");
+    silent.end().await.unwrap();
     next.send(&key(0, 10)).await.unwrap();
     assert_eq!(player.next().await.unwrap().unwrap().timestamp, 1100);
     server.stop().await;
@@ -282,13 +297,24 @@ async fn idle_connections_end() {
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     assert!(within(silent.read_u8()).await.is_err());
     let mut halfway = Client::open(server.address, &handshake()).await;
-    assert!(halfway.end().await.is_err());
+    assert_eq!(
+        halfway.status("NetConnection.Connect.Rejected").await,
+        "handshakeTimeout: no publish or play came in time"
+    );
+    halfway.end().await.unwrap();
+    let connected = [handshake(), connect("live", "")].concat();
+    let mut connected = Client::open(server.address, &connected).await;
+    let told = connected.status("NetConnection.Call.Failed").await;
+    assert_eq!(told, "handshakeTimeout: no publish or play came in time");
+    connected.end().await.unwrap();
     server.stop().await;
     // Who publishes has had time for it.
     let config = RelayConfig { publisher_idle_timeout: short, ..RelayConfig::default() };
     let server = Server::start(config, allow()).await;
     let mut publisher = publisher(&server, "a").await;
-    assert!(publisher.end().await.is_err());
+    let told = publisher.status("NetStream.Publish.Failed").await;
+    assert_eq!(told, "publisherIdle: nothing was sent for too long");
+    publisher.end().await.unwrap();
     eventually("the publisher is gone", || server.hub.stats().publishers == 0).await;
     server.stop().await;
 }

@@ -331,7 +331,7 @@ impl Channel {
             WantedUrl::Pull { generation, publisher, kind, publication } => {
                 let current = self.members.get(&publisher).and_then(|m| m.publication(&kind));
                 let outcome = if current == Some(publication) {
-                    self.pull_minted(uid, publisher, generation, &kind, result)
+                    self.pull_minted(cx, uid, publisher, generation, &kind, result)
                 } else {
                     Err(ErrorName::Superseded.into())
                 };
@@ -368,6 +368,7 @@ impl Channel {
 
     fn pull_minted(
         &mut self,
+        cx: &mut Context,
         uid: UserId,
         publisher: UserId,
         generation: Gen,
@@ -380,14 +381,19 @@ impl Channel {
         else {
             return Err(ErrorName::Superseded.into());
         };
-        let held = Url::answered(minted.clone(), self.policy.media.pull);
-        let Minted { url, urls, .. } = minted;
-        let before = stream.viewers.get(&member.mid).map_or(KindSet::NONE, |viewer| viewer.kinds);
-        let kinds = before.union(KindSet::of(kind));
-        stream.viewers.insert(member.mid, Viewer { uid, kinds, url: held });
+        let (mid, kind) = (member.mid, KindSet::of(kind));
         if !member.pulls.contains(&generation) {
             member.pulls.push(generation);
         }
+        let address = self.policy.media.pull;
+        let held = Url::answered(minted.clone(), address);
+        let before = stream.viewers.remove(&mid);
+        let kinds = before.as_ref().map_or(kind, |before| before.kinds.union(kind));
+        stream.viewers.insert(mid, Viewer { uid, kinds, url: held });
+        if let Some(before) = before {
+            self.tell_others(cx, uid, generation, &before, kind);
+        }
+        let Minted { url, urls, .. } = minted;
         Ok(Reply::Subscribed { uid: publisher, url, urls })
     }
 

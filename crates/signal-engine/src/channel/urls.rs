@@ -12,6 +12,7 @@ use lianmai_protocol::message::{Call, Notice};
 use lianmai_protocol::{Gen, KindSet, MediaKind, Mid, UserId};
 
 use super::Channel;
+use super::media::Viewer;
 use super::member::slot_of;
 use crate::asks::{MintRequest, Question, Then, WantedUrl};
 use crate::context::Context;
@@ -98,6 +99,25 @@ impl Channel {
         }
     }
 
+    /// A pull URL was issued for one kind of a stream. Where its holder has URLs of before for other kinds of that
+    /// stream, those are told, and the URL counts as answered only once they are, too.
+    pub(super) fn tell_others(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        generation: Gen,
+        before: &Viewer,
+        answered: KindSet,
+    ) {
+        let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
+        let others = before.kinds.difference(answered);
+        let Some((url, address)) = self.url_of(generation, uid, mid) else { return };
+        if !others.is_empty() && before.url.address != address {
+            (url.address, url.renewed) = (before.url.address, true);
+            self.tell_kinds(cx, uid, generation, others);
+        }
+    }
+
     fn is_owner(&self, generation: Gen, uid: UserId) -> bool {
         self.streams.get(&generation).is_some_and(|stream| stream.owner == uid)
     }
@@ -115,19 +135,25 @@ impl Channel {
     /// `syncDone`: once for a push URL, for a pull URL once for each kind that is subscribed on it.
     fn tell_url(&mut self, cx: &mut Context, uid: UserId, generation: Gen, mid: Mid) {
         let Some(stream) = self.streams.get(&generation) else { return };
-        let Some(publisher) = self.members.get(&stream.owner) else { return };
-        let (direction, kinds, url) = if stream.owner == uid {
+        let kinds = if stream.owner == uid {
+            let Some(publisher) = self.members.get(&uid) else { return };
             let on_it = |kind: &&MediaKind| {
                 slot_of(kind).is_some_and(|slot| publisher.pushes[slot] == Some(generation))
             };
-            let first = publisher.published().iter().find(on_it).map(KindSet::of);
-            (Direction::Push, first.unwrap_or(KindSet::NONE), &stream.url)
-        } else if let Some(viewer) = stream.viewers.get(&mid) {
-            (Direction::Pull, viewer.kinds, &viewer.url)
+            publisher.published().iter().find(on_it).map_or(KindSet::NONE, KindSet::of)
         } else {
-            return;
+            stream.viewers.get(&mid).map_or(KindSet::NONE, |viewer| viewer.kinds)
         };
-        let (of, Minted { url, urls, .. }) = (stream.owner, url.minted.clone());
+        self.tell_kinds(cx, uid, generation, kinds);
+    }
+
+    /// `syncDone` for these kinds of a stream.
+    fn tell_kinds(&mut self, cx: &mut Context, uid: UserId, generation: Gen, kinds: KindSet) {
+        let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
+        let Some(of) = self.streams.get(&generation).map(|stream| stream.owner) else { return };
+        let Some((url, _)) = self.url_of(generation, uid, mid) else { return };
+        let Minted { url, urls, .. } = url.minted.clone();
+        let direction = if of == uid { Direction::Push } else { Direction::Pull };
         for media_type in kinds.iter().cloned() {
             let (url, urls, direction) = (url.clone(), urls.clone(), direction.clone());
             let told = SyncDone { uid: of, direction, media_type, url, urls };

@@ -190,3 +190,35 @@ fn url_10_an_issuer_that_fails_or_is_late_is_asked_at_the_next_return() {
     assert_eq!(told(&mut w, b).len(), 3);
     w.audit();
 }
+
+/// Proves URL-10.
+#[test]
+fn url_10_an_answer_for_one_kind_tells_the_others_of_its_stream() {
+    let (mut w, _, b) = scene();
+    w.drain();
+    w.advance(2_000);
+    move_relay(&mut w);
+    w.start_again();
+    w.issuer = Issuer::Fail;
+    let (b, _) = w.resume(b);
+    assert!(told(&mut w, b).is_empty());
+    w.issuer = Issuer::AtOnce;
+    let video = w.ok(b, subscribe(1, "video"))["url"].clone();
+    let of_audio = told(&mut w, b);
+    assert_eq!(words(&of_audio), ["1 pull audio"]);
+    assert_eq!(of_audio[0].3, video);
+    // The notice may be lost, so it is told again until an answer had that kind, too.
+    w.drop_socket(b);
+    let (b, _) = w.resume(b);
+    let again = told(&mut w, b);
+    assert_eq!(words(&again), ["1 pull audio", "1 pull video", "2 push video"]);
+    assert_eq!(again[0].3, video);
+    // With the other one gone, an answer settles it.
+    w.ok(b, unsubscribe(1, "audio"));
+    w.ok(b, subscribe(1, "video"));
+    w.ok(b, publish("video"));
+    w.drop_socket(b);
+    let (b, _) = w.resume(b);
+    assert!(told(&mut w, b).is_empty());
+    w.audit();
+}

@@ -31,6 +31,8 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
         heartbeat: ms("heartbeat_ms", raw.heartbeat_ms, d.heartbeat),
         player_queue_time: ms("player_queue_ms", raw.player_queue_ms, d.player_queue_time),
         gop_time: ms("gop_ms", raw.gop_ms, d.gop_time),
+        hls_segment: ms("hls_segment_ms", raw.hls_segment_ms, d.hls_segment),
+        hls_idle: ms("hls_idle_ms", raw.hls_idle_ms, d.hls_idle),
         ..d.clone()
     };
     let mut size = |key: &str, value, default, range: RangeInclusive<usize>| {
@@ -48,6 +50,12 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
             "gop_total_bytes",
             raw.gop_total_bytes,
             d.gop_total_bytes,
+            0..=1024 * 1024 * MIB,
+        ),
+        hls_total_bytes: size(
+            "hls_total_bytes",
+            raw.hls_total_bytes,
+            d.hls_total_bytes,
             0..=1024 * 1024 * MIB,
         ),
         gop_packets: size("gop_packets", raw.gop_packets, d.gop_packets, 1..=65_536),

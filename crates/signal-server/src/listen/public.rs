@@ -1,5 +1,5 @@
-//! The public listener: the signaling WebSocket, HTTP-FLV, and the page. The guard let each request through that comes here, so a
-//! page whose origin it named may read every answer.
+//! The public listener: the signaling WebSocket, HTTP-FLV, HLS, and the page. The guard let each request through that comes
+//! here, so a page whose origin it named may read every answer.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use http::header::{
     RETRY_AFTER, VARY,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use lianmai_media_plane::{Denied, DeniedKind, Direction, Hub, Protocol, StreamRequest, pull};
+use lianmai_media_plane::{Denied, DeniedKind, Direction, Hls, Hub, Protocol, StreamRequest, pull};
 use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
@@ -39,6 +39,7 @@ const LAST_BLOCKS: Duration = Duration::from_secs(1);
 struct Public {
     lobby: LobbyServer,
     hub: Hub,
+    hls: Hls,
     authorizer: Arc<RelayAuthorizer>,
     phase: watch::Receiver<Phase>,
 }
@@ -52,8 +53,9 @@ pub(crate) fn router(
 ) -> Router {
     Router::new()
         .route(SIGNAL_PATH, get(signal))
-        .route("/live/{file}", get(pull).head(probe).options(preflight))
-        .with_state(Arc::new(Public { lobby, hub, authorizer, phase }))
+        .route("/live/{file}", get(play).head(probe).options(preflight))
+        .route("/live/{stream}/{file}", get(segment).options(preflight))
+        .with_state(Arc::new(Public { lobby, hls: Hls::new(hub.clone()), hub, authorizer, phase }))
         .merge(page::router(config))
         .method_not_allowed_fallback(async || ApiError::no_such_method())
         .fallback(async || ApiError::no_such_path())
@@ -80,7 +82,7 @@ async fn readable(request: Request<Body>, next: Next) -> Response<Body> {
     response
 }
 
-/// `OPTIONS /live/{stream}.flv`: what a page may ask. Headers of its own do no harm, they are ignored.
+/// `OPTIONS` of what is played: what a page may ask. Headers of its own do no harm, they are ignored.
 async fn preflight(request: Request<Body>) -> Response<Body> {
     const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
     let mut response = Response::new(Body::empty());
@@ -95,23 +97,25 @@ async fn preflight(request: Request<Body>) -> Response<Body> {
     response
 }
 
-/// What a request for a stream asks for, and the handle to end its connection.
+/// What a request for a stream asks for.
 fn asked(
-    file: Result<Path<String>, PathRejection>,
+    stream: &str,
+    protocol: Protocol,
     request: &Request<Body>,
-) -> Result<(StreamRequest, Hangup), ApiError> {
-    // What is no text is the name of no stream.
-    let Path(file) = file.map_err(|_| ApiError::no_such_path())?;
-    let extensions = request.extensions();
-    let (Some(stream), Some(&Peer(peer)), Some(hangup)) =
-        (file.strip_suffix(".flv"), extensions.get::<Peer>(), extensions.get::<Hangup>())
-    else {
+) -> Result<StreamRequest, ApiError> {
+    let Some(&Peer(peer)) = request.extensions().get::<Peer>() else {
         return Err(ApiError::no_such_path());
     };
     let query = request.uri().query().unwrap_or_default();
-    let asked =
-        StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, Protocol::HttpFlv, peer);
-    Ok((asked, hangup.clone()))
+    Ok(StreamRequest::new(Direction::Play, MEDIA_APP, stream, query, protocol, peer))
+}
+
+/// The stream that a file is of, and how it is played. What is no text is the name of no stream.
+fn file_of(file: &Result<Path<String>, PathRejection>) -> Result<(&str, Protocol), ApiError> {
+    let Ok(Path(file)) = file else { return Err(ApiError::no_such_path()) };
+    let flv = file.strip_suffix(".flv").map(|stream| (stream, Protocol::HttpFlv));
+    flv.or_else(|| file.strip_suffix(".m3u8").map(|stream| (stream, Protocol::Hls)))
+        .ok_or_else(ApiError::no_such_path)
 }
 
 /// The head of an answer that plays. It has no end, so it has no ranges (RFC 9110 §14.3).
@@ -122,27 +126,84 @@ fn flv_head(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
-/// `HEAD /live/{stream}.flv?…`: whether a play would be let in. It takes no place of one.
+/// `HEAD /live/{stream}.flv?…`, or of a playlist: whether a play would be let in. It takes no place of one.
 async fn probe(
     State(public): State<Arc<Public>>,
     file: Result<Path<String>, PathRejection>,
     request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
-    let (asked, _) = asked(file, &request)?;
+    let (stream, protocol) = file_of(&file)?;
+    let asked = asked(stream, protocol, &request)?;
     public.hub.probe(&*public.authorizer, asked).await.map_err(refused)?;
     let mut response = Response::new(Body::empty());
-    flv_head(response.headers_mut());
+    match protocol {
+        Protocol::Hls => hls_head(response.headers_mut(), PLAYLIST),
+        _ => flv_head(response.headers_mut()),
+    }
     Ok(response)
 }
 
-/// `GET /live/{stream}.flv?…`: plays a stream for as long as the client reads and the server runs, over WebSocket if the
-/// request asks for it.
-async fn pull(
+/// Types of what HLS consists of (RFC 8216 §4, §10).
+const PLAYLIST: HeaderValue = HeaderValue::from_static("application/vnd.apple.mpegurl");
+const SEGMENT: HeaderValue = HeaderValue::from_static("video/mp2t");
+
+fn hls_head(headers: &mut HeaderMap, content_type: HeaderValue) {
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+/// `GET /live/{stream}.flv?…` and `GET /live/{stream}.m3u8?…`.
+async fn play(
     State(public): State<Arc<Public>>,
     file: Result<Path<String>, PathRejection>,
+    request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let (stream, protocol) = file_of(&file)?;
+    let asked = asked(stream, protocol, &request)?;
+    match protocol {
+        Protocol::Hls => playlist(&public, asked).await,
+        _ => pull(&public, asked, request).await,
+    }
+}
+
+/// A list of segments, whose viewer is asked for each time.
+async fn playlist(public: &Public, asked: StreamRequest) -> Result<Response<Body>, ApiError> {
+    let list = public.hls.playlist(&*public.authorizer, asked).await.map_err(refused)?;
+    let mut response = Response::new(Body::from(list));
+    hls_head(response.headers_mut(), PLAYLIST);
+    Ok(response)
+}
+
+/// `GET /live/{stream}/{number}.ts?…`: a segment, whose viewer is asked for again.
+async fn segment(
+    State(public): State<Arc<Public>>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let Ok(Path((stream, file))) = path else { return Err(ApiError::no_such_path()) };
+    let number = file.strip_suffix(".ts").and_then(|number| number.parse().ok());
+    let number = number.ok_or_else(ApiError::no_such_path)?;
+    let asked = asked(&stream, Protocol::Hls, &request)?;
+    let segment = public.hls.segment(&*public.authorizer, asked, number).await;
+    let bytes = segment.map_err(refused)?.ok_or_else(|| {
+        let message = "the segment is not there any more, or not yet";
+        ApiError::new(StatusCode::NOT_FOUND, "noSuchSegment", message)
+    })?;
+    let mut response = Response::new(Body::from(bytes));
+    hls_head(response.headers_mut(), SEGMENT);
+    Ok(response)
+}
+
+/// Plays a stream for as long as the client reads and the server runs, over WebSocket if the
+/// request asks for it.
+async fn pull(
+    public: &Public,
+    asked: StreamRequest,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, ApiError> {
-    let (asked, hangup) = asked(file, &request)?;
+    let Some(hangup) = request.extensions().get::<Hangup>().cloned() else {
+        return Err(ApiError::no_such_path());
+    };
     let peer = asked.peer;
     if upgrade::is_wanted(request.headers()) {
         let handshake = upgrade::Handshake::new(&mut request, None)?;

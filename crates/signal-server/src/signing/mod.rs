@@ -23,7 +23,7 @@ pub struct UrlBases {
     pub push: String,
     /// RTMP pull, likewise.
     pub pull_rtmp: String,
-    /// HTTP-FLV pull, likewise.
+    /// HTTP-FLV and HLS pull, likewise.
     pub pull_flv: String,
 }
 

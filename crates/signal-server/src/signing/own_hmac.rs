@@ -101,12 +101,16 @@ impl UrlSigner {
                 ..Urls::default()
             },
             Some(viewer) => {
-                let flv = format!("{}/{stream}.flv?v={viewer}&t={exp}.{mac}", bases.pull_flv);
+                let by_http = |end: &str| {
+                    format!("{}/{stream}.{end}?v={viewer}&t={exp}.{mac}", bases.pull_flv)
+                };
+                let flv = by_http("flv");
                 Urls {
                     rtmp: Some(format!("{}/{stream}?v={viewer}&t={exp}.{mac}", bases.pull_rtmp)),
                     // The same place by WebSocket: `http` becomes `ws`, and `https` `wss`.
                     ws_flv: flv.strip_prefix("http").map(|rest| format!("ws{rest}")),
                     flv: Some(flv),
+                    hls: Some(by_http("m3u8")),
                     ..Urls::default()
                 }
             }
@@ -119,7 +123,7 @@ impl UrlSigner {
         }
     }
 
-    /// Checks a URL: `stream` without `.flv`, `query` raw and without `?`. Parameters other than `t` and
+    /// Checks a URL: `stream` without `.flv` and the like, `query` raw and without `?`. Parameters other than `t` and
     /// `v` count for nothing.
     ///
     /// # Errors

@@ -22,10 +22,12 @@ export interface HostSocket {
 }
 
 /**
- * What the platform tells about the app's life. That it is hidden is not needed: the session sees by the clock that it
- * was frozen, and an app that is not frozen stays as it is.
+ * What the platform tells about the app's life. All of it only makes the client faster: the session sees by the clock
+ * that it was frozen.
  */
 export interface LifecycleListener {
+  /** The app is hidden, and may be frozen soon. */
+  suspend(): void
   /** The app is shown again, and may have been frozen. */
   resume(): void
   /** The network is another one. */

@@ -42,8 +42,11 @@ export class Runtime {
 
   constructor(private host: Host, private module: Module, config: string, private observer: Observer) {
     this.core = module.create(config)
+    const look = () => this.feed('foreground')
     if (host.lifecycle) this.unwatch = host.lifecycle({
-      resume: () => this.feed('foreground'),
+      // A last sign of life: the time that others wait for a frozen member begins with it.
+      suspend: look,
+      resume: look,
       network: () => this.feed('networkChanged'),
     })
   }

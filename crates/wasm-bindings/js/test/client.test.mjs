@@ -140,6 +140,52 @@ test('attributes of pusher and player follow the calls and the server', async ()
   assert.deepEqual(player(200), ['', true, true])
 })
 
+test('what a moderator mutes is off at the pusher, too, and so is what oneself mutes by name', async () => {
+  const world = new World()
+  await world.join()
+  const { client } = world
+  const pusher = () => {
+    const { enableCamera, enableMic } = client.pusherAttributes()
+    return [enableCamera, enableMic]
+  }
+  await client.publish()
+  world.heard()
+  world.event('muted', { uid: '100', mid: mid(100), mediaType: 'audio' })
+  await world.rest()
+  assert.deepEqual(pusher(), [true, false])
+  world.event('unmuted', { uid: '100', mid: mid(100), mediaType: 'audio' })
+  await world.rest()
+  assert.deepEqual(pusher(), [true, true])
+  assert.deepEqual(world.heard().map(([event, { uid }]) => [event, uid]), [['mute-audio', 100], ['unmute-audio', 100]])
+  await client.mute('video', 100)
+  assert.deepEqual(pusher(), [false, true])
+  await client.mute('audio', 200)
+  assert.deepEqual(pusher(), [false, true])
+  await client.leave()
+  await world.join()
+  await client.publish()
+  // Mutes end with the membership.
+  assert.deepEqual(pusher(), [true, true])
+  await client.unpublish('', 100)
+  assert.deepEqual([client.pusherAttributes().url, ...pusher()], ['', false, false])
+})
+
+test('one hears what others say, and oneself only where one names oneself', async () => {
+  const sdk = require('lianmai/node')
+  const [one, two] = [0, 1].map(() => sdk.createClient({ appkey: 'demo', server: server.url }))
+  const heard = [[], []]
+  for (const [at, client] of [one, two].entries()) client.on('message', ({ uid, data, targeted }) => heard[at].push([uid, data, targeted]))
+  await one.join({ channelName: 'says', uid: 1 })
+  await two.join({ channelName: 'says', uid: 2 })
+  const told = new Promise((done) => two.on('message', ({ data }) => data === 'last' && done()))
+  await one.sendMessage('to all')
+  assert.deepEqual(await one.sendMessage('to both', { to: [1, 2] }), { delivered: 2 })
+  await one.sendMessage('last', { to: [2] })
+  await told
+  assert.deepEqual(heard, [[[1, 'to both', true]], [[1, 'to all', false], [1, 'to both', true], [1, 'last', true]]])
+  await Promise.all([one.destroy(), two.destroy()])
+})
+
 test('what codes of the components ask for', () => {
   const { pusherAdvice, playerAdvice } = require('lianmai/node')
   for (const [advice, state, action] of [

@@ -359,9 +359,10 @@ test('sockets of the platforms', async () => {
   assert.deepEqual(told, ['open'])
 })
 
-test('a server that is none, and one that is not there', async () => {
+test('a server that is none, and one that is not there', async (context) => {
   const sdk = project().require('lianmai/node')
   const server = createServer((_, response) => response.end('hello')).listen(0, '127.0.0.1')
+  context.after(() => server.close())
   await new Promise((done) => server.on('listening', done))
   const { port } = server.address()
   sdk.configure({ commandTimeoutMs: 300 })
@@ -371,5 +372,4 @@ test('a server that is none, and one that is not there', async () => {
     assert.equal(client.connectionState, 'disconnected')
     await client.destroy()
   }
-  server.close()
 })

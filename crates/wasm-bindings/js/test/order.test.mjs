@@ -314,6 +314,25 @@ test('late reports of a dead socket change nothing', async () => {
   assert.equal(world.client.connectionState, 'connected')
 })
 
+test('an app that is hidden gives a sign of life, and one that is shown asks for one', async () => {
+  const world = new World()
+  await world.join()
+  const pings = () => world.sent('ping').length
+  await world.pass(9000)
+  assert.equal(pings(), 0)
+  world.lifecycle.suspend()
+  await world.rest()
+  assert.equal(pings(), 1)
+  await world.pass(4000)
+  world.answers.ping = () => undefined
+  world.lifecycle.resume()
+  assert.equal(pings(), 2)
+  assert.equal(world.client.connectionState, 'connected')
+  // A server that does not answer that is not waited for as long as else.
+  await world.pass(3000)
+  assert.equal(world.client.connectionState, 'reconnecting')
+})
+
 test('a module that traps ends the membership, and the next join loads another', async () => {
   let isBroken = false
   const world = new World()

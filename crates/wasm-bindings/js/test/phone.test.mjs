@@ -114,7 +114,9 @@ for (const { name, ...options } of KINDS) {
           'then', 'then again', 'clientJoin 200', 'stream-added 200 audio', 'clientJoin 300', 'stream-added 300 audio', 'stream-added 300 video',
         ])
         state.events.length = 0
-        phone.hide()
+        // Half of them hear of it in time.
+        if (showFirst) await phone.announceHide()
+        phone.hide(showFirst)
         await other.publish('video')
         await third.leave()
         phone.show(20000, showFirst)
@@ -226,7 +228,37 @@ test('another network is another socket, and nobody sees a leave', async () => {
   assert.equal(left, 0)
   await state.client.destroy()
   await other.destroy()
-  assert.deepEqual(phone.listeners, { show: [], network: [] })
+  assert.deepEqual(phone.listeners, { hide: [], show: [], network: [] })
+  phone.stop()
+})
+
+test('the same network that comes again ends the wait for the next attempt', async () => {
+  const phone = new Phone()
+  const { wx } = phone.context
+  const { connectSocket } = wx
+  const state = phone.run(app, { SDK: phone.require('/sdk/lianmai.js'), server: server.url, channelName: `room${++rooms}`, uid: 100 })
+  await state.joined
+  phone.changeNetwork('wifi')
+  await until('back', () => state.events.includes('reconnected'))
+  // No network: sockets break, and so do attempts, until the pause between two of them is a long one.
+  let attempts = 0
+  wx.connectSocket = ({ fail }) => {
+    attempts++
+    setImmediate(() => fail({ errMsg: 'connectSocket:fail' }))
+  }
+  phone.changeNetwork('none', false)
+  phone.sockets.at(-1).ws.terminate()
+  await until('attempts', () => attempts === 4)
+  await new Promise(setImmediate)
+  wx.connectSocket = connectSocket
+  state.events.length = 0
+  const sockets = phone.sockets.length
+  phone.changeNetwork('wifi')
+  // Callbacks of the phone come by setImmediate, its timers never that soon.
+  for (let turn = 0; turn < 4; turn++) await new Promise(setImmediate)
+  assert.equal(phone.sockets.length, sockets + 1)
+  await until('back again', () => state.events.includes('reconnected'))
+  await state.client.destroy()
   phone.stop()
 })
 

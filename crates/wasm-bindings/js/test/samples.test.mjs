@@ -158,16 +158,7 @@ async function asModule({ code, kind }, channel, at) {
   let played
   const playing = new Promise((resolve) => (played = resolve))
   Object.assign(globalThis, { play: (url) => played(url) })
-  // An open channel keeps a process alive.
-  const channels = []
-  const { MessageChannel } = globalThis
-  class Channel extends MessageChannel {
-    constructor() {
-      super()
-      channels.push(this)
-    }
-  }
-  if (kind === 'browser') Object.assign(globalThis, { WebSocket, MessageChannel: Channel })
+  if (kind === 'browser') Object.assign(globalThis, { WebSocket })
   const { YunXinMiniappSDK, client: mine = YunXinMiniappSDK.Client({ appkey: 'demo' }) } = await import(pathToFileURL(file).href)
   try {
     if (!isWhole) await mine.join({ channelName: channel, uid: 5 })
@@ -178,8 +169,6 @@ async function asModule({ code, kind }, channel, at) {
     await mine.destroy()
     await client.destroy()
     YunXinMiniappSDK.destroy()
-    globalThis.MessageChannel = MessageChannel
-    for (const channel of channels) channel.port1.close()
   }
 }
 

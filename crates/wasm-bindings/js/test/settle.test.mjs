@@ -40,6 +40,7 @@ const FAULTS = [
   (world) => world.socket && world.socket.listener.message(new ArrayBuffer(1)),
   (world) => world.lifecycle && world.lifecycle.network(),
   (world) => world.lifecycle && world.lifecycle.resume(),
+  (world) => world.lifecycle && world.lifecycle.suspend(),
   (world) => (world.isDown = !world.isDown),
   (world) => (world.isMute = !world.isMute),
   // A phone that is frozen: nothing for 20 s, then everything at once.

@@ -75,10 +75,10 @@ const PAGE = `
   client.join({ channelName: 'web', uid: 7 }).then(() => client.publish()).then((url) => {
     console.log(url.slice(0, 7))
     return client.destroy()
-  }).then(() => process.exit())
+  })
 `
 
-test('where no file can be fetched, the module comes with the code', () => {
+test('where no file can be fetched, the module comes with the code, and the process ends by itself', () => {
   assert.equal(run('page.mjs', `import sdk from 'lianmai/web'\nimport { WebSocket as WS } from 'ws'\n${PAGE}`), 'rtmp://')
   assert.equal(run('page.cjs', `const sdk = require('lianmai/web')\nconst { WebSocket: WS } = require('ws')\n${PAGE}`), 'rtmp://')
 })

@@ -48,6 +48,7 @@ mod http;
 mod lifecycle;
 mod restart;
 mod seeding;
+mod still;
 mod tls;
 mod tokens;
 mod upgrade;

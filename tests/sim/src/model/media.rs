@@ -249,7 +249,7 @@ impl Model {
         who: Who<'_>,
         on: On,
         result: Option<&Minted>,
-        step: &Step<'_>,
+        step: &mut Step<'_>,
     ) -> Result<Expect, ErrorName> {
         let Who { s, key, uid } = who;
         let channel = self.channel(s, key).ok_or(ErrorName::Superseded)?;
@@ -282,9 +282,18 @@ impl Model {
                 let before =
                     member.pulls.get(&generation).map_or(KindSet::NONE, |(kinds, _)| *kinds);
                 let kinds = before.union(KindSet::of(&kind));
-                member.pulls.insert(generation, (kinds, minted.renew_after.0));
-                let mid = member.mid;
-                self.shards[s].moved.remove(&(generation, Some(mid)));
+                let others = before.difference(KindSet::of(&kind));
+                member.pulls.insert(generation, (others, minted.renew_after.0));
+                let held = (generation, Some(member.mid));
+                let moved = self.shards[s].moved.remove(&held).is_some();
+                if moved && !others.is_empty() {
+                    // The kinds that it played before have the old address.
+                    self.shards[s].moved.insert(held, Some(minted.clone()));
+                    self.tells_url(who, held, minted, step);
+                }
+                if let Some(member) = self.member(who) {
+                    member.pulls.insert(generation, (kinds, minted.renew_after.0));
+                }
                 Ok(Expect::Subscribed { seq: head, uid: of })
             }
             On::Token { .. } | On::Write { .. } => Err(ErrorName::Superseded),

@@ -134,7 +134,13 @@ impl Model {
         true
     }
 
-    fn tells_url(&mut self, who: Who<'_>, held: Held, minted: &Minted, step: &mut Step<'_>) {
+    pub(super) fn tells_url(
+        &mut self,
+        who: Who<'_>,
+        held: Held,
+        minted: &Minted,
+        step: &mut Step<'_>,
+    ) {
         let (generation, viewer) = held;
         let Some(channel) = self.channel(who.s, who.key) else { return };
         let Some(stream) = channel.streams.get(&generation) else { return };

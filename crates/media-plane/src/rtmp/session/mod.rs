@@ -265,30 +265,31 @@ impl Session {
         self.close();
     }
 
-    /// Ends the publish from this side with an error, then closes.
-    pub fn fail_publish(&mut self, description: &str) {
-        if let State::Publishing(stream) = self.state {
-            self.on_status(stream, "error", "NetStream.Publish.Failed", description);
-        }
+    /// Ends the connection from this side: says why, as far as the peer can be told, then closes.
+    pub fn fail(&mut self, description: &str) {
+        self.say_why(description);
         self.close();
     }
 
-    /// Says why the connection ends, as far as the peer can be told.
+    /// Nothing can be read any more.
     fn broken(&mut self, error: RtmpError) {
-        let description = error.to_string();
-        match self.state {
-            State::New if self.handshake.is_none() => self.reject_connection(&description),
-            State::New | State::Closed => {}
-            State::Idle => self.on_status(0, "error", "NetConnection.Call.Failed", &description),
-            State::Publishing(stream) | State::Awaiting(RequestKind::Publish, stream) => {
-                self.on_status(stream, "error", "NetStream.Publish.Failed", &description);
-            }
-            State::Playing(stream) | State::Awaiting(RequestKind::Play, stream) => {
-                self.on_status(stream, "error", "NetStream.Play.Failed", &description);
-            }
-        }
+        self.say_why(&error.to_string());
         self.state = State::Closed;
         self.held = Vec::new();
+    }
+
+    fn say_why(&mut self, description: &str) {
+        match self.state {
+            State::New if self.handshake.is_none() => self.reject_connection(description),
+            State::New | State::Closed => {}
+            State::Idle => self.on_status(0, "error", "NetConnection.Call.Failed", description),
+            State::Publishing(stream) | State::Awaiting(RequestKind::Publish, stream) => {
+                self.on_status(stream, "error", "NetStream.Publish.Failed", description);
+            }
+            State::Playing(stream) | State::Awaiting(RequestKind::Play, stream) => {
+                self.on_status(stream, "error", "NetStream.Play.Failed", description);
+            }
+        }
     }
 
     fn close(&mut self) {

@@ -40,7 +40,6 @@ export class Client {
   private isInitialized = false
   private role: Role | undefined
   private voice = newVoice()
-  private muted = new Set<string>()
   private info: Info = {}
 
   constructor(private settings: Settings, private options: ClientOptions) {
@@ -83,9 +82,9 @@ export class Client {
   on(event: '*', handler: AnyHandler): this
   on(event: string, handler: (...args: any[]) => unknown): this {
     const entry = this.emitter.add(event, handler, false)
-    const missed = this.room.missed(event)
-    if (missed) this.delivery.add(FIRST, () => {
-      for (const payload of missed()) if (this.emitter.has(event, entry)) this.emitter.run(entry, [payload], event)
+    const owed = this.room.owed(event)
+    if (owed) this.delivery.add(FIRST, () => {
+      for (const payload of owed()) if (this.emitter.has(event, entry)) this.emitter.run(entry, [payload], event)
     })
     return this
   }
@@ -139,15 +138,15 @@ export class Client {
         this.start(module, urls, seed.slice(0, 16))
         this.call('join', wire, (result) => {
           this.wasIn = true
-          this.muted.clear()
           const { channelName, uid, token } = params
           this.info = { cid: cidOf(result.cid), uid: told(result.uid).uid, joinChannelParam: { channelName, uid, token } }
           this.room.entered(result.uid)
           resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
-          // The one error that a wrong address makes.
-          if (error.name === 'notConnected') error.message = error.reason = `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`
-          reject(error)
+          // What a wrong address makes, whether the last attempt failed or was on its way.
+          reject(error.name === 'notConnected' || error.name === 'timeout' ? failure('notConnected', {
+            message: `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`,
+          }) : error)
         })
       }).catch(reject)
     })
@@ -205,8 +204,8 @@ export class Client {
    */
   setRole(role: Role, uid?: UidInput | null): Promise<void> {
     if (!isNone(uid) || (!this.joining && this.view())) {
-      return this.ask('setRole', () => ({ role: roleOf(role), uid: targetOf(uid) }), () => {
-        if (isNone(uid) && role === 'audience') this.room.pushesNoMore(ALL_KINDS, true)
+      return this.ask('setRole', () => ({ role: roleOf(role), uid: targetOf(uid) }), (_, of) => {
+        if (this.isOwn(of.uid) && role === 'audience') this.room.pushesNoMore(ALL_KINDS, true)
       })
     }
     // Whoever joins just now has to be there first.
@@ -236,8 +235,8 @@ export class Client {
    * @param uid Somebody else, as a moderator.
    */
   unpublish(mediaType?: '' | MediaType, uid?: UidInput | null): Promise<void> {
-    return this.ask('unpublish', () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), () => {
-      if (isNone(uid)) this.room.pushesNoMore(kindsOf(mediaType), true)
+    return this.ask('unpublish', () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), (_, of) => {
+      if (this.isOwn(of.uid)) this.room.pushesNoMore(kindsOf(mediaType), true)
     })
   }
 
@@ -407,8 +406,7 @@ export class Client {
   }
 
   /**
-   * Says something to all, or to those named; one does not hear oneself. Answers how many members a named message is for, 0 for
-   * one to all.
+   * Says something to all others, or to those named. Answers how many members a named message is for, 0 for one to all.
    * @param data Text, 8192 bytes by default.
    * @param options `to`: only to these, audience included; 64 at most.
    */
@@ -463,9 +461,10 @@ export class Client {
     return this.room.state
   }
 
-  /** Attributes of `live-pusher` as of now: for `setData` after `publish`, `mute`, the voice setters and `syncDone`. */
+  /** Attributes of `live-pusher` as of now: for `setData` after `publish`, `mute`, the voice setters and `syncDone`,
+   * and after `mute-*`, `unmute-*` and `unpublished` of oneself, which a moderator causes. */
   pusherAttributes(): PusherAttributes {
-    return pusherOf(this.room, this.voice, this.muted)
+    return pusherOf(this.room, this.voice)
   }
 
   /**
@@ -554,13 +553,14 @@ export class Client {
   }
 
   private muting(method: 'mute' | 'unmute', mediaType?: '' | MediaType | null, uid?: UidInput | null): Promise<void> {
-    return this.ask(method, () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), () => {
-      if (!isNone(uid)) return
-      for (const kind of kindsOf(mediaType)) {
-        if (method === 'mute') this.muted.add(kind)
-        else this.muted.delete(kind)
-      }
+    return this.ask(method, () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), (_, of) => {
+      if (this.isOwn(of.uid)) for (const kind of kindsOf(mediaType)) this.room.keepsMute(this.room.own, kind, method === 'mute')
     })
+  }
+
+  /** Whether a call was about oneself, who may be named, too. */
+  private isOwn(uid: string | undefined): boolean {
+    return uid === undefined || uid === this.room.own
   }
 
   private voiced(what: 'beautifier' | 'effect' | 'pitch', value: number, low: number, high: number, isWhole: boolean): Promise<void> {

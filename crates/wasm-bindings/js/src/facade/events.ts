@@ -20,7 +20,7 @@ export interface Urls {
   flv?: string
   /** FLV over WebSocket, for pages that show more streams than a browser opens HTTP connections to one server. */
   wsFlv?: string
-  /** Only of media servers that offer it. */
+  /** HLS, for players that read nothing else; some seconds behind the others. */
   hls?: string
   /** Only of media servers that offer it. */
   webrtc?: string
@@ -142,9 +142,9 @@ export interface ReconnectedEvent {
   outcome: 'replayed' | 'snapshot' | 'rejoined'
   /** Why it was not `replayed`. */
   reason?: string
-  /** Of `replayed`: how many events of the channel were missed and told now. */
+  /** Of `replayed`: how many events of the channel were told since `willreconnect`. */
   events?: number
-  /** Of `replayed`: how many messages to this client alone. */
+  /** Of `replayed`: how many messages to this client alone were told since then. */
   messages?: number
   /** Messages to all that may have been missed, by the numbers of the channel's events. */
   missed?: { fromSeq: number; toSeq?: number }
@@ -216,13 +216,13 @@ export interface ClientEvents {
   'stream-removed': StreamEvent
   /** A role changed. The own one only where a moderator changed it. */
   'role-Changed': RoleEvent
-  /** A member says that its audio is muted. */
+  /** The audio of a member is muted: it says so, or a moderator did it. With the own uid only where a moderator did. */
   'mute-audio': StreamEvent
-  /** A member says that its audio is not muted any more. */
+  /** The audio of a member is not muted any more. */
   'unmute-audio': StreamEvent
-  /** A member says that its video is muted. */
+  /** The video of a member is muted, likewise. */
   'mute-video': StreamEvent
-  /** A member says that its video is not muted any more. */
+  /** The video of a member is not muted any more. */
   'unmute-video': StreamEvent
   /** The URL of audio and video is another one: the own push URL, or that of somebody who is played. */
   syncDone: SyncEvent
@@ -238,7 +238,7 @@ export interface ClientEvents {
   'url-updated': UrlEvent
   /** Name or attributes of a member, or attributes of the channel. */
   'attributes-updated': AttributesEvent
-  /** Somebody else said something: `sendMessage` of any member, audience included. */
+  /** Somebody else said something, audience included: `sendMessage`. One's own comes only where it names oneself in `to`. */
   message: MessageEvent
   /** How many are in the channel, audience included; at most once a second. */
   'member-count': { count: number }

@@ -97,13 +97,13 @@ function advice(table: { [code: number]: MediaAdvice['action'] }, state: any): M
   return { code, action: table[code] || 'none' }
 }
 
-export function pusherOf(room: Room, voice: Voice, muted: Set<string>): PusherAttributes {
+export function pusherOf(room: Room, voice: Voice): PusherAttributes {
   return {
     url: room.pushUrl('audio'),
     mode: 'RTC',
     autopush: true,
-    enableCamera: room.isPublished('video') && !muted.has('video'),
-    enableMic: room.isPublished('audio') && !muted.has('audio'),
+    enableCamera: room.isSent('video'),
+    enableMic: room.isSent('audio'),
     audioReverbType: REVERB[voice.beautifier] || 0,
     voiceChangerType: CHANGER[voice.effect] || 0,
   }

@@ -104,6 +104,8 @@ export class Room {
   private pushUrls: { [slot: string]: string } = {}
   private pullUrls: { [uidAndKind: string]: string } = {}
   private publishedKinds = new Set<MediaType>()
+  /** What oneself has muted, or was muted by a moderator. */
+  private ownMuted = new Set<MediaType>()
   /** What the app was told of others, by uid. */
   private known = new Map<string, Known>()
   private isAway = false
@@ -114,6 +116,7 @@ export class Room {
   /** `join` succeeded: who is there is told next. */
   entered(own: string): void {
     this.own = own
+    this.ownMuted.clear()
     this.announce()
   }
 
@@ -139,8 +142,9 @@ export class Room {
     return this.pullUrls[uid + kind] || ''
   }
 
-  isPublished(kind: MediaType): boolean {
-    return this.publishedKinds.has(kind)
+  /** Whether a kind of one's own is published and not muted. */
+  isSent(kind: MediaType): boolean {
+    return this.publishedKinds.has(kind) && !this.ownMuted.has(kind)
   }
 
   /** `publish` succeeded. */
@@ -167,8 +171,8 @@ export class Room {
     else delete this.pullUrls[uid + kind]
   }
 
-  /** What a handler that came late has missed; null where there is nothing to hear late. */
-  missed(event: string): (() => unknown[]) | null {
+  /** What a handler that came late is owed; null where there is nothing to hear late. */
+  owed(event: string): (() => unknown[]) | null {
     const what = REPLAYED[event]
     if (!what || !this.known.size) return null
     return () => {
@@ -296,7 +300,7 @@ export class Room {
   }
 
   private joined(member: PictureMember): void {
-    this.known.set(member.uid, { streams: new Set(), muted: new Set() })
+    this.known.set(member.uid, newKnown())
     this.both('clientJoin', 'peer-online', joinEvent(member))
   }
 
@@ -323,12 +327,15 @@ export class Room {
     if (known && known.streams.delete(kind)) this.emit('stream-removed', streamEvent(uid, kind))
   }
 
+  /** Somebody, or oneself, muted a kind, or unmuted it. */
+  keepsMute(uid: string, kind: MediaType, isMuted: boolean): void {
+    const { muted } = uid === this.own ? { muted: this.ownMuted } : this.known.get(uid) || newKnown()
+    if (isMuted) muted.add(kind)
+    else muted.delete(kind)
+  }
+
   private muteChanged(uid: string, kind: MediaType, isMuted: boolean): void {
-    const known = this.known.get(uid)
-    if (known) {
-      if (isMuted) known.muted.add(kind)
-      else known.muted.delete(kind)
-    }
+    this.keepsMute(uid, kind, isMuted)
     this.emit(`${isMuted ? '' : 'un'}mute-${kind}`, streamEvent(uid, kind))
   }
 
@@ -363,6 +370,10 @@ export class Room {
     const member = picture && picture.members.filter((of) => of.uid === uid)[0]
     return joinEvent(member || { uid })
   }
+}
+
+function newKnown(): Known {
+  return { streams: new Set(), muted: new Set() }
 }
 
 function joinEvent(member: { uid: string; name?: string; attributes?: Attributes }): unknown {

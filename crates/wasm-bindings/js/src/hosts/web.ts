@@ -39,18 +39,24 @@ interface Timer {
 }
 
 const tasks: Array<() => void> = []
-let channel: MessageChannel | undefined
+/** Both ends of a channel. In Node, which may run this to render or to test, a port that listens keeps the process alive. */
+let inlet: MessagePort | undefined
+let outlet: MessagePort & { ref?(): void; unref?(): void }
 
 function macrotask(run: () => void): void {
-  if (!channel) {
-    channel = new MessageChannel()
-    channel.port1.onmessage = () => {
+  if (!inlet) {
+    const { port1, port2 } = new MessageChannel()
+    inlet = port2
+    outlet = port1
+    outlet.onmessage = () => {
       const task = tasks.shift()
+      if (!tasks.length && outlet.unref) outlet.unref()
       if (task) task()
     }
   }
   tasks.push(run)
-  channel.port2.postMessage(0)
+  if (outlet.ref) outlet.ref()
+  inlet.postMessage(0)
 }
 
 /** `url` is where the bundler put the file, `inline` loads it as text. */
@@ -90,7 +96,7 @@ export function web(url: string | undefined, inline: () => Promise<{ default: st
     },
     lifecycle(listener) {
       if (typeof document === 'undefined') return () => {}
-      const shown = () => document.visibilityState === 'visible' && listener.resume()
+      const shown = () => (document.visibilityState === 'visible' ? listener.resume() : listener.suspend())
       const restored = () => listener.resume()
       const online = () => listener.network()
       document.addEventListener('visibilitychange', shown)

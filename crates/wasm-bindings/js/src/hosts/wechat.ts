@@ -37,7 +37,7 @@ export interface Wx {
     success: (result: { randomValues: ArrayBuffer }) => void
     fail: (error: Failure) => void
   }): void
-  /** `onAppShow`, `offAppShow`, `onNetworkStatusChange`, `offNetworkStatusChange`, as far as there are any. */
+  /** `onAppHide`, `onAppShow`, `onNetworkStatusChange` and their `off..`, as far as there are any. */
   [listen: string]: any
 }
 
@@ -104,10 +104,12 @@ export function wechat(defaultPath: string): Host {
     lifecycle(listener) {
       let network: unknown
       const ends = [
+        listen('AppHide', () => listener.suspend()),
         listen('AppShow', () => listener.resume()),
         listen('NetworkStatusChange', (event) => {
-          // Without a network there is nowhere to go; the same one again is no change.
-          if (!event.isConnected || event.networkType === network) return
+          // Without a network there is nowhere to go. The same kind again may have kept the socket, or not.
+          if (!event.isConnected) return
+          if (event.networkType === network) return listener.resume()
           network = event.networkType
           listener.network()
         }),

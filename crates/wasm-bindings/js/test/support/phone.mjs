@@ -181,9 +181,15 @@ export class Phone {
     return vm.runInContext(`(${code})`, this.context)(parameters)
   }
 
-  /** The app is hidden: nothing runs any more, and WeChat closes its sockets. */
-  hide() {
+  /** The app hears that it is hidden, and has a moment. */
+  async announceHide() {
     this.#tell('hide', {})
+    await new Promise(setImmediate)
+  }
+
+  /** The app is hidden: nothing runs any more, and WeChat closes its sockets. Unless it `isTold` already it hears that late. */
+  hide(isTold = false) {
+    if (!isTold) this.#tell('hide', {})
     this.isFrozen = true
     for (const socket of this.sockets) socket.interrupt()
   }
@@ -200,8 +206,8 @@ export class Phone {
     if (!showFirst) setTimeout(shown, 1)
   }
 
-  changeNetwork(networkType) {
-    this.#tell('network', { isConnected: true, networkType })
+  changeNetwork(networkType, isConnected = true) {
+    this.#tell('network', { isConnected, networkType })
   }
 
   stop() {

@@ -3,9 +3,11 @@
 import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { repository } from './package.mjs'
+import { fileURLToPath } from 'node:url'
+
+const repository = join(dirname(fileURLToPath(import.meta.url)), '../../../../..')
 
 /** `settings` are variables of its environment, as LIANMAI_SESSION__GRACE_MS. */
 export async function startServer(settings = {}) {
@@ -25,7 +27,7 @@ export async function startServer(settings = {}) {
   const url = await new Promise((resolve, reject) => {
     child.on('exit', (code) => reject(new Error(`the server ended with ${code}`)))
     createInterface({ input: child.stdout }).on('line', (line) => {
-      const match = /^signal +(ws:\S+)/.exec(line)
+      const match = /^signal +(wss?:\S+)/.exec(line)
       if (match) resolve(match[1])
     })
   })

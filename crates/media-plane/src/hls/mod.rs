@@ -1,0 +1,211 @@
+//! HLS: streams as lists of segments, for players that read nothing else.
+//!
+//! In: requests for playlists and segments, the hub, the authorizer, which is asked for each request. Out: their bytes.
+//! Absent: HTTP; work and memory for streams that nobody asks for: a stream is cut into segments from the first request
+//! for its playlist on, until nobody asked for a while.
+
+mod elementary;
+mod segment;
+mod transport;
+mod window;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamName, StreamRequest, Verdict};
+use crate::hub::{Hub, Player};
+use window::Window;
+
+pub use segment::{Segment, Segmenter};
+
+/// A playlist without segments is waited for so long.
+const FIRST_SEGMENT: Duration = Duration::from_secs(10);
+/// Packets taken from the hub at once.
+const BATCH: usize = 64;
+
+/// The streams of a hub as HLS. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Hls {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    hub: Hub,
+    streams: Mutex<HashMap<StreamName, Arc<Packaged>>>,
+    /// Bytes of all windows.
+    bytes: AtomicUsize,
+}
+
+/// A stream that is cut into segments.
+#[derive(Debug)]
+struct Packaged {
+    window: Mutex<Window>,
+    asked: Mutex<Instant>,
+    /// Changes with each segment; closed when there will be none.
+    news: watch::Sender<()>,
+}
+
+/// The relay's own play, which comes after one that was allowed.
+struct Inside;
+
+impl Authorizer for Inside {
+    async fn authorize(&self, _: StreamRequest) -> Verdict {
+        Verdict::Allow { viewer: None }
+    }
+}
+
+impl Hls {
+    /// The streams of `hub`; none is packaged yet.
+    #[must_use]
+    pub fn new(hub: Hub) -> Self {
+        let inner = Inner { hub, streams: Mutex::default(), bytes: AtomicUsize::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Streams that are packaged now.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        lock(&self.inner.streams).len()
+    }
+
+    /// The playlist of a stream. The URLs in it have the query of the request. The first request waits for the first
+    /// segment.
+    ///
+    /// # Errors
+    /// [`Denied`] by the authorizer, by a limit of the relay, or because no segment comes in time.
+    pub async fn playlist<A: Authorizer>(
+        &self,
+        authorizer: &A,
+        request: StreamRequest,
+    ) -> Result<String, Denied> {
+        self.inner.hub.probe(authorizer, request.clone()).await?;
+        let packaged = self.packaged(&request).await?;
+        let mut news = packaged.news.subscribe();
+        if lock(&packaged.window).is_empty() {
+            let has_segments = news.wait_for(|()| !lock(&packaged.window).is_empty());
+            if !matches!(timeout(FIRST_SEGMENT, has_segments).await, Ok(Ok(_))) {
+                let message = "the stream has no segment yet";
+                return Err(Denied::new(DeniedKind::Overload, "noSegment", message));
+            }
+            // The viewer may have left meanwhile.
+            self.inner.hub.probe(authorizer, request.clone()).await?;
+        }
+        let list = lock(&packaged.window).playlist(&request.stream, &request.query);
+        self.inner.hub.counters().bytes_out(list.len());
+        Ok(list)
+    }
+
+    /// A segment, if it is still there.
+    ///
+    /// # Errors
+    /// [`Denied`] by the authorizer.
+    pub async fn segment<A: Authorizer>(
+        &self,
+        authorizer: &A,
+        request: StreamRequest,
+        number: u64,
+    ) -> Result<Option<Bytes>, Denied> {
+        let name = request.name();
+        self.inner.hub.probe(authorizer, request).await?;
+        let Some(packaged) = lock(&self.inner.streams).get(&name).cloned() else { return Ok(None) };
+        *lock(&packaged.asked) = Instant::now();
+        let segment = lock(&packaged.window).segment(number);
+        if let Some(segment) = &segment {
+            self.inner.hub.counters().bytes_out(segment.len());
+        }
+        Ok(segment)
+    }
+
+    /// The stream as it is packaged, which begins if it is not.
+    async fn packaged(&self, request: &StreamRequest) -> Result<Arc<Packaged>, Denied> {
+        let name = request.name();
+        if let Some(packaged) = lock(&self.inner.streams).get(&name) {
+            *lock(&packaged.asked) = Instant::now();
+            return Ok(packaged.clone());
+        }
+        let request = StreamRequest { direction: Direction::Play, ..request.clone() };
+        let player = self.inner.hub.play(&Inside, request).await?;
+        let mut streams = lock(&self.inner.streams);
+        // Another may have come first; then this player is dropped.
+        if let Some(packaged) = streams.get(&name) {
+            return Ok(packaged.clone());
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let packaged = Arc::new(Packaged {
+            // Segments are longer than a second, so the next window of the stream begins behind this one.
+            window: Mutex::new(Window::new(now.unwrap_or_default().as_secs())),
+            asked: Mutex::new(Instant::now()),
+            news: watch::Sender::new(()),
+        });
+        streams.insert(name.clone(), packaged.clone());
+        drop(streams);
+        tokio::spawn(self.clone().package(name, packaged.clone(), player));
+        Ok(packaged)
+    }
+
+    /// Cuts a stream into segments until it ends or nobody has asked for a while.
+    async fn package(self, name: StreamName, packaged: Arc<Packaged>, player: Player) {
+        let config = self.inner.hub.config();
+        let idle = config.hls_idle;
+        let span = u32::try_from(config.hls_segment.as_millis()).unwrap_or(u32::MAX);
+        let mut segmenter = Segmenter::new(span);
+        let mut batch = Vec::new();
+        let mut told = false;
+        loop {
+            let end = *lock(&packaged.asked) + idle;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(end) => {
+                    // Who asks meanwhile finds it, and says so, or begins it anew.
+                    let mut streams = lock(&self.inner.streams);
+                    if *lock(&packaged.asked) + idle <= Instant::now() {
+                        streams.remove(&name);
+                        break;
+                    }
+                }
+                next = player.next(&mut batch, BATCH) => match next {
+                    Ok(()) => {
+                        for packet in batch.drain(..) {
+                            if let Some(segment) = segmenter.push(&packet) {
+                                self.add(&packaged, segment);
+                            }
+                        }
+                        if segmenter.has_left_out() && !std::mem::replace(&mut told, true) {
+                            let code = "notInHls";
+                            tracing::info!(stream = ?name, code, "a codec is left out of HLS");
+                        }
+                    }
+                    Err(_) => {
+                        lock(&self.inner.streams).remove(&name);
+                        break;
+                    }
+                },
+            }
+        }
+        self.inner.bytes.fetch_sub(lock(&packaged.window).bytes(), Relaxed);
+    }
+
+    fn add(&self, packaged: &Packaged, segment: Segment) {
+        let mut window = lock(&packaged.window);
+        let before = window.bytes();
+        let others = self.inner.bytes.load(Relaxed).saturating_sub(before);
+        let room = self.inner.hub.config().hls_total_bytes.saturating_sub(others);
+        window.push(segment, room);
+        self.inner.bytes.fetch_add(window.bytes(), Relaxed);
+        self.inner.bytes.fetch_sub(before, Relaxed);
+        drop(window);
+        packaged.news.send_replace(());
+    }
+}
+
+/// A poisoned lock is taken anyway: no code panics while it holds one.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,217 @@
+//! When a segment ends, and what is in it.
+//!
+//! In: packets of a stream in their order. Out: segments that each begin with a keyframe, or with sound where there is no
+//! picture. Absent: who reads them; clocks.
+
+use bytes::Bytes;
+use mpeg2ts::es::StreamType;
+
+use super::elementary::{Audio, Video};
+use super::transport::{Counters, Frame, Lane, Packets};
+use crate::hub::SETTLED;
+use crate::media::{Packet, Role, coded, fourcc};
+use crate::rtmp::MediaKind;
+use crate::rtmp::limits::MAX_MEDIA_MESSAGE;
+
+/// A segment without keyframe ends at so many bytes, or so long, ms.
+const MAX_BYTES: usize = 2 * MAX_MEDIA_MESSAGE;
+const MAX_SPAN: u32 = 15_000;
+/// The number that FLV has for MP3.
+const MP3: u32 = 2;
+/// Times of two packets that follow each other are not further apart, ms.
+const GAP: u32 = 1000;
+
+/// A segment that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// MPEG-TS.
+    pub bytes: Bytes,
+    /// Its length, ms.
+    pub span: u32,
+    /// It does not go on from the one before it.
+    pub breaks: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    packets: Packets,
+    begin: u32,
+    has_video: bool,
+    has_audio: bool,
+    breaks: bool,
+}
+
+/// Cuts a stream into segments.
+#[derive(Debug)]
+pub struct Segmenter {
+    /// A segment ends with the first keyframe behind so much, ms.
+    span: u32,
+    video: Option<Video>,
+    audio: Option<Audio>,
+    counters: Counters,
+    open: Option<Open>,
+    /// Kinds of the segment before, and its end.
+    before: Option<([Option<StreamType>; 2], u32)>,
+    /// Time of the first sound, while no segment is open.
+    waits_since: Option<u32>,
+    /// The segment before was too long, and what follows goes on from it.
+    goes_on: bool,
+    left_out: bool,
+}
+
+impl Segmenter {
+    /// Segments of that length, ms, and up to the next keyframe.
+    #[must_use]
+    pub fn new(span: u32) -> Self {
+        Self {
+            span,
+            video: None,
+            audio: None,
+            counters: Counters::default(),
+            open: None,
+            before: None,
+            waits_since: None,
+            goes_on: false,
+            left_out: false,
+        }
+    }
+
+    /// Whether media came that HLS cannot carry.
+    #[must_use]
+    pub fn has_left_out(&self) -> bool {
+        self.left_out
+    }
+
+    /// Takes a packet; gives the segment that it ends.
+    pub fn push(&mut self, packet: &Packet) -> Option<Segment> {
+        let (kind, class, body) = (packet.kind(), packet.class, packet.body());
+        let is_key = class.role == Role::Key;
+        match (kind, class.role) {
+            (MediaKind::Video, Role::Config) => {
+                let video = coded(kind, &body).and_then(|coded| match class.codec {
+                    fourcc::AVC => Video::h264(coded.data),
+                    fourcc::HEVC => Video::h265(coded.data),
+                    _ => None,
+                });
+                let ended = (video != self.video).then(|| self.end(packet.timestamp())).flatten();
+                self.left_out |= video.is_none();
+                self.video = video;
+                ended
+            }
+            (MediaKind::Audio, Role::Config) => {
+                let audio = coded(kind, &body).and_then(|coded| match class.codec {
+                    fourcc::AAC => Audio::aac(coded.data),
+                    _ => None,
+                });
+                let ended = (audio != self.audio).then(|| self.end(packet.timestamp())).flatten();
+                self.left_out |= audio.is_none();
+                self.audio = audio;
+                ended
+            }
+            (MediaKind::Video, Role::Key | Role::Inter) => {
+                let Some(video) = &self.video else {
+                    self.left_out = true;
+                    return None;
+                };
+                let coded = coded(kind, &body)?;
+                let data = video.frame(coded.data, is_key)?;
+                let frame = Frame {
+                    lane: Lane::Video,
+                    time: packet.timestamp(),
+                    composition: coded.composition,
+                    is_key,
+                    data: &data,
+                };
+                self.take(frame)
+            }
+            (MediaKind::Audio, Role::Sample) => {
+                if class.codec == MP3 {
+                    self.audio = Some(Audio::Mp3);
+                }
+                let Some(audio) = self.audio else {
+                    self.left_out = true;
+                    return None;
+                };
+                let data = audio.frame(coded(kind, &body)?.data)?;
+                let time = packet.timestamp();
+                let lane = Lane::Audio;
+                self.take(Frame { lane, time, composition: 0, is_key: true, data: &data })
+            }
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, frame: Frame<'_>) -> Option<Segment> {
+        let is_long = self.is_too_long(frame);
+        let ended = (is_long || self.ends_before(frame)).then(|| self.end(frame.time)).flatten();
+        self.goes_on |= is_long;
+        if self.open.is_none() && self.begins_with(frame) {
+            let breaks = self.before.is_none_or(|(_, end)| frame.time.abs_diff(end) > GAP);
+            self.waits_since = None;
+            self.goes_on = false;
+            self.open = Some(Open {
+                packets: Packets::new(frame.lane),
+                begin: frame.time,
+                has_video: false,
+                has_audio: false,
+                breaks,
+            });
+        }
+        let Some(open) = &mut self.open else { return ended };
+        match frame.lane {
+            Lane::Video => open.has_video = true,
+            Lane::Audio => open.has_audio = true,
+        }
+        if let Err(error) = open.packets.push(&mut self.counters, frame) {
+            // A frame is shorter than any bound of theirs.
+            tracing::error!(%error, "a frame cannot be packed");
+        }
+        ended
+    }
+
+    fn is_too_long(&self, frame: Frame<'_>) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            let span = frame.time.saturating_sub(open.begin);
+            span >= MAX_SPAN || open.packets.len() >= MAX_BYTES
+        })
+    }
+
+    fn ends_before(&self, frame: Frame<'_>) -> bool {
+        let Some(open) = &self.open else { return false };
+        let span = frame.time.saturating_sub(open.begin);
+        match (open.packets.leader(), frame.lane) {
+            (Lane::Video, Lane::Video) => frame.is_key && span >= self.span,
+            (Lane::Audio, Lane::Video) => frame.is_key,
+            (Lane::Audio, Lane::Audio) => span >= self.span,
+            (Lane::Video, Lane::Audio) => false,
+        }
+    }
+
+    /// Sound begins a segment where no picture is to be expected.
+    fn begins_with(&mut self, frame: Frame<'_>) -> bool {
+        match frame.lane {
+            _ if self.goes_on => true,
+            Lane::Video => frame.is_key,
+            Lane::Audio if self.video.is_none() || self.before.is_some() => {
+                let since = *self.waits_since.get_or_insert(frame.time);
+                u128::from(frame.time.saturating_sub(since)) >= SETTLED.as_millis()
+            }
+            Lane::Audio => false,
+        }
+    }
+
+    /// Ends what is open, if there is anything, at the time of what follows.
+    fn end(&mut self, time: u32) -> Option<Segment> {
+        let open = self.open.take()?;
+        let end = time.max(open.begin);
+        let video = self.video.as_ref().filter(|_| open.has_video).map(|video| video.stream_type);
+        let audio = self.audio.filter(|_| open.has_audio).map(Audio::stream_type);
+        let kinds = [video, audio];
+        let breaks = open.breaks || self.before.is_some_and(|(before, _)| before != kinds);
+        self.before = Some((kinds, end));
+        let bytes = open.packets.finish(&mut self.counters, video, audio);
+        let bytes = bytes.inspect_err(|error| tracing::error!(%error, "a segment cannot be made"));
+        let span = end.saturating_sub(open.begin);
+        Some(Segment { bytes: bytes.ok()?.into(), span, breaks })
+    }
+}

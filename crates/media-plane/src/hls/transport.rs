@@ -1,0 +1,205 @@
+//! MPEG-TS: elementary streams in packets of 188 bytes (ISO/IEC 13818-1), by the crate `mpeg2ts`.
+//!
+//! In: frames with their times. Out: the bytes of one segment, which begins with its tables. Absent: when a segment
+//! ends; what the frames say.
+
+use mpeg2ts::Error;
+use mpeg2ts::es::{StreamId, StreamType};
+use mpeg2ts::pes::PesHeader;
+use mpeg2ts::time::{ClockReference, Timestamp};
+use mpeg2ts::ts::payload::{Bytes as Chunk, Pat, Pes, Pmt};
+use mpeg2ts::ts::{
+    AdaptationField, ContinuityCounter, EsInfo, Pid, ProgramAssociation,
+    TransportScramblingControl, TsHeader, TsPacket, TsPacketWriter, TsPayload, VersionNumber,
+    WriteTsPacket,
+};
+
+const MAP_PID: u16 = 0x1000;
+const VIDEO_PID: u16 = 0x100;
+const AUDIO_PID: u16 = 0x101;
+const PROGRAM: u16 = 1;
+
+/// Bytes of a packet behind its head.
+const ROOM: usize = TsPacket::SIZE - 4;
+/// Bytes of an adaptation field that holds a clock.
+const CLOCK: usize = 8;
+/// What frames are behind the clock, so that they are there when they are due, ms.
+const DELAY: i64 = 700;
+
+/// Which of the two streams of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Video,
+    Audio,
+}
+
+/// A frame on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame<'a> {
+    pub(super) lane: Lane,
+    /// When it is decoded, ms.
+    pub(super) time: u32,
+    /// From then to when it is shown, ms.
+    pub(super) composition: i32,
+    /// A decoder can begin here.
+    pub(super) is_key: bool,
+    pub(super) data: &'a [u8],
+}
+
+/// Counters of packets, which go on from segment to segment.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pat: ContinuityCounter,
+    map: ContinuityCounter,
+    video: ContinuityCounter,
+    audio: ContinuityCounter,
+}
+
+/// The packets of one segment.
+#[derive(Debug)]
+pub(super) struct Packets {
+    /// Carries the clock.
+    leader: Lane,
+    out: TsPacketWriter<Vec<u8>>,
+}
+
+impl Packets {
+    pub(super) fn new(leader: Lane) -> Self {
+        Self { leader, out: TsPacketWriter::new(Vec::new()) }
+    }
+
+    pub(super) fn leader(&self) -> Lane {
+        self.leader
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.out.stream().len()
+    }
+
+    /// Appends a frame. It fails for none that is not longer than the bounds of the relay.
+    pub(super) fn push(&mut self, counters: &mut Counters, frame: Frame<'_>) -> Result<(), Error> {
+        let decoded = i64::from(frame.time) + DELAY;
+        let shown = decoded + i64::from(frame.composition);
+        let (pid, counter, stream_id) = match frame.lane {
+            Lane::Video => {
+                (VIDEO_PID, &mut counters.video, StreamId::new_video(StreamId::VIDEO_MIN)?)
+            }
+            Lane::Audio => {
+                (AUDIO_PID, &mut counters.audio, StreamId::new_audio(StreamId::AUDIO_MIN)?)
+            }
+        };
+        let header = PesHeader {
+            stream_id,
+            priority: false,
+            data_alignment_indicator: true,
+            copyright: false,
+            original_or_copy: false,
+            pts: Some(stamp(shown)?),
+            dts: if shown == decoded { None } else { Some(stamp(decoded)?) },
+            escr: None,
+        };
+        let adaptation =
+            (frame.lane == self.leader).then(|| clock(frame.time, frame.is_key)).transpose()?;
+        let optional = 3 + 5 + header.dts.map_or(0, |_| 5);
+        let first = ROOM - adaptation.as_ref().map_or(0, |_| CLOCK) - 6 - optional;
+        let (data, mut rest) = frame.data.split_at(first.min(frame.data.len()));
+        let start = Pes {
+            header,
+            // Video may leave it open.
+            pes_packet_len: u16::try_from(optional + frame.data.len()).unwrap_or(0),
+            data: Chunk::new(data)?,
+        };
+        self.put(pid, counter, adaptation, TsPayload::PesStart(start))?;
+        while !rest.is_empty() {
+            let (data, behind) = rest.split_at(ROOM.min(rest.len()));
+            rest = behind;
+            self.put(pid, counter, None, TsPayload::PesContinuation(Chunk::new(data)?))?;
+        }
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        pid: u16,
+        counter: &mut ContinuityCounter,
+        adaptation_field: Option<AdaptationField>,
+        payload: TsPayload,
+    ) -> Result<(), Error> {
+        let packet = packet(pid, counter, adaptation_field, payload)?;
+        self.out.write_ts_packet(&packet)
+    }
+
+    /// The segment: tables of the streams that it has, then the packets.
+    pub(super) fn finish(
+        self,
+        counters: &mut Counters,
+        video: Option<StreamType>,
+        audio: Option<StreamType>,
+    ) -> Result<Vec<u8>, Error> {
+        let mut tables = TsPacketWriter::new(Vec::with_capacity(2 * TsPacket::SIZE + self.len()));
+        let pat = Pat {
+            transport_stream_id: 1,
+            version_number: VersionNumber::default(),
+            table: vec![ProgramAssociation {
+                program_num: PROGRAM,
+                program_map_pid: Pid::new(MAP_PID)?,
+            }],
+        };
+        tables.write_ts_packet(&packet(0, &mut counters.pat, None, TsPayload::Pat(pat))?)?;
+        let streams = [video.map(|it| (it, VIDEO_PID)), audio.map(|it| (it, AUDIO_PID))];
+        let info = |(stream_type, pid)| {
+            Ok(EsInfo { stream_type, elementary_pid: Pid::new(pid)?, descriptors: Vec::new() })
+        };
+        let clock = match self.leader {
+            Lane::Video => VIDEO_PID,
+            Lane::Audio => AUDIO_PID,
+        };
+        let map = Pmt {
+            program_num: PROGRAM,
+            pcr_pid: Some(Pid::new(clock)?),
+            version_number: VersionNumber::default(),
+            program_info: Vec::new(),
+            es_info: streams.into_iter().flatten().map(info).collect::<Result<_, Error>>()?,
+        };
+        tables.write_ts_packet(&packet(MAP_PID, &mut counters.map, None, TsPayload::Pmt(map))?)?;
+        let mut bytes = tables.into_stream();
+        bytes.extend_from_slice(self.out.stream());
+        Ok(bytes)
+    }
+}
+
+fn packet(
+    pid: u16,
+    counter: &mut ContinuityCounter,
+    adaptation_field: Option<AdaptationField>,
+    payload: TsPayload,
+) -> Result<TsPacket, Error> {
+    let header = TsHeader {
+        transport_error_indicator: false,
+        transport_priority: false,
+        pid: Pid::new(pid)?,
+        transport_scrambling_control: TransportScramblingControl::NotScrambled,
+        continuity_counter: *counter,
+    };
+    counter.increment();
+    Ok(TsPacket { header, adaptation_field, payload: Some(payload) })
+}
+
+fn clock(time: u32, is_key: bool) -> Result<AdaptationField, Error> {
+    let ticks = u64::from(time) * 90 & Timestamp::MAX;
+    Ok(AdaptationField {
+        discontinuity_indicator: false,
+        random_access_indicator: is_key,
+        es_priority_indicator: false,
+        pcr: Some(ClockReference::new(ticks * 300)?),
+        opcr: None,
+        splice_countdown: None,
+        transport_private_data: Vec::new(),
+        extension: None,
+    })
+}
+
+/// Milliseconds as the clock of 90 kHz, which wraps.
+fn stamp(time: i64) -> Result<Timestamp, Error> {
+    Timestamp::new((time * 90).cast_unsigned() & Timestamp::MAX)
+}

@@ -1,0 +1,117 @@
+//! The segments of a stream that players may ask for, and the list of them (RFC 8216).
+//!
+//! In: segments. Out: the playlist, and segments by their number. Absent: who may ask.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use bytes::Bytes;
+
+use super::segment::Segment;
+
+/// Segments in the list.
+const LISTED: usize = 6;
+/// Segments that are kept behind them for players that are still at them.
+const BEHIND: usize = 3;
+
+#[derive(Debug)]
+pub(super) struct Window {
+    segments: VecDeque<Segment>,
+    /// Number of the first one that is kept.
+    first: u64,
+    /// Breaks before the first one that is kept.
+    breaks: u64,
+    bytes: usize,
+    /// Seconds; none is longer.
+    longest: u32,
+}
+
+impl Window {
+    /// A window whose first segment has that number: larger than any before it, so that players of an earlier one go on.
+    pub(super) fn new(first: u64) -> Self {
+        Self { segments: VecDeque::new(), first, breaks: 0, bytes: 0, longest: 1 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a segment, and drops the oldest beyond the window and beyond so many bytes.
+    pub(super) fn push(&mut self, segment: Segment, max_bytes: usize) {
+        self.bytes += segment.bytes.len();
+        self.longest = self.longest.max(segment.span.div_ceil(1000));
+        self.segments.push_back(segment);
+        while self.segments.len() > LISTED + BEHIND || self.bytes > max_bytes {
+            let Some(oldest) = self.segments.pop_front() else { break };
+            self.bytes -= oldest.bytes.len();
+            self.first += 1;
+            self.breaks += u64::from(oldest.breaks);
+        }
+    }
+
+    pub(super) fn segment(&self, number: u64) -> Option<Bytes> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.segments.get(at).map(|segment| segment.bytes.clone())
+    }
+
+    /// The list, whose URLs are behind the name of the stream and have the query that the list was asked with.
+    pub(super) fn playlist(&self, stream: &str, query: &str) -> String {
+        let skipped = self.segments.len().saturating_sub(LISTED);
+        let behind = self.segments.iter().take(skipped).filter(|segment| segment.breaks).count();
+        let (number, breaks) = (self.first + skipped as u64, self.breaks + behind as u64);
+        let mut list = format!(
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{number}\n\
+             #EXT-X-DISCONTINUITY-SEQUENCE:{breaks}\n",
+            self.longest
+        );
+        for (number, segment) in (number..).zip(self.segments.iter().skip(skipped)) {
+            if segment.breaks {
+                list.push_str("#EXT-X-DISCONTINUITY\n");
+            }
+            let (seconds, rest) = (segment.span / 1000, segment.span % 1000);
+            let _ = writeln!(list, "#EXTINF:{seconds}.{rest:03},\n{stream}/{number}.ts?{query}");
+        }
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: RFC 8216.
+
+    use super::*;
+
+    fn segment(length: usize, breaks: bool) -> Segment {
+        Segment { bytes: vec![0; length].into(), span: 2040, breaks }
+    }
+
+    #[test]
+    fn the_list_has_the_newest_and_numbers_go_on() {
+        let mut window = Window::new(100);
+        window.push(segment(10, true), 1000);
+        window.push(segment(10, false), 1000);
+        assert_eq!(
+            window.playlist("a", "v=x"),
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:100\n\
+             #EXT-X-DISCONTINUITY-SEQUENCE:0\n#EXT-X-DISCONTINUITY\n#EXTINF:2.040,\na/100.ts?v=x\n\
+             #EXTINF:2.040,\na/101.ts?v=x\n"
+        );
+        for _ in 0..10 {
+            window.push(segment(10, false), 1000);
+        }
+        let list = window.playlist("a", "");
+        assert!(list.contains("#EXT-X-MEDIA-SEQUENCE:106\n#EXT-X-DISCONTINUITY-SEQUENCE:1\n"));
+        assert_eq!(list.matches(".ts?").count(), LISTED);
+        assert!(window.segment(102).is_none() && window.segment(103).is_some());
+        assert!(window.segment(111).is_some() && window.segment(112).is_none());
+        assert!(window.segment(0).is_none() && window.segment(u64::MAX).is_none());
+        window.push(segment(50, false), 75);
+        assert_eq!((window.bytes(), window.first), (70, 110));
+        window.push(segment(80, false), 75);
+        assert!(window.is_empty() && window.bytes() == 0, "one that is too long is not kept");
+    }
+}

@@ -1,0 +1,188 @@
+//! What the log says of a push, once.
+//!
+//! In: the messages of a push, and when they came. Out: codecs, resolution, bitrate and distance of keyframes, as soon as
+//! they are known. Absent: the coded data; the resolution is what the publisher's metadata says.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::class::{Class, Role};
+use crate::rtmp::MediaKind;
+use crate::rtmp::amf0;
+
+/// From the first media on, so that a bitrate means something.
+const ENOUGH: Duration = Duration::from_secs(5);
+/// Longer than encoders are set to. What is not known by then is not waited for.
+const LONG: Duration = Duration::from_secs(15);
+
+/// What was seen of a push so far.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    seen: Seen,
+    begin: Option<Instant>,
+    bytes: u64,
+    last_key: Option<u32>,
+    told: bool,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    video: Option<u32>,
+    audio: Option<u32>,
+    size: Option<(u32, u32)>,
+    /// The longest distance, ms.
+    keyframes: Option<u32>,
+}
+
+/// The line of the log. Fields that are not known are empty.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) video: String,
+    pub(crate) audio: String,
+    pub(crate) resolution: String,
+    pub(crate) kbit_per_s: u64,
+    pub(crate) keyframes_ms: Option<u32>,
+}
+
+impl Survey {
+    /// Takes a message; gives what is to be told, once.
+    pub(crate) fn take(
+        &mut self,
+        kind: MediaKind,
+        class: Class,
+        timestamp: u32,
+        body: &[u8],
+        now: Instant,
+    ) -> Option<Told> {
+        if self.told {
+            return None;
+        }
+        match (kind, class.role) {
+            (MediaKind::Metadata, _) => {
+                self.seen.size = size(body).or(self.seen.size);
+                return None;
+            }
+            (MediaKind::Audio, Role::Sample) => self.seen.audio = Some(class.codec),
+            (MediaKind::Video, Role::Key | Role::Inter) => self.seen.video = Some(class.codec),
+            _ => return None,
+        }
+        if class.role == Role::Key {
+            if let Some(last) = self.last_key.replace(timestamp) {
+                let distance = timestamp.wrapping_sub(last);
+                self.seen.keyframes = self.seen.keyframes.max(Some(distance));
+            }
+        }
+        let passed = now - *self.begin.get_or_insert(now);
+        let is_whole = self.seen.video.is_none() || self.seen.keyframes.is_some();
+        if passed >= LONG || passed >= ENOUGH && is_whole {
+            return self.finish(now);
+        }
+        // The one that ends the time is the first of the next.
+        self.bytes += body.len() as u64;
+        None
+    }
+
+    /// What is to be told of a push that ends before that; nothing if there was no media.
+    pub(crate) fn finish(&mut self, now: Instant) -> Option<Told> {
+        let passed = now - self.begin?;
+        if std::mem::replace(&mut self.told, true) {
+            return None;
+        }
+        let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).max(1);
+        let codec = |codec: Option<u32>| codec.map_or(String::new(), name);
+        Some(Told {
+            video: codec(self.seen.video),
+            audio: codec(self.seen.audio),
+            resolution: self.seen.size.map_or(String::new(), |(w, h)| format!("{w}x{h}")),
+            kbit_per_s: self.bytes * 8 / passed,
+            keyframes_ms: self.seen.keyframes,
+        })
+    }
+}
+
+/// A four character code, or the number that FLV has for a codec.
+fn name(codec: u32) -> String {
+    let bytes = codec.to_be_bytes();
+    match bytes.iter().all(u8::is_ascii_graphic) {
+        true => String::from_utf8_lossy(&bytes).into_owned(),
+        false => codec.to_string(),
+    }
+}
+
+fn size(metadata: &[u8]) -> Option<(u32, u32)> {
+    let values = amf0::decode_all(metadata).ok()?;
+    let side = |name| {
+        let number = values.iter().find_map(|value| value.get(name)?.as_number())?;
+        // What is no number of pixels is 0.
+        Some(number as u32).filter(|side| (1..=65_536).contains(side))
+    };
+    Some((side("width")?, side("height")?))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: what the log says of a push.
+
+    use super::*;
+    use crate::media::classify;
+    use crate::rtmp::amf0::Value;
+
+    fn metadata(width: f64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        amf0::encode(&mut bytes, &Value::String("onMetaData".into()));
+        let fields = [("width", width), ("height", 720.0)];
+        let fields = fields.map(|(name, side)| (name.into(), Value::Number(side)));
+        amf0::encode(&mut bytes, &Value::EcmaArray(fields.into()));
+        bytes
+    }
+
+    fn feed(
+        survey: &mut Survey,
+        kind: MediaKind,
+        body: &[u8],
+        from: Instant,
+        ms: u32,
+    ) -> Option<Told> {
+        let now = from + Duration::from_millis(ms.into());
+        survey.take(kind, classify(kind, body), ms, body, now)
+    }
+
+    #[test]
+    fn a_push_is_told_of_once() {
+        let (mut survey, from) = (Survey::default(), Instant::now());
+        let key = [&b"\x17\x01\0\0\0"[..], &[0; 12_495]].concat();
+        let mut told = Vec::new();
+        told.extend(feed(&mut survey, MediaKind::Metadata, &metadata(1280.0), from, 0));
+        for second in 0..20 {
+            told.extend(feed(&mut survey, MediaKind::Video, &key, from, second * 1000));
+            let sound = [&b"\xAF\x01"[..], &[0; 1248]].concat();
+            told.extend(feed(&mut survey, MediaKind::Audio, &sound, from, second * 1000));
+        }
+        let wanted = Told {
+            video: "avc1".into(),
+            audio: "mp4a".into(),
+            resolution: "1280x720".into(),
+            kbit_per_s: 110,
+            keyframes_ms: Some(1000),
+        };
+        assert_eq!(told, [wanted]);
+        assert_eq!(survey.finish(from), None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_waited_for() {
+        let (mut survey, from) = (Survey::default(), Instant::now());
+        assert_eq!(survey.finish(from), None, "no media");
+        feed(&mut survey, MediaKind::Metadata, &metadata(f64::NAN), from, 0);
+        assert_eq!(feed(&mut survey, MediaKind::Video, b"\x12", from, 0), None);
+        assert_eq!(feed(&mut survey, MediaKind::Video, b"\x22", from, 14_999), None);
+        let told = feed(&mut survey, MediaKind::Video, b"\x22", from, 15_000).unwrap();
+        assert_eq!((told.video.as_str(), told.audio.as_str(), told.keyframes_ms), ("2", "", None));
+        assert_eq!(told.resolution, "");
+        let mut sound = Survey::default();
+        assert_eq!(feed(&mut sound, MediaKind::Audio, b"\x91Opus\x01", from, 0), None);
+        let told = feed(&mut sound, MediaKind::Audio, b"\x91Opus\x01", from, 5000).unwrap();
+        assert_eq!((told.audio.as_str(), told.video.as_str()), ("Opus", ""));
+    }
+}

@@ -1,0 +1,188 @@
+//! HLS: what ffmpeg decodes of the segments is what was pushed; each request is judged; a stream that nobody asks for costs
+//! nothing.
+//! Proves URL-16.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lianmai_media_plane::{Direction, Hls, Hub, RelayConfig, StreamRequest, Verdict};
+use tokio::time::advance;
+
+use crate::late_ffmpeg::{Tag, encoded, frames, scratch};
+use crate::support::*;
+
+fn config() -> RelayConfig {
+    RelayConfig { hls_segment: Duration::from_millis(500), ..RelayConfig::default() }
+}
+
+fn play() -> StreamRequest {
+    request(Direction::Play, "a", "v=bob")
+}
+
+/// Pushes tags at their times.
+async fn push(hub: &Hub, tags: &[Tag]) {
+    let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
+    let mut last = tags[0].time;
+    for tag in tags {
+        advance(Duration::from_millis(tag.time.saturating_sub(last).into())).await;
+        last = last.max(tag.time);
+        publisher.send(tag.kind, tag.time, &tag.body).unwrap();
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The URLs of a list, and what it says before them.
+fn urls(list: &str) -> Vec<&str> {
+    list.lines().filter(|line| !line.starts_with('#')).collect()
+}
+
+fn number(url: &str) -> u64 {
+    url.strip_prefix("a/").unwrap().strip_suffix(".ts?v=bob").unwrap().parse().unwrap()
+}
+
+/// What ffmpeg makes of the segments, and of the file that was pushed.
+async fn comes_out_as_it_went_in(encoding: usize, audio_tolerance: i64) {
+    let hub = Hub::new(config());
+    let hls = Hls::new(hub.clone());
+    let tags = encoded(encoding);
+    let first = tokio::spawn({
+        let hls = hls.clone();
+        async move { hls.playlist(&allow(), play()).await }
+    });
+    tokio::task::yield_now().await;
+    push(&hub, &tags).await;
+    let list = first.await.unwrap().unwrap();
+    assert!(list.starts_with("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n"), "{list}");
+    let list = hls.playlist(&allow(), play()).await.unwrap();
+    let mut bytes = Vec::new();
+    for url in urls(&list) {
+        bytes.extend(hls.segment(&allow(), play(), number(url)).await.unwrap().unwrap());
+    }
+    let file = scratch(&format!("hls-{}-{encoding}.ts", std::process::id()));
+    std::fs::write(&file, bytes).unwrap();
+    let mut flv = lianmai_media_plane::flv::file_header(true, true).to_vec();
+    tags.iter().for_each(|tag| {
+        flv.extend(lianmai_media_plane::flv::encode_tag(tag.kind, tag.time, &tag.body))
+    });
+    let pushed = file.with_extension("flv");
+    std::fs::write(&pushed, flv).unwrap();
+    for (map, tolerance) in [("0:v", 0), ("0:a", audio_tolerance)] {
+        let pushed = frames(&pushed, map, "1:1000").unwrap();
+        let played = frames(&file, map, "1:1000").unwrap();
+        let at = pushed.iter().position(|(_, frame)| *frame == played[2].1).expect("the third") - 2;
+        // Two of sound depend on what was before them.
+        for ((from, pushed), (to, played)) in pushed[at..].iter().zip(&played).skip(2) {
+            assert_eq!(pushed, played);
+            // The clock of MPEG-TS is behind by the same for all.
+            assert!((to - from - 700).abs() <= tolerance, "{map}: {from} became {to}");
+        }
+        assert!(played.len() > 50, "{map}: {} frames", played.len());
+    }
+    std::fs::remove_file(file).unwrap();
+    std::fs::remove_file(pushed).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn ffmpeg_decodes_what_was_pushed() {
+    comes_out_as_it_went_in(0, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn also_pictures_in_another_order() {
+    comes_out_as_it_went_in(1, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_request_is_judged() {
+    let hub = Hub::new(config());
+    let hls = Hls::new(hub.clone());
+    let allowed = Arc::new(AtomicBool::new(true));
+    let authorizer = Answer({
+        let allowed = allowed.clone();
+        move |request: StreamRequest| {
+            assert_eq!((request.direction, &*request.query), (Direction::Play, "v=bob"));
+            match allowed.load(Ordering::Relaxed) {
+                true => Verdict::Allow { viewer: Some("bob".into()) },
+                false => Verdict::Deny { code: "notMember", message: "gone".into() },
+            }
+        }
+    });
+    let ask = async || hls.playlist(&authorizer, play()).await;
+    assert_eq!(ask().await.unwrap_err().code, "noSegment", "a stream that does not come");
+    push(&hub, &encoded(0)).await;
+    let list = ask().await.unwrap();
+    let number = number(urls(&list)[0]);
+    assert!(hls.segment(&authorizer, play(), number).await.unwrap().is_some());
+    assert_eq!(hls.segment(&authorizer, play(), 1).await, Ok(None));
+    allowed.store(false, Ordering::Relaxed);
+    assert_eq!(ask().await.unwrap_err().code, "notMember");
+    assert_eq!(hls.segment(&authorizer, play(), number).await.unwrap_err().code, "notMember");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_while_the_first_segment_is_awaited_gets_no_list() {
+    let hub = Hub::new(config());
+    let hls = Hls::new(hub.clone());
+    let answers = Arc::new(AtomicBool::new(true));
+    let authorizer = Answer({
+        let answers = answers.clone();
+        move |_: StreamRequest| match answers.swap(false, Ordering::Relaxed) {
+            true => Verdict::Allow { viewer: None },
+            false => Verdict::Deny { code: "notMember", message: "gone".into() },
+        }
+    });
+    let asked = tokio::spawn(async move { hls.playlist(&authorizer, play()).await });
+    tokio::task::yield_now().await;
+    push(&hub, &encoded(0)).await;
+    assert_eq!(asked.await.unwrap().unwrap_err().code, "notMember");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_asks_for_costs_nothing() {
+    let hub = Hub::new(config());
+    let hls = Hls::new(hub.clone());
+    let tags = encoded(0);
+    push(&hub, &tags).await;
+    assert_eq!((hls.streams(), hub.stats().players), (0, 0));
+    assert_eq!(hls.segment(&allow(), play(), 1).await, Ok(None), "begins nothing");
+    assert_eq!(hls.streams(), 0);
+    let first = tokio::spawn({
+        let hls = hls.clone();
+        async move { hls.playlist(&allow(), play()).await }
+    });
+    tokio::task::yield_now().await;
+    push(&hub, &tags).await;
+    first.await.unwrap().unwrap();
+    let list = hls.playlist(&allow(), play()).await.unwrap();
+    assert_eq!((hls.streams(), hub.stats().players), (1, 1), "one for all viewers");
+    for _ in 0..4 {
+        advance(Duration::from_secs(20)).await;
+        tokio::task::yield_now().await;
+        assert_eq!(hls.playlist(&allow(), play()).await.as_ref(), Ok(&list));
+    }
+    advance(Duration::from_secs(31)).await;
+    tokio::task::yield_now().await;
+    assert_eq!((hls.streams(), hub.stats().players), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_have_a_bound() {
+    let hub = Hub::new(RelayConfig { hls_total_bytes: 100_000, ..config() });
+    let hls = Hls::new(hub.clone());
+    let tags = encoded(0);
+    let first = tokio::spawn({
+        let hls = hls.clone();
+        async move { hls.playlist(&allow(), play()).await }
+    });
+    tokio::task::yield_now().await;
+    push(&hub, &tags).await;
+    first.await.unwrap().unwrap();
+    let list = hls.playlist(&allow(), play()).await.unwrap();
+    let mut kept = 0;
+    let newest = number(urls(&list).last().unwrap());
+    for number in newest - 20..=newest {
+        kept += hls.segment(&allow(), play(), number).await.unwrap().map_or(0, |it| it.len());
+    }
+    assert!((50_000..=100_000).contains(&kept), "{kept} bytes are kept");
+}

@@ -1,0 +1,86 @@
+//! A still picture of high quality: keyframes of 3 MB each 4 s, and next to nothing between them. What is sent at once is
+//! far beyond what a player may lag by, and reaches each that reads.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::arrivals::Arrivals;
+use lianmai_test_support::media::{Ffmpeg, decode, pictures};
+use tokio::process::Command;
+
+use crate::stage::{PATIENCE, Scratch, Stage};
+
+/// Pictures a second, and from keyframe to keyframe.
+const RATE: usize = 25;
+const DISTANCE: usize = 100;
+/// Of the file, which is pushed over and over.
+const SECONDS: u32 = 12;
+/// Of the smallest keyframe.
+const KEYFRAME: u64 = 3_000_000;
+
+/// Noise that does not move, of which an encoder can leave nothing out.
+async fn still(folder: &Path) -> Result<PathBuf> {
+    let file = folder.join("still.flv");
+    let noise = "nullsrc=size=1440x816:rate=25:duration=0.04,\
+                 geq=lum='random(1)*255':cb='random(2)*255':cr='random(3)*255',loop=300:1";
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", noise])
+        .args(["-f", "lavfi", "-i", "sine=sample_rate=44100", "-t", &SECONDS.to_string()])
+        .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-qp", "3"])
+        .args(["-g", &DISTANCE.to_string(), "-sc_threshold", "0", "-pix_fmt", "yuv420p"])
+        .args(["-c:a", "aac"])
+        .arg(&file)
+        .status()
+        .await
+        .context("ffmpeg")?;
+    ensure!(made.success(), "ffmpeg: {made}");
+    Ok(file)
+}
+
+/// Proves URL-11, URL-13.
+#[tokio::test]
+async fn keyframes_of_3_mb_reach_early_and_late_players() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = still(&scratch.0).await?;
+    let pushed = pictures(&file.display().to_string(), SECONDS).await?;
+    let keys: Vec<_> = pushed.iter().filter(|(size, _)| *size >= KEYFRAME).collect();
+    ensure!(keys.len() == pushed.len() / DISTANCE, "{keys:?}");
+    let bits = pushed.iter().map(|(size, _)| size * 8).sum::<u64>() / u64::from(SECONDS);
+    ensure!((6_000_000..12_000_000).contains(&bits), "{bits} bit/s");
+    let known: HashSet<_> = pushed.iter().collect();
+
+    let stage = Stage::start().await?;
+    let mut ann = stage.join("room", 1).await?;
+    let mut bob = stage.join("room", 2).await?;
+    let push = ann.publish().await?;
+    let pull = bob.subscribe(1).await?;
+    // Both are there before the push, and see three keyframes.
+    let early = [&pull.rtmp, &pull.flv].map(|url| {
+        let url = url.clone();
+        tokio::spawn(async move { pictures(&url, 9).await })
+    });
+    stage.players(2).await?;
+    let _push = Ffmpeg::push_file(&file, &push)?;
+    let mut watched = Arrivals::open(&pull.flv).await?;
+    watched.goes_on(Duration::from_secs(5)).await?;
+    // The last keyframe is a while ago.
+    let late = [&pull.rtmp, &pull.flv].map(|url| {
+        let url = url.clone();
+        tokio::spawn(async move { pictures(&url, 5).await })
+    });
+    for (players, seconds) in [(early, 9), (late, 5)] {
+        for player in players {
+            let played = player.await??;
+            ensure!(played.len() >= seconds * RATE - 2, "{} of {seconds} s", played.len());
+            ensure!(played[0].0 >= KEYFRAME, "a keyframe comes first");
+            ensure!(played.iter().all(|picture| known.contains(picture)), "as it was pushed");
+        }
+    }
+    ensure!(decode(&pull.flv, 1).await?.frames >= RATE - 2, "a decoder shows it");
+    watched.media(PATIENCE).await?;
+    let cut = stage.server.log();
+    ensure!(cut.iter().all(|line| !line.contains("tooSlow")), "a player was cut");
+    stage.finish().await
+}
