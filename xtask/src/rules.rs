@@ -18,7 +18,7 @@ use crate::{Result, references};
 /// Where the tests of the product are.
 const TREES: &[&str] = &["crates", "tests"];
 /// What is built or found, not written.
-const SKIPPED: &[&str] = &["target", "corpus", "artifacts"];
+const SKIPPED: &[&str] = &["target", "corpus", "artifacts", "node_modules"];
 const NO_RULE: &str = "no rule of the protocol: ";
 
 pub(crate) fn check() -> Result {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use lianmai_test_support::arrivals::ask;
 use lianmai_test_support::process::{build, root};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -110,12 +111,17 @@ impl Demo {
             }
             anyhow::Ok(())
         };
-        // Its programs are built already.
+        // Its page and its programs are built already.
         let printed = timeout(PATIENCE, read).await.map_err(anyhow::Error::from).flatten();
         printed.with_context(|| format!("printed: {said:#?}, and of errors: {:#?}", self.log()))?;
         for told in ["building", "starting the server; logs go to", "starting a broadcaster"] {
             ensure!(said.iter().any(|line| line.starts_with(told)), "no `{told}`: {said:#?}");
         }
+        // What a person opens comes before everything else that has an address.
+        let first = said.iter().find(|line| line.contains("://")).context("no address")?;
+        let page = first.strip_prefix("page").context("the page is not first")?.trim().to_owned();
+        let opened = format!("open    {page}#channel=demo");
+        ensure!(said.contains(&opened), "no `{opened}`: {said:#?}");
         // Goes on to read, so that the demo never waits for us.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let server = server.context("no address")?;
@@ -188,9 +194,13 @@ impl Drop for Demo {
     }
 }
 
+/// The demo builds its page as well: what it finds done takes it no time.
 fn build_all() -> Result<()> {
-    programs()?;
-    build(&["xtask"]).map(drop)
+    build(&["xtask"])?;
+    let mut page = std::process::Command::new(env!("CARGO"));
+    let built = page.current_dir(root()).args(["xtask", "page"]).stdout(Stdio::null()).status()?;
+    ensure!(built.success(), "cargo xtask page failed");
+    programs().map(drop)
 }
 
 #[tokio::test]
@@ -207,6 +217,14 @@ async fn the_demo_is_on_air_and_ends_without_a_trace() -> Result<()> {
     ensure!(found["streams"].as_array().is_some_and(|streams| streams.len() == 2), "{found}");
     let pull = late.subscribe(1001).await?;
     assert_playable(&pull).await?;
+
+    // All three hosts, and the page.
+    for uid in ["1002", "1003"] {
+        ensure!(late.snapshot_of(uid).is_some(), "{uid} is not in the snapshot");
+    }
+    let asked = format!("GET / HTTP/1.0\r\nHost: {server}\r\n\r\n");
+    let page = ask(server, &asked).await?;
+    ensure!(page.status == 200 && page.head.contains("text/html"), "{}", page.head);
 
     let family = demo.family()?;
     for program in ["signal-server", "bot", "watch", "ffmpeg"] {
@@ -246,11 +264,16 @@ async fn a_demo_that_is_killed_leaves_nothing_behind() -> Result<()> {
     let mut demo = Demo::start(&folder, ports)?;
     demo.on_air().await?;
     let family = demo.family()?;
-    let bot = named(&family, "bot")?;
     let workers: Vec<_> =
         family.iter().filter(|one| one.name == "ffmpeg" || one.name == "bot").cloned().collect();
-    ensure!(workers.len() >= 2, "{family:?}");
-    kill("KILL", &bot.pid.to_string())?;
+    ensure!(workers.len() >= 6, "{family:?}");
+    // A bot runs once more as the guard of its ffmpeg: those are not touched.
+    let ours = |bot: &&Process| {
+        bot.name == "bot" && !workers.iter().any(|one| one.name == "bot" && one.pid == bot.parent)
+    };
+    for bot in workers.iter().filter(ours) {
+        kill("KILL", &bot.pid.to_string())?;
+    }
     gone(&workers).await?;
     named(&demo.family()?, "signal-server")?;
     kill("KILL", &named(&family, "xtask")?.pid.to_string())?;

@@ -55,6 +55,7 @@ export class Line {
   }
 
   suspend(): void {
+    this.life?.suspend()
     this.move('suspended')
     // WeChat closes the sockets of an app in the background; the app hears of it when it is shown again.
     this.drop?.(1000)
@@ -110,7 +111,11 @@ export class Line {
 
   private watch(listener: LifecycleListener): () => void {
     this.life = listener
-    const shown = () => document.visibilityState === 'visible' && this.state !== 'suspended' && listener.resume()
+    const shown = () => {
+      if (this.state === 'suspended') return
+      if (document.visibilityState === 'visible') listener.resume()
+      else listener.suspend()
+    }
     const online = () => this.state === 'up' && listener.network()
     document.addEventListener('visibilitychange', shown)
     window.addEventListener('pageshow', shown)
