@@ -36,10 +36,12 @@ pub(crate) async fn run(server: &Path, pullers: usize) -> Result<()> {
     let sample = Arc::new(sample(&scratch.0).await?);
     for is_flv in [true, false] {
         let data = scratch.0.join(if is_flv { "flv" } else { "rtmp" });
-        let server = ServerProcess::start(server, &data, &[("LIANMAI_LOG__FILTER", "warn")]).await?;
+        let server =
+            ServerProcess::start(server, &data, &[("LIANMAI_LOG__FILTER", "warn")]).await?;
         let room = Room::new(&server, pullers + 1).await?;
         let pid = server.pid()?;
-        let players = if is_flv { Players::Flv(room.flv) } else { Players::Rtmp(room.pulls.clone()) };
+        let players =
+            if is_flv { Players::Flv(room.flv) } else { Players::Rtmp(room.pulls.clone()) };
         let name = if is_flv { "lianmai, HTTP-FLV" } else { "lianmai, RTMP" };
         measure(name, pid, &sample, &room.push, players, pullers, &room.pulls[pullers]).await?;
     }

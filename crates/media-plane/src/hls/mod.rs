@@ -18,9 +18,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::auth::{
-    Authorizer, Denied, DeniedKind, Direction, StreamName, StreamRequest, Verdict,
-};
+use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamName, StreamRequest, Verdict};
 use crate::hub::{Hub, Player};
 use window::Window;
 

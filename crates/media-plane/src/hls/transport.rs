@@ -9,8 +9,9 @@ use mpeg2ts::pes::PesHeader;
 use mpeg2ts::time::{ClockReference, Timestamp};
 use mpeg2ts::ts::payload::{Bytes as Chunk, Pat, Pes, Pmt};
 use mpeg2ts::ts::{
-    AdaptationField, ContinuityCounter, EsInfo, Pid, ProgramAssociation, TransportScramblingControl,
-    TsHeader, TsPacket, TsPacketWriter, TsPayload, VersionNumber, WriteTsPacket,
+    AdaptationField, ContinuityCounter, EsInfo, Pid, ProgramAssociation,
+    TransportScramblingControl, TsHeader, TsPacket, TsPacketWriter, TsPayload, VersionNumber,
+    WriteTsPacket,
 };
 
 const MAP_PID: u16 = 0x1000;
@@ -97,9 +98,8 @@ impl Packets {
             dts: if shown == decoded { None } else { Some(stamp(decoded)?) },
             escr: None,
         };
-        let adaptation = (frame.lane == self.leader)
-            .then(|| clock(frame.time, frame.is_key))
-            .transpose()?;
+        let adaptation =
+            (frame.lane == self.leader).then(|| clock(frame.time, frame.is_key)).transpose()?;
         let optional = 3 + 5 + header.dts.map_or(0, |_| 5);
         let first = ROOM - adaptation.as_ref().map_or(0, |_| CLOCK) - 6 - optional;
         let (data, mut rest) = frame.data.split_at(first.min(frame.data.len()));

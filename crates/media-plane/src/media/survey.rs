@@ -137,7 +137,13 @@ mod tests {
         bytes
     }
 
-    fn feed(survey: &mut Survey, kind: MediaKind, body: &[u8], from: Instant, ms: u32) -> Option<Told> {
+    fn feed(
+        survey: &mut Survey,
+        kind: MediaKind,
+        body: &[u8],
+        from: Instant,
+        ms: u32,
+    ) -> Option<Told> {
         let now = from + Duration::from_millis(ms.into());
         survey.take(kind, classify(kind, body), ms, body, now)
     }

@@ -65,10 +65,10 @@ impl From<RtmpError> for End {
 /// What a publisher is told of the end of its publish.
 fn publish_ended(reason: EndReason) -> End {
     match reason {
-        EndReason::Replaced => End::Told("replaced", "another publisher took the place of a silent one"),
-        EndReason::TooManyHeads => {
-            End::Told("sequenceHeaders", "they are too many or too long")
+        EndReason::Replaced => {
+            End::Told("replaced", "another publisher took the place of a silent one")
         }
+        EndReason::TooManyHeads => End::Told("sequenceHeaders", "they are too many or too long"),
         EndReason::Cut => End::Told("cut", "the URL is not in use any more"),
         EndReason::TooSlow | EndReason::StreamEnded => End::Told("ended", "the stream has ended"),
     }

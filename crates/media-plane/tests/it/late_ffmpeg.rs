@@ -27,7 +27,21 @@ const AUDIO_WARM_UP: usize = 3;
 /// another order than sent, and with other headers. Without noise that a decoder would draw anew, and without sound that
 /// is sent long before it is heard.
 const ENCODINGS: &[(u32, &[&str])] = &[
-    (10, &["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-c:a", "aac", "-aac_pns", "0"]),
+    (
+        10,
+        &[
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-tune",
+            "zerolatency",
+            "-c:a",
+            "aac",
+            "-aac_pns",
+            "0",
+        ],
+    ),
     (15, &["-c:v", "libx264", "-preset", "medium", "-bf", "2", "-c:a", "aac", "-aac_pns", "0"]),
     (10, &["-c:v", "flv", "-c:a", "libmp3lame", "-ar", "44100", "-reservoir", "0"]),
 ];

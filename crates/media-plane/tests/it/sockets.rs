@@ -297,7 +297,10 @@ async fn idle_connections_end() {
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     assert!(within(silent.read_u8()).await.is_err());
     let mut halfway = Client::open(server.address, &handshake()).await;
-    assert_eq!(halfway.status("NetConnection.Connect.Rejected").await, "handshakeTimeout: no publish or play came in time");
+    assert_eq!(
+        halfway.status("NetConnection.Connect.Rejected").await,
+        "handshakeTimeout: no publish or play came in time"
+    );
     halfway.end().await.unwrap();
     let connected = [handshake(), connect("live", "")].concat();
     let mut connected = Client::open(server.address, &connected).await;

@@ -19,9 +19,7 @@ use http::header::{
     RETRY_AFTER, VARY,
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use lianmai_media_plane::{
-    Denied, DeniedKind, Direction, Hls, Hub, Protocol, StreamRequest, pull,
-};
+use lianmai_media_plane::{Denied, DeniedKind, Direction, Hls, Hub, Protocol, StreamRequest, pull};
 use lianmai_protocol::SIGNAL_PATH;
 use tokio::sync::{oneshot, watch};
 
