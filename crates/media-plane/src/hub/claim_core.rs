@@ -139,7 +139,8 @@ impl ClaimCore {
         let size = packet.flv().len();
         let mut queue = lock(&self.queue);
         queue.largest = queue.largest.max(size);
-        let beside = queue.bytes + size - queue.largest;
+        // The largest may be taken already, and less be left than it.
+        let beside = (queue.bytes + size).saturating_sub(queue.largest);
         let waits = queue.packets.front().map(|first| packet.received - first.received);
         let lags = beside > limit + queue.allowance && waits >= Some(patience);
         if lags || beside > limit.saturating_mul(IMPATIENT) + queue.allowance {

@@ -451,6 +451,22 @@ async fn what_is_accepted_reaches_a_player_that_keeps_up() {
 }
 
 /// A hiccup of a stream of many bytes is no lag; ever more bytes are, however short the time.
+/// Proves URL-13.
+#[tokio::test(start_paused = true)]
+async fn a_large_message_that_was_taken_is_no_lag() {
+    let hub = hub();
+    let player = play(&hub, "a", "").await.unwrap();
+    let publisher = publish(&hub, "a").await.unwrap();
+    video(&publisher, 0, &[KEY, &vec![0; 3 << 20]].concat());
+    video(&publisher, 40, FRAME);
+    let mut batch = Vec::new();
+    player.next(&mut batch, 1).await.unwrap();
+    // Less waits now than the largest had bytes.
+    video(&publisher, 80, FRAME);
+    assert_eq!(player.cut_reason(), None);
+    assert_eq!(ready(&player).len(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn lag_is_judged_in_bytes_and_in_time() {
     let hub = Hub::new(RelayConfig { player_queue_bytes: 10_000, ..RelayConfig::default() });
