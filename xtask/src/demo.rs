@@ -241,3 +241,22 @@ fn start(command: &mut Command, log: &Log) -> Result<(Held, Lines)> {
     });
     Ok((Held { child, hold }, lines))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_is_opened_to_one_network() {
+        for (address, listen, range) in [
+            ("192.168.1.77", "192.168.1.77:8600", "[\"192.168.1.0/24\"]"),
+            ("2001:db8:1:2:3::4", "[2001:db8:1:2:3::4]:8600", "[\"2001:db8:1:2::/64\"]"),
+        ] {
+            let settings = in_network(address.parse().unwrap());
+            let of = |name| &settings.iter().find(|(key, _)| *key == name).unwrap().1;
+            assert_eq!(of("LIANMAI_SERVER__LISTEN"), listen);
+            assert_eq!(of("LIANMAI_SERVER__PUBLIC_HOST"), address);
+            assert_eq!(of("LIANMAI_DEBUG__ALLOW_FROM"), range);
+        }
+    }
+}

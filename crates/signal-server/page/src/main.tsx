@@ -51,6 +51,13 @@ function App({ known }: { known: Facts }) {
     kept.set('theme', theme)
   }, [theme])
 
+  // Who closes the page does not come back to this stay: its ticket goes with it.
+  useEffect(() => {
+    const gone = (event: PageTransitionEvent) => event.persisted || void room.leave()
+    window.addEventListener('pagehide', gone)
+    return () => window.removeEventListener('pagehide', gone)
+  }, [room])
+
   const isIn = room.channel !== null && room.state !== 'disconnected' && room.state !== 'connecting'
   useEffect(() => {
     document.title = isIn && room.channel ? `${room.channel.channelName} · Lianmai` : 'Lianmai'
