@@ -162,7 +162,7 @@ fn ids_7_a_command_that_was_given_up_is_sent_again_and_settles_nothing() {
     rig.frame(&result(&request, &published(11)));
     rig.frame(&pong(&pings[0], 11));
     rig.frame(&pong(&pings[2], 11));
-    assert_eq!(told(&rig.drain()), ["published", "reconnected"]);
+    assert_eq!(told(&rig.drain()), ["published", "syncDone", "reconnected"]);
     let _ = late;
 }
 
