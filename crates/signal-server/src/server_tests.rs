@@ -98,7 +98,7 @@ fn rows() -> Vec<Row> {
         (Admin, "/v1/channels/"),
         (Admin, "/v1/channels/a/b?appkey=demo"),
         (Admin, "/%FF"),
-        (Public, "/"),
+        (Public, "/page/none"),
         (Public, "/v1/channels"),
         (Public, "/live/"),
         (Public, "/live/name.mp4"),

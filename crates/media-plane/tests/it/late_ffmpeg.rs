@@ -7,6 +7,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use lianmai_media_plane::{Direction, Hub, MediaKind, Player, RelayConfig, flv};
@@ -88,10 +90,14 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
+/// Several tests want the same encoding at a time: each has a file of its own.
+static FILES: AtomicU32 = AtomicU32::new(0);
+
 /// What an encoder makes of a moving picture and a tone.
 pub(crate) fn encoded(at: usize) -> Vec<Tag> {
     let (distance, options) = ENCODINGS[at];
-    let file = scratch(&format!("late-{}-{at}.flv", std::process::id()));
+    let number = FILES.fetch_add(1, Relaxed);
+    let file = scratch(&format!("late-{}-{number}.flv", std::process::id()));
     let made = Command::new("ffmpeg")
         .args("-v error -nostdin -y -f lavfi -i testsrc2=size=160x90:rate=25".split(' '))
         // No piece of it is like another.
