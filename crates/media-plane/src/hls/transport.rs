@@ -186,7 +186,7 @@ fn packet(
 }
 
 fn clock(time: u32, is_key: bool) -> Result<AdaptationField, Error> {
-    let ticks = u64::from(time) * 90 & Timestamp::MAX;
+    let ticks = (u64::from(time) * 90) & Timestamp::MAX;
     Ok(AdaptationField {
         discontinuity_indicator: false,
         random_access_indicator: is_key,

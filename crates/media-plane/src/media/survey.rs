@@ -67,11 +67,11 @@ impl Survey {
             (MediaKind::Video, Role::Key | Role::Inter) => self.seen.video = Some(class.codec),
             _ => return None,
         }
-        if class.role == Role::Key {
-            if let Some(last) = self.last_key.replace(timestamp) {
-                let distance = timestamp.wrapping_sub(last);
-                self.seen.keyframes = self.seen.keyframes.max(Some(distance));
-            }
+        if class.role == Role::Key
+            && let Some(last) = self.last_key.replace(timestamp)
+        {
+            let distance = timestamp.wrapping_sub(last);
+            self.seen.keyframes = self.seen.keyframes.max(Some(distance));
         }
         let passed = now - *self.begin.get_or_insert(now);
         let is_whole = self.seen.video.is_none() || self.seen.keyframes.is_some();
