@@ -313,7 +313,7 @@ fn take(player: &Player, tags: &mut Vec<Tag>, segmenter: &mut Segmenter) {
 /// Packets of MPEG-TS, of which the first has the tables, and none is missing.
 fn check_segment(bytes: &[u8]) {
     let mut counters = HashMap::new();
-    assert!(bytes.len() > 2 * PACKET && bytes.len() % PACKET == 0);
+    assert!(bytes.len() > 2 * PACKET && bytes.len().is_multiple_of(PACKET));
     for (at, packet) in bytes.chunks(PACKET).enumerate() {
         let pid = u16::from_be_bytes([packet[1] & 0x1F, packet[2]]);
         assert_eq!((packet[0], pid == 0), (0x47, at == 0));
