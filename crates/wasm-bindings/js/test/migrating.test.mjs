@@ -116,7 +116,7 @@ test('what the tables say of calls', async () => {
   await assert.rejects(one.subscribe(), (error) => error.field === 'uid')
   const playing = await one.subscribe(uid, 'slaveAudio')
   assert.deepEqual(Object.keys(playing).sort(), ['isBigNumber', 'mediaType', 'uid', 'url', 'urls'])
-  assert.deepEqual(Object.keys(playing.urls).sort(), ['flv', 'rtmp', 'wsFlv'])
+  assert.deepEqual(Object.keys(playing.urls).sort(), ['flv', 'hls', 'rtmp', 'wsFlv'])
   await one.mute()
   await one.unmute('')
   await one.setRole('audience')
