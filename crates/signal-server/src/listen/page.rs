@@ -169,8 +169,8 @@ fn has_version(asked: &HeaderMap, etag: &str) -> bool {
     list(asked, IF_NONE_MATCH).any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
 }
 
-/// Whether the browser reads an encoding (RFC 9110 §12.5.3): named, and not with a weight of zero. Who only says that any
-/// will do gets the file as it is.
+/// Whether the browser names an encoding with a weight above zero (RFC 9110 §12.5.3). The wildcard `*` names none: its
+/// answer is the plain file.
 fn takes(asked: &HeaderMap, encoding: &str) -> bool {
     list(asked, ACCEPT_ENCODING).any(|element| {
         let (name, weight) = element.split_once(';').unwrap_or((element, ""));

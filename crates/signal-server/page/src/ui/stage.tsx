@@ -53,8 +53,11 @@ function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolea
     const element = video.current
     if (!element) return
     element.muted = isSilent
-    // A browser stops what becomes loud without a person.
-    if (!isSilent && element.paused) void element.play().catch(() => (element.muted = true))
+    if (element.paused) element.play().catch(({ name }: Error) => {
+      // A browser refuses sound that no person asked for. Any other error ends this one attempt only: a stream that is
+      // being opened again plays by itself.
+      if (name === 'NotAllowedError') setWish(false)
+    })
   }, [isSilent])
 
   const cover = !source ? t('notOffered') : isMuted('video') ? t('cameraMuted') : playing !== 'playing' ? t(playing)
