@@ -132,6 +132,7 @@ for (const [broken, mended] of BREAKS) {
     assert.ok(rows.some(({ event, text }) => event === 'reconnected' && text.includes('outcome=replayed')))
     // The pictures went on: the same elements, none loaded anew.
     for (const [uid] of HOSTS) assert.ok((await watch(visitor.video(uid), 1)).frames >= 10)
+    assert.deepEqual(await visitor.reopened(), [])
     assert.deepEqual(await loads(page), { loads: 0, marked: [true, true, true] })
     await visitor.assertClean(assert)
     await visitor.close()

@@ -155,6 +155,11 @@ export class Visitor {
     })))
   }
 
+  /** Why streams were opened again. */
+  async reopened() {
+    return (await this.rows()).filter(({ event }) => event === 'stream-reopened').map(({ text }) => text)
+  }
+
   /** Nothing went wrong, and the policy forbade nothing. */
   async assertClean(assert) {
     assert.deepEqual([this.wrong, await this.page.evaluate(() => window.violations)], [[], []])

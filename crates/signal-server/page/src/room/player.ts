@@ -46,7 +46,7 @@ export class Player {
   private pause = FIRST_PAUSE_MS
   private timer = 0
 
-  constructor(private video: HTMLVideoElement, private source: Source, private report: (state: Playing) => void) {
+  constructor(private video: HTMLVideoElement, private source: Source, private report: (state: Playing) => void, private reopens: (reason: string) => void) {
     video.addEventListener('playing', this.began)
     document.addEventListener('visibilitychange', this.shown)
     void this.open()
@@ -95,17 +95,18 @@ export class Player {
       liveSyncTargetLatency: BEHIND_S,
     })
     this.player = player
-    const again = () => this.player === player && this.again()
-    player.on(mpegts.Events.ERROR, again)
-    player.on(mpegts.Events.LOADING_COMPLETE, again)
+    const again = (reason: string) => this.player === player && this.again(reason)
+    player.on(mpegts.Events.ERROR, (type: string, detail: string) => again(`${type} ${detail}`))
+    player.on(mpegts.Events.LOADING_COMPLETE, () => again('the stream ended'))
     player.attachMediaElement(this.video)
     player.load()
     // It begins when there is something; a stream that ends before that is another matter.
     Promise.resolve(player.play()).catch(() => {})
   }
 
-  private again(): void {
+  private again(reason: string): void {
     this.close()
+    this.reopens(reason)
     this.report('waiting')
     clearTimeout(this.timer)
     this.timer = window.setTimeout(() => void this.open(), this.pause)

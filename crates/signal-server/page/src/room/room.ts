@@ -191,6 +191,12 @@ export class Room {
     this.changed()
   }
 
+  /** A stream ended or broke in this page, and is opened again: an operator sees why a picture stood. */
+  reopens(uid: Uid, reason: string): void {
+    this.log.add('stream-reopened', { uid, reason }, this.channel?.seq)
+    this.changed()
+  }
+
   /** The person read how the client came back. */
   acknowledge(): void {
     this.returned = null

@@ -36,7 +36,7 @@ function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolea
   const { source } = tile
   useEffect(() => {
     if (!source || !video.current) return
-    const player = new Player(video.current, source, setPlaying)
+    const player = new Player(video.current, source, setPlaying, (reason) => room.reopens(tile.uid, reason))
     return () => player.destroy()
   }, [source?.url, source?.hasAudio, source?.hasVideo])
 
