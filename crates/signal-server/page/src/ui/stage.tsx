@@ -1,7 +1,7 @@
 // The streams. In: tiles. Out: a picture for each, silent until a person wants sound. Deliberately absent: how a stream is
 // fetched and decoded.
 
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { Player, type Playing } from '../room/player.js'
 import type { Room, Tile } from '../room/room.js'
 import { useText } from '../text/index.js'
@@ -49,7 +49,8 @@ function Stream({ room, tile, isLoud }: { room: Room; tile: Tile; isLoud: boolea
   const hasPicture = tile.kinds.has('video') || tile.kinds.has('screenShare')
   // Who says that it is muted is not heard, whatever it pushes.
   const isSilent = !isHeard || isMuted('audio')
-  useEffect(() => {
+  // With the button that says so, not after it.
+  useLayoutEffect(() => {
     const element = video.current
     if (!element) return
     element.muted = isSilent
