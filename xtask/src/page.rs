@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::process::{cargo, root, run, target};
+use crate::process::{cargo, exclusive, root, run, target};
 use crate::{Result, tools, wasm};
 
 fn folder() -> PathBuf {
@@ -39,7 +39,9 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
 
 /// Builds the page; where nothing changed, no file changes.
 pub(crate) fn build() -> Result {
-    wasm::package()?;
+    // Until the page is built, too: nobody else packs the SDK anew meanwhile.
+    let lock = exclusive()?;
+    wasm::package_under(&lock)?;
     tools::javascript(&folder())?;
     run(Command::new("npm").args(["run", "--silent", "check"]).current_dir(folder()))?;
     let mut build = Command::new("node");

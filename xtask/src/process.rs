@@ -1,6 +1,7 @@
 //! Running other programs.
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -16,6 +17,16 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR");
     target.map_or_else(|| root().join("target"), |target| root().join(target))
+}
+
+/// Waits until no other xtask makes files in the target folder beside cargo, which has a lock of its own. The lock is free
+/// when the file is dropped.
+pub(crate) fn exclusive() -> Result<File> {
+    let path = target().join("xtask.lock");
+    fs::create_dir_all(target())
+        .and_then(|()| File::create(&path))
+        .and_then(|file| file.lock().map(|()| file))
+        .map_err(|error| format!("cannot lock {}: {error}", path.display()))
 }
 
 /// The cargo that runs us. What ours says of this package is not for it: build scripts that look at such

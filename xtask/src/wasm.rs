@@ -7,11 +7,12 @@
 //! ```
 
 use std::env;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::process::{cargo, output, root, run, target};
+use crate::process::{cargo, exclusive, output, root, run, target};
 use crate::{Result, tools};
 
 /// What the entry for WeChat may weigh: its JavaScript (gzip), and both files together (brotli).
@@ -58,6 +59,11 @@ pub(crate) fn execute() -> Result {
 
 /// The packed tarball, made once for each run of this program.
 pub(crate) fn package() -> Result<PathBuf> {
+    package_under(&exclusive()?)
+}
+
+/// As [`package`], for whoever has the lock already.
+pub(crate) fn package_under(_lock: &File) -> Result<PathBuf> {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     if let Some(tarball) = MADE.get() {
         return Ok(tarball.clone());

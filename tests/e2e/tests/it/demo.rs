@@ -17,6 +17,9 @@ use tokio::time::{sleep, timeout};
 use crate::media::{assert_moving, assert_playable};
 use crate::stage::{Member, PATIENCE, Pull, Scratch, programs};
 
+/// What takes longer hangs. A demo checks page and programs before it starts, one demo after the other.
+const STARTS: Duration = PATIENCE.saturating_mul(10);
+
 /// The demo and everything that it started. Ctrl-C goes to its process group, as from a terminal.
 struct Demo {
     child: Child,
@@ -111,8 +114,7 @@ impl Demo {
             }
             anyhow::Ok(())
         };
-        // Its page and its programs are built already.
-        let printed = timeout(PATIENCE, read).await.map_err(anyhow::Error::from).flatten();
+        let printed = timeout(STARTS, read).await.map_err(anyhow::Error::from).flatten();
         printed.with_context(|| format!("printed: {said:#?}, and of errors: {:#?}", self.log()))?;
         for told in ["building", "starting the server; logs go to", "starting a broadcaster"] {
             ensure!(said.iter().any(|line| line.starts_with(told)), "no `{told}`: {said:#?}");
