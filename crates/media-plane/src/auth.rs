@@ -151,11 +151,19 @@ pub enum Verdict {
         /// Text for the peer; must hold no secret.
         message: String,
     },
+    /// Not now: the peer may ask again later. Unlike [`Verdict::Deny`] it says nothing of the URL.
+    Later {
+        /// Stable code word.
+        code: &'static str,
+        /// Text for the peer; must hold no secret.
+        message: String,
+    },
 }
 
 /// Decides on every publish and play.
 pub trait Authorizer: Send + Sync + 'static {
-    /// Answers within [`crate::RelayConfig::auth_timeout`]; later answers count as denial.
+    /// Answers within [`crate::RelayConfig::auth_timeout`]; later answers count as [`Verdict::Later`]. It is dropped when
+    /// the peer hangs up or is cut.
     fn authorize(&self, request: StreamRequest) -> impl Future<Output = Verdict> + Send;
 
     /// The viewer that a play names, of whom nothing is checked yet: a key under which `cut_viewer` finds the
@@ -168,11 +176,11 @@ pub trait Authorizer: Send + Sync + 'static {
 /// What kind of refusal it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeniedKind {
-    /// The authorizer said no, did not answer in time, or the request was cut.
+    /// The authorizer said no, or the request was cut.
     Denied,
     /// Another publisher is live.
     Busy,
-    /// A limit of the relay is reached.
+    /// A limit of the relay is reached, or the authorizer has no answer now. The peer may ask again later.
     Overload,
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Limits and times of the relay. All of them are per process unless they say otherwise.
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
-    /// How long the authorizer may take; then the request is denied as `authTimeout`. Default 11 s:
+    /// How long the authorizer may take; then the peer is told `authTimeout` and may ask again. Default 11 s:
     /// after a restart the one who decides may wait 10 s for somebody who comes back (RST-4).
     pub auth_timeout: Duration,
     /// From accept to a publish or play, and from the end of one to the next. Default 10 s.
@@ -51,7 +51,7 @@ pub struct RelayConfig {
     pub max_connections_per_address: usize,
     /// Players of all protocols. Default 8192.
     pub max_players: usize,
-    /// Players whose stream has no publisher. Default 1024.
+    /// Players whose stream has no publisher. Default 4096.
     pub max_waiters: usize,
 }
 
@@ -78,7 +78,7 @@ impl Default for RelayConfig {
             max_connections: 4096,
             max_connections_per_address: 256,
             max_players: 8192,
-            max_waiters: 1024,
+            max_waiters: 4096,
         }
     }
 }

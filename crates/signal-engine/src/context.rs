@@ -43,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) drain: Option<Drain>,
     /// After a crash: until then members may come back with less than they need otherwise.
     pub(crate) crash_over: Option<MonoTime>,
+    /// Memberships that outlived a crash, while that is not over.
+    pub(crate) awaited: BTreeMap<Mid, Seat>,
     pub(crate) stats: Stats,
     rng: ChaCha12Rng,
 }
@@ -62,6 +64,7 @@ impl Context {
             ops: Vec::new(),
             drain: None,
             crash_over: None,
+            awaited: BTreeMap::new(),
             stats: Stats::default(),
             rng,
         }

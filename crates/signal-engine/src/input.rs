@@ -148,6 +148,12 @@ pub enum Input {
         /// Push or play.
         access: Access,
     },
+    /// Nobody waits any more for the answer to a question of [`crate::Output::Waits`]. There will be none, unless it is on
+    /// its way already.
+    Withdraw {
+        /// Number of the question.
+        query: QueryId,
+    },
     /// The relay sees payload on a stream. To be repeated while it flows.
     MediaFlow {
         /// The stream.

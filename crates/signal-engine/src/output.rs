@@ -19,6 +19,8 @@ pub enum Denial {
     UnknownStream,
     /// The viewer is not, or no longer, subscribed to it.
     NotSubscribed,
+    /// The viewer may be back soon, and is waited for no longer, or by too many: ask again later.
+    Busy,
 }
 
 impl Denial {
@@ -28,6 +30,7 @@ impl Denial {
         match self {
             Denial::UnknownStream => "unknownStream",
             Denial::NotSubscribed => "notSubscribed",
+            Denial::Busy => "busy",
         }
     }
 }
@@ -218,6 +221,8 @@ pub struct Stats {
     pub connected: usize,
     /// Live push URLs.
     pub streams: usize,
+    /// Plays that wait for their viewer to come back after a crash.
+    pub waiting_plays: usize,
     /// Bytes of all logs of events.
     pub log_bytes: usize,
     /// Bytes of targeted messages that may not have arrived.
@@ -260,6 +265,12 @@ pub enum Output {
         id: AskId,
         /// What is asked.
         question: Question,
+    },
+    /// The answer to [`crate::Input::Authorize`] comes later. Say [`crate::Input::Withdraw`] when nobody waits for it any
+    /// more.
+    Waits {
+        /// Number of the question.
+        query: QueryId,
     },
     /// Answer to [`crate::Input::Authorize`].
     Verdict {

@@ -24,8 +24,8 @@ pub(crate) enum Timer {
     Ask(AskId),
     /// Bans, holds and logs may be over.
     Sweep,
-    /// Questions that wait for a member to come back.
-    Parked,
+    /// Plays that wait for their viewer to come back.
+    Waiting,
     /// The next step of a drain.
     Drain,
 }

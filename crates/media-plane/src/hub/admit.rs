@@ -108,7 +108,10 @@ impl Hub {
             Ok(Verdict::Deny { code, message }) => {
                 Err(Denied { kind: DeniedKind::Denied, code, message })
             }
-            Err(_) => Err(Denied::new(DeniedKind::Denied, "authTimeout", "no verdict in time")),
+            Ok(Verdict::Later { code, message }) => {
+                Err(Denied { kind: DeniedKind::Overload, code, message })
+            }
+            Err(_) => Err(Denied::new(DeniedKind::Overload, "authTimeout", "no verdict in time")),
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::hangup::hung_up;
 use super::write::WriteQueue;
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, Protocol, StreamRequest};
 use crate::hub::{EndReason, Hub, Player, Publisher};
@@ -152,15 +153,26 @@ impl<A: Authorizer> Connection<A> {
             let hub = self.hub.clone();
             let authorizer = self.authorizer.clone();
             match request.kind {
-                RequestKind::Publish => match hub.publish(&*authorizer, asked).await {
-                    Ok(publisher) => self.publish(publisher).await?,
-                    Err(denied) => self.refuse(request.kind, &denied).await?,
-                },
-                RequestKind::Play => match hub.play(&*authorizer, asked).await {
+                RequestKind::Publish => {
+                    match self.while_there(hub.publish(&*authorizer, asked)).await? {
+                        Ok(publisher) => self.publish(publisher).await?,
+                        Err(denied) => self.refuse(request.kind, &denied).await?,
+                    }
+                }
+                RequestKind::Play => match self.while_there(hub.play(&*authorizer, asked)).await? {
                     Ok(player) => self.play(player).await?,
                     Err(denied) => self.refuse(request.kind, &denied).await?,
                 },
             }
+        }
+    }
+
+    /// Waits for a decision for as long as the peer does.
+    async fn while_there<T>(&self, decision: impl Future<Output = T>) -> Result<T, End> {
+        tokio::select! {
+            biased;
+            decided = decision => Ok(decided),
+            () = hung_up(&self.stream) => Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
         }
     }
 

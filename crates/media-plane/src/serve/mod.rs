@@ -4,6 +4,7 @@
 //! HTTP, and tasks that outlive [`RtmpServer::serve`].
 
 mod connection;
+mod hangup;
 mod write;
 
 use std::collections::HashMap;

@@ -320,7 +320,8 @@ async fn verdicts_and_their_absence() {
     }
     let hub = hub();
     let denied = hub.publish(&Silent, request(Direction::Publish, "a", "")).await.unwrap_err();
-    assert!(denied.to_string().starts_with("denied.authTimeout: "));
+    assert_eq!((denied.kind, denied.code), (DeniedKind::Overload, "authTimeout"));
+    assert!(denied.to_string().starts_with("authTimeout: "), "nothing is said of the URL");
     let no = Answer(|_: StreamRequest| Verdict::Deny { code: "notYours", message: "no".into() });
     let denied = hub.play(&no, request(Direction::Play, "a", "")).await.unwrap_err();
     assert_eq!(denied.to_string(), "denied.notYours: no");

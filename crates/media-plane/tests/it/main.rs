@@ -6,6 +6,7 @@
 mod bounds;
 mod enhanced;
 mod foreign;
+mod hangup;
 mod hls;
 mod hostile;
 mod hub;

@@ -251,6 +251,9 @@ impl Channel {
         self.told_bytes += member.told_bytes();
         self.broadcasters += usize::from(member.is_visible());
         cx.stats.members += 1;
+        if cx.crash_over.is_some() {
+            cx.awaited.insert(member.mid, self.seat(uid));
+        }
         cx.stats.message_bytes += member.messages.bytes();
         self.members.insert(uid, member);
         cx.timers.arm(now, Timer::Grace(self.id, uid));

@@ -11,6 +11,7 @@ mod answers;
 mod arrival;
 mod relay;
 mod restart;
+mod waiting;
 
 use std::collections::{BTreeMap, BinaryHeap};
 
@@ -41,8 +42,8 @@ pub struct Engine {
     names: BTreeMap<ChannelKey, ChannelRef>,
     last_channel: u64,
     sweeping: bool,
-    /// Questions of the relay that wait for a member to come back: until when.
-    parked: relay::Parked,
+    /// Plays that wait for their viewer to come back.
+    waiting: waiting::Waiting,
 }
 
 impl Engine {
@@ -56,7 +57,7 @@ impl Engine {
             names: BTreeMap::new(),
             last_channel: 0,
             sweeping: false,
-            parked: relay::Parked::default(),
+            waiting: waiting::Waiting::default(),
         }
     }
 
@@ -105,7 +106,11 @@ impl Engine {
     /// Counters for metrics.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { channels: self.channels.len(), ..self.context.stats }
+        Stats {
+            channels: self.channels.len(),
+            waiting_plays: self.waiting.len(),
+            ..self.context.stats
+        }
     }
 
     fn input(&mut self, input: Input) {
@@ -138,6 +143,7 @@ impl Engine {
             Input::Authorize { query, generation, access } => {
                 self.authorize(query, generation, access);
             }
+            Input::Withdraw { query } => self.waiting.remove(query),
             Input::MediaFlow { generation } => {
                 if let Some(&id) = self.context.streams.get(&generation) {
                     self.with_channel(id, |channel, cx| channel.media_flow(cx, generation));
@@ -215,7 +221,7 @@ impl Engine {
                     channel.sweep(&mut self.context);
                 }
             }
-            Timer::Parked => self.look_at_parked(),
+            Timer::Waiting => self.look_at_waiting(),
             Timer::Drain => self.drain_due(),
         }
     }

@@ -1,37 +1,43 @@
 //! Who may push and play. Comes in: questions of the relay about URLs whose signature is right. Goes out:
-//! verdicts, at once or, shortly after a crash, when the member is back that they are about.
+//! verdicts: at once or, shortly after a crash, when the viewer is back whose play it is.
+//!
+//! ```text
+//!   Authorize --known--------------------------------> Verdict
+//!        `-- its viewer may be back soon --> Waits --> Verdict, or Withdraw
+//! ```
+//!
+//! Streams and memberships that were not stored never come back, so a URL of theirs is refused at once, and no push waits.
 
-use std::collections::VecDeque;
-
-use lianmai_protocol::{Gen, MonoTime};
+use lianmai_protocol::{Gen, Mid};
 
 use super::Engine;
-use crate::ids::QueryId;
+use super::waiting::Play;
+use crate::ids::{QueryId, Seat};
 use crate::input::Access;
 use crate::output::{Denial, Output};
 use crate::timers::Timer;
 
-/// A push or play of somebody who is not known yet waits so long, in milliseconds (RST-4).
-const PARK_MS: u64 = 10_000;
-/// So many of them; and they are looked at this often, in milliseconds.
-const MAX_PARKED: usize = 1_000;
-const PARK_LOOK_MS: u64 = 100;
-
-/// Questions that wait for a member to come back: until when.
-pub(super) type Parked = VecDeque<(MonoTime, QueryId, Gen, Access)>;
+/// A play waits so long for its viewer, in milliseconds (RST-4).
+const WAIT_MS: u64 = 10_000;
+/// Those that wait are looked at this often, in milliseconds.
+const LOOK_MS: u64 = 100;
 
 impl Engine {
-    /// Whether a URL may be used. After a crash somebody who is not known yet may be soon (RST-4).
+    /// Whether a URL may be used.
     pub(super) fn authorize(&mut self, query: QueryId, generation: Gen, access: Access) {
-        let verdict = self.may_use(generation, access);
-        let now = self.context.mono();
-        let waits = self.context.crash_over.is_some_and(|over| now < over);
-        if verdict.is_err() && waits && self.parked.len() < MAX_PARKED {
-            self.parked.push_back((now + PARK_MS, query, generation, access));
-            if self.parked.len() == 1 {
-                self.context.arm_in(PARK_LOOK_MS, Timer::Parked);
+        let mut verdict = self.may_use(generation, access);
+        if let Access::Play { viewer } = access
+            && verdict == Err(Denial::NotSubscribed)
+            && self.is_awaited(viewer)
+            && self.context.crash_over.is_some_and(|over| self.context.mono() < over)
+        {
+            let until = self.context.mono() + WAIT_MS;
+            if self.waiting.add(query, Play { generation, viewer, until }) {
+                self.look_later();
+                self.context.outputs.push_back(Output::Waits { query });
+                return;
             }
-            return;
+            verdict = Err(Denial::Busy);
         }
         self.context.outputs.push_back(Output::Verdict { query, verdict });
     }
@@ -42,18 +48,40 @@ impl Engine {
         channel.authorize(generation, access)
     }
 
-    pub(super) fn look_at_parked(&mut self) {
+    /// Whether a membership outlived a crash that was not long ago: its client may be about to subscribe again, since
+    /// subscriptions are not stored.
+    fn is_awaited(&mut self, viewer: Mid) -> bool {
         let now = self.context.mono();
-        for (until, query, generation, access) in std::mem::take(&mut self.parked) {
-            let verdict = self.may_use(generation, access);
-            if verdict.is_ok() || until <= now {
-                self.context.outputs.push_back(Output::Verdict { query, verdict });
-            } else {
-                self.parked.push_back((until, query, generation, access));
-            }
+        if self.context.crash_over.is_none_or(|over| over + WAIT_MS <= now) {
+            self.context.awaited.clear();
         }
-        if !self.parked.is_empty() {
-            self.context.arm_in(PARK_LOOK_MS, Timer::Parked);
+        let Some(&Seat { channel, uid }) = self.context.awaited.get(&viewer) else { return false };
+        self.channels.get(&channel).is_some_and(|channel| channel.is_of(uid, viewer))
+    }
+
+    pub(super) fn look_at_waiting(&mut self) {
+        let now = self.context.mono();
+        self.waiting.is_watched = false;
+        for (query, Play { generation, viewer, until }) in self.waiting.plays() {
+            let mut verdict = self.may_use(generation, Access::Play { viewer });
+            if verdict == Err(Denial::NotSubscribed) && self.is_awaited(viewer) {
+                if now < until {
+                    continue;
+                }
+                verdict = Err(Denial::Busy);
+            }
+            self.waiting.remove(query);
+            self.context.outputs.push_back(Output::Verdict { query, verdict });
+        }
+        if self.waiting.len() > 0 {
+            self.look_later();
+        }
+    }
+
+    /// One look is due at a time, however often plays come and go.
+    fn look_later(&mut self) {
+        if !std::mem::replace(&mut self.waiting.is_watched, true) {
+            self.context.arm_in(LOOK_MS, Timer::Waiting);
         }
     }
 }

@@ -21,6 +21,7 @@ mod liveness;
 mod lobby;
 mod media;
 mod moderation;
+mod plays;
 mod random;
 mod records;
 mod restart;

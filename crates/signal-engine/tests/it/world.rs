@@ -126,7 +126,8 @@ pub(crate) struct World {
     pub(crate) cut_viewers: Vec<(Gen, Mid)>,
     pub(crate) notes: Vec<Note>,
     pub(crate) texts: BTreeMap<(Epoch, u64), String>,
-    verdicts: BTreeMap<QueryId, Result<(), Denial>>,
+    pub(crate) waiting: BTreeSet<QueryId>,
+    pub(crate) verdicts: BTreeMap<QueryId, Result<(), Denial>>,
     replies: BTreeMap<QueryId, Result<AdminReply, RpcError>>,
     last_conn: u64,
     last_query: u64,
@@ -174,6 +175,7 @@ impl World {
             cut_viewers: Vec::new(),
             notes: Vec::new(),
             texts: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             verdicts: BTreeMap::new(),
             replies: BTreeMap::new(),
             last_conn: 0,
@@ -444,10 +446,20 @@ impl World {
         self.authorize(generation, Access::Play { viewer })
     }
 
-    fn authorize(&mut self, generation: Gen, access: Access) -> Result<(), Denial> {
+    /// Asks for a play whose verdict may come later.
+    pub(crate) fn ask_to_play(&mut self, generation: Gen, viewer: Mid) -> QueryId {
+        self.ask_for(generation, Access::Play { viewer })
+    }
+
+    fn ask_for(&mut self, generation: Gen, access: Access) -> QueryId {
         self.last_query += 1;
         let query = QueryId(self.last_query);
         self.input(Input::Authorize { query, generation, access });
+        query
+    }
+
+    fn authorize(&mut self, generation: Gen, access: Access) -> Result<(), Denial> {
+        let query = self.ask_for(generation, access);
         self.verdicts.remove(&query).expect("a verdict")
     }
 

@@ -145,6 +145,7 @@ fn engine_numbers(registry: &mut Registry, engine: Stats) {
         members,
         connected,
         streams,
+        waiting_plays,
         log_bytes,
         message_bytes,
         events,
@@ -156,6 +157,8 @@ fn engine_numbers(registry: &mut Registry, engine: Stats) {
     gauge(registry, "members", "Memberships, those in grace included", members as u64);
     gauge(registry, "connected_members", "Memberships with a socket", connected as u64);
     gauge(registry, "push_urls", "Live push URLs", streams as u64);
+    let help = "Plays that wait for their viewer to come back after a crash";
+    gauge(registry, "waiting_plays", help, waiting_plays as u64);
     gauge(registry, "log_bytes", "Bytes of past events that are kept", log_bytes as u64);
     let help = "Bytes of targeted messages that may not have arrived";
     gauge(registry, "message_bytes", help, message_bytes as u64);

@@ -37,6 +37,7 @@ fn every_number_is_exported() {
         frames: 108,
         commands: 109,
         refusals: 110,
+        waiting_plays: 111,
     };
     let hub = HubStats {
         streams: 201,
@@ -57,7 +58,7 @@ fn every_number_is_exported() {
     };
     let store = StoreStats { commits: 301, failures: 302, waiting: 303, forgotten: 304 };
     let text = Metrics::new().0.text(engine, hub, store, Phase::Frozen);
-    for number in (101..=110).chain(201..=215).chain(301..=304) {
+    for number in (101..=111).chain(201..=215).chain(301..=304) {
         let lines = text.lines().filter(|line| line.ends_with(&format!(" {number}"))).count();
         assert_eq!(lines, 1, "{number} in\n{text}");
     }

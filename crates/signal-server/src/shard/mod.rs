@@ -6,7 +6,7 @@ mod worker;
 use bytes::Bytes;
 use lianmai_protocol::{ErrorName, Gen, RpcError};
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, ConnId, Denial, DrainPlan, Input, Stats,
+    Access, AdminCommand, AdminReply, ConnId, Denial, DrainPlan, Input, QueryId, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,6 +32,8 @@ pub(crate) enum ShardMsg {
     Writable(ConnId),
     /// May this URL be used?
     Authorize { generation: Gen, access: Access, answer: oneshot::Sender<Result<(), Denial>> },
+    /// Nobody waits for the answer to that any more.
+    Withdraw(QueryId),
     /// The admin API asks.
     Admin { command: AdminCommand, answer: oneshot::Sender<Result<AdminReply, RpcError>> },
     /// Counters.
@@ -61,7 +63,7 @@ impl Shards {
         self.senders[shard_of(route, self.senders.len())].clone()
     }
 
-    /// Asks whether a URL may be used; `None` when the shard has ended.
+    /// Asks whether a URL may be used; `None` when the shard has ended. Dropping it takes the question back.
     pub(crate) async fn authorize(
         &self,
         generation: Gen,
@@ -149,6 +151,7 @@ fn add(sum: Stats, stats: Stats) -> Stats {
         members,
         connected,
         streams,
+        waiting_plays,
         log_bytes,
         message_bytes,
         events,
@@ -161,6 +164,7 @@ fn add(sum: Stats, stats: Stats) -> Stats {
         members: sum.members + members,
         connected: sum.connected + connected,
         streams: sum.streams + streams,
+        waiting_plays: sum.waiting_plays + waiting_plays,
         log_bytes: sum.log_bytes + log_bytes,
         message_bytes: sum.message_bytes + message_bytes,
         events: sum.events + events,

@@ -28,6 +28,7 @@ fn stats(times: u64) -> Stats {
         frames: 8 * times,
         commands: 9 * times,
         refusals: 10 * times,
+        waiting_plays: size(11),
     }
 }
 

@@ -169,6 +169,10 @@ impl Worker {
                 let query = self.ask(Asker::Authorize(answer));
                 self.handle(Input::Authorize { query, generation, access });
             }
+            ShardMsg::Withdraw(query) => {
+                self.askers.remove(&query);
+                self.handle(Input::Withdraw { query });
+            }
             ShardMsg::Admin { command, answer } => {
                 let query = self.ask(Asker::Admin(answer));
                 self.handle(Input::Admin { query, command });
@@ -240,6 +244,7 @@ impl Worker {
                 }
             }
             Output::Ask { id, question } => self.answer(id, question),
+            Output::Waits { query } => self.watch(query),
             Output::Verdict { query, verdict } => {
                 if let Some(Asker::Authorize(answer)) = self.askers.remove(&query) {
                     let _ = answer.send(verdict);
@@ -268,6 +273,28 @@ impl Worker {
             }
             Output::Note(note) => self.parts.notes.note(note),
         }
+    }
+
+    /// Watches whether somebody still waits for an answer that comes later.
+    fn watch(&mut self, query: QueryId) {
+        let Some(Asker::Authorize(mut asker)) = self.askers.remove(&query) else { return };
+        let (answer, verdict) = oneshot::channel();
+        self.askers.insert(query, Asker::Authorize(answer));
+        let own = self.own.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                verdict = verdict => {
+                    // An error: the shard has ended, and the asker hears that.
+                    if let Ok(verdict) = verdict {
+                        let _ = asker.send(verdict);
+                    }
+                }
+                () = asker.closed() => if let Some(own) = own.upgrade() {
+                    let _ = own.send(ShardMsg::Withdraw(query)).await;
+                },
+            }
+        });
     }
 
     /// Answers at once where that is possible, else when there is an answer.

@@ -14,7 +14,7 @@ use crate::stage::{PATIENCE, Scratch, Stage};
 use crate::survivor::{Survivor, member_of};
 use crate::tokens::{self, APPS};
 
-/// Longer than a push waits for a member that may still come back (RST-4).
+/// Longer than anything waits for a member that may still come back (RST-4).
 const BAN: Duration = Duration::from_secs(14);
 /// What clocks and whole seconds may add.
 const SLACK: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ fn refusal(answer: &Value) -> &str {
 }
 
 /// Whether the relay takes a push to this URL.
-async fn is_taken(stage: &Stage, url: &str) -> Result<bool> {
+pub(crate) async fn is_taken(stage: &Stage, url: &str) -> Result<bool> {
     let (first, then) =
         ([handshake(), connect("live")].concat(), request("publish", &stream_of(url)?));
     // `connect` and `createStream` are answered before.
@@ -77,8 +77,10 @@ async fn rst_5_a_ban_outlives_a_kill_right_after_its_answer() -> Result<()> {
 
     // All of it is refused again and again, until the ban ends when it was to end.
     let pushes = async {
+        let mut pace = interval(Duration::from_millis(100));
         let mut refused = 0;
         while asked.elapsed() < BAN {
+            pace.tick().await;
             ensure!(
                 !is_taken(&stage, &push).await?,
                 "the push of somebody who was kicked is served"

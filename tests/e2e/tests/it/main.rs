@@ -20,6 +20,7 @@ mod python;
 mod bans;
 mod cast;
 mod chorus;
+mod crowd;
 mod fault_proxy;
 mod fold;
 mod ghosts;

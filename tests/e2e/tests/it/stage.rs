@@ -98,23 +98,28 @@ impl Stage {
 
     /// Waits until so many players of the relay are admitted.
     pub(crate) async fn players(&self, count: usize) -> Result<()> {
+        self.counts("relay_players", count).await
+    }
+
+    /// Waits until a number of the metrics has this value.
+    pub(crate) async fn counts(&self, name: &str, count: usize) -> Result<()> {
         let request = format!(
             "GET /metrics HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
             self.server.admin,
             self.server.admin_token()?,
         );
-        let wanted = format!("lianmai_relay_players {count}");
+        let wanted = format!("lianmai_{name} {count}");
         let search = async {
             loop {
                 let text = arrivals::ask(self.server.admin, &request).await?.text().await?;
                 if text.lines().any(|line| line == wanted) {
                     return anyhow::Ok(());
                 }
-                // Nothing tells of a new player, so look again.
+                // Nothing tells of a change, so look again.
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, search).await.with_context(|| format!("not {count} players"))?
+        timeout(PATIENCE, search).await.with_context(|| format!("{name} is not {count}"))?
     }
 
     /// The last word of every story: the server stops in time, whatever still runs, and has nothing to

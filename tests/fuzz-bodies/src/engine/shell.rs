@@ -407,6 +407,9 @@ impl Shell {
                 }
             }
             Output::Store(ops) => _ = self.disk.write(ops, None),
+            Output::Waits { query } => {
+                assert!(self.asked.contains(&query), "a question that is open");
+            }
             Output::Verdict { query, verdict } => {
                 assert!(self.asked.remove(&query), "one verdict for each question");
                 self.verdicts.insert(query, verdict);

@@ -310,6 +310,7 @@ impl Model {
                     let renew_after = push.minted.renew_after.0;
                     streams.insert(push.generation, Stream { owner: uid, renew_after });
                 }
+                shard.awaited.insert(record.mid);
                 members.insert(uid, from_row(row, record, now));
             }
             if members.is_empty() {
@@ -342,6 +343,7 @@ impl Model {
             bans: live.bans,
             holds: live.holds,
             crash_over: 0,
+            awaited: BTreeSet::new(),
             ..Shard::default()
         };
         for (key, record, records) in &restored.channels {

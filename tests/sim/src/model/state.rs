@@ -424,6 +424,8 @@ pub(super) struct Shard {
     pub(super) frozen_since: Option<u64>,
     pub(super) handed_over_at: Option<u64>,
     pub(super) crash_over: u64,
+    /// Memberships that outlived that crash.
+    pub(super) awaited: BTreeSet<Mid>,
     pub(super) events: u64,
     /// Logs of channels that ended in this step.
     pub(super) archive: BTreeMap<Epoch, (u64, Vec<Logged>)>,

@@ -174,7 +174,7 @@ impl Model {
                     format!("{access:?} of {generation}, asked at {asked}, is told {verdict:?}");
                 return Err(("media", what));
             }
-            let waits = asked < self.shards[s].crash_over;
+            let waits = asked < self.shards[s].crash_over && self.may_be_back(s, generation, access);
             let early = step.now < asked + PARK_MS && !self.shards[s].is_frozen();
             if verdict.is_err() && waits && early {
                 let what =
@@ -190,6 +190,15 @@ impl Model {
             Some(question) => Err(("media", format!("{question:?} is not answered"))),
             None => Ok(()),
         }
+    }
+
+    /// Whether a play is of a stream that lives and of somebody who may be about to subscribe again.
+    fn may_be_back(&self, s: usize, generation: Gen, access: Access) -> bool {
+        let Access::Play { viewer } = access else { return false };
+        let mut channels = self.shards[s].channels.values();
+        let channel = channels.find(|channel| channel.streams.contains_key(&generation));
+        self.shards[s].awaited.contains(&viewer)
+            && channel.is_some_and(|channel| channel.members.values().any(|member| member.mid == viewer))
     }
 
     fn writes(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {

@@ -265,6 +265,7 @@ impl World {
                 }
                 Question::Store(ops) => self.store_write(shard, ops, Some(id)),
             },
+            Output::Waits { .. } => self.cov.count("media:waits"),
             Output::Verdict { query, verdict } => {
                 let asker = self.shard(shard).and_then(|shard| shard.askers.remove(&query));
                 if let Some(Asker::Media(media)) = asker {

@@ -56,7 +56,11 @@ impl World {
                     inputs.push_back(Input::Answer { id, answer });
                 }
             }
+            Output::Waits { query } => {
+                assert!(self.waiting.insert(query), "it is said once");
+            }
             Output::Verdict { query, verdict } => {
+                self.waiting.remove(&query);
                 self.verdicts.insert(query, verdict);
             }
             Output::CutStream { generation, .. } => {

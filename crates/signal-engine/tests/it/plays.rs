@@ -1,0 +1,112 @@
+//! Plays that come back after a crash, earlier than their viewers.
+
+use lianmai_protocol::{Gen, Mid};
+use lianmai_signal_engine::{Denial, Input};
+
+use crate::calls::*;
+use crate::world::{Client, World, entry};
+
+/// A host that pushes, and a viewer that plays it, before and behind a crash.
+struct Scene {
+    w: World,
+    host: Client,
+    viewer: Client,
+    generation: Gen,
+    mid: Mid,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut w = World::new();
+        let host = w.admit(entry(1).moderator());
+        let viewer = w.join(2);
+        let (_, generation) = w.push_url(host, "");
+        w.pull_url(viewer, 1, "audio");
+        let mid = w.mid(viewer);
+        assert_eq!(w.may_play(generation, mid), Ok(()));
+        w.crash();
+        Scene { w, host, viewer, generation, mid }
+    }
+}
+
+/// Proves RST-4.
+#[test]
+fn rst_4_a_play_waits_for_its_viewer_to_subscribe_again() {
+    let Scene { mut w, viewer, generation, mid, .. } = Scene::new();
+    let play = w.ask_to_play(generation, mid);
+    assert!(w.waiting.contains(&play), "nobody is told to come again");
+    assert_eq!(w.may_push(generation), Ok(()), "a push waits for nobody");
+    w.advance(5_000);
+    let (viewer, _) = w.resume(viewer);
+    w.advance(1_000);
+    assert!(w.waiting.contains(&play), "it is back, and has not subscribed yet");
+    w.pull_url(viewer, 1, "audio");
+    w.advance(100);
+    assert_eq!(w.verdicts.remove(&play), Some(Ok(())));
+    w.audit();
+}
+
+/// Proves RST-4.
+#[test]
+fn rst_4_what_was_not_stored_never_comes_back_and_is_not_waited_for() {
+    let mut w = World::new();
+    let (host, gone) = (w.join(1), w.join(2));
+    let (_, dead) = w.push_url(host, "screenShare");
+    let (_, generation) = w.push_url(host, "");
+    w.pull_url(gone, 1, "audio");
+    let mid = w.mid(gone);
+    w.ok(gone, leave());
+    w.ok(host, unpublish("screenShare"));
+    let host_mid = w.mid(host);
+    w.crash();
+    assert_eq!(w.may_push(dead), Err(Denial::UnknownStream));
+    assert_eq!(w.may_play(dead, host_mid), Err(Denial::UnknownStream));
+    assert_eq!(w.may_play(generation, mid), Err(Denial::NotSubscribed));
+    let later = w.join(3);
+    let later = w.mid(later);
+    assert_eq!(w.may_play(generation, later), Err(Denial::NotSubscribed), "a new membership");
+}
+
+/// Who comes too early is told to come again, and not that its URL is dead.
+/// Proves RST-4.
+#[test]
+fn rst_4_a_play_that_waited_for_long_is_asked_to_come_again() {
+    let Scene { mut w, host, generation, mid, .. } = Scene::new();
+    let (host, _) = w.resume(host);
+    let play = w.ask_to_play(generation, mid);
+    w.advance_alive(9_900, &[host]);
+    assert!(w.waiting.contains(&play));
+    w.advance_alive(200, &[host]);
+    assert_eq!(w.verdicts.remove(&play), Some(Err(Denial::Busy)));
+    let play = w.ask_to_play(generation, mid);
+    w.ok(host, kick(2, 0));
+    w.advance_alive(100, &[host]);
+    assert_eq!(w.verdicts.remove(&play), Some(Err(Denial::NotSubscribed)), "it is gone");
+    assert_eq!(w.may_play(generation, mid), Err(Denial::NotSubscribed));
+    // When the crash is long ago, nobody is waited for.
+    let Scene { mut w, host, viewer, generation, mid } = Scene::new();
+    let (host, viewer) = (w.resume(host).0, w.resume(viewer).0);
+    w.advance_alive(60_000, &[host, viewer]);
+    assert_eq!(w.may_play(generation, mid), Err(Denial::NotSubscribed));
+}
+
+/// Proves RST-4.
+#[test]
+fn rst_4_a_viewer_has_its_share_and_who_hangs_up_frees_a_place() {
+    let Scene { mut w, viewer, generation, mid, .. } = Scene::new();
+    let plays: Vec<_> = (0..8).map(|_| w.ask_to_play(generation, mid)).collect();
+    assert!(plays.iter().all(|play| w.waiting.contains(play)));
+    assert_eq!(w.may_play(generation, mid), Err(Denial::Busy));
+    assert_eq!(w.may_push(generation), Ok(()));
+    w.input(Input::Withdraw { query: plays[3] });
+    w.input(Input::Withdraw { query: plays[3] });
+    let another = w.ask_to_play(generation, mid);
+    assert!(w.waiting.contains(&another), "there is a place");
+    assert_eq!(w.may_play(generation, mid), Err(Denial::Busy), "and not two");
+    let (viewer, _) = w.resume(viewer);
+    w.pull_url(viewer, 1, "audio");
+    w.advance(100);
+    assert_eq!(w.verdicts.remove(&plays[0]), Some(Ok(())));
+    assert_eq!(w.verdicts.remove(&another), Some(Ok(())));
+    assert_eq!(w.verdicts.remove(&plays[3]), None, "nobody waits for that");
+}
