@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{
-    Authorizer, Direction, Hub, Protocol, RelayConfig, RtmpServer, StreamRequest, Verdict, pull,
+    Authorizer, Direction, Hub, Kinds, Protocol, RelayConfig, RtmpServer, StreamRequest, Verdict,
+    pull,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +26,7 @@ struct Everybody;
 
 impl Authorizer for Everybody {
     async fn authorize(&self, _request: StreamRequest) -> Verdict {
-        Verdict::Allow { viewer: None }
+        Verdict::Allow { viewer: None, kinds: Kinds::BOTH }
     }
 }
 

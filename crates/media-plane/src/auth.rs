@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::media::Kinds;
+
 /// Characters of a name of the peer's choice in `Debug`, which goes to logs.
 const MAX_LOGGED_CHARS: usize = 64;
 
@@ -143,6 +145,9 @@ pub enum Verdict {
         /// Key for [`crate::Hub::cut_viewer`]; only looked at for play. One viewer has few plays of a
         /// stream: a newer one ends the oldest.
         viewer: Option<String>,
+        /// Of a publish the kinds that are published, of a play those that the viewer may have. What [`crate::Hub`] was
+        /// told of the stream or viewer since the request came is newer, and counts.
+        kinds: Kinds,
     },
     /// No.
     Deny {

@@ -7,7 +7,8 @@
 //! A [`Hub`] holds the streams. [`RtmpServer`] and [`pull::open`] register a claim in it *before*
 //! they ask the authorizer, so that a cut which comes between verdict and activation still counts.
 //! Media is encoded once per stream and shared by all players; a player that lags is cut and delays
-//! nobody.
+//! nobody. A player gets the [`Kinds`] that are published and that it may play, both as of now: the
+//! authorizer says them when it allows, and [`Hub::set_published`] and [`Hub::set_subscribed`] when they change.
 
 mod auth;
 mod config;
@@ -25,6 +26,6 @@ pub use auth::{
 pub use config::RelayConfig;
 pub use hls::Hls;
 pub use hub::{EndReason, FactState, Hub, HubStats, Player, Publisher, StreamFact};
-pub use media::Packet;
+pub use media::{Kinds, Packet};
 pub use rtmp::MediaKind;
 pub use serve::RtmpServer;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::auth::{Authorizer, Denied, StreamRequest};
 use crate::flv::file_header;
 use crate::hub::{EndReason, Hub, Player, SETTLED};
-use crate::media::Packet;
+use crate::media::{Kinds, Packet};
 use crate::rtmp::MediaKind;
 
 /// Ready tags are copied into one block up to this size; larger tags pass shared.
@@ -38,7 +38,7 @@ pub async fn open<A: Authorizer>(
 ) -> Result<FlvStream, Denied> {
     let player = hub.play(authorizer, request).await?;
     let tracks = player.tracks().unwrap_or_default();
-    let settled = player.tracks().is_some().then(Instant::now);
+    let settled = player.tracks().map(|_| Instant::now());
     Ok(FlvStream {
         player,
         ready: VecDeque::new(),
@@ -82,8 +82,8 @@ pub struct FlvStream {
     /// Bytes of them while the file header is not known.
     held: usize,
     batch: Vec<Arc<Packet>>,
-    /// Audio and video that came.
-    tracks: (bool, bool),
+    /// The kinds that came; once the file header is written, those that it names.
+    tracks: Kinds,
     /// When no other kind is waited for; unset before the first audio or video.
     settled: Option<Instant>,
     /// The file header is written.
@@ -95,7 +95,8 @@ pub struct FlvStream {
 impl FlvStream {
     /// The next block, or nothing when the pull has ended. The first block is the file header with the headers of a
     /// live stream. It says which kinds there are, so it waits for media: some players wait for ever for a kind that it
-    /// announces and that does not come. Cancel safe.
+    /// announces and that does not come. A kind that comes later ends the pull with [`EndReason::KindBegan`], for the next
+    /// one has it in its header. Cancel safe.
     pub async fn next(&mut self) -> Option<Bytes> {
         self.reader.given.store(ASKING, Relaxed);
         let block = self.next_block().await?;
@@ -110,11 +111,11 @@ impl FlvStream {
                 return None;
             }
             self.begun = true;
-            // Only metadata, and much of it, says nothing.
-            let (audio, video) = match self.tracks {
-                (false, false) => (true, true),
-                known => known,
-            };
+            if self.tracks == Kinds::NONE {
+                // Only metadata, and much of it, says nothing.
+                self.tracks = Kinds::BOTH;
+            }
+            let Kinds { audio, video } = self.tracks;
             self.ready.push_front(Bytes::copy_from_slice(&file_header(audio, video)));
         }
         while self.ready.is_empty() {
@@ -137,12 +138,12 @@ impl FlvStream {
         Some(block)
     }
 
-    /// Takes packets until it is known which kinds there are: both came, or one of them did a while ago.
+    /// Takes packets until it is known which kinds there are: all came that it gets, or one of them did a while ago.
     async fn learn_tracks(&mut self) -> Result<(), EndReason> {
         // Those of a live stream are ready.
         self.player.take_ready(&mut self.batch, BATCH);
         self.stage();
-        while self.tracks != (true, true)
+        while !self.has_all()
             && self.settled.is_none_or(|settled| settled > Instant::now())
             && self.held < HELD_BYTES
         {
@@ -159,6 +160,11 @@ impl FlvStream {
             self.stage();
         }
         Ok(())
+    }
+
+    /// Whether all kinds came that the pull gets, which may change.
+    fn has_all(&self) -> bool {
+        self.tracks != Kinds::NONE && self.player.gets().without(self.tracks) == Kinds::NONE
     }
 
     /// Why the pull has ended, once [`FlvStream::next`] gave nothing.
@@ -194,14 +200,16 @@ impl FlvStream {
 
     fn stage(&mut self) {
         for packet in self.batch.drain(..) {
-            if !self.begun {
-                self.held += packet.flv().len();
-                match packet.kind() {
-                    MediaKind::Audio => self.tracks.0 = true,
-                    MediaKind::Video => self.tracks.1 = true,
-                    MediaKind::Metadata => {}
+            let kind = packet.kind();
+            if self.begun {
+                if kind != MediaKind::Metadata && !self.tracks.has(kind) {
+                    self.ended = Some(EndReason::KindBegan);
+                    break;
                 }
-                if packet.kind() != MediaKind::Metadata {
+            } else {
+                self.held += packet.flv().len();
+                self.tracks.add(kind);
+                if kind != MediaKind::Metadata {
                     self.settled.get_or_insert_with(|| Instant::now() + SETTLED);
                 }
             }

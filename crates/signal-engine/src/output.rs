@@ -276,8 +276,29 @@ pub enum Output {
     Verdict {
         /// Number of the question.
         query: QueryId,
-        /// Allowed or not.
-        verdict: Result<(), Denial>,
+        /// The kinds that are published, or that the viewer subscribes, if it is allowed. What [`Output::SetPublished`] and
+        /// [`Output::SetSubscribed`] say later is newer.
+        verdict: Result<KindSet, Denial>,
+    },
+    /// Other kinds of a stream are published than were before. It goes on.
+    SetPublished {
+        /// The app, which may have its own media provider.
+        appkey: Appkey,
+        /// The stream.
+        generation: Gen,
+        /// All kinds that are published on it now, at least one.
+        kinds: KindSet,
+    },
+    /// A viewer of a stream subscribes other kinds of it than it did before. It goes on playing.
+    SetSubscribed {
+        /// The app, which may have its own media provider.
+        appkey: Appkey,
+        /// The stream.
+        generation: Gen,
+        /// The viewer.
+        viewer: Mid,
+        /// All kinds that it subscribes now, at least one.
+        kinds: KindSet,
     },
     /// End the push of a stream and everyone who plays it, at once.
     CutStream {

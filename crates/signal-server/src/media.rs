@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use lianmai_protocol::{Appkey, Gen, Mid, WallTime};
+use lianmai_protocol::{Appkey, Gen, KindSet, Mid, WallTime};
 use lianmai_signal_engine::{Access, MediaAddress, MintRequest, Minted};
 
 use crate::signing::{Direction, SignError};
@@ -30,6 +30,13 @@ pub(crate) trait MediaProvider: Send + Sync + 'static {
 
     /// The viewer that the query of a URL names. Nothing of it is checked.
     fn viewer(&self, query: &str) -> Option<Mid>;
+
+    /// Says which kinds are published on a stream from now on; nobody is to get others. In order with cuts, and newer
+    /// than any verdict that is on its way.
+    fn set_published(&self, generation: Gen, kinds: KindSet);
+
+    /// Says which kinds of a stream a viewer subscribes from now on; it is to get no others. As [`Self::set_published`].
+    fn set_subscribed(&self, generation: Gen, viewer: Mid, kinds: KindSet);
 
     /// Ends the push of a stream and everyone who plays it, without waiting for it.
     fn cut_stream(&self, generation: Gen);

@@ -14,8 +14,8 @@ use lianmai_media_plane::pull::{FlvStream, open};
 use lianmai_media_plane::rtmp::chunk::ChunkReader;
 use lianmai_media_plane::rtmp::limits::OUT_CHUNK_SIZE;
 use lianmai_media_plane::{
-    Authorizer, Direction, EndReason, Hub, MediaKind, Player, Protocol, Publisher, RelayConfig,
-    StreamName, StreamRequest, Verdict,
+    Authorizer, Direction, EndReason, Hub, Kinds, MediaKind, Player, Protocol, Publisher,
+    RelayConfig, StreamName, StreamRequest, Verdict,
 };
 
 use crate::program::Program;
@@ -112,7 +112,7 @@ struct Allow;
 
 impl Authorizer for Allow {
     async fn authorize(&self, request: StreamRequest) -> Verdict {
-        Verdict::Allow { viewer: self.viewer(&request) }
+        Verdict::Allow { viewer: self.viewer(&request), kinds: Kinds::BOTH }
     }
 
     fn viewer(&self, request: &StreamRequest) -> Option<String> {

@@ -29,8 +29,9 @@ pub(crate) async fn run(server: &Path, cuts: usize) -> Result<()> {
     for _ in 0..cuts {
         let push = host.call("publish", json!({"mediaType": ""})).await?;
         let mut ffmpeg = Ffmpeg::push(push["url"].as_str().context("no URL")?)?;
-        let play = json!({"uid": "1", "mediaType": "video"});
-        let pull: Value = viewer.call("subscribe", play).await?;
+        let play = |kind| json!({"uid": "1", "mediaType": kind});
+        viewer.call("subscribe", play("audio")).await?;
+        let pull: Value = viewer.call("subscribe", play("video")).await?;
         let flv = pull["urls"]["flv"].as_str().context("no URL")?;
         let mut playing = Arrivals::open(flv).await?;
         playing.media(PATIENCE).await?;

@@ -1,12 +1,12 @@
-//! An HTTP-FLV player that notes when what arrived, and decodes nothing. Comes in: a pull URL. Goes out: the
-//! tags with their times of arrival, the longest pause between them, the end of the stream.
+//! A player of FLV that notes when what arrived, and decodes nothing. Comes in: a pull URL, or FLV from anywhere. Goes
+//! out: the tags with their times of arrival, the longest pause between them, the end of the stream.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -34,6 +34,8 @@ pub struct Tag {
     pub kind: TagKind,
     /// Its time in the stream in milliseconds.
     pub time_ms: u32,
+    /// The first two bytes of what it holds: of H.264 `[0x17, 0]` is a sequence header, `[0x17, 1]` a keyframe.
+    pub start: [u8; 2],
 }
 
 /// What arrived so far.
@@ -59,9 +61,10 @@ impl Arrived {
         self.tags.iter().filter(inside).map(|tag| tag.time_ms)
     }
 
-    /// How long the stream went on after `from`, by its own clock: of sound and pictures the shorter time.
-    fn went_on(&self, from: Instant) -> Duration {
-        let of = |kind| {
+    /// How long the stream went on after `from`, by its own clock: of these kinds the shortest time.
+    fn went_on(&self, kinds: &[TagKind], from: Instant) -> Duration {
+        let of = |kind: &TagKind| {
+            let kind = *kind;
             let (mut first, mut last) = (None, 0);
             for time in self.times_since(kind, from) {
                 first.get_or_insert(time);
@@ -69,7 +72,7 @@ impl Arrived {
             }
             last.saturating_sub(first.unwrap_or(last))
         };
-        Duration::from_millis(of(TagKind::Audio).min(of(TagKind::Video)).into())
+        Duration::from_millis(kinds.iter().map(of).min().unwrap_or_default().into())
     }
 
     /// The longest part of the stream that is missing behind `from`, by its own clock: between two pieces of sound, or
@@ -112,11 +115,17 @@ impl Arrivals {
         }
         let (sender, arrived) = watch::channel(Arrived::default());
         let reader = tokio::spawn(async move {
-            // However it ends: a stream that ends too early fails its test.
-            let _ = read_tags(answer, &sender).await;
-            sender.send_modify(|arrived| arrived.ended = Some(Instant::now()));
+            let Answer { rest, stream, .. } = answer;
+            read(stream, rest, &sender).await;
         });
         Ok(Arrivals { arrived, reader })
+    }
+
+    /// Plays what another program writes: FLV.
+    pub fn from(stream: impl AsyncRead + Send + Unpin + 'static) -> Self {
+        let (sender, arrived) = watch::channel(Arrived::default());
+        let reader = tokio::spawn(async move { read(stream, BytesMut::new(), &sender).await });
+        Arrivals { arrived, reader }
     }
 
     /// Waits until what arrived is as wanted.
@@ -168,17 +177,31 @@ impl Arrivals {
         timeout(limit, quiet).await.context("media still flows")
     }
 
-    /// Watches until the stream has gone on for `duration` by its own clock.
+    /// Watches until sound and pictures have gone on for `duration` by the stream's own clock.
     ///
     /// # Errors
     /// The stream ends, or stands still for [`PATIENCE`].
     pub async fn goes_on(&mut self, duration: Duration) -> Result<()> {
+        self.goes_on_with(&[TagKind::Audio, TagKind::Video], duration).await
+    }
+
+    /// As [`Arrivals::goes_on`], of these kinds.
+    ///
+    /// # Errors
+    /// The stream ends, or one of the kinds stands still for [`PATIENCE`].
+    pub async fn goes_on_with(&mut self, kinds: &[TagKind], duration: Duration) -> Result<()> {
         let from = Instant::now();
         let is_enough =
-            |arrived: &Arrived| arrived.ended.is_some() || arrived.went_on(from) >= duration;
+            |arrived: &Arrived| arrived.ended.is_some() || arrived.went_on(kinds, from) >= duration;
         self.until(PATIENCE, is_enough).await?;
         ensure!(self.arrived.borrow().ended.is_none(), "the stream ended");
         Ok(())
+    }
+
+    /// Everything that arrived so far.
+    #[must_use]
+    pub fn tags(&self) -> Vec<Tag> {
+        self.arrived.borrow().tags.clone()
     }
 
     /// How much of the stream is missing at most in what arrived after `from`.
@@ -253,8 +276,21 @@ async fn ask_now(address: SocketAddr, request: &str) -> Result<Answer> {
     Ok(Answer { status, head, rest, stream })
 }
 
-async fn read_tags(answer: Answer, sender: &watch::Sender<Arrived>) -> Result<()> {
-    let Answer { rest: mut bytes, mut stream, .. } = answer;
+/// However it ends: a stream that ends too early fails its test.
+async fn read(
+    stream: impl AsyncRead + Unpin,
+    bytes: BytesMut,
+    sender: &watch::Sender<Arrived>,
+) {
+    let _ = read_tags(stream, bytes, sender).await;
+    sender.send_modify(|arrived| arrived.ended = Some(Instant::now()));
+}
+
+async fn read_tags(
+    mut stream: impl AsyncRead + Unpin,
+    mut bytes: BytesMut,
+    sender: &watch::Sender<Arrived>,
+) -> Result<()> {
     // The header of the file and the size of the tag before the first, which is 0.
     let mut skip = 9 + 4;
     loop {
@@ -269,6 +305,8 @@ async fn read_tags(answer: Answer, sender: &watch::Sender<Arrived>) -> Result<()
             if bytes.len() < size {
                 break;
             }
+            // Behind a body, however short, stands a size.
+            let start = [bytes[11], bytes[12]];
             bytes.advance(size);
             let kind = match kind {
                 8 => TagKind::Audio,
@@ -276,7 +314,7 @@ async fn read_tags(answer: Answer, sender: &watch::Sender<Arrived>) -> Result<()
                 _ => TagKind::Data,
             };
             let time_ms = u32::from_be_bytes([t0, t1, t2, t3]);
-            let tag = Tag { at: Instant::now(), kind, time_ms };
+            let tag = Tag { at: Instant::now(), kind, time_ms, start };
             sender.send_modify(|arrived| arrived.tags.push(tag));
         }
         if stream.read_buf(&mut bytes).await? == 0 {

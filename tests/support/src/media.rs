@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::PATIENCE;
+use crate::arrivals::Arrivals;
 
 /// What is pushed: 60 s of a test picture (H.264 baseline, 320x180, 25 frames and one keyframe a second) and
 /// a tone (AAC). Longer than any test, so that what happens where it begins again does not matter. Made once.
@@ -104,8 +105,26 @@ impl Ffmpeg {
         Ffmpeg::start(ffmpeg)
     }
 
-    fn start(mut ffmpeg: Command) -> Result<Self> {
-        let mut child = quiet(&mut ffmpeg).stdout(Stdio::null()).spawn().context("ffmpeg")?;
+    /// Plays for as long as the stream lasts, and tells what came, without decoding.
+    ///
+    /// # Errors
+    /// ffmpeg cannot be started.
+    pub fn relay(url: &str) -> Result<(Self, Arrivals)> {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-nostdin", "-fflags", "nobuffer", "-i", url]);
+        ffmpeg.args(["-map", "0", "-c", "copy", "-copyts", "-flush_packets", "1"]);
+        ffmpeg.args(["-f", "flv", "-flvflags", "no_duration_filesize", "-"]);
+        let mut ffmpeg = Ffmpeg::start_with(ffmpeg, Stdio::piped())?;
+        let output = ffmpeg.child.stdout.take().context("a piped child has an output")?;
+        Ok((ffmpeg, Arrivals::from(output)))
+    }
+
+    fn start(ffmpeg: Command) -> Result<Self> {
+        Ffmpeg::start_with(ffmpeg, Stdio::null())
+    }
+
+    fn start_with(mut ffmpeg: Command, output: Stdio) -> Result<Self> {
+        let mut child = quiet(&mut ffmpeg).stdout(output).spawn().context("ffmpeg")?;
         let errors = child.stderr.take().context("a piped child has an error output")?;
         let said = Arc::new(Mutex::new(String::new()));
         tokio::spawn(collect(errors, said.clone()));

@@ -2,7 +2,7 @@
 //!
 //! In: requests for playlists and segments, the hub, the authorizer, which is asked for each request. Out: their bytes.
 //! Absent: HTTP; work and memory for streams that nobody asks for: a stream is cut into segments from the first request
-//! for its playlist on, until nobody asked for a while.
+//! for its playlist on, until nobody asked for a while. Viewers who may have the same kinds share the segments.
 
 mod elementary;
 mod segment;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamName, StreamRequest, Verdict};
 use crate::hub::{Hub, Player};
+use crate::media::Kinds;
 use window::Window;
 
 pub use segment::{Segment, Segmenter};
@@ -38,10 +39,13 @@ pub struct Hls {
 #[derive(Debug)]
 struct Inner {
     hub: Hub,
-    streams: Mutex<HashMap<StreamName, Arc<Packaged>>>,
+    streams: Mutex<HashMap<Cut, Arc<Packaged>>>,
     /// Bytes of all windows.
     bytes: AtomicUsize,
 }
+
+/// A stream, and the kinds of it that its segments may have.
+type Cut = (StreamName, Kinds);
 
 /// A stream that is cut into segments.
 #[derive(Debug)]
@@ -52,12 +56,12 @@ struct Packaged {
     news: watch::Sender<()>,
 }
 
-/// The relay's own play, which comes after one that was allowed.
-struct Inside;
+/// The relay's own play of these kinds, which comes after one that was allowed.
+struct Inside(Kinds);
 
 impl Authorizer for Inside {
     async fn authorize(&self, _: StreamRequest) -> Verdict {
-        Verdict::Allow { viewer: None }
+        Verdict::Allow { viewer: None, kinds: self.0 }
     }
 }
 
@@ -69,7 +73,7 @@ impl Hls {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Streams that are packaged now.
+    /// Streams that are packaged now; one counts as often as its viewers differ in the kinds that they may have.
     #[must_use]
     pub fn streams(&self) -> usize {
         lock(&self.inner.streams).len()
@@ -85,17 +89,18 @@ impl Hls {
         authorizer: &A,
         request: StreamRequest,
     ) -> Result<String, Denied> {
-        self.inner.hub.probe(authorizer, request.clone()).await?;
-        let packaged = self.packaged(&request).await?;
+        let kinds = self.inner.hub.probe(authorizer, request.clone()).await?;
+        let packaged = self.packaged(&request, kinds).await?;
         let mut news = packaged.news.subscribe();
         if lock(&packaged.window).is_empty() {
             let has_segments = news.wait_for(|()| !lock(&packaged.window).is_empty());
             if !matches!(timeout(FIRST_SEGMENT, has_segments).await, Ok(Ok(_))) {
-                let message = "the stream has no segment yet";
-                return Err(Denied::new(DeniedKind::Overload, "noSegment", message));
+                return Err(no_segment());
             }
-            // The viewer may have left meanwhile.
-            self.inner.hub.probe(authorizer, request.clone()).await?;
+            // The viewer may have left meanwhile, or may have other kinds.
+            if self.inner.hub.probe(authorizer, request.clone()).await? != kinds {
+                return Err(no_segment());
+            }
         }
         let list = lock(&packaged.window).playlist(&request.stream, &request.query);
         self.inner.hub.counters().bytes_out(list.len());
@@ -113,8 +118,9 @@ impl Hls {
         number: u64,
     ) -> Result<Option<Bytes>, Denied> {
         let name = request.name();
-        self.inner.hub.probe(authorizer, request).await?;
-        let Some(packaged) = lock(&self.inner.streams).get(&name).cloned() else { return Ok(None) };
+        let kinds = self.inner.hub.probe(authorizer, request).await?;
+        let packaged = lock(&self.inner.streams).get(&(name, kinds)).cloned();
+        let Some(packaged) = packaged else { return Ok(None) };
         *lock(&packaged.asked) = Instant::now();
         let segment = lock(&packaged.window).segment(number);
         if let Some(segment) = &segment {
@@ -124,17 +130,21 @@ impl Hls {
     }
 
     /// The stream as it is packaged, which begins if it is not.
-    async fn packaged(&self, request: &StreamRequest) -> Result<Arc<Packaged>, Denied> {
-        let name = request.name();
-        if let Some(packaged) = lock(&self.inner.streams).get(&name) {
+    async fn packaged(
+        &self,
+        request: &StreamRequest,
+        kinds: Kinds,
+    ) -> Result<Arc<Packaged>, Denied> {
+        let cut = (request.name(), kinds);
+        if let Some(packaged) = lock(&self.inner.streams).get(&cut) {
             *lock(&packaged.asked) = Instant::now();
             return Ok(packaged.clone());
         }
         let request = StreamRequest { direction: Direction::Play, ..request.clone() };
-        let player = self.inner.hub.play(&Inside, request).await?;
+        let player = self.inner.hub.play(&Inside(kinds), request).await?;
         let mut streams = lock(&self.inner.streams);
         // Another may have come first; then this player is dropped.
-        if let Some(packaged) = streams.get(&name) {
+        if let Some(packaged) = streams.get(&cut) {
             return Ok(packaged.clone());
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -144,20 +154,21 @@ impl Hls {
             asked: Mutex::new(Instant::now()),
             news: watch::Sender::new(()),
         });
-        streams.insert(name.clone(), packaged.clone());
+        streams.insert(cut.clone(), packaged.clone());
         drop(streams);
-        tokio::spawn(self.clone().package(name, packaged.clone(), player));
+        tokio::spawn(self.clone().package(cut, packaged.clone(), player));
         Ok(packaged)
     }
 
     /// Cuts a stream into segments until it ends or nobody has asked for a while.
-    async fn package(self, name: StreamName, packaged: Arc<Packaged>, player: Player) {
+    async fn package(self, cut: Cut, packaged: Arc<Packaged>, player: Player) {
         let config = self.inner.hub.config();
         let idle = config.hls_idle;
         let span = u32::try_from(config.hls_segment.as_millis()).unwrap_or(u32::MAX);
         let mut segmenter = Segmenter::new(span);
         let mut batch = Vec::new();
         let mut told = false;
+        let mut gets = player.gets();
         loop {
             let end = *lock(&packaged.asked) + idle;
             tokio::select! {
@@ -166,7 +177,7 @@ impl Hls {
                     // Who asks meanwhile finds it, and says so, or begins it anew.
                     let mut streams = lock(&self.inner.streams);
                     if *lock(&packaged.asked) + idle <= Instant::now() {
-                        streams.remove(&name);
+                        streams.remove(&cut);
                         break;
                     }
                 }
@@ -177,13 +188,19 @@ impl Hls {
                                 self.add(&packaged, segment);
                             }
                         }
+                        // What was queued of a kind that has ended is dropped with it, so nothing of it follows.
+                        let ended = gets.without(player.gets());
+                        gets = player.gets();
+                        if let Some(segment) = segmenter.end_kinds(ended) {
+                            self.add(&packaged, segment);
+                        }
                         if segmenter.has_left_out() && !std::mem::replace(&mut told, true) {
                             let code = "notInHls";
-                            tracing::info!(stream = ?name, code, "a codec is left out of HLS");
+                            tracing::info!(stream = ?cut.0, code, "a codec is left out of HLS");
                         }
                     }
                     Err(_) => {
-                        lock(&self.inner.streams).remove(&name);
+                        lock(&self.inner.streams).remove(&cut);
                         break;
                     }
                 },
@@ -203,6 +220,10 @@ impl Hls {
         drop(window);
         packaged.news.send_replace(());
     }
+}
+
+fn no_segment() -> Denied {
+    Denied::new(DeniedKind::Overload, "noSegment", "the stream has no segment yet")
 }
 
 /// A poisoned lock is taken anyway: no code panics while it holds one.

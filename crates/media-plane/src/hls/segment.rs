@@ -9,7 +9,7 @@ use mpeg2ts::es::StreamType;
 use super::elementary::{Audio, Video};
 use super::transport::{Counters, Frame, Lane, Packets};
 use crate::hub::SETTLED;
-use crate::media::{Packet, Role, coded, fourcc};
+use crate::media::{Kinds, Packet, Role, coded, fourcc};
 use crate::rtmp::MediaKind;
 use crate::rtmp::limits::MAX_MEDIA_MESSAGE;
 
@@ -56,6 +56,8 @@ pub struct Segmenter {
     waits_since: Option<u32>,
     /// The segment before was too long, and what follows goes on from it.
     goes_on: bool,
+    /// Time of the latest frame.
+    latest: u32,
     left_out: bool,
 }
 
@@ -72,6 +74,7 @@ impl Segmenter {
             before: None,
             waits_since: None,
             goes_on: false,
+            latest: 0,
             left_out: false,
         }
     }
@@ -141,7 +144,20 @@ impl Segmenter {
         }
     }
 
+    /// Nothing of these kinds follows. Gives the segment that ends with them.
+    pub fn end_kinds(&mut self, kinds: Kinds) -> Option<Segment> {
+        let ended = if kinds == Kinds::NONE { None } else { self.end(self.latest) };
+        if kinds.video {
+            self.video = None;
+        }
+        if kinds.audio {
+            self.audio = None;
+        }
+        ended
+    }
+
     fn take(&mut self, frame: Frame<'_>) -> Option<Segment> {
+        self.latest = self.latest.max(frame.time);
         let is_long = self.is_too_long(frame);
         let ended = (is_long || self.ends_before(frame)).then(|| self.end(frame.time)).flatten();
         self.goes_on |= is_long;

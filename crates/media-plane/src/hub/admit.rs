@@ -11,6 +11,7 @@ use super::claim::Claim;
 use super::player::Player;
 use super::publisher::Publisher;
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamRequest, Verdict};
+use crate::media::Kinds;
 
 impl Hub {
     /// Asks for a publish.
@@ -25,7 +26,8 @@ impl Hub {
         let request = StreamRequest { direction: Direction::Publish, ..request };
         let log = request.clone();
         let result = self.admit(authorizer, request).await.and_then(|claim| {
-            claim.stream.activate_publisher(&self.inner, &claim.core)?;
+            let (claim, kinds) = claim;
+            claim.stream.activate_publisher(&self.inner, &claim.core, kinds)?;
             Ok(Publisher::new(claim))
         });
         self.note(&log, result)
@@ -42,7 +44,7 @@ impl Hub {
     ) -> Result<Player, Denied> {
         let request = StreamRequest { direction: Direction::Play, ..request };
         let log = request.clone();
-        let result = self.admit(authorizer, request).await.and_then(|mut claim| {
+        let result = self.admit(authorizer, request).await.and_then(|(mut claim, _)| {
             if claim.is_viewer_full() {
                 let message = "too many plays of one viewer that have not ended yet";
                 return Err(Denied::new(DeniedKind::Overload, "tooManyPlays", message));
@@ -63,7 +65,7 @@ impl Hub {
         self.note(&log, result)
     }
 
-    /// Asks whether a play would be let in, and begins none.
+    /// Asks whether a play would be let in, and begins none. Says which kinds its viewer may have.
     ///
     /// # Errors
     /// [`Denied`] by the authorizer or by a cut meanwhile.
@@ -71,18 +73,20 @@ impl Hub {
         &self,
         authorizer: &A,
         request: StreamRequest,
-    ) -> Result<(), Denied> {
+    ) -> Result<Kinds, Denied> {
         let request = StreamRequest { direction: Direction::Play, ..request };
         let log = request.clone();
-        let result = self.admit(authorizer, request).await.map(drop);
+        let result = self.admit(authorizer, request).await;
+        let result = result.map(|(claim, _)| claim.core.allowed());
         self.note(&log, result)
     }
 
+    /// The claim, and the kinds of its verdict.
     async fn admit<A: Authorizer>(
         &self,
         authorizer: &A,
         request: StreamRequest,
-    ) -> Result<Claim, Denied> {
+    ) -> Result<(Claim, Kinds), Denied> {
         let direction = request.direction;
         let hint = match direction {
             Direction::Publish => None,
@@ -99,11 +103,14 @@ impl Hub {
             verdict = asked => verdict,
         };
         match verdict {
-            Ok(Verdict::Allow { viewer }) => {
-                if let Some(viewer) = viewer.filter(|_| direction == Direction::Play) {
-                    claim.confirm_viewer(viewer);
+            Ok(Verdict::Allow { viewer, kinds }) => {
+                if direction == Direction::Play {
+                    claim.core.allow_at_first(kinds);
+                    if let Some(viewer) = viewer {
+                        claim.confirm_viewer(viewer);
+                    }
                 }
-                Ok(claim)
+                Ok((claim, kinds))
             }
             Ok(Verdict::Deny { code, message }) => {
                 Err(Denied { kind: DeniedKind::Denied, code, message })

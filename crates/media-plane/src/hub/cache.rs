@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::media::{Class, Packet, Role, Tracks};
+use crate::media::{Class, Kinds, Packet, Role, Tracks};
 use crate::rtmp::MediaKind;
 
 /// Longest sequence header, and longest metadata that late players get, bytes. Real ones have a few hundred.
@@ -37,8 +37,8 @@ pub(super) struct Cache {
     leader: Tracks,
     /// The tracks that had a keyframe within the group.
     open: Tracks,
-    pub(super) has_audio: bool,
-    pub(super) has_video: bool,
+    /// The kinds that came.
+    pub(super) has: Kinds,
 }
 
 /// A publish has more or longer sequence headers than are kept for late players.
@@ -75,11 +75,7 @@ impl Cache {
         packet: &Arc<Packet>,
         bounds: GroupBounds,
     ) -> Result<(), TooManyHeads> {
-        match packet.kind() {
-            MediaKind::Audio => self.has_audio = true,
-            MediaKind::Video => self.has_video = true,
-            MediaKind::Metadata => {}
-        }
+        self.has.add(packet.kind());
         match packet.class.role {
             Role::Metadata => {
                 // No decoder needs it, so one that is too long is only for those who play now.
@@ -106,6 +102,30 @@ impl Cache {
             Role::End | Role::Unknown | Role::Void => {}
         }
         Ok(())
+    }
+
+    /// Takes a packet that is usable and of a kind that is handed to nobody now. What decoders must know is kept, for
+    /// encoders say it once.
+    pub(super) fn keep(&mut self, packet: &Arc<Packet>) -> Result<(), TooManyHeads> {
+        match packet.class.role {
+            Role::Config | Role::Extra => self.replace_head(packet),
+            _ => Ok(()),
+        }
+    }
+
+    /// A kind is handed to nobody any more. What decoders must know of it is kept.
+    pub(super) fn forget(&mut self, kinds: Kinds) {
+        if kinds.video {
+            // A group begins with a keyframe.
+            self.drop_group();
+        }
+        if kinds.audio {
+            let is_left = |packet: &Arc<Packet>| packet.kind() != MediaKind::Audio;
+            self.group_heads.retain(is_left);
+            self.group.retain(is_left);
+            self.group_bytes = self.group.iter().map(|packet| packet.flv().len()).sum();
+        }
+        self.has = self.has.without(kinds);
     }
 
     /// A head takes the place of those for the same tracks, or for some of them.
@@ -180,18 +200,33 @@ impl Cache {
     }
 
     /// The tracks of which a player that got [`Cache::burst`] can use what comes next.
-    pub(super) fn open(&self) -> Tracks {
-        self.open
+    pub(super) fn open(&self, kinds: Kinds) -> Tracks {
+        if kinds.video { self.open } else { Tracks::default() }
     }
 
-    /// Metadata, then what decoders must know, at the time of what follows, then the group.
-    pub(super) fn burst(&self, now: u32) -> Vec<Arc<Packet>> {
-        let metadata = self.metadata.iter().cloned();
-        if self.group.is_empty() {
-            metadata.chain(self.heads.iter().map(|head| restamped(head, now))).collect()
+    /// Metadata, then what decoders must know, at the time of what follows, then the group: of a player that gets these
+    /// kinds. Without picture nothing of the group is needed.
+    pub(super) fn burst(&self, now: u32, kinds: Kinds) -> Vec<Arc<Packet>> {
+        let metadata = self.metadata.iter().filter(|_| kinds.has(MediaKind::Metadata)).cloned();
+        let is_got = |packet: &&Arc<Packet>| kinds.has(packet.kind());
+        if self.group.is_empty() || !kinds.video {
+            let heads = self.heads.iter().filter(is_got).map(|head| restamped(head, now));
+            metadata.chain(heads).collect()
         } else {
-            metadata.chain(self.group_heads.iter().chain(&self.group).cloned()).collect()
+            let group = self.group_heads.iter().chain(&self.group).filter(is_got).cloned();
+            metadata.chain(group).collect()
         }
+    }
+
+    /// Metadata, which is about all kinds.
+    pub(super) fn metadata(&self) -> Option<&Arc<Packet>> {
+        self.metadata.as_ref()
+    }
+
+    /// What decoders must know of a kind, at the time of what follows.
+    pub(super) fn heads_at(&self, time: u32, kind: MediaKind) -> Vec<Arc<Packet>> {
+        let heads = self.heads.iter().filter(|head| head.kind() == kind);
+        heads.map(|head| restamped(head, time)).collect()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::lock;
 use crate::auth::StreamName;
-use crate::media::Packet;
+use crate::media::{Kinds, Packet};
 
 /// So many times the bytes that a player may lag end it at once, however short the time.
 const IMPATIENT: usize = 8;
@@ -35,6 +35,8 @@ pub enum EndReason {
     TooManyHeads,
     /// The publisher ended and did not return in time. A player gets all that is queued first.
     StreamEnded,
+    /// A kind of media came that the head of an FLV play does not name. A play that begins now has it.
+    KindBegan,
 }
 
 /// The part of a claim that the hub and its owner share. One task takes packets at a time.
@@ -44,6 +46,10 @@ pub(super) struct ClaimCore {
     pub(super) stream: StreamName,
     /// Counted as a player without publisher.
     pub(super) waiting: AtomicBool,
+    /// The kinds that a play may have. Unset until somebody says so.
+    allowed: Mutex<Option<Kinds>>,
+    /// The kinds that a play gets now: the bits of [`Kinds`].
+    gets: AtomicU8,
     ended: OnceLock<EndReason>,
     queue: Mutex<Queue>,
     /// Wakes the one task that takes packets.
@@ -77,6 +83,8 @@ impl ClaimCore {
             id,
             stream,
             waiting: AtomicBool::new(false),
+            allowed: Mutex::default(),
+            gets: AtomicU8::new(0),
             ended: OnceLock::new(),
             queue: Mutex::default(),
             wake: Notify::new(),
@@ -116,6 +124,37 @@ impl ClaimCore {
                 return reason;
             }
             over.await;
+        }
+    }
+
+    /// The kinds that a play may have; all until somebody says so.
+    pub(super) fn allowed(&self) -> Kinds {
+        lock(&self.allowed).unwrap_or(Kinds::BOTH)
+    }
+
+    /// Takes what a verdict says, unless something newer was said.
+    pub(super) fn allow_at_first(&self, kinds: Kinds) {
+        lock(&self.allowed).get_or_insert(kinds);
+    }
+
+    /// Takes what is said from now on.
+    pub(super) fn allow(&self, kinds: Kinds) {
+        *lock(&self.allowed) = Some(kinds);
+    }
+
+    /// The kinds that a play gets now.
+    pub(super) fn gets(&self) -> Kinds {
+        Kinds::from_bits(self.gets.load(Relaxed))
+    }
+
+    /// Says which kinds a play gets from now on. What is queued of others is dropped.
+    pub(super) fn set_gets(&self, kinds: Kinds) {
+        let before = Kinds::from_bits(self.gets.swap(kinds.to_bits(), Relaxed));
+        if before.without(kinds) != Kinds::NONE {
+            let mut queue = lock(&self.queue);
+            queue.packets.retain(|packet| kinds.has(packet.kind()));
+            queue.bytes = queue.packets.iter().map(|packet| packet.flv().len()).sum();
+            queue.allowance = queue.allowance.min(queue.bytes);
         }
     }
 

@@ -15,6 +15,7 @@ mod facts;
 mod line;
 mod player;
 mod publisher;
+mod seat;
 mod stats;
 mod stream;
 mod viewers;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::auth::StreamName;
 use crate::config::RelayConfig;
+use crate::media::Kinds;
 
 use claim_core::ClaimCore;
 use facts::FactSink;
@@ -115,6 +117,31 @@ impl Hub {
         let cut = self.inner.viewers.cut(viewer, wanted);
         self.inner.counters.cuts(cut);
         cut
+    }
+
+    /// Says which kinds of a stream are published from now on. What else its publisher sends is left out. Does nothing
+    /// where nobody publishes, plays or has asked to: the verdict on the next request says it then.
+    pub fn set_published(&self, stream: &StreamName, kinds: Kinds) {
+        let streams = lock(&self.inner.streams);
+        if let Some(stream) = streams.get(stream) {
+            stream.set_published(&self.inner, kinds);
+        }
+    }
+
+    /// Says which kinds of a stream a viewer may have from now on, in all of its plays, those with an open verdict included
+    /// when their request names the viewer. To take the last one, cut it.
+    pub fn set_subscribed(&self, viewer: &str, stream: &StreamName, kinds: Kinds) {
+        let claims = self.inner.viewers.claims(viewer, stream);
+        for claim in &claims {
+            claim.allow(kinds);
+        }
+        if claims.is_empty() {
+            return;
+        }
+        let streams = lock(&self.inner.streams);
+        if let Some(stream) = streams.get(stream) {
+            stream.refresh(&claims);
+        }
     }
 
     /// Does what time asks for: stall reports, heartbeats, ends of players whose publisher did not

@@ -8,17 +8,17 @@ use std::time::Duration;
 use super::Hub;
 use super::claim::Claim;
 use super::claim_core::EndReason;
-use crate::media::Packet;
+use crate::media::{Kinds, Packet};
 
 /// A play in progress; dropping it ends the play. It waits while the stream has no publisher.
 #[derive(Debug)]
 pub struct Player {
     claim: Claim,
-    tracks: Option<(bool, bool)>,
+    tracks: Option<Kinds>,
 }
 
 impl Player {
-    pub(super) fn new(claim: Claim, tracks: Option<(bool, bool)>) -> Self {
+    pub(super) fn new(claim: Claim, tracks: Option<Kinds>) -> Self {
         Self { claim, tracks }
     }
 
@@ -59,10 +59,16 @@ impl Player {
         self.claim.core.interrupted()
     }
 
-    /// Whether there are audio and video, if that was known when the play began.
+    /// The kinds that it gets and that have come, if all of them were known when the play began.
     #[must_use]
-    pub fn tracks(&self) -> Option<(bool, bool)> {
+    pub fn tracks(&self) -> Option<Kinds> {
         self.tracks
+    }
+
+    /// The kinds that it gets now: those that are published, of those that its viewer may have.
+    #[must_use]
+    pub fn gets(&self) -> Kinds {
+        self.claim.core.gets()
     }
 
     /// How long the peer may take nothing.

@@ -13,9 +13,10 @@ use super::cache::{Cache, GroupBounds};
 use super::claim_core::{ClaimCore, EndReason, Push};
 use super::facts::FactState;
 use super::line::Line;
+use super::seat::{Parcel, Seat};
 use super::{Inner, lock};
 use crate::auth::{Denied, DeniedKind, StreamName};
-use crate::media::{Class, Packet, Role, Survey, Told, Tracks, classify};
+use crate::media::{Kinds, Packet, Role, Survey, Told, classify};
 use crate::rtmp::MediaKind;
 
 /// The kinds that came so long after the first one are those that the publisher sends.
@@ -32,6 +33,8 @@ struct State {
     /// Claims whose verdict is open or not yet acted on.
     pending: Vec<Arc<ClaimCore>>,
     publisher: Option<Current>,
+    /// The kinds that are published. Unset until somebody says so.
+    published: Option<Kinds>,
     players: Vec<Seat>,
     cache: Cache,
     /// Bytes of its group that count in the sum of all.
@@ -47,20 +50,11 @@ struct Current {
     first_payload: Option<Instant>,
     /// The log knows that media came without a sequence header.
     told_unusable: bool,
+    /// The log knows that media came whose kind is not published.
+    told_unpublished: bool,
     survey: Survey,
     flowing: bool,
     next_report: Instant,
-}
-
-#[derive(Debug)]
-struct Seat {
-    core: Arc<ClaimCore>,
-    /// The video tracks that it had a keyframe of; of others it gets nothing but that.
-    open: Tracks,
-    /// It wants nothing for now.
-    paused: bool,
-    /// When to end it if no publisher returns. Unset for a player that never had one.
-    gap_until: Option<Instant>,
 }
 
 impl Stream {
@@ -72,11 +66,12 @@ impl Stream {
         lock(&self.state).pending.push(core.clone());
     }
 
-    /// Makes the claim the publisher.
+    /// Makes the claim the publisher, whose verdict names these kinds.
     pub(super) fn activate_publisher(
         &self,
         hub: &Inner,
         core: &Arc<ClaimCore>,
+        kinds: Kinds,
     ) -> Result<(), Denied> {
         let now = Instant::now();
         let mut state = lock(&self.state);
@@ -100,6 +95,7 @@ impl Stream {
             last_payload: now,
             first_payload: None,
             told_unusable: false,
+            told_unpublished: false,
             survey: Survey::default(),
             flowing: false,
             next_report: now,
@@ -107,22 +103,21 @@ impl Stream {
         hub.counters.publishers.fetch_add(1, Relaxed);
         state.cache = Cache::default();
         state.line.restart();
+        let published = *state.published.get_or_insert(kinds);
         for seat in &mut state.players {
-            seat.open = Tracks::default();
-            seat.gap_until = None;
+            seat.begin_anew(published);
             set_waiting(hub, &seat.core, false);
         }
         hub.facts.report(&hub.counters, &self.name, FactState::Started);
         Ok(())
     }
 
-    /// Makes the claim a player and queues what it needs to start. Says whether audio and video are
-    /// to be expected.
+    /// Makes the claim a player and queues what it needs to start. Says which kinds are to be expected.
     pub(super) fn activate_player(
         &self,
         hub: &Inner,
         core: &Arc<ClaimCore>,
-    ) -> Result<Option<(bool, bool)>, Denied> {
+    ) -> Result<Option<Kinds>, Denied> {
         let mut state = lock(&self.state);
         refuse_ended(core)?;
         if state.publisher.is_none() {
@@ -136,10 +131,39 @@ impl Stream {
             set_waiting(hub, core, true);
         }
         state.pending.retain(|other| other.id != core.id);
-        core.start(state.cache.burst(state.line.last()));
-        let open = state.cache.open();
-        state.players.push(Seat { core: core.clone(), open, paused: false, gap_until: None });
-        Ok(state.tracks())
+        let seat = Seat::new(core, state.published(), &state.cache, state.line.last());
+        state.players.push(seat);
+        Ok(state.tracks(core.gets()))
+    }
+
+    /// Says which kinds are published from now on.
+    pub(super) fn set_published(&self, hub: &Inner, kinds: Kinds) {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let before = state.published.replace(kinds).unwrap_or(Kinds::BOTH);
+        state.cache.forget(before.without(kinds));
+        state.count_group(hub);
+        if kinds.without(before) != Kinds::NONE
+            && let Some(current) = &mut state.publisher
+        {
+            // Who comes now waits for the new kind, too.
+            current.first_payload = current.first_payload.map(|_| Instant::now());
+        }
+        for seat in &mut state.players {
+            seat.refresh(kinds);
+        }
+    }
+
+    /// These players may have other kinds from now on.
+    pub(super) fn refresh(&self, claims: &[Arc<ClaimCore>]) {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let published = state.published();
+        for seat in &mut state.players {
+            if claims.iter().any(|core| core.id == seat.core.id) {
+                seat.refresh(published);
+            }
+        }
     }
 
     /// Pauses a player, or gives it what it needs to start anew.
@@ -149,12 +173,10 @@ impl Stream {
         let Some(seat) = state.players.iter_mut().find(|seat| seat.core.id == core.id) else {
             return;
         };
-        seat.paused = paused;
         if paused {
-            core.start(Vec::new());
+            seat.pause();
         } else {
-            core.start(state.cache.burst(state.line.last()));
-            seat.open = state.cache.open();
+            seat.start(&state.cache, state.line.last());
         }
     }
 
@@ -196,11 +218,21 @@ impl Stream {
             }
             return Ok(());
         }
-        if kind != MediaKind::Metadata {
-            current.first_payload.get_or_insert(now);
-        }
         if let Some(told) = current.survey.take(kind, class, timestamp, body, now) {
             self.tell(&told);
+        }
+        let is_published =
+            kind == MediaKind::Metadata || state.published.unwrap_or(Kinds::BOTH).has(kind);
+        if !is_published {
+            if !std::mem::replace(&mut current.told_unpublished, true) {
+                let code = "notPublished";
+                tracing::info!(stream = ?self.name, ?kind, code, "media whose kind is not published is left out");
+            }
+            let packet = Arc::new(Packet::new(kind, class, state.line.last(), now, body));
+            return state.cache.keep(&packet).map_err(|_| too_many_heads(core));
+        }
+        if kind != MediaKind::Metadata {
+            current.first_payload.get_or_insert(now);
         }
         let time = match class.role {
             // ffmpeg shows metadata at any other time as a text stream.
@@ -214,18 +246,11 @@ impl Stream {
             packets: hub.config.gop_packets,
             span: u32::try_from(hub.config.gop_time.as_millis()).unwrap_or(u32::MAX),
         };
-        if state.cache.store(&packet, bounds).is_err() {
-            core.end(EndReason::TooManyHeads);
-            return Err(EndReason::TooManyHeads);
-        }
+        state.cache.store(&packet, bounds).map_err(|_| too_many_heads(core))?;
         state.count_group(hub);
+        let mut parcel = Parcel::new(&packet, &state.cache);
         state.players.retain_mut(|seat| {
-            if !seat.opens(class) {
-                return true;
-            }
-            let config = &hub.config;
-            let pushed =
-                seat.core.push(&packet, config.player_queue_bytes, config.player_queue_time);
+            let pushed = seat.hand(&mut parcel, &hub.config);
             if pushed == Push::Lagging {
                 hub.counters.slow();
                 tracing::info!(stream = ?self.name, code = "tooSlow", "player cut");
@@ -311,21 +336,6 @@ impl Stream {
     }
 }
 
-impl Seat {
-    /// Whether the player is to get a packet, after all that it got.
-    fn opens(&mut self, class: Class) -> bool {
-        match class.role {
-            _ if self.paused => false,
-            Role::Key => {
-                self.open.add(class.tracks);
-                true
-            }
-            Role::Inter => self.open.holds(class.tracks),
-            _ => true,
-        }
-    }
-}
-
 impl State {
     /// Counts the group, and keeps none where all together are too many bytes.
     fn count_group(&mut self, hub: &Inner) {
@@ -340,12 +350,22 @@ impl State {
         sum.fetch_sub(before, Relaxed);
     }
 
-    /// Whether there are audio and video. Not known while the publisher is too young to tell.
-    fn tracks(&self) -> Option<(bool, bool)> {
-        let first = self.publisher.as_ref().and_then(|current| current.first_payload)?;
-        let known = (self.cache.has_audio, self.cache.has_video);
-        (known == (true, true) || first.elapsed() >= SETTLED).then_some(known)
+    fn published(&self) -> Kinds {
+        self.published.unwrap_or(Kinds::BOTH)
     }
+
+    /// Which kinds have come of those that a player gets. Not known while it is too early to tell.
+    fn tracks(&self, gets: Kinds) -> Option<Kinds> {
+        let first = self.publisher.as_ref().and_then(|current| current.first_payload)?;
+        let known = self.cache.has.and(gets);
+        let is_settled = known == gets || first.elapsed() >= SETTLED;
+        (is_settled && known != Kinds::NONE).then_some(known)
+    }
+}
+
+fn too_many_heads(core: &ClaimCore) -> EndReason {
+    core.end(EndReason::TooManyHeads);
+    EndReason::TooManyHeads
 }
 
 /// The last point at which a cut is seen as a denial: the caller holds the lock of the stream, and a

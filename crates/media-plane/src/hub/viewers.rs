@@ -67,6 +67,14 @@ impl Viewers {
         oldest.map(|entry| entry.core.clone()).collect()
     }
 
+    /// What a viewer plays of a stream, and claims of it that name the viewer.
+    pub(super) fn claims(&self, viewer: &str, stream: &StreamName) -> Vec<Arc<ClaimCore>> {
+        let viewers = lock(&self.0);
+        let entries = viewers.get(viewer).map(Vec::as_slice).unwrap_or_default();
+        let wanted = entries.iter().filter(|entry| entry.core.stream == *stream);
+        wanted.map(|entry| entry.core.clone()).collect()
+    }
+
     /// Cuts what a viewer plays, and claims that name it, as far as wanted; says how many.
     pub(super) fn cut(&self, viewer: &str, wanted: impl Fn(&ClaimCore) -> bool) -> usize {
         let viewers = lock(&self.0);

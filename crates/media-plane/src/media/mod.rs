@@ -5,6 +5,7 @@
 
 mod class;
 mod coded;
+mod kinds;
 mod survey;
 
 use std::sync::OnceLock;
@@ -20,6 +21,7 @@ use crate::rtmp::message::{MEDIA_STREAM, Message, chunk_stream, message_type};
 
 pub(crate) use class::{Class, Role, Tracks, classify, fourcc};
 pub(crate) use coded::coded;
+pub use kinds::Kinds;
 pub(crate) use survey::{Survey, Told};
 
 /// A message shared by all players of a stream.

@@ -71,7 +71,9 @@ fn publish_ended(reason: EndReason) -> End {
         }
         EndReason::TooManyHeads => End::Told("sequenceHeaders", "they are too many or too long"),
         EndReason::Cut => End::Told("cut", "the URL is not in use any more"),
-        EndReason::TooSlow | EndReason::StreamEnded => End::Told("ended", "the stream has ended"),
+        EndReason::TooSlow | EndReason::StreamEnded | EndReason::KindBegan => {
+            End::Told("ended", "the stream has ended")
+        }
     }
 }
 

@@ -13,8 +13,8 @@ use lianmai_media_plane::rtmp::limits::{
 use lianmai_media_plane::rtmp::message::message_type;
 use lianmai_media_plane::rtmp::{Event, RtmpError};
 use lianmai_media_plane::{
-    Direction, EndReason, Hub, MediaKind, Player, RelayConfig, StreamName, StreamRequest, Verdict,
-    pull,
+    Direction, EndReason, Hub, Kinds, MediaKind, Player, RelayConfig, StreamName, StreamRequest,
+    Verdict, pull,
 };
 use tokio::time::{advance, timeout};
 use tracing::field::{Field, Visit};
@@ -174,8 +174,11 @@ async fn nobody_ends_plays_of_a_viewer_by_writing_its_name() {
         players.push(play(&hub, "a", "v=eve").await);
     }
     let deny = Answer(|_: StreamRequest| Verdict::Deny { code: "badUrl", message: "no".into() });
-    let unnamed = Answer(|_: StreamRequest| Verdict::Allow { viewer: None });
-    let mallory = Answer(|_: StreamRequest| Verdict::Allow { viewer: Some("mallory".into()) });
+    let unnamed = Answer(|_: StreamRequest| Verdict::Allow { viewer: None, kinds: Kinds::BOTH });
+    let mallory = Answer(|_: StreamRequest| Verdict::Allow {
+        viewer: Some("mallory".into()),
+        kinds: Kinds::BOTH,
+    });
     let asked = || request(Direction::Play, "a", "v=eve");
     let mut others = Vec::new();
     for _ in 0..5 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lianmai_media_plane::{Direction, Hls, Hub, RelayConfig, StreamRequest, Verdict};
+use lianmai_media_plane::{Direction, Hls, Hub, Kinds, RelayConfig, StreamRequest, Verdict};
 use tokio::time::advance;
 
 use crate::late_ffmpeg::{Tag, encoded, frames, scratch};
@@ -103,7 +103,7 @@ async fn each_request_is_judged() {
         move |request: StreamRequest| {
             assert_eq!((request.direction, &*request.query), (Direction::Play, "v=bob"));
             match allowed.load(Ordering::Relaxed) {
-                true => Verdict::Allow { viewer: Some("bob".into()) },
+                true => Verdict::Allow { viewer: Some("bob".into()), kinds: Kinds::BOTH },
                 false => Verdict::Deny { code: "notMember", message: "gone".into() },
             }
         }
@@ -128,7 +128,7 @@ async fn who_leaves_while_the_first_segment_is_awaited_gets_no_list() {
     let authorizer = Answer({
         let answers = answers.clone();
         move |_: StreamRequest| match answers.swap(false, Ordering::Relaxed) {
-            true => Verdict::Allow { viewer: None },
+            true => Verdict::Allow { viewer: None, kinds: Kinds::BOTH },
             false => Verdict::Deny { code: "notMember", message: "gone".into() },
         }
     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{
-    Authorizer, Denied, DeniedKind, Direction, EndReason, FactState, Hub, MediaKind, Packet,
+    Authorizer, Denied, DeniedKind, Direction, EndReason, FactState, Hub, Kinds, MediaKind, Packet,
     Player, Publisher, RelayConfig, StreamName, StreamRequest, Verdict, flv, pull,
 };
 use tokio::sync::mpsc;
@@ -239,7 +239,7 @@ struct CutFirst<F>(F);
 impl<F: Fn(&StreamRequest) + Send + Sync + 'static> Authorizer for CutFirst<F> {
     async fn authorize(&self, request: StreamRequest) -> Verdict {
         (self.0)(&request);
-        Verdict::Allow { viewer: None }
+        Verdict::Allow { viewer: None, kinds: Kinds::BOTH }
     }
 
     fn viewer(&self, request: &StreamRequest) -> Option<String> {
@@ -294,7 +294,10 @@ async fn a_cut_stream_ends_publisher_and_players() {
 #[tokio::test(start_paused = true)]
 async fn a_viewer_is_cut_everywhere_or_on_one_stream() {
     let hub = hub();
-    let named = Answer(|_: StreamRequest| Verdict::Allow { viewer: Some("bob".into()) });
+    let named = Answer(|_: StreamRequest| Verdict::Allow {
+        viewer: Some("bob".into()),
+        kinds: Kinds::BOTH,
+    });
     let by_verdict = hub.play(&named, request(Direction::Play, "a", "")).await.unwrap();
     let by_hint = play(&hub, "a", "v=bob").await.unwrap();
     let elsewhere = play(&hub, "b", "v=bob").await.unwrap();

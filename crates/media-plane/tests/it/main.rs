@@ -10,6 +10,7 @@ mod hangup;
 mod hls;
 mod hostile;
 mod hub;
+mod kinds;
 mod late;
 mod late_ffmpeg;
 mod line;

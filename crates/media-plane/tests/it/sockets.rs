@@ -12,7 +12,7 @@ use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::handshake::PACKET;
 use lianmai_media_plane::rtmp::message::{Message, message_type};
 use lianmai_media_plane::{
-    Authorizer, Direction, Hub, RelayConfig, RtmpServer, StreamName, Verdict,
+    Authorizer, Direction, Hub, Kinds, RelayConfig, RtmpServer, StreamName, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -179,7 +179,9 @@ async fn media_goes_from_publisher_to_player() {
 #[tokio::test]
 async fn refusals_are_read_in_full_and_end_the_connection() {
     let deny = Answer(|request: lianmai_media_plane::StreamRequest| match request.direction {
-        Direction::Publish if request.stream == "a" => Verdict::Allow { viewer: None },
+        Direction::Publish if request.stream == "a" => {
+            Verdict::Allow { viewer: None, kinds: Kinds::BOTH }
+        }
         _ => Verdict::Deny { code: "notYours", message: "not on the list".into() },
     });
     let server = Server::start(RelayConfig::default(), deny).await;

@@ -8,7 +8,7 @@ use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::handshake::PACKET;
 use lianmai_media_plane::rtmp::message::{Message, message_type};
 use lianmai_media_plane::rtmp::{Event, Output, RtmpError, Session};
-use lianmai_media_plane::{Authorizer, Direction, Protocol, StreamRequest, Verdict};
+use lianmai_media_plane::{Authorizer, Direction, Kinds, Protocol, StreamRequest, Verdict};
 
 /// C0, C1 and C2.
 pub(crate) fn handshake() -> Vec<u8> {
@@ -179,7 +179,7 @@ impl<F: Fn(StreamRequest) -> Verdict + Send + Sync + 'static> Authorizer for Ans
 
 /// Allows everything; the viewer is the one that the query names.
 pub(crate) fn allow() -> Answer<fn(StreamRequest) -> Verdict> {
-    Answer(|request| Verdict::Allow { viewer: viewer_of(&request) })
+    Answer(|request| Verdict::Allow { viewer: viewer_of(&request), kinds: Kinds::BOTH })
 }
 
 pub(crate) fn request(direction: Direction, stream: &str, query: &str) -> StreamRequest {

@@ -98,6 +98,9 @@ impl Channel {
             let change = StreamChange { uid, mid, media_type: kind.clone(), publication };
             self.emit(cx, &ChannelEvent::StreamAdded(change));
         }
+        if !new.is_empty() {
+            self.tell_published(cx, generation);
+        }
         Reply::Published { url: minted.url, urls: minted.urls, generation }
     }
 
@@ -143,6 +146,9 @@ impl Channel {
         for (slot, generation) in pushes.into_iter().enumerate() {
             let Some(generation) = generation else { continue };
             if left.iter().any(|kind| slot_of(kind) == Some(slot)) {
+                if gone.iter().any(|kind| slot_of(kind) == Some(slot)) {
+                    self.tell_published(cx, generation);
+                }
                 self.drop_viewer_kinds(cx, generation, kinds);
             } else {
                 self.end_stream(cx, uid, slot, generation);
@@ -168,18 +174,39 @@ impl Channel {
         }
     }
 
+    /// The kinds that are published on a stream.
+    fn published_on(&self, generation: Gen) -> KindSet {
+        let owner = self.streams.get(&generation).and_then(|s| self.members.get(&s.owner));
+        owner.map_or(KindSet::NONE, |owner| owner.published_on(generation))
+    }
+
+    fn tell_published(&self, cx: &mut Context, generation: Gen) {
+        let (appkey, kinds) = (self.key.appkey.clone(), self.published_on(generation));
+        cx.outputs.push_back(Output::SetPublished { appkey, generation, kinds });
+    }
+
     /// Takes kinds from every viewer of a stream, and the stream from those who have none left.
     fn drop_viewer_kinds(&mut self, cx: &mut Context, generation: Gen, kinds: KindSet) {
-        let Some(stream) = self.streams.get_mut(&generation) else { return };
-        let mut over = Vec::new();
-        for (mid, viewer) in &mut stream.viewers {
-            viewer.kinds = viewer.kinds.difference(kinds);
-            if viewer.kinds.is_empty() {
-                over.push((*mid, viewer.uid));
-            }
+        let Some(stream) = self.streams.get(&generation) else { return };
+        let viewers = stream.viewers.iter().map(|(mid, viewer)| (*mid, viewer.kinds));
+        for (mid, has) in viewers.collect::<Vec<_>>() {
+            self.set_viewer_kinds(cx, generation, mid, has.difference(kinds));
         }
-        for (mid, uid) in over {
+    }
+
+    /// The one place where somebody who may play a stream is given other kinds of it; none ends what it plays.
+    fn set_viewer_kinds(&mut self, cx: &mut Context, generation: Gen, mid: Mid, kinds: KindSet) {
+        let Some(viewer) = self.streams.get_mut(&generation).and_then(|s| s.viewers.get_mut(&mid))
+        else {
+            return;
+        };
+        let uid = viewer.uid;
+        let before = std::mem::replace(&mut viewer.kinds, kinds);
+        if kinds.is_empty() {
             self.end_viewer(cx, generation, mid, uid);
+        } else if kinds != before {
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::SetSubscribed { appkey, generation, viewer: mid, kinds });
         }
     }
 
@@ -200,14 +227,9 @@ impl Channel {
         let Some(member) = self.members.get(&uid) else { return };
         let (mid, pulls) = (member.mid, member.pulls.clone());
         for generation in pulls {
-            let Some(viewer) =
-                self.streams.get_mut(&generation).and_then(|s| s.viewers.get_mut(&mid))
-            else {
-                continue;
-            };
-            viewer.kinds = viewer.kinds.intersection(allowed);
-            if viewer.kinds.is_empty() {
-                self.end_viewer(cx, generation, mid, uid);
+            let viewer = self.streams.get(&generation).and_then(|s| s.viewers.get(&mid));
+            if let Some(has) = viewer.map(|viewer| viewer.kinds) {
+                self.set_viewer_kinds(cx, generation, mid, has.intersection(allowed));
             }
         }
     }
@@ -249,7 +271,7 @@ impl Channel {
         };
         let mid = member.mid;
         let full = self.subscription_count(uid) >= cx.config.limits.subscriptions;
-        let viewer = self.streams.get_mut(&generation).and_then(|s| s.viewers.get_mut(&mid));
+        let viewer = self.streams.get(&generation).and_then(|s| s.viewers.get(&mid));
         let has = viewer.as_ref().is_some_and(|viewer| viewer.kinds.contains(&params.media_type));
         if full && !has {
             return Err(ErrorName::TooManySubscriptions.into());
@@ -257,8 +279,9 @@ impl Channel {
         if let Some(viewer) = viewer
             && viewer.url.is_good(cx, self.policy.media.pull)
         {
-            viewer.kinds = viewer.kinds.union(KindSet::of(&params.media_type));
+            let kinds = viewer.kinds.union(KindSet::of(&params.media_type));
             let Minted { url, urls, .. } = viewer.url.minted.clone();
+            self.set_viewer_kinds(cx, generation, mid, kinds);
             return Ok(Reply::Subscribed { uid: params.uid, url, urls });
         }
         let request =
@@ -291,13 +314,11 @@ impl Channel {
         let mid = self.members.get(&uid).ok_or(ErrorName::NotJoined)?.mid;
         let generation = self.members.get(&params.uid).and_then(|member| member.pushes[slot]);
         if let Some(generation) = generation
-            && let Some(stream) = self.streams.get_mut(&generation)
-            && let Some(viewer) = stream.viewers.get_mut(&mid)
+            && let Some(stream) = self.streams.get(&generation)
+            && let Some(viewer) = stream.viewers.get(&mid)
         {
-            viewer.kinds = viewer.kinds.difference(KindSet::of(&params.media_type));
-            if viewer.kinds.is_empty() {
-                self.end_viewer(cx, generation, mid, uid);
-            }
+            let kinds = viewer.kinds.difference(KindSet::of(&params.media_type));
+            self.set_viewer_kinds(cx, generation, mid, kinds);
         }
         Ok(Reply::Done)
     }
@@ -388,8 +409,10 @@ impl Channel {
         let address = self.policy.media.pull;
         let held = Url::answered(minted.clone(), address);
         let before = stream.viewers.remove(&mid);
-        let kinds = before.as_ref().map_or(kind, |before| before.kinds.union(kind));
+        // Of somebody who begins, the verdict on its play says what it subscribes.
+        let kinds = before.as_ref().map_or(kind, |before| before.kinds);
         stream.viewers.insert(mid, Viewer { uid, kinds, url: held });
+        self.set_viewer_kinds(cx, generation, mid, kinds.union(kind));
         if let Some(before) = before {
             self.tell_others(cx, uid, generation, &before, kind);
         }
@@ -409,13 +432,15 @@ impl Channel {
         }
     }
 
-    /// Whether a URL whose signature is right may be used now.
-    pub(crate) fn authorize(&self, generation: Gen, access: Access) -> Result<(), Denial> {
+    /// Whether a URL whose signature is right may be used now, and for which kinds.
+    pub(crate) fn authorize(&self, generation: Gen, access: Access) -> Result<KindSet, Denial> {
         let stream = self.streams.get(&generation).ok_or(Denial::UnknownStream)?;
         match access {
-            Access::Publish => Ok(()),
-            Access::Play { viewer } if stream.viewers.contains_key(&viewer) => Ok(()),
-            Access::Play { .. } => Err(Denial::NotSubscribed),
+            Access::Publish => Ok(self.published_on(generation)),
+            Access::Play { viewer } => {
+                let viewer = stream.viewers.get(&viewer).ok_or(Denial::NotSubscribed)?;
+                Ok(viewer.kinds)
+            }
         }
     }
 

@@ -154,6 +154,14 @@ impl Member {
             .collect()
     }
 
+    /// The kinds that it publishes on a stream of its own.
+    pub(crate) fn published_on(&self, generation: Gen) -> KindSet {
+        let is_on_it = |kind: &&MediaKind| {
+            slot_of(kind).is_some_and(|slot| self.pushes[slot] == Some(generation))
+        };
+        self.published().iter().filter(is_on_it).cloned().collect()
+    }
+
     pub(crate) fn publication(&self, kind: &MediaKind) -> Option<Pub> {
         self.pubs[kind.index()?]
     }

@@ -9,7 +9,7 @@
 
 use lianmai_protocol::message::notice::{Direction, SyncDone};
 use lianmai_protocol::message::{Call, Notice};
-use lianmai_protocol::{Gen, KindSet, MediaKind, Mid, UserId};
+use lianmai_protocol::{Gen, KindSet, Mid, UserId};
 
 use super::Channel;
 use super::media::Viewer;
@@ -137,10 +137,7 @@ impl Channel {
         let Some(stream) = self.streams.get(&generation) else { return };
         let kinds = if stream.owner == uid {
             let Some(publisher) = self.members.get(&uid) else { return };
-            let on_it = |kind: &&MediaKind| {
-                slot_of(kind).is_some_and(|slot| publisher.pushes[slot] == Some(generation))
-            };
-            publisher.published().iter().find(on_it).map_or(KindSet::NONE, KindSet::of)
+            publisher.published_on(generation).iter().next().map_or(KindSet::NONE, KindSet::of)
         } else {
             stream.viewers.get(&mid).map_or(KindSet::NONE, |viewer| viewer.kinds)
         };

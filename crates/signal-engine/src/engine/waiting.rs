@@ -116,7 +116,10 @@ mod tests {
         assert_eq!(all, MAX_PLAYS);
         waiting.remove(QueryId(0));
         waiting.remove(QueryId(0));
-        assert!(add(&mut waiting, play(9, 1)) && !add(&mut waiting, play(9, 2)), "one place is free");
+        assert!(
+            add(&mut waiting, play(9, 1)) && !add(&mut waiting, play(9, 2)),
+            "one place is free"
+        );
         for (query, _) in waiting.plays() {
             waiting.remove(query);
         }

@@ -3,7 +3,8 @@
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Publish;
 use lianmai_protocol::message::session::Joined;
-use lianmai_protocol::{ErrorName, UserId};
+use lianmai_protocol::MediaKind::{Audio, Video};
+use lianmai_protocol::{ErrorName, KindSet, UserId};
 use lianmai_signal_engine::Denial;
 
 use crate::calls::*;
@@ -307,4 +308,40 @@ fn the_answer_of_a_repeated_join_tells_what_one_publishes_and_plays() {
     let video = of_b.streams.iter().find(|s| s.media_type.as_str() == "video").expect("video");
     assert_eq!(own.subscriptions.len(), 1);
     assert_eq!(own.subscriptions[0].publication, video.publication);
+}
+
+/// The relay is told what is published and subscribed whenever that changes, and the verdict on a URL says the same.
+/// Proves PUB-5, SUB-1, SUB-3, SUB-5.
+#[test]
+fn sub_1_the_relay_is_told_the_kinds_of_streams_and_viewers() {
+    let mut w = World::new();
+    let (a, b) = (w.join(1), w.join(2));
+    let (_, generation) = w.push_url(a, "audio");
+    let mid = w.mid(b);
+    let (audio, video, both) = (KindSet::of(&Audio), KindSet::of(&Video), KindSet::AUDIO_VIDEO);
+    assert_eq!(w.pushed(generation), Ok(audio));
+    w.pull_url(b, 1, "audio");
+    w.push_url(a, "video");
+    assert_eq!((w.pushed(generation), w.played(generation, mid)), (Ok(both), Ok(audio)));
+    w.pull_url(b, 1, "video");
+    assert_eq!(w.played(generation, mid), Ok(both));
+    // A camera goes off and on: its subscription ended with it.
+    w.ok(a, unpublish("video"));
+    assert_eq!((w.pushed(generation), w.played(generation, mid)), (Ok(audio), Ok(audio)));
+    w.push_url(a, "video");
+    assert_eq!((w.pushed(generation), w.played(generation, mid)), (Ok(both), Ok(audio)));
+    w.pull_url(b, 1, "video");
+    w.ok(b, unsubscribe(1, "audio"));
+    assert_eq!(w.played(generation, mid), Ok(video));
+    assert!(w.cut_viewers.is_empty() && w.cut.is_empty(), "nothing of this cuts");
+    w.ok(b, unsubscribe(1, "video"));
+    assert_eq!(w.cut_viewers, [(generation, mid)]);
+    // After a crash the verdicts are the first word again.
+    w.pull_url(b, 1, "video");
+    w.crash();
+    assert_eq!(w.pushed(generation), Ok(both));
+    let (b, _) = w.resume(b);
+    w.pull_url(b, 1, "audio");
+    assert_eq!(w.played(generation, mid), Ok(audio));
+    w.audit();
 }

@@ -122,6 +122,12 @@ fn slot(kind: usize) -> usize {
     kind.saturating_sub(1)
 }
 
+/// Those that are on the stream of a slot.
+fn kinds_of(kinds: impl Iterator<Item = usize>, of_slot: usize) -> KindSet {
+    let on_it = kinds.filter(|kind| slot(*kind) == of_slot);
+    on_it.map(|kind| MediaKind::from(KINDS[kind])).collect()
+}
+
 fn right_to(set: KindSet, kind: usize) -> bool {
     set.contains(&MediaKind::from(KINDS[kind]))
 }
@@ -462,20 +468,22 @@ impl Pair {
         assert_eq!(current.len(), live.len(), "each slot has a stream of its own");
         let mut can = BTreeSet::new();
         for generation in self.w.minted.clone() {
-            let push = self.w.may_push(generation);
+            let push = self.w.pushed(generation);
             let Some((owner, of_slot)) = current.get(&generation) else {
                 assert_eq!(push, Err(Denial::UnknownStream));
                 assert!(self.w.cut.contains(&generation), "what is over was cut");
                 continue;
             };
-            assert_eq!(push, Ok(()));
+            let published = self.model.people[owner].published.iter().copied();
+            assert_eq!(push, Ok(kinds_of(published, *of_slot)), "{owner} publishes");
             assert!(!self.w.cut.contains(&generation), "what is live was not cut");
             for (uid, person) in &self.model.people {
-                let mut subscriptions = person.subscriptions.iter();
-                let may = subscriptions.any(|(of, kind)| of == owner && slot(*kind) == *of_slot);
+                let subscribed = person.subscriptions.iter().filter(|(of, _)| of == owner);
+                let kinds = kinds_of(subscribed.map(|(_, kind)| *kind), *of_slot);
                 let mid = self.mids[uid];
-                let expected = if may { Ok(()) } else { Err(Denial::NotSubscribed) };
-                assert_eq!(self.w.may_play(generation, mid), expected, "{uid} plays {owner}");
+                let may = !kinds.is_empty();
+                let expected = if may { Ok(kinds) } else { Err(Denial::NotSubscribed) };
+                assert_eq!(self.w.played(generation, mid), expected, "{uid} plays {owner}");
                 if may {
                     can.insert((generation, mid));
                 }

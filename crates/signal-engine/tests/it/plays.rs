@@ -1,6 +1,6 @@
 //! Plays that come back after a crash, earlier than their viewers.
 
-use lianmai_protocol::{Gen, Mid};
+use lianmai_protocol::{Gen, KindSet, MediaKind, Mid};
 use lianmai_signal_engine::{Denial, Input};
 
 use crate::calls::*;
@@ -42,7 +42,7 @@ fn rst_4_a_play_waits_for_its_viewer_to_subscribe_again() {
     assert!(w.waiting.contains(&play), "it is back, and has not subscribed yet");
     w.pull_url(viewer, 1, "audio");
     w.advance(100);
-    assert_eq!(w.verdicts.remove(&play), Some(Ok(())));
+    assert_eq!(w.verdicts.remove(&play), Some(Ok(KindSet::of(&MediaKind::Audio))));
     w.audit();
 }
 
@@ -106,7 +106,7 @@ fn rst_4_a_viewer_has_its_share_and_who_hangs_up_frees_a_place() {
     let (viewer, _) = w.resume(viewer);
     w.pull_url(viewer, 1, "audio");
     w.advance(100);
-    assert_eq!(w.verdicts.remove(&plays[0]), Some(Ok(())));
-    assert_eq!(w.verdicts.remove(&another), Some(Ok(())));
+    assert!(matches!(w.verdicts.remove(&plays[0]), Some(Ok(_))));
+    assert!(matches!(w.verdicts.remove(&another), Some(Ok(_))));
     assert_eq!(w.verdicts.remove(&plays[3]), None, "nobody waits for that");
 }

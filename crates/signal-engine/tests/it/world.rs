@@ -12,6 +12,7 @@
 mod audit;
 mod disk;
 mod entry;
+mod relay;
 mod resume;
 mod shell;
 
@@ -24,7 +25,7 @@ use lianmai_protocol::message::notice::Closing;
 use lianmai_protocol::message::session::{Joined, Resumed};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice, Request};
 use lianmai_protocol::{
-    CloseCode, Epoch, ErrorName, Gen, Mid, MonoTime, Now, RequestId, RpcError, UserId, WallTime,
+    CloseCode, Epoch, ErrorName, Gen, KindSet, Mid, MonoTime, Now, RequestId, RpcError, UserId, WallTime,
 };
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{
@@ -36,6 +37,7 @@ use serde_json::Value;
 
 pub(crate) use self::disk::{Disk, DiskMode};
 pub(crate) use self::entry::{Entry, entry};
+use self::relay::Relay;
 use crate::calls::ping;
 use crate::picture::{Picture, words};
 
@@ -127,7 +129,9 @@ pub(crate) struct World {
     pub(crate) notes: Vec<Note>,
     pub(crate) texts: BTreeMap<(Epoch, u64), String>,
     pub(crate) waiting: BTreeSet<QueryId>,
-    pub(crate) verdicts: BTreeMap<QueryId, Result<(), Denial>>,
+    pub(crate) verdicts: BTreeMap<QueryId, Result<KindSet, Denial>>,
+    /// What the relay was told of streams and their viewers.
+    pub(crate) relay: Relay,
     replies: BTreeMap<QueryId, Result<AdminReply, RpcError>>,
     last_conn: u64,
     last_query: u64,
@@ -177,6 +181,7 @@ impl World {
             texts: BTreeMap::new(),
             waiting: BTreeSet::new(),
             verdicts: BTreeMap::new(),
+            relay: Relay::default(),
             replies: BTreeMap::new(),
             last_conn: 0,
             last_query: 0,
@@ -439,10 +444,20 @@ impl World {
     }
 
     pub(crate) fn may_push(&mut self, generation: Gen) -> Result<(), Denial> {
-        self.authorize(generation, Access::Publish)
+        self.pushed(generation).map(drop)
     }
 
     pub(crate) fn may_play(&mut self, generation: Gen, viewer: Mid) -> Result<(), Denial> {
+        self.played(generation, viewer).map(drop)
+    }
+
+    /// The kinds that may be pushed.
+    pub(crate) fn pushed(&mut self, generation: Gen) -> Result<KindSet, Denial> {
+        self.authorize(generation, Access::Publish)
+    }
+
+    /// The kinds that a viewer may play.
+    pub(crate) fn played(&mut self, generation: Gen, viewer: Mid) -> Result<KindSet, Denial> {
         self.authorize(generation, Access::Play { viewer })
     }
 
@@ -458,9 +473,11 @@ impl World {
         query
     }
 
-    fn authorize(&mut self, generation: Gen, access: Access) -> Result<(), Denial> {
+    fn authorize(&mut self, generation: Gen, access: Access) -> Result<KindSet, Denial> {
         let query = self.ask_for(generation, access);
-        self.verdicts.remove(&query).expect("a verdict")
+        let verdict = self.verdicts.remove(&query).expect("a verdict");
+        self.relay.judged(generation, access, verdict);
+        verdict
     }
 
     pub(crate) fn admin(&mut self, command: AdminCommand) -> Result<AdminReply, RpcError> {

@@ -16,7 +16,7 @@ use crate::socket::frame;
 use crate::socket::halves::Sink;
 use crate::socket::reader::{Incoming, Reader};
 
-/// The stream has ended (RFC 6455 §7.4.1).
+/// The stream has ended, or has a kind more than its head says (RFC 6455 §7.4.1).
 const NORMAL: u16 = 1000;
 /// The server stops.
 const GOING_AWAY: u16 = 1001;
@@ -68,10 +68,10 @@ pub(crate) async fn serve(
                     outbox.push(frame::binary_head(block.len()));
                     outbox.push(block);
                 }
-                None if media.ended() == Some(EndReason::StreamEnded) => {
-                    break Some(close(NORMAL));
-                }
-                None => break Some(close(POLICY)),
+                None => break Some(close(match media.ended() {
+                    Some(EndReason::StreamEnded | EndReason::KindBegan) => NORMAL,
+                    _ => POLICY,
+                })),
             },
         }
     };
@@ -95,7 +95,7 @@ mod tests {
     use std::time::Duration;
 
     use lianmai_media_plane::{
-        Authorizer, Direction, Hub, MediaKind, Protocol, Publisher, RelayConfig, StreamName,
+        Authorizer, Direction, Hub, Kinds, MediaKind, Protocol, Publisher, RelayConfig, StreamName,
         StreamRequest, Verdict, pull,
     };
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -111,7 +111,7 @@ mod tests {
 
     impl Authorizer for Allow {
         async fn authorize(&self, _: StreamRequest) -> Verdict {
-            Verdict::Allow { viewer: None }
+            Verdict::Allow { viewer: None, kinds: Kinds::BOTH }
         }
     }
 

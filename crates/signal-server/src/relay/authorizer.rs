@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lianmai_media_plane::{Authorizer, StreamRequest, Verdict};
 use lianmai_signal_engine::{Access, Denial};
 
+use super::provider::carried;
 use crate::clock::wall_now;
 use crate::media::{MediaProvider, Presented};
 use crate::shard::Shards;
@@ -33,7 +34,8 @@ impl RelayAuthorizer {
             Err(error) => return deny(error.code(), "The URL is not valid."),
         };
         match self.shards.authorize(generation, access).await {
-            Some(Ok(())) => Verdict::Allow {
+            Some(Ok(kinds)) => Verdict::Allow {
+                kinds: carried(kinds),
                 viewer: match access {
                     Access::Publish => None,
                     Access::Play { viewer } => Some(viewer.to_string()),

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use lianmai_media_plane::{Hub, StreamName};
-use lianmai_protocol::{Gen, Mid, WallTime};
+use lianmai_media_plane::{Hub, Kinds, StreamName};
+use lianmai_protocol::{Gen, KindSet, MediaKind, Mid, WallTime};
 use lianmai_signal_engine::{Access, MediaAddress, MintRequest};
 
 use crate::media::{MediaProvider, Minting, Presented};
@@ -40,12 +40,30 @@ impl MediaProvider for EmbeddedRelay {
         UrlSigner::viewer(query)
     }
 
+    fn set_published(&self, generation: Gen, kinds: KindSet) {
+        self.hub.set_published(&stream_name(generation), carried(kinds));
+    }
+
+    fn set_subscribed(&self, generation: Gen, viewer: Mid, kinds: KindSet) {
+        let stream = stream_name(generation);
+        self.hub.set_subscribed(&viewer.to_string(), &stream, carried(kinds));
+    }
+
     fn cut_stream(&self, generation: Gen) {
         self.hub.cut_stream(&stream_name(generation));
     }
 
     fn cut_viewer(&self, generation: Gen, viewer: Mid) {
         self.hub.cut_viewer_of(&viewer.to_string(), &stream_name(generation));
+    }
+}
+
+/// What the relay carries of these kinds. A shared screen may have sound.
+pub(super) fn carried(kinds: KindSet) -> Kinds {
+    let has = |any: &[MediaKind]| any.iter().any(|kind| kinds.contains(kind));
+    Kinds {
+        audio: has(&[MediaKind::Audio, MediaKind::SlaveAudio, MediaKind::ScreenShare]),
+        video: has(&[MediaKind::Video, MediaKind::ScreenShare]),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lianmai_media_plane::{Direction, Hub, Protocol, RelayConfig, StreamRequest};
-use lianmai_protocol::{Gen, Mid};
+use lianmai_protocol::{Gen, KindSet, Mid};
 use lianmai_signal_engine::{Access, MintRequest};
 
 use super::authorizer::RelayAuthorizer;
@@ -59,7 +59,7 @@ async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
     relay.cut_viewer(generation, one);
     for answer in answers {
         // That of the one which was cut is heard by nobody.
-        let _ = answer.send(Ok(()));
+        let _ = answer.send(Ok(KindSet::AUDIO_VIDEO));
     }
     let other = plays.pop().unwrap().await.unwrap();
     assert!(other.is_ok(), "{other:?}");

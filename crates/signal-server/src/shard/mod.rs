@@ -4,7 +4,7 @@
 mod worker;
 
 use bytes::Bytes;
-use lianmai_protocol::{ErrorName, Gen, RpcError};
+use lianmai_protocol::{ErrorName, Gen, KindSet, RpcError};
 use lianmai_signal_engine::{
     Access, AdminCommand, AdminReply, ConnId, Denial, DrainPlan, Input, QueryId, Stats,
 };
@@ -31,7 +31,7 @@ pub(crate) enum ShardMsg {
     /// The sink of a connection takes bytes again.
     Writable(ConnId),
     /// May this URL be used?
-    Authorize { generation: Gen, access: Access, answer: oneshot::Sender<Result<(), Denial>> },
+    Authorize { generation: Gen, access: Access, answer: oneshot::Sender<Result<KindSet, Denial>> },
     /// Nobody waits for the answer to that any more.
     Withdraw(QueryId),
     /// The admin API asks.
@@ -63,12 +63,12 @@ impl Shards {
         self.senders[shard_of(route, self.senders.len())].clone()
     }
 
-    /// Asks whether a URL may be used; `None` when the shard has ended. Dropping it takes the question back.
+    /// Asks whether a URL may be used, and for which kinds; `None` when the shard has ended. Dropping it takes the question back.
     pub(crate) async fn authorize(
         &self,
         generation: Gen,
         access: Access,
-    ) -> Option<Result<(), Denial>> {
+    ) -> Option<Result<KindSet, Denial>> {
         let (answer, verdict) = oneshot::channel();
         let message = ShardMsg::Authorize { generation, access, answer };
         self.of(generation.route).send(message).await.ok()?;

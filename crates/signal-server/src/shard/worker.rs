@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lianmai_protocol::{CloseCode, RpcError};
+use lianmai_protocol::{CloseCode, KindSet, RpcError};
 use lianmai_signal_engine::{
     AdminReply, Answer, AskId, ConnId, Denial, Engine, Input, MintRequest, Output, QueryId,
     Question, Restored, TokenRequest,
@@ -39,7 +39,7 @@ pub(crate) struct WorkerParts {
 
 /// Somebody who waits for an answer of the engine.
 enum Asker {
-    Authorize(oneshot::Sender<Result<(), Denial>>),
+    Authorize(oneshot::Sender<Result<KindSet, Denial>>),
     Admin(oneshot::Sender<Result<AdminReply, RpcError>>),
 }
 
@@ -253,6 +253,16 @@ impl Worker {
             Output::AdminReply { query, reply } => {
                 if let Some(Asker::Admin(answer)) = self.askers.remove(&query) {
                     let _ = answer.send(reply);
+                }
+            }
+            Output::SetPublished { appkey, generation, kinds } => {
+                if let Some(provider) = self.parts.providers.of(&appkey) {
+                    provider.set_published(generation, kinds);
+                }
+            }
+            Output::SetSubscribed { appkey, generation, viewer, kinds } => {
+                if let Some(provider) = self.parts.providers.of(&appkey) {
+                    provider.set_subscribed(generation, viewer, kinds);
                 }
             }
             Output::CutStream { appkey, generation } => {

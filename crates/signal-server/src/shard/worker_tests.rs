@@ -48,6 +48,10 @@ impl MediaProvider for Slow {
         None
     }
 
+    fn set_published(&self, _generation: Gen, _kinds: KindSet) {}
+
+    fn set_subscribed(&self, _generation: Gen, _viewer: Mid, _kinds: KindSet) {}
+
     fn cut_stream(&self, generation: Gen) {
         self.cut.lock().unwrap().push(generation);
     }

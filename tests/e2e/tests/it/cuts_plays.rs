@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lianmai_test_support::arrivals::{self, Arrivals};
+use lianmai_test_support::arrivals::{self, Arrivals, TagKind};
 use lianmai_test_support::media::Ffmpeg;
 use serde_json::json;
 
@@ -68,7 +68,7 @@ async fn unsubscribing_the_last_kind_cuts() -> Result<()> {
     let mut scene = Scene::start().await?;
     scene.viewer.call("unsubscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
     let start = Instant::now();
-    scene.flv.goes_on(WATCH).await?;
+    scene.flv.goes_on_with(&[TagKind::Video], WATCH).await?;
     let gap = scene.flv.longest_gap_since(start)?;
     ensure!(gap < GAP, "{gap:?} of media are missing");
     ensure!(scene.rtmp.exited()?.is_none(), "{}", scene.rtmp.said());

@@ -222,8 +222,9 @@ async fn run(
     let (mut speaker, mut hears) = join((public, pid), SPEAKER, "broadcaster", 0).await?;
     let (mut listener, mut listens) = join((public, pid), LISTENER, "audience", 1).await?;
     let push = call(&mut speaker, &mut hears, "publish", json!({}), &shared).await?;
-    let play = json!({"uid": SPEAKER, "mediaType": "video"});
-    let pull = call(&mut listener, &mut listens, "subscribe", play, &shared).await?;
+    let play = |kind| json!({"uid": SPEAKER, "mediaType": kind});
+    call(&mut listener, &mut listens, "subscribe", play("audio"), &shared).await?;
+    let pull = call(&mut listener, &mut listens, "subscribe", play("video"), &shared).await?;
     let text = |value: &Value| Ok::<_, anyhow::Error>(value.as_str().context("no URL")?.to_owned());
     let urls = Urls {
         push: text(&push["urls"]["rtmp"])?,

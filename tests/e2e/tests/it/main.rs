@@ -9,6 +9,7 @@ mod survivor;
 mod cuts;
 mod cuts_plays;
 mod demo;
+mod kinds;
 mod media;
 mod media_sdk;
 mod media_signature;

@@ -47,6 +47,7 @@ async fn two_clients_publish_and_play() -> Result<()> {
     ensure!(bob.members().iter().any(|member| member.uid == ANN && member.streams.len() == 2));
 
     let mut ffmpeg = Ffmpeg::push(&push.url)?;
+    bob.subscribe(ANN, MediaKind::Audio).await?;
     let pull = bob.subscribe(ANN, MediaKind::Video).await?;
     let (rtmp, flv) = (pull.urls.rtmp.context("no rtmp")?, pull.urls.flv.context("no flv")?);
     assert_playable(&Pull { rtmp, flv }).await?;

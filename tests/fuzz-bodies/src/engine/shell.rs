@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lianmai_protocol::limits::Limits;
 use lianmai_protocol::message::media::Urls;
-use lianmai_protocol::{ErrorName, Gen, MediaKind, Mid, MonoTime, Now, Role, RpcError, WallTime};
+use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, Mid, MonoTime, Now, Role, RpcError, WallTime};
 use lianmai_signal_engine::output::MemberView;
 use lianmai_signal_engine::{
     Access, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, Claims, ConnId, Denial,
@@ -73,7 +73,7 @@ pub(super) struct Shell {
     last_query: u64,
     /// Questions without an answer, and answers.
     asked: BTreeSet<QueryId>,
-    verdicts: BTreeMap<QueryId, Result<(), Denial>>,
+    verdicts: BTreeMap<QueryId, Result<KindSet, Denial>>,
     replies: BTreeMap<QueryId, Result<AdminReply, RpcError>>,
 }
 
@@ -421,6 +421,12 @@ impl Shell {
             Output::Drained { handed_over } => {
                 let before = self.drain.replace(Some(handed_over));
                 assert_eq!(before, Some(None), "a drain ends once");
+            }
+            Output::SetPublished { generation, kinds, .. } => {
+                assert!(!kinds.is_empty() && !self.cut.contains(&generation), "a stream that lives");
+            }
+            Output::SetSubscribed { generation, kinds, .. } => {
+                assert!(!kinds.is_empty() && !self.cut.contains(&generation), "what goes on");
             }
             Output::CutStream { generation, .. } => {
                 assert!(self.minted.contains(&generation), "a stream that exists is cut");

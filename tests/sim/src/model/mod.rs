@@ -9,7 +9,7 @@
 //! Comes in: inputs, with what they caused (`check/wire.rs` has read it). Goes out: the first difference.
 //! `state.rs` holds the state; `entry.rs`, `resume.rs` and `ending.rs` say how memberships begin, go on and end,
 //! `frames.rs` what comes on a connection, `commands.rs`, `media.rs` and `moderation.rs` what is asked for,
-//! `notices.rs` what is told unasked, `moved.rs` what becomes of URLs when the relay moved, `due.rs` what time does, `durable.rs` what must survive the process;
+//! `notices.rs` what is told unasked, `kinds.rs` what the relay is told, `moved.rs` what becomes of URLs when the relay moved, `due.rs` what time does, `durable.rs` what must survive the process;
 //! `verify.rs` compares.
 
 mod commands;
@@ -18,6 +18,7 @@ mod durable;
 mod ending;
 mod entry;
 mod frames;
+mod kinds;
 mod media;
 mod moderation;
 mod moved;

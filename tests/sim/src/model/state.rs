@@ -429,6 +429,8 @@ pub(super) struct Shard {
     pub(super) events: u64,
     /// Logs of channels that ended in this step.
     pub(super) archive: BTreeMap<Epoch, (u64, Vec<Logged>)>,
+    /// What the relay takes for published, or for subscribed by somebody.
+    pub(super) relay: BTreeMap<(Gen, Option<Mid>), KindSet>,
     /// What is asked, when, and whether it was allowed then.
     pub(super) questions: BTreeMap<QueryId, (Gen, Access, u64, bool)>,
 }

@@ -40,6 +40,7 @@ impl Model {
         self.same_notices(s, outputs, &mut step)?;
         self.same_stats(s, stats)?;
         self.verdicts(s, outputs, &step)?;
+        self.same_kinds(s, outputs)?;
         self.writes(s, outputs, &mut step)?;
         self.in_time(s, &step)?;
         self.shards[s].archive.clear();
@@ -174,7 +175,11 @@ impl Model {
                     format!("{access:?} of {generation}, asked at {asked}, is told {verdict:?}");
                 return Err(("media", what));
             }
-            let waits = asked < self.shards[s].crash_over && self.may_be_back(s, generation, access);
+            if let Ok(kinds) = verdict {
+                self.kinds_judged(s, generation, access, *kinds);
+            }
+            let waits =
+                asked < self.shards[s].crash_over && self.may_be_back(s, generation, access);
             let early = step.now < asked + PARK_MS && !self.shards[s].is_frozen();
             if verdict.is_err() && waits && early {
                 let what =
@@ -198,7 +203,8 @@ impl Model {
         let mut channels = self.shards[s].channels.values();
         let channel = channels.find(|channel| channel.streams.contains_key(&generation));
         self.shards[s].awaited.contains(&viewer)
-            && channel.is_some_and(|channel| channel.members.values().any(|member| member.mid == viewer))
+            && channel
+                .is_some_and(|channel| channel.members.values().any(|member| member.mid == viewer))
     }
 
     fn writes(&mut self, s: usize, outputs: &[Output], step: &mut Step<'_>) -> Verdict {

@@ -277,6 +277,8 @@ impl World {
                     shard.askers.remove(&query);
                 }
             }
+            // The model looks at them.
+            Output::SetPublished { .. } | Output::SetSubscribed { .. } => {}
             Output::CutStream { generation, .. } => self.media_cut(generation, None),
             Output::CutViewer { generation, viewer, .. } => {
                 self.media_cut(generation, Some(viewer))

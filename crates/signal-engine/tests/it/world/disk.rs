@@ -161,6 +161,7 @@ impl World {
         self.held_tokens.clear();
         self.last_ask = None;
         self.waiting.clear();
+        self.relay.end();
         // Clocks of two processes have nothing in common.
         self.now.mono.0 = BEGIN_MS;
         self.engine = Engine::new(self.config.clone(), [7 + self.starts; 32]);

@@ -63,11 +63,21 @@ impl World {
                 self.waiting.remove(&query);
                 self.verdicts.insert(query, verdict);
             }
+            Output::SetPublished { generation, kinds, .. } => {
+                assert!(self.minted.contains(&generation), "of a stream that was asked for");
+                self.relay.set_published(generation, kinds);
+            }
+            Output::SetSubscribed { generation, viewer, kinds, .. } => {
+                assert!(!self.cut.contains(&generation), "of a live stream");
+                self.relay.set_subscribed(generation, viewer, kinds);
+            }
             Output::CutStream { generation, .. } => {
+                self.relay.cut(generation);
                 assert!(self.minted.contains(&generation), "a stream that was asked for is cut");
                 assert!(self.cut.insert(generation), "a stream is cut once");
             }
             Output::CutViewer { generation, viewer, .. } => {
+                self.relay.cut_viewer(generation, viewer);
                 assert!(self.minted.contains(&generation), "a viewer of a known stream is cut");
                 assert!(!self.cut.contains(&generation), "a viewer of a live stream is cut");
                 self.cut_viewers.push((generation, viewer));

@@ -1,0 +1,348 @@
+//! Players get the kinds that are published and that they may have, under a paused clock.
+//! Proves SUB-1, URL-11, URL-12, URL-14, URL-16.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use lianmai_media_plane::pull::{self, FlvStream};
+use lianmai_media_plane::{
+    Authorizer, Direction, EndReason, Hls, Hub, Kinds, MediaKind, Player, Publisher, RelayConfig,
+    StreamName, StreamRequest, Verdict,
+};
+use tokio::time::{Instant, advance};
+
+use crate::late_ffmpeg::encoded;
+use crate::support::*;
+
+const AUDIO: Kinds = Kinds { audio: true, video: false };
+const VIDEO: Kinds = Kinds { audio: false, video: true };
+
+/// H.264 and AAC, as the first two bytes of their bodies.
+const HEAD_V: [u8; 2] = [0x17, 0];
+const KEY: [u8; 2] = [0x17, 1];
+const INTER: [u8; 2] = [0x27, 1];
+const HEAD_A: [u8; 2] = [0xAF, 0];
+const SOUND: [u8; 2] = [0xAF, 1];
+const META: [u8; 2] = [2, 0];
+
+/// Allows the kinds that a query names: `v=x&both`.
+struct Named;
+
+impl Authorizer for Named {
+    async fn authorize(&self, request: StreamRequest) -> Verdict {
+        let kinds = match request.query.split_once('&') {
+            Some((_, "audio")) => AUDIO,
+            Some((_, "video")) => VIDEO,
+            _ => Kinds::BOTH,
+        };
+        Verdict::Allow { viewer: self.viewer(&request), kinds }
+    }
+
+    fn viewer(&self, request: &StreamRequest) -> Option<String> {
+        let (viewer, _) = request.query.split_once('&')?;
+        Some(viewer.strip_prefix("v=")?.to_owned())
+    }
+}
+
+fn stream() -> StreamName {
+    StreamName::new("live", "a")
+}
+
+struct Scene {
+    hub: Hub,
+    publisher: Publisher,
+}
+
+impl Scene {
+    /// A push whose kinds are those of the query. It has said its heads.
+    async fn new(query: &str) -> Self {
+        let hub = Hub::new(RelayConfig::default());
+        let publisher = hub.publish(&Named, request(Direction::Publish, "a", query)).await.unwrap();
+        let scene = Self { hub, publisher };
+        scene.publisher.send(MediaKind::Metadata, 0, b"\x02\x00\x0aonMetaData\x05").unwrap();
+        scene.video(0, HEAD_V);
+        scene.audio(0, HEAD_A);
+        scene
+    }
+
+    async fn play(&self, query: &str) -> Player {
+        self.hub.play(&Named, request(Direction::Play, "a", query)).await.unwrap()
+    }
+
+    async fn pull(&self, query: &str) -> FlvStream {
+        pull::open(&self.hub, &Named, request(Direction::Play, "a", query)).await.unwrap()
+    }
+
+    fn video(&self, time: u32, start: [u8; 2]) {
+        self.publisher.send(MediaKind::Video, time, &[&start[..], &[0, 0, 0, 9]].concat()).unwrap();
+    }
+
+    fn audio(&self, time: u32, start: [u8; 2]) {
+        self.publisher.send(MediaKind::Audio, time, &[&start[..], &[0x10]].concat()).unwrap();
+    }
+
+    /// A second of both from that time on, which passes: a keyframe, then sound and pictures.
+    async fn second(&self, from: u32) {
+        self.video(from, KEY);
+        for step in 1..25 {
+            advance(Duration::from_millis(40)).await;
+            self.audio(from + step * 40, SOUND);
+            self.video(from + step * 40, INTER);
+        }
+        advance(Duration::from_millis(40)).await;
+    }
+}
+
+/// Time and first two bytes of what is ready.
+fn seen(player: &Player) -> Vec<(u32, [u8; 2])> {
+    let mut batch = Vec::new();
+    while player.take_ready(&mut batch, 64) {}
+    let short = |body: &[u8]| [body[0], body[1]];
+    batch.iter().map(|packet| (packet.timestamp(), short(&packet.body()))).collect()
+}
+
+fn starts(seen: &[(u32, [u8; 2])]) -> Vec<[u8; 2]> {
+    seen.iter().map(|(_, start)| *start).collect()
+}
+
+/// No time goes back within sound or pictures.
+fn assert_forward(seen: &[(u32, [u8; 2])]) {
+    for sound in [true, false] {
+        let kind = seen.iter().filter(|(_, start)| (start[0] == 0xAF) == sound && *start != META);
+        assert!(kind.is_sorted_by_key(|(time, _)| *time), "{seen:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_published_reaches_nobody() {
+    let scene = Scene::new("v=x&audio").await;
+    let early = scene.play("v=bob&both").await;
+    scene.second(0).await;
+    let late = scene.play("v=eve&both").await;
+    scene.second(1000).await;
+    for player in [early, late] {
+        let seen = seen(&player);
+        assert_eq!(player.gets(), AUDIO);
+        assert!(seen.len() >= 24 && seen.iter().all(|(_, start)| start[0] == 0xAF), "{seen:?}");
+        assert_eq!(seen[0].1, HEAD_A);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_player_gets_what_it_may_have_and_others_all() {
+    let scene = Scene::new("v=x&both").await;
+    scene.second(0).await;
+    let (ear, eye) = (scene.play("v=ear&audio").await, scene.play("v=eye&video").await);
+    let all = scene.play("v=all&both").await;
+    let burst = starts(&seen(&all));
+    assert_eq!(&burst[..4], [META, HEAD_V, HEAD_A, KEY], "the group of both");
+    assert_eq!(seen(&ear), [(960, HEAD_A)], "sound is not behind");
+    let burst = starts(&seen(&eye));
+    assert_eq!((&burst[..3], burst.len()), (&[HEAD_V, KEY, INTER][..], 26));
+    scene.video(1000, INTER);
+    scene.audio(1000, SOUND);
+    assert_eq!(seen(&ear), [(1000, SOUND)]);
+    assert_eq!(seen(&eye), [(1000, INTER)]);
+    assert_eq!(seen(&all), [(1000, INTER), (1000, SOUND)]);
+}
+
+/// The encoder says its heads once, before the camera is published at all.
+#[tokio::test(start_paused = true)]
+async fn a_camera_that_goes_on_begins_with_its_head_and_a_keyframe() {
+    let scene = Scene::new("v=x&audio").await;
+    let player = scene.play("v=bob&both").await;
+    scene.second(0).await;
+    seen(&player);
+    scene.hub.set_published(&stream(), Kinds::BOTH);
+    scene.video(1000, INTER);
+    scene.audio(1000, SOUND);
+    assert_eq!(seen(&player), [(1000, SOUND)], "nobody can use that picture");
+    let late = scene.play("v=eve&both").await;
+    scene.second(1040).await;
+    let begun = seen(&player);
+    assert_eq!(begun[..3], [(0, META), (1040, HEAD_V), (1040, KEY)]);
+    assert_eq!(begun.len(), 3 + 48);
+    assert_forward(&begun);
+    let begun = seen(&late);
+    assert_eq!(starts(&begun)[..4], [META, HEAD_V, HEAD_A, KEY]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_camera_that_goes_off_and_on_is_not_seen_between() {
+    let scene = Scene::new("v=x&both").await;
+    let player = scene.play("v=bob&both").await;
+    scene.second(0).await;
+    scene.hub.set_published(&stream(), AUDIO);
+    let queued = seen(&player);
+    assert!(queued.iter().all(|(_, start)| start[0] == 0xAF), "what was queued is dropped");
+    assert_eq!(scene.hub.stats().gop_bytes, 0, "no picture is kept");
+    scene.second(1000).await;
+    let late = scene.play("v=eve&both").await;
+    assert_eq!(starts(&seen(&late)), [HEAD_A], "nothing of before");
+    let off = seen(&player);
+    assert!(off.len() == 24 && off.iter().all(|(_, start)| *start == SOUND), "{off:?}");
+    // Its clock has stood still meanwhile.
+    scene.hub.set_published(&stream(), Kinds::BOTH);
+    scene.video(1040, INTER);
+    scene.video(1080, KEY);
+    scene.audio(2000, SOUND);
+    scene.video(1120, INTER);
+    for player in [player, late] {
+        let on = seen(&player);
+        let begun: Vec<_> = starts(&on).into_iter().filter(|start| *start != SOUND).collect();
+        assert_eq!(begun, [META, HEAD_V, KEY, INTER]);
+        let times: Vec<_> =
+            on.iter().filter(|(_, start)| *start != META).map(|(time, _)| *time).collect();
+        assert!(times.iter().all(|time| *time >= 1960), "{times:?}");
+        assert_forward(&on);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewer_that_takes_another_kind_disturbs_nobody() {
+    let scene = Scene::new("v=x&both").await;
+    let (bob, eve) = (scene.play("v=bob&audio").await, scene.play("v=eve&audio").await);
+    scene.second(0).await;
+    scene.hub.set_subscribed("bob", &stream(), Kinds::BOTH);
+    scene.hub.set_subscribed("bob", &StreamName::new("live", "b"), VIDEO);
+    scene.second(1000).await;
+    let heard = seen(&bob);
+    let from = heard.iter().position(|(_, start)| *start == META).unwrap();
+    assert!(heard[..from].iter().all(|(_, start)| start[0] == 0xAF), "{heard:?}");
+    assert_eq!(heard[from..from + 3], [(0, META), (1000, HEAD_V), (1000, KEY)]);
+    scene.hub.set_subscribed("bob", &stream(), VIDEO);
+    scene.second(2000).await;
+    assert!(seen(&bob).iter().all(|(_, start)| start[0] != 0xAF));
+    scene.hub.set_subscribed("bob", &stream(), Kinds::BOTH);
+    scene.second(3000).await;
+    let heard = seen(&bob);
+    let first = heard.iter().position(|(_, start)| start[0] == 0xAF).unwrap();
+    assert_eq!(heard[first..first + 2], [(3040, HEAD_A), (3040, SOUND)]);
+    assert_forward(&heard);
+    assert_eq!(seen(&eve).len(), 1 + 4 * 24);
+}
+
+/// What the hub is told while a verdict is on its way is newer than the verdict.
+#[tokio::test(start_paused = true)]
+async fn a_verdict_that_comes_late_changes_nothing_back() {
+    struct Late(Hub, Mutex<Option<Kinds>>);
+    impl Authorizer for Late {
+        async fn authorize(&self, request: StreamRequest) -> Verdict {
+            self.0.set_subscribed("bob", &stream(), VIDEO);
+            self.0.set_published(&stream(), self.1.lock().unwrap().unwrap_or(VIDEO));
+            Verdict::Allow { viewer: self.viewer(&request), kinds: AUDIO }
+        }
+
+        fn viewer(&self, _: &StreamRequest) -> Option<String> {
+            Some("bob".to_owned())
+        }
+    }
+    let hub = Hub::new(RelayConfig::default());
+    let late = Late(hub.clone(), Mutex::default());
+    let player = hub.play(&late, request(Direction::Play, "a", "")).await.unwrap();
+    assert_eq!(player.gets(), VIDEO);
+    let publisher = hub.publish(&late, request(Direction::Publish, "a", "")).await.unwrap();
+    assert_eq!(player.gets(), VIDEO);
+    publisher.send(MediaKind::Audio, 0, &[0x2F, 1]).unwrap();
+    publisher.send(MediaKind::Video, 0, &[0x12, 1]).unwrap();
+    assert_eq!(seen(&player), [(0, [0x12, 1])]);
+    // Nobody is there, so nothing is kept of it.
+    drop((player, publisher));
+    hub.set_published(&stream(), AUDIO);
+    *late.1.lock().unwrap() = Some(Kinds::BOTH);
+    let publisher = hub.publish(&late, request(Direction::Publish, "a", "")).await.unwrap();
+    let player = hub.play(&late, request(Direction::Play, "a", "")).await.unwrap();
+    assert_eq!(player.gets(), VIDEO);
+    drop(publisher);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_head_of_a_pull_waits_for_what_it_gets_and_for_nothing_else() {
+    let scene = Scene::new("v=x&both").await;
+    let begin = Instant::now();
+    let mut ear = scene.pull("v=ear&audio").await;
+    assert_eq!(ear.next().await.unwrap()[..5], *b"FLV\x01\x04");
+    let mut eye = scene.pull("v=eye&video").await;
+    assert_eq!(eye.next().await.unwrap()[..5], *b"FLV\x01\x01");
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    scene.hub.set_published(&stream(), AUDIO);
+    let mut all = scene.pull("v=all&both").await;
+    let head = tokio::spawn(async move { all.next().await.unwrap() });
+    tokio::task::yield_now().await;
+    scene.audio(40, SOUND);
+    assert_eq!(head.await.unwrap()[..5], *b"FLV\x01\x04");
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_whose_head_lacks_a_kind_ends_when_that_begins() {
+    let scene = Scene::new("v=x&audio").await;
+    let mut pull = scene.pull("v=bob&both").await;
+    scene.second(0).await;
+    assert_eq!(pull.next().await.unwrap()[..5], *b"FLV\x01\x04");
+    scene.hub.set_published(&stream(), Kinds::BOTH);
+    scene.audio(1000, SOUND);
+    scene.video(1000, KEY);
+    scene.video(1040, INTER);
+    let mut tags = Vec::new();
+    while let Some(block) = pull.next().await {
+        tags.extend_from_slice(&block);
+    }
+    assert_eq!(pull.ended(), Some(EndReason::KindBegan));
+    assert_eq!(tags.last_chunk::<4>(), Some(&14_u32.to_be_bytes()), "the last tag is whole");
+    let mut again = scene.pull("v=bob&both").await;
+    let block = again.next().await.unwrap();
+    assert_eq!(block[..5], *b"FLV\x01\x05");
+    // A camera that goes off ends nothing, and when it goes on the head names it.
+    scene.hub.set_published(&stream(), AUDIO);
+    scene.second(2000).await;
+    scene.hub.set_published(&stream(), Kinds::BOTH);
+    scene.second(3000).await;
+    assert!(again.next().await.is_some() && again.ended().is_none());
+}
+
+/// Whether a segment has pictures, by the number of their packets.
+fn has_video(segment: &[u8]) -> bool {
+    segment.chunks(188).any(|packet| packet[1] & 0x1F == 1 && packet[2] == 0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn viewers_of_hls_share_segments_with_those_who_may_have_the_same() {
+    let config =
+        RelayConfig { hls_segment: Duration::from_millis(500), ..RelayConfig::default() };
+    let hub = Hub::new(config);
+    let hls = Hls::new(hub.clone());
+    let newest = async |query: &'static str| {
+        let asked = || request(Direction::Play, "a", query);
+        let list = hls.playlist(&Named, asked()).await.unwrap();
+        let url = list.lines().rfind(|line| !line.starts_with('#')).unwrap().to_owned();
+        let number = url.split(['/', '.']).nth(1).unwrap().parse().unwrap();
+        hls.segment(&Named, asked(), number).await.unwrap().unwrap()
+    };
+    let first = ["v=all&both", "v=ear&audio", "v=eye&video", "v=too&both"].map(|query| {
+        let hls = hls.clone();
+        tokio::spawn(async move { hls.playlist(&Named, request(Direction::Play, "a", query)).await })
+    });
+    tokio::task::yield_now().await;
+    let publisher = hub.publish(&Named, request(Direction::Publish, "a", "")).await.unwrap();
+    let tags = encoded(0);
+    let (mut last, half) = (tags[0].time, tags.last().unwrap().time / 2);
+    let mut is_off = false;
+    for tag in &tags {
+        if tag.time > half && !std::mem::replace(&mut is_off, true) {
+            assert!(has_video(&newest("v=all&both").await) && has_video(&newest("v=eye&video").await));
+            assert!(!has_video(&newest("v=ear&audio").await));
+            assert_eq!(hls.streams(), 3);
+            hub.set_published(&stream(), AUDIO);
+        }
+        advance(Duration::from_millis(tag.time.saturating_sub(last).into())).await;
+        last = last.max(tag.time);
+        publisher.send(tag.kind, tag.time, &tag.body).unwrap();
+        tokio::task::yield_now().await;
+    }
+    for asked in first {
+        asked.await.unwrap().unwrap();
+    }
+    // What is cut since then has no picture, and did not wait for one.
+    assert!(!has_video(&newest("v=all&both").await));
+}

@@ -1,0 +1,58 @@
+//! What a relay knows that heard everything in order: which kinds are published and subscribed. Every verdict must say what
+//! it knows already, or a change was not told.
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::{Gen, KindSet, Mid};
+use lianmai_signal_engine::{Access, Denial};
+
+#[derive(Debug, Default)]
+pub(crate) struct Relay {
+    published: BTreeMap<Gen, KindSet>,
+    subscribed: BTreeMap<(Gen, Mid), KindSet>,
+}
+
+impl Relay {
+    #[track_caller]
+    pub(super) fn judged(
+        &mut self,
+        generation: Gen,
+        access: Access,
+        verdict: Result<KindSet, Denial>,
+    ) {
+        let Ok(kinds) = verdict else { return };
+        assert!(!kinds.is_empty(), "nobody is allowed to carry nothing");
+        let known = match access {
+            Access::Publish => self.published.entry(generation).or_insert(kinds),
+            Access::Play { viewer } => {
+                self.subscribed.entry((generation, viewer)).or_insert(kinds)
+            }
+        };
+        assert_eq!(*known, kinds, "{access:?} of {generation}: a change was not told");
+    }
+
+    pub(super) fn set_published(&mut self, generation: Gen, kinds: KindSet) {
+        assert!(!kinds.is_empty(), "a stream with nothing on it is cut");
+        assert_ne!(self.published.insert(generation, kinds), Some(kinds), "nothing new is told");
+    }
+
+    pub(super) fn set_subscribed(&mut self, generation: Gen, viewer: Mid, kinds: KindSet) {
+        assert!(!kinds.is_empty(), "a viewer without subscription is cut");
+        let before = self.subscribed.insert((generation, viewer), kinds);
+        assert_ne!(before, Some(kinds), "nothing new is told");
+    }
+
+    pub(super) fn cut(&mut self, generation: Gen) {
+        self.published.remove(&generation);
+        self.subscribed.retain(|(of, _), _| *of != generation);
+    }
+
+    pub(super) fn cut_viewer(&mut self, generation: Gen, viewer: Mid) {
+        self.subscribed.remove(&(generation, viewer));
+    }
+
+    /// The process has ended, and the relay with it.
+    pub(super) fn end(&mut self) {
+        *self = Relay::default();
+    }
+}

@@ -1,0 +1,70 @@
+//! Which kinds the relay takes for published and subscribed. Comes in: verdicts, and what was told of changes. Goes out: the
+//! first of them that is not so, or a change that was not told.
+
+use lianmai_protocol::{Gen, KindSet, Mid};
+use lianmai_signal_engine::{Access, Output};
+
+use super::media::slot;
+use super::{Model, Verdict};
+
+impl Model {
+    /// A verdict that allows says the kinds, unless the relay knows them already.
+    pub(super) fn kinds_judged(
+        &mut self,
+        s: usize,
+        generation: Gen,
+        access: Access,
+        kinds: KindSet,
+    ) {
+        let viewer = match access {
+            Access::Publish => None,
+            Access::Play { viewer } => Some(viewer),
+        };
+        self.shards[s].relay.entry((generation, viewer)).or_insert(kinds);
+    }
+
+    /// All that the relay was told is so.
+    pub(super) fn same_kinds(&mut self, s: usize, outputs: &[Output]) -> Verdict {
+        let mut relay = std::mem::take(&mut self.shards[s].relay);
+        for output in outputs {
+            match output {
+                Output::SetPublished { generation, kinds, .. } => {
+                    relay.insert((*generation, None), *kinds);
+                }
+                Output::SetSubscribed { generation, viewer, kinds, .. } => {
+                    relay.insert((*generation, Some(*viewer)), *kinds);
+                }
+                _ => {}
+            }
+        }
+        // What is over was cut.
+        relay.retain(|(generation, viewer), _| !self.carried(s, *generation, *viewer).is_empty());
+        for ((generation, viewer), told) in &relay {
+            let is = self.carried(s, *generation, *viewer);
+            if is != *told {
+                let what = format!("{generation} for {viewer:?} is told {told:?} and is {is:?}");
+                return Err(("media", what));
+            }
+        }
+        self.shards[s].relay = relay;
+        Ok(())
+    }
+
+    /// What is published on a stream, or what a viewer subscribes of it.
+    fn carried(&self, s: usize, generation: Gen, viewer: Option<Mid>) -> KindSet {
+        let mut channels = self.shards[s].channels.values();
+        let found = channels.find_map(|channel| Some((channel, channel.streams.get(&generation)?)));
+        let Some((channel, stream)) = found else { return KindSet::NONE };
+        let Some(viewer) = viewer else {
+            let Some(owner) = channel.members.get(&stream.owner) else { return KindSet::NONE };
+            let published = owner.published();
+            let on_it = published
+                .iter()
+                .filter(|kind| slot(kind).is_some_and(|at| owner.pushes[at] == Some(generation)));
+            return on_it.cloned().collect();
+        };
+        let viewer = channel.members.values().find(|member| member.mid == viewer);
+        let pull = viewer.and_then(|viewer| viewer.pulls.get(&generation));
+        pull.map_or(KindSet::NONE, |(kinds, _)| *kinds)
+    }
+}
