@@ -202,9 +202,13 @@ impl FlvStream {
         for packet in self.batch.drain(..) {
             let kind = packet.kind();
             if self.begun {
-                if kind != MediaKind::Metadata && !self.tracks.has(kind) {
-                    self.ended = Some(EndReason::KindBegan);
-                    break;
+                match kind {
+                    _ if self.tracks.has(kind) => {}
+                    MediaKind::Metadata => continue,
+                    MediaKind::Audio | MediaKind::Video => {
+                        self.ended = Some(EndReason::KindBegan);
+                        break;
+                    }
                 }
             } else {
                 self.held += packet.flv().len();

@@ -188,10 +188,10 @@ impl Hls {
                                 self.add(&packaged, segment);
                             }
                         }
-                        // What was queued of a kind that has ended is dropped with it, so nothing of it follows.
-                        let ended = gets.without(player.gets());
+                        // What was queued of a picture that has ended is dropped with it, so nothing of it follows.
+                        let has_ended = gets.without(player.gets()).video;
                         gets = player.gets();
-                        if let Some(segment) = segmenter.end_kinds(ended) {
+                        if has_ended && let Some(segment) = segmenter.end_video() {
                             self.add(&packaged, segment);
                         }
                         if segmenter.has_left_out() && !std::mem::replace(&mut told, true) {

@@ -9,7 +9,7 @@ use mpeg2ts::es::StreamType;
 use super::elementary::{Audio, Video};
 use super::transport::{Counters, Frame, Lane, Packets};
 use crate::hub::SETTLED;
-use crate::media::{Kinds, Packet, Role, coded, fourcc};
+use crate::media::{Packet, Role, coded, fourcc};
 use crate::rtmp::MediaKind;
 use crate::rtmp::limits::MAX_MEDIA_MESSAGE;
 
@@ -54,7 +54,7 @@ pub struct Segmenter {
     before: Option<([Option<StreamType>; 2], u32)>,
     /// Time of the first sound, while no segment is open.
     waits_since: Option<u32>,
-    /// The segment before was too long, and what follows goes on from it.
+    /// The segment before was too long or lost its picture, and what follows goes on from it.
     goes_on: bool,
     /// Time of the latest frame.
     latest: u32,
@@ -144,15 +144,11 @@ impl Segmenter {
         }
     }
 
-    /// Nothing of these kinds follows. Gives the segment that ends with them.
-    pub fn end_kinds(&mut self, kinds: Kinds) -> Option<Segment> {
-        let ended = if kinds == Kinds::NONE { None } else { self.end(self.latest) };
-        if kinds.video {
-            self.video = None;
-        }
-        if kinds.audio {
-            self.audio = None;
-        }
+    /// No picture follows, so sound need not wait for one. Gives the segment that ends with it.
+    pub fn end_video(&mut self) -> Option<Segment> {
+        let ended = self.end(self.latest);
+        self.video = None;
+        self.goes_on = ended.is_some();
         ended
     }
 
