@@ -277,11 +277,7 @@ async fn ask_now(address: SocketAddr, request: &str) -> Result<Answer> {
 }
 
 /// However it ends: a stream that ends too early fails its test.
-async fn read(
-    stream: impl AsyncRead + Unpin,
-    bytes: BytesMut,
-    sender: &watch::Sender<Arrived>,
-) {
+async fn read(stream: impl AsyncRead + Unpin, bytes: BytesMut, sender: &watch::Sender<Arrived>) {
     let _ = read_tags(stream, bytes, sender).await;
     sender.send_modify(|arrived| arrived.ended = Some(Instant::now()));
 }

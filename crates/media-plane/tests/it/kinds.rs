@@ -307,8 +307,7 @@ fn has_video(segment: &[u8]) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn viewers_of_hls_share_segments_with_those_who_may_have_the_same() {
-    let config =
-        RelayConfig { hls_segment: Duration::from_millis(500), ..RelayConfig::default() };
+    let config = RelayConfig { hls_segment: Duration::from_millis(500), ..RelayConfig::default() };
     let hub = Hub::new(config);
     let hls = Hls::new(hub.clone());
     let newest = async |query: &'static str| {
@@ -320,7 +319,9 @@ async fn viewers_of_hls_share_segments_with_those_who_may_have_the_same() {
     };
     let first = ["v=all&both", "v=ear&audio", "v=eye&video", "v=too&both"].map(|query| {
         let hls = hls.clone();
-        tokio::spawn(async move { hls.playlist(&Named, request(Direction::Play, "a", query)).await })
+        tokio::spawn(
+            async move { hls.playlist(&Named, request(Direction::Play, "a", query)).await },
+        )
     });
     tokio::task::yield_now().await;
     let publisher = hub.publish(&Named, request(Direction::Publish, "a", "")).await.unwrap();
@@ -329,7 +330,9 @@ async fn viewers_of_hls_share_segments_with_those_who_may_have_the_same() {
     let mut is_off = false;
     for tag in &tags {
         if tag.time > half && !std::mem::replace(&mut is_off, true) {
-            assert!(has_video(&newest("v=all&both").await) && has_video(&newest("v=eye&video").await));
+            assert!(
+                has_video(&newest("v=all&both").await) && has_video(&newest("v=eye&video").await)
+            );
             assert!(!has_video(&newest("v=ear&audio").await));
             assert_eq!(hls.streams(), 3);
             hub.set_published(&stream(), AUDIO);

@@ -1,9 +1,9 @@
 //! Publish and subscribe: URLs, generations, cuts and who is let in.
 
+use lianmai_protocol::MediaKind::{Audio, Video};
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Publish;
 use lianmai_protocol::message::session::Joined;
-use lianmai_protocol::MediaKind::{Audio, Video};
 use lianmai_protocol::{ErrorName, KindSet, UserId};
 use lianmai_signal_engine::Denial;
 

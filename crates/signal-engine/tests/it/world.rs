@@ -25,7 +25,8 @@ use lianmai_protocol::message::notice::Closing;
 use lianmai_protocol::message::session::{Joined, Resumed};
 use lianmai_protocol::message::{Call, ChannelEvent, Notice, Request};
 use lianmai_protocol::{
-    CloseCode, Epoch, ErrorName, Gen, KindSet, Mid, MonoTime, Now, RequestId, RpcError, UserId, WallTime,
+    CloseCode, Epoch, ErrorName, Gen, KindSet, Mid, MonoTime, Now, RequestId, RpcError, UserId,
+    WallTime,
 };
 use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lianmai_protocol::limits::Limits;
 use lianmai_protocol::message::media::Urls;
-use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, Mid, MonoTime, Now, Role, RpcError, WallTime};
+use lianmai_protocol::{
+    ErrorName, Gen, KindSet, MediaKind, Mid, MonoTime, Now, Role, RpcError, WallTime,
+};
 use lianmai_signal_engine::output::MemberView;
 use lianmai_signal_engine::{
     Access, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, Claims, ConnId, Denial,
@@ -423,7 +425,10 @@ impl Shell {
                 assert_eq!(before, Some(None), "a drain ends once");
             }
             Output::SetPublished { generation, kinds, .. } => {
-                assert!(!kinds.is_empty() && !self.cut.contains(&generation), "a stream that lives");
+                assert!(
+                    !kinds.is_empty() && !self.cut.contains(&generation),
+                    "a stream that lives"
+                );
             }
             Output::SetSubscribed { generation, kinds, .. } => {
                 assert!(!kinds.is_empty() && !self.cut.contains(&generation), "what goes on");

@@ -24,9 +24,7 @@ impl Relay {
         assert!(!kinds.is_empty(), "nobody is allowed to carry nothing");
         let known = match access {
             Access::Publish => self.published.entry(generation).or_insert(kinds),
-            Access::Play { viewer } => {
-                self.subscribed.entry((generation, viewer)).or_insert(kinds)
-            }
+            Access::Play { viewer } => self.subscribed.entry((generation, viewer)).or_insert(kinds),
         };
         assert_eq!(*known, kinds, "{access:?} of {generation}: a change was not told");
     }
