@@ -300,6 +300,8 @@ impl Model {
                 self.asked(s, *query, *generation, *access, step);
                 Ok(())
             }
+            // No media client of a world gives up while it waits.
+            Input::Withdraw { .. } => Ok(()),
             // As everything behind the freeze.
             Input::MediaFlow { .. } if self.shards[s].handed_over_at.is_some() => Ok(()),
             Input::MediaFlow { generation } => {
