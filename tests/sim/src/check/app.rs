@@ -125,6 +125,7 @@ impl App {
             Event::StreamRemoved(e) => match self.members.get_mut(&e.uid) {
                 Some(member) if member.streams.get(&e.media_type) == Some(&e.publication) => {
                     member.streams.remove(&e.media_type);
+                    self.urls.ended(e.uid, &e.media_type);
                 }
                 _ => return says("a stream is removed that is not there"),
             },

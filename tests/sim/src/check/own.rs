@@ -90,6 +90,11 @@ impl Urls {
         before
     }
 
+    /// What somebody else published has ended: a player of it is gone, and its URL with it.
+    pub(super) fn ended(&mut self, of: UserId, kind: &MediaKind) {
+        self.held.remove(&(false, of, kind.clone()));
+    }
+
     pub(super) fn sync(&mut self, sync: &SyncDone) -> Option<String> {
         self.take(sync.direction == Direction::Push, sync.uid, &sync.media_type, &sync.url)
     }
