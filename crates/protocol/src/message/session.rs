@@ -46,8 +46,8 @@ pub struct Join {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join_id: Option<String>,
     /// Ticket of the membership that this join takes the place of, after `reconnect` was refused with
-    /// `rejoin`. Shortly after a crash of the server it stands in for a token that has expired since (rule
-    /// B14). A secret.
+    /// `rejoin`. Shortly after a crash of the server it stands in for a token that has expired since
+    /// (RES-9). A secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<String>,
     /// Display name.

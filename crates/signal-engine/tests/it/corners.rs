@@ -78,7 +78,7 @@ fn a_membership_that_lives_is_not_remembered_as_replaced() {
     // The answer was lost: once more (JOI-2).
     w.drop_socket(b);
     let c = w.enter(again);
-    assert!(c.is_ok(), "B7: a lost answer does no harm: {:?}", c.err());
+    assert!(c.is_ok(), "a lost answer does no harm: {:?}", c.err());
     let c = c.unwrap();
     w.drop_socket(c);
     w.advance(31_000);

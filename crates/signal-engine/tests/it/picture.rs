@@ -70,7 +70,7 @@ impl Picture {
             ChannelEvent::RoleChanged(change) => {
                 // Inside the group of a demotion the member is still listed, as it leaves next.
                 let member = self.member(change.uid, change.mid);
-                assert!(member.streams.is_empty() || change.role == Role::Broadcaster, "A4");
+                assert!(member.streams.is_empty() || change.role == Role::Broadcaster);
                 member.role = change.role.clone();
             }
             ChannelEvent::StreamAdded(added) => {

@@ -38,7 +38,7 @@ fn a_targeted_message_reaches_those_it_names_and_nobody_else_ever() {
     assert_eq!(w.notices(lost), [expected(1, 1, "psst-secret")]);
     for client in [a, c] {
         for frame in &w.conns[&client.0].frames {
-            assert!(!String::from_utf8_lossy(frame).contains("secret"), "D6");
+            assert!(!String::from_utf8_lossy(frame).contains("secret"), "RES-8");
         }
     }
 }
