@@ -18,7 +18,7 @@ use crate::survivor::Survivor;
 
 /// Members are away for as long as this takes on any machine.
 const UNHURRIED: [(&str, &str); 2] =
-    [("LIANMAI_SESSION__GRACE_MS", "600000"), ("LIANMAI_SESSION__RESTART_GRACE_MS", "600000")];
+    [("LIANMAI_SESSION__GRACE_MS", "300000"), ("LIANMAI_SESSION__RESTART_GRACE_MS", "600000")];
 
 /// Uid 1 pushes, the others play.
 struct Room {
