@@ -116,7 +116,7 @@ impl Model {
         step: &mut Step<'_>,
     ) -> bool {
         let Some(renewal) = self.shards[s].renewals.remove(&ask) else { return false };
-        let Renewal { key, uid, mid, held, since } = renewal;
+        let Renewal { key, uid, mid, held, .. } = renewal;
         let who = Who { s, key: &key, uid };
         let there = self.member(who).is_some_and(|member| {
             let pushes = member.pushes.contains(&Some(held.0)) && held.1.is_none();
@@ -125,13 +125,21 @@ impl Model {
         });
         if let Some(minted) = result
             && there
-            && since + MINT_MS > step.now
             && let Some(moved) = self.shards[s].moved.get_mut(&held)
         {
             *moved = Some(minted.clone());
             self.tells_url(who, held, minted, step);
         }
         true
+    }
+
+    /// What was asked for so long ago is answered no more: its time is over behind the input of a step. Between two
+    /// processes nobody's time runs out.
+    pub(super) fn end_renewals(&mut self, s: usize, now: u64) {
+        let shard = &mut self.shards[s];
+        if shard.frozen_since.is_none() {
+            shard.renewals.retain(|_, renewal| renewal.since + MINT_MS > now);
+        }
     }
 
     pub(super) fn tells_url(

@@ -43,6 +43,7 @@ impl Model {
         self.same_kinds(s, outputs)?;
         self.writes(s, outputs, &mut step)?;
         self.in_time(s, &step)?;
+        self.end_renewals(s, step.now);
         self.shards[s].archive.clear();
         Ok(())
     }
