@@ -308,6 +308,7 @@ async fn no_secret_is_logged() -> Result<()> {
         let push = host.call("publish", json!({})).await?;
         let mut viewer = RawWs::connect(server.public).await?;
         viewer.call("join", join("2", &basic)).await?;
+        viewer.call("subscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
         let pull = viewer.call("subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
         let urls = [&push["urls"]["rtmp"], &pull["urls"]["rtmp"], &pull["urls"]["flv"]];
         let [push, rtmp, flv] = urls.map(|url| url.as_str().unwrap_or_default().to_owned());
