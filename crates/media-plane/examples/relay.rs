@@ -26,7 +26,7 @@ struct Everybody;
 
 impl Authorizer for Everybody {
     async fn authorize(&self, _request: StreamRequest) -> Verdict {
-        Verdict::Allow { viewer: None, kinds: Kinds::BOTH }
+        Verdict::Allow { viewer: None, kinds: Kinds::BOTH, account: None }
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::media::Kinds;
+use crate::kinds::Kinds;
 
 /// Characters of a name of the peer's choice in `Debug`, which goes to logs.
 const MAX_LOGGED_CHARS: usize = 64;
@@ -137,6 +137,21 @@ fn short(name: &str) -> &str {
     name.char_indices().nth(MAX_LOGGED_CHARS).map_or(name, |(end, _)| &name[..end])
 }
 
+/// Who is charged for what a push or play takes: memory, places. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Account {
+    pub(crate) app: Arc<str>,
+    pub(crate) member: Arc<str>,
+}
+
+impl Account {
+    /// A member of an app, by whatever names the embedding server has for them. They are no secrets.
+    #[must_use]
+    pub fn new(app: &str, member: &str) -> Self {
+        Self { app: app.into(), member: member.into() }
+    }
+}
+
 /// Answer of an [`Authorizer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -148,6 +163,8 @@ pub enum Verdict {
         /// Of a publish the kinds that are published, of a play those that the viewer may have. What [`crate::Hub`] was
         /// told of the stream or viewer since the request came is newer, and counts.
         kinds: Kinds,
+        /// Whose push or play it is. Without, it counts for nobody but its stream, and its viewer if it is a play.
+        account: Option<Account>,
     },
     /// No.
     Deny {

@@ -33,8 +33,11 @@ pub struct RelayConfig {
     /// Bytes of the cached group of pictures of a stream; 0 keeps none. Default 16 MiB: ten seconds between keyframes at
     /// 12 Mbit/s.
     pub gop_bytes: usize,
-    /// Bytes of the cached groups of all streams; a group that finds no room is not kept. Default 1 GiB.
-    pub gop_total_bytes: usize,
+    /// Bytes that all pushes hold together: sequence headers and groups, in the encoding of FLV and in that of RTMP, what
+    /// slow players have yet to get of them, and messages that are not whole yet. One of several apps holds three
+    /// quarters of that at most, a member an eighth of its app's part, and a push half of its member's; each of them less where others hold
+    /// something. Who has no room loses its group, then its slowest players, then its push. Default 1 GiB.
+    pub media_total_bytes: usize,
     /// Length of the cached group of pictures of a stream. Default 15 s.
     pub gop_time: Duration,
     /// Packets of the cached group of pictures of a stream. Default 4096.
@@ -43,16 +46,32 @@ pub struct RelayConfig {
     pub hls_segment: Duration,
     /// A stream is cut into segments until nobody has asked for it for so long. Default 30 s.
     pub hls_idle: Duration,
-    /// Bytes of the segments of all streams; of one that finds no room, fewer are kept. Default 1 GiB.
+    /// Bytes of the segments of all streams, shared out in the same way; of one that finds no room, fewer are kept.
+    /// Default 1 GiB.
     pub hls_total_bytes: usize,
     /// RTMP connections. Default 4096.
     pub max_connections: usize,
-    /// RTMP connections of one IPv4 address or IPv6 /64. Default 256.
+    /// RTMP connections of one IPv4 address or IPv6 /64; fewer where little is left: an eighth of that, or the part of all
+    /// that this is. Default 256.
     pub max_connections_per_address: usize,
-    /// Players of all protocols. Default 8192.
+    /// New RTMP connections of such an address in a second, in the long run; 0: no limit. Default 50.
+    pub connections_per_second: u32,
+    /// And at once. Default 200.
+    pub connection_burst: u32,
+    /// Whether the bounds of rates and log lines are not for loopback, where a proxy of this machine comes from. Default no.
+    pub exempt_loopback: bool,
+    /// Lines of the log that one IPv4 address or IPv6 /64 may cause in a second, in the long run; 0: no limit. Default 20.
+    pub log_lines_per_second: u32,
+    /// And at once. Default 200.
+    pub log_line_burst: u32,
+    /// Players of all protocols. A viewer has an eighth of its app's share at most. Default 8192.
     pub max_players: usize,
-    /// Players whose stream has no publisher. Default 4096.
+    /// Players that wait for the first publisher of their stream. A stream has a quarter at most, an address that is not
+    /// loopback as well, and a viewer an eighth of its app's share. Default 4096.
     pub max_waiters: usize,
+    /// Apps that accounts are of. One has everything; of several, each has three quarters of what it shares with the
+    /// others at most. Default 1.
+    pub apps: usize,
 }
 
 impl Default for RelayConfig {
@@ -69,7 +88,7 @@ impl Default for RelayConfig {
             player_queue_bytes: 2 << 20,
             player_queue_time: Duration::from_secs(1),
             gop_bytes: 16 << 20,
-            gop_total_bytes: 1 << 30,
+            media_total_bytes: 1 << 30,
             gop_time: Duration::from_secs(15),
             gop_packets: 4096,
             hls_segment: Duration::from_secs(2),
@@ -77,8 +96,14 @@ impl Default for RelayConfig {
             hls_total_bytes: 1 << 30,
             max_connections: 4096,
             max_connections_per_address: 256,
+            connections_per_second: 50,
+            connection_burst: 200,
+            exempt_loopback: false,
+            log_lines_per_second: 20,
+            log_line_burst: 200,
             max_players: 8192,
             max_waiters: 4096,
+            apps: 1,
         }
     }
 }

@@ -10,22 +10,29 @@
 //! nobody. A player gets the [`Kinds`] that are published and that it may play, both as of now: the
 //! authorizer says them when it allows, and [`Hub::set_published`] and [`Hub::set_subscribed`] when they change.
 
+mod address;
 mod auth;
 mod config;
 pub mod flv;
 pub mod hls;
 mod hub;
+mod kinds;
+mod lines;
 mod media;
 pub mod pull;
 pub mod rtmp;
 mod serve;
+mod shares;
 
 pub use auth::{
-    Authorizer, Denied, DeniedKind, Direction, Protocol, StreamName, StreamRequest, Verdict,
+    Account, Authorizer, Denied, DeniedKind, Direction, Protocol, StreamName, StreamRequest,
+    Verdict,
 };
 pub use config::RelayConfig;
 pub use hls::Hls;
 pub use hub::{EndReason, FactState, Hub, HubStats, Player, Publisher, StreamFact};
-pub use media::{Kinds, Packet};
+pub use kinds::Kinds;
+pub use lines::Lines;
+pub use media::Packet;
 pub use rtmp::MediaKind;
 pub use serve::RtmpServer;

@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::auth::{Authorizer, Denied, StreamRequest};
 use crate::flv::file_header;
 use crate::hub::{EndReason, Hub, Player, SETTLED};
-use crate::media::{Kinds, Packet};
+use crate::kinds::Kinds;
+use crate::media::Packet;
 use crate::rtmp::MediaKind;
 
 /// Ready tags are copied into one block up to this size; larger tags pass shared.

@@ -35,6 +35,18 @@ impl Denial {
     }
 }
 
+/// A push or play that is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The app.
+    pub appkey: Appkey,
+    /// The member that pushes or plays, for whom it counts.
+    pub uid: UserId,
+    /// The kinds that are published, or that the viewer subscribes. What [`Output::SetPublished`] and
+    /// [`Output::SetSubscribed`] say later is newer.
+    pub kinds: KindSet,
+}
+
 /// Something that happened, for logs, counters and whoever follows channels from outside. Holds no secret.
 ///
 /// Notes come in the order in which things happened: a channel begins before its first membership, a membership
@@ -276,9 +288,8 @@ pub enum Output {
     Verdict {
         /// Number of the question.
         query: QueryId,
-        /// The kinds that are published, or that the viewer subscribes, if it is allowed. What [`Output::SetPublished`] and
-        /// [`Output::SetSubscribed`] say later is newer.
-        verdict: Result<KindSet, Denial>,
+        /// Allowed or not.
+        verdict: Result<Allowed, Denial>,
     },
     /// Other kinds of a stream are published than were before. It goes on.
     SetPublished {

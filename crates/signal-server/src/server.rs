@@ -34,6 +34,7 @@ use crate::ops::drain::{self, Drained, Phase};
 use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
+use crate::ops::peers::Peers;
 use crate::records::{self, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
@@ -203,12 +204,13 @@ impl Server {
         let mut readers = JoinSet::new();
         let reader = |name| notes.reader(name, metrics.missed_by(name));
         readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
-        readers.spawn(note_log::log(reader("log")));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
+        let peers = Peers::default();
+        readers.spawn(note_log::log(reader("log"), hub.lines().clone(), peers.clone()));
         let relay: Arc<dyn MediaProvider> = EmbeddedRelay::new(signer, hub.clone());
         let provider = |app: &AppConfig| match app.media {
             MediaServer::Relay => (app.appkey.clone(), relay.clone()),
@@ -245,6 +247,7 @@ impl Server {
             metrics: metrics.clone(),
             tickets: data_dir.ticket_key().clone(),
             budgets: budgets.clone(),
+            peers,
             away: Duration::from_millis(config.drain.retry_after_ms),
             phase: phase.clone(),
         });
@@ -269,6 +272,7 @@ impl Server {
                 places: Places::new(config.max_connections, config.max_connections_per_address),
                 budgets: Some(budgets),
                 proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
+                lines: hub.lines().clone(),
             }
             .serve(phase.clone()),
         );
@@ -282,6 +286,7 @@ impl Server {
                 places: Places::new(admin_connections, usize::MAX),
                 budgets: None,
                 proxies: Arc::default(),
+                lines: hub.lines().clone(),
             }
             .serve(phase.clone()),
         );

@@ -112,7 +112,7 @@ struct Allow;
 
 impl Authorizer for Allow {
     async fn authorize(&self, request: StreamRequest) -> Verdict {
-        Verdict::Allow { viewer: self.viewer(&request), kinds: Kinds::BOTH }
+        Verdict::Allow { viewer: self.viewer(&request), kinds: Kinds::BOTH, account: None }
     }
 
     fn viewer(&self, request: &StreamRequest) -> Option<String> {

@@ -10,7 +10,6 @@ mod transport;
 mod window;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +19,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamName, StreamRequest, Verdict};
 use crate::hub::{Hub, Player};
-use crate::media::Kinds;
+use crate::kinds::Kinds;
+use crate::shares::{BytesAccount, Charge, Charged};
 use window::Window;
 
 pub use segment::{Segment, Segmenter};
@@ -40,8 +40,6 @@ pub struct Hls {
 struct Inner {
     hub: Hub,
     streams: Mutex<HashMap<Cut, Arc<Packaged>>>,
-    /// Bytes of all windows.
-    bytes: AtomicUsize,
 }
 
 /// A stream, and the kinds of it that its segments may have.
@@ -61,7 +59,7 @@ struct Inside(Kinds);
 
 impl Authorizer for Inside {
     async fn authorize(&self, _: StreamRequest) -> Verdict {
-        Verdict::Allow { viewer: None, kinds: self.0 }
+        Verdict::Allow { viewer: None, kinds: self.0, account: None }
     }
 }
 
@@ -69,7 +67,7 @@ impl Hls {
     /// The streams of `hub`; none is packaged yet.
     #[must_use]
     pub fn new(hub: Hub) -> Self {
-        let inner = Inner { hub, streams: Mutex::default(), bytes: AtomicUsize::new(0) };
+        let inner = Inner { hub, streams: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -169,6 +167,7 @@ impl Hls {
         let mut batch = Vec::new();
         let mut told = false;
         let mut gets = player.gets();
+        let mut room: Option<Room> = None;
         loop {
             let end = *lock(&packaged.asked) + idle;
             tokio::select! {
@@ -183,18 +182,34 @@ impl Hls {
                 }
                 next = player.next(&mut batch, BATCH) => match next {
                     Ok(()) => {
+                        if room.is_none()
+                            && let Some(account) = player.segments_account()
+                        {
+                            room = Some(Room { open: account.empty(), account });
+                        }
                         for packet in batch.drain(..) {
-                            if let Some(segment) = segmenter.push(&packet) {
-                                self.add(&packaged, segment);
+                            let segment = segmenter.push(&packet);
+                            if let (Some(segment), Some(room)) = (segment, &mut room) {
+                                packaged.add(segment, room);
                             }
                         }
                         // What was queued of a picture that has ended is dropped with it, so nothing of it follows.
                         let has_ended = gets.without(player.gets()).video;
                         gets = player.gets();
-                        if has_ended && let Some(segment) = segmenter.end_video() {
-                            self.add(&packaged, segment);
+                        if has_ended
+                            && let Some(segment) = segmenter.end_video()
+                            && let Some(room) = &mut room
+                        {
+                            packaged.add(segment, room);
                         }
-                        if segmenter.has_left_out() && !std::mem::replace(&mut told, true) {
+                        if let Some(room) = &mut room
+                            && !packaged.make_room(|| room.open.resize(segmenter.open_bytes()).is_ok())
+                        {
+                            segmenter.abandon();
+                            // Less needs no room.
+                            let _ = room.open.resize(0);
+                        }
+                        if segmenter.has_left_out() && !std::mem::replace(&mut told, true) && player.may_log() {
                             let code = "notInHls";
                             tracing::info!(stream = ?cut.0, code, "a codec is left out of HLS");
                         }
@@ -206,19 +221,38 @@ impl Hls {
                 },
             }
         }
-        self.inner.bytes.fetch_sub(lock(&packaged.window).bytes(), Relaxed);
+    }
+}
+
+/// What a stream takes of the bytes of all segments.
+struct Room {
+    account: BytesAccount,
+    /// For the segment that is not whole yet.
+    open: Charge,
+}
+
+impl Packaged {
+    /// Adds a segment; one that finds no room is left out. It is charged until nobody holds it, as a slow player may.
+    fn add(&self, segment: Segment, room: &mut Room) {
+        // What it was charged for so far.
+        let _ = room.open.resize(0);
+        let mut charge = room.account.empty();
+        if !self.make_room(|| charge.resize(segment.bytes.len()).is_ok()) {
+            return;
+        }
+        let charged = Charged { bytes: segment.bytes, charge: Some(Arc::new(charge)) };
+        lock(&self.window).push(Segment { bytes: charged.share(), ..segment });
+        self.news.send_replace(());
     }
 
-    fn add(&self, packaged: &Packaged, segment: Segment) {
-        let mut window = lock(&packaged.window);
-        let before = window.bytes();
-        let others = self.inner.bytes.load(Relaxed).saturating_sub(before);
-        let room = self.inner.hub.config().hls_total_bytes.saturating_sub(others);
-        window.push(segment, room);
-        self.inner.bytes.fetch_add(window.bytes(), Relaxed);
-        self.inner.bytes.fetch_sub(before, Relaxed);
-        drop(window);
-        packaged.news.send_replace(());
+    /// Drops the oldest segments until there is room; says whether there is.
+    fn make_room(&self, mut has_room: impl FnMut() -> bool) -> bool {
+        while !has_room() {
+            if !lock(&self.window).drop_oldest() {
+                return false;
+            }
+        }
+        true
     }
 }
 

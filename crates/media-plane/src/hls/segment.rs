@@ -85,6 +85,18 @@ impl Segmenter {
         self.left_out
     }
 
+    /// Bytes of memory of the segment that is not whole yet.
+    #[must_use]
+    pub fn open_bytes(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.packets.memory())
+    }
+
+    /// Drops the segment that is not whole yet. The next one begins as the first did.
+    pub fn abandon(&mut self) {
+        self.open = None;
+        self.goes_on = false;
+    }
+
     /// Takes a packet; gives the segment that it ends.
     pub fn push(&mut self, packet: &Packet) -> Option<Segment> {
         let (kind, class, body) = (packet.kind(), packet.class, packet.body());

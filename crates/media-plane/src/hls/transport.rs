@@ -76,6 +76,11 @@ impl Packets {
         self.out.stream().len()
     }
 
+    /// Bytes of memory that they take.
+    pub(super) fn memory(&self) -> usize {
+        self.out.stream().capacity()
+    }
+
     /// Appends a frame. It fails for none that is not longer than the bounds of the relay.
     pub(super) fn push(&mut self, counters: &mut Counters, frame: Frame<'_>) -> Result<(), Error> {
         let decoded = i64::from(frame.time) + DELAY;

@@ -21,7 +21,6 @@ pub(super) struct Window {
     first: u64,
     /// Breaks before the first one that is kept.
     breaks: u64,
-    bytes: usize,
     /// Seconds; none is longer.
     longest: u32,
 }
@@ -29,28 +28,28 @@ pub(super) struct Window {
 impl Window {
     /// A window whose first segment has that number: larger than any before it, so that players of an earlier one go on.
     pub(super) fn new(first: u64) -> Self {
-        Self { segments: VecDeque::new(), first, breaks: 0, bytes: 0, longest: 1 }
+        Self { segments: VecDeque::new(), first, breaks: 0, longest: 1 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Adds a segment, and drops the oldest beyond the window and beyond so many bytes.
-    pub(super) fn push(&mut self, segment: Segment, max_bytes: usize) {
-        self.bytes += segment.bytes.len();
+    /// Adds a segment, and drops the oldest beyond the window.
+    pub(super) fn push(&mut self, segment: Segment) {
         self.longest = self.longest.max(segment.span.div_ceil(1000));
         self.segments.push_back(segment);
-        while self.segments.len() > LISTED + BEHIND || self.bytes > max_bytes {
-            let Some(oldest) = self.segments.pop_front() else { break };
-            self.bytes -= oldest.bytes.len();
-            self.first += 1;
-            self.breaks += u64::from(oldest.breaks);
+        if self.segments.len() > LISTED + BEHIND {
+            self.drop_oldest();
         }
+    }
+
+    /// Drops the oldest segment, if there is any.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.segments.pop_front() else { return false };
+        self.first += 1;
+        self.breaks += u64::from(oldest.breaks);
+        true
     }
 
     pub(super) fn segment(&self, number: u64) -> Option<Bytes> {
@@ -85,15 +84,15 @@ mod tests {
 
     use super::*;
 
-    fn segment(length: usize, breaks: bool) -> Segment {
-        Segment { bytes: vec![0; length].into(), span: 2040, breaks }
+    fn segment(breaks: bool) -> Segment {
+        Segment { bytes: vec![0; 10].into(), span: 2040, breaks }
     }
 
     #[test]
     fn the_list_has_the_newest_and_numbers_go_on() {
         let mut window = Window::new(100);
-        window.push(segment(10, true), 1000);
-        window.push(segment(10, false), 1000);
+        window.push(segment(true));
+        window.push(segment(false));
         assert_eq!(
             window.playlist("a", "v=x"),
             "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:100\n\
@@ -101,7 +100,7 @@ mod tests {
              #EXTINF:2.040,\na/101.ts?v=x\n"
         );
         for _ in 0..10 {
-            window.push(segment(10, false), 1000);
+            window.push(segment(false));
         }
         let list = window.playlist("a", "");
         assert!(list.contains("#EXT-X-MEDIA-SEQUENCE:106\n#EXT-X-DISCONTINUITY-SEQUENCE:1\n"));
@@ -109,9 +108,9 @@ mod tests {
         assert!(window.segment(102).is_none() && window.segment(103).is_some());
         assert!(window.segment(111).is_some() && window.segment(112).is_none());
         assert!(window.segment(0).is_none() && window.segment(u64::MAX).is_none());
-        window.push(segment(50, false), 75);
-        assert_eq!((window.bytes(), window.first), (70, 110));
-        window.push(segment(80, false), 75);
-        assert!(window.is_empty() && window.bytes() == 0, "one that is too long is not kept");
+        while window.drop_oldest() {}
+        assert!(window.is_empty() && window.segment(111).is_none());
+        window.push(segment(false));
+        assert!(window.segment(112).is_some(), "numbers go on");
     }
 }

@@ -4,14 +4,12 @@
 //! instant at which a cut could be lost: the claim is registered before the authorizer is asked, and
 //! activation looks for a cut under the lock that cuts take.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::Hub;
 use super::claim::Claim;
 use super::player::Player;
 use super::publisher::Publisher;
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamRequest, Verdict};
-use crate::media::Kinds;
+use crate::kinds::Kinds;
 
 impl Hub {
     /// Asks for a publish.
@@ -27,8 +25,9 @@ impl Hub {
         let log = request.clone();
         let result = self.admit(authorizer, request).await.and_then(|claim| {
             let (claim, kinds) = claim;
-            claim.stream.activate_publisher(&self.inner, &claim.core, kinds)?;
-            Ok(Publisher::new(claim))
+            let (stream, core, owner) = (&claim.stream, &claim.core, claim.account.as_ref());
+            let charged = stream.activate_publisher(&self.inner, core, kinds, owner)?;
+            Ok(Publisher::new(claim, charged.empty()))
         });
         self.note(&log, result)
     }
@@ -49,15 +48,10 @@ impl Hub {
                 let message = "too many plays of one viewer that have not ended yet";
                 return Err(Denied::new(DeniedKind::Overload, "tooManyPlays", message));
             }
-            claim.counted = true;
-            if self.inner.counters.players.fetch_add(1, Relaxed) >= self.inner.config.max_players {
-                return Err(Denied::new(
-                    DeniedKind::Overload,
-                    "tooManyPlayers",
-                    "too many players",
-                ));
-            }
-            let tracks = claim.stream.activate_player(&self.inner, &claim.core)?;
+            let viewer = claim.account.as_ref();
+            let place = self.inner.shares.player(claim.core.stream.app(), viewer)?;
+            let tracks = claim.stream.activate_player(&self.inner, &claim.core, viewer)?;
+            claim.place = Some(place);
             // Only now: a play that does not come about ends no other.
             claim.replace_older();
             Ok(Player::new(claim, tracks))
@@ -78,6 +72,11 @@ impl Hub {
         let log = request.clone();
         let result = self.admit(authorizer, request).await;
         let result = result.map(|(claim, _)| claim.core.allowed());
+        if result.is_ok() {
+            // A player of HLS asks for each segment.
+            tracing::debug!(request = ?log, "admitted");
+            return result;
+        }
         self.note(&log, result)
     }
 
@@ -92,7 +91,7 @@ impl Hub {
             Direction::Publish => None,
             Direction::Play => authorizer.viewer(&request),
         };
-        let mut claim = Claim::register(self, request.name(), hint);
+        let mut claim = Claim::register(self, &request, hint);
         let asked =
             tokio::time::timeout(self.inner.config.auth_timeout, authorizer.authorize(request));
         let verdict = tokio::select! {
@@ -103,7 +102,8 @@ impl Hub {
             verdict = asked => verdict,
         };
         match verdict {
-            Ok(Verdict::Allow { viewer, kinds }) => {
+            Ok(Verdict::Allow { viewer, kinds, account }) => {
+                claim.charge(account, viewer.as_deref());
                 if direction == Direction::Play {
                     claim.core.allow_at_first(kinds);
                     if let Some(viewer) = viewer {
@@ -124,7 +124,11 @@ impl Hub {
 
     fn note<T>(&self, request: &StreamRequest, result: Result<T, Denied>) -> Result<T, Denied> {
         match &result {
-            Ok(_) => tracing::info!(?request, "admitted"),
+            Ok(_) => {
+                if self.inner.lines.allow(request.peer.ip()) {
+                    tracing::info!(?request, "admitted");
+                }
+            }
             Err(denied) => {
                 self.inner.counters.refused();
                 // Anybody can cause as many of these as they like.

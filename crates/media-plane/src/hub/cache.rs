@@ -6,13 +6,17 @@
 
 use std::sync::Arc;
 
-use crate::media::{Class, Kinds, Packet, Role, Tracks};
+use crate::kinds::Kinds;
+use crate::media::{Class, Packet, Role, Tracks};
 use crate::rtmp::MediaKind;
 
 /// Longest sequence header, and longest metadata that late players get, bytes. Real ones have a few hundred.
 pub(super) const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Sequence headers and the like of one publish.
 const MAX_HEADS: usize = 16;
+/// Bytes of the heads that are copied for whoever comes, to be at the time of what follows. More than that are handed out
+/// as they are: real ones are not so long, and each late player would hold copies of its own.
+const MAX_COPIED_BYTES: usize = 4 << 10;
 
 /// Bounds of the group of pictures.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +67,15 @@ impl Cache {
             }
             _ => true,
         }
+    }
+
+    /// What decoders must know of these kinds, at the time of what follows.
+    pub(super) fn heads_at(&self, time: u32, kinds: Kinds) -> Vec<Arc<Packet>> {
+        let heads = || self.heads.iter().filter(|head| kinds.has(head.kind()));
+        let bytes: usize = heads().map(|head| head.flv().len()).sum();
+        let copies = bytes <= MAX_COPIED_BYTES;
+        let at = |head: &Arc<Packet>| if copies { restamped(head, time) } else { head.clone() };
+        heads().map(at).collect()
     }
 
     fn heads_of(&self, kind: MediaKind, role: Role) -> impl Iterator<Item = &Arc<Packet>> {
@@ -160,7 +173,7 @@ impl Cache {
     fn begin(&mut self, packet: &Arc<Packet>, bounds: GroupBounds) {
         self.drop_group();
         let time = packet.timestamp();
-        self.group_heads = self.heads.iter().map(|head| restamped(head, time)).collect();
+        self.group_heads = self.heads_at(time, Kinds::BOTH);
         self.leader = packet.class.tracks;
         self.open = packet.class.tracks;
         self.add(packet, bounds);
@@ -194,11 +207,6 @@ impl Cache {
         self.open = Tracks::default();
     }
 
-    /// Bytes of the group.
-    pub(super) fn group_bytes(&self) -> usize {
-        self.group_bytes
-    }
-
     /// The tracks of which a player that got [`Cache::burst`] can use what comes next.
     pub(super) fn open(&self, kinds: Kinds) -> Tracks {
         if kinds.video { self.open } else { Tracks::default() }
@@ -208,25 +216,17 @@ impl Cache {
     /// kinds. Without picture nothing of the group is needed.
     pub(super) fn burst(&self, now: u32, kinds: Kinds) -> Vec<Arc<Packet>> {
         let metadata = self.metadata.iter().filter(|_| kinds.has(MediaKind::Metadata)).cloned();
-        let is_got = |packet: &&Arc<Packet>| kinds.has(packet.kind());
         if self.group.is_empty() || !kinds.video {
-            let heads = self.heads.iter().filter(is_got).map(|head| restamped(head, now));
-            metadata.chain(heads).collect()
+            metadata.chain(self.heads_at(now, kinds)).collect()
         } else {
-            let group = self.group_heads.iter().chain(&self.group).filter(is_got).cloned();
-            metadata.chain(group).collect()
+            let group = self.group_heads.iter().chain(&self.group);
+            metadata.chain(group.filter(|packet| kinds.has(packet.kind())).cloned()).collect()
         }
     }
 
     /// Metadata, which is about all kinds.
     pub(super) fn metadata(&self) -> Option<&Arc<Packet>> {
         self.metadata.as_ref()
-    }
-
-    /// What decoders must know of a kind, at the time of what follows.
-    pub(super) fn heads_at(&self, time: u32, kind: MediaKind) -> Vec<Arc<Packet>> {
-        let heads = self.heads.iter().filter(|head| head.kind() == kind);
-        heads.map(|head| restamped(head, time)).collect()
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::claim_core::ClaimCore;
 use super::stream::Stream;
 use super::{Hub, lock};
-use crate::auth::StreamName;
+use crate::auth::{Account, StreamRequest};
+use crate::shares::PlayerPlace;
 
 /// The owner's side of a claim. Dropping it gives the place back.
 #[derive(Debug)]
@@ -21,15 +22,18 @@ pub(super) struct Claim {
     viewers: Vec<String>,
     /// The one of them that the authorizer gave.
     confirmed: Option<String>,
-    /// Counted as a player.
-    pub(super) counted: bool,
+    /// Whose it is, if the verdict says so.
+    pub(super) account: Option<Account>,
+    /// Its place as a player.
+    pub(super) place: Option<PlayerPlace>,
 }
 
 impl Claim {
     /// Registers a claim, so that cuts find it from here on.
-    pub(super) fn register(hub: &Hub, name: StreamName, hint: Option<String>) -> Self {
+    pub(super) fn register(hub: &Hub, request: &StreamRequest, hint: Option<String>) -> Self {
         let id = hub.inner.next_claim.fetch_add(1, Relaxed);
-        let core = Arc::new(ClaimCore::new(id, name.clone()));
+        let name = request.name();
+        let core = Arc::new(ClaimCore::new(id, name.clone(), request.peer.ip()));
         let mut streams = lock(&hub.inner.streams);
         let stream =
             streams.entry(name.clone()).or_insert_with(|| Arc::new(Stream::new(name))).clone();
@@ -38,10 +42,11 @@ impl Claim {
         let mut claim = Self {
             hub: hub.clone(),
             stream,
+            account: None,
             core,
             viewers: Vec::new(),
             confirmed: None,
-            counted: false,
+            place: None,
         };
         if let Some(viewer) = &hint {
             claim.add_viewer(viewer);
@@ -54,6 +59,12 @@ impl Claim {
             self.hub.inner.viewers.add(viewer, &self.core);
             self.viewers.push(viewer.to_owned());
         }
+    }
+
+    /// Takes whose it is from a verdict. Without an account, it is its viewer's.
+    pub(super) fn charge(&mut self, account: Option<Account>, viewer: Option<&str>) {
+        let app = self.core.stream.app();
+        self.account = account.or_else(|| Some(Account::new(app, viewer?)));
     }
 
     /// Takes the viewer of a verdict.
@@ -74,7 +85,9 @@ impl Claim {
         let Some(viewer) = &self.confirmed else { return };
         let inner = &self.hub.inner;
         for older in inner.viewers.begin(viewer, &self.core) {
-            tracing::info!(stream = ?self.core.stream, code = "tooManyPlays", "player cut");
+            if inner.lines.allow(self.core.peer) {
+                tracing::info!(stream = ?self.core.stream, code = "tooManyPlays", "player cut");
+            }
             self.stream.release(inner, &older);
         }
     }
@@ -92,9 +105,6 @@ impl Drop for Claim {
             streams.remove(&self.core.stream);
         }
         drop(streams);
-        if self.counted {
-            inner.counters.players.fetch_sub(1, Relaxed);
-        }
         for viewer in &self.viewers {
             inner.viewers.remove(viewer, &self.core);
         }

@@ -5,6 +5,7 @@
 //! touches a new one.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,7 +15,9 @@ use tokio::sync::Notify;
 
 use super::lock;
 use crate::auth::StreamName;
-use crate::media::{Kinds, Packet};
+use crate::kinds::Kinds;
+use crate::media::Packet;
+use crate::shares::WaitingPlace;
 
 /// So many times the bytes that a player may lag end it at once, however short the time.
 const IMPATIENT: usize = 8;
@@ -33,6 +36,8 @@ pub enum EndReason {
     TooSlow,
     /// A publisher sent more, or longer, sequence headers than are kept for late players.
     TooManyHeads,
+    /// A publisher's share of the memory is used up, and nothing of the push can be done without.
+    NoRoom,
     /// The publisher ended and did not return in time. A player gets all that is queued first.
     StreamEnded,
     /// A kind of media came that the head of an FLV play does not name. A play that begins now has it.
@@ -44,13 +49,19 @@ pub enum EndReason {
 pub(super) struct ClaimCore {
     pub(super) id: u64,
     pub(super) stream: StreamName,
+    /// Where it is from.
+    pub(super) peer: IpAddr,
     /// Counted as a player without publisher.
     pub(super) waiting: AtomicBool,
     /// The kinds that a play may have. Unset until somebody says so.
     allowed: Mutex<Option<Kinds>>,
     /// The kinds that a play gets now: the bits of [`Kinds`].
     gets: AtomicU8,
+    /// Its place among those that came without one.
+    pub(super) place: Mutex<Option<WaitingPlace>>,
     ended: OnceLock<EndReason>,
+    /// It gets nothing more, even of what was queued when the stream ended.
+    given_up: AtomicBool,
     queue: Mutex<Queue>,
     /// Wakes the one task that takes packets.
     wake: Notify,
@@ -78,14 +89,17 @@ pub(super) enum Push {
 }
 
 impl ClaimCore {
-    pub(super) fn new(id: u64, stream: StreamName) -> Self {
+    pub(super) fn new(id: u64, stream: StreamName, peer: IpAddr) -> Self {
         Self {
             id,
             stream,
+            peer,
             waiting: AtomicBool::new(false),
             allowed: Mutex::default(),
             gets: AtomicU8::new(0),
+            place: Mutex::default(),
             ended: OnceLock::new(),
+            given_up: AtomicBool::new(false),
             queue: Mutex::default(),
             wake: Notify::new(),
             over: Notify::new(),
@@ -111,7 +125,12 @@ impl ClaimCore {
 
     /// An end that does not wait for the queue.
     pub(super) fn interrupted(&self) -> Option<EndReason> {
-        self.ended().filter(|reason| *reason != EndReason::StreamEnded)
+        match self.ended() {
+            Some(EndReason::StreamEnded) => {
+                self.given_up.load(Relaxed).then_some(EndReason::TooSlow)
+            }
+            reason => reason,
+        }
     }
 
     /// Waits for an end that does not wait for the queue.
@@ -156,6 +175,26 @@ impl ClaimCore {
             queue.bytes = queue.packets.iter().map(|packet| packet.flv().len()).sum();
             queue.allowance = queue.allowance.min(queue.bytes);
         }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn queued(&self) -> usize {
+        lock(&self.queue).bytes
+    }
+
+    /// As [`ClaimCore::end`], but a player of a stream that has ended does not get what is queued, either.
+    pub(super) fn stop(&self, reason: EndReason) -> bool {
+        if self.end(reason) {
+            return true;
+        }
+        let stops =
+            self.ended() == Some(EndReason::StreamEnded) && !self.given_up.swap(true, Relaxed);
+        if stops {
+            *lock(&self.queue) = Queue::default();
+            self.wake.notify_one();
+            self.over.notify_waiters();
+        }
+        stops
     }
 
     /// Queues what a player starts with, in place of what was queued.

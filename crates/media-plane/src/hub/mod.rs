@@ -29,7 +29,9 @@ use tokio::time::Instant;
 
 use crate::auth::StreamName;
 use crate::config::RelayConfig;
-use crate::media::Kinds;
+use crate::kinds::Kinds;
+use crate::lines::Lines;
+use crate::shares::Shares;
 
 use claim_core::ClaimCore;
 use facts::FactSink;
@@ -58,6 +60,8 @@ struct Inner {
     next_claim: AtomicU64,
     counters: Counters,
     facts: FactSink,
+    shares: Shares,
+    lines: Lines,
 }
 
 impl Hub {
@@ -76,6 +80,12 @@ impl Hub {
     fn build(config: RelayConfig, sink: Option<mpsc::Sender<StreamFact>>) -> Self {
         Self {
             inner: Arc::new(Inner {
+                shares: Shares::new(&config),
+                lines: Lines::new(
+                    config.log_lines_per_second,
+                    config.log_line_burst,
+                    config.exempt_loopback,
+                ),
                 config,
                 streams: Mutex::default(),
                 viewers: Viewers::default(),
@@ -124,7 +134,7 @@ impl Hub {
     pub fn set_published(&self, stream: &StreamName, kinds: Kinds) {
         let streams = lock(&self.inner.streams);
         if let Some(stream) = streams.get(stream) {
-            stream.set_published(&self.inner, kinds);
+            stream.set_published(kinds);
         }
     }
 
@@ -145,7 +155,7 @@ impl Hub {
     }
 
     /// Does what time asks for: stall reports, heartbeats, ends of players whose publisher did not
-    /// return. Call it about twice a second; more often does no harm.
+    /// return, the word on lines that were left out. Call it about twice a second; more often does no harm.
     pub fn tick(&self) {
         let now = Instant::now();
         let streams: Vec<_> = lock(&self.inner.streams).values().cloned().collect();
@@ -153,13 +163,28 @@ impl Hub {
             stream.tick(&self.inner, now);
         }
         self.inner.facts.flush();
+        self.inner.lines.sum_up();
+    }
+
+    /// What peers may write into the log. The embedding server may let lines of its own count there, too.
+    #[must_use]
+    pub fn lines(&self) -> &Lines {
+        &self.inner.lines
     }
 
     /// A snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> HubStats {
         let streams = lock(&self.inner.streams).len();
-        self.inner.counters.snapshot(streams)
+        let shares = &self.inner.shares;
+        HubStats {
+            streams,
+            players: shares.players(),
+            media_bytes: shares.media_bytes(),
+            segment_bytes: shares.segment_bytes(),
+            lines_left_out: self.inner.lines.left_out(),
+            ..self.inner.counters.snapshot()
+        }
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::Hub;
 use super::claim::Claim;
 use super::claim_core::EndReason;
-use crate::media::{Kinds, Packet};
+use crate::auth::Account;
+use crate::kinds::Kinds;
+use crate::media::Packet;
+use crate::shares::{BytesAccount, Charge};
 
 /// A play in progress; dropping it ends the play. It waits while the stream has no publisher.
 #[derive(Debug)]
@@ -69,6 +72,25 @@ impl Player {
     #[must_use]
     pub fn gets(&self) -> Kinds {
         self.claim.core.gets()
+    }
+
+    /// On which segments of the stream are, while it has a publisher.
+    pub(crate) fn segments_account(&self) -> Option<BytesAccount> {
+        let owner = self.claim.stream.owner()?;
+        Some(self.hub().inner.shares.segments(&owner, &self.claim.core.stream))
+    }
+
+    /// Takes bytes on the account of the viewer, if there is room.
+    pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
+        let Claim { account, core, .. } = &self.claim;
+        let stream = &core.stream;
+        let viewer = account.clone().unwrap_or_else(|| Account::new(stream.app(), stream.name()));
+        self.hub().inner.shares.viewed(&viewer).take(bytes).ok()
+    }
+
+    /// Whether a line about the play may be logged now.
+    pub(crate) fn may_log(&self) -> bool {
+        self.hub().lines().allow(self.claim.core.peer)
     }
 
     /// How long the peer may take nothing.

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use super::claim_core::{ClaimCore, Push};
 use crate::config::RelayConfig;
-use crate::media::{Kinds, Packet, Role, Tracks};
+use crate::kinds::Kinds;
+use crate::media::{Packet, Role, Tracks};
 use crate::rtmp::MediaKind;
 
 #[derive(Debug)]
@@ -42,8 +43,10 @@ impl<'a> Parcel<'a> {
     }
 
     fn heads(&mut self) -> &[Arc<Packet>] {
-        let (time, kind) = (self.packet.timestamp(), self.packet.kind());
-        self.heads.get_or_insert_with(|| self.cache.heads_at(time, kind))
+        let mut kinds = Kinds::NONE;
+        kinds.add(self.packet.kind());
+        let time = self.packet.timestamp();
+        self.heads.get_or_insert_with(|| self.cache.heads_at(time, kinds))
     }
 }
 

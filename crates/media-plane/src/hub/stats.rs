@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// A snapshot of the relay. The first five are gauges, the others count since the start.
+/// A snapshot of the relay. The first six are gauges, the others count since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HubStats {
     /// Streams with a publisher, player or open claim.
@@ -15,8 +15,10 @@ pub struct HubStats {
     pub players: usize,
     /// Players whose stream has no publisher.
     pub waiters: usize,
-    /// Bytes of cached groups of pictures.
-    pub gop_bytes: usize,
+    /// Bytes that pushes hold; see [`crate::RelayConfig::media_total_bytes`].
+    pub media_bytes: usize,
+    /// Bytes of segments of HLS.
+    pub segment_bytes: usize,
     /// Media bytes received: message bodies.
     pub bytes_in: u64,
     /// Media bytes handed to sockets or to the HTTP listener, framing included.
@@ -35,6 +37,8 @@ pub struct HubStats {
     pub connections_refused: u64,
     /// RTMP connections closed because the peer broke the protocol or a bound.
     pub protocol_errors: u64,
+    /// Lines of the log that were left out, since their address caused too many.
+    pub lines_left_out: u64,
     /// Facts that found a full sink and were delivered later or merged into a newer one.
     pub facts_delayed: u64,
 }
@@ -42,9 +46,7 @@ pub struct HubStats {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(super) publishers: AtomicUsize,
-    pub(super) players: AtomicUsize,
     pub(super) waiters: AtomicUsize,
-    pub(super) gop_bytes: AtomicUsize,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     slow: AtomicU64,
@@ -98,13 +100,11 @@ impl Counters {
         self.facts_delayed.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn snapshot(&self, streams: usize) -> HubStats {
+    /// Everything that is counted here.
+    pub(super) fn snapshot(&self) -> HubStats {
         HubStats {
-            streams,
             publishers: self.publishers.load(Relaxed),
-            players: self.players.load(Relaxed),
             waiters: self.waiters.load(Relaxed),
-            gop_bytes: self.gop_bytes.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             slow_players_cut: self.slow.load(Relaxed),
@@ -115,6 +115,7 @@ impl Counters {
             connections_refused: self.connections_refused.load(Relaxed),
             protocol_errors: self.protocol_errors.load(Relaxed),
             facts_delayed: self.facts_delayed.load(Relaxed),
+            ..HubStats::default()
         }
     }
 }

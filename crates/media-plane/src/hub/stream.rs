@@ -15,9 +15,11 @@ use super::facts::FactState;
 use super::line::Line;
 use super::seat::{Parcel, Seat};
 use super::{Inner, lock};
-use crate::auth::{Denied, DeniedKind, StreamName};
-use crate::media::{Kinds, Packet, Role, Survey, Told, classify};
+use crate::auth::{Account, Denied, DeniedKind, StreamName};
+use crate::kinds::Kinds;
+use crate::media::{Packet, Role, Survey, Told, classify};
 use crate::rtmp::MediaKind;
+use crate::shares::{BytesAccount, Charge};
 
 /// The kinds that came so long after the first one are those that the publisher sends.
 pub(crate) const SETTLED: Duration = Duration::from_secs(1);
@@ -36,15 +38,18 @@ struct State {
     /// The kinds that are published. Unset until somebody says so.
     published: Option<Kinds>,
     players: Vec<Seat>,
+    /// Players of a stream that has ended, that may get what is queued until then.
+    leaving: Vec<(Instant, Arc<ClaimCore>)>,
     cache: Cache,
-    /// Bytes of its group that count in the sum of all.
-    counted_bytes: usize,
     line: Line,
 }
 
 #[derive(Debug)]
 struct Current {
     core: Arc<ClaimCore>,
+    owner: Account,
+    /// Charged for what the push holds.
+    charged: BytesAccount,
     /// Time of the last payload, at first of the activation.
     last_payload: Instant,
     first_payload: Option<Instant>,
@@ -66,13 +71,14 @@ impl Stream {
         lock(&self.state).pending.push(core.clone());
     }
 
-    /// Makes the claim the publisher, whose verdict names these kinds.
+    /// Makes the claim the publisher, whose verdict names these kinds. Gives the account of what it holds.
     pub(super) fn activate_publisher(
         &self,
         hub: &Inner,
         core: &Arc<ClaimCore>,
         kinds: Kinds,
-    ) -> Result<(), Denied> {
+        owner: Option<&Account>,
+    ) -> Result<BytesAccount, Denied> {
         let now = Instant::now();
         let mut state = lock(&self.state);
         refuse_ended(core)?;
@@ -90,8 +96,13 @@ impl Stream {
             self.publisher_gone(hub, &mut state, now);
         }
         state.pending.retain(|other| other.id != core.id);
+        let owner =
+            owner.cloned().unwrap_or_else(|| Account::new(self.name.app(), self.name.name()));
+        let charged = hub.shares.media(&owner, &self.name);
         state.publisher = Some(Current {
             core: core.clone(),
+            owner,
+            charged: charged.clone(),
             last_payload: now,
             first_payload: None,
             told_unusable: false,
@@ -109,7 +120,7 @@ impl Stream {
             set_waiting(hub, &seat.core, false);
         }
         hub.facts.report(&hub.counters, &self.name, FactState::Started);
-        Ok(())
+        Ok(charged)
     }
 
     /// Makes the claim a player and queues what it needs to start. Says which kinds are to be expected.
@@ -117,17 +128,12 @@ impl Stream {
         &self,
         hub: &Inner,
         core: &Arc<ClaimCore>,
+        viewer: Option<&Account>,
     ) -> Result<Option<Kinds>, Denied> {
         let mut state = lock(&self.state);
         refuse_ended(core)?;
         if state.publisher.is_none() {
-            if hub.counters.waiters.load(Relaxed) >= hub.config.max_waiters {
-                return Err(Denied::new(
-                    DeniedKind::Overload,
-                    "tooManyWaiters",
-                    "too many players wait",
-                ));
-            }
+            *lock(&core.place) = Some(hub.shares.waiter(&self.name, viewer, core.peer)?);
             set_waiting(hub, core, true);
         }
         state.pending.retain(|other| other.id != core.id);
@@ -137,12 +143,11 @@ impl Stream {
     }
 
     /// Says which kinds are published from now on.
-    pub(super) fn set_published(&self, hub: &Inner, kinds: Kinds) {
+    pub(super) fn set_published(&self, kinds: Kinds) {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         let before = state.published.replace(kinds).unwrap_or(Kinds::BOTH);
         state.cache.forget(before.without(kinds));
-        state.count_group(hub);
         if kinds.without(before) != Kinds::NONE
             && let Some(current) = &mut state.publisher
         {
@@ -212,23 +217,29 @@ impl Stream {
             }
         }
         if !state.cache.is_usable(kind, class) {
-            if !std::mem::replace(&mut current.told_unusable, true) {
+            if !std::mem::replace(&mut current.told_unusable, true) && hub.lines.allow(core.peer) {
                 let code = "noSequenceHeader";
                 tracing::warn!(stream = ?self.name, ?kind, code, "media before its sequence header is left out");
             }
             return Ok(());
         }
         if let Some(told) = current.survey.take(kind, class, timestamp, body, now) {
-            self.tell(&told);
+            self.tell(hub, core, &told);
         }
         let is_published =
             kind == MediaKind::Metadata || state.published.unwrap_or(Kinds::BOTH).has(kind);
         if !is_published {
-            if !std::mem::replace(&mut current.told_unpublished, true) {
+            if !std::mem::replace(&mut current.told_unpublished, true) && hub.lines.allow(core.peer)
+            {
                 let code = "notPublished";
                 tracing::info!(stream = ?self.name, ?kind, code, "media whose kind is not published is left out");
             }
-            let packet = Arc::new(Packet::new(kind, class, state.line.last(), now, body));
+            if !matches!(class.role, Role::Config | Role::Extra) {
+                return Ok(());
+            }
+            let charge = state.charge(hub, Packet::memory(body)).ok_or_else(|| no_room(core))?;
+            let time = state.line.last();
+            let packet = Arc::new(Packet::new(kind, class, time, now, body, Some(charge)));
             return state.cache.keep(&packet).map_err(|_| too_many_heads(core));
         }
         if kind != MediaKind::Metadata {
@@ -240,24 +251,47 @@ impl Stream {
             Role::Config | Role::Extra => state.line.last(),
             _ => state.line.map(kind, timestamp, now),
         };
-        let packet = Arc::new(Packet::new(kind, class, time, now, body));
+        let charge = state.charge(hub, Packet::memory(body)).ok_or_else(|| no_room(core))?;
+        let packet = Arc::new(Packet::new(kind, class, time, now, body, Some(charge)));
         let bounds = GroupBounds {
             bytes: hub.config.gop_bytes,
             packets: hub.config.gop_packets,
             span: u32::try_from(hub.config.gop_time.as_millis()).unwrap_or(u32::MAX),
         };
         state.cache.store(&packet, bounds).map_err(|_| too_many_heads(core))?;
-        state.count_group(hub);
         let mut parcel = Parcel::new(&packet, &state.cache);
         state.players.retain_mut(|seat| {
             let pushed = seat.hand(&mut parcel, &hub.config);
             if pushed == Push::Lagging {
                 hub.counters.slow();
-                tracing::info!(stream = ?self.name, code = "tooSlow", "player cut");
+                if hub.lines.allow(seat.core.peer) {
+                    tracing::info!(stream = ?self.name, code = "tooSlow", "player cut");
+                }
             }
             pushed == Push::Queued
         });
         Ok(())
+    }
+
+    /// Makes room for what the publisher holds beside its messages; ends it where there is none.
+    pub(super) fn make_room(
+        &self,
+        hub: &Inner,
+        core: &ClaimCore,
+        has_room: impl FnMut() -> bool,
+    ) -> Result<(), EndReason> {
+        let mut state = lock(&self.state);
+        let is_ours = state.publisher.as_ref().is_some_and(|current| current.core.id == core.id);
+        if is_ours && state.make_room(hub, has_room) {
+            return Ok(());
+        }
+        core.end(EndReason::NoRoom);
+        Err(core.ended().unwrap_or(EndReason::NoRoom))
+    }
+
+    /// Whose push it is, while there is one.
+    pub(super) fn owner(&self) -> Option<Account> {
+        lock(&self.state).publisher.as_ref().map(|current| current.owner.clone())
     }
 
     /// Ends everything on the stream.
@@ -270,6 +304,7 @@ impl Stream {
         for seat in state.players.drain(..) {
             set_waiting(hub, &seat.core, false);
         }
+        state.let_go();
         self.publisher_gone(hub, &mut state, Instant::now());
         cut
     }
@@ -279,15 +314,20 @@ impl Stream {
         let mut state = lock(&self.state);
         state.pending.retain(|other| other.id != core.id);
         state.players.retain(|seat| seat.core.id != core.id);
+        state.leaving.retain(|(_, other)| other.id != core.id);
         set_waiting(hub, core, false);
         if state.publisher.as_ref().is_some_and(|current| current.core.id == core.id) {
             self.publisher_gone(hub, &mut state, Instant::now());
         }
-        state.pending.is_empty() && state.players.is_empty() && state.publisher.is_none()
+        state.pending.is_empty()
+            && state.players.is_empty()
+            && state.leaving.is_empty()
+            && state.publisher.is_none()
     }
 
     pub(super) fn tick(&self, hub: &Inner, now: Instant) {
-        let mut state = lock(&self.state);
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
         if let Some(current) = state.publisher.as_mut().filter(|current| current.flowing) {
             if now.duration_since(current.last_payload) >= hub.config.stall_after {
                 current.flowing = false;
@@ -297,17 +337,28 @@ impl Stream {
                 hub.facts.report(&hub.counters, &self.name, FactState::Flowing);
             }
         }
+        state.leaving.retain(|(until, core)| {
+            let over = *until <= now;
+            if over {
+                core.stop(EndReason::TooSlow);
+            }
+            !over
+        });
         state.players.retain(|seat| {
             let over = seat.gap_until.is_some_and(|until| until <= now);
             if over {
                 seat.core.end(EndReason::StreamEnded);
                 set_waiting(hub, &seat.core, false);
+                state.leaving.push((now + hub.config.write_timeout, seat.core.clone()));
             }
             !over
         });
     }
 
-    fn tell(&self, told: &Told) {
+    fn tell(&self, hub: &Inner, core: &ClaimCore, told: &Told) {
+        if !hub.lines.allow(core.peer) {
+            return;
+        }
         let Told { video, audio, resolution, kbit_per_s, keyframes_ms } = told;
         tracing::info!(
             stream = ?self.name,
@@ -323,11 +374,10 @@ impl Stream {
     fn publisher_gone(&self, hub: &Inner, state: &mut State, now: Instant) {
         let Some(mut current) = state.publisher.take() else { return };
         if let Some(told) = current.survey.finish(now) {
-            self.tell(&told);
+            self.tell(hub, &current.core, &told);
         }
         hub.counters.publishers.fetch_sub(1, Relaxed);
         state.cache = Cache::default();
-        state.count_group(hub);
         for seat in &mut state.players {
             seat.gap_until = Some(now + hub.config.publisher_gap);
             set_waiting(hub, &seat.core, true);
@@ -337,17 +387,42 @@ impl Stream {
 }
 
 impl State {
-    /// Counts the group, and keeps none where all together are too many bytes.
-    fn count_group(&mut self, hub: &Inner) {
-        let (before, mut now) = (self.counted_bytes, self.cache.group_bytes());
-        let sum = &hub.counters.gop_bytes;
-        if now > before && sum.load(Relaxed) - before + now > hub.config.gop_total_bytes {
-            self.cache.drop_group();
-            now = 0;
+    /// Takes memory for a message.
+    fn charge(&mut self, hub: &Inner, bytes: usize) -> Option<Charge> {
+        let account = self.publisher.as_ref()?.charged.clone();
+        let mut charge = account.empty();
+        let mut has_room = || charge.resize(bytes).is_ok();
+        (has_room() || self.make_room(hub, has_room)).then_some(charge)
+    }
+
+    /// Ends those that still get what was queued when the stream ended.
+    fn let_go(&mut self) {
+        for (_, core) in self.leaving.drain(..) {
+            core.stop(EndReason::TooSlow);
         }
-        self.counted_bytes = now;
-        sum.fetch_add(now, Relaxed);
-        sum.fetch_sub(before, Relaxed);
+    }
+
+    /// Gives up what the push can do without until there is room: first the group, then what the slowest players have yet
+    /// to get, with their plays. Says whether there is room then.
+    fn make_room(&mut self, hub: &Inner, mut has_room: impl FnMut() -> bool) -> bool {
+        self.cache.drop_group();
+        self.let_go();
+        loop {
+            if has_room() {
+                return true;
+            }
+            let slowest =
+                self.players.iter().enumerate().max_by_key(|(_, seat)| seat.core.queued());
+            let Some((at, seat)) = slowest.filter(|(_, seat)| seat.core.queued() > 0) else {
+                return false;
+            };
+            hub.counters.slow();
+            if hub.lines.allow(seat.core.peer) {
+                tracing::info!(stream = ?seat.core.stream, code = "noRoom", "player cut");
+            }
+            seat.core.stop(EndReason::TooSlow);
+            self.players.swap_remove(at);
+        }
     }
 
     fn published(&self) -> Kinds {
@@ -368,6 +443,11 @@ fn too_many_heads(core: &ClaimCore) -> EndReason {
     EndReason::TooManyHeads
 }
 
+fn no_room(core: &ClaimCore) -> EndReason {
+    core.end(EndReason::NoRoom);
+    EndReason::NoRoom
+}
+
 /// The last point at which a cut is seen as a denial: the caller holds the lock of the stream, and a
 /// later cut finds the claim among publishers and players.
 fn refuse_ended(core: &ClaimCore) -> Result<(), Denied> {
@@ -377,7 +457,12 @@ fn refuse_ended(core: &ClaimCore) -> Result<(), Denied> {
     }
 }
 
+/// Counts a player as one without publisher, or not. One that lost its publisher takes no place of those that came
+/// without: its time is bounded.
 fn set_waiting(hub: &Inner, core: &ClaimCore, waiting: bool) {
+    if !waiting {
+        *lock(&core.place) = None;
+    }
     match (core.waiting.swap(waiting, Relaxed), waiting) {
         (false, true) => _ = hub.counters.waiters.fetch_add(1, Relaxed),
         (true, false) => _ = hub.counters.waiters.fetch_sub(1, Relaxed),

@@ -79,6 +79,9 @@ impl Viewers {
     pub(super) fn cut(&self, viewer: &str, wanted: impl Fn(&ClaimCore) -> bool) -> usize {
         let viewers = lock(&self.0);
         let entries = viewers.get(viewer).map(Vec::as_slice).unwrap_or_default();
-        entries.iter().filter(|entry| wanted(&entry.core) && entry.core.end(EndReason::Cut)).count()
+        entries
+            .iter()
+            .filter(|entry| wanted(&entry.core) && entry.core.stop(EndReason::Cut))
+            .count()
     }
 }

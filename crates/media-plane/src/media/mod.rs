@@ -5,10 +5,9 @@
 
 mod class;
 mod coded;
-mod kinds;
 mod survey;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -18,10 +17,10 @@ use crate::rtmp::MediaKind;
 use crate::rtmp::chunk::encode_message;
 use crate::rtmp::limits::OUT_CHUNK_SIZE;
 use crate::rtmp::message::{MEDIA_STREAM, Message, chunk_stream, message_type};
+use crate::shares::{Charge, Charged};
 
 pub(crate) use class::{Class, Role, Tracks, classify, fourcc};
 pub(crate) use coded::coded;
-pub use kinds::Kinds;
 pub(crate) use survey::{Survey, Told};
 
 /// A message shared by all players of a stream.
@@ -34,7 +33,12 @@ pub struct Packet {
     pub(crate) received: Instant,
     tag: Bytes,
     rtmp: OnceLock<Bytes>,
+    /// Given back when nobody holds either encoding any more.
+    charge: Option<Arc<Charge>>,
 }
+
+/// What a message takes beside its bytes: its fields and places in queues. Many small messages are much of that.
+const OVERHEAD: usize = 256;
 
 impl Packet {
     pub(crate) fn new(
@@ -43,20 +47,30 @@ impl Packet {
         timestamp: u32,
         received: Instant,
         body: &[u8],
+        charge: Option<Charge>,
     ) -> Self {
+        let charge = charge.map(Arc::new);
+        let tag = flv::encode_tag(kind, timestamp, body);
         Self {
             kind,
             timestamp,
             class,
             received,
-            tag: flv::encode_tag(kind, timestamp, body),
+            tag: Charged { bytes: tag, charge: charge.clone() }.share(),
             rtmp: OnceLock::new(),
+            charge,
         }
     }
 
-    /// The same message at another time.
+    /// Bytes of memory that a message may take, in both encodings.
+    pub(crate) fn memory(body: &[u8]) -> usize {
+        // Chunks of RTMP have a byte of their own each.
+        OVERHEAD + 2 * body.len() + body.len() / OUT_CHUNK_SIZE
+    }
+
+    /// The same message at another time; a small one, that is charged to nobody.
     pub(crate) fn at(&self, timestamp: u32) -> Self {
-        Self::new(self.kind, self.class, timestamp, self.received, &self.body())
+        Self::new(self.kind, self.class, timestamp, self.received, &self.body(), None)
     }
 
     /// Kind.
@@ -113,7 +127,7 @@ impl Packet {
             };
             let mut out = Vec::new();
             encode_message(&mut out, chunk_stream, &message, OUT_CHUNK_SIZE);
-            out.into()
+            Charged { bytes: out.into(), charge: self.charge.clone() }.share()
         })
     }
 }

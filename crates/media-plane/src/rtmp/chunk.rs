@@ -106,6 +106,12 @@ impl ChunkReader {
         std::mem::take(&mut self.left_out)
     }
 
+    /// Bytes of memory of the messages that are not whole yet.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> usize {
+        self.streams.iter().map(|stream| stream.partial.capacity()).sum()
+    }
+
     fn check_partial(&self) -> Result<(), RtmpError> {
         let limit = if self.media { MAX_PARTIAL_BYTES } else { MAX_IDLE_PARTIAL_BYTES };
         if self.partial_bytes > limit { Err(RtmpError::PartialBytes) } else { Ok(()) }
@@ -139,7 +145,7 @@ impl ChunkReader {
             let stream = &mut self.streams[index];
             stream.received += head.len();
             if !stream.left_out {
-                stream.partial.extend_from_slice(head);
+                stream.append(head);
                 self.partial_bytes += head.len();
                 self.check_partial()?;
             }
@@ -254,6 +260,16 @@ impl ChunkStream {
             left_out: false,
             partial: Vec::new(),
         }
+    }
+
+    /// Takes bytes of the message. Memory doubles as they come, and never is more than the message.
+    fn append(&mut self, bytes: &[u8]) {
+        let needed = self.partial.len() + bytes.len();
+        if needed > self.partial.capacity() {
+            let wanted = (2 * self.partial.capacity()).clamp(needed, self.length.max(needed));
+            self.partial.reserve_exact(wanted - self.partial.len());
+        }
+        self.partial.extend_from_slice(bytes);
     }
 
     /// A header inside a message continues it, whatever its type, as long as it describes the same

@@ -71,6 +71,7 @@ fn publish_ended(reason: EndReason) -> End {
         }
         EndReason::TooManyHeads => End::Told("sequenceHeaders", "they are too many or too long"),
         EndReason::Cut => End::Told("cut", "the URL is not in use any more"),
+        EndReason::NoRoom => End::Told("noRoom", "there is no memory left for this push"),
         EndReason::TooSlow | EndReason::StreamEnded | EndReason::KindBegan => {
             End::Told("ended", "the stream has ended")
         }
@@ -109,28 +110,42 @@ impl<A: Authorizer> Connection<A> {
     pub(super) async fn run(mut self) {
         let Err(end) = self.serve().await;
         let peer = self.peer;
+        let is_told = !matches!(end, End::Peer(_) | End::Closed) && self.may_log();
         match end {
             End::Peer(error) => tracing::debug!(%peer, %error, "rtmp connection ended"),
             End::Protocol(error) => {
                 self.hub.counters().protocol_error();
-                tracing::info!(%peer, code = error.code(), %error, "rtmp protocol error");
+                if is_told {
+                    tracing::info!(%peer, code = error.code(), %error, "rtmp protocol error");
+                }
                 self.farewell().await;
             }
             End::Stalled => {
-                tracing::info!(%peer, code = "writeStalled", "rtmp connection closed");
+                if is_told {
+                    tracing::info!(%peer, code = "writeStalled", "rtmp connection closed");
+                }
                 self.reset();
             }
             End::Told(code, sentence) => {
-                tracing::info!(%peer, code, "rtmp connection closed");
+                if is_told {
+                    tracing::info!(%peer, code, "rtmp connection closed");
+                }
                 self.session.fail(&format!("{code}: {sentence}"));
                 self.farewell().await;
             }
             End::Hub(reason) => {
-                tracing::info!(%peer, ?reason, "rtmp connection cut");
+                if is_told {
+                    tracing::info!(%peer, ?reason, "rtmp connection cut");
+                }
                 self.reset();
             }
             End::Closed => self.farewell().await,
         }
+    }
+
+    /// Whether a line about the peer may be logged now.
+    fn may_log(&self) -> bool {
+        self.hub.lines().allow(self.peer.ip())
     }
 
     /// Requests one after the other, until the connection ends.
@@ -203,7 +218,7 @@ impl<A: Authorizer> Connection<A> {
         closed.map(|_| ())
     }
 
-    async fn publish(&mut self, publisher: Publisher) -> Result<(), End> {
+    async fn publish(&mut self, mut publisher: Publisher) -> Result<(), End> {
         self.session.accept()?;
         let idle = self.hub.config().publisher_idle_timeout;
         loop {
@@ -216,7 +231,9 @@ impl<A: Authorizer> Connection<A> {
                         }
                     }
                     Event::LeftOut(what) => {
-                        tracing::info!(peer = %self.peer, what, "left out of a publish");
+                        if self.may_log() {
+                            tracing::info!(peer = %self.peer, what, "left out of a publish");
+                        }
                     }
                     Event::Stopped => return Ok(()),
                     Event::Request(_) | Event::Paused(_) => {}
@@ -227,6 +244,8 @@ impl<A: Authorizer> Connection<A> {
                 reason = publisher.cut() => return Err(publish_ended(reason)),
                 result = timeout(idle, self.exchange()) => {
                     result.map_err(|_| End::Told("publisherIdle", "nothing was sent for too long"))??;
+                    let unfinished = self.session.unfinished_bytes();
+                    publisher.hold(unfinished).map_err(publish_ended)?;
                 }
             }
         }
@@ -245,6 +264,11 @@ impl<A: Authorizer> Connection<A> {
                     Event::Paused(now) => {
                         paused = now;
                         player.pause(now);
+                        if now {
+                            // It may take its time for the rest of a message, which is not to count for the publisher.
+                            let charge = player.charge(self.out.len());
+                            self.out.detach(charge.ok_or(End::Hub(EndReason::NoRoom))?);
+                        }
                     }
                     _ => {}
                 }

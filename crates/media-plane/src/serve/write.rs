@@ -11,6 +11,8 @@ use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use crate::shares::Charge;
+
 /// Buffers in one write.
 const SLICES: usize = 64;
 
@@ -19,6 +21,8 @@ pub(super) struct WriteQueue {
     buffers: VecDeque<Bytes>,
     /// When the socket took something last, or had nothing to take.
     progress: Option<Instant>,
+    /// For what is not shared.
+    charge: Option<Charge>,
 }
 
 impl WriteQueue {
@@ -33,6 +37,19 @@ impl WriteQueue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.buffers.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.buffers.iter().map(Bytes::len).sum()
+    }
+
+    /// Copies what waits, so that nothing is shared with anybody; the charge is for the copies.
+    pub(super) fn detach(&mut self, charge: Charge) {
+        for buffer in &mut self.buffers {
+            *buffer = Bytes::copy_from_slice(buffer);
+        }
+        self.charge = Some(charge);
     }
 
     /// Writes everything; fails with `TimedOut` when the socket takes nothing for `stall`. Cancel
@@ -75,5 +92,6 @@ impl WriteQueue {
             written -= front.len();
             self.buffers.pop_front();
         }
+        self.charge = None;
     }
 }

@@ -239,7 +239,7 @@ struct CutFirst<F>(F);
 impl<F: Fn(&StreamRequest) + Send + Sync + 'static> Authorizer for CutFirst<F> {
     async fn authorize(&self, request: StreamRequest) -> Verdict {
         (self.0)(&request);
-        Verdict::Allow { viewer: None, kinds: Kinds::BOTH }
+        Verdict::Allow { viewer: None, kinds: Kinds::BOTH, account: None }
     }
 
     fn viewer(&self, request: &StreamRequest) -> Option<String> {
@@ -297,6 +297,7 @@ async fn a_viewer_is_cut_everywhere_or_on_one_stream() {
     let named = Answer(|_: StreamRequest| Verdict::Allow {
         viewer: Some("bob".into()),
         kinds: Kinds::BOTH,
+        account: None,
     });
     let by_verdict = hub.play(&named, request(Direction::Play, "a", "")).await.unwrap();
     let by_hint = play(&hub, "a", "v=bob").await.unwrap();

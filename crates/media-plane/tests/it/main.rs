@@ -17,5 +17,6 @@ mod line;
 mod real;
 mod requests;
 mod session;
+mod shares;
 mod sockets;
 mod support;

@@ -180,7 +180,7 @@ async fn media_goes_from_publisher_to_player() {
 async fn refusals_are_read_in_full_and_end_the_connection() {
     let deny = Answer(|request: lianmai_media_plane::StreamRequest| match request.direction {
         Direction::Publish if request.stream == "a" => {
-            Verdict::Allow { viewer: None, kinds: Kinds::BOTH }
+            Verdict::Allow { viewer: None, kinds: Kinds::BOTH, account: None }
         }
         _ => Verdict::Deny { code: "notYours", message: "not on the list".into() },
     });
@@ -383,4 +383,38 @@ async fn connections_are_bounded_and_end_with_the_server() {
     server.stop().await;
     assert!(matches!(first.end().await, Ok(()) | Err(_)));
     assert_eq!((hub.stats().players, hub.stats().streams), (0, 0));
+}
+
+/// Seventeen addresses that open what they can and say nothing.
+#[tokio::test]
+async fn idle_connections_of_many_addresses_leave_places_for_others() {
+    let config = RelayConfig {
+        max_connections: 256,
+        max_connections_per_address: 16,
+        handshake_timeout: PATIENCE,
+        ..RelayConfig::default()
+    };
+    let server = Server::start(config, allow()).await;
+    let mut idle = Vec::new();
+    for host in 2..19 {
+        let mut held = 0;
+        loop {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 1, host], 0))).unwrap();
+            let mut stream = within(socket.connect(server.address)).await.unwrap();
+            // The server answers the first bytes of one that it lets in.
+            let _ = stream.write_all(&handshake()[..1 + PACKET]).await;
+            match within(stream.read(&mut [0; 1])).await {
+                Ok(1..) => held += 1,
+                _ => break,
+            }
+            idle.push(stream);
+        }
+        assert!((1..=16).contains(&held), "{held} of one address");
+    }
+    assert!(idle.len() < 256, "{}", idle.len());
+    let mut client = Client::open(server.address, &publish_bytes("a")).await;
+    client.status("NetStream.Publish.Start").await;
+    drop(idle);
+    server.stop().await;
 }

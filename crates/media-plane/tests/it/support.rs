@@ -179,7 +179,11 @@ impl<F: Fn(StreamRequest) -> Verdict + Send + Sync + 'static> Authorizer for Ans
 
 /// Allows everything; the viewer is the one that the query names.
 pub(crate) fn allow() -> Answer<fn(StreamRequest) -> Verdict> {
-    Answer(|request| Verdict::Allow { viewer: viewer_of(&request), kinds: Kinds::BOTH })
+    Answer(|request| Verdict::Allow {
+        viewer: viewer_of(&request),
+        kinds: Kinds::BOTH,
+        account: None,
+    })
 }
 
 pub(crate) fn request(direction: Direction, stream: &str, query: &str) -> StreamRequest {

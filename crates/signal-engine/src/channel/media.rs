@@ -17,7 +17,7 @@ use crate::asks::{MintRequest, Question, Then, WantedUrl};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::input::Access;
-use crate::output::{Denial, Note, Output};
+use crate::output::{Allowed, Denial, Note, Output};
 use crate::record::Minted;
 
 /// Somebody who may play a stream.
@@ -432,16 +432,17 @@ impl Channel {
         }
     }
 
-    /// Whether a URL whose signature is right may be used now, and for which kinds.
-    pub(crate) fn authorize(&self, generation: Gen, access: Access) -> Result<KindSet, Denial> {
+    /// Whether a URL whose signature is right may be used now, by whom and for which kinds.
+    pub(crate) fn authorize(&self, generation: Gen, access: Access) -> Result<Allowed, Denial> {
         let stream = self.streams.get(&generation).ok_or(Denial::UnknownStream)?;
-        match access {
-            Access::Publish => Ok(self.published_on(generation)),
+        let (uid, kinds) = match access {
+            Access::Publish => (stream.owner, self.published_on(generation)),
             Access::Play { viewer } => {
                 let viewer = stream.viewers.get(&viewer).ok_or(Denial::NotSubscribed)?;
-                Ok(viewer.kinds)
+                (viewer.uid, viewer.kinds)
             }
-        }
+        };
+        Ok(Allowed { appkey: self.key.appkey.clone(), uid, kinds })
     }
 
     /// Payload was seen on a stream: its owner is alive (LIV-3).

@@ -8,13 +8,13 @@
 //!
 //! Streams and memberships that were not stored never come back, so a URL of theirs is refused at once, and no push waits.
 
-use lianmai_protocol::{Gen, KindSet, Mid};
+use lianmai_protocol::{Gen, Mid};
 
 use super::Engine;
 use super::waiting::Play;
 use crate::ids::{QueryId, Seat};
 use crate::input::Access;
-use crate::output::{Denial, Output};
+use crate::output::{Allowed, Denial, Output};
 use crate::timers::Timer;
 
 /// A play waits so long for its viewer, in milliseconds (RST-4).
@@ -42,7 +42,7 @@ impl Engine {
         self.context.outputs.push_back(Output::Verdict { query, verdict });
     }
 
-    pub(super) fn may_use(&self, generation: Gen, access: Access) -> Result<KindSet, Denial> {
+    pub(super) fn may_use(&self, generation: Gen, access: Access) -> Result<Allowed, Denial> {
         let channel = self.context.streams.get(&generation);
         let channel = channel.and_then(|id| self.channels.get(id)).ok_or(Denial::UnknownStream)?;
         channel.authorize(generation, access)

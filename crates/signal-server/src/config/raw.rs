@@ -194,7 +194,7 @@ pub(super) struct RawRelay {
     pub(super) player_queue_bytes: Option<u64>,
     pub(super) player_queue_ms: Option<u64>,
     pub(super) gop_bytes: Option<u64>,
-    pub(super) gop_total_bytes: Option<u64>,
+    pub(super) media_total_bytes: Option<u64>,
     pub(super) gop_packets: Option<u64>,
     pub(super) gop_ms: Option<u64>,
     pub(super) hls_segment_ms: Option<u64>,
@@ -219,4 +219,6 @@ pub(super) enum RawLogFormat {
 pub(super) struct RawLog {
     pub(super) format: Option<RawLogFormat>,
     pub(super) filter: Option<String>,
+    pub(super) lines_per_second: Option<u64>,
+    pub(super) line_burst: Option<u64>,
 }

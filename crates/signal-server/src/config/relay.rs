@@ -46,11 +46,11 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
             64 * KIB..=64 * MIB,
         ),
         gop_bytes: size("gop_bytes", raw.gop_bytes, d.gop_bytes, 0..=256 * MIB),
-        gop_total_bytes: size(
-            "gop_total_bytes",
-            raw.gop_total_bytes,
-            d.gop_total_bytes,
-            0..=1024 * 1024 * MIB,
+        media_total_bytes: size(
+            "media_total_bytes",
+            raw.media_total_bytes,
+            d.media_total_bytes,
+            64 * MIB..=1024 * 1024 * MIB,
         ),
         hls_total_bytes: size(
             "hls_total_bytes",

@@ -157,6 +157,15 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     if let Err(error) = EnvFilter::builder().parse(&log_filter) {
         check.problem("log.filter", error.to_string());
     }
+    let defaults = RelayConfig::default();
+    let log_lines_per_second = check.number(
+        "log.lines_per_second",
+        raw.log.lines_per_second,
+        defaults.log_lines_per_second,
+        0..=1_000_000,
+    );
+    let log_line_burst =
+        check.number("log.line_burst", raw.log.line_burst, defaults.log_line_burst, 1..=1_000_000);
     let relay = relay::relay(&mut check, &raw.relay);
     // Payload counts as life only as often as it is reported (LIV-3).
     if relay.heartbeat.as_millis() * 2 > u128::from(session.media_idle_ms) {
@@ -188,6 +197,15 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         ..server(&mut check, raw.server)
     };
     config.page = page.unwrap_or_else(|| config.has_debug_app());
+    config.relay = RelayConfig {
+        connections_per_second: config.connections_per_second,
+        connection_burst: config.connection_burst,
+        exempt_loopback: config.has_debug_app(),
+        apps: config.apps.len(),
+        log_lines_per_second,
+        log_line_burst,
+        ..config.relay
+    };
     listeners(&mut check, &config);
     if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
 }

@@ -10,16 +10,18 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lianmai_media_plane::Lines;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
@@ -70,6 +72,29 @@ impl Hangup {
     pub(crate) fn hang_up(&self) {
         self.0.notify_one();
     }
+
+    /// Bytes of an answer. The connection ends when it has not written all of them in time.
+    pub(crate) fn unless_written(self, bytes: Bytes, limit: Duration) -> Bytes {
+        let (held, written) = oneshot::channel();
+        tokio::spawn(async move {
+            if timeout(limit, written).await.is_err() {
+                self.hang_up();
+            }
+        });
+        Bytes::from_owner(OnItsWay { bytes, _held: held })
+    }
+}
+
+/// Bytes that a connection has yet to write.
+struct OnItsWay {
+    bytes: Bytes,
+    _held: oneshot::Sender<()>,
+}
+
+impl AsRef<[u8]> for OnItsWay {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// One HTTP listener.
@@ -84,6 +109,7 @@ pub(crate) struct HttpListener {
     pub(crate) budgets: Option<Arc<Budgets>>,
     /// Peers that speak for others.
     pub(crate) proxies: Arc<Proxies>,
+    pub(crate) lines: Lines,
 }
 
 impl HttpListener {
@@ -102,7 +128,9 @@ impl HttpListener {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Per-connection errors are harmless; a lack of descriptors needs a pause.
-                    warn!(listener = self.name, %error, "accept failed");
+                    if self.lines.allow_any() {
+                        warn!(listener = self.name, %error, "accept failed");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -258,4 +286,27 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, Socket
     let listener = TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: how long an answer may take.
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_an_answer_loses_its_connection() {
+        const LIMIT: Duration = Duration::from_secs(30);
+        let hangup = Hangup::default();
+        let hung_up = async |hangup: &Hangup| timeout(LIMIT * 2, hangup.0.notified()).await.is_ok();
+        let mut written = hangup.clone().unless_written(Bytes::from_static(b"abc"), LIMIT);
+        assert_eq!(written.split_to(2), "ab");
+        drop(written);
+        assert!(!hung_up(&hangup).await, "all of it was written");
+        let held = hangup.clone().unless_written(Bytes::from_static(b"abc"), LIMIT);
+        let rest = held.slice(2..);
+        drop(held);
+        assert!(hung_up(&hangup).await, "a part of it is not written");
+        drop(rest);
+    }
 }

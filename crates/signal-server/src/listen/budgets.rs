@@ -10,13 +10,14 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lianmai_shares::Rates;
 use tokio::time::Instant;
 
 use crate::config::Rate;
 use crate::socket::places::group;
 
-/// Addresses that are remembered. Where more come in a minute, the rest has no budget of its own; the connections
-/// of all together are bounded by [`crate::socket::places`].
+/// Addresses that are remembered. Where more come with forged tickets in a minute, those of the rest are not counted;
+/// guessing is hopeless all the same.
 const MAX_ADDRESSES: usize = 50_000;
 /// Forged tickets of one address in a [`MINUTE`], after which it is not let in.
 const MAX_FORGED: u32 = 5;
@@ -27,99 +28,76 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// The budgets of every address.
 #[derive(Debug)]
 pub(crate) struct Budgets {
-    rate: Option<Rate>,
+    begin: Instant,
+    /// Of connections.
+    rates: Option<Mutex<Rates<IpAddr>>>,
     exempt_loopback: bool,
     table: Mutex<Table>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    addresses: HashMap<IpAddr, Address>,
+    addresses: HashMap<IpAddr, Forged>,
     swept: Option<Instant>,
 }
 
-/// What an address has used.
+/// Forged tickets of an address.
 #[derive(Clone, Copy, Debug)]
-struct Address {
-    /// When all that came has been earned again (GCRA: the theoretical arrival time).
-    earned: Instant,
-    /// Forged tickets since then.
-    forged: u32,
+struct Forged {
+    count: u32,
     since: Instant,
-}
-
-impl Address {
-    fn is_forgotten(&self, now: Instant) -> bool {
-        self.earned <= now && (self.forged == 0 || now >= self.since + MINUTE)
-    }
 }
 
 impl Budgets {
     /// Budgets without a rate let everybody come as often as they like.
     pub(crate) fn new(rate: Option<Rate>, exempt_loopback: bool) -> Self {
-        Budgets { rate, exempt_loopback, table: Mutex::default() }
+        let rates = rate.map(|Rate { per_second, burst }| {
+            let rate = lianmai_shares::Rate::per_second(per_second, burst);
+            Mutex::new(Rates::new(rate, MAX_ADDRESSES))
+        });
+        Budgets { begin: Instant::now(), rates, exempt_loopback, table: Mutex::default() }
     }
 
     /// Whether one more connection may come now.
     pub(crate) fn connect(&self, peer: IpAddr, now: Instant) -> bool {
-        let Some(Rate { per_second, burst }) = self.rate else { return true };
-        let each = Duration::from_secs(1) / per_second.max(1);
-        self.with(peer, now, |address| {
-            let earned = address.earned.max(now);
-            let allowed = earned <= now + each * burst.saturating_sub(1);
-            if allowed {
-                address.earned = earned + each;
-            }
-            allowed
-        })
-        .unwrap_or(true)
+        let Some((rates, address)) = self.rates.as_ref().zip(self.counted(peer)) else {
+            return true;
+        };
+        let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.take(&address, now.saturating_duration_since(self.begin)).is_ok()
     }
 
     /// A ticket was none.
     pub(crate) fn forged(&self, peer: IpAddr, now: Instant) {
-        self.with(peer, now, |address| {
-            if now >= address.since + MINUTE {
-                address.forged = 0;
+        let Some(address) = self.counted(peer) else { return };
+        let mut table = self.lock();
+        if table.addresses.len() >= MAX_ADDRESSES && !table.addresses.contains_key(&address) {
+            if table.swept.is_none_or(|at| now >= at + SWEEP) {
+                table.swept = Some(now);
+                table.addresses.retain(|_, forged| now < forged.since + MINUTE);
             }
-            if address.forged == 0 {
-                address.since = now;
+            if table.addresses.len() >= MAX_ADDRESSES {
+                return;
             }
-            address.forged = address.forged.saturating_add(1);
-        });
+        }
+        let forged = table.addresses.entry(address).or_insert(Forged { count: 0, since: now });
+        if now >= forged.since + MINUTE {
+            *forged = Forged { count: 0, since: now };
+        }
+        forged.count = forged.count.saturating_add(1);
     }
 
     /// How long an address is not let in yet, since its tickets were none.
     pub(crate) fn barred(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
-        let address = *self.lock().addresses.get(&self.counted(peer)?)?;
-        let left = (address.since + MINUTE).checked_duration_since(now)?;
-        (address.forged >= MAX_FORGED && !left.is_zero()).then_some(left)
+        let forged = *self.lock().addresses.get(&self.counted(peer)?)?;
+        let left = (forged.since + MINUTE).checked_duration_since(now)?;
+        (forged.count >= MAX_FORGED && !left.is_zero()).then_some(left)
     }
 
     /// What counts as the address of a peer, where it has a budget.
     fn counted(&self, peer: IpAddr) -> Option<IpAddr> {
         let peer = peer.to_canonical();
         (!(self.exempt_loopback && peer.is_loopback())).then(|| group(peer))
-    }
-
-    fn with<T>(
-        &self,
-        peer: IpAddr,
-        now: Instant,
-        change: impl FnOnce(&mut Address) -> T,
-    ) -> Option<T> {
-        let counted = self.counted(peer)?;
-        let mut table = self.lock();
-        if table.addresses.len() >= MAX_ADDRESSES && !table.addresses.contains_key(&counted) {
-            if table.swept.is_none_or(|at| now >= at + SWEEP) {
-                table.swept = Some(now);
-                table.addresses.retain(|_, address| !address.is_forgotten(now));
-            }
-            if table.addresses.len() >= MAX_ADDRESSES {
-                return None;
-            }
-        }
-        let fresh = Address { earned: now, forged: 0, since: now };
-        Some(change(table.addresses.entry(counted).or_insert(fresh)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -139,6 +117,10 @@ mod tests {
 
     fn budgets(per_second: u32, burst: u32) -> Budgets {
         Budgets::new(Some(Rate { per_second, burst }), true)
+    }
+
+    fn remembered(budgets: &Budgets) -> usize {
+        budgets.rates.as_ref().unwrap().lock().unwrap().len()
     }
 
     #[test]
@@ -166,7 +148,7 @@ mod tests {
     fn loopback_is_exempt_in_debug_mode_only() {
         let now = Instant::now();
         let debug = budgets(1, 1);
-        let safe = Budgets::new(debug.rate, false);
+        let safe = Budgets::new(Some(Rate { per_second: 1, burst: 1 }), false);
         for local in ["127.0.0.1", "127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert!(debug.connect(ip(local), now));
         }
@@ -199,16 +181,25 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let (budgets, start) = (budgets(1, 1), Instant::now());
+        let (budgets, start) = (budgets(1, 2), Instant::now());
         let address = |n: u32| IpAddr::V4(n.into());
-        for n in 0..60_000 {
+        assert!(budgets.connect(address(0), start) && budgets.connect(address(0), start));
+        for n in 1..60_000 {
             assert!(budgets.connect(address(n), start));
+            budgets.forged(address(n), start);
         }
-        assert_eq!(budgets.lock().addresses.len(), MAX_ADDRESSES);
-        assert!(!budgets.connect(address(1), start), "the first are still remembered");
-        let later = start + Duration::from_secs(2);
+        assert_eq!(
+            (remembered(&budgets), budgets.lock().addresses.len()),
+            (MAX_ADDRESSES, MAX_ADDRESSES)
+        );
+        assert!(!budgets.connect(address(0), start), "who came most is still remembered");
+        let later = start + MINUTE;
         assert!(budgets.connect(address(70_000), later));
-        assert_eq!(budgets.lock().addresses.len(), 1, "what is earned again is forgotten");
-        let _ = budgets.connect(address(0), later);
+        budgets.forged(address(70_000), later);
+        assert_eq!(
+            (remembered(&budgets), budgets.lock().addresses.len()),
+            (1, 1),
+            "the rest is forgotten"
+        );
     }
 }

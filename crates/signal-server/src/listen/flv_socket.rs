@@ -111,7 +111,7 @@ mod tests {
 
     impl Authorizer for Allow {
         async fn authorize(&self, _: StreamRequest) -> Verdict {
-            Verdict::Allow { viewer: None, kinds: Kinds::BOTH }
+            Verdict::Allow { viewer: None, kinds: Kinds::BOTH, account: None }
         }
     }
 

@@ -24,6 +24,7 @@ use crate::api::error::ApiError;
 use crate::auth::Authenticator;
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::ops::metrics::Metrics;
+use crate::ops::peers::{PeerEntry, Peers};
 use crate::shard::{ShardMsg, Shards};
 use crate::socket::frame;
 use crate::socket::halves::{CLOSE_LINGER, Sink};
@@ -37,6 +38,7 @@ pub(crate) struct LobbyParts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tickets: TicketKey,
     pub(crate) budgets: Arc<Budgets>,
+    pub(crate) peers: Peers,
     /// Who comes when the server is frozen is sent away for so long.
     pub(crate) away: Duration,
     pub(crate) phase: watch::Receiver<Phase>,
@@ -125,12 +127,12 @@ impl LobbyServer {
                     let grant = self.parts.authenticator.verify_join(&join);
                     let request = Box::new(JoinRequest { id, join: *join, grant });
                     let entry = Input::Join { conn, request };
-                    return self.enter(conn, &key, entry, reader, sink).await;
+                    return self.enter(conn, peer, &key, entry, reader, sink).await;
                 }
                 Step::Reconnect(request) => {
                     let key = request.claims.channel.clone();
                     let entry = Input::Reconnect { conn, request };
-                    return self.enter(conn, &key, entry, reader, sink).await;
+                    return self.enter(conn, peer, &key, entry, reader, sink).await;
                 }
             }
         }
@@ -183,17 +185,20 @@ impl LobbyServer {
     async fn enter(
         self,
         conn: ConnId,
+        peer: IpAddr,
         channel: &ChannelKey,
         entry: Input,
         mut reader: Reader,
         sink: Sink,
     ) {
         let shard = self.parts.shards.of(channel.route());
+        // Before the engine notes anything of it.
+        let known = self.parts.peers.enter(conn, peer);
         match shard.send(ShardMsg::Adopt { conn, sink, entry }).await {
             Ok(()) => {
                 reader.joined();
                 // A task of its own, so that what the lobby needed is given back.
-                tokio::spawn(pump(conn, reader, shard));
+                tokio::spawn(pump(conn, known, reader, shard));
             }
             // The shard has ended.
             Err(SendError(ShardMsg::Adopt { sink, .. })) => {
@@ -205,7 +210,12 @@ impl LobbyServer {
 }
 
 /// Hands every frame of a joined connection to its shard, in order. A full mailbox stops the reading.
-async fn pump(conn: ConnId, mut reader: Reader, shard: tokio::sync::mpsc::Sender<ShardMsg>) {
+async fn pump(
+    conn: ConnId,
+    _known: PeerEntry,
+    mut reader: Reader,
+    shard: tokio::sync::mpsc::Sender<ShardMsg>,
+) {
     let mut unheard = false;
     while !unheard && let Some(incoming) = reader.next().await {
         unheard = matches!(incoming, Incoming::Violation | Incoming::TooMuch);
@@ -252,7 +262,8 @@ mod tests {
         let place = Places::new(1, 1).enter([127, 0, 0, 1].into()).unwrap();
         let (source, _sink) = split_tcp(stream, place);
         let (shard, _mailbox) = mpsc::channel(1);
-        let pump = pump(ConnId(1), Reader::new(source, b""), shard);
+        let known = Peers::default().enter(ConnId(1), [127, 0, 0, 1].into());
+        let pump = pump(ConnId(1), known, Reader::new(source, b""), shard);
         let bytes = size_of_val(&pump);
         assert!(bytes <= 1024, "{bytes} bytes");
     }

@@ -33,6 +33,9 @@ use crate::ops::drain::{Phase, wait_for_stop};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::signing::MEDIA_APP;
 
+/// What a peer has time for to take a segment of some seconds. One that takes longer than its segment lasts is of no use
+/// to a player, and what it has yet to get counts for the publisher.
+const SEGMENT_TIME: Duration = Duration::from_secs(30);
 /// From the end of a play to the end of its connection.
 const LAST_BLOCKS: Duration = Duration::from_secs(1);
 
@@ -184,12 +187,15 @@ async fn segment(
     let number = file.strip_suffix(".ts").and_then(|number| number.parse().ok());
     let number = number.ok_or_else(ApiError::no_such_path)?;
     let asked = asked(&stream, Protocol::Hls, &request)?;
+    let Some(hangup) = request.extensions().get::<Hangup>().cloned() else {
+        return Err(ApiError::no_such_path());
+    };
     let segment = public.hls.segment(&*public.authorizer, asked, number).await;
     let bytes = segment.map_err(refused)?.ok_or_else(|| {
         let message = "the segment is not there any more, or not yet";
         ApiError::new(StatusCode::NOT_FOUND, "noSuchSegment", message)
     })?;
-    let mut response = Response::new(Body::from(bytes));
+    let mut response = Response::new(Body::from(hangup.unless_written(bytes, SEGMENT_TIME)));
     hls_head(response.headers_mut(), SEGMENT);
     Ok(response)
 }
@@ -219,13 +225,16 @@ async fn pull(
     let media = pull::open(&public.hub, &*public.authorizer, asked).await.map_err(refused)?;
     let mut phase = public.phase.clone();
     let stop = async move { wait_for_stop(&mut phase).await };
+    let lines = public.hub.lines().clone();
     let (running, ended) = oneshot::channel::<()>();
     let (cut, stalled) = (media.cut_signal(), media.stall_signal());
     tokio::spawn(async move {
         tokio::select! {
             _ = cut => tokio::time::sleep(LAST_BLOCKS).await,
             _ = ended => tokio::time::sleep(LAST_BLOCKS).await,
-            () = stalled => tracing::info!(%peer, code = "writeStalled", "play ended"),
+            () = stalled => if lines.allow(peer.ip()) {
+                tracing::info!(%peer, code = "writeStalled", "play ended");
+            },
         }
         // A peer that does not read would keep its connection, and its place among the players, for ever.
         hangup.hang_up();

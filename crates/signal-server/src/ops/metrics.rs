@@ -174,7 +174,8 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
         publishers,
         players,
         waiters,
-        gop_bytes,
+        media_bytes,
+        segment_bytes,
         bytes_in,
         bytes_out,
         slow_players_cut,
@@ -184,6 +185,7 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
         connections,
         connections_refused,
         protocol_errors,
+        lines_left_out,
         facts_delayed,
     } = hub;
     let help = "Streams with a publisher, a player or an open request";
@@ -192,8 +194,10 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
     gauge(registry, "relay_players", "Players of the relay", players as u64);
     let help = "Players whose stream has no publisher";
     gauge(registry, "relay_waiting_players", help, waiters as u64);
-    let help = "Bytes of groups of pictures that are kept for late players";
-    gauge(registry, "relay_gop_bytes", help, gop_bytes as u64);
+    let help = "Bytes of media that pushes hold: groups of pictures, and what is on its way";
+    gauge(registry, "relay_media_bytes", help, media_bytes as u64);
+    let help = "Bytes of segments of HLS";
+    gauge(registry, "relay_segment_bytes", help, segment_bytes as u64);
     counter(registry, "relay_received_bytes", "Media bytes received", bytes_in);
     counter(registry, "relay_sent_bytes", "Media bytes sent", bytes_out);
     counter(registry, "relay_slow_players", "Players cut because they lagged", slow_players_cut);
@@ -206,6 +210,8 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
     counter(registry, "relay_refused_connections", help, connections_refused);
     let help = "RTMP connections closed because the peer broke the protocol or a bound";
     counter(registry, "relay_protocol_errors", help, protocol_errors);
+    let help = "Lines of the log that were left out, since their address caused too many";
+    counter(registry, "log_lines_left_out", help, lines_left_out);
     let help = "Reports on streams that had to wait for the shards";
     counter(registry, "relay_delayed_facts", help, facts_delayed);
 }

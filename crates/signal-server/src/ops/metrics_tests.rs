@@ -44,7 +44,8 @@ fn every_number_is_exported() {
         publishers: 202,
         players: 203,
         waiters: 204,
-        gop_bytes: 215,
+        media_bytes: 215,
+        segment_bytes: 216,
         bytes_in: 205,
         bytes_out: 206,
         slow_players_cut: 207,
@@ -55,10 +56,11 @@ fn every_number_is_exported() {
         connections_refused: 212,
         protocol_errors: 213,
         facts_delayed: 214,
+        lines_left_out: 217,
     };
     let store = StoreStats { commits: 301, failures: 302, waiting: 303, forgotten: 304 };
     let text = Metrics::new().0.text(engine, hub, store, Phase::Frozen);
-    for number in (101..=111).chain(201..=215).chain(301..=304) {
+    for number in (101..=111).chain(201..=217).chain(301..=304) {
         let lines = text.lines().filter(|line| line.ends_with(&format!(" {number}"))).count();
         assert_eq!(lines, 1, "{number} in\n{text}");
     }

@@ -5,3 +5,4 @@ pub(crate) mod helpers;
 pub mod logs;
 pub(crate) mod metrics;
 pub(crate) mod note_log;
+pub(crate) mod peers;

@@ -1,16 +1,35 @@
 //! Log lines about what the engines note. Names go out escaped, as `Debug` text. Deliberately absent: secrets; a note
 //! holds none.
 
+use lianmai_media_plane::Lines;
 use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::Note;
-use tracing::{debug, info, warn};
+use tracing::{Level, debug, info, warn};
 
+use super::peers::{Origins, Peers};
 use crate::notes::NoteReader;
 
-/// Logs every note until nobody is left who notes.
-pub(crate) async fn log(mut notes: NoteReader) {
+/// Logs notes until nobody is left who notes: no more of one address than it may cause. Those of which no address is known
+/// count together.
+pub(crate) async fn log(mut notes: NoteReader, lines: Lines, peers: Peers) {
+    let mut origins = Origins::new(peers);
     while let Some(note) = notes.next().await {
-        line(&note);
+        let origin = origins.of(&note);
+        let is_loud = level(&note) < Level::DEBUG;
+        if !is_loud || origin.map_or_else(|| lines.allow_any(), |address| lines.allow(address)) {
+            line(&note);
+        }
+    }
+}
+
+/// Who reads debug lines wants all of them.
+fn level(note: &Note) -> Level {
+    match note {
+        Note::JoinRefused { .. } | Note::CommandRefused { error: ErrorName::Forbidden, .. } => {
+            Level::WARN
+        }
+        Note::CommandRefused { .. } | Note::Closing { code: CloseCode::NORMAL, .. } => Level::DEBUG,
+        _ => Level::INFO,
     }
 }
 

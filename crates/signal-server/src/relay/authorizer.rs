@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use lianmai_media_plane::{Authorizer, StreamRequest, Verdict};
-use lianmai_signal_engine::{Access, Denial};
+use lianmai_media_plane::{Account, Authorizer, StreamRequest, Verdict};
+use lianmai_signal_engine::{Access, Allowed, Denial};
 
 use super::provider::carried;
 use crate::clock::wall_now;
@@ -34,12 +34,13 @@ impl RelayAuthorizer {
             Err(error) => return deny(error.code(), "The URL is not valid."),
         };
         match self.shards.authorize(generation, access).await {
-            Some(Ok(kinds)) => Verdict::Allow {
-                kinds: carried(kinds),
+            Some(Ok(Allowed { appkey, uid, kinds })) => Verdict::Allow {
                 viewer: match access {
                     Access::Publish => None,
                     Access::Play { viewer } => Some(viewer.to_string()),
                 },
+                kinds: carried(kinds),
+                account: Some(Account::new(appkey.as_str(), &uid.to_string())),
             },
             Some(Err(Denial::Busy)) => {
                 later(Denial::Busy.code(), "The viewer is not back yet. Ask again later.")

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lianmai_media_plane::{Direction, Hub, Protocol, RelayConfig, StreamRequest};
-use lianmai_protocol::{Gen, KindSet, Mid};
-use lianmai_signal_engine::{Access, MintRequest};
+use lianmai_protocol::{Gen, KindSet, Mid, UserId};
+use lianmai_signal_engine::{Access, Allowed, MintRequest};
 
 use super::authorizer::RelayAuthorizer;
 use super::provider::EmbeddedRelay;
@@ -59,7 +59,8 @@ async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
     relay.cut_viewer(generation, one);
     for answer in answers {
         // That of the one which was cut is heard by nobody.
-        let _ = answer.send(Ok(KindSet::AUDIO_VIDEO));
+        let (appkey, uid) = ("demo".parse().unwrap(), UserId::from(7));
+        let _ = answer.send(Ok(Allowed { appkey, uid, kinds: KindSet::AUDIO_VIDEO }));
     }
     let other = plays.pop().unwrap().await.unwrap();
     assert!(other.is_ok(), "{other:?}");

@@ -4,9 +4,9 @@
 mod worker;
 
 use bytes::Bytes;
-use lianmai_protocol::{ErrorName, Gen, KindSet, RpcError};
+use lianmai_protocol::{ErrorName, Gen, RpcError};
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, ConnId, Denial, DrainPlan, Input, QueryId, Stats,
+    Access, AdminCommand, AdminReply, Allowed, ConnId, Denial, DrainPlan, Input, QueryId, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,7 +31,7 @@ pub(crate) enum ShardMsg {
     /// The sink of a connection takes bytes again.
     Writable(ConnId),
     /// May this URL be used?
-    Authorize { generation: Gen, access: Access, answer: oneshot::Sender<Result<KindSet, Denial>> },
+    Authorize { generation: Gen, access: Access, answer: oneshot::Sender<Result<Allowed, Denial>> },
     /// Nobody waits for the answer to that any more.
     Withdraw(QueryId),
     /// The admin API asks.
@@ -68,7 +68,7 @@ impl Shards {
         &self,
         generation: Gen,
         access: Access,
-    ) -> Option<Result<KindSet, Denial>> {
+    ) -> Option<Result<Allowed, Denial>> {
         let (answer, verdict) = oneshot::channel();
         let message = ShardMsg::Authorize { generation, access, answer };
         self.of(generation.route).send(message).await.ok()?;

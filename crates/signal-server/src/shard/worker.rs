@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lianmai_protocol::{CloseCode, KindSet, RpcError};
+use lianmai_protocol::{CloseCode, RpcError};
 use lianmai_signal_engine::{
-    AdminReply, Answer, AskId, ConnId, Denial, Engine, Input, MintRequest, Output, QueryId,
-    Question, Restored, TokenRequest,
+    AdminReply, Allowed, Answer, AskId, ConnId, Denial, Engine, Input, MintRequest, Output,
+    QueryId, Question, Restored, TokenRequest,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
@@ -39,7 +39,7 @@ pub(crate) struct WorkerParts {
 
 /// Somebody who waits for an answer of the engine.
 enum Asker {
-    Authorize(oneshot::Sender<Result<KindSet, Denial>>),
+    Authorize(oneshot::Sender<Result<Allowed, Denial>>),
     Admin(oneshot::Sender<Result<AdminReply, RpcError>>),
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use lianmai_protocol::message::session::Join;
-use lianmai_protocol::{Appkey, Gen, Mid, RequestId, WallTime};
+use lianmai_protocol::{Appkey, Gen, KindSet, Mid, RequestId, WallTime};
 use lianmai_signal_engine::{
     Access, ChannelKey, EngineConfig, Grant, JoinRequest, MediaAddress, MintRequest, Minted,
 };

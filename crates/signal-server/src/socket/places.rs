@@ -1,10 +1,10 @@
 //! Places among the connections of a listener: how many there are in all, and of one address. Comes in: the
 //! address of a peer. Goes out: a [`Place`], held for as long as its socket is open.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use lianmai_shares::Share;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The connections of one listener.
@@ -12,8 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Places {
     free: Arc<Semaphore>,
     most: usize,
-    addresses: Arc<Addresses>,
+    addresses: Addresses,
+    share: Share,
 }
+
+/// Connections that count for an address.
+type Addresses = lianmai_shares::Places<IpAddr>;
 
 /// A place; given back when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -23,17 +27,22 @@ pub(crate) struct Place(Arc<Held>);
 struct Held {
     #[expect(dead_code, reason = "held for its drop")]
     permit: OwnedSemaphorePermit,
-    addresses: Arc<Addresses>,
-    share: Mutex<Option<Share>>,
+    addresses: Addresses,
+    share: Share,
+    /// The same among those of its address.
+    own: Mutex<Option<lianmai_shares::Place<IpAddr>>>,
 }
 
 impl Places {
+    /// An address has `most_per_address` at most, and fewer where little is left: no more than an eighth of that, or the
+    /// part of all that its bound is.
     pub(crate) fn new(most: usize, most_per_address: usize) -> Self {
         let most = most.clamp(1, u32::MAX as usize).min(Semaphore::MAX_PERMITS);
         Places {
             free: Arc::new(Semaphore::new(most)),
             most,
-            addresses: Arc::new(Addresses { most: most_per_address, held: Mutex::default() }),
+            addresses: Addresses::new(most),
+            share: Share::capped(most_per_address, most),
         }
     }
 
@@ -45,8 +54,8 @@ impl Places {
     /// A place of which nobody knows yet whose it is, or `None` when all are taken.
     pub(crate) fn take(&self) -> Option<Place> {
         let permit = self.free.clone().try_acquire_owned().ok()?;
-        let (addresses, share) = (self.addresses.clone(), Mutex::default());
-        Some(Place(Arc::new(Held { permit, addresses, share })))
+        let (addresses, share) = (self.addresses.clone(), self.share);
+        Some(Place(Arc::new(Held { permit, addresses, share, own: Mutex::default() })))
     }
 
     /// Completes when every place is free.
@@ -61,55 +70,13 @@ impl Place {
     /// everybody is one address, for instance behind a proxy of this machine.
     pub(crate) fn belongs_to(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        let mut share = self.0.share.lock().unwrap_or_else(PoisonError::into_inner);
-        *share = None;
+        let mut own = self.0.own.lock().unwrap_or_else(PoisonError::into_inner);
+        *own = None;
         if address.is_loopback() {
             return true;
         }
-        *share = self.0.addresses.enter(group(address));
-        share.is_some()
-    }
-}
-
-/// Connections by address.
-#[derive(Debug)]
-struct Addresses {
-    most: usize,
-    held: Mutex<HashMap<IpAddr, usize>>,
-}
-
-impl Addresses {
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Share> {
-        let mut held = self.lock();
-        let count = held.get(&address).copied().unwrap_or(0);
-        if count >= self.most {
-            return None;
-        }
-        held.insert(address, count + 1);
-        Some(Share { addresses: self.clone(), address })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One connection's share of its address; given back when dropped.
-#[derive(Debug)]
-struct Share {
-    addresses: Arc<Addresses>,
-    address: IpAddr,
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut held = self.addresses.lock();
-        match held.get_mut(&self.address) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                held.remove(&self.address);
-            }
-        }
+        *own = self.0.addresses.enter([(group(address), self.0.share)]).ok();
+        own.is_some()
     }
 }
 
@@ -151,7 +118,7 @@ mod tests {
         assert!(places.enter(ip("2001:db8:0:1::1")).is_some(), "another /64");
 
         drop((second, third, other, six));
-        assert!(places.addresses.lock().is_empty(), "addresses are forgotten");
+        assert!(places.addresses.keys() == 0, "addresses are forgotten");
         assert_eq!(places.free.available_permits(), 100, "a refusal holds nothing");
     }
 
@@ -159,7 +126,7 @@ mod tests {
     fn a_place_goes_from_client_to_client() {
         let places = Places::new(10, 1);
         let (one, other) = (places.take().unwrap(), places.take().unwrap());
-        assert!(places.addresses.lock().is_empty(), "the proxy has no share");
+        assert!(places.addresses.keys() == 0, "the proxy has no share");
         assert!(one.belongs_to(ip("192.0.2.1")) && one.belongs_to(ip("192.0.2.1")), "again");
         assert!(!other.belongs_to(ip("192.0.2.1")), "it has its share");
         assert!(other.belongs_to(ip("192.0.2.2")) && one.belongs_to(ip("192.0.2.3")));
@@ -167,7 +134,19 @@ mod tests {
         assert!(places.enter(ip("192.0.2.2")).is_some() && places.enter(ip("192.0.2.3")).is_none());
         assert!(one.belongs_to(ip("127.0.0.1")));
         drop(other);
-        assert!(places.addresses.lock().is_empty(), "addresses are forgotten");
+        assert!(places.addresses.keys() == 0, "addresses are forgotten");
+    }
+
+    #[test]
+    fn greedy_addresses_leave_places_for_others() {
+        let places = Places::new(50_000, 1024);
+        let address = |number: u32| IpAddr::V4((0x0A00_0000 + number).into());
+        let fill =
+            |number| -> Vec<_> { (0..).map_while(|_| places.enter(address(number))).collect() };
+        let held: Vec<_> = (0..60).map(fill).collect();
+        assert_eq!(held[0].len(), 1024);
+        assert!(places.free.available_permits() > 600);
+        assert!(fill(60).len() > 70, "enough for whoever comes");
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod http;
 mod lifecycle;
 mod restart;
 mod seeding;
+mod shares;
 mod still;
 mod tls;
 mod tokens;

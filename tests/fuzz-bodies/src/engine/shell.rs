@@ -414,7 +414,7 @@ impl Shell {
             }
             Output::Verdict { query, verdict } => {
                 assert!(self.asked.remove(&query), "one verdict for each question");
-                self.verdicts.insert(query, verdict);
+                self.verdicts.insert(query, verdict.map(|allowed| allowed.kinds));
             }
             Output::AdminReply { query, reply } => {
                 assert!(self.asked.remove(&query), "one reply for each question");

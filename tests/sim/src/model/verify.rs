@@ -176,8 +176,8 @@ impl Model {
                     format!("{access:?} of {generation}, asked at {asked}, is told {verdict:?}");
                 return Err(("media", what));
             }
-            if let Ok(kinds) = verdict {
-                self.kinds_judged(s, generation, access, *kinds);
+            if let Ok(allowed) = verdict {
+                self.kinds_judged(s, generation, access, allowed.kinds);
             }
             let waits =
                 asked < self.shards[s].crash_over && self.may_be_back(s, generation, access);

@@ -252,6 +252,12 @@ impl Session {
         }
     }
 
+    /// Bytes of memory of the messages that are not whole yet.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> usize {
+        self.reader.unfinished_bytes()
+    }
+
     /// Ends a play from this side: end of stream, then close. Without a play it only closes.
     pub fn finish_play(&mut self, description: &str) {
         if let State::Playing(stream) = self.state {

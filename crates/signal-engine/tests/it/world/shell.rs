@@ -61,7 +61,7 @@ impl World {
             }
             Output::Verdict { query, verdict } => {
                 self.waiting.remove(&query);
-                self.verdicts.insert(query, verdict);
+                self.verdicts.insert(query, verdict.map(|allowed| allowed.kinds));
             }
             Output::SetPublished { generation, kinds, .. } => {
                 assert!(self.minted.contains(&generation), "of a stream that was asked for");

@@ -1,0 +1,107 @@
+//! Who may have a connection.
+//!
+//! In: addresses of peers that connect. Out: places, or why there is none. Absent: sockets; who a peer is beyond its
+//! address, which is not known yet.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lianmai_shares::{Place, Places, Rate, Rates, Share};
+use tokio::time::Instant;
+
+use crate::address::group;
+use crate::config::RelayConfig;
+
+/// Addresses whose rate is remembered.
+const MAX_ADDRESSES: usize = 50_000;
+
+#[derive(Debug)]
+pub(super) struct Entrance {
+    begin: Instant,
+    places: Places<IpAddr>,
+    share: Share,
+    rates: Option<Rates<IpAddr>>,
+    exempt_loopback: bool,
+}
+
+impl Entrance {
+    pub(super) fn new(config: &RelayConfig) -> Self {
+        let rate = Rate::per_second(config.connections_per_second, config.connection_burst);
+        Self {
+            begin: Instant::now(),
+            places: Places::new(config.max_connections),
+            share: Share::capped(config.max_connections_per_address, config.max_connections),
+            rates: (config.connections_per_second > 0).then(|| Rates::new(rate, MAX_ADDRESSES)),
+            exempt_loopback: config.exempt_loopback,
+        }
+    }
+
+    /// A place for a peer that connects now, or a code that says why not.
+    pub(super) fn enter(&mut self, peer: IpAddr) -> Result<Place<IpAddr>, &'static str> {
+        let address = group(peer);
+        let now: Duration = self.begin.elapsed();
+        if let Some(rates) = &mut self.rates
+            && !(self.exempt_loopback && address.is_loopback())
+            && rates.take(&address, now).is_err()
+        {
+            return Err("connectionRate");
+        }
+        self.places.enter([(address, self.share)]).map_err(|_| "tooManyConnections")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: who may have a connection of RTMP.
+
+    use super::*;
+
+    fn address(number: u32) -> IpAddr {
+        IpAddr::V4((0x0A00_0000 + number).into())
+    }
+
+    /// As many addresses as would fill all places by their bound alone.
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_take_all_they_can_leave_places_for_others() {
+        let mut entrance = Entrance::new(&RelayConfig::default());
+        let mut places = Vec::new();
+        for number in 0..17 {
+            // As slowly as its rate allows.
+            for _ in 0..300 {
+                places.extend(entrance.enter(address(number)));
+                tokio::time::advance(Duration::from_millis(20)).await;
+            }
+        }
+        assert!(places.len() < 3600, "{}", places.len());
+        for number in 100..200 {
+            places.push(entrance.enter(address(number)).unwrap());
+        }
+        let mut own = Vec::new();
+        while let Ok(place) = entrance.enter(address(200)) {
+            own.push(place);
+        }
+        assert!(own.len() > 32, "{}", own.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_comes_no_faster_than_its_rate() {
+        let config = RelayConfig { connection_burst: 3, ..RelayConfig::default() };
+        let mut entrance = Entrance::new(&config);
+        let six = |text: &str| text.parse::<IpAddr>().unwrap();
+        for _ in 0..3 {
+            entrance.enter(six("2001:db8::1")).unwrap();
+        }
+        assert_eq!(entrance.enter(six("2001:db8::2")).unwrap_err(), "connectionRate");
+        entrance.enter(six("2001:db8:0:1::1")).unwrap();
+        tokio::time::advance(Duration::from_millis(20)).await;
+        entrance.enter(six("2001:db8::2")).unwrap();
+        let loopback = six("::ffff:127.0.0.1");
+        assert_eq!((0..10).filter(|_| entrance.enter(loopback).is_ok()).count(), 3);
+        let config = RelayConfig { exempt_loopback: true, ..config };
+        let mut entrance = Entrance::new(&config);
+        assert_eq!((0..10).filter(|_| entrance.enter(loopback).is_ok()).count(), 10);
+        let config = RelayConfig { connections_per_second: 0, ..config };
+        let mut entrance = Entrance::new(&config);
+        assert_eq!((0..10).filter(|_| entrance.enter(address(1)).is_ok()).count(), 10);
+    }
+}

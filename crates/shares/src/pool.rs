@@ -1,0 +1,242 @@
+//! An amount that many share.
+//!
+//! In: keys with their shares, amounts. Out: guards, or whose share is used up. Absent: waiting; who is refused may drop
+//! something of its own and ask again.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::share::Share;
+
+/// A bounded amount. Clones share it.
+#[derive(Debug)]
+pub struct Pool<K> {
+    inner: Arc<Inner<K>>,
+}
+
+#[derive(Debug)]
+struct Inner<K> {
+    whole: usize,
+    state: Mutex<State<K>>,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    used: usize,
+    /// Every key that has an account. Their amounts change with the lock held only.
+    keys: BTreeMap<K, Node>,
+}
+
+#[derive(Debug)]
+struct Node {
+    held: Arc<AtomicUsize>,
+    accounts: usize,
+}
+
+/// There is no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full<K> {
+    /// The outermost key whose share is used up; `None` when the pool is.
+    pub key: Option<K>,
+}
+
+impl<K> Clone for Pool<K> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<K: Ord + Clone> Pool<K> {
+    /// A pool of `whole`.
+    #[must_use]
+    pub fn new(whole: usize) -> Self {
+        let state = Mutex::new(State { used: 0, keys: BTreeMap::new() });
+        Self { inner: Arc::new(Inner { whole, state }) }
+    }
+
+    /// An account for one holder. `path` names who is charged, from the outermost key inwards, for instance an app and a
+    /// member of it: the share of a key is a part of what its parent has left. A key has the same parents in every path.
+    #[must_use]
+    pub fn account(&self, path: impl IntoIterator<Item = (K, Share)>) -> Account<K> {
+        let mut state = self.inner.lock();
+        let path = path.into_iter().map(|(key, share)| {
+            let node = state
+                .keys
+                .entry(key.clone())
+                .or_insert_with(|| Node { held: Arc::default(), accounts: 0 });
+            node.accounts += 1;
+            Level { held: node.held.clone(), key, share }
+        });
+        let path = path.collect();
+        drop(state);
+        Account { owner: Arc::new(Owner { pool: self.inner.clone(), path }) }
+    }
+
+    /// What all accounts hold together.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.inner.lock().used
+    }
+
+    /// What there is in all.
+    #[must_use]
+    pub fn whole(&self) -> usize {
+        self.inner.whole
+    }
+
+    /// Keys that have an account or hold something.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.inner.lock().keys.len()
+    }
+}
+
+impl<K> Inner<K> {
+    /// A poisoned lock is taken anyway: no code panics while it holds one.
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who is charged for what a holder takes. Clones are the same account. It is forgotten when it and all that was taken on
+/// it are dropped.
+#[derive(Debug)]
+pub struct Account<K: Ord> {
+    owner: Arc<Owner<K>>,
+}
+
+#[derive(Debug)]
+struct Owner<K: Ord> {
+    pool: Arc<Inner<K>>,
+    path: Vec<Level<K>>,
+}
+
+#[derive(Debug)]
+struct Level<K> {
+    key: K,
+    share: Share,
+    held: Arc<AtomicUsize>,
+}
+
+impl<K: Ord> Clone for Account<K> {
+    fn clone(&self) -> Self {
+        Self { owner: self.owner.clone() }
+    }
+}
+
+impl<K: Ord + Clone> Account<K> {
+    /// A guard that holds nothing yet.
+    #[must_use]
+    pub fn empty(&self) -> Held<K> {
+        Held { owner: self.owner.clone(), amount: 0 }
+    }
+
+    /// Takes an amount until the guard is dropped.
+    ///
+    /// # Errors
+    /// [`Full`] when the pool or the share of a key has no room for all of it; nothing is taken then.
+    pub fn take(&self, amount: usize) -> Result<Held<K>, Full<K>> {
+        let mut held = self.empty();
+        held.resize(amount)?;
+        Ok(held)
+    }
+
+    /// What the account could take now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.owner.room(&self.owner.pool.lock())
+    }
+
+    /// What the innermost key of the account holds, whatever account it was taken on; the whole for an empty path.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let state = self.owner.pool.lock();
+        self.owner.path.last().map_or(state.used, |level| level.held.load(Relaxed))
+    }
+}
+
+impl<K: Ord> Owner<K> {
+    fn room(&self, state: &State<K>) -> usize {
+        let left = self.pool.whole.saturating_sub(state.used);
+        self.path.iter().fold(left, |left, level| level.share.room(left, level.held.load(Relaxed)))
+    }
+
+    /// Changes what is held. Room was looked for with the lock held since.
+    fn change(&self, state: &mut State<K>, from: usize, to: usize) {
+        state.used = state.used + to - from;
+        for level in &self.path {
+            level.held.store(level.held.load(Relaxed) + to - from, Relaxed);
+        }
+    }
+}
+
+impl<K: Ord + Clone> Owner<K> {
+    /// The outermost level that has no room for so much.
+    fn full(&self, state: &State<K>, amount: usize) -> Full<K> {
+        let mut left = self.pool.whole.saturating_sub(state.used);
+        for level in &self.path {
+            if left < amount {
+                break;
+            }
+            left = level.share.room(left, level.held.load(Relaxed));
+            if left < amount {
+                return Full { key: Some(level.key.clone()) };
+            }
+        }
+        Full { key: None }
+    }
+}
+
+impl<K: Ord> Drop for Owner<K> {
+    fn drop(&mut self) {
+        let mut state = self.pool.lock();
+        for level in &self.path {
+            if let Some(node) = state.keys.get_mut(&level.key) {
+                node.accounts -= 1;
+                if node.accounts == 0 {
+                    state.keys.remove(&level.key);
+                }
+            }
+        }
+    }
+}
+
+/// An amount that is held until this is dropped.
+#[derive(Debug)]
+pub struct Held<K: Ord> {
+    owner: Arc<Owner<K>>,
+    amount: usize,
+}
+
+impl<K: Ord> Held<K> {
+    /// How much.
+    #[must_use]
+    pub fn amount(&self) -> usize {
+        self.amount
+    }
+}
+
+impl<K: Ord + Clone> Held<K> {
+    /// Holds another amount from now on.
+    ///
+    /// # Errors
+    /// [`Full`] when it is more and there is no room for the difference; what was held is held still.
+    pub fn resize(&mut self, amount: usize) -> Result<(), Full<K>> {
+        let mut state = self.owner.pool.lock();
+        if let Some(more) = amount.checked_sub(self.amount)
+            && more > self.owner.room(&state)
+        {
+            return Err(self.owner.full(&state, more));
+        }
+        self.owner.change(&mut state, self.amount, amount);
+        self.amount = amount;
+        Ok(())
+    }
+}
+
+impl<K: Ord> Drop for Held<K> {
+    fn drop(&mut self) {
+        self.owner.change(&mut self.owner.pool.lock(), self.amount, 0);
+    }
+}

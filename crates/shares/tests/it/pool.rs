@@ -1,0 +1,233 @@
+//! Proves no rule of the protocol: amounts and places that are shared.
+
+use std::collections::BTreeMap;
+
+use lianmai_shares::{Account, Full, Held, Place, Places, Pool, Share};
+use proptest::prelude::*;
+
+const WHOLE: usize = 1 << 20;
+const APP: Share = Share::of(3, 4);
+const MEMBER: Share = Share::of(1, 8);
+
+/// An app, or a member of it.
+type Key = (u8, Option<u8>);
+
+fn member(pool: &Pool<Key>, app: u8, member: u8) -> Account<Key> {
+    pool.account([((app, None), APP), ((app, Some(member)), MEMBER)])
+}
+
+/// Takes all that an account may have, in bits.
+fn take_all(account: &Account<Key>) -> Vec<Held<Key>> {
+    let mut held = Vec::new();
+    while account.room() > 0 {
+        held.push(account.take(account.room().div_ceil(3)).unwrap());
+    }
+    held
+}
+
+fn sum(held: &[Held<Key>]) -> usize {
+    held.iter().map(Held::amount).sum()
+}
+
+#[test]
+fn one_that_is_alone_has_its_part() {
+    let pool = Pool::new(WHOLE);
+    let account = member(&pool, 1, 1);
+    let held = take_all(&account);
+    assert_eq!(sum(&held), WHOLE * 3 / 4 / 8);
+    assert_eq!(account.take(1).unwrap_err(), Full { key: Some((1, Some(1))) });
+    assert_eq!((pool.used(), account.held()), (sum(&held), sum(&held)));
+    drop((held, account));
+    assert_eq!((pool.used(), pool.keys()), (0, 0), "all is given back and forgotten");
+}
+
+/// Forty members that take all they can, and one that comes behind each.
+#[test]
+fn the_greedy_leave_something_for_the_next() {
+    let pool = Pool::new(WHOLE);
+    let mut greedy = Vec::new();
+    let mut left = WHOLE * 3 / 4;
+    for hog in 0..40 {
+        greedy.push(take_all(&member(&pool, 1, hog)));
+        left -= left / 8;
+        let next = member(&pool, 1, 200).room();
+        assert!(next.abs_diff(left / 8) < 16, "{next} behind {hog}");
+    }
+    let app: usize = greedy.iter().map(|held| sum(held)).sum();
+    assert!(app > WHOLE / 2 && app <= WHOLE * 3 / 4);
+    // Another app has three quarters of what is left, as the first had.
+    let other = member(&pool, 2, 1).room();
+    assert!(other.abs_diff((WHOLE - app) * 3 / 4 / 8) < 2, "{other}");
+    greedy.truncate(1);
+    assert_eq!(pool.used(), sum(&greedy[0]));
+}
+
+#[test]
+fn what_is_the_least_is_there_to_the_end_of_the_parent() {
+    let pool: Pool<u8> = Pool::new(100);
+    let account = |key| pool.account([(key, Share::of(1, 10).at_least(3))]);
+    let held: Vec<_> = (0..200).map_while(|key| account(key).take(3).ok()).collect();
+    assert_eq!((held.len(), pool.used()), (33, 99));
+    assert_eq!(account(250).take(2).unwrap_err(), Full { key: None });
+    assert!(account(250).take(1).is_ok());
+    let small = Pool::new(10);
+    let _all = small.account([(1, Share::ALL)]).take(10).unwrap();
+    assert_eq!(small.account([(2, Share::ALL.at_least(5))]).room(), 0);
+}
+
+#[test]
+fn a_guard_grows_and_shrinks() {
+    let pool = Pool::new(100);
+    let account = pool.account([("a", Share::capped(60, 100))]);
+    let mut held = account.take(10).unwrap();
+    held.resize(60).unwrap();
+    assert_eq!(held.resize(61).unwrap_err(), Full { key: Some("a") });
+    assert_eq!((held.amount(), account.held()), (60, 60), "what was held is held still");
+    held.resize(5).unwrap();
+    // Another account of the same key.
+    let other = pool.account([("a", Share::capped(60, 100))]);
+    let more = other.take(55).unwrap();
+    assert!(account.take(1).is_err() && pool.used() == 60);
+    drop(account);
+    assert_eq!(pool.keys(), 1, "it holds something");
+    drop((held, more, other));
+    assert_eq!((pool.used(), pool.keys()), (0, 0));
+}
+
+/// Seventeen addresses that take all they can.
+#[test]
+fn a_place_is_left_for_whoever_comes() {
+    let places = Places::new(4096);
+    let share = Share::capped(256, 4096);
+    let fill = |address: u32| -> Vec<Place<u32>> {
+        (0..).map_while(|_| places.enter([(address, share)]).ok()).collect()
+    };
+    let mut greedy: Vec<_> = (0..17).map(fill).collect();
+    let counts: Vec<_> = greedy.iter().map(Vec::len).collect();
+    assert_eq!(counts[..9], [256; 9], "there is enough for some");
+    assert!(counts.is_sorted_by(|a, b| a >= b) && counts[16] > 80, "{counts:?}");
+    let next = fill(17);
+    assert!(next.len() > 70, "{}", next.len());
+    // Every place can be used, one for each.
+    let others: Vec<_> =
+        (18..).map_while(|address| places.enter([(address, share)]).ok()).collect();
+    assert_eq!(greedy.iter().map(Vec::len).sum::<usize>() + next.len() + others.len(), 4096);
+    assert_eq!(places.enter([(9999, share)]).unwrap_err(), Full { key: None });
+    greedy.clear();
+    assert_eq!(fill(18).len(), 255, "what is given back can be had, and it had one");
+    drop((next, others));
+    assert_eq!((places.taken(), places.keys()), (0, 0));
+}
+
+#[test]
+fn a_share_has_its_own_most() {
+    let pool = Pool::new(1000);
+    let room = |key, share| pool.account([(key, share)]).room();
+    assert_eq!(room(1, Share::capped(2, 1000)), 2);
+    assert_eq!(room(1, Share::capped(124, 1000)), 124);
+    assert_eq!(room(1, Share::capped(500, 1000)), 500);
+    assert_eq!((room(1, Share::capped(1000, 1000)), room(1, Share::ALL)), (1000, 1000));
+    assert_eq!((room(1, Share::of(3, 0)), room(1, Share::of(0, 3))), (1000, 0));
+    let _others = pool.account([(2, Share::ALL)]).take(900).unwrap();
+    assert_eq!(room(1, Share::capped(124, 1000)), 12, "an eighth of what is left");
+    assert_eq!(room(1, Share::capped(500, 1000)), 50);
+    assert_eq!(room(1, Share::capped(2, 1000).at_least(5)), 2);
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Take { app: u8, member: u8, amount: usize },
+    TakeAll { app: u8, member: u8 },
+    Resize { which: usize, amount: usize },
+    Drop { which: usize },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let amount = || prop_oneof![0usize..50, 0usize..20_000];
+    prop_oneof![
+        4 => (0u8..3, 0u8..5, amount())
+            .prop_map(|(app, member, amount)| Op::Take { app, member, amount }),
+        1 => (0u8..3, 0u8..5).prop_map(|(app, member)| Op::TakeAll { app, member }),
+        3 => (any::<usize>(), amount()).prop_map(|(which, amount)| Op::Resize { which, amount }),
+        3 => any::<usize>().prop_map(|which| Op::Drop { which }),
+    ]
+}
+
+proptest! {
+    /// Amounts add up, nobody has more than its part, and each grant left its part free.
+    #[test]
+    fn amounts_stay_within_every_share(ops in proptest::collection::vec(op(), 0..200)) {
+        let whole = 100_000;
+        let pool = Pool::new(whole);
+        let mut held: Vec<((u8, u8), Held<Key>)> = Vec::new();
+        for op in ops {
+            let before = pool.used();
+            let mut grew = None;
+            match op {
+                Op::Take { app, member: of, amount } => {
+                    let account = member(&pool, app, of);
+                    let room = account.room();
+                    let taken = account.take(amount);
+                    prop_assert_eq!(taken.is_ok(), amount <= room);
+                    if let Ok(taken) = taken {
+                        held.push(((app, of), taken));
+                        grew = Some((app, of));
+                    }
+                }
+                Op::TakeAll { app, member: of } => {
+                    held.extend(take_all(&member(&pool, app, of)).into_iter().map(|held| ((app, of), held)));
+                    prop_assert_eq!(member(&pool, app, of).room(), 0);
+                }
+                Op::Resize { which, amount } if !held.is_empty() => {
+                    let at = which % held.len();
+                    let (key, one) = &mut held[at];
+                    let was = one.amount();
+                    let done = one.resize(amount).is_ok();
+                    prop_assert!(done || amount > was);
+                    prop_assert_eq!(one.amount(), if done { amount } else { was });
+                    if amount > was && done {
+                        grew = Some(*key);
+                    }
+                }
+                Op::Drop { which } if !held.is_empty() => drop(held.swap_remove(which % held.len())),
+                Op::Resize { .. } | Op::Drop { .. } => {}
+            }
+            let mut sums: BTreeMap<Key, usize> = BTreeMap::new();
+            for ((app, of), one) in &held {
+                *sums.entry((*app, None)).or_default() += one.amount();
+                *sums.entry((*app, Some(*of))).or_default() += one.amount();
+            }
+            let used: usize = held.iter().map(|(_, one)| one.amount()).sum();
+            prop_assert_eq!(pool.used(), used);
+            prop_assert_eq!(pool.keys(), sums.len());
+            for ((_, of), sum) in &sums {
+                let most = if of.is_some() { whole * 3 / 4 / 8 } else { whole * 3 / 4 };
+                prop_assert!(*sum <= most);
+            }
+            if let Some((app, _)) = grew.filter(|_| used > before) {
+                // Three quarters to the app, a quarter is left.
+                prop_assert!(sums[&(app, None)] <= 3 * (whole - used));
+            }
+        }
+        drop(held);
+        prop_assert_eq!((pool.used(), pool.keys()), (0, 0));
+    }
+
+    /// However many hold however much: who holds nothing gets its part of what is left.
+    #[test]
+    fn who_holds_nothing_is_refused_for_a_full_pool_only(
+        takers in proptest::collection::vec((0u8..3, 0u8..30, 1usize..20_000), 0..100),
+    ) {
+        let pool = Pool::new(100_000);
+        let held: Vec<_> =
+            takers.into_iter().filter_map(|(app, of, amount)| member(&pool, app, of).take(amount).ok()).collect();
+        let left = pool.whole() - pool.used();
+        // Another app, and another member of each.
+        prop_assert!(member(&pool, 9, 99).room() >= left * 3 / 4 / 8 - 1);
+        for app in 0..3 {
+            let of_app = pool.account([((app, None), APP)]).room();
+            prop_assert_eq!(member(&pool, app, 99).room(), of_app / 8);
+        }
+        drop(held);
+    }
+}

@@ -1,0 +1,122 @@
+//! From which address a connection is, and with it what an engine notes. Comes in: connections, notes. Goes out: addresses,
+//! so that none of them fills the log. Deliberately absent: addresses in the log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lianmai_protocol::UserId;
+use lianmai_signal_engine::{ChannelKey, ConnId, Note};
+
+/// Members whose address is remembered. A reader of notes that misses some may miss that members have left, so there are
+/// more than there should be; all are forgotten then.
+const MAX_MEMBERS: usize = 1_000_000;
+
+/// The connections that have joined, or try to. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peers(Arc<Mutex<HashMap<ConnId, IpAddr>>>);
+
+/// A connection is there until this is dropped.
+#[derive(Debug)]
+pub(crate) struct PeerEntry {
+    peers: Peers,
+    conn: ConnId,
+}
+
+impl Peers {
+    pub(crate) fn enter(&self, conn: ConnId, address: IpAddr) -> PeerEntry {
+        self.lock().insert(conn, address);
+        PeerEntry { peers: self.clone(), conn }
+    }
+
+    fn of(&self, conn: ConnId) -> Option<IpAddr> {
+        self.lock().get(&conn).copied()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ConnId, IpAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for PeerEntry {
+    fn drop(&mut self) {
+        self.peers.lock().remove(&self.conn);
+    }
+}
+
+/// Where what is noted comes from.
+#[derive(Debug)]
+pub(crate) struct Origins {
+    peers: Peers,
+    /// From where members joined or came back last.
+    members: BTreeMap<(ChannelKey, UserId), IpAddr>,
+}
+
+impl Origins {
+    pub(crate) fn new(peers: Peers) -> Self {
+        Origins { peers, members: BTreeMap::new() }
+    }
+
+    /// The address behind a note, if it is known. To be asked of every note, in order.
+    pub(crate) fn of(&mut self, note: &Note) -> Option<IpAddr> {
+        match note {
+            Note::MemberJoined { channel, uid, conn, .. }
+            | Note::Resumed { channel, uid, conn, .. } => {
+                let address = self.peers.of(*conn)?;
+                if self.members.len() >= MAX_MEMBERS {
+                    self.members.clear();
+                }
+                self.members.insert((channel.clone(), *uid), address);
+                Some(address)
+            }
+            Note::MemberLeft { channel, uid, .. } => self.members.remove(&(channel.clone(), *uid)),
+            Note::RoleChanged { channel, uid, .. }
+            | Note::StreamAdded { channel, uid, .. }
+            | Note::StreamRemoved { channel, uid, .. } => {
+                self.members.get(&(channel.clone(), *uid)).copied()
+            }
+            Note::JoinRefused { conn, .. }
+            | Note::CommandRefused { conn, .. }
+            | Note::Closing { conn, .. } => self.peers.of(*conn),
+            Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: whose lines of the log are counted.
+
+    use lianmai_protocol::message::event::LeaveReason;
+    use lianmai_protocol::{Cid, CloseCode, Mid, Role};
+
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_of_the_address_of_its_connection_or_member() {
+        let peers = Peers::default();
+        let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|it| it.parse().unwrap());
+        let entries = [peers.enter(ConnId(1), one), peers.enter(ConnId(2), other)];
+        let mut origins = Origins::new(peers.clone());
+        let channel = ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() };
+        let cid = Cid(5);
+        let (uid, mid, role) = (UserId::from(7), Mid([0; 12]), Role::Broadcaster);
+        let joined = |conn| {
+            let (channel, role) = (channel.clone(), role.clone());
+            Note::MemberJoined { channel, cid, uid, mid, role, conn: ConnId(conn) }
+        };
+        let changed =
+            Note::RoleChanged { channel: channel.clone(), cid, uid, mid, role: role.clone() };
+        let reason = LeaveReason::Left;
+        let left = Note::MemberLeft { channel: channel.clone(), cid, uid, mid, reason };
+        let closing = Note::Closing { conn: ConnId(2), code: CloseCode::GOING_AWAY };
+        assert_eq!(origins.of(&changed), None, "before it is known");
+        assert_eq!((origins.of(&joined(1)), origins.of(&changed)), (Some(one), Some(one)));
+        assert_eq!((origins.of(&joined(2)), origins.of(&changed)), (Some(other), Some(other)));
+        assert_eq!(origins.of(&closing), Some(other));
+        drop(entries);
+        assert_eq!((origins.of(&closing), origins.of(&joined(1))), (None, None));
+        assert_eq!((origins.of(&left), origins.of(&left)), (Some(other), None));
+        assert!(peers.lock().is_empty() && origins.members.is_empty(), "nothing is left");
+    }
+}
