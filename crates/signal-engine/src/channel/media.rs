@@ -437,6 +437,9 @@ impl Channel {
         let stream = self.streams.get(&generation).ok_or(Denial::UnknownStream)?;
         match access {
             Access::Publish => Ok(self.published_on(generation)),
+            Access::Play { viewer } if self.is_played_by_a_task(generation, viewer) => {
+                Ok(KindSet::AUDIO_VIDEO)
+            }
             Access::Play { viewer } => {
                 let viewer = stream.viewers.get(&viewer).ok_or(Denial::NotSubscribed)?;
                 Ok(viewer.kinds)
