@@ -24,6 +24,7 @@ use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
 use crate::rows::RowOp;
+use crate::stopping::Stopping;
 use crate::ticket::Claims;
 use crate::timers::{Timer, Timers};
 
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) asks: Asks,
     pub(crate) restrictions: Restrictions,
     pub(crate) endings: Endings,
+    /// Runs of tasks that were told to stop.
+    pub(crate) stopping: Stopping,
     /// What is to be written down at the end of this turn.
     pub(crate) ops: Vec<RowOp>,
     pub(crate) drain: Option<Drain>,
@@ -61,6 +64,7 @@ impl Context {
             asks: Asks::default(),
             restrictions: Restrictions::default(),
             endings: Endings::default(),
+            stopping: Stopping::default(),
             ops: Vec::new(),
             drain: None,
             crash_over: None,

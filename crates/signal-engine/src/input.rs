@@ -10,6 +10,7 @@ use crate::drain::DrainPlan;
 use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
 use crate::rows::Restored;
+use crate::task::{Claim, Report, RunId, TaskChange};
 use crate::ticket::Claims;
 
 /// A `join` that the [`crate::Lobby`] let through, with what the shell found in its token.
@@ -73,6 +74,15 @@ pub enum AdminCommand {
         /// Free text.
         reason: Option<String>,
     },
+    /// The push tasks of a channel.
+    GetTasks(ChannelKey),
+    /// As `addTasks`, `updateTasks`, `deleteTasks`; the tasks have no owner.
+    Tasks {
+        /// The channel.
+        channel: ChannelKey,
+        /// What is to be done.
+        change: TaskChange,
+    },
 }
 
 impl AdminCommand {
@@ -82,6 +92,8 @@ impl AdminCommand {
         match self {
             AdminCommand::ListChannels => None,
             AdminCommand::GetChannel(channel)
+            | AdminCommand::GetTasks(channel)
+            | AdminCommand::Tasks { channel, .. }
             | AdminCommand::Kick { channel, .. }
             | AdminCommand::Close { channel, .. } => Some(channel),
         }
@@ -158,6 +170,27 @@ pub enum Input {
     MediaFlow {
         /// The stream.
         generation: Gen,
+    },
+    /// A channel of any engine wants a place that this one keeps; answered by [`crate::Output::Claimed`].
+    Claim {
+        /// Number of the question.
+        query: QueryId,
+        /// Who wants what.
+        claim: Claim,
+    },
+    /// A channel of any engine gives a place back, behind its claims of before.
+    Release {
+        /// Who had what.
+        claim: Claim,
+        /// Something may have pushed there.
+        rest: bool,
+    },
+    /// An executor says something about a run.
+    Task {
+        /// The run.
+        run: RunId,
+        /// What.
+        report: Report,
     },
     /// The admin API asks something.
     Admin {

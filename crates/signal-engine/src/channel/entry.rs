@@ -23,6 +23,7 @@ use super::moderation::client_join;
 use super::session::{Answers, Asked, Messages, Tickets};
 use super::snapshot::SnapshotCache;
 use super::talk::{check_attributes, check_name};
+use super::tasks::Tasks;
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::config::{AppPolicy, DuplicatePolicy};
@@ -63,6 +64,7 @@ impl Channel {
             broadcasters: 0,
             told_bytes: 0,
             streams: BTreeMap::new(),
+            tasks: Tasks::default(),
             snapshot: SnapshotCache::default(),
             count_told: 0,
             count_armed: false,
@@ -325,6 +327,9 @@ impl Channel {
             self.broadcasters -= 1;
             let reason = reason.clone();
             self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
+        }
+        if reason != LeaveReason::Replaced {
+            self.end_tasks_of(cx, uid);
         }
         self.touch(uid);
         self.told_bytes -= member.told_bytes();

@@ -21,6 +21,7 @@ mod resume;
 mod session;
 mod snapshot;
 mod talk;
+mod tasks;
 mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,7 @@ use self::log::EventLog;
 use self::media::Stream;
 use self::member::Member;
 use self::snapshot::SnapshotCache;
+use self::tasks::Tasks;
 use crate::config::AppPolicy;
 use crate::context::Context;
 use crate::ids::{ChannelRef, ConnId, Seat};
@@ -91,6 +93,7 @@ pub(crate) struct Channel {
     /// Bytes of all names and attributes, the channel's own included.
     told_bytes: usize,
     streams: BTreeMap<Gen, Stream>,
+    tasks: Tasks,
     snapshot: SnapshotCache,
     count_told: usize,
     count_armed: bool,
@@ -181,10 +184,14 @@ impl Channel {
         }
         cx.stats.log_bytes += self.log.append(event, cx.mono());
         cx.stats.events += 1;
+        if matches!(event, ChannelEvent::StreamAdded(_) | ChannelEvent::StreamRemoved(_)) {
+            self.tasks.media_changed();
+        }
     }
 
     /// After each input: lets events leave if they may, else makes sure that they will.
     pub(crate) fn settle(&mut self, cx: &mut Context) {
+        self.settle_tasks(cx);
         if self.log.has_pending() {
             let at = self.log.flush_at(cx.config.flush_interval_ms);
             if at <= cx.mono() {

@@ -26,7 +26,7 @@ impl Service {
         for reply in self.shards.ask_all(&AdminCommand::ListChannels).await? {
             match reply {
                 AdminReply::Channels(some) => channels.extend(some),
-                AdminReply::Channel(..) | AdminReply::Done => {}
+                AdminReply::Channel(..) | AdminReply::Tasks(_) | AdminReply::Done => {}
             }
         }
         Ok(channels)
@@ -39,7 +39,9 @@ impl Service {
     ) -> Result<(ChannelView, Vec<MemberView>), ApiError> {
         match self.shards.ask(AdminCommand::GetChannel(channel)).await? {
             AdminReply::Channel(view, members) => Ok((view, members)),
-            AdminReply::Channels(_) | AdminReply::Done => Err(other_answer()),
+            AdminReply::Channels(_) | AdminReply::Tasks(_) | AdminReply::Done => {
+                Err(other_answer())
+            }
         }
     }
 
@@ -72,7 +74,9 @@ impl Service {
     async fn command(&self, command: AdminCommand) -> Result<(), ApiError> {
         match self.shards.ask(command).await? {
             AdminReply::Done => Ok(()),
-            AdminReply::Channels(_) | AdminReply::Channel(..) => Err(other_answer()),
+            AdminReply::Channels(_) | AdminReply::Channel(..) | AdminReply::Tasks(_) => {
+                Err(other_answer())
+            }
         }
     }
 }
