@@ -19,6 +19,7 @@
 //! | `roster` | app | at rest pictures are the model |
 //! | `leaks`, `bounded` | engine | nothing is left; nothing grows |
 //! | `errors` | all | nothing that is a bug by itself |
+//! | `receiver`, `tasks` | engine | see `tasks/mod.rs` |
 
 pub(crate) mod app;
 pub(crate) mod ends;

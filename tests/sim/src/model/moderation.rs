@@ -124,8 +124,9 @@ impl Model {
             AdminCommand::GetChannel(key) => {
                 return Ok(Ok(channel.map(|channel| channel.shown(key))));
             }
-            // Of no channel, and in no world.
-            AdminCommand::ListChannels => {}
+            // Of no channel, or of tasks: in no world.
+            AdminCommand::ListChannels | AdminCommand::GetTasks(_) | AdminCommand::Tasks { .. } => {
+            }
         }
         Ok(Ok(None))
     }
