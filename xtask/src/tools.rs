@@ -19,7 +19,7 @@ const MEDIA: &[Tool] = &[
     Tool { program: "ffprobe", version: "-version", package: "ffmpeg" },
 ];
 
-/// What the relay is measured beside: a server, and its module, which is no program.
+/// What the relay is measured beside and forwards to: a server, and its module, which is no program.
 const RELAY: &[Tool] =
     &[Tool { program: "nginx", version: "-v", package: "nginx libnginx-mod-rtmp" }];
 
@@ -65,6 +65,7 @@ pub(crate) fn relay() -> Result {
 /// What the tests need.
 pub(crate) fn tests() -> Result {
     ensure(MEDIA)?;
+    ensure(RELAY)?;
     ensure(PYTHON)
 }
 

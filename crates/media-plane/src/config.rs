@@ -11,7 +11,8 @@ pub struct RelayConfig {
     /// How long the authorizer may take; then the peer is told `authTimeout` and may ask again. Default 11 s:
     /// after a restart the one who decides may wait 10 s for somebody who comes back (RST-4).
     pub auth_timeout: Duration,
-    /// From accept to a publish or play, and from the end of one to the next. Default 10 s.
+    /// From accept to a publish or play, and from the end of one to the next; for the handshake of TLS as long once more.
+    /// Default 10 s.
     pub handshake_timeout: Duration,
     /// A publisher that sends nothing for so long is disconnected. Default 30 s.
     pub publisher_idle_timeout: Duration,

@@ -1,4 +1,4 @@
-//! The embedded media relay: RTMP publish and play, HTTP-FLV and HLS play.
+//! The embedded media relay: RTMP publish and play, HTTP-FLV and HLS play, and publishing to other servers.
 //!
 //! In: RTMP connections, pull requests for HTTP-FLV, verdicts of an [`Authorizer`], cuts. Out: media,
 //! [`StreamFact`]s about liveness, [`HubStats`]. Absent: channels, users and signatures, which the
@@ -23,6 +23,8 @@ pub mod pull;
 pub mod rtmp;
 mod serve;
 mod shares;
+pub mod upstream;
+mod wire;
 
 pub use auth::{
     Account, Authorizer, Denied, DeniedKind, Direction, Protocol, StreamName, StreamRequest,

@@ -45,7 +45,7 @@ pub use input::{Access, AdminCommand, Input, JoinRequest, ReconnectRequest};
 pub use key::ChannelKey;
 pub use lobby::{Lobby, LobbyOutput};
 pub use outbox::Outbox;
-pub use output::{AdminReply, Allowed, Denial, Note, Output, Stats};
+pub use output::{AdminReply, Allowed, Denial, Note, Output, Publication, PushKind, Stats};
 pub use record::Minted;
 pub use rows::{Record, Restored, Row, RowKey, RowOp};
 pub use ticket::{Claims, TicketKey};

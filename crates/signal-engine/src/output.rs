@@ -179,6 +179,40 @@ pub enum Note {
     },
 }
 
+/// What one push carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PushKind {
+    /// Sound, picture or both of a member.
+    Av,
+    /// The screen of a member.
+    ScreenShare,
+    /// The second sound of a member.
+    SlaveAudio,
+}
+
+impl PushKind {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PushKind::Av => "av",
+            PushKind::ScreenShare => "screenShare",
+            PushKind::SlaveAudio => "slaveAudio",
+        }
+    }
+}
+
+/// Whose a stream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The channel.
+    pub channel: ChannelKey,
+    /// Who publishes.
+    pub uid: UserId,
+    /// What.
+    pub kind: PushKind,
+}
+
 /// One channel as the admin API sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelView {

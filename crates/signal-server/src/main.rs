@@ -72,6 +72,9 @@ fn serve(run: &cli::Run) -> ExitCode {
         }
         println!("signal  ws{tls}://{}/v1/signal", addresses.public);
         println!("rtmp    rtmp://{}/live", addresses.rtmp);
+        if let Some(rtmps) = addresses.rtmps {
+            println!("rtmps   rtmps://{rtmps}/live");
+        }
         println!(
             "admin   http://{}  (token in {})",
             addresses.admin,

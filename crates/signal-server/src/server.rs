@@ -38,6 +38,7 @@ use crate::ops::peers::Peers;
 use crate::records::{self, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
+use crate::relay::forward::{self, Forwarder, Forwards};
 use crate::relay::provider::EmbeddedRelay;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
@@ -71,7 +72,7 @@ pub enum StartError {
     /// What earlier processes left cannot be read, or new things cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The certificate cannot be used.
+    /// The certificate cannot be used, or the authorities of a forward cannot.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The operating system gave no randomness.
@@ -88,6 +89,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// RTMP.
     pub rtmp: SocketAddr,
+    /// RTMPS, where it is configured.
+    pub rtmps: Option<SocketAddr>,
 }
 
 /// A server whose listeners are bound and that serves nobody yet.
@@ -97,11 +100,13 @@ pub struct Server {
     public: TcpListener,
     admin: TcpListener,
     rtmp: TcpListener,
+    rtmps: Option<TcpListener>,
     data_dir: DataDir,
     lock: Arc<DirLock>,
     store: Arc<dyn Records>,
     restored: Vec<Restored>,
     tls: Option<Arc<TlsReloader>>,
+    plans: forward::Plans,
     seeds: Vec<[u8; 32]>,
     admin_connections: usize,
 }
@@ -126,6 +131,15 @@ impl Server {
         let (public, public_address) = bind("public", config.listen).await?;
         let (admin, admin_address) = bind("admin", config.admin_listen).await?;
         let (rtmp, rtmp_address) = bind("rtmp", config.rtmp_listen).await?;
+        let (rtmps, rtmps_address) = match config.rtmps_listen {
+            Some(address) => {
+                let (rtmps, address) = bind("rtmps", address).await?;
+                (Some(rtmps), Some(address))
+            }
+            None => (None, None),
+        };
+        let own: Vec<SocketAddr> = [rtmp_address].into_iter().chain(rtmps_address).collect();
+        let plans = forward::plans(&config, &own)?;
         let shards = config.shards.unwrap_or_else(default_shards);
         // After the listeners: a start that fails takes nothing from a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
@@ -134,19 +148,25 @@ impl Server {
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
         }
-        let addresses =
-            Addresses { public: public_address, admin: admin_address, rtmp: rtmp_address };
+        let addresses = Addresses {
+            public: public_address,
+            admin: admin_address,
+            rtmp: rtmp_address,
+            rtmps: rtmps_address,
+        };
         Ok(Server {
             config,
             addresses,
             public,
             admin,
             rtmp,
+            rtmps,
             data_dir,
             lock,
             store,
             restored,
             tls,
+            plans,
             seeds,
             admin_connections,
         })
@@ -189,12 +209,14 @@ impl Server {
             public,
             admin,
             rtmp,
+            rtmps,
             data_dir,
             // Nobody else comes in before all this has ended.
             lock: _lock,
             store,
             restored,
             tls,
+            plans,
             seeds,
             admin_connections,
         } = self;
@@ -205,7 +227,7 @@ impl Server {
         let reader = |name| notes.reader(name, metrics.missed_by(name));
         readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
-        let bases = UrlBases::new(&config, addresses.public, addresses.rtmp);
+        let bases = UrlBases::new(&config, addresses.public, addresses.rtmp, addresses.rtmps);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
@@ -253,9 +275,11 @@ impl Server {
         });
         let public_router =
             public::router(&config, lobby, hub.clone(), authorizer.clone(), phase.clone());
+        let forwards = Arc::new(Forwards::default());
         let admin_router = api::router(Api {
             service: Service::new(shards.clone()),
             hub: hub.clone(),
+            forwards: forwards.clone(),
             metrics,
             token: data_dir.admin_token().clone(),
             store: store.clone(),
@@ -290,13 +314,22 @@ impl Server {
             }
             .serve(phase.clone()),
         );
+        let mut tasks = JoinSet::new();
+        let live = (!plans.is_empty()).then(|| {
+            let (live, seen) = mpsc::channel(FACTS);
+            let forwarder = Forwarder { hub: hub.clone(), shards: shards.clone(), plans, forwards };
+            tasks.spawn(forwarder.run(seen));
+            live
+        });
+        tasks.spawn(facts::forward(seen, shards.clone(), live));
+        let mut media = RtmpServer::new(hub, authorizer);
+        if let (Some(listener), Some(tls)) = (rtmps, &tls) {
+            media = media.with_tls(listener, tls.media_acceptor());
+        }
         let mut phase = phase;
         listeners.spawn(async move {
-            let stopped = drain::wait_for_stop(&mut phase);
-            RtmpServer::new(hub, authorizer).serve(rtmp, stopped).await;
+            media.serve(rtmp, drain::wait_for_stop(&mut phase)).await;
         });
-        let mut tasks = JoinSet::new();
-        tasks.spawn(facts::forward(seen, shards.clone()));
         if let Some(tls) = tls {
             tasks.spawn(helpers::reload_tls(tls));
         }
@@ -305,7 +338,13 @@ impl Server {
         {
             tasks.spawn(helpers::warn_of_debug());
         }
-        info!(public = %addresses.public, admin = %addresses.admin, rtmp = %addresses.rtmp, "listening");
+        info!(
+            public = %addresses.public,
+            admin = %addresses.admin,
+            rtmp = %addresses.rtmp,
+            rtmps = addresses.rtmps.map(tracing::field::display),
+            "listening"
+        );
 
         let asked = tokio::select! {
             () = stop => true,

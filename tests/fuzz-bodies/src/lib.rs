@@ -11,6 +11,7 @@ mod engine;
 mod flv;
 mod program;
 mod rtmp;
+mod rtmp_client;
 mod seen;
 mod session;
 mod tokens;
@@ -19,6 +20,7 @@ pub use codec::{codec_client, codec_server};
 pub use engine::{engine, engine_seen};
 pub use flv::flv;
 pub use rtmp::rtmp;
+pub use rtmp_client::rtmp_client;
 pub use seen::Seen;
 pub use session::{session, session_seen};
 pub use tokens::tokens;
@@ -33,6 +35,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("engine", engine),
     ("session", session),
     ("rtmp", rtmp),
+    ("rtmp_client", rtmp_client),
     ("flv", flv),
     ("tokens", tokens),
 ];

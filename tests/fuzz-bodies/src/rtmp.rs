@@ -276,7 +276,7 @@ fn check_amf0(bytes: &[u8]) {
 }
 
 /// Lengths of the pieces in which the bytes arrive.
-fn pieces(mut left: usize, seed: u16) -> impl Iterator<Item = usize> {
+pub(crate) fn pieces(mut left: usize, seed: u16) -> impl Iterator<Item = usize> {
     let mut state = u32::from(seed);
     let longest = if seed & 7 == 0 && left < 8 << 10 { 1 } else { 1 + u32::from(seed >> 4) };
     std::iter::from_fn(move || {

@@ -68,6 +68,7 @@ fn authenticator() -> &'static Authenticator {
             }),
             policy: AppPolicy::default(),
             media: MediaServer::Relay,
+            forwards: Vec::new(),
         };
         let debug = AppMode::Debug;
         let demo = AppConfig { mode: debug, ..app("demo", false, 0) };

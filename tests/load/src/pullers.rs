@@ -3,21 +3,20 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use lianmai_media_plane::rtmp::message::message_type;
+use lianmai_test_support::nginx::Nginx;
 use lianmai_test_support::process::{ServerProcess, cpu_s, rss_kib};
 use lianmai_test_support::raw_ws::RawWs;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -47,7 +46,7 @@ pub(crate) async fn run(server: &Path, pullers: usize) -> Result<()> {
     }
     let nginx = Nginx::start(&scratch.0).await?;
     let target = Target::parse(&format!("rtmp://{}/live/a", nginx.address))?;
-    let pid = nginx.child.id().context("nginx has ended")?;
+    let pid = nginx.pid()?;
     let players = Players::Rtmp(vec![target.clone(); pullers + 1]);
     measure("nginx-rtmp, RTMP", pid, &sample, &target, players, pullers, &target).await
 }
@@ -255,41 +254,4 @@ async fn first_frame(target: &Target) -> Result<Duration> {
         }
     };
     timeout(WINDOW, first).await.context("no keyframe came")?
-}
-
-/// nginx with its RTMP module, as Debian packs both.
-struct Nginx {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Nginx {
-    async fn start(folder: &Path) -> Result<Self> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0")?;
-        let address = free.local_addr()?;
-        drop(free);
-        let folder: PathBuf = folder.join("nginx");
-        std::fs::create_dir_all(&folder)?;
-        let config = format!(
-            "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\ndaemon off;\nmaster_process off;\n\
-             pid {0}/pid;\nerror_log {0}/error.log crit;\nevents {{ worker_connections 4096; }}\n\
-             rtmp {{ server {{ listen {address}; chunk_size 4096; application live {{ live on; \
-             wait_key on; }} }} }}\n",
-            folder.display()
-        );
-        let file = folder.join("nginx.conf");
-        std::fs::write(&file, config)?;
-        let child = Command::new("nginx")
-            .arg("-c")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
-            .context("nginx: apt-get install nginx libnginx-mod-rtmp")?;
-        while TcpStream::connect(address).await.is_err() {
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(Nginx { child, address })
-    }
 }

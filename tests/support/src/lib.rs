@@ -8,5 +8,6 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub mod arrivals;
 pub mod media;
+pub mod nginx;
 pub mod process;
 pub mod raw_ws;

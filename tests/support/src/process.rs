@@ -28,6 +28,8 @@ pub struct ServerProcess {
     pub public: SocketAddr,
     /// RTMP.
     pub rtmp: SocketAddr,
+    /// RTMPS, where it is configured.
+    pub rtmps: Option<SocketAddr>,
     /// Admin API.
     pub admin: SocketAddr,
     data_dir: PathBuf,
@@ -71,26 +73,26 @@ impl ServerProcess {
             .with_context(|| format!("start {}", program.display()))?;
         let output = child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(output).lines();
-        let mut address = async |word: &str| -> Result<SocketAddr> {
-            let mut line = lines.next_line().await?;
-            // The page has the address of `signal`.
-            if line.as_ref().is_some_and(|line| line.starts_with("page")) {
-                line = lines.next_line().await?;
-            }
+        // Each listener has a line; that of the admin API is the last.
+        let mut listeners: BTreeMap<String, SocketAddr> = BTreeMap::new();
+        while !listeners.contains_key("admin") {
+            let line = lines.next_line().await?;
             let line = line.with_context(|| format!("the server ended: {:#?}", log.lines()))?;
-            ensure!(line.starts_with(word), "unexpected line: {line}");
-            let rest = line.split_once("://").context("no address")?.1;
+            let name = line.split_whitespace().next().unwrap_or_default();
+            let rest = line.split_once("://").with_context(|| format!("no address: {line}"))?.1;
             let end = rest.find(['/', ' ']).unwrap_or(rest.len());
-            Ok(rest[..end].parse()?)
-        };
-        let (public, rtmp, admin) =
-            (address("signal").await?, address("rtmp").await?, address("admin").await?);
+            listeners.insert(name.to_owned(), rest[..end].parse()?);
+        }
+        let listener = |name| listeners.get(name).copied().with_context(|| format!("no {name}"));
+        let (public, rtmp, admin) = (listener("signal")?, listener("rtmp")?, listener("admin")?);
+        let rtmps = listener("rtmps").ok();
         Ok(ServerProcess {
             child,
             _lines: lines,
             log,
             public,
             rtmp,
+            rtmps,
             admin,
             data_dir: data_dir.to_owned(),
         })

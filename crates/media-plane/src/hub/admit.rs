@@ -4,11 +4,13 @@
 //! instant at which a cut could be lost: the claim is registered before the authorizer is asked, and
 //! activation looks for a cut under the lock that cuts take.
 
+use std::net::Ipv4Addr;
+
 use super::Hub;
 use super::claim::Claim;
 use super::player::Player;
 use super::publisher::Publisher;
-use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamRequest, Verdict};
+use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamName, StreamRequest, Verdict};
 use crate::kinds::Kinds;
 
 impl Hub {
@@ -80,6 +82,16 @@ impl Hub {
         self.note(&log, result)
     }
 
+    /// A play by this process itself of a stream that has a publisher; nothing if it has none. Nobody is asked, and it
+    /// takes the place of no other player.
+    #[must_use]
+    pub fn tap(&self, stream: &StreamName) -> Option<Player> {
+        let claim = Claim::register(self, stream.clone(), Ipv4Addr::LOCALHOST.into(), None);
+        let tracks = claim.stream.activate_player(&self.inner, &claim.core, None).ok()?;
+        // One that leaves only now is waited for as long as by other players.
+        claim.stream.is_live().then(|| Player::new(claim, tracks))
+    }
+
     /// The claim, and the kinds of its verdict.
     async fn admit<A: Authorizer>(
         &self,
@@ -91,7 +103,7 @@ impl Hub {
             Direction::Publish => None,
             Direction::Play => authorizer.viewer(&request),
         };
-        let mut claim = Claim::register(self, &request, hint);
+        let mut claim = Claim::register(self, request.name(), request.peer.ip(), hint);
         let asked =
             tokio::time::timeout(self.inner.config.auth_timeout, authorizer.authorize(request));
         let verdict = tokio::select! {

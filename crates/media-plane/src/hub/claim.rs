@@ -3,13 +3,14 @@
 //! In: requests, the viewer of a verdict. Out: the place, given back when it is dropped. Absent: the
 //! queue and the end of the claim, see `claim_core.rs`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::claim_core::ClaimCore;
 use super::stream::Stream;
 use super::{Hub, lock};
-use crate::auth::{Account, StreamRequest};
+use crate::auth::{Account, StreamName};
 use crate::shares::PlayerPlace;
 
 /// The owner's side of a claim. Dropping it gives the place back.
@@ -30,10 +31,14 @@ pub(super) struct Claim {
 
 impl Claim {
     /// Registers a claim, so that cuts find it from here on.
-    pub(super) fn register(hub: &Hub, request: &StreamRequest, hint: Option<String>) -> Self {
+    pub(super) fn register(
+        hub: &Hub,
+        name: StreamName,
+        peer: IpAddr,
+        hint: Option<String>,
+    ) -> Self {
         let id = hub.inner.next_claim.fetch_add(1, Relaxed);
-        let name = request.name();
-        let core = Arc::new(ClaimCore::new(id, name.clone(), request.peer.ip()));
+        let core = Arc::new(ClaimCore::new(id, name.clone(), peer));
         let mut streams = lock(&hub.inner.streams);
         let stream =
             streams.entry(name.clone()).or_insert_with(|| Arc::new(Stream::new(name))).clone();

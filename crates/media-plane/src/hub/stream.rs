@@ -171,6 +171,11 @@ impl Stream {
         }
     }
 
+    /// Whether it has a publisher.
+    pub(super) fn is_live(&self) -> bool {
+        lock(&self.state).publisher.is_some()
+    }
+
     /// Pauses a player, or gives it what it needs to start anew.
     pub(super) fn pause(&self, core: &ClaimCore, paused: bool) {
         let mut guard = lock(&self.state);

@@ -73,6 +73,9 @@ pub enum RtmpError {
     /// A name longer than [`limits::MAX_NAME_BYTES`](super::limits::MAX_NAME_BYTES).
     #[error("nameSize: an app or stream name is too long")]
     NameSize,
+    /// An upstream sends more than [`limits::MAX_UPSTREAM_BYTES`](super::limits::MAX_UPSTREAM_BYTES) allow.
+    #[error("upstreamBytes: the upstream sends more than it has to answer")]
+    UpstreamBytes,
     /// More requests than [`limits::MAX_REQUESTS`](super::limits::MAX_REQUESTS).
     #[error("requests: too many publish or play requests")]
     Requests,
@@ -102,6 +105,7 @@ impl RtmpError {
             Self::Command => "command",
             Self::CommandOrder => "commandOrder",
             Self::NameSize => "nameSize",
+            Self::UpstreamBytes => "upstreamBytes",
             Self::Requests => "requests",
         }
     }

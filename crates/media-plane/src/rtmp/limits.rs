@@ -29,6 +29,15 @@ pub const MAX_REQUESTS: u32 = 16;
 pub const MAX_REFUSALS: u32 = 64;
 /// Message streams of one connection, beside the one that publishes or plays.
 pub const MAX_OTHER_STREAMS: u32 = 16;
+/// Bytes that an upstream may send to a client of ours, handshake included, and one byte more for each
+/// [`UPSTREAM_SHARE`] bytes that it was sent: it has answers, acknowledgements and pings to send, and no media.
+pub const MAX_UPSTREAM_BYTES: u64 = 64 << 10;
+/// See [`MAX_UPSTREAM_BYTES`].
+pub const UPSTREAM_SHARE: u64 = 4;
+/// Characters that are kept of the code of an upstream's answer.
+pub const MAX_ANSWER_CODE: usize = 64;
+/// Characters that are kept of its description.
+pub const MAX_ANSWER_TEXT: usize = 200;
 /// Longest `app` and longest stream name, each with its query, bytes.
 pub const MAX_NAME_BYTES: usize = 4 << 10;
 

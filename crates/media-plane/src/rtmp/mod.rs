@@ -1,10 +1,11 @@
-//! RTMP, server side, without I/O.
+//! RTMP without I/O: the server side, and of the client side what publishes.
 //!
 //! In: bytes of one connection and decisions of its owner. Out: one ordered queue of bytes to send
-//! and events. Absent: sockets, clocks, tasks, randomness, the client side, encryption, AMF3.
+//! and events. Absent: sockets, clocks, tasks, randomness, clients that play, encryption, AMF3.
 
 pub mod amf0;
 pub mod chunk;
+mod client;
 pub mod command;
 mod error;
 pub mod handshake;
@@ -12,5 +13,6 @@ pub mod limits;
 pub mod message;
 mod session;
 
+pub use client::{Answer, Client, ClientEvent, ClientOutput, Target};
 pub use error::RtmpError;
 pub use session::{Event, MediaKind, Output, Refusal, Request, RequestKind, Session};

@@ -1,6 +1,6 @@
-//! One RTMP connection on its socket.
+//! One RTMP connection on its wire.
 //!
-//! In: a socket. Out: a publish or play in the hub, several one after the other if the peer wants.
+//! In: a connection, plain or with TLS. Out: a publish or play in the hub, several one after the other if the peer wants.
 //! Absent: protocol, which is [`Session`]'s. While a decision is open or bytes wait to be written,
 //! nothing is read: the peer's sending pauses instead of memory growing.
 
@@ -9,15 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hangup::hung_up;
-use super::write::WriteQueue;
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, Protocol, StreamRequest};
 use crate::hub::{EndReason, Hub, Player, Publisher};
 use crate::rtmp::{Event, Output, Refusal, Request, RequestKind, RtmpError, Session};
+use crate::wire::{Exchanged, Wire, WriteQueue};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
@@ -79,7 +77,7 @@ fn publish_ended(reason: EndReason) -> End {
 }
 
 pub(super) struct Connection<A> {
-    stream: TcpStream,
+    wire: Wire,
     peer: SocketAddr,
     session: Session,
     out: WriteQueue,
@@ -90,14 +88,14 @@ pub(super) struct Connection<A> {
 
 impl<A: Authorizer> Connection<A> {
     pub(super) fn new(
-        stream: TcpStream,
+        wire: Wire,
         peer: SocketAddr,
         seed: [u8; 16],
         hub: Hub,
         authorizer: Arc<A>,
     ) -> Self {
         Self {
-            stream,
+            wire,
             peer,
             session: Session::new(seed),
             out: WriteQueue::default(),
@@ -124,7 +122,7 @@ impl<A: Authorizer> Connection<A> {
                 if is_told {
                     tracing::info!(%peer, code = "writeStalled", "rtmp connection closed");
                 }
-                self.reset();
+                self.wire.reset();
             }
             End::Told(code, sentence) => {
                 if is_told {
@@ -137,7 +135,7 @@ impl<A: Authorizer> Connection<A> {
                 if is_told {
                     tracing::info!(%peer, ?reason, "rtmp connection cut");
                 }
-                self.reset();
+                self.wire.reset();
             }
             End::Closed => self.farewell().await,
         }
@@ -189,7 +187,7 @@ impl<A: Authorizer> Connection<A> {
         tokio::select! {
             biased;
             decided = decision => Ok(decided),
-            () = hung_up(&self.stream) => Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
+            () = hung_up(self.wire.tcp()) => Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
         }
     }
 
@@ -281,7 +279,18 @@ impl<A: Authorizer> Connection<A> {
             let stall = if paused { Duration::MAX } else { stall };
             tokio::select! {
                 reason = player.cut() => return Err(End::Hub(reason)),
-                result = self.out.flush(&self.stream, stall), if writing => result?,
+                result = self.out.exchange(
+                    &mut self.wire,
+                    (reads < READS_WHILE_WRITING).then_some(&mut self.buffer[..]),
+                    stall,
+                ) => match result? {
+                    Exchanged::Written => {}
+                    Exchanged::Read(0) => return Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
+                    Exchanged::Read(count) => {
+                        reads += 1;
+                        self.session.input(&self.buffer[..count])?;
+                    }
+                },
                 result = player.next(&mut batch, BATCH), if !writing => match result {
                     Ok(()) => {
                         for packet in batch.drain(..) {
@@ -298,16 +307,6 @@ impl<A: Authorizer> Connection<A> {
                     }
                     Err(reason) => return Err(End::Hub(reason)),
                 },
-                result = self.stream.readable(), if reads < READS_WHILE_WRITING => {
-                    result?;
-                    reads += 1;
-                    match self.stream.try_read(&mut self.buffer) {
-                        Ok(0) => return Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
-                        Ok(count) => self.session.input(&self.buffer[..count])?,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
             }
         }
     }
@@ -325,7 +324,7 @@ impl<A: Authorizer> Connection<A> {
     }
 
     async fn flush(&mut self) -> Result<(), End> {
-        Ok(self.out.flush(&self.stream, self.hub.config().write_timeout).await?)
+        Ok(self.out.flush(&mut self.wire, self.hub.config().write_timeout).await?)
     }
 
     /// Writes what is to be written, then reads once.
@@ -335,16 +334,9 @@ impl<A: Authorizer> Connection<A> {
     }
 
     async fn read(&mut self) -> Result<(), End> {
-        match self.stream.read(&mut self.buffer).await? {
+        match self.wire.read(&mut self.buffer).await? {
             0 => Err(End::Peer(io::ErrorKind::UnexpectedEof.into())),
             count => Ok(self.session.input(&self.buffer[..count])?),
-        }
-    }
-
-    /// Closes at once: a writer gets its error now, and what is unsent is dropped.
-    fn reset(&self) {
-        if let Err(error) = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)) {
-            tracing::debug!(%error, "linger refused");
         }
     }
 
@@ -356,17 +348,17 @@ impl<A: Authorizer> Connection<A> {
                 self.out.push(bytes);
             }
         }
-        let stream = &mut self.stream;
+        let wire = &mut self.wire;
         let buffer = &mut self.buffer;
         let out = &mut self.out;
         let read_all = async {
-            out.flush(stream, FAREWELL).await?;
-            stream.shutdown().await?;
-            while stream.read(buffer).await? > 0 {}
+            out.flush(wire, FAREWELL).await?;
+            wire.shutdown().await?;
+            while wire.read(buffer).await? > 0 {}
             io::Result::Ok(())
         };
         if !matches!(timeout(FAREWELL, read_all).await, Ok(Ok(()))) {
-            self.reset();
+            self.wire.reset();
         }
     }
 }

@@ -1,24 +1,28 @@
-//! RTMP on TCP.
+//! RTMP on TCP, plain and with TLS.
 //!
-//! In: a listener, a hub, an authorizer. Out: connections served until the shutdown. Absent: TLS,
-//! HTTP, and tasks that outlive [`RtmpServer::serve`].
+//! In: listeners, a hub, an authorizer. Out: connections served until the shutdown. Absent: certificates, HTTP, and
+//! tasks that outlive [`RtmpServer::serve`].
 
 mod connection;
 mod entrance;
 mod hangup;
-mod write;
 
+use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
+use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::auth::Authorizer;
 use crate::hub::Hub;
+use crate::wire::{Wire, prepare};
 use connection::Connection;
 use entrance::Entrance;
 
@@ -29,21 +33,38 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Bytes that the kernel keeps for a peer that does not read (it doubles the number). Left to itself it would grow to
 /// megabytes, which no bound of ours counts.
 const SEND_BUFFER: usize = 128 << 10;
-/// Silence after which the kernel probes a connection, and the interval of its probes.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// The RTMP listener of a hub.
 #[derive(Debug)]
 pub struct RtmpServer<A> {
     hub: Hub,
     authorizer: Arc<A>,
+    tls: Option<TlsListener>,
+}
+
+/// Where RTMPS comes in.
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl fmt::Debug for TlsListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsListener").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 impl<A: Authorizer> RtmpServer<A> {
     /// A server for `hub` with the hub's configuration.
     #[must_use]
     pub fn new(hub: Hub, authorizer: Arc<A>) -> Self {
-        Self { hub, authorizer }
+        Self { hub, authorizer, tls: None }
+    }
+
+    /// Has RTMPS served on a listener of its own, within the same limits.
+    #[must_use]
+    pub fn with_tls(self, listener: TcpListener, acceptor: TlsAcceptor) -> Self {
+        Self { tls: Some(TlsListener { listener, acceptor }), ..self }
     }
 
     /// Serves until `shutdown` completes, and ticks the hub meanwhile. All connections are closed
@@ -65,7 +86,7 @@ impl<A: Authorizer> RtmpServer<A> {
                         tracing::error!("an rtmp connection panicked");
                     }
                 }
-                result = listener.accept() => match result {
+                (result, acceptor) = accept(&listener, self.tls.as_ref()) => match result {
                     Ok((stream, peer)) => {
                         let place = match entrance.enter(peer.ip()) {
                             Ok(place) => place,
@@ -80,11 +101,13 @@ impl<A: Authorizer> RtmpServer<A> {
                         accepted += 1;
                         self.hub.counters().connection();
                         prepare(&stream);
+                        cap_send_buffer(&stream);
                         let seed = seed(&seeds, accepted);
-                        let connection =
-                            Connection::new(stream, peer, seed, self.hub.clone(), self.authorizer.clone());
+                        let (hub, authorizer) = (self.hub.clone(), self.authorizer.clone());
                         connections.spawn(async move {
-                            connection.run().await;
+                            if let Some(wire) = wire(stream, peer, acceptor, &hub).await {
+                                Connection::new(wire, peer, seed, hub, authorizer).run().await;
+                            }
                             drop(place);
                         });
                     }
@@ -101,18 +124,50 @@ impl<A: Authorizer> RtmpServer<A> {
     }
 }
 
-/// Best effort: a socket without these options still works.
-fn prepare(stream: &TcpStream) {
-    let keep_alive =
-        socket2::TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1);
+/// Best effort: a socket without this option still works.
+fn cap_send_buffer(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
-    let options = [
-        stream.set_nodelay(true),
-        socket.set_tcp_keepalive(&keep_alive),
-        socket.set_send_buffer_size(SEND_BUFFER),
-    ];
-    for error in options.into_iter().filter_map(Result::err) {
+    if let Err(error) = socket.set_send_buffer_size(SEND_BUFFER) {
         tracing::debug!(%error, "socket option refused");
+    }
+}
+
+/// The next connection of either listener, with what TLS of it needs.
+async fn accept(
+    plain: &TcpListener,
+    tls: Option<&TlsListener>,
+) -> (io::Result<(TcpStream, SocketAddr)>, Option<TlsAcceptor>) {
+    let with_tls = async {
+        match tls {
+            Some(tls) => (tls.listener.accept().await, Some(tls.acceptor.clone())),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        result = plain.accept() => (result, None),
+        result = with_tls => result,
+    }
+}
+
+/// The connection behind its TLS handshake, if it wants one; nothing when that fails.
+async fn wire(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+    hub: &Hub,
+) -> Option<Wire> {
+    let Some(acceptor) = acceptor else { return Some(Wire::Plain(stream)) };
+    match timeout(hub.config().handshake_timeout, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Wire::Tls(Box::new(TlsStream::Server(stream)))),
+        Ok(Err(error)) => {
+            hub.counters().protocol_error();
+            tracing::debug!(%peer, code = "tls", %error, "rtmps connection closed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, code = "handshakeTimeout", "rtmps connection closed");
+            None
+        }
     }
 }
 

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 
 mod bounds;
+mod client;
+mod client_hostile;
 mod enhanced;
 mod foreign;
+mod forward;
 mod hangup;
 mod hls;
 mod hostile;

@@ -14,6 +14,9 @@ pub struct Urls {
     /// RTMP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtmp: Option<String>,
+    /// RTMP over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtmps: Option<String>,
     /// HTTP-FLV.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flv: Option<String>,

@@ -44,8 +44,8 @@ fn check_debug<T: Debug>(value: &T, shown: &[&str]) {
 
 fn urls() -> Urls {
     let url = |scheme: &str| Some(secret(&format!("{scheme}://host/live/stream?t=")));
-    let (rtmp, ws_flv) = (url("rtmp"), url("ws"));
-    Urls { rtmp, flv: url("http"), ws_flv, hls: url("https"), webrtc: url("webrtc") }
+    let (rtmp, rtmps, ws_flv) = (url("rtmp"), url("rtmps"), url("ws"));
+    Urls { rtmp, rtmps, flv: url("http"), ws_flv, hls: url("https"), webrtc: url("webrtc") }
 }
 
 fn url() -> String {

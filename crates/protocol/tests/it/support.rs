@@ -165,8 +165,10 @@ pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
 
 fn urls() -> impl Strategy<Value = Urls> {
     let url = || option::of(text());
-    (url(), url(), url(), url(), url()).prop_map(|(rtmp, flv, ws_flv, hls, webrtc)| Urls {
+    let all = (url(), url(), url(), url(), url(), url());
+    all.prop_map(|(rtmp, rtmps, flv, ws_flv, hls, webrtc)| Urls {
         rtmp,
+        rtmps,
         flv,
         ws_flv,
         hls,

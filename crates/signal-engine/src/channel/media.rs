@@ -9,7 +9,7 @@ use lianmai_protocol::message::event::StreamChange;
 use lianmai_protocol::message::media::{Publish, Subscribe};
 use lianmai_protocol::{ErrorName, Gen, KindSet, MediaKind, MediaSelector, Mid, RpcError, UserId};
 
-use super::member::{WaitingOn, slot_of};
+use super::member::{SLOT_KINDS, WaitingOn, slot_of};
 use super::session::Asked;
 use super::urls::Url;
 use super::{Channel, Outcome, Reply};
@@ -17,7 +17,7 @@ use crate::asks::{MintRequest, Question, Then, WantedUrl};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::input::Access;
-use crate::output::{Allowed, Denial, Note, Output};
+use crate::output::{Allowed, Denial, Note, Output, Publication};
 use crate::record::Minted;
 
 /// Somebody who may play a stream.
@@ -443,6 +443,14 @@ impl Channel {
             }
         };
         Ok(Allowed { appkey: self.key.appkey.clone(), uid, kinds })
+    }
+
+    /// Whose a stream is, if it lives.
+    pub(crate) fn publication(&self, generation: Gen) -> Option<Publication> {
+        let uid = self.streams.get(&generation)?.owner;
+        let mut pushes = self.members.get(&uid)?.pushes.iter().zip(SLOT_KINDS);
+        let (_, kind) = pushes.find(|(push, _)| **push == Some(generation))?;
+        Some(Publication { channel: self.key.clone(), uid, kind })
     }
 
     /// Payload was seen on a stream: its owner is alive (LIV-3).

@@ -12,6 +12,7 @@ use lianmai_protocol::{
 
 use super::session::{Answers, Asked, Messages, Tickets};
 use crate::ids::{AskId, ConnId};
+use crate::output::PushKind;
 use crate::rate::Rate;
 
 /// Push URLs that a member can have: audio and video share the first.
@@ -26,6 +27,10 @@ pub(crate) fn slot_of(kind: &MediaKind) -> Option<usize> {
         _ => None,
     }
 }
+
+/// What the push URL of a slot carries.
+pub(crate) const SLOT_KINDS: [PushKind; SLOTS] =
+    [PushKind::Av, PushKind::ScreenShare, PushKind::SlaveAudio];
 
 /// Bytes of a name and attributes in a snapshot.
 pub(crate) fn told_bytes(name: Option<&str>, attributes: &Attributes) -> usize {

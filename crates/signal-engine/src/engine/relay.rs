@@ -14,7 +14,7 @@ use super::Engine;
 use super::waiting::Play;
 use crate::ids::{QueryId, Seat};
 use crate::input::Access;
-use crate::output::{Allowed, Denial, Output};
+use crate::output::{Allowed, Denial, Output, Publication};
 use crate::timers::Timer;
 
 /// A play waits so long for its viewer, in milliseconds (RST-4).
@@ -46,6 +46,13 @@ impl Engine {
         let channel = self.context.streams.get(&generation);
         let channel = channel.and_then(|id| self.channels.get(id)).ok_or(Denial::UnknownStream)?;
         channel.authorize(generation, access)
+    }
+
+    /// Whose a stream is, if it lives.
+    #[must_use]
+    pub fn publication(&self, generation: Gen) -> Option<Publication> {
+        let channel = self.channels.get(self.context.streams.get(&generation)?)?;
+        channel.publication(generation)
     }
 
     /// Whether a membership outlived a crash that was not long ago: its client may be about to subscribe again, since

@@ -5,10 +5,10 @@ use lianmai_protocol::message::Call;
 use lianmai_protocol::message::media::Publish;
 use lianmai_protocol::message::session::Joined;
 use lianmai_protocol::{ErrorName, KindSet, UserId};
-use lianmai_signal_engine::Denial;
+use lianmai_signal_engine::{Denial, Publication, PushKind};
 
 use crate::calls::*;
-use crate::world::{World, entry, gen_of};
+use crate::world::{World, entry, gen_of, room};
 
 const UNKNOWN: Result<(), Denial> = Err(Denial::UnknownStream);
 const NOT_SUBSCRIBED: Result<(), Denial> = Err(Denial::NotSubscribed);
@@ -49,6 +49,24 @@ fn screen_share_and_slave_audio_have_urls_of_their_own() {
     w.ok(a, unpublish("screenShare"));
     w.ok(a, unpublish("slaveAudio"));
     assert_eq!(w.cut.len(), 3);
+    w.audit();
+}
+
+/// Proves no rule of the protocol: whom the shell takes a stream to be of.
+#[test]
+fn a_stream_that_lives_has_an_owner_and_a_kind() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.join(2);
+    let (_, main) = w.push_url(a, "video");
+    let (_, screen) = w.push_url(b, "screenShare");
+    let (_, slave) = w.push_url(b, "slaveAudio");
+    let of = |uid, kind| Some(Publication { channel: room("plain"), uid: UserId(uid), kind });
+    assert_eq!(w.engine.publication(main), of(1, PushKind::Av));
+    assert_eq!(w.engine.publication(screen), of(2, PushKind::ScreenShare));
+    assert_eq!(w.engine.publication(slave), of(2, PushKind::SlaveAudio));
+    w.ok(a, unpublish("video"));
+    assert_eq!(w.engine.publication(main), None);
     w.audit();
 }
 

@@ -13,6 +13,7 @@ use http::header::CONTENT_TYPE;
 use super::Api;
 use super::error::ApiError;
 use crate::ops::drain::Phase;
+use crate::ops::metrics::Numbers;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -32,8 +33,14 @@ async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
 async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
     let engine = api.service.stats().await?;
     api.metrics.caught_up().await;
-    let (hub, store, phase) = (api.hub.stats(), api.store.stats(), *api.phase.borrow());
-    let mut response = Response::new(Body::from(api.metrics.text(engine, hub, store, phase)));
+    let numbers = Numbers {
+        engine,
+        hub: api.hub.stats(),
+        forwards: api.forwards.stats(),
+        store: api.store.stats(),
+        phase: *api.phase.borrow(),
+    };
+    let mut response = Response::new(Body::from(api.metrics.text(numbers)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
     Ok(response)
 }

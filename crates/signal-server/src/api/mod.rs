@@ -24,6 +24,7 @@ use crate::config::Secret;
 use crate::ops::drain::Phase;
 use crate::ops::metrics::Metrics;
 use crate::records::Records;
+use crate::relay::forward::Forwards;
 use error::ApiError;
 use service::Service;
 
@@ -31,6 +32,7 @@ use service::Service;
 pub(crate) struct Api {
     pub(crate) service: Service,
     pub(crate) hub: Hub,
+    pub(crate) forwards: Arc<Forwards>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Secret,
     pub(crate) store: Arc<dyn Records>,

@@ -42,6 +42,7 @@ fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
     router(Api {
         service: Service::new(shards),
         hub: Hub::new(RelayConfig::default()),
+        forwards: Arc::default(),
         metrics: Metrics::new().0,
         token: Secret::new(TOKEN),
         store: Arc::clone(store),

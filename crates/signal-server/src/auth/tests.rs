@@ -22,6 +22,7 @@ fn app(appkey: &str, mode: AppMode) -> AppConfig {
         mode,
         policy: AppPolicy::default(),
         media: MediaServer::Relay,
+        forwards: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use lianmai_protocol::Appkey;
 use lianmai_signal_engine::{AppPolicy, DuplicatePolicy};
 
+use super::forward;
 use super::raw::{RawApp, RawBasic, RawDuplicate, RawJwt, RawMedia, RawMode, RawSecret};
 use super::validate::Check;
 use super::{AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys};
@@ -52,6 +53,7 @@ fn demo() -> Option<AppConfig> {
         mode: AppMode::Debug,
         policy,
         media: MediaServer::Relay,
+        forwards: Vec::new(),
     })
 }
 
@@ -110,7 +112,8 @@ fn app(check: &mut Check, path: &str, raw: RawApp) -> Option<AppConfig> {
     let media = match raw.media {
         None | Some(RawMedia::Relay) => MediaServer::Relay,
     };
-    Some(AppConfig { appkey: appkey?, mode, policy, media })
+    let forwards = forward::forwards(check, &format!("{path}.forward"), raw.forward);
+    Some(AppConfig { appkey: appkey?, mode, policy, media, forwards })
 }
 
 fn basic(check: &mut Check, path: &str, raw: RawBasic) -> Option<BasicKey> {
@@ -169,7 +172,7 @@ fn jwt(check: &mut Check, path: &str, raw: Vec<RawJwt>) -> Vec<JwtKey> {
 }
 
 /// Fetches a secret from where it is.
-fn secret(
+pub(super) fn secret(
     check: &mut Check,
     path: &str,
     raw: Option<RawSecret>,

@@ -4,6 +4,7 @@
 
 mod address;
 mod apps;
+mod forward;
 mod load;
 mod raw;
 mod relay;
@@ -23,6 +24,7 @@ use lianmai_signal_engine::{AppPolicy, SessionTimers};
 
 pub use address::Cidr;
 pub(crate) use address::{split_authority, without_brackets};
+pub use forward::{ForwardConfig, ForwardTemplate};
 
 /// From the freeze to the end of the process: for the hand-over, and for the last answers.
 pub(crate) const FREEZE_MS: u64 = 2_000;
@@ -144,6 +146,8 @@ pub struct AppConfig {
     pub policy: AppPolicy,
     /// Who carries its media.
     pub media: MediaServer,
+    /// Where each publish goes, too.
+    pub forwards: Vec<ForwardConfig>,
 }
 
 /// Who carries the media of an app.
@@ -154,7 +158,7 @@ pub enum MediaServer {
     Relay,
 }
 
-/// TLS of the public listener.
+/// TLS of the public listener and of RTMPS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
     /// PEM file with the certificate chain.
@@ -214,6 +218,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// RTMP listener of the embedded relay.
     pub rtmp_listen: SocketAddr,
+    /// RTMPS listener of the embedded relay, with the certificate of [`Config::tls`].
+    pub rtmps_listen: Option<SocketAddr>,
     /// Where secrets and the store are; made with mode 0700 when missing.
     pub data_dir: PathBuf,
     /// Host in URLs; the listener's address when absent.
@@ -222,6 +228,10 @@ pub struct Config {
     pub public_port: Option<u16>,
     /// RTMP port in URLs, where a proxy changes it.
     pub public_rtmp_port: Option<u16>,
+    /// RTMPS port in URLs, where a proxy changes it.
+    pub public_rtmps_port: Option<u16>,
+    /// Whether `url` is the RTMPS one of the URLs.
+    pub prefer_rtmps: bool,
     /// Whether FLV URLs are `https` though this process serves plain HTTP.
     pub public_https: bool,
     /// Peers whose `X-Forwarded-For` or `Forwarded` is believed.
@@ -244,7 +254,7 @@ pub struct Config {
     pub connections_per_second: u32,
     /// And at once.
     pub connection_burst: u32,
-    /// TLS of the public listener.
+    /// TLS of the public listener and of RTMPS.
     pub tls: Option<TlsConfig>,
     /// The apps.
     pub apps: Vec<AppConfig>,

@@ -65,10 +65,13 @@ pub(super) struct RawServer {
     pub(super) listen: Option<String>,
     pub(super) admin_listen: Option<String>,
     pub(super) rtmp_listen: Option<String>,
+    pub(super) rtmps_listen: Option<String>,
     pub(super) data_dir: Option<PathBuf>,
     pub(super) public_host: Option<String>,
     pub(super) public_port: Option<u16>,
     pub(super) public_rtmp_port: Option<u16>,
+    pub(super) public_rtmps_port: Option<u16>,
+    pub(super) prefer_rtmps: Option<bool>,
     pub(super) public_https: Option<bool>,
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) hosts: Option<Vec<String>>,
@@ -121,6 +124,14 @@ pub(super) struct RawApp {
     pub(super) media: Option<RawMedia>,
     pub(super) basic: Option<RawBasic>,
     pub(super) jwt: Option<Vec<RawJwt>>,
+    pub(super) forward: Option<Vec<RawForward>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawForward {
+    pub(super) url: Option<RawSecret>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

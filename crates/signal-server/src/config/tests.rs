@@ -94,6 +94,7 @@ fn default_toml_mentions_every_key() {
         "[apps]",
         "apps.basic",
         "[apps.jwt]",
+        "[apps.forward]",
         "limits",
         "session",
         "drain",
@@ -101,7 +102,7 @@ fn default_toml_mentions_every_key() {
         "log",
     ] {
         let header = match table {
-            "apps.basic" | "[apps.jwt]" => format!("[[apps]]\n[{table}]"),
+            "apps.basic" | "[apps.jwt]" | "[apps.forward]" => format!("[[apps]]\n[{table}]"),
             _ => format!("[{table}]"),
         };
         let found = problems(&table.replace(['[', ']'], ""), &format!("{header}\nnonsense = 1\n"));
@@ -430,6 +431,19 @@ fn tls_needs_two_files_that_are_there() {
             "tls-missing",
             "[tls]\ncert = \"/nonexistent/a\"\nkey = \"/nonexistent/b\"".into(),
             vec!["tls.cert", "tls.key"],
+        ),
+        (
+            "rtmps-alone",
+            "[server]\nrtmps_listen = \"127.0.0.1:1936\"".into(),
+            vec!["server.rtmps_listen"],
+        ),
+        ("rtmps-preferred", "[server]\nprefer_rtmps = true".into(), vec!["server.prefer_rtmps"]),
+        (
+            "rtmps-twice",
+            format!(
+                "[server]\nrtmps_listen = \"127.0.0.1:1935\"\n[tls]\ncert = \"{there}\"\nkey = \"{there}\""
+            ),
+            vec!["server.rtmps_listen"],
         ),
     ];
     for (name, text, expected) in cases {

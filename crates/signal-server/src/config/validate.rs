@@ -17,8 +17,8 @@ use tracing_subscriber::EnvFilter;
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
-    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TlsConfig, apps, relay,
-    split_authority,
+    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TlsConfig, apps, forward,
+    relay, split_authority,
 };
 
 const HOUR_MS: u64 = 3_600_000;
@@ -207,6 +207,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         ..config.relay
     };
     listeners(&mut check, &config);
+    forward::loops(&mut check, &config);
     if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
 }
 
@@ -240,15 +241,24 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
             ),
         }
     }
+    let rtmps_listen =
+        raw.rtmps_listen.map(|text| check.address("server.rtmps_listen", Some(text), 1936));
+    let prefer_rtmps = raw.prefer_rtmps.unwrap_or(false);
+    if rtmps_listen.is_none() && prefer_rtmps {
+        check.problem("server.prefer_rtmps", "needs server.rtmps_listen");
+    }
     let shards = raw.shards.map(|_| check.number("server.shards", raw.shards, 1, 1..=256));
     Config {
         listen: check.address("server.listen", raw.listen, 8600),
         admin_listen: check.address("server.admin_listen", raw.admin_listen, 8601),
         rtmp_listen: check.address("server.rtmp_listen", raw.rtmp_listen, 1935),
+        rtmps_listen,
         data_dir,
         public_host,
         public_port: check.port("server.public_port", raw.public_port),
         public_rtmp_port: check.port("server.public_rtmp_port", raw.public_rtmp_port),
+        public_rtmps_port: check.port("server.public_rtmps_port", raw.public_rtmps_port),
+        prefer_rtmps,
         public_https: raw.public_https.unwrap_or(false),
         trusted_proxies: ranges(check, "server.trusted_proxies", raw.trusted_proxies),
         hosts,
@@ -473,11 +483,17 @@ fn drain(check: &mut Check, raw: &RawDrain) -> DrainConfig {
 
 /// What concerns several keys: who can reach which listener, and what URLs say.
 fn listeners(check: &mut Check, config: &Config) {
-    let listeners = [
+    let mut listeners = vec![
         ("server.listen", config.listen),
         ("server.admin_listen", config.admin_listen),
         ("server.rtmp_listen", config.rtmp_listen),
     ];
+    if let Some(rtmps) = config.rtmps_listen {
+        listeners.push(("server.rtmps_listen", rtmps));
+        if config.tls.is_none() && !check.reported("tls") {
+            check.problem("server.rtmps_listen", "needs tls.cert and tls.key");
+        }
+    }
     for (i, (path, address)) in listeners.iter().enumerate() {
         let ip = address.ip();
         if config.has_debug_app() && config.debug_allow_from.is_empty() && !ip.is_loopback() {

@@ -16,9 +16,19 @@ use tokio::sync::{mpsc, oneshot};
 use super::drain::Phase;
 use crate::notes::NoteReader;
 use crate::records::StoreStats;
+use crate::relay::forward::ForwardStats;
 
 type Label = [(&'static str, String); 1];
 type Labels = [(&'static str, String); 2];
+
+/// What is read when somebody asks.
+pub(crate) struct Numbers {
+    pub(crate) engine: Stats,
+    pub(crate) hub: HubStats,
+    pub(crate) forwards: ForwardStats,
+    pub(crate) store: StoreStats,
+    pub(crate) phase: Phase,
+}
 
 /// What is counted as it happens.
 #[derive(Debug)]
@@ -115,17 +125,13 @@ impl Metrics {
     }
 
     /// Everything in the text format of OpenMetrics.
-    pub(crate) fn text(
-        &self,
-        engine: Stats,
-        hub: HubStats,
-        store: StoreStats,
-        phase: Phase,
-    ) -> String {
+    pub(crate) fn text(&self, numbers: Numbers) -> String {
+        let Numbers { engine, hub, forwards, store, phase } = numbers;
         let mut registry = Registry::with_prefix("lianmai");
         self.register(&mut registry);
         engine_numbers(&mut registry, engine);
         relay_numbers(&mut registry, hub);
+        forward_numbers(&mut registry, forwards);
         store_numbers(&mut registry, store);
         gauge(
             &mut registry,
@@ -214,6 +220,24 @@ fn relay_numbers(registry: &mut Registry, hub: HubStats) {
     counter(registry, "log_lines_left_out", help, lines_left_out);
     let help = "Reports on streams that had to wait for the shards";
     counter(registry, "relay_delayed_facts", help, facts_delayed);
+}
+
+fn forward_numbers(registry: &mut Registry, forwards: ForwardStats) {
+    let ForwardStats { connecting, publishing, waiting, failures } = forwards;
+    let by_state = Family::<Label, Gauge>::default();
+    for (state, count) in
+        [("connecting", connecting), ("publishing", publishing), ("waiting", waiting)]
+    {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        by_state.get_or_create(&[("state", state.to_owned())]).set(count);
+    }
+    registry.register("relay_forwards", "Forwards to other servers, by state", by_state);
+    let by_code = Family::<Label, Counter>::default();
+    for (code, count) in failures {
+        by_code.get_or_create(&[("code", code.to_owned())]).inc_by(count);
+    }
+    let help = "Attempts to forward that failed or broke off, by code";
+    registry.register("relay_forward_failures", help, by_code);
 }
 
 fn store_numbers(registry: &mut Registry, store: StoreStats) {

@@ -59,8 +59,15 @@ fn every_number_is_exported() {
         lines_left_out: 217,
     };
     let store = StoreStats { commits: 301, failures: 302, waiting: 303, forgotten: 304 };
-    let text = Metrics::new().0.text(engine, hub, store, Phase::Frozen);
-    for number in (101..=111).chain(201..=217).chain(301..=304) {
+    let forwards = ForwardStats {
+        connecting: 401,
+        publishing: 402,
+        waiting: 403,
+        failures: [("refused", 404)].into(),
+    };
+    let phase = Phase::Frozen;
+    let text = Metrics::new().0.text(Numbers { engine, hub, forwards, store, phase });
+    for number in (101..=111).chain(201..=217).chain(301..=304).chain(401..=404) {
         let lines = text.lines().filter(|line| line.ends_with(&format!(" {number}"))).count();
         assert_eq!(lines, 1, "{number} in\n{text}");
     }

@@ -1,4 +1,4 @@
-//! What the relay sees of a stream goes to the engine as its liveness.
+//! What the relay sees of a stream goes to the engine as its liveness, and to whoever forwards it.
 
 use lianmai_media_plane::{FactState, StreamFact};
 use lianmai_protocol::Gen;
@@ -7,10 +7,20 @@ use tokio::sync::mpsc;
 
 use crate::shard::{ShardMsg, Shards};
 
-/// Hands what the relay sees to the shards until the relay is gone.
-pub(crate) async fn forward(mut facts: mpsc::Receiver<StreamFact>, shards: Shards) {
+/// Hands what the relay sees to the shards until the relay is gone, and streams with a publisher to `live`.
+pub(crate) async fn forward(
+    mut facts: mpsc::Receiver<StreamFact>,
+    shards: Shards,
+    live: Option<mpsc::Sender<Gen>>,
+) {
     while let Some(fact) = facts.recv().await {
         let Ok(generation) = fact.stream.name().parse::<Gen>() else { continue };
+        if let Some(live) = &live
+            && matches!(fact.state, FactState::Started | FactState::Flowing)
+        {
+            // What finds no room comes again while the stream flows.
+            let _ = live.try_send(generation);
+        }
         if fact.state != FactState::Flowing {
             continue;
         }

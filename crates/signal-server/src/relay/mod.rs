@@ -1,8 +1,10 @@
-//! The embedded relay as a provider of media: its URLs and cuts, whom it lets in, and what it sees.
+//! The embedded relay as a provider of media: its URLs and cuts, whom it lets in, what it sees, and where else it goes.
 
 pub(crate) mod authorizer;
 pub(crate) mod facts;
+pub(crate) mod forward;
 pub(crate) mod provider;
+mod trust;
 
 #[cfg(test)]
 mod tests;

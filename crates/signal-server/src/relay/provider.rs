@@ -68,6 +68,6 @@ pub(super) fn carried(kinds: KindSet) -> Kinds {
 }
 
 /// The relay's name of a stream.
-fn stream_name(generation: Gen) -> StreamName {
+pub(super) fn stream_name(generation: Gen) -> StreamName {
     StreamName::new(MEDIA_APP, &generation.to_string())
 }

@@ -29,6 +29,8 @@ async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
         push: "rtmp://host/live".to_owned(),
         pull_rtmp: "rtmp://host/live".to_owned(),
         pull_flv: "http://host/live".to_owned(),
+        rtmps: None,
+        prefer_rtmps: false,
     };
     let hub = Hub::new(RelayConfig::default());
     let relay = EmbeddedRelay::new(UrlSigner::new(&[7; 32], bases, 60), hub.clone());

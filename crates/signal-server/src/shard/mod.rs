@@ -6,7 +6,8 @@ mod worker;
 use bytes::Bytes;
 use lianmai_protocol::{ErrorName, Gen, RpcError};
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, Allowed, ConnId, Denial, DrainPlan, Input, QueryId, Stats,
+    Access, AdminCommand, AdminReply, Allowed, ConnId, Denial, DrainPlan, Input, Publication,
+    QueryId, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +35,8 @@ pub(crate) enum ShardMsg {
     Authorize { generation: Gen, access: Access, answer: oneshot::Sender<Result<Allowed, Denial>> },
     /// Nobody waits for the answer to that any more.
     Withdraw(QueryId),
+    /// Whose is this stream?
+    Publication { generation: Gen, answer: oneshot::Sender<Option<Publication>> },
     /// The admin API asks.
     Admin { command: AdminCommand, answer: oneshot::Sender<Result<AdminReply, RpcError>> },
     /// Counters.
@@ -73,6 +76,14 @@ impl Shards {
         let message = ShardMsg::Authorize { generation, access, answer };
         self.of(generation.route).send(message).await.ok()?;
         verdict.await.ok()
+    }
+
+    /// Asks whose a stream is; `None` when it does not live, or the shard has ended.
+    pub(crate) async fn publication(&self, generation: Gen) -> Option<Publication> {
+        let (answer, publication) = oneshot::channel();
+        let message = ShardMsg::Publication { generation, answer };
+        self.of(generation.route).send(message).await.ok()?;
+        publication.await.ok()?
     }
 
     /// Asks the shard of a channel.

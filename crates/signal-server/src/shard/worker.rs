@@ -173,6 +173,9 @@ impl Worker {
                 self.askers.remove(&query);
                 self.handle(Input::Withdraw { query });
             }
+            ShardMsg::Publication { generation, answer } => {
+                let _ = answer.send(self.engine.publication(generation));
+            }
             ShardMsg::Admin { command, answer } => {
                 let query = self.ask(Asker::Admin(answer));
                 self.handle(Input::Admin { query, command });

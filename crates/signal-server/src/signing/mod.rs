@@ -25,12 +25,21 @@ pub struct UrlBases {
     pub pull_rtmp: String,
     /// HTTP-FLV and HLS pull, likewise.
     pub pull_flv: String,
+    /// RTMPS push and pull, likewise, if there is such a listener.
+    pub rtmps: Option<String>,
+    /// Whether that is the preferred one.
+    pub prefer_rtmps: bool,
 }
 
 impl UrlBases {
-    /// What clients use to reach the listeners that are bound to `public` and `rtmp`.
+    /// What clients use to reach the listeners that are bound to `public`, `rtmp` and `rtmps`.
     #[must_use]
-    pub fn new(config: &Config, public: SocketAddr, rtmp: SocketAddr) -> Self {
+    pub fn new(
+        config: &Config,
+        public: SocketAddr,
+        rtmp: SocketAddr,
+        rtmps: Option<SocketAddr>,
+    ) -> Self {
         let host = |bound: SocketAddr| match &config.public_host {
             Some(host) => host.parse::<IpAddr>().map_or_else(|_| host.clone(), bracketed),
             None => bracketed(bound.ip()),
@@ -40,7 +49,12 @@ impl UrlBases {
         let scheme = if config.is_https() { "https" } else { "http" };
         let port = config.public_port.unwrap_or(public.port());
         let pull_flv = format!("{scheme}://{}:{port}/{MEDIA_APP}", host(public));
-        UrlBases { push: rtmp.clone(), pull_rtmp: rtmp, pull_flv }
+        let rtmps = rtmps.map(|bound| {
+            let port = config.public_rtmps_port.unwrap_or(bound.port());
+            format!("rtmps://{}:{port}/{MEDIA_APP}", host(bound))
+        });
+        let prefer_rtmps = config.prefer_rtmps && rtmps.is_some();
+        UrlBases { push: rtmp.clone(), pull_rtmp: rtmp, pull_flv, rtmps, prefer_rtmps }
     }
 }
 

@@ -80,8 +80,14 @@ impl UrlSigner {
             let digest = Sha256::digest(text);
             digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
         };
-        let UrlBases { push, pull_rtmp, pull_flv } = &self.bases;
-        MediaAddress { push: number(push), pull: number(&format!("{pull_rtmp} {pull_flv}")) }
+        let UrlBases { push, pull_rtmp, pull_flv, rtmps, prefer_rtmps } = &self.bases;
+        // Without RTMPS they are those of processes that knew none.
+        let rtmps = rtmps.as_ref().map(|base| format!(" {base} {prefer_rtmps}"));
+        let rtmps = rtmps.unwrap_or_default();
+        MediaAddress {
+            push: number(&format!("{push}{rtmps}")),
+            pull: number(&format!("{pull_rtmp} {pull_flv}{rtmps}")),
+        }
     }
 
     /// Issues the URLs that are asked for.
@@ -95,18 +101,23 @@ impl UrlSigner {
         let full = self.mac(direction, &stream, viewer.as_deref(), &exp).finalize().into_bytes();
         let mac = URL_SAFE_NO_PAD.encode(&full[..MAC_BYTES]);
         let bases = &self.bases;
+        let query = match &viewer {
+            None => format!("t={exp}.{mac}"),
+            Some(viewer) => format!("{VIEWER}{viewer}&t={exp}.{mac}"),
+        };
+        let rtmps = bases.rtmps.as_ref().map(|base| format!("{base}/{stream}?{query}"));
         let urls = match viewer {
             None => Urls {
-                rtmp: Some(format!("{}/{stream}?t={exp}.{mac}", bases.push)),
+                rtmp: Some(format!("{}/{stream}?{query}", bases.push)),
+                rtmps,
                 ..Urls::default()
             },
-            Some(viewer) => {
-                let by_http = |end: &str| {
-                    format!("{}/{stream}.{end}?v={viewer}&t={exp}.{mac}", bases.pull_flv)
-                };
+            Some(_) => {
+                let by_http = |end: &str| format!("{}/{stream}.{end}?{query}", bases.pull_flv);
                 let flv = by_http("flv");
                 Urls {
-                    rtmp: Some(format!("{}/{stream}?v={viewer}&t={exp}.{mac}", bases.pull_rtmp)),
+                    rtmp: Some(format!("{}/{stream}?{query}", bases.pull_rtmp)),
+                    rtmps,
                     // The same place by WebSocket: `http` becomes `ws`, and `https` `wss`.
                     ws_flv: flv.strip_prefix("http").map(|rest| format!("ws{rest}")),
                     flv: Some(flv),
@@ -116,11 +127,8 @@ impl UrlSigner {
             }
         };
         let renew_after_ms = expires_s.saturating_mul(1000).saturating_sub(self.ttl_s * 1000 / 3);
-        Minted {
-            url: urls.rtmp.clone().unwrap_or_default(),
-            urls,
-            renew_after: WallTime(renew_after_ms),
-        }
+        let url = if bases.prefer_rtmps { &urls.rtmps } else { &urls.rtmp };
+        Minted { url: url.clone().unwrap_or_default(), urls, renew_after: WallTime(renew_after_ms) }
     }
 
     /// Checks a URL: `stream` without `.flv` and the like, `query` raw and without `?`. Parameters other than `t` and

@@ -14,13 +14,18 @@ const TTL_S: u64 = 3600;
 const GEN: Gen = Gen { route: 7, random: [0xa5; 12] };
 const VIEWER: Mid = Mid([0x3c; 12]);
 
-fn signer() -> UrlSigner {
-    let bases = UrlBases {
+fn bases() -> UrlBases {
+    UrlBases {
         push: "rtmp://127.0.0.1:1935/live".into(),
         pull_rtmp: "rtmp://127.0.0.1:1935/live".into(),
         pull_flv: "http://127.0.0.1:8600/live".into(),
-    };
-    UrlSigner::new(&[9; 32], bases, TTL_S)
+        rtmps: None,
+        prefer_rtmps: false,
+    }
+}
+
+fn signer() -> UrlSigner {
+    UrlSigner::new(&[9; 32], bases(), TTL_S)
 }
 
 fn request(viewer: Option<Mid>) -> MintRequest {
@@ -55,6 +60,26 @@ fn minted_urls_verify() {
         let granted = Ok((GEN, Access::Play { viewer: VIEWER }));
         assert_eq!(signer.verify(Play, stream, query, NOW), granted);
         assert!(stream.len() + 1 + query.len() < 200, "{url}");
+    }
+}
+
+/// The same stream by TLS: what is signed is neither scheme nor host, so both URLs are good on both listeners.
+/// Proves URL-1.
+#[test]
+fn rtmps_is_told_beside_rtmp_and_preferred_where_that_is_wanted() {
+    let plain = signer();
+    for prefer_rtmps in [false, true] {
+        let rtmps = Some("rtmps://127.0.0.1:1936/live".into());
+        let signer = UrlSigner::new(&[9; 32], UrlBases { rtmps, prefer_rtmps, ..bases() }, TTL_S);
+        for viewer in [None, Some(VIEWER)] {
+            let minted = signer.mint(&request(viewer), NOW);
+            let (rtmp, rtmps) = (minted.urls.rtmp.unwrap(), minted.urls.rtmps.unwrap());
+            assert_eq!(rtmps, rtmp.replace("rtmp://127.0.0.1:1935", "rtmps://127.0.0.1:1936"));
+            assert_eq!(minted.url, if prefer_rtmps { rtmps } else { rtmp });
+            assert_eq!(plain.mint(&request(viewer), NOW).urls.rtmps, None);
+        }
+        let (old, new) = (plain.address(), signer.address());
+        assert!(old.push != new.push && old.pull != new.pull, "who holds a URL is told (URL-10)");
     }
 }
 
@@ -110,7 +135,7 @@ fn another_stream_viewer_time_or_key_is_refused() {
     refused(stream, &query.replace(&VIEWER.to_string(), &Mid([0; 12]).to_string()));
     refused(stream, &query.replace("t=1700003600", "t=1800003600"));
     refused(stream, &query.replace("t=1700003600", "t=01700003600"));
-    let bases = UrlBases { push: "a".into(), pull_rtmp: "b".into(), pull_flv: "c".into() };
+    let bases = UrlBases { push: "a".into(), ..bases() };
     let other = UrlSigner::new(&[8; 32], bases, TTL_S);
     assert_eq!(other.verify(Play, stream, query, NOW), Err(SignError::BadSignature));
 }
@@ -181,7 +206,7 @@ fn bases_follow_listeners_and_settings() {
         Config::load(None, std::iter::empty(), flags).unwrap_or_else(|e| panic!("{e}"))
     };
     let bases = |config: &Config, public: &str, rtmp: &str| {
-        UrlBases::new(config, public.parse().unwrap(), rtmp.parse().unwrap())
+        UrlBases::new(config, public.parse().unwrap(), rtmp.parse().unwrap(), None)
     };
     let plain = bases(&config(&[]), "127.0.0.1:40001", "[::1]:40002");
     assert_eq!(plain.push, "rtmp://[::1]:40002/live");
@@ -197,6 +222,12 @@ fn bases_follow_listeners_and_settings() {
     let behind = bases(&behind, "127.0.0.1:1", "127.0.0.1:2");
     assert_eq!(behind.push, "rtmp://live.example.com:1936/live");
     assert_eq!(behind.pull_flv, "https://live.example.com:443/live");
+
+    let rtmps = config(&[("server.public_rtmps_port", "443".into())]);
+    let bound = Some("127.0.0.1:3".parse().unwrap());
+    let addresses = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| address.parse().unwrap());
+    let rtmps = UrlBases::new(&rtmps, addresses[0], addresses[1], bound);
+    assert_eq!(rtmps.rtmps.as_deref(), Some("rtmps://127.0.0.1:443/live"));
 
     let v6 = config(&[("server.public_host", "2001:db8::1".into())]);
     assert_eq!(bases(&v6, "127.0.0.1:1", "127.0.0.1:2").push, "rtmp://[2001:db8::1]:2/live");

@@ -1,4 +1,4 @@
-//! TLS of the public listener. Comes in: two PEM files. Goes out: an acceptor that always uses the newest
+//! TLS of the public listener and of RTMPS. Comes in: two PEM files. Goes out: an acceptor that always uses the newest
 //! pair that was good. Deliberately absent: timers and signals; the server calls
 //! [`TlsReloader::reload_if_changed`].
 
@@ -82,6 +82,13 @@ impl TlsReloader {
             provider,
             acceptor: TlsAcceptor::from(Arc::new(config)),
         })
+    }
+
+    /// Accepts connections of RTMP, which name no protocol; later reloads concern it too.
+    pub(crate) fn media_acceptor(&self) -> TlsAcceptor {
+        let mut config = ServerConfig::clone(self.acceptor.config());
+        config.alpn_protocols = Vec::new();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// Accepts connections; later reloads concern it too.

@@ -1,5 +1,5 @@
 //! Stories on loopback: the real binary in a process of its own, real sockets, real media. Run by
-//! `cargo xtask test e2e`; `ffmpeg`, `ffprobe` and `python3` must be installed.
+//! `cargo xtask test e2e`; `ffmpeg`, `ffprobe`, nginx with its RTMP module and `python3` must be installed.
 
 // What the stories share.
 mod stage;
@@ -9,6 +9,7 @@ mod survivor;
 mod cuts;
 mod cuts_plays;
 mod demo;
+mod forward;
 mod kinds;
 mod media;
 mod media_sdk;
@@ -16,6 +17,7 @@ mod media_signature;
 mod media_takeover;
 mod proxy;
 mod python;
+mod rtmps;
 
 // Faults: native clients whose ways to the server go bad, and a server that is killed or rolled.
 mod bans;

@@ -19,11 +19,11 @@ use tokio_rustls::client::TlsStream;
 
 use crate::stage::{PATIENCE, Scratch, programs};
 
-type Wss = RawWs<TlsStream<TcpStream>>;
+pub(crate) type Wss = RawWs<TlsStream<TcpStream>>;
 
-/// Writes a new certificate for `localhost` and its key to the directory.
-fn certify(directory: &Path) -> Result<CertificateDer<'static>> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+/// Writes a new certificate for this machine and its key to the directory.
+pub(crate) fn certify(directory: &Path) -> Result<CertificateDer<'static>> {
+    let made = rcgen::generate_simple_self_signed(["localhost", "127.0.0.1"].map(str::to_owned))?;
     std::fs::write(directory.join("key.pem"), made.signing_key.serialize_pem())?;
     std::fs::write(directory.join("cert.pem"), made.cert.pem())?;
     Ok(made.cert.der().clone())
@@ -44,7 +44,7 @@ async fn connect(address: SocketAddr, trusted: &CertificateDer<'static>) -> Resu
     Ok(RawWs::over(timeout(PATIENCE, stream).await.context("no handshake")??))
 }
 
-async fn join(
+pub(crate) async fn join(
     address: SocketAddr,
     trusted: &CertificateDer<'static>,
     uid: &str,

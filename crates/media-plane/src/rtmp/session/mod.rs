@@ -417,7 +417,7 @@ impl Session {
 }
 
 /// The first 32 bits of a control message.
-fn word(message: &Message) -> Result<u32, RtmpError> {
+pub(in crate::rtmp) fn word(message: &Message) -> Result<u32, RtmpError> {
     message
         .payload
         .first_chunk::<4>()

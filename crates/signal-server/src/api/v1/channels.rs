@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::Api;
 use crate::api::error::{ApiError, json};
 use crate::api::extract::{Channel, Json};
+use crate::relay::forward::ForwardView;
 
 type Answer = Result<Response, ApiError>;
 
@@ -63,6 +64,36 @@ impl From<MemberView> for MemberDto {
     }
 }
 
+/// One publish on its way to another server.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ForwardDto {
+    uid: UserId,
+    kind: &'static str,
+    /// Without stream and query.
+    url: String,
+    state: &'static str,
+    /// How long it has been in that state.
+    state_ms: u64,
+    failures: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<ForwardErrorDto>,
+}
+
+#[derive(Serialize)]
+struct ForwardErrorDto {
+    code: &'static str,
+    message: String,
+}
+
+impl From<ForwardView> for ForwardDto {
+    fn from(view: ForwardView) -> Self {
+        let ForwardView { uid, kind, url, state, state_ms, failures, last_error } = view;
+        let last_error = last_error.map(|(code, message)| ForwardErrorDto { code, message });
+        ForwardDto { uid, kind: kind.as_str(), url, state, state_ms, failures, last_error }
+    }
+}
+
 async fn list(State(api): State<Arc<Api>>) -> Answer {
     #[derive(Serialize)]
     struct List {
@@ -79,10 +110,12 @@ async fn show(State(api): State<Arc<Api>>, Channel(key): Channel) -> Answer {
         channel: ChannelDto,
         #[serde(rename = "memberList")]
         members: Vec<MemberDto>,
+        forwards: Vec<ForwardDto>,
     }
     let (view, members) = api.service.channel(key).await?;
     let members = members.into_iter().map(MemberDto::from).collect();
-    Ok(json(StatusCode::OK, &Shown { channel: view.into(), members }))
+    let forwards = api.forwards.of(&view.channel).into_iter().map(ForwardDto::from).collect();
+    Ok(json(StatusCode::OK, &Shown { channel: view.into(), members, forwards }))
 }
 
 #[derive(Deserialize)]

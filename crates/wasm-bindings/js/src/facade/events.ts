@@ -16,6 +16,8 @@ export type Attributes = { [key: string]: string }
 export interface Urls {
   /** For `live-pusher`, `live-player`, OBS and ffmpeg. */
   rtmp?: string
+  /** RTMP over TLS, where the server has it, for OBS and ffmpeg; the pushers and players of WeChat do not know it. */
+  rtmps?: string
   /** HTTP-FLV, for players in browsers. */
   flv?: string
   /** FLV over WebSocket, for pages that show more streams than a browser opens HTTP connections to one server. */

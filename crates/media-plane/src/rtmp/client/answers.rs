@@ -1,0 +1,118 @@
+//! What an upstream answers.
+//!
+//! In: bodies of command messages. Out: the next step of the client, or the end of it. Absent: answers to
+//! `releaseStream` and `FCPublish`, which servers refuse that have no such thing, and take the publish all the same.
+
+use super::{Client, ClientEvent, ClientOutput, State, transaction};
+use crate::rtmp::RtmpError;
+use crate::rtmp::amf0::Value;
+use crate::rtmp::command::Command;
+use crate::rtmp::limits::{MAX_ANSWER_CODE, MAX_ANSWER_TEXT};
+
+/// What an upstream says of an end: bounded, on one line, without the keys of the target. It may go to a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// As `NetStream.Publish.BadName`; empty where it gave none. Letters, digits, `.`, `_` and `-`.
+    pub code: String,
+    /// Text for people, perhaps empty.
+    pub description: String,
+}
+
+impl Client {
+    /// Takes a command of the upstream.
+    pub(super) fn answer(&mut self, payload: &[u8]) -> Result<(), RtmpError> {
+        let command = match Command::parse(payload) {
+            Ok(command) => command,
+            // One that is publishing waits for no answer.
+            Err(_) if self.is_publishing() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match command.name.as_str() {
+            "_result" => self.result(&command)?,
+            "_error" => self.refused(&command),
+            "onStatus" => self.status(&command),
+            "close" => self.ended(&command),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn result(&mut self, command: &Command) -> Result<(), RtmpError> {
+        let number = command.transaction;
+        match self.state {
+            State::Connecting if number == transaction::CONNECT => self.connected(),
+            State::Creating if number == transaction::CREATE_STREAM => {
+                let stream = command.arguments.first().and_then(Value::as_number);
+                self.created(stream.and_then(message_stream).ok_or(RtmpError::Command)?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, command: &Command) {
+        let awaited = match self.state {
+            State::Connecting => transaction::CONNECT,
+            State::Creating => transaction::CREATE_STREAM,
+            State::Starting(_) => transaction::PUBLISH,
+            State::Publishing(_) | State::Closed => return,
+        };
+        if command.transaction == awaited {
+            self.ended(command);
+        }
+    }
+
+    fn status(&mut self, command: &Command) {
+        let field = |name| information(command).and_then(|it| it.get(name)).and_then(Value::as_str);
+        let (level, code) = (field("level"), field("code"));
+        match (self.state, code) {
+            (State::Starting(stream), Some("NetStream.Publish.Start")) => {
+                self.state = State::Publishing(stream);
+                self.out.push_back(ClientOutput::Event(ClientEvent::Accepted));
+            }
+            (_, Some("NetStream.Unpublish.Success" | "NetConnection.Connect.Closed")) => {
+                self.ended(command);
+            }
+            _ if level == Some("error") => self.ended(command),
+            _ => {}
+        }
+    }
+
+    /// The upstream wants no more of it.
+    fn ended(&mut self, command: &Command) {
+        let field = |name| {
+            let text = information(command).and_then(|it| it.get(name)).and_then(Value::as_str);
+            self.target.cleared(text.unwrap_or(""))
+        };
+        let code: String = field("code")
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c))
+            .take(MAX_ANSWER_CODE)
+            .collect();
+        let description: String = field("description")
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(MAX_ANSWER_TEXT)
+            .collect();
+        let answer = Answer { code, description };
+        let event = match self.state {
+            State::Publishing(_) => ClientEvent::Closed(answer),
+            _ => ClientEvent::Refused(answer),
+        };
+        self.out.push_back(ClientOutput::Event(event));
+        self.close();
+    }
+}
+
+/// The information object of an answer: behind the command object, or in its place.
+fn information(command: &Command) -> Option<&Value> {
+    let has_code = |value: &&Value| value.get("code").is_some();
+    command.arguments.iter().chain([&command.object]).find(has_code)
+}
+
+/// A message stream that an upstream names.
+fn message_stream(number: f64) -> Option<u32> {
+    let whole = number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+    whole.then_some(number as u32)
+}

@@ -1,0 +1,187 @@
+//! A stream of the hub, published to an upstream for as long as it lives.
+//!
+//! In: a player of the hub, an [`UpstreamUrl`]. Out: a publish at the upstream, begun anew after each failure, and what
+//! became of it as [`ForwardState`]. Absent: which streams are forwarded, and where; channels.
+//!
+//! The forward is a player like others: it delays nobody. While there is no upstream the player is paused, so nothing
+//! waits; then it begins as a late player does, with headers and the last group of pictures.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::{Upstream, UpstreamError, UpstreamOptions, UpstreamUrl};
+use crate::hub::{EndReason, Player};
+use crate::media::Packet;
+
+/// Pause before the second attempt; each further one takes twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After a publish of so long the pauses begin anew.
+const STEADY: Duration = Duration::from_secs(30);
+/// Packets taken from the hub at once.
+const BATCH: usize = 64;
+
+/// What a forward is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardPhase {
+    /// It is on its way to the upstream.
+    Connecting,
+    /// The upstream takes the stream.
+    Publishing,
+    /// It waits for the next attempt.
+    Waiting,
+}
+
+/// What became of a forward so far.
+#[derive(Debug, Clone)]
+pub struct ForwardState {
+    /// What it is doing.
+    pub phase: ForwardPhase,
+    /// Since when.
+    pub since: Instant,
+    /// Attempts that failed, and publishes that ended before their stream.
+    pub failures: u64,
+    /// Why the last of them did. Without keys.
+    pub last_error: Option<Arc<UpstreamError>>,
+}
+
+impl Default for ForwardState {
+    fn default() -> Self {
+        Self {
+            phase: ForwardPhase::Connecting,
+            since: Instant::now(),
+            failures: 0,
+            last_error: None,
+        }
+    }
+}
+
+/// Publishes what `player` gets to the upstream until the play ends, and says why it did. Each change is told by `state`.
+pub async fn forward(
+    player: Player,
+    url: &UpstreamUrl,
+    options: &UpstreamOptions,
+    state: &watch::Sender<ForwardState>,
+) -> EndReason {
+    let seeds = RandomState::new();
+    let mut attempt = 0;
+    player.pause(true);
+    loop {
+        enter(state, ForwardPhase::Connecting);
+        let connected = tokio::select! {
+            reason = ended(&player) => return reason,
+            connected = Upstream::publish(url, options) => connected,
+        };
+        let error = match connected {
+            Ok(mut upstream) => {
+                enter(state, ForwardPhase::Publishing);
+                let begun = Instant::now();
+                player.pause(false);
+                match relay(&player, &mut upstream).await {
+                    Ended::Stream(reason) => {
+                        upstream.finish().await;
+                        return reason;
+                    }
+                    Ended::Upstream(error) => {
+                        player.pause(true);
+                        if begun.elapsed() >= STEADY {
+                            attempt = 0;
+                        }
+                        error
+                    }
+                }
+            }
+            Err(error) => error,
+        };
+        let pause = pause(attempt, seeds.hash_one(state.borrow().failures));
+        attempt = attempt.saturating_add(1);
+        state.send_modify(|state| {
+            state.phase = ForwardPhase::Waiting;
+            state.since = Instant::now();
+            state.failures += 1;
+            state.last_error = Some(Arc::new(error));
+        });
+        tokio::select! {
+            reason = ended(&player) => return reason,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+enum Ended {
+    Stream(EndReason),
+    Upstream(UpstreamError),
+}
+
+async fn relay(player: &Player, upstream: &mut Upstream) -> Ended {
+    let mut batch: Vec<Arc<Packet>> = Vec::new();
+    while player.take_ready(&mut batch, BATCH) {
+        for packet in batch.drain(..) {
+            upstream.send_first(&packet);
+        }
+    }
+    loop {
+        tokio::select! {
+            error = upstream.serve() => return Ended::Upstream(error),
+            next = player.next(&mut batch, BATCH) => {
+                if let Err(reason) = next {
+                    return Ended::Stream(reason);
+                }
+                for packet in batch.drain(..) {
+                    player.count_out(packet.body().len());
+                    if let Err(error) = upstream.send(&packet) {
+                        return Ended::Upstream(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Completes when a paused play has ended.
+async fn ended(player: &Player) -> EndReason {
+    let mut batch = Vec::new();
+    loop {
+        if let Err(reason) = player.next(&mut batch, BATCH).await {
+            return reason;
+        }
+        batch.clear();
+    }
+}
+
+fn enter(state: &watch::Sender<ForwardState>, phase: ForwardPhase) {
+    state.send_modify(|state| {
+        state.phase = phase;
+        state.since = Instant::now();
+    });
+}
+
+/// Twice as long with each attempt, up to a bound, and of that a part between one half and the whole by `random`: forwards
+/// that failed together do not come back together.
+fn pause(attempt: u32, random: u64) -> Duration {
+    let whole = FIRST_PAUSE.saturating_mul(1 << attempt.min(16)).min(LONGEST_PAUSE);
+    let half = whole / 2;
+    half + half.mul_f64((random % 1024) as f64 / 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: how often an upstream is tried.
+
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        for (attempt, whole) in [(0, 1), (1, 2), (2, 4), (4, 16), (5, 30), (1000, 30)] {
+            let whole = Duration::from_secs(whole);
+            assert_eq!(pause(attempt, 0), whole / 2);
+            let longest = pause(attempt, 1023);
+            assert!(longest > whole * 9 / 10 && longest <= whole, "{longest:?}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! One publish on its connection.
+//!
+//! In: packets. Out: their bytes on the wire, and why the publish ended. Absent: where packets come from, and another
+//! attempt.
+//!
+//! What waits for the socket is bounded in bytes and in time; a publish that exceeds a bound is over.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::connect::connect;
+use super::{UpstreamError, UpstreamOptions, UpstreamUrl};
+use crate::media::Packet;
+use crate::rtmp::{Answer, Client, ClientEvent, ClientOutput};
+use crate::wire::{Exchanged, Wire, WriteQueue};
+
+/// Bytes read at once: an upstream says little.
+const READ_BYTES: usize = 1 << 10;
+/// Reads while something waits to be written: no way to pile up answers that the upstream does not read.
+const READS_WHILE_WRITING: usize = 16;
+/// How long an upstream may take to read what was said last.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A publish that an upstream has accepted. Dropping it ends the connection.
+#[derive(Debug)]
+pub struct Upstream {
+    wire: Wire,
+    client: Client,
+    out: WriteQueue,
+    buffer: Vec<u8>,
+    reads: usize,
+    write_timeout: Duration,
+    queue: Queue,
+}
+
+impl Upstream {
+    /// Connects and publishes.
+    ///
+    /// # Errors
+    /// [`UpstreamError`], after [`UpstreamOptions::connect_timeout`] at the latest.
+    pub async fn publish(
+        url: &UpstreamUrl,
+        options: &UpstreamOptions,
+    ) -> Result<Self, UpstreamError> {
+        timeout(options.connect_timeout, Self::accepted(url, options))
+            .await
+            .unwrap_or(Err(UpstreamError::Timeout))
+    }
+
+    async fn accepted(url: &UpstreamUrl, options: &UpstreamOptions) -> Result<Self, UpstreamError> {
+        let mut upstream = Self {
+            wire: connect(url, options).await?,
+            client: Client::new(url.target().clone(), seed()),
+            out: WriteQueue::default(),
+            buffer: vec![0; READ_BYTES],
+            reads: 0,
+            write_timeout: options.write_timeout,
+            queue: Queue::new(options),
+        };
+        upstream.pump()?;
+        while !upstream.client.is_publishing() {
+            upstream.exchange().await?;
+        }
+        Ok(upstream)
+    }
+
+    /// Queues a packet that was there when the publish began: it counts for no bound until all of them are written.
+    pub fn send_first(&mut self, packet: &Packet) {
+        let bytes = self.push(packet);
+        self.queue.allow(bytes);
+    }
+
+    /// Queues a packet.
+    ///
+    /// # Errors
+    /// [`UpstreamError::TooSlow`] when more waits than may; drop the publish then.
+    pub fn send(&mut self, packet: &Packet) -> Result<(), UpstreamError> {
+        let now = Instant::now();
+        let bytes = self.push(packet);
+        self.queue.push(bytes, self.out.written(), now)
+    }
+
+    /// Bytes that wait for the socket.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        self.queue.pushed - self.out.written().min(self.queue.pushed)
+    }
+
+    /// Bytes that the socket took.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.out.written()
+    }
+
+    /// Writes what is queued, and answers the upstream, until the publish ends. Cancel safe.
+    pub async fn serve(&mut self) -> UpstreamError {
+        loop {
+            if let Err(error) = self.exchange().await {
+                return error;
+            }
+        }
+    }
+
+    /// Ends the publish: writes what is queued and says that it is over, within a second.
+    pub async fn finish(mut self) {
+        self.client.finish();
+        // Nothing but the close can come of it.
+        let _ = self.pump();
+        let wire = &mut self.wire;
+        let out = &mut self.out;
+        let buffer = &mut self.buffer;
+        let farewell = async {
+            out.flush(wire, FAREWELL).await?;
+            wire.shutdown().await?;
+            while wire.read(buffer).await? > 0 {}
+            io::Result::Ok(())
+        };
+        if !matches!(timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
+            self.wire.reset();
+        }
+    }
+
+    /// Bytes that a packet is on the wire.
+    fn push(&mut self, packet: &Packet) -> u64 {
+        self.client.publish(packet.kind(), packet.timestamp(), &packet.body());
+        let mut bytes = 0;
+        while let Some(output) = self.client.next_output() {
+            if let ClientOutput::Send(block) = output {
+                bytes += block.len() as u64;
+                self.out.push(block);
+            }
+        }
+        bytes
+    }
+
+    async fn exchange(&mut self) -> Result<(), UpstreamError> {
+        if self.out.is_empty() {
+            self.reads = 0;
+        }
+        let may_read = self.reads < READS_WHILE_WRITING;
+        let buffer = may_read.then_some(&mut self.buffer[..]);
+        match self.out.exchange(&mut self.wire, buffer, self.write_timeout).await {
+            Ok(Exchanged::Written) => Ok(()),
+            Ok(Exchanged::Read(0)) => {
+                Err(UpstreamError::Broken(io::ErrorKind::UnexpectedEof.into()))
+            }
+            Ok(Exchanged::Read(count)) => {
+                self.reads += 1;
+                let result = self.client.input(&self.buffer[..count]);
+                self.pump()?;
+                Ok(result?)
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(UpstreamError::Stalled),
+            Err(error) => Err(UpstreamError::Broken(error)),
+        }
+    }
+
+    /// Moves outputs of the client on.
+    fn pump(&mut self) -> Result<(), UpstreamError> {
+        while let Some(output) = self.client.next_output() {
+            match output {
+                ClientOutput::Send(bytes) => {
+                    self.queue.pushed += bytes.len() as u64;
+                    self.out.push(bytes);
+                }
+                ClientOutput::Event(ClientEvent::Accepted) => {}
+                ClientOutput::Event(ClientEvent::Refused(answer)) => {
+                    return Err(UpstreamError::Refused(answer));
+                }
+                ClientOutput::Event(ClientEvent::Closed(answer)) => {
+                    return Err(UpstreamError::Closed(answer));
+                }
+                ClientOutput::Close => {
+                    let (code, description) = (String::new(), String::new());
+                    return Err(UpstreamError::Closed(Answer { code, description }));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What waits for the socket, as numbers.
+#[derive(Debug)]
+struct Queue {
+    max_bytes: u64,
+    max_time: Duration,
+    /// Bytes that were handed over since the connection began.
+    pushed: u64,
+    /// Up to here the bytes are those of the beginning.
+    first: u64,
+    /// When it was seen that those are written.
+    begun: Option<Instant>,
+    /// Ends of packets, as [`Queue::pushed`] counts, and when they came.
+    packets: VecDeque<(u64, Instant)>,
+}
+
+impl Queue {
+    fn new(options: &UpstreamOptions) -> Self {
+        Self {
+            max_bytes: options.queue_bytes as u64,
+            max_time: options.queue_time,
+            pushed: 0,
+            first: 0,
+            begun: None,
+            packets: VecDeque::new(),
+        }
+    }
+
+    fn allow(&mut self, bytes: u64) {
+        self.pushed += bytes;
+        self.first = self.pushed;
+    }
+
+    fn push(&mut self, bytes: u64, written: u64, now: Instant) -> Result<(), UpstreamError> {
+        self.pushed += bytes;
+        self.packets.push_back((self.pushed, now));
+        while self.packets.front().is_some_and(|(end, _)| *end <= written) {
+            self.packets.pop_front();
+        }
+        if written >= self.first {
+            self.begun.get_or_insert(now);
+        }
+        // What comes behind the first bytes has not waited before those are written.
+        let oldest = self.packets.front().map_or(now, |(_, at)| *at);
+        let waits = self.begun.map_or(Duration::ZERO, |begun| now - oldest.max(begun));
+        let waiting = self.pushed - written.max(self.first).min(self.pushed);
+        if waiting > self.max_bytes || waits > self.max_time {
+            return Err(UpstreamError::TooSlow);
+        }
+        Ok(())
+    }
+}
+
+/// Filler for a handshake: differs per connection, protects nothing.
+fn seed() -> [u8; 16] {
+    let seeds = RandomState::new();
+    let mut seed = [0; 16];
+    seed[..8].copy_from_slice(&seeds.hash_one(0).to_le_bytes());
+    seed[8..].copy_from_slice(&seeds.hash_one(1).to_le_bytes());
+    seed
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: what may wait for an upstream.
+
+    use std::sync::Arc;
+
+    use rustls::crypto::ring;
+    use rustls::{ClientConfig, RootCertStore};
+
+    use super::*;
+
+    fn queue(queue_bytes: usize, queue_ms: u64) -> Queue {
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let queue_time = Duration::from_millis(queue_ms);
+        let options = UpstreamOptions::new(Arc::new(tls));
+        Queue::new(&UpstreamOptions { queue_bytes, queue_time, ..options })
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_for_the_first() {
+        let now = Instant::now();
+        let mut queue = queue(100, 1000);
+        queue.allow(5000);
+        assert!(queue.push(60, 0, now).is_ok());
+        assert!(queue.push(40, 4999, now).is_ok());
+        assert!(queue.push(1, 4999, now).is_err(), "101 bytes behind the first");
+        assert!(queue.push(1, 5002, now).is_ok(), "some were written");
+    }
+
+    #[test]
+    fn waiting_is_bounded_once_the_first_are_written() {
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        let mut queue = queue(1 << 20, 1000);
+        queue.allow(5000);
+        assert!(queue.push(10, 0, at(0)).is_ok());
+        assert!(queue.push(10, 100, at(5000)).is_ok(), "the first are still on their way");
+        assert!(queue.push(10, 5000, at(6000)).is_ok(), "from here on it counts");
+        assert!(queue.push(10, 5000, at(7000)).is_ok());
+        assert!(queue.push(10, 5000, at(7001)).is_err(), "a second without progress");
+        assert!(queue.push(10, 5040, at(7002)).is_ok(), "only the newest waits");
+    }
+}

@@ -1,0 +1,173 @@
+//! The publishing client without I/O, against the session of a server.
+//! Proves no rule of the protocol: RTMP.
+
+use bytes::Bytes;
+use lianmai_media_plane::rtmp::amf0::{self, Value};
+use lianmai_media_plane::rtmp::{
+    Answer, Client, ClientEvent, ClientOutput, Event, MediaKind, Output, Refusal, Request,
+    RequestKind, Session, Target,
+};
+
+use crate::support::*;
+
+pub(crate) const STREAM: &str = "room-7?key=se%2Fcret";
+
+pub(crate) fn target() -> Target {
+    Target::new("live", "rtmp://upstream.example/live", STREAM).unwrap()
+}
+
+/// Both ends, and what they told their owners.
+struct Line {
+    client: Client,
+    server: Session,
+    told: Vec<ClientEvent>,
+    heard: Vec<Event>,
+    /// The client wants its connection closed.
+    closed: bool,
+    /// Bytes that go at once.
+    piece: usize,
+}
+
+impl Line {
+    fn new(piece: usize) -> Self {
+        Self {
+            client: Client::new(target(), [9; 16]),
+            server: session(),
+            told: Vec::new(),
+            heard: Vec::new(),
+            closed: false,
+            piece,
+        }
+    }
+
+    /// Moves bytes until nobody has any.
+    fn run(&mut self) {
+        loop {
+            let mut up = Vec::new();
+            while let Some(output) = self.client.next_output() {
+                assert!(!self.closed, "nothing follows a close");
+                match output {
+                    ClientOutput::Send(bytes) => up.extend_from_slice(&bytes),
+                    ClientOutput::Event(event) => self.told.push(event),
+                    ClientOutput::Close => self.closed = true,
+                }
+            }
+            up.chunks(self.piece).for_each(|piece| self.server.input(piece).unwrap());
+            let mut down = Vec::new();
+            while let Some(output) = self.server.next_output() {
+                match output {
+                    Output::Send(bytes) => down.extend_from_slice(&bytes),
+                    Output::Event(event) => self.heard.push(event),
+                    Output::Close => {}
+                }
+            }
+            if up.is_empty() && down.is_empty() {
+                return;
+            }
+            down.chunks(self.piece).for_each(|piece| self.client.input(piece).unwrap());
+        }
+    }
+
+    /// Goes on until media may be sent.
+    fn publishing(piece: usize) -> Self {
+        let mut line = Self::new(piece);
+        line.run();
+        line.server.accept().unwrap();
+        line.run();
+        assert_eq!(line.told, [ClientEvent::Accepted]);
+        line.heard.clear();
+        line
+    }
+}
+
+#[test]
+fn a_publish_is_asked_for_accepted_and_ended() {
+    for piece in [1, 7, 1 << 20] {
+        let mut line = Line::new(piece);
+        line.run();
+        assert_eq!(
+            line.heard,
+            [Event::Request(Request {
+                kind: RequestKind::Publish,
+                app: "live".into(),
+                stream: "room-7".into(),
+                query: "key=se%2Fcret".into(),
+            })]
+        );
+        assert!(line.told.is_empty() && !line.client.is_publishing());
+        let early = Bytes::from_static(&[0x17, 1]);
+        assert!(!line.client.publish(MediaKind::Video, 0, &early), "not before it is accepted");
+        line.server.accept().unwrap();
+        line.run();
+        assert_eq!(line.told, [ClientEvent::Accepted]);
+        line.heard.clear();
+        line.client.finish();
+        line.run();
+        assert_eq!(line.heard, [Event::Stopped]);
+        assert!(line.closed && !line.client.publish(MediaKind::Video, 0, &early));
+        assert_eq!(line.client.input(&[0; 9]), Ok(()), "bytes after a close are ignored");
+    }
+}
+
+#[test]
+fn media_arrives_as_it_was_also_by_enhanced_rtmp() {
+    let mut line = Line::publishing(1000);
+    let mut metadata = Vec::new();
+    amf0::encode(&mut metadata, &text("onMetaData"));
+    amf0::encode(&mut metadata, &Value::EcmaArray(vec![("width".into(), Value::Number(640.0))]));
+    let sent = [
+        (MediaKind::Metadata, 0, Bytes::from(metadata)),
+        // The sequence header of HEVC, a frame of it, and Opus.
+        (MediaKind::Video, 5, Bytes::from_static(&[0x90, b'h', b'v', b'c', b'1', 1, 2])),
+        (MediaKind::Video, 0x0100_0000, vec![0x91; 100_000].into()),
+        (MediaKind::Audio, u32::MAX, Bytes::from_static(&[0x91, b'O', b'p', b'u', b's', 3])),
+    ];
+    for (kind, timestamp, payload) in &sent {
+        assert!(line.client.publish(*kind, *timestamp, payload));
+    }
+    line.run();
+    let expected = sent.map(|(kind, timestamp, payload)| Event::Media { kind, timestamp, payload });
+    assert_eq!(line.heard, expected);
+}
+
+/// What a server says of a refusal may hold the stream that was asked for, as it is or decoded.
+#[test]
+fn a_refusal_is_told_without_the_keys() {
+    let mut line = Line::new(100);
+    line.run();
+    line.server.refuse(&Refusal {
+        code: "NetStream.Publish.BadName",
+        description: "denied.bad: room-7?key=se%2Fcret, key=se%2Fcret, se%2Fcret, se/cret\n\x1b[1m"
+            .to_owned(),
+    });
+    line.run();
+    assert_eq!(
+        line.told,
+        [ClientEvent::Refused(Answer {
+            code: "NetStream.Publish.BadName".into(),
+            description: "denied.bad: ***, ***, ***, ***  [1m".into(),
+        })]
+    );
+    assert!(line.closed);
+    assert!(!format!("{:?}", line.client).contains("cret"));
+}
+
+#[test]
+fn an_end_by_the_upstream_is_told() {
+    let mut line = Line::publishing(100);
+    line.server.fail(&format!("full: {}", "no room ".repeat(100)));
+    line.run();
+    let [_, ClientEvent::Closed(answer)] = &line.told[..] else { panic!("{:?}", line.told) };
+    assert_eq!(answer.code, "NetStream.Publish.Failed");
+    assert!(answer.description.starts_with("full: no room"));
+    assert_eq!(answer.description.chars().count(), 200);
+    assert!(line.closed);
+}
+
+#[test]
+fn names_are_bounded() {
+    let long = "x".repeat(4097);
+    assert!(Target::new(&long, "", "a").is_err());
+    assert!(Target::new("a", &long, "a").is_err());
+    assert!(Target::new("a", "", &long).is_err());
+}

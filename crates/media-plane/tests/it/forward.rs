@@ -1,0 +1,243 @@
+//! A stream of one hub is published to another one by a real socket.
+//! Proves no rule of the protocol: forwards.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianmai_media_plane::upstream::{
+    ForwardPhase, ForwardState, Upstream, UpstreamError, UpstreamOptions, UpstreamUrl, forward,
+};
+use lianmai_media_plane::{
+    Direction, EndReason, Hub, Kinds, MediaKind, Player, Publisher, RelayConfig, RtmpServer,
+    StreamName, Verdict,
+};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::support::*;
+
+/// Against a test that never ends; no outcome depends on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn options() -> UpstreamOptions {
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    UpstreamOptions::new(Arc::new(tls))
+}
+
+fn url(address: SocketAddr, key: &str) -> UpstreamUrl {
+    UpstreamUrl::parse(&format!("rtmp://{address}/live/up?{key}")).unwrap()
+}
+
+/// An upstream that lets in those whose query is `good`.
+struct Server {
+    hub: Hub,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    async fn start(address: SocketAddr) -> Self {
+        let hub = Hub::new(RelayConfig::default());
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let answer = Answer(|request: lianmai_media_plane::StreamRequest| {
+            if request.direction == Direction::Play || request.query == "good" {
+                Verdict::Allow { viewer: None, kinds: Kinds::BOTH, account: None }
+            } else {
+                Verdict::Deny { code: "badKey", message: format!("{} is bad", request.query) }
+            }
+        });
+        let server = RtmpServer::new(hub.clone(), Arc::new(answer));
+        let task = tokio::spawn(server.serve(listener, async move {
+            let _ = stopped.await;
+        }));
+        Self { hub, address, stop, task }
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap();
+    }
+
+    async fn play(&self) -> Player {
+        self.hub.play(&allow(), request(Direction::Play, "up", "")).await.unwrap()
+    }
+}
+
+/// A hub with a stream that has headers and a group of pictures.
+async fn source() -> (Hub, Publisher) {
+    let hub = Hub::new(RelayConfig::default());
+    let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
+    send(&publisher, 0, &[0x17, 0, 0, 0, 0, 1]);
+    send(&publisher, 0, &[0x17, 1, 0, 0, 0, 1]);
+    send(&publisher, 40, &[0x27, 1, 0, 0, 0, 2]);
+    (hub, publisher)
+}
+
+fn send(publisher: &Publisher, time: u32, body: &[u8]) {
+    publisher.send(MediaKind::Video, time, body).unwrap();
+}
+
+fn tap(hub: &Hub) -> Player {
+    hub.tap(&StreamName::new("live", "a")).unwrap()
+}
+
+/// A forward that runs, and what it tells.
+fn start(
+    player: Player,
+    url: UpstreamUrl,
+    options: UpstreamOptions,
+) -> (JoinHandle<EndReason>, watch::Receiver<ForwardState>) {
+    let (told, state) = watch::channel(ForwardState::default());
+    (tokio::spawn(async move { forward(player, &url, &options, &told).await }), state)
+}
+
+/// Waits until a forward is in a phase, after so many failures.
+async fn reach(state: &mut watch::Receiver<ForwardState>, phase: ForwardPhase, failures: u64) {
+    let wanted = |state: &ForwardState| state.phase == phase && state.failures >= failures;
+    timeout(PATIENCE, state.wait_for(wanted)).await.unwrap().unwrap();
+}
+
+/// The next packets of a player, by their bodies.
+async fn bodies(player: &Player, count: usize) -> Vec<Vec<u8>> {
+    let mut batch = Vec::new();
+    while batch.len() < count {
+        timeout(PATIENCE, player.next(&mut batch, count)).await.unwrap().unwrap();
+    }
+    batch.iter().map(|packet| packet.body().to_vec()).collect()
+}
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+#[tokio::test]
+async fn a_stream_is_published_from_its_last_keyframe_on_until_it_ends() {
+    let (hub, publisher) = source().await;
+    let server = Server::start(ANY).await;
+    let watcher = server.play().await;
+    let (ended, mut state) = start(tap(&hub), url(server.address, "good"), options());
+    reach(&mut state, ForwardPhase::Publishing, 0).await;
+    let got = bodies(&watcher, 3).await;
+    assert_eq!(got[0], [0x17, 0, 0, 0, 0, 1], "what a decoder needs");
+    assert_eq!(got[1], [0x17, 1, 0, 0, 0, 1], "its keyframe");
+    assert_eq!(got[2], [0x27, 1, 0, 0, 0, 2]);
+    send(&publisher, 80, &[0x27, 1, 0, 0, 0, 3]);
+    assert_eq!(bodies(&watcher, 1).await, [[0x27, 1, 0, 0, 0, 3]]);
+    hub.cut_stream(&StreamName::new("live", "a"));
+    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), EndReason::Cut);
+    // The upstream was told: it has no publisher any more, so nothing is left but its player.
+    drop(watcher);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_comes_back_gets_the_stream_again() {
+    let (hub, publisher) = source().await;
+    let server = Server::start(ANY).await;
+    let address = server.address;
+    let (_ended, mut state) = start(tap(&hub), url(address, "good"), options());
+    reach(&mut state, ForwardPhase::Publishing, 0).await;
+    server.stop().await;
+    reach(&mut state, ForwardPhase::Waiting, 1).await;
+    // Nobody is there meanwhile: it is tried again and again.
+    reach(&mut state, ForwardPhase::Waiting, 2).await;
+    send(&publisher, 2000, &[0x17, 1, 0, 0, 0, 9]);
+    let server = Server::start(address).await;
+    let watcher = server.play().await;
+    reach(&mut state, ForwardPhase::Publishing, 2).await;
+    let got = bodies(&watcher, 2).await;
+    assert_eq!(got[0], [0x17, 0, 0, 0, 0, 1]);
+    assert_eq!(got[1], [0x17, 1, 0, 0, 0, 9], "the newest keyframe");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_without_the_key_and_tried_again() {
+    let (hub, _publisher) = source().await;
+    let server = Server::start(ANY).await;
+    let (ended, mut state) = start(tap(&hub), url(server.address, "secret"), options());
+    reach(&mut state, ForwardPhase::Waiting, 2).await;
+    let error = state.borrow().last_error.clone().unwrap();
+    assert_eq!(error.code(), "refused");
+    let text = error.to_string();
+    assert_eq!(text, "refused: NetStream.Publish.Denied denied.badKey: *** is bad");
+    // Also one that waits ends with its stream.
+    hub.cut_stream(&StreamName::new("live", "a"));
+    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), EndReason::Cut);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_without_publisher_has_nothing_to_forward() {
+    let (hub, publisher) = source().await;
+    assert!(hub.tap(&StreamName::new("live", "b")).is_none());
+    drop(publisher);
+    assert!(hub.tap(&StreamName::new("live", "a")).is_none());
+    assert_eq!(hub.stats().streams, 0, "nothing is left of the look");
+}
+
+#[tokio::test]
+async fn this_server_is_no_upstream() {
+    let server = Server::start(ANY).await;
+    let own = UpstreamOptions { own: vec![server.address], ..options() };
+    let error = Upstream::publish(&url(server.address, "good"), &own).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::OwnListener), "{error}");
+    let by_name = format!("rtmp://localhost:{}/live/up?good", server.address.port());
+    let own = UpstreamOptions {
+        own: vec![SocketAddr::from(([0, 0, 0, 0], server.address.port()))],
+        ..options()
+    };
+    let error = Upstream::publish(&UpstreamUrl::parse(&by_name).unwrap(), &own).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::OwnListener), "{error}");
+    server.stop().await;
+}
+
+/// What waits for an upstream that reads nothing is bounded, and its stream goes on.
+#[tokio::test]
+async fn an_upstream_that_reads_nothing_is_given_up() {
+    let (hub, publisher) = source().await;
+    let server = Server::start(ANY).await;
+    // In between: hands everything on until the publish runs, and then reads nothing.
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let between = listener.local_addr().unwrap();
+    let address = server.address;
+    let (full, mut is_full) = watch::channel(false);
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut upstream = TcpStream::connect(address).await.unwrap();
+        let (mut up, mut down) = ([0; 4096], [0; 4096]);
+        while !*is_full.borrow() {
+            tokio::select! {
+                read = client.read(&mut up) => upstream.write_all(&up[..read.unwrap()]).await.unwrap(),
+                read = upstream.read(&mut down) => client.write_all(&down[..read.unwrap()]).await.unwrap(),
+                _ = is_full.changed() => {}
+            }
+        }
+        std::future::pending::<()>().await;
+    });
+    let small = UpstreamOptions { queue_bytes: 1 << 20, ..options() };
+    let (_ended, mut state) = start(tap(&hub), url(between, "good"), small);
+    reach(&mut state, ForwardPhase::Publishing, 0).await;
+    full.send(true).unwrap();
+    let frame = vec![0x27; 100_000];
+    let mut time = 80;
+    while state.borrow().failures == 0 {
+        send(&publisher, time, &frame);
+        time += 1;
+        tokio::task::yield_now().await;
+        assert!(time < 5000, "half a gigabyte waits");
+    }
+    assert_eq!(state.borrow().last_error.as_ref().unwrap().code(), "tooSlow");
+    assert!(publisher.send(MediaKind::Video, time, &frame).is_ok(), "the stream goes on");
+}

@@ -1,0 +1,259 @@
+//! What members publish goes to other servers, too. Comes in: streams that have a publisher, and the forwards of each app.
+//! Goes out: one [`upstream::forward`] for each, log lines, and what became of them for operators. Deliberately absent:
+//! clients; none of them can ask for a forward, or learns of one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lianmai_media_plane::Hub;
+use lianmai_media_plane::upstream::{
+    self, ForwardPhase, ForwardState, UpstreamOptions, UpstreamUrl,
+};
+use lianmai_protocol::{Appkey, Gen, UserId};
+use lianmai_signal_engine::{ChannelKey, Publication, PushKind};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use super::provider::stream_name;
+use super::trust::client_config;
+use crate::config::{Config, ForwardConfig, ForwardTemplate};
+use crate::shard::Shards;
+use crate::socket::tls::TlsError;
+
+/// Where the publishes of each app go.
+pub(crate) type Plans = HashMap<Appkey, Vec<Plan>>;
+
+/// One other server.
+pub(crate) struct Plan {
+    template: ForwardTemplate,
+    options: Arc<UpstreamOptions>,
+}
+
+/// Reads what the forwards of a configuration need. `own` are the RTMP listeners of this process.
+///
+/// # Errors
+/// Certificate authorities cannot be read.
+pub(crate) fn plans(config: &Config, own: &[SocketAddr]) -> Result<Plans, TlsError> {
+    let mut plans = Plans::new();
+    for app in config.apps.iter().filter(|app| !app.forwards.is_empty()) {
+        let plan = |forward: &ForwardConfig| -> Result<Plan, TlsError> {
+            let mut options = UpstreamOptions::new(client_config(forward.ca.as_deref())?);
+            options.own = own.to_vec();
+            Ok(Plan { template: forward.template.clone(), options: Arc::new(options) })
+        };
+        let all = app.forwards.iter().map(plan).collect::<Result<_, TlsError>>()?;
+        plans.insert(app.appkey.clone(), all);
+    }
+    Ok(plans)
+}
+
+/// A forward as operators see it.
+pub(crate) struct ForwardView {
+    pub(crate) uid: UserId,
+    pub(crate) kind: PushKind,
+    /// Without stream and query.
+    pub(crate) url: String,
+    pub(crate) state: &'static str,
+    pub(crate) state_ms: u64,
+    pub(crate) failures: u64,
+    /// Code and text.
+    pub(crate) last_error: Option<(&'static str, String)>,
+}
+
+/// Numbers of all forwards: how many are in each state, and failures since the start by code.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ForwardStats {
+    pub(crate) connecting: usize,
+    pub(crate) publishing: usize,
+    pub(crate) waiting: usize,
+    pub(crate) failures: BTreeMap<&'static str, u64>,
+}
+
+/// The forwards of this process.
+#[derive(Default)]
+pub(crate) struct Forwards(Mutex<Registry>);
+
+/// Which stream, and which forward of its app.
+type Key = (Gen, usize);
+
+#[derive(Default)]
+struct Registry {
+    running: HashMap<Key, Running>,
+    failures: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Clone)]
+struct Running {
+    publication: Publication,
+    url: UpstreamUrl,
+    state: watch::Receiver<ForwardState>,
+}
+
+impl Forwards {
+    /// Those of a channel, by uid and kind.
+    pub(crate) fn of(&self, channel: &ChannelKey) -> Vec<ForwardView> {
+        let registry = self.lock();
+        let mut running: Vec<_> = registry
+            .running
+            .iter()
+            .filter(|(_, running)| running.publication.channel == *channel)
+            .collect();
+        running.sort_by_key(|((_, index), running)| {
+            (running.publication.uid, running.publication.kind, *index)
+        });
+        running.into_iter().map(|(_, running)| running.view()).collect()
+    }
+
+    /// The numbers.
+    pub(crate) fn stats(&self) -> ForwardStats {
+        let registry = self.lock();
+        let mut stats =
+            ForwardStats { failures: registry.failures.clone(), ..ForwardStats::default() };
+        for running in registry.running.values() {
+            match running.state.borrow().phase {
+                ForwardPhase::Connecting => stats.connecting += 1,
+                ForwardPhase::Publishing => stats.publishing += 1,
+                ForwardPhase::Waiting => stats.waiting += 1,
+            }
+        }
+        stats
+    }
+
+    fn failed(&self, code: &'static str) {
+        *self.lock().failures.entry(code).or_default() += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn view(&self) -> ForwardView {
+        let ForwardState { phase, since, failures, last_error } = self.state.borrow().clone();
+        ForwardView {
+            uid: self.publication.uid,
+            kind: self.publication.kind,
+            url: self.url.to_string(),
+            state: match phase {
+                ForwardPhase::Connecting => "connecting",
+                ForwardPhase::Publishing => "publishing",
+                ForwardPhase::Waiting => "waiting",
+            },
+            state_ms: u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            failures,
+            last_error: last_error.map(|error| (error.code(), error.to_string())),
+        }
+    }
+}
+
+/// Begins forwards.
+pub(crate) struct Forwarder {
+    pub(crate) hub: Hub,
+    pub(crate) shards: Shards,
+    pub(crate) plans: Plans,
+    pub(crate) forwards: Arc<Forwards>,
+}
+
+impl Forwarder {
+    /// Forwards each stream that `live` names until its publish ends; to be told of it again does no harm. Ends with
+    /// `live`, and all forwards with it.
+    pub(crate) async fn run(self, mut live: mpsc::Receiver<Gen>) {
+        let mut tasks = JoinSet::new();
+        // With the task's id, for those that panic.
+        let mut keys = HashMap::new();
+        loop {
+            tokio::select! {
+                generation = live.recv() => match generation {
+                    Some(generation) => self.begin(generation, &mut tasks, &mut keys).await,
+                    None => return,
+                },
+                Some(ended) = tasks.join_next_with_id() => {
+                    let id = match ended {
+                        Ok((id, ())) => id,
+                        Err(failure) => {
+                            error!(%failure, "a forward has failed");
+                            failure.id()
+                        }
+                    };
+                    if let Some(key) = keys.remove(&id) {
+                        self.forwards.lock().running.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins those forwards of a stream that do not run.
+    async fn begin(
+        &self,
+        generation: Gen,
+        tasks: &mut JoinSet<()>,
+        keys: &mut HashMap<tokio::task::Id, Key>,
+    ) {
+        let Some(publication) = self.shards.publication(generation).await else { return };
+        let Some(plans) = self.plans.get(&publication.channel.appkey) else { return };
+        let Publication { channel, uid, kind } = &publication;
+        let running: HashSet<usize> = {
+            let registry = self.forwards.lock();
+            let indices = 0..plans.len();
+            indices.filter(|index| registry.running.contains_key(&(generation, *index))).collect()
+        };
+        for (index, plan) in plans.iter().enumerate() {
+            // Two streams with one address would push each other off.
+            let has_address = *kind == PushKind::Av || plan.template.tells_kinds();
+            if running.contains(&index) || !has_address {
+                continue;
+            }
+            let url = plan.template.url(channel.name.as_str(), &uid.to_string(), kind.as_str());
+            let url = match url {
+                Ok(url) => url,
+                Err(error) => {
+                    warn!(%generation, %error, "a forward has no URL");
+                    continue;
+                }
+            };
+            let Some(player) = self.hub.tap(&stream_name(generation)) else { return };
+            let (told, state) = watch::channel(ForwardState::default());
+            let entry = Running {
+                publication: publication.clone(),
+                url: url.clone(),
+                state: state.clone(),
+            };
+            self.forwards.lock().running.insert((generation, index), entry);
+            let (options, forwards) = (plan.options.clone(), self.forwards.clone());
+            let task = tasks.spawn(async move {
+                let reason = tokio::select! {
+                    reason = upstream::forward(player, &url, &options, &told) => reason,
+                    () = watch_state(generation, &url, state, &forwards) => return,
+                };
+                info!(stream = %generation, %url, ?reason, "forward ended");
+            });
+            keys.insert(task.id(), (generation, index));
+        }
+    }
+}
+
+/// Logs and counts what becomes of a forward.
+async fn watch_state(
+    generation: Gen,
+    url: &UpstreamUrl,
+    mut state: watch::Receiver<ForwardState>,
+    forwards: &Forwards,
+) {
+    let mut told = 0;
+    while state.changed().await.is_ok() {
+        let ForwardState { phase, failures, last_error, .. } = state.borrow_and_update().clone();
+        if let Some(error) = last_error.filter(|_| failures > told) {
+            told = failures;
+            let code = error.code();
+            forwards.failed(code);
+            warn!(stream = %generation, %url, code, %error, failures, "forward failed");
+        }
+        if phase == ForwardPhase::Publishing {
+            info!(stream = %generation, %url, "forward publishes");
+        }
+    }
+}

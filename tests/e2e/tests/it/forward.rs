@@ -1,0 +1,76 @@
+//! What a member publishes goes to another media server, too, for as long as it is published.
+//! Proves no rule of the protocol: forwards.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::arrivals;
+use lianmai_test_support::media::{Ffmpeg, decode, probe};
+use lianmai_test_support::nginx::Nginx;
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use crate::stage::{PATIENCE, Scratch, Stage};
+
+/// The forwards of channel `room`, once they are as wanted.
+async fn forwards(stage: &Stage, wanted: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
+    let request = format!(
+        "GET /v1/channels/room?appkey=demo HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+        stage.server.admin,
+        stage.server.admin_token()?,
+    );
+    let mut last = String::new();
+    let search = async {
+        loop {
+            last = arrivals::ask(stage.server.admin, &request).await?.text().await?;
+            let shown: Value = serde_json::from_str(&last)?;
+            let forwards = shown["forwards"].as_array().context("no forwards")?;
+            if wanted(forwards) {
+                return anyhow::Ok(forwards.clone());
+            }
+            // Nothing tells of a change, so look again.
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = timeout(PATIENCE, search).await;
+    found.with_context(|| format!("the forwards do not come to that: {last}"))?
+}
+
+fn is_publishing(forwards: &[Value]) -> bool {
+    matches!(forwards, [forward] if forward["state"] == "publishing")
+}
+
+#[tokio::test]
+async fn a_publish_is_forwarded_and_comes_back_after_a_restart_of_the_upstream() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let nginx = Nginx::start(&scratch.0).await?;
+    let apps = format!(
+        "[{{ appkey = \"demo\", mode = \"debug\", forward = [{{ url = \
+         \"rtmp://{}/live/{{channel}}-{{uid}}?key=streamsecret\" }}] }}]",
+        nginx.address
+    );
+    let stage = Stage::start_with(&[("LIANMAI_APPS", &apps)]).await?;
+    let mut ann = stage.join("room", 1).await?;
+    let _push = Ffmpeg::push(&ann.publish().await?)?;
+    let upstream = format!("rtmp://{}/live/room-1", nginx.address);
+    let codecs = probe(&upstream, PATIENCE).await?;
+    ensure!(codecs == ["aac", "h264"], "{codecs:?}");
+    let shown = forwards(&stage, is_publishing).await?;
+    ensure!(shown[0]["uid"] == "1" && shown[0]["kind"] == "av", "{shown:?}");
+    ensure!(shown[0]["url"] == format!("rtmp://{}/live", nginx.address), "{shown:?}");
+
+    let nginx = nginx.restart().await?;
+    let moving = decode(&upstream, 3).await?;
+    ensure!(moving.frames >= 25 && moving.distinct >= 10, "{moving:?}");
+    let shown = forwards(&stage, is_publishing).await?;
+    ensure!(shown[0]["failures"].as_u64() >= Some(1), "{shown:?}");
+    ensure!(shown[0]["lastError"]["code"].is_string(), "{shown:?}");
+
+    ann.call("unpublish", serde_json::json!({"mediaType": ""})).await?;
+    forwards(&stage, <[Value]>::is_empty).await?;
+    let told = stage.server.log().join("\n");
+    ensure!(told.contains("forward publishes") && told.contains("forward failed"), "{told}");
+    ensure!(!told.contains("streamsecret"), "the key is in the log: {told}");
+    drop(nginx);
+    stage.finish().await
+}

@@ -1,0 +1,125 @@
+//! Media by RTMPS: ffmpeg pushes and plays with the certificate of the public listener, and a publish is forwarded so.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use lianmai_test_support::media::{Ffmpeg, decode, probe};
+use lianmai_test_support::process::ServerProcess;
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::stage::{PATIENCE, Scratch, Stage, programs};
+use crate::tls::{Wss, certify, join};
+
+/// A server with TLS on the public listener and for RTMP.
+async fn serve(
+    scratch: &Scratch,
+    prefer_rtmps: bool,
+) -> Result<(ServerProcess, CertificateDer<'static>)> {
+    let certificate = certify(&scratch.0)?;
+    let file = |name: &str| scratch.0.join(name).display().to_string();
+    let text = format!(
+        "[server]\nrtmps_listen = \"127.0.0.1:0\"\nprefer_rtmps = {prefer_rtmps}\n\
+         [tls]\ncert = {:?}\nkey = {:?}\n[session]\ndead_after_ms = 600000\n",
+        file("cert.pem"),
+        file("key.pem")
+    );
+    std::fs::write(scratch.0.join("config.toml"), text)?;
+    let config = file("config.toml");
+    let program = programs()?.join("signal-server");
+    let data = scratch.0.join("data");
+    let env = [("LIANMAI_CONFIG", config.as_str())];
+    let server = timeout(PATIENCE, ServerProcess::start(&program, &data, &env)).await??;
+    Ok((server, certificate))
+}
+
+async fn call(socket: &mut Wss, method: &str, params: Value) -> Result<Value> {
+    timeout(PATIENCE, socket.call(method, params)).await.context("no answer")?
+}
+
+fn text(answer: &Value, key: &str) -> Result<String> {
+    Ok(answer["urls"][key].as_str().with_context(|| format!("no {key}: {answer}"))?.to_owned())
+}
+
+/// Proves URL-1, URL-2.
+#[tokio::test]
+async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (server, certificate) = serve(&scratch, true).await?;
+    let rtmps = server.rtmps.context("no RTMPS listener")?;
+    let (mut ann, _) = join(server.public, &certificate, "1").await?;
+    let (mut bob, _) = join(server.public, &certificate, "2").await?;
+    let published = call(&mut ann, "publish", json!({"mediaType": ""})).await?;
+    let push = text(&published, "rtmps")?;
+    ensure!(push.starts_with(&format!("rtmps://{rtmps}/live/")), "{push}");
+    ensure!(published["url"] == push, "{published}");
+    // The same place by RTMP.
+    let plain =
+        push.replacen("rtmps", "rtmp", 1).replace(&rtmps.to_string(), &server.rtmp.to_string());
+    ensure!(text(&published, "rtmp")? == plain, "{published}");
+
+    // Who does not speak TLS there is turned away, and nobody else is.
+    let mut plain = TcpStream::connect(rtmps).await?;
+    plain.write_all(&[3; 4096]).await?;
+    let end = timeout(PATIENCE, plain.read_to_end(&mut Vec::new())).await;
+    end.context("a client without TLS is kept")?.ok();
+
+    let _push = Ffmpeg::push(&push)?;
+    let params = json!({"uid": "1", "mediaType": "video"});
+    let subscribed = call(&mut bob, "subscribe", params).await?;
+    let pull = text(&subscribed, "rtmps")?;
+    ensure!(subscribed["url"] == pull, "{subscribed}");
+    for url in [&pull, &text(&subscribed, "rtmp")?] {
+        let codecs = probe(url, PATIENCE).await?;
+        ensure!(codecs == ["aac", "h264"], "{url}: {codecs:?}");
+    }
+    let moving = decode(&pull, 3).await?;
+    ensure!(moving.frames >= 25 && moving.distinct >= 10, "{moving:?}");
+
+    // A cut reaches who plays by TLS, too.
+    let mut player = Ffmpeg::play(&pull)?;
+    call(&mut bob, "unsubscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+    player.exited_within(PATIENCE).await?;
+    ensure!(server.bugs().is_empty(), "{:#?}", server.bugs());
+    Ok(())
+}
+
+/// The apps of a server whose publishes go to a URL, too.
+fn apps(url: &str, ca: &Path) -> String {
+    format!(
+        "[{{ appkey = \"demo\", mode = \"debug\", forward = [{{ url = {url:?}, ca = {ca:?} }}] }}]"
+    )
+}
+
+/// Proves no rule of the protocol: forwards by RTMPS.
+#[tokio::test]
+async fn a_publish_is_forwarded_by_rtmps_to_whom_is_trusted() -> Result<()> {
+    let (scratch, other) = (Scratch::new()?, Scratch::new()?);
+    let (upstream, certificate) = serve(&scratch, false).await?;
+    certify(&other.0)?;
+    let (mut ann, _) = join(upstream.public, &certificate, "1").await?;
+    let (mut bob, _) = join(upstream.public, &certificate, "2").await?;
+    let published = call(&mut ann, "publish", json!({"mediaType": ""})).await?;
+    let push = text(&published, "rtmps")?;
+    let subscribed = call(&mut bob, "subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+
+    // One that trusts somebody else, and one that trusts the right certificate.
+    let wrong = apps(&push, &other.0.join("cert.pem"));
+    let doubter = Stage::start_with(&[("LIANMAI_APPS", &wrong)]).await?;
+    let mut cid = doubter.join("room", 1).await?;
+    let _push = Ffmpeg::push(&cid.publish().await?)?;
+    let line = doubter.server.logged(0, |line| line.contains("forward failed")).await?;
+    ensure!(line.contains("tls") && !line.contains("?t="), "{line}");
+    doubter.finish().await?;
+
+    let right = apps(&push, &scratch.0.join("cert.pem"));
+    let stage = Stage::start_with(&[("LIANMAI_APPS", &right)]).await?;
+    let mut dan = stage.join("room", 1).await?;
+    let _push = Ffmpeg::push(&dan.publish().await?)?;
+    let codecs = probe(&text(&subscribed, "rtmp")?, PATIENCE).await?;
+    ensure!(codecs == ["aac", "h264"], "{codecs:?}");
+    stage.finish().await
+}
