@@ -1,7 +1,7 @@
 //! Publishing to another media server.
 //!
 //! In: an [`UpstreamUrl`], packets. Out: a publish on a socket, by RTMP or RTMPS, or why there is none. Absent: the
-//! protocol, which is [`Client`]'s; where packets come from; another attempt after a failure, see [`forward`].
+//! protocol, which is [`Client`]'s; where packets come from; another attempt after a failure, see [`forward()`].
 //!
 //! [`Client`]: crate::rtmp::Client
 
