@@ -40,6 +40,12 @@ async fn call(socket: &mut Wss, method: &str, params: Value) -> Result<Value> {
     timeout(PATIENCE, socket.call(method, params)).await.context("no answer")?
 }
 
+/// Subscribes sound and picture of member 1.
+async fn subscribe(socket: &mut Wss) -> Result<Value> {
+    call(socket, "subscribe", json!({"uid": "1", "mediaType": "audio"})).await?;
+    call(socket, "subscribe", json!({"uid": "1", "mediaType": "video"})).await
+}
+
 fn text(answer: &Value, key: &str) -> Result<String> {
     Ok(answer["urls"][key].as_str().with_context(|| format!("no {key}: {answer}"))?.to_owned())
 }
@@ -68,8 +74,7 @@ async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
     end.context("a client without TLS is kept")?.ok();
 
     let _push = Ffmpeg::push(&push)?;
-    let params = json!({"uid": "1", "mediaType": "video"});
-    let subscribed = call(&mut bob, "subscribe", params).await?;
+    let subscribed = subscribe(&mut bob).await?;
     let pull = text(&subscribed, "rtmps")?;
     ensure!(subscribed["url"] == pull, "{subscribed}");
     for url in [&pull, &text(&subscribed, "rtmp")?] {
@@ -81,7 +86,9 @@ async fn ffmpeg_pushes_and_plays_by_rtmps() -> Result<()> {
 
     // A cut reaches who plays by TLS, too.
     let mut player = Ffmpeg::play(&pull)?;
-    call(&mut bob, "unsubscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+    for kind in ["audio", "video"] {
+        call(&mut bob, "unsubscribe", json!({"uid": "1", "mediaType": kind})).await?;
+    }
     player.exited_within(PATIENCE).await?;
     ensure!(server.bugs().is_empty(), "{:#?}", server.bugs());
     Ok(())
@@ -104,7 +111,7 @@ async fn a_publish_is_forwarded_by_rtmps_to_whom_is_trusted() -> Result<()> {
     let (mut bob, _) = join(upstream.public, &certificate, "2").await?;
     let published = call(&mut ann, "publish", json!({"mediaType": ""})).await?;
     let push = text(&published, "rtmps")?;
-    let subscribed = call(&mut bob, "subscribe", json!({"uid": "1", "mediaType": "video"})).await?;
+    let subscribed = subscribe(&mut bob).await?;
 
     // One that trusts somebody else, and one that trusts the right certificate.
     let wrong = apps(&push, &other.0.join("cert.pem"));
@@ -119,7 +126,10 @@ async fn a_publish_is_forwarded_by_rtmps_to_whom_is_trusted() -> Result<()> {
     let stage = Stage::start_with(&[("LIANMAI_APPS", &right)]).await?;
     let mut dan = stage.join("room", 1).await?;
     let _push = Ffmpeg::push(&dan.publish().await?)?;
-    let codecs = probe(&text(&subscribed, "rtmp")?, PATIENCE).await?;
+    let pull = text(&subscribed, "rtmp")?;
+    // Pictures are there before their codec is asked for.
+    decode(&pull, 1).await?;
+    let codecs = probe(&pull, PATIENCE).await?;
     ensure!(codecs == ["aac", "h264"], "{codecs:?}");
     stage.finish().await
 }
