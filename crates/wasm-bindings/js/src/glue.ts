@@ -21,7 +21,8 @@ interface Exports {
 /** One instance of the module. A session is a number. */
 export class Module {
   private exports!: Exports
-  private lastMemory!: Uint8Array
+  private bytes!: Uint8Array
+  private words!: Int32Array
   /** What the module said last before it threw. */
   private said = ''
 
@@ -31,7 +32,8 @@ export class Module {
     const functions: { [name: string]: (at: number, size: number) => number } = {}
     for (const name of names) {
       functions[name] = (at, size) => {
-        this.said = decode(this.memoryBytes(), at, at + size)
+        this.look()
+        this.said = decode(this.bytes, at, at + size)
         if (/throw/.test(name)) throw new Error(this.said)
         return 0
       }
@@ -46,15 +48,18 @@ export class Module {
 
   /** A new session; what it says is wrong with the configuration is thrown. */
   create(config: string): number {
-    const [core, , failed] = this.invoke('new', [config]) as [number, number, number]
-    if (failed) throw new Error(this.said)
-    return core
+    const result = this.invoke('new', [config])
+    if (this.words[result + 2]) throw new Error(this.said)
+    return this.words[result]!
   }
 
   /** Calls a method that returns a text. */
   call(method: string, args: Array<number | string>): string {
-    const [at, size] = this.invoke(method, args) as [number, number, number]
-    const text = decode(this.memoryBytes(), at >>> 0, (at >>> 0) + size)
+    const result = this.invoke(method, args)
+    const at = this.words[result]! >>> 0
+    const size = this.words[result + 1]!
+    if (!size) return ''
+    const text = decode(this.bytes, at, at + size)
     this.exports.__wbindgen_free(at, size, 1)
     return text
   }
@@ -68,8 +73,8 @@ export class Module {
     this.exports.__wbg_core_free(core, 0)
   }
 
-  /** Calls a method. It leaves up to three numbers on the module's stack. */
-  private invoke(method: string, args: Array<number | string>): ArrayLike<number> {
+  /** Calls a method. It leaves up to three numbers on the module's stack; the answer says which word is the first. */
+  private invoke(method: string, args: Array<number | string>): number {
     const { exports } = this
     const result = exports.__wbindgen_add_to_stack_pointer(-16)
     const raw = [result]
@@ -80,19 +85,22 @@ export class Module {
       }
       const text = encode(arg)
       const at = exports.__wbindgen_malloc(text.length, 1) >>> 0
-      const bytes = this.memoryBytes()
+      this.look()
+      const { bytes } = this
       for (let index = 0; index < text.length; index++) bytes[at + index] = text.charCodeAt(index)
       raw.push(at, text.length)
     }
-    exports[`core_${method}`](...raw)
+    exports[`core_${method}`].apply(null, raw)
     exports.__wbindgen_add_to_stack_pointer(16)
-    return new Int32Array(exports.memory.buffer, result, 3)
+    this.look()
+    return result >>> 2
   }
 
   /** Memory that grew is another one. */
-  private memoryBytes(): Uint8Array {
+  private look(): void {
     const { buffer } = this.exports.memory
-    if (!this.lastMemory || this.lastMemory.buffer !== buffer) this.lastMemory = new Uint8Array(buffer)
-    return this.lastMemory
+    if (this.bytes && this.bytes.buffer === buffer) return
+    this.bytes = new Uint8Array(buffer)
+    this.words = new Int32Array(buffer)
   }
 }

@@ -5,6 +5,9 @@
 declare function escape(text: string): string
 declare function unescape(text: string): string
 
+// A phone looks a global up in a slow way each time.
+const { fromCharCode } = String
+
 /** Bytes per call of `fromCharCode`: engines limit the number of arguments. */
 const CHUNK = 8192
 
@@ -12,7 +15,7 @@ const CHUNK = 8192
 export function decode(bytes: Uint8Array, at: number, end: number): string {
   let text = ''
   for (; at < end; at += CHUNK) {
-    text += String.fromCharCode.apply(null, bytes.subarray(at, Math.min(at + CHUNK, end)) as unknown as number[])
+    text += fromCharCode.apply(null, bytes.subarray(at, Math.min(at + CHUNK, end)) as unknown as number[])
   }
   return isPlain(text) ? text : decodeURIComponent(escape(text))
 }

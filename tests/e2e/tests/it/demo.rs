@@ -69,7 +69,9 @@ impl Demo {
     /// Starts one on these ports, in a folder of its own.
     fn start(folder: &Scratch, ports: [u16; 3]) -> Result<Self> {
         let [public, admin, rtmp] = ports.map(|port| format!("127.0.0.1:{port}"));
-        let mut child = Command::new(env!("CARGO"))
+        // Below `nohup` a demo would outlive its terminal, as it should; what is asked here is that it does not.
+        let mut child = Command::new("env")
+            .args(["--default-signal=HUP", env!("CARGO")])
             .current_dir(root())
             .args(["xtask", "demo", "--dir"])
             .arg(&folder.0)
