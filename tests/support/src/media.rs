@@ -177,8 +177,18 @@ async fn collect(errors: impl AsyncRead + Unpin, said: Arc<Mutex<String>>) {
 /// # Errors
 /// It fails, or takes longer than `limit`.
 pub async fn probe(url: &str, limit: Duration) -> Result<Vec<String>> {
+    probe_media(url, Duration::from_millis(500), limit).await
+}
+
+/// As [`probe`], from a server that gives sound at once and the picture from its next keyframe: `media` is how much of the
+/// stream is looked at.
+///
+/// # Errors
+/// As those of [`probe`].
+pub async fn probe_media(url: &str, media: Duration, limit: Duration) -> Result<Vec<String>> {
     let mut ffprobe = Command::new("ffprobe");
-    ffprobe.args(["-v", "error", "-fflags", "nobuffer", "-analyzeduration", "500000"]);
+    let media = media.as_micros().to_string();
+    ffprobe.args(["-v", "error", "-fflags", "nobuffer", "-analyzeduration", &media]);
     ffprobe.args(["-show_entries", "stream=codec_name", "-of", "csv=p=0", url]);
     let mut codecs: Vec<_> = output(ffprobe, limit).await?.lines().map(str::to_owned).collect();
     codecs.sort();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals;
-use lianmai_test_support::media::{Ffmpeg, decode, probe};
+use lianmai_test_support::media::{Ffmpeg, decode, probe_media};
 use lianmai_test_support::nginx::Nginx;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
@@ -53,9 +53,8 @@ async fn a_publish_is_forwarded_and_comes_back_after_a_restart_of_the_upstream()
     let mut ann = stage.join("room", 1).await?;
     let _push = Ffmpeg::push(&ann.publish().await?)?;
     let upstream = format!("rtmp://{}/live/room-1", nginx.address);
-    // Pictures are there before their codec is asked for: a probe that comes before them sees sound only.
-    decode(&upstream, 1).await?;
-    let codecs = probe(&upstream, PATIENCE).await?;
+    // nginx gives sound at once and the picture from the next keyframe.
+    let codecs = probe_media(&upstream, Duration::from_secs(10), PATIENCE).await?;
     ensure!(codecs == ["aac", "h264"], "{codecs:?}");
     let shown = forwards(&stage, is_publishing).await?;
     ensure!(shown[0]["uid"] == "1" && shown[0]["kind"] == "av", "{shown:?}");
