@@ -24,10 +24,14 @@ vm.runInContext('delete globalThis.WebAssembly', context)
 vm.runInContext(`${outputFiles[0].text}
   const module = new glue.Module().link(exports)
   const core = module.create('{"urls":["ws://fake/v1/signal"],"seed":"0123456789abcdef"}')
+  const ask = (method, args) => {
+    const text = module.call(method, [core].concat(args))
+    return text ? JSON.parse(text) : null
+  }
   function say(method, ...args) {
-    const commands = JSON.parse(module.call(method, [core, ...args]) || '[]')
+    const commands = ask(method, args)
     const items = []
-    for (let text; (text = module.call('next', [core])); ) items.push(JSON.parse(text))
+    for (let item; (item = ask('next', [])); ) items.push(item)
     return { commands, items }
   }`, context)
 const run = (code) => vm.runInContext(code, context)
