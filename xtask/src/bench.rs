@@ -41,10 +41,11 @@ pub(crate) fn execute(asked: &[String]) -> Result {
 /// What an event costs through the boundary of WebAssembly, in a context that has what a phone has; and natively.
 fn boundary() -> Result {
     wasm::execute()?;
+    run(cargo().args(["build", "--release", "-q", "-p", "lianmai-load"]))?;
     let mut bench = Command::new("node");
     bench.arg("bench.mjs").current_dir(wasm::javascript());
     run(bench.env("LIANMAI_PACKAGE", target().join("npm/lianmai")))?;
-    run(cargo().args(["run", "--release", "-q", "-p", "lianmai-load", "--", "decode"]))
+    run(Command::new(target().join("release/load")).arg("decode"))
 }
 
 /// Whether a page in a hidden tab of Chromium stays a member.

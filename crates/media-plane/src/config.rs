@@ -50,6 +50,9 @@ pub struct RelayConfig {
     /// Bytes of the segments of all streams, shared out in the same way; of one that finds no room, fewer are kept.
     /// Default 1 GiB.
     pub hls_total_bytes: usize,
+    /// Bytes that all forwards hold together for upstreams that have yet to take them, shared out in the same way; a
+    /// forward that finds no room begins anew. Default 1 GiB.
+    pub forward_total_bytes: usize,
     /// RTMP connections. Default 4096.
     pub max_connections: usize,
     /// RTMP connections of one IPv4 address or IPv6 /64; fewer where little is left: an eighth of that, or the part of all
@@ -67,8 +70,8 @@ pub struct RelayConfig {
     pub log_line_burst: u32,
     /// Players of all protocols. A viewer has an eighth of its app's share at most. Default 8192.
     pub max_players: usize,
-    /// Players that wait for the first publisher of their stream. A stream has a quarter at most, an address that is not
-    /// loopback as well, and a viewer an eighth of its app's share. Default 4096.
+    /// Players that wait for the first publisher of their stream. A stream has half at most, an address that is not
+    /// loopback a quarter unless it may have all connections, and a viewer an eighth of its app's share. Default 4096.
     pub max_waiters: usize,
     /// Apps that accounts are of. One has everything; of several, each has three quarters of what it shares with the
     /// others at most. Default 1.
@@ -95,6 +98,7 @@ impl Default for RelayConfig {
             hls_segment: Duration::from_secs(2),
             hls_idle: Duration::from_secs(30),
             hls_total_bytes: 1 << 30,
+            forward_total_bytes: 1 << 30,
             max_connections: 4096,
             max_connections_per_address: 256,
             connections_per_second: 50,

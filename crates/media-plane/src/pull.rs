@@ -22,6 +22,8 @@ use crate::rtmp::MediaKind;
 
 /// Ready tags are copied into one block up to this size; larger tags pass shared.
 const MERGE_BYTES: usize = 16 << 10;
+/// Pieces in which a large tag is handed on: at 56 kbit/s one goes within [`crate::RelayConfig::write_timeout`].
+pub const PIECE_BYTES: usize = 64 << 10;
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
 
@@ -69,9 +71,11 @@ impl Reader {
         u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(ASKING - 1)
     }
 
-    fn is_stalled(&self, limit: Duration) -> bool {
+    /// How much longer it may take; nothing once it has stalled.
+    fn patience(&self, limit: Duration) -> Option<Duration> {
         let given = self.given.load(Relaxed);
-        given != ASKING && u128::from(self.now().saturating_sub(given)) >= limit.as_millis()
+        let waits = if given == ASKING { 0 } else { self.now().saturating_sub(given) };
+        limit.checked_sub(Duration::from_millis(waits)).filter(|rest| !rest.is_zero())
     }
 }
 
@@ -181,22 +185,35 @@ impl FlvStream {
         self.player.cut_signal()
     }
 
-    /// Completes when nobody has asked for a block for [`write_timeout`](crate::RelayConfig::write_timeout) since the
+    /// The peer has taken a part of the block that was given last: for whoever hands it on piece by piece.
+    pub fn reads_on(&self) {
+        self.reader.given.store(self.reader.now(), Relaxed);
+    }
+
+    /// Completes when nobody has asked for a block, or said that it [reads on](Self::reads_on), for [`write_timeout`](crate::RelayConfig::write_timeout) since the
     /// last one was given, whether or not the stream goes on: the peer does not read, and an HTTP listener closes the
     /// connection then. Outlives the pull harmlessly.
     pub fn stall_signal(&self) -> impl Future<Output = ()> + Send + use<> {
         let reader = self.reader.clone();
         let limit = self.player.write_timeout();
         async move {
-            while !reader.is_stalled(limit) {
-                tokio::time::sleep(limit / 4).await;
+            while let Some(rest) = reader.patience(limit) {
+                tokio::time::sleep(rest).await;
             }
         }
     }
 
-    /// The pull as a `Stream`, for a response body.
+    /// The pull as a `Stream`, for a response body. Large tags come in pieces: whoever reads a part of one reads.
     pub fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
-        unfold(self, |mut pull| async move { pull.next().await.map(|block| (block, pull)) })
+        unfold((self, Bytes::new()), |(mut pull, mut rest)| async move {
+            if rest.is_empty() {
+                rest = pull.next().await?;
+            } else {
+                pull.reads_on();
+            }
+            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            Some((piece, (pull, rest)))
+        })
     }
 
     fn stage(&mut self) {

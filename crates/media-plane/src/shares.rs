@@ -24,8 +24,10 @@ const MEMBER: Share = Share::of(1, 8);
 const STREAM: Share = Share::of(1, 2);
 /// What a viewer gets in any case: all its plays of a stream, those that were ended and still exist included.
 const LEAST_PLAYS: usize = 8;
-/// One stream, and one address, gets a quarter of the places to wait for a publisher.
-const WAITERS: Share = Share::of(1, 4);
+/// One stream gets half of the places to wait for a publisher.
+const STREAM_WAITERS: Share = Share::of(1, 2);
+/// And one address a quarter.
+const ADDRESS_WAITERS: Share = Share::of(1, 4);
 
 /// Who is charged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,12 +47,16 @@ pub(crate) type BytesAccount = Bytes<Key>;
 pub(crate) struct Shares {
     media: Pool<Key>,
     segments: Pool<Key>,
+    forwards: Pool<Key>,
     players: Places<Key>,
+    /// Connections of RTMP that ask for plays: what is left over is for publishers, however many wait for them.
+    connections_of_plays: Places<Key>,
     /// Places to wait, which count for three that have nothing to do with each other.
     viewers_waiting: Places<Key>,
     streams_waiting: Places<Key>,
     addresses_waiting: Places<Key>,
     app: Share,
+    address: Share,
 }
 
 /// A place among the players.
@@ -63,11 +69,19 @@ impl Shares {
         Self {
             media: Pool::new(config.media_total_bytes),
             segments: Pool::new(config.hls_total_bytes),
+            forwards: Pool::new(config.forward_total_bytes),
             players: Places::new(config.max_players),
+            connections_of_plays: Places::new(config.max_connections - config.max_connections / 8),
             viewers_waiting: Places::new(config.max_waiters),
             streams_waiting: Places::new(config.max_waiters),
             addresses_waiting: Places::new(config.max_waiters),
             app: if config.apps > 1 { APP } else { Share::ALL },
+            // Where one address may have all connections, everybody comes from it.
+            address: if config.max_connections_per_address < config.max_connections {
+                ADDRESS_WAITERS
+            } else {
+                Share::ALL
+            },
         }
     }
 
@@ -82,6 +96,14 @@ impl Shares {
             .map_err(|full| refused(full, "tooManyPlayers", "too many players"))
     }
 
+    /// A place among the RTMP connections that ask for plays.
+    pub(crate) fn connection_of_play(&self) -> Result<PlayerPlace, Denied> {
+        let nobody = std::iter::empty();
+        self.connections_of_plays
+            .enter(nobody)
+            .map_err(|full| refused(full, "tooManyPlayers", "too many players"))
+    }
+
     /// A place to wait for the publisher of a stream.
     pub(crate) fn waiter(
         &self,
@@ -91,8 +113,8 @@ impl Shares {
     ) -> Result<WaitingPlace, Denied> {
         let address = address.to_canonical();
         // Everybody behind a proxy of this machine is that.
-        let address = (!address.is_loopback()).then(|| (Key::Address(group(address)), WAITERS));
-        let stream_share = WAITERS.at_least(LEAST_PLAYS);
+        let address = (!address.is_loopback()).then(|| (Key::Address(group(address)), self.address));
+        let stream_share = STREAM_WAITERS.at_least(LEAST_PLAYS);
         let enter = || -> Result<WaitingPlace, Full<Key>> {
             Ok([
                 self.viewers_waiting.enter(self.viewer(stream.app(), viewer))?,
@@ -126,6 +148,11 @@ impl Shares {
     /// On which the segments of a stream are.
     pub(crate) fn segments(&self, owner: &Account, stream: &StreamName) -> BytesAccount {
         self.segments.account(self.owner(owner, stream))
+    }
+
+    /// On which a forward of a stream takes what its upstream has yet to take.
+    pub(crate) fn forwarded(&self, owner: &Account, stream: &StreamName) -> BytesAccount {
+        self.forwards.account(self.owner(owner, stream))
     }
 
     /// Players of all protocols.

@@ -102,6 +102,14 @@ pub(crate) fn prepare(stream: &TcpStream) {
     }
 }
 
+/// Caps what the kernel holds of what was written. Best effort: a socket without this option still works.
+pub(crate) fn cap_send_buffer(stream: &TcpStream, bytes: usize) {
+    let socket = socket2::SockRef::from(stream);
+    if let Err(error) = socket.set_send_buffer_size(bytes) {
+        tracing::debug!(%error, "socket option refused");
+    }
+}
+
 /// Bytes that wait to be written.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
@@ -142,6 +150,21 @@ impl WriteQueue {
     /// Bytes that wait.
     pub(crate) fn len(&self) -> usize {
         self.buffers.iter().map(Bytes::len).sum()
+    }
+
+    /// Blocks of which some waits.
+    pub(crate) fn blocks(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// Begins to measure anew how long the socket takes nothing.
+    pub(crate) fn forgive(&mut self) {
+        self.progress = None;
+    }
+
+    /// Whether what waits is shared with nobody.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.is_empty() || self.charge.is_some()
     }
 
     /// Copies what waits, so that nothing is shared with anybody; the charge is for the copies.

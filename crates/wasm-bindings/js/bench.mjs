@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import vm from 'node:vm'
 import { built, js } from './test/support/package.mjs'
 
-const EVENTS = 100_000
+/** Events in each round. */
+const EVENTS = 10_000
+const ROUNDS = 31
 const EPOCH = 'ujzdegxdncf32epf3dha'
 
 const { outputFiles } = await build({
@@ -57,11 +59,17 @@ run(`let heard = 0
       heard += items.length
     }
   }`)
-// Once for the engine to compile it.
-run(`round(11, ${EVENTS})`)
-// What this process spent: on a busy machine the clock says more.
-const before = process.cpuUsage()
-run(`round(${11 + EVENTS}, ${EVENTS})`)
-const { user, system } = process.cpuUsage(before)
-if (run('heard') !== 2 * EVENTS) throw new Error(`${run('heard')} events were heard`)
-console.log(`WebAssembly: ${((user + system) / EVENTS).toFixed(2)} us for one event, from its frame to its payload`)
+// What this process spent, as the clock says more on a busy machine. Rounds, since a shared processor is faster at one time
+// than at another; the first is for the engine to compile it.
+const rounds = []
+for (let round = 0; round <= ROUNDS; round++) {
+  const before = process.cpuUsage()
+  run(`round(${11 + round * EVENTS}, ${EVENTS})`)
+  const { user, system } = process.cpuUsage(before)
+  if (round) rounds.push((user + system) / EVENTS)
+}
+const heard = run('heard')
+if (heard !== (ROUNDS + 1) * EVENTS) throw new Error(`${heard} events were heard`)
+rounds.sort((a, b) => a - b)
+const [fastest, median] = [rounds[0], rounds[ROUNDS >> 1]].map((each) => each.toFixed(2))
+console.log(`WebAssembly: ${median} us (median of ${ROUNDS} rounds, fastest ${fastest}) for one event, from its frame to its payload`)

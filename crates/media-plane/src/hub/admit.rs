@@ -12,6 +12,7 @@ use super::player::Player;
 use super::publisher::Publisher;
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, StreamName, StreamRequest, Verdict};
 use crate::kinds::Kinds;
+use crate::shares::PlayerPlace;
 
 impl Hub {
     /// Asks for a publish.
@@ -80,6 +81,11 @@ impl Hub {
             return result;
         }
         self.note(&log, result)
+    }
+
+    /// A place for an RTMP connection that asks for a play, to be held until it asks for something else.
+    pub(crate) fn connection_of_play(&self) -> Result<PlayerPlace, Denied> {
+        self.inner.shares.connection_of_play()
     }
 
     /// A play by this process itself of a stream that has a publisher; nothing if it has none. Nobody is asked, and it

@@ -2,6 +2,7 @@
 //!
 //! In: packets of the stream. Out: batches in order, or the reason of the end. Absent: encodings.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,6 +79,18 @@ impl Player {
     pub(crate) fn segments_account(&self) -> Option<BytesAccount> {
         let owner = self.claim.stream.owner()?;
         Some(self.hub().inner.shares.segments(&owner, &self.claim.core.stream))
+    }
+
+    /// On which a forward of the stream takes what waits for its upstream, while the stream has a publisher.
+    pub(crate) fn forward_account(&self) -> Option<BytesAccount> {
+        let owner = self.claim.stream.owner()?;
+        Some(self.hub().inner.shares.forwarded(&owner, &self.claim.core.stream))
+    }
+
+    /// Where the publisher of the stream is from, while it has one.
+    #[must_use]
+    pub fn publisher(&self) -> Option<IpAddr> {
+        self.claim.stream.publisher()
     }
 
     /// Takes bytes on the account of the viewer, if there is room.

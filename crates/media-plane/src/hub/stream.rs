@@ -3,6 +3,7 @@
 //! In: activations, messages, cuts, ticks. Out: packets in players' queues, facts. Absent: waiting;
 //! every method holds the lock of the stream for a short time and returns.
 
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -297,6 +298,11 @@ impl Stream {
     /// Whose push it is, while there is one.
     pub(super) fn owner(&self) -> Option<Account> {
         lock(&self.state).publisher.as_ref().map(|current| current.owner.clone())
+    }
+
+    /// Where its publisher is from.
+    pub(super) fn publisher(&self) -> Option<IpAddr> {
+        lock(&self.state).publisher.as_ref().map(|current| current.core.peer)
     }
 
     /// Ends everything on the stream.

@@ -174,8 +174,13 @@ impl<A: Authorizer> Connection<A> {
                         Err(denied) => self.refuse(request.kind, &denied).await?,
                     }
                 }
-                RequestKind::Play => match self.while_there(hub.play(&*authorizer, asked)).await? {
-                    Ok(player) => self.play(player).await?,
+                RequestKind::Play => match hub.connection_of_play() {
+                    Ok(_place) => {
+                        match self.while_there(hub.play(&*authorizer, asked)).await? {
+                            Ok(player) => self.play(player).await?,
+                            Err(denied) => self.refuse(request.kind, &denied).await?,
+                        }
+                    }
                     Err(denied) => self.refuse(request.kind, &denied).await?,
                 },
             }
@@ -256,19 +261,24 @@ impl<A: Authorizer> Connection<A> {
         let mut batch = Vec::new();
         let (mut paused, mut reads) = (false, 0);
         loop {
+            let mut wanted = paused;
             while let Some(event) = self.pump()? {
                 match event {
                     Event::Stopped => return Ok(()),
-                    Event::Paused(now) => {
-                        paused = now;
-                        player.pause(now);
-                        if now {
-                            // It may take its time for the rest of a message, which is not to count for the publisher.
-                            let charge = player.charge(self.out.len());
-                            self.out.detach(charge.ok_or(End::Hub(EndReason::NoRoom))?);
-                        }
-                    }
+                    // Of many at once the last counts.
+                    Event::Paused(now) => wanted = now,
                     _ => {}
+                }
+            }
+            if wanted != paused {
+                paused = wanted;
+                player.pause(paused);
+                // While it was paused, it did not have to read.
+                self.out.forgive();
+                if paused && !self.out.is_detached() {
+                    // It may take its time for the rest of a message, which is not to count for the publisher.
+                    let charge = player.charge(self.out.len());
+                    self.out.detach(charge.ok_or(End::Hub(EndReason::NoRoom))?);
                 }
             }
             let writing = !self.out.is_empty();

@@ -22,7 +22,7 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use crate::auth::Authorizer;
 use crate::hub::Hub;
-use crate::wire::{Wire, prepare};
+use crate::wire::{Wire, cap_send_buffer, prepare};
 use connection::Connection;
 use entrance::Entrance;
 
@@ -101,7 +101,7 @@ impl<A: Authorizer> RtmpServer<A> {
                         accepted += 1;
                         self.hub.counters().connection();
                         prepare(&stream);
-                        cap_send_buffer(&stream);
+                        cap_send_buffer(&stream, SEND_BUFFER);
                         let seed = seed(&seeds, accepted);
                         let (hub, authorizer) = (self.hub.clone(), self.authorizer.clone());
                         connections.spawn(async move {
@@ -121,14 +121,6 @@ impl<A: Authorizer> RtmpServer<A> {
             }
         }
         connections.shutdown().await;
-    }
-}
-
-/// Best effort: a socket without this option still works.
-fn cap_send_buffer(stream: &TcpStream) {
-    let socket = socket2::SockRef::from(stream);
-    if let Err(error) = socket.set_send_buffer_size(SEND_BUFFER) {
-        tracing::debug!(%error, "socket option refused");
     }
 }
 

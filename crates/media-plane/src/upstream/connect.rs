@@ -15,8 +15,10 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::{UpstreamError, UpstreamOptions, UpstreamUrl};
-use crate::wire::{Wire, prepare};
+use crate::wire::{Wire, cap_send_buffer, prepare};
 
+/// What the kernel holds of a publish: at 10 Mbit/s enough for a way of 400 ms there and back.
+const SEND_BUFFER: usize = 512 << 10;
 /// Addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 /// One address of several has so long to answer.
@@ -45,10 +47,13 @@ pub(super) async fn connect(
             }
         };
         let from = stream.local_addr().map_err(UpstreamError::Connect)?;
-        if is_own(*address, from.ip(), &options.own) {
+        // Where it has come to: the unspecified address leads to this machine.
+        let to = stream.peer_addr().map_err(UpstreamError::Connect)?;
+        if is_own(to, from.ip(), &options.own) {
             return Err(UpstreamError::OwnListener);
         }
         prepare(&stream);
+        cap_send_buffer(&stream, SEND_BUFFER);
         return if url.is_tls() {
             tls(url, options, stream).await
         } else {

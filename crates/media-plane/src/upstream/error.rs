@@ -46,6 +46,10 @@ pub enum UpstreamError {
     /// [`queue_time`](super::UpstreamOptions::queue_time) allow.
     #[error("tooSlow: the upstream takes less than the stream has")]
     TooSlow,
+    /// The memory for what upstreams have yet to take is used up, or the member's or app's share of it
+    /// ([`forward_total_bytes`](crate::RelayConfig::forward_total_bytes)).
+    #[error("noRoom: too much waits for upstreams")]
+    NoRoom,
     /// The upstream broke the protocol or a bound.
     #[error("protocol: {0}")]
     Protocol(#[from] RtmpError),
@@ -66,6 +70,7 @@ impl UpstreamError {
             Self::Broken(_) => "broken",
             Self::Stalled => "stalled",
             Self::TooSlow => "tooSlow",
+            Self::NoRoom => "noRoom",
             Self::Protocol(_) => "protocol",
         }
     }

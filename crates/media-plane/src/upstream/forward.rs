@@ -81,6 +81,9 @@ pub async fn forward(
             Ok(mut upstream) => {
                 enter(state, ForwardPhase::Publishing);
                 let begun = Instant::now();
+                if let Some(account) = player.forward_account() {
+                    upstream.charge_to(&account);
+                }
                 player.pause(false);
                 match relay(&player, &mut upstream).await {
                     Ended::Stream(reason) => {
@@ -122,7 +125,9 @@ async fn relay(player: &Player, upstream: &mut Upstream) -> Ended {
     let mut batch: Vec<Arc<Packet>> = Vec::new();
     while player.take_ready(&mut batch, BATCH) {
         for packet in batch.drain(..) {
-            upstream.send_first(&packet);
+            if let Err(error) = upstream.send_first(&packet) {
+                return Ended::Upstream(error);
+            }
         }
     }
     loop {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::connect::connect;
 use super::{UpstreamError, UpstreamOptions, UpstreamUrl};
 use crate::media::Packet;
+use crate::shares::{BytesAccount, Charge};
 use crate::rtmp::{Answer, Client, ClientEvent, ClientOutput};
 use crate::wire::{Exchanged, Wire, WriteQueue};
 
@@ -22,6 +23,8 @@ use crate::wire::{Exchanged, Wire, WriteQueue};
 const READ_BYTES: usize = 1 << 10;
 /// Reads while something waits to be written: no way to pile up answers that the upstream does not read.
 const READS_WHILE_WRITING: usize = 16;
+/// What a block costs beside its bytes.
+const BLOCK_BYTES: usize = 128;
 /// How long an upstream may take to read what was said last.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -35,6 +38,8 @@ pub struct Upstream {
     reads: usize,
     write_timeout: Duration,
     queue: Queue,
+    /// For what waits, where somebody is charged.
+    charge: Option<Charge>,
 }
 
 impl Upstream {
@@ -60,6 +65,7 @@ impl Upstream {
             reads: 0,
             write_timeout: options.write_timeout,
             queue: Queue::new(options),
+            charge: None,
         };
         upstream.pump()?;
         while !upstream.client.is_publishing() {
@@ -68,20 +74,38 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// Queues a packet that was there when the publish began: it counts for no bound until all of them are written.
-    pub fn send_first(&mut self, packet: &Packet) {
+    /// Charges what waits to an account from now on.
+    pub(crate) fn charge_to(&mut self, account: &BytesAccount) {
+        self.charge = Some(account.empty());
+    }
+
+    /// Queues a packet that was there when the publish began: it counts for no bound but that of the account until all of
+    /// them are written.
+    ///
+    /// # Errors
+    /// [`UpstreamError::NoRoom`] when the account has no room for it; drop the publish then.
+    pub fn send_first(&mut self, packet: &Packet) -> Result<(), UpstreamError> {
         let bytes = self.push(packet);
         self.queue.allow(bytes);
+        self.hold()
     }
 
     /// Queues a packet.
     ///
     /// # Errors
-    /// [`UpstreamError::TooSlow`] when more waits than may; drop the publish then.
+    /// [`UpstreamError::TooSlow`] or [`UpstreamError::NoRoom`] when more waits than may; drop the publish then.
     pub fn send(&mut self, packet: &Packet) -> Result<(), UpstreamError> {
         let now = Instant::now();
         let bytes = self.push(packet);
-        self.queue.push(bytes, self.out.written(), now)
+        self.queue.push(bytes, self.out.written(), now)?;
+        self.hold()
+    }
+
+    /// Holds what waits on the account.
+    fn hold(&mut self) -> Result<(), UpstreamError> {
+        let Some(charge) = &mut self.charge else { return Ok(()) };
+        let waiting = self.out.len() + self.out.blocks() * BLOCK_BYTES;
+        charge.resize(waiting).map_err(|_| UpstreamError::NoRoom)
     }
 
     /// Bytes that wait for the socket.
@@ -144,7 +168,7 @@ impl Upstream {
         let may_read = self.reads < READS_WHILE_WRITING;
         let buffer = may_read.then_some(&mut self.buffer[..]);
         match self.out.exchange(&mut self.wire, buffer, self.write_timeout).await {
-            Ok(Exchanged::Written) => Ok(()),
+            Ok(Exchanged::Written) => self.hold(),
             Ok(Exchanged::Read(0)) => {
                 Err(UpstreamError::Broken(io::ErrorKind::UnexpectedEof.into()))
             }

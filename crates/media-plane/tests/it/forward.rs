@@ -78,7 +78,11 @@ impl Server {
 
 /// A hub with a stream that has headers and a group of pictures.
 async fn source() -> (Hub, Publisher) {
-    let hub = Hub::new(RelayConfig::default());
+    source_with(RelayConfig::default()).await
+}
+
+async fn source_with(config: RelayConfig) -> (Hub, Publisher) {
+    let hub = Hub::new(config);
     let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
     send(&publisher, 0, &[0x17, 0, 0, 0, 0, 1]);
     send(&publisher, 0, &[0x17, 1, 0, 0, 0, 1]);
@@ -187,6 +191,24 @@ async fn a_stream_without_publisher_has_nothing_to_forward() {
     assert_eq!(hub.stats().streams, 0, "nothing is left of the look");
 }
 
+/// What waits counts for the member that publishes.
+#[tokio::test]
+async fn a_forward_that_finds_no_room_begins_anew() {
+    let config = RelayConfig { forward_total_bytes: 1 << 20, ..RelayConfig::default() };
+    let (hub, publisher) = source_with(config).await;
+    // An eighth is the member's, and half of that the stream's.
+    send(&publisher, 80, &[&[0x27, 1, 0, 0, 0, 3], &[0; 70_000][..]].concat());
+    let server = Server::start(ANY).await;
+    let (_ended, mut state) = start(tap(&hub), url(server.address, "good"), options());
+    reach(&mut state, ForwardPhase::Waiting, 1).await;
+    assert_eq!(state.borrow().last_error.clone().unwrap().code(), "noRoom");
+    let watcher = server.play().await;
+    send(&publisher, 120, &[0x17, 1, 0, 0, 0, 4]);
+    reach(&mut state, ForwardPhase::Publishing, 1).await;
+    assert_eq!(bodies(&watcher, 2).await[1], [0x17, 1, 0, 0, 0, 4], "a smaller group");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn this_server_is_no_upstream() {
     let server = Server::start(ANY).await;
@@ -199,6 +221,11 @@ async fn this_server_is_no_upstream() {
         ..options()
     };
     let error = Upstream::publish(&UpstreamUrl::parse(&by_name).unwrap(), &own).await.unwrap_err();
+    assert!(matches!(error, UpstreamError::OwnListener), "{error}");
+    // The unspecified address leads to this machine.
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], server.address.port()));
+    let own = UpstreamOptions { own: vec![server.address], ..options() };
+    let error = Upstream::publish(&url(nowhere, "good"), &own).await.unwrap_err();
     assert!(matches!(error, UpstreamError::OwnListener), "{error}");
     server.stop().await;
 }

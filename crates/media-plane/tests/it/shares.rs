@@ -237,7 +237,7 @@ async fn one_stream_that_is_waited_for_refuses_nobody_else() {
             Err(denied) => break denied,
         }
     };
-    assert_eq!((denied.code, crowd.len()), ("tooManyWaiters", 50));
+    assert_eq!((denied.code, crowd.len()), ("tooManyWaiters", 100));
     assert!(denied.message.ends_with("of this stream"), "{}", denied.message);
     for stream in 0..10 {
         crowd.push(play(&hub, &format!("s{stream}"), "demo/1000").await.unwrap());

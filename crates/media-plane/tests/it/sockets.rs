@@ -175,6 +175,31 @@ async fn media_goes_from_publisher_to_player() {
     server.stop().await;
 }
 
+/// However many wait for a publisher, it finds a place.
+#[tokio::test]
+async fn plays_leave_connections_for_publishers() {
+    let config = RelayConfig {
+        max_connections: 16,
+        max_connections_per_address: 16,
+        ..RelayConfig::default()
+    };
+    let server = Server::start(config, allow()).await;
+    let mut players = Vec::new();
+    for _ in 0..14 {
+        players.push(player(&server, "a").await);
+    }
+    let mut late = Client::open(server.address, &play_bytes("a")).await;
+    let told = late.status("NetStream.Play.Failed").await;
+    assert_eq!(told, "tooManyPlayers: too many players");
+    late.end().await.unwrap();
+    let mut publisher = publisher(&server, "a").await;
+    publisher.send(&key(0, 10)).await.unwrap();
+    for player in &mut players {
+        assert_eq!(player.next().await.unwrap().unwrap().type_id, message_type::VIDEO);
+    }
+    server.stop().await;
+}
+
 /// Proves URL-8.
 #[tokio::test]
 async fn refusals_are_read_in_full_and_end_the_connection() {

@@ -181,7 +181,8 @@ fn is_own(url: &UpstreamUrl, config: &Config) -> bool {
         url.port() == listen.port()
             && match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
                 Ok(ip) if listens.is_unspecified() => ip.is_loopback() || ip.is_unspecified(),
-                Ok(ip) => ip == listens,
+                // The unspecified address leads to loopback.
+                Ok(ip) => ip == listens || ip.is_unspecified() && listens.is_loopback(),
                 Err(_) => {
                     host == "localhost" && (listens.is_loopback() || listens.is_unspecified())
                 }
@@ -236,6 +237,7 @@ mod tests {
             ("127.0.0.1", &[][..]),
             ("127.0.0.1:1935", &[]),
             ("localhost", &[]),
+            ("0.0.0.0", &[]),
             ("[::ffff:127.0.0.1]", &[]),
             ("live.example.com", &public),
             ("LIVE.example.com:1935", &public),

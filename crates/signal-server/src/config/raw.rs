@@ -211,6 +211,7 @@ pub(super) struct RawRelay {
     pub(super) hls_segment_ms: Option<u64>,
     pub(super) hls_idle_ms: Option<u64>,
     pub(super) hls_total_bytes: Option<u64>,
+    pub(super) forward_total_bytes: Option<u64>,
     pub(super) max_connections: Option<u64>,
     pub(super) max_connections_per_address: Option<u64>,
     pub(super) max_players: Option<u64>,

@@ -58,6 +58,12 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
             d.hls_total_bytes,
             0..=1024 * 1024 * MIB,
         ),
+        forward_total_bytes: size(
+            "forward_total_bytes",
+            raw.forward_total_bytes,
+            d.forward_total_bytes,
+            64 * MIB..=1024 * 1024 * MIB,
+        ),
         gop_packets: size("gop_packets", raw.gop_packets, d.gop_packets, 1..=65_536),
         max_connections: size(
             "max_connections",

@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lianmai_media_plane::Lines;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
@@ -38,6 +38,8 @@ use crate::socket::tls::TlsReloader;
 /// Bytes that the kernel keeps for a connection that does not read (it doubles the number). Left to itself it
 /// would grow to megabytes, which no bound of ours counts.
 const SEND_BUFFER: usize = 128 * 1024;
+/// Silence after which the kernel probes a connection, and the interval of its probes.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
 /// From accept to the end of the request's head, and between requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A TLS handshake takes at most so long.
@@ -156,7 +158,12 @@ impl HttpListener {
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+            let socket = SockRef::from(&stream);
+            let _ = socket.set_send_buffer_size(SEND_BUFFER);
+            // A phone that vanished while its play waits would keep its place.
+            let _ = socket.set_tcp_keepalive(
+                &TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1),
+            );
             let service = Service {
                 router: self.router.clone(),
                 guard: self.guard.clone(),

@@ -47,7 +47,9 @@ pub(crate) fn fit(config: &mut Config) -> usize {
             return wanted.admin;
         }
     };
-    let fitting = share(limit, wanted);
+    // Each forward is a connection, too.
+    let has_forwards = config.apps.iter().any(|app| !app.forwards.is_empty());
+    let fitting = share(if has_forwards { limit - limit / 16 } else { limit }, wanted);
     if fitting != wanted {
         warn!(
             limit,
@@ -57,9 +59,18 @@ pub(crate) fn fit(config: &mut Config) -> usize {
              limits.max_connections and relay.max_connections"
         );
     }
+    let per_address = &mut config.max_connections_per_address;
+    *per_address = fitted(*per_address, config.max_connections, fitting.public);
+    let per_address = &mut config.relay.max_connections_per_address;
+    *per_address = fitted(*per_address, config.relay.max_connections, fitting.rtmp);
     config.max_connections = fitting.public;
     config.relay.max_connections = fitting.rtmp;
     fitting.admin
+}
+
+/// The bound for one address where there are fewer connections: one that was a part stays a part.
+fn fitted(per_address: usize, wanted: usize, fitting: usize) -> usize {
+    if per_address < wanted { per_address.min((fitting / 8).max(1)) } else { per_address }
 }
 
 /// Shares descriptors: an eighth is enough for the admin listener, and a quarter of the rest for RTMP, where there
@@ -89,6 +100,14 @@ mod tests {
         }
         let less = share(enough - 1, wanted);
         assert_eq!(less, Connections { public: 49_999, ..wanted });
+    }
+
+    #[test]
+    fn the_bound_for_one_address_stays_a_part() {
+        assert_eq!(fitted(256, 4096, 4096), 256);
+        assert_eq!(fitted(256, 4096, 220), 27);
+        assert_eq!(fitted(256, 4096, 1), 1);
+        assert_eq!(fitted(4096, 4096, 220), 4096, "behind a proxy it is no part");
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! Deliberately absent: what the client says; it may close, and is answered where it pings.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lianmai_media_plane::EndReason;
-use lianmai_media_plane::pull::FlvStream;
+use lianmai_media_plane::pull::{FlvStream, PIECE_BYTES};
 use lianmai_signal_engine::Outbox;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::socket::frame;
-use crate::socket::halves::Sink;
+use crate::socket::halves::{CLOSE_LINGER, Sink, WRITE_STALL};
 use crate::socket::reader::{Incoming, Reader};
 
 /// The stream has ended, or has a kind more than its head says (RFC 6455 §7.4.1).
@@ -24,6 +26,9 @@ const GOING_AWAY: u16 = 1001;
 const PROTOCOL_ERROR: u16 = 1002;
 /// The play was cut, gave way to newer ones, or was too slow.
 const POLICY: u16 = 1008;
+
+/// Behind a cut, a peer has so long to read that it was.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// A close frame with one of these codes, which are those of RFC 6455 and say nothing of memberships.
 fn close(code: u16) -> Bytes {
@@ -41,16 +46,33 @@ pub(crate) async fn serve(
     let mut stalled = pin!(media.stall_signal());
     let mut outbox = Outbox::default();
     let mut answers = false;
+    let aborter = sink.aborter();
+    let mut patience = WRITE_STALL + CLOSE_LINGER;
+    // Of a message that is on its way.
+    let mut rest = Bytes::new();
+    // The answer to the newest ping: others need none.
+    let mut pong = Bytes::new();
     let last = loop {
+        if outbox.is_empty() {
+            if rest.is_empty() {
+                outbox.push(std::mem::take(&mut pong));
+            } else {
+                media.reads_on();
+                outbox.push(rest.split_to(rest.len().min(PIECE_BYTES)));
+            }
+        }
         let writing = !outbox.is_empty();
         tokio::select! {
-            _ = &mut cut => break Some(close(POLICY)),
+            _ = &mut cut => {
+                patience = LAST_WORD;
+                break Some(close(POLICY));
+            }
             () = &mut stalled => break None,
             () = wait_for_stop(&mut phase) => break Some(close(GOING_AWAY)),
             incoming = reader.next() => match incoming {
                 Some(Incoming::Text(_)) => {}
-                Some(Incoming::Alive(pong)) if pong.is_empty() => {}
-                Some(Incoming::Alive(pong)) => outbox.push(pong),
+                Some(Incoming::Alive(answer)) if answer.is_empty() => {}
+                Some(Incoming::Alive(answer)) => pong = answer,
                 Some(Incoming::Close(answer)) => {
                     answers = true;
                     break Some(answer);
@@ -66,7 +88,7 @@ pub(crate) async fn serve(
             block = media.next(), if !writing => match block {
                 Some(block) => {
                     outbox.push(frame::binary_head(block.len()));
-                    outbox.push(block);
+                    rest = block;
                 }
                 None => break Some(close(match media.ended() {
                     Some(EndReason::StreamEnded | EndReason::KindBegan) => NORMAL,
@@ -77,13 +99,18 @@ pub(crate) async fn serve(
     };
     // Its place among the players is free, whatever the socket still takes.
     drop(media);
-    let Some(last) = last else { return };
-    if !outbox.is_empty() && !answers {
+    let Some(last) = last else { return aborter.abort() };
+    if !(outbox.is_empty() && rest.is_empty() || answers) {
         // A close frame cannot stand within a message, and what was cut ends now.
-        return;
+        return aborter.abort();
     }
+    outbox.push(rest);
     outbox.push(last);
-    tokio::join!(sink.finish(outbox), reader.drain());
+    let end = async { tokio::join!(sink.finish(outbox), reader.drain()) };
+    if timeout(patience, end).await.is_err() {
+        // It counts for nobody any more, so it may not take its time.
+        aborter.abort();
+    }
 }
 
 #[cfg(test)]
@@ -92,17 +119,21 @@ mod tests {
     //! Proves URL-2.
 
     use std::net::SocketAddr;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use lianmai_media_plane::{
         Authorizer, Direction, Hub, Kinds, MediaKind, Protocol, Publisher, RelayConfig, StreamName,
         StreamRequest, Verdict, pull,
     };
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
-    use crate::socket::halves::split_tcp;
+    use crate::socket::halves::{Source, split_tcp, split_tls};
     use crate::socket::places::Places;
 
     const KEY: &[u8] = &[0x12, 1];
@@ -215,5 +246,83 @@ mod tests {
         let mut scene = Scene { hub, publisher, socket, phase };
         assert_eq!(scene.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
         assert_eq!(scene.hub.stats().players, 0, "its place is free");
+    }
+
+    /// Of many pings only the newest is answered, so a peer that sends them and does not read keeps nothing here.
+    #[tokio::test]
+    async fn pings_do_not_pile_up() {
+        let mut scene = Scene::new(RelayConfig::default()).await;
+        scene.send(MediaKind::Audio, &[0x2F]);
+        scene.send(MediaKind::Video, KEY);
+        scene.frame().await;
+        // More than the kernel holds for somebody who does not read.
+        const PINGS: u32 = 150_000;
+        let mut many = Vec::new();
+        for number in 1..=PINGS {
+            many.extend_from_slice(&[0x89, 0xFD, 0, 0, 0, 0]);
+            many.extend_from_slice(&number.to_be_bytes());
+            many.extend_from_slice(&[0; 121]);
+        }
+        scene.socket.write_all(&many).await.unwrap();
+        let (mut answers, mut last) = (0, Vec::new());
+        while !last.starts_with(&PINGS.to_be_bytes()) {
+            let (first, payload) = scene.frame().await;
+            assert_eq!(first, 0x8A);
+            last = payload;
+            answers += 1;
+        }
+        assert!(answers < PINGS, "each of them was kept");
+        scene.say(0x88, &1000_u16.to_be_bytes()).await;
+        assert_eq!(scene.frame().await.0, 0x88);
+    }
+
+    /// A TLS connection over loopback: what the client has, and the halves of the server.
+    async fn tls() -> (tokio_rustls::client::TlsStream<TcpStream>, Source, Sink) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        let connector = TlsConnector::from(Arc::new(client));
+        let name = ServerName::try_from("localhost").unwrap();
+        let (near, far) = tokio::join!(acceptor.accept(accepted), connector.connect(name, socket));
+        let (source, sink) = split_tls(near.unwrap(), Places::new(1, 1).take().unwrap());
+        (far.unwrap(), source, sink)
+    }
+
+    /// What was on its way to a peer whose play is cut is not delivered at leisure, by TLS as little as without.
+    #[tokio::test]
+    async fn a_cut_ends_a_play_by_tls_within_its_message() {
+        const LARGE: usize = 12 << 20;
+        let hub = Hub::new(RelayConfig::default());
+        let publisher = hub.publish(&Allow, request(Direction::Publish)).await.unwrap();
+        let media = pull::open(&hub, &Allow, request(Direction::Play)).await.unwrap();
+        let (mut client, source, sink) = tls().await;
+        let (_phase, stop) = watch::channel(Phase::Serving);
+        let play = tokio::spawn(serve(media, Reader::new(source, &[]), sink, stop));
+        publisher.send(MediaKind::Audio, 0, &[0x2F]).unwrap();
+        publisher.send(MediaKind::Video, 0, &[KEY, &[7; LARGE]].concat()).unwrap();
+        client.read_exact(&mut [0; 64]).await.unwrap();
+        hub.cut_stream(&StreamName::new("live", "a"));
+        play.await.unwrap();
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert!(rest.len() < LARGE, "it got everything");
     }
 }

@@ -3,14 +3,16 @@
 //! clients; none of them can ask for a forward, or learns of one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use lianmai_media_plane::Hub;
+use lianmai_media_plane::{Hub, Lines};
 use lianmai_media_plane::upstream::{
     self, ForwardPhase, ForwardState, UpstreamOptions, UpstreamUrl,
 };
 use lianmai_protocol::{Appkey, Gen, UserId};
+use lianmai_shares::{Rate, Rates};
 use lianmai_signal_engine::{ChannelKey, Publication, PushKind};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -74,6 +76,12 @@ pub(crate) struct ForwardStats {
 /// The forwards of this process.
 #[derive(Default)]
 pub(crate) struct Forwards(Mutex<Registry>);
+
+/// A member's streams begin a forward so often: a member that publishes and unpublishes all the time would have as many
+/// connections made to the upstream. One that is refused begins with the next report of its stream.
+const BEGINS: Rate = Rate { interval: Duration::from_secs(5), burst: 4 };
+/// Members whose rate is remembered.
+const MAX_MEMBERS: usize = 50_000;
 
 /// Which stream, and which forward of its app.
 type Key = (Gen, usize);
@@ -161,13 +169,18 @@ impl Forwarder {
     /// Forwards each stream that `live` names until its publish ends; to be told of it again does no harm. Ends with
     /// `live`, and all forwards with it.
     pub(crate) async fn run(self, mut live: mpsc::Receiver<Gen>) {
+        let begin = Instant::now();
+        let mut begins = Rates::new(BEGINS, MAX_MEMBERS);
         let mut tasks = JoinSet::new();
         // With the task's id, for those that panic.
         let mut keys = HashMap::new();
         loop {
             tokio::select! {
                 generation = live.recv() => match generation {
-                    Some(generation) => self.begin(generation, &mut tasks, &mut keys).await,
+                    Some(generation) => {
+                        let mut may_begin = |key: &Beginner| begins.take(key, begin.elapsed()).is_ok();
+                        self.begin(generation, &mut tasks, &mut keys, &mut may_begin).await;
+                    }
                     None => return,
                 },
                 Some(ended) = tasks.join_next_with_id() => {
@@ -192,6 +205,7 @@ impl Forwarder {
         generation: Gen,
         tasks: &mut JoinSet<()>,
         keys: &mut HashMap<tokio::task::Id, Key>,
+        may_begin: &mut (dyn FnMut(&Beginner) -> bool + Send),
     ) {
         let Some(publication) = self.shards.publication(generation).await else { return };
         let Some(plans) = self.plans.get(&publication.channel.appkey) else { return };
@@ -216,6 +230,12 @@ impl Forwarder {
                 }
             };
             let Some(player) = self.hub.tap(&stream_name(generation)) else { return };
+            if !may_begin(&(channel.clone(), *uid, *kind, index)) {
+                continue;
+            }
+            // Lines about it are the publisher's doing.
+            let peer = player.publisher().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            let log = Log { lines: self.hub.lines().clone(), peer };
             let (told, state) = watch::channel(ForwardState::default());
             let entry = Running {
                 publication: publication.clone(),
@@ -227,12 +247,29 @@ impl Forwarder {
             let task = tasks.spawn(async move {
                 let reason = tokio::select! {
                     reason = upstream::forward(player, &url, &options, &told) => reason,
-                    () = watch_state(generation, &url, state, &forwards) => return,
+                    () = watch_state(generation, &url, state, &forwards, &log) => return,
                 };
-                info!(stream = %generation, %url, ?reason, "forward ended");
+                if log.may() {
+                    info!(stream = %generation, %url, ?reason, "forward ended");
+                }
             });
             keys.insert(task.id(), (generation, index));
         }
+    }
+}
+
+/// Whose stream begins which forward.
+type Beginner = (ChannelKey, UserId, PushKind, usize);
+
+/// Lines about a forward, within what its publisher may cause.
+struct Log {
+    lines: Lines,
+    peer: IpAddr,
+}
+
+impl Log {
+    fn may(&self) -> bool {
+        self.lines.allow(self.peer)
     }
 }
 
@@ -242,6 +279,7 @@ async fn watch_state(
     url: &UpstreamUrl,
     mut state: watch::Receiver<ForwardState>,
     forwards: &Forwards,
+    log: &Log,
 ) {
     let mut told = 0;
     while state.changed().await.is_ok() {
@@ -250,9 +288,11 @@ async fn watch_state(
             told = failures;
             let code = error.code();
             forwards.failed(code);
-            warn!(stream = %generation, %url, code, %error, failures, "forward failed");
+            if log.may() {
+                warn!(stream = %generation, %url, code, %error, failures, "forward failed");
+            }
         }
-        if phase == ForwardPhase::Publishing {
+        if phase == ForwardPhase::Publishing && log.may() {
             info!(stream = %generation, %url, "forward publishes");
         }
     }

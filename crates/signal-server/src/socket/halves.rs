@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
@@ -106,7 +107,27 @@ impl AsyncRead for Source {
 #[derive(Clone)]
 pub(crate) enum Sink {
     Tcp(Arc<Tcp>),
-    Tls(mpsc::Sender<VecDeque<Bytes>>),
+    Tls(mpsc::Sender<VecDeque<Bytes>>, AbortHandle),
+}
+
+/// Ends a connection. Keeps nothing of it alive.
+pub(crate) enum Aborter {
+    Tcp(Weak<Tcp>),
+    Tls(AbortHandle),
+}
+
+impl Aborter {
+    /// Ends it now.
+    pub(crate) fn abort(self) {
+        match self {
+            Aborter::Tcp(tcp) => {
+                if let Some(tcp) = tcp.upgrade() {
+                    let _ = SockRef::from(&tcp.stream).shutdown(Shutdown::Both);
+                }
+            }
+            Aborter::Tls(writer) => writer.abort(),
+        }
+    }
 }
 
 /// Why a write did not finish.
@@ -129,11 +150,11 @@ pub(crate) fn split_tls(stream: TlsStream<TcpStream>, place: Place) -> (Source, 
     let (sink, batches) = mpsc::channel(1);
     let (reader, writer) = oneshot::channel();
     let reading = TlsReader { half, writer: Some(writer), _place: place.clone() };
-    tokio::spawn(async move {
+    let writing = tokio::spawn(async move {
         write_tls(write, batches, reader).await;
         drop(place);
     });
-    (Source::Tls(Box::new(reading)), Sink::Tls(sink))
+    (Source::Tls(Box::new(reading)), Sink::Tls(sink, writing.abort_handle()))
 }
 
 /// `reader` tells of the reader's end, and tells it of this one.
@@ -203,7 +224,7 @@ impl Sink {
                 }
                 Ok(())
             }
-            Sink::Tls(batches) => match batches.try_reserve() {
+            Sink::Tls(batches, _) => match batches.try_reserve() {
                 Ok(permit) => {
                     permit.send(outbox.take());
                     Ok(())
@@ -222,7 +243,7 @@ impl Sink {
                 matches!(timeout(WRITE_STALL, tcp.stream.writable()).await, Ok(Ok(())))
             }
             // The writer measures, since one batch may rightly take longer; it ends when nothing goes.
-            Sink::Tls(batches) => batches.reserve().await.is_ok(),
+            Sink::Tls(batches, _) => batches.reserve().await.is_ok(),
         }
     }
 
@@ -240,6 +261,14 @@ impl Sink {
             }
         }
         true
+    }
+
+    /// To end the connection, whatever is left to be written.
+    pub(crate) fn aborter(&self) -> Aborter {
+        match self {
+            Sink::Tcp(tcp) => Aborter::Tcp(Arc::downgrade(tcp)),
+            Sink::Tls(_, writer) => Aborter::Tls(writer.clone()),
+        }
     }
 
     /// Writes what is left, ends the sending side, and gives the peer a moment to do the same; then the
