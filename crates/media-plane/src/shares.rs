@@ -113,7 +113,8 @@ impl Shares {
     ) -> Result<WaitingPlace, Denied> {
         let address = address.to_canonical();
         // Everybody behind a proxy of this machine is that.
-        let address = (!address.is_loopback()).then(|| (Key::Address(group(address)), self.address));
+        let address =
+            (!address.is_loopback()).then(|| (Key::Address(group(address)), self.address));
         let stream_share = STREAM_WAITERS.at_least(LEAST_PLAYS);
         let enter = || -> Result<WaitingPlace, Full<Key>> {
             Ok([

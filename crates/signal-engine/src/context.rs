@@ -145,7 +145,7 @@ impl Context {
     ) {
         let (channel, uid) = (claims.channel, claims.uid);
         let (outcome, why) = (Outcome::Refused, Some(reason.clone()));
-        self.note(Note::Resumed { channel, uid, conn, outcome, reason: why });
+        self.note(Note::Resumed { channel, uid, mid: None, conn, outcome, reason: why });
         self.stats.refusals += 1;
         let retry_after_ms = self.drain.as_ref().map(|drain| drain.away_ms(self.mono()));
         for text in refused_resume(id, reason, retry_after_ms) {

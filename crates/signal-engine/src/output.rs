@@ -154,6 +154,8 @@ pub enum Note {
         channel: ChannelKey,
         /// The user.
         uid: UserId,
+        /// The membership; `None` where the resume was refused.
+        mid: Option<Mid>,
         /// The connection.
         conn: ConnId,
         /// What came of it.

@@ -175,12 +175,10 @@ impl<A: Authorizer> Connection<A> {
                     }
                 }
                 RequestKind::Play => match hub.connection_of_play() {
-                    Ok(_place) => {
-                        match self.while_there(hub.play(&*authorizer, asked)).await? {
-                            Ok(player) => self.play(player).await?,
-                            Err(denied) => self.refuse(request.kind, &denied).await?,
-                        }
-                    }
+                    Ok(_place) => match self.while_there(hub.play(&*authorizer, asked)).await? {
+                        Ok(player) => self.play(player).await?,
+                        Err(denied) => self.refuse(request.kind, &denied).await?,
+                    },
                     Err(denied) => self.refuse(request.kind, &denied).await?,
                 },
             }

@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout};
 use super::connect::connect;
 use super::{UpstreamError, UpstreamOptions, UpstreamUrl};
 use crate::media::Packet;
-use crate::shares::{BytesAccount, Charge};
 use crate::rtmp::{Answer, Client, ClientEvent, ClientOutput};
+use crate::shares::{BytesAccount, Charge};
 use crate::wire::{Exchanged, Wire, WriteQueue};
 
 /// Bytes read at once: an upstream says little.

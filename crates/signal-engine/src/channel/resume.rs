@@ -119,7 +119,8 @@ impl Channel {
         self.tell_moved(cx, uid);
         self.touch(uid);
         let channel = self.key.clone();
-        cx.note(Note::Resumed { channel, uid, conn, outcome, reason });
+        let mid = Some(self.members[&uid].mid);
+        cx.note(Note::Resumed { channel, uid, mid, conn, outcome, reason });
     }
 
     /// A ticket of a member.

@@ -59,7 +59,7 @@ fn line(note: &Note) {
         Note::JoinRefused { channel, conn, error } => {
             warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
         }
-        Note::Resumed { channel, uid, conn, outcome, reason } => {
+        Note::Resumed { channel, uid, conn, outcome, reason, .. } => {
             let reason = reason.as_ref().map(ToString::to_string);
             info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %uid, %outcome, reason, conn = conn.0, "resumed");
         }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lianmai_protocol::UserId;
-use lianmai_signal_engine::{ChannelKey, ConnId, Note};
+use lianmai_protocol::Mid;
+use lianmai_signal_engine::{ConnId, Note};
 
 /// Members whose address is remembered. A reader of notes that misses some may miss that members have left, so there are
 /// more than there should be; all are forgotten then.
@@ -38,6 +38,12 @@ impl Peers {
     }
 }
 
+impl PeerEntry {
+    pub(crate) fn conn(&self) -> ConnId {
+        self.conn
+    }
+}
+
 impl Drop for PeerEntry {
     fn drop(&mut self) {
         self.peers.lock().remove(&self.conn);
@@ -49,7 +55,7 @@ impl Drop for PeerEntry {
 pub(crate) struct Origins {
     peers: Peers,
     /// From where members joined or came back last.
-    members: BTreeMap<(ChannelKey, UserId), IpAddr>,
+    members: BTreeMap<Mid, IpAddr>,
 }
 
 impl Origins {
@@ -60,22 +66,20 @@ impl Origins {
     /// The address behind a note, if it is known. To be asked of every note, in order.
     pub(crate) fn of(&mut self, note: &Note) -> Option<IpAddr> {
         match note {
-            Note::MemberJoined { channel, uid, conn, .. }
-            | Note::Resumed { channel, uid, conn, .. } => {
+            Note::MemberJoined { mid, conn, .. } | Note::Resumed { mid: Some(mid), conn, .. } => {
                 let address = self.peers.of(*conn)?;
                 if self.members.len() >= MAX_MEMBERS {
                     self.members.clear();
                 }
-                self.members.insert((channel.clone(), *uid), address);
+                self.members.insert(*mid, address);
                 Some(address)
             }
-            Note::MemberLeft { channel, uid, .. } => self.members.remove(&(channel.clone(), *uid)),
-            Note::RoleChanged { channel, uid, .. }
-            | Note::StreamAdded { channel, uid, .. }
-            | Note::StreamRemoved { channel, uid, .. } => {
-                self.members.get(&(channel.clone(), *uid)).copied()
-            }
+            Note::MemberLeft { mid, .. } => self.members.remove(mid),
+            Note::RoleChanged { mid, .. }
+            | Note::StreamAdded { mid, .. }
+            | Note::StreamRemoved { mid, .. } => self.members.get(mid).copied(),
             Note::JoinRefused { conn, .. }
+            | Note::Resumed { conn, .. }
             | Note::CommandRefused { conn, .. }
             | Note::Closing { conn, .. } => self.peers.of(*conn),
             Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => None,
@@ -88,7 +92,8 @@ mod tests {
     //! Proves no rule of the protocol: whose lines of the log are counted.
 
     use lianmai_protocol::message::event::LeaveReason;
-    use lianmai_protocol::{Cid, CloseCode, Mid, Role};
+    use lianmai_protocol::{Cid, CloseCode, Role, UserId};
+    use lianmai_signal_engine::ChannelKey;
 
     use super::*;
 

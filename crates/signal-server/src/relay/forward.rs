@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lianmai_media_plane::{Hub, Lines};
 use lianmai_media_plane::upstream::{
     self, ForwardPhase, ForwardState, UpstreamOptions, UpstreamUrl,
 };
+use lianmai_media_plane::{Hub, Lines};
 use lianmai_protocol::{Appkey, Gen, UserId};
 use lianmai_shares::{Rate, Rates};
 use lianmai_signal_engine::{ChannelKey, Publication, PushKind};

@@ -12,12 +12,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) struct Places {
     free: Arc<Semaphore>,
     most: usize,
-    addresses: Addresses,
-    share: Share,
+    addresses: Arc<Addresses>,
 }
 
-/// Connections that count for an address.
-type Addresses = lianmai_shares::Places<IpAddr>;
+/// Connections that count for an address, and how many one may have.
+#[derive(Debug)]
+struct Addresses {
+    places: lianmai_shares::Places<IpAddr>,
+    share: Share,
+}
 
 /// A place; given back when the last clone is dropped.
 #[derive(Clone, Debug)]
@@ -27,8 +30,7 @@ pub(crate) struct Place(Arc<Held>);
 struct Held {
     #[expect(dead_code, reason = "held for its drop")]
     permit: OwnedSemaphorePermit,
-    addresses: Addresses,
-    share: Share,
+    addresses: Arc<Addresses>,
     /// The same among those of its address.
     own: Mutex<Option<lianmai_shares::Place<IpAddr>>>,
 }
@@ -41,8 +43,10 @@ impl Places {
         Places {
             free: Arc::new(Semaphore::new(most)),
             most,
-            addresses: Addresses::new(most),
-            share: Share::capped(most_per_address, most),
+            addresses: Arc::new(Addresses {
+                places: lianmai_shares::Places::new(most),
+                share: Share::capped(most_per_address, most),
+            }),
         }
     }
 
@@ -54,8 +58,8 @@ impl Places {
     /// A place of which nobody knows yet whose it is, or `None` when all are taken.
     pub(crate) fn take(&self) -> Option<Place> {
         let permit = self.free.clone().try_acquire_owned().ok()?;
-        let (addresses, share) = (self.addresses.clone(), self.share);
-        Some(Place(Arc::new(Held { permit, addresses, share, own: Mutex::default() })))
+        let (addresses, own) = (self.addresses.clone(), Mutex::default());
+        Some(Place(Arc::new(Held { permit, addresses, own })))
     }
 
     /// Completes when every place is free.
@@ -75,7 +79,8 @@ impl Place {
         if address.is_loopback() {
             return true;
         }
-        *own = self.0.addresses.enter([(group(address), self.0.share)]).ok();
+        let Addresses { places, share } = &*self.0.addresses;
+        *own = places.enter([(group(address), *share)]).ok();
         own.is_some()
     }
 }
@@ -118,7 +123,7 @@ mod tests {
         assert!(places.enter(ip("2001:db8:0:1::1")).is_some(), "another /64");
 
         drop((second, third, other, six));
-        assert!(places.addresses.keys() == 0, "addresses are forgotten");
+        assert!(places.addresses.places.keys() == 0, "addresses are forgotten");
         assert_eq!(places.free.available_permits(), 100, "a refusal holds nothing");
     }
 
@@ -126,7 +131,7 @@ mod tests {
     fn a_place_goes_from_client_to_client() {
         let places = Places::new(10, 1);
         let (one, other) = (places.take().unwrap(), places.take().unwrap());
-        assert!(places.addresses.keys() == 0, "the proxy has no share");
+        assert!(places.addresses.places.keys() == 0, "the proxy has no share");
         assert!(one.belongs_to(ip("192.0.2.1")) && one.belongs_to(ip("192.0.2.1")), "again");
         assert!(!other.belongs_to(ip("192.0.2.1")), "it has its share");
         assert!(other.belongs_to(ip("192.0.2.2")) && one.belongs_to(ip("192.0.2.3")));
@@ -134,7 +139,7 @@ mod tests {
         assert!(places.enter(ip("192.0.2.2")).is_some() && places.enter(ip("192.0.2.3")).is_none());
         assert!(one.belongs_to(ip("127.0.0.1")));
         drop(other);
-        assert!(places.addresses.keys() == 0, "addresses are forgotten");
+        assert!(places.addresses.places.keys() == 0, "addresses are forgotten");
     }
 
     #[test]
