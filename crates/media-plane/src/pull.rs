@@ -185,6 +185,11 @@ impl FlvStream {
         self.player.cut_signal()
     }
 
+    /// Ends the pull as its stream's end would: what is queued still comes.
+    pub fn ender(&self) -> impl FnOnce() + Send + use<> {
+        self.player.ender()
+    }
+
     /// The peer has taken a part of the block that was given last: for whoever hands it on piece by piece.
     pub fn reads_on(&self) {
         self.reader.given.store(self.reader.now(), Relaxed);

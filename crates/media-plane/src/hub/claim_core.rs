@@ -239,6 +239,13 @@ impl ClaimCore {
     /// Moves packets to `batch`, up to `count` and about [`BATCH_BYTES`]; says whether there were any.
     pub(super) fn take(&self, batch: &mut Vec<Arc<Packet>>, count: usize) -> bool {
         let mut queue = lock(&self.queue);
+        if queue.bytes < BATCH_BYTES && queue.packets.len() <= count {
+            // Mostly all of it.
+            let any = !queue.packets.is_empty();
+            batch.extend(queue.packets.drain(..));
+            (queue.bytes, queue.allowance, queue.largest) = (0, 0, 0);
+            return any;
+        }
         let mut bytes = 0;
         let mut taken = 0;
         while taken < count && bytes < BATCH_BYTES {

@@ -57,6 +57,14 @@ impl Player {
         async move { core.wait_interrupted().await }
     }
 
+    /// Ends the play as its stream's end would, for as long as there is the player: what is queued can still be had.
+    pub fn ender(&self) -> impl FnOnce() + Send + use<> {
+        let core = self.claim.core.clone();
+        move || {
+            core.end(EndReason::StreamEnded);
+        }
+    }
+
     /// Why the play was cut, if it was.
     #[must_use]
     pub fn cut_reason(&self) -> Option<EndReason> {

@@ -248,34 +248,6 @@ mod tests {
         assert_eq!(scene.hub.stats().players, 0, "its place is free");
     }
 
-    /// Of many pings only the newest is answered, so a peer that sends them and does not read keeps nothing here.
-    #[tokio::test]
-    async fn pings_do_not_pile_up() {
-        let mut scene = Scene::new(RelayConfig::default()).await;
-        scene.send(MediaKind::Audio, &[0x2F]);
-        scene.send(MediaKind::Video, KEY);
-        scene.frame().await;
-        // More than the kernel holds for somebody who does not read.
-        const PINGS: u32 = 150_000;
-        let mut many = Vec::new();
-        for number in 1..=PINGS {
-            many.extend_from_slice(&[0x89, 0xFD, 0, 0, 0, 0]);
-            many.extend_from_slice(&number.to_be_bytes());
-            many.extend_from_slice(&[0; 121]);
-        }
-        scene.socket.write_all(&many).await.unwrap();
-        let (mut answers, mut last) = (0, Vec::new());
-        while !last.starts_with(&PINGS.to_be_bytes()) {
-            let (first, payload) = scene.frame().await;
-            assert_eq!(first, 0x8A);
-            last = payload;
-            answers += 1;
-        }
-        assert!(answers < PINGS, "each of them was kept");
-        scene.say(0x88, &1000_u16.to_be_bytes()).await;
-        assert_eq!(scene.frame().await.0, 0x88);
-    }
-
     /// A TLS connection over loopback: what the client has, and the halves of the server.
     async fn tls() -> (tokio_rustls::client::TlsStream<TcpStream>, Source, Sink) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();

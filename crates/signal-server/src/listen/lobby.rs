@@ -209,8 +209,8 @@ impl LobbyServer {
     }
 }
 
-/// Hands every frame of a joined connection to its shard, in order. A full mailbox stops the reading. Not an `async fn`:
-/// that would keep what it is given twice.
+/// Hands every frame of a joined connection to its shard, in order. A full mailbox stops the reading.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` would keep what it is given twice")]
 fn pump(
     known: PeerEntry,
     mut reader: Reader,

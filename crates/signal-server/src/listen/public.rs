@@ -227,9 +227,13 @@ async fn pull(
     let stop = async move { wait_for_stop(&mut phase).await };
     let lines = public.hub.lines().clone();
     let (running, ended) = oneshot::channel::<()>();
-    let (cut, stalled) = (media.cut_signal(), media.stall_signal());
+    let (cut, stalled, end) = (media.cut_signal(), media.stall_signal(), media.ender());
     tokio::spawn(async move {
         tokio::select! {
+            () = stop => {
+                end();
+                tokio::time::sleep(LAST_BLOCKS).await;
+            }
             _ = cut => tokio::time::sleep(LAST_BLOCKS).await,
             _ = ended => tokio::time::sleep(LAST_BLOCKS).await,
             () = stalled => if lines.allow(peer.ip()) {
@@ -239,7 +243,7 @@ async fn pull(
         // A peer that does not read would keep its connection, and its place among the players, for ever.
         hangup.hang_up();
     });
-    let body = media.into_stream().take_until(stop).map(move |block| {
+    let body = media.into_stream().map(move |block| {
         // Dropped with the body.
         let _ = &running;
         Ok::<_, Infallible>(block)
