@@ -5,6 +5,7 @@ use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use lianmai_media_plane::rtmp::amf0::Value;
 use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::limits::{
@@ -247,6 +248,27 @@ async fn an_flv_play_that_is_not_read_is_known_after_the_time_for_it() {
     assert!(timeout(Duration::from_secs(60), reads.next()).await.is_err());
     let signal = reads.stall_signal();
     assert!(timeout(Duration::ZERO, signal).await.is_err());
+}
+
+/// A large tag may take a slow reader longer than the time for one piece of it.
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_large_tag_piece_by_piece_reads() {
+    let hub = Hub::new(RelayConfig::default());
+    let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
+    let asked = request(Direction::Play, "a", "v=eve");
+    let pull = pull::open(&hub, &allow(), asked).await.unwrap();
+    let mut stalled = Box::pin(pull.stall_signal());
+    let large = [KEY, &[7; 1 << 20]].concat();
+    publisher.send(MediaKind::Video, 0, &large).unwrap();
+    let mut blocks = std::pin::pin!(pull.into_stream());
+    let mut taken = 0;
+    while taken < large.len() {
+        taken += blocks.next().await.unwrap().len();
+        advance(Duration::from_secs(6)).await;
+        assert!(timeout(Duration::ZERO, &mut stalled).await.is_err(), "after {taken} bytes");
+    }
+    advance(Duration::from_secs(6)).await;
+    stalled.await;
 }
 
 /// Level and fields of what is logged on this thread.
