@@ -67,11 +67,14 @@ async fn ask(router: &Router, first: &str) -> (u16, Option<String>) {
     (status, error.and_then(|error| error["name"].as_str().map(ToOwned::to_owned)))
 }
 
-const QUESTIONS: [&str; 5] = [
+const QUESTIONS: [&str; 8] = [
     "GET /v1/channels",
     "GET /v1/channels/room?appkey=demo",
     "POST /v1/channels/room/kick?appkey=demo",
     "POST /v1/channels/room/close?appkey=demo",
+    "GET /v1/channels/room/bans?appkey=demo",
+    "POST /v1/channels/room/unban?appkey=demo",
+    "GET /v1/bans",
     "GET /readyz",
 ];
 

@@ -93,7 +93,7 @@ impl World {
                 log!(self, "s{shard} <- {conn:?} {} {:x}", frame.len(), mix(0, frame));
             }
             Input::Restore(_) => log!(self, "s{shard} <- Restore"),
-            Input::Join { conn, request } => {
+            Input::Join { conn, request, .. } => {
                 log!(
                     self,
                     "s{shard} <- {conn:?} join {:?} {:?}",
@@ -101,7 +101,7 @@ impl World {
                     request.grant.is_ok()
                 );
             }
-            Input::Reconnect { conn, request } => {
+            Input::Reconnect { conn, request, .. } => {
                 let claims = &request.claims;
                 log!(
                     self,

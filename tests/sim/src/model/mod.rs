@@ -182,7 +182,7 @@ impl Model {
     }
 
     pub(crate) fn note_input(&mut self, input: &Input) {
-        if let Input::Reconnect { conn, request } = input {
+        if let Input::Reconnect { conn, request, .. } = input {
             let reconnect = &request.reconnect;
             let from = (request.claims.uid, reconnect.epoch, reconnect.seq);
             self.asked_from.insert(*conn, from);
@@ -252,8 +252,8 @@ impl Model {
         step: &mut Step<'_>,
     ) -> Verdict {
         match input {
-            Input::Join { conn, request } => self.join(s, *conn, request, step),
-            Input::Reconnect { conn, request } => self.reconnect(s, *conn, request, step),
+            Input::Join { conn, request, .. } => self.join(s, *conn, request, step),
+            Input::Reconnect { conn, request, .. } => self.reconnect(s, *conn, request, step),
             Input::Frame { conn, frame } => self.frame(s, *conn, frame, step),
             Input::BinaryFrame { conn } => {
                 self.drop_seat(s, *conn, CloseCode::PROTOCOL_VIOLATION, step);
