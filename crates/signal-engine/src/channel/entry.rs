@@ -131,16 +131,19 @@ impl Channel {
             }
             Some(_) => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         };
-        let name = join.name.as_deref();
+        let texts = (join.name.map(String::into_boxed_str), join.attributes);
+        let (name, attributes) = match self.members.get(&uid) {
+            // The one that it replaces is seen still.
+            Some(old) if !rights.message && !old.rights.message && old.is_visible() => {
+                (old.name.clone(), old.attributes.clone())
+            }
+            _ => self.told.texts(uid, rights.message, texts),
+        };
         let taken = Taken {
             visible: role == Role::Broadcaster,
-            bytes: told_bytes(name, &join.attributes),
+            bytes: told_bytes(name.as_deref(), &attributes),
         };
         self.told.check(cx, self.members.get(&uid).map(Taken::of), taken)?;
-        if !rights.message && self.told.says_something(uid, name, &join.attributes) {
-            return Err(RpcError::new(ErrorName::Forbidden)
-                .message("Another name or other attributes need `message`."));
-        }
         self.check_room(cx, uid, &role)?;
         let units = if taken.visible { join_units(taken.bytes) } else { 0 };
         self.check_debts(cx, uid, arrival.peer, units)?;
@@ -160,8 +163,8 @@ impl Channel {
             role,
             rights,
             named,
-            name: join.name.map(String::into_boxed_str),
-            attributes: join.attributes,
+            name,
+            attributes,
             muted: KindSet::NONE,
             token_end: grant.membership_end(),
             token_look: cx.mono(),
@@ -189,6 +192,7 @@ impl Channel {
             pulls: Vec::new(),
         };
         self.told.add(taken);
+        self.told.entered(uid, rights.message);
         cx.stats.members += 1;
         let (channel, cid) = (self.key.clone(), self.cid);
         if opens {

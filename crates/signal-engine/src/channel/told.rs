@@ -14,20 +14,25 @@ use lianmai_shares::Share;
 
 use super::member::Member;
 use crate::context::Context;
-use crate::key;
 
 /// Of what is left of a budget, one member may take this part, and a usual name in any case.
 const SHARE: Share = Share::of(1, 16).at_least(MAX_NAME_BYTES + 3);
-/// Most members without the right to speak whose names are remembered behind them.
-const MAX_SILENT: usize = 1_024;
+/// Most bytes that are remembered of members without the right to speak who have left.
+const MAX_SILENT_BYTES: usize = 64 * 1024;
+/// What each of them costs besides its texts.
+const SILENT_COST: usize = 64;
+
+/// A name and attributes.
+pub(super) type Texts = (Option<Box<str>>, Attributes);
 
 /// What the members of a channel take.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     /// Bytes of broadcasters, and of the audience.
     bytes: [usize; 2],
-    /// What others have seen of those who left and may not speak, as a hash.
-    silent: BTreeMap<UserId, u64>,
+    /// What others have seen of those who left and may not speak, and its bytes.
+    silent: BTreeMap<UserId, Texts>,
+    silent_bytes: usize,
 }
 
 /// What somebody takes: as a broadcaster or not, and how much.
@@ -43,11 +48,8 @@ impl Taken {
     }
 }
 
-/// Of a text as others see it.
-fn hash(name: Option<&str>, attributes: &Attributes) -> u64 {
-    let entries = attributes.0.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
-    let texts = name.into_iter().chain(entries);
-    key::hash(texts.flat_map(|text| text.bytes().chain([0xff])))
+fn cost((name, attributes): &Texts) -> usize {
+    SILENT_COST + told_bytes(name.as_deref(), attributes)
 }
 
 /// Bytes of a name and attributes in a snapshot.
@@ -85,25 +87,38 @@ impl Told {
         *self.pool(old) -= old.bytes;
     }
 
-    /// A member has gone: who may not speak comes back with the same name and attributes, or it would say something by
-    /// them.
+    /// A member has gone. Who may not speak is the same when it comes back, or it would say something by its name.
     pub(super) fn gone(&mut self, member: &Member) {
         if member.rights.message || !member.is_visible() {
             return;
         }
-        if self.silent.len() >= MAX_SILENT {
-            self.silent.pop_first();
+        let texts = (member.name.clone(), member.attributes.clone());
+        self.forget(member.uid);
+        self.silent_bytes += cost(&texts);
+        self.silent.insert(member.uid, texts);
+        while self.silent_bytes > MAX_SILENT_BYTES
+            && let Some((_, texts)) = self.silent.pop_first()
+        {
+            self.silent_bytes -= cost(&texts);
         }
-        self.silent.insert(member.uid, hash(member.name.as_deref(), &member.attributes));
     }
 
-    /// Whether a uid that may not speak was seen with another name or other attributes.
-    pub(super) fn says_something(
-        &self,
-        uid: UserId,
-        name: Option<&str>,
-        attributes: &Attributes,
-    ) -> bool {
-        self.silent.get(&uid).is_some_and(|seen| *seen != hash(name, attributes))
+    fn forget(&mut self, uid: UserId) {
+        if let Some(texts) = self.silent.remove(&uid) {
+            self.silent_bytes -= cost(&texts);
+        }
+    }
+
+    /// The name and attributes of a uid that enters with these: its own as long as it may speak.
+    pub(super) fn texts(&self, uid: UserId, may_speak: bool, texts: Texts) -> Texts {
+        let seen = self.silent.get(&uid).filter(|_| !may_speak);
+        seen.cloned().unwrap_or(texts)
+    }
+
+    /// It has entered.
+    pub(super) fn entered(&mut self, uid: UserId, may_speak: bool) {
+        if may_speak {
+            self.forget(uid);
+        }
     }
 }

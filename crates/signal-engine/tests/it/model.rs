@@ -105,6 +105,8 @@ struct Model {
     people: BTreeMap<u64, Person>,
     topic: Option<String>,
     banned_until: BTreeMap<u64, u64>,
+    /// By a moderator.
+    demoted: BTreeSet<u64>,
     replaced: BTreeMap<u64, (u32, u64)>,
     events: Vec<String>,
 }
@@ -160,7 +162,7 @@ impl Model {
             return Err(Banned);
         }
         let visible = !audience;
-        if visible && !rights(uid).broadcast {
+        if visible && (!rights(uid).broadcast || self.demoted.contains(&uid)) {
             return Err(Forbidden);
         }
         if let Some(person) = self.people.get(&uid) {
@@ -251,13 +253,18 @@ impl Model {
             }
             What::Role(broadcaster, other) => {
                 let target = self.target(uid, other)?;
+                if target != uid && !broadcaster {
+                    self.demoted.insert(target);
+                }
                 if self.person(target).visible == broadcaster {
                     return Ok(());
                 }
                 if broadcaster {
-                    if !rights(target).broadcast {
+                    let kept = target == uid && self.demoted.contains(&target);
+                    if !rights(target).broadcast || kept {
                         return Err(Forbidden);
                     }
+                    self.demoted.remove(&target);
                     self.say(format!("clientJoin {target}"));
                     self.say(format!("roleChanged {target} broadcaster"));
                 } else {
@@ -314,6 +321,9 @@ impl Model {
                 self.say(format!("message {uid} hi"));
             }
             What::Attribute(key, value) => {
+                if !rights(uid).message {
+                    return Err(Forbidden);
+                }
                 let (key, value) = (key.to_string(), value.to_string());
                 let person = self.person(uid);
                 let changed = person.attributes.insert(key, value.clone()) != Some(value);
