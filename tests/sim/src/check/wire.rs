@@ -213,7 +213,10 @@ impl World {
 
     fn check_answer(&mut self, conn: ConnId, outcome: &Result<RawJson, RpcError>) {
         let json = match outcome {
-            Err(error) => return self.cov.error(error.name()),
+            Err(error) => {
+                self.check_fair(conn, error);
+                return self.cov.error(error.name());
+            }
             Ok(json) => json.get(),
         };
         let known = self.checks.conns.entry(LinkId(conn.0)).or_default();
