@@ -315,6 +315,8 @@ operation_errors! {
         UidOutOfRange,
         /// The channel has as many broadcasters as it may have.
         TooManyBroadcasters,
+        /// As many bans, holds and demotions as the member may have made.
+        TooManyBans,
         /// Too fast; `retry_after_ms` says when.
         RateLimited,
         /// Too many calls wait already.

@@ -136,7 +136,7 @@ impl Default for EngineConfig {
             restart_grace_ms: 60_000,
             log_bytes: 64 * 1024 * 1024,
             message_bytes: 16 * 1024 * 1024,
-            channel_burst_bytes: 3 * 512 * 1024,
+            channel_burst_bytes: 7 * 256 * 1024,
             flush_interval_ms: 20,
         }
     }

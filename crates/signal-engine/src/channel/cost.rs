@@ -13,7 +13,7 @@ use super::member::Member;
 use crate::context::Context;
 
 /// A command takes one unit of the rate, and one more for each so many bytes.
-pub(super) const UNIT_BYTES: usize = 1024;
+const UNIT_BYTES: usize = 1024;
 /// What a request has around its parameters, for which nobody pays.
 const ENVELOPE_BYTES: usize = 256;
 /// What an event has around what somebody said.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientLeave, LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::{Done, Join};
-use lianmai_protocol::{CloseCode, ErrorName, KindSet, Rights, Role, RpcError, UserId, codec};
+use lianmai_protocol::{CloseCode, ErrorName, KindSet, Role, RpcError, UserId, codec};
 
 use super::log::EventLog;
 use super::cost::join_units;
@@ -123,14 +123,17 @@ impl Channel {
         let named = grant.names(uid);
         let rights = self.policy.rights(grant.rights, named && self.creator == uid);
         let role = match &join.role {
-            None if rights.broadcast && !self.demoted.contains_key(&uid) => Role::Broadcaster,
+            None if rights.broadcast => Role::Broadcaster,
             None | Some(Role::Audience) => Role::Audience,
+            Some(Role::Broadcaster) if rights.broadcast => Role::Broadcaster,
             Some(Role::Broadcaster) => {
-                self.may_broadcast(uid, rights)?;
-                Role::Broadcaster
+                return Err(RpcError::new(ErrorName::Forbidden)
+                    .message("The token does not allow the role broadcaster."));
             }
             Some(_) => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         };
+        // Whatever it asks for (ROL-4).
+        let role = if self.demoted.contains_key(&uid) { Role::Audience } else { role };
         let texts = (join.name.map(String::into_boxed_str), join.attributes);
         let (name, attributes) = match self.members.get(&uid) {
             // The one that it replaces is seen still.
@@ -233,18 +236,6 @@ impl Channel {
             0 => Ok(()),
             ms => Err(RpcError::new(ErrorName::RateLimited).retry_after_ms(ms)),
         }
-    }
-
-    /// Whether somebody with these rights may become broadcaster: its token, and moderators, say (ROL-4).
-    pub(super) fn may_broadcast(&self, uid: UserId, rights: Rights) -> Result<(), RpcError> {
-        let refused = |message: &str| Err(RpcError::new(ErrorName::Forbidden).message(message));
-        if !rights.broadcast {
-            return refused("The token does not allow the role broadcaster.");
-        }
-        if self.demoted.contains_key(&uid) {
-            return refused("A moderator made the member audience, and has to allow it.");
-        }
-        Ok(())
     }
 
     /// Room for one more, not counting the membership that `uid` may have already.

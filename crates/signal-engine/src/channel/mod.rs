@@ -37,7 +37,7 @@ use lianmai_protocol::{Attributes, Cid, Gen, RequestId, Rights, RpcError, UserId
 pub(crate) use self::moderation::{check_kick, not_stored};
 
 use self::cost::Said;
-use self::log::EventLog;
+use self::log::{EVENT_COST, EventLog};
 use self::media::Stream;
 use self::member::Member;
 use self::snapshot::SnapshotCache;
@@ -189,7 +189,7 @@ impl Channel {
             return;
         }
         let bytes = self.log.append(event, cx.mono());
-        self.said.add(bytes, cx.mono(), &cx.config.limits);
+        self.said.add(bytes - EVENT_COST, cx.mono(), &cx.config.limits);
         cx.stats.log_bytes += bytes;
         cx.stats.events += 1;
     }

@@ -106,11 +106,14 @@ impl Channel {
         if self.broadcasters >= cx.config.limits.broadcasters {
             return Err(ErrorName::TooManyBroadcasters.into());
         }
-        let rights = self.members.get(&uid).ok_or(ErrorName::NoSuchMember)?.rights;
-        if !(moderated && rights.broadcast) {
-            self.may_broadcast(uid, rights)?;
-        }
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NoSuchMember)?;
+        let forbidden = |message: &str| Err(RpcError::new(ErrorName::Forbidden).message(message));
+        if !member.rights.broadcast {
+            return forbidden("The method needs `broadcast`.");
+        }
+        if !moderated && self.demoted.contains_key(&uid) {
+            return forbidden("A moderator made the member audience, and has to allow it.");
+        }
         let old = Taken::of(member);
         let new = Taken { visible: true, ..old };
         self.told.check(cx, Some(old), new)?;

@@ -239,7 +239,7 @@ fn a_room_that_is_full_of_words_refuses_those_who_say_most() {
         crowd.pass(250);
     }
     // In five seconds what a channel may say, and what may come at once.
-    assert!(crowd.sent < 5 * (2 << 20) + (3 << 19) + 500_000, "{} bytes", crowd.sent);
+    assert!(crowd.sent < 5 * (2 << 20) + (7 << 18) + 500_000, "{} bytes", crowd.sent);
 }
 
 /// Two hundred members who all talk as fast as they may, all of them at once; half of them come and go.

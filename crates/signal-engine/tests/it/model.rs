@@ -162,9 +162,10 @@ impl Model {
             return Err(Banned);
         }
         let visible = !audience;
-        if visible && (!rights(uid).broadcast || self.demoted.contains(&uid)) {
+        if visible && !rights(uid).broadcast {
             return Err(Forbidden);
         }
+        let visible = visible && !self.demoted.contains(&uid);
         if let Some(person) = self.people.get(&uid) {
             if person.lost_at.is_none() {
                 let now = self.now;

@@ -168,15 +168,15 @@ impl Model {
             return Err(ErrorName::BadAttributes);
         }
         let demoted = channel.zip(uid).is_some_and(|(of, uid)| of.demoted.contains_key(&uid));
-        let broadcast = grant.rights.broadcast && !demoted;
+        let broadcast = grant.rights.broadcast;
         match &join.role {
             None | Some(Role::Audience) => {}
             Some(Role::Broadcaster) if broadcast => {}
             Some(Role::Broadcaster) => return Err(ErrorName::Forbidden),
             Some(_) => return Err(ErrorName::BadRole),
         }
-        let becomes =
-            matches!(join.role, Some(Role::Broadcaster)) || (join.role.is_none() && broadcast);
+        let becomes = !demoted
+            && (matches!(join.role, Some(Role::Broadcaster)) || (join.role.is_none() && broadcast));
         let (name, attributes) = texts(channel, uid, join, grant.rights.message);
         let bytes = taken(name.as_deref(), &attributes);
         let most = self.rules.limits.channel_attribute_bytes;
@@ -334,7 +334,8 @@ impl Model {
                 self.remove(who, LeaveReason::Replaced, CloseCode::REPLACED, step);
             }
             let role = match join.role {
-                None if rights.broadcast && !demoted => Role::Broadcaster,
+                _ if demoted => Role::Audience,
+                None if rights.broadcast => Role::Broadcaster,
                 Some(Role::Broadcaster) => Role::Broadcaster,
                 _ => Role::Audience,
             };
