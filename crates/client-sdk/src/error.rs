@@ -189,6 +189,8 @@ operation_errors! {
         TooManyChannels,
         /// The right to be a broadcaster is missing.
         Forbidden,
+        /// Left and joined too often; `retry_after_ms` says when.
+        RateLimited,
         /// The server is stopping.
         Draining,
     }

@@ -23,6 +23,8 @@ use crate::output::Note;
 
 /// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
 const LIMITED_CLOSE: u32 = 100;
+/// An answer counts one more for each so many units that its command would have taken.
+const HEAVY_UNITS: u32 = 8;
 
 impl Channel {
     /// Handles a text frame of a member.
@@ -173,7 +175,8 @@ impl Channel {
         match taken {
             // Not to zero: who sends more than it may for long is closed, however it is spread.
             Ok(()) => member.limited = member.limited.saturating_sub(1),
-            Err(_) => member.limited += 1,
+            // What was read for nothing was work as well.
+            Err(_) => member.limited += 1 + cost.units / HEAVY_UNITS,
         }
         taken.err()
     }

@@ -317,6 +317,23 @@ fn after_100_refusals_the_connection_is_closed_and_each_success_takes_one_back()
 
 /// Proves IDS-6.
 #[test]
+fn ids_6_who_has_long_frames_read_for_nothing_is_closed_sooner() {
+    let mut w = World::new();
+    let a = w.join(1);
+    for _ in 0..40 {
+        w.ok(a, ping());
+    }
+    // 60 KiB each, which would take 61: 8 each.
+    let padding = " ".repeat(60 * 1024);
+    for n in 1..=13 {
+        assert!(w.closed(a).is_none(), "after {n}");
+        w.text(a, format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"{padding}}}"#, 1_000 + n));
+    }
+    assert_eq!(w.closed(a), Some(CloseCode::RATE_LIMITED));
+}
+
+/// Proves IDS-6.
+#[test]
 fn ids_6_pings_and_pongs_of_websocket_count_and_end_who_sends_too_many() {
     let mut w = World::new();
     let a = w.join(1);

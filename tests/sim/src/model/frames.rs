@@ -210,7 +210,8 @@ impl Model {
     ) -> Verdict<bool> {
         let now = step.now;
         // One more for each full KiB (IDS-6).
-        let units = (1 + bytes as i64 / 1_024).min(RATE_BURST / 1_000);
+        let weighs = 1 + bytes as i64 / 1_024;
+        let units = weighs.min(RATE_BURST / 1_000);
         let Some(member) = self.member(who).filter(|member| member.conn == Some(conn)) else {
             return Ok(false);
         };
@@ -222,7 +223,7 @@ impl Model {
                 let what = format!("{conn:?} is limited for {units} with {left} thousandths left");
                 return Err(("fair", what));
             }
-            member.limited += 1;
+            member.limited += 1 + u32::try_from(weighs / 8).unwrap_or(0);
             let over = member.limited >= 100;
             step.answers.push((conn, id, Expect::Error(ErrorName::RateLimited)));
             if over {
