@@ -302,7 +302,7 @@ impl Model {
             .members
             .get(&uid)
             .is_some_and(|old| join.join_id.is_some() && old.join_id == join.join_id);
-        let seen = texts(Some(channel), Some(uid), join, rights.message);
+        let seen = texts(Some(&*channel), Some(uid), join, rights.message);
         let demoted = channel.demoted.contains_key(&uid);
         let mut grew = false;
         if same {
