@@ -248,12 +248,12 @@ fn demotions_count_for_the_moderator() {
 /// Proves AUT-6, JOI-8.
 #[test]
 fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
-    let named = |w: &World, uid: u64, app: &str| {
-        in_app(uid, app).jwt(w, 0, 3_600_000).grant(|grant| grant.uid = Some(UserId(uid)))
-    };
+    let named = |w: &World, uid: u64, app: &str| in_app(uid, app).jwt(w, 0, 3_600_000);
+    let of_anybody =
+        |w: &World, uid: u64, app: &str| named(w, uid, app).grant(|grant| grant.uid = None);
     let mut w = World::new();
     // Anybody with a token for everybody says that it is 1.
-    let e = in_app(1, "creator").jwt(&w, 0, 3_600_000);
+    let e = of_anybody(&w, 1, "creator");
     let a = w.admit(e.clone());
     let b = w.admit(in_app(2, "creator"));
     assert!(!w.joined(a).own.rights.moderate);
@@ -262,8 +262,8 @@ fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
     let a = w.admit(e_named);
     w.ok(a, kick(2, 0));
     assert_eq!(w.closed(b), Some(CloseCode::KICKED));
-    w.ok(a, leave());
     let keeps = w.admit(in_app(3, "creator"));
+    w.ok(a, leave());
     let a = w.admit(e);
     assert_eq!(w.err(a, kick(3, 0)), ErrorName::Forbidden);
     assert!(w.closed(keeps).is_none());
@@ -271,7 +271,7 @@ fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
     let e = named(&w, 1, "dissolve");
     let host = w.admit(e);
     let guest = w.admit(in_app(2, "dissolve"));
-    let impostor = in_app(1, "dissolve").jwt(&w, 0, 3_600_000);
+    let impostor = of_anybody(&w, 1, "dissolve");
     let impostor = w.admit(impostor);
     assert_eq!(w.closed(host), Some(CloseCode::REPLACED));
     w.ok(impostor, leave());

@@ -89,10 +89,11 @@ impl Entry {
         self.rights(|rights| rights.moderate = true)
     }
 
-    /// With a JWT that was issued `ago_ms` ago and ends the membership in `life_ms`.
+    /// With a JWT for its uid that was issued `ago_ms` ago and ends the membership in `life_ms`.
     pub(crate) fn jwt(self, world: &World, ago_ms: u64, life_ms: u64) -> Entry {
-        let now = world.now.wall.0;
+        let (now, uid) = (world.now.wall.0, self.join.uid);
         self.grant(|grant| {
+            grant.uid = uid;
             grant.issued_at = Some(WallTime(now - ago_ms));
             grant.expires = Some(WallTime(now + life_ms));
             grant.ends_membership = true;
