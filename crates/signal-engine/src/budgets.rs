@@ -15,10 +15,10 @@ use crate::key::ChannelKey;
 
 /// Most debts that are remembered, of each kind.
 const MAX_DEBTS: usize = 20_000;
-/// An address earns what those of it owe who have gone as this many members do, or as many as it has.
-const LEAST_MEMBERS: u32 = 4;
+/// An address earns what those owe who have gone from it as fast as this many members would, or as many as it has.
+const LEAST_MEMBERS: u32 = 2;
 /// From an address whose debt takes longer nobody enters.
-const MAX_ADDRESS_DEBT: Duration = Duration::from_secs(10);
+const MAX_ADDRESS_DEBT: Duration = Duration::from_secs(12);
 
 #[derive(Debug)]
 pub(crate) struct Budgets {

@@ -22,6 +22,9 @@ use crate::ids::AskId;
 use crate::output::Note;
 use crate::rows::RowOp;
 
+/// Most demotions of one moderator in a channel: they are in its record, which is written with each.
+const MAX_DEMOTED: usize = 256;
+
 impl Channel {
     /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
     pub(super) fn own_or_moderated(
@@ -85,9 +88,7 @@ impl Channel {
             }
             Role::Audience => {
                 if moderated && !kept {
-                    let place = cx.restrictions.place(&self.key.appkey, Some(caller))?;
-                    self.demoted.insert(uid, (caller, Some(place)));
-                    self.unwritten = true;
+                    self.keep_down(cx, caller, uid)?;
                 }
                 if changes {
                     self.demote(cx, uid);
@@ -98,6 +99,18 @@ impl Channel {
         }
         let changes = changes || kept != self.demoted.contains_key(&uid);
         self.done(cx, caller, asked, uid, changes)
+    }
+
+    /// From now on the member does not become broadcaster by itself (ROL-4).
+    fn keep_down(&mut self, cx: &mut Context, by: UserId, uid: UserId) -> Result<(), RpcError> {
+        let own = self.demoted.values().filter(|(of, _)| *of == by).count();
+        if own >= MAX_DEMOTED {
+            return Err(ErrorName::TooManyBans.into());
+        }
+        let place = cx.restrictions.place(&self.key.appkey, Some(by))?;
+        self.demoted.insert(uid, (by, Some(place)));
+        self.unwritten = true;
+        Ok(())
     }
 
     /// `clientJoin`, `roleChanged`: one group (ROL-1, ROL-2). Who was made audience by a moderator needs one to be

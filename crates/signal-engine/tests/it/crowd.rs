@@ -214,7 +214,7 @@ fn an_address_owes_what_those_owe_who_came_from_it() {
     let turn = |n: u64| if n % 5 < 4 { say(&"y".repeat(8_000)) } else { leave() };
     let mut crowd = Crowd::new();
     crowd.attack(60, |n| big(10_000 + n).from(9), turn);
-    assert!(crowd.refused_join > 0 && crowd.sent < 60 * 110_000 + (1 << 20), "{}", crowd.sent);
+    assert!(crowd.refused_join > 0 && crowd.sent < 60 * 65_000 + (1 << 20), "{}", crowd.sent);
     crowd.assert_undisturbed();
     // Others come in as before.
     let other = crowd.join(entry(5_000));
