@@ -418,7 +418,7 @@ export class Client {
   }
 
   /**
-   * Changes own attributes, or those of the channel as a moderator. Others hear `attributes-updated`.
+   * Changes own attributes, with the right `message`, or those of the channel as a moderator. Others hear `attributes-updated`.
    * @param attributes Only what changes: a string sets a key, null removes it.
    * @param options `target`: `'self'` or `'channel'`. `name`: the own display name.
    */
