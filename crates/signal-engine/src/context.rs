@@ -186,12 +186,7 @@ impl Context {
     }
 
     /// Bans a uid: the first thing that a kick does, and the only one that can be refused.
-    pub(crate) fn ban(
-        &mut self,
-        key: &ChannelKey,
-        params: &Kick,
-        by: By,
-    ) -> Result<(), RpcError> {
+    pub(crate) fn ban(&mut self, key: &ChannelKey, params: &Kick, by: By) -> Result<(), RpcError> {
         let (uid, by) = (params.uid, by.member());
         self.restrictions.ban(key, uid, by, self.now, params.duration_s, &mut self.ops)
     }

@@ -77,11 +77,7 @@ impl Restrictions {
     ///
     /// # Errors
     /// `tooManyBans` when that share is used up.
-    pub(crate) fn place(
-        &mut self,
-        appkey: &Appkey,
-        by: Option<UserId>,
-    ) -> Result<Place, RpcError> {
+    pub(crate) fn place(&mut self, appkey: &Appkey, by: Option<UserId>) -> Result<Place, RpcError> {
         let account = self.accounts.get(&(appkey.clone(), by)).cloned();
         let account = account.unwrap_or_else(|| {
             let app = (Owner::App(appkey.clone()), self.app_share);
@@ -181,7 +177,8 @@ impl Restrictions {
     /// Bans that hold now, of one channel or of all.
     pub(crate) fn list(&self, now: Now, channel: Option<&ChannelKey>) -> Vec<BanView> {
         let meant = self.channels.iter().filter(|(key, _)| channel.is_none_or(|of| of == *key));
-        let bans = meant.flat_map(|(key, of)| of.bans.iter().map(move |(uid, ban)| (key, uid, ban)));
+        let bans =
+            meant.flat_map(|(key, of)| of.bans.iter().map(move |(uid, ban)| (key, uid, ban)));
         bans.filter(|(.., kept)| kept.record.until > now.wall)
             .map(|(key, uid, kept)| BanView {
                 channel: key.clone(),
@@ -337,7 +334,9 @@ mod tests {
     fn whose_share_is_used_up_is_refused_and_nobody_else() {
         let mut all = Restrictions::new(1_000, 2);
         assert_eq!(fill(&mut all, "a", Some(1)), 93, "an eighth of three quarters");
-        assert_eq!(fill(&mut all, "a", Some(1)), 0);
+        let (by, now) = (Some(UserId(1)), Now::default());
+        let another = channel_of("a", "another");
+        assert!(all.ban(&another, UserId(7), by, now, 60, &mut Vec::new()).is_err());
         assert!((70..93).contains(&fill(&mut all, "a", Some(2))));
         for uid in 3..200 {
             fill(&mut all, "a", Some(uid));
@@ -376,7 +375,8 @@ mod tests {
     #[test]
     fn bans_are_listed_and_lifted() {
         let (mut all, mut ops, now) = (Restrictions::new(100, 1), Vec::new(), Now::default());
-        for (name, uid, by, s) in [("a", 1, Some(9), 60), ("a", 2, Some(8), 0), ("b", 3, Some(9), 5)]
+        for (name, uid, by, s) in
+            [("a", 1, Some(9), 60), ("a", 2, Some(8), 0), ("b", 3, Some(9), 5)]
         {
             let by = by.map(UserId);
             assert!(all.ban(&channel(name), UserId(uid), by, now, s, &mut ops).is_ok());

@@ -37,7 +37,8 @@ pub extern "C" fn protocol(byte: u8, length: usize) -> usize {
 pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize {
     use lianmai_protocol::{MonoTime, Now, WallTime};
     use lianmai_signal_engine::{
-        ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput, Peer, TicketKey,
+        ConnId, Engine, EngineConfig, Grant, Input, JoinRequest, Lobby, LobbyOutput, Peer,
+        TicketKey,
     };
 
     let now = Now { mono: MonoTime(mono), wall: WallTime(wall) };

@@ -232,7 +232,10 @@ pub(crate) fn greedy(rng: &mut Rng) -> Script {
     let mut steps = Vec::new();
     for _ in 0..rng.between(4, 12) {
         let role = if rng.chance(300) { Some(false) } else { None };
-        steps.extend([Open, Crowd { token, role, bytes: *rng.pick(&[1_400, 1_400, 1_400, 4_000, 100]) }]);
+        steps.extend([
+            Open,
+            Crowd { token, role, bytes: *rng.pick(&[1_400, 1_400, 1_400, 4_000, 100]) },
+        ]);
         for _ in 0..rng.between(1, 5) {
             steps.push(match rng.below(8) {
                 0 => Flood(45, text("setAttributes", r#"{"attributes":{"z":"$id"}}"#)),

@@ -19,7 +19,7 @@ const ENVELOPE_BYTES: usize = 256;
 /// What an event has around what somebody said.
 const EVENT_BYTES: usize = 160;
 /// Of what a channel may say still, one member may say this part.
-const SPEAKER_SHARE: Share = Share::of(1, 8);
+const SPEAKER_SHARE: Share = Share::of(1, 2);
 /// Fewer bytes than these are never too many at once for a channel.
 const LEAST_BURST_BYTES: usize = 16 * MAX_CLIENT_FRAME_BYTES;
 
@@ -95,7 +95,7 @@ impl Channel {
             _ => (0, false),
         };
         let told = if is_told { bytes + repeats + EVENT_BYTES } else { 0 };
-        Cost { units: units(bytes + repeats), told }
+        Cost { units: units(bytes.max(repeats)), told }
     }
 
     /// Milliseconds after which the channel may say what a member wants to say; `None` for now. The fuller it is, the
@@ -115,7 +115,7 @@ impl Channel {
         if SPEAKER_SHARE.room(left, held) >= told {
             return None;
         }
-        let missing = (8 * told).saturating_add(held.saturating_mul(7)).saturating_sub(left);
+        let missing = (2 * told).saturating_add(held).saturating_sub(left);
         let ms = missing as u64 * 1_000 / u64::from(per_second);
         Some(ms.clamp(1, 1_000))
     }
@@ -128,7 +128,10 @@ mod tests {
     /// Proves IDS-6.
     #[test]
     fn a_full_kib_is_a_unit_more() {
-        assert_eq!([0, 1_023, 1_024, 65_536].map(|bytes| Cost::reading(bytes).units), [1, 1, 2, 65]);
+        assert_eq!(
+            [0, 1_023, 1_024, 65_536].map(|bytes| Cost::reading(bytes).units),
+            [1, 1, 2, 65]
+        );
         assert_eq!([0, 1_023, 1_024, 4_100].map(join_units), [0, 0, 1, 4]);
         assert_eq!((padding(300, 100, 1), padding(5_000, 100, 2)), (0, 4_388));
     }

@@ -17,8 +17,8 @@ use lianmai_protocol::message::event::{ClientLeave, LeaveReason, RoomCloseReason
 use lianmai_protocol::message::session::{Done, Join};
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, Role, RpcError, UserId, codec};
 
-use super::log::EventLog;
 use super::cost::join_units;
+use super::log::EventLog;
 use super::member::Member;
 use super::moderation::client_join;
 use super::session::{Answers, Asked, Messages, Tickets};
@@ -253,13 +253,7 @@ impl Channel {
     }
 
     /// The same `join` call again: its answer was lost (JOI-2). Nobody else hears of it.
-    fn take_over(
-        &mut self,
-        cx: &mut Context,
-        arrival: Arrival,
-        uid: UserId,
-        grant: &Grant,
-    ) {
+    fn take_over(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId, grant: &Grant) {
         self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
         let Some(member) = self.members.get_mut(&uid) else { return };
         // The caller of `join` waits for nothing else, and begins with any id.

@@ -58,8 +58,7 @@ fn a_moderator_that_has_used_up_its_share_is_refused_and_nobody_else() {
     w.ok(m, kick(2, 60));
     assert_eq!(w.refusal(entry(2)), ErrorName::Banned);
     let channel = room("creator");
-    let by_hand =
-        AdminCommand::Kick { channel, uid: UserId(7), duration_s: 60, reason: None };
+    let by_hand = AdminCommand::Kick { channel, uid: UserId(7), duration_s: 60, reason: None };
     assert_eq!(w.admin(by_hand), Ok(AdminReply::Done));
     assert_eq!(w.refusal(in_app(7, "creator")), ErrorName::Banned);
 }
@@ -80,10 +79,8 @@ fn a_share_is_as_full_after_a_restart_and_a_lifted_ban_stays_lifted() {
     let lift = AdminCommand::LiftBan { channel: one.channel.clone(), uid: one.uid };
     assert_eq!(w.admin(lift.clone()), Ok(AdminReply::Lifted(1)));
     assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(0)));
-    let lift = AdminCommand::LiftBansBy {
-        appkey: "creator".parse().expect("valid"),
-        by: UserId(1),
-    };
+    let lift =
+        AdminCommand::LiftBansBy { appkey: "creator".parse().expect("valid"), by: UserId(1) };
     assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(bans.len() - 1)));
     w.crash();
     assert_eq!(w.admin(AdminCommand::ListBans(None)), Ok(AdminReply::Bans(Vec::new())));
@@ -163,7 +160,10 @@ fn fill(w: &mut World, first: u64, count: u64, role: &str) -> Vec<Client> {
         while bytes > 0 {
             let e = if bytes == 4_000 { crowded(uid) } else { entry(uid).name(&"n".repeat(bytes)) };
             match w.enter(e.role(role)) {
-                Ok(client) => break came.push(client),
+                Ok(client) => {
+                    came.push(client);
+                    break;
+                }
                 Err(_) => bytes = if bytes == 4_000 { 128 } else { bytes / 2 },
             }
         }
@@ -320,7 +320,7 @@ fn a_sender_does_not_learn_who_is_in_the_audience() {
     let mut w = World::new();
     let a = w.join(1);
     let b = w.admit(entry(2).audience());
-    let mut delivered = |w: &mut World, uid: u64| {
+    let delivered = |w: &mut World, uid: u64| {
         let sent = w.ok(a, tell(&[uid], "psst"));
         serde_json::from_value::<MessageSent>(sent).expect("sent").delivered
     };

@@ -65,10 +65,7 @@ impl Service {
     }
 
     /// The bans of a channel's name, or all.
-    pub(crate) async fn bans(
-        &self,
-        channel: Option<ChannelKey>,
-    ) -> Result<Vec<BanView>, ApiError> {
+    pub(crate) async fn bans(&self, channel: Option<ChannelKey>) -> Result<Vec<BanView>, ApiError> {
         let of_all = channel.is_none();
         let command = AdminCommand::ListBans(channel);
         let replies = if of_all {

@@ -66,11 +66,7 @@ enum Step {
 
 impl LobbyServer {
     pub(crate) fn new(parts: LobbyParts) -> Self {
-        LobbyServer {
-            parts,
-            next_conn: Arc::new(AtomicU64::new(1)),
-            numbers: RandomState::new(),
-        }
+        LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)), numbers: RandomState::new() }
     }
 
     /// Whether a peer may have a connection now.

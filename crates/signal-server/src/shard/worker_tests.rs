@@ -110,8 +110,7 @@ impl Stage {
         let join: Join = serde_json::from_str(&text).unwrap();
         let conn = ConnId(number);
         let request = JoinRequest { id: RequestId(1), join, grant: Ok(Grant::debug()) };
-        let entry =
-            Input::Join { conn, peer: Peer::default(), request: Box::new(request) };
+        let entry = Input::Join { conn, peer: Peer::default(), request: Box::new(request) };
         let shard = self.shards.of(self.key.route());
         shard.send(ShardMsg::Adopt { conn, sink, entry }).await.ok().unwrap();
         let mut member = Member { conn, shard, peer, read: Vec::new() };

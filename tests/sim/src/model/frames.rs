@@ -2,8 +2,8 @@
 //! ids are old; answers that are remembered, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
 
 use lianmai_protocol::codec::{self, Element, Received};
-use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::message::session::AttributeTarget;
+use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{CloseCode, ErrorName, RequestId, Role, UserId};
 use lianmai_signal_engine::ConnId;
 
@@ -97,7 +97,7 @@ impl Model {
             }
             return Ok(());
         }
-        let bytes = bytes + self.repeats(who, &request.call);
+        let bytes = bytes.max(self.repeats(who, &request.call));
         self.request(who, conn, request, (params, bytes), step)
     }
 

@@ -10,8 +10,8 @@ use lianmai_protocol::message::Call;
 use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::{Kick, ResumeReason};
 use lianmai_protocol::{
-    Appkey, Attributes, Cid, Epoch, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, RequestId, Rights,
-    Role, SessionId, UserId,
+    Appkey, Attributes, Cid, Epoch, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, RequestId,
+    Rights, Role, SessionId, UserId,
 };
 use lianmai_signal_engine::{
     Access, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, QueryId, TicketKey,
