@@ -18,6 +18,9 @@ const UNIT_BYTES: usize = 1024;
 const ENVELOPE_BYTES: usize = 256;
 /// What an event has around what somebody said.
 const EVENT_BYTES: usize = 160;
+/// Who has said more lately leaves this part of what a channel may say to those who have not.
+const QUIET_BYTES: usize = 16 * 1024;
+const QUIET_PART: usize = 8;
 /// Of what a channel may say still, one member may say this part.
 const SPEAKER_SHARE: Share = Share::of(1, 2);
 /// Fewer bytes than these are never too many at once for a channel.
@@ -43,8 +46,8 @@ fn units(bytes: usize) -> u32 {
     u32::try_from(1 + bytes / UNIT_BYTES).unwrap_or(u32::MAX)
 }
 
-/// Units that a name and attributes take which a join tells everybody.
-pub(super) fn join_units(told: usize) -> u32 {
+/// Units that a name and attributes take which are told to everybody.
+pub(super) fn told_units(told: usize) -> u32 {
     units(told) - 1
 }
 
@@ -95,7 +98,7 @@ impl Channel {
             _ => (0, false),
         };
         let told = if is_told { bytes + repeats + EVENT_BYTES } else { 0 };
-        Cost { units: units(bytes.max(repeats)), told }
+        Cost { units: units(bytes).max(told_units(repeats)), told }
     }
 
     /// Milliseconds after which the channel may say what a member wants to say; `None` for now. The fuller it is, the
@@ -112,6 +115,8 @@ impl Channel {
         // As if all that it has not earned again had been like this.
         let used = usize::try_from(member.rate.used(now, limits)).unwrap_or(usize::MAX);
         let held = used.saturating_mul(told) / usize::try_from(units.max(1)).unwrap_or(1);
+        let quiet = held.saturating_add(told) <= QUIET_BYTES;
+        let left = if quiet { left } else { left.saturating_sub(most / QUIET_PART) };
         if SPEAKER_SHARE.room(left, held) >= told {
             return None;
         }
@@ -132,7 +137,7 @@ mod tests {
             [0, 1_023, 1_024, 65_536].map(|bytes| Cost::reading(bytes).units),
             [1, 1, 2, 65]
         );
-        assert_eq!([0, 1_023, 1_024, 4_100].map(join_units), [0, 0, 1, 4]);
+        assert_eq!([0, 1_023, 1_024, 4_100].map(told_units), [0, 0, 1, 4]);
         assert_eq!((padding(300, 100, 1), padding(5_000, 100, 2)), (0, 4_388));
     }
 

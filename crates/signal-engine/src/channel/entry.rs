@@ -17,7 +17,7 @@ use lianmai_protocol::message::event::{ClientLeave, LeaveReason, RoomCloseReason
 use lianmai_protocol::message::session::{Done, Join};
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, Role, RpcError, UserId, codec};
 
-use super::cost::join_units;
+use super::cost::told_units;
 use super::log::EventLog;
 use super::member::Member;
 use super::moderation::client_join;
@@ -148,7 +148,7 @@ impl Channel {
         };
         self.told.check(cx, self.members.get(&uid).map(Taken::of), taken)?;
         self.check_room(cx, uid, &role)?;
-        let units = if taken.visible { join_units(taken.bytes) } else { 0 };
+        let units = if taken.visible { told_units(taken.bytes) } else { 0 };
         self.check_debts(cx, uid, arrival.peer, units)?;
         if self.members.contains_key(&uid) {
             self.replace(cx, uid)?;

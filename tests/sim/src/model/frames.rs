@@ -97,7 +97,7 @@ impl Model {
             }
             return Ok(());
         }
-        let bytes = bytes.max(self.repeats(who, &request.call));
+        let bytes = bytes.max(self.repeats(who, &request.call).saturating_sub(1_024));
         self.request(who, conn, request, (params, bytes), step)
     }
 
