@@ -18,7 +18,7 @@ const UNIT_BYTES: usize = 1024;
 const ENVELOPE_BYTES: usize = 256;
 /// What an event has around what somebody said.
 const EVENT_BYTES: usize = 160;
-/// Who has said more lately leaves this part of what a channel may say to those who have not.
+/// Who says more than a short text, or has said more lately, leaves this part of what a channel may say to others.
 const QUIET_BYTES: usize = 16 * 1024;
 const QUIET_PART: usize = 8;
 /// Of what a channel may say still, one member may say this part.
@@ -115,7 +115,7 @@ impl Channel {
         // As if all that it has not earned again had been like this.
         let used = usize::try_from(member.rate.used(now, limits)).unwrap_or(usize::MAX);
         let held = used.saturating_mul(told) / usize::try_from(units.max(1)).unwrap_or(1);
-        let quiet = held.saturating_add(told) <= QUIET_BYTES;
+        let quiet = told <= UNIT_BYTES && held <= QUIET_BYTES;
         let left = if quiet { left } else { left.saturating_sub(most / QUIET_PART) };
         if SPEAKER_SHARE.room(left, held) >= told {
             return None;
