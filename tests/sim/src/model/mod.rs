@@ -36,7 +36,7 @@ use lianmai_protocol::{
     Appkey, CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, RpcError, UserId,
 };
 use lianmai_signal_engine::{
-    AdminReply, Answer, AskId, ChannelKey, ConnId, Input, MintRequest, Note, Output, Peer, QueryId,
+    AdminReply, Answer, AskId, ChannelKey, ConnId, Input, MintRequest, Note, Output, QueryId,
     Question, Restored, Stats, TicketKey,
 };
 

@@ -128,8 +128,11 @@ impl Model {
             AdminCommand::GetChannel(key) => {
                 return Ok(Ok(channel.map(|channel| channel.shown(key))));
             }
-            // Of no channel, and in no world.
-            AdminCommand::ListChannels => {}
+            // In no world.
+            AdminCommand::ListChannels
+            | AdminCommand::ListBans(_)
+            | AdminCommand::LiftBan { .. }
+            | AdminCommand::LiftBansBy { .. } => {}
         }
         Ok(Ok(None))
     }
