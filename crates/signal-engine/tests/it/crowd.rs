@@ -99,7 +99,7 @@ impl Crowd {
             self.now.wall.0 += 1;
             self.lag = self.lag.saturating_sub(LINE_BYTES);
             self.input(Input::Tick);
-            if self.now.mono.0 % 10_000 == 0 {
+            if self.now.mono.0.is_multiple_of(10_000) {
                 for conn in 1..=MEMBERS {
                     self.input(Input::Alive { conn: ConnId(conn) });
                 }
