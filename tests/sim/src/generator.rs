@@ -319,7 +319,7 @@ fn greedy(rng: &mut Rng, knobs: &mut Knobs, actions: &mut Vec<Action>) {
     if !rng.chance(400) {
         return;
     }
-    knobs.shares = [128, 24 * 1024];
+    knobs.shares = [128, 56 * 1024];
     for number in 0..rng.between(1, 2) {
         let at = rng.between(5_000, LENGTH_MS / 2);
         let (ch, uid) = (rng.index(knobs.channels.len()), GREEDY_UID + number);

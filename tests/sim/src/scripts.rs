@@ -234,7 +234,7 @@ pub(crate) fn greedy(rng: &mut Rng) -> Script {
         let role = if rng.chance(300) { Some(false) } else { None };
         steps.extend([
             Open,
-            Crowd { token, role, bytes: *rng.pick(&[1_400, 1_400, 1_400, 4_000, 100]) },
+            Crowd { token, role, bytes: *rng.pick(&[3_000, 3_000, 3_000, 4_000, 100]) },
         ]);
         for _ in 0..rng.between(1, 5) {
             steps.push(match rng.below(8) {
