@@ -3,7 +3,7 @@
 //! takes effect once (IDS-2), and those of a session one after the other (ORD-5).
 
 use bytes::Bytes;
-use lianmai_protocol::codec::{self, Element, Received};
+use lianmai_protocol::codec::{self, Enclosed, Received};
 use lianmai_protocol::limits::MAX_IN_FLIGHT;
 use lianmai_protocol::message::media::{Published, Subscribed};
 use lianmai_protocol::message::session::{Done, Empty, MessageSent, Ping, Pong, TokenRenewed};
@@ -22,27 +22,36 @@ use crate::output::Note;
 
 /// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
 const LIMITED_CLOSE: u32 = 100;
-/// A command takes one unit of the rate, and one more for each so many bytes of its parameters.
+/// A request takes one unit of the rate, and one more for each so many bytes of its parameters, and of what is beside
+/// them.
 const UNIT_BYTES: usize = 1024;
+
+/// What a request takes from the rate, whatever is in it.
+fn weight(params: usize, around: usize) -> u32 {
+    u32::try_from(1 + params / UNIT_BYTES + around / UNIT_BYTES).unwrap_or(u32::MAX)
+}
 
 impl Channel {
     /// Handles a text frame of a member.
     pub(crate) fn frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, frame: &[u8]) {
         self.alive(cx, uid, conn);
-        if self.members.get(&uid).is_some_and(|member| member.fenced) {
+        // What comes on a connection that was closed is not even read.
+        if self.member_on(uid, conn).is_none_or(|member| member.fenced) {
             return;
         }
         match codec::read_client_frame(frame) {
             Ok(elements) => {
-                for Received { element, params } in elements {
-                    self.element(cx, uid, conn, element, params);
+                for element in elements {
+                    self.element(cx, uid, conn, element);
                 }
             }
             Err(refused) => {
-                if !self.within_rate(cx, uid, conn, None, 1) {
+                let fatal = is_fatal(&refused.0);
+                // Who is closed for it sends no other.
+                let units = if fatal { 1 } else { weight(frame.len(), 0) };
+                if !self.within_rate(cx, uid, conn, None, units) {
                     return;
                 }
-                let fatal = is_fatal(&refused.0);
                 self.refuse(cx, conn, None, None, &refused.0.into());
                 if fatal {
                     self.drop_connection(cx, uid, CloseCode::PROTOCOL_VIOLATION);
@@ -75,47 +84,35 @@ impl Channel {
         self.members.get_mut(&uid).filter(|member| member.conn == Some(conn))
     }
 
-    fn element(
-        &mut self,
-        cx: &mut Context,
-        uid: UserId,
-        conn: ConnId,
-        element: Element,
-        params: &str,
-    ) {
-        let request = match element {
-            Element::Request(request) => request,
-            Element::Refused { id, error } => {
-                if self.within_rate(cx, uid, conn, id, 1) {
+    /// Its rate is looked at before its parameters are read: that is most of what a request costs.
+    fn element(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, received: Received<'_>) {
+        let asked = match received {
+            Received::Request(asked) => asked,
+            Received::Refused { id, error, bytes } => {
+                if self.within_rate(cx, uid, conn, id, weight(0, bytes)) {
                     self.refuse(cx, conn, id, None, &error);
                 }
                 return;
             }
         };
-        if let (Some(ack), Some(member)) = (request.ack, self.member_on(uid, conn)) {
+        if let (Some(ack), Some(member)) = (asked.ack, self.member_on(uid, conn)) {
             member.answers.ack(ack);
         }
-        let id = request.id;
-        // What everybody may have to hear weighs by its length.
-        let units = u32::try_from(1 + params.len() / UNIT_BYTES).unwrap_or(u32::MAX);
-        match &request.call {
-            // These concern the connection: their ids are not those of the session (IDS-1, IDS-3).
-            Call::Ping(ping) => {
-                if self.within_rate(cx, uid, conn, Some(id), 1) {
-                    self.ping(cx, uid, id, ping);
-                }
+        let units = weight(asked.params.len(), asked.around);
+        if !asked.is_of_connection() {
+            return self.command(cx, uid, conn, &asked, units);
+        }
+        let id = asked.id;
+        if !self.within_rate(cx, uid, conn, Some(id), units) {
+            return;
+        }
+        match asked.open() {
+            Ok(Request { call: Call::Ping(ping), .. }) => self.ping(cx, uid, id, &ping),
+            Ok(Request { call, .. }) => {
+                let error = ErrorName::AlreadyJoined.into();
+                self.refuse(cx, conn, Some(id), Some(call.method()), &error);
             }
-            Call::Join(_) | Call::Reconnect(_) => {
-                if self.within_rate(cx, uid, conn, Some(id), units) {
-                    let (method, error) = (request.call.method(), ErrorName::AlreadyJoined.into());
-                    self.refuse(cx, conn, Some(id), Some(method), &error);
-                }
-            }
-            _ => {
-                let bytes = request.call.method().bytes().chain([0]).chain(params.bytes());
-                let asked = Asked { id, hash: key::hash(bytes) };
-                self.command(cx, uid, conn, asked, request, units);
-            }
+            Err(error) => self.refuse(cx, conn, Some(id), None, &error),
         }
     }
 
@@ -183,10 +180,11 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         conn: ConnId,
-        asked: Asked,
-        request: Request,
+        enclosed: &Enclosed<'_>,
         units: u32,
     ) {
+        let bytes = enclosed.method.bytes().chain([0]).chain(enclosed.params.bytes());
+        let asked = Asked { id: enclosed.id, hash: key::hash(bytes) };
         let Some(member) = self.member_on(uid, conn) else { return };
         let waiting = member.waiting.as_ref().and_then(|waiting| waiting.same_id(asked.id));
         if waiting == Some(asked) {
@@ -202,13 +200,22 @@ impl Channel {
             // Told again even to who asks too much, since it has taken effect; who goes on is closed.
             self.count_limited(cx, uid, conn, 1);
             self.send_behind_events(cx, uid, answer);
-            self.tell_renewed(cx, uid, &request.call);
+            // No client asks for a URL with so many bytes.
+            if units == 1
+                && let Ok(request) = enclosed.open()
+            {
+                self.tell_renewed(cx, uid, &request.call);
+            }
             self.close_limited(cx, uid, conn);
             return;
         }
         if !self.within_rate(cx, uid, conn, Some(asked.id), units) {
             return;
         }
+        let request = match enclosed.open() {
+            Ok(request) => request,
+            Err(error) => return self.refuse(cx, conn, Some(asked.id), None, &error),
+        };
         let method = request.call.method();
         let refused = match seen {
             Seen::Reused => Some(ErrorName::IdReuse),

@@ -1,8 +1,8 @@
 //! What comes on a connection, as docs/protocol.md sections 3 and 4 tell it: frames, their requests, the rate, which
 //! ids are old; answers that are remembered, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
 
-use lianmai_protocol::codec::{self, Element, Received};
-use lianmai_protocol::message::{Call, Request};
+use lianmai_protocol::codec::{self, Enclosed, Received};
+use lianmai_protocol::message::Call;
 use lianmai_protocol::{CloseCode, ErrorName, RequestId};
 use lianmai_signal_engine::ConnId;
 
@@ -12,6 +12,11 @@ use crate::log::mix;
 
 /// How far the model may be off with a rate, in thousandths.
 const RATE_SLACK: i64 = 2_000;
+
+/// One, and one more for each full KiB of parameters, and of what is beside them (IDS-6).
+fn weight(params: usize, around: usize) -> i64 {
+    1 + (params / 1_024 + around / 1_024) as i64
+}
 
 impl Model {
     pub(super) fn frame(
@@ -36,10 +41,11 @@ impl Model {
                 Ok(())
             }
             Err(refused) => {
-                if !self.passes(who, conn, None, 0, step)? {
+                let fatal = refused.0 != ErrorName::BadBatch;
+                let units = if fatal { 1 } else { weight(frame.len(), 0) };
+                if !self.passes(who, conn, None, units, step)? {
                     return Ok(());
                 }
-                let fatal = refused.0 != ErrorName::BadBatch;
                 step.answers.push((conn, None, Expect::Error(refused.0)));
                 if fatal {
                     self.drop_conn(who, CloseCode::PROTOCOL_VIOLATION, step);
@@ -53,57 +59,58 @@ impl Model {
         &mut self,
         who: Who<'_>,
         conn: ConnId,
-        Received { element, params }: Received<'_>,
+        received: Received<'_>,
         step: &mut Step<'_>,
     ) -> Verdict {
         // An earlier element has ended the connection.
         if self.member(who).is_none_or(|member| member.conn != Some(conn)) {
             return Ok(());
         }
-        let request = match element {
-            Element::Request(request) => request,
-            Element::Refused { id, error } => {
-                if self.passes(who, conn, id, 0, step)? {
+        let asked = match received {
+            Received::Request(asked) => asked,
+            Received::Refused { id, error, bytes } => {
+                if self.passes(who, conn, id, weight(0, bytes), step)? {
                     step.answers.push((conn, id, Expect::Error(error.name().clone())));
                 }
                 return Ok(());
             }
         };
-        if let (Some(ack), Some(member)) = (request.ack, self.member(who)) {
+        if let (Some(ack), Some(member)) = (asked.ack, self.member(who)) {
             member.acked = member.acked.max(ack.0);
         }
-        if let Call::Ping(ping) = &request.call {
-            if self.passes(who, conn, Some(request.id), 0, step)?
-                && let Some(member) = self.member(who)
-            {
-                member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
-                if let Some(k) = ping.k {
-                    member.confirms(k);
+        if !matches!(&*asked.method, "ping" | "join" | "reconnect") {
+            return self.request(who, conn, &asked, step);
+        }
+        let (id, units) = (asked.id, weight(asked.params.len(), asked.around));
+        if !self.passes(who, conn, Some(id), units, step)? {
+            return Ok(());
+        }
+        let expect = match asked.open().map(|request| request.call) {
+            Ok(Call::Ping(ping)) => {
+                if let Some(member) = self.member(who) {
+                    member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
+                    if let Some(k) = ping.k {
+                        member.confirms(k);
+                    }
                 }
-                step.answers.push((conn, Some(request.id), Expect::Pong));
+                Expect::Pong
             }
-            return Ok(());
-        }
-        if matches!(request.call, Call::Join(_) | Call::Reconnect(_)) {
-            if self.passes(who, conn, Some(request.id), params.len(), step)? {
-                let error = Expect::Error(ErrorName::AlreadyJoined);
-                step.answers.push((conn, Some(request.id), error));
-            }
-            return Ok(());
-        }
-        self.request(who, conn, request, params, step)
+            Ok(_) => Expect::Error(ErrorName::AlreadyJoined),
+            Err(error) => Expect::Error(error.name().clone()),
+        };
+        step.answers.push((conn, Some(id), expect));
+        Ok(())
     }
 
     fn request(
         &mut self,
         who: Who<'_>,
         conn: ConnId,
-        request: Request,
-        params: &str,
+        asked: &Enclosed<'_>,
         step: &mut Step<'_>,
     ) -> Verdict {
-        let hash = mix(mix(0, request.call.method().as_bytes()), params.as_bytes());
-        let id = request.id;
+        let hash = mix(mix(0, asked.method.as_bytes()), asked.params.as_bytes());
+        let (id, units) = (asked.id, weight(asked.params.len(), asked.around));
         let Some(member) = self.member(who) else { return Ok(()) };
         if member.waits_for(id) {
             member.count_again(step.now);
@@ -118,17 +125,30 @@ impl Model {
             if known.hash == hash {
                 member.count_again(step.now);
                 step.answers.push((conn, Some(id), Expect::Again(known.text)));
-                self.tell_renewed(who, &request.call, step);
+                if let Ok(request) = asked.open() {
+                    self.tell_renewed(who, &request.call, step);
+                }
                 return Ok(());
             }
-            if self.passes(who, conn, Some(id), params.len(), step)? {
-                step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdReuse)));
+            if self.passes(who, conn, Some(id), units, step)? {
+                let error = match asked.open() {
+                    Ok(_) => ErrorName::IdReuse,
+                    Err(error) => error.name().clone(),
+                };
+                step.answers.push((conn, Some(id), Expect::Error(error)));
             }
             return Ok(());
         }
-        if !self.passes(who, conn, Some(id), params.len(), step)? {
+        if !self.passes(who, conn, Some(id), units, step)? {
             return Ok(());
         }
+        let request = match asked.open() {
+            Ok(request) => request,
+            Err(error) => {
+                step.answers.push((conn, Some(id), Expect::Error(error.name().clone())));
+                return Ok(());
+            }
+        };
         if old {
             step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdTooOld)));
             return Ok(());
@@ -178,12 +198,11 @@ impl Model {
         who: Who<'_>,
         conn: ConnId,
         id: Option<RequestId>,
-        bytes: usize,
+        units: i64,
         step: &mut Step<'_>,
     ) -> Verdict<bool> {
         let now = step.now;
-        // One more for each full KiB (IDS-6).
-        let units = (1 + bytes as i64 / 1_024).min(RATE_BURST / 1_000);
+        let units = units.min(RATE_BURST / 1_000);
         let Some(member) = self.member(who).filter(|member| member.conn == Some(conn)) else {
             return Ok(false);
         };
