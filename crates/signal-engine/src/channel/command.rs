@@ -183,6 +183,12 @@ impl Channel {
         enclosed: &Enclosed<'_>,
         units: u32,
     ) {
+        let Some(member) = self.member_on(uid, conn) else { return };
+        let is_new = member.answers.is_new(enclosed.id);
+        // Before anything of it is looked at, where it can be no repeat.
+        if is_new && !self.within_rate(cx, uid, conn, Some(enclosed.id), units) {
+            return;
+        }
         let bytes = enclosed.method.bytes().chain([0]).chain(enclosed.params.bytes());
         let asked = Asked { id: enclosed.id, hash: key::hash(bytes) };
         let Some(member) = self.member_on(uid, conn) else { return };
@@ -209,7 +215,7 @@ impl Channel {
             self.close_limited(cx, uid, conn);
             return;
         }
-        if !self.within_rate(cx, uid, conn, Some(asked.id), units) {
+        if !is_new && !self.within_rate(cx, uid, conn, Some(asked.id), units) {
             return;
         }
         let request = match enclosed.open() {
