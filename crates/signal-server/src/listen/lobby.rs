@@ -225,7 +225,10 @@ async fn pump(conn: ConnId, _known: PeerEntry, mut reader: Reader, shard: Sender
         // The shard closes; what the peer still sends must not turn that into a reset.
         let _ = timeout(CLOSE_LINGER * 2, reader.drain()).await;
     }
-    let _ = shard.send(ShardMsg::Over { conn, reply: last.unwrap_or_default() }).await;
+    // A message that is made when there is a place for it is no part of this task while it waits.
+    if let Ok(place) = shard.reserve().await {
+        place.send(ShardMsg::Over { conn, reply: last.unwrap_or_default() });
+    }
 }
 
 /// A lobby sends little and waits for each write: no bound is needed.
@@ -256,7 +259,7 @@ mod tests {
         let known = Peers::default().enter(ConnId(1), [127, 0, 0, 1].into());
         let pump = pump(ConnId(1), known, Reader::new(source, b""), shard);
         let bytes = size_of_val(&pump);
-        assert!(bytes <= 1024, "{bytes} bytes");
+        assert!(bytes <= 576, "{bytes} bytes");
     }
     /// A connection that has joined, and its peer.
     async fn pumped(number: u64, shard: &Sender<ShardMsg>) -> TcpStream {
