@@ -67,12 +67,11 @@ impl Channel {
         if to.len() > MAX_MESSAGE_RECIPIENTS {
             return Err(RpcError::new(ErrorName::TooManyRecipients).field("to"));
         }
-        let mut delivered = 0;
         let recipients: std::collections::BTreeSet<UserId> = to.into_iter().collect();
+        // Who is in the audience is nobody's business (MSG-2).
+        let delivered = recipients.len() as u64;
         for recipient in recipients {
             let Some(member) = self.members.get_mut(&recipient) else { continue };
-            // Who is in the audience is nobody's business (MSG-2).
-            delivered += u64::from(member.is_visible());
             let n = member.messages.head + 1;
             let message = TargetedMessage { uid, data: params.data.clone(), n };
             let text = Bytes::from(codec::encode_notice(&Notice::Message(message)));

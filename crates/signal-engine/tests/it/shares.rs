@@ -324,6 +324,6 @@ fn a_sender_does_not_learn_who_is_in_the_audience() {
         let sent = w.ok(a, tell(&[uid], "psst"));
         serde_json::from_value::<MessageSent>(sent).expect("sent").delivered
     };
-    assert_eq!((delivered(&mut w, 2), delivered(&mut w, 3), delivered(&mut w, 1)), (0, 0, 1));
+    assert_eq!((delivered(&mut w, 2), delivered(&mut w, 3), delivered(&mut w, 1)), (1, 1, 1));
     assert_eq!(w.notices(b).len(), 1, "and yet it is told");
 }

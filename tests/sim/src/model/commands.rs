@@ -305,13 +305,12 @@ impl Model {
         }
         to.sort_unstable();
         to.dedup();
-        let mut delivered = 0;
+        // Nobody learns who is in the audience.
+        let delivered = to.len() as u64;
         for of in to {
             // Who is away gets it when it comes back (RES-8).
             let Some(member) = self.member(who.of(of)) else { continue };
             member.messages += 1;
-            // Nobody learns who is in the audience.
-            delivered += u64::from(member.is_visible());
             let mid = member.mid;
             if let Some(number) = payload(&params.data) {
                 self.targeted.entry(mid).or_default().push(number);

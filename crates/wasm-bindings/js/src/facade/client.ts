@@ -406,7 +406,7 @@ export class Client {
   }
 
   /**
-   * Says something to all others, or to those named. Answers how many broadcasters a named message is for, 0 for one to all.
+   * Says something to all others, or to those named. Answers how many different uids are named, there or not; 0 for one to all.
    * @param data Text, 8192 bytes by default.
    * @param options `to`: only to these, audience included; 64 at most.
    */
