@@ -189,6 +189,8 @@ operation_errors! {
         TooManyChannels,
         /// The right to be a broadcaster is missing.
         Forbidden,
+        /// Left and joined too often; `retry_after_ms` says when.
+        RateLimited,
         /// The server is stopping.
         Draining,
     }
@@ -315,6 +317,8 @@ operation_errors! {
         UidOutOfRange,
         /// The channel has as many broadcasters as it may have.
         TooManyBroadcasters,
+        /// As many bans, holds and demotions as the member may have made.
+        TooManyBans,
         /// Too fast; `retry_after_ms` says when.
         RateLimited,
         /// Too many calls wait already.

@@ -123,6 +123,7 @@ errors! {
     OutcomeUnknown = "outcomeUnknown", 20022, false, "The command was sent and its outcome is not known (made by clients).";
     NotConnected = "notConnected", 20023, true, "There is no connection (made by clients).";
     NotStored = "notStored", 20024, true, "It took effect, but could not be written down: a restart may undo it.";
+    TooManyBans = "tooManyBans", 20025, true, "The caller's share of bans, holds and demotions is used up; nothing took effect.";
 }
 
 /// An error answer: `error` of a JSON-RPC response.

@@ -52,8 +52,8 @@ pub struct Limits {
     pub tasks: usize,
     /// Most bytes of one attribute map as JSON (`attributesTooLarge`).
     pub attribute_bytes: usize,
-    /// Most bytes of all names and attributes of a channel as JSON (`attributesTooLarge`), so that a
-    /// snapshot fits into a frame.
+    /// Most bytes of the names and attributes of all broadcasters of a channel as JSON
+    /// (`attributesTooLarge`), so that a snapshot fits into a frame; and of its audience as many again.
     pub channel_attribute_bytes: usize,
     /// Most bytes of a message's `data` as JSON (`messageTooLarge`).
     pub message_bytes: usize,
@@ -61,6 +61,11 @@ pub struct Limits {
     pub commands_per_second: u32,
     /// Commands that may come at once.
     pub command_burst: u32,
+    /// Bytes per second of all events of a channel in the long run: beyond that, who says most is
+    /// `rateLimited` first.
+    pub channel_bytes_per_second: u32,
+    /// Most bans, holds and demotions of one shard (`tooManyBans`); an app and a moderator have shares.
+    pub bans: usize,
 }
 
 impl Default for Limits {
@@ -76,6 +81,8 @@ impl Default for Limits {
             message_bytes: 8 * 1024,
             commands_per_second: 20,
             command_burst: 40,
+            channel_bytes_per_second: 2 * 1024 * 1024,
+            bans: 100_000,
         }
     }
 }
@@ -94,8 +101,8 @@ impl Limits {
     pub fn snapshot_bytes(&self) -> usize {
         // Subscriptions of the receiver take no more than a stream each.
         let subscriptions = self.subscriptions.saturating_mul(96);
-        // Names and attributes of the receiver are told twice.
-        let own = self.attribute_bytes.saturating_add(6 * MAX_NAME_BYTES);
+        // Names and attributes of the receiver are told twice, and the channel has attributes of its own.
+        let own = self.attribute_bytes.saturating_mul(2).saturating_add(6 * MAX_NAME_BYTES);
         self.broadcasters
             .saturating_mul(MEMBER_BYTES)
             .saturating_add(self.channel_attribute_bytes)

@@ -51,8 +51,7 @@ impl<K: Ord + Clone> Rates<K> {
     pub fn take(&mut self, key: &K, now: Duration) -> Result<(), Duration> {
         self.forget_idle(now);
         let Rate { interval, burst } = self.rate;
-        let before = self.earned.get(key).copied();
-        let earned = before.unwrap_or(now).max(now);
+        let earned = self.earned.get(key).copied().unwrap_or(now).max(now);
         let limit = now + interval * burst.saturating_sub(1);
         if earned > limit {
             return Err(earned - limit);
@@ -60,15 +59,32 @@ impl<K: Ord + Clone> Rates<K> {
         if interval.is_zero() {
             return Ok(());
         }
-        let after = earned + interval;
-        match before {
-            Some(before) => self.remove(before, key),
-            None if self.earned.len() >= self.most => self.forget_first(),
-            None => {}
-        }
-        self.earned.insert(key.clone(), after);
-        self.order.insert((after, key.clone()));
+        self.remember(key, earned + interval);
         Ok(())
+    }
+
+    /// Takes so much time of a key's budget, whether it has that or not. What it owes then it has to wait for.
+    pub fn charge(&mut self, key: &K, time: Duration, now: Duration) {
+        self.forget_idle(now);
+        if !time.is_zero() {
+            let earned = self.earned.get(key).copied().unwrap_or(now).max(now);
+            self.remember(key, earned.saturating_add(time));
+        }
+    }
+
+    /// How long a key has to wait for its whole budget.
+    pub fn owed(&mut self, key: &K, now: Duration) -> Duration {
+        self.forget_idle(now);
+        self.earned.get(key).map_or(Duration::ZERO, |earned| *earned - now)
+    }
+
+    /// As [`Rates::owed`], and the key is forgotten: somebody else counts for it from now on.
+    pub fn release(&mut self, key: &K, now: Duration) -> Duration {
+        let owed = self.owed(key, now);
+        if let Some(earned) = self.earned.get(key).copied() {
+            self.remove(earned, key);
+        }
+        owed
     }
 
     /// Keys that are remembered.
@@ -81,6 +97,16 @@ impl<K: Ord + Clone> Rates<K> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.earned.is_empty()
+    }
+
+    fn remember(&mut self, key: &K, earned: Duration) {
+        match self.earned.get(key).copied() {
+            Some(before) => self.remove(before, key),
+            None if self.earned.len() >= self.most => self.forget_first(),
+            None => {}
+        }
+        self.earned.insert(key.clone(), earned);
+        self.order.insert((earned, key.clone()));
     }
 
     fn forget_idle(&mut self, now: Duration) {

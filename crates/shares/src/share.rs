@@ -43,8 +43,10 @@ impl Share {
         Self { least: if least > self.least { least } else { self.least }, ..self }
     }
 
-    /// How much more a key may take that holds `held`, where its parent may take `left` more.
-    pub(crate) fn room(self, left: usize, held: usize) -> usize {
+    /// How much more a key may take that holds `held`, where its parent may take `left` more. For amounts that are not
+    /// held by guards, and for a look before something is taken.
+    #[must_use]
+    pub fn room(self, left: usize, held: usize) -> usize {
         let (num, den) = (u128::from(self.num), u128::from(self.den));
         // It may grow by x as long as (held + x) * (den - num) <= (left - x) * num.
         let part = (left as u128 * num).saturating_sub(held as u128 * (den - num)) / den;

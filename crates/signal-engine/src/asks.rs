@@ -110,10 +110,12 @@ pub(crate) enum WantedUrl {
 pub(crate) enum Written {
     /// What took effect already: a member is answered.
     Change { seat: Seat },
-    /// Somebody is kicked, if it is that membership still. `kept`: there was room to remember it.
-    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By, kept: bool },
+    /// Somebody is kicked, if it is that membership still.
+    Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By },
     /// A channel is closed.
-    Close { channel: ChannelRef, text: Option<String>, by: By, kept: bool },
+    Close { channel: ChannelRef, text: Option<String>, by: By },
+    /// So many bans ended.
+    Lift { query: QueryId, lifted: usize },
     /// Everything is handed over.
     HandOver,
 }

@@ -46,7 +46,7 @@ pub struct AppPolicy {
 }
 
 impl AppPolicy {
-    /// Rights of a member with `granted` rights that is, or is not, the creator.
+    /// Rights of a member with `granted` rights that is the creator, by a token that says so, or is not.
     pub(crate) fn rights(&self, granted: Rights, is_creator: bool) -> Rights {
         Rights { moderate: granted.moderate || (self.creator_moderates && is_creator), ..granted }
     }
@@ -119,6 +119,8 @@ pub struct EngineConfig {
     /// Bytes of targeted messages of this shard that are kept until they are known to have arrived; beyond
     /// that they are sent and not kept.
     pub message_bytes: usize,
+    /// Bytes of events that a channel may say at once (IDS-8); the shell cuts who lags by so many more.
+    pub channel_burst_bytes: usize,
     /// Events of a channel leave at most this often, in milliseconds (ORD-6).
     pub flush_interval_ms: u64,
 }
@@ -134,6 +136,7 @@ impl Default for EngineConfig {
             restart_grace_ms: 60_000,
             log_bytes: 64 * 1024 * 1024,
             message_bytes: 16 * 1024 * 1024,
+            channel_burst_bytes: 7 * 256 * 1024,
             flush_interval_ms: 20,
         }
     }

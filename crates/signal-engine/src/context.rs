@@ -14,8 +14,8 @@ use lianmai_protocol::{
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
-use crate::admission::Restrictions;
 use crate::asks::{Asks, By, Question, Then, Written};
+use crate::budgets::Budgets;
 use crate::config::EngineConfig;
 use crate::drain::Drain;
 use crate::endings::Endings;
@@ -23,6 +23,7 @@ use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
+use crate::restrictions::Restrictions;
 use crate::rows::RowOp;
 use crate::ticket::Claims;
 use crate::timers::{Timer, Timers};
@@ -37,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) streams: BTreeMap<Gen, ChannelRef>,
     pub(crate) asks: Asks,
     pub(crate) restrictions: Restrictions,
+    pub(crate) budgets: Budgets,
     pub(crate) endings: Endings,
     /// What is to be written down at the end of this turn.
     pub(crate) ops: Vec<RowOp>,
@@ -51,6 +53,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(config: EngineConfig, rng: ChaCha12Rng) -> Self {
+        let restrictions = Restrictions::new(config.limits.bans, config.apps.len());
         Context {
             config,
             now: Now::default(),
@@ -59,7 +62,8 @@ impl Context {
             seats: BTreeMap::new(),
             streams: BTreeMap::new(),
             asks: Asks::default(),
-            restrictions: Restrictions::default(),
+            restrictions,
+            budgets: Budgets::default(),
             endings: Endings::default(),
             ops: Vec::new(),
             drain: None,
@@ -181,30 +185,20 @@ impl Context {
         }
     }
 
-    /// Bans a uid, and goes on with the kick when that is written down.
-    pub(crate) fn ban(
-        &mut self,
-        key: &ChannelKey,
-        channel: Option<ChannelRef>,
-        mid: Option<Mid>,
-        params: Kick,
-        by: By,
-    ) -> AskId {
-        let (uid, duration_s) = (params.uid, params.duration_s);
-        let kept = self.restrictions.ban(key, uid, self.now, duration_s, &mut self.ops);
-        self.store(Written::Kick { channel, mid, params, by, kept })
+    /// Bans a uid: the first thing that a kick does, and the only one that can be refused.
+    pub(crate) fn ban(&mut self, key: &ChannelKey, params: &Kick, by: By) -> Result<(), RpcError> {
+        let (uid, by) = (params.uid, by.member());
+        self.restrictions.ban(key, uid, by, self.now, params.duration_s, &mut self.ops)
     }
 
-    /// Holds a channel's name, and goes on with its end when that is written down.
+    /// Holds a channel's name, as [`Context::ban`].
     pub(crate) fn hold(
         &mut self,
         key: &ChannelKey,
-        channel: ChannelRef,
-        params: CloseChannel,
+        params: &CloseChannel,
         by: By,
-    ) -> AskId {
-        let kept = self.restrictions.hold(key, self.now, params.hold_s, &mut self.ops);
-        self.store(Written::Close { channel, text: params.reason, by, kept })
+    ) -> Result<(), RpcError> {
+        self.restrictions.hold(key, by.member(), self.now, params.hold_s, &mut self.ops)
     }
 
     fn random<const N: usize>(&mut self) -> [u8; N] {

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use lianmai_protocol::message::session::{Join, Reconnect};
-use lianmai_protocol::{ErrorName, Gen, Mid, RequestId, UserId};
+use lianmai_protocol::{Appkey, ErrorName, Gen, Mid, RequestId, UserId};
 
 use crate::admission::Grant;
 use crate::asks::Answer;
 use crate::drain::DrainPlan;
-use crate::ids::{AskId, ConnId, QueryId};
+use crate::ids::{AskId, ConnId, Peer, QueryId};
 use crate::key::ChannelKey;
 use crate::rows::Restored;
 use crate::ticket::Claims;
@@ -73,6 +73,22 @@ pub enum AdminCommand {
         /// Free text.
         reason: Option<String>,
     },
+    /// The bans of a channel's name, or of all of this shard.
+    ListBans(Option<ChannelKey>),
+    /// Ends the ban of a uid: it may come back with what it has.
+    LiftBan {
+        /// The channel.
+        channel: ChannelKey,
+        /// Who may come back.
+        uid: UserId,
+    },
+    /// Ends every ban that a moderator has made in channels of an app.
+    LiftBansBy {
+        /// The app.
+        appkey: Appkey,
+        /// The moderator.
+        by: UserId,
+    },
 }
 
 impl AdminCommand {
@@ -80,8 +96,10 @@ impl AdminCommand {
     #[must_use]
     pub fn channel(&self) -> Option<&ChannelKey> {
         match self {
-            AdminCommand::ListChannels => None,
+            AdminCommand::ListChannels | AdminCommand::LiftBansBy { .. } => None,
+            AdminCommand::ListBans(channel) => channel.as_ref(),
             AdminCommand::GetChannel(channel)
+            | AdminCommand::LiftBan { channel, .. }
             | AdminCommand::Kick { channel, .. }
             | AdminCommand::Close { channel, .. } => Some(channel),
         }
@@ -95,6 +113,8 @@ pub enum Input {
     Join {
         /// The connection; it belongs to this engine from now on.
         conn: ConnId,
+        /// Whom it counts for.
+        peer: Peer,
         /// What it asks.
         request: Box<JoinRequest>,
     },
@@ -102,6 +122,8 @@ pub enum Input {
     Reconnect {
         /// The connection; it belongs to this engine from now on.
         conn: ConnId,
+        /// Whom it counts for.
+        peer: Peer,
         /// What it asks.
         request: Box<ReconnectRequest>,
     },

@@ -15,12 +15,14 @@
 //! [`engine`], then `channel/`.
 
 mod admission;
+mod budgets;
 mod channel;
 mod context;
 mod drain;
 mod endings;
 mod ids;
 mod rate;
+mod restrictions;
 mod timers;
 
 pub mod asks;
@@ -40,7 +42,7 @@ pub use asks::{Answer, MintRequest, Question, Token, TokenRequest};
 pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, MediaAddress, STALL_MS, SessionTimers};
 pub use drain::DrainPlan;
 pub use engine::Engine;
-pub use ids::{AskId, ConnId, QueryId};
+pub use ids::{AskId, ConnId, Peer, QueryId};
 pub use input::{Access, AdminCommand, Input, JoinRequest, ReconnectRequest};
 pub use key::ChannelKey;
 pub use lobby::{Lobby, LobbyOutput};

@@ -247,6 +247,19 @@ pub struct MemberView {
     pub muted: KindSet,
 }
 
+/// One ban as the admin API sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BanView {
+    /// The channel's name.
+    pub channel: ChannelKey,
+    /// Who is refused there.
+    pub uid: UserId,
+    /// The moderator that made it; `None` for an operator.
+    pub by: Option<UserId>,
+    /// For how long still, in milliseconds.
+    pub left_ms: u64,
+}
+
 /// Answer to the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminReply {
@@ -256,6 +269,10 @@ pub enum AdminReply {
     Channel(ChannelView, Vec<MemberView>),
     /// It took effect.
     Done,
+    /// Bans.
+    Bans(Vec<BanView>),
+    /// So many bans ended.
+    Lifted(usize),
 }
 
 /// Counters of an engine, for metrics.

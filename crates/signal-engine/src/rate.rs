@@ -1,35 +1,65 @@
-//! A rate limit without a clock of its own: the generic cell rate algorithm (ITU-T I.371), which needs
-//! one number per limit.
+//! How much of what a session may send is used: one number, without a clock of its own (the generic cell rate
+//! algorithm, ITU-T I.371). Comes in: units, moments. Goes out: whether they may pass, what is owed. Deliberately absent:
+//! what a unit is (`channel/cost.rs`), and who owes what after a membership (`budgets.rs`).
+
+use std::time::Duration;
 
 use lianmai_protocol::MonoTime;
+use lianmai_protocol::limits::Limits;
 
-/// State of one limit: when the next unit would conform if none could be saved up.
-#[derive(Clone, Copy, Debug, Default)]
+/// State of one session: when all that it may send at once is earned again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rate {
-    arrival_us: u64,
+    earned_us: u64,
+}
+
+fn micros(now: MonoTime) -> u64 {
+    now.0.saturating_mul(1000)
+}
+
+/// Time in which one unit is earned, and units that may come at once.
+fn of(limits: &Limits) -> (u64, u32) {
+    (1_000_000 / u64::from(limits.commands_per_second.max(1)), limits.command_burst.max(1))
 }
 
 impl Rate {
-    /// Takes so many units, or says after how many milliseconds they are free. `burst` units may come at
-    /// once; nothing takes more than that.
-    pub(crate) fn take(
-        &mut self,
-        now: MonoTime,
-        units: u32,
-        per_second: u32,
-        burst: u32,
-    ) -> Result<(), u64> {
-        let burst = burst.max(1);
-        let units = units.clamp(1, burst);
-        let now_us = now.0.saturating_mul(1000);
-        let step = 1_000_000 / u64::from(per_second.max(1));
-        let ahead = step * u64::from(burst - units);
-        let arrival = self.arrival_us.max(now_us);
-        if arrival - now_us > ahead {
-            return Err((arrival - now_us - ahead).div_ceil(1000));
-        }
-        self.arrival_us = arrival + step * u64::from(units);
+    /// A session that owes so much at its begin.
+    pub(crate) fn owing(now: MonoTime, owed: Duration) -> Self {
+        let owed_us = u64::try_from(owed.as_micros()).unwrap_or(u64::MAX);
+        Rate { earned_us: micros(now).saturating_add(owed_us) }
+    }
+
+    /// How long until all is earned again.
+    pub(crate) fn owed(self, now: MonoTime) -> Duration {
+        Duration::from_micros(self.earned_us.saturating_sub(micros(now)))
+    }
+
+    /// Units that were used and are not earned again; a part of one counts as one.
+    pub(crate) fn used(self, now: MonoTime, limits: &Limits) -> u64 {
+        self.earned_us.saturating_sub(micros(now)).div_ceil(of(limits).0.max(1))
+    }
+
+    /// Takes so many units, or says after how many milliseconds they are free. Nothing takes more than may come at
+    /// once.
+    pub(crate) fn take(&mut self, now: MonoTime, units: u32, limits: &Limits) -> Result<(), u64> {
+        self.may(now, units, limits)?;
+        self.spend(now, units.max(1), limits);
         Ok(())
+    }
+
+    /// Whether so many units are free, or after how many milliseconds they are.
+    pub(crate) fn may(self, now: MonoTime, units: u32, limits: &Limits) -> Result<(), u64> {
+        let (step, burst) = of(limits);
+        let ahead = step * u64::from(burst - units.clamp(1, burst));
+        let owed = self.earned_us.saturating_sub(micros(now));
+        if owed > ahead { Err((owed - ahead).div_ceil(1000)) } else { Ok(()) }
+    }
+
+    /// Takes so many units, free or not.
+    pub(crate) fn spend(&mut self, now: MonoTime, units: u32, limits: &Limits) {
+        let (step, burst) = of(limits);
+        let units = u64::from(units.min(burst));
+        self.earned_us = self.earned_us.max(micros(now)).saturating_add(step * units);
     }
 }
 
@@ -37,25 +67,41 @@ impl Rate {
 mod tests {
     use super::*;
 
+    fn limits() -> Limits {
+        Limits { commands_per_second: 20, command_burst: 40, ..Limits::default() }
+    }
+
     /// Proves IDS-6.
     #[test]
     fn a_burst_passes_and_then_the_long_run_rate() {
-        let mut rate = Rate::default();
-        let passed = (0..100).filter(|_| rate.take(MonoTime(0), 1, 20, 40).is_ok()).count();
+        let (mut rate, limits) = (Rate::default(), limits());
+        let passed = (0..100).filter(|_| rate.take(MonoTime(0), 1, &limits).is_ok()).count();
         assert_eq!(passed, 40);
-        assert_eq!(rate.take(MonoTime(0), 1, 20, 40), Err(50));
-        assert_eq!(rate.take(MonoTime(50), 1, 20, 40), Ok(()));
-        assert_eq!(rate.take(MonoTime(50), 1, 20, 40), Err(50));
+        assert_eq!(rate.take(MonoTime(0), 1, &limits), Err(50));
+        assert_eq!(rate.take(MonoTime(50), 1, &limits), Ok(()));
+        assert_eq!(rate.take(MonoTime(50), 1, &limits), Err(50));
     }
 
     /// Proves IDS-6.
     #[test]
     fn what_weighs_more_takes_more() {
-        let mut rate = Rate::default();
-        assert_eq!(rate.take(MonoTime(0), 30, 20, 40), Ok(()));
-        assert_eq!(rate.take(MonoTime(0), 11, 20, 40), Err(50));
-        assert_eq!(rate.take(MonoTime(0), 10, 20, 40), Ok(()));
-        assert_eq!(rate.take(MonoTime(2_000), 1_000, 20, 40), Ok(()), "as much as there can be");
-        assert_eq!(rate.take(MonoTime(2_000), 1, 20, 40), Err(50));
+        let (mut rate, limits) = (Rate::default(), limits());
+        assert_eq!(rate.take(MonoTime(0), 30, &limits), Ok(()));
+        assert_eq!(rate.take(MonoTime(0), 11, &limits), Err(50));
+        assert_eq!(rate.take(MonoTime(0), 10, &limits), Ok(()));
+        assert_eq!(rate.take(MonoTime(2_000), 1_000, &limits), Ok(()), "as much as there can be");
+        assert_eq!(rate.take(MonoTime(2_000), 1, &limits), Err(50));
+    }
+
+    /// Proves IDS-9.
+    #[test]
+    fn what_is_owed_can_be_handed_on() {
+        let (mut rate, limits) = (Rate::default(), limits());
+        rate.spend(MonoTime(1_000), 39, &limits);
+        let owed = rate.owed(MonoTime(1_100));
+        assert_eq!((owed, rate.used(MonoTime(1_100), &limits)), (Duration::from_millis(1_850), 37));
+        let mut other = Rate::owing(MonoTime(1_200), owed);
+        assert_eq!(other.take(MonoTime(1_200), 3, &limits), Ok(()));
+        assert_eq!(other.take(MonoTime(1_200), 1, &limits), Err(50));
     }
 }

@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 /// Greatest number of a record. Only a damaged one has a greater.
 pub(crate) const MAX_NUMBER: u64 = 1 << 53;
 
+fn always() -> bool {
+    true
+}
+
 /// A channel without its members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelRecord {
@@ -25,6 +29,9 @@ pub struct ChannelRecord {
     pub creator: UserId,
     /// Its attributes.
     pub attributes: Attributes,
+    /// Whom a moderator made audience, and which moderator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub demoted: Vec<(UserId, UserId)>,
     /// Its log, at a clean stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<LogRecord>,
@@ -56,6 +63,9 @@ pub struct MemberRecord {
     pub role: Role,
     /// What it may do.
     pub rights: Rights,
+    /// Its token is for its uid alone; so it is in files of before.
+    #[serde(default = "always", skip_serializing_if = "Clone::clone")]
+    pub named: bool,
     /// Display name.
     pub name: Option<String>,
     /// Its attributes.
@@ -144,6 +154,9 @@ pub struct BanRecord {
     pub until: WallTime,
     /// Tokens and tickets issued up to then are refused.
     pub watermark: WallTime,
+    /// Who made it; `None` for an operator, and in files of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
 }
 
 impl SessionRecord {

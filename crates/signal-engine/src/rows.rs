@@ -228,11 +228,12 @@ mod tests {
     fn rows_that_fit_nowhere_are_named() {
         let name =
             |name: &str| ChannelKey { appkey: "a".parse().unwrap(), name: name.parse().unwrap() };
-        let ban = BanRecord { until: WallTime(1), watermark: WallTime(1) };
+        let ban = BanRecord { until: WallTime(1), watermark: WallTime(1), by: None };
         let channel = ChannelRecord {
             cid: Cid(1),
             creator: UserId(1),
             attributes: Default::default(),
+            demoted: Vec::new(),
             live: None,
         };
         let row = |channel: &str, row| RowKey { channel: name(channel), row };

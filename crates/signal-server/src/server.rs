@@ -418,6 +418,8 @@ fn engine_config(
         ticket_key: data_dir.ticket_key().clone(),
         restart_grace_ms: config.restart_grace_ms,
         log_bytes: config.log_bytes / shards.max(1),
+        // The rest is for what waited before.
+        channel_burst_bytes: config.max_lag_bytes / 8 * 7,
         ..EngineConfig::default()
     }
 }

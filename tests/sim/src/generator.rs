@@ -3,7 +3,7 @@
 //! seed. Goes out: a scenario. Deliberately absent: any knowledge of what comes of it.
 
 use crate::rng::Rng;
-use crate::scenario::{Action, ClientSpec, Cmd, Knobs, Scenario, What};
+use crate::scenario::{Action, ClientSpec, Cmd, Knobs, Scenario, What, usual_shares};
 use crate::scripts;
 use crate::tokens::{APPS, TokenSpec, is_safe};
 
@@ -12,17 +12,20 @@ const LENGTH_MS: u64 = 300_000;
 const FIRST_UID: u64 = 100;
 /// Of whoever comes back to a server that is about to go.
 const HASTY_UID: u64 = 2_000;
+/// The first of those who take what they can get.
+const GREEDY_UID: u64 = 3_000;
 
 /// A scenario of a seed.
 pub(crate) fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed).fork(9);
-    let knobs = knobs(&mut rng);
+    let mut knobs = knobs(&mut rng);
     let mut actions = Vec::new();
     joins(&mut rng, &knobs, &mut actions);
     commands(&mut rng, &knobs, &mut actions);
     faults(&mut rng, &knobs, &mut actions);
     server_faults(&mut rng, &knobs, &mut actions);
     strangers(&mut rng, &knobs, &mut actions);
+    greedy(&mut Rng::new(seed).fork(10), &mut knobs, &mut actions);
     actions.sort_by_key(|action| action.at);
     Scenario { seed, knobs, actions }
 }
@@ -63,6 +66,7 @@ fn knobs(rng: &mut Rng) -> Knobs {
         shards,
         timers,
         limits,
+        shares: usual_shares(),
         log_bytes: if rng.chance(200) { 20_000 } else { 64 << 20 },
         max_lag: if small { 40_000 } else { 2 << 20 },
         capacity: if small { 16_384 } else { 262_144 },
@@ -307,5 +311,18 @@ fn strangers(rng: &mut Rng, knobs: &Knobs, actions: &mut Vec<Action>) {
             _ => What::AdminLook { ch },
         };
         actions.push(Action { at, what });
+    }
+}
+
+/// Who uses up every share that it has, where shares are small.
+fn greedy(rng: &mut Rng, knobs: &mut Knobs, actions: &mut Vec<Action>) {
+    if !rng.chance(400) {
+        return;
+    }
+    knobs.shares = [128, 56 * 1024];
+    for number in 0..rng.between(1, 2) {
+        let at = rng.between(5_000, LENGTH_MS / 2);
+        let (ch, uid) = (rng.index(knobs.channels.len()), GREEDY_UID + number);
+        actions.push(Action { at, what: What::Raw { ch, uid, script: scripts::greedy(rng) } });
     }
 }

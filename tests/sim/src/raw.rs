@@ -26,6 +26,12 @@ pub(crate) enum Step {
         role: Option<bool>,
         same: bool,
     },
+    /// As a new member with so many bytes of attributes.
+    Crowd {
+        token: TokenSpec,
+        role: Option<bool>,
+        bytes: usize,
+    },
     /// Ticket: 0 newest, 1 the one before, 2 the first, 3 forged. Sequence number: so much off.
     Resume {
         ticket: u8,
@@ -115,7 +121,8 @@ impl World {
                 return;
             }
             Step::Text(text) => self.raw_text(r, &text),
-            Step::Join { token, role, same } => self.raw_join(r, token, role, same),
+            Step::Join { token, role, same } => self.raw_join(r, token, role, same, 0),
+            Step::Crowd { token, role, bytes } => self.raw_join(r, token, role, false, bytes),
             Step::Resume { ticket, attempt, off, snapshot } => {
                 self.raw_resume(r, ticket, attempt, off, snapshot);
             }
@@ -197,7 +204,14 @@ impl World {
         self.raw_send(r, &Frame::Text(text.into_bytes()));
     }
 
-    fn raw_join(&mut self, r: usize, token: TokenSpec, role: Option<bool>, same: bool) {
+    fn raw_join(
+        &mut self,
+        r: usize,
+        token: TokenSpec,
+        role: Option<bool>,
+        same: bool,
+        bytes: usize,
+    ) {
         let wall = self.wall().0;
         let raw = &mut self.raws[r];
         if !same {
@@ -214,7 +228,10 @@ impl World {
             join_id: Some(raw.join_id.clone()),
             continues: None,
             name: None,
-            attributes: Default::default(),
+            attributes: (bytes > 0)
+                .then(|| ("k".to_owned(), "x".repeat(bytes)))
+                .into_iter()
+                .collect(),
         };
         self.raw_request(r, Call::Join(join));
     }

@@ -29,6 +29,9 @@ pub(crate) struct Knobs {
     pub(crate) timers: [u64; 5],
     /// Most members, broadcasters, channels of a shard, subscriptions.
     pub(crate) limits: [usize; 4],
+    /// Most bans of a shard, bytes of attributes of a channel.
+    #[serde(default = "usual_shares")]
+    pub(crate) shares: [usize; 2],
     pub(crate) log_bytes: usize,
     pub(crate) max_lag: usize,
     /// Most bytes that a socket holds each way.
@@ -48,6 +51,11 @@ pub(crate) struct Knobs {
     pub(crate) media: u64,
     /// Whoever is there says something where a world is too quiet.
     pub(crate) chatter: bool,
+}
+
+/// More than anybody uses up.
+pub(crate) fn usual_shares() -> [usize; 2] {
+    [100_000, 192 * 1024]
 }
 
 /// Who a client is.

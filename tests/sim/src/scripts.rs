@@ -5,7 +5,9 @@ use crate::raw::{Script, Step};
 use crate::rng::Rng;
 use crate::tokens::TokenSpec;
 
-use Step::{Binary, Close, Deaf, Deep, Flood, Join, Long, Open, Ping, Resume, Text, Vanish, Wait};
+use Step::{
+    Binary, Close, Crowd, Deaf, Deep, Flood, Join, Long, Open, Ping, Resume, Text, Vanish, Wait,
+};
 
 /// How many there are.
 pub(crate) const COUNT: usize = 18;
@@ -216,4 +218,42 @@ pub(crate) fn hasty(rng: &mut Rng) -> Script {
 
 fn ping() -> String {
     r#"{"jsonrpc":"2.0","id":$id,"method":"ping","params":{}}"#.to_owned()
+}
+
+/// Somebody who takes all that it can get, in every way, again and again: attributes, long events for short commands,
+/// bans of nobody, roles, messages to many; and comes back for more.
+pub(crate) fn greedy(rng: &mut Rng) -> Script {
+    let text = |method: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":$id,"method":"{method}","params":{params}}}"#)
+    };
+    let token = TokenSpec::Jwt { ttl_ms: 3_600_000, rights: 0, moderate: true };
+    let all = (100..160).map(|uid| format!("\"{uid}\"")).collect::<Vec<_>>().join(",");
+    let long = "y".repeat(3_000);
+    let mut steps = Vec::new();
+    for _ in 0..rng.between(4, 12) {
+        let role = if rng.chance(300) { Some(false) } else { None };
+        steps.extend([
+            Open,
+            Crowd { token, role, bytes: *rng.pick(&[3_000, 3_000, 3_000, 4_000, 100]) },
+        ]);
+        for _ in 0..rng.between(1, 5) {
+            steps.push(match rng.below(8) {
+                0 => Flood(45, text("setAttributes", r#"{"attributes":{"z":"$id"}}"#)),
+                1 => Flood(12, text("sendMessage", &format!(r#"{{"data":"{long}"}}"#))),
+                2 => Flood(6, text("sendMessage", &format!(r#"{{"data":"{long}","to":[{all}]}}"#))),
+                3..=5 => Flood(30, text("kick", r#"{"uid":"77$id","durationS":604800}"#)),
+                6 => Flood(20, text("setRole", r#"{"role":"audience"}"#)),
+                _ => Flood(20, text("setRole", r#"{"role":"broadcaster"}"#)),
+            });
+            if rng.chance(500) {
+                steps.push(Wait(rng.between(100, 3_000)));
+            }
+        }
+        steps.push(match rng.below(3) {
+            0 => Flood(1, text("leave", "{}")),
+            1 => Close,
+            _ => Vanish,
+        });
+    }
+    steps
 }

@@ -265,7 +265,7 @@ impl Client {
         self.tell::<method::SendMessage>(SendMessage { data: data.into(), to: None }).await
     }
 
-    /// Says something to some members, at most 64, and tells how many sessions got it. Who is not there
+    /// Says something to some members, at most 64, and tells how many different uids these are. Who is not there
     /// is skipped.
     ///
     /// # Errors

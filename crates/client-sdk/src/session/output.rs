@@ -80,7 +80,7 @@ pub enum Reply {
     Subscribed(Subscribed),
     /// `sendMessage`.
     MessageSent {
-        /// Sessions that a targeted message was handed to; 0 for a message to all.
+        /// Different uids that a targeted message names; 0 for a message to all.
         delivered: u64,
     },
     /// `renewToken`.

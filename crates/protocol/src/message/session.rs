@@ -166,7 +166,7 @@ pub struct SendMessage {
 pub struct MessageSent {
     /// Head of the channel after the effect.
     pub seq: u64,
-    /// Members that the message is for; 0 for a message to all, which is an event.
+    /// Different uids that the message names; 0 for a message to all, which is an event.
     pub delivered: u64,
 }
 

@@ -81,7 +81,7 @@ fn longest(limits: &Limits) -> Joined {
     let own = member(u64::MAX, long_name, attributes(map_bytes));
     let own_bytes = json_bytes(own.name.as_deref().unwrap()) + own.attributes.bytes();
     // The rest of the budget is shared, so that every member has the braces and keys around it too.
-    let mut left = limits.channel_attribute_bytes - own_bytes - map_bytes;
+    let mut left = limits.channel_attribute_bytes - own_bytes;
     let mut members = vec![own.clone()];
     for others in (1..limits.broadcasters).rev() {
         let share = left / others;
@@ -91,7 +91,7 @@ fn longest(limits: &Limits) -> Joined {
     }
     assert_eq!(left, 0);
     let told = members.iter().map(|m| json_bytes(m.name.as_ref().unwrap()) + m.attributes.bytes());
-    assert_eq!(told.sum::<usize>() + map_bytes, limits.channel_attribute_bytes);
+    assert_eq!(told.sum::<usize>(), limits.channel_attribute_bytes);
     let task = |n: usize| TaskInfo {
         task_id: format!("{n:_>64}").parse().unwrap(),
         uid: UserId(u64::MAX),
@@ -158,7 +158,7 @@ fn lim_2_the_largest_snapshot_is_bounded_and_fits_a_frame() {
     let tight = Limits {
         broadcasters: 1,
         subscriptions: 0,
-        channel_attribute_bytes: 6 * MAX_NAME_BYTES + 3 + 2 * default.attribute_bytes,
+        channel_attribute_bytes: 6 * MAX_NAME_BYTES + 3 + default.attribute_bytes,
         ..default.clone()
     };
     let long_maps = Limits { attribute_bytes: 32 * 1024, ..default.clone() };

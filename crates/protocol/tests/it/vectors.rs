@@ -323,6 +323,8 @@ fn the_limits_table_is_the_code() {
         message_bytes,
         commands_per_second,
         command_burst,
+        channel_bytes_per_second,
+        bans,
     } = Limits::default();
     let mut wanted: BTreeMap<String, (u64, &str)> =
         fixed.iter().map(|(name, value)| (camel(name), (*value, "fixed"))).collect();
@@ -337,6 +339,8 @@ fn the_limits_table_is_the_code() {
         ("MESSAGE_BYTES", message_bytes),
         ("COMMANDS_PER_SECOND", commands_per_second as usize),
         ("COMMAND_BURST", command_burst as usize),
+        ("CHANNEL_BYTES_PER_SECOND", channel_bytes_per_second as usize),
+        ("BANS", bans),
     ] {
         wanted.insert(camel(name), (value as u64, "default"));
     }

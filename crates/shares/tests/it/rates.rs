@@ -88,3 +88,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_owed_is_told_and_goes_with_whoever_takes_it() {
+    let mut rates = Rates::new(Rate::per_second(10, 3), 100);
+    assert_eq!((rates.owed(&"a", ms(0)), rates.release(&"a", ms(0))), (ms(0), ms(0)));
+    rates.charge(&"a", ms(0), ms(0));
+    assert!(rates.is_empty(), "nothing is owed");
+    // More than a burst, and on top of what is owed already.
+    rates.charge(&"a", ms(400), ms(0));
+    rates.charge(&"a", ms(200), ms(100));
+    assert_eq!(rates.owed(&"a", ms(100)), ms(500));
+    assert_eq!(rates.take(&"a", ms(100)), Err(ms(300)));
+    assert_eq!(rates.release(&"a", ms(350)), ms(250));
+    assert!(rates.is_empty());
+    rates.charge(&"b", ms(100), ms(0));
+    assert_eq!((rates.owed(&"b", ms(100)), rates.len()), (ms(0), 0), "earned again");
+}

@@ -10,6 +10,7 @@ use lianmai_protocol::message::session::{Done, Empty, MessageSent, Ping, Pong, T
 use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{CloseCode, ErrorName, RequestId, RpcError, UserId};
 
+use super::cost::{self, Cost};
 use super::member::{Member, Waiting, WaitingOn};
 use super::session::{Asked, Seen};
 use super::{Channel, Outcome, Reply, not_stored};
@@ -22,8 +23,8 @@ use crate::output::Note;
 
 /// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
 const LIMITED_CLOSE: u32 = 100;
-/// A command takes one unit of the rate, and one more for each so many bytes of its parameters.
-const UNIT_BYTES: usize = 1024;
+/// An answer counts one more for each so many units that its command would have taken.
+const HEAVY_UNITS: u32 = 8;
 
 impl Channel {
     /// Handles a text frame of a member.
@@ -34,12 +35,16 @@ impl Channel {
         }
         match codec::read_client_frame(frame) {
             Ok(elements) => {
+                let params = elements.iter().map(|of| of.params.len()).sum();
+                // The first element pays for what belongs to none.
+                let mut padding = cost::padding(frame.len(), params, elements.len());
                 for Received { element, params } in elements {
-                    self.element(cx, uid, conn, element, params);
+                    let bytes = params.len() + std::mem::take(&mut padding);
+                    self.element(cx, uid, conn, element, params, bytes);
                 }
             }
             Err(refused) => {
-                if !self.within_rate(cx, uid, conn, None, 1) {
+                if !self.within_rate(cx, uid, conn, None, Cost::reading(frame.len())) {
                     return;
                 }
                 let fatal = is_fatal(&refused.0);
@@ -60,7 +65,7 @@ impl Channel {
         {
             return;
         }
-        self.count_limited(cx, uid, conn, 1);
+        self.count_limited(cx, uid, conn, Cost::reading(0));
         self.close_limited(cx, uid, conn);
     }
 
@@ -82,11 +87,13 @@ impl Channel {
         conn: ConnId,
         element: Element,
         params: &str,
+        bytes: usize,
     ) {
+        let reading = Cost::reading(bytes);
         let request = match element {
             Element::Request(request) => request,
             Element::Refused { id, error } => {
-                if self.within_rate(cx, uid, conn, id, 1) {
+                if self.within_rate(cx, uid, conn, id, reading) {
                     self.refuse(cx, conn, id, None, &error);
                 }
                 return;
@@ -96,25 +103,24 @@ impl Channel {
             member.answers.ack(ack);
         }
         let id = request.id;
-        // What everybody may have to hear weighs by its length.
-        let units = u32::try_from(1 + params.len() / UNIT_BYTES).unwrap_or(u32::MAX);
         match &request.call {
             // These concern the connection: their ids are not those of the session (IDS-1, IDS-3).
             Call::Ping(ping) => {
-                if self.within_rate(cx, uid, conn, Some(id), 1) {
+                if self.within_rate(cx, uid, conn, Some(id), reading) {
                     self.ping(cx, uid, id, ping);
                 }
             }
             Call::Join(_) | Call::Reconnect(_) => {
-                if self.within_rate(cx, uid, conn, Some(id), units) {
+                if self.within_rate(cx, uid, conn, Some(id), reading) {
                     let (method, error) = (request.call.method(), ErrorName::AlreadyJoined.into());
                     self.refuse(cx, conn, Some(id), Some(method), &error);
                 }
             }
             _ => {
-                let bytes = request.call.method().bytes().chain([0]).chain(params.bytes());
-                let asked = Asked { id, hash: key::hash(bytes) };
-                self.command(cx, uid, conn, asked, request, units);
+                let text = request.call.method().bytes().chain([0]).chain(params.bytes());
+                let asked = Asked { id, hash: key::hash(text) };
+                let cost = self.cost(uid, &request.call, bytes);
+                self.command(cx, uid, conn, asked, request, cost);
             }
         }
     }
@@ -139,33 +145,38 @@ impl Channel {
         uid: UserId,
         conn: ConnId,
         id: Option<RequestId>,
-        units: u32,
+        cost: Cost,
     ) -> bool {
         if self.member_on(uid, conn).is_none() {
             return false;
         }
-        let Some(wait_ms) = self.count_limited(cx, uid, conn, units) else { return true };
+        let Some(wait_ms) = self.count_limited(cx, uid, conn, cost) else { return true };
         let error = RpcError::new(ErrorName::RateLimited).retry_after_ms(wait_ms);
         self.refuse(cx, conn, id, None, &error);
         self.close_limited(cx, uid, conn);
         false
     }
 
-    /// Takes units of the session's rate, or says after how many milliseconds there are so many.
+    /// Takes units of the session's rate, or says after how many milliseconds there are so many, or its channel may say
+    /// so much.
     fn count_limited(
         &mut self,
         cx: &Context,
         uid: UserId,
         conn: ConnId,
-        units: u32,
+        cost: Cost,
     ) -> Option<u64> {
-        let (now, limits) = (cx.mono(), &cx.config.limits);
+        let full = self.members.get(&uid).and_then(|m| self.said_too_much(cx, m, cost));
         let member = self.member_on(uid, conn)?;
-        let taken = member.rate.take(now, units, limits.commands_per_second, limits.command_burst);
+        let taken = match full {
+            Some(wait_ms) => Err(wait_ms),
+            None => member.rate.take(cx.mono(), cost.units, &cx.config.limits),
+        };
         match taken {
             // Not to zero: who sends more than it may for long is closed, however it is spread.
             Ok(()) => member.limited = member.limited.saturating_sub(1),
-            Err(_) => member.limited += 1,
+            // What was read for nothing was work as well.
+            Err(_) => member.limited += 1 + cost.units / HEAVY_UNITS,
         }
         taken.err()
     }
@@ -185,12 +196,12 @@ impl Channel {
         conn: ConnId,
         asked: Asked,
         request: Request,
-        units: u32,
+        cost: Cost,
     ) {
         let Some(member) = self.member_on(uid, conn) else { return };
         let waiting = member.waiting.as_ref().and_then(|waiting| waiting.same_id(asked.id));
         if waiting == Some(asked) {
-            self.count_limited(cx, uid, conn, 1);
+            self.count_limited(cx, uid, conn, Cost::reading(0));
             self.close_limited(cx, uid, conn);
             return;
         }
@@ -200,13 +211,13 @@ impl Channel {
         };
         if let Seen::Answered(answer) = seen {
             // Told again even to who asks too much, since it has taken effect; who goes on is closed.
-            self.count_limited(cx, uid, conn, 1);
+            self.count_limited(cx, uid, conn, Cost::reading(0));
             self.send_behind_events(cx, uid, answer);
             self.tell_renewed(cx, uid, &request.call);
             self.close_limited(cx, uid, conn);
             return;
         }
-        if !self.within_rate(cx, uid, conn, Some(asked.id), units) {
+        if !self.within_rate(cx, uid, conn, Some(asked.id), cost) {
             return;
         }
         let method = request.call.method();

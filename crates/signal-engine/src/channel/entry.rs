@@ -15,19 +15,21 @@ use bytes::Bytes;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::event::{ClientLeave, LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::{Done, Join};
-use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, RpcError, UserId, codec};
+use lianmai_protocol::{CloseCode, ErrorName, KindSet, Role, RpcError, UserId, codec};
 
+use super::cost::told_units;
 use super::log::EventLog;
-use super::member::{Member, told_bytes};
+use super::member::Member;
 use super::moderation::client_join;
 use super::session::{Answers, Asked, Messages, Tickets};
 use super::snapshot::SnapshotCache;
 use super::talk::{check_attributes, check_name};
+use super::told::{Taken, told_bytes};
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::config::{AppPolicy, DuplicatePolicy};
 use crate::context::Context;
-use crate::ids::{ChannelRef, ConnId};
+use crate::ids::{Arrival, ChannelRef, ConnId, Peer};
 use crate::key::{self, ChannelKey};
 use crate::output::{Note, Output};
 use crate::rate::Rate;
@@ -61,7 +63,9 @@ impl Channel {
             log: EventLog::new(cx.new_epoch()),
             members: BTreeMap::new(),
             broadcasters: 0,
-            told_bytes: 0,
+            told: Default::default(),
+            said: Default::default(),
+            demoted: BTreeMap::new(),
             streams: BTreeMap::new(),
             snapshot: SnapshotCache::default(),
             count_told: 0,
@@ -95,8 +99,7 @@ impl Channel {
     pub(crate) fn join(
         &mut self,
         cx: &mut Context,
-        conn: ConnId,
-        id: RequestId,
+        arrival: Arrival,
         uid: UserId,
         join: Join,
         grant: &Grant,
@@ -110,17 +113,15 @@ impl Channel {
             && join_id.is_some()
             && member.join_id.as_deref() == join_id
         {
-            self.take_over(cx, conn, id, uid, grant);
+            self.take_over(cx, arrival, uid, grant);
             return Ok(());
         }
         check_name(join.name.as_ref())?;
         check_attributes(&join.attributes, cx.config.limits.attribute_bytes)?;
-        let told = told_bytes(join.name.as_deref(), &join.attributes);
-        let old = self.members.get(&uid).map_or(0, Member::told_bytes);
-        self.check_told(cx, old, told)?;
         // Nobody is in it before its first member.
         let opens = self.members.is_empty();
-        let rights = self.policy.rights(grant.rights, self.creator == uid);
+        let named = grant.names(uid);
+        let rights = self.policy.rights(grant.rights, named && self.creator == uid);
         let role = match &join.role {
             None if rights.broadcast => Role::Broadcaster,
             None | Some(Role::Audience) => Role::Audience,
@@ -131,10 +132,32 @@ impl Channel {
             }
             Some(_) => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         };
+        // Whatever it asks for (ROL-4).
+        let role = if self.demoted.contains_key(&uid) { Role::Audience } else { role };
+        let texts = (join.name.map(String::into_boxed_str), join.attributes);
+        let (name, attributes) = match self.members.get(&uid) {
+            // The one that it replaces is seen still.
+            Some(old) if !rights.message && !old.rights.message && old.is_visible() => {
+                (old.name.clone(), old.attributes.clone())
+            }
+            _ => self.told.texts(uid, rights.message, texts),
+        };
+        let taken = Taken {
+            visible: role == Role::Broadcaster,
+            bytes: told_bytes(name.as_deref(), &attributes),
+        };
+        self.told.check(cx, self.members.get(&uid).map(Taken::of), taken)?;
         self.check_room(cx, uid, &role)?;
+        let units = if taken.visible { told_units(taken.bytes) } else { 0 };
+        self.check_debts(cx, uid, arrival.peer, units)?;
         if self.members.contains_key(&uid) {
             self.replace(cx, uid)?;
         }
+        let now = cx.mono();
+        let mut rate = Rate::owing(now, cx.budgets.owed(now, &self.key, uid));
+        rate.spend(now, units, &cx.config.limits);
+        cx.budgets.taken(now, &self.key, uid);
+        cx.budgets.enter(arrival.peer);
         let member = Member {
             uid,
             mid: cx.new_mid(),
@@ -142,19 +165,21 @@ impl Channel {
             join_id: join_id.map(Into::into),
             role,
             rights,
-            name: join.name.map(String::into_boxed_str),
-            attributes: join.attributes,
+            named,
+            name,
+            attributes,
             muted: KindSet::NONE,
             token_end: grant.membership_end(),
             token_look: cx.mono(),
             conn: None,
+            peer: arrival.peer,
             connected_at: cx.mono(),
             last_inbound: cx.mono(),
             lost_at: None,
             first_lost: None,
             last_media: None,
             cursor: 0,
-            rate: Rate::default(),
+            rate,
             limited: 0,
             pinged: false,
             waiting: None,
@@ -169,13 +194,14 @@ impl Channel {
             pushes: [None; 3],
             pulls: Vec::new(),
         };
-        self.told_bytes += told;
+        self.told.add(taken);
+        self.told.entered(uid, rights.message);
         cx.stats.members += 1;
         let (channel, cid) = (self.key.clone(), self.cid);
         if opens {
             cx.note(Note::ChannelOpened { channel: channel.clone(), cid });
         }
-        let (mid, role) = (member.mid, member.role.clone());
+        let (mid, role, conn) = (member.mid, member.role.clone(), arrival.conn);
         cx.note(Note::MemberJoined { channel, cid, uid, mid, role, conn });
         if member.is_visible() {
             self.broadcasters += 1;
@@ -186,8 +212,30 @@ impl Channel {
         self.members.insert(uid, member);
         self.touch(uid);
         self.arm_token(cx, uid);
-        self.enter(cx, conn, id, uid, k);
+        self.enter(cx, arrival, uid, k);
         Ok(())
+    }
+
+    /// Whether a uid owes nothing that is in the way, from memberships before, and none who came from its address does
+    /// (IDS-9).
+    fn check_debts(
+        &self,
+        cx: &mut Context,
+        uid: UserId,
+        peer: Peer,
+        units: u32,
+    ) -> Result<(), RpcError> {
+        let now = cx.mono();
+        let present = self.members.get(&uid).map_or(Default::default(), |old| old.rate.owed(now));
+        let owed = cx.budgets.owed(now, &self.key, uid).max(present);
+        let own = match units {
+            0 => 0,
+            _ => Rate::owing(now, owed).may(now, units, &cx.config.limits).err().unwrap_or(0),
+        };
+        match own.max(cx.budgets.barred_ms(now, peer)) {
+            0 => Ok(()),
+            ms => Err(RpcError::new(ErrorName::RateLimited).retry_after_ms(ms)),
+        }
     }
 
     /// Room for one more, not counting the membership that `uid` may have already.
@@ -205,14 +253,7 @@ impl Channel {
     }
 
     /// The same `join` call again: its answer was lost (JOI-2). Nobody else hears of it.
-    fn take_over(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnId,
-        id: RequestId,
-        uid: UserId,
-        grant: &Grant,
-    ) {
+    fn take_over(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId, grant: &Grant) {
         self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
         let Some(member) = self.members.get_mut(&uid) else { return };
         // The caller of `join` waits for nothing else, and begins with any id.
@@ -223,12 +264,13 @@ impl Channel {
         let k = member.tickets.renew();
         self.apply_grant(cx, uid, grant);
         self.touch(uid);
-        self.enter(cx, conn, id, uid, k);
+        self.enter(cx, arrival, uid, k);
     }
 
     /// Gives a membership its connection and answers the join: the picture now, events from here on.
-    fn enter(&mut self, cx: &mut Context, conn: ConnId, id: RequestId, uid: UserId, k: u64) {
-        self.seat_connection(cx, conn, uid);
+    fn enter(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId, k: u64) {
+        self.seat_connection(cx, arrival, uid);
+        let Arrival { conn, id, .. } = arrival;
         let answer = self.joined(cx, uid, id, k);
         cx.send_text(conn, answer);
         // Those for a membership whose first answer was lost.
@@ -277,7 +319,7 @@ impl Channel {
         if let Some(conn) = member.conn {
             self.part(cx, conn, member.cursor, Some(done.into()), CloseCode::NORMAL);
         }
-        self.dissolve_after(cx, uid);
+        self.dissolve_after(cx, &member);
         Ok(Reply::Over)
     }
 
@@ -289,9 +331,8 @@ impl Channel {
         reason: LeaveReason,
         code: CloseCode,
     ) {
-        if self.members.contains_key(&uid) {
-            self.remove_member(cx, uid, reason, code);
-            self.dissolve_after(cx, uid);
+        if let Some(member) = self.remove_member(cx, uid, reason, code) {
+            self.dissolve_after(cx, &member);
         }
     }
 
@@ -301,12 +342,12 @@ impl Channel {
         uid: UserId,
         reason: LeaveReason,
         code: CloseCode,
-    ) {
-        if let Some(member) = self.end_membership(cx, uid, reason)
-            && let Some(conn) = member.conn
-        {
+    ) -> Option<Member> {
+        let member = self.end_membership(cx, uid, reason)?;
+        if let Some(conn) = member.conn {
             self.part(cx, conn, member.cursor, None, code);
         }
+        Some(member)
     }
 
     /// The one end of a membership, whatever the reason: what it publishes and plays ends, others are told, and
@@ -327,7 +368,11 @@ impl Channel {
             self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
         }
         self.touch(uid);
-        self.told_bytes -= member.told_bytes();
+        self.told.remove(Taken::of(&member));
+        self.told.gone(&member);
+        let (now, owed) = (cx.mono(), member.rate.owed(cx.mono()));
+        cx.budgets.part(now, &self.key, uid, member.peer, owed);
+        cx.budgets.leave(member.peer);
         cx.stats.message_bytes -= member.messages.bytes();
         cx.stats.members -= 1;
         cx.endings.add(cx.now.mono, mid, &reason);
@@ -356,9 +401,9 @@ impl Channel {
         cx.close(conn, code);
     }
 
-    pub(super) fn dissolve_after(&mut self, cx: &mut Context, uid: UserId) {
-        if self.policy.dissolve_on_creator_leave && uid == self.creator && !self.members.is_empty()
-        {
+    pub(super) fn dissolve_after(&mut self, cx: &mut Context, gone: &Member) {
+        let creator = gone.named && gone.uid == self.creator;
+        if self.policy.dissolve_on_creator_leave && creator && !self.members.is_empty() {
             self.close(cx, RoomCloseReason::CreatorLeft, None, None);
         }
     }

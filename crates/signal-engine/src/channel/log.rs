@@ -21,7 +21,7 @@ use crate::record::{LogRecord, MAX_NUMBER};
 /// Longest frame that several events are put into.
 const MAX_FRAME_BYTES: usize = 256 * 1024;
 /// What an event costs besides its text.
-const EVENT_COST: usize = 64;
+pub(super) const EVENT_COST: usize = 64;
 /// Most bytes that a log keeps of what was sent; fewer for a small channel (RES-7).
 const MAX_LOG_BYTES: usize = 256 * 1024;
 const LEAST_LOG_BYTES: usize = 16 * 1024;

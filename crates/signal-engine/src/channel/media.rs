@@ -115,7 +115,7 @@ impl Channel {
         let (_, kinds) = selected(&params.media_type)?;
         let before = self.log.head();
         self.remove_streams(cx, target, kinds);
-        self.done(cx, uid, asked, target, before)
+        self.done(cx, uid, asked, target, before != self.log.head())
     }
 
     /// Ends publications: `streamRemoved` for each, their subscriptions, and each URL that carries none

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use lianmai_protocol::attributes::json_bytes;
 use lianmai_protocol::message::snapshot::{MemberInfo, StreamInfo};
 use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{
@@ -11,7 +10,8 @@ use lianmai_protocol::{
 };
 
 use super::session::{Answers, Asked, Messages, Tickets};
-use crate::ids::{AskId, ConnId};
+use super::told::told_bytes;
+use crate::ids::{AskId, ConnId, Peer};
 use crate::output::PushKind;
 use crate::rate::Rate;
 
@@ -31,11 +31,6 @@ pub(crate) fn slot_of(kind: &MediaKind) -> Option<usize> {
 /// What the push URL of a slot carries.
 pub(crate) const SLOT_KINDS: [PushKind; SLOTS] =
     [PushKind::Av, PushKind::ScreenShare, PushKind::SlaveAudio];
-
-/// Bytes of a name and attributes in a snapshot.
-pub(crate) fn told_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
-    name.map_or(0, json_bytes) + attributes.bytes()
-}
 
 /// A command that waits for the outside; the session's later commands wait behind it (ORD-5).
 #[derive(Debug)]
@@ -87,6 +82,8 @@ pub(crate) struct Member {
     pub(crate) join_id: Option<Box<str>>,
     pub(crate) role: Role,
     pub(crate) rights: Rights,
+    /// Its token is for its uid alone: what belongs to that uid is its (AUT-6).
+    pub(crate) named: bool,
     pub(crate) name: Option<Box<str>>,
     pub(crate) attributes: Attributes,
     pub(crate) muted: KindSet,
@@ -96,6 +93,8 @@ pub(crate) struct Member {
     pub(crate) token_look: MonoTime,
 
     pub(crate) conn: Option<ConnId>,
+    /// Where the present or last connection came from.
+    pub(crate) peer: Peer,
     /// When the present or last connection began.
     pub(crate) connected_at: MonoTime,
     pub(crate) last_inbound: MonoTime,
@@ -141,7 +140,7 @@ impl Member {
         news
     }
 
-    /// Its share of the channel's `channel_attribute_bytes`.
+    /// What it takes of `channel_attribute_bytes`.
     pub(crate) fn told_bytes(&self) -> usize {
         told_bytes(self.name.as_deref(), &self.attributes)
     }

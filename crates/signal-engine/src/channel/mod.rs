@@ -11,6 +11,7 @@
 //! ```
 
 mod command;
+mod cost;
 mod entry;
 mod log;
 mod media;
@@ -21,6 +22,7 @@ mod resume;
 mod session;
 mod snapshot;
 mod talk;
+mod told;
 mod urls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,15 +36,18 @@ use lianmai_protocol::{Attributes, Cid, Gen, RequestId, Rights, RpcError, UserId
 
 pub(crate) use self::moderation::{check_kick, not_stored};
 
-use self::log::EventLog;
+use self::cost::Said;
+use self::log::{EVENT_COST, EventLog};
 use self::media::Stream;
 use self::member::Member;
 use self::snapshot::SnapshotCache;
+use self::told::Told;
 use crate::config::AppPolicy;
 use crate::context::Context;
 use crate::ids::{ChannelRef, ConnId, Seat};
 use crate::key::ChannelKey;
 use crate::output::{ChannelView, MemberView, Note};
+use crate::restrictions::Place;
 use crate::timers::Timer;
 
 /// `memberCount` notices are at least this far apart, in milliseconds.
@@ -88,8 +93,12 @@ pub(crate) struct Channel {
     log: EventLog,
     members: BTreeMap<UserId, Member>,
     broadcasters: usize,
-    /// Bytes of all names and attributes, the channel's own included.
-    told_bytes: usize,
+    /// What names and attributes take.
+    told: Told,
+    /// What all were told lately.
+    said: Said,
+    /// Whom a moderator made audience, with that moderator and its place (ROL-4).
+    demoted: BTreeMap<UserId, (UserId, Option<Place>)>,
     streams: BTreeMap<Gen, Stream>,
     snapshot: SnapshotCache,
     count_told: usize,
@@ -179,7 +188,9 @@ impl Channel {
         if self.closed {
             return;
         }
-        cx.stats.log_bytes += self.log.append(event, cx.mono());
+        let bytes = self.log.append(event, cx.mono());
+        self.said.add(bytes - EVENT_COST, cx.mono(), &cx.config.limits);
+        cx.stats.log_bytes += bytes;
         cx.stats.events += 1;
     }
 

@@ -14,12 +14,16 @@ use lianmai_protocol::{
 
 use super::member::WaitingOn;
 use super::session::Asked;
+use super::told::Taken;
 use super::{Channel, Outcome, Reply};
-use crate::asks::By;
+use crate::asks::{By, Written};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::output::Note;
 use crate::rows::RowOp;
+
+/// Most demotions of one moderator in a channel: they are in its record, which is written with each.
+const MAX_DEMOTED: usize = 256;
 
 impl Channel {
     /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
@@ -45,18 +49,18 @@ impl Channel {
         }
     }
 
-    /// Answers a change of `target`, made since event `before`: at once, or if it was somebody else's change
-    /// when it is written down, so that no crash undoes it (RST-5).
+    /// Answers a change of `target`, if it is one: at once, or if it was somebody else's change when it is written down,
+    /// so that no crash undoes it (RST-5).
     pub(super) fn done(
         &mut self,
         cx: &mut Context,
         caller: UserId,
         asked: Asked,
         target: UserId,
-        before: u64,
+        changed: bool,
     ) -> Outcome {
         let head = self.log.head();
-        if caller == target || head == before {
+        if caller == target || !changed {
             return Ok(Reply::Done);
         }
         if let Some(member) = self.members.get_mut(&target) {
@@ -73,31 +77,61 @@ impl Channel {
         asked: Asked,
         params: &SetRole,
     ) -> Outcome {
-        let before = self.log.head();
         let uid = self.own_or_moderated(caller, params.uid)?;
         let member = self.members.get(&uid).ok_or(ErrorName::NoSuchMember)?;
-        if member.role == params.role {
-            return Ok(Reply::Done);
-        }
+        let (changes, moderated) = (member.role != params.role, uid != caller);
+        let kept = self.demoted.contains_key(&uid);
         match params.role {
-            Role::Broadcaster => self.promote(cx, uid)?,
-            Role::Audience => self.demote(cx, uid),
+            Role::Broadcaster if changes => {
+                self.promote(cx, uid, moderated)?;
+                self.unwritten |= self.demoted.remove(&uid).is_some();
+            }
+            Role::Audience => {
+                if moderated && !kept {
+                    self.keep_down(cx, caller, uid)?;
+                }
+                if changes {
+                    self.demote(cx, uid);
+                }
+            }
+            _ if !changes => {}
             _ => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         }
-        self.done(cx, caller, asked, uid, before)
+        let changes = changes || kept != self.demoted.contains_key(&uid);
+        self.done(cx, caller, asked, uid, changes)
     }
 
-    /// `clientJoin`, `roleChanged`: one group (ROL-1, ROL-2).
-    fn promote(&mut self, cx: &mut Context, uid: UserId) -> Result<(), RpcError> {
+    /// From now on the member does not become broadcaster by itself (ROL-4).
+    fn keep_down(&mut self, cx: &mut Context, by: UserId, uid: UserId) -> Result<(), RpcError> {
+        let own = self.demoted.values().filter(|(of, _)| *of == by).count();
+        if own >= MAX_DEMOTED {
+            return Err(ErrorName::TooManyBans.into());
+        }
+        let place = cx.restrictions.place(&self.key.appkey, Some(by))?;
+        self.demoted.insert(uid, (by, Some(place)));
+        self.unwritten = true;
+        Ok(())
+    }
+
+    /// `clientJoin`, `roleChanged`: one group (ROL-1, ROL-2). Who was made audience by a moderator needs one to be
+    /// broadcaster again (ROL-4).
+    fn promote(&mut self, cx: &mut Context, uid: UserId, moderated: bool) -> Result<(), RpcError> {
         if self.broadcasters >= cx.config.limits.broadcasters {
             return Err(ErrorName::TooManyBroadcasters.into());
         }
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NoSuchMember)?;
+        let forbidden = |message: &str| Err(RpcError::new(ErrorName::Forbidden).message(message));
         if !member.rights.broadcast {
-            return Err(
-                RpcError::new(ErrorName::Forbidden).message("The method needs `broadcast`.")
-            );
+            return forbidden("The method needs `broadcast`.");
         }
+        if !moderated && self.demoted.contains_key(&uid) {
+            return forbidden("A moderator made the member audience, and has to allow it.");
+        }
+        let old = Taken::of(member);
+        let new = Taken { visible: true, ..old };
+        self.told.check(cx, Some(old), new)?;
+        self.told.remove(old);
+        self.told.add(new);
         member.role = Role::Broadcaster;
         self.touched.insert(uid);
         let mid = member.mid;
@@ -113,7 +147,10 @@ impl Channel {
         self.remove_streams(cx, uid, KindSet::ALL);
         self.touch(uid);
         let Some(member) = self.members.get_mut(&uid) else { return };
+        self.told.remove(Taken::of(member));
         member.role = Role::Audience;
+        // As much as it has, since it has it already.
+        self.told.add(Taken::of(member));
         let mid = member.mid;
         self.broadcasters -= 1;
         self.role_changed(cx, uid, mid, Role::Audience);
@@ -159,7 +196,7 @@ impl Channel {
                 if on { ChannelEvent::Muted(change) } else { ChannelEvent::Unmuted(change) };
             self.emit(cx, &event);
         }
-        self.done(cx, caller, asked, uid, before)
+        self.done(cx, caller, asked, uid, before != self.log.head())
     }
 
     pub(super) fn kick(
@@ -187,11 +224,12 @@ impl Channel {
         by: By,
     ) -> Result<AskId, RpcError> {
         check_kick(&params)?;
-        let member = self.members.get_mut(&params.uid);
-        if member.is_none() && params.duration_s == 0 {
+        let there = self.members.contains_key(&params.uid);
+        if !there && params.duration_s == 0 {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
-        let mid = member.map(|member| {
+        cx.ban(&self.key, &params, by)?;
+        let mid = self.members.get_mut(&params.uid).map(|member| {
             member.fenced = true;
             member.waiting = None;
             member.mid
@@ -199,7 +237,7 @@ impl Channel {
         // In one write with the ban: no crash brings back who is banned.
         self.touch(params.uid);
         self.write_down(cx);
-        Ok(cx.ban(&self.key, Some(self.id), mid, params, by))
+        Ok(cx.store(Written::Kick { channel: Some(self.id), mid, params, by }))
     }
 
     /// Second part: the member goes.
@@ -214,11 +252,12 @@ impl Channel {
         let uid = params.uid;
         // Who is here with another membership came after the kick.
         let goes = mid.is_some_and(|mid| self.is_of(uid, mid));
+        let mut gone = None;
         if goes {
             let reason = params.reason.clone();
             let notice = Kicked { reason, duration_s: params.duration_s };
             self.notify(cx, uid, &Notice::Kicked(notice));
-            self.remove_member(cx, uid, LeaveReason::Kicked, CloseCode::KICKED);
+            gone = self.remove_member(cx, uid, LeaveReason::Kicked, CloseCode::KICKED);
         }
         if let Some((caller, ask)) = caller
             && self.waits_for(caller, ask)
@@ -227,8 +266,8 @@ impl Channel {
             self.resume_waiting(cx, caller, "kick", outcome);
         }
         // Where the kicked one was the creator, the channel may end: the answer comes before that.
-        if goes {
-            self.dissolve_after(cx, uid);
+        if let Some(gone) = gone {
+            self.dissolve_after(cx, &gone);
         }
     }
 
@@ -253,9 +292,10 @@ impl Channel {
         by: By,
     ) -> Result<AskId, RpcError> {
         check_close(&params)?;
+        cx.hold(&self.key, &params, by)?;
         cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
-        Ok(cx.hold(&self.key, self.id, params, by))
+        Ok(cx.store(Written::Close { channel: self.id, text: params.reason, by }))
     }
 
     /// Second part: the channel ends.

@@ -12,10 +12,11 @@ use super::log::EventLog;
 use super::media::{Stream, Viewer};
 use super::member::{Member, slot_of};
 use super::session::{Answers, Asked, Messages, Tickets};
+use super::told::Taken;
 use super::urls::Url;
 use crate::config::AppPolicy;
 use crate::context::Context;
-use crate::ids::ChannelRef;
+use crate::ids::{ChannelRef, Peer};
 use crate::key::ChannelKey;
 use crate::rate::Rate;
 use crate::record::{
@@ -64,6 +65,7 @@ impl Channel {
             cid: self.cid,
             creator: self.creator,
             attributes: self.attributes.clone(),
+            demoted: self.demoted.iter().map(|(uid, (by, _))| (*uid, *by)).collect(),
             live: live.map(|now| self.log.record(now)),
         }
     }
@@ -91,6 +93,7 @@ impl Channel {
             join_id: member.join_id.as_deref().map(str::to_owned),
             role: member.role.clone(),
             rights: member.rights,
+            named: member.named,
             name: member.name(),
             attributes: member.attributes.clone(),
             muted: member.muted,
@@ -140,7 +143,10 @@ impl Channel {
         let mut channel = Channel::new(cx, id, key, policy, record.creator);
         channel.cid = record.cid;
         channel.attributes = record.attributes;
-        channel.told_bytes = channel.attributes.bytes();
+        for (uid, by) in record.demoted {
+            let place = cx.restrictions.place(&channel.key.appkey, Some(by)).ok();
+            channel.demoted.insert(uid, (by, place));
+        }
         channel.unwritten = false;
         if let Some(log) = record.live.and_then(|live| EventLog::restored(&live, cx.mono())) {
             cx.stats.log_bytes += log.bytes();
@@ -221,12 +227,14 @@ impl Channel {
             join_id: record.join_id.map(Into::into),
             role,
             rights: record.rights,
+            named: record.named,
             name: record.name.map(String::into_boxed_str),
             attributes: record.attributes,
             muted: record.muted,
             token_end: record.token_end,
             token_look: now,
             conn: None,
+            peer: Peer::default(),
             connected_at: now,
             last_inbound: now,
             lost_at: Some(now - live.as_ref().map_or(0, |live| live.lost_ms)),
@@ -248,7 +256,8 @@ impl Channel {
             pushes,
             pulls: Vec::new(),
         };
-        self.told_bytes += member.told_bytes();
+        self.told.add(Taken::of(&member));
+        cx.budgets.enter(member.peer);
         self.broadcasters += usize::from(member.is_visible());
         cx.stats.members += 1;
         if cx.crash_over.is_some() {

@@ -11,12 +11,12 @@
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::notice::MemberCount;
 use lianmai_protocol::message::session::{Join, Outcome, Reconnect, ResumeReason, Want};
-use lianmai_protocol::{CloseCode, Mid, RequestId, UserId};
+use lianmai_protocol::{CloseCode, Mid, UserId};
 
 use super::Channel;
 use super::snapshot::ResumedParts;
 use crate::context::Context;
-use crate::ids::ConnId;
+use crate::ids::Arrival;
 use crate::output::Note;
 use crate::ticket::Claims;
 use crate::timers::Timer;
@@ -44,12 +44,11 @@ impl Channel {
     pub(crate) fn resume(
         &mut self,
         cx: &mut Context,
-        conn: ConnId,
-        id: RequestId,
+        arrival: Arrival,
         claims: &Claims,
         reconnect: &Reconnect,
     ) {
-        let uid = claims.uid;
+        let (uid, Arrival { conn, id, .. }) = (claims.uid, arrival);
         self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
         let (epoch, head, floor) = (self.log.epoch(), self.log.head(), self.log.floor());
         let reason = if reconnect.epoch != epoch {
@@ -97,7 +96,7 @@ impl Channel {
                 snapshot: None,
             },
         );
-        self.seat_connection(cx, conn, uid);
+        self.seat_connection(cx, arrival, uid);
         cx.send_text(conn, answer);
         if reason.is_none() {
             for frame in self.log.frames_after(reconnect.seq) {
@@ -139,10 +138,16 @@ impl Channel {
     }
 
     /// Gives a membership its connection: events from the head on.
-    pub(super) fn seat_connection(&mut self, cx: &mut Context, conn: ConnId, uid: UserId) {
+    pub(super) fn seat_connection(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId) {
+        let Arrival { conn, peer, .. } = arrival;
         let (seat, now, head) = (self.seat(uid), cx.mono(), self.log.head());
         let Some(member) = self.members.get_mut(&uid) else { return };
         member.conn = Some(conn);
+        if member.peer != peer {
+            cx.budgets.leave(member.peer);
+            cx.budgets.enter(peer);
+            member.peer = peer;
+        }
         member.connected_at = now;
         member.last_inbound = now;
         member.pinged = false;

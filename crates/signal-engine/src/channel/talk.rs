@@ -11,8 +11,9 @@ use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessag
 use lianmai_protocol::message::{ChannelEvent, Notice};
 use lianmai_protocol::{Attributes, CloseCode, ErrorName, Role, RpcError, UserId, codec};
 
-use super::member::{WaitingOn, told_bytes};
+use super::member::WaitingOn;
 use super::session::Asked;
+use super::told::{Taken, told_bytes};
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
 use crate::asks::{Question, Then, Token, TokenRequest};
@@ -66,11 +67,11 @@ impl Channel {
         if to.len() > MAX_MESSAGE_RECIPIENTS {
             return Err(RpcError::new(ErrorName::TooManyRecipients).field("to"));
         }
-        let mut delivered = 0;
         let recipients: std::collections::BTreeSet<UserId> = to.into_iter().collect();
+        // Who is in the audience is nobody's business (MSG-2).
+        let delivered = recipients.len() as u64;
         for recipient in recipients {
             let Some(member) = self.members.get_mut(&recipient) else { continue };
-            delivered += 1;
             let n = member.messages.head + 1;
             let message = TargetedMessage { uid, data: params.data.clone(), n };
             let text = Bytes::from(codec::encode_notice(&Notice::Message(message)));
@@ -94,13 +95,20 @@ impl Channel {
         match params.target.as_ref().unwrap_or(&AttributeTarget::Own) {
             AttributeTarget::Own => {
                 let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
+                if !member.rights.message {
+                    return Err(
+                        RpcError::new(ErrorName::Forbidden).message("The method needs `message`.")
+                    );
+                }
                 let mut attributes = member.attributes.clone();
                 let mut changed = attributes.apply(&params.attributes);
                 check_attributes(&attributes, max_bytes)?;
                 let name = params.name.as_deref().or(member.name.as_deref());
-                let (old, new) = (member.told_bytes(), told_bytes(name, &attributes));
-                self.check_told(cx, old, new)?;
-                self.told_bytes = self.told_bytes - old + new;
+                let old = Taken::of(member);
+                let new = Taken { bytes: told_bytes(name, &attributes), ..old };
+                self.told.check(cx, Some(old), new)?;
+                self.told.remove(old);
+                self.told.add(new);
                 let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
                 member.attributes = attributes;
                 if let Some(name) = &params.name {
@@ -128,9 +136,6 @@ impl Channel {
                 let mut attributes = self.attributes.clone();
                 let changed = attributes.apply(&params.attributes);
                 check_attributes(&attributes, max_bytes)?;
-                let (old, new) = (self.attributes.bytes(), attributes.bytes());
-                self.check_told(cx, old, new)?;
-                self.told_bytes = self.told_bytes - old + new;
                 if changed {
                     self.unwritten = true;
                     self.attributes = attributes.clone();
@@ -142,16 +147,6 @@ impl Channel {
             }
         }
         Ok(Reply::Done)
-    }
-
-    /// Whether `new` bytes of names and attributes may take the place of `old` ones.
-    pub(super) fn check_told(&self, cx: &Context, old: usize, new: usize) -> Result<(), RpcError> {
-        let most = cx.config.limits.channel_attribute_bytes;
-        if new > old && self.told_bytes - old + new > most {
-            return Err(RpcError::new(ErrorName::AttributesTooLarge)
-                .message("The names and attributes of the channel take as much as they may."));
-        }
-        Ok(())
     }
 
     pub(super) fn renew_token(
@@ -201,9 +196,10 @@ impl Channel {
 
     /// A member has a new token: what it does not allow ends with the old one.
     pub(super) fn apply_grant(&mut self, cx: &mut Context, uid: UserId, grant: &Grant) {
-        let rights = self.policy.rights(grant.rights, self.creator == uid);
+        let named = grant.names(uid);
+        let rights = self.policy.rights(grant.rights, named && self.creator == uid);
         let Some(member) = self.members.get_mut(&uid) else { return };
-        member.rights = rights;
+        (member.rights, member.named) = (rights, named);
         member.token_end = grant.membership_end();
         let role = member.role.clone();
         self.touch(uid);

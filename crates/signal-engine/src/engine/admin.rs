@@ -2,10 +2,10 @@
 //! written down, then visible (RST-5); the second step is in `answers`.
 
 use lianmai_protocol::message::session::{CloseChannel, Kick};
-use lianmai_protocol::{ErrorName, RpcError};
+use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::Engine;
-use crate::asks::By;
+use crate::asks::{By, Written};
 use crate::channel::{Channel, check_kick};
 use crate::ids::QueryId;
 use crate::input::AdminCommand;
@@ -44,7 +44,8 @@ impl Engine {
                     if duration_s == 0 {
                         return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
                     }
-                    self.context.ban(&channel, None, None, params, by);
+                    self.context.ban(&channel, &params, by)?;
+                    self.context.store(Written::Kick { channel: None, mid: None, params, by });
                     self.sweep_from_now_on();
                     return Ok(None);
                 };
@@ -63,6 +64,31 @@ impl Engine {
                 });
                 result
             }
+            AdminCommand::ListBans(channel) => {
+                let cx = &self.context;
+                Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, channel.as_ref()))))
+            }
+            AdminCommand::LiftBan { channel, uid } => {
+                Ok(self.lift(query, |of, banned, _| *of == channel && banned == uid))
+            }
+            AdminCommand::LiftBansBy { appkey, by } => {
+                Ok(self.lift(query, |of, _, made_by| of.appkey == appkey && made_by == Some(by)))
+            }
         }
+    }
+
+    /// Ends bans, and says so when it is written down.
+    fn lift(
+        &mut self,
+        query: QueryId,
+        is_meant: impl Fn(&ChannelKey, UserId, Option<UserId>) -> bool,
+    ) -> Option<AdminReply> {
+        let cx = &mut self.context;
+        let lifted = cx.restrictions.lift(is_meant, &mut cx.ops);
+        if lifted == 0 {
+            return Some(AdminReply::Lifted(0));
+        }
+        cx.store(Written::Lift { query, lifted });
+        None
     }
 }

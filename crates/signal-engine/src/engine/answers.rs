@@ -34,7 +34,7 @@ impl Engine {
         }
     }
 
-    fn written(&mut self, id: AskId, then: Written, mut stored: bool) {
+    fn written(&mut self, id: AskId, then: Written, stored: bool) {
         let by = match then {
             Written::HandOver => {
                 self.context.outputs.push_back(Output::Drained { handed_over: stored });
@@ -45,8 +45,12 @@ impl Engine {
                     channel.written(cx, seat.uid, id, stored);
                 });
             }
-            Written::Kick { channel, mid, params, by, kept } => {
-                stored &= kept;
+            Written::Lift { query, lifted } => {
+                let reply = if stored { Ok(AdminReply::Lifted(lifted)) } else { Err(not_stored()) };
+                self.context.outputs.push_back(Output::AdminReply { query, reply });
+                return;
+            }
+            Written::Kick { channel, mid, params, by } => {
                 let caller = by.member().map(|uid| (uid, id));
                 if let Some(channel) = channel {
                     self.with_channel(channel, |channel, cx| {
@@ -55,8 +59,7 @@ impl Engine {
                 }
                 by
             }
-            Written::Close { channel, text, by, kept } => {
-                stored &= kept;
+            Written::Close { channel, text, by } => {
                 let caller = by.member().map(|uid| (uid, id));
                 self.with_channel(channel, |channel, cx| channel.held(cx, text, caller, stored));
                 by

@@ -3,25 +3,26 @@
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Join, ResumeReason};
-use lianmai_protocol::{ErrorName, RequestId, RpcError};
+use lianmai_protocol::{ErrorName, RpcError};
 
 use super::Engine;
 use crate::admission::Grant;
 use crate::channel::Channel;
-use crate::ids::{ChannelRef, ConnId};
+use crate::ids::{Arrival, ChannelRef, ConnId, Peer};
 use crate::input::{JoinRequest, ReconnectRequest};
 use crate::key::ChannelKey;
 use crate::output::Note;
 use crate::ticket::Claims;
 
 impl Engine {
-    pub(super) fn join(&mut self, conn: ConnId, request: JoinRequest) {
+    pub(super) fn join(&mut self, conn: ConnId, peer: Peer, request: JoinRequest) {
         let JoinRequest { id, join, grant } = request;
+        let arrival = Arrival { conn, peer, id };
         let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
         let uid = join.uid;
         let admitted = self.admitted(&key, &join, grant);
         let entered = admitted.and_then(|(grant, used_up)| {
-            self.enter(conn, id, &key, join, &grant)?;
+            self.enter(arrival, &key, join, &grant)?;
             // What a membership was made with resumes nothing and makes no second one.
             if let (Some(claims), Some(uid)) = (used_up, uid)
                 && self.channel(&key).is_some_and(|channel| !channel.is_of(uid, claims.mid))
@@ -74,8 +75,7 @@ impl Engine {
 
     fn enter(
         &mut self,
-        conn: ConnId,
-        id: RequestId,
+        arrival: Arrival,
         key: &ChannelKey,
         join: Join,
         grant: &Grant,
@@ -88,7 +88,7 @@ impl Engine {
         if let Some(channel) = existing {
             let mut result = Ok(());
             self.with_channel(channel, |channel, cx| {
-                result = channel.join(cx, conn, id, uid, join, grant);
+                result = channel.join(cx, arrival, uid, join, grant);
             });
             return result;
         }
@@ -100,7 +100,7 @@ impl Engine {
         let new = ChannelRef(self.last_channel);
         let mut channel = Channel::new(cx, new, key.clone(), policy, uid);
         // A refused join leaves no channel behind.
-        channel.join(cx, conn, id, uid, join, grant)?;
+        channel.join(cx, arrival, uid, join, grant)?;
         channel.settle(cx);
         self.names.insert(key.clone(), new);
         self.channels.insert(new, channel);
@@ -120,11 +120,11 @@ impl Engine {
         (fits && free && claims.stands_in_until() > cx.now.wall).then_some(claims)
     }
 
-    pub(super) fn reconnect(&mut self, conn: ConnId, request: ReconnectRequest) {
+    pub(super) fn reconnect(&mut self, conn: ConnId, peer: Peer, request: ReconnectRequest) {
         let ReconnectRequest { id, reconnect, claims } = request;
         match self.judge_resume(&claims, reconnect.attempt) {
             Ok(channel) => self.with_channel(channel, |channel, cx| {
-                channel.resume(cx, conn, id, &claims, &reconnect);
+                channel.resume(cx, Arrival { conn, peer, id }, &claims, &reconnect);
             }),
             Err(reason) => self.context.refuse_resume(conn, id, claims, reason),
         }

@@ -119,8 +119,8 @@ impl Engine {
         }
         match input {
             Input::Restore(restored) => self.restore(*restored),
-            Input::Join { conn, request } => self.join(conn, *request),
-            Input::Reconnect { conn, request } => self.reconnect(conn, *request),
+            Input::Join { conn, peer, request } => self.join(conn, peer, *request),
+            Input::Reconnect { conn, peer, request } => self.reconnect(conn, peer, *request),
             Input::Frame { conn, frame } => {
                 self.with_seat(conn, |channel, cx, uid| channel.frame(cx, uid, conn, &frame));
             }

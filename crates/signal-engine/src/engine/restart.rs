@@ -65,13 +65,13 @@ impl Engine {
     /// Says no to whoever comes too late.
     pub(super) fn turn_away(&mut self, input: Input) {
         match input {
-            Input::Join { conn, request } => {
+            Input::Join { conn, request, .. } => {
                 let away_ms =
                     self.context.drain.as_ref().map_or(0, |d| d.away_ms(self.context.mono()));
                 let error = RpcError::new(ErrorName::Draining).retry_after_ms(away_ms);
                 self.context.refuse_join(conn, request.id, &error);
             }
-            Input::Reconnect { conn, request } => {
+            Input::Reconnect { conn, request, .. } => {
                 let ReconnectRequest { id, claims, .. } = *request;
                 self.context.refuse_resume(conn, id, claims, ResumeReason::Draining);
             }

@@ -9,6 +9,7 @@ mod picture;
 mod world;
 
 mod corners;
+mod crowd;
 mod delivery;
 mod drain;
 mod duplicates;
@@ -27,6 +28,7 @@ mod records;
 mod restart;
 mod resume;
 mod roles;
+mod shares;
 mod talk;
 mod tokens;
 mod waiting;

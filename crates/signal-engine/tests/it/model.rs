@@ -105,6 +105,8 @@ struct Model {
     people: BTreeMap<u64, Person>,
     topic: Option<String>,
     banned_until: BTreeMap<u64, u64>,
+    /// By a moderator.
+    demoted: BTreeSet<u64>,
     replaced: BTreeMap<u64, (u32, u64)>,
     events: Vec<String>,
 }
@@ -163,6 +165,7 @@ impl Model {
         if visible && !rights(uid).broadcast {
             return Err(Forbidden);
         }
+        let visible = visible && !self.demoted.contains(&uid);
         if let Some(person) = self.people.get(&uid) {
             if person.lost_at.is_none() {
                 let now = self.now;
@@ -251,13 +254,18 @@ impl Model {
             }
             What::Role(broadcaster, other) => {
                 let target = self.target(uid, other)?;
+                if target != uid && !broadcaster {
+                    self.demoted.insert(target);
+                }
                 if self.person(target).visible == broadcaster {
                     return Ok(());
                 }
                 if broadcaster {
-                    if !rights(target).broadcast {
+                    let kept = target == uid && self.demoted.contains(&target);
+                    if !rights(target).broadcast || kept {
                         return Err(Forbidden);
                     }
+                    self.demoted.remove(&target);
                     self.say(format!("clientJoin {target}"));
                     self.say(format!("roleChanged {target} broadcaster"));
                 } else {
@@ -314,6 +322,9 @@ impl Model {
                 self.say(format!("message {uid} hi"));
             }
             What::Attribute(key, value) => {
+                if !rights(uid).message {
+                    return Err(Forbidden);
+                }
                 let (key, value) = (key.to_string(), value.to_string());
                 let person = self.person(uid);
                 let changed = person.attributes.insert(key, value.clone()) != Some(value);

@@ -32,7 +32,7 @@ use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{
     Access, AdminCommand, AdminReply, Answer, AppPolicy, AskId, ChannelKey, ConnId, Denial,
     DuplicatePolicy, Engine, EngineConfig, Grant, Input, JoinRequest, MintRequest, Minted, Note,
-    QueryId,
+    Peer, QueryId,
 };
 use serde_json::Value;
 
@@ -215,7 +215,8 @@ impl World {
         state.methods.insert(1, "join");
         self.conns.insert(conn, state);
         let request = JoinRequest { id: RequestId(1), join: entry.join, grant: entry.grant };
-        self.input(Input::Join { conn, request: Box::new(request) });
+        let peer = Peer(entry.peer);
+        self.input(Input::Join { conn, peer, request: Box::new(request) });
         Client(conn)
     }
 

@@ -86,7 +86,7 @@ impl From<RpcError> for ApiError {
                 return Self::new(StatusCode::NOT_FOUND, "noSuchChannel", "No such channel.");
             }
             ErrorName::NoSuchMember => StatusCode::NOT_FOUND,
-            ErrorName::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorName::Draining | ErrorName::TooManyBans => StatusCode::SERVICE_UNAVAILABLE,
             // It took effect, and may not outlive a crash.
             ErrorName::NotStored | ErrorName::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,

@@ -2,8 +2,8 @@
 //! out: its answer, or an [`ApiError`]. Deliberately absent: HTTP, and answers that may be wrong; a server that stops
 //! says so instead of what it has left.
 
-use lianmai_protocol::UserId;
-use lianmai_signal_engine::output::{ChannelView, MemberView};
+use lianmai_protocol::{Appkey, UserId};
+use lianmai_signal_engine::output::{BanView, ChannelView, MemberView};
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Stats};
 
 use super::error::ApiError;
@@ -26,7 +26,7 @@ impl Service {
         for reply in self.shards.ask_all(&AdminCommand::ListChannels).await? {
             match reply {
                 AdminReply::Channels(some) => channels.extend(some),
-                AdminReply::Channel(..) | AdminReply::Done => {}
+                _ => return Err(other_answer()),
             }
         }
         Ok(channels)
@@ -39,7 +39,7 @@ impl Service {
     ) -> Result<(ChannelView, Vec<MemberView>), ApiError> {
         match self.shards.ask(AdminCommand::GetChannel(channel)).await? {
             AdminReply::Channel(view, members) => Ok((view, members)),
-            AdminReply::Channels(_) | AdminReply::Done => Err(other_answer()),
+            _ => Err(other_answer()),
         }
     }
 
@@ -64,6 +64,49 @@ impl Service {
         self.command(AdminCommand::Close { channel, hold_s, reason }).await
     }
 
+    /// The bans of a channel's name, or all.
+    pub(crate) async fn bans(&self, channel: Option<ChannelKey>) -> Result<Vec<BanView>, ApiError> {
+        let of_all = channel.is_none();
+        let command = AdminCommand::ListBans(channel);
+        let replies = if of_all {
+            self.shards.ask_all(&command).await?
+        } else {
+            vec![self.shards.ask(command).await?]
+        };
+        let mut bans = Vec::new();
+        for reply in replies {
+            match reply {
+                AdminReply::Bans(some) => bans.extend(some),
+                _ => return Err(other_answer()),
+            }
+        }
+        Ok(bans)
+    }
+
+    /// Ends the ban of a uid; says how many there were.
+    pub(crate) async fn lift_ban(
+        &self,
+        channel: ChannelKey,
+        uid: UserId,
+    ) -> Result<usize, ApiError> {
+        match self.shards.ask(AdminCommand::LiftBan { channel, uid }).await? {
+            AdminReply::Lifted(count) => Ok(count),
+            _ => Err(other_answer()),
+        }
+    }
+
+    /// Ends the bans that a moderator has made in an app; says how many there were.
+    pub(crate) async fn lift_bans_by(&self, appkey: Appkey, by: UserId) -> Result<usize, ApiError> {
+        let mut lifted = 0;
+        for reply in self.shards.ask_all(&AdminCommand::LiftBansBy { appkey, by }).await? {
+            match reply {
+                AdminReply::Lifted(count) => lifted += count,
+                _ => return Err(other_answer()),
+            }
+        }
+        Ok(lifted)
+    }
+
     /// The numbers of all shards.
     pub(crate) async fn stats(&self) -> Result<Stats, ApiError> {
         self.shards.stats().await.ok_or_else(ApiError::draining)
@@ -72,7 +115,7 @@ impl Service {
     async fn command(&self, command: AdminCommand) -> Result<(), ApiError> {
         match self.shards.ask(command).await? {
             AdminReply::Done => Ok(()),
-            AdminReply::Channels(_) | AdminReply::Channel(..) => Err(other_answer()),
+            _ => Err(other_answer()),
         }
     }
 }

@@ -168,6 +168,8 @@ pub(super) struct RawLimits {
     pub(super) message_bytes: Option<u64>,
     pub(super) commands_per_second: Option<u64>,
     pub(super) command_burst: Option<u64>,
+    pub(super) channel_bytes_per_second: Option<u64>,
+    pub(super) bans: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

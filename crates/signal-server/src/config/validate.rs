@@ -429,6 +429,13 @@ fn limits(check: &mut Check, raw: &RawLimits) -> Limits {
             d.command_burst,
             1..=100_000,
         ),
+        channel_bytes_per_second: check.number(
+            "limits.channel_bytes_per_second",
+            raw.channel_bytes_per_second,
+            d.channel_bytes_per_second,
+            65_536..=1 << 30,
+        ),
+        bans: check.number("limits.bans", raw.bans, d.bans, 1..=10_000_000),
     }
 }
 

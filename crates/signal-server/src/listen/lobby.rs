@@ -1,6 +1,7 @@
 //! The task of a connection: first its lobby, then a pump from its socket to its shard. It decides
 //! nothing: the [`Lobby`] says what to answer, the authenticator what a token grants.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lianmai_protocol::message::session::Join;
-use lianmai_protocol::{CloseCode, RequestId};
+use lianmai_protocol::{Appkey, CloseCode, RequestId};
 use lianmai_signal_engine::lobby::LOBBY_MS;
 use lianmai_signal_engine::{
-    ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, ReconnectRequest, TicketKey,
+    ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, Peer, ReconnectRequest,
+    TicketKey,
 };
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::watch;
@@ -28,6 +30,7 @@ use crate::ops::peers::{PeerEntry, Peers};
 use crate::shard::{ShardMsg, Shards};
 use crate::socket::frame;
 use crate::socket::halves::{CLOSE_LINGER, Sink};
+use crate::socket::places::group;
 use crate::socket::reader::{Incoming, Reader};
 
 /// What every lobby shares with the rest of the server.
@@ -49,6 +52,8 @@ pub(crate) struct LobbyParts {
 pub(crate) struct LobbyServer {
     parts: LobbyParts,
     next_conn: Arc<AtomicU64>,
+    /// Makes numbers of apps and addresses that nobody outside can make collide.
+    numbers: RandomState,
 }
 
 /// What a lobby came to.
@@ -61,7 +66,7 @@ enum Step {
 
 impl LobbyServer {
     pub(crate) fn new(parts: LobbyParts) -> Self {
-        LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)) }
+        LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)), numbers: RandomState::new() }
     }
 
     /// Whether a peer may have a connection now.
@@ -76,6 +81,11 @@ impl LobbyServer {
             .budgets
             .barred(peer, Instant::now())
             .map_or(Ok(()), |after| Err(come_back_later(after)))
+    }
+
+    /// Whom the engine counts a connection for.
+    fn counted(&self, appkey: &Appkey, peer: IpAddr) -> Peer {
+        Peer(self.numbers.hash_one((appkey.as_str(), group(peer.to_canonical()))))
     }
 
     /// Serves a connection until it has joined, or the server stops. A task of its own pumps the frames of
@@ -126,12 +136,14 @@ impl LobbyServer {
                         ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
                     let grant = self.parts.authenticator.verify_join(&join);
                     let request = Box::new(JoinRequest { id, join: *join, grant });
-                    let entry = Input::Join { conn, request };
+                    let counted = self.counted(&key.appkey, peer);
+                    let entry = Input::Join { conn, peer: counted, request };
                     return self.enter(conn, peer, &key, entry, reader, sink).await;
                 }
                 Step::Reconnect(request) => {
                     let key = request.claims.channel.clone();
-                    let entry = Input::Reconnect { conn, request };
+                    let counted = self.counted(&key.appkey, peer);
+                    let entry = Input::Reconnect { conn, peer: counted, request };
                     return self.enter(conn, peer, &key, entry, reader, sink).await;
                 }
             }

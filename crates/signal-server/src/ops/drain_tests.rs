@@ -83,7 +83,13 @@ fn channel_key() -> ChannelKey {
 fn channel() -> Box<ChannelRecord> {
     let creator = lianmai_protocol::UserId(1);
     let cid = lianmai_protocol::Cid(1);
-    Box::new(ChannelRecord { cid, creator, attributes: Default::default(), live: None })
+    Box::new(ChannelRecord {
+        cid,
+        creator,
+        attributes: Default::default(),
+        demoted: Vec::new(),
+        live: None,
+    })
 }
 
 impl Drop for Stage {

@@ -81,6 +81,7 @@ pub(super) fn channel(n: u8) -> Box<ChannelRecord> {
         cid: Cid(n.into()),
         creator: UserId(1),
         attributes: Attributes::default(),
+        demoted: Vec::new(),
         live: None,
     })
 }
@@ -93,6 +94,7 @@ pub(super) fn member(uid: u64, name: &str) -> Box<MemberRecord> {
         join_id: Some("secret-of-the-join".to_owned()),
         role: Role::Broadcaster,
         rights: Rights::MEMBER,
+        named: true,
         name: Some(name.to_owned()),
         attributes: Attributes::default(),
         muted: KindSet::default(),
@@ -106,7 +108,7 @@ pub(super) fn member(uid: u64, name: &str) -> Box<MemberRecord> {
 }
 
 pub(super) fn ban(until: u64) -> BanRecord {
-    BanRecord { until: WallTime(until), watermark: WallTime(1) }
+    BanRecord { until: WallTime(until), watermark: WallTime(1), by: None }
 }
 
 pub(super) fn put_channel(channel: ChannelKey, record: Box<ChannelRecord>) -> RowOp {

@@ -30,7 +30,8 @@ const PARALLEL: u64 = 16;
 const GROWTH_KIB: u64 = 2 * 1024;
 
 /// Limits that no row reaches by being repeated.
-pub(crate) const ROOMY: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 100000\n";
+pub(crate) const ROOMY: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 100000\n\
+    channel_bytes_per_second = 1000000000\n";
 
 /// A server with an app in debug mode and one in safe mode, and the pair.
 #[derive(Debug)]

@@ -221,7 +221,8 @@ async fn is_kicked_while_behind(house: Arc<House>) -> Result<()> {
 }
 
 /// Members may say as much as they like.
-const TALKATIVE: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 10000\n";
+const TALKATIVE: &str = "[limits]\ncommands_per_second = 10000\ncommand_burst = 10000\n\
+    channel_bytes_per_second = 1000000000\n";
 
 /// Proves CLI-10, IDS-6, KIC-1, NOT-2, SES-3.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,11 +17,13 @@
 //! | `settle` | app | every call is settled once, in its time, and as it was answered |
 //! | `host` | app | sockets, deadlines and outputs are used as a host expects |
 //! | `roster` | app | at rest pictures are the model |
+//! | `fair` | engine | nobody is refused for what others did |
 //! | `leaks`, `bounded` | engine | nothing is left; nothing grows |
 //! | `errors` | all | nothing that is a bug by itself |
 
 pub(crate) mod app;
 pub(crate) mod ends;
+pub(crate) mod fair;
 pub(crate) mod own;
 pub(crate) mod rest;
 pub(crate) mod sent;

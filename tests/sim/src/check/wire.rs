@@ -93,7 +93,7 @@ impl World {
                 log!(self, "s{shard} <- {conn:?} {} {:x}", frame.len(), mix(0, frame));
             }
             Input::Restore(_) => log!(self, "s{shard} <- Restore"),
-            Input::Join { conn, request } => {
+            Input::Join { conn, request, .. } => {
                 log!(
                     self,
                     "s{shard} <- {conn:?} join {:?} {:?}",
@@ -101,7 +101,7 @@ impl World {
                     request.grant.is_ok()
                 );
             }
-            Input::Reconnect { conn, request } => {
+            Input::Reconnect { conn, request, .. } => {
                 let claims = &request.claims;
                 log!(
                     self,
@@ -213,7 +213,10 @@ impl World {
 
     fn check_answer(&mut self, conn: ConnId, outcome: &Result<RawJson, RpcError>) {
         let json = match outcome {
-            Err(error) => return self.cov.error(error.name()),
+            Err(error) => {
+                self.check_fair(conn, error);
+                return self.cov.error(error.name());
+            }
             Ok(json) => json.get(),
         };
         let known = self.checks.conns.entry(LinkId(conn.0)).or_default();

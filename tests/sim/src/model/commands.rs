@@ -8,7 +8,7 @@ use lianmai_protocol::message::session::{AttributeTarget, SendMessage, SetAttrib
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, UserId};
 use lianmai_signal_engine::{AskId, Grant};
 
-use super::state::{Made, On, Then, Waiting, Who};
+use super::state::{Made, On, Then, Waiting, Who, taken};
 use super::{Expect, Model, Step, Verdict};
 use crate::check::app::payload;
 
@@ -148,6 +148,18 @@ impl Model {
         if uid == of || self.shards[s].events == events {
             return Ok(Ok(Some(done)));
         }
+        self.stored_first(who, of, asked, step)
+    }
+
+    /// Done when it is written down.
+    fn stored_first(
+        &mut self,
+        who: Who<'_>,
+        of: UserId,
+        asked: Asked,
+        step: &mut Step<'_>,
+    ) -> Verdict<Outcome> {
+        let Who { s, key, uid } = who;
         let place = self.channel(s, key).map(|channel| (channel.epoch, channel.head()));
         if let Some(member) = self.member(who.of(of)) {
             member.forced = place;
@@ -172,17 +184,41 @@ impl Model {
             Ok(of) => of,
             Err(error) => return Ok(Err(error)),
         };
-        let most = self.rules.limits.broadcasters;
+        let (most, most_told) =
+            (self.rules.limits.broadcasters, self.rules.limits.channel_attribute_bytes);
+        // A moderator decides for another, until one decides otherwise (ROL-4).
+        let moderated = of != who.uid;
+        let kept = self.channel(s, key).is_some_and(|channel| channel.demoted.contains_key(&of));
+        let keeps = moderated && params.role == Role::Audience && !kept;
+        if keeps && self.has_no_place(who, asked, step)? {
+            return Ok(Err(ErrorName::TooManyBans));
+        }
         let Some(channel) = self.channel(s, key) else { return Ok(Ok(None)) };
+        if keeps {
+            channel.demoted.insert(of, who.uid);
+        }
         let full = channel.broadcasters() >= most;
-        let Some(member) = channel.members.get_mut(&of) else { return Ok(Ok(None)) };
+        let Some(member) = channel.members.get(&of) else { return Ok(Ok(None)) };
         if member.role == params.role {
+            if keeps {
+                return self.stored_first(who, of, asked, step);
+            }
             return Ok(Ok(Some(self.done(s, key))));
         }
+        let bytes = taken(member.name.as_deref(), &member.attributes);
+        let may = if moderated {
+            member.rights.broadcast
+        } else {
+            channel.may_broadcast(of, member.rights)
+        };
+        let room = channel.has_room(of, true, bytes, most_told);
         match params.role {
             Role::Broadcaster if full => return Ok(Err(ErrorName::TooManyBroadcasters)),
-            Role::Broadcaster if !member.rights.broadcast => return Ok(Err(ErrorName::Forbidden)),
+            Role::Broadcaster if !may => return Ok(Err(ErrorName::Forbidden)),
+            Role::Broadcaster if room.is_err() => return Ok(Err(ErrorName::AttributesTooLarge)),
             Role::Broadcaster => {
+                channel.demoted.remove(&of);
+                let Some(member) = channel.members.get_mut(&of) else { return Ok(Ok(None)) };
                 member.role = Role::Broadcaster;
                 let mid = member.mid;
                 let made = Made::Join {
@@ -269,12 +305,12 @@ impl Model {
         }
         to.sort_unstable();
         to.dedup();
-        let mut delivered = 0;
+        // Nobody learns who is in the audience.
+        let delivered = to.len() as u64;
         for of in to {
             // Who is away gets it when it comes back (RES-8).
             let Some(member) = self.member(who.of(of)) else { continue };
             member.messages += 1;
-            delivered += 1;
             let mid = member.mid;
             if let Some(number) = payload(&params.data) {
                 self.targeted.entry(mid).or_default().push(number);
@@ -302,14 +338,22 @@ impl Model {
             }
             if attributes.bytes() > most { Err(ErrorName::AttributesTooLarge) } else { Ok(()) }
         };
+        let most_told = self.rules.limits.channel_attribute_bytes;
         match params.target.as_ref().unwrap_or(&AttributeTarget::Own) {
             AttributeTarget::Own => {
-                let member = self.member(who).ok_or(ErrorName::NotJoined)?;
+                let channel = self.channel(s, key).ok_or(ErrorName::NotJoined)?;
+                let member = channel.members.get(&uid).ok_or(ErrorName::NotJoined)?;
+                if !member.rights.message {
+                    return Err(ErrorName::Forbidden);
+                }
                 let before = (member.name.clone(), member.attributes.clone());
                 let mut attributes = before.1.clone();
                 attributes.apply(&params.attributes);
                 check(&attributes)?;
                 let name = params.name.clone().or(before.0.clone());
+                let bytes = taken(name.as_deref(), &attributes);
+                channel.has_room(uid, member.is_visible(), bytes, most_told)?;
+                let member = channel.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
                 member.name.clone_from(&name);
                 member.attributes = attributes.clone();
                 if member.is_visible() && (name.clone(), attributes.clone()) != before {

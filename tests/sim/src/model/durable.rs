@@ -39,6 +39,7 @@ struct Rows {
     cid: Cid,
     creator: UserId,
     attributes: Attributes,
+    demoted: BTreeMap<UserId, UserId>,
     members: BTreeMap<UserId, Row>,
 }
 
@@ -111,6 +112,7 @@ impl Shard {
             cid: channel.cid,
             creator: channel.creator,
             attributes: channel.attributes.clone(),
+            demoted: channel.demoted.clone(),
             // Who is kicked is out as soon as the kick is written.
             members: channel
                 .members
@@ -198,11 +200,12 @@ impl Model {
                 cid: record.cid,
                 creator: record.creator,
                 attributes: record.attributes.clone(),
+                demoted: record.demoted.iter().copied().collect(),
                 members: BTreeMap::new(),
             };
             let fits = |known: &&Rows| {
-                (known.cid, known.creator, &known.attributes)
-                    == (rows.cid, rows.creator, &rows.attributes)
+                (known.cid, known.creator, &known.attributes, &known.demoted)
+                    == (rows.cid, rows.creator, &rows.attributes, &rows.demoted)
             };
             if !known.iter().any(fits) {
                 return wrong(format!("{key:?} is left as {rows:?} and was {known:?}"));
@@ -328,6 +331,8 @@ impl Model {
                 base: 0,
                 replaced: BTreeMap::new(),
                 closing: false,
+                demoted: rows.demoted,
+                silent: BTreeMap::new(),
             };
             shard.channels.insert(key, channel);
         }
@@ -365,6 +370,7 @@ impl Model {
                 channel.epoch = epoch;
             }
             channel.replaced.clear();
+            channel.silent.clear();
             for logged in &mut channel.log {
                 logged.at = later(logged.at);
             }

@@ -25,6 +25,10 @@ impl Model {
         let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
         if let Some(member) = channel.members.remove(&uid) {
+            if member.is_visible() && !member.rights.message {
+                channel.silent.insert(uid, (member.name, member.attributes));
+            }
+            self.shards[s].parted.insert((key.clone(), uid), member.budget);
             self.ended_as(s, member.mid, reason);
         }
     }
@@ -86,7 +90,8 @@ impl Model {
             step.answers.push((conn, Some(id), expect));
         }
         step.cuts.extend(channel.streams.keys());
-        for member in channel.members.values() {
+        for (uid, member) in &channel.members {
+            self.shards[s].parted.insert((key.clone(), *uid), member.budget);
             self.ended_as(s, member.mid, &LeaveReason::ChannelClosed);
             if let Some(conn) = member.conn {
                 self.shards[s].seats.remove(&conn);

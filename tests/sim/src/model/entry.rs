@@ -2,11 +2,14 @@
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Join, Joined, ResumeReason};
-use lianmai_protocol::{CloseCode, ErrorName, Mid, Role, UserId, WallTime};
-use lianmai_signal_engine::{ChannelKey, Claims, ConnId, DuplicatePolicy, Grant, JoinRequest};
+use lianmai_protocol::{Attributes, CloseCode, ErrorName, Mid, Role, UserId, WallTime};
+use lianmai_signal_engine::{
+    ChannelKey, Claims, ConnId, DuplicatePolicy, Grant, JoinRequest, Peer,
+};
 
+use super::frames::RATE_SLACK;
 use super::notices::Told;
-use super::state::{Channel, Made, Member, Who};
+use super::state::{Channel, Made, Member, RATE_BURST, Who, left, taken};
 use super::{Expect, Model, Step, Verdict};
 
 const SKEW_S: u64 = 60;
@@ -41,17 +44,34 @@ fn token_end(grant: &Grant) -> Option<u64> {
     grant.expires.filter(|_| grant.ends_membership).map(|at| at.0 + LEEWAY_MS)
 }
 
+/// The name and attributes that others see of who enters with these: who may not speak says nothing by new ones.
+fn texts(
+    channel: Option<&Channel>,
+    uid: Option<UserId>,
+    join: &Join,
+    may_speak: bool,
+) -> (Option<String>, Attributes) {
+    let seen = channel.zip(uid).filter(|_| !may_speak).and_then(|(channel, uid)| {
+        let old = channel.members.get(&uid);
+        let old = old.filter(|old| old.is_visible() && !old.rights.message);
+        let old = old.map(|old| (old.name.clone(), old.attributes.clone()));
+        old.or_else(|| channel.silent.get(&uid).cloned())
+    });
+    seen.unwrap_or_else(|| (join.name.clone(), join.attributes.clone()))
+}
+
 impl Model {
     pub(super) fn join(
         &mut self,
         s: usize,
         conn: ConnId,
+        peer: Peer,
         request: &JoinRequest,
         step: &mut Step<'_>,
     ) -> Verdict {
         let JoinRequest { id, join, grant } = request;
         let key = ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };
-        match self.admit(s, &key, join, grant, step.error(conn), step) {
+        match self.admit(s, &key, join, grant, (peer, step.error(conn)), step) {
             Err(error) => {
                 let error = self.acceptable(s, error, step.error(conn));
                 step.answers.push((conn, Some(*id), Expect::Error(error)));
@@ -90,7 +110,7 @@ impl Model {
         key: &ChannelKey,
         join: &Join,
         grant: &Result<Grant, ErrorName>,
-        said: Option<&ErrorName>,
+        (peer, said): (Peer, Option<&ErrorName>),
         step: &Step<'_>,
     ) -> Result<Admitted, ErrorName> {
         let shard = &self.shards[s];
@@ -147,6 +167,7 @@ impl Model {
         if join.attributes.0.keys().any(|key| key.is_empty() || key.len() > 64) {
             return Err(ErrorName::BadAttributes);
         }
+        let demoted = channel.zip(uid).is_some_and(|(of, uid)| of.demoted.contains_key(&uid));
         let broadcast = grant.rights.broadcast;
         match &join.role {
             None | Some(Role::Audience) => {}
@@ -154,18 +175,38 @@ impl Model {
             Some(Role::Broadcaster) => return Err(ErrorName::Forbidden),
             Some(_) => return Err(ErrorName::BadRole),
         }
+        let becomes = !demoted
+            && (matches!(join.role, Some(Role::Broadcaster)) || (join.role.is_none() && broadcast));
+        let (name, attributes) = texts(channel, uid, join, grant.rights.message);
+        let bytes = taken(name.as_deref(), &attributes);
+        let most = self.rules.limits.channel_attribute_bytes;
+        match channel.zip(uid) {
+            Some((channel, uid)) => channel.has_room(uid, becomes, bytes, most)?,
+            None if bytes > (most / 16).max(131) => return Err(ErrorName::AttributesTooLarge),
+            None => {}
+        }
         if let Some(channel) = channel {
             let members = channel.members.len() - usize::from(old.is_some());
             if members >= self.rules.limits.members {
                 return Err(ErrorName::ChannelFull);
             }
-            let becomes =
-                matches!(join.role, Some(Role::Broadcaster)) || (join.role.is_none() && broadcast);
             let broadcasters =
                 channel.broadcasters() - usize::from(old.is_some_and(Member::is_visible));
             if becomes && broadcasters >= self.rules.limits.broadcasters {
                 return Err(ErrorName::TooManyBroadcasters);
             }
+        }
+        // What was used before, and what all hear by the join (IDS-9). An address that many left in debt may have to
+        // wait: here only those are alone behind one who are greedy.
+        let units = if becomes { bytes as i64 / 1_024 } else { 0 };
+        let limited = said == Some(&ErrorName::RateLimited);
+        let owed = self.left_of(s, key, uid, step.now);
+        let must = units > 0 && owed < units * 1_000 - RATE_SLACK;
+        let may = (units > 0 && owed < units * 1_000 + RATE_SLACK) || peer != Peer(0);
+        if must || (limited && may) {
+            return Err(ErrorName::RateLimited);
+        }
+        if let Some(channel) = channel {
             // Whether it was heard lately is open where nobody was heard for a while.
             let open = self.paused_in(step.now.saturating_sub(70_000), step.now) > 0;
             if old.is_some() && open {
@@ -187,6 +228,15 @@ impl Model {
             }
         }
         Ok((uid, grant, used_up))
+    }
+
+    /// What is left of the rate of a uid that enters.
+    fn left_of(&self, s: usize, key: &ChannelKey, uid: Option<UserId>, now: u64) -> i64 {
+        let Some(uid) = uid else { return RATE_BURST };
+        let shard = &self.shards[s];
+        let present = shard.channels.get(key).and_then(|of| Some(of.members.get(&uid)?.budget));
+        let parted = shard.parted.get(&(key.clone(), uid)).copied();
+        present.into_iter().chain(parted).map(|of| left(of, now)).min().unwrap_or(RATE_BURST)
     }
 
     fn is_live(&self, member: &Member, now: u64) -> bool {
@@ -252,6 +302,8 @@ impl Model {
             .members
             .get(&uid)
             .is_some_and(|old| join.join_id.is_some() && old.join_id == join.join_id);
+        let seen = texts(Some(&*channel), Some(uid), join, rights.message);
+        let demoted = channel.demoted.contains_key(&uid);
         let mut grew = false;
         if same {
             self.drop_conn(who, CloseCode::TAKEN_OVER, step);
@@ -282,14 +334,27 @@ impl Model {
                 self.remove(who, LeaveReason::Replaced, CloseCode::REPLACED, step);
             }
             let role = match join.role {
+                _ if demoted => Role::Audience,
                 None if rights.broadcast => Role::Broadcaster,
                 Some(Role::Broadcaster) => Role::Broadcaster,
                 _ => Role::Audience,
             };
+            let (name, attributes) = seen;
+            // One more for each full KiB that all hear.
+            let bytes = taken(name.as_deref(), &attributes) as i64;
+            let units = if role == Role::Broadcaster { bytes / 1_024 } else { 0 };
+            let before = self.shards[s].parted.remove(&(key.clone(), uid));
+            let rate = before.map_or(RATE_BURST, |of| left(of, now)) - units * 1_000;
+            if rights.message
+                && let Some(channel) = self.channel(s, key)
+            {
+                channel.silent.remove(&uid);
+            }
             let member = Member {
                 join_id: join.join_id.clone(),
-                name: join.name.clone(),
-                attributes: join.attributes.clone(),
+                name,
+                attributes,
+                budget: (rate, now),
                 token_end: token_end(grant),
                 ..Member::new(told.mid, told.session_id, role, rights, now)
             };
@@ -340,6 +405,8 @@ impl Model {
             base: 0,
             replaced: Default::default(),
             closing: false,
+            demoted: Default::default(),
+            silent: Default::default(),
         });
     }
 

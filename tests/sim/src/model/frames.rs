@@ -2,16 +2,17 @@
 //! ids are old; answers that are remembered, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
 
 use lianmai_protocol::codec::{self, Element, Received};
+use lianmai_protocol::message::session::AttributeTarget;
 use lianmai_protocol::message::{Call, Request};
-use lianmai_protocol::{CloseCode, ErrorName, RequestId};
+use lianmai_protocol::{CloseCode, ErrorName, RequestId, Role, UserId};
 use lianmai_signal_engine::ConnId;
 
-use super::state::{Answered, On, RATE_BURST, Waiting, Who};
+use super::state::{Answered, On, RATE_BURST, Waiting, Who, taken};
 use super::{Expect, Model, Step, Verdict};
 use crate::log::mix;
 
 /// How far the model may be off with a rate, in thousandths.
-const RATE_SLACK: i64 = 2_000;
+pub(super) const RATE_SLACK: i64 = 2_000;
 
 impl Model {
     pub(super) fn frame(
@@ -30,13 +31,16 @@ impl Model {
         }
         match codec::read_client_frame(frame) {
             Ok(elements) => {
+                // What is around the requests of a frame costs nothing up to 256 bytes each; the first pays the rest.
+                let params: usize = elements.iter().map(|of| of.params.len()).sum();
+                let mut more = frame.len().saturating_sub(params + 256 * elements.len());
                 for element in elements {
-                    self.element(who, conn, element, step)?;
+                    self.element(who, conn, element, std::mem::take(&mut more), step)?;
                 }
                 Ok(())
             }
             Err(refused) => {
-                if !self.passes(who, conn, None, 0, step)? {
+                if !self.passes(who, conn, None, frame.len(), step)? {
                     return Ok(());
                 }
                 let fatal = refused.0 != ErrorName::BadBatch;
@@ -54,8 +58,10 @@ impl Model {
         who: Who<'_>,
         conn: ConnId,
         Received { element, params }: Received<'_>,
+        more: usize,
         step: &mut Step<'_>,
     ) -> Verdict {
+        let bytes = params.len() + more;
         // An earlier element has ended the connection.
         if self.member(who).is_none_or(|member| member.conn != Some(conn)) {
             return Ok(());
@@ -63,7 +69,7 @@ impl Model {
         let request = match element {
             Element::Request(request) => request,
             Element::Refused { id, error } => {
-                if self.passes(who, conn, id, 0, step)? {
+                if self.passes(who, conn, id, bytes, step)? {
                     step.answers.push((conn, id, Expect::Error(error.name().clone())));
                 }
                 return Ok(());
@@ -73,7 +79,7 @@ impl Model {
             member.acked = member.acked.max(ack.0);
         }
         if let Call::Ping(ping) = &request.call {
-            if self.passes(who, conn, Some(request.id), 0, step)?
+            if self.passes(who, conn, Some(request.id), bytes, step)?
                 && let Some(member) = self.member(who)
             {
                 member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
@@ -85,13 +91,34 @@ impl Model {
             return Ok(());
         }
         if matches!(request.call, Call::Join(_) | Call::Reconnect(_)) {
-            if self.passes(who, conn, Some(request.id), params.len(), step)? {
+            if self.passes(who, conn, Some(request.id), bytes, step)? {
                 let error = Expect::Error(ErrorName::AlreadyJoined);
                 step.answers.push((conn, Some(request.id), error));
             }
             return Ok(());
         }
-        self.request(who, conn, request, params, step)
+        let bytes = bytes.max(self.repeats(who, &request.call).saturating_sub(1_024));
+        self.request(who, conn, request, (params, bytes), step)
+    }
+
+    /// Bytes of names and attributes that everybody gets once more by a command.
+    fn repeats(&self, who: Who<'_>, call: &Call) -> usize {
+        let Who { s, key, uid } = who;
+        let Some(channel) = self.shards[s].channels.get(key) else { return 0 };
+        let of = |uid: UserId, visible: bool| {
+            let member = channel.members.get(&uid).filter(|of| of.is_visible() == visible);
+            member.map_or(0, |member| taken(member.name.as_deref(), &member.attributes))
+        };
+        match call {
+            Call::SetAttributes(set) if set.target == Some(AttributeTarget::Channel) => {
+                channel.attributes.bytes()
+            }
+            Call::SetAttributes(_) => of(uid, true),
+            Call::SetRole(set) if set.role == Role::Broadcaster => {
+                of(set.uid.unwrap_or(uid), false)
+            }
+            _ => 0,
+        }
     }
 
     fn request(
@@ -99,7 +126,7 @@ impl Model {
         who: Who<'_>,
         conn: ConnId,
         request: Request,
-        params: &str,
+        (params, bytes): (&str, usize),
         step: &mut Step<'_>,
     ) -> Verdict {
         let hash = mix(mix(0, request.call.method().as_bytes()), params.as_bytes());
@@ -121,12 +148,12 @@ impl Model {
                 self.tell_renewed(who, &request.call, step);
                 return Ok(());
             }
-            if self.passes(who, conn, Some(id), params.len(), step)? {
+            if self.passes(who, conn, Some(id), bytes, step)? {
                 step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdReuse)));
             }
             return Ok(());
         }
-        if !self.passes(who, conn, Some(id), params.len(), step)? {
+        if !self.passes(who, conn, Some(id), bytes, step)? {
             return Ok(());
         }
         if old {
@@ -183,7 +210,8 @@ impl Model {
     ) -> Verdict<bool> {
         let now = step.now;
         // One more for each full KiB (IDS-6).
-        let units = (1 + bytes as i64 / 1_024).min(RATE_BURST / 1_000);
+        let weighs = 1 + bytes as i64 / 1_024;
+        let units = weighs.min(RATE_BURST / 1_000);
         let Some(member) = self.member(who).filter(|member| member.conn == Some(conn)) else {
             return Ok(false);
         };
@@ -193,9 +221,9 @@ impl Model {
             step.limited.remove(at);
             if left > units * 1_000 + RATE_SLACK {
                 let what = format!("{conn:?} is limited for {units} with {left} thousandths left");
-                return Err(("model", what));
+                return Err(("fair", what));
             }
-            member.limited += 1;
+            member.limited += 1 + u32::try_from(weighs / 8).unwrap_or(0);
             let over = member.limited >= 100;
             step.answers.push((conn, id, Expect::Error(ErrorName::RateLimited)));
             if over {

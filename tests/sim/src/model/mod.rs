@@ -32,7 +32,9 @@ use std::collections::{BTreeMap, VecDeque};
 use lianmai_client_sdk::session::Picture;
 use lianmai_protocol::message::Notice;
 use lianmai_protocol::message::session::{Joined, Resumed};
-use lianmai_protocol::{CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, RpcError, UserId};
+use lianmai_protocol::{
+    Appkey, CloseCode, Epoch, ErrorName, Gen, Mid, Pub, RequestId, RpcError, UserId,
+};
 use lianmai_signal_engine::{
     AdminReply, Answer, AskId, ChannelKey, ConnId, Input, MintRequest, Note, Output, QueryId,
     Question, Restored, Stats, TicketKey,
@@ -158,6 +160,8 @@ pub(crate) struct Model {
     targeted: BTreeMap<Mid, Vec<u64>>,
     asked_from: BTreeMap<ConnId, (UserId, Epoch, u64)>,
     told: BTreeMap<ConnId, notices::Told>,
+    /// Restrictions that a moderator has made.
+    made: BTreeMap<(Appkey, UserId), u64>,
 }
 
 impl Model {
@@ -173,7 +177,13 @@ impl Model {
             targeted: BTreeMap::new(),
             asked_from: BTreeMap::new(),
             told: BTreeMap::new(),
+            made: BTreeMap::new(),
         }
+    }
+
+    /// Whether somebody is in a channel by a connection.
+    pub(crate) fn is_seated(&self, conn: ConnId) -> bool {
+        self.shards.iter().any(|shard| shard.seats.contains_key(&conn))
     }
 
     /// From where a connection asked to go on.
@@ -182,7 +192,7 @@ impl Model {
     }
 
     pub(crate) fn note_input(&mut self, input: &Input) {
-        if let Input::Reconnect { conn, request } = input {
+        if let Input::Reconnect { conn, request, .. } = input {
             let reconnect = &request.reconnect;
             let from = (request.claims.uid, reconnect.epoch, reconnect.seq);
             self.asked_from.insert(*conn, from);
@@ -252,8 +262,8 @@ impl Model {
         step: &mut Step<'_>,
     ) -> Verdict {
         match input {
-            Input::Join { conn, request } => self.join(s, *conn, request, step),
-            Input::Reconnect { conn, request } => self.reconnect(s, *conn, request, step),
+            Input::Join { conn, peer, request } => self.join(s, *conn, *peer, request, step),
+            Input::Reconnect { conn, request, .. } => self.reconnect(s, *conn, request, step),
             Input::Frame { conn, frame } => self.frame(s, *conn, frame, step),
             Input::BinaryFrame { conn } => {
                 self.drop_seat(s, *conn, CloseCode::PROTOCOL_VIOLATION, step);

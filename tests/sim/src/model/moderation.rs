@@ -15,6 +15,10 @@ use super::state::{Ban, Channel, On, Then, Who};
 use super::verify::UNSEEN;
 use super::{Expect, Model, Step, Verdict};
 
+/// Who has made fewer restrictions than these has room for one more, whatever others did. By then all that are greedy
+/// have taken what they can, and those of a world who are not have no more than some dozens together.
+const LEAST_PLACES: u64 = 4;
+
 /// Who wants something that must be written down before.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum By {
@@ -124,8 +128,11 @@ impl Model {
             AdminCommand::GetChannel(key) => {
                 return Ok(Ok(channel.map(|channel| channel.shown(key))));
             }
-            // Of no channel, and in no world.
-            AdminCommand::ListChannels => {}
+            // In no world.
+            AdminCommand::ListChannels
+            | AdminCommand::ListBans(_)
+            | AdminCommand::LiftBan { .. }
+            | AdminCommand::LiftBansBy { .. } => {}
         }
         Ok(Ok(None))
     }
@@ -156,9 +163,35 @@ impl Model {
         if let Err(error) = self.check_kick(s, key, &params) {
             return Ok(Err(error));
         }
+        let there = self.shards[s].bans.contains_key(&(key.clone(), params.uid));
+        if !there && self.has_no_place(who, asked, step)? {
+            return Ok(Err(ErrorName::TooManyBans));
+        }
         let ask = self.begin_kick(s, key, params, By::Member(uid), step)?;
         self.wait(who, asked, On::Write { ask });
         Ok(Ok(None))
+    }
+
+    /// Whether a moderator is refused since its share is used up: the engine says, and must have a reason (KIC-5).
+    pub(super) fn has_no_place(
+        &mut self,
+        who: Who<'_>,
+        (id, _): Asked,
+        step: &Step<'_>,
+    ) -> Verdict<bool> {
+        let conn = self.member(who).and_then(|member| member.conn);
+        let refused = match conn {
+            Some(conn) => step.is_answered_with(conn, id, &ErrorName::TooManyBans),
+            None => step.writes.is_empty(),
+        };
+        let appkey = who.key.appkey.clone();
+        let made = self.made.entry((appkey, who.uid)).or_default();
+        if refused && *made < LEAST_PLACES {
+            let what = format!("{} is refused a ban and has made {made}", who.uid);
+            return Err(("fair", what));
+        }
+        *made += u64::from(!refused);
+        Ok(refused)
     }
 
     fn check_kick(&self, s: usize, key: &ChannelKey, kick: &Kick) -> Result<(), ErrorName> {
@@ -209,6 +242,10 @@ impl Model {
         }
         if let Err(error) = check_close(hold_s, reason.as_ref()) {
             return Ok(Err(error));
+        }
+        let there = self.shards[s].holds.contains_key(key);
+        if !there && self.has_no_place(who, asked, step)? {
+            return Ok(Err(ErrorName::TooManyBans));
         }
         let ask = self.begin_close(s, key, hold_s, reason, By::Member(uid), step)?;
         self.wait(who, asked, On::Write { ask });

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lianmai_client_sdk::session::Picture;
 use lianmai_protocol::Map;
+use lianmai_protocol::attributes::json_bytes;
 use lianmai_protocol::limits::Limits;
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::event::{LeaveReason, RoomCloseReason};
 use lianmai_protocol::message::session::{Kick, ResumeReason};
 use lianmai_protocol::{
-    Appkey, Attributes, Cid, Epoch, Gen, KindSet, MediaKind, Mid, Pub, RequestId, Rights, Role,
-    SessionId, UserId,
+    Appkey, Attributes, Cid, Epoch, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, RequestId,
+    Rights, Role, SessionId, UserId,
 };
 use lianmai_signal_engine::{
     Access, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, QueryId, TicketKey,
@@ -52,7 +53,14 @@ impl Rules {
             grace,
             idle,
             cap,
-            limits: Limits { members, broadcasters, channels, subscriptions, ..Limits::default() },
+            limits: Limits {
+                members,
+                broadcasters,
+                channels,
+                subscriptions,
+                channel_attribute_bytes: knobs.shares[1],
+                ..Limits::default()
+            },
             apps: tokens::policies(),
             key,
             tight_logs: knobs.log_bytes < 1 << 20,
@@ -168,6 +176,11 @@ pub(super) struct Member {
     pub(super) budget: (i64, u64),
 }
 
+/// What is left of a rate of 20 a second, 40 at once.
+pub(super) fn left((left, at): (i64, u64), now: u64) -> i64 {
+    left.saturating_add_unsigned((now - at) * 20).min(RATE_BURST)
+}
+
 impl Member {
     /// A membership that begins, without a socket yet.
     pub(super) fn new(mid: Mid, session: SessionId, role: Role, rights: Rights, now: u64) -> Self {
@@ -217,10 +230,9 @@ impl Member {
         }
     }
 
-    /// What is left of its rate: 20 a second, 40 at once.
+    /// What is left of its rate.
     pub(super) fn left(&self, now: u64) -> i64 {
-        let (left, at) = self.budget;
-        left.saturating_add_unsigned((now - at) * 20).min(RATE_BURST)
+        left(self.budget, now)
     }
 
     pub(super) fn spend(&mut self, now: u64, units: i64) {
@@ -299,9 +311,41 @@ pub(super) struct Channel {
     pub(super) replaced: BTreeMap<UserId, (u32, u64)>,
     /// Its end is on its way to the disk.
     pub(super) closing: bool,
+    /// Whom a moderator made audience, and who that was.
+    pub(super) demoted: BTreeMap<UserId, UserId>,
+    /// As whom those were seen last who may not speak.
+    pub(super) silent: BTreeMap<UserId, (Option<String>, Attributes)>,
+}
+
+/// What a name and attributes take as JSON (ATT-5).
+pub(super) fn taken(name: Option<&str>, attributes: &Attributes) -> usize {
+    name.map_or(0, json_bytes) + attributes.bytes()
 }
 
 impl Channel {
+    /// Whether a uid may have a name and attributes, as a broadcaster or in the audience (ATT-6).
+    pub(super) fn has_room(
+        &self,
+        uid: UserId,
+        visible: bool,
+        bytes: usize,
+        most: usize,
+    ) -> Result<(), ErrorName> {
+        let of = |member: &Member| taken(member.name.as_deref(), &member.attributes);
+        let there = self.members.iter().filter(|(_, member)| member.is_visible() == visible);
+        let others: usize =
+            there.filter(|(other, _)| **other != uid).map(|(_, member)| of(member)).sum();
+        let own = self.members.get(&uid).filter(|member| member.is_visible() == visible);
+        let left = most.saturating_sub(others);
+        let fits = bytes <= own.map_or(0, of) || bytes <= (left / 16).max(left.min(131));
+        if fits { Ok(()) } else { Err(ErrorName::AttributesTooLarge) }
+    }
+
+    /// Whether somebody may become broadcaster who was not asked to by a moderator.
+    pub(super) fn may_broadcast(&self, uid: UserId, rights: Rights) -> bool {
+        rights.broadcast && !self.demoted.contains_key(&uid)
+    }
+
     pub(super) fn head(&self) -> u64 {
         self.base + self.log.len() as u64
     }
@@ -427,6 +471,8 @@ pub(super) struct Shard {
     /// Memberships that outlived that crash.
     pub(super) awaited: BTreeSet<Mid>,
     pub(super) events: u64,
+    /// What is left of the rates of those who have gone (IDS-9).
+    pub(super) parted: BTreeMap<(ChannelKey, UserId), (i64, u64)>,
     /// Logs of channels that ended in this step.
     pub(super) archive: BTreeMap<Epoch, (u64, Vec<Logged>)>,
     /// What the relay takes for published, or for subscribed by somebody.

@@ -7,12 +7,14 @@ use lianmai_protocol::codec::{self, ServerMessage};
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
 use lianmai_protocol::message::Notice;
 use lianmai_signal_engine::lobby::LOBBY_MS;
-use lianmai_signal_engine::{ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox};
+use lianmai_signal_engine::{
+    ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, Peer,
+};
 
 use super::Phase;
 use super::shard::Msg;
 use super::store::shard_of;
-use crate::net::{Frame, LinkId, Way};
+use crate::net::{End, Frame, LinkId, Way};
 use crate::world::{Ev, World, log};
 
 /// A connection that has not joined.
@@ -138,15 +140,23 @@ impl World {
                     self.spy_join(&join);
                     let grant = self.tokens.verify_join(&join);
                     let request = Box::new(JoinRequest { id: request, join: *join, grant });
-                    let conn = ConnId(id.0);
-                    return self.enter(id, &key, Input::Join { conn, request });
+                    let (conn, peer) = (ConnId(id.0), self.peer(id));
+                    return self.enter(id, &key, Input::Join { conn, peer, request });
                 }
                 LobbyOutput::Reconnect(request) => {
                     let key = request.claims.channel.clone();
-                    let conn = ConnId(id.0);
-                    return self.enter(id, &key, Input::Reconnect { conn, request });
+                    let (conn, peer) = (ConnId(id.0), self.peer(id));
+                    return self.enter(id, &key, Input::Reconnect { conn, peer, request });
                 }
             }
+        }
+    }
+
+    /// Whom a socket counts for: the clients are behind one address, and each stranger has its own.
+    fn peer(&self, id: LinkId) -> Peer {
+        match self.links.get(&id).map(|link| link.end) {
+            Some(End::Raw(r)) => Peer(1 + r as u64),
+            _ => Peer(0),
         }
     }
 

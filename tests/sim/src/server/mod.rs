@@ -80,9 +80,18 @@ impl Server {
         let key = TicketKey::new(rng.bytes());
         let knobs = &scenario.knobs;
         let [members, broadcasters, channels, subscriptions] = knobs.limits;
+        let [bans, channel_attribute_bytes] = knobs.shares;
         let [ping_interval_ms, dead_after_ms, grace_ms, media_idle_ms, media_cap_ms] = knobs.timers;
         let config = EngineConfig {
-            limits: Limits { members, broadcasters, channels, subscriptions, ..Limits::default() },
+            limits: Limits {
+                members,
+                broadcasters,
+                channels,
+                subscriptions,
+                bans,
+                channel_attribute_bytes,
+                ..Limits::default()
+            },
             timers: SessionTimers {
                 ping_interval_ms,
                 dead_after_ms,

@@ -10,6 +10,7 @@ use super::World;
 #[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) join: Join,
+    pub(crate) peer: u64,
     pub(crate) grant: Result<Grant, ErrorName>,
 }
 
@@ -26,7 +27,7 @@ pub(crate) fn entry(uid: u64) -> Entry {
         name: None,
         attributes: Attributes::default(),
     };
-    Entry { join, grant: Ok(Grant::debug()) }
+    Entry { join, peer: 0, grant: Ok(Grant::debug()) }
 }
 
 impl Entry {
@@ -37,6 +38,12 @@ impl Entry {
 
     pub(crate) fn channel(mut self, name: &str) -> Entry {
         self.join.channel_name = name.parse().expect("valid");
+        self
+    }
+
+    /// From another address than the others.
+    pub(crate) fn from(mut self, peer: u64) -> Entry {
+        self.peer = peer;
         self
     }
 
@@ -82,10 +89,11 @@ impl Entry {
         self.rights(|rights| rights.moderate = true)
     }
 
-    /// With a JWT that was issued `ago_ms` ago and ends the membership in `life_ms`.
+    /// With a JWT for its uid that was issued `ago_ms` ago and ends the membership in `life_ms`.
     pub(crate) fn jwt(self, world: &World, ago_ms: u64, life_ms: u64) -> Entry {
-        let now = world.now.wall.0;
+        let (now, uid) = (world.now.wall.0, self.join.uid);
         self.grant(|grant| {
+            grant.uid = uid;
             grant.issued_at = Some(WallTime(now - ago_ms));
             grant.expires = Some(WallTime(now + life_ms));
             grant.ends_membership = true;

@@ -2,7 +2,7 @@
 
 use lianmai_protocol::message::session::{Outcome, Reconnect, ResumeReason, Resumed};
 use lianmai_protocol::{CloseCode, RequestId};
-use lianmai_signal_engine::{Claims, ConnId, Input, ReconnectRequest};
+use lianmai_signal_engine::{Claims, ConnId, Input, Peer, ReconnectRequest};
 use serde_json::Value;
 
 use super::{Client, Conn, World};
@@ -60,7 +60,8 @@ impl World {
         let claims =
             Claims::open(&self.config.ticket_key, &reconnect.ticket).expect("a genuine ticket");
         let request = ReconnectRequest { id: RequestId(id), reconnect, claims };
-        self.input(Input::Reconnect { conn, request: Box::new(request) });
+        let peer = Peer::default();
+        self.input(Input::Reconnect { conn, peer, request: Box::new(request) });
         Client(conn)
     }
 

@@ -1,5 +1,6 @@
 //! First version of the API, below `/v1`.
 
+mod bans;
 mod channels;
 
 use std::sync::Arc;
@@ -9,5 +10,5 @@ use axum::Router;
 use super::Api;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
-    channels::routes()
+    channels::routes().merge(bans::routes())
 }

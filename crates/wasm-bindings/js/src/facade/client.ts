@@ -406,7 +406,7 @@ export class Client {
   }
 
   /**
-   * Says something to all others, or to those named. Answers how many members a named message is for, 0 for one to all.
+   * Says something to all others, or to those named. Answers how many different uids are named, there or not; 0 for one to all.
    * @param data Text, 8192 bytes by default.
    * @param options `to`: only to these, audience included; 64 at most.
    */
@@ -418,7 +418,7 @@ export class Client {
   }
 
   /**
-   * Changes own attributes, or those of the channel as a moderator. Others hear `attributes-updated`.
+   * Changes own attributes, with the right `message`, or those of the channel as a moderator. Others hear `attributes-updated`.
    * @param attributes Only what changes: a string sets a key, null removes it.
    * @param options `target`: `'self'` or `'channel'`. `name`: the own display name.
    */

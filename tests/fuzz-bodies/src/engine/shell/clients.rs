@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use lianmai_protocol::message::session::ResumeReason;
 use lianmai_signal_engine::{
-    AdminCommand, AdminReply, Claims, ConnId, Grant, Input, JoinRequest, Lobby, LobbyOutput, Stats,
+    AdminCommand, AdminReply, Claims, ConnId, Grant, Input, JoinRequest, Lobby, LobbyOutput, Peer,
+    Stats,
 };
 use serde_json::{Value, json};
 
@@ -122,11 +123,11 @@ impl Shell {
                         Some(token) => grant(token, self.now.wall),
                     };
                     let request = Box::new(JoinRequest { id, join: *join, grant });
-                    self.input(Input::Join { conn, request });
+                    self.input(Input::Join { conn, peer: Peer(conn.0 % 3), request });
                 }
                 LobbyOutput::Reconnect(request) => {
                     client.place = Place::Engine;
-                    self.input(Input::Reconnect { conn, request });
+                    self.input(Input::Reconnect { conn, peer: Peer(conn.0 % 3), request });
                 }
             }
         }

@@ -1,0 +1,154 @@
+//! What a command costs: its session's rate pays for what is read, and for what all others get by it; what a channel
+//! says in all has a rate of its own (IDS-6, IDS-8). Comes in: a command and its length, events. Goes out: whether it may
+//! pass, or when. Deliberately absent: what it does.
+
+use lianmai_protocol::limits::{Limits, MAX_CLIENT_FRAME_BYTES};
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::session::AttributeTarget;
+use lianmai_protocol::{MonoTime, Role, UserId};
+use lianmai_shares::Share;
+
+use super::Channel;
+use super::member::Member;
+use crate::context::Context;
+
+/// A command takes one unit of the rate, and one more for each so many bytes.
+const UNIT_BYTES: usize = 1024;
+/// What a request has around its parameters, for which nobody pays.
+const ENVELOPE_BYTES: usize = 256;
+/// What an event has around what somebody said.
+const EVENT_BYTES: usize = 160;
+/// Who says more than a short text, or has said more lately, leaves this part of what a channel may say to others.
+const QUIET_BYTES: usize = 16 * 1024;
+const QUIET_PART: usize = 8;
+/// Of what a channel may say still, one member may say this part.
+const SPEAKER_SHARE: Share = Share::of(1, 2);
+/// Fewer bytes than these are never too many at once for a channel.
+const LEAST_BURST_BYTES: usize = 16 * MAX_CLIENT_FRAME_BYTES;
+
+/// What a command takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// Of its session's rate.
+    pub(super) units: u32,
+    /// Of what its channel may say: bytes that everybody gets. 0 for what is told to nobody, or must be told.
+    told: usize,
+}
+
+impl Cost {
+    /// Of reading so many bytes.
+    pub(super) fn reading(bytes: usize) -> Self {
+        Cost { units: units(bytes), told: 0 }
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(1 + bytes / UNIT_BYTES).unwrap_or(u32::MAX)
+}
+
+/// Units that a name and attributes take which are told to everybody.
+pub(super) fn told_units(told: usize) -> u32 {
+    units(told) - 1
+}
+
+/// Bytes of a frame that are neither parameters nor what every request has around them.
+pub(super) fn padding(frame: usize, params: usize, elements: usize) -> usize {
+    frame.saturating_sub(params + ENVELOPE_BYTES * elements)
+}
+
+/// What a channel has said lately: as many bytes as would not have passed yet at its rate.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    bytes: usize,
+    at: MonoTime,
+}
+
+impl Said {
+    fn now(&self, now: MonoTime, per_second: u32) -> usize {
+        let passed = now.since(self.at).saturating_mul(u64::from(per_second)) / 1_000;
+        self.bytes.saturating_sub(usize::try_from(passed).unwrap_or(usize::MAX))
+    }
+
+    /// Everybody gets an event of so many bytes.
+    pub(super) fn add(&mut self, bytes: usize, now: MonoTime, limits: &Limits) {
+        self.bytes = self.now(now, limits.channel_bytes_per_second) + bytes;
+        self.at = now;
+    }
+}
+
+impl Channel {
+    /// What a command takes that was read from so many bytes.
+    pub(super) fn cost(&self, uid: UserId, call: &Call, bytes: usize) -> Cost {
+        let own = self.members.get(&uid);
+        // Names and attributes that are told once more, as a whole.
+        let (repeats, is_told) = match call {
+            Call::SendMessage(message) => (0, message.to.is_none()),
+            Call::SetAttributes(set) if set.target == Some(AttributeTarget::Channel) => {
+                (self.attributes.bytes(), true)
+            }
+            Call::SetAttributes(_) => {
+                let visible = own.filter(|member| member.is_visible());
+                (visible.map_or(0, Member::told_bytes), visible.is_some())
+            }
+            Call::SetRole(set) if set.role == Role::Broadcaster => {
+                let of = set.uid.map_or(own, |uid| self.members.get(&uid));
+                let hidden = of.filter(|member| !member.is_visible());
+                (hidden.map_or(0, Member::told_bytes), hidden.is_some())
+            }
+            _ => (0, false),
+        };
+        let told = if is_told { bytes + repeats + EVENT_BYTES } else { 0 };
+        Cost { units: units(bytes).max(told_units(repeats)), told }
+    }
+
+    /// Milliseconds after which the channel may say what a member wants to say; `None` for now. The fuller it is, the
+    /// less may one say who has said much lately (IDS-8).
+    pub(super) fn said_too_much(&self, cx: &Context, member: &Member, cost: Cost) -> Option<u64> {
+        let Cost { units, told } = cost;
+        if told == 0 {
+            return None;
+        }
+        let (now, limits) = (cx.mono(), &cx.config.limits);
+        let per_second = limits.channel_bytes_per_second.max(1);
+        let most = cx.config.channel_burst_bytes.max(LEAST_BURST_BYTES);
+        let left = most.saturating_sub(self.said.now(now, per_second));
+        // As if all that it has not earned again had been like this.
+        let used = usize::try_from(member.rate.used(now, limits)).unwrap_or(usize::MAX);
+        let held = used.saturating_mul(told) / usize::try_from(units.max(1)).unwrap_or(1);
+        let quiet = told <= UNIT_BYTES && held <= QUIET_BYTES;
+        let left = if quiet { left } else { left.saturating_sub(most / QUIET_PART) };
+        if SPEAKER_SHARE.room(left, held) >= told {
+            return None;
+        }
+        let missing = (2 * told).saturating_add(held).saturating_sub(left);
+        let ms = missing as u64 * 1_000 / u64::from(per_second);
+        Some(ms.clamp(1, 1_000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Proves IDS-6.
+    #[test]
+    fn a_full_kib_is_a_unit_more() {
+        assert_eq!(
+            [0, 1_023, 1_024, 65_536].map(|bytes| Cost::reading(bytes).units),
+            [1, 1, 2, 65]
+        );
+        assert_eq!([0, 1_023, 1_024, 4_100].map(told_units), [0, 0, 1, 4]);
+        assert_eq!((padding(300, 100, 1), padding(5_000, 100, 2)), (0, 4_388));
+    }
+
+    /// Proves IDS-8.
+    #[test]
+    fn what_was_said_passes() {
+        let limits = Limits { channel_bytes_per_second: 10_000, ..Limits::default() };
+        let mut said = Said::default();
+        said.add(5_000, MonoTime(1_000), &limits);
+        said.add(1_000, MonoTime(1_100), &limits);
+        assert_eq!(said.now(MonoTime(1_100), 10_000), 5_000);
+        assert_eq!((said.now(MonoTime(1_599), 10_000), said.now(MonoTime(9_999), 10_000)), (10, 0));
+    }
+}

@@ -1,0 +1,124 @@
+//! Names and attributes: how much of the channel's budget each may take (ATT-6), and that they say nothing for those who
+//! may not speak (ATT-7). Comes in: what a member has and wants. Goes out: whether it may. Deliberately absent: the
+//! events that tell it.
+//!
+//! Broadcasters are in every snapshot and have the budget of the channel. Nobody sees the audience: it has one of its own,
+//! so that it takes nothing from them. The channel's own attributes count for neither.
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::attributes::json_bytes;
+use lianmai_protocol::limits::MAX_NAME_BYTES;
+use lianmai_protocol::{Attributes, ErrorName, RpcError, UserId};
+use lianmai_shares::Share;
+
+use super::member::Member;
+use crate::context::Context;
+
+/// Of what is left of a budget, one member may take this part, and a usual name in any case.
+const SHARE: Share = Share::of(1, 16).at_least(MAX_NAME_BYTES + 3);
+/// Most bytes that are remembered of members without the right to speak who have left.
+const MAX_SILENT_BYTES: usize = 64 * 1024;
+/// What each of them costs besides its texts.
+const SILENT_COST: usize = 64;
+
+/// A name and attributes.
+pub(super) type Texts = (Option<Box<str>>, Attributes);
+
+/// What the members of a channel take.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Bytes of broadcasters, and of the audience.
+    bytes: [usize; 2],
+    /// What others have seen of those who left and may not speak, and its bytes.
+    silent: BTreeMap<UserId, Texts>,
+    silent_bytes: usize,
+}
+
+/// What somebody takes: as a broadcaster or not, and how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) visible: bool,
+    pub(super) bytes: usize,
+}
+
+impl Taken {
+    pub(super) fn of(member: &Member) -> Self {
+        Taken { visible: member.is_visible(), bytes: member.told_bytes() }
+    }
+}
+
+fn cost((name, attributes): &Texts) -> usize {
+    SILENT_COST + told_bytes(name.as_deref(), attributes)
+}
+
+/// Bytes of a name and attributes in a snapshot.
+pub(crate) fn told_bytes(name: Option<&str>, attributes: &Attributes) -> usize {
+    name.map_or(0, json_bytes) + attributes.bytes()
+}
+
+impl Told {
+    fn pool(&mut self, of: Taken) -> &mut usize {
+        &mut self.bytes[usize::from(!of.visible)]
+    }
+
+    /// Whether `new` may take the place of `old`. What takes no more there than before always may.
+    pub(super) fn check(
+        &self,
+        cx: &Context,
+        old: Option<Taken>,
+        new: Taken,
+    ) -> Result<(), RpcError> {
+        let before = old.filter(|old| old.visible == new.visible).map_or(0, |old| old.bytes);
+        let others = self.bytes[usize::from(!new.visible)] - before;
+        let left = cx.config.limits.channel_attribute_bytes.saturating_sub(others);
+        if new.bytes > before && new.bytes > SHARE.room(left, 0) {
+            return Err(RpcError::new(ErrorName::AttributesTooLarge)
+                .message("The names and attributes of the channel leave no room for so much."));
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, new: Taken) {
+        *self.pool(new) += new.bytes;
+    }
+
+    pub(super) fn remove(&mut self, old: Taken) {
+        *self.pool(old) -= old.bytes;
+    }
+
+    /// A member has gone. Who may not speak is the same when it comes back, or it would say something by its name.
+    pub(super) fn gone(&mut self, member: &Member) {
+        if member.rights.message || !member.is_visible() {
+            return;
+        }
+        let texts = (member.name.clone(), member.attributes.clone());
+        self.forget(member.uid);
+        self.silent_bytes += cost(&texts);
+        self.silent.insert(member.uid, texts);
+        while self.silent_bytes > MAX_SILENT_BYTES
+            && let Some((_, texts)) = self.silent.pop_first()
+        {
+            self.silent_bytes -= cost(&texts);
+        }
+    }
+
+    fn forget(&mut self, uid: UserId) {
+        if let Some(texts) = self.silent.remove(&uid) {
+            self.silent_bytes -= cost(&texts);
+        }
+    }
+
+    /// The name and attributes of a uid that enters with these: its own as long as it may speak.
+    pub(super) fn texts(&self, uid: UserId, may_speak: bool, texts: Texts) -> Texts {
+        let seen = self.silent.get(&uid).filter(|_| !may_speak);
+        seen.cloned().unwrap_or(texts)
+    }
+
+    /// It has entered.
+    pub(super) fn entered(&mut self, uid: UserId, may_speak: bool) {
+        if may_speak {
+            self.forget(uid);
+        }
+    }
+}

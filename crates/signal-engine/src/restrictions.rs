@@ -1,0 +1,420 @@
+//! Who is kept out: kicks and closes, keyed by channel name so that they outlive the channel (KIC-2, CLS-2). Comes in:
+//! who restricts whom, and who wants to enter. Goes out: rows to write, and errors.
+//!
+//! What moderators can make a server remember is bounded: each restriction takes a place of one pool, on account of its
+//! app and of the moderator in it (`crates/shares`). Whose share is used up is refused, and nobody else is (KIC-5). A
+//! demotion takes such a place, too; it is kept by its channel.
+//!
+//! Deliberately absent: what a kick does to who is there.
+
+use std::collections::BTreeMap;
+
+use lianmai_protocol::message::session::{Join, ResumeReason};
+use lianmai_protocol::{Appkey, ErrorName, Now, RpcError, UserId, WallTime};
+use lianmai_shares::{Account, Held, Pool, Share};
+
+use crate::admission::{Grant, WATERMARK_MS};
+use crate::key::ChannelKey;
+use crate::output::BanView;
+use crate::record::BanRecord;
+use crate::rows::{Restored, Row, RowOp};
+
+/// Of an app among several, in what is left of all.
+const APP_SHARE: Share = Share::of(3, 4);
+/// Of a moderator, in what is left of its app.
+const MODERATOR_SHARE: Share = Share::of(1, 8).at_least(1);
+
+/// From then on a ban concerns nobody.
+fn end(ban: &BanRecord) -> WallTime {
+    ban.until.max(WallTime(ban.watermark.0.saturating_add(WATERMARK_MS)))
+}
+
+/// Who counts for a restriction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    App(Appkey),
+    Moderator(Appkey, UserId),
+}
+
+/// A place of a restriction, held until this is dropped.
+pub(crate) type Place = Held<Owner>;
+
+/// A restriction and its place. What an earlier process left stays though there may be no room for it.
+#[derive(Debug)]
+struct Kept {
+    record: BanRecord,
+    place: Option<Place>,
+}
+
+#[derive(Debug, Default)]
+struct Restricted {
+    bans: BTreeMap<UserId, Kept>,
+    hold: Option<Kept>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Restrictions {
+    channels: BTreeMap<ChannelKey, Restricted>,
+    pool: Pool<Owner>,
+    /// Of those who have places: the operator has no share of its own.
+    accounts: BTreeMap<(Appkey, Option<UserId>), Account<Owner>>,
+    app_share: Share,
+}
+
+impl Restrictions {
+    /// Room for so many restrictions, of so many apps.
+    pub(crate) fn new(most: usize, apps: usize) -> Self {
+        Restrictions {
+            channels: BTreeMap::new(),
+            pool: Pool::new(most),
+            accounts: BTreeMap::new(),
+            app_share: if apps > 1 { APP_SHARE } else { Share::ALL },
+        }
+    }
+
+    /// A place on account of a moderator, or of the operator.
+    ///
+    /// # Errors
+    /// `tooManyBans` when that share is used up.
+    pub(crate) fn place(&mut self, appkey: &Appkey, by: Option<UserId>) -> Result<Place, RpcError> {
+        let account = self.accounts.get(&(appkey.clone(), by)).cloned();
+        let account = account.unwrap_or_else(|| {
+            let app = (Owner::App(appkey.clone()), self.app_share);
+            let moderator = by.map(|uid| (Owner::Moderator(appkey.clone(), uid), MODERATOR_SHARE));
+            self.pool.account(std::iter::once(app).chain(moderator))
+        });
+        let place = account.take(1).map_err(|_| RpcError::from(ErrorName::TooManyBans))?;
+        self.accounts.insert((appkey.clone(), by), account);
+        Ok(place)
+    }
+
+    /// What a restriction becomes that may be there already. A later, shorter one does not shorten it, nor does a clock
+    /// that went back. It counts for who made it longer, where that one has room for it. Only a new one can be refused.
+    fn renewed(
+        &mut self,
+        appkey: &Appkey,
+        old: Option<Kept>,
+        new: BanRecord,
+    ) -> Result<Kept, RpcError> {
+        let place = self.place(appkey, new.by);
+        let Some(old) = old else {
+            return place.map(|place| Kept { record: new, place: Some(place) });
+        };
+        let longer = new.until > old.record.until;
+        let until = new.until.max(old.record.until);
+        let watermark = new.watermark.max(old.record.watermark);
+        let (by, place) = match place {
+            Ok(place) if longer => (new.by, Some(place)),
+            _ => (old.record.by, old.place),
+        };
+        Ok(Kept { record: BanRecord { until, watermark, by }, place })
+    }
+
+    /// Bans a uid, and hands out what is to be written down.
+    ///
+    /// # Errors
+    /// `tooManyBans`; then nothing has changed.
+    pub(crate) fn ban(
+        &mut self,
+        channel: &ChannelKey,
+        uid: UserId,
+        by: Option<UserId>,
+        now: Now,
+        duration_s: u32,
+        ops: &mut Vec<RowOp>,
+    ) -> Result<(), RpcError> {
+        let until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
+        let new = BanRecord { until, watermark: now.wall, by };
+        let old = self.channels.get_mut(channel).and_then(|of| of.bans.remove(&uid));
+        let kept = self.renewed(&channel.appkey, old, new)?;
+        ops.push(RowOp::put_ban(channel, uid, kept.record));
+        self.channels.entry(channel.clone()).or_default().bans.insert(uid, kept);
+        Ok(())
+    }
+
+    /// Holds a channel's name, as [`Restrictions::ban`].
+    ///
+    /// # Errors
+    /// `tooManyBans`; then nothing has changed.
+    pub(crate) fn hold(
+        &mut self,
+        channel: &ChannelKey,
+        by: Option<UserId>,
+        now: Now,
+        hold_s: u32,
+        ops: &mut Vec<RowOp>,
+    ) -> Result<(), RpcError> {
+        let until = WallTime(now.wall.0 + u64::from(hold_s) * 1000);
+        let new = BanRecord { until, watermark: now.wall, by };
+        let old = self.channels.get_mut(channel).and_then(|of| of.hold.take());
+        let kept = self.renewed(&channel.appkey, old, new)?;
+        ops.push(RowOp::put_hold(channel, kept.record));
+        self.channels.entry(channel.clone()).or_default().hold = Some(kept);
+        Ok(())
+    }
+
+    /// Ends the bans that an operator names, of one uid or all that a moderator made, and says how many.
+    pub(crate) fn lift(
+        &mut self,
+        is_meant: impl Fn(&ChannelKey, UserId, Option<UserId>) -> bool,
+        ops: &mut Vec<RowOp>,
+    ) -> usize {
+        let before = ops.len();
+        for (channel, restricted) in &mut self.channels {
+            restricted.bans.retain(|uid, kept| {
+                let stays = !is_meant(channel, *uid, kept.record.by);
+                if !stays {
+                    ops.push(RowOp::drop(channel, Row::Ban(*uid)));
+                }
+                stays
+            });
+        }
+        self.forget();
+        ops.len() - before
+    }
+
+    /// Bans that hold now, of one channel or of all.
+    pub(crate) fn list(&self, now: Now, channel: Option<&ChannelKey>) -> Vec<BanView> {
+        let meant = self.channels.iter().filter(|(key, _)| channel.is_none_or(|of| of == *key));
+        let bans =
+            meant.flat_map(|(key, of)| of.bans.iter().map(move |(uid, ban)| (key, uid, ban)));
+        bans.filter(|(.., kept)| kept.record.until > now.wall)
+            .map(|(key, uid, kept)| BanView {
+                channel: key.clone(),
+                uid: *uid,
+                by: kept.record.by,
+                left_ms: kept.record.until.0 - now.wall.0,
+            })
+            .collect()
+    }
+
+    /// What an earlier process left behind, all of it: that had bounds, too, if for more shards. A wall clock
+    /// that went back makes no ban longer than it was.
+    pub(crate) fn restore(&mut self, now: Now, restored: &Restored, ops: &mut Vec<RowOp>) {
+        let fit = |ban: &BanRecord| {
+            let length = ban.until.0.saturating_sub(ban.watermark.0);
+            BanRecord { until: ban.until.min(WallTime(now.wall.0.saturating_add(length))), ..*ban }
+        };
+        for (channel, uid, ban) in &restored.bans {
+            let record = fit(ban);
+            if record != *ban {
+                ops.push(RowOp::put_ban(channel, *uid, record));
+            }
+            let place = self.place(&channel.appkey, record.by).ok();
+            let restricted = self.channels.entry(channel.clone()).or_default();
+            restricted.bans.insert(*uid, Kept { record, place });
+        }
+        for (channel, hold) in &restored.holds {
+            let record = fit(hold);
+            if record != *hold {
+                ops.push(RowOp::put_hold(channel, record));
+            }
+            let place = self.place(&channel.appkey, record.by).ok();
+            self.channels.entry(channel.clone()).or_default().hold = Some(Kept { record, place });
+        }
+    }
+
+    /// Forgets what concerns no token any more.
+    pub(crate) fn sweep(&mut self, now: Now, ops: &mut Vec<RowOp>) {
+        for (channel, restricted) in &mut self.channels {
+            restricted.bans.retain(|uid, kept| {
+                let stays = end(&kept.record) > now.wall;
+                if !stays {
+                    ops.push(RowOp::drop(channel, Row::Ban(*uid)));
+                }
+                stays
+            });
+            if restricted.hold.as_ref().is_some_and(|kept| kept.record.until <= now.wall) {
+                ops.push(RowOp::drop(channel, Row::Hold));
+                restricted.hold = None;
+            }
+        }
+        self.forget();
+    }
+
+    /// Forgets who is not needed any more.
+    fn forget(&mut self) {
+        self.channels.retain(|_, of| of.hold.is_some() || !of.bans.is_empty());
+        self.accounts.retain(|_, account| account.held() > 0);
+    }
+
+    /// Whether a ticket of that time may still resume.
+    pub(crate) fn check_ticket(
+        &self,
+        now: Now,
+        channel: &ChannelKey,
+        uid: UserId,
+        issued_at: WallTime,
+    ) -> Result<(), ResumeReason> {
+        let Some(restricted) = self.channels.get(channel) else { return Ok(()) };
+        let concerns = |of: &BanRecord| of.until > now.wall || issued_at <= of.watermark;
+        if restricted.bans.get(&uid).is_some_and(|kept| concerns(&kept.record)) {
+            return Err(ResumeReason::Kicked);
+        }
+        let held = |hold: &BanRecord| hold.until > now.wall && issued_at <= hold.watermark;
+        if restricted.hold.as_ref().is_some_and(|kept| held(&kept.record)) {
+            return Err(ResumeReason::ChannelClosed);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check(
+        &self,
+        now: Now,
+        channel: &ChannelKey,
+        uid: UserId,
+        grant: &Grant,
+    ) -> Result<(), RpcError> {
+        let Some(restricted) = self.channels.get(channel) else { return Ok(()) };
+        let left = |until: WallTime| until.0.saturating_sub(now.wall.0);
+        if let Some(Kept { record: ban, .. }) = restricted.bans.get(&uid) {
+            if ban.until > now.wall {
+                return Err(RpcError::new(ErrorName::Banned).retry_after_ms(left(ban.until)));
+            }
+            if grant.issued_before(ban.watermark) {
+                return Err(ErrorName::TokenRevoked.into());
+            }
+        }
+        if let Some(Kept { record: hold, .. }) = &restricted.hold
+            && hold.until > now.wall
+            && (grant.issued_at.is_none() || grant.issued_before(hold.watermark))
+        {
+            return Err(RpcError::new(ErrorName::ChannelClosed).retry_after_ms(left(hold.until)));
+        }
+        Ok(())
+    }
+
+    /// Judges a join: the grant against the clock, the channel and the uid, then bans and holds.
+    pub(crate) fn admit(
+        &self,
+        now: Now,
+        channel: &ChannelKey,
+        join: &Join,
+        uid: UserId,
+        grant: &Grant,
+    ) -> Result<(), RpcError> {
+        grant.check(now, &channel.name, join.uid)?;
+        self.check(now, channel, uid, grant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel_of(app: &str, name: &str) -> ChannelKey {
+        ChannelKey { appkey: app.parse().unwrap(), name: name.parse().unwrap() }
+    }
+
+    fn channel(name: &str) -> ChannelKey {
+        channel_of("demo", name)
+    }
+
+    fn is_banned(restrictions: &Restrictions, key: &ChannelKey, uid: u64) -> bool {
+        let now = Now::default();
+        restrictions.check(now, key, UserId(uid), &Grant::debug()).is_err()
+    }
+
+    /// How many more bans one moderator can make, each in a room of its own.
+    fn fill(restrictions: &mut Restrictions, app: &str, by: Option<u64>) -> usize {
+        let by_uid = by.map(UserId);
+        let mut ops = Vec::new();
+        let bans = (0..).take_while(|n| {
+            let key = channel_of(app, &format!("{} {n}", by.unwrap_or(0)));
+            restrictions.ban(&key, UserId(*n), by_uid, Now::default(), 60, &mut ops).is_ok()
+        });
+        let bans = bans.count();
+        assert_eq!(ops.len(), bans, "a refusal writes nothing");
+        bans
+    }
+
+    /// Proves KIC-5.
+    #[test]
+    fn whose_share_is_used_up_is_refused_and_nobody_else() {
+        let mut all = Restrictions::new(1_000, 2);
+        assert_eq!(fill(&mut all, "a", Some(1)), 93, "an eighth of three quarters");
+        let (by, now) = (Some(UserId(1)), Now::default());
+        let another = channel_of("a", "another");
+        assert!(all.ban(&another, UserId(7), by, now, 60, &mut Vec::new()).is_err());
+        assert!((70..93).contains(&fill(&mut all, "a", Some(2))));
+        for uid in 3..200 {
+            fill(&mut all, "a", Some(uid));
+        }
+        assert!(fill(&mut all, "a", None) <= 1, "the app has no more");
+        assert!(fill(&mut all, "b", Some(1)) > 20, "another has");
+        assert!(fill(&mut all, "b", None) > 100);
+        // Alone, an app has all.
+        let mut one = Restrictions::new(1_000, 1);
+        assert_eq!(fill(&mut one, "a", None), 1_000);
+    }
+
+    /// Proves KIC-5.
+    #[test]
+    fn a_hold_takes_a_place_and_a_ban_that_is_there_may_be_made_longer() {
+        let (mut all, mut ops, now) = (Restrictions::new(8, 1), Vec::new(), Now::default());
+        let by = Some(UserId(1));
+        assert!(all.hold(&channel("a"), by, now, 60, &mut ops).is_ok());
+        ops.clear();
+        let refused = all.ban(&channel("a"), UserId(2), by, now, 60, &mut ops).unwrap_err();
+        assert_eq!(refused.name(), &ErrorName::TooManyBans);
+        assert!(all.hold(&channel("b"), by, now, 60, &mut ops).is_err() && ops.is_empty());
+        assert!(all.hold(&channel("a"), by, now, 90, &mut ops).is_ok(), "the same one");
+        assert_eq!(all.pool.used(), 1);
+        // Who makes a ban longer counts for it.
+        let key = channel("c");
+        assert!(all.ban(&key, UserId(5), Some(UserId(2)), now, 60, &mut ops).is_ok());
+        assert!(all.ban(&key, UserId(5), Some(UserId(3)), now, 90, &mut ops).is_ok());
+        assert!(all.ban(&key, UserId(5), Some(UserId(2)), now, 60, &mut ops).is_ok());
+        let ban = &all.channels[&key].bans[&UserId(5)].record;
+        assert_eq!((ban.by, ban.until), (Some(UserId(3)), WallTime(90_000)));
+        assert_eq!(all.pool.used(), 2);
+    }
+
+    /// Proves no rule of the protocol: what operators see and lift.
+    #[test]
+    fn bans_are_listed_and_lifted() {
+        let (mut all, mut ops, now) = (Restrictions::new(100, 1), Vec::new(), Now::default());
+        for (name, uid, by, s) in
+            [("a", 1, Some(9), 60), ("a", 2, Some(8), 0), ("b", 3, Some(9), 5)]
+        {
+            let by = by.map(UserId);
+            assert!(all.ban(&channel(name), UserId(uid), by, now, s, &mut ops).is_ok());
+        }
+        let listed = |all: &Restrictions, of: Option<&str>| -> Vec<u64> {
+            let key = of.map(channel);
+            all.list(now, key.as_ref()).iter().map(|ban| ban.uid.0).collect()
+        };
+        assert_eq!((listed(&all, None), listed(&all, Some("b"))), (vec![1, 3], vec![3]));
+        ops.clear();
+        assert_eq!(all.lift(|key, uid, _| *key == channel("b") && uid == UserId(3), &mut ops), 1);
+        assert_eq!(ops, [RowOp::drop(&channel("b"), Row::Ban(UserId(3)))]);
+        assert!(!is_banned(&all, &channel("b"), 3) && is_banned(&all, &channel("a"), 1));
+        assert_eq!(all.lift(|_, _, by| by == Some(UserId(9)), &mut ops), 1);
+        assert_eq!((all.pool.used(), all.accounts.len(), all.channels.len()), (1, 1, 1));
+    }
+
+    /// Proves no rule of the protocol: no memory is left of what is over.
+    #[test]
+    fn what_is_over_is_swept() {
+        let (mut restrictions, mut ops) = (Restrictions::new(10, 1), Vec::new());
+        let by = Some(UserId(9));
+        assert!(
+            restrictions.ban(&channel("a"), UserId(1), by, Now::default(), 60, &mut ops).is_ok()
+        );
+        assert!(restrictions.hold(&channel("b"), None, Now::default(), 60, &mut ops).is_ok());
+        let later = Now { wall: WallTime(WATERMARK_MS + 1), ..Now::default() };
+        restrictions.sweep(later, &mut ops);
+        assert!(restrictions.channels.is_empty() && restrictions.accounts.is_empty());
+        assert_eq!((restrictions.pool.used(), restrictions.pool.keys()), (0, 0));
+    }
+
+    /// Proves CLS-2.
+    #[test]
+    fn a_later_close_does_not_shorten_a_hold() {
+        let (mut restrictions, mut ops) = (Restrictions::new(10, 1), Vec::new());
+        assert!(restrictions.hold(&channel("a"), None, Now::default(), 60, &mut ops).is_ok());
+        assert!(restrictions.hold(&channel("a"), None, Now::default(), 0, &mut ops).is_ok());
+        assert!(is_banned(&restrictions, &channel("a"), 1));
+    }
+}

@@ -1,0 +1,329 @@
+//! Using a share up hurts its owner and nobody else: bans, names and attributes; and what moderators decide holds.
+
+use lianmai_protocol::ErrorName;
+use lianmai_protocol::message::session::MessageSent;
+use lianmai_protocol::{CloseCode, UserId};
+use lianmai_signal_engine::{AdminCommand, AdminReply};
+
+use crate::calls::*;
+use crate::world::{Client, Entry, World, entry, room};
+
+const JID: &str = "0123456789abcdef";
+
+fn in_app(uid: u64, app: &str) -> Entry {
+    entry(uid).app(app)
+}
+
+/// Bans invented uids in rooms of its own until that is refused; how many they were.
+fn ban_all(w: &mut World, uid: u64) -> usize {
+    let mut bans = 0;
+    for n in 0.. {
+        let a = w.admit(in_app(uid, "creator").channel(&format!("own {uid} {n}")));
+        for other in 1..30 {
+            match w.ask(a, kick(1_000 + other, 604_800)) {
+                Ok(_) => bans += 1,
+                Err(error) => {
+                    assert_eq!(error.name(), &ErrorName::TooManyBans);
+                    w.ok(a, leave());
+                    return bans;
+                }
+            }
+            w.advance(50);
+        }
+        w.ok(a, leave());
+    }
+    bans
+}
+
+/// Proves KIC-5, MET-2.
+#[test]
+fn a_moderator_that_has_used_up_its_share_is_refused_and_nobody_else() {
+    let mut w = World::with(|config| config.limits.bans = 400);
+    let bans = ban_all(&mut w, 1);
+    assert!((30..50).contains(&bans), "{bans}: an eighth of what its app may have");
+    // Nothing takes effect that is refused: not the kick, not the close.
+    let a = w.admit(in_app(1, "creator").channel("own"));
+    let b = w.admit(in_app(2, "creator").channel("own"));
+    w.advance(100);
+    w.hush();
+    assert_eq!(w.err(a, kick(2, 60)), ErrorName::TooManyBans);
+    assert_eq!(w.err(a, close_channel(60)), ErrorName::TooManyBans);
+    w.ok(b, say("still here"));
+    w.advance(20);
+    assert_eq!(w.heard(a), ["message 2 still here"]);
+    // Another moderator of the app, another app, an operator.
+    assert!(ban_all(&mut w, 3) > 20);
+    let m = w.admit(entry(1).moderator());
+    w.join(2);
+    w.ok(m, kick(2, 60));
+    assert_eq!(w.refusal(entry(2)), ErrorName::Banned);
+    let channel = room("creator");
+    let by_hand = AdminCommand::Kick { channel, uid: UserId(7), duration_s: 60, reason: None };
+    assert_eq!(w.admin(by_hand), Ok(AdminReply::Done));
+    assert_eq!(w.refusal(in_app(7, "creator")), ErrorName::Banned);
+}
+
+/// Proves KIC-5, RST-5.
+#[test]
+fn a_share_is_as_full_after_a_restart_and_a_lifted_ban_stays_lifted() {
+    let mut w = World::with(|config| config.limits.bans = 400);
+    ban_all(&mut w, 1);
+    w.crash();
+    let a = w.admit(in_app(1, "creator").channel("own"));
+    assert_eq!(w.err(a, kick(5, 60)), ErrorName::TooManyBans);
+    let AdminReply::Bans(bans) = w.admin(AdminCommand::ListBans(None)).expect("a list") else {
+        panic!("no list")
+    };
+    assert!(bans.len() > 30 && bans.iter().all(|ban| ban.by == Some(UserId(1))));
+    let one = &bans[0];
+    let lift = AdminCommand::LiftBan { channel: one.channel.clone(), uid: one.uid };
+    assert_eq!(w.admin(lift.clone()), Ok(AdminReply::Lifted(1)));
+    assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(0)));
+    let lift =
+        AdminCommand::LiftBansBy { appkey: "creator".parse().expect("valid"), by: UserId(1) };
+    assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(bans.len() - 1)));
+    w.crash();
+    assert_eq!(w.admin(AdminCommand::ListBans(None)), Ok(AdminReply::Bans(Vec::new())));
+    let name = one.channel.name.as_str();
+    w.admit(in_app(one.uid.0, "creator").channel(name));
+}
+
+/// Proves IDS-9, RES-5.
+#[test]
+fn what_was_used_is_used_whatever_becomes_of_the_connection() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).join_id(JID));
+    for _ in 0..40 {
+        w.ok(a, ping());
+    }
+    // The same join again, a lost socket, a replacement.
+    let a = w.admit(entry(1).join_id(JID));
+    assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
+    w.drop_socket(a);
+    let (a, _) = w.resume(a);
+    assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
+    let other = w.admit(entry(1));
+    assert_eq!(w.closed(a), Some(CloseCode::REPLACED));
+    assert_eq!(w.err(other, ping()), ErrorName::RateLimited);
+    // A leave, the end of the channel with it, and a new one of that name.
+    w.advance(50);
+    w.ok(other, leave());
+    let last = w.join(1);
+    assert_eq!(w.err(last, ping()), ErrorName::RateLimited);
+    w.advance(100);
+    w.ok(last, ping());
+    w.ok(last, ping());
+    assert_eq!(w.err(last, ping()), ErrorName::RateLimited);
+    // Somewhere else, and for somebody else, nothing is used.
+    let elsewhere = w.admit(entry(1).channel("other"));
+    let second = w.join(2);
+    for _ in 0..40 {
+        w.ok(elsewhere, ping());
+        w.ok(second, ping());
+    }
+}
+
+/// Proves IDS-9, JOI-9.
+#[test]
+fn a_join_that_tells_much_waits_for_its_time() {
+    let mut w = World::new();
+    w.join(9);
+    let long = entry(1).attribute("k", &"x".repeat(4_000));
+    let mut joins = 0;
+    let error = loop {
+        match w.enter(long.clone()) {
+            Ok(a) => w.drop_socket(a),
+            Err(error) => break error,
+        }
+        joins += 1;
+    };
+    assert_eq!((error.name(), joins), (&ErrorName::RateLimited, 13), "3 units of 40 each");
+    let wait = error.data.retry_after_ms.expect("a time");
+    w.advance(wait - 1);
+    assert_eq!(w.refusal(long.clone()), ErrorName::RateLimited);
+    w.advance(1);
+    w.admit(long);
+    w.audit();
+}
+
+fn crowded(uid: u64) -> Entry {
+    let keys = (0..7).map(|n| (format!("k{n}"), "x".repeat(500)));
+    keys.fold(entry(uid), |entry, (key, value)| entry.attribute(&key, &value))
+        .attribute("t", &"x".repeat(430))
+}
+
+/// Accounts come with as many attributes as they may have, and then with less and less.
+fn fill(w: &mut World, first: u64, count: u64, role: &str) -> Vec<Client> {
+    let mut came = Vec::new();
+    for uid in first..first + count {
+        let mut bytes = 4_000;
+        while bytes > 0 {
+            let e = if bytes == 4_000 { crowded(uid) } else { entry(uid).name(&"n".repeat(bytes)) };
+            match w.enter(e.role(role)) {
+                Ok(client) => {
+                    came.push(client);
+                    break;
+                }
+                Err(_) => bytes = if bytes == 4_000 { 128 } else { bytes / 2 },
+            }
+        }
+    }
+    came
+}
+
+/// Proves ATT-6.
+#[test]
+fn the_audience_takes_nothing_from_broadcasters_and_from_the_channel() {
+    let mut w = World::new();
+    let host = w.admit(entry(1).moderator().name("Host"));
+    fill(&mut w, 1_000, 69, "audience");
+    w.admit(entry(7).audience().name("Mei"));
+    w.admit(entry(8).name("Li"));
+    w.ok(host, rename("Host is on air"));
+    w.ok(host, set_attributes(&[("seat", "1")]));
+    w.ok(host, set_channel_attributes(&[("topic", &"t".repeat(4_000))]));
+    w.audit();
+}
+
+/// Proves ATT-6.
+#[test]
+fn broadcasters_leave_each_other_room_for_a_name() {
+    let mut w = World::new();
+    let host = w.admit(entry(1).moderator().name("Host"));
+    fill(&mut w, 1_000, 100, "broadcaster");
+    w.admit(entry(7).audience().name("Mei"));
+    w.admit(entry(8).name("Li"));
+    w.ok(host, rename("Host is on air"));
+    w.ok(host, set_attributes(&[("seat", "1")]));
+    w.ok(host, set_channel_attributes(&[("topic", &"t".repeat(4_000))]));
+}
+
+/// Proves ROL-4.
+#[test]
+fn who_was_made_audience_by_a_moderator_stays_that_until_one_allows_more() {
+    let mut w = World::new();
+    let m = w.admit(entry(9).moderator());
+    let a = w.join(1);
+    w.ok(m, set_role_of(1, "audience"));
+    assert_eq!(w.err(a, set_role("broadcaster")), ErrorName::Forbidden);
+    w.ok(a, set_role("audience"));
+    // Nor by coming again: as a new member, after a crash, after a stop.
+    w.ok(a, leave());
+    let a = w.join(1);
+    assert_eq!(w.joined(a).own.role.as_str(), "audience");
+    let a = w.admit(entry(1).role("broadcaster"));
+    assert_eq!(w.joined(a).own.role.as_str(), "audience", "whatever it asks for");
+    assert_eq!(w.err(a, set_role("broadcaster")), ErrorName::Forbidden);
+    w.crash();
+    let m = w.admit(entry(9).moderator());
+    let a = w.join(1);
+    assert_eq!(w.err(a, set_role("broadcaster")), ErrorName::Forbidden);
+    w.ok(m, set_role_of(1, "broadcaster"));
+    w.ok(a, set_role("audience"));
+    w.ok(a, set_role("broadcaster"));
+    // Who is audience already can be told to stay so, and a moderator does not allow itself.
+    let b = w.admit(entry(2).moderator().audience());
+    w.ok(m, set_role_of(2, "audience"));
+    assert_eq!(w.err(b, set_role("broadcaster")), ErrorName::Forbidden);
+    w.ok(m, set_role_of(2, "broadcaster"));
+    w.audit();
+}
+
+/// Proves ROL-4, KIC-5.
+#[test]
+fn demotions_count_for_the_moderator() {
+    let mut w = World::with(|config| config.limits.bans = 8);
+    let m = w.admit(entry(9).moderator());
+    let a = w.join(1);
+    let b = w.join(2);
+    w.ok(m, set_role_of(1, "audience"));
+    assert_eq!(w.err(m, set_role_of(2, "audience")), ErrorName::TooManyBans);
+    w.ok(b, publish("audio"));
+    w.ok(m, set_role_of(1, "broadcaster"));
+    w.ok(m, set_role_of(2, "audience"));
+    assert_eq!(w.err(b, publish("audio")), ErrorName::NotBroadcaster);
+    w.ok(a, publish("audio"));
+}
+
+/// Proves AUT-6, JOI-8.
+#[test]
+fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
+    let named = |w: &World, uid: u64, app: &str| in_app(uid, app).jwt(w, 0, 3_600_000);
+    let of_anybody =
+        |w: &World, uid: u64, app: &str| named(w, uid, app).grant(|grant| grant.uid = None);
+    let mut w = World::new();
+    // Anybody with a token for everybody says that it is 1.
+    let e = of_anybody(&w, 1, "creator");
+    let a = w.admit(e.clone());
+    let b = w.admit(in_app(2, "creator"));
+    assert!(!w.joined(a).own.rights.moderate);
+    assert_eq!(w.err(a, kick(2, 60)), ErrorName::Forbidden);
+    let e_named = named(&w, 1, "creator");
+    let a = w.admit(e_named);
+    w.ok(a, kick(2, 0));
+    assert_eq!(w.closed(b), Some(CloseCode::KICKED));
+    let keeps = w.admit(in_app(3, "creator"));
+    w.ok(a, leave());
+    let a = w.admit(e);
+    assert_eq!(w.err(a, kick(3, 0)), ErrorName::Forbidden);
+    assert!(w.closed(keeps).is_none());
+    // Nor does a room end with such a one.
+    let e = named(&w, 1, "dissolve");
+    let host = w.admit(e);
+    let guest = w.admit(in_app(2, "dissolve"));
+    let impostor = of_anybody(&w, 1, "dissolve");
+    let impostor = w.admit(impostor);
+    assert_eq!(w.closed(host), Some(CloseCode::REPLACED));
+    w.ok(impostor, leave());
+    assert!(w.closed(guest).is_none());
+    let e = named(&w, 1, "dissolve");
+    let host = w.admit(e);
+    w.ok(host, leave());
+    assert_eq!(w.closed(guest), Some(CloseCode::CHANNEL_CLOSED));
+}
+
+/// Proves ATT-7.
+#[test]
+fn who_may_not_speak_says_nothing_by_names_and_attributes() {
+    let silent = |uid: u64| entry(uid).rights(|rights| rights.message = false);
+    let mut w = World::new();
+    let a = w.admit(silent(1).name("Ann").attribute("seat", "1"));
+    let b = w.join(2);
+    w.advance(100);
+    w.hush();
+    assert_eq!(w.err(a, say("psst")), ErrorName::Forbidden);
+    assert_eq!(w.err(a, rename("psst")), ErrorName::Forbidden);
+    assert_eq!(w.err(a, set_attributes(&[("seat", "psst")])), ErrorName::Forbidden);
+    w.ok(a, set_role("audience"));
+    assert_eq!(w.err(a, set_attributes(&[("seat", "psst")])), ErrorName::Forbidden);
+    w.ok(a, set_role("broadcaster"));
+    w.ok(a, leave());
+    // Nor by others in a new membership, or behind the audience.
+    let a = w.admit(silent(1).name("psst").attribute("seat", "psst"));
+    assert_eq!(w.joined(a).own.name.as_deref(), Some("Ann"));
+    let a = w.admit(silent(1).name("psst").audience());
+    w.ok(a, set_role("broadcaster"));
+    w.ok(a, leave());
+    let a = w.admit(silent(1).attribute("seat", "psst").audience());
+    w.ok(a, set_role("broadcaster"));
+    w.advance(100);
+    let heard = w.heard(b).join(" ") + &format!("{:?}", w.conns[&b.0].events);
+    assert!(!heard.contains("psst"), "{heard}");
+    // Who may speak may do all that.
+    w.admit(entry(1).name("Anna"));
+    w.audit();
+}
+
+/// Proves MSG-2.
+#[test]
+fn a_sender_does_not_learn_who_is_in_the_audience() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let b = w.admit(entry(2).audience());
+    let delivered = |w: &mut World, uid: u64| {
+        let sent = w.ok(a, tell(&[uid], "psst"));
+        serde_json::from_value::<MessageSent>(sent).expect("sent").delivered
+    };
+    assert_eq!((delivered(&mut w, 2), delivered(&mut w, 3), delivered(&mut w, 1)), (1, 1, 1));
+    assert_eq!(w.notices(b).len(), 1, "and yet it is told");
+}
