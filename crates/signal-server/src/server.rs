@@ -268,7 +268,6 @@ impl Server {
             authenticator,
             metrics: metrics.clone(),
             tickets: data_dir.ticket_key().clone(),
-            budgets: budgets.clone(),
             peers,
             away: Duration::from_millis(config.drain.retry_after_ms),
             phase: phase.clone(),

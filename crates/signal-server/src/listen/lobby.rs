@@ -20,8 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::budgets::Budgets;
-use super::refusals::{away, come_back_later};
+use super::refusals::away;
 use crate::api::error::ApiError;
 use crate::auth::Authenticator;
 use crate::ops::drain::{Phase, wait_for_stop};
@@ -40,7 +39,6 @@ pub(crate) struct LobbyParts {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tickets: TicketKey,
-    pub(crate) budgets: Arc<Budgets>,
     pub(crate) peers: Peers,
     /// Who comes when the server is frozen is sent away for so long.
     pub(crate) away: Duration,
@@ -69,18 +67,15 @@ impl LobbyServer {
         LobbyServer { parts, next_conn: Arc::new(AtomicU64::new(1)), numbers: RandomState::new() }
     }
 
-    /// Whether a peer may have a connection now.
+    /// Whether anybody may have a connection now.
     ///
     /// # Errors
-    /// Why not, and how long it is to stay away.
-    pub(crate) fn is_open_to(&self, peer: IpAddr) -> Result<(), ApiError> {
+    /// Why not, and how long to stay away.
+    pub(crate) fn is_open(&self) -> Result<(), ApiError> {
         if *self.parts.phase.borrow() >= Phase::Frozen {
             return Err(away(ApiError::draining(), self.parts.away));
         }
-        self.parts
-            .budgets
-            .barred(peer, Instant::now())
-            .map_or(Ok(()), |after| Err(come_back_later(after)))
+        Ok(())
     }
 
     /// Whom the engine counts a connection for.
@@ -124,13 +119,7 @@ impl LobbyServer {
                         return;
                     }
                 }
-                Step::Close(code) => {
-                    if code == CloseCode::JOIN_REFUSED {
-                        // The lobby knows of one reason only: a ticket that is none.
-                        self.parts.budgets.forged(peer, Instant::now());
-                    }
-                    return self.close(conn, code, reader, sink, outbox).await;
-                }
+                Step::Close(code) => return self.close(conn, code, reader, sink, outbox).await,
                 Step::Join(id, join) => {
                     let key =
                         ChannelKey { appkey: join.appkey.clone(), name: join.channel_name.clone() };

@@ -30,7 +30,7 @@ pub(crate) fn upgrade(
 ) -> Result<Response<Body>, ApiError> {
     let handshake = Handshake::new(&mut request, Some(SUBPROTOCOL))?;
     let peer = handshake.peer;
-    lobby.is_open_to(peer.ip())?;
+    lobby.is_open()?;
     let lobby = lobby.clone();
     let (response, socket) = handshake.accept();
     tokio::spawn(async move {
