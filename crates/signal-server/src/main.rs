@@ -42,6 +42,7 @@ fn serve(run: &cli::Run) -> ExitCode {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
     let tls = if config.tls.is_some() { "s" } else { "" };
+    let admin_tls = if config.admin_tls { "s" } else { "" };
     let has_page = config.page;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -76,7 +77,7 @@ fn serve(run: &cli::Run) -> ExitCode {
             println!("rtmps   rtmps://{rtmps}/live");
         }
         println!(
-            "admin   http://{}  (token in {})",
+            "admin   http{admin_tls}://{}  (token in {})",
             addresses.admin,
             server.admin_token_file().display()
         );

@@ -42,6 +42,7 @@ use crate::relay::forward::{self, Forwarder, Forwards};
 use crate::relay::provider::EmbeddedRelay;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
+use crate::socket::give_way::GiveWay;
 use crate::socket::places::Places;
 use crate::socket::tls::{TlsError, TlsReloader};
 
@@ -293,6 +294,7 @@ impl Server {
                 guard: Arc::new(Guard::public(&config, addresses.public)),
                 tls: tls.clone(),
                 places: Places::new(config.max_connections, config.max_connections_per_address),
+                give_way: None,
                 budgets: Some(budgets),
                 proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
                 lines: hub.lines().clone(),
@@ -305,8 +307,9 @@ impl Server {
                 listener: admin,
                 router: admin_router,
                 guard: Arc::new(Guard::admin(&config)),
-                tls: None,
+                tls: tls.clone().filter(|_| config.admin_tls),
                 places: Places::new(admin_connections, usize::MAX),
+                give_way: Some(GiveWay::default()),
                 budgets: None,
                 proxies: Arc::default(),
                 lines: hub.lines().clone(),

@@ -211,6 +211,55 @@ async fn every_error_of_http_is_json_and_has_one_name() {
     }
 }
 
+/// Proves no rule of the protocol: whoever holds connections for nothing gives way to who asks.
+#[tokio::test]
+async fn idle_connections_do_not_silence_the_admin_listener() {
+    let server = Running::start("idle").await;
+    let mut idle = Vec::new();
+    for number in 0..200 {
+        let mut socket = TcpStream::connect(server.addresses.admin).await.unwrap();
+        // Every other one has begun a request.
+        if number % 2 == 0 {
+            socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
+        }
+        idle.push(socket);
+    }
+    for first in ["GET /readyz", "GET /metrics", "GET /v1/channels"] {
+        let request = Request { first: first.to_owned(), headers: "", body: String::new() };
+        let (status, head, body) = server.ask(Listener::Admin, &request).await;
+        assert_eq!(status, 200, "{first}: {head} {body}");
+    }
+}
+
+/// Proves no rule of the protocol: the scheme of a token has no case, and no answer is taken for something else.
+#[tokio::test]
+async fn operators_are_answered_whatever_their_tools_write() {
+    let server = Running::start("bearer").await;
+    let token = server.token.clone();
+    for (scheme, status) in
+        [("Bearer ", 200), ("bearer ", 200), ("BEARER  ", 200), ("Basic ", 401), ("Bearer", 401)]
+    {
+        let headers = format!("Authorization: {scheme}{token}\r\n");
+        let headers: &'static str = Box::leak(headers.into_boxed_str());
+        let request =
+            Request { first: "GET /v1/channels".to_owned(), headers, body: String::new() };
+        let (got, head, _) = server.ask(Listener::Admin, &request).await;
+        assert_eq!(got, status, "{scheme}");
+        assert!(head.contains("\r\nx-content-type-options: nosniff"), "{head}");
+    }
+    for (listener, first) in [
+        (Listener::Admin, "GET /healthz"),
+        (Listener::Admin, "GET /metrics"),
+        (Listener::Admin, "GET /none"),
+        (Listener::Public, "GET /"),
+        (Listener::Public, "GET /live/name.flv"),
+    ] {
+        let request = Request { first: first.to_owned(), headers: "", body: String::new() };
+        let (_, head, _) = server.ask(listener, &request).await;
+        assert!(head.contains("\r\nx-content-type-options: nosniff"), "{first}: {head}");
+    }
+}
+
 /// Proves CON-3.
 #[tokio::test]
 async fn a_target_may_be_absolute() {

@@ -25,6 +25,7 @@ use crate::ops::drain::Phase;
 use crate::ops::metrics::Metrics;
 use crate::records::Records;
 use crate::relay::forward::Forwards;
+use crate::socket::give_way::Seat;
 use error::ApiError;
 use service::Service;
 
@@ -58,6 +59,7 @@ async fn bearer(
     next: Next,
 ) -> Result<Response, ApiError> {
     if is_authorized(request.headers(), &api.token) {
+        let _busy = request.extensions().get::<Seat>().map(Seat::busy);
         return Ok(next.run(request).await);
     }
     let text = "The header Authorization must be `Bearer` and the token in <data-dir>/admin.token.";
@@ -65,12 +67,14 @@ async fn bearer(
         .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
 }
 
+/// Schemes have no case (RFC 9110 §11.1).
 fn is_authorized(headers: &HeaderMap, token: &Secret) -> bool {
     headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "))
-        .is_some_and(|given| token.equals(given))
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .is_some_and(|(_, given)| token.equals(given.trim_start_matches(' ')))
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ pub enum MediaServer {
     Relay,
 }
 
-/// TLS of the public listener and of RTMPS.
+/// TLS of the public listener, of RTMPS, and of the admin listener where that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfig {
     /// PEM file with the certificate chain.
@@ -216,6 +216,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Admin listener.
     pub admin_listen: SocketAddr,
+    /// Whether the admin listener speaks TLS, with the certificate of [`Config::tls`].
+    pub admin_tls: bool,
     /// RTMP listener of the embedded relay.
     pub rtmp_listen: SocketAddr,
     /// RTMPS listener of the embedded relay, with the certificate of [`Config::tls`].

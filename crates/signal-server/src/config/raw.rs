@@ -64,6 +64,7 @@ pub(super) struct RawConfig {
 pub(super) struct RawServer {
     pub(super) listen: Option<String>,
     pub(super) admin_listen: Option<String>,
+    pub(super) admin_tls: Option<bool>,
     pub(super) rtmp_listen: Option<String>,
     pub(super) rtmps_listen: Option<String>,
     pub(super) data_dir: Option<PathBuf>,

@@ -251,6 +251,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
     Config {
         listen: check.address("server.listen", raw.listen, 8600),
         admin_listen: check.address("server.admin_listen", raw.admin_listen, 8601),
+        admin_tls: raw.admin_tls.unwrap_or(false),
         rtmp_listen: check.address("server.rtmp_listen", raw.rtmp_listen, 1935),
         rtmps_listen,
         data_dir,
@@ -495,6 +496,9 @@ fn listeners(check: &mut Check, config: &Config) {
         ("server.admin_listen", config.admin_listen),
         ("server.rtmp_listen", config.rtmp_listen),
     ];
+    if config.admin_tls && config.tls.is_none() && !check.reported("tls") {
+        check.problem("server.admin_tls", "needs tls.cert and tls.key");
+    }
     if let Some(rtmps) = config.rtmps_listen {
         listeners.push(("server.rtmps_listen", rtmps));
         if config.tls.is_none() && !check.reported("tls") {

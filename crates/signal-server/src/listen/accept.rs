@@ -11,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -32,6 +32,7 @@ use super::guard::Guard;
 use super::proxies::Proxies;
 use super::refusals::{NO_ROOM, come_back_later};
 use crate::ops::drain::{Phase, wait_for_stop};
+use crate::socket::give_way::{GiveWay, Seat};
 use crate::socket::places::{Place, Places};
 use crate::socket::tls::TlsReloader;
 
@@ -107,6 +108,8 @@ pub(crate) struct HttpListener {
     pub(crate) guard: Arc<Guard>,
     pub(crate) tls: Option<Arc<TlsReloader>>,
     pub(crate) places: Places,
+    /// Those that make room for others; `None` where addresses have shares.
+    pub(crate) give_way: Option<GiveWay>,
     /// How often one address may come; `None` where that does not matter.
     pub(crate) budgets: Option<Arc<Budgets>>,
     /// Peers that speak for others.
@@ -137,13 +140,9 @@ impl HttpListener {
                     continue;
                 }
             };
-            let place = if self.proxies.trust(peer.ip()) {
-                // Each of its requests counts for its client.
-                self.places.take()
-            } else if in_time(self.budgets.as_deref(), peer) {
-                self.places.enter(peer.ip())
-            } else {
-                None
+            let place = tokio::select! {
+                place = self.place(peer) => place,
+                () = wait_for_stop(&mut stop) => break,
             };
             let Some(place) = place else {
                 debug!(listener = self.name, %peer, "connection limit reached");
@@ -164,12 +163,15 @@ impl HttpListener {
             let _ = socket.set_tcp_keepalive(
                 &TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1),
             );
+            let hangup = Hangup::default();
             let service = Service {
                 router: self.router.clone(),
                 guard: self.guard.clone(),
                 budgets: self.budgets.clone(),
                 proxies: self.proxies.clone(),
                 place,
+                seat: self.give_way.as_ref().map(|all| all.enter(peer.ip(), hangup.0.clone())),
+                hangup,
                 peer,
             };
             let (tls, stop) = (self.tls.clone(), stop.clone());
@@ -177,8 +179,13 @@ impl HttpListener {
                 match tls {
                     None => service.serve(TokioIo::new(stream), stop).await,
                     Some(tls) => {
-                        let handshake = tls.acceptor().accept(stream);
-                        match timeout(TLS_TIMEOUT, handshake).await {
+                        let hung_up = service.hangup.0.clone();
+                        let handshake = timeout(TLS_TIMEOUT, tls.acceptor().accept(stream));
+                        let shaken = tokio::select! {
+                            shaken = handshake => shaken,
+                            () = hung_up.notified() => return,
+                        };
+                        match shaken {
                             Ok(Ok(stream)) => service.serve(TokioIo::new(stream), stop).await,
                             Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
                             Err(_) => debug!("TLS handshake timed out"),
@@ -195,6 +202,22 @@ impl HttpListener {
         })
         .await;
         connections.shutdown().await;
+    }
+
+    /// A place for a peer that has connected, or `None` when there is none for it.
+    async fn place(&self, peer: SocketAddr) -> Option<Place> {
+        if self.proxies.trust(peer.ip()) {
+            // Each of its requests counts for its client.
+            return self.places.take();
+        }
+        if !in_time(self.budgets.as_deref(), peer) {
+            return None;
+        }
+        let place = self.places.enter(peer.ip());
+        if place.is_none() && self.give_way.as_ref().is_some_and(GiveWay::make_room) {
+            return self.places.next(peer.ip()).await;
+        }
+        place
     }
 }
 
@@ -222,6 +245,8 @@ struct Service {
     budgets: Option<Arc<Budgets>>,
     proxies: Arc<Proxies>,
     place: Place,
+    seat: Option<Seat>,
+    hangup: Hangup,
     peer: SocketAddr,
 }
 
@@ -231,13 +256,9 @@ impl Service {
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let peer = self.peer;
+        let hung_up = self.hangup.0.clone();
         let service = Arc::new(self);
-        let hangup = Hangup::default();
-        let hung_up = hangup.0.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(hangup.clone());
-            service.clone().respond(request)
-        });
+        let service = service_fn(move |request| service.clone().respond(request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -264,6 +285,14 @@ impl Service {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
+        let mut response = self.answer(request).await;
+        // No browser takes an answer for something else than it says.
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Ok(response)
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let client = self.proxies.client(self.peer, &parts.headers);
         // Of the peer, since debug mode is about who certainly sent this.
@@ -271,15 +300,22 @@ impl Service {
             debug!(peer = %client, name = error.name(), "request refused");
             // Whatever follows such a head on the connection is not to be trusted.
             let error = error.with(CONNECTION, HeaderValue::from_static("close"));
-            return Ok(error.into_response());
+            return error.into_response();
         }
         if self.proxies.trust(self.peer.ip()) && !self.has_room(client) {
             debug!(peer = %client, "connection limit reached");
-            return Ok(come_back_later(NO_ROOM_AWAY).into_response());
+            return come_back_later(NO_ROOM_AWAY).into_response();
         }
+        parts.extensions.insert(self.hangup.clone());
         parts.extensions.insert(self.place.clone());
+        if let Some(seat) = &self.seat {
+            parts.extensions.insert(seat.clone());
+        }
         parts.extensions.insert(Peer(client));
-        self.router.clone().oneshot(Request::from_parts(parts, Body::new(body))).await
+        let request = Request::from_parts(parts, Body::new(body));
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+        }
     }
 
     /// Whether a client may have what came through its proxy: what was not asked when that connected.

@@ -3,6 +3,7 @@
 //! Deliberately absent: HTTP, what a message means, and shards.
 
 pub(crate) mod frame;
+pub(crate) mod give_way;
 pub(crate) mod halves;
 pub(crate) mod places;
 pub(crate) mod reader;

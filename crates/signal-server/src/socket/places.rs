@@ -57,9 +57,18 @@ impl Places {
 
     /// A place of which nobody knows yet whose it is, or `None` when all are taken.
     pub(crate) fn take(&self) -> Option<Place> {
-        let permit = self.free.clone().try_acquire_owned().ok()?;
+        self.free.clone().try_acquire_owned().ok().map(|permit| self.place(permit))
+    }
+
+    /// A place for a peer as soon as one is free, or `None` when its address has its share.
+    pub(crate) async fn next(&self, peer: IpAddr) -> Option<Place> {
+        let permit = self.free.clone().acquire_owned().await.ok()?;
+        Some(self.place(permit)).filter(|place| place.belongs_to(peer))
+    }
+
+    fn place(&self, permit: OwnedSemaphorePermit) -> Place {
         let (addresses, own) = (self.addresses.clone(), Mutex::default());
-        Some(Place(Arc::new(Held { permit, addresses, own })))
+        Place(Arc::new(Held { permit, addresses, own }))
     }
 
     /// Completes when every place is free.

@@ -75,11 +75,19 @@ async fn hear_until(socket: &mut Wss, seq: &mut u64, last: &str) -> Result<Vec<S
 
 /// A server with TLS, and its certificate.
 async fn serve(scratch: &Scratch) -> Result<(ServerProcess, CertificateDer<'static>)> {
+    serve_with(scratch, "").await
+}
+
+/// The same, with more of the table `server`.
+async fn serve_with(
+    scratch: &Scratch,
+    server: &str,
+) -> Result<(ServerProcess, CertificateDer<'static>)> {
     let certificate = certify(&scratch.0)?;
     let config = scratch.0.join("config.toml");
     let file = |name: &str| scratch.0.join(name).display().to_string();
     let text = format!(
-        "[tls]\ncert = {:?}\nkey = {:?}\n[limits]\ncommand_burst = 100\n",
+        "[server]\n{server}\n[tls]\ncert = {:?}\nkey = {:?}\n[limits]\ncommand_burst = 100\n",
         file("cert.pem"),
         file("key.pem")
     );
@@ -89,6 +97,38 @@ async fn serve(scratch: &Scratch) -> Result<(ServerProcess, CertificateDer<'stat
     let data = scratch.0.join("data");
     let server = timeout(PATIENCE, ServerProcess::start(&program, &data, &env)).await??;
     Ok((server, certificate))
+}
+
+/// Proves no rule of the protocol: what the token of the admin API goes over.
+#[tokio::test]
+async fn the_admin_listener_speaks_tls_where_it_is_asked_to() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (server, certificate) = serve_with(&scratch, "admin_tls = true").await?;
+    let token = server.admin_token()?;
+    for (path, status) in [("/readyz", 200), ("/v1/channels", 200), ("/none", 404)] {
+        let mut socket = connect(server.admin, &certificate).await?;
+        let get = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        socket.write(get.as_bytes()).await?;
+        let head = socket.http_head().await?;
+        ensure!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+    }
+    let mut plain = RawWs::open(server.admin).await?;
+    plain.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    let answer = timeout(PATIENCE, plain.read_to_end()).await.context("it hangs")?;
+    ensure!(!answer.starts_with(b"HTTP"), "plain HTTP is answered: {answer:?}");
+    // Who begins a handshake and says no more gives way, too.
+    let mut half = Vec::new();
+    for _ in 0..200 {
+        let mut socket = RawWs::open(server.admin).await?;
+        socket.write(&[0x16, 3, 1, 2, 0]).await?;
+        half.push(socket);
+    }
+    let mut socket = connect(server.admin, &certificate).await?;
+    socket.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
+    ensure!(socket.http_head().await?.starts_with("HTTP/1.1 200 "), "silenced");
+    Ok(())
 }
 
 /// Proves CON-1.
