@@ -52,82 +52,128 @@ fn member<'a, T: Deserialize<'a>>(json: Option<&'a RawValue>) -> Option<T> {
     json.and_then(|json| serde_json::from_str(json.get()).ok())
 }
 
-/// One element of a frame, and its `params` as they came: `{}` where they are absent.
+/// One element of a frame of which only the envelope was read. What `params` hold costs many times as much to read, so
+/// whoever limits requests can do so before.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Received<'a> {
-    /// What it is.
-    pub element: Element,
-    /// The text of its `params`, byte by byte: by that a repeat is recognised (IDS-2).
+pub enum Received<'a> {
+    /// An envelope that is in order.
+    Request(Enclosed<'a>),
+    /// An element without one.
+    Refused {
+        /// The id to answer to, where one could be read.
+        id: Option<RequestId>,
+        /// Why.
+        error: RpcError,
+    },
+}
+
+impl Received<'_> {
+    /// Bytes of its parameters, as they came; 0 where there are none that can be read.
+    #[must_use]
+    pub fn params_len(&self) -> usize {
+        match self {
+            Received::Request(enclosed) => enclosed.params.len(),
+            Received::Refused { .. } => 0,
+        }
+    }
+}
+
+/// A request whose parameters were not read yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Enclosed<'a> {
+    /// As [`Request::id`].
+    pub id: RequestId,
+    /// As [`Request::ack`].
+    pub ack: Option<RequestId>,
+    /// Name of the method, which need not be known.
+    pub method: String,
+    /// The text of its `params`, byte by byte, `{}` where they are absent: by that a repeat is recognised (IDS-2).
     pub params: &'a str,
 }
 
-/// Reads one client-to-server frame, as [`read_client_frame`], without the texts.
+impl Enclosed<'_> {
+    /// Whether it is about the connection, not a command of the session: their ids are others (IDS-1, IDS-3).
+    #[must_use]
+    pub fn is_of_connection(&self) -> bool {
+        matches!(&*self.method, "ping" | "join" | "reconnect")
+    }
+
+    /// Reads the parameters.
+    ///
+    /// # Errors
+    /// There is no such method, or they are not its parameters.
+    pub fn open(&self) -> Result<Request, RpcError> {
+        let mut track = serde_path_to_error::Track::new();
+        let mut json = serde_json::Deserializer::from_str(self.params);
+        let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+        match Call::decode(&self.method, json) {
+            None => Err(ErrorName::MethodNotFound.into()),
+            // serde would read an array as the fields in order of declaration.
+            Some(_) if !self.params.starts_with('{') => Err(ErrorName::InvalidParams.into()),
+            Some(Ok(call)) => Ok(Request { id: self.id, ack: self.ack, call }),
+            Some(Err(error)) => Err(params_error(&track.path(), &error)),
+        }
+    }
+}
+
+impl From<Received<'_>> for Element {
+    fn from(received: Received<'_>) -> Self {
+        match received {
+            Received::Request(enclosed) => match enclosed.open() {
+                Ok(request) => Element::Request(request),
+                Err(error) => Element::Refused { id: Some(enclosed.id), error },
+            },
+            Received::Refused { id, error } => Element::Refused { id, error },
+        }
+    }
+}
+
+/// Reads one client-to-server frame with all that is in it.
 ///
 /// # Errors
 /// As [`read_client_frame`].
 pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
-    let elements = read_client_frame(frame)?;
-    Ok(elements.into_iter().map(|received| received.element).collect())
+    Ok(read_client_frame(frame)?.into_iter().map(Element::from).collect())
 }
 
-/// Reads one client-to-server frame.
+/// Reads one client-to-server frame, as far as the envelopes of its elements.
 ///
 /// # Errors
 /// The frame is longer than 64 KiB (`frameTooLarge`), nested deeper than 32 (`tooDeep`), not JSON
 /// (`parseError`), or an array that is empty or longer than 32 (`badBatch`). An element that cannot be
-/// read does not fail the frame: it comes as [`Element::Refused`].
+/// read does not fail the frame: it comes as [`Received::Refused`].
 pub fn read_client_frame(frame: &[u8]) -> Result<Vec<Received<'_>>, FrameError> {
     let text = gate::check(frame, MAX_CLIENT_FRAME_BYTES)?;
     let whole: &RawValue =
         serde_json::from_str(text).map_err(|_| FrameError::from(ErrorName::ParseError))?;
     if !whole.get().starts_with('[') {
-        return Ok(vec![decode_element(whole)]);
+        return Ok(vec![read_element(whole)]);
     }
     let elements: Vec<&RawValue> =
         serde_json::from_str(whole.get()).map_err(|_| FrameError::from(ErrorName::ParseError))?;
     if elements.is_empty() || elements.len() > MAX_BATCH {
         return Err(ErrorName::BadBatch.into());
     }
-    Ok(elements.into_iter().map(decode_element).collect())
+    Ok(elements.into_iter().map(read_element).collect())
 }
 
-fn decode_element(json: &RawValue) -> Received<'_> {
-    let unreadable = |name: ErrorName| Received {
-        element: Element::Refused { id: None, error: name.into() },
-        params: NO_PARAMS,
-    };
+fn read_element(json: &RawValue) -> Received<'_> {
+    let refused = |id, name: ErrorName| Received::Refused { id, error: name.into() };
     if json.get().starts_with('[') {
-        return unreadable(ErrorName::BadBatch);
+        return refused(None, ErrorName::BadBatch);
     }
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json.get()) else {
-        return unreadable(ErrorName::InvalidRequest);
+        return refused(None, ErrorName::InvalidRequest);
     };
-    let params = envelope.params.map_or(NO_PARAMS, RawValue::get);
-    Received { element: decode_request(&envelope, params), params }
-}
-
-fn decode_request(envelope: &Envelope<'_>, params: &str) -> Element {
     let id = member::<RequestId>(envelope.id);
     let ack = member::<RequestId>(envelope.ack);
-    let refused = |error: RpcError| Element::Refused { id, error };
     let version = member::<String>(envelope.jsonrpc);
-    let (Some("2.0"), Some(request_id), Some(method), true) = (
-        version.as_deref(),
-        id,
-        member::<String>(envelope.method),
-        ack.is_some() == envelope.ack.is_some(),
-    ) else {
-        return refused(ErrorName::InvalidRequest.into());
-    };
-    let mut track = serde_path_to_error::Track::new();
-    let mut json = serde_json::Deserializer::from_str(params);
-    let json = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    match Call::decode(&method, json) {
-        None => refused(ErrorName::MethodNotFound.into()),
-        // serde would read an array as the fields in order of declaration.
-        Some(_) if !params.starts_with('{') => refused(ErrorName::InvalidParams.into()),
-        Some(Ok(call)) => Element::Request(Request { id: request_id, ack, call }),
-        Some(Err(error)) => refused(params_error(&track.path(), &error)),
+    match (version.as_deref(), id, member::<String>(envelope.method)) {
+        (Some("2.0"), Some(id), Some(method)) if ack.is_some() == envelope.ack.is_some() => {
+            let params = envelope.params.map_or(NO_PARAMS, RawValue::get);
+            Received::Request(Enclosed { id, ack, method, params })
+        }
+        _ => refused(id, ErrorName::InvalidRequest),
     }
 }
 

@@ -3,7 +3,7 @@
 //! takes effect once (IDS-2), and those of a session one after the other (ORD-5).
 
 use bytes::Bytes;
-use lianmai_protocol::codec::{self, Element, Received};
+use lianmai_protocol::codec::{self, Enclosed, Received};
 use lianmai_protocol::limits::MAX_IN_FLIGHT;
 use lianmai_protocol::message::media::{Published, Subscribed};
 use lianmai_protocol::message::session::{Done, Empty, MessageSent, Ping, Pong, TokenRenewed};
@@ -23,24 +23,25 @@ use crate::output::Note;
 
 /// `rateLimited` answers, less the commands that passed since, after which the connection is closed.
 const LIMITED_CLOSE: u32 = 100;
-/// An answer counts one more for each so many units that its command would have taken.
+/// An answer counts one more for each so many units that reading its command would have taken.
 const HEAVY_UNITS: u32 = 8;
 
 impl Channel {
     /// Handles a text frame of a member.
     pub(crate) fn frame(&mut self, cx: &mut Context, uid: UserId, conn: ConnId, frame: &[u8]) {
         self.alive(cx, uid, conn);
-        if self.members.get(&uid).is_some_and(|member| member.fenced) {
+        // What comes on a connection that was closed is not even read.
+        if self.member_on(uid, conn).is_none_or(|member| member.fenced) {
             return;
         }
         match codec::read_client_frame(frame) {
             Ok(elements) => {
-                let params = elements.iter().map(|of| of.params.len()).sum();
+                let params = elements.iter().map(Received::params_len).sum();
                 // The first element pays for what belongs to none.
                 let mut padding = cost::padding(frame.len(), params, elements.len());
-                for Received { element, params } in elements {
-                    let bytes = params.len() + std::mem::take(&mut padding);
-                    self.element(cx, uid, conn, element, params, bytes);
+                for element in elements {
+                    let bytes = element.params_len() + std::mem::take(&mut padding);
+                    self.element(cx, uid, conn, element, Cost::reading(bytes));
                 }
             }
             Err(refused) => {
@@ -80,48 +81,42 @@ impl Channel {
         self.members.get_mut(&uid).filter(|member| member.conn == Some(conn))
     }
 
+    /// Its rate is looked at before its parameters are read: that is most of what a request costs.
     fn element(
         &mut self,
         cx: &mut Context,
         uid: UserId,
         conn: ConnId,
-        element: Element,
-        params: &str,
-        bytes: usize,
+        received: Received<'_>,
+        reading: Cost,
     ) {
-        let reading = Cost::reading(bytes);
-        let request = match element {
-            Element::Request(request) => request,
-            Element::Refused { id, error } => {
+        let enclosed = match received {
+            Received::Request(enclosed) => enclosed,
+            Received::Refused { id, error } => {
                 if self.within_rate(cx, uid, conn, id, reading) {
                     self.refuse(cx, conn, id, None, &error);
                 }
                 return;
             }
         };
-        if let (Some(ack), Some(member)) = (request.ack, self.member_on(uid, conn)) {
+        if let (Some(ack), Some(member)) = (enclosed.ack, self.member_on(uid, conn)) {
             member.answers.ack(ack);
         }
-        let id = request.id;
-        match &request.call {
-            // These concern the connection: their ids are not those of the session (IDS-1, IDS-3).
-            Call::Ping(ping) => {
-                if self.within_rate(cx, uid, conn, Some(id), reading) {
-                    self.ping(cx, uid, id, ping);
-                }
+        // These concern the connection: their ids are not those of the session (IDS-1, IDS-3).
+        if !enclosed.is_of_connection() {
+            return self.command(cx, uid, conn, &enclosed, reading);
+        }
+        let id = enclosed.id;
+        if !self.within_rate(cx, uid, conn, Some(id), reading) {
+            return;
+        }
+        match enclosed.open() {
+            Ok(Request { call: Call::Ping(ping), .. }) => self.ping(cx, uid, id, &ping),
+            Ok(Request { call, .. }) => {
+                let error = ErrorName::AlreadyJoined.into();
+                self.refuse(cx, conn, Some(id), Some(call.method()), &error);
             }
-            Call::Join(_) | Call::Reconnect(_) => {
-                if self.within_rate(cx, uid, conn, Some(id), reading) {
-                    let (method, error) = (request.call.method(), ErrorName::AlreadyJoined.into());
-                    self.refuse(cx, conn, Some(id), Some(method), &error);
-                }
-            }
-            _ => {
-                let text = request.call.method().bytes().chain([0]).chain(params.bytes());
-                let asked = Asked { id, hash: key::hash(text) };
-                let cost = self.cost(uid, &request.call, bytes);
-                self.command(cx, uid, conn, asked, request, cost);
-            }
+            Err(error) => self.refuse(cx, conn, Some(id), None, &error),
         }
     }
 
@@ -157,6 +152,21 @@ impl Channel {
         false
     }
 
+    /// Whether there are units for what came, of which only the envelope was read; who has none left is answered as by
+    /// [`Channel::within_rate`]. Takes none: that is for what is in it.
+    fn can_be_read(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        conn: ConnId,
+        id: RequestId,
+        reading: Cost,
+    ) -> bool {
+        let Some(member) = self.member_on(uid, conn) else { return false };
+        member.rate.may(cx.mono(), reading.units, &cx.config.limits).is_ok()
+            || self.within_rate(cx, uid, conn, Some(id), reading)
+    }
+
     /// Takes units of the session's rate, or says after how many milliseconds there are so many, or its channel may say
     /// so much.
     fn count_limited(
@@ -176,7 +186,7 @@ impl Channel {
             // Not to zero: who sends more than it may for long is closed, however it is spread.
             Ok(()) => member.limited = member.limited.saturating_sub(1),
             // What was read for nothing was work as well.
-            Err(_) => member.limited += 1 + cost.units / HEAVY_UNITS,
+            Err(_) => member.limited += 1 + cost.read() / HEAVY_UNITS,
         }
         taken.err()
     }
@@ -194,12 +204,20 @@ impl Channel {
         cx: &mut Context,
         uid: UserId,
         conn: ConnId,
-        asked: Asked,
-        request: Request,
-        cost: Cost,
+        enclosed: &Enclosed<'_>,
+        reading: Cost,
     ) {
+        let id = enclosed.id;
         let Some(member) = self.member_on(uid, conn) else { return };
-        let waiting = member.waiting.as_ref().and_then(|waiting| waiting.same_id(asked.id));
+        // Before anything of it is looked at, where it can be no repeat.
+        let is_new = member.answers.is_new(id);
+        if is_new && !self.can_be_read(cx, uid, conn, id, reading) {
+            return;
+        }
+        let text = enclosed.method.bytes().chain([0]).chain(enclosed.params.bytes());
+        let asked = Asked { id, hash: key::hash(text) };
+        let Some(member) = self.member_on(uid, conn) else { return };
+        let waiting = member.waiting.as_ref().and_then(|waiting| waiting.same_id(id));
         if waiting == Some(asked) {
             self.count_limited(cx, uid, conn, Cost::reading(0));
             self.close_limited(cx, uid, conn);
@@ -213,11 +231,29 @@ impl Channel {
             // Told again even to who asks too much, since it has taken effect; who goes on is closed.
             self.count_limited(cx, uid, conn, Cost::reading(0));
             self.send_behind_events(cx, uid, answer);
-            self.tell_renewed(cx, uid, &request.call);
+            // No client asks for a URL with so many bytes.
+            if reading.units == 1
+                && let Ok(request) = enclosed.open()
+            {
+                self.tell_renewed(cx, uid, &request.call);
+            }
             self.close_limited(cx, uid, conn);
             return;
         }
-        if !self.within_rate(cx, uid, conn, Some(asked.id), cost) {
+        if !is_new && !self.can_be_read(cx, uid, conn, id, reading) {
+            return;
+        }
+        let request = match enclosed.open() {
+            Ok(request) => request,
+            Err(error) => {
+                if self.within_rate(cx, uid, conn, Some(id), reading) {
+                    self.refuse(cx, conn, Some(id), None, &error);
+                }
+                return;
+            }
+        };
+        let cost = self.cost(uid, &request.call, reading);
+        if !self.within_rate(cx, uid, conn, Some(id), cost) {
             return;
         }
         let method = request.call.method();

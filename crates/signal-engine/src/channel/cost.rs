@@ -29,6 +29,8 @@ const LEAST_BURST_BYTES: usize = 16 * MAX_CLIENT_FRAME_BYTES;
 /// What a command takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cost {
+    /// Bytes that are read for it, but for what every request has around its parameters.
+    bytes: usize,
     /// Of its session's rate.
     pub(super) units: u32,
     /// Of what its channel may say: bytes that everybody gets. 0 for what is told to nobody, or must be told.
@@ -38,7 +40,12 @@ pub(super) struct Cost {
 impl Cost {
     /// Of reading so many bytes.
     pub(super) fn reading(bytes: usize) -> Self {
-        Cost { units: units(bytes), told: 0 }
+        Cost { bytes, units: units(bytes), told: 0 }
+    }
+
+    /// Units that reading it takes.
+    pub(super) fn read(self) -> u32 {
+        units(self.bytes)
     }
 }
 
@@ -77,8 +84,9 @@ impl Said {
 }
 
 impl Channel {
-    /// What a command takes that was read from so many bytes.
-    pub(super) fn cost(&self, uid: UserId, call: &Call, bytes: usize) -> Cost {
+    /// What a command takes in all, with what it took to read it.
+    pub(super) fn cost(&self, uid: UserId, call: &Call, reading: Cost) -> Cost {
+        let bytes = reading.bytes;
         let own = self.members.get(&uid);
         // Names and attributes that are told once more, as a whole.
         let (repeats, is_told) = match call {
@@ -98,13 +106,13 @@ impl Channel {
             _ => (0, false),
         };
         let told = if is_told { bytes + repeats + EVENT_BYTES } else { 0 };
-        Cost { units: units(bytes).max(told_units(repeats)), told }
+        Cost { units: reading.units.max(told_units(repeats)), told, ..reading }
     }
 
     /// Milliseconds after which the channel may say what a member wants to say; `None` for now. The fuller it is, the
     /// less may one say who has said much lately (IDS-8).
     pub(super) fn said_too_much(&self, cx: &Context, member: &Member, cost: Cost) -> Option<u64> {
-        let Cost { units, told } = cost;
+        let Cost { units, told, .. } = cost;
         if told == 0 {
             return None;
         }

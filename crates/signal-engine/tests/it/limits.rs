@@ -364,6 +364,43 @@ fn ids_6_a_command_weighs_one_more_for_each_kib_of_its_parameters() {
     w.ok(a, say("short"));
 }
 
+/// What is in a request that comes too fast costs the server nothing.
+/// Proves IDS-6.
+#[test]
+fn ids_6_the_rate_is_looked_at_before_the_parameters() {
+    let mut w = World::new();
+    let a = w.join(1);
+    let keys = |count: usize| -> String {
+        (0..count).map(|n| format!("\"{n:x}\":\"\",")).collect::<String>() + "\"x\":\"\""
+    };
+    let request = |id: u64, method: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}}}}}"#)
+    };
+    // One of them is all that a session may send at once, whatever the method.
+    let many = keys(5_000);
+    for (id, method) in [(100, "setAttributes"), (200, "ping"), (300, "join"), (400, "report")] {
+        let params = format!(r#""attributes":{{{many}}}"#);
+        w.text(a, request(id, method, &params));
+        assert_ne!(w.error_name(a, id), Some(ErrorName::RateLimited), "{method}");
+        w.text(a, request(id + 1, method, &params));
+        assert_eq!(w.error_name(a, id + 1), Some(ErrorName::RateLimited), "{method}");
+        // Nobody can tell what is wrong with it.
+        w.text(a, request(id + 2, "setAttributes", r#""attributes":7"#));
+        assert_eq!(w.error_name(a, id + 2), Some(ErrorName::RateLimited), "{method}");
+        w.advance(2_000);
+    }
+    // Beside the parameters as well, and where there are none that can be read.
+    let around = format!(r#"{{"jsonrpc":"2.0","id":500,"method":"ping",{many}}}"#);
+    let unreadable = format!(r#"{{"jsonrpc":"1.0",{many}}}"#);
+    let array = format!("[{}1]", "1,".repeat(30_000));
+    for text in [around, unreadable, array] {
+        w.text(a, text);
+        assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
+        w.advance(2_000);
+    }
+    w.ok(a, ping());
+}
+
 /// Proves IDS-6.
 #[test]
 fn a_frame_that_cannot_be_read_counts_as_well() {
@@ -388,4 +425,12 @@ fn one_session_does_not_use_up_the_rate_of_another() {
     }
     w.err(a, ping());
     w.ok(b, ping());
+}
+
+impl World {
+    /// How a request was refused, if it was.
+    fn error_name(&self, client: Client, id: u64) -> Option<ErrorName> {
+        let answer = self.answer(client, id).expect("it is answered");
+        answer.err().map(|error| error.name().clone())
+    }
 }

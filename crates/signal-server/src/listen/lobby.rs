@@ -15,6 +15,7 @@ use lianmai_signal_engine::{
     ChannelKey, ConnId, Input, JoinRequest, Lobby, LobbyOutput, Outbox, Peer, ReconnectRequest,
     TicketKey,
 };
+use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -26,7 +27,7 @@ use crate::auth::Authenticator;
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::ops::metrics::Metrics;
 use crate::ops::peers::{PeerEntry, Peers};
-use crate::shard::{ShardMsg, Shards};
+use crate::shard::{ShardMsg, Shards, Turns};
 use crate::socket::frame;
 use crate::socket::halves::{CLOSE_LINGER, Sink};
 use crate::socket::places::group;
@@ -210,41 +211,42 @@ impl LobbyServer {
     }
 }
 
-/// Hands every frame of a joined connection to its shard, in order. A full mailbox stops the reading.
+/// Hands every frame of a joined connection to its shard, in order. What waits there is bounded: then nothing is read.
 #[expect(clippy::manual_async_fn, reason = "an `async fn` would keep what it is given twice")]
 fn pump(
     known: PeerEntry,
     mut reader: Reader,
-    shard: tokio::sync::mpsc::Sender<ShardMsg>,
+    shard: Sender<ShardMsg>,
 ) -> impl Future<Output = ()> + Send {
     async move {
         let conn = known.conn();
-        let unheard = loop {
-            let incoming = reader.next().await;
-            // A permit is smaller than a message. An error: the server stops.
-            let Ok(permit) = shard.reserve().await else { break true };
+        let turns = Turns::default();
+        let last = loop {
+            let Some(incoming) = reader.next().await else { break Some(Bytes::new()) };
+            let bytes = match &incoming {
+                Incoming::Text(frame) => frame.len(),
+                Incoming::Close(reply) => break Some(reply.clone()),
+                Incoming::Alive(_) | Incoming::Violation | Incoming::TooMuch => 0,
+            };
+            // None: the shard has closed the connection, or ends.
+            let Some(turn) = turns.next(bytes).await else { break None };
+            let Ok(place) = shard.reserve().await else { break None };
             match incoming {
-                Some(Incoming::Text(frame)) => {
-                    permit.send(ShardMsg::Input(Input::Frame { conn, frame }));
+                Incoming::Text(frame) => place.send(ShardMsg::Frame { conn, frame, turn }),
+                Incoming::Alive(reply) => place.send(ShardMsg::Alive { conn, reply, turn }),
+                Incoming::Close(_) | Incoming::Violation | Incoming::TooMuch => {
+                    place.send(ShardMsg::Input(Input::BinaryFrame { conn }));
+                    break None;
                 }
-                Some(Incoming::Alive(reply)) => permit.send(ShardMsg::Alive { conn, reply }),
-                Some(Incoming::Close(reply)) => {
-                    permit.send(ShardMsg::Over { conn, reply });
-                    return;
-                }
-                Some(Incoming::Violation | Incoming::TooMuch) => {
-                    permit.send(ShardMsg::Input(Input::BinaryFrame { conn }));
-                    break true;
-                }
-                None => break false,
             }
         };
-        if unheard {
+        if last.is_none() {
             // The shard closes; what the peer still sends must not turn that into a reset.
             let _ = timeout(CLOSE_LINGER * 2, reader.drain()).await;
         }
-        if let Ok(permit) = shard.reserve().await {
-            permit.send(ShardMsg::Over { conn, reply: Bytes::new() });
+        // A message that is made when there is a place for it is no part of this task while it waits.
+        if let Ok(place) = shard.reserve().await {
+            place.send(ShardMsg::Over { conn, reply: last.unwrap_or_default() });
         }
     }
 }
@@ -256,8 +258,9 @@ fn push(outbox: &mut Outbox, bytes: Bytes) {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: the memory of an idle connection.
+    //! Proves no rule of the protocol: the memory of an idle connection, and how much of one waits for its shard.
 
+    use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::mpsc;
 
@@ -277,5 +280,72 @@ mod tests {
         let pump = pump(known, Reader::new(source, b""), shard);
         let bytes = size_of_val(&pump);
         assert!(bytes <= 400, "{bytes} bytes");
+    }
+
+    /// A connection that has joined, and its peer.
+    async fn pumped(number: u64, shard: &Sender<ShardMsg>) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let place = Places::new(1, 1).enter(address.ip()).unwrap();
+        let (source, sink) = split_tcp(stream, place);
+        let mut reader = Reader::new(source, b"");
+        reader.joined();
+        let shard = shard.clone();
+        let known = Peers::default().enter(ConnId(number), address.ip());
+        tokio::spawn(async move {
+            pump(known, reader, shard).await;
+            drop(sink);
+        });
+        peer
+    }
+
+    /// A text frame; its mask leaves it as it is.
+    fn text(length: usize) -> Vec<u8> {
+        let mut frame = vec![0x81, 0xff];
+        frame.extend_from_slice(&(length as u64).to_be_bytes());
+        frame.extend_from_slice(&[0; 4]);
+        frame.resize(frame.len() + length, b' ');
+        frame
+    }
+
+    fn who(message: Option<&ShardMsg>) -> u64 {
+        match message {
+            Some(ShardMsg::Frame { conn, .. }) => conn.0,
+            _ => panic!("something else than a frame"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_waits_behind_one_long_frame_of_each_other() {
+        const GREEDY: u64 = 10;
+        const FRAMES: usize = 20;
+        let (shard, mut mailbox) = mpsc::channel(4096);
+        for number in 0..GREEDY {
+            let mut peer = pumped(number, &shard).await;
+            let flood = text(60_000).repeat(FRAMES);
+            tokio::spawn(async move {
+                peer.write_all(&flood).await.unwrap();
+                peer
+            });
+        }
+        // The shard is busy with the first frame of each; there is none behind it.
+        let mut held = Vec::new();
+        for _ in 0..GREEDY {
+            held.push(mailbox.recv().await);
+        }
+        let mut turn: Vec<u64> = held.iter().map(|message| who(message.as_ref())).collect();
+        turn.sort_unstable();
+        assert_eq!(turn, (0..GREEDY).collect::<Vec<_>>());
+        let mut witness = pumped(GREEDY, &shard).await;
+        witness.write_all(&text(2)).await.unwrap();
+        assert_eq!(who(mailbox.recv().await.as_ref()), GREEDY, "it waits behind more");
+        // All of them come, one after the other.
+        let mut count = held.len();
+        held.clear();
+        while count < GREEDY as usize * FRAMES {
+            assert!(who(mailbox.recv().await.as_ref()) < GREEDY);
+            count += 1;
+        }
     }
 }

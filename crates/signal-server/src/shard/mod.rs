@@ -1,6 +1,7 @@
 //! Shards: each owns an engine and the sinks of its connections, without locks. Others reach one through
-//! its mailbox, which is bounded: whoever fills it waits.
+//! its mailbox, which is bounded: whoever fills it waits, and of each connection only so much is in it (`turns.rs`).
 
+mod turns;
 mod worker;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::route::shard_of;
 use crate::socket::halves::Sink;
 
+pub(crate) use turns::{Turn, Turns};
 pub(crate) use worker::{Worker, WorkerParts};
 
 /// Messages that may wait for a shard.
@@ -25,8 +27,10 @@ pub(crate) enum ShardMsg {
     Adopt { conn: ConnId, sink: Sink, entry: Input },
     /// Something for the engine.
     Input(Input),
+    /// A text frame came.
+    Frame { conn: ConnId, frame: Bytes, turn: Turn },
     /// A WebSocket ping or pong came, and this is to be written back.
-    Alive { conn: ConnId, reply: Bytes },
+    Alive { conn: ConnId, reply: Bytes, turn: Turn },
     /// The peer has ended the connection; this is to be written as the last thing.
     Over { conn: ConnId, reply: Bytes },
     /// The sink of a connection takes bytes again.
@@ -45,6 +49,16 @@ pub(crate) enum ShardMsg {
     Drain { plan: DrainPlan, drained: oneshot::Sender<bool> },
     /// Close every connection, then end.
     Stop,
+}
+
+impl ShardMsg {
+    /// Of the frame in it.
+    fn bytes(&self) -> usize {
+        match self {
+            ShardMsg::Frame { frame, .. } => frame.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// The mailboxes of all shards. Cheap to clone.

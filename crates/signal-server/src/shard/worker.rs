@@ -25,6 +25,8 @@ use crate::socket::writer::{Writer, Written};
 
 /// Messages that one turn takes at most, so that what it causes leaves soon.
 const TURN: usize = 256;
+/// And bytes of frames. What clients send as a rule is a hundredth of that in so many messages.
+const TURN_BYTES: usize = 64 * 1024;
 
 /// What a shard shares with the rest of the server.
 #[derive(Clone)]
@@ -103,20 +105,30 @@ impl Worker {
                     None => std::future::pending().await,
                 }
             };
+            let mut bytes = 0;
             tokio::select! {
                 message = self.mailbox.recv() => match message {
-                    Some(message) => self.take(message),
+                    Some(message) => {
+                        bytes += message.bytes();
+                        self.take(message);
+                    }
                     None => return,
                 },
                 () = sleep => self.handle(Input::Tick),
             }
             for _ in 1..TURN {
-                match self.mailbox.try_recv() {
-                    Ok(message) => self.take(message),
-                    Err(_) => break,
+                if bytes >= TURN_BYTES {
+                    break;
                 }
+                let Ok(message) = self.mailbox.try_recv() else { break };
+                bytes += message.bytes();
+                self.take(message);
             }
             self.finish_turn();
+            if bytes >= TURN_BYTES {
+                // Who has something to say to the shard comes to it.
+                tokio::task::yield_now().await;
+            }
         }
         // What came behind the stop: nobody is left without a word.
         self.mailbox.close();
@@ -151,11 +163,25 @@ impl Worker {
                 }
                 self.handle(Input::Closed { conn });
             }
-            ShardMsg::Alive { conn, reply } => {
+            // It was closed, and what it sent since is for nobody.
+            ShardMsg::Frame { conn, turn, .. } | ShardMsg::Alive { conn, turn, .. }
+                if !self.slots.contains_key(&conn) =>
+            {
+                turn.last();
+            }
+            ShardMsg::Frame { conn, frame, turn } => {
+                self.handle(Input::Frame { conn, frame });
+                // The next frame of a connection that this one has closed is dropped.
+                self.execute_outputs();
+                drop(turn);
+            }
+            ShardMsg::Alive { conn, reply, turn } => {
                 if !reply.is_empty() {
                     self.push(conn, reply);
                 }
                 self.handle(Input::Alive { conn });
+                self.execute_outputs();
+                drop(turn);
             }
             ShardMsg::Writable(conn) => {
                 if let Some(slot) = self.slots.get_mut(&conn) {

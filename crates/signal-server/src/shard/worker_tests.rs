@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::data_dir::DirLock;
 use crate::media::{MediaProvider, Presented};
 use crate::records::{self, Opening};
-use crate::shard::Shards;
+use crate::shard::{Shards, Turns};
 use crate::signing::SignError;
 use crate::socket::halves::{Sink, split_tcp};
 use crate::socket::places::Places;
@@ -113,7 +113,8 @@ impl Stage {
         let entry = Input::Join { conn, peer: Peer::default(), request: Box::new(request) };
         let shard = self.shards.of(self.key.route());
         shard.send(ShardMsg::Adopt { conn, sink, entry }).await.ok().unwrap();
-        let mut member = Member { conn, shard, peer, read: Vec::new() };
+        let turns = Turns::default();
+        let mut member = Member { conn, shard, turns, peer, read: Vec::new() };
         member.until(r#""ticket""#).await;
         member
     }
@@ -128,15 +129,23 @@ impl Drop for Stage {
 struct Member {
     conn: ConnId,
     shard: mpsc::Sender<ShardMsg>,
+    turns: Turns,
     peer: TcpStream,
     read: Vec<u8>,
 }
 
 impl Member {
     async fn send(&self, text: &'static str) {
+        assert!(self.is_heard(text).await);
+    }
+
+    /// Whether the shard still takes what the connection sends.
+    async fn is_heard(&self, text: &'static str) -> bool {
         let frame = bytes::Bytes::from_static(text.as_bytes());
-        let input = Input::Frame { conn: self.conn, frame };
-        self.shard.send(ShardMsg::Input(input)).await.ok().unwrap();
+        let Some(turn) = self.turns.next(frame.len()).await else { return false };
+        let message = ShardMsg::Frame { conn: self.conn, frame, turn };
+        self.shard.send(message).await.ok().unwrap();
+        true
     }
 
     /// Reads until this was received.
@@ -170,4 +179,17 @@ async fn no_shard_waits_for_a_provider_that_asks_others() {
     one.send(r#"{"jsonrpc": "2.0", "id": 3, "ack": 2, "method": "leave", "params": {}}"#).await;
     other.until("streamRemoved").await;
     assert_eq!(provider.cut.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_comes_on_a_connection_that_was_closed_is_dropped() {
+    let stage = Stage::new("closed", Arc::new(Slow::default()));
+    let (one, mut other) = (stage.join(1).await, stage.join(2).await);
+    one.send("no JSON").await;
+    while one.is_heard(r#"{"jsonrpc": "2.0", "id": 2, "method": "ping", "params": {}}"#).await {
+        // The shard has not come to it yet.
+        tokio::task::yield_now().await;
+    }
+    other.send(r#"{"jsonrpc": "2.0", "id": 2, "ack": 1, "method": "ping", "params": {}}"#).await;
+    other.until(r#""id":2"#).await;
 }

@@ -1,9 +1,9 @@
 //! What comes on a connection, as docs/protocol.md sections 3 and 4 tell it: frames, their requests, the rate, which
 //! ids are old; answers that are remembered, and closes. Comes in: frames. Goes out: commands for `commands.rs`.
 
-use lianmai_protocol::codec::{self, Element, Received};
+use lianmai_protocol::codec::{self, Enclosed, Received};
+use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::AttributeTarget;
-use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{CloseCode, ErrorName, RequestId, Role, UserId};
 use lianmai_signal_engine::ConnId;
 
@@ -13,6 +13,11 @@ use crate::log::mix;
 
 /// How far the model may be off with a rate, in thousandths.
 pub(super) const RATE_SLACK: i64 = 2_000;
+
+/// One, and one more for each full KiB (IDS-6).
+fn weight(bytes: usize) -> i64 {
+    1 + bytes as i64 / 1_024
+}
 
 impl Model {
     pub(super) fn frame(
@@ -32,15 +37,16 @@ impl Model {
         match codec::read_client_frame(frame) {
             Ok(elements) => {
                 // What is around the requests of a frame costs nothing up to 256 bytes each; the first pays the rest.
-                let params: usize = elements.iter().map(|of| of.params.len()).sum();
+                let params: usize = elements.iter().map(Received::params_len).sum();
                 let mut more = frame.len().saturating_sub(params + 256 * elements.len());
                 for element in elements {
-                    self.element(who, conn, element, std::mem::take(&mut more), step)?;
+                    let bytes = element.params_len() + std::mem::take(&mut more);
+                    self.element(who, conn, element, bytes, step)?;
                 }
                 Ok(())
             }
             Err(refused) => {
-                if !self.passes(who, conn, None, frame.len(), step)? {
+                if !self.passes(who, conn, None, (frame.len(), 0), step)? {
                     return Ok(());
                 }
                 let fatal = refused.0 != ErrorName::BadBatch;
@@ -57,48 +63,48 @@ impl Model {
         &mut self,
         who: Who<'_>,
         conn: ConnId,
-        Received { element, params }: Received<'_>,
-        more: usize,
+        received: Received<'_>,
+        bytes: usize,
         step: &mut Step<'_>,
     ) -> Verdict {
-        let bytes = params.len() + more;
         // An earlier element has ended the connection.
         if self.member(who).is_none_or(|member| member.conn != Some(conn)) {
             return Ok(());
         }
-        let request = match element {
-            Element::Request(request) => request,
-            Element::Refused { id, error } => {
-                if self.passes(who, conn, id, bytes, step)? {
+        let asked = match received {
+            Received::Request(asked) => asked,
+            Received::Refused { id, error } => {
+                if self.passes(who, conn, id, (bytes, 0), step)? {
                     step.answers.push((conn, id, Expect::Error(error.name().clone())));
                 }
                 return Ok(());
             }
         };
-        if let (Some(ack), Some(member)) = (request.ack, self.member(who)) {
+        if let (Some(ack), Some(member)) = (asked.ack, self.member(who)) {
             member.acked = member.acked.max(ack.0);
         }
-        if let Call::Ping(ping) = &request.call {
-            if self.passes(who, conn, Some(request.id), bytes, step)?
-                && let Some(member) = self.member(who)
-            {
-                member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
-                if let Some(k) = ping.k {
-                    member.confirms(k);
+        if !matches!(&*asked.method, "ping" | "join" | "reconnect") {
+            return self.request(who, conn, &asked, bytes, step);
+        }
+        let id = asked.id;
+        if !self.passes(who, conn, Some(id), (bytes, 0), step)? {
+            return Ok(());
+        }
+        let expect = match asked.open().map(|request| request.call) {
+            Ok(Call::Ping(ping)) => {
+                if let Some(member) = self.member(who) {
+                    member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
+                    if let Some(k) = ping.k {
+                        member.confirms(k);
+                    }
                 }
-                step.answers.push((conn, Some(request.id), Expect::Pong));
+                Expect::Pong
             }
-            return Ok(());
-        }
-        if matches!(request.call, Call::Join(_) | Call::Reconnect(_)) {
-            if self.passes(who, conn, Some(request.id), bytes, step)? {
-                let error = Expect::Error(ErrorName::AlreadyJoined);
-                step.answers.push((conn, Some(request.id), error));
-            }
-            return Ok(());
-        }
-        let bytes = bytes.max(self.repeats(who, &request.call).saturating_sub(1_024));
-        self.request(who, conn, request, (params, bytes), step)
+            Ok(_) => Expect::Error(ErrorName::AlreadyJoined),
+            Err(error) => Expect::Error(error.name().clone()),
+        };
+        step.answers.push((conn, Some(id), expect));
+        Ok(())
     }
 
     /// Bytes of names and attributes that everybody gets once more by a command.
@@ -125,12 +131,15 @@ impl Model {
         &mut self,
         who: Who<'_>,
         conn: ConnId,
-        request: Request,
-        (params, bytes): (&str, usize),
+        asked: &Enclosed<'_>,
+        bytes: usize,
         step: &mut Step<'_>,
     ) -> Verdict {
-        let hash = mix(mix(0, request.call.method().as_bytes()), params.as_bytes());
-        let id = request.id;
+        let hash = mix(mix(0, asked.method.as_bytes()), asked.params.as_bytes());
+        let id = asked.id;
+        // Names and attributes that are told once more, where that can be known.
+        let repeats = asked.open().map_or(0, |request| self.repeats(who, &request.call));
+        let weighs = (bytes, repeats);
         let Some(member) = self.member(who) else { return Ok(()) };
         if member.waits_for(id) {
             member.count_again(step.now);
@@ -145,17 +154,30 @@ impl Model {
             if known.hash == hash {
                 member.count_again(step.now);
                 step.answers.push((conn, Some(id), Expect::Again(known.text)));
-                self.tell_renewed(who, &request.call, step);
+                if let Ok(request) = asked.open() {
+                    self.tell_renewed(who, &request.call, step);
+                }
                 return Ok(());
             }
-            if self.passes(who, conn, Some(id), bytes, step)? {
-                step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdReuse)));
+            if self.passes(who, conn, Some(id), weighs, step)? {
+                let error = match asked.open() {
+                    Ok(_) => ErrorName::IdReuse,
+                    Err(error) => error.name().clone(),
+                };
+                step.answers.push((conn, Some(id), Expect::Error(error)));
             }
             return Ok(());
         }
-        if !self.passes(who, conn, Some(id), bytes, step)? {
+        if !self.passes(who, conn, Some(id), weighs, step)? {
             return Ok(());
         }
+        let request = match asked.open() {
+            Ok(request) => request,
+            Err(error) => {
+                step.answers.push((conn, Some(id), Expect::Error(error.name().clone())));
+                return Ok(());
+            }
+        };
         if old {
             step.answers.push((conn, Some(id), Expect::Error(ErrorName::IdTooOld)));
             return Ok(());
@@ -205,13 +227,12 @@ impl Model {
         who: Who<'_>,
         conn: ConnId,
         id: Option<RequestId>,
-        bytes: usize,
+        (bytes, repeats): (usize, usize),
         step: &mut Step<'_>,
     ) -> Verdict<bool> {
         let now = step.now;
-        // One more for each full KiB (IDS-6).
-        let weighs = 1 + bytes as i64 / 1_024;
-        let units = weighs.min(RATE_BURST / 1_000);
+        let read = weight(bytes);
+        let units = read.max(weight(repeats) - 1).min(RATE_BURST / 1_000);
         let Some(member) = self.member(who).filter(|member| member.conn == Some(conn)) else {
             return Ok(false);
         };
@@ -223,7 +244,7 @@ impl Model {
                 let what = format!("{conn:?} is limited for {units} with {left} thousandths left");
                 return Err(("fair", what));
             }
-            member.limited += 1 + u32::try_from(weighs / 8).unwrap_or(0);
+            member.limited += 1 + u32::try_from(read / 8).unwrap_or(0);
             let over = member.limited >= 100;
             step.answers.push((conn, id, Expect::Error(ErrorName::RateLimited)));
             if over {
