@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use lianmai_protocol::{Appkey, ChannelName, UserId, WallTime};
 
 use crate::auth::{TokenSpec, gen_jwt};
-use crate::config::{AppMode, Config, DEFAULT_TOML, Problems};
+use crate::config::{AppMode, Config, DEFAULT_TOML, Problem, Problems};
 
 /// Exit code for a configuration or arguments that cannot be used.
 const UNUSABLE: u8 = 2;
@@ -29,11 +29,14 @@ pub struct Cli {
 pub enum Command {
     /// Run the server. Without configuration: one app `demo` for this machine only.
     Run(Run),
-    /// Name everything that is wrong with a configuration, or print `ok`.
+    /// Name everything that is wrong with a configuration, or print `ok` and what is unwise.
     CheckConfig {
         /// Configuration.
         #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
         config: Option<PathBuf>,
+        /// A warning is wrong, too.
+        #[arg(long)]
+        strict: bool,
     },
     /// Print the default configuration with comments.
     GenConfig,
@@ -66,6 +69,9 @@ pub struct Run {
     /// however it ends itself.
     #[arg(long)]
     pub stop_with_stdin: bool,
+    /// Do not start with a configuration that is unwise; without this it is said in the log.
+    #[arg(long)]
+    pub strict: bool,
 }
 
 impl Run {
@@ -84,7 +90,8 @@ impl Run {
         .into_iter()
         .filter_map(|(path, value)| Some((path, value.clone()?)))
         .collect();
-        Config::load(self.config.as_deref(), environment(), &flags)
+        let config = Config::load(self.config.as_deref(), environment(), &flags)?;
+        if self.strict { config.strict() } else { Ok(config) }
     }
 }
 
@@ -123,7 +130,11 @@ pub fn execute(command: &Command) -> ExitCode {
 /// Results go to `out`, problems to `err`.
 fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
     let (result, written) = match output(command) {
-        Ok(text) => (ExitCode::SUCCESS, out.write_all(text.as_bytes()).and_then(|()| out.flush())),
+        Ok((text, warnings)) => {
+            let warned = warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"));
+            let written = warned.and_then(|()| out.write_all(text.as_bytes()));
+            (ExitCode::SUCCESS, written.and_then(|()| out.flush()))
+        }
         Err(problems) => (ExitCode::from(UNUSABLE), writeln!(err, "{problems}")),
     };
     match written {
@@ -133,15 +144,23 @@ fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitC
     }
 }
 
-fn output(command: &Command) -> Result<String, String> {
+/// What is printed, and what is unwise.
+fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
+    let alone = |text: String| (text, Vec::new());
     match command {
         Command::Run(_) => Err("`run` has no output".to_owned()),
-        Command::CheckConfig { config } => load(config.as_deref()).map(|_| "ok\n".to_owned()),
-        Command::GenConfig => Ok(DEFAULT_TOML.to_owned()),
+        Command::CheckConfig { config, strict } => {
+            let config = load(config.as_deref())?;
+            let config = if *strict { config.strict() } else { Ok(config) };
+            let config = config.map_err(|problems| problems.to_string())?;
+            Ok(("ok\n".to_owned(), config.warnings))
+        }
+        Command::GenConfig => Ok(alone(DEFAULT_TOML.to_owned())),
         Command::GenToken(args) => {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let now = WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-            gen_token(&load(args.config.as_deref())?, args, now).map(|token| token + "\n")
+            let token = gen_token(&load(args.config.as_deref())?, args, now)?;
+            Ok(alone(token + "\n"))
         }
     }
 }

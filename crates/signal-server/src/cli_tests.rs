@@ -1,5 +1,7 @@
 //! Proves no rule of the protocol: the command line.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use clap::CommandFactory;
 
 use super::*;
@@ -7,8 +9,8 @@ use crate::auth::Authenticator;
 use lianmai_protocol::message::session::Join;
 
 const APPS: &str = "[[apps]]\nappkey = \"live\"\n[[apps.jwt]]\nkid = \"first\"\n\
-    secret = \"0123456789abcdef0123456789abcdef\"\n[[apps.jwt]]\nkid = \"second\"\n\
-    secret = \"fedcba9876543210fedcba9876543210\"\n[[apps]]\nappkey = \"local\"\nmode = \"debug\"\n";
+    secret = \"8a7035ecb6819f36cf0e57c0c973d15a\"\n[[apps.jwt]]\nkid = \"second\"\n\
+    secret = \"ce286494254cf4dbe49995a178e347b1\"\n[[apps]]\nappkey = \"local\"\nmode = \"debug\"\n";
 
 /// A file that goes with the test.
 struct TempFile(PathBuf);
@@ -17,6 +19,8 @@ impl TempFile {
     fn new(name: &str, text: &str) -> Self {
         let path = std::env::temp_dir().join(format!("lianmai-cli-{}-{name}", std::process::id()));
         std::fs::write(&path, text).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).unwrap();
         TempFile(path)
     }
 }
@@ -84,6 +88,27 @@ fn check_config_names_every_problem() {
     assert_eq!((code, out.as_str()), (ExitCode::from(2), ""));
     assert_eq!(err.lines().count(), 2, "{err}");
     assert!(err.contains("limits.members: ") && err.contains("server.shards: "), "{err}");
+}
+
+#[test]
+fn what_is_unwise_is_said_and_refused_by_the_strict() {
+    let text = format!("{APPS}[server]\ntrusted_proxies = [\"0.0.0.0/0\"]\n");
+    let file = TempFile::new("unwise", &text);
+    let path = file.0.to_str().unwrap();
+    let (code, out, err) = run(&["check-config", "--config", path]);
+    assert_eq!((code, out.as_str()), (ExitCode::SUCCESS, "ok\n"));
+    assert!(err.starts_with("warning: server.trusted_proxies[0]: "), "{err}");
+    let (code, out, err) = run(&["check-config", "--config", path, "--strict"]);
+    assert_eq!((code, out.as_str()), (ExitCode::from(2), ""));
+    assert!(err.starts_with("server.trusted_proxies[0]: "), "{err}");
+    for (args, starts) in [(&["run"][..], true), (&["run", "--strict"], false)] {
+        let Command::Run(run) = command(&[args, &["--config", path]].concat()) else { panic!() };
+        assert_eq!(run.load().is_ok(), starts, "{args:?}");
+    }
+    let good = TempFile::new("wise", APPS);
+    let (code, out, err) =
+        run(&["check-config", "--strict", "--config", good.0.to_str().unwrap()]);
+    assert_eq!((code, out.as_str(), err.as_str()), (ExitCode::SUCCESS, "ok\n", ""));
 }
 
 #[test]

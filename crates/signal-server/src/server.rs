@@ -119,6 +119,9 @@ impl Server {
     /// An address is taken, a file cannot be used, another server uses the directory, or the system has no
     /// randomness.
     pub async fn bind(mut config: Config) -> Result<Self, StartError> {
+        for warning in &config.warnings {
+            warn!(at = warning.path, "{}", warning.text);
+        }
         let admin_connections = descriptors::fit(&mut config);
         let lock = Arc::new(take_lock(&config.data_dir).await?);
         let data_dir = DataDir::open(&config.data_dir)?;

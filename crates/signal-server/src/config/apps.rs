@@ -9,7 +9,7 @@ use lianmai_signal_engine::{AppPolicy, DuplicatePolicy};
 use super::forward;
 use super::raw::{RawApp, RawBasic, RawDuplicate, RawJwt, RawMedia, RawMode, RawSecret};
 use super::validate::Check;
-use super::{AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys};
+use super::{AppConfig, AppMode, BasicKey, JwtKey, MediaServer, Secret, TokenKeys, warnings};
 
 /// HS256 wants a key as long as its hash.
 const MIN_JWT_SECRET_BYTES: usize = 32;
@@ -185,7 +185,10 @@ pub(super) fn secret(
         }
         Some(RawSecret::Inline(secret)) => secret,
         Some(RawSecret::File(file)) => match read_secret(&file) {
-            Ok(secret) => secret,
+            Ok(secret) => {
+                warnings::exposed(check, path, &file, true);
+                secret
+            }
             Err(error) => {
                 check.problem(path, format!("`{}` cannot be read: {error}", file.display()));
                 return None;

@@ -13,6 +13,7 @@ use toml::{Table, Value};
 
 use super::raw::RawConfig;
 use super::validate::{self, Check};
+use super::warnings;
 use super::{Config, Problem, Problems};
 
 /// Environment variables that begin so and hold `__` are configuration keys.
@@ -31,11 +32,15 @@ impl Config {
         flags: &[(&str, String)],
     ) -> Result<Config, Problems> {
         let env: BTreeMap<String, String> = env.collect();
-        let mut problems = Vec::new();
         let mut table = match file.map(read).transpose() {
             Ok(table) => table.unwrap_or_default(),
             Err(problem) => return Err(Problems(vec![problem])),
         };
+        let mut check =
+            Check { env: &env, problems: Vec::new(), warnings: Vec::new(), removed: Removed::default() };
+        if let Some(file) = file {
+            warnings::config_file(&mut check, file, &table);
+        }
         let from_env = env.iter().filter_map(|(name, value)| {
             let path = env_path(name)?;
             Some((path, value.as_str()))
@@ -47,11 +52,12 @@ impl Config {
                 Ok(()) => {
                     texts.insert(path, text.to_owned());
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => check.problems.push(problem),
             }
         }
-        let (raw, removed) = fit(table, &texts, &mut problems);
-        validate::config(raw, Check { env: &env, problems, removed })
+        let (raw, removed) = fit(table, &texts, &mut check.problems);
+        check.removed = removed;
+        validate::config(raw, check)
     }
 }
 

@@ -9,6 +9,7 @@ mod load;
 mod raw;
 mod relay;
 mod validate;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -280,6 +281,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// `tracing` filter, as `info` or `lianmai=debug,info`.
     pub log_filter: String,
+    /// What works and is unwise. None of it holds a secret.
+    pub warnings: Vec<Problem>,
 }
 
 impl Config {
@@ -287,6 +290,14 @@ impl Config {
     #[must_use]
     pub fn has_debug_app(&self) -> bool {
         self.apps.iter().any(|app| app.mode == AppMode::Debug)
+    }
+
+    /// Refuses what is unwise, for whoever wants no warnings.
+    ///
+    /// # Errors
+    /// Every warning, as a problem.
+    pub fn strict(self) -> Result<Self, Problems> {
+        if self.warnings.is_empty() { Ok(self) } else { Err(Problems(self.warnings)) }
     }
 
     /// How often one address may come.

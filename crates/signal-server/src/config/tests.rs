@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::*;
@@ -14,6 +15,7 @@ impl TempFile {
         let name = format!("lianmai-config-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         TempFile(path)
     }
 }
@@ -431,6 +433,11 @@ fn tls_needs_two_files_that_are_there() {
             "tls-missing",
             "[tls]\ncert = \"/nonexistent/a\"\nkey = \"/nonexistent/b\"".into(),
             vec!["tls.cert", "tls.key"],
+        ),
+        (
+            "admin-alone",
+            "[server]\nadmin_tls = true".into(),
+            vec!["server.admin_tls"],
         ),
         (
             "rtmps-alone",

@@ -18,18 +18,19 @@ use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
     Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TlsConfig, apps, forward,
-    relay, split_authority,
+    relay, split_authority, warnings,
 };
 
 const HOUR_MS: u64 = 3_600_000;
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 
-/// Collects problems.
+/// Collects problems and warnings.
 pub(super) struct Check<'a> {
     /// Environment variables that secrets may name.
     pub(super) env: &'a BTreeMap<String, String>,
     pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
     pub(super) removed: Removed,
 }
 
@@ -37,6 +38,11 @@ impl Check<'_> {
     /// Records a problem.
     pub(super) fn problem(&mut self, path: impl Into<String>, text: impl Into<String>) {
         self.problems.push(Problem { path: path.into(), text: text.into() });
+    }
+
+    /// Records what works and is unwise.
+    pub(super) fn warn(&mut self, path: impl Into<String>, text: impl Into<String>) {
+        self.warnings.push(Problem { path: path.into(), text: text.into() });
     }
 
     /// Path of an element of an array, as its source counts.
@@ -208,6 +214,8 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
     };
     listeners(&mut check, &config);
     forward::loops(&mut check, &config);
+    warnings::look(&mut check, &config);
+    config.warnings = std::mem::take(&mut check.warnings);
     if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
 }
 
@@ -283,6 +291,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         drain: DrainConfig { deadline_ms: 0, notice_ms: 0, retry_after_ms: 0, jitter_ms: 0 },
         log_format: LogFormat::Auto,
         log_filter: String::new(),
+        warnings: Vec::new(),
     }
 }
 
@@ -346,6 +355,7 @@ fn tls(check: &mut Check, raw: RawTls) -> Option<TlsConfig> {
     }
     if let Some(key) = &raw.key {
         file("tls.key", key);
+        warnings::exposed(check, "tls.key", key, true);
     }
     match (raw.cert, raw.key) {
         (Some(cert), Some(key)) => Some(TlsConfig { cert, key }),

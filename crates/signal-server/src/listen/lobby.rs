@@ -321,13 +321,15 @@ mod tests {
         const GREEDY: u64 = 10;
         const FRAMES: usize = 20;
         let (shard, mut mailbox) = mpsc::channel(4096);
+        let mut floods = Vec::new();
         for number in 0..GREEDY {
             let mut peer = pumped(number, &shard).await;
             let flood = text(60_000).repeat(FRAMES);
-            tokio::spawn(async move {
+            // The peer stays as long as its task is waited for.
+            floods.push(tokio::spawn(async move {
                 peer.write_all(&flood).await.unwrap();
                 peer
-            });
+            }));
         }
         // The shard is busy with the first frame of each; there is none behind it.
         let mut held = Vec::new();
