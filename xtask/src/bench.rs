@@ -1,12 +1,12 @@
-//! `cargo xtask bench`: what a join, a member, a delivery and a puller cost, and how soon a cut is seen, on a release
-//! build. Figures are for people: nothing fails because a machine is slow.
+//! `cargo xtask bench`: what a join, a member, a delivery and a puller cost, how long a member waits beside greedy others,
+//! and how soon a cut is seen, on a release build. Figures are for people: nothing fails because a machine is slow.
 
 use std::process::Command;
 
 use crate::process::{cargo, run, target};
 use crate::{Result, tools, wasm};
 
-const ALL: &[&str] = &["join", "idle", "fanout", "pullers", "cut"];
+const ALL: &[&str] = &["join", "idle", "fanout", "beside", "pullers", "cut"];
 
 /// Takes 10 minutes, so it runs only by its name.
 const HIDDEN: &str = "hidden";

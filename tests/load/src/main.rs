@@ -2,6 +2,7 @@
 //! a member, a join and a delivery cost. Figures are for people; nothing here is a test.
 
 mod bare;
+mod beside;
 mod cut;
 mod decode;
 mod fanout;
@@ -63,6 +64,18 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         cuts: usize,
     },
+    /// How long a member waits for its answers beside others that send the costliest frames.
+    Beside {
+        /// How many others.
+        #[arg(long, default_value_t = 10)]
+        greedy: usize,
+        /// Milliseconds between two frames of one of them.
+        #[arg(long, default_value_t = 50)]
+        pace_ms: u64,
+        /// Seconds of each of the two measurements.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
     /// Processor time to read one event.
     Decode,
     /// The bare write loop itself, in a process of its own.
@@ -81,6 +94,9 @@ async fn main() -> Result<()> {
         }
         Bench::Pullers { pullers } => pullers::run(&cli.server, pullers).await,
         Bench::Cut { cuts } => cut::run(&cli.server, cuts).await,
+        Bench::Beside { greedy, pace_ms, seconds } => {
+            beside::run(&cli.server, greedy, pace_ms, seconds).await
+        }
         Bench::Decode => decode::run(),
         Bench::Bare => bare::serve().await,
     }
