@@ -144,37 +144,46 @@ pub fn decode_client_frame(frame: &[u8]) -> Result<Vec<Element>, FrameError> {
 /// read does not fail the frame: it comes as [`Received::Refused`].
 pub fn read_client_frame(frame: &[u8]) -> Result<Vec<Received<'_>>, FrameError> {
     let text = gate::check(frame, MAX_CLIENT_FRAME_BYTES)?;
-    let whole: &RawValue =
-        serde_json::from_str(text).map_err(|_| FrameError::from(ErrorName::ParseError))?;
-    if !whole.get().starts_with('[') {
-        return Ok(vec![read_element(whole)]);
+    // White space around it is part of no element.
+    let whole = text.trim_matches([' ', '\t', '\n', '\r']);
+    if whole.starts_with('{') {
+        return Ok(vec![read_element(whole)?]);
+    }
+    if !raw(whole)?.get().starts_with('[') {
+        return Ok(vec![read_element(whole)?]);
     }
     let elements: Vec<&RawValue> =
-        serde_json::from_str(whole.get()).map_err(|_| FrameError::from(ErrorName::ParseError))?;
+        serde_json::from_str(whole).map_err(|_| FrameError::from(ErrorName::ParseError))?;
     if elements.is_empty() || elements.len() > MAX_BATCH {
         return Err(ErrorName::BadBatch.into());
     }
-    Ok(elements.into_iter().map(read_element).collect())
+    elements.into_iter().map(|element| read_element(element.get())).collect()
 }
 
-fn read_element(json: &RawValue) -> Received<'_> {
+fn raw(json: &str) -> Result<&RawValue, FrameError> {
+    serde_json::from_str(json).map_err(|_| ErrorName::ParseError.into())
+}
+
+fn read_element(json: &str) -> Result<Received<'_>, FrameError> {
     let refused = |id, name: ErrorName| Received::Refused { id, error: name.into() };
-    if json.get().starts_with('[') {
-        return refused(None, ErrorName::BadBatch);
+    if json.starts_with('[') {
+        return Ok(refused(None, ErrorName::BadBatch));
     }
-    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json.get()) else {
-        return refused(None, ErrorName::InvalidRequest);
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(json) else {
+        // What is no JSON is refused as a frame.
+        raw(json)?;
+        return Ok(refused(None, ErrorName::InvalidRequest));
     };
     let id = member::<RequestId>(envelope.id);
     let ack = member::<RequestId>(envelope.ack);
     let version = member::<String>(envelope.jsonrpc);
-    match (version.as_deref(), id, member::<String>(envelope.method)) {
+    Ok(match (version.as_deref(), id, member::<String>(envelope.method)) {
         (Some("2.0"), Some(id), Some(method)) if ack.is_some() == envelope.ack.is_some() => {
             let params = envelope.params.map_or(NO_PARAMS, RawValue::get);
             Received::Request(Enclosed { id, ack, method, params })
         }
         _ => refused(id, ErrorName::InvalidRequest),
-    }
+    })
 }
 
 /// Turns a failed read of parameters into the error that names it. An id type starts its complaint with

@@ -94,8 +94,13 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    /// Whether an id is greater than every one so far.
+    pub(crate) fn is_new(&self, id: RequestId) -> bool {
+        self.last_id.is_none_or(|last| id > last)
+    }
+
     pub(crate) fn seen(&self, asked: Asked) -> Seen {
-        if self.last_id.is_none_or(|last| asked.id > last) {
+        if self.is_new(asked.id) {
             return Seen::New;
         }
         match self.kept.iter().find(|(kept, _)| kept.id == asked.id) {
