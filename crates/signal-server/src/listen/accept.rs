@@ -313,9 +313,8 @@ impl Service {
         }
         parts.extensions.insert(Peer(client));
         let request = Request::from_parts(parts, Body::new(body));
-        match self.router.clone().oneshot(request).await {
-            Ok(response) => response,
-        }
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        response
     }
 
     /// Whether a client may have what came through its proxy: what was not asked when that connected.
