@@ -131,7 +131,8 @@ pub fn execute(command: &Command) -> ExitCode {
 fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
     let (result, written) = match output(command) {
         Ok((text, warnings)) => {
-            let warned = warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"));
+            let warned =
+                warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"));
             let written = warned.and_then(|()| out.write_all(text.as_bytes()));
             (ExitCode::SUCCESS, written.and_then(|()| out.flush()))
         }

@@ -106,8 +106,7 @@ fn what_is_unwise_is_said_and_refused_by_the_strict() {
         assert_eq!(run.load().is_ok(), starts, "{args:?}");
     }
     let good = TempFile::new("wise", APPS);
-    let (code, out, err) =
-        run(&["check-config", "--strict", "--config", good.0.to_str().unwrap()]);
+    let (code, out, err) = run(&["check-config", "--strict", "--config", good.0.to_str().unwrap()]);
     assert_eq!((code, out.as_str(), err.as_str()), (ExitCode::SUCCESS, "ok\n", ""));
 }
 

@@ -84,7 +84,8 @@ fn join(channel: &str, uid: usize) -> Value {
 async fn flood(server: SocketAddr, number: usize, pace: Duration) {
     let keys: Map<String, Value> = (0..KEYS).map(|key| (format!("{key:x}"), "".into())).collect();
     let params = json!({"attributes": keys});
-    let request = json!({"jsonrpc": "2.0", "id": 1000, "method": "setAttributes", "params": params});
+    let request =
+        json!({"jsonrpc": "2.0", "id": 1000, "method": "setAttributes", "params": params});
     let request = request.to_string();
     loop {
         let Ok(mut member) = RawWs::connect(server).await else { continue };

@@ -36,8 +36,12 @@ impl Config {
             Ok(table) => table.unwrap_or_default(),
             Err(problem) => return Err(Problems(vec![problem])),
         };
-        let mut check =
-            Check { env: &env, problems: Vec::new(), warnings: Vec::new(), removed: Removed::default() };
+        let mut check = Check {
+            env: &env,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            removed: Removed::default(),
+        };
         if let Some(file) = file {
             warnings::config_file(&mut check, file, &table);
         }

@@ -434,11 +434,7 @@ fn tls_needs_two_files_that_are_there() {
             "[tls]\ncert = \"/nonexistent/a\"\nkey = \"/nonexistent/b\"".into(),
             vec!["tls.cert", "tls.key"],
         ),
-        (
-            "admin-alone",
-            "[server]\nadmin_tls = true".into(),
-            vec!["server.admin_tls"],
-        ),
+        ("admin-alone", "[server]\nadmin_tls = true".into(), vec!["server.admin_tls"]),
         (
             "rtmps-alone",
             "[server]\nrtmps_listen = \"127.0.0.1:1936\"".into(),

@@ -94,9 +94,12 @@ fn files_of_secrets_are_for_their_owner() {
     let debug = format!("[[apps]]\nappkey = \"live\"\nmode = \"debug\"\n{forward}");
     assert_eq!(files.warnings(&debug, 0o644), ["config.toml"]);
 
-    for (mode, expected) in
-        [(0o600, &[][..]), (0o640, &[]), (0o604, &["apps[0].jwt[0].secret"]), (0o644, &["apps[0].jwt[0].secret"])]
-    {
+    for (mode, expected) in [
+        (0o600, &[][..]),
+        (0o640, &[]),
+        (0o604, &["apps[0].jwt[0].secret"]),
+        (0o644, &["apps[0].jwt[0].secret"]),
+    ] {
         let secret = files.write("secret", GOOD, mode);
         let text = app("live", &format!("{{ file = {secret:?} }}"));
         assert_eq!(files.warnings(&text, 0o644), expected, "{mode:o}");
@@ -130,7 +133,9 @@ fn a_secret_that_repeats_itself_is_none() {
     ] {
         assert!(bits(weak.as_bytes()) < JWT_BITS, "{weak}: {}", bits(weak.as_bytes()));
     }
-    for good in [GOOD, OTHER, "Zx8uD2pQ7LmN4vTr1sWy6KbHc9JgFa3E", "this needs no digits, if it is long"] {
+    for good in
+        [GOOD, OTHER, "Zx8uD2pQ7LmN4vTr1sWy6KbHc9JgFa3E", "this needs no digits, if it is long"]
+    {
         assert!(bits(good.as_bytes()) >= JWT_BITS, "{good}: {}", bits(good.as_bytes()));
     }
     assert!(bits(b"1111111111111111") < BASIC_BITS && bits(b"abababababababab") < BASIC_BITS);
@@ -139,8 +144,5 @@ fn a_secret_that_repeats_itself_is_none() {
     let files = Files::new("weak");
     let text = app("live", "\"0123456789abcdef0123456789abcdef\"")
         + "[apps.basic]\nallowed_ttls_s = [60]\nsecret = \"aaaaaaaaaaaaaaaa\"\n";
-    assert_eq!(
-        files.warnings(&text, 0o600),
-        ["apps[0].jwt[0].secret", "apps[0].basic.secret"]
-    );
+    assert_eq!(files.warnings(&text, 0o600), ["apps[0].jwt[0].secret", "apps[0].basic.secret"]);
 }

@@ -45,7 +45,8 @@ impl GiveWay {
     /// A connection that waits. It is to end when `end` is notified.
     pub(crate) fn enter(&self, address: IpAddr, end: Arc<Notify>) -> Seat {
         let address = group(address.to_canonical());
-        let seat = Seat(Arc::new(Inner { all: self.clone(), address, end, number: Mutex::default() }));
+        let seat =
+            Seat(Arc::new(Inner { all: self.clone(), address, end, number: Mutex::default() }));
         seat.wait();
         seat
     }
@@ -58,7 +59,8 @@ impl GiveWay {
             *counts.entry(*address).or_default() += 1;
         }
         let most = counts.values().max().copied();
-        let longest = table.waiting.iter().find(|(_, (address, _))| counts.get(address).copied() == most);
+        let longest =
+            table.waiting.iter().find(|(_, (address, _))| counts.get(address).copied() == most);
         let Some(number) = longest.map(|(number, _)| *number) else { return false };
         if let Some((_, end)) = table.waiting.remove(&number) {
             end.notify_one();
