@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use crate::block::Block;
 use crate::rtmp::MediaKind;
 
 /// Bytes before the body of a tag.
@@ -29,9 +30,9 @@ pub fn encode_tag(kind: MediaKind, timestamp: u32, body: &[u8]) -> Bytes {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let [_, l0, l1, l2] = length.to_be_bytes();
     let [t3, t0, t1, t2] = timestamp.to_be_bytes();
-    let mut tag = Vec::with_capacity(TAG_HEADER + body.len() + TAG_TRAILER);
-    tag.extend_from_slice(&[tag_type, l0, l1, l2, t0, t1, t2, t3, 0, 0, 0]);
-    tag.extend_from_slice(body);
-    tag.extend_from_slice(&length.wrapping_add(11).to_be_bytes());
-    tag.into()
+    let mut tag = Block::with_capacity(TAG_HEADER + body.len() + TAG_TRAILER);
+    tag.put(&[tag_type, l0, l1, l2, t0, t1, t2, t3, 0, 0, 0]);
+    tag.put(body);
+    tag.put(&length.wrapping_add(11).to_be_bytes());
+    tag.share()
 }

@@ -12,6 +12,7 @@
 
 mod address;
 mod auth;
+mod block;
 mod config;
 pub mod flv;
 pub mod hls;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::flv;
 use crate::rtmp::MediaKind;
-use crate::rtmp::chunk::encode_message;
+use crate::rtmp::chunk::encode_shared;
 use crate::rtmp::limits::OUT_CHUNK_SIZE;
 use crate::rtmp::message::{MEDIA_STREAM, Message, chunk_stream, message_type};
 use crate::shares::{Charge, Charged};
@@ -125,9 +125,8 @@ impl Packet {
                 stream_id: MEDIA_STREAM,
                 payload: self.body(),
             };
-            let mut out = Vec::new();
-            encode_message(&mut out, chunk_stream, &message, OUT_CHUNK_SIZE);
-            Charged { bytes: out.into(), charge: self.charge.clone() }.share()
+            let bytes = encode_shared(chunk_stream, &message, OUT_CHUNK_SIZE);
+            Charged { bytes, charge: self.charge.clone() }.share()
         })
     }
 }

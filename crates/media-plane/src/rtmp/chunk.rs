@@ -11,6 +11,7 @@ use super::limits::{
     MAX_IDLE_PARTIAL_BYTES, MAX_MEDIA_MESSAGE, MAX_PARTIAL_BYTES,
 };
 use super::message::{Message, message_type};
+use crate::block::Block;
 
 /// The 24-bit value which says that the timestamp follows as 32 bits.
 const EXTENDED: u32 = 0xFF_FFFF;
@@ -32,7 +33,7 @@ struct ChunkStream {
     received: usize,
     /// The message is too long to be kept, so its bytes are dropped as they come.
     left_out: bool,
-    partial: Vec<u8>,
+    partial: Block,
 }
 
 /// A message header as sent.
@@ -95,7 +96,7 @@ impl ChunkReader {
         self.media = media;
         for stream in self.streams.iter_mut().filter(|it| !media && is_media(it.type_id)) {
             self.partial_bytes -= stream.partial.len();
-            stream.partial = Vec::new();
+            stream.partial = Block::default();
             stream.left_out = stream.open;
         }
         self.check_partial()
@@ -121,7 +122,7 @@ impl ChunkReader {
     pub fn abort(&mut self, chunk_stream: u32) {
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == chunk_stream) {
             self.partial_bytes -= stream.partial.len();
-            stream.partial = Vec::new();
+            stream.partial = Block::default();
             stream.open = false;
         }
     }
@@ -168,7 +169,7 @@ impl ChunkReader {
                 timestamp: stream.timestamp,
                 type_id: stream.type_id,
                 stream_id: stream.stream_id,
-                payload: Bytes::from(std::mem::take(&mut stream.partial)),
+                payload: std::mem::take(&mut stream.partial).share(),
             }));
         }
     }
@@ -258,7 +259,7 @@ impl ChunkStream {
             open: false,
             received: 0,
             left_out: false,
-            partial: Vec::new(),
+            partial: Block::default(),
         }
     }
 
@@ -267,9 +268,9 @@ impl ChunkStream {
         let needed = self.partial.len() + bytes.len();
         if needed > self.partial.capacity() {
             let wanted = (2 * self.partial.capacity()).clamp(needed, self.length.max(needed));
-            self.partial.reserve_exact(wanted - self.partial.len());
+            self.partial.grow(wanted);
         }
-        self.partial.extend_from_slice(bytes);
+        self.partial.put(bytes);
     }
 
     /// A header inside a message continues it, whatever its type, as long as it describes the same
@@ -317,22 +318,45 @@ fn basic_header(input: &[u8]) -> Option<(u32, u8, usize)> {
 /// `chunk_stream` is in 2..=63. Nothing here depends on earlier messages, so the result may be
 /// shared by all receivers with that chunk size.
 pub fn encode_message(out: &mut Vec<u8>, chunk_stream: u8, message: &Message, chunk_size: usize) {
-    let chunk_size = chunk_size.max(1);
+    out.reserve(encoded_len(message, chunk_size));
+    encode_to(&mut |bytes| out.extend_from_slice(bytes), chunk_stream, message, chunk_size);
+}
+
+/// As [`encode_message`], shared.
+pub(crate) fn encode_shared(chunk_stream: u8, message: &Message, chunk_size: usize) -> Bytes {
+    let mut out = Block::with_capacity(encoded_len(message, chunk_size));
+    encode_to(&mut |bytes| out.put(bytes), chunk_stream, message, chunk_size);
+    out.share()
+}
+
+/// Bytes that a message takes in chunks.
+fn encoded_len(message: &Message, chunk_size: usize) -> usize {
+    let length = message.payload.len();
+    let extended = if message.timestamp >= EXTENDED { 4 } else { 0 };
+    let more = length.div_ceil(chunk_size.max(1)).saturating_sub(1);
+    12 + extended + length + more * (1 + extended)
+}
+
+fn encode_to(
+    put: &mut impl FnMut(&[u8]),
+    chunk_stream: u8,
+    message: &Message,
+    chunk_size: usize,
+) {
     let payload = &message.payload;
     let extended = (message.timestamp >= EXTENDED).then(|| message.timestamp.to_be_bytes());
-    let chunks = payload.len().div_ceil(chunk_size).max(1);
-    out.reserve(payload.len() + 16 + chunks * 5);
-    out.push(chunk_stream & 0x3F);
-    out.extend_from_slice(&message.timestamp.min(EXTENDED).to_be_bytes()[1..]);
-    out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(EXTENDED).to_be_bytes()[1..]);
-    out.push(message.type_id);
-    out.extend_from_slice(&message.stream_id.to_le_bytes());
-    out.extend(extended.iter().flatten());
-    for (index, chunk) in payload.chunks(chunk_size).enumerate() {
+    let extended = extended.as_ref().map_or(&[][..], |bytes| &bytes[..]);
+    put(&[chunk_stream & 0x3F]);
+    put(&message.timestamp.min(EXTENDED).to_be_bytes()[1..]);
+    put(&u32::try_from(payload.len()).unwrap_or(EXTENDED).to_be_bytes()[1..]);
+    put(&[message.type_id]);
+    put(&message.stream_id.to_le_bytes());
+    put(extended);
+    for (index, chunk) in payload.chunks(chunk_size.max(1)).enumerate() {
         if index > 0 {
-            out.push(0xC0 | (chunk_stream & 0x3F));
-            out.extend(extended.iter().flatten());
+            put(&[0xC0 | (chunk_stream & 0x3F)]);
+            put(extended);
         }
-        out.extend_from_slice(chunk);
+        put(chunk);
     }
 }

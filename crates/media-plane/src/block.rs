@@ -1,0 +1,124 @@
+//! The bytes of one message. Comes in: bytes, up to a length that is known. Goes out: [`Bytes`].
+//!
+//! A long message has pages of its own, which the system has back when nobody holds it any more. What an allocator keeps
+//! of messages of megabytes depends on their order, and is gone for good when small ones lie between.
+
+use bytes::Bytes;
+use memmap2::MmapMut;
+
+/// A message of so many bytes is long.
+const LONG: usize = 128 * 1024;
+
+/// Bytes that are put behind each other.
+#[derive(Debug)]
+pub(crate) enum Block {
+    Short(Vec<u8>),
+    Long { pages: MmapMut, length: usize },
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Block::Short(Vec::new())
+    }
+}
+
+impl Block {
+    /// Room for so many bytes.
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        if capacity >= LONG
+            && let Ok(pages) = MmapMut::map_anon(capacity)
+        {
+            return Block::Long { pages, length: 0 };
+        }
+        Block::Short(Vec::with_capacity(capacity))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Block::Short(bytes) => bytes.len(),
+            Block::Long { length, .. } => *length,
+        }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Block::Short(bytes) => bytes.capacity(),
+            Block::Long { pages, .. } => pages.len(),
+        }
+    }
+
+    /// Bytes for which there is no room take as much more as they need.
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        self.grow(self.len() + bytes.len());
+        match self {
+            Block::Short(to) => to.extend_from_slice(bytes),
+            Block::Long { pages, length } => {
+                let end = *length + bytes.len();
+                pages[*length..end].copy_from_slice(bytes);
+                *length = end;
+            }
+        }
+    }
+
+    /// Makes room for so many bytes in all.
+    pub(crate) fn grow(&mut self, capacity: usize) {
+        if capacity <= self.capacity() {
+            return;
+        }
+        let mut larger = Block::with_capacity(capacity);
+        larger.put(self.as_ref());
+        *self = larger;
+    }
+
+    /// What was put in.
+    pub(crate) fn share(self) -> Bytes {
+        match self {
+            Block::Short(bytes) => bytes.into(),
+            long @ Block::Long { .. } => Bytes::from_owner(long),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Block::Short(bytes) => bytes,
+            Block::Long { pages, length } => &pages[..*length],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: bytes come out as they went in.
+
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_as_they_went_in() {
+        for (capacity, pieces) in [(0, 3), (10, 70_000), (LONG, 1), (LONG + 7, 50_000), (0, 90_000)] {
+            let mut block = Block::with_capacity(capacity);
+            let mut expected = Vec::new();
+            for piece in 0..pieces {
+                let bytes = [piece as u8, 1, 2, 3];
+                block.put(&bytes);
+                expected.extend_from_slice(&bytes);
+                if piece % 1_000 == 0 {
+                    block.grow(2 * block.len());
+                }
+            }
+            assert_eq!(block.len(), expected.len());
+            assert!(block.capacity() >= block.len());
+            assert_eq!(block.share(), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_long_one_has_pages_of_its_own() {
+        assert!(matches!(Block::with_capacity(LONG - 1), Block::Short(_)));
+        assert!(matches!(Block::with_capacity(LONG), Block::Long { .. }));
+        let mut block = Block::default();
+        block.put(&[7; LONG]);
+        assert!(matches!(block, Block::Long { length: LONG, .. }));
+    }
+}
