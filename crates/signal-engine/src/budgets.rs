@@ -1,5 +1,6 @@
 //! What those owe who have gone (IDS-9). While a membership lasts it keeps its own rate; when it ends, what it has used
-//! and not earned again stays with its uid in that channel, and a part of it with the address that it came from. Comes in:
+//! and not earned again stays with its uid in that channel; where its token names no uid, a part of what it has used itself
+//! stays with the address that it came from. Comes in:
 //! who enters, who has gone with what. Goes out: what a newcomer owes, and how long an address has to wait.
 //!
 //! Memory is bounded: a debt is forgotten when it is earned, and the smallest first where there are too many.
@@ -7,18 +8,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lianmai_protocol::limits::Limits;
 use lianmai_protocol::{MonoTime, UserId};
 use lianmai_shares::{Rate, Rates};
 
 use crate::ids::Peer;
 use crate::key::ChannelKey;
+use crate::rate::burst;
 
 /// Most debts that are remembered, of each kind.
 const MAX_DEBTS: usize = 20_000;
 /// An address earns what those owe who have gone from it as fast as this many members would, or as many as it has.
 const LEAST_MEMBERS: u32 = 2;
-/// From an address whose debt takes longer nobody enters.
-const MAX_ADDRESS_DEBT: Duration = Duration::from_secs(12);
+/// From an address whose debt takes so many times as long as all that a session may send at once, nobody enters.
+const MAX_BURSTS: u32 = 6;
 
 #[derive(Debug)]
 pub(crate) struct Budgets {
@@ -49,7 +52,7 @@ impl Budgets {
     }
 
     /// And no more.
-    pub(crate) fn leave(&mut self, peer: Peer) {
+    pub(crate) fn moved(&mut self, peer: Peer) {
         if let Some(count) = self.members.get_mut(&peer) {
             *count -= 1;
             if *count == 0 {
@@ -64,16 +67,20 @@ impl Budgets {
         now: MonoTime,
         channel: &ChannelKey,
         uid: UserId,
-        peer: Peer,
         owed: Duration,
     ) {
-        if owed.is_zero() {
-            return;
+        if !owed.is_zero() {
+            self.uids.charge(&(channel.clone(), uid), owed, moment(now));
         }
-        let now = moment(now);
+    }
+
+    /// A membership of that address has ended, and owes so much that none before it has used.
+    pub(crate) fn leave(&mut self, now: MonoTime, peer: Peer, owed: Duration) {
         let members = self.members.get(&peer).copied().unwrap_or(0).max(LEAST_MEMBERS);
-        self.addresses.charge(&peer, owed / members, now);
-        self.uids.charge(&(channel.clone(), uid), owed, now);
+        if !owed.is_zero() {
+            self.addresses.charge(&peer, owed / members, moment(now));
+        }
+        self.moved(peer);
     }
 
     /// What a uid owes that enters a channel.
@@ -86,10 +93,10 @@ impl Budgets {
         self.uids.release(&(channel.clone(), uid), moment(now));
     }
 
-    /// How many milliseconds an address has to wait before anybody enters from it; 0 for at once.
-    pub(crate) fn barred_ms(&mut self, now: MonoTime, peer: Peer) -> u64 {
+    /// How many milliseconds an address has to wait before anybody whose token names no uid enters from it; 0 for at once.
+    pub(crate) fn barred_ms(&mut self, now: MonoTime, peer: Peer, limits: &Limits) -> u64 {
         let owed = self.addresses.owed(&peer, moment(now));
-        let wait = owed.saturating_sub(MAX_ADDRESS_DEBT);
+        let wait = owed.saturating_sub(burst(limits) * MAX_BURSTS);
         u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
     }
 }

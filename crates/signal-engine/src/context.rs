@@ -23,7 +23,7 @@ use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
-use crate::restrictions::Restrictions;
+use crate::restrictions::{Maker, Restrictions};
 use crate::rows::RowOp;
 use crate::ticket::Claims;
 use crate::timers::{Timer, Timers};
@@ -186,9 +186,14 @@ impl Context {
     }
 
     /// Bans a uid: the first thing that a kick does, and the only one that can be refused.
-    pub(crate) fn ban(&mut self, key: &ChannelKey, params: &Kick, by: By) -> Result<(), RpcError> {
-        let (uid, by) = (params.uid, by.member());
-        self.restrictions.ban(key, uid, by, self.now, params.duration_s, &mut self.ops)
+    pub(crate) fn ban(
+        &mut self,
+        key: &ChannelKey,
+        params: &Kick,
+        maker: Maker,
+    ) -> Result<(), RpcError> {
+        let (uid, duration_s) = (params.uid, params.duration_s);
+        self.restrictions.ban(key, uid, maker, self.now, duration_s, &mut self.ops)
     }
 
     /// Holds a channel's name, as [`Context::ban`].
@@ -196,9 +201,9 @@ impl Context {
         &mut self,
         key: &ChannelKey,
         params: &CloseChannel,
-        by: By,
+        maker: Maker,
     ) -> Result<(), RpcError> {
-        self.restrictions.hold(key, by.member(), self.now, params.hold_s, &mut self.ops)
+        self.restrictions.hold(key, maker, self.now, params.hold_s, &mut self.ops)
     }
 
     fn random<const N: usize>(&mut self) -> [u8; N] {

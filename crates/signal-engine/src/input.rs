@@ -75,14 +75,14 @@ pub enum AdminCommand {
     },
     /// The bans of a channel's name, or of all of this shard.
     ListBans(Option<ChannelKey>),
-    /// Ends the ban of a uid: it may come back with what it has.
+    /// Ends the bans of a uid, or the hold of the name: who was kept out may come back with what it has.
     LiftBan {
         /// The channel.
         channel: ChannelKey,
-        /// Who may come back.
-        uid: UserId,
+        /// Who may come back; `None` ends the hold.
+        uid: Option<UserId>,
     },
-    /// Ends every ban that a moderator has made in channels of an app.
+    /// Ends every ban, hold and demotion that a moderator has made in channels of an app.
     LiftBansBy {
         /// The app.
         appkey: Appkey,

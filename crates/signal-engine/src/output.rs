@@ -247,16 +247,16 @@ pub struct MemberView {
     pub muted: KindSet,
 }
 
-/// One ban as the admin API sees it.
+/// One ban or hold as the admin API sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanView {
     /// The channel's name.
     pub channel: ChannelKey,
-    /// Who is refused there.
-    pub uid: UserId,
+    /// Who is refused there; `None` where the name is held.
+    pub uid: Option<UserId>,
     /// The moderator that made it; `None` for an operator.
     pub by: Option<UserId>,
-    /// For how long still, in milliseconds.
+    /// For how long still, in milliseconds; 0 where only tokens and tickets of before are refused.
     pub left_ms: u64,
 }
 

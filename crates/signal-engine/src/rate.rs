@@ -22,6 +22,12 @@ fn of(limits: &Limits) -> (u64, u32) {
     (1_000_000 / u64::from(limits.commands_per_second.max(1)), limits.command_burst.max(1))
 }
 
+/// How long it takes to earn all that may come at once.
+pub(crate) fn burst(limits: &Limits) -> Duration {
+    let (step, burst) = of(limits);
+    Duration::from_micros(step) * burst
+}
+
 impl Rate {
     /// A session that owes so much at its begin.
     pub(crate) fn owing(now: MonoTime, owed: Duration) -> Self {

@@ -157,6 +157,9 @@ pub struct BanRecord {
     /// Who made it; `None` for an operator, and in files of before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<UserId>,
+    /// The token of who made it named no uid: it counts for all such.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unnamed: bool,
 }
 
 impl SessionRecord {

@@ -3,7 +3,8 @@
 //!
 //! What moderators can make a server remember is bounded: each restriction takes a place of one pool, on account of its
 //! app and of the moderator in it (`crates/shares`). Whose share is used up is refused, and nobody else is (KIC-5). A
-//! demotion takes such a place, too; it is kept by its channel.
+//! demotion takes such a place, too; it is kept by its channel. What one makes is its own: nobody else ends it or pays for it,
+//! but an operator.
 //!
 //! Deliberately absent: what a kick does to who is there.
 
@@ -29,11 +30,41 @@ fn end(ban: &BanRecord) -> WallTime {
     ban.until.max(WallTime(ban.watermark.0.saturating_add(WATERMARK_MS)))
 }
 
+/// Who restricts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Maker {
+    Operator,
+    Moderator(UserId),
+    /// A moderator whose token names no uid: it could have any.
+    Unnamed(UserId),
+}
+
+impl Maker {
+    fn of(record: &BanRecord) -> Self {
+        match record.by {
+            None => Maker::Operator,
+            Some(uid) if record.unnamed => Maker::Unnamed(uid),
+            Some(uid) => Maker::Moderator(uid),
+        }
+    }
+
+    fn record(self, until: WallTime, watermark: WallTime) -> BanRecord {
+        let (by, unnamed) = match self {
+            Maker::Operator => (None, false),
+            Maker::Moderator(uid) => (Some(uid), false),
+            Maker::Unnamed(uid) => (Some(uid), true),
+        };
+        BanRecord { until, watermark, by, unnamed }
+    }
+}
+
 /// Who counts for a restriction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     App(Appkey),
     Moderator(Appkey, UserId),
+    /// All moderators of an app whose tokens name no uid.
+    Unnamed(Appkey),
 }
 
 /// A place of a restriction, held until this is dropped.
@@ -48,8 +79,23 @@ struct Kept {
 
 #[derive(Debug, Default)]
 struct Restricted {
-    bans: BTreeMap<UserId, Kept>,
+    /// Each moderator's own: none ends or changes that of another.
+    bans: BTreeMap<(UserId, Option<UserId>), Kept>,
     hold: Option<Kept>,
+}
+
+impl Restricted {
+    /// All bans of a uid in one.
+    fn ban(&self, uid: UserId) -> Option<BanRecord> {
+        let all = self.bans.range((uid, None)..=(uid, Some(UserId(u64::MAX))));
+        all.map(|(_, kept)| kept.record).reduce(|one, other| longer(&one, other))
+    }
+}
+
+/// A later, shorter restriction does not shorten one, nor does a clock that went back.
+fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
+    let of = if new.until > old.until { new } else { *old };
+    BanRecord { watermark: new.watermark.max(old.watermark), ..of }
 }
 
 /// See the module.
@@ -58,7 +104,7 @@ pub(crate) struct Restrictions {
     channels: BTreeMap<ChannelKey, Restricted>,
     pool: Pool<Owner>,
     /// Of those who have places: the operator has no share of its own.
-    accounts: BTreeMap<(Appkey, Option<UserId>), Account<Owner>>,
+    accounts: BTreeMap<(Appkey, Option<Owner>), Account<Owner>>,
     app_share: Share,
 }
 
@@ -77,41 +123,24 @@ impl Restrictions {
     ///
     /// # Errors
     /// `tooManyBans` when that share is used up.
-    pub(crate) fn place(&mut self, appkey: &Appkey, by: Option<UserId>) -> Result<Place, RpcError> {
-        let account = self.accounts.get(&(appkey.clone(), by)).cloned();
-        let account = account.unwrap_or_else(|| {
+    pub(crate) fn place(&mut self, appkey: &Appkey, maker: Maker) -> Result<Place, RpcError> {
+        let moderator = match maker {
+            Maker::Operator => None,
+            Maker::Moderator(uid) => Some(Owner::Moderator(appkey.clone(), uid)),
+            Maker::Unnamed(_) => Some(Owner::Unnamed(appkey.clone())),
+        };
+        let key = (appkey.clone(), moderator);
+        let account = self.accounts.get(&key).cloned().unwrap_or_else(|| {
             let app = (Owner::App(appkey.clone()), self.app_share);
-            let moderator = by.map(|uid| (Owner::Moderator(appkey.clone(), uid), MODERATOR_SHARE));
+            let moderator = key.1.clone().map(|moderator| (moderator, MODERATOR_SHARE));
             self.pool.account(std::iter::once(app).chain(moderator))
         });
         let place = account.take(1).map_err(|_| RpcError::from(ErrorName::TooManyBans))?;
-        self.accounts.insert((appkey.clone(), by), account);
+        self.accounts.insert(key, account);
         Ok(place)
     }
 
-    /// What a restriction becomes that may be there already. A later, shorter one does not shorten it, nor does a clock
-    /// that went back. It counts for who made it longer, where that one has room for it. Only a new one can be refused.
-    fn renewed(
-        &mut self,
-        appkey: &Appkey,
-        old: Option<Kept>,
-        new: BanRecord,
-    ) -> Result<Kept, RpcError> {
-        let place = self.place(appkey, new.by);
-        let Some(old) = old else {
-            return place.map(|place| Kept { record: new, place: Some(place) });
-        };
-        let longer = new.until > old.record.until;
-        let until = new.until.max(old.record.until);
-        let watermark = new.watermark.max(old.record.watermark);
-        let (by, place) = match place {
-            Ok(place) if longer => (new.by, Some(place)),
-            _ => (old.record.by, old.place),
-        };
-        Ok(Kept { record: BanRecord { until, watermark, by }, place })
-    }
-
-    /// Bans a uid, and hands out what is to be written down.
+    /// Bans a uid, and hands out what is to be written down. The maker's own ban becomes longer without another place.
     ///
     /// # Errors
     /// `tooManyBans`; then nothing has changed.
@@ -119,74 +148,93 @@ impl Restrictions {
         &mut self,
         channel: &ChannelKey,
         uid: UserId,
-        by: Option<UserId>,
+        maker: Maker,
         now: Now,
         duration_s: u32,
         ops: &mut Vec<RowOp>,
     ) -> Result<(), RpcError> {
         let until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
-        let new = BanRecord { until, watermark: now.wall, by };
-        let old = self.channels.get_mut(channel).and_then(|of| of.bans.remove(&uid));
-        let kept = self.renewed(&channel.appkey, old, new)?;
-        ops.push(RowOp::put_ban(channel, uid, kept.record));
-        self.channels.entry(channel.clone()).or_default().bans.insert(uid, kept);
+        let new = maker.record(until, now.wall);
+        let own = (uid, new.by);
+        let known = self.channels.get_mut(channel).and_then(|of| of.bans.get_mut(&own));
+        if let Some(kept) = known {
+            kept.record = longer(&kept.record, new);
+            ops.push(RowOp::put_ban(channel, uid, kept.record));
+            return Ok(());
+        }
+        let place = self.place(&channel.appkey, maker)?;
+        ops.push(RowOp::put_ban(channel, uid, new));
+        let kept = Kept { record: new, place: Some(place) };
+        self.channels.entry(channel.clone()).or_default().bans.insert(own, kept);
         Ok(())
     }
 
-    /// Holds a channel's name, as [`Restrictions::ban`].
+    /// Holds a channel's name, as [`Restrictions::ban`]. There is one hold: it counts for who made it longest.
     ///
     /// # Errors
     /// `tooManyBans`; then nothing has changed.
     pub(crate) fn hold(
         &mut self,
         channel: &ChannelKey,
-        by: Option<UserId>,
+        maker: Maker,
         now: Now,
         hold_s: u32,
         ops: &mut Vec<RowOp>,
     ) -> Result<(), RpcError> {
         let until = WallTime(now.wall.0 + u64::from(hold_s) * 1000);
-        let new = BanRecord { until, watermark: now.wall, by };
-        let old = self.channels.get_mut(channel).and_then(|of| of.hold.take());
-        let kept = self.renewed(&channel.appkey, old, new)?;
-        ops.push(RowOp::put_hold(channel, kept.record));
-        self.channels.entry(channel.clone()).or_default().hold = Some(kept);
+        let new = maker.record(until, now.wall);
+        let old = self.channels.get(channel).and_then(|of| of.hold.as_ref()).map(|kept| kept.record);
+        let record = old.map_or(new, |old| longer(&old, new));
+        // Another pays for it.
+        let moves = old.is_none_or(|old| record.by != old.by);
+        let place = if moves { Some(self.place(&channel.appkey, maker)?) } else { None };
+        ops.push(RowOp::put_hold(channel, record));
+        let hold = &mut self.channels.entry(channel.clone()).or_default().hold;
+        let former = hold.take().and_then(|kept| kept.place);
+        *hold = Some(Kept { record, place: place.or(former) });
         Ok(())
     }
 
-    /// Ends the bans that an operator names, of one uid or all that a moderator made, and says how many.
+    /// Ends the restrictions that an operator names, by uid (`None`: of the name itself) and who made them, and says how
+    /// many.
     pub(crate) fn lift(
         &mut self,
-        is_meant: impl Fn(&ChannelKey, UserId, Option<UserId>) -> bool,
+        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
         ops: &mut Vec<RowOp>,
     ) -> usize {
         let before = ops.len();
         for (channel, restricted) in &mut self.channels {
-            restricted.bans.retain(|uid, kept| {
-                let stays = !is_meant(channel, *uid, kept.record.by);
+            restricted.bans.retain(|(uid, by), _| {
+                let stays = !is_meant(channel, Some(*uid), *by);
                 if !stays {
-                    ops.push(RowOp::drop(channel, Row::Ban(*uid)));
+                    ops.push(RowOp::drop(channel, Row::Ban(*uid, *by)));
                 }
                 stays
             });
+            let hold = restricted.hold.take_if(|kept| is_meant(channel, None, kept.record.by));
+            if hold.is_some() {
+                ops.push(RowOp::drop(channel, Row::Hold));
+            }
         }
         self.forget();
         ops.len() - before
     }
 
-    /// Bans that hold now, of one channel or of all.
+    /// What is restricted now, in one channel or in all.
     pub(crate) fn list(&self, now: Now, channel: Option<&ChannelKey>) -> Vec<BanView> {
+        let view = |channel: &ChannelKey, uid: Option<UserId>, record: &BanRecord| BanView {
+            channel: channel.clone(),
+            uid,
+            by: record.by,
+            left_ms: record.until.0.saturating_sub(now.wall.0),
+        };
         let meant = self.channels.iter().filter(|(key, _)| channel.is_none_or(|of| of == *key));
-        let bans =
-            meant.flat_map(|(key, of)| of.bans.iter().map(move |(uid, ban)| (key, uid, ban)));
-        bans.filter(|(.., kept)| kept.record.until > now.wall)
-            .map(|(key, uid, kept)| BanView {
-                channel: key.clone(),
-                uid: *uid,
-                by: kept.record.by,
-                left_ms: kept.record.until.0 - now.wall.0,
-            })
-            .collect()
+        let mut views = Vec::new();
+        for (key, of) in meant {
+            views.extend(of.hold.iter().map(|kept| view(key, None, &kept.record)));
+            views.extend(of.bans.iter().map(|((uid, _), kept)| view(key, Some(*uid), &kept.record)));
+        }
+        views
     }
 
     /// What an earlier process left behind, all of it: that had bounds, too, if for more shards. A wall clock
@@ -201,16 +249,16 @@ impl Restrictions {
             if record != *ban {
                 ops.push(RowOp::put_ban(channel, *uid, record));
             }
-            let place = self.place(&channel.appkey, record.by).ok();
+            let place = self.place(&channel.appkey, Maker::of(&record)).ok();
             let restricted = self.channels.entry(channel.clone()).or_default();
-            restricted.bans.insert(*uid, Kept { record, place });
+            restricted.bans.insert((*uid, record.by), Kept { record, place });
         }
         for (channel, hold) in &restored.holds {
             let record = fit(hold);
             if record != *hold {
                 ops.push(RowOp::put_hold(channel, record));
             }
-            let place = self.place(&channel.appkey, record.by).ok();
+            let place = self.place(&channel.appkey, Maker::of(&record)).ok();
             self.channels.entry(channel.clone()).or_default().hold = Some(Kept { record, place });
         }
     }
@@ -218,10 +266,10 @@ impl Restrictions {
     /// Forgets what concerns no token any more.
     pub(crate) fn sweep(&mut self, now: Now, ops: &mut Vec<RowOp>) {
         for (channel, restricted) in &mut self.channels {
-            restricted.bans.retain(|uid, kept| {
+            restricted.bans.retain(|(uid, by), kept| {
                 let stays = end(&kept.record) > now.wall;
                 if !stays {
-                    ops.push(RowOp::drop(channel, Row::Ban(*uid)));
+                    ops.push(RowOp::drop(channel, Row::Ban(*uid, *by)));
                 }
                 stays
             });
@@ -249,7 +297,7 @@ impl Restrictions {
     ) -> Result<(), ResumeReason> {
         let Some(restricted) = self.channels.get(channel) else { return Ok(()) };
         let concerns = |of: &BanRecord| of.until > now.wall || issued_at <= of.watermark;
-        if restricted.bans.get(&uid).is_some_and(|kept| concerns(&kept.record)) {
+        if restricted.ban(uid).is_some_and(|ban| concerns(&ban)) {
             return Err(ResumeReason::Kicked);
         }
         let held = |hold: &BanRecord| hold.until > now.wall && issued_at <= hold.watermark;
@@ -268,7 +316,7 @@ impl Restrictions {
     ) -> Result<(), RpcError> {
         let Some(restricted) = self.channels.get(channel) else { return Ok(()) };
         let left = |until: WallTime| until.0.saturating_sub(now.wall.0);
-        if let Some(Kept { record: ban, .. }) = restricted.bans.get(&uid) {
+        if let Some(ban) = restricted.ban(uid) {
             if ban.until > now.wall {
                 return Err(RpcError::new(ErrorName::Banned).retry_after_ms(left(ban.until)));
             }
@@ -316,13 +364,17 @@ mod tests {
         restrictions.check(now, key, UserId(uid), &Grant::debug()).is_err()
     }
 
+    fn maker(by: Option<u64>) -> Maker {
+        by.map_or(Maker::Operator, |uid| Maker::Moderator(UserId(uid)))
+    }
+
     /// How many more bans one moderator can make, each in a room of its own.
     fn fill(restrictions: &mut Restrictions, app: &str, by: Option<u64>) -> usize {
-        let by_uid = by.map(UserId);
+        let maker = maker(by);
         let mut ops = Vec::new();
         let bans = (0..).take_while(|n| {
             let key = channel_of(app, &format!("{} {n}", by.unwrap_or(0)));
-            restrictions.ban(&key, UserId(*n), by_uid, Now::default(), 60, &mut ops).is_ok()
+            restrictions.ban(&key, UserId(*n), maker, Now::default(), 60, &mut ops).is_ok()
         });
         let bans = bans.count();
         assert_eq!(ops.len(), bans, "a refusal writes nothing");
@@ -334,7 +386,7 @@ mod tests {
     fn whose_share_is_used_up_is_refused_and_nobody_else() {
         let mut all = Restrictions::new(1_000, 2);
         assert_eq!(fill(&mut all, "a", Some(1)), 93, "an eighth of three quarters");
-        let (by, now) = (Some(UserId(1)), Now::default());
+        let (by, now) = (maker(Some(1)), Now::default());
         let another = channel_of("a", "another");
         assert!(all.ban(&another, UserId(7), by, now, 60, &mut Vec::new()).is_err());
         assert!((70..93).contains(&fill(&mut all, "a", Some(2))));
@@ -353,7 +405,7 @@ mod tests {
     #[test]
     fn a_hold_takes_a_place_and_a_ban_that_is_there_may_be_made_longer() {
         let (mut all, mut ops, now) = (Restrictions::new(8, 1), Vec::new(), Now::default());
-        let by = Some(UserId(1));
+        let by = maker(Some(1));
         assert!(all.hold(&channel("a"), by, now, 60, &mut ops).is_ok());
         ops.clear();
         let refused = all.ban(&channel("a"), UserId(2), by, now, 60, &mut ops).unwrap_err();
@@ -361,14 +413,47 @@ mod tests {
         assert!(all.hold(&channel("b"), by, now, 60, &mut ops).is_err() && ops.is_empty());
         assert!(all.hold(&channel("a"), by, now, 90, &mut ops).is_ok(), "the same one");
         assert_eq!(all.pool.used(), 1);
-        // Who makes a ban longer counts for it.
+        assert!(all.hold(&channel("a"), maker(Some(2)), now, 60, &mut ops).is_ok(), "it adds nothing");
+        assert_eq!(all.channels[&channel("a")].hold.as_ref().unwrap().record.by, Some(UserId(1)));
+        assert!(all.hold(&channel("a"), maker(Some(2)), now, 99, &mut ops).is_ok());
+        assert_eq!(all.pool.used(), 1, "another pays for it");
+        assert!(all.hold(&channel("b"), by, now, 60, &mut ops).is_ok(), "and the first no more");
+    }
+
+    /// Proves KIC-5.
+    #[test]
+    fn what_a_moderator_makes_is_its_own() {
+        let (mut all, mut ops, now) = (Restrictions::new(100, 1), Vec::new(), Now::default());
         let key = channel("c");
-        assert!(all.ban(&key, UserId(5), Some(UserId(2)), now, 60, &mut ops).is_ok());
-        assert!(all.ban(&key, UserId(5), Some(UserId(3)), now, 90, &mut ops).is_ok());
-        assert!(all.ban(&key, UserId(5), Some(UserId(2)), now, 60, &mut ops).is_ok());
-        let ban = &all.channels[&key].bans[&UserId(5)].record;
-        assert_eq!((ban.by, ban.until), (Some(UserId(3)), WallTime(90_000)));
-        assert_eq!(all.pool.used(), 2);
+        let mut ban = |all: &mut Restrictions, by, seconds| {
+            assert!(all.ban(&key, UserId(5), maker(by), now, seconds, &mut ops).is_ok());
+        };
+        ban(&mut all, Some(2), 60);
+        ban(&mut all, Some(3), 90);
+        ban(&mut all, None, 30);
+        ban(&mut all, Some(2), 10);
+        assert_eq!(all.pool.used(), 3);
+        let until = |all: &Restrictions| all.channels[&key].ban(UserId(5)).unwrap().until;
+        assert_eq!(until(&all), WallTime(90_000), "the longest");
+        assert_eq!(all.lift(|_, _, by| by == Some(UserId(3)), &mut ops), 1);
+        assert_eq!((until(&all), all.pool.used()), (WallTime(60_000), 2), "that of another stays");
+    }
+
+    /// Proves KIC-5.
+    #[test]
+    fn who_could_be_anybody_shares_with_all_such() {
+        let (mut all, mut ops, now) = (Restrictions::new(80, 1), Vec::new(), Now::default());
+        let mut count = 0;
+        for uid in 0.. {
+            let maker = Maker::Unnamed(UserId(uid));
+            let room = channel(&format!("r {uid}"));
+            if all.ban(&room, UserId(1), maker, now, 60, &mut ops).is_err() {
+                break;
+            }
+            count += 1;
+        }
+        assert_eq!(count, 10);
+        assert!(all.ban(&channel("x"), UserId(1), maker(Some(0)), now, 60, &mut ops).is_ok());
     }
 
     /// Proves no rule of the protocol: what operators see and lift.
@@ -378,19 +463,20 @@ mod tests {
         for (name, uid, by, s) in
             [("a", 1, Some(9), 60), ("a", 2, Some(8), 0), ("b", 3, Some(9), 5)]
         {
-            let by = by.map(UserId);
-            assert!(all.ban(&channel(name), UserId(uid), by, now, s, &mut ops).is_ok());
+            assert!(all.ban(&channel(name), UserId(uid), maker(by), now, s, &mut ops).is_ok());
         }
         let listed = |all: &Restrictions, of: Option<&str>| -> Vec<u64> {
             let key = of.map(channel);
-            all.list(now, key.as_ref()).iter().map(|ban| ban.uid.0).collect()
+            all.list(now, key.as_ref()).iter().map(|ban| ban.uid.map_or(0, |uid| uid.0)).collect()
         };
-        assert_eq!((listed(&all, None), listed(&all, Some("b"))), (vec![1, 3], vec![3]));
+        assert!(all.hold(&channel("b"), maker(Some(9)), now, 60, &mut ops).is_ok());
+        assert_eq!((listed(&all, None), listed(&all, Some("b"))), (vec![1, 2, 0, 3], vec![0, 3]));
         ops.clear();
-        assert_eq!(all.lift(|key, uid, _| *key == channel("b") && uid == UserId(3), &mut ops), 1);
-        assert_eq!(ops, [RowOp::drop(&channel("b"), Row::Ban(UserId(3)))]);
-        assert!(!is_banned(&all, &channel("b"), 3) && is_banned(&all, &channel("a"), 1));
-        assert_eq!(all.lift(|_, _, by| by == Some(UserId(9)), &mut ops), 1);
+        let (b, three) = (channel("b"), Some(UserId(3)));
+        assert_eq!(all.lift(|key, uid, _| *key == b && uid == three, &mut ops), 1);
+        assert_eq!(ops, [RowOp::drop(&b, Row::Ban(UserId(3), Some(UserId(9))))]);
+        assert!(!is_banned(&all, &b, 3) && is_banned(&all, &channel("a"), 1));
+        assert_eq!(all.lift(|_, _, by| by == Some(UserId(9)), &mut ops), 2, "a ban and a hold");
         assert_eq!((all.pool.used(), all.accounts.len(), all.channels.len()), (1, 1, 1));
     }
 
@@ -398,11 +484,11 @@ mod tests {
     #[test]
     fn what_is_over_is_swept() {
         let (mut restrictions, mut ops) = (Restrictions::new(10, 1), Vec::new());
-        let by = Some(UserId(9));
+        let by = maker(Some(9));
         assert!(
             restrictions.ban(&channel("a"), UserId(1), by, Now::default(), 60, &mut ops).is_ok()
         );
-        assert!(restrictions.hold(&channel("b"), None, Now::default(), 60, &mut ops).is_ok());
+        assert!(restrictions.hold(&channel("b"), maker(None), Now::default(), 60, &mut ops).is_ok());
         let later = Now { wall: WallTime(WATERMARK_MS + 1), ..Now::default() };
         restrictions.sweep(later, &mut ops);
         assert!(restrictions.channels.is_empty() && restrictions.accounts.is_empty());
@@ -413,8 +499,8 @@ mod tests {
     #[test]
     fn a_later_close_does_not_shorten_a_hold() {
         let (mut restrictions, mut ops) = (Restrictions::new(10, 1), Vec::new());
-        assert!(restrictions.hold(&channel("a"), None, Now::default(), 60, &mut ops).is_ok());
-        assert!(restrictions.hold(&channel("a"), None, Now::default(), 0, &mut ops).is_ok());
+        assert!(restrictions.hold(&channel("a"), maker(None), Now::default(), 60, &mut ops).is_ok());
+        assert!(restrictions.hold(&channel("a"), maker(None), Now::default(), 0, &mut ops).is_ok());
         assert!(is_banned(&restrictions, &channel("a"), 1));
     }
 }

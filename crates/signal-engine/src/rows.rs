@@ -28,8 +28,8 @@ pub enum Row {
     Channel,
     /// A membership.
     Member(UserId),
-    /// The restriction of a uid.
-    Ban(UserId),
+    /// The restriction of a uid, by a moderator or an operator.
+    Ban(UserId, Option<UserId>),
     /// The restriction of the name.
     Hold,
 }
@@ -44,7 +44,7 @@ impl Row {
         match self {
             Row::Channel => "channel",
             Row::Member(_) => "member",
-            Row::Ban(_) => "ban",
+            Row::Ban(..) => "ban",
             Row::Hold => "hold",
         }
     }
@@ -53,7 +53,8 @@ impl Row {
     #[must_use]
     pub fn id(self) -> String {
         match self {
-            Row::Member(uid) | Row::Ban(uid) => uid.to_string(),
+            Row::Member(uid) | Row::Ban(uid, None) => uid.to_string(),
+            Row::Ban(uid, Some(by)) => format!("{uid}/{by}"),
             Row::Channel | Row::Hold => String::new(),
         }
     }
@@ -64,7 +65,10 @@ impl Row {
         let row = match kind {
             "channel" => Row::Channel,
             "member" => Row::Member(id.parse().ok()?),
-            "ban" => Row::Ban(id.parse().ok()?),
+            "ban" => match id.split_once('/') {
+                Some((uid, by)) => Row::Ban(uid.parse().ok()?, Some(by.parse().ok()?)),
+                None => Row::Ban(id.parse().ok()?, None),
+            },
             "hold" => Row::Hold,
             _ => return None,
         };
@@ -112,7 +116,7 @@ impl Record {
         Some(match row {
             Row::Channel => Record::Channel(json(text)?),
             Row::Member(_) => Record::Member(json(text)?),
-            Row::Ban(_) | Row::Hold => Record::Ban(json(text)?),
+            Row::Ban(..) | Row::Hold => Record::Ban(json(text)?),
         })
     }
 }
@@ -140,7 +144,7 @@ impl RowOp {
     }
 
     pub(crate) fn put_ban(channel: &ChannelKey, uid: UserId, record: BanRecord) -> Self {
-        let key = RowKey { channel: channel.clone(), row: Row::Ban(uid) };
+        let key = RowKey { channel: channel.clone(), row: Row::Ban(uid, record.by) };
         RowOp::Put(key, Record::Ban(record))
     }
 
@@ -188,7 +192,9 @@ impl Restored {
                     record.live = record.live.filter(|_| clean);
                     members.push((key, *record));
                 }
-                (Row::Ban(uid), Record::Ban(ban)) => restored.bans.push((key.channel, uid, ban)),
+                (Row::Ban(uid, by), Record::Ban(ban)) if by == ban.by => {
+                    restored.bans.push((key.channel, uid, ban));
+                }
                 (Row::Hold, Record::Ban(hold)) => restored.holds.push((key.channel, hold)),
                 _ => restored.unfit.push(key),
             }
@@ -213,7 +219,13 @@ mod tests {
     /// Proves no rule of the protocol: keys of rows as texts.
     #[test]
     fn a_key_is_read_as_it_was_written_and_in_no_other_spelling() {
-        for row in [Row::Channel, Row::Member(UserId(7)), Row::Ban(UserId(u64::MAX)), Row::Hold] {
+        for row in [
+            Row::Channel,
+            Row::Member(UserId(7)),
+            Row::Ban(UserId(u64::MAX), None),
+            Row::Ban(UserId(7), Some(UserId(u64::MAX))),
+            Row::Hold,
+        ] {
             assert_eq!(Row::read(row.kind(), &row.id()), Some(row));
             assert_eq!(row.is_of_a_channel(), matches!(row, Row::Channel | Row::Member(_)));
         }
@@ -228,7 +240,7 @@ mod tests {
     fn rows_that_fit_nowhere_are_named() {
         let name =
             |name: &str| ChannelKey { appkey: "a".parse().unwrap(), name: name.parse().unwrap() };
-        let ban = BanRecord { until: WallTime(1), watermark: WallTime(1), by: None };
+        let ban = BanRecord { until: WallTime(1), watermark: WallTime(1), by: None, unnamed: false };
         let channel = ChannelRecord {
             cid: Cid(1),
             creator: UserId(1),
@@ -240,7 +252,7 @@ mod tests {
         let rows = [
             (row("b", Row::Member(UserId(1))), Record::Ban(ban)),
             (row("b", Row::Hold), Record::Ban(ban)),
-            (row("b", Row::Ban(UserId(1))), Record::Channel(Box::new(channel.clone()))),
+            (row("b", Row::Ban(UserId(1), None)), Record::Channel(Box::new(channel.clone()))),
             (row("b", Row::Channel), Record::Channel(Box::new(channel))),
         ];
         let restored = Restored::of(rows.clone(), false);

@@ -29,7 +29,7 @@ pub(crate) async fn run(server: &Path, greedy: usize, pace_ms: u64, seconds: u64
     let alone = waits(address, seconds).await?;
     let mut others = JoinSet::new();
     for number in 0..greedy {
-        others.spawn(flood(address, number, Duration::from_millis(pace_ms)));
+        others.spawn(flood(address, number, Duration::from_millis(pace_ms.max(1))));
     }
     let rss = server.rss_kib()?;
     let beside = waits(address, seconds).await?;

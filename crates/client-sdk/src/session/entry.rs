@@ -78,8 +78,9 @@ impl Session {
         entry.unanswered = entry.unanswered.saturating_sub(1);
         let wait = error.data.retry_after_ms.unwrap_or(0);
         let is_elsewhere = error.data.action == Some(Action::Redirect);
-        // A server that restarts is worth waiting for, if the call can.
-        let waits = *error.name() == ErrorName::Draining && self.now + wait < entry.deadline;
+        // A server that restarts is worth waiting for, if the call can, and so is a rate (IDS-9).
+        let passes = matches!(error.name(), ErrorName::Draining | ErrorName::RateLimited);
+        let waits = passes && self.now + wait < entry.deadline;
         if is_elsewhere || waits {
             let name = error.name().as_str().to_owned();
             entry.failure = Some(CallError::Refused(error));

@@ -156,6 +156,22 @@ fn rst_1_a_join_waits_for_a_server_that_restarts() {
     assert!(matches!(JoinError::from(error), JoinError::Draining(_)));
 }
 
+/// Proves ERR-2, IDS-9.
+#[test]
+fn ids_9_a_join_waits_for_a_rate() {
+    let mut rig = Rig::new();
+    let call = rig.call(join());
+    let request = rig.opened();
+    let limited = RpcError::new(ErrorName::RateLimited).retry_after_ms(700);
+    rig.frame(&encode_error(Some(request.id), &limited));
+    assert!(told(&rig.drain()).is_empty());
+    let begin = rig.now;
+    let (_, request) = rig.reopen();
+    assert!(rig.now >= begin + 700);
+    rig.frame(&result(&request, &snapshot(Role::Audience, 10, vec![])));
+    assert!(outcome(&rig.drain(), call).is_ok());
+}
+
 /// Proves CLO-1.
 #[test]
 fn a_close_with_a_code_says_why_the_joiner_was_thrown_out() {

@@ -11,7 +11,7 @@ use lianmai_protocol::message::{Call, Request};
 use lianmai_protocol::{CloseCode, ErrorName, RequestId, RpcError, UserId};
 
 use super::cost::{self, Cost};
-use super::member::{Member, Waiting, WaitingOn};
+use super::member::{Held, Member, Waiting, WaitingOn};
 use super::session::{Asked, Seen};
 use super::{Channel, Outcome, Reply, not_stored};
 use crate::asks::Written;
@@ -45,10 +45,11 @@ impl Channel {
                 }
             }
             Err(refused) => {
-                if !self.within_rate(cx, uid, conn, None, Cost::reading(frame.len())) {
+                // Who is closed for it sends no other.
+                let fatal = is_fatal(&refused.0);
+                if !fatal && !self.within_rate(cx, uid, conn, None, Cost::reading(frame.len())) {
                     return;
                 }
-                let fatal = is_fatal(&refused.0);
                 self.refuse(cx, conn, None, None, &refused.0.into());
                 if fatal {
                     self.drop_connection(cx, uid, CloseCode::PROTOCOL_VIOLATION);
@@ -178,10 +179,11 @@ impl Channel {
     ) -> Option<u64> {
         let full = self.members.get(&uid).and_then(|m| self.said_too_much(cx, m, cost));
         let member = self.member_on(uid, conn)?;
-        let taken = match full {
-            Some(wait_ms) => Err(wait_ms),
-            None => member.rate.take(cx.mono(), cost.units, &cx.config.limits),
-        };
+        let taken = member.rate.take(cx.mono(), cost.units, &cx.config.limits);
+        if let (Ok(()), Some(wait_ms)) = (taken, full) {
+            // The others may have said it all: it has not sent too much, but it sends no faster for that.
+            return Some(wait_ms);
+        }
         match taken {
             // Not to zero: who sends more than it may for long is closed, however it is spread.
             Ok(()) => member.limited = member.limited.saturating_sub(1),
@@ -273,7 +275,7 @@ impl Channel {
             && !(leaves && waiting.can_be_left())
         {
             if waiting.held.len() + 1 < MAX_IN_FLIGHT || (leaves && !waiting.is_left()) {
-                waiting.held.push_back((asked, request));
+                waiting.held.push_back(Held { asked, request, paid: cost });
             } else {
                 self.answer(cx, uid, asked, Some(method), Err(ErrorName::TooManyInFlight.into()));
             }
@@ -370,13 +372,14 @@ impl Channel {
         };
         let Waiting { asked, mut held, .. } = *waiting;
         self.answer(cx, uid, asked, Some(method), outcome);
-        while let Some((asked, next)) = held.pop_front() {
+        while let Some(Held { asked, request, paid }) = held.pop_front() {
             // A leave that had to wait overtakes the others (LEA-3).
-            if held.iter().any(|(_, later)| matches!(later.call, Call::Leave(_))) {
+            if held.iter().any(|later| matches!(later.request.call, Call::Leave(_))) {
                 self.answer(cx, uid, asked, None, Err(ErrorName::Superseded.into()));
                 continue;
             }
-            self.execute(cx, uid, asked, next);
+            self.pay_more(cx, uid, &request.call, paid);
+            self.execute(cx, uid, asked, request);
             // A held command may wait itself; the rest stays behind it.
             let Some(member) = self.members.get_mut(&uid) else { return };
             if let Some(waiting) = &mut member.waiting {
@@ -386,12 +389,20 @@ impl Channel {
         }
     }
 
+    /// What was before a command that was held may have made it tell more than when it came.
+    fn pay_more(&mut self, cx: &Context, uid: UserId, call: &Call, paid: Cost) {
+        let more = self.cost(uid, call, paid.reading_again()).units.saturating_sub(paid.units);
+        if let Some(member) = self.members.get_mut(&uid) {
+            member.rate.spend(cx.mono(), more, &cx.config.limits);
+        }
+    }
+
     /// A member goes: what its session still waited for is answered, not forgotten.
     pub(super) fn supersede_waiting(&mut self, cx: &mut Context, uid: UserId) {
         let Some(waiting) = self.members.get_mut(&uid).and_then(|m| m.waiting.take()) else {
             return;
         };
-        let held = waiting.held.iter().map(|(asked, _)| *asked);
+        let held = waiting.held.iter().map(|held| held.asked);
         for asked in std::iter::once(waiting.asked).chain(held) {
             self.answer(cx, uid, asked, None, Err(ErrorName::Superseded.into()));
         }

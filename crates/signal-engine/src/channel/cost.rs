@@ -23,8 +23,8 @@ const QUIET_BYTES: usize = 16 * 1024;
 const QUIET_PART: usize = 8;
 /// Of what a channel may say still, one member may say this part.
 const SPEAKER_SHARE: Share = Share::of(1, 2);
-/// Fewer bytes than these are never too many at once for a channel.
-const LEAST_BURST_BYTES: usize = 16 * MAX_CLIENT_FRAME_BYTES;
+/// Fewer bytes than these are never too many at once for a channel: any one command passes.
+const LEAST_BURST_BYTES: usize = 4 * MAX_CLIENT_FRAME_BYTES;
 
 /// What a command takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,11 @@ impl Cost {
     /// Of reading so many bytes.
     pub(super) fn reading(bytes: usize) -> Self {
         Cost { bytes, units: units(bytes), told: 0 }
+    }
+
+    /// What reading the same command takes.
+    pub(super) fn reading_again(self) -> Self {
+        Cost::reading(self.bytes)
     }
 
     /// Units that reading it takes.

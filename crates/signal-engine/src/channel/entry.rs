@@ -148,16 +148,21 @@ impl Channel {
         };
         self.told.check(cx, self.members.get(&uid).map(Taken::of), taken)?;
         self.check_room(cx, uid, &role)?;
-        let units = if taken.visible { told_units(taken.bytes) } else { 0 };
-        self.check_debts(cx, uid, arrival.peer, units)?;
+        // All hear of it, and of its end.
+        let units = if taken.visible { 1 + told_units(taken.bytes) } else { 0 };
+        let peer = grant.uid.is_none().then_some(arrival.peer);
+        self.check_debts(cx, uid, peer, units)?;
         if self.members.contains_key(&uid) {
             self.replace(cx, uid)?;
         }
         let now = cx.mono();
-        let mut rate = Rate::owing(now, cx.budgets.owed(now, &self.key, uid));
+        let carried = Rate::owing(now, cx.budgets.owed(now, &self.key, uid));
+        let mut rate = carried;
         rate.spend(now, units, &cx.config.limits);
         cx.budgets.taken(now, &self.key, uid);
-        cx.budgets.enter(arrival.peer);
+        if let Some(peer) = peer {
+            cx.budgets.enter(peer);
+        }
         let member = Member {
             uid,
             mid: cx.new_mid(),
@@ -172,7 +177,7 @@ impl Channel {
             token_end: grant.membership_end(),
             token_look: cx.mono(),
             conn: None,
-            peer: arrival.peer,
+            peer,
             connected_at: cx.mono(),
             last_inbound: cx.mono(),
             lost_at: None,
@@ -180,6 +185,7 @@ impl Channel {
             last_media: None,
             cursor: 0,
             rate,
+            carried,
             limited: 0,
             pinged: false,
             waiting: None,
@@ -222,7 +228,7 @@ impl Channel {
         &self,
         cx: &mut Context,
         uid: UserId,
-        peer: Peer,
+        peer: Option<Peer>,
         units: u32,
     ) -> Result<(), RpcError> {
         let now = cx.mono();
@@ -232,7 +238,8 @@ impl Channel {
             0 => 0,
             _ => Rate::owing(now, owed).may(now, units, &cx.config.limits).err().unwrap_or(0),
         };
-        match own.max(cx.budgets.barred_ms(now, peer)) {
+        let barred = peer.map_or(0, |peer| cx.budgets.barred_ms(now, peer, &cx.config.limits));
+        match own.max(barred) {
             0 => Ok(()),
             ms => Err(RpcError::new(ErrorName::RateLimited).retry_after_ms(ms)),
         }
@@ -371,8 +378,10 @@ impl Channel {
         self.told.remove(Taken::of(&member));
         self.told.gone(&member);
         let (now, owed) = (cx.mono(), member.rate.owed(cx.mono()));
-        cx.budgets.part(now, &self.key, uid, member.peer, owed);
-        cx.budgets.leave(member.peer);
+        cx.budgets.part(now, &self.key, uid, owed);
+        if let Some(peer) = member.peer {
+            cx.budgets.leave(now, peer, owed.saturating_sub(member.carried.owed(now)));
+        }
         cx.stats.message_bytes -= member.messages.bytes();
         cx.stats.members -= 1;
         cx.endings.add(cx.now.mono, mid, &reason);

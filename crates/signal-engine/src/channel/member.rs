@@ -9,6 +9,7 @@ use lianmai_protocol::{
     SessionId, UserId, WallTime,
 };
 
+use super::cost::Cost;
 use super::session::{Answers, Asked, Messages, Tickets};
 use super::told::told_bytes;
 use crate::ids::{AskId, ConnId, Peer};
@@ -39,7 +40,15 @@ pub(crate) struct Waiting {
     /// The question; what goes on with its answer is kept with the engine's questions.
     pub(crate) ask: AskId,
     pub(crate) on: WaitingOn,
-    pub(crate) held: VecDeque<(Asked, Request)>,
+    pub(crate) held: VecDeque<Held>,
+}
+
+/// A command behind another, and what it took of the rate when it came.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) asked: Asked,
+    pub(crate) request: Request,
+    pub(super) paid: Cost,
 }
 
 /// What a command waits for.
@@ -59,13 +68,13 @@ pub(crate) enum WaitingOn {
 impl Waiting {
     /// The command of that id, if it is the one that waits, or behind it.
     pub(crate) fn same_id(&self, id: RequestId) -> Option<Asked> {
-        let held = self.held.iter().map(|(asked, _)| *asked);
+        let held = self.held.iter().map(|held| held.asked);
         std::iter::once(self.asked).chain(held).find(|asked| asked.id == id)
     }
 
     /// Whether a `leave` waits already.
     pub(crate) fn is_left(&self) -> bool {
-        self.held.iter().any(|(_, request)| matches!(request.call, Call::Leave(_)))
+        self.held.iter().any(|held| matches!(held.request.call, Call::Leave(_)))
     }
 
     /// Whether who leaves may overtake it: what is being written down is answered first.
@@ -93,8 +102,8 @@ pub(crate) struct Member {
     pub(crate) token_look: MonoTime,
 
     pub(crate) conn: Option<ConnId>,
-    /// Where the present or last connection came from.
-    pub(crate) peer: Peer,
+    /// Where the present or last connection came from; `None` where the token names the uid, which answers for itself.
+    pub(crate) peer: Option<Peer>,
     /// When the present or last connection began.
     pub(crate) connected_at: MonoTime,
     pub(crate) last_inbound: MonoTime,
@@ -106,6 +115,8 @@ pub(crate) struct Member {
     /// Last event that was sent on the present connection.
     pub(crate) cursor: u64,
     pub(crate) rate: Rate,
+    /// As the rate was at the begin: what memberships before it used.
+    pub(crate) carried: Rate,
     /// `rateLimited` answers, less the commands that passed since.
     pub(crate) limited: u32,
     /// The answer to a ping of ours is owed.

@@ -20,6 +20,7 @@ use crate::asks::{By, Written};
 use crate::context::Context;
 use crate::ids::AskId;
 use crate::output::Note;
+use crate::restrictions::Maker;
 use crate::rows::RowOp;
 
 /// Most demotions of one moderator in a channel: they are in its record, which is written with each.
@@ -101,14 +102,42 @@ impl Channel {
         self.done(cx, caller, asked, uid, changes)
     }
 
+    /// Who restricts by a command.
+    fn maker(&self, by: By) -> Maker {
+        match by {
+            By::Admin(_) => Maker::Operator,
+            By::Member(uid) if self.members.get(&uid).is_some_and(|member| member.named) => {
+                Maker::Moderator(uid)
+            }
+            By::Member(uid) => Maker::Unnamed(uid),
+        }
+    }
+
+    /// Ends what a moderator has decided for members that it made audience, and says for how many.
+    pub(crate) fn allow_again(&mut self, cx: &mut Context, by: UserId) -> usize {
+        let before = self.demoted.len();
+        self.demoted.retain(|_, (of, _)| *of != by);
+        let allowed = before - self.demoted.len();
+        if allowed > 0 {
+            self.unwritten = true;
+            self.write_down(cx);
+        }
+        allowed
+    }
+
     /// From now on the member does not become broadcaster by itself (ROL-4).
     fn keep_down(&mut self, cx: &mut Context, by: UserId, uid: UserId) -> Result<(), RpcError> {
         let own = self.demoted.values().filter(|(of, _)| *of == by).count();
-        if own >= MAX_DEMOTED {
-            return Err(ErrorName::TooManyBans.into());
-        }
-        let place = cx.restrictions.place(&self.key.appkey, Some(by))?;
-        self.demoted.insert(uid, (by, Some(place)));
+        let place = if own < MAX_DEMOTED {
+            Some(cx.restrictions.place(&self.key.appkey, self.maker(By::Member(by)))?)
+        } else {
+            // One that has left makes room.
+            let mut own = self.demoted.iter().filter(|(_, (of, _))| *of == by);
+            let gone = own.find(|(uid, _)| !self.members.contains_key(uid)).map(|(uid, _)| *uid);
+            let gone = gone.ok_or(ErrorName::TooManyBans)?;
+            self.demoted.remove(&gone).and_then(|(_, place)| place)
+        };
+        self.demoted.insert(uid, (by, place));
         self.unwritten = true;
         Ok(())
     }
@@ -147,6 +176,7 @@ impl Channel {
         self.remove_streams(cx, uid, KindSet::ALL);
         self.touch(uid);
         let Some(member) = self.members.get_mut(&uid) else { return };
+        self.told.gone(member);
         self.told.remove(Taken::of(member));
         member.role = Role::Audience;
         // As much as it has, since it has it already.
@@ -228,7 +258,7 @@ impl Channel {
         if !there && params.duration_s == 0 {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
-        cx.ban(&self.key, &params, by)?;
+        cx.ban(&self.key, &params, self.maker(by))?;
         let mid = self.members.get_mut(&params.uid).map(|member| {
             member.fenced = true;
             member.waiting = None;
@@ -292,7 +322,7 @@ impl Channel {
         by: By,
     ) -> Result<AskId, RpcError> {
         check_close(&params)?;
-        cx.hold(&self.key, &params, by)?;
+        cx.hold(&self.key, &params, self.maker(by))?;
         cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
         Ok(cx.store(Written::Close { channel: self.id, text: params.reason, by }))

@@ -16,12 +16,13 @@ use super::told::Taken;
 use super::urls::Url;
 use crate::config::AppPolicy;
 use crate::context::Context;
-use crate::ids::{ChannelRef, Peer};
+use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
 use crate::rate::Rate;
 use crate::record::{
     ChannelRecord, MAX_NUMBER, MemberRecord, PullRecord, PushRecord, SessionRecord,
 };
+use crate::restrictions::Maker;
 use crate::rows::{Row, RowOp};
 use crate::timers::Timer;
 
@@ -144,7 +145,7 @@ impl Channel {
         channel.cid = record.cid;
         channel.attributes = record.attributes;
         for (uid, by) in record.demoted {
-            let place = cx.restrictions.place(&channel.key.appkey, Some(by)).ok();
+            let place = cx.restrictions.place(&channel.key.appkey, Maker::Moderator(by)).ok();
             channel.demoted.insert(uid, (by, place));
         }
         channel.unwritten = false;
@@ -234,7 +235,7 @@ impl Channel {
             token_end: record.token_end,
             token_look: now,
             conn: None,
-            peer: Peer::default(),
+            peer: None,
             connected_at: now,
             last_inbound: now,
             lost_at: Some(now - live.as_ref().map_or(0, |live| live.lost_ms)),
@@ -242,6 +243,7 @@ impl Channel {
             last_media: live.as_ref().and_then(|live| live.media_ms).map(|ms| now - ms),
             cursor: 0,
             rate: Rate::default(),
+            carried: Rate::default(),
             limited: 0,
             pinged: false,
             waiting: None,
@@ -257,7 +259,6 @@ impl Channel {
             pulls: Vec::new(),
         };
         self.told.add(Taken::of(&member));
-        cx.budgets.enter(member.peer);
         self.broadcasters += usize::from(member.is_visible());
         cx.stats.members += 1;
         if cx.crash_over.is_some() {

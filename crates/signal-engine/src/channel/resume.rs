@@ -143,10 +143,12 @@ impl Channel {
         let (seat, now, head) = (self.seat(uid), cx.mono(), self.log.head());
         let Some(member) = self.members.get_mut(&uid) else { return };
         member.conn = Some(conn);
-        if member.peer != peer {
-            cx.budgets.leave(member.peer);
+        if let Some(old) = &mut member.peer
+            && *old != peer
+        {
+            cx.budgets.moved(*old);
             cx.budgets.enter(peer);
-            member.peer = peer;
+            *old = peer;
         }
         member.connected_at = now;
         member.last_inbound = now;

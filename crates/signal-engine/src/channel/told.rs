@@ -30,9 +30,10 @@ pub(super) type Texts = (Option<Box<str>>, Attributes);
 pub(super) struct Told {
     /// Bytes of broadcasters, and of the audience.
     bytes: [usize; 2],
-    /// What others have seen of those who left and may not speak, and its bytes.
-    silent: BTreeMap<UserId, Texts>,
+    /// What others have seen of those whom they see no more and who may not speak, with a number that grows, and its bytes.
+    silent: BTreeMap<UserId, (u64, Texts)>,
     silent_bytes: usize,
+    silent_last: u64,
 }
 
 /// What somebody takes: as a broadcaster or not, and how much.
@@ -87,7 +88,7 @@ impl Told {
         *self.pool(old) -= old.bytes;
     }
 
-    /// A member has gone. Who may not speak is the same when it comes back, or it would say something by its name.
+    /// A member is seen no more. Who may not speak is the same when it comes back, or it would say something by its name.
     pub(super) fn gone(&mut self, member: &Member) {
         if member.rights.message || !member.is_visible() {
             return;
@@ -95,16 +96,21 @@ impl Told {
         let texts = (member.name.clone(), member.attributes.clone());
         self.forget(member.uid);
         self.silent_bytes += cost(&texts);
-        self.silent.insert(member.uid, texts);
+        self.silent_last += 1;
+        self.silent.insert(member.uid, (self.silent_last, texts));
         while self.silent_bytes > MAX_SILENT_BYTES
-            && let Some((_, texts)) = self.silent.pop_first()
+            && let Some(uid) = self.oldest_silent()
         {
-            self.silent_bytes -= cost(&texts);
+            self.forget(uid);
         }
     }
 
+    fn oldest_silent(&self) -> Option<UserId> {
+        self.silent.iter().min_by_key(|(_, (number, _))| *number).map(|(uid, _)| *uid)
+    }
+
     fn forget(&mut self, uid: UserId) {
-        if let Some(texts) = self.silent.remove(&uid) {
+        if let Some((_, texts)) = self.silent.remove(&uid) {
             self.silent_bytes -= cost(&texts);
         }
     }
@@ -112,7 +118,7 @@ impl Told {
     /// The name and attributes of a uid that enters with these: its own as long as it may speak.
     pub(super) fn texts(&self, uid: UserId, may_speak: bool, texts: Texts) -> Texts {
         let seen = self.silent.get(&uid).filter(|_| !may_speak);
-        seen.cloned().unwrap_or(texts)
+        seen.map_or(texts, |(_, seen)| seen.clone())
     }
 
     /// It has entered.

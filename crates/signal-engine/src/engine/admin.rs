@@ -11,6 +11,7 @@ use crate::ids::QueryId;
 use crate::input::AdminCommand;
 use crate::key::ChannelKey;
 use crate::output::AdminReply;
+use crate::restrictions::Maker;
 
 impl Engine {
     /// What the admin API asks; `None` if the answer comes when it is written down.
@@ -44,7 +45,7 @@ impl Engine {
                     if duration_s == 0 {
                         return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
                     }
-                    self.context.ban(&channel, &params, by)?;
+                    self.context.ban(&channel, &params, Maker::Operator)?;
                     self.context.store(Written::Kick { channel: None, mid: None, params, by });
                     self.sweep_from_now_on();
                     return Ok(None);
@@ -69,22 +70,29 @@ impl Engine {
                 Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, channel.as_ref()))))
             }
             AdminCommand::LiftBan { channel, uid } => {
-                Ok(self.lift(query, |of, banned, _| *of == channel && banned == uid))
+                Ok(self.lift(query, 0, |of, banned, _| *of == channel && banned == uid))
             }
             AdminCommand::LiftBansBy { appkey, by } => {
-                Ok(self.lift(query, |of, _, made_by| of.appkey == appkey && made_by == Some(by)))
+                let cx = &mut self.context;
+                let channels = self.channels.values_mut().filter(|it| it.key().appkey == appkey);
+                let allowed: usize = channels.map(|channel| channel.allow_again(cx, by)).sum();
+                let is_meant = |of: &ChannelKey, _, made_by| {
+                    of.appkey == appkey && made_by == Some(by)
+                };
+                Ok(self.lift(query, allowed, is_meant))
             }
         }
     }
 
-    /// Ends bans, and says so when it is written down.
+    /// Ends restrictions beside those that ended already, and says so when it is written down.
     fn lift(
         &mut self,
         query: QueryId,
-        is_meant: impl Fn(&ChannelKey, UserId, Option<UserId>) -> bool,
+        ended: usize,
+        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
     ) -> Option<AdminReply> {
         let cx = &mut self.context;
-        let lifted = cx.restrictions.lift(is_meant, &mut cx.ops);
+        let lifted = ended + cx.restrictions.lift(is_meant, &mut cx.ops);
         if lifted == 0 {
             return Some(AdminReply::Lifted(0));
         }

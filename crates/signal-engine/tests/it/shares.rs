@@ -6,7 +6,7 @@ use lianmai_protocol::{CloseCode, UserId};
 use lianmai_signal_engine::{AdminCommand, AdminReply};
 
 use crate::calls::*;
-use crate::world::{Client, Entry, World, entry, room};
+use crate::world::{Client, Entry, Issuer, World, entry, room};
 
 const JID: &str = "0123456789abcdef";
 
@@ -76,6 +76,7 @@ fn a_share_is_as_full_after_a_restart_and_a_lifted_ban_stays_lifted() {
     };
     assert!(bans.len() > 30 && bans.iter().all(|ban| ban.by == Some(UserId(1))));
     let one = &bans[0];
+    let banned = one.uid.expect("a ban");
     let lift = AdminCommand::LiftBan { channel: one.channel.clone(), uid: one.uid };
     assert_eq!(w.admin(lift.clone()), Ok(AdminReply::Lifted(1)));
     assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(0)));
@@ -85,7 +86,7 @@ fn a_share_is_as_full_after_a_restart_and_a_lifted_ban_stays_lifted() {
     w.crash();
     assert_eq!(w.admin(AdminCommand::ListBans(None)), Ok(AdminReply::Bans(Vec::new())));
     let name = one.channel.name.as_str();
-    w.admit(in_app(one.uid.0, "creator").channel(name));
+    w.admit(in_app(banned.0, "creator").channel(name));
 }
 
 /// Proves IDS-9, RES-5.
@@ -102,13 +103,15 @@ fn what_was_used_is_used_whatever_becomes_of_the_connection() {
     w.drop_socket(a);
     let (a, _) = w.resume(a);
     assert_eq!(w.err(a, ping()), ErrorName::RateLimited);
-    let other = w.admit(entry(1));
+    // Audience: a broadcaster's join takes of it, too.
+    assert_eq!(w.refusal(entry(1)), ErrorName::RateLimited);
+    let other = w.admit(entry(1).audience());
     assert_eq!(w.closed(a), Some(CloseCode::REPLACED));
     assert_eq!(w.err(other, ping()), ErrorName::RateLimited);
     // A leave, the end of the channel with it, and a new one of that name.
     w.advance(50);
     w.ok(other, leave());
-    let last = w.join(1);
+    let last = w.admit(entry(1).audience());
     assert_eq!(w.err(last, ping()), ErrorName::RateLimited);
     w.advance(100);
     w.ok(last, ping());
@@ -121,6 +124,70 @@ fn what_was_used_is_used_whatever_becomes_of_the_connection() {
         w.ok(elsewhere, ping());
         w.ok(second, ping());
     }
+}
+
+/// A command that has to wait is paid by what it tells when its turn comes.
+/// Proves IDS-6.
+#[test]
+fn what_waits_behind_another_costs_what_it_tells_then() {
+    let mut w = World::new();
+    let b = w.join(2);
+    let a = w.join(1);
+    w.issuer = Issuer::Hold;
+    let mut calls = vec![publish("audio"), set_attributes(&[("k", &"x".repeat(3_900))])];
+    calls.extend((0..8).map(|n| set_attributes(&[("z", &n.to_string())])));
+    w.batch(a, calls);
+    w.issuer = Issuer::Sign;
+    w.issue();
+    w.advance(20);
+    let heard = w.heard(b).len();
+    assert!(heard >= 9, "{heard}");
+    // One, four, and three each: the rest of forty, with what was earned since.
+    let mut left = 0;
+    while w.ask(a, ping()).is_ok() {
+        left += 1;
+    }
+    assert!((10..=13).contains(&left), "{left}");
+}
+
+/// What one has used is not charged to its address again with each of its memberships.
+/// Proves IDS-9.
+#[test]
+fn one_account_does_not_bar_its_address() {
+    let mut w = World::new();
+    let mut a = w.admit(entry(1).anyone().audience().from(7));
+    for _ in 0..40 {
+        w.ok(a, ping());
+    }
+    for _ in 0..40 {
+        w.drop_socket(a);
+        a = w.admit(entry(1).audience().from(7));
+    }
+    w.admit(entry(2).from(7));
+    // Whose token names it answers for itself: it bars nobody, and nobody bars it.
+    let named = |w: &World, uid: u64| entry(uid).jwt(w, 0, 3_600_000).from(8);
+    for uid in 100..140 {
+        let e = named(&w, uid).audience();
+        let a = w.admit(e);
+        for _ in 0..40 {
+            w.ok(a, ping());
+        }
+        w.ok(a, leave());
+    }
+    w.admit(entry(3).from(8));
+    for uid in 200..240 {
+        let a = w.admit(entry(uid).audience().from(8));
+        for _ in 0..39 {
+            w.ok(a, ping());
+        }
+        w.ok(a, leave());
+        if w.enter(entry(4).from(8)).is_err() {
+            break;
+        }
+    }
+    assert_eq!(w.refusal(entry(5).from(8)), ErrorName::RateLimited);
+    let e = named(&w, 6);
+    w.admit(e);
 }
 
 /// Proves IDS-9, JOI-9.
@@ -137,7 +204,7 @@ fn a_join_that_tells_much_waits_for_its_time() {
         }
         joins += 1;
     };
-    assert_eq!((error.name(), joins), (&ErrorName::RateLimited, 13), "3 units of 40 each");
+    assert_eq!((error.name(), joins), (&ErrorName::RateLimited, 10), "4 units of 40 each");
     let wait = error.data.retry_after_ms.expect("a time");
     w.advance(wait - 1);
     assert_eq!(w.refusal(long.clone()), ErrorName::RateLimited);
@@ -245,6 +312,42 @@ fn demotions_count_for_the_moderator() {
     w.ok(a, publish("audio"));
 }
 
+/// Proves ROL-4, KIC-5.
+#[test]
+fn a_demotion_of_who_has_left_makes_room_and_an_operator_lifts_them() {
+    let mut w = World::new();
+    let m = w.admit(entry(9).moderator());
+    for uid in 1_000..1_300 {
+        let a = w.join(uid);
+        w.ok(m, set_role_of(uid, "audience"));
+        w.ok(a, leave());
+        w.advance(200);
+    }
+    let a = w.join(1_299);
+    assert_eq!(w.joined(a).own.role.as_str(), "audience");
+    let lift = AdminCommand::LiftBansBy { appkey: room("plain").appkey, by: UserId(9) };
+    assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(256)));
+    w.ok(a, set_role("broadcaster"));
+    w.audit();
+}
+
+/// Proves KIC-5.
+#[test]
+fn nobody_lifts_or_pays_for_the_ban_of_another() {
+    let mut w = World::new();
+    let (m, n) = (w.admit(entry(8).moderator()), w.admit(entry(9).moderator()));
+    w.ok(m, kick(1, 600));
+    w.ok(n, kick(1, 601));
+    let lift = AdminCommand::LiftBansBy { appkey: room("plain").appkey, by: UserId(9) };
+    assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(1)));
+    assert_eq!(w.refusal(entry(1)), ErrorName::Banned);
+    w.crash();
+    assert_eq!(w.refusal(entry(1)), ErrorName::Banned);
+    let lift = AdminCommand::LiftBan { channel: room("plain"), uid: Some(UserId(1)) };
+    assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(1)));
+    w.join(1);
+}
+
 /// Proves AUT-6, JOI-8.
 #[test]
 fn what_a_creator_has_belongs_to_the_uid_of_a_token_that_names_it() {
@@ -306,6 +409,11 @@ fn who_may_not_speak_says_nothing_by_names_and_attributes() {
     w.ok(a, leave());
     let a = w.admit(silent(1).attribute("seat", "psst").audience());
     w.ok(a, set_role("broadcaster"));
+    // Nor when it was audience last.
+    w.ok(a, set_role("audience"));
+    w.ok(a, leave());
+    let a = w.admit(silent(1).name("psst"));
+    assert_eq!(w.joined(a).own.name.as_deref(), Some("Ann"));
     w.advance(100);
     let heard = w.heard(b).join(" ") + &format!("{:?}", w.conns[&b.0].events);
     assert!(!heard.contains("psst"), "{heard}");

@@ -87,7 +87,7 @@ impl Service {
     pub(crate) async fn lift_ban(
         &self,
         channel: ChannelKey,
-        uid: UserId,
+        uid: Option<UserId>,
     ) -> Result<usize, ApiError> {
         match self.shards.ask(AdminCommand::LiftBan { channel, uid }).await? {
             AdminReply::Lifted(count) => Ok(count),

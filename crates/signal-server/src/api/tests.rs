@@ -140,7 +140,7 @@ async fn operators_see_and_lift_bans() {
     let scratch = Scratch::new("bans");
     let (shards, mailboxes) = Shards::new(2);
     let key = ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() };
-    let ban = BanView { channel: key, uid: UserId(7), by: Some(UserId(1)), left_ms: 60_000 };
+    let ban = BanView { channel: key, uid: Some(UserId(7)), by: Some(UserId(1)), left_ms: 60_000 };
     for (bans, mut mailbox) in [vec![ban], Vec::new()].into_iter().zip(mailboxes) {
         tokio::spawn(async move {
             while let Some(message) = mailbox.recv().await {

@@ -40,7 +40,7 @@ impl Model {
             }
             4 => {
                 self.bans.remove(&(room.clone(), uid));
-                drop_row(room, Row::Ban(user))
+                drop_row(room, Row::Ban(user, None))
             }
             5 => {
                 self.bans.insert((room.clone(), uid), value.into());
@@ -126,7 +126,7 @@ fn what_waits_is_bounded() {
     let mut pending = Pending::default();
     for uid in 0..MAX_ROWS as u64 + 10 {
         pending.apply(put_ban(key("room"), UserId(uid), ban(1)));
-        pending.apply(drop_row(key("room"), Row::Ban(UserId(uid))));
+        pending.apply(drop_row(key("room"), Row::Ban(UserId(uid), None)));
     }
     assert_eq!((pending.len(), pending.forgotten()), (MAX_ROWS, 10));
     let batch = pending.take();

@@ -108,7 +108,7 @@ pub(super) fn member(uid: u64, name: &str) -> Box<MemberRecord> {
 }
 
 pub(super) fn ban(until: u64) -> BanRecord {
-    BanRecord { until: WallTime(until), watermark: WallTime(1), by: None }
+    BanRecord { until: WallTime(until), watermark: WallTime(1), by: None, unnamed: false }
 }
 
 pub(super) fn put_channel(channel: ChannelKey, record: Box<ChannelRecord>) -> RowOp {
@@ -120,7 +120,7 @@ pub(super) fn put_member(channel: ChannelKey, record: Box<MemberRecord>) -> RowO
 }
 
 pub(super) fn put_ban(channel: ChannelKey, uid: UserId, record: BanRecord) -> RowOp {
-    RowOp::Put(RowKey { channel, row: Row::Ban(uid) }, Record::Ban(record))
+    RowOp::Put(RowKey { channel, row: Row::Ban(uid, None) }, Record::Ban(record))
 }
 
 pub(super) fn put_hold(channel: ChannelKey, record: BanRecord) -> RowOp {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::stage::{PATIENCE, Scratch, Stage, programs};
 use crate::survivor::{Survivor, member_of};
-use crate::tokens::APPS;
+use crate::tokens::{self, APPS};
 
 /// A clean stop that does not take long, whoever is there.
 const QUICK: [(&str, &str); 3] = [
@@ -394,9 +394,17 @@ async fn res_4_after_a_lost_data_directory_a_crowd_behind_one_address_is_back() 
     }
     ensure!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     ensure!(answers[0]["reason"] == "invalid" && answers[0]["action"] == "rejoin", "{answers:?}");
-    // As many again, which join.
-    for member in 0..CROWD {
-        RawWs::connect(stage.server.public).await.with_context(|| format!("{member}"))?;
+    // They do, and as many again who are new.
+    let mut members = Vec::new();
+    for uid in 1..=2 * CROWD {
+        let uid = uid.to_string();
+        let token = tokens::jwt("room", &uid, |_, _| {});
+        let join = json!({"appkey": "safe", "channelName": "room", "uid": uid, "token": token});
+        let mut socket = RawWs::connect(stage.server.public).await?;
+        let id = socket.request("join", join).await?;
+        let answer = timeout(PATIENCE, socket.answer(id)).await.context("no answer")??;
+        ensure!(answer["result"]["mid"].is_string(), "{answer}");
+        members.push(socket);
     }
     stage.finish().await
 }

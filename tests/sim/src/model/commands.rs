@@ -8,6 +8,7 @@ use lianmai_protocol::message::session::{AttributeTarget, SendMessage, SetAttrib
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, RequestId, Role, UserId};
 use lianmai_signal_engine::{AskId, Grant};
 
+use super::frames::units;
 use super::state::{Made, On, Then, Waiting, Who, taken};
 use super::{Expect, Model, Step, Verdict};
 use crate::check::app::payload;
@@ -75,11 +76,16 @@ impl Model {
         let waiting = self.member(who).and_then(|member| member.waiting.take());
         let Some(Waiting { id, hash, mut held, .. }) = waiting else { return Ok(()) };
         self.answer(who, (id, hash), outcome, step)?;
-        while let Some((id, hash, call)) = held.pop_front() {
+        while let Some((id, hash, (bytes, paid), call)) = held.pop_front() {
             // Who leaves overtakes what waits.
             if held.iter().any(|(.., later)| matches!(later, Call::Leave(_))) {
                 self.answer(who, (id, hash), Err(ErrorName::Superseded), step)?;
                 continue;
+            }
+            // What was before it may have made it tell more.
+            let more = units(bytes, self.repeats(who, &call)) - paid;
+            if let Some(member) = self.member(who) {
+                member.budget = (member.left(step.now) - more.max(0) * 1_000, step.now);
             }
             self.execute(who, (id, hash), call, step)?;
             let Some(member) = self.member(who) else { return Ok(()) };
@@ -95,17 +101,18 @@ impl Model {
         let Who { s, key, .. } = who;
         let waiting = self.member(who).and_then(|member| member.waiting.take());
         if let Some(waiting) = waiting {
-            let held = waiting.held.iter().map(|(id, hash, _)| (*id, *hash));
+            let held = waiting.held.iter().map(|(id, hash, ..)| (*id, *hash));
             for asked in std::iter::once((waiting.id, waiting.hash)).chain(held) {
                 self.answer(who, asked, Err(ErrorName::Superseded), step)?;
             }
         }
+        let named = self.member(who).is_some_and(|member| member.named);
         self.announce_end(who, LeaveReason::Left, step);
         let done = self.done(s, key);
         self.answer(who, asked, Ok(done), step)?;
         self.drop_conn(who, CloseCode::NORMAL, step);
         self.forget(who, &LeaveReason::Left);
-        self.dissolve(who, step);
+        self.dissolve(who, named, step);
         Ok(())
     }
 
@@ -241,8 +248,12 @@ impl Model {
     pub(super) fn demote(&mut self, who: Who<'_>, step: &mut Step<'_>) -> Verdict {
         let Who { s, key, uid } = who;
         self.remove_streams(who, KindSet::ALL, step);
-        let Some(member) = self.member(who) else { return Ok(()) };
+        let Some(channel) = self.channel(s, key) else { return Ok(()) };
+        let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
         member.role = Role::Audience;
+        if !member.rights.message {
+            channel.silent.insert(uid, (member.name.clone(), member.attributes.clone()));
+        }
         let mid = member.mid;
         let waits = member.waiting.as_ref().is_some_and(|w| matches!(w.on, On::Push { .. }));
         self.emit(s, key, Made::Role { uid, mid, role: Role::Audience }, step.now);

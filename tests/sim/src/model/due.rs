@@ -173,10 +173,11 @@ impl Model {
                 CloseCode::IDLE
             }
         };
+        let named = self.member(who).is_some_and(|member| member.named);
         self.remove(who, reason.clone(), code, step);
         // A crash ends no room.
         if *reason != LeaveReason::ServerRestart {
-            self.dissolve(who, step);
+            self.dissolve(who, named, step);
         }
         Ok(())
     }

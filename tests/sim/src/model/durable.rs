@@ -230,7 +230,7 @@ impl Model {
         saved.bans = restored
             .bans
             .iter()
-            .map(|(key, uid, ban)| ((key.clone(), *uid), (ban.until.0, ban.watermark.0)))
+            .map(|(key, uid, ban)| ((key.clone(), *uid, ban.by), (ban.until.0, ban.watermark.0)))
             .collect();
         saved.holds = restored
             .holds
@@ -412,6 +412,7 @@ fn from_row(row: Row, record: &MemberRecord, now: u64) -> Member {
         attributes: row.attributes,
         muted: row.muted,
         token_end: row.token_end,
+        named: record.named,
         lost_at: Some(now),
         first_lost: Some(now),
         tickets: (record.confirmed, record.confirmed, true),

@@ -58,11 +58,12 @@ impl Model {
     }
 
     /// The channel may end with its creator.
-    pub(super) fn dissolve(&mut self, who: Who<'_>, step: &mut Step<'_>) {
+    pub(super) fn dissolve(&mut self, who: Who<'_>, named: bool, step: &mut Step<'_>) {
         let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
         if channel.policy.dissolve_on_creator_leave
             && channel.creator == uid
+            && named
             && !channel.members.is_empty()
         {
             self.close_channel(s, key, RoomCloseReason::CreatorLeft, None, (None, true), step);

@@ -40,6 +40,11 @@ fn judge(grant: &Grant, wall: u64, key: &ChannelKey, uid: Option<UserId>) -> Res
     }
 }
 
+/// Whether a token is for that uid alone. A ticket is not known to be.
+fn names(grant: &Grant, uid: UserId) -> bool {
+    grant.uid == Some(uid) || grant.issued_at.is_none()
+}
+
 fn token_end(grant: &Grant) -> Option<u64> {
     grant.expires.filter(|_| grant.ends_membership).map(|at| at.0 + LEEWAY_MS)
 }
@@ -134,12 +139,12 @@ impl Model {
             judged => judged?,
         };
         let uid = join.uid.or(grant.uid);
-        let ban = uid.and_then(|uid| shard.bans.get(&(key.clone(), uid)));
+        let ban = uid.and_then(|uid| shard.ban(key, uid));
         if let Some((until, watermark)) = ban {
-            if *until > step.wall {
+            if until > step.wall {
                 return Err(ErrorName::Banned);
             }
-            if concerns(&grant, *watermark) {
+            if concerns(&grant, watermark) {
                 return Err(ErrorName::TokenRevoked);
             }
         }
@@ -198,7 +203,7 @@ impl Model {
         }
         // What was used before, and what all hear by the join (IDS-9). An address that many left in debt may have to
         // wait: here only those are alone behind one who are greedy.
-        let units = if becomes { bytes as i64 / 1_024 } else { 0 };
+        let units = if becomes { 1 + bytes as i64 / 1_024 } else { 0 };
         let limited = said == Some(&ErrorName::RateLimited);
         let owed = self.left_of(s, key, uid, step.now);
         let must = units > 0 && owed < units * 1_000 - RATE_SLACK;
@@ -271,7 +276,7 @@ impl Model {
             && free;
         let grant = Grant {
             rights: claims.rights,
-            uid: Some(claims.uid),
+            uid: None,
             channel: Some(claims.channel.name.clone()),
             issued_at: Some(claims.issued_at),
             not_before: None,
@@ -297,7 +302,7 @@ impl Model {
         let Some(channel) = self.channel(s, key) else { return Ok(()) };
         let creator = channel.creator;
         let mut rights = grant.rights;
-        rights.moderate |= policy.creator_moderates && creator == uid;
+        rights.moderate |= policy.creator_moderates && creator == uid && names(grant, uid);
         let same = channel
             .members
             .get(&uid)
@@ -340,9 +345,9 @@ impl Model {
                 _ => Role::Audience,
             };
             let (name, attributes) = seen;
-            // One more for each full KiB that all hear.
+            // One, and one more for each full KiB that all hear.
             let bytes = taken(name.as_deref(), &attributes) as i64;
-            let units = if role == Role::Broadcaster { bytes / 1_024 } else { 0 };
+            let units = if role == Role::Broadcaster { 1 + bytes / 1_024 } else { 0 };
             let before = self.shards[s].parted.remove(&(key.clone(), uid));
             let rate = before.map_or(RATE_BURST, |of| left(of, now)) - units * 1_000;
             if rights.message
@@ -356,6 +361,7 @@ impl Model {
                 attributes,
                 budget: (rate, now),
                 token_end: token_end(grant),
+                named: names(grant, uid),
                 ..Member::new(told.mid, told.session_id, role, rights, now)
             };
             let visible = member.is_visible();
@@ -429,8 +435,10 @@ impl Model {
         let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return Ok(()) };
         let mut rights = grant.rights;
-        rights.moderate |= channel.policy.creator_moderates && channel.creator == uid;
+        let named = names(grant, uid);
+        rights.moderate |= channel.policy.creator_moderates && channel.creator == uid && named;
         let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
+        member.named = named;
         member.rights = rights;
         member.token_end = token_end(grant);
         self.token_came(who, step.wall);
@@ -453,11 +461,11 @@ impl Model {
         let closed = step.caused.answers.iter().any(|answer| {
             answer.outcome.as_ref().is_err_and(|error| *error.name() == ErrorName::ChannelClosed)
         });
-        if let Some((until, watermark)) = shard.bans.get(&(key.clone(), uid)) {
-            if *until > wall {
+        if let Some((until, watermark)) = shard.ban(key, uid) {
+            if until > wall {
                 return Err(ErrorName::Banned);
             }
-            if concerns(grant, *watermark) {
+            if concerns(grant, watermark) {
                 return Err(ErrorName::TokenRevoked);
             }
         }

@@ -19,6 +19,11 @@ fn weight(bytes: usize) -> i64 {
     1 + bytes as i64 / 1_024
 }
 
+/// What a request takes that tells so much once more.
+pub(super) fn units(bytes: usize, repeats: usize) -> i64 {
+    weight(bytes).max(weight(repeats) - 1)
+}
+
 impl Model {
     pub(super) fn frame(
         &mut self,
@@ -46,10 +51,10 @@ impl Model {
                 Ok(())
             }
             Err(refused) => {
-                if !self.passes(who, conn, None, (frame.len(), 0), step)? {
+                let fatal = refused.0 != ErrorName::BadBatch;
+                if !fatal && !self.passes(who, conn, None, (frame.len(), 0), step)? {
                     return Ok(());
                 }
-                let fatal = refused.0 != ErrorName::BadBatch;
                 step.answers.push((conn, None, Expect::Error(refused.0)));
                 if fatal {
                     self.drop_conn(who, CloseCode::PROTOCOL_VIOLATION, step);
@@ -108,7 +113,7 @@ impl Model {
     }
 
     /// Bytes of names and attributes that everybody gets once more by a command.
-    fn repeats(&self, who: Who<'_>, call: &Call) -> usize {
+    pub(super) fn repeats(&self, who: Who<'_>, call: &Call) -> usize {
         let Who { s, key, uid } = who;
         let Some(channel) = self.shards[s].channels.get(key) else { return 0 };
         let of = |uid: UserId, visible: bool| {
@@ -190,7 +195,7 @@ impl Model {
         if let Some(waiting) = member.waiting.as_mut().filter(held_up) {
             let is_left = waiting.held.iter().any(|(.., held)| matches!(held, Call::Leave(_)));
             if waiting.held.len() + 1 < 32 || (leaves && !is_left) {
-                waiting.held.push_back((id, hash, request.call));
+                waiting.held.push_back((id, hash, (bytes, units(bytes, repeats)), request.call));
                 return Ok(());
             }
             return self.answer(who, (id, hash), Err(ErrorName::TooManyInFlight), step);
@@ -232,7 +237,7 @@ impl Model {
     ) -> Verdict<bool> {
         let now = step.now;
         let read = weight(bytes);
-        let units = read.max(weight(repeats) - 1).min(RATE_BURST / 1_000);
+        let units = units(bytes, repeats).min(RATE_BURST / 1_000);
         let Some(member) = self.member(who).filter(|member| member.conn == Some(conn)) else {
             return Ok(false);
         };

@@ -163,7 +163,7 @@ impl Model {
         if let Err(error) = self.check_kick(s, key, &params) {
             return Ok(Err(error));
         }
-        let there = self.shards[s].bans.contains_key(&(key.clone(), params.uid));
+        let there = self.shards[s].bans.contains_key(&(key.clone(), params.uid, Some(uid)));
         if !there && self.has_no_place(who, asked, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
@@ -219,7 +219,7 @@ impl Model {
             member.waiting = None;
             member.mid
         });
-        let place = (key.clone(), kick.uid);
+        let place = (key.clone(), kick.uid, by.member());
         let ban = of_now(step.wall, kick.duration_s);
         let ban = longer(self.shards[s].bans.get(&place), ban);
         self.shards[s].bans.insert(place, ban);
@@ -243,8 +243,8 @@ impl Model {
         if let Err(error) = check_close(hold_s, reason.as_ref()) {
             return Ok(Err(error));
         }
-        let there = self.shards[s].holds.contains_key(key);
-        if !there && self.has_no_place(who, asked, step)? {
+        // One more, or one that another made is longer now.
+        if self.has_no_place(who, asked, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
         let ask = self.begin_close(s, key, hold_s, reason, By::Member(uid), step)?;
@@ -301,6 +301,7 @@ impl Model {
             Then::Kick { key, mid, kick, by } => {
                 let who = Who { s, key: &key, uid: kick.uid };
                 let there = self.member(who).is_some_and(|member| Some(member.mid) == mid);
+                let named = self.member(who).is_some_and(|member| member.named);
                 if there {
                     let conn = self.member(who).and_then(|member| member.conn);
                     let told = Kicked { reason: kick.reason, duration_s: kick.duration_s };
@@ -315,7 +316,7 @@ impl Model {
                     self.go_on(who.of(caller), outcome, step)?;
                 }
                 if there {
-                    self.dissolve(who, step);
+                    self.dissolve(who, named, step);
                 }
                 Ok(())
             }

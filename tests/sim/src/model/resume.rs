@@ -64,8 +64,8 @@ impl Model {
     ) -> Option<ResumeReason> {
         let shard = &self.shards[s];
         let issued = claims.issued_at.0;
-        if let Some((until, watermark)) = shard.bans.get(&(claims.channel.clone(), claims.uid))
-            && (*until > wall || issued <= *watermark)
+        if let Some((until, watermark)) = shard.ban(&claims.channel, claims.uid)
+            && (until > wall || issued <= watermark)
         {
             return Some(ResumeReason::Kicked);
         }

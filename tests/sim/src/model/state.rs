@@ -130,7 +130,8 @@ pub(super) struct Waiting {
     pub(super) id: RequestId,
     pub(super) hash: u64,
     pub(super) on: On,
-    pub(super) held: VecDeque<(RequestId, u64, Call)>,
+    /// With the bytes of the request and the units that it took when it came.
+    pub(super) held: VecDeque<(RequestId, u64, (usize, i64), Call)>,
 }
 
 #[derive(Clone, Debug)]
@@ -140,6 +141,8 @@ pub(super) struct Member {
     pub(super) join_id: Option<String>,
     pub(super) role: Role,
     pub(super) rights: Rights,
+    /// Its token names its uid.
+    pub(super) named: bool,
     pub(super) name: Option<String>,
     pub(super) attributes: Attributes,
     pub(super) muted: KindSet,
@@ -190,6 +193,7 @@ impl Member {
             join_id: None,
             role,
             rights,
+            named: true,
             name: None,
             attributes: Attributes::default(),
             muted: KindSet::NONE,
@@ -449,11 +453,21 @@ pub(super) enum Then {
     HandOver,
 }
 
+impl Shard {
+    /// All bans of a uid in one.
+    pub(super) fn ban(&self, key: &ChannelKey, uid: UserId) -> Option<Ban> {
+        let of = |by| (key.clone(), uid, by);
+        let all = self.bans.range(of(None)..=of(Some(UserId(u64::MAX))));
+        all.map(|(_, ban)| *ban).reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)))
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shard {
     pub(super) channels: BTreeMap<ChannelKey, Channel>,
     pub(super) seats: BTreeMap<ConnId, (ChannelKey, UserId)>,
-    pub(super) bans: BTreeMap<(ChannelKey, UserId), Ban>,
+    /// Of a uid, by whom.
+    pub(super) bans: BTreeMap<(ChannelKey, UserId, Option<UserId>), Ban>,
     pub(super) holds: BTreeMap<ChannelKey, Ban>,
     /// Holds that were over once: forgotten some time, whatever the wall clock says then.
     pub(super) lapsed: BTreeSet<ChannelKey>,

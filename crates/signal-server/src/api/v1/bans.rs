@@ -1,4 +1,4 @@
-//! Bans: list, lift.
+//! Bans and holds: list, lift.
 
 use std::sync::Arc;
 
@@ -30,7 +30,9 @@ pub(super) fn routes() -> Router<Arc<Api>> {
 struct BanDto {
     appkey: Appkey,
     channel_name: String,
-    uid: UserId,
+    /// Absent where the name is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<UserId>,
     /// The moderator; absent where it was an operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<UserId>,
@@ -66,7 +68,8 @@ async fn of_channel(State(api): State<Arc<Api>>, Channel(key): Channel) -> Answe
 
 #[derive(Deserialize)]
 struct Lift {
-    uid: UserId,
+    /// Absent: the hold of the name.
+    uid: Option<UserId>,
 }
 
 async fn lift(
