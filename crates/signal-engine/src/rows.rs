@@ -240,7 +240,8 @@ mod tests {
     fn rows_that_fit_nowhere_are_named() {
         let name =
             |name: &str| ChannelKey { appkey: "a".parse().unwrap(), name: name.parse().unwrap() };
-        let ban = BanRecord { until: WallTime(1), watermark: WallTime(1), by: None, unnamed: false };
+        let ban =
+            BanRecord { until: WallTime(1), watermark: WallTime(1), by: None, unnamed: false };
         let channel = ChannelRecord {
             cid: Cid(1),
             creator: UserId(1),

@@ -148,10 +148,11 @@ impl Channel {
         };
         self.told.check(cx, self.members.get(&uid).map(Taken::of), taken)?;
         self.check_room(cx, uid, &role)?;
-        // All hear of it, and of its end.
-        let units = if taken.visible { 1 + told_units(taken.bytes) } else { 0 };
+        // All hear of it; its end takes a unit (see `end_membership`).
+        let units = if taken.visible { told_units(taken.bytes) } else { 0 };
+        let free = if taken.visible { units.max(1) } else { 0 };
         let peer = grant.uid.is_none().then_some(arrival.peer);
-        self.check_debts(cx, uid, peer, units)?;
+        self.check_debts(cx, uid, peer, free)?;
         if self.members.contains_key(&uid) {
             self.replace(cx, uid)?;
         }
@@ -367,10 +368,12 @@ impl Channel {
     ) -> Option<Member> {
         self.remove_streams(cx, uid, KindSet::ALL);
         self.end_pulls(cx, uid);
-        let member = self.members.remove(&uid)?;
+        let mut member = self.members.remove(&uid)?;
         let mid = member.mid;
         if member.is_visible() {
             self.broadcasters -= 1;
+            // All hear that it came and goes; who does so often pays for it.
+            member.rate.spend(cx.mono(), 1, &cx.config.limits);
             let reason = reason.clone();
             self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
         }

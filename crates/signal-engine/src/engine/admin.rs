@@ -76,9 +76,8 @@ impl Engine {
                 let cx = &mut self.context;
                 let channels = self.channels.values_mut().filter(|it| it.key().appkey == appkey);
                 let allowed: usize = channels.map(|channel| channel.allow_again(cx, by)).sum();
-                let is_meant = |of: &ChannelKey, _, made_by| {
-                    of.appkey == appkey && made_by == Some(by)
-                };
+                let is_meant =
+                    |of: &ChannelKey, _, made_by| of.appkey == appkey && made_by == Some(by);
                 Ok(self.lift(query, allowed, is_meant))
             }
         }

@@ -111,7 +111,7 @@ impl Model {
         let done = self.done(s, key);
         self.answer(who, asked, Ok(done), step)?;
         self.drop_conn(who, CloseCode::NORMAL, step);
-        self.forget(who, &LeaveReason::Left);
+        self.forget(who, &LeaveReason::Left, step.now);
         self.dissolve(who, named, step);
         Ok(())
     }

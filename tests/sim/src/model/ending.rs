@@ -21,14 +21,17 @@ impl Model {
         }
     }
 
-    pub(super) fn forget(&mut self, who: Who<'_>, reason: &LeaveReason) {
+    pub(super) fn forget(&mut self, who: Who<'_>, reason: &LeaveReason, now: u64) {
         let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
         if let Some(member) = channel.members.remove(&uid) {
+            // All hear the end of who is seen.
+            let pays = i64::from(member.is_visible()) * 1_000;
+            let budget = (member.left(now) - pays, now);
             if member.is_visible() && !member.rights.message {
                 channel.silent.insert(uid, (member.name, member.attributes));
             }
-            self.shards[s].parted.insert((key.clone(), uid), member.budget);
+            self.shards[s].parted.insert((key.clone(), uid), budget);
             self.ended_as(s, member.mid, reason);
         }
     }
@@ -54,7 +57,7 @@ impl Model {
     ) {
         self.announce_end(who, reason.clone(), step);
         self.drop_conn(who, code, step);
-        self.forget(who, &reason);
+        self.forget(who, &reason, step.now);
     }
 
     /// The channel may end with its creator.

@@ -203,7 +203,7 @@ impl Model {
         }
         // What was used before, and what all hear by the join (IDS-9). An address that many left in debt may have to
         // wait: here only those are alone behind one who are greedy.
-        let units = if becomes { 1 + bytes as i64 / 1_024 } else { 0 };
+        let units = if becomes { (bytes as i64 / 1_024).max(1) } else { 0 };
         let limited = said == Some(&ErrorName::RateLimited);
         let owed = self.left_of(s, key, uid, step.now);
         let must = units > 0 && owed < units * 1_000 - RATE_SLACK;
@@ -345,9 +345,9 @@ impl Model {
                 _ => Role::Audience,
             };
             let (name, attributes) = seen;
-            // One, and one more for each full KiB that all hear.
+            // One for each full KiB that all hear.
             let bytes = taken(name.as_deref(), &attributes) as i64;
-            let units = if role == Role::Broadcaster { 1 + bytes / 1_024 } else { 0 };
+            let units = if role == Role::Broadcaster { bytes / 1_024 } else { 0 };
             let before = self.shards[s].parted.remove(&(key.clone(), uid));
             let rate = before.map_or(RATE_BURST, |of| left(of, now)) - units * 1_000;
             if rights.message
