@@ -47,7 +47,7 @@ struct Rows {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Saved {
     channels: BTreeMap<ChannelKey, Rows>,
-    bans: BTreeMap<(ChannelKey, UserId), Ban>,
+    bans: BTreeMap<(ChannelKey, UserId, Option<UserId>), Ban>,
     holds: BTreeMap<ChannelKey, Ban>,
 }
 
