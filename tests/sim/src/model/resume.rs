@@ -111,7 +111,9 @@ impl Model {
         let (epoch, head) = (channel.epoch, channel.head());
         let bytes = |made: &Made| match made {
             Made::Message { data, .. } => data.len() as u64 + 300,
-            Made::Update { attributes, .. } => attributes.bytes() as u64 + 500,
+            Made::Update { attributes, .. } | Made::Join { attributes, .. } => {
+                attributes.bytes() as u64 + 500
+            }
             Made::Channel(attributes) => attributes.bytes() as u64 + 300,
             _ => 350,
         };
