@@ -1,6 +1,7 @@
 //! Whether somebody pays for what others do: worlds have members who take all that they can get, and nobody else may be
 //! refused for that. Comes in: refusals. Goes out: those that the refused one has not brought on itself, by what it
-//! did alone. Deliberately absent: what the greedy ones are told, and the rate of a session (the model counts it).
+//! did alone. Deliberately absent: what the greedy ones are told, and rates (the model counts them, also those of a uid
+//! that somebody else uses, too).
 
 use lianmai_protocol::{ErrorName, RpcError};
 use lianmai_signal_engine::ConnId;
@@ -13,12 +14,7 @@ impl World {
         let end = self.links.get(&LinkId(conn.0)).map(|link| link.end);
         let Some(End::Client(c)) = end else { return };
         // Apps of a world have a few short attributes, and join with a short name.
-        let refused = match error.name() {
-            ErrorName::AttributesTooLarge => true,
-            ErrorName::RateLimited => !self.model.is_seated(conn),
-            _ => false,
-        };
-        if refused {
+        if *error.name() == ErrorName::AttributesTooLarge {
             self.fail("fair", format!("c{c} is told {} for what others do", error.name()));
         }
     }

@@ -181,11 +181,6 @@ impl Model {
         }
     }
 
-    /// Whether somebody is in a channel by a connection.
-    pub(crate) fn is_seated(&self, conn: ConnId) -> bool {
-        self.shards.iter().any(|shard| shard.seats.contains_key(&conn))
-    }
-
     /// From where a connection asked to go on.
     pub(crate) fn resumes_at(&self, conn: ConnId) -> Option<(UserId, Epoch, u64)> {
         self.asked_from.get(&conn).copied()
