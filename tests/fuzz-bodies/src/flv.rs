@@ -256,7 +256,10 @@ impl Stage {
         let mut keyed = false;
         for tag in tags {
             let is_it = |sent: &Sent| sent.kind == tag.kind && sent.body == tag.body;
-            if is_header(tag.kind, &tag.body) != Some(false) {
+            let header = is_header(tag.kind, &tag.body);
+            // What names tracks or modifiers may be a keyframe.
+            keyed |= tag.kind == MediaKind::Video && header.is_none();
+            if header != Some(false) {
                 assert!(self.sent.iter().any(is_it), "a header that was sent");
                 assert!(tag.kind != MediaKind::Metadata || tag.timestamp == 0);
                 continue;
