@@ -48,6 +48,7 @@ impl Channel {
                 _ => RowOp::drop(&self.key, Row::Member(uid)),
             });
         }
+        self.write_tasks_down(cx);
     }
 
     /// Everything, for the next process.
@@ -58,6 +59,7 @@ impl Channel {
         for member in self.members.values() {
             ops.push(RowOp::put_member(&self.key, self.member_record(member, Some(now))));
         }
+        self.hand_tasks_over(ops);
     }
 
     fn record(&self, live: Option<MonoTime>) -> ChannelRecord {
