@@ -123,6 +123,8 @@ pub struct EngineConfig {
     pub channel_burst_bytes: usize,
     /// Events of a channel leave at most this often, in milliseconds (ORD-6).
     pub flush_interval_ms: u64,
+    /// Whether what happens in channels is written down for those who follow them from outside.
+    pub journal: bool,
 }
 
 impl Default for EngineConfig {
@@ -138,6 +140,7 @@ impl Default for EngineConfig {
             message_bytes: 16 * 1024 * 1024,
             channel_burst_bytes: 7 * 256 * 1024,
             flush_interval_ms: 20,
+            journal: true,
         }
     }
 }

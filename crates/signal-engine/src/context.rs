@@ -20,6 +20,7 @@ use crate::config::EngineConfig;
 use crate::drain::Drain;
 use crate::endings::Endings;
 use crate::ids::{AskId, ChannelRef, ConnId, Seat};
+use crate::journal::Journal;
 use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
@@ -40,6 +41,7 @@ pub(crate) struct Context {
     pub(crate) restrictions: Restrictions,
     pub(crate) budgets: Budgets,
     pub(crate) endings: Endings,
+    pub(crate) journal: Journal,
     /// What is to be written down at the end of this turn.
     pub(crate) ops: Vec<RowOp>,
     pub(crate) drain: Option<Drain>,
@@ -65,6 +67,7 @@ impl Context {
             restrictions,
             budgets: Budgets::default(),
             endings: Endings::default(),
+            journal: Journal::default(),
             ops: Vec::new(),
             drain: None,
             crash_over: None,
@@ -92,7 +95,15 @@ impl Context {
     }
 
     pub(crate) fn note(&mut self, note: Note) {
+        self.foretell(&note);
         self.outputs.push_back(Output::Note(note));
+    }
+
+    /// Appends what will be noted, or is now, to the journal: once.
+    pub(crate) fn foretell(&mut self, note: &Note) {
+        if self.config.journal {
+            self.journal.note(note, self.now.wall, &mut self.ops);
+        }
     }
 
     /// Announces and closes a connection, and forgets it. A slow reader gets no announcement, since it

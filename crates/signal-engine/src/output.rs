@@ -4,12 +4,14 @@ use bytes::Bytes;
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
 use lianmai_protocol::{
-    Appkey, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Role, RpcError, UserId,
+    Appkey, Attributes, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Rights, Role,
+    RpcError, UserId, WallTime,
 };
 
 use crate::asks::Question;
 use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
+use crate::record::ChannelRules;
 use crate::rows::RowOp;
 
 /// Why a push or play is refused.
@@ -222,8 +224,8 @@ pub struct ChannelView {
     pub channel: ChannelKey,
     /// Its incarnation.
     pub cid: Cid,
-    /// Who made it.
-    pub creator: UserId,
+    /// Who made it; `None` where nobody is and nobody has joined yet.
+    pub creator: Option<UserId>,
     /// Members, audience included.
     pub members: usize,
     /// Broadcasters.
@@ -245,6 +247,44 @@ pub struct MemberView {
     pub published: KindSet,
     /// What it muted.
     pub muted: KindSet,
+}
+
+/// One channel with all that is to be said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelDetail {
+    /// What a list shows.
+    pub view: ChannelView,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// What was laid down for it alone.
+    pub rules: ChannelRules,
+    /// Made ahead of its first join: it is kept so long without one.
+    pub prepared_until: Option<WallTime>,
+}
+
+/// One member with all that is to be said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDetail {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Its role.
+    pub role: Role,
+    /// Display name.
+    pub name: Option<String>,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Whether it has a socket now.
+    pub connected: bool,
+    /// What it may do.
+    pub rights: Rights,
+    /// Kinds that it may not publish here, whatever its token says.
+    pub barred: KindSet,
+    /// What it muted.
+    pub muted: KindSet,
+    /// What it publishes.
+    pub streams: Vec<(MediaKind, Pub)>,
 }
 
 /// One ban as the admin API sees it.
@@ -273,6 +313,14 @@ pub enum AdminReply {
     Bans(Vec<BanView>),
     /// So many bans ended.
     Lifted(usize),
+    /// One channel.
+    Detail(Box<ChannelDetail>),
+    /// A channel of that name is there already.
+    Exists,
+    /// Members.
+    Members(Vec<MemberDetail>),
+    /// A message went to so many.
+    Sent(u64),
 }
 
 /// Counters of an engine, for metrics.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::key::ChannelKey;
+use crate::journal::{EventRecord, JournalRecord};
 use crate::record::{BanRecord, ChannelRecord, MemberRecord};
 
 /// What names a row. In order: the rows of one channel's name are neighbours, the channel the first of them.
@@ -32,6 +33,8 @@ pub enum Row {
     Ban(UserId),
     /// The restriction of the name.
     Hold,
+    /// The counter of what happened under the name.
+    Journal,
 }
 
 impl Row {
@@ -46,6 +49,7 @@ impl Row {
             Row::Member(_) => "member",
             Row::Ban(_) => "ban",
             Row::Hold => "hold",
+            Row::Journal => "journal",
         }
     }
 
@@ -54,7 +58,7 @@ impl Row {
     pub fn id(self) -> String {
         match self {
             Row::Member(uid) | Row::Ban(uid) => uid.to_string(),
-            Row::Channel | Row::Hold => String::new(),
+            Row::Channel | Row::Hold | Row::Journal => String::new(),
         }
     }
 
@@ -66,6 +70,7 @@ impl Row {
             "member" => Row::Member(id.parse().ok()?),
             "ban" => Row::Ban(id.parse().ok()?),
             "hold" => Row::Hold,
+            "journal" => Row::Journal,
             _ => return None,
         };
         (row.id() == id).then_some(row)
@@ -87,6 +92,8 @@ pub enum Record {
     Member(Box<MemberRecord>),
     /// Of [`Row::Ban`] and [`Row::Hold`].
     Ban(BanRecord),
+    /// Of [`Row::Journal`].
+    Journal(JournalRecord),
 }
 
 impl Record {
@@ -100,6 +107,7 @@ impl Record {
             Record::Channel(record) => json(record),
             Record::Member(record) => json(record),
             Record::Ban(record) => json(record),
+            Record::Journal(record) => json(record),
         }
     }
 
@@ -113,6 +121,7 @@ impl Record {
             Row::Channel => Record::Channel(json(text)?),
             Row::Member(_) => Record::Member(json(text)?),
             Row::Ban(_) | Row::Hold => Record::Ban(json(text)?),
+            Row::Journal => Record::Journal(json(text)?),
         })
     }
 }
@@ -126,6 +135,8 @@ pub enum RowOp {
     Drop(RowKey),
     /// The channel ended, and with it every row of it.
     DropChannel(ChannelKey),
+    /// This happened in the channel: behind all that happened there before. No process is started with it again.
+    Append(ChannelKey, Box<EventRecord>),
 }
 
 impl RowOp {
@@ -149,6 +160,15 @@ impl RowOp {
         RowOp::Put(key, Record::Ban(record))
     }
 
+    pub(crate) fn put_journal(channel: &ChannelKey, record: JournalRecord) -> Self {
+        let key = RowKey { channel: channel.clone(), row: Row::Journal };
+        RowOp::Put(key, Record::Journal(record))
+    }
+
+    pub(crate) fn drop_journal(channel: &ChannelKey) -> Self {
+        RowOp::drop(channel, Row::Journal)
+    }
+
     pub(crate) fn drop(channel: &ChannelKey, row: Row) -> Self {
         RowOp::Drop(RowKey { channel: channel.clone(), row })
     }
@@ -163,6 +183,8 @@ pub struct Restored {
     pub bans: Vec<(ChannelKey, UserId, BanRecord)>,
     /// Holds.
     pub holds: Vec<(ChannelKey, BanRecord)>,
+    /// Counters of what happened.
+    pub journals: Vec<(ChannelKey, JournalRecord)>,
     /// Rows that fit nowhere: to be removed.
     pub unfit: Vec<RowKey>,
     /// Nobody was lost: the last process handed over and its grace is not over (the parts `live` are good
@@ -190,6 +212,9 @@ impl Restored {
                 }
                 (Row::Ban(uid), Record::Ban(ban)) => restored.bans.push((key.channel, uid, ban)),
                 (Row::Hold, Record::Ban(hold)) => restored.holds.push((key.channel, hold)),
+                (Row::Journal, Record::Journal(name)) => {
+                    restored.journals.push((key.channel, name));
+                }
                 _ => restored.unfit.push(key),
             }
         }
@@ -213,7 +238,8 @@ mod tests {
     /// Proves no rule of the protocol: keys of rows as texts.
     #[test]
     fn a_key_is_read_as_it_was_written_and_in_no_other_spelling() {
-        for row in [Row::Channel, Row::Member(UserId(7)), Row::Ban(UserId(u64::MAX)), Row::Hold] {
+        let (member, ban) = (Row::Member(UserId(7)), Row::Ban(UserId(u64::MAX)));
+        for row in [Row::Channel, member, ban, Row::Hold, Row::Journal] {
             assert_eq!(Row::read(row.kind(), &row.id()), Some(row));
             assert_eq!(row.is_of_a_channel(), matches!(row, Row::Channel | Row::Member(_)));
         }
@@ -231,9 +257,13 @@ mod tests {
         let ban = BanRecord { until: WallTime(1), watermark: WallTime(1), by: None };
         let channel = ChannelRecord {
             cid: Cid(1),
-            creator: UserId(1),
+            creator: Some(UserId(1)),
             attributes: Default::default(),
             demoted: Vec::new(),
+            kept_down: Vec::new(),
+            barred: Vec::new(),
+            rules: Default::default(),
+            prepared_until: None,
             live: None,
         };
         let row = |channel: &str, row| RowKey { channel: name(channel), row };
