@@ -33,6 +33,7 @@ pub mod signing;
 mod api;
 mod clock;
 mod data_dir;
+mod hooks;
 mod listen;
 mod media;
 mod notes;

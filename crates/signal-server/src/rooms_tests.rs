@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up, as `ARCHITECTURE.md` has them.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
     "clock", "route", "config", "data_dir", "auth", "signing", "media", "notes", "records",
-    "socket", "shard", "relay", "ops", "api", "listen", "server", "cli", "main",
+    "socket", "shard", "relay", "hooks", "ops", "api", "listen", "server", "cli", "main",
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -10,6 +10,7 @@ mod raw;
 mod relay;
 mod validate;
 mod warnings;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,9 @@ use lianmai_signal_engine::{AppPolicy, SessionTimers};
 pub use address::Cidr;
 pub(crate) use address::{split_authority, without_brackets};
 pub use forward::{ForwardConfig, ForwardTemplate};
+pub use webhooks::WebhooksConfig;
+
+const HOUR_MS: u64 = 3_600_000;
 
 /// From the freeze to the end of the process: for the hand-over, and for the last answers.
 pub(crate) const FREEZE_MS: u64 = 2_000;
@@ -277,6 +281,8 @@ pub struct Config {
     pub relay: RelayConfig,
     /// How the server stops.
     pub drain: DrainConfig,
+    /// What is kept of what happened, and how it gets to others.
+    pub webhooks: WebhooksConfig,
     /// Log lines.
     pub log_format: LogFormat,
     /// `tracing` filter, as `info` or `lianmai=debug,info`.
