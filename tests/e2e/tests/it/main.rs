@@ -57,3 +57,4 @@ mod still;
 mod tls;
 mod tokens;
 mod upgrade;
+mod webhooks;
