@@ -9,8 +9,8 @@ use lianmai_protocol::UserId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::key::ChannelKey;
 use crate::journal::{EventRecord, JournalRecord};
+use crate::key::ChannelKey;
 use crate::record::{BanRecord, ChannelRecord, MemberRecord};
 
 /// What names a row. In order: the rows of one channel's name are neighbours, the channel the first of them.

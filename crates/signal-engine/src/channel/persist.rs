@@ -66,7 +66,11 @@ impl Channel {
             cid: self.cid,
             creator: self.creator,
             attributes: self.attributes.clone(),
-            demoted: self.demoted.iter().filter_map(|(uid, (by, _))| Some((*uid, (*by)?))).collect(),
+            demoted: self
+                .demoted
+                .iter()
+                .filter_map(|(uid, (by, _))| Some((*uid, (*by)?)))
+                .collect(),
             kept_down: self
                 .demoted
                 .iter()

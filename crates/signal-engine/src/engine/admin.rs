@@ -18,11 +18,7 @@ type Answered = Result<Option<AdminReply>, RpcError>;
 
 impl Engine {
     /// What the admin API asks; `None` if the answer comes when it is written down.
-    pub(super) fn admin(
-        &mut self,
-        query: QueryId,
-        command: AdminCommand,
-    ) -> Answered {
+    pub(super) fn admin(&mut self, query: QueryId, command: AdminCommand) -> Answered {
         let find = |key: &ChannelKey| self.find(key);
         let by = By::Admin(query);
         match command {

@@ -17,8 +17,8 @@ use tracing_subscriber::EnvFilter;
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
-    Cidr, Config, DrainConfig, FREEZE_MS, HOUR_MS, LogFormat, Problem, Problems, TlsConfig, WebhooksConfig, apps, forward,
-    relay, split_authority, warnings, webhooks,
+    Cidr, Config, DrainConfig, FREEZE_MS, HOUR_MS, LogFormat, Problem, Problems, TlsConfig,
+    WebhooksConfig, apps, forward, relay, split_authority, warnings, webhooks,
 };
 
 pub(super) const KIB: usize = 1024;

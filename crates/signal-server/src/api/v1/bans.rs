@@ -97,7 +97,7 @@ async fn lift(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Moderate>
 #[serde(deny_unknown_fields)]
 struct LiftBy {
     /// The moderator.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     by: UserId,
 }
 
