@@ -17,7 +17,6 @@ use lianmai_protocol::{Appkey, ChannelName, ErrorName, Gen, KindSet, MediaKind, 
 
 use crate::admission::Grant;
 use crate::ids::{AskId, ChannelRef, QueryId, Seat};
-use crate::output::AdminReply;
 use crate::record::Minted;
 use crate::rows::RowOp;
 
@@ -117,8 +116,8 @@ pub(crate) enum Written {
     Close { channel: ChannelRef, text: Option<String>, by: By },
     /// So many bans ended.
     Lift { query: QueryId, lifted: usize },
-    /// What the admin API has changed took effect already.
-    Told { query: QueryId, reply: Box<AdminReply> },
+    /// What the admin API has changed took effect already; it is shown the channel that it has made.
+    Told { query: QueryId, made: Option<ChannelRef> },
     /// Everything is handed over.
     HandOver,
 }

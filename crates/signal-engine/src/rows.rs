@@ -9,7 +9,7 @@ use lianmai_protocol::UserId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::journal::{EventRecord, JournalRecord};
+use crate::event::{EventRecord, JournalRecord};
 use crate::key::ChannelKey;
 use crate::record::{BanRecord, ChannelRecord, MemberRecord};
 
