@@ -96,8 +96,7 @@ mod tests {
 
     #[test]
     fn bytes_come_out_as_they_went_in() {
-        for (capacity, pieces) in [(0, 3), (10, 70_000), (LONG, 1), (LONG + 7, 50_000), (0, 90_000)]
-        {
+        for (capacity, pieces) in [(0, 3), (10, 70_000), (LONG, 1), (LONG + 7, 50_000), (0, 90_000)] {
             let mut block = Block::with_capacity(capacity);
             let mut expected = Vec::new();
             for piece in 0..pieces {

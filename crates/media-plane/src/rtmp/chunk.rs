@@ -337,7 +337,12 @@ fn encoded_len(message: &Message, chunk_size: usize) -> usize {
     12 + extended + length + more * (1 + extended)
 }
 
-fn encode_to(put: &mut impl FnMut(&[u8]), chunk_stream: u8, message: &Message, chunk_size: usize) {
+fn encode_to(
+    put: &mut impl FnMut(&[u8]),
+    chunk_stream: u8,
+    message: &Message,
+    chunk_size: usize,
+) {
     let payload = &message.payload;
     let extended = (message.timestamp >= EXTENDED).then(|| message.timestamp.to_be_bytes());
     let extended = extended.as_ref().map_or(&[][..], |bytes| &bytes[..]);
