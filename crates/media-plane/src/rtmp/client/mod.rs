@@ -154,7 +154,8 @@ impl Client {
             self.held = Vec::new();
             return Err(error);
         }
-        if self.received.wrapping_sub(self.acknowledged) >= self.window {
+        let unacknowledged = self.received.wrapping_sub(self.acknowledged);
+        if self.state != State::Closed && unacknowledged >= self.window {
             self.acknowledged = self.received;
             let received = self.received.to_be_bytes();
             self.send(chunk_stream::CONTROL, &control(message_type::ACK, &received));
