@@ -1,7 +1,7 @@
-//! What those owe who have gone (IDS-9). While a membership lasts it keeps its own rate; when it ends, what it has used
-//! and not earned again stays with its uid in that channel; where its token names no uid, a part of what it has used itself
-//! stays with the address that it came from. Comes in:
-//! who enters, who has gone with what. Goes out: what a newcomer owes, and how long an address has to wait.
+//! What those owe who have gone (IDS-9). While a membership lasts it keeps its own rate. When it ends, what it has used and
+//! not earned again stays with its uid in that channel; where its token names no uid, a part of what it has used itself
+//! stays with its address, too. Comes in: who enters, who has gone with what. Goes out: what a newcomer owes, and how long an
+//! address has to wait.
 //!
 //! Memory is bounded: a debt is forgotten when it is earned, and the smallest first where there are too many.
 

@@ -169,4 +169,6 @@ async fn operators_see_and_lift_bans() {
     let all = send(&router, "POST /v1/unban", r#"{"appkey": "demo", "by": "1"}"#).await;
     assert_eq!(all, lifted(1));
     assert_eq!(send(&router, "POST /v1/unban", r#"{"by": "1"}"#).await.0, 400);
+    let misspelt = r#"{"uuid": "7"}"#;
+    assert_eq!(send(&router, "POST /v1/channels/room/unban?appkey=demo", misspelt).await.0, 400);
 }

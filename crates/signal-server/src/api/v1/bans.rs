@@ -66,7 +66,9 @@ async fn of_channel(State(api): State<Arc<Api>>, Channel(key): Channel) -> Answe
     Ok(listed(api.service.bans(Some(key)).await?))
 }
 
+// A name that is misspelt must not end a hold.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Lift {
     /// Absent: the hold of the name.
     uid: Option<UserId>,
@@ -81,6 +83,7 @@ async fn lift(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct LiftAll {
     appkey: Appkey,
     by: UserId,
