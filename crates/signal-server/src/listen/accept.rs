@@ -174,25 +174,11 @@ impl HttpListener {
                 hangup,
                 peer,
             };
-            let (tls, stop) = (self.tls.clone(), stop.clone());
-            connections.spawn(async move {
-                match tls {
-                    None => service.serve(TokioIo::new(stream), stop).await,
-                    Some(tls) => {
-                        let hung_up = service.hangup.0.clone();
-                        let handshake = timeout(TLS_TIMEOUT, tls.acceptor().accept(stream));
-                        let shaken = tokio::select! {
-                            shaken = handshake => shaken,
-                            () = hung_up.notified() => return,
-                        };
-                        match shaken {
-                            Ok(Ok(stream)) => service.serve(TokioIo::new(stream), stop).await,
-                            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-                            Err(_) => debug!("TLS handshake timed out"),
-                        }
-                    }
-                }
-            });
+            // Tasks of their own: a connection without TLS does not hold what one with TLS needs.
+            match self.tls.clone() {
+                None => connections.spawn(service.serve(TokioIo::new(stream), stop.clone())),
+                Some(tls) => connections.spawn(service.shake_hands(stream, tls, stop.clone())),
+            };
         }
         drop(self.listener);
         let _ = timeout(LAST_ANSWERS, async {
@@ -251,14 +237,34 @@ struct Service {
 }
 
 impl Service {
-    async fn serve<I>(self, io: I, mut stop: watch::Receiver<Phase>)
+    /// Serves a connection after its TLS handshake.
+    async fn shake_hands(self, stream: TcpStream, tls: Arc<TlsReloader>, stop: watch::Receiver<Phase>) {
+        let handshake = timeout(TLS_TIMEOUT, tls.acceptor().accept(stream));
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            () = self.hangup.0.notified() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve(TokioIo::new(stream), stop).await,
+            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+            Err(_) => debug!("TLS handshake timed out"),
+        }
+    }
+
+    /// Serves the requests of a connection. Every play holds this future: it has only what it needs.
+    fn serve<I>(
+        self,
+        io: I,
+        mut stop: watch::Receiver<Phase>,
+    ) -> impl Future<Output = ()> + Send + use<I>
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let peer = self.peer;
         let hung_up = self.hangup.0.clone();
         let service = Arc::new(self);
-        let service = service_fn(move |request| service.clone().respond(request));
+        // In a box, which is given back with the answer.
+        let service = service_fn(move |request| Box::pin(service.clone().respond(request)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -267,17 +273,20 @@ impl Service {
             .half_close(false)
             .serve_connection(io, service)
             .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let served = tokio::select! {
-            served = connection.as_mut() => served,
-            () = hung_up.notified() => return,
-            () = wait_for_stop(&mut stop) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        // Pinned in the block, it would take its space twice.
+        let mut connection = Box::pin(connection);
+        async move {
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = hung_up.notified() => return,
+                () = wait_for_stop(&mut stop) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
+                debug!(%peer, %error, "HTTP connection ended");
             }
-        };
-        if let Err(error) = served {
-            debug!(%peer, %error, "HTTP connection ended");
         }
     }
 

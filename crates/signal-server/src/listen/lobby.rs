@@ -220,7 +220,7 @@ fn pump(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let conn = known.conn();
-        let turns = Turns::default();
+        let mut turns = Turns::default();
         let last = loop {
             let Some(incoming) = reader.next().await else { break Some(Bytes::new()) };
             let bytes = match &incoming {

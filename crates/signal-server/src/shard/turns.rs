@@ -4,42 +4,83 @@
 //! A mailbox is read in order. With so little of each connection in it, connections take turns: nobody waits behind more
 //! of another than one long frame or some short ones, and a mailbox holds no more bytes than its connections may.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
+use futures_util::task::AtomicWaker;
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of one connection that may wait.
 const WAITING: usize = MAX_CLIENT_FRAME_BYTES;
 /// A shorter frame counts as so long: each costs something.
 const LEAST: usize = 4 * 1024;
+/// Nobody listens any more. So many bytes never wait.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
-/// The turns of one connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Turns(Arc<Semaphore>);
+/// The turns of one connection, for the one task that reads it. Every idle connection has this: a semaphore, which many
+/// may wait for, is larger.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Arc<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Bytes that wait.
+    bytes: AtomicUsize,
+    reader: AtomicWaker,
+}
 
 /// A frame may wait while this is held.
 #[derive(Debug)]
-pub(crate) struct Turn(OwnedSemaphorePermit);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Turns(Arc::new(Semaphore::new(WAITING)))
-    }
+pub(crate) struct Turn {
+    table: Arc<Table>,
+    bytes: usize,
 }
 
 impl Turns {
     /// Waits for room for a frame; `None` when nobody listens to the connection any more. Cancel safe.
-    pub(crate) async fn next(&self, bytes: usize) -> Option<Turn> {
-        let bytes = u32::try_from(bytes.clamp(LEAST, WAITING)).unwrap_or(u32::MAX);
-        self.0.clone().acquire_many_owned(bytes).await.ok().map(Turn)
+    pub(crate) fn next(&mut self, bytes: usize) -> impl Future<Output = Option<Turn>> {
+        let bytes = bytes.clamp(LEAST, WAITING);
+        poll_fn(move |cx| self.poll(bytes, cx))
+    }
+
+    fn poll(&mut self, bytes: usize, cx: &Context<'_>) -> Poll<Option<Turn>> {
+        let turn = self.try_next(bytes);
+        if turn.is_ready() {
+            return turn;
+        }
+        self.0.reader.register(cx.waker());
+        // Room may have come before somebody was there to be woken.
+        self.try_next(bytes)
+    }
+
+    fn try_next(&mut self, bytes: usize) -> Poll<Option<Turn>> {
+        let waiting = self.0.bytes.load(Ordering::Acquire);
+        if waiting >= CLOSED {
+            return Poll::Ready(None);
+        }
+        if waiting + bytes > WAITING {
+            return Poll::Pending;
+        }
+        // Nobody else adds to it: there is at least as much room as a moment ago.
+        self.0.bytes.fetch_add(bytes, Ordering::AcqRel);
+        Poll::Ready(Some(Turn { table: self.0.clone(), bytes }))
     }
 }
 
 impl Turn {
     /// Nobody listens to the connection any more: there are no more turns.
     pub(crate) fn last(self) {
-        self.0.semaphore().close();
+        self.table.bytes.fetch_or(CLOSED, Ordering::AcqRel);
+        // To drop it wakes the reader.
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.table.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.table.reader.wake();
     }
 }
 
@@ -51,28 +92,58 @@ mod tests {
 
     use super::*;
 
-    fn next(turns: &Turns, bytes: usize) -> Option<Option<Turn>> {
+    fn next(turns: &mut Turns, bytes: usize) -> Option<Option<Turn>> {
         turns.next(bytes).now_or_never()
     }
 
     #[test]
     fn of_a_connection_one_long_frame_waits_or_some_short_ones() {
-        let turns = Turns::default();
-        let long = next(&turns, MAX_CLIENT_FRAME_BYTES).unwrap().unwrap();
-        assert!(next(&turns, 1).is_none());
+        let mut turns = Turns::default();
+        let long = next(&mut turns, MAX_CLIENT_FRAME_BYTES).unwrap().unwrap();
+        assert!(next(&mut turns, 1).is_none());
         drop(long);
-        let short: Vec<_> = (0..).map_while(|_| next(&turns, 1)).collect();
+        let short: Vec<_> = (0..).map_while(|_| next(&mut turns, 1)).collect();
         assert_eq!(short.len(), WAITING / LEAST);
         drop(short);
-        let half = next(&turns, WAITING / 2 + 1).unwrap();
-        assert!(next(&turns, WAITING / 2).is_none() && next(&turns, 1).is_some());
+        let half = next(&mut turns, WAITING / 2 + 1).unwrap();
+        assert!(next(&mut turns, WAITING / 2).is_none() && next(&mut turns, 1).is_some());
         drop(half);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_waits_is_told_of_every_room() {
+        const FRAMES: usize = 20_000;
+        let mut turns = Turns::default();
+        let (shard, mut mailbox) = tokio::sync::mpsc::unbounded_channel();
+        let taken = tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(turn) = mailbox.recv().await {
+                drop::<Turn>(turn);
+                count += 1;
+            }
+            count
+        });
+        for _ in 0..FRAMES {
+            shard.send(turns.next(WAITING).await.unwrap()).unwrap();
+        }
+        drop(shard);
+        assert_eq!(taken.await.unwrap(), FRAMES);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_of_the_end() {
+        let mut turns = Turns::default();
+        let turn = turns.next(WAITING).await.unwrap();
+        let reader = tokio::spawn(async move { turns.next(1).await.is_none() });
+        tokio::task::yield_now().await;
+        turn.last();
+        assert!(reader.await.unwrap());
     }
 
     #[test]
     fn a_connection_that_was_closed_has_no_more_turns() {
-        let turns = Turns::default();
-        next(&turns, 1).unwrap().unwrap().last();
-        assert!(matches!(next(&turns, 1), Some(None)));
+        let mut turns = Turns::default();
+        next(&mut turns, 1).unwrap().unwrap().last();
+        assert!(matches!(next(&mut turns, 1), Some(None)));
     }
 }

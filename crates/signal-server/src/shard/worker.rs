@@ -170,9 +170,8 @@ impl Worker {
                 turn.last();
             }
             ShardMsg::Frame { conn, frame, turn } => {
+                // The engine does not read the next frame of a connection that this one closes.
                 self.handle(Input::Frame { conn, frame });
-                // The next frame of a connection that this one has closed is dropped.
-                self.execute_outputs();
                 drop(turn);
             }
             ShardMsg::Alive { conn, reply, turn } => {
@@ -180,7 +179,6 @@ impl Worker {
                     self.push(conn, reply);
                 }
                 self.handle(Input::Alive { conn });
-                self.execute_outputs();
                 drop(turn);
             }
             ShardMsg::Writable(conn) => {

@@ -135,12 +135,12 @@ struct Member {
 }
 
 impl Member {
-    async fn send(&self, text: &'static str) {
+    async fn send(&mut self, text: &'static str) {
         assert!(self.is_heard(text).await);
     }
 
     /// Whether the shard still takes what the connection sends.
-    async fn is_heard(&self, text: &'static str) -> bool {
+    async fn is_heard(&mut self, text: &'static str) -> bool {
         let frame = bytes::Bytes::from_static(text.as_bytes());
         let Some(turn) = self.turns.next(frame.len()).await else { return false };
         let message = ShardMsg::Frame { conn: self.conn, frame, turn };
@@ -184,7 +184,7 @@ async fn no_shard_waits_for_a_provider_that_asks_others() {
 #[tokio::test]
 async fn what_comes_on_a_connection_that_was_closed_is_dropped() {
     let stage = Stage::new("closed", Arc::new(Slow::default()));
-    let (one, mut other) = (stage.join(1).await, stage.join(2).await);
+    let (mut one, mut other) = (stage.join(1).await, stage.join(2).await);
     one.send("no JSON").await;
     while one.is_heard(r#"{"jsonrpc": "2.0", "id": 2, "method": "ping", "params": {}}"#).await {
         // The shard has not come to it yet.
