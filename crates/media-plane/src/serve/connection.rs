@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,24 +170,27 @@ impl<A: Authorizer> Connection<A> {
             let authorizer = self.authorizer.clone();
             match request.kind {
                 RequestKind::Publish => {
-                    match self.while_there(hub.publish(&*authorizer, asked)).await? {
+                    match self.while_there(Box::pin(hub.publish(&*authorizer, asked))).await? {
                         Ok(publisher) => self.publish(publisher).await?,
                         Err(denied) => self.refuse(request.kind, &denied).await?,
                     }
                 }
                 RequestKind::Play => match hub.connection_of_play() {
-                    Ok(_place) => match self.while_there(hub.play(&*authorizer, asked)).await? {
-                        Ok(player) => self.play(player).await?,
-                        Err(denied) => self.refuse(request.kind, &denied).await?,
-                    },
+                    Ok(_place) => {
+                        match self.while_there(Box::pin(hub.play(&*authorizer, asked))).await? {
+                            Ok(player) => self.play(player).await?,
+                            Err(denied) => self.refuse(request.kind, &denied).await?,
+                        }
+                    }
                     Err(denied) => self.refuse(request.kind, &denied).await?,
                 },
             }
         }
     }
 
-    /// Waits for a decision for as long as the peer does.
-    async fn while_there<T>(&self, decision: impl Future<Output = T>) -> Result<T, End> {
+    /// Waits for a decision for as long as the peer does. It comes in a box: it is large, and the connection goes on
+    /// without it.
+    async fn while_there<T>(&self, decision: Pin<Box<impl Future<Output = T>>>) -> Result<T, End> {
         tokio::select! {
             biased;
             decided = decision => Ok(decided),

@@ -105,7 +105,9 @@ impl<A: Authorizer> RtmpServer<A> {
                         let seed = seed(&seeds, accepted);
                         let (hub, authorizer) = (self.hub.clone(), self.authorizer.clone());
                         connections.spawn(async move {
-                            if let Some(wire) = wire(stream, peer, acceptor, &hub).await {
+                            // A connection without TLS goes on without what a handshake needs.
+                            let wire = Box::pin(wire(stream, peer, acceptor, &hub));
+                            if let Some(wire) = wire.await {
                                 Connection::new(wire, peer, seed, hub, authorizer).run().await;
                             }
                             drop(place);

@@ -238,7 +238,12 @@ struct Service {
 
 impl Service {
     /// Serves a connection after its TLS handshake.
-    async fn shake_hands(self, stream: TcpStream, tls: Arc<TlsReloader>, stop: watch::Receiver<Phase>) {
+    async fn shake_hands(
+        self,
+        stream: TcpStream,
+        tls: Arc<TlsReloader>,
+        stop: watch::Receiver<Phase>,
+    ) {
         let handshake = timeout(TLS_TIMEOUT, tls.acceptor().accept(stream));
         let shaken = tokio::select! {
             shaken = handshake => shaken,
