@@ -28,7 +28,8 @@ const WAITING: usize = 64;
 pub fn process() -> ExitCode {
     // A system without such bounds is no reason not to push.
     let _ = child::bound();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let Ok(runtime) = runtime else { return ExitCode::FAILURE };
     let served = runtime.block_on(serve(tokio::io::stdin(), tokio::io::stdout()));
     // A read of standard input that still waits is not waited for.
@@ -81,7 +82,8 @@ async fn start<I: AsyncRead + Unpin>(
 ) -> Result<(u64, Job, Place), (u64, String)> {
     let line = lines.next().await.ok_or((0, "nothing was ordered".to_owned()))?;
     // What serde says of a text may quote it.
-    let order = serde_json::from_slice(line).map_err(|_| (0, "the order is malformed".to_owned()))?;
+    let order =
+        serde_json::from_slice(line).map_err(|_| (0, "the order is malformed".to_owned()))?;
     let Order::Start { v, run, job, policy } = order else {
         return Err((0, "the first order is no start".to_owned()));
     };
@@ -111,11 +113,7 @@ fn place(policy: Policy) -> Result<Place, String> {
     let options = UpstreamOptions::new(Arc::new(tls));
     Ok(Place {
         tools: policy.ffmpeg.map_or_else(Tools::default, |ffmpeg| Tools { ffmpeg: ffmpeg.into() }),
-        upstream: UpstreamOptions {
-            own: policy.own,
-            public_only: !policy.private_push,
-            ..options
-        },
+        upstream: UpstreamOptions { own: policy.own, public_only: !policy.private_push, ..options },
         private_images: policy.private_images,
     })
 }

@@ -14,11 +14,7 @@ const MAX_SIDE: u32 = 4096;
 /// Memory that decoding may take, bytes.
 const MAX_MEMORY: u64 = 128 << 20;
 
-pub(super) fn decode(
-    bytes: &[u8],
-    longest_side: u32,
-    behind: u32,
-) -> Result<Picture, ImageError> {
+pub(super) fn decode(bytes: &[u8], longest_side: u32, behind: u32) -> Result<Picture, ImageError> {
     let format = image::guess_format(bytes).map_err(|_| ImageError::Format)?;
     if !matches!(format, ImageFormat::Png | ImageFormat::Jpeg) {
         return Err(ImageError::Format);

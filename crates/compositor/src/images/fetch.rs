@@ -107,8 +107,7 @@ where
     let failed = |_: hyper::Error| ImageError::Connection;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(32 << 10);
-    let (mut sender, connection) =
-        builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let authority = uri.authority().map_or("", http::uri::Authority::as_str);
     let request = Request::get(path)

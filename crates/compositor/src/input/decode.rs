@@ -78,8 +78,7 @@ impl Decoder {
     pub(super) fn feed(&self, tag: &Tag) -> bool {
         let tag = flv::encode_tag(tag.kind, tag.time, &tag.body);
         let size = tag.len();
-        self.waiting.fetch_add(size, Relaxed) + size <= WAITING.1
-            && self.tags.try_send(tag).is_ok()
+        self.waiting.fetch_add(size, Relaxed) + size <= WAITING.1 && self.tags.try_send(tag).is_ok()
     }
 }
 

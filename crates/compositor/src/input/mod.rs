@@ -209,6 +209,6 @@ fn begin(
     screen: &mut Screen,
 ) -> Option<decode::Decoder> {
     let (kinds, first) = screen.begin();
-    let mut decoder = decode::Decoder::start(tools, sink.clone(), wanted, kinds).ok()?;
+    let decoder = decode::Decoder::start(tools, sink.clone(), wanted, kinds).ok()?;
     first.iter().all(|tag| decoder.feed(tag)).then_some(decoder)
 }

@@ -85,8 +85,7 @@ impl Writer {
             number(&mut body, 1);
             number(&mut body, rate.into());
         }
-        let frame =
-            flag::KEY | flag::CODED_PTS | flag::STREAM_ID | flag::SIZE_MSB | flag::CHECKSUM;
+        let frame = flag::KEY | flag::CODED_PTS | flag::STREAM_ID | flag::SIZE_MSB | flag::CHECKSUM;
         // Flags of so many codes that follow each other; the code that is `N` is counted by nobody.
         for (flags, count) in [(flag::INVALID, 1), (frame, 1), (flag::INVALID, 253)] {
             // Six fields: difference of times, factor of the size, stream, size, reserved, count.

@@ -12,5 +12,5 @@ mod publish;
 mod tail;
 
 pub use encode::{BEGIN, Encoder, EncoderEvent};
-pub use publish::{PushEvent, Publisher, Target};
+pub use publish::{Publisher, PushEvent, Target};
 pub use tail::Tail;

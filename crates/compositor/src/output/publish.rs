@@ -124,7 +124,11 @@ impl Publisher {
     }
 
     /// Waits for something, and keeps the tail of the stream meanwhile. Nothing, where it is to end.
-    async fn keep<F: Future>(&mut self, tail: &mut Tail, mut until: Pin<&mut F>) -> Option<F::Output> {
+    async fn keep<F: Future>(
+        &mut self,
+        tail: &mut Tail,
+        mut until: Pin<&mut F>,
+    ) -> Option<F::Output> {
         loop {
             tokio::select! {
                 biased;

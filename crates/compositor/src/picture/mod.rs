@@ -170,7 +170,10 @@ mod tests {
             assert_eq!(bytes(width, height), None);
         }
         assert!(Picture::new(4, 2, vec![0; 11]).is_none());
-        assert_eq!(Picture::new(4, 2, vec![9; 12]).map(|p| p.at(3, 1)), Some(Yuv { y: 9, u: 9, v: 9 }));
+        assert_eq!(
+            Picture::new(4, 2, vec![9; 12]).map(|p| p.at(3, 1)),
+            Some(Yuv { y: 9, u: 9, v: 9 })
+        );
     }
 
     #[test]

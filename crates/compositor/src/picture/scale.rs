@@ -2,8 +2,9 @@
 //!
 //! In: a picture, a part of it, sides. Out: a picture of these sides. Absent: where it goes.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::{Picture, bytes};
 use crate::scene::Rect;
@@ -26,7 +27,8 @@ impl Scaler {
         let within = |at: u32, length: u32, whole: u32| {
             length > 0 && at.checked_add(length).is_some_and(|end| end <= whole)
         };
-        if !within(from.x, from.width, picture.width) || !within(from.y, from.height, picture.height)
+        if !within(from.x, from.width, picture.width)
+            || !within(from.y, from.height, picture.height)
         {
             return None;
         }
@@ -48,20 +50,22 @@ impl Scaler {
         from: Rect,
         scaled: &mut Picture,
     ) -> Option<()> {
-        let sides = |picture: &Picture| {
-            let (width, height) = picture.side(plane);
-            Some((u32::try_from(width).ok()?, u32::try_from(height).ok()?))
-        };
-        let (width, height) = sides(picture)?;
-        let source = ImageRef::new(width, height, picture.plane(plane), PixelType::U8).ok()?;
-        let (width, height) = sides(scaled)?;
-        let target = scaled.plane_mut(plane);
-        let mut target = Image::from_slice_u8(width, height, target, PixelType::U8).ok()?;
-        let part = |side: u32| f64::from(side) / if plane == 0 { 1.0 } else { 2.0 };
-        let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-            .crop(part(from.x), part(from.y), part(from.width), part(from.height));
-        self.resizer.resize(&source, &mut target, &options).ok()
+        let halved = |side: u32| if plane == 0 { side } else { side / 2 };
+        let source: TypedImageRef<'_, U8> = TypedImageRef::from_buffer(
+            halved(picture.width),
+            halved(picture.height),
+            picture.plane(plane),
+        )
+        .ok()?;
+        // As an image of its own: nothing around it is looked at.
+        let [x, y, width, height] = [from.x, from.y, from.width, from.height].map(halved);
+        let source = TypedCroppedImage::new(source, x, y, width, height).ok()?;
+        let (width, height) = (halved(scaled.width), halved(scaled.height));
+        let mut target: TypedImage<'_, U8> =
+            TypedImage::from_buffer(width, height, scaled.plane_mut(plane)).ok()?;
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        // Of one kind of pixel only: the library would be compiled for all of them here.
+        self.resizer.resize_typed(&source, &mut target, &options).ok()
     }
 }
 

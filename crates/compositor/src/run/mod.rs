@@ -28,7 +28,7 @@ use crate::images::{ImageError, ImageOptions, image};
 use crate::input::{Input, InputState, Means, Media, PullUrl};
 use crate::lease::Lease;
 use crate::message::{Failure, Job, Order, Report, SourceState, Stats, VERSION};
-use crate::output::{Encoder, EncoderEvent, PushEvent, Publisher, Target};
+use crate::output::{Encoder, EncoderEvent, Publisher, PushEvent, Target};
 use crate::picture::Picture;
 use crate::stage::{Beat, Micros, Stage};
 use pass::Pass;
@@ -126,11 +126,8 @@ impl Run {
         let target = target(&job)?;
         let tools = Arc::new(place.tools.clone());
         // The server says where streams are pulled from: often its own listeners.
-        let upstream = UpstreamOptions {
-            own: Vec::new(),
-            public_only: false,
-            ..place.upstream.clone()
-        };
+        let upstream =
+            UpstreamOptions { own: Vec::new(), public_only: false, ..place.upstream.clone() };
         let means = Arc::new(Means { tools: place.tools.clone(), upstream });
         let (tags, tag_queue) = mpsc::channel(TAGS);
         let encoder_events = mpsc::channel(16);

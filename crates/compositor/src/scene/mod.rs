@@ -183,12 +183,9 @@ impl Scene {
     /// [`BadScene`].
     pub fn check(&self) -> Result<(), BadScene> {
         let Canvas { width, height, color } = self.canvas;
-        let is_side = |side: u32| {
-            (MIN_SIDE..=MAX_SIDE).contains(&side) && side.is_multiple_of(2)
-        };
-        let is_picture = is_side(width)
-            && is_side(height)
-            && u64::from(width) * u64::from(height) <= MAX_PIXELS;
+        let is_side = |side: u32| (MIN_SIDE..=MAX_SIDE).contains(&side) && side.is_multiple_of(2);
+        let is_picture =
+            is_side(width) && is_side(height) && u64::from(width) * u64::from(height) <= MAX_PIXELS;
         if !(is_picture || self.canvas.is_sound_only()) || color > 0x00FF_FFFF {
             return Err(BadScene::Canvas);
         }
@@ -301,7 +298,13 @@ mod tests {
         assert_eq!(wrong(|s| s.tiles = vec![s.tiles[0].clone(); 17]), BadScene::TooMuch);
         assert_eq!(wrong(|s| s.fps = 61), BadScene::Encoding);
         assert_eq!(wrong(|s| s.sound.sample_rate = 22_050), BadScene::Encoding);
-        assert_eq!(wrong(|s| { s.pass_through = true; s.tiles.push(s.tiles[0].clone()) }), BadScene::PassThrough);
+        assert_eq!(
+            wrong(|s| {
+                s.pass_through = true;
+                s.tiles.push(s.tiles[0].clone())
+            }),
+            BadScene::PassThrough
+        );
         let quiet = Scene {
             canvas: Canvas { width: 0, height: 0, color: 0 },
             tiles: Vec::new(),

@@ -23,8 +23,8 @@ const WINDOW: Micros = 2 * SECOND;
 const SLACK: Micros = 40_000;
 /// How far an offset moves at once, and how often it may.
 const STEP: (Micros, Micros) = (5_000, 250_000);
-/// An offset that is so far off jumps.
-const JUMP: Micros = 400_000;
+/// An offset that is so far off jumps: too late for what comes, since there is a gap in the sound anyway; too early.
+const JUMPS: (Micros, Micros) = (100_000, 400_000);
 /// A beginning: an input that began lets come what is older than live, in one go, and its sound is not heard.
 const SETTLING: Micros = 200_000;
 /// Picture and sound that are further apart than this belong to different worlds: sound leads.
@@ -241,7 +241,7 @@ impl Lane {
                 self.settled = Some(now + SETTLING);
             }
             self.offset = Some(target);
-        } else if distance > JUMP.unsigned_abs() {
+        } else if off > JUMPS.0 || off < -JUMPS.1 {
             self.offset = Some(target);
         } else if distance > SLACK.unsigned_abs() && now.saturating_sub(self.moved) >= STEP.1 {
             self.offset = Some(offset.saturating_add(STEP.0 * off.signum()));

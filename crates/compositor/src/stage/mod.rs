@@ -198,11 +198,8 @@ impl Stage {
         for image in &self.scene.images {
             let is_hidden = image.unless.as_ref().is_some_and(|input| self.is_seen(input));
             if let Some(picture) = self.images.get(&image.url).filter(|_| !is_hidden) {
-                let layer = Layer {
-                    picture: picture.clone(),
-                    rect: image.rect,
-                    adaption: image.adaption,
-                };
+                let layer =
+                    Layer { picture: picture.clone(), rect: image.rect, adaption: image.adaption };
                 layers.push((image.z, layer));
             }
         }

@@ -68,7 +68,10 @@ async fn an_image_is_fetched_and_redirects_are_followed() {
         ("/not", b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec()),
         ("/text", ok(b"hello")),
         ("/long", ok(&vec![0; 5 << 20])),
-        ("/chunks", [&b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"[..], &vec![0; 5 << 20]].concat()),
+        (
+            "/chunks",
+            [&b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"[..], &vec![0; 5 << 20]].concat(),
+        ),
     ])
     .await;
     let get = async |path: &str| fetch(&format!("{base}{path}"), &options(true)).await;
@@ -90,7 +93,9 @@ async fn no_image_comes_from_the_inside() {
     assert_eq!(fetch(&url, &options(false)).await, Err(ImageError::Address));
     let by_name = url.replace("127.0.0.1", "localhost");
     assert_eq!(fetch(&by_name, &options(false)).await, Err(ImageError::Address));
-    for url in ["http://169.254.169.254/latest/", "http://[::1]/", "http://0.0.0.0/", "http://10.0.0.1/"] {
+    for url in
+        ["http://169.254.169.254/latest/", "http://[::1]/", "http://0.0.0.0/", "http://10.0.0.1/"]
+    {
         assert_eq!(fetch(url, &options(false)).await, Err(ImageError::Address), "{url}");
     }
 }

@@ -36,7 +36,8 @@ fn pusher(url: &str, color: &str, tone: u32) -> Child {
     ffmpeg.args(["-v", "quiet", "-nostdin", "-re", "-f", "lavfi", "-i"]);
     ffmpeg.arg(format!("color=c={color}:size=640x360:rate=25"));
     ffmpeg.args(["-f", "lavfi", "-i"]).arg(format!("sine=frequency={tone}:sample_rate=44100"));
-    ffmpeg.args("-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25".split(' '));
+    ffmpeg
+        .args("-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 25".split(' '));
     ffmpeg.args("-c:a aac -b:a 64k -f flv".split(' ')).arg(url);
     ffmpeg.stdin(Stdio::null()).kill_on_drop(true).spawn().expect("ffmpeg is installed")
 }
@@ -178,7 +179,9 @@ impl Viewer {
 
 fn is_near(color: Yuv, rgb: u32) -> bool {
     let wanted = Yuv::from_rgb(rgb);
-    color.y.abs_diff(wanted.y) < 12 && color.u.abs_diff(wanted.u) < 16 && color.v.abs_diff(wanted.v) < 16
+    color.y.abs_diff(wanted.y) < 12
+        && color.u.abs_diff(wanted.u) < 16
+        && color.v.abs_diff(wanted.v) < 16
 }
 
 /// How loud a tone is in a second of sound, relative to all of it.

@@ -31,8 +31,10 @@ pub(crate) struct Relay {
 impl Relay {
     pub(crate) async fn start() -> Self {
         let hub = Hub::new(RelayConfig::default());
-        let (rtmp, http) =
-            (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let (rtmp, http) = (
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        );
         let addresses = (rtmp.local_addr().unwrap(), http.local_addr().unwrap());
         let mut tasks = JoinSet::new();
         let server = RtmpServer::new(hub.clone(), Arc::new(Everybody));

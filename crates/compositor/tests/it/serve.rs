@@ -105,9 +105,8 @@ async fn what_is_no_start_is_told_and_fails() {
         let mut program = Program::start();
         program.say(&line).await;
         let report = program.report().await;
-        let is_internal = |report: &Report| {
-            matches!(report, Report::Failed { failure: Failure::Internal, .. })
-        };
+        let is_internal =
+            |report: &Report| matches!(report, Report::Failed { failure: Failure::Internal, .. });
         assert!(report.as_ref().is_some_and(is_internal), "{report:?}");
         assert!(!program.exit().await.success());
     }

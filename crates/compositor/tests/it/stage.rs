@@ -61,7 +61,12 @@ impl World {
         Self { stage: Stage::new(scene, 0), now: 0, inputs: Vec::new() }
     }
 
-    fn with(mut self, name: &'static str, picture: Option<Arc<Picture>>, sample: Option<i16>) -> Self {
+    fn with(
+        mut self,
+        name: &'static str,
+        picture: Option<Arc<Picture>>,
+        sample: Option<i16>,
+    ) -> Self {
         self.inputs.push((name, picture, sample));
         self
     }
@@ -117,13 +122,12 @@ fn assert_pixels(beat: &Beat, background: u32, painted: &[(Rect, u32)]) {
 #[test]
 fn rectangles_are_exact() {
     let (left, right) = (rect(10, 20, 100, 80), rect(162, 44, 150, 120));
-    let tiles = vec![
-        tile("a", left, Adaption::Stretch, 0),
-        tile("b", right, Adaption::Crop, 0),
-    ];
-    let mut world = World::new(scene(tiles, &[]))
-        .with("a", Some(flat(640, 360, RED)), None)
-        .with("b", Some(flat(64, 64, BLUE)), None);
+    let tiles = vec![tile("a", left, Adaption::Stretch, 0), tile("b", right, Adaption::Crop, 0)];
+    let mut world = World::new(scene(tiles, &[])).with("a", Some(flat(640, 360, RED)), None).with(
+        "b",
+        Some(flat(64, 64, BLUE)),
+        None,
+    );
     assert_pixels(&world.beat(), GREY, &[]);
     assert_pixels(&world.beats(20), GREY, &[(left, RED), (right, BLUE)]);
 }
@@ -137,8 +141,11 @@ fn adaptions_fit_crop_and_stretch() {
     let upright = Arc::new(upright);
     let at = rect(100, 30, 120, 120);
     let seen = |adaption| {
-        let mut world = World::new(scene(vec![tile("a", at, adaption, 0)], &[]))
-            .with("a", Some(upright.clone()), None);
+        let mut world = World::new(scene(vec![tile("a", at, adaption, 0)], &[])).with(
+            "a",
+            Some(upright.clone()),
+            None,
+        );
         world.beats(20)
     };
     // Same height: half the width, bars in the colour of the canvas.
@@ -198,10 +205,7 @@ fn an_update_is_in_force_at_the_next_beat() {
 fn images_are_behind_or_stand_for_somebody() {
     let (whole, place) = (rect(0, 0, 320, 180), rect(40, 40, 80, 80));
     let mut with_images = scene(
-        vec![
-            tile("big", whole, Adaption::Crop, 0),
-            tile("a", place, Adaption::Crop, 1),
-        ],
+        vec![tile("big", whole, Adaption::Crop, 0), tile("a", place, Adaption::Crop, 1)],
         &[],
     );
     with_images.images = vec![
@@ -248,9 +252,11 @@ fn sounds_add_up_and_only_voices_are_heard() {
 
 #[test]
 fn the_output_goes_on_whatever_inputs_do() {
-    let mut world =
-        World::new(scene(vec![tile("a", rect(0, 0, 64, 64), Adaption::Crop, 0)], &["a"]))
-            .with("a", Some(flat(64, 64, RED)), Some(500));
+    let mut world = World::new(scene(
+        vec![tile("a", rect(0, 0, 64, 64), Adaption::Crop, 0)],
+        &["a"],
+    ))
+    .with("a", Some(flat(64, 64, RED)), Some(500));
     let mut samples = 0;
     for number in 0..600_u64 {
         match number {

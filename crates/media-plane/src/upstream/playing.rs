@@ -35,10 +35,7 @@ impl UpstreamPlay {
     ///
     /// # Errors
     /// [`UpstreamError`], after [`UpstreamOptions::connect_timeout`] at the latest.
-    pub async fn play(
-        url: &UpstreamUrl,
-        options: &UpstreamOptions,
-    ) -> Result<Self, UpstreamError> {
+    pub async fn play(url: &UpstreamUrl, options: &UpstreamOptions) -> Result<Self, UpstreamError> {
         timeout(options.connect_timeout, Self::opened(url, options))
             .await
             .unwrap_or(Err(UpstreamError::Timeout))

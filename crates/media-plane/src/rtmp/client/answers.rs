@@ -74,7 +74,8 @@ impl Client {
             (
                 State::Playing,
                 Some(
-                    "NetStream.Play.Stop" | "NetStream.Play.Complete"
+                    "NetStream.Play.Stop"
+                    | "NetStream.Play.Complete"
                     | "NetStream.Play.UnpublishNotify",
                 ),
             ) => self.ended(command),
