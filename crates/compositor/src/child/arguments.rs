@@ -62,7 +62,7 @@ pub(super) fn decoder(decoding: &Decoding) -> Vec<String> {
     let mut all: Vec<String> = list("-hide_banner -nostats -nostdin -loglevel quiet").collect();
     // `-nostdin` is about keys that are pressed; the pipe is read all the same.
     all.extend(list(&format!("-max_alloc {MAX_BLOCK} -copyts -protocol_whitelist pipe")));
-    all.extend(list("-fflags nobuffer -probesize 500000 -analyzeduration 500000"));
+    all.extend(list("-probesize 500000 -analyzeduration 500000"));
     all.extend(list(&format!("-threads 1 -max_pixels {MAX_PIXELS} -f flv -i pipe:0")));
     if pictures {
         let interval = 0.6 / f64::from(fps.max(1));
@@ -88,7 +88,7 @@ pub(super) fn decoder(decoding: &Decoding) -> Vec<String> {
 pub(super) fn encoder(encoding: &Encoding) -> Vec<String> {
     let Encoding { picture, rate, channels, sound_kbps } = *encoding;
     let mut all: Vec<String> = list("-hide_banner -nostats -nostdin -loglevel quiet").collect();
-    all.extend(list("-copyts -protocol_whitelist pipe -fflags nobuffer"));
+    all.extend(list("-copyts -protocol_whitelist pipe"));
     all.extend(list("-probesize 32 -analyzeduration 0 -fpsprobesize 0 -f nut -i pipe:0"));
     if let Some(Picturing { fps, kbps, .. }) = picture {
         let distance = fps * KEYFRAMES;
