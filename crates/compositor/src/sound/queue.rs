@@ -50,6 +50,12 @@ impl Queue {
         self.head.saturating_add(self.len())
     }
 
+    /// Time up to which it was read, while a reader goes on.
+    #[must_use]
+    pub fn heard_to(&self) -> Option<i64> {
+        self.next
+    }
+
     /// Whether nothing is kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {

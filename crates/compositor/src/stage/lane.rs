@@ -5,8 +5,9 @@
 //!
 //! Times of an input are those of its own clock. One offset, the same for picture and sound, leads from it to ours, so both
 //! keep the distance that they had. It is the time that the fastest media of the last seconds took on its way, of picture
-//! or sound whichever is slower, and [`RESERVE`] beside it for what comes less evenly. When a clock runs away, or the way
-//! becomes longer for good, the offset follows in small steps; after a jump at once.
+//! or sound whichever is slower, and a reserve beside it for what comes less evenly; it grows while sound comes too late all
+//! the same. When a clock runs away, or the way becomes longer for good, the offset follows in small steps; after a jump at
+//! once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,8 +16,13 @@ use super::{Micros, SECOND};
 use crate::picture::Picture;
 use crate::sound::{Mix, Queue};
 
-/// What comes so much later than the fastest is in time.
-const RESERVE: Micros = 200_000;
+/// What comes so much later than the fastest is in time: at first, and at most.
+const RESERVES: (Micros, Micros) = (200_000, 1_000_000);
+/// A reserve grows by so much for sound that comes when its time has passed, and shrinks by as much after a while
+/// in which there was none.
+const GROWTH: (Micros, Micros) = (25_000, 30 * SECOND);
+/// What comes late within such a time is late once.
+const GUST: Micros = 100_000;
 /// Two of these are how long the fastest is remembered.
 const WINDOW: Micros = 2 * SECOND;
 /// An offset this close to where it should be is left alone.
@@ -95,6 +101,9 @@ pub(super) struct Lane {
     /// Our time minus that of the input.
     offset: Option<Micros>,
     moved: Micros,
+    reserve: Micros,
+    /// When the reserve was last found too small, or made smaller.
+    scant: Micros,
     /// Until then the input is at its beginning.
     settled: Option<Micros>,
 }
@@ -111,6 +120,8 @@ impl Lane {
             seen: 0,
             offset: None,
             moved: 0,
+            reserve: RESERVES.0,
+            scant: 0,
             settled: None,
         }
     }
@@ -153,6 +164,11 @@ impl Lane {
     }
 
     pub(super) fn sound(&mut self, now: Micros, time: i64, samples: &[i16]) {
+        let is_late = self.queue.heard_to().is_some_and(|heard| time < heard);
+        if is_late && now.saturating_sub(self.scant) > GUST {
+            self.reserve = (self.reserve + GROWTH.0).min(RESERVES.1);
+            self.scant = now;
+        }
         // The end of it came now.
         self.queue.push(time, samples);
         let end = i128::from(self.queue.end()) * i128::from(SECOND) / i128::from(self.rate.max(1));
@@ -184,6 +200,10 @@ impl Lane {
             return self.queue.skip(from.saturating_sub(offset).saturating_add(count as i64));
         }
         self.queue.read(from.saturating_sub(offset), count, mix);
+        if now.saturating_sub(self.scant) > GROWTH.1 {
+            self.reserve = (self.reserve - GROWTH.0).max(RESERVES.0);
+            self.scant = now;
+        }
     }
 
     /// As [`Lane::mix`] for an input that is not heard.
@@ -222,7 +242,7 @@ impl Lane {
             (Some(picture), None) => picture,
             (None, None) => return None,
         };
-        took.checked_add(RESERVE)
+        took.checked_add(self.reserve)
     }
 
     fn follow(&mut self, now: Micros) {
