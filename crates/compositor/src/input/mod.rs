@@ -76,6 +76,9 @@ pub enum Media {
     State(InputState),
 }
 
+/// The name of an input, and something of it.
+pub type Named = (Arc<str>, Media);
+
 /// What an input is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputState {
@@ -105,7 +108,7 @@ impl Input {
         url: PullUrl,
         wanted: Wanted,
         means: Arc<Means>,
-        out: mpsc::Sender<(Arc<str>, Media)>,
+        out: mpsc::Sender<Named>,
     ) -> Self {
         let sink = Sink { name: name.into(), out };
         let task = tokio::spawn(run(sink, url.clone(), wanted, means));
@@ -129,7 +132,7 @@ impl Drop for Input {
 #[derive(Clone, Debug)]
 struct Sink {
     name: Arc<str>,
-    out: mpsc::Sender<(Arc<str>, Media)>,
+    out: mpsc::Sender<Named>,
 }
 
 impl Sink {

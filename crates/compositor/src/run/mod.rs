@@ -25,7 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use crate::child::Tools;
 use crate::flv::Tag;
 use crate::images::{ImageError, ImageOptions, image};
-use crate::input::{Input, InputState, Means, Media, PullUrl};
+use crate::input::{Input, InputState, Means, Media, Named, PullUrl};
 use crate::lease::Lease;
 use crate::message::{Failure, Job, Order, Report, SourceState, Stats, VERSION};
 use crate::output::{Encoder, EncoderEvent, Publisher, PushEvent, Target};
@@ -83,6 +83,9 @@ enum Ended {
     Lease,
 }
 
+/// Both ends: one is handed out, the other is read here.
+type Pipe<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
 struct Run {
     number: u64,
     job: Job,
@@ -95,13 +98,13 @@ struct Run {
     inputs: BTreeMap<String, Input>,
     /// What they do, as it was reported.
     states: BTreeMap<String, SourceState>,
-    media: (mpsc::Sender<(Arc<str>, Media)>, mpsc::Receiver<(Arc<str>, Media)>),
+    media: Pipe<Named>,
     images: JoinSet<(String, Result<Picture, ImageError>)>,
     /// URLs of images that are fetched, and those that were in vain.
     fetching: BTreeMap<String, AbortHandle>,
     in_vain: BTreeSet<String>,
     encoder: Encoder,
-    encoder_events: (mpsc::Sender<EncoderEvent>, mpsc::Receiver<EncoderEvent>),
+    encoder_events: Pipe<EncoderEvent>,
     /// Sound of beats for which the encoder had no room: its place, and samples.
     carried: Option<(u64, u64, Vec<i16>)>,
     pass: Pass,

@@ -48,12 +48,18 @@ fn flat(width: u32, height: u32, color: u32) -> Arc<Picture> {
     Arc::new(Picture::filled(width, height, Yuv::from_rgb(color)).unwrap())
 }
 
+/// An input; parts that are absent do not come.
+struct Live {
+    name: &'static str,
+    picture: Option<Arc<Picture>>,
+    sample: Option<i16>,
+}
+
 /// A stage in virtual time with inputs that are live.
 struct World {
     stage: Stage,
     now: Micros,
-    /// Name, picture, sample; absent parts do not come.
-    inputs: Vec<(&'static str, Option<Arc<Picture>>, Option<i16>)>,
+    inputs: Vec<Live>,
 }
 
 impl World {
@@ -67,20 +73,20 @@ impl World {
         picture: Option<Arc<Picture>>,
         sample: Option<i16>,
     ) -> Self {
-        self.inputs.push((name, picture, sample));
+        self.inputs.push(Live { name, picture, sample });
         self
     }
 
     fn set(&mut self, name: &str, picture: Option<Arc<Picture>>, sample: Option<i16>) {
-        let input = self.inputs.iter_mut().find(|input| input.0 == name).unwrap();
-        (input.1, input.2) = (picture, sample);
+        let input = self.inputs.iter_mut().find(|input| input.name == name).unwrap();
+        (input.picture, input.sample) = (picture, sample);
     }
 
     /// One beat; inputs send before it.
     fn beat(&mut self) -> Beat {
         // Clocks of inputs are somewhere else.
         let time = self.now + 5_000 * SECOND;
-        for (name, picture, sample) in &self.inputs {
+        for Live { name, picture, sample } in &self.inputs {
             if let Some(picture) = picture {
                 self.stage.picture(self.now, name, time, picture.clone());
             }
