@@ -69,6 +69,8 @@ enum Ended {
     Lease,
     /// It was told to.
     Stop,
+    /// The pictures have another shape, which many receivers do not take within a publish.
+    Shape,
     Failed(UpstreamError),
 }
 
@@ -81,7 +83,7 @@ impl Publisher {
             let begun = Instant::now();
             let error = match self.attempt(&mut tail, &events).await {
                 Ended::Stop => return,
-                Ended::Lease => continue,
+                Ended::Lease | Ended::Shape => continue,
                 Ended::Failed(error) => error,
             };
             if begun.elapsed() >= STEADY {
@@ -179,7 +181,12 @@ impl Publisher {
                 Some(Step::Failed(error)) => return Ended::Failed(error),
                 Some(Step::Look) => {}
                 Some(Step::Tag(tag)) => {
+                    let is_other = tail.is_other(&tag);
                     tail.put(&tag);
+                    if is_other {
+                        let _ = Leased::new(self.lease.clone(), upstream.finish()).await;
+                        return Ended::Shape;
+                    }
                     let now = self.target.borrow().round;
                     if std::mem::replace(&mut round, now) != now {
                         progress = Progress::Nothing;

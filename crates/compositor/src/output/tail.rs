@@ -55,6 +55,14 @@ impl Tail {
         }
     }
 
+    /// Whether a tag says that pictures are encoded in another way from here on.
+    #[must_use]
+    pub fn is_other(&self, tag: &Tag) -> bool {
+        tag.kind == MediaKind::Video
+            && tag.is_config()
+            && self.video.as_ref().is_some_and(|known| known.body != tag.body)
+    }
+
     /// What somebody is sent first.
     pub fn tags(&self) -> impl Iterator<Item = Tag> {
         let time = self.group.first().map(|tag| tag.time);
@@ -104,7 +112,10 @@ mod tests {
         let times: Vec<_> = tail.tags().map(|tag| (tag.kind, tag.time)).collect();
         assert_eq!(times, [(v, 80), (a, 80), (v, 80), (a, 81)]);
         assert!(tail.is_whole());
-        tail.put(&tag(v, 90, b"\x17\0\0\0\0\x02"));
+        assert!(!tail.is_other(&tag(v, 90, b"\x17\0\0\0\0\x01")));
+        let other = tag(v, 90, b"\x17\0\0\0\0\x02");
+        assert!(tail.is_other(&other));
+        tail.put(&other);
         assert!(!tail.is_whole() && tail.tags().count() == 2);
     }
 

@@ -320,6 +320,7 @@ impl Run {
             }
             // The one before ends first.
             self.inputs.remove(&source.id);
+            self.states.remove(&source.id);
             let (means, out) = (self.means.clone(), self.media.0.clone());
             let input = Input::start(&source.id, url, wanted, means, out);
             self.inputs.insert(source.id.clone(), input);

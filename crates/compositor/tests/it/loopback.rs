@@ -146,7 +146,9 @@ impl Viewer {
     fn start(url: &str) -> Self {
         let mut ffmpeg = Command::new("ffmpeg");
         ffmpeg.args(["-v", "quiet", "-nostdin", "-fflags", "nobuffer", "-i", url]);
-        ffmpeg.args("-map 0:v:0 -fps_mode passthrough -f rawvideo -pix_fmt yuv420p -".split(' '));
+        ffmpeg.args("-map 0:v:0 -fps_mode passthrough -vf".split(' '));
+        ffmpeg.arg(format!("scale={}:{}", SIDES.0, SIDES.1));
+        ffmpeg.args("-f rawvideo -pix_fmt yuv420p -".split(' '));
         ffmpeg.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = ffmpeg.spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
@@ -254,6 +256,29 @@ async fn two_inputs_are_seen_and_heard_where_they_should_be() {
     while relay.hub.stats().publishers > 2 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_picture_is_passed_on_with_the_mixed_sound() {
+    let relay = Relay::start().await;
+    let _red = pusher(&relay.push_url("red"), "red", 440);
+    let _blue = pusher(&relay.push_url("blue"), "blue", 1000);
+    let mut wanted = job(&relay, vec![tile("red", LEFT)], &["red", "blue"]);
+    wanted.scene.pass_through = true;
+    let mut parent = Parent::start(wanted);
+    parent.until(|report| matches!(report, Report::Pushing { .. })).await;
+    // It has its own shape, whatever the canvas is.
+    let mut viewer = Viewer::start(&relay.pull_url("out"));
+    viewer.until(&[(4, 4, RED), (80, 45, RED), (240, 135, RED)]).await;
+    let is_both = |heard: &[i16]| [440.0, 1000.0].iter().all(|tone| loudness(heard, *tone) > 0.2);
+    hear(&relay.pull_url("out"), is_both).await;
+    // A canvas again, by another publish of the same run.
+    drop(viewer);
+    parent.update(job(&relay, vec![tile("red", LEFT)], &["red"])).await;
+    parent.until(|report| matches!(report, Report::Pushing { .. })).await;
+    let mut viewer = Viewer::start(&relay.pull_url("out"));
+    viewer.until(&[(80, 45, RED), (240, 135, GREEN)]).await;
+    parent.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
