@@ -161,17 +161,25 @@ export interface MessageEvent extends UserEvent {
   targeted: boolean
 }
 
-export interface TaskEvent extends UserEvent {
+export interface TaskEvent {
+  /** Who owns it; absent for a task of the app's server. */
+  uid?: Uid
+  /** Whether `uid` is a string. */
+  isBigNumber?: boolean
   /** Which task. */
   taskId: string
   /** Where it pushes to, without the secret part. */
   streamUrl: string
-  /** 505 pushing, 506 failed, 511 ended. */
+  /** `idle`, `starting`, `pushing`, `retrying`, `failed` or `ended`. */
+  state?: string
+  /** 505 pushing, 506 failed, 511 ended, 512 a picture could not be used, 0 all else. */
   code: number
   /** The same in words. */
   msg: string
   /** Counts the changes of the task. */
   revision: number
+  /** How often in a row it was tried again; absent for never. */
+  retries?: number
 }
 
 export interface AttributesEvent {

@@ -231,7 +231,8 @@ export class Room {
       case 'message':
         return this.both('message', 'custom-data', told(data.uid, data))
       case 'rtmpTasksStatus':
-        return this.both('rtmp-tasks-status', 'rtmp-state', told(data.uid, data))
+        // A task of the app's server has no owner.
+        return this.both('rtmp-tasks-status', 'rtmp-state', data.uid === undefined ? data : told(data.uid, data))
       case 'liveRoomClose':
         return this.both(name, 'channel-closed', { cid: cidOf(data.cid), reason: data.reason, text: data.text || '' })
       case 'kicked':
