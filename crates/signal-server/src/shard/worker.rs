@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lianmai_protocol::{CloseCode, RpcError};
+use lianmai_signal_engine::task::Claimed;
 use lianmai_signal_engine::{
     AdminReply, Allowed, Answer, AskId, ConnId, Denial, Engine, Input, MintRequest, Output,
     QueryId, Question, Restored, TokenRequest,
@@ -309,6 +310,8 @@ impl Worker {
                 }
             }
             Output::Note(note) => self.parts.notes.note(note),
+            // Without executors an engine serves no tasks, so it says nothing of this.
+            Output::Order(_) | Output::Release { .. } | Output::Claimed { .. } => {}
         }
     }
 
@@ -354,6 +357,7 @@ impl Worker {
             Question::Verify(TokenRequest { appkey, uid, channel, token }) => Answer::Verified(
                 self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel),
             ),
+            Question::Claim(_) => Answer::Claimed(Claimed::Unavailable),
             Question::Store(ops) => {
                 self.parts.store.write(ops, Some(self.stored(id)));
                 return;
