@@ -21,13 +21,14 @@ use crate::admission::Grant;
 use crate::ids::{AskId, ChannelRef, QueryId, Seat};
 use crate::record::Minted;
 use crate::rows::RowOp;
-use crate::task::{Claim, Claimed};
+use crate::task::{Admission, Claim, Claimed, Refusal};
 
 /// A URL that was not issued within this time fails its command, in milliseconds.
 const MINT_MS: u64 = 5_000;
 /// As long for a token that is looked at.
 const VERIFY_MS: u64 = 5_000;
-/// As long for the claim of a place.
+/// As long for whether a task can be carried out, and for the claim of a place.
+const ADMIT_MS: u64 = 5_000;
 const CLAIM_MS: u64 = 5_000;
 /// A write that is not answered for so long is taken for one that failed (RST-5).
 const WRITE_MS: u64 = 5_000;
@@ -39,6 +40,8 @@ pub enum Question {
     Mint(MintRequest),
     /// Look at the token of a member; answered by [`Answer::Verified`].
     Verify(TokenRequest),
+    /// Whether tasks can be carried out; answered by [`Answer::Admitted`].
+    Admit(Box<Admission>),
     /// Claim a place; to be handed to the engine that keeps it, as [`crate::Input::Claim`]. Answered by
     /// [`Answer::Claimed`].
     Claim(Claim),
@@ -53,6 +56,8 @@ pub enum Answer {
     Minted(Option<Minted>),
     /// What the token grants, or why it is none.
     Verified(Result<Grant, ErrorName>),
+    /// Whether the tasks can be carried out; `None` where nobody knows.
+    Admitted(Option<Result<(), Refusal>>),
     /// Whether the place is the task's.
     Claimed(Claimed),
     /// Whether the write will survive the process.
@@ -100,6 +105,8 @@ pub(crate) enum Then {
     Url { seat: Seat, wanted: WantedUrl },
     /// A `renewToken` of that member goes on.
     Token { seat: Seat },
+    /// A request for tasks of that channel goes on.
+    Admit { channel: ChannelRef, request: AskId },
     /// A task of that channel goes on, or a request for tasks.
     Claim { channel: ChannelRef, claim: Claim, of: ClaimOf },
     /// Something is written down.
@@ -171,6 +178,7 @@ impl Then {
         match self {
             Then::Url { .. } => Some(MINT_MS),
             Then::Token { .. } => Some(VERIFY_MS),
+            Then::Admit { .. } => Some(ADMIT_MS),
             Then::Claim { .. } => Some(CLAIM_MS),
             Then::Written(Written::HandOver) => None,
             Then::Written(_) => Some(WRITE_MS),
@@ -186,6 +194,7 @@ impl Then {
         match self {
             Then::Url { .. } => Answer::Minted(None),
             Then::Token { .. } => Answer::Verified(Err(ErrorName::InternalError)),
+            Then::Admit { .. } => Answer::Admitted(None),
             Then::Claim { .. } => Answer::Claimed(Claimed::Unavailable),
             Then::Written(_) => Answer::Stored(false),
         }

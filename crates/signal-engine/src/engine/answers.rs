@@ -22,6 +22,9 @@ impl Engine {
                     channel.token_verified(cx, seat.uid, id, grant);
                 });
             }
+            (Then::Admit { channel, request }, Answer::Admitted(admitted)) => {
+                self.with_channel(channel, |channel, cx| channel.admitted(cx, request, admitted));
+            }
             (Then::Claim { channel, claim, of }, Answer::Claimed(claimed)) => {
                 if !self.channels.contains_key(&channel) {
                     // Whoever wanted it is gone. It may have been granted.

@@ -145,6 +145,17 @@ impl Composition {
         self.tiles.is_empty() && self.voices.is_empty()
     }
 
+    /// The streams that are part of it, each once.
+    #[must_use]
+    pub fn streams(&self) -> Vec<Gen> {
+        let tiles = self.tiles.iter().map(|tile| tile.generation);
+        let mut streams: Vec<Gen> =
+            tiles.chain(self.voices.iter().map(|voice| voice.generation)).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        streams
+    }
+
     /// Whether a stream is part of it.
     #[must_use]
     pub fn shows(&self, generation: Gen) -> bool {

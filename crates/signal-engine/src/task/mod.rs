@@ -11,6 +11,7 @@
 //! Deliberately absent: when a task runs, and who may change it (`channel/tasks`).
 
 pub mod address;
+pub mod admit;
 mod change;
 pub mod claim;
 pub mod layout;
@@ -19,6 +20,7 @@ pub mod run;
 pub mod spec;
 
 pub use address::{Address, BadAddress};
+pub use admit::{Admission, Refusal, Unfit, Wanted};
 pub use change::TaskChange;
 pub use claim::{Claim, ClaimKey, Claimed, Holder};
 pub use layout::{Adaption, Composition, Pane, PaneSet, Publisher, Rect, Source, Window};

@@ -17,7 +17,7 @@
 //! A run whose lease is over has stopped by itself, since its executor counts from an earlier moment than the engine
 //! does. So the next run, which waits for that, is never the second publisher at a receiver.
 
-use lianmai_protocol::{Mid, TaskId};
+use lianmai_protocol::{Mid, TaskId, UserId};
 
 use super::layout::Composition;
 use super::spec::Spec;
@@ -39,11 +39,13 @@ pub struct RunId {
 /// What an executor does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
+    /// Whose the task is; `None` is the app's server.
+    pub owner: Option<UserId>,
     /// What the task is told to do, the address with its secret included.
     pub spec: Spec,
     /// Whose streams are seen and heard at the moment.
     pub shown: Composition,
-    /// Signed into the pull URLs of the run, which are good as long as it is.
+    /// Signed into the pull URLs of the run, which are good as long as it is, and of streams that it shows only.
     pub viewer: Mid,
 }
 

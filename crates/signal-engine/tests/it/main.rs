@@ -33,6 +33,7 @@ mod talk;
 mod task_checks;
 mod task_claims;
 mod task_restarts;
+mod task_room;
 mod tasks;
 mod tokens;
 mod waiting;

@@ -200,7 +200,7 @@ impl Shell {
                 Some(Answer::Verified(grant(&request.token.0, self.now.wall)))
             }
             Question::Store(ops) => self.disk.write(ops, Some(id)).map(Answer::Stored),
-            Question::Claim(_) => unreachable!("no tasks are served"),
+            Question::Admit(_) | Question::Claim(_) => unreachable!("no tasks are served"),
         }
     }
 

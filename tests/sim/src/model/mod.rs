@@ -382,7 +382,7 @@ impl World {
                     Question::Verify(_) => step.looks.push_back(*id),
                     Question::Store(_) => step.writes.push_back(*id),
                     // Tasks have a world of their own.
-                    Question::Claim(_) => {}
+                    Question::Admit(_) | Question::Claim(_) => {}
                 },
                 Output::Close { conn, code } => step.closed.push((*conn, *code)),
                 Output::CutStream { generation, .. } => step.cut.push(*generation),

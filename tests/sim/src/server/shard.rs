@@ -263,7 +263,7 @@ impl World {
                     let grant = self.tokens.verify_renewal(&request.appkey, &request.token.0);
                     self.engine_input(shard, Input::Answer { id, answer: Answer::Verified(grant) });
                 }
-                Question::Claim(_) => {
+                Question::Admit(_) | Question::Claim(_) => {
                     self.fail("model", "a claim, and no tasks are served".to_owned())
                 }
                 Question::Store(ops) => self.store_write(shard, ops, Some(id)),

@@ -3,6 +3,7 @@
 
 use lianmai_protocol::WallTime;
 use lianmai_protocol::message::media::Urls;
+use lianmai_signal_engine::task::{Refusal, Unfit};
 use lianmai_signal_engine::{
     Answer, AskId, Engine, Input, Minted, Output, QueryId, Question, Record, Restored, RowOp,
 };
@@ -126,6 +127,17 @@ impl TaskWorld {
                     let minted = Minted { url, urls, renew_after: WallTime(u64::MAX) };
                     let answer = Answer::Minted(Some(minted));
                     self.at(self.now, Ev::Input(shard, Box::new(Input::Answer { id, answer })));
+                }
+                Question::Admit(admission) => {
+                    let refused = !self.is_quiet() && self.rng.chance(50);
+                    let at = admission.tasks.first().map_or(0, |task| task.at);
+                    let answer = match refused {
+                        true => Err(Refusal { at, why: Unfit::NoRoom }),
+                        false => Ok(()),
+                    };
+                    let late = self.now + self.rng.skewed(200);
+                    let answer = Answer::Admitted(Some(answer));
+                    self.at(late, Ev::Input(shard, Box::new(Input::Answer { id, answer })));
                 }
                 Question::Claim(claim) => {
                     let to = shard_of(&claim.key.name(), SHARDS);

@@ -2,8 +2,9 @@
 //! not at all (TSK-2). Those of a channel are worked off one after the other, since each may have to wait for claims.
 //!
 //! ```text
-//!   request -> may it? -> is it well-formed? --> claims of new addresses --> still so? -> takes effect -> written -> answer
-//!                                                      `-- one is refused: the others are given back
+//!   request -> may it? -> well-formed? -> can it be carried out? -> claims of new addresses -> still so? -> takes effect
+//!                                                    one is refused: the others are given back --'            -> written
+//!                                                                                                             -> answer
 //! ```
 
 use std::collections::BTreeSet;
@@ -20,7 +21,9 @@ use crate::channel::{Channel, Outcome, Reply};
 use crate::context::Context;
 use crate::ids::{AskId, QueryId};
 use crate::output::{AdminReply, Output};
-use crate::task::{Claim, Claimed, Composition, Draft, TaskChange};
+use crate::task::{
+    Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, Wanted,
+};
 
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
 const MAX_REQUESTS: usize = 64;
@@ -39,6 +42,8 @@ pub(super) struct Request {
 enum Stage {
     /// Its turn has not come.
     Queued,
+    /// It waits for whether its tasks can be carried out.
+    Admitting { claims: Vec<Claim>, planned: Vec<Planned> },
     /// It waits for so many answers.
     Claiming { open: usize, got: Vec<Claim>, refused: Option<RpcError>, planned: Vec<Planned> },
 }
@@ -167,9 +172,11 @@ impl Channel {
             if begins && self.is_wanted(request) {
                 self.begin_request(cx);
             }
-            let waits = self.tasks.requests.front().is_some_and(
-                |request| matches!(request.stage, Stage::Claiming { open, .. } if open > 0),
-            );
+            let waits = self.tasks.requests.front().is_some_and(|request| match request.stage {
+                Stage::Queued => false,
+                Stage::Admitting { .. } => true,
+                Stage::Claiming { open, .. } => open > 0,
+            });
             if waits {
                 break;
             }
@@ -178,25 +185,74 @@ impl Channel {
         self.tasks.at_work = false;
     }
 
-    /// The first request: it is looked at, and its claims are asked for.
+    /// The first request: it is looked at, and it is asked whether it can be carried out.
     fn begin_request(&mut self, cx: &mut Context) {
         let Some(mut request) = self.tasks.requests.pop_front() else { return };
         let judged =
             check(&request.change).and_then(|()| self.judge(cx, request.by, &request.change));
-        let (mut claims, mut planned, mut refused) = (Vec::new(), Vec::new(), None);
-        match judged {
-            Ok(changes) => (claims, planned) = self.plan(cx, &request.change, changes),
-            Err(error) => refused = Some(error),
-        }
-        let open = claims.len();
-        request.stage = Stage::Claiming { open, got: Vec::new(), refused, planned };
-        let ticket = request.ticket;
+        let answered = |planned, refused| {
+            let (open, got) = (0, Vec::new());
+            Stage::Claiming { open, got, refused, planned }
+        };
+        request.stage = match judged {
+            Err(error) => answered(Vec::new(), Some(error)),
+            Ok(changes) => {
+                let (claims, planned) = self.plan(cx, &request.change, changes);
+                let tasks = self.wanted(request.by, &request.change, &planned);
+                if tasks.is_empty() {
+                    answered(planned, None)
+                } else {
+                    let admission = Box::new(Admission { channel: self.key.clone(), tasks });
+                    let then = Then::Admit { channel: self.id, request: request.ticket };
+                    cx.ask(Question::Admit(admission), then);
+                    Stage::Admitting { claims, planned }
+                }
+            }
+        };
         self.tasks.requests.push_front(request);
+    }
+
+    /// What is to be carried out when a request takes effect.
+    fn wanted(&self, by: By, change: &TaskChange, planned: &[Planned]) -> Vec<Wanted> {
+        let (TaskChange::Add(drafts) | TaskChange::Update(drafts)) = change else {
+            return Vec::new();
+        };
+        let wanted = |planned: &Planned| {
+            let draft = drafts.get(planned.at)?;
+            let owner = self.tasks.list.get(&draft.id).map_or(by.member(), |task| task.owner);
+            let (task, spec) = (draft.id.clone(), draft.spec.clone());
+            Some(Wanted { at: planned.at, task, life: planned.life, owner, spec })
+        };
+        planned.iter().filter_map(wanted).collect()
+    }
+
+    /// Whether the tasks of a request can be carried out: then its claims are asked for.
+    pub(crate) fn admitted(
+        &mut self,
+        cx: &mut Context,
+        ticket: AskId,
+        admitted: Option<Result<(), Refusal>>,
+    ) {
+        let front = self.tasks.requests.front_mut().filter(|front| front.ticket == ticket);
+        let Some(Request { stage, .. }) = front else { return };
+        let Stage::Admitting { claims, planned } = std::mem::replace(stage, Stage::Queued) else {
+            return;
+        };
+        let refused = match admitted {
+            Some(Ok(())) => None,
+            Some(Err(refusal)) => Some(refusal.error()),
+            None => Some(ErrorName::TaskFailed.into()),
+        };
+        let claims = if refused.is_none() { claims } else { Vec::new() };
+        *stage = Stage::Claiming { open: claims.len(), got: Vec::new(), refused, planned };
         for claim in claims {
+            // A place that the task comes back to, before it was given back.
+            cx.stopping.keep(&claim);
             let of = ClaimOf::Request(ticket);
             let then = Then::Claim { channel: self.id, claim: claim.clone(), of };
             cx.ask(Question::Claim(claim), then);
         }
+        self.work_off_tasks(cx);
     }
 
     /// The claims that a request needs and its tasks do not hold, and what it will change.
@@ -221,10 +277,7 @@ impl Channel {
             planned.push(Planned { at, life });
             let key = draft.spec.address.key();
             if !task.is_some_and(|task| task.claimed && task.spec.address.key() == key) {
-                let claim = self.claim_of(&draft.id, life, &draft.spec);
-                // A place that the task comes back to, before it was given back.
-                cx.stopping.keep(&claim);
-                claims.push(claim);
+                claims.push(self.claim_of(&draft.id, life, &draft.spec));
             }
         }
         (claims, planned)

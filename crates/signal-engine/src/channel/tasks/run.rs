@@ -99,7 +99,9 @@ impl Channel {
             let spec = &task.spec;
             let shown = compose(&spec.source, spec.canvas, spec.host, &publishers);
             let changed = shown != task.shown;
-            task.shown = shown;
+            let before = std::mem::replace(&mut task.shown, shown);
+            let hidden = before.streams().into_iter().filter(|stream| !task.shown.shows(*stream));
+            let (viewer, hidden) = (task.viewer, hidden.collect());
             task.empty_since = match task.empty_since {
                 _ if !task.shown.is_empty() => None,
                 Some(since) => Some(since),
@@ -107,6 +109,7 @@ impl Channel {
             };
             if changed && task.runs() {
                 self.update_run(cx, &id);
+                self.cut_inputs(cx, viewer, hidden);
             }
             self.step_task(cx, &id);
         }
@@ -229,7 +232,8 @@ impl Channel {
             task.busy_until = Some(until + LEASE_SLACK_MS);
         }
         task.phase = Phase::Idle;
-        task.viewer = None;
+        let (viewer, streams) = (task.viewer.take(), task.shown.streams());
+        self.cut_inputs(cx, viewer, streams);
         let Some(task) = self.tasks.list.get(id) else { return };
         if let Some(until) = task.busy_until {
             cx.stopping.add(self.run_id(id, task), until, None);
@@ -251,6 +255,15 @@ impl Channel {
         }
     }
 
+    /// A run may not play these streams any more: what it plays of them ends.
+    fn cut_inputs(&self, cx: &mut Context, viewer: Option<Mid>, streams: Vec<Gen>) {
+        let Some(viewer) = viewer else { return };
+        for generation in streams.into_iter().filter(|stream| self.streams.contains_key(stream)) {
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::CutViewer { appkey, generation, viewer });
+        }
+    }
+
     /// A run that was being stopped pushes nothing any more.
     pub(crate) fn run_is_over(&mut self, cx: &mut Context, id: &TaskId, life: u64) {
         if let Some(task) = self.tasks.list.get_mut(id).filter(|task| task.life == life) {
@@ -263,12 +276,13 @@ impl Channel {
     fn run_failed(&mut self, cx: &mut Context, id: &TaskId, why: Failure) {
         let now = cx.mono();
         let Some(task) = self.tasks.list.get_mut(id) else { return };
-        task.viewer = None;
+        let (viewer, streams) = (task.viewer.take(), task.shown.streams());
         task.phase = if count_failure(cx, task) {
             Phase::Waiting { at: now + wait_ms(task.retries) }
         } else {
             Phase::Failed
         };
+        self.cut_inputs(cx, viewer, streams);
         self.tell_task(cx, id, why.text());
     }
 
@@ -426,8 +440,8 @@ impl Channel {
 }
 
 fn job(task: &Task) -> Option<Box<Job>> {
-    let (spec, shown) = (task.spec.clone(), task.shown.clone());
-    task.viewer.map(|viewer| Box::new(Job { spec, shown, viewer }))
+    let (owner, spec, shown) = (task.owner, task.spec.clone(), task.shown.clone());
+    task.viewer.map(|viewer| Box::new(Job { owner, spec, shown, viewer }))
 }
 
 /// Counts a failure. False: it was tried as often as it may be.

@@ -126,6 +126,7 @@ impl World {
                     None
                 }
             },
+            Question::Admit(admission) => self.admit_tasks(*admission).map(Answer::Admitted),
             Question::Claim(_) => unreachable!("handed to the engine that keeps claims"),
             Question::Store(ops) => {
                 self.writes_lost += usize::from(self.disk.mode == DiskMode::Fail);

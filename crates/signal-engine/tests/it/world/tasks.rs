@@ -9,7 +9,9 @@ use lianmai_protocol::message::task::{
 };
 use lianmai_protocol::{MonoTime, RpcError, UserId};
 use lianmai_signal_engine::output::TaskView;
-use lianmai_signal_engine::task::{Claim, Job, Order, Report, RunId};
+use lianmai_signal_engine::task::{
+    Admission, Claim, Job, Order, Refusal, Report, RunId, Unfit,
+};
 use lianmai_signal_engine::{
     AdminCommand, AdminReply, AskId, Input, QueryId, TaskChange, TaskPolicy,
 };
@@ -27,6 +29,12 @@ pub(crate) struct TaskShell {
     pub(super) claims: BTreeMap<QueryId, AskId>,
     pub(crate) hold_claims: bool,
     held: VecDeque<(AskId, Claim)>,
+    /// What was asked to be carried out.
+    pub(crate) admissions: Vec<Admission>,
+    /// Nobody says whether it can be.
+    pub(crate) nobody_admits: bool,
+    /// Why nothing can be.
+    pub(crate) unfit: Option<Unfit>,
 }
 
 /// A task that shows these users side by side.
@@ -79,6 +87,13 @@ impl World {
             config.limits.commands_per_second = 1_000;
             config.limits.command_burst = 1_000;
         })
+    }
+
+    pub(super) fn admit_tasks(&mut self, admission: Admission) -> Option<Option<Result<(), Refusal>>> {
+        let last = admission.tasks.last().expect("something is wanted").at;
+        self.tasks.admissions.push(admission);
+        let refusal = self.tasks.unfit.map(|why| Err(Refusal { at: last, why }));
+        (!self.tasks.nobody_admits).then_some(Some(refusal.unwrap_or(Ok(()))))
     }
 
     pub(super) fn claim(&mut self, id: AskId, claim: Claim) -> Option<Input> {
