@@ -27,7 +27,7 @@ use lianmai_protocol::{
 };
 use lianmai_signal_engine::{
     AdminCommand, AdminReply, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, Engine,
-    EngineConfig, Grant, Input, JoinRequest, Output, QueryId, Record, Row, RowKey, RowOp,
+    EngineConfig, Grant, Input, JoinRequest, Output, Peer, QueryId, Record, Row, RowKey, RowOp,
     SessionTimers, TaskPolicy,
 };
 
@@ -234,7 +234,7 @@ impl TaskWorld {
             attributes: Default::default(),
         };
         let request = JoinRequest { id: RequestId(1), join, grant: Ok(Grant::debug()) };
-        self.input(shard_of(&key, SHARDS), Input::Join { conn, request: Box::new(request) });
+        self.input(shard_of(&key, SHARDS), Input::Join { conn, peer: Peer::default(), request: Box::new(request) });
         self.call(ch, &Call::Publish(Publish { media_type: MediaSelector::Both, uid: None }));
         self.members[ch].publishes = true;
     }
