@@ -5,6 +5,15 @@
 mod stage;
 mod survivor;
 
+// Push tasks: what a receiver gets of them, and what is left of them.
+mod receiver;
+mod tasks;
+mod tasks_bad;
+mod tasks_life;
+mod tasks_rest;
+mod tasks_stage;
+mod watching;
+
 // Media: pushed and played by ffmpeg, which is left untouched while it runs.
 mod cuts;
 mod cuts_plays;

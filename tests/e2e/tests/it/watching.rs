@@ -1,0 +1,239 @@
+//! Seeing and hearing what a receiver gets. Comes in: the tags of a publish. Goes out: decoded pictures and sound, each with
+//! its time, by an ffmpeg of the test's own. And the other way round: what is pushed, whose pictures carry a colour, a bar
+//! that moves from frame to frame and a flash each second, and whose sound has a tone, and a beep with the flash.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail, ensure};
+use lianmai_compositor::nut;
+use lianmai_compositor::picture::{Picture, Yuv};
+use lianmai_media_plane::flv;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::receiver::Seen;
+use crate::stage::PATIENCE;
+
+/// Samples a second of sound that is looked at.
+pub(crate) const RATE: usize = 16_000;
+/// A decoded picture.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// Milliseconds on the publisher's clock.
+    pub(crate) time: i64,
+    pub(crate) picture: Picture,
+}
+
+/// A piece of sound.
+#[derive(Debug)]
+pub(crate) struct Sound {
+    /// Milliseconds.
+    pub(crate) time: i64,
+    /// One channel.
+    pub(crate) samples: Vec<i16>,
+}
+
+/// What a receiver's publish looks and sounds like, from a keyframe on.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    media: mpsc::Receiver<Media>,
+    _ffmpeg: Child,
+}
+
+#[derive(Debug)]
+pub(crate) enum Media {
+    Frame(Frame),
+    Sound(Sound),
+}
+
+impl Watching {
+    /// Watches the publish that goes on now, from its newest keyframe on. `width` and `height` are the canvas.
+    pub(crate) fn start(seen: watch::Receiver<Seen>, width: u32, height: u32) -> Result<Self> {
+        let at = {
+            let seen = seen.borrow();
+            let live = seen.publishes.iter().rposition(|publish| publish.ended.is_none());
+            live.context("nothing is published")?
+        };
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args("-v error -nostdin -copyts -probesize 200000 -analyzeduration 300000".split(' '));
+        ffmpeg.args("-f flv -i pipe:0 -map 0:v:0 -map 0:a:0 -filter:v".split(' '));
+        ffmpeg.arg(format!("scale={width}:{height}:out_range=limited,format=yuv420p"));
+        ffmpeg.args("-fps_mode passthrough -enc_time_base:v 1:1000 -c:v rawvideo -ac 1".split(' '));
+        ffmpeg.args(["-ar", &RATE.to_string()]);
+        ffmpeg.args("-c:a pcm_s16le -max_interleave_delta 500000 -flush_packets 1".split(' '));
+        ffmpeg.args("-write_index 0 -f nut pipe:1".split(' '));
+        ffmpeg.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut ffmpeg = ffmpeg.spawn().context("ffmpeg")?;
+        let input = ffmpeg.stdin.take().context("no input")?;
+        let output = ffmpeg.stdout.take().context("no output")?;
+        tokio::spawn(feed(seen, at, input));
+        let (sender, media) = mpsc::channel(64);
+        tokio::spawn(read(output, (width, height), sender));
+        Ok(Watching { media, _ffmpeg: ffmpeg })
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Media> {
+        let next = timeout(PATIENCE, self.media.recv()).await.context("nothing comes")?;
+        next.context("the stream ended")
+    }
+
+    pub(crate) async fn frame(&mut self) -> Result<Frame> {
+        loop {
+            if let Media::Frame(frame) = self.next().await? {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// Waits for a picture with these colours at these places.
+    pub(crate) async fn until(&mut self, wanted: &[(u32, u32, u32)]) -> Result<Frame> {
+        let mut last = String::new();
+        let search = async {
+            loop {
+                let frame = self.frame().await?;
+                let shown: Vec<_> =
+                    wanted.iter().map(|(x, y, _)| frame.picture.at(*x, *y)).collect();
+                if shown.iter().zip(wanted).all(|(is, (.., rgb))| is_near(*is, *rgb)) {
+                    return anyhow::Ok(frame);
+                }
+                last = format!("{shown:?}");
+            }
+        };
+        let found = timeout(PATIENCE, search).await;
+        found.with_context(|| format!("{wanted:x?} is not seen; last {last}"))?
+    }
+
+    /// Sound of so many samples from now on.
+    pub(crate) async fn hear(&mut self, count: usize) -> Result<Vec<i16>> {
+        let mut heard = Vec::new();
+        while heard.len() < count {
+            if let Media::Sound(sound) = self.next().await? {
+                heard.extend(sound.samples);
+            }
+        }
+        heard.truncate(count);
+        Ok(heard)
+    }
+}
+
+pub(crate) fn is_near(color: Yuv, rgb: u32) -> bool {
+    let wanted = Yuv::from_rgb(rgb);
+    color.y.abs_diff(wanted.y) < 20
+        && color.u.abs_diff(wanted.u) < 20
+        && color.v.abs_diff(wanted.v) < 20
+}
+
+/// Hands the tags of a publish to a decoder: what it needs first, then from the newest keyframe on.
+async fn feed(mut seen: watch::Receiver<Seen>, publish: usize, mut input: ChildStdin) -> Result<()> {
+    input.write_all(&flv::file_header(true, true)).await?;
+    let (mut next, heads) = {
+        let seen = seen.borrow();
+        let tags = &seen.publishes[publish].tags;
+        let key = tags.iter().rposition(|tag| tag.is_key()).unwrap_or(0);
+        let heads = tags[..key].iter().filter(|tag| tag.is_header());
+        (key, heads.cloned().collect::<Vec<_>>())
+    };
+    for tag in heads {
+        input.write_all(&flv::encode_tag(tag.kind, tag.time, &tag.body)).await?;
+    }
+    loop {
+        let more: Vec<_> = {
+            let seen = seen.borrow_and_update();
+            let publish = &seen.publishes[publish];
+            let more = publish.tags[next..].to_vec();
+            if more.is_empty() && publish.ended.is_some() {
+                return Ok(());
+            }
+            more
+        };
+        next += more.len();
+        for tag in &more {
+            input.write_all(&flv::encode_tag(tag.kind, tag.time, &tag.body)).await?;
+        }
+        if more.is_empty() {
+            seen.changed().await?;
+        }
+    }
+}
+
+async fn read(
+    mut output: ChildStdout,
+    (width, height): (u32, u32),
+    media: mpsc::Sender<Media>,
+) -> Result<()> {
+    let mut reader = nut::Reader::new(16 << 20);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        while let Some(frame) = reader.next()? {
+            let stream = reader.streams().get(frame.stream).copied().flatten();
+            let next = match stream {
+                Some(nut::Stream::Picture { base, .. }) => {
+                    let time = in_ms(frame.pts, base);
+                    let picture = Picture::new(width, height, frame.data).context("its size")?;
+                    Media::Frame(Frame { time, picture })
+                }
+                Some(nut::Stream::Sound { base, .. }) => {
+                    let time = in_ms(frame.pts, base);
+                    let samples = frame.data.as_chunks::<2>().0.iter().copied();
+                    let samples = samples.map(i16::from_le_bytes).collect();
+                    Media::Sound(Sound { time, samples })
+                }
+                None => bail!("a frame of no stream"),
+            };
+            media.send(next).await?;
+        }
+        let count = output.read(&mut buffer).await?;
+        ensure!(count > 0, "the end");
+        reader.push(&buffer[..count]);
+    }
+}
+
+fn in_ms(pts: i64, (num, den): (u32, u32)) -> i64 {
+    pts * 1000 * i64::from(num) / i64::from(den)
+}
+
+/// How loud a tone is in some sound, as amplitude.
+pub(crate) fn loudness(samples: &[i16], tone: f64) -> f64 {
+    let step = tone * std::f64::consts::TAU / RATE as f64;
+    let (mut re, mut im) = (0.0, 0.0);
+    for (index, sample) in samples.iter().enumerate() {
+        let (sample, angle) = (f64::from(*sample), index as f64 * step);
+        re += sample * angle.cos();
+        im += sample * angle.sin();
+    }
+    2.0 * (re * re + im * im).sqrt() / samples.len() as f64
+}
+
+/// A minute of 640x360 at 25 frames a second in one colour, made once. A white bar of 16 pixels moves 8 to the right with
+/// each frame along the lower edge; in the first 200 ms of each second the upper left quarter is white, and a beep is heard.
+pub(crate) async fn flashing(color: &str, tone: u32, beep: u32) -> Result<PathBuf> {
+    let directory = lianmai_test_support::process::target_dir().join("test-media");
+    let path = directory.join(format!("flash-{color}-{tone}-{beep}.flv"));
+    if path.exists() {
+        return Ok(path);
+    }
+    std::fs::create_dir_all(&directory)?;
+    let part = directory.join(format!("flash-{color}-{tone}-{beep}.{}.part", std::process::id()));
+    let picture = format!(
+        "color=c={color}:size=640x360:rate=25[back];color=c=white:size=16x40:rate=25[bar];\
+         [back][bar]overlay=x='mod(n*8,640)':y=320,\
+         drawbox=x=0:y=0:w=320:h=180:c=white:t=fill:enable='lt(mod(t,1),0.2)'[v];\
+         aevalsrc='0.1*sin(2*PI*{tone}*t)+0.4*lt(mod(t,1),0.2)*sin(2*PI*{beep}*t)':s=44100[a]"
+    );
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y", "-filter_complex", &picture])
+        .args("-map [v] -map [a] -t 60 -c:v libx264 -preset ultrafast -tune zerolatency".split(' '))
+        .args("-profile:v baseline -pix_fmt yuv420p -g 25 -sc_threshold 0".split(' '))
+        .args("-color_range tv -colorspace smpte170m -c:a aac -b:a 96k -f flv".split(' '))
+        .arg(&part)
+        .stdin(Stdio::null())
+        .status()
+        .await
+        .context("ffmpeg")?;
+    ensure!(made.success(), "ffmpeg: {made}");
+    std::fs::rename(&part, &path)?;
+    Ok(path)
+}
