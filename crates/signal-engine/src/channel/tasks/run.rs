@@ -26,6 +26,10 @@ const LAST_WAIT_MS: u64 = 4_000;
 /// A claim about which nobody could say anything is asked for again after so many milliseconds.
 const CLAIM_AGAIN_MS: u64 = 1_000;
 
+const PUSHES: &str = "The task pushes.";
+const PUSHES_LC: &str =
+    "The task pushes. Its sound is LC-AAC, since there is no encoder for HE-AAC.";
+
 fn wait_ms(retries: u32) -> u64 {
     let doubled = FIRST_WAIT_MS << retries.saturating_sub(1).min(10);
     doubled.min(LAST_WAIT_MS)
@@ -321,7 +325,10 @@ impl Channel {
             }
             (Report::Pushing, Phase::Leased { until, pushing_since: None }) => {
                 task.phase = Phase::Leased { until, pushing_since: Some(now) };
-                self.tell_task(cx, id, "The task pushes.");
+                // No executor has an encoder for HE-AAC (ADR 0045).
+                let is_told = task.spec.sound.codec_profile == 0;
+                let msg = if is_told { PUSHES } else { PUSHES_LC };
+                self.tell_task(cx, id, msg);
             }
             (Report::Retrying(why), Phase::Leased { until, .. }) => {
                 if count_failure(cx, task) {

@@ -10,7 +10,7 @@ import { toWire, told, type UidInput } from '../uid.js'
 import { Calls } from './calls.js'
 import { Delivery, FIRST, LAST, NEXT } from './delivery.js'
 import { Emitter } from './emitter.js'
-import type { AnyHandler, ClientEvents, ConnectionState, EventName, MediaType, Role } from './events.js'
+import type { AnyHandler, ClientEvents, ConnectionState, EventName, MediaType, Role, TaskInfo } from './events.js'
 import { newVoice, playerOf, pusherOf, type PlayerAttributes, type PusherAttributes } from './media.js'
 import {
   addressesOf, ALL_KINDS, isNone, joinOf, jsonOf, kindsOf, listOf, numberOf, oneOf, roleOf, targetOf, taskIdsOf, tasksOf,
@@ -454,6 +454,13 @@ export class Client {
       memberCount: picture.memberCount,
       seq: picture.seq,
     }
+  }
+
+  /** The push tasks of the channel, by id, as of the event that was told last. `[]` while in no channel. */
+  tasks(): TaskInfo[] {
+    const picture = this.view()
+    // A task of the app's server has no owner.
+    return picture ? picture.tasks.map((task) => (task.uid === undefined ? task as TaskInfo : told(task.uid, task))) : []
   }
 
   /** Where the connection is, as of the event that was told last. */

@@ -161,6 +161,24 @@ export interface MessageEvent extends UserEvent {
   targeted: boolean
 }
 
+/** A push task of the channel. */
+export interface TaskInfo {
+  /** Who owns it; absent for a task of the app's server. */
+  uid?: Uid
+  /** Whether `uid` is a string. */
+  isBigNumber?: boolean
+  /** Which task. */
+  taskId: string
+  /** `idle`, `starting`, `pushing`, `retrying` or `failed`. */
+  state?: string
+  /** 505 pushing, 506 failed, 512 a picture could not be used, 0 all else. */
+  code: number
+  /** Counts the changes of the task. */
+  revision: number
+  /** How often in a row it was tried again; absent for never. */
+  retries?: number
+}
+
 export interface TaskEvent {
   /** Who owns it; absent for a task of the app's server. */
   uid?: Uid

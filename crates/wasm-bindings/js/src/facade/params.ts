@@ -44,6 +44,8 @@ export interface RtmpTask {
   record?: boolean
   /** The uid of the large picture. */
   hostUid?: UidInput
+  /** Of an update: greater than that of the task, or it is refused. Absent: the next one. */
+  revision?: number
   layout: {
     /** The whole picture; the colour is decimal RGB. */
     canvas: { width: number; height: number; color?: number }

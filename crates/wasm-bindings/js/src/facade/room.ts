@@ -31,6 +31,7 @@ export interface Picture {
   channel: string
   creator: string
   attributes: Attributes
+  tasks: Array<{ uid?: string; taskId: string; state?: string; code: number; revision: number; retries?: number }>
   members: PictureMember[]
   own: PictureMember & { published: Array<{ mediaType: MediaType }>; subscriptions: Array<{ uid: string; mediaType: MediaType }> }
   memberCount: number
