@@ -194,7 +194,8 @@ async fn write(
     }
 }
 
-/// Hands on what a child says. A line that is too long is its last one, and one that cannot be read counts for nothing.
+/// Hands on what a child says. A line that is too long is its last one, and one that cannot be read is one of which nobody
+/// knows what it says.
 async fn read(output: ChildStdout, reports: mpsc::Sender<message::Report>) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
@@ -205,10 +206,77 @@ async fn read(output: ChildStdout, reports: mpsc::Sender<message::Report>) {
             Ok(count) if count > 0 && line.ends_with(b"\n") => {}
             _ => return,
         }
-        if let Ok(report) = serde_json::from_slice(&line)
-            && reports.send(report).await.is_err()
-        {
+        let report = serde_json::from_slice(&line).unwrap_or(message::Report::Unknown);
+        if reports.send(report).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: programs that are no compositor.
+
+    use super::super::mailbox::{Lease, Stop};
+    use super::*;
+
+    const JOB: &str = r#"{"push": "rtmp://127.0.0.1:9/live/a", "scene": {
+        "canvas": {"width": 16, "height": 16}, "fps": 15, "videoKbps": 100,
+        "sound": {"kbps": 64, "sampleRate": 48000, "channels": 2}}}"#;
+
+    fn start(program: &str) -> io::Result<(Running, Arc<Mailbox>)> {
+        let mailbox = Arc::new(Mailbox::new());
+        let job: message::Job = serde_json::from_str(JOB).unwrap();
+        let begin = Begin { run: 7, job: job.clone(), policy: message::Policy::default() };
+        let running =
+            Running::start(Path::new(program), begin, mailbox.clone(), move |_| job.clone())?;
+        Ok((running, mailbox))
+    }
+
+    async fn ended(mut running: Running) -> Ended {
+        loop {
+            if let Err(ended) = running.next().await {
+                return running.end(ended).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_start_or_ends_at_once_is_known() {
+        assert!(start("/nowhere/compositor").is_err());
+        let (running, _mailbox) = start("/bin/true").unwrap();
+        let ended = ended(running).await;
+        assert!(matches!(&ended, Ended::Crashed(status) if status.contains("0")), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn one_that_talks_too_much_is_killed() {
+        let (running, _mailbox) = start("/usr/bin/yes").unwrap();
+        let ended = ended(running).await;
+        assert!(matches!(ended, Ended::Broken), "{ended:?}");
+    }
+
+    /// It says what it hears: the lines of a run, in order, and then its end.
+    #[tokio::test]
+    async fn its_input_ends_behind_the_order_to_stop() {
+        let (mut running, mailbox) = start("/bin/cat").unwrap();
+        assert_eq!(running.next().await.unwrap(), message::Report::Unknown);
+        mailbox.lease(Lease { ask: 1, ms: 2000 });
+        assert_eq!(running.next().await.unwrap(), message::Report::Unknown);
+        mailbox.stop(Stop::Ordered);
+        let ended = ended(running).await;
+        assert!(matches!(&ended, Ended::Crashed(status) if status.contains("0")), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_end_is_killed() {
+        let (running, mailbox) = start("/bin/cat").unwrap();
+        let pid = running.child.id().unwrap().to_string();
+        let stopped = Command::new("kill").args(["-STOP", &pid]).status().await.unwrap();
+        assert!(stopped.success());
+        mailbox.stop(Stop::Ordered);
+        let ended = ended(running).await;
+        assert!(matches!(ended, Ended::Killed), "{ended:?}");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it was waited for");
     }
 }
