@@ -4,7 +4,6 @@ use lianmai_protocol::{ErrorName, UserId};
 use lianmai_signal_engine::Denial;
 use lianmai_signal_engine::task::{Report, Unfit};
 
-use crate::calls::*;
 use crate::world::{ACCEPTED, World, add, delete, task, update};
 
 /// Proves TSK-2, TSK-3.
@@ -26,7 +25,7 @@ fn tsk_2_what_cannot_be_carried_out_has_no_effect() {
         assert!(!error.message.is_empty());
     }
     w.advance(20);
-    assert!(w.orders().is_empty() && w.tasks().is_empty());
+    assert!(w.orders().is_empty() && w.disk.tasks().is_empty());
     // Nothing was claimed: another one may have the place at once.
     w.tasks.unfit = None;
     w.tasks.admissions.clear();

@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use lianmai_protocol::message::task::{TaskIds, TaskState, Tasks as WireTasks};
-use lianmai_protocol::{ErrorName, RpcError, TaskId, UserId};
+use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::judge::{check, read_drafts};
 use super::{Phase, Task, Told};
