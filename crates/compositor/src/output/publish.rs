@@ -151,7 +151,9 @@ impl Publisher {
         let mut progress = Progress::default();
         for tag in tail.tags() {
             if let Some(packet) = packet(&tag) {
-                upstream.send_first(&packet);
+                if let Err(error) = upstream.send_first(&packet) {
+                    return Ended::Failed(error);
+                }
                 progress.queued(&tag, &upstream, self.has_picture());
             }
         }

@@ -88,16 +88,17 @@ impl Mailbox {
             if self.stopped().is_some() {
                 return Next::Stop;
             }
-            let mut waiting = self.waiting();
-            if let Some(lease) = waiting.lease.take() {
-                return Next::Lease(lease);
+            if let Some(next) = self.take() {
+                return next;
             }
-            if let Some(job) = waiting.job.take() {
-                return Next::Job(job);
-            }
-            drop(waiting);
             self.more.notified().await;
         }
+    }
+
+    fn take(&self) -> Option<Next> {
+        let mut waiting = self.waiting();
+        let lease = waiting.lease.take().map(Next::Lease);
+        lease.or_else(|| waiting.job.take().map(Next::Job))
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
