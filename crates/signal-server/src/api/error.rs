@@ -102,7 +102,11 @@ impl From<RpcError> for ApiError {
             ErrorName::NotStored | ErrorName::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        let field = error.data.field.clone().filter(|field| field.starts_with("rtmpTasks") || field.starts_with("taskIds"));
+        let field = error
+            .data
+            .field
+            .clone()
+            .filter(|field| field.starts_with("rtmpTasks") || field.starts_with("taskIds"));
         let retry_after = error.data.retry_after_ms.map(|ms| HeaderValue::from(ms.div_ceil(1000)));
         let name = error.name().as_str().to_owned();
         let mut error = Self { field, ..Self::new(status, name, error.message) };
@@ -121,7 +125,8 @@ impl IntoResponse for ApiError {
             field: Option<&'a str>,
         }
         let ApiError { status, name, message, field, headers } = self;
-        let mut response = json(status, &Body { name: &name, message: &message, field: field.as_deref() });
+        let mut response =
+            json(status, &Body { name: &name, message: &message, field: field.as_deref() });
         response.headers_mut().extend(headers);
         response
     }

@@ -17,8 +17,8 @@ use tracing_subscriber::EnvFilter;
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
-    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TlsConfig, apps, forward,
-    TasksConfig, relay, split_authority, tasks, warnings,
+    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TasksConfig, TlsConfig,
+    apps, forward, relay, split_authority, tasks, warnings,
 };
 
 pub(super) const HOUR_MS: u64 = 3_600_000;

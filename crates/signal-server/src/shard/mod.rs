@@ -9,8 +9,8 @@ use bytes::Bytes;
 use lianmai_protocol::{ErrorName, Gen, RpcError};
 use lianmai_signal_engine::task::Claim;
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, Allowed, AskId, ConnId, Denial, DrainPlan, Input, Publication,
-    QueryId, Stats,
+    Access, AdminCommand, AdminReply, Allowed, AskId, ConnId, Denial, DrainPlan, Input,
+    Publication, QueryId, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 

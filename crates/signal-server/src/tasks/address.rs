@@ -49,13 +49,15 @@ impl Reach {
     pub(super) async fn judge(&self, url: &str) -> Result<(), Unfit> {
         let url = UpstreamUrl::parse(&push_url(url)).map_err(|_| Unfit::Address)?;
         let host = url.host().strip_suffix('.').unwrap_or(url.host()).to_owned();
-        let is_it = |(name, port): &(String, u16)| {
-            *port == url.port() && name.eq_ignore_ascii_case(&host)
-        };
+        let is_it =
+            |(name, port): &(String, u16)| *port == url.port() && name.eq_ignore_ascii_case(&host);
         if self.names.iter().any(is_it) {
             return Err(Unfit::OwnAddress);
         }
-        self.addresses(host, url.port()).await.into_iter().try_for_each(|address| self.look(address))
+        self.addresses(host, url.port())
+            .await
+            .into_iter()
+            .try_for_each(|address| self.look(address))
     }
 
     async fn addresses(&self, host: String, port: u16) -> Vec<SocketAddr> {

@@ -174,11 +174,7 @@ impl Inner {
             judged.map_err(|why| Refusal { at: *at, why })?;
         }
         let guests = tasks.iter().map(|wanted| Guest {
-            life: Life {
-                channel: channel.clone(),
-                task: wanted.task.clone(),
-                life: wanted.life,
-            },
+            life: Life { channel: channel.clone(), task: wanted.task.clone(), life: wanted.life },
             run: None,
             owner: wanted.owner,
             cost: Cost::of(&wanted.spec),
@@ -275,14 +271,20 @@ impl Inner {
         match &ended {
             Ended::Stopped => {}
             Ended::Failed(failure, detail) => {
-                self.log(|| warn!(task = %run.task, run = run.number, ?failure, detail, "a run failed"));
+                self.log(
+                    || warn!(task = %run.task, run = run.number, ?failure, detail, "a run failed"),
+                );
             }
             Ended::Crashed(status) => {
-                self.log(|| warn!(task = %run.task, run = run.number, status, "a compositor ended"));
+                self.log(
+                    || warn!(task = %run.task, run = run.number, status, "a compositor ended"),
+                );
             }
             Ended::Killed | Ended::Broken => {
                 self.runs().counts.killed += 1;
-                self.log(|| warn!(task = %run.task, run = run.number, ?ended, "a compositor was killed"));
+                self.log(
+                    || warn!(task = %run.task, run = run.number, ?ended, "a compositor was killed"),
+                );
             }
         }
         match (stopped, ended) {
@@ -313,7 +315,9 @@ impl Inner {
                 Report::Retrying(failure)
             }
             message::Report::ImageFailed { run: of, index, detail } if of == number => {
-                self.log(|| info!(task = %run.task, run = number, index, detail, "an image failed"));
+                self.log(
+                    || info!(task = %run.task, run = number, index, detail, "an image failed"),
+                );
                 Report::ImageFailed
             }
             message::Report::Refused { detail, .. } => {
@@ -379,12 +383,7 @@ fn life(run: &RunId) -> Life {
 }
 
 fn guest(run: &RunId, job: &Job) -> Guest {
-    Guest {
-        life: life(run),
-        run: Some(run.number),
-        owner: job.owner,
-        cost: Cost::of(&job.spec),
-    }
+    Guest { life: life(run), run: Some(run.number), owner: job.owner, cost: Cost::of(&job.spec) }
 }
 
 fn failure_of(failure: message::Failure) -> Failure {

@@ -45,11 +45,7 @@ pub(super) enum Next {
 
 impl Mailbox {
     pub(super) fn new() -> Self {
-        Mailbox {
-            waiting: Mutex::default(),
-            more: Notify::new(),
-            stop: watch::Sender::new(None),
-        }
+        Mailbox { waiting: Mutex::default(), more: Notify::new(), stop: watch::Sender::new(None) }
     }
 
     pub(super) fn lease(&self, lease: Lease) {

@@ -109,7 +109,9 @@ pub(crate) fn executor(
 ) -> Arc<LocalExecutor> {
     let tasks = &config.tasks;
     if tasks.private_push && !config.has_debug_app() {
-        warn!("tasks.private_push is set: clients with the right `tasks` can push into this network");
+        warn!(
+            "tasks.private_push is set: clients with the right `tasks` can push into this network"
+        );
     }
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let policy = message::Policy {

@@ -225,8 +225,7 @@ mod tests {
     use super::*;
 
     fn guest(task: &str, owner: u64, cpu: usize) -> Guest {
-        let channel =
-            ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() };
+        let channel = ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() };
         let life = Life { channel, task: task.parse().unwrap(), life: 1 };
         let owner = (owner > 0).then_some(UserId(owner));
         Guest { life, run: Some(1), owner, cost: Cost { cpu, memory: 1 } }

@@ -1,5 +1,5 @@
 //! An RTMP receiver, as a CDN has one, that sees everything. Comes in: publishes. Goes out: when each began and ended, and
-//! every tag with the moment of its arrival. It lets anybody publish at any time, so two at once are seen. Deliberately
+//! every tag. It lets anybody publish at any time, so two at once are seen. Deliberately
 //! absent: decoding, see `watching.rs`.
 
 use std::net::SocketAddr;
@@ -21,8 +21,6 @@ use crate::stage::PATIENCE;
 /// A piece of media.
 #[derive(Clone, Debug)]
 pub(crate) struct Tag {
-    /// When it came.
-    pub(crate) at: Instant,
     pub(crate) kind: MediaKind,
     /// Milliseconds on the publisher's clock.
     pub(crate) time: u32,
@@ -177,8 +175,7 @@ async fn publishes(
                     session.accept()?;
                 }
                 Output::Event(Event::Media { kind, timestamp, payload }) => {
-                    let (at, time, body) = (Instant::now(), timestamp, payload);
-                    let tag = Arc::new(Tag { at, kind, time, body });
+                    let tag = Arc::new(Tag { kind, time: timestamp, body: payload });
                     let own = own.context("media before a publish")?;
                     seen.send_modify(|seen| seen.publishes[own].tags.push(tag));
                 }

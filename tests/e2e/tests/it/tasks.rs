@@ -28,11 +28,15 @@ async fn tsk_5_members_are_seen_and_heard_where_the_layout_says() -> Result<()> 
     ensure!(told["uid"] == "100" && told["revision"] == 1, "{told}");
     let url = format!("rtmp://{}/live/***", air.receiver.address);
     ensure!(told["streamUrl"] == url, "{told}");
-    air.receiver.until("a keyframe", |seen| {
-        seen.live().is_some_and(|live| live.tags.iter().any(|tag| tag.is_key()))
-    }).await?;
+    air.receiver
+        .until("a keyframe", |seen| {
+            seen.live().is_some_and(|live| live.tags.iter().any(|tag| tag.is_key()))
+        })
+        .await?;
     let mut watching = Watching::start(air.receiver.follow(), 1280, 720)?;
-    watching.until(&[(480, 200, RED), (1120, 200, BLUE), (640, 540, GREEN), (30, 400, GREEN)]).await?;
+    watching
+        .until(&[(480, 200, RED), (1120, 200, BLUE), (640, 540, GREEN), (30, 400, GREEN)])
+        .await?;
     // Both pictures move.
     let mut bars = [Vec::new(), Vec::new()];
     for _ in 0..50 {

@@ -102,12 +102,7 @@ fn rows(own: &[String]) -> Vec<Row> {
             (1..=22).map(|uid| json!({"uid": uid.to_string(), "pushAudio": true})).collect(),
             "layout.users",
         ),
-        of(
-            LAYOUT,
-            "/config",
-            json!({"singleVideoNoTrans": true}),
-            "config.singleVideoNoTrans",
-        ),
+        of(LAYOUT, "/config", json!({"singleVideoNoTrans": true}), "config.singleVideoNoTrans"),
         of(
             IMAGE,
             "/layout/images",
@@ -148,7 +143,11 @@ async fn refused(member: &mut Member, task: &Value, row: &Row) -> Result<()> {
 /// Proves TSK-3, TSK-4.
 #[tokio::test]
 async fn tsk_3_each_task_that_is_wrong_has_its_error() -> Result<()> {
-    let air = Air::start().await?;
+    let fast = [
+        ("LIANMAI_LIMITS__COMMANDS_PER_SECOND", "10000"),
+        ("LIANMAI_LIMITS__COMMAND_BURST", "10000"),
+    ];
+    let air = Air::start_with(&fast).await?;
     let mut ann = air.stage.join("room", 1).await?;
     let rtmp = air.stage.server.rtmp;
     let own = [

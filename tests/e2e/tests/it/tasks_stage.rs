@@ -71,6 +71,21 @@ impl Air {
     pub(crate) fn children(&self) -> Result<Vec<u32>> {
         Ok(descendants(self.stage.server.pid()?))
     }
+
+    /// The same, once there are so many: each member that is pulled has one.
+    pub(crate) async fn all_children(&self, count: usize) -> Result<Vec<u32>> {
+        let started = async {
+            loop {
+                let children = self.children()?;
+                if children.len() == count && children.iter().all(|pid| is_ours(*pid)) {
+                    return anyhow::Ok(children);
+                }
+                // Nothing tells that they have started, so look again.
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, started).await.with_context(|| format!("{:?}", self.children()))?
+    }
 }
 
 /// A task with this layout, which pushes to the receiver's stream `key`.
@@ -140,6 +155,11 @@ pub(crate) fn name_of(pid: u32) -> String {
     text.unwrap_or_default().trim().to_owned()
 }
 
+/// Whether it is a program that a task starts, or something else that has its number now.
+fn is_ours(pid: u32) -> bool {
+    PROGRAMS.iter().any(|name| name_of(pid).starts_with(name))
+}
+
 /// The processes that a process has started, and those that they have.
 pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -162,9 +182,8 @@ pub(crate) fn descendants(pid: u32) -> Vec<u32> {
 pub(crate) async fn gone(pids: &[u32], server: Option<u32>) -> Result<()> {
     // A number may be another process's by then. Whom nobody is left to bury is the system's.
     let is_there = |pid: &u32| {
-        let is_ours = PROGRAMS.iter().any(|name| name_of(*pid).starts_with(name));
         let is_left = |(parent, state)| state != 'Z' || Some(parent) == server;
-        is_ours && status(*pid).is_some_and(is_left)
+        is_ours(*pid) && status(*pid).is_some_and(is_left)
     };
     let waiting = async {
         while pids.iter().any(is_there) {

@@ -58,7 +58,8 @@ impl Watching {
             live.context("nothing is published")?
         };
         let mut ffmpeg = Command::new("ffmpeg");
-        ffmpeg.args("-v error -nostdin -copyts -probesize 200000 -analyzeduration 300000".split(' '));
+        ffmpeg
+            .args("-v error -nostdin -copyts -probesize 200000 -analyzeduration 300000".split(' '));
         ffmpeg.args("-f flv -i pipe:0 -map 0:v:0 -map 0:a:0 -filter:v".split(' '));
         ffmpeg.arg(format!("scale={width}:{height}:out_range=limited,format=yuv420p"));
         ffmpeg.args("-fps_mode passthrough -enc_time_base:v 1:1000 -c:v rawvideo -ac 1".split(' '));
@@ -127,7 +128,11 @@ pub(crate) fn is_near(color: Yuv, rgb: u32) -> bool {
 }
 
 /// Hands the tags of a publish to a decoder: what it needs first, then from the newest keyframe on.
-async fn feed(mut seen: watch::Receiver<Seen>, publish: usize, mut input: ChildStdin) -> Result<()> {
+async fn feed(
+    mut seen: watch::Receiver<Seen>,
+    publish: usize,
+    mut input: ChildStdin,
+) -> Result<()> {
     input.write_all(&flv::file_header(true, true)).await?;
     let (mut next, heads) = {
         let seen = seen.borrow();

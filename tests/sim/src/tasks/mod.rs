@@ -234,7 +234,10 @@ impl TaskWorld {
             attributes: Default::default(),
         };
         let request = JoinRequest { id: RequestId(1), join, grant: Ok(Grant::debug()) };
-        self.input(shard_of(&key, SHARDS), Input::Join { conn, peer: Peer::default(), request: Box::new(request) });
+        self.input(
+            shard_of(&key, SHARDS),
+            Input::Join { conn, peer: Peer::default(), request: Box::new(request) },
+        );
         self.call(ch, &Call::Publish(Publish { media_type: MediaSelector::Both, uid: None }));
         self.members[ch].publishes = true;
     }

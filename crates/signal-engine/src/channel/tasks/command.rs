@@ -21,9 +21,7 @@ use crate::channel::{Channel, Outcome, Reply};
 use crate::context::Context;
 use crate::ids::{AskId, QueryId};
 use crate::output::{AdminReply, Output};
-use crate::task::{
-    Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, Wanted,
-};
+use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, Wanted};
 
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
 const MAX_REQUESTS: usize = 64;

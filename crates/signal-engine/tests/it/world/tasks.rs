@@ -9,9 +9,7 @@ use lianmai_protocol::message::task::{
 };
 use lianmai_protocol::{MonoTime, RpcError, UserId};
 use lianmai_signal_engine::output::TaskView;
-use lianmai_signal_engine::task::{
-    Admission, Claim, Job, Order, Refusal, Report, RunId, Unfit,
-};
+use lianmai_signal_engine::task::{Admission, Claim, Job, Order, Refusal, Report, RunId, Unfit};
 use lianmai_signal_engine::{
     AdminCommand, AdminReply, AskId, Input, QueryId, TaskChange, TaskPolicy,
 };
@@ -89,7 +87,10 @@ impl World {
         })
     }
 
-    pub(super) fn admit_tasks(&mut self, admission: Admission) -> Option<Option<Result<(), Refusal>>> {
+    pub(super) fn admit_tasks(
+        &mut self,
+        admission: Admission,
+    ) -> Option<Option<Result<(), Refusal>>> {
         let last = admission.tasks.last().expect("something is wanted").at;
         self.tasks.admissions.push(admission);
         let refusal = self.tasks.unfit.map(|why| Err(Refusal { at: last, why }));

@@ -165,7 +165,8 @@ fn draft(wanted: WantedTask) -> Result<Draft, RpcError> {
     let mut draft = Draft::of_wire(&task)?;
     let spec = &mut draft.spec;
     if let Source::Rectangles(windows) = &mut spec.source {
-        for (window, _) in windows.iter_mut().zip(&stretched.0).filter(|(_, stretched)| **stretched) {
+        for (window, _) in windows.iter_mut().zip(&stretched.0).filter(|(_, stretched)| **stretched)
+        {
             window.adaption = Adaption::Stretch;
         }
     }
