@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(of(1280, 720, 2).cpu, 40 + 24 * 14 + 2 * 45);
         assert_eq!(of(1280, 720, 2).memory, (140 + 2 * 64) << 20);
         assert!(of(1280, 720, 7).cpu > of(1280, 720, 2).cpu);
-        assert!(of(1920, 1080, 2).cpu > 2 * of(1280, 720, 2).cpu);
+        assert!(of(1920, 1080, 2).cpu > of(1280, 720, 2).cpu + 300);
         assert!(of(640, 360, 2).cpu < of(1280, 720, 2).cpu);
         let quiet = Cost::of(&spec_of(
             r#"{"canvas": {"width": 0, "height": 0}, "users": [{"uid": "1", "pushAudio": true}]}"#,

@@ -300,7 +300,7 @@ impl Model {
                 Answer::Minted(minted) => self.minted(s, *id, minted.as_ref(), step),
                 Answer::Verified(grant) => self.token_verified(s, *id, grant, step),
                 Answer::Stored(stored) => self.stored(s, *id, *stored, step),
-                Answer::Claimed(_) => Ok(()),
+                Answer::Admitted(_) | Answer::Claimed(_) => Ok(()),
             },
             Input::Authorize { query, generation, access } => {
                 self.asked(s, *query, *generation, *access, step);

@@ -315,7 +315,7 @@ mod tests {
         ] {
             let error = draft_of(&text).unwrap_err();
             let field = format!("rtmpTasks[0].{field}");
-            assert_eq!((error.name(), error.data.field), (&name, Some(field)), "{text}");
+            assert_eq!((error.name(), error.data.field.clone()), (&name, Some(field)), "{text}");
         }
     }
 }
