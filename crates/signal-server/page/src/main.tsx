@@ -95,7 +95,7 @@ function App({ known }: { known: Facts }) {
             </div>
             <Recovery room={room} />
             <Publish room={room} />
-            <Tasks room={room} />
+            {known.tasks && <Tasks room={room} />}
             <Events room={room} />
             <Attributes room={room} />
             <Invite room={room} />
