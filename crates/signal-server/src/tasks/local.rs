@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use lianmai_compositor::message;
 use lianmai_media_plane::Lines;
 use lianmai_signal_engine::Input;
@@ -169,8 +170,10 @@ impl Inner {
 
     async fn admit(&self, admission: Admission) -> Result<(), Refusal> {
         let Admission { channel, tasks } = admission;
-        for Wanted { at, spec, .. } in &tasks {
-            let judged = self.parts.reach.judge(spec.address.secret_url()).await;
+        // All names at once: the engine does not wait long.
+        let reach = &self.parts.reach;
+        let judged = tasks.iter().map(|wanted| reach.judge(wanted.spec.address.secret_url()));
+        for (Wanted { at, .. }, judged) in tasks.iter().zip(join_all(judged).await) {
             judged.map_err(|why| Refusal { at: *at, why })?;
         }
         let guests = tasks.iter().map(|wanted| Guest {

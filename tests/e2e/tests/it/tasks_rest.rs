@@ -33,6 +33,7 @@ async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
     let mut wanted = task(&air, json!([]));
     wanted["hostUid"] = json!("200");
     wanted["fps"] = json!(15);
+    wanted["layout"]["canvas"] = json!({"width": 640, "height": 360});
     wanted["paneSets"] = json!([
         [{"x": 0, "y": 0, "width": 1, "height": 1}],
         [{"x": 0, "y": 0, "width": 0.5, "height": 1},
@@ -44,10 +45,10 @@ async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
     let told = red.member.task_is("pushing").await?;
     ensure!(told["uid"].is_null(), "{told}");
     air.receiver.pictures(1).await?;
-    let mut watching = Watching::start(air.receiver.follow(), 1280, 720)?;
-    watching.until(&[(400, 500, RED), (1100, 500, BLUE)]).await?;
+    let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
+    watching.until(&[(200, 250, RED), (550, 250, BLUE)]).await?;
     blue.member.call("unpublish", json!({"mediaType": "video"})).await?;
-    watching.until(&[(400, 500, RED), (1100, 500, RED)]).await?;
+    watching.until(&[(200, 250, RED), (550, 250, RED)]).await?;
 
     let (status, listed) = air.rest("GET", TASKS, &Value::Null).await?;
     let shown = &listed["tasks"][0];

@@ -108,6 +108,13 @@ pub(crate) fn side_by_side() -> Value {
     json!([user(100, 0, 0, 640, 360), user(200, 640, 0, 640, 360)])
 }
 
+/// A canvas that costs little: one beside the other.
+pub(crate) fn small(air: &Air) -> Value {
+    let mut wanted = task(air, json!([user(100, 0, 0, 320, 180), user(200, 320, 0, 320, 180)]));
+    wanted["layout"]["canvas"] = json!({"width": 640, "height": 360, "color": GREEN});
+    wanted
+}
+
 impl Member {
     pub(crate) async fn add_task(&mut self, task: &Value) -> Result<()> {
         self.call("addTasks", json!({"rtmpTasks": [task]})).await.map(drop)

@@ -39,6 +39,8 @@ pub(crate) struct Sound {
 /// What a receiver's publish looks and sounds like, from a keyframe on.
 #[derive(Debug)]
 pub(crate) struct Watching {
+    seen: watch::Receiver<Seen>,
+    size: (u32, u32),
     media: mpsc::Receiver<Media>,
     _ffmpeg: Child,
 }
@@ -50,7 +52,8 @@ pub(crate) enum Media {
 }
 
 impl Watching {
-    /// Watches the publish that goes on now, from its newest keyframe on. `width` and `height` are the canvas.
+    /// Watches the publish that goes on now, from its newest keyframe on, and the next one when it ends. `width` and
+    /// `height` are the canvas.
     pub(crate) fn start(seen: watch::Receiver<Seen>, width: u32, height: u32) -> Result<Self> {
         let at = {
             let seen = seen.borrow();
@@ -70,15 +73,25 @@ impl Watching {
         let mut ffmpeg = ffmpeg.spawn().context("ffmpeg")?;
         let input = ffmpeg.stdin.take().context("no input")?;
         let output = ffmpeg.stdout.take().context("no output")?;
-        tokio::spawn(feed(seen, at, input));
+        tokio::spawn(feed(seen.clone(), at, input));
         let (sender, media) = mpsc::channel(64);
         tokio::spawn(read(output, (width, height), sender));
-        Ok(Watching { media, _ffmpeg: ffmpeg })
+        Ok(Watching { seen, size: (width, height), media, _ffmpeg: ffmpeg })
     }
 
     pub(crate) async fn next(&mut self) -> Result<Media> {
-        let next = timeout(PATIENCE, self.media.recv()).await.context("nothing comes")?;
-        next.context("the stream ended")
+        loop {
+            let next = timeout(PATIENCE, self.media.recv()).await.context("nothing comes")?;
+            if let Some(next) = next {
+                return Ok(next);
+            }
+            let begun = |seen: &Seen| {
+                seen.live().is_some_and(|live| live.tags.iter().any(|tag| tag.is_key()))
+            };
+            let mut seen = self.seen.clone();
+            timeout(PATIENCE, seen.wait_for(begun)).await.context("the stream ended")??;
+            *self = Watching::start(seen, self.size.0, self.size.1)?;
+        }
     }
 
     pub(crate) async fn frame(&mut self) -> Result<Frame> {
