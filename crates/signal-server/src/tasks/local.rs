@@ -172,8 +172,11 @@ impl Inner {
         let Admission { channel, tasks } = admission;
         // All names at once: the engine does not wait long.
         let reach = &self.parts.reach;
-        let judged = tasks.iter().map(|wanted| reach.judge(wanted.spec.address.secret_url()));
-        for (Wanted { at, .. }, judged) in tasks.iter().zip(join_all(judged).await) {
+        let mut looks = Vec::with_capacity(tasks.len());
+        for wanted in &tasks {
+            looks.push(reach.judge(wanted.spec.address.secret_url()));
+        }
+        for (Wanted { at, .. }, judged) in tasks.iter().zip(join_all(looks).await) {
             judged.map_err(|why| Refusal { at: *at, why })?;
         }
         let guests = tasks.iter().map(|wanted| Guest {
