@@ -138,7 +138,8 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), BadAddress> {
     let end = authority.rfind(']').map_or(0, |at| at + 1);
     let Some(colon) = authority[end..].find(':') else { return Ok((authority, None)) };
     let (host, port) = (&authority[..end + colon], &authority[end + colon + 1..]);
-    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    // As told to others it is as it was given, so it is short.
+    let digits = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse::<u16>() {
         Ok(port) if digits && port != 0 => Ok((host, Some(port))),
         _ => Err(BadAddress("The port of the URL is none.")),
@@ -253,6 +254,7 @@ mod tests {
             "rtmp://h:/live/key",
             "rtmp://h:0/live/key",
             "rtmp://h:65536/live/key",
+            "rtmp://h:001935/live/key",
             "rtmp://h:+1/live/key",
             "rtmp://h:1:2/live/key",
             "rtmp://[::1/live/key",

@@ -334,6 +334,27 @@ fn tsk_1_tasks_end_with_the_channel() {
     assert_eq!(w.disk.claims(), 0, "what nobody has is forgotten");
 }
 
+/// Proves TSK-1, TSK-9.
+#[test]
+fn tsk_1_nothing_begins_while_the_end_of_a_channel_is_written_down() {
+    let mut w = World::with_tasks();
+    let a = w.admit(entry(1).moderator());
+    w.push_url(a, "");
+    w.ok(a, add(&[a_task()]));
+    let (run, _) = w.started();
+    w.report(&run, Report::Failed(Failure::Unreachable));
+    w.disk.mode = DiskMode::Hold;
+    let id = w.send(a, close_channel(0));
+    // The next run is due meanwhile.
+    w.advance(2_000);
+    assert!(w.orders().is_empty() && w.answer(a, id).is_none());
+    w.disk.mode = DiskMode::AtOnce;
+    w.write_held();
+    assert!(w.answer(a, id).is_some_and(|answer| answer.is_ok()));
+    assert!(w.orders().is_empty());
+    w.assert_empty();
+}
+
 /// Proves TSK-5.
 #[test]
 fn tsk_5_panes_follow_the_publishers_in_the_order_in_which_they_came() {

@@ -43,7 +43,8 @@ impl Channel {
             self.tasks.order.clear();
             return;
         }
-        if self.closed || cx.is_frozen() {
+        // While its end is written down nothing begins any more. What is due stays due: a timer for it would fire for ever.
+        if self.closed || self.ending || cx.is_frozen() {
             return;
         }
         if self.tasks.stale {
