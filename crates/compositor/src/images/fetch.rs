@@ -11,7 +11,6 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use lianmai_media_plane::is_public;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
@@ -88,11 +87,11 @@ async fn get(uri: &Uri, options: &ImageOptions) -> Result<Answer, ImageError> {
     ask(uri, stream).await
 }
 
-/// The address that is connected to. If one of a name is not public, none of them is trusted.
+/// The address that is connected to. If one of a name may not be reached, none of them is trusted.
 async fn address(host: &str, port: u16, options: &ImageOptions) -> Result<SocketAddr, ImageError> {
     let all = lookup_host((host, port)).await.map_err(|_| ImageError::Address)?;
     let all: Vec<SocketAddr> = all.collect();
-    if !options.private && !all.iter().all(|address| is_public(address.ip())) {
+    if !all.iter().all(|address| (options.may_reach)(address.ip())) {
         return Err(ImageError::Address);
     }
     // A machine without IPv6 has names with it all the same.

@@ -2,13 +2,15 @@
 //!
 //! In: a URL that a stranger chose. Out: a picture, or why there is none. Absent: where it is shown; a cache over runs.
 //!
-//! Everything is bounded: the time of it all, bytes, redirects, pixels, and the memory of decoding. Only public addresses
-//! are connected to, and it is the address that was looked at that is connected to, so neither a redirect nor a name that
-//! changes its mind leads inside. An error says nothing of the URL and nothing of what an inside server answered.
+//! Everything is bounded: the time of it all, bytes, redirects, pixels, and the memory of decoding. Only addresses that are
+//! allowed are connected to, which are public ones as a rule, and it is the address that was looked at that is connected to. So
+//! neither a redirect nor a name that changes its mind leads inside. An error says nothing of the URL and nothing of what an
+//! inside server answered.
 
 mod decode;
 mod fetch;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +27,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 pub struct ImageOptions {
     /// Whom `https` trusts.
     pub tls: Arc<rustls::ClientConfig>,
-    /// Addresses that are not public may be connected to.
-    pub private: bool,
+    /// Which addresses may be connected to.
+    pub may_reach: fn(IpAddr) -> bool,
     /// Longest side of the picture; larger ones are made smaller.
     pub longest_side: u32,
     /// What is behind a picture that can be looked through.

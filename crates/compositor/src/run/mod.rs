@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use lianmai_media_plane::is_public;
 use lianmai_media_plane::upstream::{UpstreamOptions, UpstreamUrl};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -328,7 +329,7 @@ impl Run {
         self.pass.follow(scene.passed());
         let options = ImageOptions {
             tls: self.place.upstream.tls.clone(),
-            private: self.place.private_images,
+            may_reach: if self.place.private_images { |_| true } else { is_public },
             longest_side: scene.canvas.width.max(scene.canvas.height),
             behind: scene.canvas.color,
         };

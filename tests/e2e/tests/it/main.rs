@@ -6,13 +6,15 @@ mod stage;
 mod survivor;
 
 // Push tasks: what a receiver gets of them, and what is left of them.
-mod receiver;
 mod tasks;
 mod tasks_bad;
+mod tasks_hostile;
+mod tasks_images;
 mod tasks_life;
+mod tasks_pass;
 mod tasks_rest;
+mod tasks_splice;
 mod tasks_stage;
-mod watching;
 
 // Media: pushed and played by ffmpeg, which is left untouched while it runs.
 mod cuts;

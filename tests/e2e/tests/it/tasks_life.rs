@@ -5,16 +5,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lianmai_test_support::flashing::flashing;
 use lianmai_test_support::media::Ffmpeg;
 use lianmai_test_support::process::Starved;
+use lianmai_test_support::receiver::Receiver;
+use lianmai_test_support::watching::Watching;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::receiver::Receiver;
 use crate::tasks_stage::{
     Air, BLUE, GREEN, Host, RED, descendants, gone, name_of, side_by_side, small, task, user,
 };
-use crate::watching::{Watching, flashing};
 
 /// Two hosts, and a task that pushes.
 async fn pushing(air: &Air) -> Result<(Host, Host)> {

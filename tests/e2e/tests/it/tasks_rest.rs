@@ -3,10 +3,10 @@
 
 use anyhow::{Result, ensure};
 use lianmai_test_support::arrivals;
+use lianmai_test_support::watching::Watching;
 use serde_json::{Value, json};
 
 use crate::tasks_stage::{Air, BLUE, RED, task};
-use crate::watching::Watching;
 
 const TASKS: &str = "/v1/apps/demo/channels/room/tasks";
 

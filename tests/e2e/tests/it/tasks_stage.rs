@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lianmai_test_support::flashing::flashing;
 use lianmai_test_support::media::Ffmpeg;
+use lianmai_test_support::receiver::Receiver;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::receiver::Receiver;
 use crate::stage::{Member, PATIENCE, Stage};
-use crate::watching::flashing;
 
 /// The machine of a test may be small, and its tasks are.
 const SERVED: [(&str, &str); 2] =

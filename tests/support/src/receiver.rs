@@ -16,30 +16,35 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::stage::PATIENCE;
+use crate::PATIENCE;
 
 /// A piece of media.
 #[derive(Clone, Debug)]
-pub(crate) struct Tag {
-    pub(crate) kind: MediaKind,
+pub struct Tag {
+    /// Audio, video, or what is said of both.
+    pub kind: MediaKind,
     /// Milliseconds on the publisher's clock.
-    pub(crate) time: u32,
-    pub(crate) body: Bytes,
+    pub time: u32,
+    /// As FLV has it.
+    pub body: Bytes,
 }
 
 impl Tag {
     /// A picture, and no header.
-    pub(crate) fn is_picture(&self) -> bool {
+    #[must_use]
+    pub fn is_picture(&self) -> bool {
         self.kind == MediaKind::Video && self.body.get(1) == Some(&1)
     }
 
     /// A picture that needs none before it.
-    pub(crate) fn is_key(&self) -> bool {
+    #[must_use]
+    pub fn is_key(&self) -> bool {
         self.is_picture() && self.body[0] == 0x17
     }
 
     /// What is needed to read what follows.
-    pub(crate) fn is_header(&self) -> bool {
+    #[must_use]
+    pub fn is_header(&self) -> bool {
         match self.kind {
             MediaKind::Metadata => true,
             MediaKind::Video => self.body.get(1) == Some(&0),
@@ -50,30 +55,36 @@ impl Tag {
 
 /// One publish.
 #[derive(Clone, Debug)]
-pub(crate) struct Publish {
+pub struct Publish {
     /// App, stream and query.
-    pub(crate) stream: String,
-    pub(crate) began: Instant,
-    pub(crate) ended: Option<Instant>,
-    pub(crate) tags: Vec<Arc<Tag>>,
+    pub stream: String,
+    /// When it was asked for.
+    pub began: Instant,
+    /// When it ended, or its connection.
+    pub ended: Option<Instant>,
+    /// Its media so far.
+    pub tags: Vec<Arc<Tag>>,
 }
 
 /// Everything that came.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) publishes: Vec<Publish>,
+pub struct Seen {
+    /// In the order in which they began.
+    pub publishes: Vec<Publish>,
     /// Two publishes of one stream were there at once.
-    pub(crate) two_at_once: bool,
+    pub two_at_once: bool,
 }
 
 impl Seen {
     /// The publish that goes on.
-    pub(crate) fn live(&self) -> Option<&Publish> {
+    #[must_use]
+    pub fn live(&self) -> Option<&Publish> {
         self.publishes.iter().rev().find(|publish| publish.ended.is_none())
     }
 
     /// Pictures that came so far, of all publishes.
-    pub(crate) fn pictures(&self) -> usize {
+    #[must_use]
+    pub fn pictures(&self) -> usize {
         let all = self.publishes.iter().flat_map(|publish| &publish.tags);
         all.filter(|tag| tag.is_picture()).count()
     }
@@ -81,19 +92,27 @@ impl Seen {
 
 /// A receiver; dropping it closes its listener and connections.
 #[derive(Debug)]
-pub(crate) struct Receiver {
-    pub(crate) address: SocketAddr,
+pub struct Receiver {
+    /// Where it listens.
+    pub address: SocketAddr,
     seen: watch::Receiver<Seen>,
     _served: JoinSet<()>,
 }
 
 impl Receiver {
-    pub(crate) async fn start() -> Result<Self> {
+    /// On an address of its own.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn start() -> Result<Self> {
         Receiver::start_at("127.0.0.1:0".parse()?).await
     }
 
     /// On an address that another one had.
-    pub(crate) async fn start_at(address: SocketAddr) -> Result<Self> {
+    ///
+    /// # Errors
+    /// It is taken.
+    pub async fn start_at(address: SocketAddr) -> Result<Self> {
         let socket = tokio::net::TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
@@ -105,20 +124,29 @@ impl Receiver {
         Ok(Receiver { address, seen, _served: served })
     }
 
-    pub(crate) fn url(&self, stream: &str) -> String {
+    /// Where a stream of that name and query is pushed to.
+    #[must_use]
+    pub fn url(&self, stream: &str) -> String {
         format!("rtmp://{}/live/{stream}", self.address)
     }
 
-    pub(crate) fn seen(&self) -> Seen {
+    /// Everything that came so far.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
         self.seen.borrow().clone()
     }
 
-    pub(crate) fn follow(&self) -> watch::Receiver<Seen> {
+    /// Everything that comes.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Seen> {
         self.seen.clone()
     }
 
     /// Waits until what was seen is as wanted.
-    pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// It is not within [`PATIENCE`].
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Result<()> {
         let mut seen = self.seen.clone();
         let waited = timeout(PATIENCE, seen.wait_for(|seen| wanted(seen))).await;
         waited.with_context(|| format!("not seen: {what}"))?.context("the receiver is gone")?;
@@ -126,13 +154,19 @@ impl Receiver {
     }
 
     /// Waits for so many pictures more.
-    pub(crate) async fn pictures(&self, more: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// They do not come within [`PATIENCE`].
+    pub async fn pictures(&self, more: usize) -> Result<()> {
         let enough = self.seen.borrow().pictures() + more;
         self.until("pictures", |seen| seen.pictures() >= enough).await
     }
 
     /// Nobody ever pushed beside another one.
-    pub(crate) fn assert_one_at_a_time(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Somebody did.
+    pub fn assert_one_at_a_time(&self) -> Result<()> {
         ensure!(!self.seen.borrow().two_at_once, "two published at once");
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Seeing and hearing what a receiver gets. Comes in: the tags of a publish. Goes out: decoded pictures and sound, each with
-//! its time, by an ffmpeg of the test's own. And the other way round: what is pushed, whose pictures carry a colour, a bar
-//! that moves from frame to frame and a flash each second, and whose sound has a tone, and a beep with the flash.
+//! its time, by an ffmpeg of the test's own. Deliberately absent: what is pushed, see `flashing.rs`.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,47 +12,55 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use crate::PATIENCE;
 use crate::receiver::Seen;
-use crate::stage::PATIENCE;
 
 /// Samples a second of sound that is looked at.
-pub(crate) const RATE: usize = 16_000;
+pub const RATE: usize = 16_000;
+
 /// A decoded picture.
 #[derive(Debug)]
-pub(crate) struct Frame {
+pub struct Frame {
     /// Milliseconds on the publisher's clock.
-    pub(crate) time: i64,
-    pub(crate) picture: Picture,
+    pub time: i64,
+    /// At the size of the canvas.
+    pub picture: Picture,
 }
 
 /// A piece of sound.
 #[derive(Debug)]
-pub(crate) struct Sound {
+pub struct Sound {
     /// Milliseconds.
-    pub(crate) time: i64,
+    pub time: i64,
     /// One channel.
-    pub(crate) samples: Vec<i16>,
+    pub samples: Vec<i16>,
 }
 
 /// What a receiver's publish looks and sounds like, from a keyframe on.
 #[derive(Debug)]
-pub(crate) struct Watching {
+pub struct Watching {
     seen: watch::Receiver<Seen>,
     size: (u32, u32),
     media: mpsc::Receiver<Media>,
     _ffmpeg: Child,
 }
 
+/// What comes next.
 #[derive(Debug)]
-pub(crate) enum Media {
+pub enum Media {
+    /// A picture.
     Frame(Frame),
+    /// And sound.
     Sound(Sound),
 }
 
 impl Watching {
     /// Watches the publish that goes on now, from its newest keyframe on, and the next one when it ends. `width` and
     /// `height` are the canvas.
-    pub(crate) fn start(seen: watch::Receiver<Seen>, width: u32, height: u32) -> Result<Self> {
+    ///
+    /// # Errors
+    /// Nothing is published, or ffmpeg does not start.
+    pub fn start(seen: watch::Receiver<Seen>, width: u32, height: u32) -> Result<Self> {
         let at = {
             let seen = seen.borrow();
             let live = seen.publishes.iter().rposition(|publish| publish.ended.is_none());
@@ -79,7 +85,11 @@ impl Watching {
         Ok(Watching { seen, size: (width, height), media, _ffmpeg: ffmpeg })
     }
 
-    pub(crate) async fn next(&mut self) -> Result<Media> {
+    /// The next picture or sound; those of the next publish, where this one has ended.
+    ///
+    /// # Errors
+    /// Nothing comes within [`PATIENCE`].
+    pub async fn next(&mut self) -> Result<Media> {
         loop {
             let next = timeout(PATIENCE, self.media.recv()).await.context("nothing comes")?;
             if let Some(next) = next {
@@ -94,7 +104,11 @@ impl Watching {
         }
     }
 
-    pub(crate) async fn frame(&mut self) -> Result<Frame> {
+    /// The next picture.
+    ///
+    /// # Errors
+    /// As those of [`Watching::next`].
+    pub async fn frame(&mut self) -> Result<Frame> {
         loop {
             if let Media::Frame(frame) = self.next().await? {
                 return Ok(frame);
@@ -103,7 +117,10 @@ impl Watching {
     }
 
     /// Waits for a picture with these colours at these places.
-    pub(crate) async fn until(&mut self, wanted: &[(u32, u32, u32)]) -> Result<Frame> {
+    ///
+    /// # Errors
+    /// It does not come within [`PATIENCE`].
+    pub async fn until(&mut self, wanted: &[(u32, u32, u32)]) -> Result<Frame> {
         let mut last = String::new();
         let search = async {
             loop {
@@ -121,7 +138,10 @@ impl Watching {
     }
 
     /// Sound of so many samples from now on.
-    pub(crate) async fn hear(&mut self, count: usize) -> Result<Vec<i16>> {
+    ///
+    /// # Errors
+    /// As those of [`Watching::next`].
+    pub async fn hear(&mut self, count: usize) -> Result<Vec<i16>> {
         let mut heard = Vec::new();
         while heard.len() < count {
             if let Media::Sound(sound) = self.next().await? {
@@ -133,7 +153,9 @@ impl Watching {
     }
 }
 
-pub(crate) fn is_near(color: Yuv, rgb: u32) -> bool {
+/// Whether a colour is one of red, green and blue, as far as an encoder keeps it.
+#[must_use]
+pub fn is_near(color: Yuv, rgb: u32) -> bool {
     let wanted = Yuv::from_rgb(rgb);
     color.y.abs_diff(wanted.y) < 20
         && color.u.abs_diff(wanted.u) < 20
@@ -214,7 +236,8 @@ fn in_ms(pts: i64, (num, den): (u32, u32)) -> i64 {
 }
 
 /// How loud a tone is in some sound, as amplitude.
-pub(crate) fn loudness(samples: &[i16], tone: f64) -> f64 {
+#[must_use]
+pub fn loudness(samples: &[i16], tone: f64) -> f64 {
     let step = tone * std::f64::consts::TAU / RATE as f64;
     let (mut re, mut im) = (0.0, 0.0);
     for (index, sample) in samples.iter().enumerate() {
@@ -223,35 +246,4 @@ pub(crate) fn loudness(samples: &[i16], tone: f64) -> f64 {
         im += sample * angle.sin();
     }
     2.0 * (re * re + im * im).sqrt() / samples.len() as f64
-}
-
-/// A minute of 640x360 at 25 frames a second in one colour, made once. A white bar of 16 pixels moves 8 to the right with
-/// each frame along the lower edge; in the first 200 ms of each second the upper left quarter is white, and a beep is heard.
-pub(crate) async fn flashing(color: &str, tone: u32, beep: u32) -> Result<PathBuf> {
-    let directory = lianmai_test_support::process::target_dir().join("test-media");
-    let path = directory.join(format!("flash-{color}-{tone}-{beep}.flv"));
-    if path.exists() {
-        return Ok(path);
-    }
-    std::fs::create_dir_all(&directory)?;
-    let part = directory.join(format!("flash-{color}-{tone}-{beep}.{}.part", std::process::id()));
-    let picture = format!(
-        "color=c={color}:size=640x360:rate=25[back];color=c=white:size=16x40:rate=25[bar];\
-         [back][bar]overlay=x='mod(n*8,640)':y=320,\
-         drawbox=x=0:y=0:w=320:h=180:c=white:t=fill:enable='lt(mod(t,1),0.2)'[v];\
-         aevalsrc='0.1*sin(2*PI*{tone}*t)+0.4*lt(mod(t,1),0.2)*sin(2*PI*{beep}*t)':s=44100[a]"
-    );
-    let made = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-y", "-filter_complex", &picture])
-        .args("-map [v] -map [a] -t 60 -c:v libx264 -preset ultrafast -tune zerolatency".split(' '))
-        .args("-profile:v baseline -pix_fmt yuv420p -g 25 -sc_threshold 0".split(' '))
-        .args("-color_range tv -colorspace smpte170m -c:a aac -b:a 96k -f flv".split(' '))
-        .arg(&part)
-        .stdin(Stdio::null())
-        .status()
-        .await
-        .context("ffmpeg")?;
-    ensure!(made.success(), "ffmpeg: {made}");
-    std::fs::rename(&part, &path)?;
-    Ok(path)
 }
