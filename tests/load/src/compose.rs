@@ -113,7 +113,7 @@ struct Cell {
 
 /// Places for so many: rows of 16:9.
 fn cells(count: usize) -> Result<Vec<Cell>> {
-    let columns = (1..).find(|columns| columns * columns >= count).context("no number")?;
+    let columns = (1_usize..).find(|columns| columns * columns >= count).context("no number")?;
     let columns = u32::try_from(columns)?;
     let (width, height) = ((CANVAS.0 / columns) & !1, (CANVAS.0 / columns * 9 / 16) & !1);
     let cell =
