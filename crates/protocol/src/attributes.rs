@@ -6,7 +6,7 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use crate::Map;
-use crate::limits::MAX_PATCH_KEYS;
+use crate::map::MAX_KEPT;
 use crate::wire::Wire;
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -28,10 +28,6 @@ pub(crate) mod unique_keys {
     {
         serializer.collect_map(map)
     }
-
-    /// Most entries that are kept of a map: one more than the longest map that anything accepts (ATT-4). A longer map is
-    /// refused whatever else it holds; to sort thousands of keys first would take the time of others.
-    pub(crate) const MAX_KEPT: usize = MAX_PATCH_KEYS + 1;
 
     /// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value. Of a map that is too long
     /// only the first [`MAX_KEPT`] entries are kept.

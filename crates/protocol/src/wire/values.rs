@@ -2,7 +2,7 @@
 
 use super::{Read, Reader, Refused, Wire, Write, Writer};
 use crate::Map;
-use crate::attributes::unique_keys::MAX_KEPT;
+use crate::map::MAX_KEPT;
 use crate::prelude::*;
 
 macro_rules! unsigned {
