@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
@@ -33,8 +34,10 @@ pub async fn made(
         return Ok(path);
     }
     std::fs::create_dir_all(&directory)?;
-    // Complete or absent, also when two processes make it at the same time.
-    let part = directory.join(format!("{}.{name}", std::process::id()));
+    // Complete or absent, also when two tests or two processes make it at the same time.
+    static MAKING: AtomicU32 = AtomicU32::new(0);
+    let number = MAKING.fetch_add(1, Ordering::Relaxed);
+    let part = directory.join(format!("{}-{number}.{name}", std::process::id()));
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-y"])
         .args(arguments)
