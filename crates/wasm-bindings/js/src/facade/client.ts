@@ -459,8 +459,7 @@ export class Client {
   /** The push tasks of the channel, sorted by id, as of the last emitted event. `[]` outside a channel. */
   tasks(): TaskInfo[] {
     const picture = this.view()
-    // A task of the app's server has no owner.
-    return picture ? picture.tasks.map((task) => (task.uid === undefined ? task as TaskInfo : told(task.uid, task))) : []
+    return picture ? picture.tasks.map((task) => told(task.uid, task)) : []
   }
 
   /** State of the connection, as of the last emitted event. */

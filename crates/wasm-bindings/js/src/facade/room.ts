@@ -232,8 +232,7 @@ export class Room {
       case 'message':
         return this.both('message', 'custom-data', told(data.uid, data))
       case 'rtmpTasksStatus':
-        // A task of the app's server has no owner.
-        return this.both('rtmp-tasks-status', 'rtmp-state', data.uid === undefined ? data : told(data.uid, data))
+        return this.both('rtmp-tasks-status', 'rtmp-state', told(data.uid, data))
       case 'liveRoomClose':
         return this.both(name, 'channel-closed', { cid: cidOf(data.cid), reason: data.reason, text: data.text || '' })
       case 'kicked':
@@ -241,7 +240,7 @@ export class Room {
       case 'tokenWillExpire':
         return this.both('token-will-expire', 'permkey-will-expire', data)
       default:
-        this.emit(PLAIN[name] || name, data.uid === undefined ? data : told(data.uid, data))
+        this.emit(PLAIN[name] || name, told(data.uid, data))
     }
   }
 
