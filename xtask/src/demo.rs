@@ -65,7 +65,12 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     }
     println!("building: the first time takes some minutes");
     page::build()?;
-    let packages = ["lianmai-signal-server", "lianmai-example-bot", "lianmai-example-watch"];
+    let packages = [
+        "lianmai-signal-server",
+        "lianmai-compositor",
+        "lianmai-example-bot",
+        "lianmai-example-watch",
+    ];
     run_build(&packages)?;
 
     let log = Log::create(&folder)?;

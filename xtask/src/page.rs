@@ -53,6 +53,7 @@ pub(crate) fn build() -> Result {
 pub(crate) fn check() -> Result {
     // Each test has a bound of its own.
     run(ready()?.arg("all.test.mjs"))?;
+    run(ready()?.arg("tasks.test.mjs"))?;
     run(ready()?.arg("examples.test.mjs"))
 }
 
@@ -63,7 +64,7 @@ fn ready() -> Result<Command> {
     // The phone of the examples is that of the package's own tests.
     tools::javascript(&wasm::javascript())?;
     tools::javascript(&tests())?;
-    let packages = ["lianmai-signal-server", "lianmai-example-bot"];
+    let packages = ["lianmai-signal-server", "lianmai-compositor", "lianmai-example-bot"];
     run(cargo().arg("build").args(packages.iter().flat_map(|name| ["-p", name])))?;
     let mut node = Command::new("node");
     node.current_dir(tests());

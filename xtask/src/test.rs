@@ -27,8 +27,8 @@ const PARTS: &[Part] = &[
 /// Packages whose tests use real sockets and real media: they run after everything else.
 const END_TO_END: &[&str] = &["lianmai-e2e"];
 
-/// Tests with hundreds of clients.
-const CROWDS: &[&str] = &["storm::", "rolling::"];
+/// Tests with hundreds of clients, and those with encoders and decoders by the dozen.
+const CROWDS: &[&str] = &["storm::", "rolling::", "tasks"];
 
 fn run_part((name, part): &Part, times: &mut Vec<(&'static str, f32)>) -> Result {
     println!("== {name}");

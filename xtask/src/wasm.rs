@@ -46,6 +46,7 @@ const SHRINK: &[&str] = &[
     "--skip-pass=local-cse",
     "--skip-pass=memory-packing",
     "--skip-pass=simplify-locals",
+    "--strip-producers",
 ];
 
 /// Where the JavaScript is.
@@ -125,7 +126,8 @@ fn module() -> Result<PathBuf> {
         (out.join("bound.wasm"), out.join("lowered.wasm"), out.join("lianmai.wasm"));
     let binaryen = javascript().join("node_modules/binaryen/package.json");
     let own = env::current_exe().map_err(|error| error.to_string())?;
-    if !is_newer(&small, &[&compiled, &binaryen, &own]) {
+    let binder = root().join("xtask/wasm/src/main.rs");
+    if !is_newer(&small, &[&compiled, &binaryen, &own, &binder]) {
         bindings(&[&compiled, &out])?;
         optimize(&bound, LOWER, &lowered)?;
         optimize(&lowered, SHRINK, &small)?;

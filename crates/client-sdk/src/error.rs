@@ -249,6 +249,41 @@ operation_errors! {
         TooManyInFlight,
     }
 
+    /// Why `add_tasks`, `update_tasks` or `delete_tasks` failed; `data.field` says which task and what of it. Nothing took
+    /// effect.
+    pub enum TaskError of AddTasks, UpdateTasks, DeleteTasks {
+        /// The server serves no tasks.
+        MethodNotFound,
+        /// The right `tasks` is missing, or the task is somebody else's.
+        Forbidden,
+        /// The role is audience.
+        NotBroadcaster,
+        /// A later operation on the task took its place.
+        TaskOverridden,
+        /// The task is malformed, or nobody may push to its address.
+        BadTask,
+        /// The channel ended.
+        TaskChannelGone,
+        /// As many tasks as allowed.
+        TaskLimitExceeded,
+        /// The channel has a task of this id.
+        DuplicateTask,
+        /// The channel has no task of this id.
+        NoSuchTask,
+        /// The server has no room for it, or could not find out.
+        TaskFailed,
+        /// The layout is invalid.
+        BadLayout,
+        /// An image of the layout is none.
+        BadImage,
+        /// The address belongs to another task, or rests after one; `retry_after_ms` may say when it is free.
+        StreamUrlBusy,
+        /// Too fast; `retry_after_ms` says when.
+        RateLimited,
+        /// Too many calls wait already.
+        TooManyInFlight,
+    }
+
     /// Why `send_message` failed.
     pub enum MessageError of SendMessage {
         /// The right to send messages is missing.

@@ -51,11 +51,12 @@ pub mod driver;
 
 pub use error::{
     CallError, CommandError, ConfigError, JoinError, LeaveError, MessageError, PublishError,
-    RenewTokenError, SubscribeError,
+    RenewTokenError, SubscribeError, TaskError,
 };
 pub use lianmai_protocol as protocol;
 pub use lianmai_protocol::message::media::{Published, Subscribed, Urls};
 pub use lianmai_protocol::message::session::ResumeReason;
+pub use lianmai_protocol::message::task::{Task, TaskInfo, TaskState, TaskStatus};
 pub use lianmai_protocol::{
     Attributes, CloseCode, ErrorName, KindSet, MediaKind, MediaSelector, Rights, Role, RpcError,
     UserId,

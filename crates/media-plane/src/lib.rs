@@ -27,6 +27,7 @@ mod shares;
 pub mod upstream;
 mod wire;
 
+pub use address::is_public;
 pub use auth::{
     Account, Authorizer, Denied, DeniedKind, Direction, Protocol, StreamName, StreamRequest,
     Verdict,

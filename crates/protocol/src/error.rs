@@ -124,6 +124,7 @@ errors! {
     NotConnected = "notConnected", 20023, true, "There is no connection (made by clients).";
     NotStored = "notStored", 20024, true, "It took effect, but could not be written down: a restart may undo it.";
     TooManyBans = "tooManyBans", 20025, true, "The caller's share of bans, holds and demotions is used up; nothing took effect.";
+    StreamUrlBusy = "streamUrlBusy", 20026, true, "The `streamUrl` belongs to another task, or rests after one.";
 }
 
 /// An error answer: `error` of a JSON-RPC response.

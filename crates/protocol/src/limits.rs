@@ -39,6 +39,19 @@ pub const MAX_ATTRIBUTE_KEY_BYTES: usize = 64;
 /// Most recipients of a targeted message.
 pub const MAX_MESSAGE_RECIPIENTS: usize = 64;
 
+/// Longest URL in a push task in bytes.
+pub const MAX_TASK_URL_BYTES: usize = 2 * 1024;
+/// Longest `extraInfo` of a push task in bytes.
+pub const MAX_EXTRA_INFO_BYTES: usize = 1024;
+/// Most members that a push task shows.
+pub const MAX_TASK_VIDEOS: usize = 7;
+/// Most members in the layout of a push task, those that are only heard included.
+pub const MAX_TASK_USERS: usize = 21;
+/// Most pictures in the layout of a push task.
+pub const MAX_TASK_IMAGES: usize = 8;
+/// Longest side of the canvas of a push task in pixels.
+pub const MAX_CANVAS_SIDE: u32 = 1920;
+
 /// Limits of one deployment. Each has its own error when it is hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -93,7 +106,7 @@ impl Default for Limits {
 /// kinds muted, four streams.
 const MEMBER_BYTES: usize = 364;
 /// Longest encoding of a push task in a snapshot.
-const TASK_BYTES: usize = 192;
+const TASK_BYTES: usize = 256;
 /// Longest encoding of everything else in a snapshot, without names and attributes.
 const SNAPSHOT_REST_BYTES: usize = 16 * 1024;
 

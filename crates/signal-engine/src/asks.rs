@@ -13,17 +13,23 @@
 use std::collections::BTreeMap;
 
 use lianmai_protocol::message::session::Kick;
-use lianmai_protocol::{Appkey, ChannelName, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, UserId};
+use lianmai_protocol::{
+    Appkey, ChannelName, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, TaskId, UserId,
+};
 
 use crate::admission::Grant;
 use crate::ids::{AskId, ChannelRef, QueryId, Seat};
 use crate::record::Minted;
 use crate::rows::RowOp;
+use crate::task::{Admission, Claim, Claimed, Refusal};
 
 /// A URL that was not issued within this time fails its command, in milliseconds.
 const MINT_MS: u64 = 5_000;
 /// As long for a token that is looked at.
 const VERIFY_MS: u64 = 5_000;
+/// As long for whether a task can be carried out, and for the claim of a place.
+const ADMIT_MS: u64 = 5_000;
+const CLAIM_MS: u64 = 5_000;
 /// A write that is not answered for so long is taken for one that failed (RST-5).
 const WRITE_MS: u64 = 5_000;
 
@@ -34,6 +40,11 @@ pub enum Question {
     Mint(MintRequest),
     /// Look at the token of a member; answered by [`Answer::Verified`].
     Verify(TokenRequest),
+    /// Whether tasks can be carried out; answered by [`Answer::Admitted`].
+    Admit(Box<Admission>),
+    /// Claim a place; to be handed to the engine that keeps it, as [`crate::Input::Claim`]. Answered by
+    /// [`Answer::Claimed`].
+    Claim(Claim),
     /// Write this down, in this order, behind every write of before; answered by [`Answer::Stored`].
     Store(Vec<RowOp>),
 }
@@ -45,6 +56,10 @@ pub enum Answer {
     Minted(Option<Minted>),
     /// What the token grants, or why it is none.
     Verified(Result<Grant, ErrorName>),
+    /// Whether the tasks can be carried out; `None` where nobody knows.
+    Admitted(Option<Result<(), Refusal>>),
+    /// Whether the place is the task's.
+    Claimed(Claimed),
     /// Whether the write will survive the process.
     Stored(bool),
 }
@@ -90,8 +105,21 @@ pub(crate) enum Then {
     Url { seat: Seat, wanted: WantedUrl },
     /// A `renewToken` of that member goes on.
     Token { seat: Seat },
+    /// A request for tasks of that channel goes on.
+    Admit { channel: ChannelRef, request: AskId },
+    /// A task of that channel goes on, or a request for tasks.
+    Claim { channel: ChannelRef, claim: Claim, of: ClaimOf },
     /// Something is written down.
     Written(Written),
+}
+
+/// Who wants a claim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ClaimOf {
+    /// A request, which is known by its ticket.
+    Request(AskId),
+    /// A task of an earlier process.
+    Task,
 }
 
 /// What a URL is for.
@@ -116,6 +144,12 @@ pub(crate) enum Written {
     Close { channel: ChannelRef, text: Option<String>, by: By },
     /// So many bans ended.
     Lift { query: QueryId, lifted: usize },
+    /// Tasks that the app's server changed: it is answered.
+    Tasks { by: By },
+    /// The number of a run of a task.
+    Run { channel: ChannelRef, task: TaskId, life: u64, number: u64 },
+    /// A claim of a place.
+    Claim { query: QueryId, claim: Claim },
     /// Everything is handed over.
     HandOver,
 }
@@ -144,9 +178,15 @@ impl Then {
         match self {
             Then::Url { .. } => Some(MINT_MS),
             Then::Token { .. } => Some(VERIFY_MS),
+            Then::Admit { .. } => Some(ADMIT_MS),
+            Then::Claim { .. } => Some(CLAIM_MS),
             Then::Written(Written::HandOver) => None,
             Then::Written(_) => Some(WRITE_MS),
         }
+    }
+
+    fn is_write(&self) -> bool {
+        matches!(self, Then::Written(_) | Then::Claim { .. })
     }
 
     /// What a question without an answer is taken to be answered.
@@ -154,6 +194,8 @@ impl Then {
         match self {
             Then::Url { .. } => Answer::Minted(None),
             Then::Token { .. } => Answer::Verified(Err(ErrorName::InternalError)),
+            Then::Admit { .. } => Answer::Admitted(None),
+            Then::Claim { .. } => Answer::Claimed(Claimed::Unavailable),
             Then::Written(_) => Answer::Stored(false),
         }
     }
@@ -167,9 +209,14 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    pub(crate) fn open(&mut self, then: Then) -> AskId {
+    /// A number that no question has: for what waits for several.
+    pub(crate) fn reserve(&mut self) -> AskId {
         self.last += 1;
-        let id = AskId(self.last);
+        AskId(self.last)
+    }
+
+    pub(crate) fn open(&mut self, then: Then) -> AskId {
+        let id = self.reserve();
         self.open.insert(id, then);
         id
     }
@@ -189,13 +236,13 @@ impl Asks {
         self.open.get(&id).map(Then::failed)
     }
 
-    /// Whether a question that is open is a write.
+    /// Whether a question that is open is a write, or a claim, which is one elsewhere.
     pub(crate) fn is_write(&self, id: AskId) -> bool {
-        matches!(self.open.get(&id), Some(Then::Written(_)))
+        self.open.get(&id).is_some_and(Then::is_write)
     }
 
     /// Whether somebody waits for a write.
     pub(crate) fn has_writes(&self) -> bool {
-        self.open.values().any(|then| matches!(then, Then::Written(_)))
+        self.open.values().any(Then::is_write)
     }
 }

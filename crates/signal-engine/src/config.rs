@@ -41,6 +41,8 @@ pub struct AppPolicy {
     pub creator_moderates: bool,
     /// Where the app's media is pushed to and played from.
     pub media: MediaAddress,
+    /// Push tasks end when the membership of their owner does, unless it joined from another place (TSK-1).
+    pub tasks_end_with_owner: bool,
     /// The channel ends when its creator's membership ends (JOI-8).
     pub dissolve_on_creator_leave: bool,
 }
@@ -98,6 +100,23 @@ impl SessionTimers {
     }
 }
 
+/// How push tasks are carried out. All times in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskPolicy {
+    /// A task stops running when nobody was seen or heard for so long, and goes on when somebody is (TSK-8).
+    pub idle_ms: u64,
+    /// How often in a row a push is tried again (TSK-9).
+    pub max_retries: u32,
+    /// A run stops by itself when its lease was not renewed for so long.
+    pub lease_ms: u64,
+}
+
+impl Default for TaskPolicy {
+    fn default() -> Self {
+        TaskPolicy { idle_ms: 120_000, max_retries: 10, lease_ms: 2_000 }
+    }
+}
+
 /// Everything that an engine is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -123,6 +142,8 @@ pub struct EngineConfig {
     pub channel_burst_bytes: usize,
     /// Events of a channel leave at most this often, in milliseconds (ORD-6).
     pub flush_interval_ms: u64,
+    /// How push tasks are carried out; `None` where nobody can: then there are none (NSY-1).
+    pub tasks: Option<TaskPolicy>,
 }
 
 impl Default for EngineConfig {
@@ -138,6 +159,7 @@ impl Default for EngineConfig {
             message_bytes: 16 * 1024 * 1024,
             channel_burst_bytes: 7 * 256 * 1024,
             flush_interval_ms: 20,
+            tasks: None,
         }
     }
 }

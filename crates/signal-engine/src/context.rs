@@ -25,6 +25,7 @@ use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
 use crate::restrictions::{Maker, Restrictions};
 use crate::rows::RowOp;
+use crate::stopping::Stopping;
 use crate::ticket::Claims;
 use crate::timers::{Timer, Timers};
 
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) restrictions: Restrictions,
     pub(crate) budgets: Budgets,
     pub(crate) endings: Endings,
+    /// Runs of tasks that were told to stop.
+    pub(crate) stopping: Stopping,
     /// What is to be written down at the end of this turn.
     pub(crate) ops: Vec<RowOp>,
     pub(crate) drain: Option<Drain>,
@@ -65,6 +68,7 @@ impl Context {
             restrictions,
             budgets: Budgets::default(),
             endings: Endings::default(),
+            stopping: Stopping::default(),
             ops: Vec::new(),
             drain: None,
             crash_over: None,

@@ -10,6 +10,7 @@ use crate::drain::DrainPlan;
 use crate::ids::{AskId, ConnId, Peer, QueryId};
 use crate::key::ChannelKey;
 use crate::rows::Restored;
+use crate::task::{Claim, Report, RunId, TaskChange};
 use crate::ticket::Claims;
 
 /// A `join` that the [`crate::Lobby`] let through, with what the shell found in its token.
@@ -89,6 +90,15 @@ pub enum AdminCommand {
         /// The moderator.
         by: UserId,
     },
+    /// The push tasks of a channel.
+    GetTasks(ChannelKey),
+    /// As `addTasks`, `updateTasks`, `deleteTasks`; the tasks have no owner.
+    Tasks {
+        /// The channel.
+        channel: ChannelKey,
+        /// What is to be done.
+        change: TaskChange,
+    },
 }
 
 impl AdminCommand {
@@ -100,6 +110,8 @@ impl AdminCommand {
             AdminCommand::ListBans(channel) => channel.as_ref(),
             AdminCommand::GetChannel(channel)
             | AdminCommand::LiftBan { channel, .. }
+            | AdminCommand::GetTasks(channel)
+            | AdminCommand::Tasks { channel, .. }
             | AdminCommand::Kick { channel, .. }
             | AdminCommand::Close { channel, .. } => Some(channel),
         }
@@ -180,6 +192,27 @@ pub enum Input {
     MediaFlow {
         /// The stream.
         generation: Gen,
+    },
+    /// A channel of any engine wants a place that this one keeps; answered by [`crate::Output::Claimed`].
+    Claim {
+        /// Number of the question.
+        query: QueryId,
+        /// Who wants what.
+        claim: Claim,
+    },
+    /// A channel of any engine gives a place back, behind its claims of before.
+    Release {
+        /// Who had what.
+        claim: Claim,
+        /// Something may have pushed there.
+        rest: bool,
+    },
+    /// An executor says something about a run.
+    Task {
+        /// The run.
+        run: RunId,
+        /// What.
+        report: Report,
     },
     /// The admin API asks something.
     Admin {

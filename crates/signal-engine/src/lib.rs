@@ -23,6 +23,7 @@ mod endings;
 mod ids;
 mod rate;
 mod restrictions;
+mod stopping;
 mod timers;
 
 pub mod asks;
@@ -35,11 +36,14 @@ pub mod outbox;
 pub mod output;
 pub mod record;
 pub mod rows;
+pub mod task;
 pub mod ticket;
 
 pub use admission::Grant;
 pub use asks::{Answer, MintRequest, Question, Token, TokenRequest};
-pub use config::{AppPolicy, DuplicatePolicy, EngineConfig, MediaAddress, STALL_MS, SessionTimers};
+pub use config::{
+    AppPolicy, DuplicatePolicy, EngineConfig, MediaAddress, STALL_MS, SessionTimers, TaskPolicy,
+};
 pub use drain::DrainPlan;
 pub use engine::Engine;
 pub use ids::{AskId, ConnId, Peer, QueryId};
@@ -50,4 +54,5 @@ pub use outbox::Outbox;
 pub use output::{AdminReply, Allowed, Denial, Note, Output, Publication, PushKind, Stats};
 pub use record::Minted;
 pub use rows::{Record, Restored, Row, RowKey, RowOp};
+pub use task::TaskChange;
 pub use ticket::{Claims, TicketKey};

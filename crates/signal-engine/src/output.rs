@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
+use lianmai_protocol::message::task::TaskInfo;
 use lianmai_protocol::{
     Appkey, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Role, RpcError, UserId,
 };
@@ -11,6 +12,7 @@ use crate::asks::Question;
 use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
 use crate::rows::RowOp;
+use crate::task::{Address, Claim, Claimed, Order};
 
 /// Why a push or play is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,6 +262,19 @@ pub struct BanView {
     pub left_ms: u64,
 }
 
+/// One push task as the admin API sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskView {
+    /// What members know of it.
+    pub info: TaskInfo,
+    /// Where it pushes to.
+    pub address: Address,
+    /// Whether a file is written as well.
+    pub record: bool,
+    /// Number of its present or last run.
+    pub run: u64,
+}
+
 /// Answer to the admin API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminReply {
@@ -267,6 +282,8 @@ pub enum AdminReply {
     Channels(Vec<ChannelView>),
     /// One channel.
     Channel(ChannelView, Vec<MemberView>),
+    /// Push tasks of one channel.
+    Tasks(Vec<TaskView>),
     /// It took effect.
     Done,
     /// Bans.
@@ -380,6 +397,22 @@ pub enum Output {
         /// The viewer.
         viewer: Mid,
     },
+    /// Answer to [`crate::Input::Claim`].
+    Claimed {
+        /// Number of the question.
+        query: QueryId,
+        /// The answer.
+        claimed: Claimed,
+    },
+    /// Hand this to the engine that keeps the claim, as [`crate::Input::Release`], behind what it was handed before.
+    Release {
+        /// Who had what.
+        claim: Claim,
+        /// Something may have pushed there.
+        rest: bool,
+    },
+    /// Tell an executor.
+    Order(Order),
     /// Answer to [`crate::Input::Admin`].
     AdminReply {
         /// Number of the question.

@@ -7,11 +7,14 @@
 use std::fmt;
 
 use lianmai_protocol::message::media::Urls;
+use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{
-    Attributes, Cid, Epoch, Gen, KindSet, MediaKind, Mid, Pub, Rights, Role, SessionId, UserId,
-    WallTime,
+    Attributes, Cid, Epoch, Gen, KindSet, MediaKind, Mid, Pub, Rights, Role, SessionId, TaskId,
+    UserId, WallTime,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::task::{Holder, Spec};
 
 /// Greatest number of a record. Only a damaged one has a greater.
 pub(crate) const MAX_NUMBER: u64 = 1 << 53;
@@ -162,6 +165,38 @@ pub struct BanRecord {
     pub unnamed: bool,
 }
 
+/// A push task.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Its id.
+    pub task: TaskId,
+    /// Tells it from another task of that id.
+    pub life: u64,
+    /// Who added it; none for one of the app's server.
+    pub owner: Option<UserId>,
+    /// What it is told to do.
+    pub spec: Spec,
+    /// Grows with each update.
+    pub revision: u64,
+    /// Number of its last run.
+    pub run: u64,
+    /// What members were told last.
+    pub state: TaskState,
+    /// The number of that.
+    pub code: u16,
+    /// How often in a row it was tried again.
+    pub retries: u32,
+}
+
+/// The claim of a place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRecord {
+    /// Whose it is; none while it rests.
+    pub holder: Option<Holder>,
+    /// It rests until then.
+    pub rests_until: Option<WallTime>,
+}
+
 impl SessionRecord {
     /// Whether an engine can have written this.
     pub(crate) fn is_sound(&self) -> bool {
@@ -188,5 +223,6 @@ hides! {
     MemberRecord { uid, mid, role, muted, published, confirmed, forced }
     PushRecord { generation, kind }
     Minted { renew_after }
+    TaskRecord { task, owner, revision, run, state, retries }
     SessionRecord { offered, attempt, last_id, message_head }
 }

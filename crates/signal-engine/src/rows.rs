@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use lianmai_protocol::UserId;
+use lianmai_protocol::{TaskId, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::key::ChannelKey;
-use crate::record::{BanRecord, ChannelRecord, MemberRecord};
+use crate::record::{BanRecord, ChannelRecord, ClaimRecord, MemberRecord, TaskRecord};
+use crate::task::ClaimKey;
 
 /// What names a row. In order: the rows of one channel's name are neighbours, the channel the first of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +23,7 @@ pub struct RowKey {
 }
 
 /// A row of a channel's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Row {
     /// The channel itself.
     Channel,
@@ -32,30 +33,37 @@ pub enum Row {
     Ban(UserId, Option<UserId>),
     /// The restriction of the name.
     Hold,
+    /// A push task.
+    Task(TaskId),
+    /// The claim of a place, under the name that [`ClaimKey::name`] gives it.
+    Claim,
 }
 
 impl Row {
     /// Kinds of rows that end with their channel, as [`Row::kind`] names them.
-    pub const OF_A_CHANNEL: [&'static str; 2] = ["channel", "member"];
+    pub const OF_A_CHANNEL: [&'static str; 3] = ["channel", "member", "task"];
 
     /// Its kind, as it is written.
     #[must_use]
-    pub fn kind(self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Row::Channel => "channel",
             Row::Member(_) => "member",
             Row::Ban(..) => "ban",
             Row::Hold => "hold",
+            Row::Task(_) => "task",
+            Row::Claim => "claim",
         }
     }
 
     /// Which of its kind, as it is written; empty where there is one.
     #[must_use]
-    pub fn id(self) -> String {
+    pub fn id(&self) -> String {
         match self {
             Row::Member(uid) | Row::Ban(uid, None) => uid.to_string(),
             Row::Ban(uid, Some(by)) => format!("{uid}/{by}"),
-            Row::Channel | Row::Hold => String::new(),
+            Row::Task(task) => task.to_string(),
+            Row::Channel | Row::Hold | Row::Claim => String::new(),
         }
     }
 
@@ -70,6 +78,8 @@ impl Row {
                 None => Row::Ban(id.parse().ok()?, None),
             },
             "hold" => Row::Hold,
+            "task" => Row::Task(id.parse().ok()?),
+            "claim" => Row::Claim,
             _ => return None,
         };
         (row.id() == id).then_some(row)
@@ -77,7 +87,7 @@ impl Row {
 
     /// Whether it ends with its channel.
     #[must_use]
-    pub fn is_of_a_channel(self) -> bool {
+    pub fn is_of_a_channel(&self) -> bool {
         Row::OF_A_CHANNEL.contains(&self.kind())
     }
 }
@@ -91,6 +101,10 @@ pub enum Record {
     Member(Box<MemberRecord>),
     /// Of [`Row::Ban`] and [`Row::Hold`].
     Ban(BanRecord),
+    /// Of [`Row::Task`].
+    Task(Box<TaskRecord>),
+    /// Of [`Row::Claim`].
+    Claim(ClaimRecord),
 }
 
 impl Record {
@@ -104,12 +118,14 @@ impl Record {
             Record::Channel(record) => json(record),
             Record::Member(record) => json(record),
             Record::Ban(record) => json(record),
+            Record::Task(record) => json(record),
+            Record::Claim(record) => json(record),
         }
     }
 
     /// Reads the text of a row; `None` where it does not fit.
     #[must_use]
-    pub fn read(row: Row, text: &str) -> Option<Record> {
+    pub fn read(row: &Row, text: &str) -> Option<Record> {
         fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
             serde_json::from_str(text).ok()
         }
@@ -117,6 +133,8 @@ impl Record {
             Row::Channel => Record::Channel(json(text)?),
             Row::Member(_) => Record::Member(json(text)?),
             Row::Ban(..) | Row::Hold => Record::Ban(json(text)?),
+            Row::Task(_) => Record::Task(json(text)?),
+            Row::Claim => Record::Claim(json(text)?),
         })
     }
 }
@@ -153,6 +171,15 @@ impl RowOp {
         RowOp::Put(key, Record::Ban(record))
     }
 
+    pub(crate) fn put_task(channel: &ChannelKey, record: TaskRecord) -> Self {
+        let key = RowKey { channel: channel.clone(), row: Row::Task(record.task.clone()) };
+        RowOp::Put(key, Record::Task(Box::new(record)))
+    }
+
+    pub(crate) fn put_claim(key: ClaimKey, record: ClaimRecord) -> Self {
+        RowOp::Put(RowKey { channel: key.name(), row: Row::Claim }, Record::Claim(record))
+    }
+
     pub(crate) fn drop(channel: &ChannelKey, row: Row) -> Self {
         RowOp::Drop(RowKey { channel: channel.clone(), row })
     }
@@ -167,6 +194,10 @@ pub struct Restored {
     pub bans: Vec<(ChannelKey, UserId, BanRecord)>,
     /// Holds.
     pub holds: Vec<(ChannelKey, BanRecord)>,
+    /// Push tasks of the channels.
+    pub tasks: BTreeMap<ChannelKey, Vec<TaskRecord>>,
+    /// Claims that this engine keeps.
+    pub claims: Vec<(ClaimKey, ClaimRecord)>,
     /// Rows that fit nowhere: to be removed.
     pub unfit: Vec<RowKey>,
     /// Nobody was lost: the last process handed over and its grace is not over (the parts `live` are good
@@ -181,21 +212,28 @@ impl Restored {
         let mut restored = Restored { clean, ..Restored::default() };
         let mut channels: BTreeMap<ChannelKey, (ChannelRecord, Vec<MemberRecord>)> =
             BTreeMap::new();
-        let mut members = Vec::new();
+        let (mut members, mut tasks) = (Vec::new(), Vec::new());
         for (key, record) in rows {
-            match (key.row, record) {
+            match (&key.row, record) {
                 (Row::Channel, Record::Channel(mut record)) => {
                     record.live = record.live.filter(|_| clean);
                     channels.insert(key.channel, (*record, Vec::new()));
                 }
-                (Row::Member(uid), Record::Member(mut record)) if record.uid == uid => {
+                (Row::Member(uid), Record::Member(mut record)) if record.uid == *uid => {
                     record.live = record.live.filter(|_| clean);
                     members.push((key, *record));
                 }
-                (Row::Ban(uid, by), Record::Ban(ban)) if by == ban.by => {
-                    restored.bans.push((key.channel, uid, ban));
+                (Row::Ban(uid, by), Record::Ban(ban)) if *by == ban.by => {
+                    restored.bans.push((key.channel, *uid, ban));
                 }
                 (Row::Hold, Record::Ban(hold)) => restored.holds.push((key.channel, hold)),
+                (Row::Task(id), Record::Task(record)) if record.task == *id => {
+                    tasks.push((key, *record));
+                }
+                (Row::Claim, Record::Claim(record)) => match ClaimKey::of_name(&key.channel) {
+                    Some(claim) => restored.claims.push((claim, record)),
+                    None => restored.unfit.push(key),
+                },
                 _ => restored.unfit.push(key),
             }
         }
@@ -203,6 +241,13 @@ impl Restored {
             match channels.get_mut(&key.channel) {
                 Some((_, members)) => members.push(record),
                 None => restored.unfit.push(key),
+            }
+        }
+        for (key, record) in tasks {
+            if channels.contains_key(&key.channel) {
+                restored.tasks.entry(key.channel).or_default().push(record);
+            } else {
+                restored.unfit.push(key);
             }
         }
         restored.channels = channels.into_iter().map(|(key, (c, m))| (key, c, m)).collect();
@@ -219,17 +264,19 @@ mod tests {
     /// Proves no rule of the protocol: keys of rows as texts.
     #[test]
     fn a_key_is_read_as_it_was_written_and_in_no_other_spelling() {
-        for row in [
-            Row::Channel,
-            Row::Member(UserId(7)),
+        let task = Row::Task("a_1".parse().unwrap());
+        let others = [
             Row::Ban(UserId(u64::MAX), None),
             Row::Ban(UserId(7), Some(UserId(u64::MAX))),
             Row::Hold,
-        ] {
-            assert_eq!(Row::read(row.kind(), &row.id()), Some(row));
-            assert_eq!(row.is_of_a_channel(), matches!(row, Row::Channel | Row::Member(_)));
+            Row::Claim,
+        ];
+        for row in [Row::Channel, Row::Member(UserId(7)), task].iter().chain(&others) {
+            assert_eq!(Row::read(row.kind(), &row.id()).as_ref(), Some(row));
+            assert_eq!(row.is_of_a_channel(), !others.contains(row));
         }
-        for (kind, id) in [("member", "07"), ("member", ""), ("hold", "7"), ("task", "t"), ("", "")]
+        for (kind, id) in
+            [("member", "07"), ("member", ""), ("hold", "7"), ("task", "a-b"), ("", "")]
         {
             assert_eq!(Row::read(kind, id), None, "{kind} {id}");
         }

@@ -22,6 +22,10 @@ pub(crate) enum Timer {
     Token(ChannelRef, UserId),
     /// A question was not answered in time.
     Ask(AskId),
+    /// Something about the tasks of a channel.
+    Tasks(ChannelRef),
+    /// The lease of a run that was told to stop may be over.
+    Stopping,
     /// Bans, holds and logs may be over.
     Sweep,
     /// Plays that wait for their viewer to come back.

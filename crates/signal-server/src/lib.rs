@@ -33,6 +33,7 @@ pub mod signing;
 mod api;
 mod clock;
 mod data_dir;
+mod executor;
 mod listen;
 mod media;
 mod notes;
@@ -44,6 +45,7 @@ mod route;
 mod server;
 mod shard;
 mod socket;
+mod tasks;
 
 pub use config::Config;
 pub use listen::descriptors::raise_limit as raise_descriptor_limit;

@@ -38,6 +38,10 @@ pub(crate) trait MediaProvider: Send + Sync + 'static {
     /// Says which kinds of a stream a viewer subscribes from now on; it is to get no others. As [`Self::set_published`].
     fn set_subscribed(&self, generation: Gen, viewer: Mid, kinds: KindSet);
 
+    /// A URL by which a process of this machine plays a stream as that viewer, for as long as the engine lets it; `None`
+    /// where none can.
+    fn pull_here(&self, generation: Gen, viewer: Mid, now: WallTime) -> Option<String>;
+
     /// Ends the push of a stream and everyone who plays it, without waiting for it.
     fn cut_stream(&self, generation: Gen);
 

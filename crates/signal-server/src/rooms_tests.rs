@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up, as `ARCHITECTURE.md` has them.
-const ROOMS: [&str; 18] = [
-    "clock", "route", "config", "data_dir", "auth", "signing", "media", "notes", "records",
-    "socket", "shard", "relay", "ops", "api", "listen", "server", "cli", "main",
+const ROOMS: [&str; 20] = [
+    "clock", "route", "config", "data_dir", "auth", "signing", "media", "executor", "notes",
+    "records", "socket", "shard", "relay", "tasks", "ops", "api", "listen", "server", "cli",
+    "main",
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

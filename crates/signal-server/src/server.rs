@@ -21,6 +21,7 @@ use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
 use crate::config::{AppConfig, AppMode, Config, MediaServer};
 use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
+use crate::executor::Executor;
 use crate::listen::accept::{self, HttpListener};
 use crate::listen::budgets::Budgets;
 use crate::listen::descriptors;
@@ -45,6 +46,7 @@ use crate::signing::{UrlBases, UrlSigner};
 use crate::socket::give_way::GiveWay;
 use crate::socket::places::Places;
 use crate::socket::tls::{TlsError, TlsReloader};
+use crate::tasks::{self, LocalExecutor, Missing, Programs};
 
 /// Facts of the relay that may wait for the shards.
 const FACTS: usize = 1024;
@@ -73,6 +75,9 @@ pub enum StartError {
     /// What earlier processes left cannot be read, or new things cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Push tasks have to be served, and cannot be.
+    #[error(transparent)]
+    Tasks(#[from] Missing),
     /// The certificate cannot be used, or the authorities of a forward cannot.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -94,6 +99,14 @@ pub struct Addresses {
     pub rtmps: Option<SocketAddr>,
 }
 
+impl Addresses {
+    /// All of them.
+    fn all(&self) -> Vec<SocketAddr> {
+        let Addresses { public, admin, rtmp, rtmps } = *self;
+        [public, admin, rtmp].into_iter().chain(rtmps).collect()
+    }
+}
+
 /// A server whose listeners are bound and that serves nobody yet.
 pub struct Server {
     config: Config,
@@ -108,6 +121,7 @@ pub struct Server {
     restored: Vec<Restored>,
     tls: Option<Arc<TlsReloader>>,
     plans: forward::Plans,
+    programs: Option<Programs>,
     seeds: Vec<[u8; 32]>,
     admin_connections: usize,
 }
@@ -123,6 +137,8 @@ impl Server {
             warn!(at = warning.path, "{}", warning.text);
         }
         let admin_connections = descriptors::fit(&mut config);
+        let programs = tasks::find(&config.tasks)?;
+        config.tasks.serve = Some(programs.is_some());
         let lock = Arc::new(take_lock(&config.data_dir).await?);
         let data_dir = DataDir::open(&config.data_dir)?;
         let tls = match &config.tls {
@@ -171,6 +187,7 @@ impl Server {
             restored,
             tls,
             plans,
+            programs,
             seeds,
             admin_connections,
         })
@@ -221,6 +238,7 @@ impl Server {
             restored,
             tls,
             plans,
+            programs,
             seeds,
             admin_connections,
         } = self;
@@ -237,27 +255,35 @@ impl Server {
         let hub = Hub::with_facts(config.relay.clone(), fact_sink);
         let peers = Peers::default();
         readers.spawn(note_log::log(reader("log"), hub.lines().clone(), peers.clone()));
-        let relay: Arc<dyn MediaProvider> = EmbeddedRelay::new(signer, hub.clone());
+        let relay: Arc<dyn MediaProvider> = EmbeddedRelay::new(signer, hub.clone(), addresses.rtmp);
         let provider = |app: &AppConfig| match app.media {
             MediaServer::Relay => (app.appkey.clone(), relay.clone()),
         };
 
         let mut workers = JoinSet::new();
         let (shards, mailboxes) = Shards::new(seeds.len());
+        let providers: Providers = config.apps.iter().map(provider).collect();
+        let executor = programs.map(|programs| {
+            let own = addresses.all();
+            let (providers, lines) = (providers.clone(), hub.lines().clone());
+            tasks::executor(programs, &config, &own, providers, shards.clone(), lines)
+        });
         let parts = WorkerParts {
             clock,
-            providers: config.apps.iter().map(provider).collect(),
+            providers,
+            executor: executor.clone().map(|executor| executor as Arc<dyn Executor>),
             authenticator: authenticator.clone(),
             notes,
             store: store.clone(),
             max_lag_bytes: config.max_lag_bytes,
         };
-        let engine_config = engine_config(&config, &data_dir, &parts.providers, seeds.len());
+        let mut engine_config = engine_config(&config, &data_dir, &parts.providers, seeds.len());
+        engine_config.tasks = executor.as_ref().map(|_| config.tasks.policy);
         let starts = seeds.into_iter().zip(restored);
         for (index, (mailbox, (seed, restored))) in mailboxes.into_iter().zip(starts).enumerate() {
             let engine = Engine::new(engine_config.clone(), seed);
             let own = shards.of(u32::try_from(index).unwrap_or(0));
-            let mut worker = Worker::new(engine, parts.clone(), mailbox, &own);
+            let mut worker = Worker::new(engine, parts.clone(), mailbox, &own, &shards);
             worker.restore(restored);
             workers.spawn(worker.run());
         }
@@ -283,6 +309,7 @@ impl Server {
             service: Service::new(shards.clone()),
             hub: hub.clone(),
             forwards: forwards.clone(),
+            tasks: executor.clone(),
             metrics,
             token: data_dir.admin_token().clone(),
             store: store.clone(),
@@ -368,6 +395,7 @@ impl Server {
         let ended = async {
             shards.stop().await;
             drop(shards);
+            end_runs(executor.as_deref()).await;
             ended(&mut workers).await;
             ended(&mut readers).await;
             ended(&mut listeners).await;
@@ -381,6 +409,13 @@ impl Server {
         }
         tasks.shutdown().await;
         handed_over
+    }
+}
+
+/// No process of ours outlives this one.
+async fn end_runs(executor: Option<&LocalExecutor>) {
+    if let Some(executor) = executor {
+        executor.shut_down().await;
     }
 }
 

@@ -24,6 +24,7 @@ const TASK_ERRORS: &[ErrorName] = &[
     ErrorName::TaskInternal,
     ErrorName::BadLayout,
     ErrorName::BadImage,
+    ErrorName::StreamUrlBusy,
 ];
 
 /// What cannot occur here, and why.

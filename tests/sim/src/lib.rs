@@ -4,7 +4,8 @@
 //!
 //! Comes in: a seed, or a scenario file. Goes out: a hash of everything that happened, counters, and the first
 //! thing that was wrong. Deliberately absent: real sockets, real time, and anything of the shell of
-//! `signal-server`, which only moves bytes; what it does around the engine is done again in `server/`.
+//! `signal-server`, which only moves bytes; what it does around the engine is done again in `server/`. Push tasks
+//! have a world of their own, in `tasks/`.
 //!
 //! ```text
 //!   seed -> generator -> scenario -> world: client (Session) ~ net ~ server (Engine, store, media)
@@ -31,11 +32,12 @@ mod scenario;
 mod scripts;
 mod server;
 mod shrink;
+mod tasks;
 mod tokens;
 mod trace;
 mod world;
 
 pub use alloc::Counting;
 pub use coverage::Coverage;
-pub use run::{Report, record_seed, regressions, run_file, run_seed, shrink_seed};
+pub use run::{Report, record_seed, regressions, run_file, run_seed, run_tasks, shrink_seed};
 pub use world::Failure;

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use lianmai_sim::{Counting, Coverage, Report, record_seed, run_file, run_seed, shrink_seed};
+use lianmai_sim::{
+    Counting, Coverage, Report, record_seed, run_file, run_seed, run_tasks, shrink_seed,
+};
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -51,6 +53,9 @@ struct Arguments {
     /// Writes what sessions are told and say into files of this directory, until there are 200.
     #[arg(long)]
     traces: Option<PathBuf>,
+    /// Only the worlds of push tasks, which are small.
+    #[arg(long)]
+    tasks: bool,
     /// Shows a failure as it is, without looking for the least that it takes.
     #[arg(long)]
     no_shrink: bool,
@@ -66,6 +71,9 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         };
+    }
+    if arguments.tasks {
+        return if only_tasks(&arguments) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let outcome = match (&arguments.file, arguments.seed) {
         (Some(file), _) => one_file(file),
@@ -91,6 +99,22 @@ fn traces(directory: &Path, from: u64) -> std::io::Result<()> {
         std::fs::write(directory.join(format!("{index:03}.jsonl")), trace.join("\n"))?;
     }
     Ok(())
+}
+
+/// Runs the worlds of push tasks alone, up to the first that fails.
+fn only_tasks(arguments: &Arguments) -> bool {
+    let seeds = match arguments.seed {
+        Some(seed) => seed..seed + 1,
+        None => arguments.from..arguments.from + arguments.seeds,
+    };
+    for seed in seeds {
+        if let Some(failure) = run_tasks(seed) {
+            println!("seed {seed}\nFAILED {failure}");
+            return false;
+        }
+    }
+    println!("{} worlds of tasks pass", arguments.seeds);
+    true
 }
 
 fn show(report: &Report) -> bool {

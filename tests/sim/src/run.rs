@@ -7,6 +7,7 @@ use crate::coverage::Coverage;
 use crate::generator;
 use crate::scenario::Scenario;
 use crate::shrink;
+use crate::tasks;
 use crate::trace::Trace;
 use crate::world::{Failure, World};
 
@@ -55,7 +56,23 @@ pub(crate) fn run_scenario(scenario: &Scenario, keep_text: bool) -> Report {
 /// Runs the world of a seed.
 #[must_use]
 pub fn run_seed(seed: u64, keep_text: bool) -> Report {
-    run_scenario(&generator::scenario(seed), keep_text)
+    let mut report = run_scenario(&generator::scenario(seed), keep_text);
+    if report.failure.is_none() {
+        report.failure = run_tasks(seed);
+    }
+    report
+}
+
+/// Runs the world of push tasks of a seed; what was wrong, if anything was.
+#[must_use]
+pub fn run_tasks(seed: u64) -> Option<Failure> {
+    let lived = catch_unwind(AssertUnwindSafe(|| tasks::run(seed)));
+    lived.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        let what = format!("panic: {}", text.unwrap_or_default());
+        Some(Failure { checker: "errors", at: 0, what })
+    })
 }
 
 /// What each session of the world of a seed was told and said, up to its first end: a line each.

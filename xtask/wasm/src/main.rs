@@ -30,6 +30,7 @@ fn main() -> Result<()> {
     // want tables of references for them.
     drop(module.customs.remove_raw("target_features"));
     end_in_traps(&mut module)?;
+    blank_texts(&mut module);
     let mut output = Bindgen::new()
         .input_module("lianmai", module)
         .no_modules(true)?
@@ -106,6 +107,48 @@ fn end_in_traps(module: &mut Module) -> Result<()> {
         module.funcs.get_mut(id).kind = FunctionKind::Local(trap);
     }
     Ok(())
+}
+
+/// Where the names of source files begin.
+const FILES: [&[u8]; 2] = [b"crates/", b"/rustc/"];
+/// What the standard library's panics say.
+const SAID: [&str; 11] = [
+    "index out of bounds: the len is ",
+    " but the index is ",
+    "range start index ",
+    "range end index ",
+    " out of range for slice of length ",
+    "slice index starts at ",
+    " but ends at ",
+    "copy_from_slice: source slice length (",
+    ") does not match destination slice length (",
+    "memory allocation of ",
+    " bytes failed",
+];
+
+/// Fills the names of source files and the texts of panics with zeros, which pack to nothing. Only a panic would say
+/// them, and it traps.
+fn blank_texts(module: &mut Module) {
+    let segments: Vec<_> = module.data.iter().map(walrus::Data::id).collect();
+    for segment in segments {
+        let bytes = &mut module.data.get_mut(segment).value;
+        let mut at = 0;
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"/_-.".contains(byte);
+            let length = rest.iter().take_while(|byte| is_name(byte)).count();
+            let end = rest[..length].windows(3).position(|end| end == b".rs").map(|end| end + 3);
+            let file = end.filter(|_| FILES.iter().any(|begin| rest.starts_with(begin)));
+            let said = SAID.iter().find(|said| rest.starts_with(said.as_bytes()));
+            match file.or(said.map(|said| said.len())) {
+                Some(end) => {
+                    bytes[at..at + end].fill(0);
+                    at += end;
+                }
+                None => at += 1,
+            }
+        }
+    }
 }
 
 /// What a function calls by name.

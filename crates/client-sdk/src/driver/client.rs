@@ -11,7 +11,8 @@ use lianmai_protocol::message::session::{
     AttributeTarget, CloseChannel, Empty, Join, Kick, RenewToken, Report, ReportDir, ReportType,
     SendMessage, SetAttributes,
 };
-use lianmai_protocol::{ErrorName, MediaKind, MediaSelector, Role, RpcError, UserId};
+use lianmai_protocol::message::task::{Task, TaskIds, TaskInfo, Tasks};
+use lianmai_protocol::{ErrorName, MediaKind, MediaSelector, Role, RpcError, TaskId, UserId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::{ClientConfig, IntoUserId, JoinOptions};
@@ -21,7 +22,7 @@ use super::hub::{Hub, ListenerId};
 use super::platform;
 use crate::error::{
     CallError, CommandError, ConfigError, JoinError, LeaveError, MessageError, Operation,
-    PublishError, RenewTokenError, SubscribeError,
+    PublishError, RenewTokenError, SubscribeError, TaskError,
 };
 use crate::session::{
     Command, ConnectionState, Event, EventKind, Joined, Member, Own, Picture, Reply, Session,
@@ -321,6 +322,47 @@ impl Client {
             Reply::TokenRenewed { expires_in_ms } => Ok(expires_in_ms.map(Duration::from_millis)),
             _ => Err(RenewTokenError::OutcomeUnknown),
         }
+    }
+
+    /// Starts push tasks: what the channel publishes is composed and pushed to each one's address. What becomes of them is
+    /// told by [`Event::RtmpTasksStatus`]. All of them begin, or none.
+    ///
+    /// # Errors
+    /// See [`TaskError`].
+    pub async fn add_tasks(&self, tasks: impl IntoIterator<Item = Task>) -> Result<(), TaskError> {
+        let rtmp_tasks = tasks.into_iter().collect();
+        self.tell::<method::AddTasks>(Tasks { rtmp_tasks }).await
+    }
+
+    /// Replaces the whole configuration of push tasks.
+    ///
+    /// # Errors
+    /// See [`TaskError`].
+    pub async fn update_tasks(
+        &self,
+        tasks: impl IntoIterator<Item = Task>,
+    ) -> Result<(), TaskError> {
+        let rtmp_tasks = tasks.into_iter().collect();
+        self.tell::<method::UpdateTasks>(Tasks { rtmp_tasks }).await
+    }
+
+    /// Ends push tasks.
+    ///
+    /// # Errors
+    /// See [`TaskError`].
+    pub async fn delete_tasks(
+        &self,
+        ids: impl IntoIterator<Item = TaskId>,
+    ) -> Result<(), TaskError> {
+        let task_ids = ids.into_iter().collect();
+        self.tell::<method::DeleteTasks>(TaskIds { task_ids }).await
+    }
+
+    /// Every push task of the channel, by id.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        let all = |picture: &Picture| picture.tasks.values().cloned().collect();
+        self.inner.hub.look(|picture| picture.map(all).unwrap_or_default())
     }
 
     /// Tells the server what a media component observed. `uid` names the stream of a pull.

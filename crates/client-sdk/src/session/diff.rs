@@ -12,7 +12,7 @@ use lianmai_protocol::message::event::{
     ChannelUpdate, ClientJoin, ClientLeave, ClientUpdate, LeaveReason, MuteChange, RoleChanged,
     StreamChange,
 };
-use lianmai_protocol::message::task::{TaskInfo, TaskStatus};
+use lianmai_protocol::message::task::{TaskInfo, TaskState, TaskStatus};
 use lianmai_protocol::{Attributes, KindSet, MediaKind, Mid, Pub, Role, UserId};
 
 use super::change::{CaughtUp, Change};
@@ -168,10 +168,11 @@ impl Diff<'_> {
             self.steps(vec![ChannelEvent::ChannelUpdate(ChannelUpdate { attributes })]);
         }
         let old = self.at.tasks.values().filter(|task| !new.tasks.contains_key(&task.task_id));
-        let ended = old.map(|task| status(task, TASK_ENDED));
+        let ended = old.map(|task| status(task, Some(TaskState::Ended), TASK_ENDED));
         let changed =
             new.tasks.values().filter(|task| self.at.tasks.get(&task.task_id) != Some(*task));
-        let events = ended.chain(changed.map(|task| status(task, task.code)));
+        let changed = changed.map(|task| status(task, task.state.clone(), task.code));
+        let events = ended.chain(changed);
         self.steps(events.map(ChannelEvent::RtmpTasksStatus).collect());
         if self.at.member_count != new.member_count {
             self.step(Change::MemberCount(new.member_count));
@@ -255,13 +256,15 @@ fn update(events: &mut Vec<ChannelEvent>, uid: UserId, mid: Mid, old: &Told<'_>,
 }
 
 /// A snapshot tells neither the address of a task nor why it is as it is.
-fn status(task: &TaskInfo, code: u16) -> TaskStatus {
+fn status(task: &TaskInfo, state: Option<TaskState>, code: u16) -> TaskStatus {
     TaskStatus {
         task_id: task.task_id.clone(),
         uid: task.uid,
         stream_url: String::new(),
+        state,
         code,
         msg: String::new(),
         revision: task.revision,
+        retries: task.retries,
     }
 }

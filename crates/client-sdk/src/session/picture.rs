@@ -246,8 +246,10 @@ impl Picture {
         let task = TaskInfo {
             task_id: status.task_id.clone(),
             uid: status.uid,
+            state: status.state.clone(),
             code: status.code,
             revision: status.revision,
+            retries: status.retries,
         };
         self.tasks.insert(status.task_id.clone(), task);
     }

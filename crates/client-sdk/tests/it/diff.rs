@@ -90,9 +90,11 @@ fn picture((others, me, tasks, attribute, count): &Scene, seq: u64) -> Picture {
     }
     let task = |(n, code): (usize, &u8)| TaskInfo {
         task_id: format!("t{n}").parse().unwrap(),
-        uid: ME,
+        uid: Some(ME),
+        state: None,
         code: 504 + u16::from(*code),
         revision: 1,
+        retries: u32::from(*code),
     };
     hello.channel.tasks =
         tasks.iter().enumerate().filter(|(_, code)| **code != 0).map(task).collect();

@@ -140,15 +140,24 @@ impl Channel {
         self.tasks.retain(|task| task.task_id != task_id);
         if code != 511 {
             let (task_id, revision) = (task_id.clone(), u64::from(detail));
-            self.tasks.push(TaskInfo { task_id, uid, code, revision });
+            self.tasks.push(TaskInfo {
+                task_id,
+                uid: Some(uid),
+                state: None,
+                code,
+                revision,
+                retries: 0,
+            });
         }
         ChannelEvent::RtmpTasksStatus(TaskStatus {
             task_id,
-            uid,
+            uid: Some(uid),
             stream_url: "rtmp://host/app/***".to_owned(),
+            state: None,
             code,
             msg: String::new(),
             revision: u64::from(detail),
+            retries: 0,
         })
     }
 

@@ -6,7 +6,7 @@ use lianmai_client_sdk::protocol::message::media::{Published, Subscribe, Subscri
 use lianmai_client_sdk::protocol::message::notice::{Closing, Direction, NetworkQuality, SyncDone};
 use lianmai_client_sdk::protocol::message::session::MessageSent;
 use lianmai_client_sdk::protocol::message::snapshot::StreamInfo;
-use lianmai_client_sdk::protocol::message::task::TaskStatus;
+use lianmai_client_sdk::protocol::message::task::{TaskState, TaskStatus};
 use lianmai_client_sdk::protocol::message::{ChannelEvent, Notice};
 use lianmai_client_sdk::protocol::{Action, CloseCode, ErrorName, MediaKind, Pub, Role, RpcError};
 use lianmai_client_sdk::session::{Command, ConnectionState, Reply, SessionConfig};
@@ -82,11 +82,13 @@ fn nsy_2_what_no_server_sends_yet_is_read() {
     };
     let status = TaskStatus {
         task_id: "cdn_1".parse().unwrap(),
-        uid: BOB,
+        uid: Some(BOB),
         stream_url: "rtmp://push.example.com/live/***".to_owned(),
+        state: Some(TaskState::Pushing),
         code: 505,
         msg: "pushing".to_owned(),
         revision: 1,
+        retries: 0,
     };
     rig.frame(&notice(Notice::NetworkQuality(quality)));
     rig.frame(&notice(Notice::SyncDone(moved)));

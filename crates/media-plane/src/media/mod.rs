@@ -62,6 +62,15 @@ impl Packet {
         }
     }
 
+    /// A message for an upstream, where it does not come from the hub; nothing where it is cut short, or a command to a
+    /// player.
+    #[must_use]
+    pub fn of_message(kind: MediaKind, timestamp: u32, body: &[u8]) -> Option<Self> {
+        let class = classify(kind, body);
+        let received = Instant::now();
+        (class.role != Role::Void).then(|| Self::new(kind, class, timestamp, received, body, None))
+    }
+
     /// Bytes of memory that a message may take, in both encodings.
     pub(crate) fn memory(body: &[u8]) -> usize {
         // Chunks of RTMP have a byte of their own each.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::{UpstreamError, UpstreamOptions, UpstreamUrl};
+use crate::address::is_public;
 use crate::wire::{Wire, cap_send_buffer, prepare};
 
 /// What the kernel holds of a publish: at 10 Mbit/s enough for a way of 400 ms there and back.
@@ -31,6 +32,9 @@ pub(super) async fn connect(
 ) -> Result<Wire, UpstreamError> {
     let addresses = lookup_host((url.host(), url.port())).await.map_err(UpstreamError::Resolve)?;
     let addresses: Vec<SocketAddr> = addresses.take(MAX_ADDRESSES).collect();
+    if options.public_only && !addresses.iter().all(|address| is_public(address.ip())) {
+        return Err(UpstreamError::NotPublic);
+    }
     let mut error = UpstreamError::Resolve(io::ErrorKind::NotFound.into());
     for (index, address) in addresses.iter().enumerate() {
         let is_last = index + 1 == addresses.len();

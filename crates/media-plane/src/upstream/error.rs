@@ -22,6 +22,9 @@ pub enum UpstreamError {
     /// The address is one of this server's own: media would go round in a circle.
     #[error("ownListener: the upstream is this server")]
     OwnListener,
+    /// The name has an address that is not public, and only such are served.
+    #[error("notPublic: the upstream is not on the internet")]
+    NotPublic,
     /// No TLS, or a certificate that is not trusted.
     #[error("tls: {0}")]
     Tls(io::Error),
@@ -63,6 +66,7 @@ impl UpstreamError {
             Self::Resolve(_) => "resolve",
             Self::Connect(_) => "connect",
             Self::OwnListener => "ownListener",
+            Self::NotPublic => "notPublic",
             Self::Tls(_) => "tls",
             Self::Timeout => "timeout",
             Self::Refused(_) => "refused",

@@ -1,6 +1,6 @@
-//! Publishing to another media server.
+//! Publishing to another media server, and playing from it.
 //!
-//! In: an [`UpstreamUrl`], packets. Out: a publish on a socket, by RTMP or RTMPS, or why there is none. Absent: the
+//! In: an [`UpstreamUrl`], packets. Out: a publish or a play on a socket, by RTMP or RTMPS, or why there is none. Absent: the
 //! protocol, which is [`Client`]'s; where packets come from; another attempt after a failure, see [`forward()`].
 //!
 //! [`Client`]: crate::rtmp::Client
@@ -8,6 +8,7 @@
 mod connect;
 mod error;
 mod forward;
+mod playing;
 mod publishing;
 mod url;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use error::UpstreamError;
 pub use forward::{ForwardPhase, ForwardState, forward};
+pub use playing::UpstreamPlay;
 pub use publishing::Upstream;
 pub use url::{BadUrl, UpstreamUrl};
 
@@ -33,6 +35,8 @@ pub struct UpstreamOptions {
     pub queue_time: Duration,
     /// Listeners of this process, which are no upstreams. An unspecified address means all addresses of this machine.
     pub own: Vec<SocketAddr>,
+    /// Only addresses of the internet at large are upstreams. Set it where a stranger chooses the URL. Default false.
+    pub public_only: bool,
     /// Whom RTMPS trusts.
     pub tls: Arc<rustls::ClientConfig>,
 }
@@ -47,6 +51,7 @@ impl UpstreamOptions {
             queue_bytes: 16 << 20,
             queue_time: Duration::from_secs(10),
             own: Vec::new(),
+            public_only: false,
             tls,
         }
     }

@@ -191,7 +191,7 @@ impl Upstream {
                     self.queue.pushed += bytes.len() as u64;
                     self.out.push(bytes);
                 }
-                ClientOutput::Event(ClientEvent::Accepted) => {}
+                ClientOutput::Event(ClientEvent::Accepted | ClientEvent::Media { .. }) => {}
                 ClientOutput::Event(ClientEvent::Refused(answer)) => {
                     return Err(UpstreamError::Refused(answer));
                 }
@@ -261,7 +261,7 @@ impl Queue {
 }
 
 /// Filler for a handshake: differs per connection, protects nothing.
-fn seed() -> [u8; 16] {
+pub(super) fn seed() -> [u8; 16] {
     let seeds = RandomState::new();
     let mut seed = [0; 16];
     seed[..8].copy_from_slice(&seeds.hash_one(0).to_le_bytes());

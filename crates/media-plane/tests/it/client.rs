@@ -1,8 +1,11 @@
-//! The publishing client without I/O, against the session of a server.
+//! The client without I/O, against the session of a server.
 //! Proves no rule of the protocol: RTMP.
 
 use bytes::Bytes;
 use lianmai_media_plane::rtmp::amf0::{self, Value};
+use lianmai_media_plane::rtmp::chunk::encode_message;
+use lianmai_media_plane::rtmp::limits::OUT_CHUNK_SIZE;
+use lianmai_media_plane::rtmp::message::{MEDIA_STREAM, Message, chunk_stream, message_type};
 use lianmai_media_plane::rtmp::{
     Answer, Client, ClientEvent, ClientOutput, Event, MediaKind, Output, Refusal, Request,
     RequestKind, Session, Target,
@@ -170,4 +173,32 @@ fn names_are_bounded() {
     assert!(Target::new(&long, "", "a").is_err());
     assert!(Target::new("a", &long, "a").is_err());
     assert!(Target::new("a", "", &long).is_err());
+}
+
+#[test]
+fn a_play_is_asked_for_and_its_media_told() {
+    for piece in [1, 7, 1 << 20] {
+        let mut line = Line { client: Client::player(target(), [9; 16]), ..Line::new(piece) };
+        line.run();
+        let [Event::Request(request)] = &line.heard[..] else { panic!("{:?}", line.heard) };
+        assert_eq!((request.kind, request.stream.as_str()), (RequestKind::Play, "room-7"));
+        line.server.accept().unwrap();
+        line.run();
+        assert_eq!(line.told, [ClientEvent::Accepted]);
+        assert!(line.client.is_playing() && !line.client.is_publishing());
+        line.told.clear();
+        let payload = Bytes::from(vec![0x17; 90_000]);
+        let message = Message {
+            timestamp: 5,
+            type_id: message_type::VIDEO,
+            stream_id: MEDIA_STREAM,
+            payload: payload.clone(),
+        };
+        let mut bytes = Vec::new();
+        encode_message(&mut bytes, chunk_stream::VIDEO, &message, OUT_CHUNK_SIZE);
+        bytes.chunks(piece).for_each(|piece| line.client.input(piece).unwrap());
+        line.run();
+        let kind = MediaKind::Video;
+        assert_eq!(line.told, [ClientEvent::Media { kind, timestamp: 5, payload }]);
+    }
 }

@@ -5,7 +5,7 @@ use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{TaskId, UserId};
-use crate::wire_enum::shows;
+use crate::wire_enum::{shows, wire_enum};
 
 /// Parameters of `addTasks` and `updateTasks`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Wire)]
@@ -37,6 +37,9 @@ pub struct Task {
     /// The member of the large picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_uid: Option<UserId>,
+    /// Of an update: greater than that of the task, 1..2^53. Absent: the next one (TSK-6).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     /// What the picture shows.
     pub layout: Layout,
     /// How it is encoded.
@@ -47,7 +50,7 @@ pub struct Task {
     pub extra_info: Option<String>,
 }
 
-shows!(Task { task_id, record, host_uid, layout, config });
+shows!(Task { task_id, record, host_uid, revision, layout, config });
 
 /// What the composed picture shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Wire)]
@@ -65,9 +68,9 @@ pub struct Layout {
 /// Size and colour of the whole picture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Canvas {
-    /// Pixels, 0..=1920, even.
+    /// Pixels, 16..=1920, or 0 for sound only; an odd number counts as the even one below.
     pub width: u32,
-    /// Pixels, 0..=1920, even; width x height <= 1920 x 1080.
+    /// As the width; width x height <= 1920 x 1080.
     pub height: u32,
     /// 65536 R + 256 G + B.
     #[serde(default)]
@@ -94,10 +97,10 @@ pub struct LayoutUser {
     pub height: u32,
     /// 0 fit, 1 crop.
     #[serde(default = "crop")]
-    pub adaption: u8,
+    pub adaption: u32,
     /// 0..=100, higher in front.
     #[serde(default)]
-    pub z_order: u8,
+    pub z_order: u32,
     /// Whether the member is heard.
     #[serde(default)]
     pub push_audio: bool,
@@ -125,12 +128,12 @@ pub struct LayoutImage {
     pub height: u32,
     /// 0 fit, 1 crop.
     #[serde(default = "crop")]
-    pub adaption: u8,
+    pub adaption: u32,
 }
 
 shows!(LayoutImage { x, y, width, height, adaption });
 
-fn crop() -> u8 {
+fn crop() -> u32 {
     1
 }
 
@@ -158,10 +161,10 @@ pub struct AudioParam {
     pub sample_rate: u32,
     /// 1 or 2.
     #[serde(default = "default_channels")]
-    pub channels: u8,
+    pub channels: u32,
     /// 0 LC-AAC, 1 HE-AAC.
     #[serde(default)]
-    pub codec_profile: u8,
+    pub codec_profile: u32,
 }
 
 fn default_bit_rate() -> u32 {
@@ -172,9 +175,43 @@ fn default_sample_rate() -> u32 {
     48_000
 }
 
-fn default_channels() -> u8 {
+fn default_channels() -> u32 {
     2
 }
+
+wire_enum! {
+    /// What a task is doing.
+    pub enum TaskState {
+        /// Nobody publishes what it shows: it waits.
+        Idle = "idle",
+        /// It is about to push.
+        Starting = "starting",
+        /// It pushes: 505.
+        Pushing = "pushing",
+        /// The push broke off or could not begin, and is tried again.
+        Retrying = "retrying",
+        /// It was tried as often as it may be: 506. An update begins anew.
+        Failed = "failed",
+        /// It is gone: 511.
+        Ended = "ended",
+    }
+}
+
+impl TaskState {
+    /// Number of the state as clients of this kind know it, 0 where they know none.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        match self {
+            TaskState::Pushing => 505,
+            TaskState::Failed => 506,
+            TaskState::Ended => 511,
+            _ => 0,
+        }
+    }
+}
+
+/// `code` of a task whose background picture could not be used. What it is doing does not change by that.
+pub const TASK_IMAGE_FAILED: u16 = 512;
 
 /// A task in a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
@@ -182,12 +219,19 @@ fn default_channels() -> u8 {
 pub struct TaskInfo {
     /// The task.
     pub task_id: TaskId,
-    /// Who owns it.
-    pub uid: UserId,
-    /// 505 pushing, 506 failed, 511 ended, 0 not started yet.
+    /// Who owns it; absent for a task of the app's server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<UserId>,
+    /// What it is doing; absent in messages of an older server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<TaskState>,
+    /// 505 pushing, 506 failed, 511 ended, 512 a picture could not be used, 0 all else.
     pub code: u16,
     /// Grows with each update.
     pub revision: u64,
+    /// How often in a row it was tried again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
 }
 
 /// Payload of `rtmpTasksStatus`.
@@ -196,14 +240,25 @@ pub struct TaskInfo {
 pub struct TaskStatus {
     /// The task.
     pub task_id: TaskId,
-    /// Who owns it.
-    pub uid: UserId,
+    /// Who owns it; absent for a task of the app's server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<UserId>,
     /// Its address without the stream key: `scheme://host/app/***`.
     pub stream_url: String,
-    /// 505 pushing, 506 failed, 511 ended.
+    /// What it is doing; absent in messages of an older server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<TaskState>,
+    /// 505 pushing, 506 failed, 511 ended, 512 a picture could not be used, 0 all else.
     pub code: u16,
     /// One sentence.
     pub msg: String,
     /// Grows with each update.
     pub revision: u64,
+    /// How often in a row it was tried again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -31,7 +31,7 @@ const ERRORS: &str = "\
     channelClosed:20008 duplicateLogin:20009 frameTooLarge:20010 tooDeep:20011 badBatch:20012 \
     messageTooLarge:20013 attributesTooLarge:20014 superseded:20015 tooManySubscriptions:20016 \
     tooManyChannels:20017 tooManyRecipients:20018 kicked:20019 replaced:20020 replacedTooOften:20021 \
-    outcomeUnknown:20022 notConnected:20023 notStored:20024 tooManyBans:20025";
+    outcomeUnknown:20022 notConnected:20023 notStored:20024 tooManyBans:20025 streamUrlBusy:20026";
 const CLOSES: &str = "left:1000 goingAway:4000 slowReader:4001 idle:4002 serverRestart:4003 takenOver:4004 gap:4005 \
     kicked:4500 channelClosed:4501 replaced:4502 joinRefused:4503 protocolViolation:4504 joinTimeout:4505 \
     rateLimited:4506 tokenExpired:4507";

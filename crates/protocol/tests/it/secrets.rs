@@ -118,6 +118,7 @@ fn task() -> Task {
         stream_url: secret("rtmp://cdn/live/"),
         record: true,
         host_uid: Some(UserId(7)),
+        revision: None,
         layout: Layout {
             canvas: Canvas { width: 1280, height: 720, color: 0 },
             users: vec![],

@@ -7,7 +7,7 @@ use lianmai_protocol::message::session::{Joined, Timers};
 use lianmai_protocol::message::snapshot::{
     ChannelInfo, MemberInfo, OwnStream, SelfInfo, StreamInfo, Subscription,
 };
-use lianmai_protocol::message::task::TaskInfo;
+use lianmai_protocol::message::task::{TaskInfo, TaskState};
 use lianmai_protocol::{
     Attributes, Cid, Epoch, Gen, KindSet, MediaKind, Mid, Pub, RequestId, Rights, Role, SessionId,
     UserId,
@@ -94,9 +94,11 @@ fn longest(limits: &Limits) -> Joined {
     assert_eq!(told.sum::<usize>(), limits.channel_attribute_bytes);
     let task = |n: usize| TaskInfo {
         task_id: format!("{n:_>64}").parse().unwrap(),
-        uid: UserId(u64::MAX),
+        uid: Some(UserId(u64::MAX)),
+        state: Some(TaskState::Retrying),
         code: u16::MAX,
         revision: u64::MAX,
+        retries: u32::MAX,
     };
     let long = MAX_REQUEST_ID;
     let generation = Gen { route: u32::MAX, random: [255; 12] };

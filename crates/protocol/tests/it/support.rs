@@ -26,7 +26,7 @@ use lianmai_protocol::message::snapshot::{
 };
 use lianmai_protocol::message::task::{
     AudioParam, Canvas, Layout, LayoutImage, LayoutUser, Task, TaskConfig, TaskIds, TaskInfo,
-    TaskStatus, Tasks,
+    TaskState, TaskStatus, Tasks,
 };
 use lianmai_protocol::message::{Call, ChannelEvent, Notice, Position, Request};
 use lianmai_protocol::raw::JsonObject;
@@ -196,12 +196,12 @@ fn json_object() -> impl Strategy<Value = JsonObject> {
 }
 
 fn task() -> impl Strategy<Value = Task> {
-    let user = (uid(), any::<[u32; 4]>(), 0u8..2, 0u8..=100, any::<bool>(), any::<bool>())
+    let user = (uid(), any::<[u32; 4]>(), 0u32..2, 0u32..=100, any::<bool>(), any::<bool>())
         .prop_map(|(uid, [x, y, width, height], adaption, z_order, push_audio, push_video)| {
             LayoutUser { uid, x, y, width, height, adaption, z_order, push_audio, push_video }
         });
     let image =
-        (text(), any::<[u32; 4]>(), 0u8..2).prop_map(|(url, [x, y, width, height], adaption)| {
+        (text(), any::<[u32; 4]>(), 0u32..2).prop_map(|(url, [x, y, width, height], adaption)| {
             LayoutImage { url, x, y, width, height, adaption }
         });
     let layout = (any::<[u32; 3]>(), vec(user, 0..3), vec(image, 0..2)).prop_map(
@@ -211,7 +211,7 @@ fn task() -> impl Strategy<Value = Task> {
             images,
         },
     );
-    let audio = (any::<[u32; 2]>(), 1u8..3, 0u8..2).prop_map(
+    let audio = (any::<[u32; 2]>(), 1u32..3, 0u32..2).prop_map(
         |([bit_rate, sample_rate], channels, codec_profile)| AudioParam {
             bit_rate,
             sample_rate,
@@ -227,19 +227,22 @@ fn task() -> impl Strategy<Value = Task> {
         text(),
         any::<bool>(),
         option::of(uid()),
-        layout,
+        (layout, option::of(number())),
         option::of(config),
         option::of(text()),
     )
-        .prop_map(|(task_id, stream_url, record, host_uid, layout, config, extra_info)| Task {
-            task_id,
-            stream_url,
-            record,
-            host_uid,
-            layout,
-            config,
-            extra_info,
-        })
+        .prop_map(
+            |(task_id, stream_url, record, host_uid, (layout, revision), config, extra)| Task {
+                task_id,
+                stream_url,
+                record,
+                host_uid,
+                revision,
+                layout,
+                config,
+                extra_info: extra,
+            },
+        )
 }
 
 fn join() -> impl Strategy<Value = Join> {
@@ -356,18 +359,19 @@ pub(crate) fn event() -> impl Strategy<Value = ChannelEvent> {
         mute().prop_map(ChannelEvent::Muted),
         mute().prop_map(ChannelEvent::Unmuted),
         (uid(), text()).prop_map(|(uid, data)| ChannelEvent::Message(ChannelMessage { uid, data })),
-        (task_id(), uid(), text(), any::<u16>(), text(), number()).prop_map(
-            |(task_id, uid, stream_url, code, msg, revision)| {
-                ChannelEvent::RtmpTasksStatus(TaskStatus {
-                    task_id,
-                    uid,
-                    stream_url,
-                    code,
-                    msg,
-                    revision,
-                })
-            }
-        ),
+        (task_info(), text(), text()).prop_map(|(info, stream_url, msg)| {
+            let TaskInfo { task_id, uid, state, code, revision, retries } = info;
+            ChannelEvent::RtmpTasksStatus(TaskStatus {
+                task_id,
+                uid,
+                stream_url,
+                state,
+                code,
+                msg,
+                revision,
+                retries,
+            })
+        }),
         (cid(), close_reason(), option::of(text())).prop_map(|(cid, reason, text)| {
             ChannelEvent::LiveRoomClose(LiveRoomClose { cid, reason, text })
         }),
@@ -493,11 +497,26 @@ fn own() -> impl Strategy<Value = SelfInfo> {
         )
 }
 
+fn task_info() -> impl Strategy<Value = TaskInfo> {
+    let state = prop_oneof![
+        proptest::sample::select(TaskState::ALL),
+        text().prop_map(|name| TaskState::from(&*name)),
+    ];
+    (task_id(), option::of(uid()), option::of(state), any::<u16>(), number(), 0u32..3).prop_map(
+        |(task_id, uid, state, code, revision, retries)| TaskInfo {
+            task_id,
+            uid,
+            state,
+            code,
+            revision,
+            retries,
+        },
+    )
+}
+
 /// Any answer of `join`.
 pub(crate) fn joined() -> impl Strategy<Value = Joined> {
-    let info = (task_id(), uid(), any::<u16>(), number())
-        .prop_map(|(task_id, uid, code, revision)| TaskInfo { task_id, uid, code, revision });
-    let channel = (channel_name(), uid(), attributes(), vec(info, 0..2)).prop_map(
+    let channel = (channel_name(), uid(), attributes(), vec(task_info(), 0..2)).prop_map(
         |(name, creator, attributes, tasks)| ChannelInfo { name, creator, attributes, tasks },
     );
     let timers = any::<[u32; 4]>().prop_map(|[ping, dead, grace, cap]| Timers {

@@ -304,6 +304,12 @@ fn the_limits_table_is_the_code() {
         MAX_PATCH_KEYS,
         MAX_ATTRIBUTE_KEY_BYTES,
         MAX_MESSAGE_RECIPIENTS,
+        MAX_TASK_URL_BYTES,
+        MAX_EXTRA_INFO_BYTES,
+        MAX_TASK_VIDEOS,
+        MAX_TASK_USERS,
+        MAX_TASK_IMAGES,
+        MAX_CANVAS_SIDE,
     ];
     let declared: BTreeSet<String> = read("src/limits.rs")
         .lines()

@@ -303,9 +303,9 @@ impl Channel {
             Call::Report(_) => Ok(Reply::Nothing),
             // No command: answered where they come in.
             Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) => return,
-            Call::AddTasks(_) | Call::UpdateTasks(_) | Call::DeleteTasks(_) => {
-                Err(ErrorName::MethodNotFound.into())
-            }
+            Call::AddTasks(params) => self.add_tasks(cx, uid, asked, &params),
+            Call::UpdateTasks(params) => self.update_tasks(cx, uid, asked, &params),
+            Call::DeleteTasks(params) => self.delete_tasks(cx, uid, asked, params),
         };
         self.answer(cx, uid, asked, Some(method), outcome);
     }

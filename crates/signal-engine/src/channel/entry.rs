@@ -24,6 +24,7 @@ use super::moderation::client_join;
 use super::session::{Answers, Asked, Messages, Tickets};
 use super::snapshot::SnapshotCache;
 use super::talk::{check_attributes, check_name};
+use super::tasks::Tasks;
 use super::told::{Taken, told_bytes};
 use super::{Channel, Outcome, Reply};
 use crate::admission::Grant;
@@ -67,6 +68,7 @@ impl Channel {
             said: Default::default(),
             demoted: BTreeMap::new(),
             streams: BTreeMap::new(),
+            tasks: Tasks::default(),
             snapshot: SnapshotCache::default(),
             count_told: 0,
             count_armed: false,
@@ -376,6 +378,9 @@ impl Channel {
             member.rate.spend(cx.mono(), 1, &cx.config.limits);
             let reason = reason.clone();
             self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
+        }
+        if reason != LeaveReason::Replaced {
+            self.end_tasks_of(cx, uid);
         }
         self.touch(uid);
         self.told.remove(Taken::of(&member));

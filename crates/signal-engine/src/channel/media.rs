@@ -437,6 +437,10 @@ impl Channel {
         let stream = self.streams.get(&generation).ok_or(Denial::UnknownStream)?;
         let (uid, kinds) = match access {
             Access::Publish => (stream.owner, self.published_on(generation)),
+            // Of a task whoever is seen and heard stands for who plays.
+            Access::Play { viewer } if self.is_played_by_a_task(generation, viewer) => {
+                (stream.owner, KindSet::AUDIO_VIDEO)
+            }
             Access::Play { viewer } => {
                 let viewer = stream.viewers.get(&viewer).ok_or(Denial::NotSubscribed)?;
                 (viewer.uid, viewer.kinds)

@@ -60,6 +60,8 @@ pub(crate) enum WaitingOn {
     Pull,
     /// `renewToken`: what the new token grants.
     Token,
+    /// A request about tasks: its turn, or claims.
+    Claims,
     /// A write: of a kick or close, which takes effect then, or of what took effect already and is
     /// answered so.
     Write,

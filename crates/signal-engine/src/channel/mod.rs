@@ -22,6 +22,7 @@ mod resume;
 mod session;
 mod snapshot;
 mod talk;
+mod tasks;
 mod told;
 mod urls;
 
@@ -41,6 +42,7 @@ use self::log::{EVENT_COST, EventLog};
 use self::media::Stream;
 use self::member::Member;
 use self::snapshot::SnapshotCache;
+use self::tasks::Tasks;
 use self::told::Told;
 use crate::config::AppPolicy;
 use crate::context::Context;
@@ -100,6 +102,7 @@ pub(crate) struct Channel {
     /// Whom a moderator made audience, with that moderator and its place (ROL-4).
     demoted: BTreeMap<UserId, (UserId, Option<Place>)>,
     streams: BTreeMap<Gen, Stream>,
+    tasks: Tasks,
     snapshot: SnapshotCache,
     count_told: usize,
     count_armed: bool,
@@ -192,10 +195,14 @@ impl Channel {
         self.said.add(bytes - EVENT_COST, cx.mono(), &cx.config.limits);
         cx.stats.log_bytes += bytes;
         cx.stats.events += 1;
+        if matches!(event, ChannelEvent::StreamAdded(_) | ChannelEvent::StreamRemoved(_)) {
+            self.tasks.media_changed();
+        }
     }
 
     /// After each input: lets events leave if they may, else makes sure that they will.
     pub(crate) fn settle(&mut self, cx: &mut Context) {
+        self.settle_tasks(cx);
         if self.log.has_pending() {
             let at = self.log.flush_at(cx.config.flush_interval_ms);
             if at <= cx.mono() {

@@ -354,6 +354,7 @@ impl Channel {
         text: Option<String>,
         answer: Option<(UserId, RequestId, bool)>,
     ) {
+        self.end_tasks(cx);
         let event = LiveRoomClose { cid: self.cid, reason, text };
         self.emit(cx, &ChannelEvent::LiveRoomClose(event));
         self.flush(cx);

@@ -49,6 +49,7 @@ impl Channel {
                 _ => RowOp::drop(&self.key, Row::Member(uid)),
             });
         }
+        self.write_tasks_down(cx);
     }
 
     /// Everything, for the next process.
@@ -59,6 +60,7 @@ impl Channel {
         for member in self.members.values() {
             ops.push(RowOp::put_member(&self.key, self.member_record(member, Some(now))));
         }
+        self.hand_tasks_over(ops);
     }
 
     fn record(&self, live: Option<MonoTime>) -> ChannelRecord {

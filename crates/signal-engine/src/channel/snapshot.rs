@@ -123,7 +123,7 @@ impl Channel {
             name: self.key.name.clone(),
             creator: self.creator,
             attributes: self.attributes.clone(),
-            tasks: Vec::new(),
+            tasks: self.tasks.infos(),
         };
         let members: Vec<_> =
             self.members.values().filter(|m| m.is_visible()).map(Member::info).collect();

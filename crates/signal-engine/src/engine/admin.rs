@@ -37,6 +37,14 @@ impl Engine {
                 let channel = &self.channels[&id];
                 Ok(Some(AdminReply::Channel(channel.view(), channel.member_views())))
             }
+            AdminCommand::GetTasks(key) => {
+                let id = find(&key)?;
+                Ok(Some(AdminReply::Tasks(self.channels[&id].task_views())))
+            }
+            AdminCommand::Tasks { channel, change } => {
+                self.admin_tasks(query, &channel, change);
+                Ok(None)
+            }
             AdminCommand::Kick { channel, uid, duration_s, reason } => {
                 let params = Kick { uid, duration_s, reason };
                 let Ok(id) = find(&channel) else {

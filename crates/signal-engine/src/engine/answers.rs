@@ -22,6 +22,16 @@ impl Engine {
                     channel.token_verified(cx, seat.uid, id, grant);
                 });
             }
+            (Then::Admit { channel, request }, Answer::Admitted(admitted)) => {
+                self.with_channel(channel, |channel, cx| channel.admitted(cx, request, admitted));
+            }
+            (Then::Claim { channel, claim, of }, Answer::Claimed(claimed)) => {
+                if !self.channels.contains_key(&channel) {
+                    // Whoever wanted it is gone. It may have been granted.
+                    return self.context.release(claim, true);
+                }
+                self.with_channel(channel, |channel, cx| channel.claimed(cx, of, claim, claimed));
+            }
             (Then::Written(then), Answer::Stored(stored)) => self.written(id, then, stored),
             (then, _) => self.context.asks.put_back(id, then),
         }
@@ -50,6 +60,13 @@ impl Engine {
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
                 return;
             }
+            Written::Run { channel, task, life, number } => {
+                return self.with_channel(channel, |channel, cx| {
+                    channel.run_numbered(cx, &task, life, number, stored);
+                });
+            }
+            Written::Claim { query, claim } => return self.claim_written(query, &claim, stored),
+            Written::Tasks { by } => by,
             Written::Kick { channel, mid, params, by } => {
                 let caller = by.member().map(|uid| (uid, id));
                 if let Some(channel) = channel {

@@ -9,8 +9,10 @@
 mod admin;
 mod answers;
 mod arrival;
+mod claims;
 mod relay;
 mod restart;
+mod tasks;
 mod waiting;
 
 use std::collections::{BTreeMap, BinaryHeap};
@@ -44,6 +46,8 @@ pub struct Engine {
     sweeping: bool,
     /// Plays that wait for their viewer to come back.
     waiting: waiting::Waiting,
+    /// Who may push where.
+    claims: claims::Claims,
 }
 
 impl Engine {
@@ -58,6 +62,7 @@ impl Engine {
             last_channel: 0,
             sweeping: false,
             waiting: waiting::Waiting::default(),
+            claims: claims::Claims::default(),
         }
     }
 
@@ -149,6 +154,9 @@ impl Engine {
                     self.with_channel(id, |channel, cx| channel.media_flow(cx, generation));
                 }
             }
+            Input::Claim { query, claim } => self.claim(query, claim),
+            Input::Release { claim, rest } => self.released(&claim, rest),
+            Input::Task { run, report } => self.task_report(run, report),
             Input::Admin { query, command } => {
                 // Nothing at once when it must be written down before.
                 if let Some(reply) = self.admin(query, command).transpose() {
@@ -213,10 +221,13 @@ impl Engine {
                 self.with_channel(id, |channel, cx| channel.token_due(cx, uid))
             }
             Timer::Ask(id) => self.unanswered(id),
+            Timer::Tasks(id) => self.with_channel(id, Channel::tasks_due),
+            Timer::Stopping => self.stopping_due(),
             Timer::Sweep => {
                 let cx = &mut self.context;
                 cx.restrictions.sweep(cx.now, &mut cx.ops);
                 cx.arm_in(SWEEP_MS, Timer::Sweep);
+                self.sweep_claims();
                 for channel in self.channels.values_mut() {
                     channel.sweep(&mut self.context);
                 }
@@ -241,6 +252,7 @@ impl Engine {
         run(channel, &mut self.context);
         channel.settle(&mut self.context);
         if channel.is_over() {
+            channel.end_tasks(&mut self.context);
             let note = Note::ChannelEnded { channel: channel.key().clone(), cid: channel.cid() };
             self.context.note(note);
             self.context.ops.push(RowOp::DropChannel(channel.key().clone()));

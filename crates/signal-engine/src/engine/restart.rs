@@ -32,6 +32,8 @@ impl Engine {
         if !restored.clean {
             cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
         }
+        self.restore_claims(restored.claims);
+        let mut tasks = restored.tasks;
         for (key, record, members) in restored.channels {
             let policy = self.context.config.apps.get(&key.appkey).cloned();
             let Some(policy) = policy.filter(|_| !members.is_empty()) else {
@@ -45,8 +47,13 @@ impl Engine {
             let id = ChannelRef(self.last_channel);
             let channel =
                 Channel::restored(&mut self.context, id, key.clone(), policy, record, members);
-            self.names.insert(key, id);
             self.channels.insert(id, channel);
+            if let Some(tasks) = tasks.remove(&key) {
+                self.with_channel(id, |channel, cx| {
+                    channel.restore_tasks(cx, tasks, restored.clean);
+                });
+            }
+            self.names.insert(key, id);
         }
         self.sweep_from_now_on();
     }
@@ -56,7 +63,9 @@ impl Engine {
     pub(super) fn finishes(&self, input: &Input) -> bool {
         let handing_over = self.context.drain.as_ref().is_some_and(|drain| drain.handing_over);
         match input {
-            Input::Answer { answer: Answer::Stored(_), .. } => true,
+            Input::Answer { answer: Answer::Stored(_) | Answer::Claimed(_), .. }
+            | Input::Claim { .. }
+            | Input::Release { .. } => true,
             Input::Answer { .. } => !handing_over,
             _ => false,
         }

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use lianmai_protocol::message::ChannelEvent;
 use lianmai_protocol::message::session::Joined;
 use lianmai_protocol::message::snapshot::{MemberInfo, StreamInfo};
-use lianmai_protocol::{Attributes, KindSet, MediaKind, Mid, Role, UserId};
+use lianmai_protocol::message::task::{TaskInfo, TaskState};
+use lianmai_protocol::{Attributes, KindSet, MediaKind, Mid, Role, TaskId, UserId};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Picture {
     pub(crate) attributes: Attributes,
     pub(crate) members: BTreeMap<UserId, MemberInfo>,
+    pub(crate) tasks: BTreeMap<TaskId, TaskInfo>,
     over: bool,
 }
 
@@ -27,7 +29,9 @@ impl Picture {
                 "a snapshot lists broadcasters only (JOI-1)"
             );
         }
-        Picture { attributes: joined.channel.attributes.clone(), members, over: false }
+        let tasks = joined.channel.tasks.iter().map(|task| (task.task_id.clone(), task.clone()));
+        let (attributes, tasks) = (joined.channel.attributes.clone(), tasks.collect());
+        Picture { attributes, members, tasks, over: false }
     }
 
     fn member(&mut self, uid: UserId, mid: Mid) -> &mut MemberInfo {
@@ -101,6 +105,24 @@ impl Picture {
                 member.muted = member.muted.difference(kind);
             }
             ChannelEvent::Message(_) => {}
+            ChannelEvent::RtmpTasksStatus(status) => {
+                assert!(status.stream_url.ends_with("/***"), "a secret is told (EVT-2)");
+                let id = &status.task_id;
+                if status.state == Some(TaskState::Ended) {
+                    assert!(self.tasks.remove(id).is_some(), "what ends was there");
+                    return;
+                }
+                let info = TaskInfo {
+                    task_id: id.clone(),
+                    uid: status.uid,
+                    state: status.state.clone(),
+                    code: status.code,
+                    revision: status.revision,
+                    retries: status.retries,
+                };
+                let before = self.tasks.insert(id.clone(), info.clone());
+                assert_ne!(before, Some(info), "a status says something new");
+            }
             ChannelEvent::LiveRoomClose(_) => self.over = true,
             other => panic!("the engine does not send this yet: {other:?}"),
         }
@@ -124,6 +146,11 @@ pub(crate) fn words(event: &ChannelEvent) -> String {
         ChannelEvent::Unmuted(e) => format!("unmuted {} {}", e.uid, kind(&e.media_type)),
         ChannelEvent::Message(e) => format!("message {} {}", e.uid, e.data),
         ChannelEvent::LiveRoomClose(e) => format!("liveRoomClose {}", e.reason),
+        ChannelEvent::RtmpTasksStatus(e) => {
+            let state = e.state.as_ref().map_or("?", TaskState::as_str);
+            let retries = if e.retries > 0 { format!(" {}", e.retries) } else { String::new() };
+            format!("task {} {state} {} r{}{retries}", e.task_id, e.code, e.revision)
+        }
         other => other.method().to_owned(),
     }
 }

@@ -15,6 +15,7 @@ mod entry;
 mod relay;
 mod resume;
 mod shell;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -39,6 +40,7 @@ use serde_json::Value;
 pub(crate) use self::disk::{Disk, DiskMode};
 pub(crate) use self::entry::{Entry, entry};
 use self::relay::Relay;
+pub(crate) use self::tasks::{ACCEPTED, RENEW, add, delete, task, update};
 use crate::calls::ping;
 use crate::picture::{Picture, words};
 
@@ -128,6 +130,7 @@ pub(crate) struct World {
     pub(crate) cut: BTreeSet<Gen>,
     pub(crate) cut_viewers: Vec<(Gen, Mid)>,
     pub(crate) notes: Vec<Note>,
+    pub(crate) tasks: tasks::TaskShell,
     pub(crate) texts: BTreeMap<(Epoch, u64), String>,
     pub(crate) waiting: BTreeSet<QueryId>,
     pub(crate) verdicts: BTreeMap<QueryId, Result<KindSet, Denial>>,
@@ -179,6 +182,7 @@ impl World {
             cut: BTreeSet::new(),
             cut_viewers: Vec::new(),
             notes: Vec::new(),
+            tasks: tasks::TaskShell::default(),
             texts: BTreeMap::new(),
             waiting: BTreeSet::new(),
             verdicts: BTreeMap::new(),

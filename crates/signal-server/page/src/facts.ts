@@ -6,6 +6,8 @@ export interface Facts {
   debugApps: string[]
   /** Address ranges besides this machine from which those may be used. */
   allowFrom: string[]
+  /** Whether there are push tasks; absent of an older server. */
+  tasks?: boolean
 }
 
 export async function facts(): Promise<Facts> {

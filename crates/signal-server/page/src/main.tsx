@@ -13,6 +13,7 @@ import { Join } from './ui/join.js'
 import { Members } from './ui/members.js'
 import { Own, Publish } from './ui/own.js'
 import { Stage } from './ui/stage.js'
+import { Tasks } from './ui/tasks.js'
 import { Attributes, Events, Invite, Recovery } from './ui/tools.js'
 
 type Theme = 'auto' | 'light' | 'dark'
@@ -94,6 +95,7 @@ function App({ known }: { known: Facts }) {
             </div>
             <Recovery room={room} />
             <Publish room={room} />
+            {known.tasks && <Tasks room={room} />}
             <Events room={room} />
             <Attributes room={room} />
             <Invite room={room} />

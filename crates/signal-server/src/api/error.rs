@@ -1,4 +1,5 @@
-//! What an HTTP answer says that is an error: always JSON, `{name, message}`; programs compare the name. One name is one
+//! What an HTTP answer says that is an error: always JSON, `{name, message}`, and of a task the `field` that is wrong;
+//! programs compare the name. One name is one
 //! thing, on every route and listener, and those of the protocol are the names of `docs/protocol.md`. Deliberately
 //! absent: what led to it.
 
@@ -6,7 +7,7 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use lianmai_protocol::{ErrorName, RpcError};
 use serde::Serialize;
@@ -17,6 +18,7 @@ pub(crate) struct ApiError {
     status: StatusCode,
     name: Cow<'static, str>,
     message: Cow<'static, str>,
+    field: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -26,7 +28,8 @@ impl ApiError {
         name: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        ApiError { status, name: name.into(), message: message.into(), headers: Vec::new() }
+        let (name, message) = (name.into(), message.into());
+        ApiError { status, name, message, field: None, headers: Vec::new() }
     }
 
     /// What it is called.
@@ -82,16 +85,33 @@ impl From<RpcError> for ApiError {
     fn from(error: RpcError) -> Self {
         let status = match error.name() {
             // Members hear of a channel that was closed; who asks from outside only knows that there is none.
-            ErrorName::ChannelClosed => {
+            ErrorName::ChannelClosed | ErrorName::TaskChannelGone => {
                 return Self::new(StatusCode::NOT_FOUND, "noSuchChannel", "No such channel.");
             }
-            ErrorName::NoSuchMember => StatusCode::NOT_FOUND,
-            ErrorName::Draining | ErrorName::TooManyBans => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorName::NoSuchMember | ErrorName::NoSuchTask => StatusCode::NOT_FOUND,
+            // Nobody carries tasks out here.
+            ErrorName::MethodNotFound => StatusCode::NOT_IMPLEMENTED,
+            ErrorName::DuplicateTask
+            | ErrorName::TaskLimitExceeded
+            | ErrorName::TaskOverridden
+            | ErrorName::StreamUrlBusy => StatusCode::CONFLICT,
+            ErrorName::Draining | ErrorName::TooManyBans | ErrorName::TaskFailed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             // It took effect, and may not outlive a crash.
             ErrorName::NotStored | ErrorName::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self::new(status, error.name().as_str().to_owned(), error.message)
+        let field = error
+            .data
+            .field
+            .clone()
+            .filter(|field| field.starts_with("rtmpTasks") || field.starts_with("taskIds"));
+        let retry_after = error.data.retry_after_ms.map(|ms| HeaderValue::from(ms.div_ceil(1000)));
+        let name = error.name().as_str().to_owned();
+        let mut error = Self { field, ..Self::new(status, name, error.message) };
+        error.headers.extend(retry_after.map(|seconds| (RETRY_AFTER, seconds)));
+        error
     }
 }
 
@@ -101,9 +121,12 @@ impl IntoResponse for ApiError {
         struct Body<'a> {
             name: &'a str,
             message: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            field: Option<&'a str>,
         }
-        let ApiError { status, name, message, headers } = self;
-        let mut response = json(status, &Body { name: &name, message: &message });
+        let ApiError { status, name, message, field, headers } = self;
+        let mut response =
+            json(status, &Body { name: &name, message: &message, field: field.as_deref() });
         response.headers_mut().extend(headers);
         response
     }

@@ -37,6 +37,7 @@ async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
         engine,
         hub: api.hub.stats(),
         forwards: api.forwards.stats(),
+        tasks: api.tasks.as_ref().map(|tasks| tasks.stats()),
         store: api.store.stats(),
         phase: *api.phase.borrow(),
     };

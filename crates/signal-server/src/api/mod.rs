@@ -26,6 +26,7 @@ use crate::ops::metrics::Metrics;
 use crate::records::Records;
 use crate::relay::forward::Forwards;
 use crate::socket::give_way::Seat;
+use crate::tasks::LocalExecutor;
 use error::ApiError;
 use service::Service;
 
@@ -34,6 +35,8 @@ pub(crate) struct Api {
     pub(crate) service: Service,
     pub(crate) hub: Hub,
     pub(crate) forwards: Arc<Forwards>,
+    /// Who carries push tasks out, if anybody does.
+    pub(crate) tasks: Option<Arc<LocalExecutor>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Secret,
     pub(crate) store: Arc<dyn Records>,

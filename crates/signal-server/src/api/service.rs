@@ -3,7 +3,8 @@
 //! says so instead of what it has left.
 
 use lianmai_protocol::{Appkey, UserId};
-use lianmai_signal_engine::output::{BanView, ChannelView, MemberView};
+use lianmai_signal_engine::TaskChange;
+use lianmai_signal_engine::output::{BanView, ChannelView, MemberView, TaskView};
 use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, Stats};
 
 use super::error::ApiError;
@@ -41,6 +42,23 @@ impl Service {
             AdminReply::Channel(view, members) => Ok((view, members)),
             _ => Err(other_answer()),
         }
+    }
+
+    /// The push tasks of a channel.
+    pub(crate) async fn tasks(&self, channel: ChannelKey) -> Result<Vec<TaskView>, ApiError> {
+        match self.shards.ask(AdminCommand::GetTasks(channel)).await? {
+            AdminReply::Tasks(tasks) => Ok(tasks),
+            _ => Err(other_answer()),
+        }
+    }
+
+    /// As `addTasks`, `updateTasks` and `deleteTasks`.
+    pub(crate) async fn change_tasks(
+        &self,
+        channel: ChannelKey,
+        change: TaskChange,
+    ) -> Result<(), ApiError> {
+        self.command(AdminCommand::Tasks { channel, change }).await
     }
 
     /// Ends the membership of a uid, and bans it for so long.

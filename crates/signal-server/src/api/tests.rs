@@ -45,6 +45,7 @@ fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
         service: Service::new(shards),
         hub: Hub::new(RelayConfig::default()),
         forwards: Arc::default(),
+        tasks: None,
         metrics: Metrics::new().0,
         token: Secret::new(TOKEN),
         store: Arc::clone(store),

@@ -107,6 +107,7 @@ fn app(check: &mut Check, path: &str, raw: RawApp) -> Option<AppConfig> {
         },
         creator_moderates: raw.creator_moderates.unwrap_or(false),
         dissolve_on_creator_leave: raw.dissolve_on_creator_leave.unwrap_or(false),
+        tasks_end_with_owner: raw.tasks_end_with_owner.unwrap_or(false),
         ..AppPolicy::default()
     };
     let media = match raw.media {

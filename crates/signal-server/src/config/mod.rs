@@ -8,6 +8,7 @@ mod forward;
 mod load;
 mod raw;
 mod relay;
+mod tasks;
 mod validate;
 mod warnings;
 
@@ -26,6 +27,7 @@ use lianmai_signal_engine::{AppPolicy, SessionTimers};
 pub use address::Cidr;
 pub(crate) use address::{split_authority, without_brackets};
 pub use forward::{ForwardConfig, ForwardTemplate};
+pub use tasks::TasksConfig;
 
 /// From the freeze to the end of the process: for the hand-over, and for the last answers.
 pub(crate) const FREEZE_MS: u64 = 2_000;
@@ -275,6 +277,8 @@ pub struct Config {
     pub url_ttl_s: u64,
     /// The embedded relay.
     pub relay: RelayConfig,
+    /// How push tasks are carried out.
+    pub tasks: TasksConfig,
     /// How the server stops.
     pub drain: DrainConfig,
     /// Log lines.

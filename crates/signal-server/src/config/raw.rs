@@ -56,6 +56,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) relay: RawRelay,
     #[serde(default)]
+    pub(super) tasks: RawTasks,
+    #[serde(default)]
     pub(super) log: RawLog,
 }
 
@@ -122,6 +124,7 @@ pub(super) struct RawApp {
     pub(super) duplicate: Option<RawDuplicate>,
     pub(super) creator_moderates: Option<bool>,
     pub(super) dissolve_on_creator_leave: Option<bool>,
+    pub(super) tasks_end_with_owner: Option<bool>,
     pub(super) media: Option<RawMedia>,
     pub(super) basic: Option<RawBasic>,
     pub(super) jwt: Option<Vec<RawJwt>>,
@@ -219,6 +222,21 @@ pub(super) struct RawRelay {
     pub(super) max_connections_per_address: Option<u64>,
     pub(super) max_players: Option<u64>,
     pub(super) max_waiters: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTasks {
+    pub(super) serve: Option<bool>,
+    pub(super) compositor: Option<PathBuf>,
+    pub(super) ffmpeg: Option<PathBuf>,
+    pub(super) cpu_percent: Option<u64>,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) idle_ms: Option<u64>,
+    pub(super) max_retries: Option<u64>,
+    pub(super) private_push: Option<bool>,
+    pub(super) private_images: Option<bool>,
+    pub(super) ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

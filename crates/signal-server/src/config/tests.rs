@@ -101,6 +101,7 @@ fn default_toml_mentions_every_key() {
         "session",
         "drain",
         "relay",
+        "tasks",
         "log",
     ] {
         let header = match table {

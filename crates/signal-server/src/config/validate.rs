@@ -17,11 +17,11 @@ use tracing_subscriber::EnvFilter;
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
-    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TlsConfig, apps, forward,
-    relay, split_authority, warnings,
+    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TasksConfig, TlsConfig,
+    apps, forward, relay, split_authority, tasks, warnings,
 };
 
-const HOUR_MS: u64 = 3_600_000;
+pub(super) const HOUR_MS: u64 = 3_600_000;
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 
@@ -178,6 +178,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         check.problem("relay.heartbeat_ms", "at most half of session.media_idle_ms");
     }
     let page = raw.server.page;
+    let raw_tasks = raw.tasks;
     let mut config = Config {
         tls: tls(&mut check, raw.tls),
         debug_allow_from: ranges(&mut check, "debug.allow_from", raw.debug.allow_from),
@@ -203,6 +204,9 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         ..server(&mut check, raw.server)
     };
     config.page = page.unwrap_or_else(|| config.has_debug_app());
+    // In debug mode everybody is on this machine, where an address that is not public is no secret.
+    let is_local = config.has_debug_app() && config.debug_allow_from.is_empty();
+    config.tasks = tasks::tasks(&mut check, raw_tasks, is_local);
     config.relay = RelayConfig {
         connections_per_second: config.connections_per_second,
         connection_burst: config.connection_burst,
@@ -288,6 +292,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         max_lag_bytes: 0,
         url_ttl_s: 0,
         relay: RelayConfig::default(),
+        tasks: TasksConfig::new(false),
         drain: DrainConfig { deadline_ms: 0, notice_ms: 0, retry_after_ms: 0, jitter_ms: 0 },
         log_format: LogFormat::Auto,
         log_filter: String::new(),

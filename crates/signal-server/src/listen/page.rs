@@ -54,6 +54,8 @@ struct Facts<'a> {
     /// Apps that need no token. Others are not listed.
     #[serde(rename = "debugApps")]
     debug_apps: Vec<&'a str>,
+    /// Whether there are push tasks.
+    tasks: bool,
     /// From where those may be used besides this machine.
     #[serde(rename = "allowFrom")]
     allow_from: Vec<String>,
@@ -73,6 +75,7 @@ pub(super) fn router(config: &Config) -> Router {
     let facts = Facts {
         version: env!("CARGO_PKG_VERSION"),
         debug_apps: debug.map(|app| app.appkey.as_str()).collect(),
+        tasks: config.tasks.serve == Some(true),
         allow_from: config.debug_allow_from.iter().map(ToString::to_string).collect(),
     };
     let facts = serde_json::to_vec(&facts).expect("facts have string keys only");

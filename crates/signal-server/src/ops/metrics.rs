@@ -17,6 +17,7 @@ use super::drain::Phase;
 use crate::notes::NoteReader;
 use crate::records::StoreStats;
 use crate::relay::forward::ForwardStats;
+use crate::tasks::TaskStats;
 
 type Label = [(&'static str, String); 1];
 type Labels = [(&'static str, String); 2];
@@ -26,6 +27,8 @@ pub(crate) struct Numbers {
     pub(crate) engine: Stats,
     pub(crate) hub: HubStats,
     pub(crate) forwards: ForwardStats,
+    /// Where there are push tasks.
+    pub(crate) tasks: Option<TaskStats>,
     pub(crate) store: StoreStats,
     pub(crate) phase: Phase,
 }
@@ -126,12 +129,15 @@ impl Metrics {
 
     /// Everything in the text format of OpenMetrics.
     pub(crate) fn text(&self, numbers: Numbers) -> String {
-        let Numbers { engine, hub, forwards, store, phase } = numbers;
+        let Numbers { engine, hub, forwards, tasks, store, phase } = numbers;
         let mut registry = Registry::with_prefix("lianmai");
         self.register(&mut registry);
         engine_numbers(&mut registry, engine);
         relay_numbers(&mut registry, hub);
         forward_numbers(&mut registry, forwards);
+        if let Some(tasks) = tasks {
+            task_numbers(&mut registry, tasks);
+        }
         store_numbers(&mut registry, store);
         gauge(
             &mut registry,
@@ -238,6 +244,33 @@ fn forward_numbers(registry: &mut Registry, forwards: ForwardStats) {
     }
     let help = "Attempts to forward that failed or broke off, by code";
     registry.register("relay_forward_failures", help, by_code);
+}
+
+fn task_numbers(registry: &mut Registry, tasks: TaskStats) {
+    let TaskStats { runs, pushing, begun, refused, killed, failures, late, dropped, room } = tasks;
+    gauge(registry, "task_runs", "Push tasks that have a process", runs as u64);
+    let help = "Push tasks whose stream a receiver takes";
+    gauge(registry, "task_pushing", help, pushing as u64);
+    let help = "Thousandths of a core that running and promised push tasks may need";
+    gauge(registry, "task_millicores", help, room.cpu as u64);
+    let help = "Thousandths of a core that there are for push tasks";
+    gauge(registry, "task_millicores_limit", help, room.cpu_whole as u64);
+    let help = "Bytes of memory that running and promised push tasks may need";
+    gauge(registry, "task_memory_bytes", help, room.memory as u64);
+    let help = "Bytes of memory that there are for push tasks";
+    gauge(registry, "task_memory_limit_bytes", help, room.memory_whole as u64);
+    counter(registry, "task_begun_runs", "Runs of push tasks that began", begun);
+    counter(registry, "task_refusals", "Push tasks that had no room", refused);
+    counter(registry, "task_killed_processes", "Compositors that had to be killed", killed);
+    counter(registry, "task_late_pictures", "Pictures that were not composed in time", late);
+    let help = "Pictures for which an encoder of a push task had no time";
+    counter(registry, "task_dropped_pictures", help, dropped);
+    let by_reason = Family::<Label, Counter>::default();
+    for (reason, count) in failures {
+        by_reason.get_or_create(&[("reason", reason.to_owned())]).inc_by(count);
+    }
+    let help = "Pushes of tasks that failed or broke off, by reason";
+    registry.register("task_failures", help, by_reason);
 }
 
 fn store_numbers(registry: &mut Registry, store: StoreStats) {

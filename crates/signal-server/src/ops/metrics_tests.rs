@@ -4,6 +4,7 @@ use lianmai_signal_engine::ConnId;
 
 use super::*;
 use crate::notes::Notes;
+use crate::tasks::RoomStats;
 
 #[tokio::test]
 async fn what_was_noted_before_is_counted_when_it_is_asked_for() {
@@ -66,8 +67,20 @@ fn every_number_is_exported() {
         failures: [("refused", 404)].into(),
     };
     let phase = Phase::Frozen;
-    let text = Metrics::new().0.text(Numbers { engine, hub, forwards, store, phase });
-    for number in (101..=111).chain(201..=217).chain(301..=304).chain(401..=404) {
+    let tasks = TaskStats {
+        runs: 501,
+        pushing: 502,
+        begun: 503,
+        refused: 504,
+        killed: 505,
+        failures: [("broken", 506)].into(),
+        late: 507,
+        dropped: 508,
+        room: RoomStats { cpu: 509, cpu_whole: 510, memory: 511, memory_whole: 512 },
+    };
+    let tasks = Some(tasks);
+    let text = Metrics::new().0.text(Numbers { engine, hub, forwards, tasks, store, phase });
+    for number in (101..=111).chain(201..=217).chain(301..=304).chain(401..=404).chain(501..=512) {
         let lines = text.lines().filter(|line| line.ends_with(&format!(" {number}"))).count();
         assert_eq!(lines, 1, "{number} in\n{text}");
     }

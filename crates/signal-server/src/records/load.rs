@@ -94,7 +94,7 @@ fn read(columns: &rusqlite::Row<'_>) -> Result<(RowKey, Record), Unreadable> {
     let appkey = text(columns, 0)?.parse().map_err(|_| "its appkey is none")?;
     let name = text(columns, 1)?.parse().map_err(|_| "its channel name is none")?;
     let row = Row::read(text(columns, 2)?, text(columns, 3)?).ok_or("its kind or id is none")?;
-    let record = Record::read(row, text(columns, 4)?).ok_or("its record does not fit")?;
+    let record = Record::read(&row, text(columns, 4)?).ok_or("its record does not fit")?;
     Ok((RowKey { channel: ChannelKey { appkey, name }, row }, record))
 }
 

@@ -461,8 +461,8 @@ fn a_file_of_an_earlier_version_is_taken_over() {
             channels: vec![(key("room"), *channel(1), vec![*member(u64::MAX, "Ann")])],
             bans: vec![(key("room"), UserId(2), ban(6))],
             holds: vec![(key("other"), ban(6))],
-            unfit: vec![],
             clean: true,
+            ..Restored::default()
         }
     );
     // And it is an ordinary file from then on.

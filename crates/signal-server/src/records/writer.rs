@@ -245,10 +245,10 @@ pub(super) fn commit(connection: &mut Connection, batch: &Pending) -> rusqlite::
 
 fn write(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
     let mut drop_channel = transaction
-        .prepare("DELETE FROM record WHERE appkey = ? AND channel = ? AND kind IN (?, ?)")?;
-    let [first, second] = Row::OF_A_CHANNEL;
+        .prepare("DELETE FROM record WHERE appkey = ? AND channel = ? AND kind IN (?, ?, ?)")?;
+    let [first, second, third] = Row::OF_A_CHANNEL;
     for ChannelKey { appkey, name } in batch.dropped() {
-        drop_channel.execute([appkey.as_str(), name.as_str(), first, second])?;
+        drop_channel.execute([appkey.as_str(), name.as_str(), first, second, third])?;
     }
     let mut put = transaction.prepare("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?)")?;
     let mut drop = transaction

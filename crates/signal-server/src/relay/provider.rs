@@ -1,6 +1,7 @@
 //! The embedded relay as a provider of media. Comes in: what the engine wants. Goes out: signed URLs, and cuts in the
 //! relay's words.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use lianmai_media_plane::{Hub, Kinds, StreamName};
@@ -14,11 +15,15 @@ use crate::signing::{MEDIA_APP, SignError, UrlSigner};
 pub(crate) struct EmbeddedRelay {
     signer: UrlSigner,
     hub: Hub,
+    /// What URLs begin with by which this machine reaches the relay.
+    here: String,
 }
 
 impl EmbeddedRelay {
-    pub(crate) fn new(signer: UrlSigner, hub: Hub) -> Arc<Self> {
-        Arc::new(EmbeddedRelay { signer, hub })
+    /// `rtmp` is where it listens.
+    pub(crate) fn new(signer: UrlSigner, hub: Hub, rtmp: SocketAddr) -> Arc<Self> {
+        let here = format!("rtmp://{}/{MEDIA_APP}", reached(rtmp));
+        Arc::new(EmbeddedRelay { signer, hub, here })
     }
 }
 
@@ -49,6 +54,11 @@ impl MediaProvider for EmbeddedRelay {
         self.hub.set_subscribed(&viewer.to_string(), &stream, carried(kinds));
     }
 
+    fn pull_here(&self, generation: Gen, viewer: Mid, now: WallTime) -> Option<String> {
+        let query = self.signer.long_play(generation, viewer, now);
+        Some(format!("{}/{generation}?{query}", self.here))
+    }
+
     fn cut_stream(&self, generation: Gen) {
         self.hub.cut_stream(&stream_name(generation));
     }
@@ -56,6 +66,16 @@ impl MediaProvider for EmbeddedRelay {
     fn cut_viewer(&self, generation: Gen, viewer: Mid) {
         self.hub.cut_viewer_of(&viewer.to_string(), &stream_name(generation));
     }
+}
+
+/// Where this machine reaches a listener.
+fn reached(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
 }
 
 /// What the relay carries of these kinds. A shared screen may have sound.

@@ -33,7 +33,11 @@ async fn a_cut_finds_a_play_that_waits_for_its_verdict() {
         prefer_rtmps: false,
     };
     let hub = Hub::new(RelayConfig::default());
-    let relay = EmbeddedRelay::new(UrlSigner::new(&[7; 32], bases, 60), hub.clone());
+    let relay = EmbeddedRelay::new(
+        UrlSigner::new(&[7; 32], bases, 60),
+        hub.clone(),
+        ([0, 0, 0, 0], 1935).into(),
+    );
     let (shards, mut mailboxes) = Shards::new(1);
     let authorizer = Arc::new(RelayAuthorizer::new(relay.clone(), shards));
     let generation: Gen = "66tfjgvq6kbnxjbtfqxkwovomm".parse().unwrap();

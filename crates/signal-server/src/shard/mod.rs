@@ -1,14 +1,16 @@
 //! Shards: each owns an engine and the sinks of its connections, without locks. Others reach one through
 //! its mailbox, which is bounded: whoever fills it waits, and of each connection only so much is in it (`turns.rs`).
 
+mod letters;
 mod turns;
 mod worker;
 
 use bytes::Bytes;
 use lianmai_protocol::{ErrorName, Gen, RpcError};
+use lianmai_signal_engine::task::Claim;
 use lianmai_signal_engine::{
-    Access, AdminCommand, AdminReply, Allowed, ConnId, Denial, DrainPlan, Input, Publication,
-    QueryId, Stats,
+    Access, AdminCommand, AdminReply, Allowed, AskId, ConnId, Denial, DrainPlan, Input,
+    Publication, QueryId, Stats,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,6 +43,8 @@ pub(crate) enum ShardMsg {
     Withdraw(QueryId),
     /// Whose is this stream?
     Publication { generation: Gen, answer: oneshot::Sender<Option<Publication>> },
+    /// A channel of that shard asked for a place that this one keeps.
+    Claim { claim: Claim, from: mpsc::WeakSender<ShardMsg>, ask: AskId },
     /// The admin API asks.
     Admin { command: AdminCommand, answer: oneshot::Sender<Result<AdminReply, RpcError>> },
     /// Counters.
@@ -73,6 +77,11 @@ impl Shards {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count.max(1)).map(|_| mpsc::channel(MAILBOX)).unzip();
         (Shards { senders: senders.into() }, receivers)
+    }
+
+    /// The same for a shard, which none of them waits for.
+    fn neighbours(&self) -> letters::Neighbours {
+        letters::Neighbours::new(&self.senders)
     }
 
     /// The shard of a routing value.

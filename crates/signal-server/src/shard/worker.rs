@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lianmai_protocol::{CloseCode, RpcError};
+use lianmai_signal_engine::task::Claim;
 use lianmai_signal_engine::{
     AdminReply, Allowed, Answer, AskId, ConnId, Denial, Engine, Input, MintRequest, Output,
     QueryId, Question, Restored, TokenRequest,
@@ -13,9 +14,11 @@ use lianmai_signal_engine::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
 
-use super::ShardMsg;
+use super::letters::{Letters, Neighbours};
+use super::{ShardMsg, Shards};
 use crate::auth::Authenticator;
 use crate::clock::Clock;
+use crate::executor::Executor;
 use crate::media::{Minting, Providers};
 use crate::notes::Notes;
 use crate::records::{Ack, Records};
@@ -33,6 +36,8 @@ const TURN_BYTES: usize = 64 * 1024;
 pub(crate) struct WorkerParts {
     pub(crate) clock: Clock,
     pub(crate) providers: Providers,
+    /// Who carries push tasks out; without one no engine serves any.
+    pub(crate) executor: Option<Arc<dyn Executor>>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) notes: Notes,
     pub(crate) store: Arc<dyn Records>,
@@ -43,6 +48,7 @@ pub(crate) struct WorkerParts {
 enum Asker {
     Authorize(oneshot::Sender<Result<Allowed, Denial>>),
     Admin(oneshot::Sender<Result<AdminReply, RpcError>>),
+    Claim { from: mpsc::WeakSender<ShardMsg>, ask: AskId },
 }
 
 /// A connection of the shard.
@@ -57,6 +63,8 @@ pub(crate) struct Worker {
     parts: WorkerParts,
     mailbox: mpsc::Receiver<ShardMsg>,
     own: mpsc::WeakSender<ShardMsg>,
+    neighbours: Neighbours,
+    letters: Letters,
     slots: HashMap<ConnId, Slot>,
     dirty: Vec<ConnId>,
     framer: Framer,
@@ -72,12 +80,15 @@ impl Worker {
         parts: WorkerParts,
         mailbox: mpsc::Receiver<ShardMsg>,
         own: &mpsc::Sender<ShardMsg>,
+        shards: &Shards,
     ) -> Self {
         Worker {
             engine,
             parts,
             mailbox,
             own: own.downgrade(),
+            neighbours: shards.neighbours(),
+            letters: Letters::new(),
             slots: HashMap::new(),
             dirty: Vec::new(),
             framer: Framer::default(),
@@ -97,6 +108,7 @@ impl Worker {
 
     /// Runs until every mailbox sender is gone or [`ShardMsg::Stop`] was handled.
     pub(crate) async fn run(mut self) {
+        self.letters.deliver();
         while !self.stopping {
             let deadline = self.engine.next_deadline().map(|at| self.parts.clock.instant(at));
             let sleep = async {
@@ -199,6 +211,10 @@ impl Worker {
             }
             ShardMsg::Publication { generation, answer } => {
                 let _ = answer.send(self.engine.publication(generation));
+            }
+            ShardMsg::Claim { claim, from, ask } => {
+                let query = self.ask(Asker::Claim { from, ask });
+                self.handle(Input::Claim { query, claim });
             }
             ShardMsg::Admin { command, answer } => {
                 let query = self.ask(Asker::Admin(answer));
@@ -309,7 +325,27 @@ impl Worker {
                 }
             }
             Output::Note(note) => self.parts.notes.note(note),
+            Output::Order(order) => {
+                if let Some(executor) = &self.parts.executor {
+                    executor.order(order);
+                }
+            }
+            Output::Release { claim, rest } => {
+                let keeper = self.keeper(&claim);
+                self.letters.send(keeper, ShardMsg::Input(Input::Release { claim, rest }));
+            }
+            Output::Claimed { query, claimed } => {
+                if let Some(Asker::Claim { from, ask }) = self.askers.remove(&query) {
+                    let answer = Input::Answer { id: ask, answer: Answer::Claimed(claimed) };
+                    self.letters.send(from, ShardMsg::Input(answer));
+                }
+            }
         }
+    }
+
+    /// The shard that keeps a claim.
+    fn keeper(&self, claim: &Claim) -> mpsc::WeakSender<ShardMsg> {
+        self.neighbours.of(claim.key.name().route())
     }
 
     /// Watches whether somebody still waits for an answer that comes later.
@@ -354,6 +390,24 @@ impl Worker {
             Question::Verify(TokenRequest { appkey, uid, channel, token }) => Answer::Verified(
                 self.parts.authenticator.verify_renewal(&appkey, &token.0, uid, &channel),
             ),
+            Question::Admit(admission) => {
+                let Some(executor) = &self.parts.executor else {
+                    return self.handle(Input::Answer { id, answer: Answer::Admitted(None) });
+                };
+                let (admitting, own) = (executor.admit(*admission), self.own.clone());
+                tokio::spawn(async move {
+                    let answer = Answer::Admitted(Some(admitting.await));
+                    if let Some(own) = own.upgrade() {
+                        // An error: the shard has ended.
+                        let _ = own.send(ShardMsg::Input(Input::Answer { id, answer })).await;
+                    }
+                });
+                return;
+            }
+            Question::Claim(claim) => {
+                let (keeper, from) = (self.keeper(&claim), self.own.clone());
+                return self.letters.send(keeper, ShardMsg::Claim { claim, from, ask: id });
+            }
             Question::Store(ops) => {
                 self.parts.store.write(ops, Some(self.stored(id)));
                 return;

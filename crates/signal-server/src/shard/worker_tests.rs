@@ -57,6 +57,10 @@ impl MediaProvider for Slow {
     }
 
     fn cut_viewer(&self, _generation: Gen, _viewer: Mid) {}
+
+    fn pull_here(&self, _generation: Gen, _viewer: Mid, _now: WallTime) -> Option<String> {
+        None
+    }
 }
 
 /// One shard with one app, and a directory that goes with it.
@@ -83,6 +87,7 @@ impl Stage {
         };
         let parts = WorkerParts {
             clock,
+            executor: None,
             providers: [(appkey.clone(), provider)].into_iter().collect(),
             authenticator: Arc::new(Authenticator::new(&config.apps)),
             notes: Notes::new(),
@@ -91,7 +96,8 @@ impl Stage {
         };
         let (shards, mut mailboxes) = Shards::new(1);
         let mailbox = mailboxes.pop().unwrap();
-        let mut worker = Worker::new(Engine::new(engine, [7; 32]), parts, mailbox, &shards.of(0));
+        let engine = Engine::new(engine, [7; 32]);
+        let mut worker = Worker::new(engine, parts, mailbox, &shards.of(0), &shards);
         worker.restore(restored.pop().unwrap());
         tokio::spawn(worker.run());
         Stage { shards, key: ChannelKey { appkey, name: "room".parse().unwrap() }, directory }

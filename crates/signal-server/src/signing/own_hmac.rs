@@ -20,6 +20,8 @@ use super::{Direction, UrlBases};
 
 /// The parameter that names the viewer.
 const VIEWER: &str = "v=";
+/// Validity of a URL that lasts as long as its viewer, in seconds: longer than any process.
+const LONG_S: u64 = 10 * 365 * 24 * 3600;
 /// Bytes of the HMAC that travel.
 const MAC_BYTES: usize = 16;
 
@@ -95,16 +97,9 @@ impl UrlSigner {
     pub fn mint(&self, request: &MintRequest, now: WallTime) -> Minted {
         let expires_s = now.unix_seconds().saturating_add(self.ttl_s);
         let stream = request.generation.to_string();
-        let exp = expires_s.to_string();
         let viewer = request.viewer.map(|mid| mid.to_string());
-        let direction = if viewer.is_none() { Direction::Publish } else { Direction::Play };
-        let full = self.mac(direction, &stream, viewer.as_deref(), &exp).finalize().into_bytes();
-        let mac = URL_SAFE_NO_PAD.encode(&full[..MAC_BYTES]);
         let bases = &self.bases;
-        let query = match &viewer {
-            None => format!("t={exp}.{mac}"),
-            Some(viewer) => format!("{VIEWER}{viewer}&t={exp}.{mac}"),
-        };
+        let query = self.query(&stream, viewer.as_deref(), expires_s);
         let rtmps = bases.rtmps.as_ref().map(|base| format!("{base}/{stream}?{query}"));
         let urls = match viewer {
             None => Urls {
@@ -129,6 +124,26 @@ impl UrlSigner {
         let renew_after_ms = expires_s.saturating_mul(1000).saturating_sub(self.ttl_s * 1000 / 3);
         let url = if bases.prefer_rtmps { &urls.rtmps } else { &urls.rtmp };
         Minted { url: url.clone().unwrap_or_default(), urls, renew_after: WallTime(renew_after_ms) }
+    }
+
+    /// The query of a pull URL that is good for as long as its viewer may play: for a process of ours, to which nobody gives
+    /// another one.
+    #[must_use]
+    pub fn long_play(&self, generation: Gen, viewer: Mid, now: WallTime) -> String {
+        let expires_s = now.unix_seconds().saturating_add(LONG_S);
+        self.query(&generation.to_string(), Some(&viewer.to_string()), expires_s)
+    }
+
+    /// For a play where there is a viewer, else for a push.
+    fn query(&self, stream: &str, viewer: Option<&str>, expires_s: u64) -> String {
+        let exp = expires_s.to_string();
+        let direction = if viewer.is_none() { Direction::Publish } else { Direction::Play };
+        let full = self.mac(direction, stream, viewer, &exp).finalize().into_bytes();
+        let mac = URL_SAFE_NO_PAD.encode(&full[..MAC_BYTES]);
+        match viewer {
+            None => format!("t={exp}.{mac}"),
+            Some(viewer) => format!("{VIEWER}{viewer}&t={exp}.{mac}"),
+        }
     }
 
     /// Checks a URL: `stream` without `.flv` and the like, `query` raw and without `?`. Parameters other than `t` and

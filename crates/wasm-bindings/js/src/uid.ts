@@ -47,8 +47,9 @@ function spell(uid: unknown): string {
   return ''
 }
 
-/** How an app is told who it is about, and what more there is to say. */
-export function told<T extends object>(uid: string, more?: T): { uid: Uid; isBigNumber: boolean } & T {
+/** How an app is told who it is about, and what more there is to say. A task of the app's server, for one, is about nobody. */
+export function told<T extends object>(uid: string | undefined, more?: T): { uid: Uid; isBigNumber: boolean } & T {
+  if (uid === undefined) return more as { uid: Uid; isBigNumber: boolean } & T
   const isBigNumber = Number(uid) > MAX_SAFE
   return Object.assign({}, more, { uid: isBigNumber ? uid : Number(uid), isBigNumber }) as { uid: Uid; isBigNumber: boolean } & T
 }

@@ -50,7 +50,7 @@ test('members and channel are as of the event that was told last', async () => {
   assert.deepEqual(seqs, [1, 2])
   assert.deepEqual(world.client.channel(), { cid: 4503599627370497, channelName: 'room1', creator: 100, attributes: {}, memberCount: 2, seq: world.seq })
   await world.client.leave()
-  assert.deepEqual([world.client.members(), world.client.channel()], [[], null])
+  assert.deepEqual([world.client.members(), world.client.channel(), world.client.tasks()], [[], null, []])
 })
 
 test('a role before join, while joining, and in the channel', async () => {

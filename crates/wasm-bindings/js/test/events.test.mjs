@@ -37,7 +37,7 @@ const EXPECTED = {
     ['custom-data', { ...seven, data: 'on air', targeted: false }],
   ],
   'event:rtmpTasksStatus': ['rtmp-tasks-status', 'rtmp-state'].map((event) => [event, {
-    ...seven, taskId: 'cdn_1', streamUrl: 'rtmp://push.example.com/live/***', code: 505, msg: 'pushing', revision: 1,
+    ...seven, taskId: 'cdn_1', streamUrl: 'rtmp://push.example.com/live/***', state: 'pushing', code: 505, msg: 'pushing', revision: 1,
   }]),
   'event:liveRoomClose': [
     ['liveRoomClose', { cid, reason: 'closed', text: 'good night' }],

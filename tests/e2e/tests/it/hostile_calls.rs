@@ -36,9 +36,9 @@ fn params() -> Vec<Row> {
         member("unknown method", call("fly", json!({})), &["methodNotFound"]),
         member("method with a NUL", call("ping\0", json!({})), &["methodNotFound"]),
         member(
-            "method that is not served yet",
+            "tasks of somebody in the audience",
             call("addTasks", json!({"rtmpTasks": []})),
-            &["methodNotFound"],
+            &["notBroadcaster"],
         ),
         lobby("unknown method in the lobby", call("fly", json!({})), &["methodNotFound"]),
         lobby("command before the join", call("publish", json!({})), &["notJoined"]),

@@ -5,6 +5,17 @@
 mod stage;
 mod survivor;
 
+// Push tasks: what a receiver gets of them, and what is left of them.
+mod tasks;
+mod tasks_bad;
+mod tasks_hostile;
+mod tasks_images;
+mod tasks_life;
+mod tasks_pass;
+mod tasks_rest;
+mod tasks_splice;
+mod tasks_stage;
+
 // Media: pushed and played by ffmpeg, which is left untouched while it runs.
 mod cuts;
 mod cuts_plays;

@@ -20,8 +20,12 @@ pub(crate) use lianmai_test_support::PATIENCE;
 
 /// Members of these stories say nothing for as long as they have nothing to say, and what a stop has to do takes as long
 /// as it takes. What is set behind this goes first.
-const UNHURRIED: [(&str, &str); 2] =
-    [("LIANMAI_SESSION__DEAD_AFTER_MS", "600000"), ("LIANMAI_DRAIN__DEADLINE_MS", "60000")];
+const UNHURRIED: [(&str, &str); 3] = [
+    ("LIANMAI_SESSION__DEAD_AFTER_MS", "600000"),
+    ("LIANMAI_DRAIN__DEADLINE_MS", "60000"),
+    // What a server answers does not depend on which programs were built beside it.
+    ("LIANMAI_TASKS__SERVE", "false"),
+];
 
 /// The programs of this workspace that tests run, built once per run. All in one build, as `cargo xtask demo`
 /// builds them: another selection would unify features differently and build anew.
@@ -29,7 +33,12 @@ pub(crate) fn programs() -> Result<&'static Path> {
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
     // What is pushed is made here too, so that no story stands still for it in the middle.
     sample()?;
-    let packages = ["lianmai-signal-server", "lianmai-example-bot", "lianmai-example-watch"];
+    let packages = [
+        "lianmai-signal-server",
+        "lianmai-compositor",
+        "lianmai-example-bot",
+        "lianmai-example-watch",
+    ];
     match BUILT.get_or_init(|| process::build(&packages)) {
         Ok(directory) => Ok(directory),
         Err(error) => bail!("{error:#}"),
@@ -166,6 +175,15 @@ impl Member {
         let mut answer = self.wait(is_answer).await.with_context(|| method.to_owned())?;
         ensure!(answer.get("error").is_none(), "{method}: {answer}");
         Ok(answer["result"].take())
+    }
+
+    /// Sends a request and waits for its refusal: the whole error.
+    pub(crate) async fn refusal(&mut self, method: &str, params: Value) -> Result<Value> {
+        let id = self.ws.request(method, params).await?;
+        let is_answer = |message: &Value| message["id"].as_u64() == Some(id);
+        let mut answer = self.wait(is_answer).await.with_context(|| method.to_owned())?;
+        ensure!(answer.get("error").is_some(), "{method}: {answer}");
+        Ok(answer["error"].take())
     }
 
     /// Waits for an event or notice, or takes one that was heard before.

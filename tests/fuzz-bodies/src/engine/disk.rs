@@ -113,7 +113,7 @@ impl Disk {
     /// What a process is started with; after a crash without what is true only of a clean stop.
     pub(super) fn restored(&self, clean: bool) -> Restored {
         let reread = |(key, record): (&RowKey, &Record)| {
-            let record = Record::read(key.row, &record.text());
+            let record = Record::read(&key.row, &record.text());
             (key.clone(), record.expect("what was written can be read"))
         };
         Restored::of(self.rows.iter().map(reread), clean)

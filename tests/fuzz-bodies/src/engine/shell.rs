@@ -200,6 +200,7 @@ impl Shell {
                 Some(Answer::Verified(grant(&request.token.0, self.now.wall)))
             }
             Question::Store(ops) => self.disk.write(ops, Some(id)).map(Answer::Stored),
+            Question::Admit(_) | Question::Claim(_) => unreachable!("no tasks are served"),
         }
     }
 
@@ -445,6 +446,9 @@ impl Shell {
                 self.members = self.members.checked_sub(1).expect("who joined leaves");
             }
             Output::Note(_) => {}
+            Output::Order(_) | Output::Release { .. } | Output::Claimed { .. } => {
+                unreachable!("no tasks are served")
+            }
         }
     }
 }

@@ -20,6 +20,7 @@
 //! | `fair` | engine | nobody is refused for what others did |
 //! | `leaks`, `bounded` | engine | nothing is left; nothing grows |
 //! | `errors` | all | nothing that is a bug by itself |
+//! | `receiver`, `tasks` | engine | see `tasks/mod.rs` |
 
 pub(crate) mod app;
 pub(crate) mod ends;

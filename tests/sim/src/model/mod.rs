@@ -300,6 +300,7 @@ impl Model {
                 Answer::Minted(minted) => self.minted(s, *id, minted.as_ref(), step),
                 Answer::Verified(grant) => self.token_verified(s, *id, grant, step),
                 Answer::Stored(stored) => self.stored(s, *id, *stored, step),
+                Answer::Admitted(_) | Answer::Claimed(_) => Ok(()),
             },
             Input::Authorize { query, generation, access } => {
                 self.asked(s, *query, *generation, *access, step);
@@ -341,6 +342,8 @@ impl Model {
             }
             // What it brings was taken over when the process started.
             Input::Restore(_) | Input::Tick => Ok(()),
+            // Tasks have a world of their own.
+            Input::Claim { .. } | Input::Release { .. } | Input::Task { .. } => Ok(()),
         }
     }
 }
@@ -378,6 +381,8 @@ impl World {
                     Question::Mint(request) => step.mints.push_back((*id, request.clone())),
                     Question::Verify(_) => step.looks.push_back(*id),
                     Question::Store(_) => step.writes.push_back(*id),
+                    // Tasks have a world of their own.
+                    Question::Admit(_) | Question::Claim(_) => {}
                 },
                 Output::Close { conn, code } => step.closed.push((*conn, *code)),
                 Output::CutStream { generation, .. } => step.cut.push(*generation),

@@ -128,11 +128,13 @@ impl Model {
             AdminCommand::GetChannel(key) => {
                 return Ok(Ok(channel.map(|channel| channel.shown(key))));
             }
-            // In no world.
+            // In no world: bans are lifted by nobody, and tasks have worlds of their own.
             AdminCommand::ListChannels
             | AdminCommand::ListBans(_)
             | AdminCommand::LiftBan { .. }
-            | AdminCommand::LiftBansBy { .. } => {}
+            | AdminCommand::LiftBansBy { .. }
+            | AdminCommand::GetTasks(_)
+            | AdminCommand::Tasks { .. } => {}
         }
         Ok(Ok(None))
     }

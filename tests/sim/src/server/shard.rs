@@ -263,6 +263,9 @@ impl World {
                     let grant = self.tokens.verify_renewal(&request.appkey, &request.token.0);
                     self.engine_input(shard, Input::Answer { id, answer: Answer::Verified(grant) });
                 }
+                Question::Admit(_) | Question::Claim(_) => {
+                    self.fail("model", "a claim, and no tasks are served".to_owned())
+                }
                 Question::Store(ops) => self.store_write(shard, ops, Some(id)),
             },
             Output::Waits { .. } => self.cov.count("media:waits"),
@@ -285,6 +288,9 @@ impl World {
             }
             Output::Store(ops) => self.store_write(shard, ops, None),
             Output::Drained { handed_over } => self.server_drained(handed_over),
+            Output::Order(_) | Output::Release { .. } | Output::Claimed { .. } => {
+                self.fail("model", "an order, and no tasks are served".to_owned());
+            }
             Output::Note(_) => {}
         }
     }

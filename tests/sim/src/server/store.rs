@@ -132,7 +132,7 @@ impl Store {
         let unharmed = clean || !self.table.rows.keys().any(|key| key.row == Row::Channel);
         let mut rows = vec![Vec::new(); shards];
         for (key, record) in &self.table.rows {
-            let record = Record::read(key.row, &record.text());
+            let record = Record::read(&key.row, &record.text());
             let record = record.expect("what was written can be read");
             rows[shard_of(&key.channel, shards)].push((key.clone(), record));
         }

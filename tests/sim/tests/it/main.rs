@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use lianmai_sim::{regressions, run_file, run_seed};
+use lianmai_sim::{regressions, run_file, run_seed, run_tasks};
 
 /// Some of each kind of world.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=12;
@@ -32,6 +32,14 @@ fn what_failed_once_passes() {
             let report = run_file(&std::fs::read_to_string(&path).unwrap(), false).unwrap();
             assert_eq!(report.failure, None, "{}", path.display());
         }
+    }
+}
+
+/// Proves TSK-2, TSK-7, TSK-9, TSK-10, TSK-11, TSK-12.
+#[test]
+fn fixed_seeds_of_tasks_pass() {
+    for seed in 1..=60 {
+        assert_eq!(run_tasks(seed), None, "seed {seed}");
     }
 }
 

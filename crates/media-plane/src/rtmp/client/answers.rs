@@ -23,14 +23,14 @@ impl Client {
     pub(super) fn answer(&mut self, payload: &[u8]) -> Result<(), RtmpError> {
         let command = match Command::parse(payload) {
             Ok(command) => command,
-            // One that is publishing waits for no answer.
-            Err(_) if self.is_publishing() => return Ok(()),
+            // One that is at work waits for no answer.
+            Err(_) if self.is_publishing() || self.is_playing() => return Ok(()),
             Err(error) => return Err(error),
         };
         match command.name.as_str() {
             "_result" => self.result(&command)?,
             "_error" => self.refused(&command),
-            "onStatus" => self.status(&command),
+            "onStatus" => self.status(&command)?,
             "close" => self.ended(&command),
             _ => {}
         }
@@ -55,18 +55,31 @@ impl Client {
             State::Connecting => transaction::CONNECT,
             State::Creating => transaction::CREATE_STREAM,
             State::Starting(_) => transaction::PUBLISH,
-            State::Publishing(_) | State::Closed => return,
+            State::Publishing(_) | State::Playing | State::Closed => return,
         };
         if command.transaction == awaited {
             self.ended(command);
         }
     }
 
-    fn status(&mut self, command: &Command) {
+    fn status(&mut self, command: &Command) -> Result<(), RtmpError> {
         let field = |name| information(command).and_then(|it| it.get(name)).and_then(Value::as_str);
         let (level, code) = (field("level"), field("code"));
         match (self.state, code) {
-            (State::Starting(stream), Some("NetStream.Publish.Start")) => {
+            (State::Starting(_), Some("NetStream.Play.Start")) if self.plays => {
+                self.state = State::Playing;
+                self.reader.expect_media(true)?;
+                self.out.push_back(ClientOutput::Event(ClientEvent::Accepted));
+            }
+            (
+                State::Playing,
+                Some(
+                    "NetStream.Play.Stop"
+                    | "NetStream.Play.Complete"
+                    | "NetStream.Play.UnpublishNotify",
+                ),
+            ) => self.ended(command),
+            (State::Starting(stream), Some("NetStream.Publish.Start")) if !self.plays => {
                 self.state = State::Publishing(stream);
                 self.out.push_back(ClientOutput::Event(ClientEvent::Accepted));
             }
@@ -76,6 +89,7 @@ impl Client {
             _ if level == Some("error") => self.ended(command),
             _ => {}
         }
+        Ok(())
     }
 
     /// The upstream wants no more of it.
@@ -96,7 +110,7 @@ impl Client {
             .collect();
         let answer = Answer { code, description };
         let event = match self.state {
-            State::Publishing(_) => ClientEvent::Closed(answer),
+            State::Publishing(_) | State::Playing => ClientEvent::Closed(answer),
             _ => ClientEvent::Refused(answer),
         };
         self.out.push_back(ClientOutput::Event(event));

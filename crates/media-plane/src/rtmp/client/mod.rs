@@ -1,10 +1,12 @@
-//! The publishing side of one RTMP connection: what an encoder does, without I/O.
+//! The client's side of one RTMP connection: what an encoder does, or a player, without I/O.
 //!
-//! In: bytes of an upstream, and the media to publish. Out: [`ClientOutput`]s in order. Absent: sockets, timeouts, which
-//! are the owner's; plays; the logins of single vendors; redirects.
+//! In: bytes of an upstream, and the media to publish. Out: [`ClientOutput`]s in order; the media of a play is among
+//! them. Absent: sockets, timeouts, which are the owner's; aggregates in a play; the logins of single vendors;
+//! redirects.
 //!
-//! The upstream is not trusted. All that it may send is bounded by what it was sent ([`MAX_UPSTREAM_BYTES`]), and what it
-//! says of a refusal is cut short and cleared of the keys of the [`Target`] before anybody sees it.
+//! The upstream is not trusted. All that it may send to a publish is bounded by what it was sent ([`MAX_UPSTREAM_BYTES`]),
+//! and to a play by the bounds of messages; what it says of a refusal is cut short and cleared of the keys of the
+//! [`Target`] before anybody sees it.
 
 mod answers;
 mod handshake;
@@ -45,12 +47,21 @@ pub enum ClientOutput {
 /// What an upstream did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientEvent {
-    /// It takes the publish: media may be sent from here on.
+    /// It takes the publish, so media may be sent from here on, or the play.
     Accepted,
-    /// It does not take the publish.
+    /// It does not take the publish or the play.
     Refused(Answer),
-    /// It ended a publish that it had taken.
+    /// It ended a publish or a play that it had taken.
     Closed(Answer),
+    /// Media of a play.
+    Media {
+        /// Audio or video.
+        kind: MediaKind,
+        /// Milliseconds.
+        timestamp: u32,
+        /// FLV tag body.
+        payload: Bytes,
+    },
 }
 
 /// The numbers of the commands that are answered.
@@ -59,6 +70,7 @@ mod transaction {
     pub(super) const RELEASE_STREAM: f64 = 2.0;
     pub(super) const FC_PUBLISH: f64 = 3.0;
     pub(super) const CREATE_STREAM: f64 = 4.0;
+    /// Of `play`, too.
     pub(super) const PUBLISH: f64 = 5.0;
     pub(super) const FC_UNPUBLISH: f64 = 6.0;
     pub(super) const DELETE_STREAM: f64 = 7.0;
@@ -70,16 +82,18 @@ enum State {
     Connecting,
     /// That to `createStream`.
     Creating,
-    /// That to `publish`, on this message stream.
+    /// That to `publish` or `play`, on this message stream.
     Starting(u32),
     Publishing(u32),
+    Playing,
     Closed,
 }
 
-/// The client side of one RTMP connection that publishes one stream.
+/// The client side of one RTMP connection that publishes or plays one stream.
 #[derive(Debug)]
 pub struct Client {
     target: Target,
+    plays: bool,
     handshake: Option<ClientHandshake>,
     reader: ChunkReader,
     state: State,
@@ -95,11 +109,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that has said its first bytes. `seed` fills the handshake and protects nothing.
+    /// A client that publishes and has said its first bytes. `seed` fills the handshake and protects nothing.
     #[must_use]
     pub fn new(target: Target, seed: [u8; 16]) -> Self {
+        Self::begun(target, seed, false)
+    }
+
+    /// As [`Client::new`], but it plays.
+    #[must_use]
+    pub fn player(target: Target, seed: [u8; 16]) -> Self {
+        Self::begun(target, seed, true)
+    }
+
+    fn begun(target: Target, seed: [u8; 16], plays: bool) -> Self {
         let mut client = Self {
             target,
+            plays,
             handshake: Some(ClientHandshake::default()),
             reader: ChunkReader::default(),
             state: State::Connecting,
@@ -126,6 +151,12 @@ impl Client {
         matches!(self.state, State::Publishing(_))
     }
 
+    /// Whether media comes.
+    #[must_use]
+    pub fn is_playing(&self) -> bool {
+        self.state == State::Playing
+    }
+
     /// Takes bytes of the upstream, split anyhow. Bytes after a close are ignored.
     ///
     /// # Errors
@@ -136,7 +167,8 @@ impl Client {
         }
         self.received = self.received.wrapping_add(u32::try_from(data.len()).unwrap_or(u32::MAX));
         self.total.0 += data.len() as u64;
-        let result = if self.total.0 > MAX_UPSTREAM_BYTES + self.total.1 / UPSTREAM_SHARE {
+        let most = MAX_UPSTREAM_BYTES + self.total.1 / UPSTREAM_SHARE;
+        let result = if !self.is_playing() && self.total.0 > most {
             Err(RtmpError::UpstreamBytes)
         } else {
             let mut held = std::mem::take(&mut self.held);
@@ -222,6 +254,8 @@ impl Client {
             message_type::ABORT => self.reader.abort(word(message)?),
             message_type::WINDOW_ACK_SIZE => self.window = word(message)?.max(MIN_ACK_WINDOW),
             message_type::USER_CONTROL => self.user_control(&message.payload),
+            message_type::AUDIO if self.plays => self.media(MediaKind::Audio, message),
+            message_type::VIDEO if self.plays => self.media(MediaKind::Video, message),
             message_type::COMMAND => self.answer(&message.payload)?,
             message_type::COMMAND_AMF3 => self.answer(message.payload.get(1..).unwrap_or(&[]))?,
             _ => {}
@@ -236,6 +270,17 @@ impl Client {
             let argument = u32::from_be_bytes([c, d, e, f]);
             let pong = user_control_message(user_control::PING_RESPONSE, argument);
             self.send(chunk_stream::CONTROL, &pong);
+        }
+    }
+
+    fn media(&mut self, kind: MediaKind, message: &Message) {
+        if self.is_playing() && !message.payload.is_empty() {
+            let (timestamp, payload) = (message.timestamp, message.payload.clone());
+            self.out.push_back(ClientOutput::Event(ClientEvent::Media {
+                kind,
+                timestamp,
+                payload,
+            }));
         }
     }
 
@@ -257,18 +302,26 @@ impl Client {
         let size = u32::try_from(OUT_CHUNK_SIZE).unwrap_or(u32::MAX).to_be_bytes();
         self.send(chunk_stream::CONTROL, &control(message_type::SET_CHUNK_SIZE, &size));
         self.out_chunk_size = OUT_CHUNK_SIZE;
-        let name = || vec![Value::String(self.target.stream().to_owned())];
-        let (release, publish) = (name(), name());
-        self.command(0, "releaseStream", transaction::RELEASE_STREAM, Value::Null, release);
-        self.command(0, "FCPublish", transaction::FC_PUBLISH, Value::Null, publish);
+        if !self.plays {
+            let name = || vec![Value::String(self.target.stream().to_owned())];
+            let (release, publish) = (name(), name());
+            self.command(0, "releaseStream", transaction::RELEASE_STREAM, Value::Null, release);
+            self.command(0, "FCPublish", transaction::FC_PUBLISH, Value::Null, publish);
+        }
         self.command(0, "createStream", transaction::CREATE_STREAM, Value::Null, Vec::new());
         self.state = State::Creating;
     }
 
     fn created(&mut self, stream: u32) {
-        let arguments =
-            vec![Value::String(self.target.stream().to_owned()), Value::String("live".to_owned())];
-        self.command(stream, "publish", transaction::PUBLISH, Value::Null, arguments);
+        let name = Value::String(self.target.stream().to_owned());
+        if self.plays {
+            // Live where it is, else as a record.
+            let start = Value::Number(-2000.0);
+            self.command(stream, "play", transaction::PUBLISH, Value::Null, vec![name, start]);
+        } else {
+            let arguments = vec![name, Value::String("live".to_owned())];
+            self.command(stream, "publish", transaction::PUBLISH, Value::Null, arguments);
+        }
         self.state = State::Starting(stream);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_signal_engine::{
-    Answer, AskId, DrainPlan, Engine, Input, Record, Restored, RowKey, RowOp,
+    Answer, AskId, DrainPlan, Engine, Input, Record, Restored, Row, RowKey, RowOp,
 };
 
 use super::{BEGIN_MS, World};
@@ -44,7 +44,7 @@ impl Disk {
         for op in ops {
             match op {
                 RowOp::Put(key, record) => {
-                    let record = Record::read(key.row, &record.text());
+                    let record = Record::read(&key.row, &record.text());
                     self.rows.insert(key, record.expect("what was written can be read"));
                 }
                 RowOp::Drop(key) => {
@@ -159,6 +159,7 @@ impl World {
         self.drained = None;
         self.held_mints.clear();
         self.held_tokens.clear();
+        self.tasks = super::tasks::TaskShell::default();
         self.last_ask = None;
         self.waiting.clear();
         self.relay.end();
@@ -174,5 +175,18 @@ impl World {
             self.minted.extend(members.iter().flat_map(|m| &m.pushes).map(|push| push.generation));
         }
         self.input(Input::Restore(Box::new(restored)));
+    }
+}
+
+impl Disk {
+    /// Ids of the tasks that are written down.
+    pub(crate) fn tasks(&self) -> Vec<String> {
+        let tasks = self.rows.keys().filter(|key| matches!(key.row, Row::Task(_)));
+        tasks.map(|key| key.row.id()).collect()
+    }
+
+    /// Claims that are written down, those that rest included.
+    pub(crate) fn claims(&self) -> usize {
+        self.rows.keys().filter(|key| key.row == Row::Claim).count()
     }
 }

@@ -4,7 +4,7 @@
 
 import YunXinMiniappSDK, {
   type Channel, type Client, type ClientEvents, type ConnectionState, type EventName, type KickedEvent, type LianmaiError, type MediaType,
-  type Member, type ReconnectedEvent, type Role, type RoomCloseEvent, type Uid, type Urls,
+  type Member, type ReconnectedEvent, type Role, type RoomCloseEvent, type RtmpTask, type TaskEvent, type TaskInfo, type Uid, type Urls,
 } from 'lianmai/web'
 import { Line } from './line.js'
 import { EventLog } from './log.js'
@@ -70,6 +70,11 @@ export class Room {
   /** Streams that wait for a place, in their order. */
   waiting = new Map<string, Tile>()
   said: Said[] = []
+  tasks: TaskInfo[] = []
+  /** What was told of a task last: more than the task itself has. */
+  taskTold = new Map<string, TaskEvent>()
+  /** What this page has asked of its tasks: nobody tells the layout of another one's. */
+  ownTasks = new Map<string, RtmpTask>()
   log = new EventLog()
   ending: Ending | null = null
   troubles: Trouble[] = []
@@ -89,7 +94,7 @@ export class Room {
   }
 
   async join(entry: Entry): Promise<void> {
-    Object.assign(this, { entry: { ...entry, token: '' }, ending: null, returned: null, tokenEnds: null, said: [], troubles: [], log: new EventLog() })
+    Object.assign(this, { entry: { ...entry, token: '' }, ending: null, returned: null, tokenEnds: null, said: [], troubles: [], taskTold: new Map(), ownTasks: new Map(), log: new EventLog() })
     this.client.configure({ appkey: entry.appkey })
     this.changed()
     await this.attempted('join', async () => {
@@ -164,6 +169,24 @@ export class Room {
     })
   }
 
+  addTask(task: RtmpTask): Promise<boolean> {
+    return this.succeeded('addTasks', async () => {
+      await this.client.addTasks({ rtmpTasks: [task] })
+      this.ownTasks.set(task.taskId, task)
+    })
+  }
+
+  updateTask(task: RtmpTask): Promise<boolean> {
+    return this.succeeded('updateTasks', async () => {
+      await this.client.updateTasks({ rtmpTasks: [task] })
+      this.ownTasks.set(task.taskId, task)
+    })
+  }
+
+  deleteTask(taskId: string): Promise<boolean> {
+    return this.succeeded('deleteTasks', () => this.client.deleteTasks({ taskIds: [taskId] }))
+  }
+
   // As a moderator
 
   kick(uid: Uid, reason: string, durationS: number): Promise<void> {
@@ -217,6 +240,7 @@ export class Room {
     const before = this.members
     this.channel = this.client.channel()
     this.members = this.client.members()
+    this.tasks = this.client.tasks()
     this.state = this.client.connectionState
     this.log.add(event, payload, this.channel?.seq)
     const handlers: { [K in EventName]?: (payload: ClientEvents[K]) => void } = {
@@ -233,6 +257,7 @@ export class Room {
       'unmute-video': ({ uid }) => uid === this.own && this.muted.delete('video'),
       published: ({ mediaType }) => this.published.add(mediaType),
       unpublished: ({ mediaType }) => this.published.delete(mediaType),
+      'rtmp-tasks-status': (told) => this.toldOfTask(told),
       message: ({ uid, data, targeted }) => this.keep({ uid, text: data, isTargeted: targeted, isOwn: false }),
       'token-will-expire': ({ expiresInMs }) => (this.tokenEnds = performance.now() + expiresInMs),
       kicked: (event) => (this.ending = { why: 'kicked', event }),
@@ -310,6 +335,15 @@ export class Room {
     this.tiles = new Map(this.tiles).set(tile.key, tile)
   }
 
+  private toldOfTask(told: TaskEvent): void {
+    if (told.state !== 'ended') {
+      this.taskTold.set(told.taskId, told)
+      return
+    }
+    this.taskTold.delete(told.taskId)
+    this.ownTasks.delete(told.taskId)
+  }
+
   private becomes(role: Role): void {
     this.role = role
     if (role === 'broadcaster') return
@@ -325,6 +359,7 @@ export class Room {
     this.tiles = new Map()
     this.waiting.clear()
     this.members = []
+    this.tasks = []
     this.published.clear()
     this.muted.clear()
     this.pushUrl = ''
@@ -346,6 +381,7 @@ export class Room {
       // What one does oneself is told by the answer, and nobody tells it again.
       this.log.add(`${name}()`, null, this.channel?.seq)
       this.members = this.client.members()
+      this.tasks = this.client.tasks()
       this.state = this.client.connectionState
       this.changed()
       return true

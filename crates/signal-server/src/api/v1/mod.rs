@@ -2,6 +2,7 @@
 
 mod bans;
 mod channels;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -10,5 +11,5 @@ use axum::Router;
 use super::Api;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
-    channels::routes().merge(bans::routes())
+    channels::routes().merge(bans::routes()).merge(tasks::routes())
 }

@@ -10,7 +10,7 @@ import { toWire, told, type UidInput } from '../uid.js'
 import { Calls } from './calls.js'
 import { Delivery, FIRST, LAST, NEXT } from './delivery.js'
 import { Emitter } from './emitter.js'
-import type { AnyHandler, ClientEvents, ConnectionState, EventName, MediaType, Role } from './events.js'
+import type { AnyHandler, ClientEvents, ConnectionState, EventName, MediaType, Role, TaskInfo } from './events.js'
 import { newVoice, playerOf, pusherOf, type PlayerAttributes, type PusherAttributes } from './media.js'
 import {
   addressesOf, ALL_KINDS, isNone, joinOf, jsonOf, kindsOf, listOf, numberOf, oneOf, roleOf, targetOf, taskIdsOf, tasksOf,
@@ -454,6 +454,12 @@ export class Client {
       memberCount: picture.memberCount,
       seq: picture.seq,
     }
+  }
+
+  /** The push tasks of the channel, sorted by id, as of the last emitted event. `[]` outside a channel. */
+  tasks(): TaskInfo[] {
+    const picture = this.view()
+    return picture ? picture.tasks.map((task) => told(task.uid, task)) : []
   }
 
   /** State of the connection, as of the last emitted event. */

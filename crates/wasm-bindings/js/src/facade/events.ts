@@ -161,17 +161,43 @@ export interface MessageEvent extends UserEvent {
   targeted: boolean
 }
 
-export interface TaskEvent extends UserEvent {
+/** A push task of the channel. */
+export interface TaskInfo {
+  /** The owner of the task; absent for a task of the app's server. */
+  uid?: Uid
+  /** Whether `uid` is a string. */
+  isBigNumber?: boolean
+  /** Id of the task. */
+  taskId: string
+  /** `idle`, `starting`, `pushing`, `retrying` or `failed`. */
+  state?: string
+  /** 505 pushing, 506 failed, 512 an image could not be used, otherwise 0. */
+  code: number
+  /** Counter of the changes of the task. */
+  revision: number
+  /** Number of retries in a row; absent if there were none. */
+  retries?: number
+}
+
+export interface TaskEvent {
+  /** The owner of the task; absent for a task of the app's server. */
+  uid?: Uid
+  /** Whether `uid` is a string. */
+  isBigNumber?: boolean
   /** Id of the task. */
   taskId: string
   /** The URL that the task pushes to, without the secret part. */
   streamUrl: string
-  /** 505 pushing, 506 failed, 511 ended. */
+  /** `idle`, `starting`, `pushing`, `retrying`, `failed` or `ended`. */
+  state?: string
+  /** 505 pushing, 506 failed, 511 ended, 512 an image could not be used, otherwise 0. */
   code: number
   /** The code in words. */
   msg: string
   /** Counter of the changes of the task. */
   revision: number
+  /** Number of retries in a row; absent if there were none. */
+  retries?: number
 }
 
 export interface AttributesEvent {

@@ -44,6 +44,8 @@ export interface RtmpTask {
   record?: boolean
   /** The uid of the large picture. */
   hostUid?: UidInput
+  /** For an update: must be greater than the present revision of the task, otherwise the update is refused. Absent: the next revision. */
+  revision?: number
   layout: {
     /** The whole picture; the colour is decimal RGB. */
     canvas: { width: number; height: number; color?: number }

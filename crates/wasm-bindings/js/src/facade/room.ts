@@ -31,6 +31,7 @@ export interface Picture {
   channel: string
   creator: string
   attributes: Attributes
+  tasks: Array<{ uid?: string; taskId: string; state?: string; code: number; revision: number; retries?: number }>
   members: PictureMember[]
   own: PictureMember & { published: Array<{ mediaType: MediaType }>; subscriptions: Array<{ uid: string; mediaType: MediaType }> }
   memberCount: number
@@ -239,7 +240,7 @@ export class Room {
       case 'tokenWillExpire':
         return this.both('token-will-expire', 'permkey-will-expire', data)
       default:
-        this.emit(PLAIN[name] || name, data.uid === undefined ? data : told(data.uid, data))
+        this.emit(PLAIN[name] || name, told(data.uid, data))
     }
   }
 

@@ -16,7 +16,8 @@ export async function startServer(settings = {}) {
   const data = mkdtempSync(join(tmpdir(), 'lianmai-server-'))
   const any = '127.0.0.1:0'
   const child = spawn(binary, ['run', '--listen', any, '--admin-listen', any, '--rtmp-listen', any, '--data-dir', data], {
-    stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...settings },
+    stdio: ['ignore', 'pipe', 'pipe'], // Whether there are tasks does not depend on what was built beside the server.
+    env: { ...process.env, LIANMAI_TASKS__SERVE: 'false', ...settings },
   })
   child.stderr.resume()
   const stop = () => {

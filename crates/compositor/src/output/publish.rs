@@ -1,0 +1,312 @@
+//! The publish at the receiver, begun anew after each failure for as long as there is a lease.
+//!
+//! In: tags, the address, the lease. Out: media at the receiver, and [`PushEvent`]s. Absent: encoding; who grants leases;
+//! RTMP, which is `lianmai_media_plane::upstream`.
+//!
+//! Without a lease nothing is written: it is looked at before every step, not only when a timer fires, since a process
+//! that was stopped for a while goes on in the middle of one.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use lianmai_media_plane::upstream::{Upstream, UpstreamError, UpstreamOptions, UpstreamUrl};
+use lianmai_media_plane::{MediaKind, Packet};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::Tail;
+use crate::flv::Tag;
+use crate::message::Failure;
+
+/// Pauses between attempts: the first, which doubles, up to the last.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+/// After a publish of so long the pauses begin anew.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// Where to publish, and what.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The address. Another one is used from the next connection on.
+    pub url: UpstreamUrl,
+    /// Whether there is a picture: then a publish counts when a keyframe went out, else when a sound did.
+    pub has_picture: bool,
+    /// When it changes, [`PushEvent::Pushing`] is told once more: with the next keyframe, or sound.
+    pub round: u64,
+}
+
+/// What became of the publish.
+#[derive(Debug)]
+pub enum PushEvent {
+    /// The receiver accepted it, and its socket took a keyframe, or a sound where there are no pictures.
+    Pushing,
+    /// It failed; the next attempt follows.
+    Failed(Failure, String),
+}
+
+/// Publishes.
+#[derive(Debug)]
+pub struct Publisher {
+    /// What is published.
+    pub tags: mpsc::Receiver<Tag>,
+    /// Where.
+    pub target: watch::Receiver<Target>,
+    /// Until when.
+    pub lease: watch::Receiver<Option<Instant>>,
+    /// Becomes true: say goodbye and end.
+    pub stop: watch::Receiver<bool>,
+    /// How receivers are reached.
+    pub options: UpstreamOptions,
+    /// Bytes that sockets took.
+    pub sent: Arc<AtomicU64>,
+}
+
+/// Why a publish is over.
+enum Ended {
+    /// There is no lease.
+    Lease,
+    /// It was told to.
+    Stop,
+    /// The pictures have another shape, which many receivers do not take within a publish.
+    Shape,
+    Failed(UpstreamError),
+}
+
+impl Publisher {
+    /// Publishes until it is told to stop or its owner is gone; without a lease it waits for one.
+    pub async fn run(mut self, events: mpsc::Sender<PushEvent>) {
+        let mut tail = Tail::default();
+        let mut pause = PAUSES.0;
+        loop {
+            let begun = Instant::now();
+            let error = match self.attempt(&mut tail, &events).await {
+                Ended::Stop => return,
+                Ended::Lease | Ended::Shape => continue,
+                Ended::Failed(error) => error,
+            };
+            if begun.elapsed() >= STEADY {
+                pause = PAUSES.0;
+            }
+            let told = PushEvent::Failed(failure(&error), error.to_string());
+            if events.send(told).await.is_err() {
+                return;
+            }
+            if self.keep(&mut tail, pin!(sleep(pause))).await.is_none() {
+                return;
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    async fn attempt(&mut self, tail: &mut Tail, events: &mpsc::Sender<PushEvent>) -> Ended {
+        let lease = self.lease.clone();
+        let mut granted = self.lease.clone();
+        let granted = async move {
+            let now = Instant::now();
+            let is_good = |until: &Option<Instant>| until.is_some_and(|until| until > now);
+            if granted.wait_for(is_good).await.is_err() {
+                std::future::pending().await
+            }
+        };
+        if self.keep(tail, pin!(granted)).await.is_none() {
+            return Ended::Stop;
+        }
+        let url = self.target.borrow_and_update().url.clone();
+        let options = self.options.clone();
+        let connecting = Leased::new(lease, async move { Upstream::publish(&url, &options).await });
+        let upstream = match self.keep(tail, pin!(connecting)).await {
+            None => return Ended::Stop,
+            Some(None) => return Ended::Lease,
+            Some(Some(Err(error))) => return Ended::Failed(error),
+            Some(Some(Ok(upstream))) => upstream,
+        };
+        self.publish(tail, upstream, events).await
+    }
+
+    /// Waits for something, and keeps the tail of the stream meanwhile. Nothing, where it is to end.
+    async fn keep<F: Future>(
+        &mut self,
+        tail: &mut Tail,
+        mut until: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+                output = &mut until => return Some(output),
+                tag = self.tags.recv() => tail.put(&tag?),
+            }
+        }
+    }
+
+    async fn publish(
+        &mut self,
+        tail: &mut Tail,
+        mut upstream: Upstream,
+        events: &mpsc::Sender<PushEvent>,
+    ) -> Ended {
+        let before = self.sent.load(Relaxed);
+        let mut progress = Progress::default();
+        for tag in tail.tags() {
+            if let Some(packet) = packet(&tag) {
+                if let Err(error) = upstream.send_first(&packet) {
+                    return Ended::Failed(error);
+                }
+                progress.queued(&tag, &upstream, self.has_picture());
+            }
+        }
+        // A stream with pictures begins with one.
+        let mut begun = tail.is_whole() || !self.has_picture();
+        let mut round = self.target.borrow().round;
+        loop {
+            let lease = self.lease.clone();
+            let step = Leased::new(lease, async {
+                tokio::select! {
+                    biased;
+                    _ = self.stop.wait_for(|stop| *stop) => Step::Stop,
+                    error = upstream.serve() => Step::Failed(error),
+                    tag = self.tags.recv() => tag.map_or(Step::Stop, Step::Tag),
+                    () = progress.look() => Step::Look,
+                }
+            });
+            let step = step.await;
+            self.sent.store(before + upstream.written_bytes(), Relaxed);
+            match step {
+                None => return Ended::Lease,
+                Some(Step::Stop) => {
+                    // What it says last is covered by the lease, too.
+                    let _ = Leased::new(self.lease.clone(), upstream.finish()).await;
+                    return Ended::Stop;
+                }
+                Some(Step::Failed(error)) => return Ended::Failed(error),
+                Some(Step::Look) => {}
+                Some(Step::Tag(tag)) => {
+                    let is_other = tail.is_other(&tag);
+                    tail.put(&tag);
+                    if is_other {
+                        let _ = Leased::new(self.lease.clone(), upstream.finish()).await;
+                        return Ended::Shape;
+                    }
+                    let now = self.target.borrow().round;
+                    if std::mem::replace(&mut round, now) != now {
+                        progress = Progress::Nothing;
+                    }
+                    let waits = tag.kind == MediaKind::Video && !tag.is_config();
+                    begun |= tag.is_key();
+                    if let Some(packet) = packet(&tag).filter(|_| begun || !waits) {
+                        if let Err(error) = upstream.send(&packet) {
+                            return Ended::Failed(error);
+                        }
+                        progress.queued(&tag, &upstream, self.has_picture());
+                    }
+                }
+            }
+            if progress.accepted(&upstream) && events.send(PushEvent::Pushing).await.is_err() {
+                return Ended::Stop;
+            }
+        }
+    }
+
+    fn has_picture(&self) -> bool {
+        self.target.borrow().has_picture
+    }
+}
+
+enum Step {
+    Stop,
+    Look,
+    Tag(Tag),
+    Failed(UpstreamError),
+}
+
+/// Whether the receiver has what counts.
+#[derive(Debug, Default)]
+enum Progress {
+    #[default]
+    Nothing,
+    /// It is queued up to this byte of the connection.
+    Queued(u64),
+    Told,
+}
+
+impl Progress {
+    fn queued(&mut self, tag: &Tag, upstream: &Upstream, has_picture: bool) {
+        let counts = match tag.kind {
+            MediaKind::Video => has_picture && tag.is_key(),
+            MediaKind::Audio => !has_picture && !tag.is_config(),
+            MediaKind::Metadata => false,
+        };
+        if counts && matches!(self, Self::Nothing) {
+            *self = Self::Queued(upstream.written_bytes() + upstream.waiting_bytes());
+        }
+    }
+
+    /// Whether it has it now, and had not before.
+    fn accepted(&mut self, upstream: &Upstream) -> bool {
+        let is_there = matches!(self, Self::Queued(end) if upstream.written_bytes() >= *end);
+        if is_there {
+            *self = Self::Told;
+        }
+        is_there
+    }
+
+    /// Completes when it is worth while to look again.
+    async fn look(&self) {
+        match self {
+            Self::Queued(_) => sleep(Duration::from_millis(20)).await,
+            Self::Nothing | Self::Told => std::future::pending().await,
+        }
+    }
+}
+
+fn packet(tag: &Tag) -> Option<Packet> {
+    Packet::of_message(tag.kind, tag.time, &tag.body)
+}
+
+fn failure(error: &UpstreamError) -> Failure {
+    match error {
+        UpstreamError::Resolve(_)
+        | UpstreamError::Connect(_)
+        | UpstreamError::Tls(_)
+        | UpstreamError::OwnListener
+        | UpstreamError::NotPublic
+        | UpstreamError::Timeout => Failure::Unreachable,
+        UpstreamError::Refused(_) => Failure::Rejected,
+        _ => Failure::Broken,
+    }
+}
+
+/// A future that goes on only while there is a lease: nothing, when there is none.
+struct Leased<F> {
+    future: Pin<Box<F>>,
+    lease: watch::Receiver<Option<Instant>>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<F: Future> Leased<F> {
+    fn new(lease: watch::Receiver<Option<Instant>>, future: F) -> Self {
+        let until = lease.borrow().unwrap_or_else(Instant::now);
+        Self { future: Box::pin(future), lease, timer: Box::pin(sleep_until(until)) }
+    }
+}
+
+impl<F: Future> Future for Leased<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let until = *self.lease.borrow();
+        let Some(until) = until.filter(|until| *until > Instant::now()) else {
+            return Poll::Ready(None);
+        };
+        if self.timer.deadline() != until {
+            self.timer.as_mut().reset(until);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            // It was made longer, or is over: seen at the next poll.
+            cx.waker().wake_by_ref();
+        }
+        self.future.as_mut().poll(cx).map(Some)
+    }
+}

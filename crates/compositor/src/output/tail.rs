@@ -1,0 +1,132 @@
+//! The end of a stream, as far back as somebody who comes now needs it.
+//!
+//! In: tags. Out: headers, and what came since the last keyframe. Absent: sending.
+
+use lianmai_media_plane::MediaKind;
+
+use crate::flv::Tag;
+
+/// Bytes that are kept; a longer group of pictures is not begun with.
+const MAX_BYTES: usize = 16 << 20;
+/// Tags that are kept.
+const MAX_TAGS: usize = 8192;
+
+/// Headers, and the last group of pictures.
+#[derive(Debug, Default)]
+pub struct Tail {
+    metadata: Option<Tag>,
+    audio: Option<Tag>,
+    video: Option<Tag>,
+    group: Vec<Tag>,
+    bytes: usize,
+    /// A keyframe came, and everything since then is kept.
+    whole: bool,
+}
+
+impl Tail {
+    /// Takes the next tag.
+    pub fn put(&mut self, tag: &Tag) {
+        match tag.kind {
+            MediaKind::Metadata => {
+                self.metadata = Some(tag.clone());
+                return;
+            }
+            MediaKind::Audio if tag.is_config() => {
+                self.audio = Some(tag.clone());
+                return;
+            }
+            MediaKind::Video if tag.is_config() => {
+                self.video = Some(tag.clone());
+                self.forget();
+                return;
+            }
+            MediaKind::Video if tag.is_key() => {
+                self.forget();
+                self.whole = true;
+            }
+            _ => {}
+        }
+        if self.whole {
+            self.bytes += tag.body.len();
+            self.group.push(tag.clone());
+            if self.bytes > MAX_BYTES || self.group.len() > MAX_TAGS {
+                self.forget();
+            }
+        }
+    }
+
+    /// Whether a tag says that pictures are encoded in another way from here on.
+    #[must_use]
+    pub fn is_other(&self, tag: &Tag) -> bool {
+        tag.kind == MediaKind::Video
+            && tag.is_config()
+            && self.video.as_ref().is_some_and(|known| known.body != tag.body)
+    }
+
+    /// What somebody is sent first.
+    pub fn tags(&self) -> impl Iterator<Item = Tag> {
+        let time = self.group.first().map(|tag| tag.time);
+        let head = [&self.metadata, &self.video, &self.audio].into_iter().flatten();
+        // Headers are of now, whenever they came.
+        let head = head.map(move |tag| Tag { time: time.unwrap_or(tag.time), ..tag.clone() });
+        head.chain(self.group.iter().cloned())
+    }
+
+    /// Whether it begins with a keyframe, so what follows can be decoded.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    fn forget(&mut self) {
+        self.group.clear();
+        self.bytes = 0;
+        self.whole = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: what a publish begins with.
+
+    use super::*;
+
+    fn tag(kind: MediaKind, time: u32, body: &'static [u8]) -> Tag {
+        Tag { kind, time, body: body.into() }
+    }
+
+    #[test]
+    fn a_publish_begins_with_headers_and_the_last_keyframe() {
+        let (a, v) = (MediaKind::Audio, MediaKind::Video);
+        let mut tail = Tail::default();
+        for tag in [
+            tag(v, 0, b"\x17\0\0\0\0\x01"),
+            tag(a, 0, b"\xAF\0\x12\x10"),
+            tag(v, 0, b"\x17\x01\0\0\0\x01"),
+            tag(v, 40, b"\x27\x01\0\0\0\x01"),
+            tag(v, 80, b"\x17\x01\0\0\0\x02"),
+            tag(a, 81, b"\xAF\x01\x21"),
+        ] {
+            tail.put(&tag);
+        }
+        let times: Vec<_> = tail.tags().map(|tag| (tag.kind, tag.time)).collect();
+        assert_eq!(times, [(v, 80), (a, 80), (v, 80), (a, 81)]);
+        assert!(tail.is_whole());
+        assert!(!tail.is_other(&tag(v, 90, b"\x17\0\0\0\0\x01")));
+        let other = tag(v, 90, b"\x17\0\0\0\0\x02");
+        assert!(tail.is_other(&other));
+        tail.put(&other);
+        assert!(!tail.is_whole() && tail.tags().count() == 2);
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut tail = Tail::default();
+        tail.put(&tag(MediaKind::Video, 0, b"\x17\x01\0\0\0\x01"));
+        for time in 0..20_000 {
+            tail.put(&tag(MediaKind::Audio, time, b"\xAF\x01\x21"));
+            assert!(tail.group.len() <= MAX_TAGS);
+        }
+        assert!(!tail.is_whole());
+    }
+}

@@ -1,0 +1,469 @@
+//! One run of a task: puts everything together.
+//!
+//! In: orders. Out: reports, and a publish while there is a lease. Absent: decisions about what is seen, which are the
+//! [`Stage`]'s and those of whoever gives the orders; pipes and lines.
+//!
+//! ```text
+//!   Input (one for each stream) ── pictures, sounds ──> Stage ── beats ──> Encoder ── tags ──> Publisher
+//! ```
+//!
+//! Nothing that fails ends a run but its lease and an order: inputs, encoders and receivers are tried again.
+
+mod pass;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use lianmai_media_plane::is_public;
+use lianmai_media_plane::upstream::{UpstreamOptions, UpstreamUrl};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::child::Tools;
+use crate::flv::Tag;
+use crate::images::{ImageError, ImageOptions, image};
+use crate::input::{Input, InputState, Means, Media, Named, PullUrl};
+use crate::lease::Lease;
+use crate::message::{Failure, Job, Order, Report, SourceState, Stats, VERSION};
+use crate::output::{Encoder, EncoderEvent, Publisher, PushEvent, Target};
+use crate::picture::Picture;
+use crate::stage::{Beat, Micros, Stage};
+use pass::Pass;
+
+/// How often a lease is asked for: several times in its two seconds.
+const RENEW: Duration = Duration::from_millis(400);
+/// A run that was granted no lease for so long is over.
+const FIRST_LEASE: Duration = Duration::from_secs(10);
+/// How often it says what was counted.
+const STATS: Duration = Duration::from_secs(5);
+/// How long a receiver may take to hear that a publish is over.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Pictures and sounds that wait to be taken.
+const MEDIA: usize = 32;
+/// Tags that wait for the publisher.
+const TAGS: usize = 1024;
+/// Sound that waits for an encoder without room, seconds; more of it is lost.
+const CARRIED: usize = 2;
+
+/// Where a run runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Programs.
+    pub tools: Tools,
+    /// How receivers are reached.
+    pub upstream: UpstreamOptions,
+    /// Images may come from addresses that are not public.
+    pub private_images: bool,
+}
+
+/// Carries a run out. Returns when it is over, after its last report. The end of `orders` is an order to stop.
+pub async fn run(
+    number: u64,
+    job: Job,
+    place: Place,
+    orders: mpsc::Receiver<Order>,
+    reports: mpsc::Sender<Report>,
+) {
+    let last = match Run::start(number, job, place, reports.clone()) {
+        Ok(mut run) => {
+            let ended = run.serve(orders).await;
+            run.end(ended).await
+        }
+        Err(detail) => Report::Failed { run: number, failure: Failure::Internal, detail },
+    };
+    // Whoever does not listen for so long is gone.
+    let _ = timeout(FAREWELL, reports.send(last)).await;
+}
+
+enum Ended {
+    Stop,
+    Lease,
+}
+
+/// Both ends: one is handed out, the other is read here.
+type Pipe<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
+
+struct Run {
+    number: u64,
+    job: Job,
+    place: Place,
+    tools: Arc<Tools>,
+    means: Arc<Means>,
+    reports: mpsc::Sender<Report>,
+    begun: Instant,
+    stage: Stage,
+    inputs: BTreeMap<String, Input>,
+    /// What they do, as it was reported.
+    states: BTreeMap<String, SourceState>,
+    media: Pipe<Named>,
+    images: JoinSet<(String, Result<Picture, ImageError>)>,
+    /// URLs of images that are fetched, and those that were in vain.
+    fetching: BTreeMap<String, AbortHandle>,
+    in_vain: BTreeSet<String>,
+    encoder: Encoder,
+    encoder_events: Pipe<EncoderEvent>,
+    /// Sound of beats for which the encoder had no room: its place, and samples.
+    carried: Option<(u64, u64, Vec<i16>)>,
+    pass: Pass,
+    tags: mpsc::Sender<Tag>,
+    publisher: JoinHandle<()>,
+    push_events: mpsc::Receiver<PushEvent>,
+    target: watch::Sender<Target>,
+    granted: watch::Sender<Option<Instant>>,
+    stopping: watch::Sender<bool>,
+    lease: Lease,
+    sent: Arc<AtomicU64>,
+    stats: Stats,
+}
+
+impl Run {
+    fn start(
+        number: u64,
+        job: Job,
+        place: Place,
+        reports: mpsc::Sender<Report>,
+    ) -> Result<Self, String> {
+        let target = target(&job)?;
+        let tools = Arc::new(place.tools.clone());
+        // The server says where streams are pulled from: often its own listeners.
+        let upstream =
+            UpstreamOptions { own: Vec::new(), public_only: false, ..place.upstream.clone() };
+        let means = Arc::new(Means { tools: place.tools.clone(), upstream });
+        let (tags, tag_queue) = mpsc::channel(TAGS);
+        let encoder_events = mpsc::channel(16);
+        let (push, push_events) = mpsc::channel(16);
+        let (target, target_seen) = watch::channel(target);
+        let (granted, lease_seen) = watch::channel(None);
+        let (stopping, stop_seen) = watch::channel(false);
+        let sent = Arc::new(AtomicU64::new(0));
+        let publisher = Publisher {
+            tags: tag_queue,
+            target: target_seen,
+            lease: lease_seen,
+            stop: stop_seen,
+            options: place.upstream.clone(),
+            sent: sent.clone(),
+        };
+        let encoder = encoder(&job, &tools, &tags, &encoder_events.0);
+        let mut run = Self {
+            number,
+            stage: Stage::new(job.scene.clone(), 0),
+            job,
+            place,
+            tools,
+            means,
+            reports,
+            begun: Instant::now(),
+            inputs: BTreeMap::new(),
+            states: BTreeMap::new(),
+            media: mpsc::channel(MEDIA),
+            images: JoinSet::new(),
+            fetching: BTreeMap::new(),
+            in_vain: BTreeSet::new(),
+            encoder,
+            encoder_events,
+            carried: None,
+            pass: Pass::default(),
+            tags,
+            publisher: tokio::spawn(publisher.run(push)),
+            push_events,
+            target,
+            granted,
+            stopping,
+            lease: Lease::default(),
+            sent,
+            stats: Stats::default(),
+        };
+        run.follow()?;
+        Ok(run)
+    }
+
+    async fn serve(&mut self, mut orders: mpsc::Receiver<Order>) -> Ended {
+        let ask = self.lease.ask(Instant::now());
+        self.say(Report::Accepted { v: VERSION, run: self.number, ask });
+        let ticks = |period| {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let (mut renew, mut count) = (ticks(RENEW), ticks(STATS));
+        renew.reset();
+        count.reset();
+        loop {
+            let until = self.lease.until().unwrap_or(self.begun + FIRST_LEASE);
+            if Instant::now() >= until {
+                return Ended::Lease;
+            }
+            let due = self.begun + Duration::from_micros(self.stage.due().unsigned_abs());
+            tokio::select! {
+                biased;
+                () = sleep_until(until) => {}
+                order = orders.recv() => match order {
+                    None => return Ended::Stop,
+                    Some(order) => if self.order(order) {
+                        return Ended::Stop;
+                    },
+                },
+                _ = renew.tick() => {
+                    let ask = self.lease.ask(Instant::now());
+                    self.say(Report::Renew { run: self.number, ask });
+                }
+                Some(event) = self.push_events.recv() => self.pushed(event),
+                Some(EncoderEvent::Failed) = self.encoder_events.1.recv() => {
+                    self.stats.encoders += 1;
+                    self.target.send_modify(|target| target.round += 1);
+                    self.retrying(Failure::Encoder, "the encoder ended".into());
+                }
+                () = sleep_until(due) => self.beat(),
+                Some(done) = self.images.join_next() => if let Ok((url, result)) = done {
+                    self.fetched(&url, result);
+                },
+                Some((name, media)) = self.media.1.recv() => self.media(&name, media),
+                _ = count.tick() => {
+                    self.stats.sent = self.sent.load(Relaxed);
+                    self.stats.late = self.stage.skipped();
+                    self.say(Report::Stats { run: self.number, stats: self.stats });
+                }
+            }
+        }
+    }
+
+    /// Ends everything; says what to report.
+    async fn end(mut self, ended: Ended) -> Report {
+        self.inputs.clear();
+        let run = self.number;
+        match ended {
+            Ended::Lease => {
+                // Whoever granted it thinks so, too.
+                let _ = self.granted.send(None);
+                self.publisher.abort();
+                let _ = (&mut self.publisher).await;
+                let detail = "the lease is over".into();
+                Report::Failed { run, failure: Failure::Silent, detail }
+            }
+            Ended::Stop => {
+                let _ = self.stopping.send(true);
+                if timeout(FAREWELL, &mut self.publisher).await.is_err() {
+                    self.publisher.abort();
+                    let _ = (&mut self.publisher).await;
+                }
+                Report::Stopped { run }
+            }
+        }
+    }
+
+    /// Says something, unless nobody has listened for a while.
+    fn say(&self, report: Report) {
+        let _ = self.reports.try_send(report);
+    }
+
+    fn retrying(&self, failure: Failure, detail: String) {
+        self.say(Report::Retrying { run: self.number, failure, detail });
+    }
+
+    fn now(&self) -> Micros {
+        Micros::try_from(self.begun.elapsed().as_micros()).unwrap_or(Micros::MAX)
+    }
+
+    /// Whether it is to end.
+    fn order(&mut self, order: Order) -> bool {
+        match order {
+            Order::Lease { run, ask, ms } if run == self.number => {
+                self.lease.grant(ask, ms);
+                let _ = self.granted.send(self.lease.until());
+            }
+            Order::Update { run, job } if run == self.number => {
+                if let Err(detail) = self.update(*job) {
+                    self.say(Report::Refused { run, detail });
+                }
+            }
+            Order::Stop { run } => return run == self.number,
+            _ => {}
+        }
+        false
+    }
+
+    fn update(&mut self, job: Job) -> Result<(), String> {
+        job.check().map_err(|error| error.to_string())?;
+        let target = target(&job)?;
+        let before = std::mem::replace(&mut self.job, job);
+        self.stage.update(self.job.scene.clone());
+        let encoding = plan::encoding(&self.job.scene);
+        if encoding != self.encoder.encoding()
+            || before.scene.fps != self.job.scene.fps
+            || before.scene.pass_through != self.job.scene.pass_through
+        {
+            self.carried = None;
+            self.encoder = encoder(&self.job, &self.tools, &self.tags, &self.encoder_events.0);
+        }
+        self.target.send_modify(|before| {
+            *before = Target { round: before.round, ..target };
+        });
+        self.in_vain.clear();
+        self.follow()
+    }
+
+    /// Inputs and images are those of the job.
+    fn follow(&mut self) -> Result<(), String> {
+        let scene = &self.job.scene;
+        let named = scene.inputs();
+        self.inputs.retain(|id, _| named.contains(id.as_str()));
+        self.states.retain(|id, _| named.contains(id.as_str()));
+        for source in self.job.sources.iter().filter(|it| named.contains(it.id.as_str())) {
+            let url = PullUrl::parse(&source.url).map_err(|error| error.to_string())?;
+            let wanted = plan::wanted(scene, &source.id);
+            if self.inputs.get(&source.id).is_some_and(|input| input.does(&url, wanted)) {
+                continue;
+            }
+            // The one before ends first.
+            self.inputs.remove(&source.id);
+            self.states.remove(&source.id);
+            let (means, out) = (self.means.clone(), self.media.0.clone());
+            let input = Input::start(&source.id, url, wanted, means, out);
+            self.inputs.insert(source.id.clone(), input);
+        }
+        self.pass.follow(scene.passed());
+        let options = ImageOptions {
+            tls: self.place.upstream.tls.clone(),
+            may_reach: if self.place.private_images { |_| true } else { is_public },
+            longest_side: scene.canvas.width.max(scene.canvas.height),
+            behind: scene.canvas.color,
+        };
+        self.fetching.retain(|url, task| {
+            let is_wanted = scene.images.iter().any(|image| image.url == *url);
+            if !is_wanted {
+                task.abort();
+            }
+            is_wanted
+        });
+        for wanted in &scene.images {
+            let url = &wanted.url;
+            if self.stage.has_image(url)
+                || self.in_vain.contains(url)
+                || self.fetching.contains_key(url)
+            {
+                continue;
+            }
+            let (url, options) = (url.clone(), options.clone());
+            let task = self.images.spawn(async move {
+                let result = image(&url, &options).await;
+                (url, result)
+            });
+            self.fetching.insert(wanted.url.clone(), task);
+        }
+        Ok(())
+    }
+
+    fn fetched(&mut self, url: &str, result: Result<Picture, ImageError>) {
+        self.fetching.remove(url);
+        match result {
+            Ok(picture) => self.stage.image(url, Arc::new(picture)),
+            Err(error) => {
+                self.in_vain.insert(url.to_owned());
+                let images = &self.job.scene.images;
+                if let Some(index) = images.iter().position(|image| image.url == url) {
+                    let detail = error.to_string();
+                    self.say(Report::ImageFailed { run: self.number, index, detail });
+                }
+            }
+        }
+    }
+
+    fn pushed(&mut self, event: PushEvent) {
+        match event {
+            PushEvent::Pushing => {
+                // No encoder of ffmpeg's own makes another one that can be decoded.
+                let audio_profile = "LC".into();
+                self.say(Report::Pushing { run: self.number, audio_profile });
+            }
+            PushEvent::Failed(failure, detail) => {
+                self.stats.failures += 1;
+                self.retrying(failure, detail);
+            }
+        }
+    }
+
+    fn media(&mut self, name: &str, media: Media) {
+        let now = self.now();
+        match media {
+            Media::Restarted => {
+                self.stage.restarted(name);
+                self.pass.restarted(name);
+            }
+            Media::Picture(time, picture) => self.stage.picture(now, name, time, picture),
+            Media::Sound(time, samples) => self.stage.sound(now, name, time, &samples),
+            Media::Passing(tag) => {
+                self.stage.passing(now, name, Micros::from(tag.time) * 1000);
+                self.pass.put(name, tag);
+            }
+            // Of an input that is not there any more nobody wants to know.
+            Media::State(_) if !self.inputs.contains_key(name) => {}
+            Media::State(state) => {
+                let state = match state {
+                    InputState::Waiting => SourceState::Waiting,
+                    InputState::Flowing => SourceState::Flowing,
+                    InputState::Unreachable => SourceState::Unreachable,
+                    InputState::Undecodable => SourceState::Undecodable,
+                };
+                if self.states.insert(name.to_owned(), state) != Some(state) {
+                    self.say(Report::Input { run: self.number, input: name.into(), state });
+                }
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        // What came already belongs to this beat.
+        for _ in 0..MEDIA {
+            let Ok((name, media)) = self.media.1.try_recv() else { break };
+            self.media(&name, media);
+        }
+        let now = self.now();
+        let Some(mut beat) = self.stage.beat(now) else { return };
+        self.stats.composed += 1;
+        let stage = &self.stage;
+        self.pass.release(beat.at, |input, time| stage.output_time(input, time), &self.tags);
+        if let Some((epoch, at, mut sound)) = self.carried.take().filter(|it| it.0 == beat.epoch) {
+            debug_assert_eq!(epoch, beat.epoch);
+            sound.append(&mut beat.sound);
+            (beat.sound_at, beat.sound) = (at, sound);
+        }
+        if self.encoder.has_room() {
+            self.encoder.encode(beat);
+        } else {
+            self.carry(beat);
+        }
+    }
+
+    /// The picture is lost; the sound waits.
+    fn carry(&mut self, beat: Beat) {
+        self.stats.dropped += 1;
+        let sound = self.job.scene.sound;
+        let most = CARRIED * (sound.sample_rate * sound.channels) as usize;
+        if beat.sound.len() <= most {
+            self.carried = Some((beat.epoch, beat.sound_at, beat.sound));
+        }
+    }
+}
+
+fn target(job: &Job) -> Result<Target, String> {
+    let url = UpstreamUrl::parse(&job.push).map_err(|error| error.to_string())?;
+    let has_picture = job.scene.has_canvas() || job.scene.passed().is_some();
+    Ok(Target { url, has_picture, round: 0 })
+}
+
+fn encoder(
+    job: &Job,
+    tools: &Arc<Tools>,
+    tags: &mpsc::Sender<Tag>,
+    events: &mpsc::Sender<EncoderEvent>,
+) -> Encoder {
+    let encoding = plan::encoding(&job.scene);
+    // Of a picture that is passed on the encoder knows nothing to say.
+    let metadata = !job.scene.pass_through;
+    Encoder::start(tools.clone(), encoding, metadata, tags.clone(), events.clone())
+}

@@ -1,0 +1,41 @@
+//! What a scene asks of decoders and encoders.
+//!
+//! In: a scene. Out: numbers. Absent: anything else.
+//!
+//! They change as seldom as can be, since another number is another process: where a tile is and how large changes
+//! none of them.
+
+use crate::child::{Encoding, Picturing};
+use crate::input::Wanted;
+use crate::scene::Scene;
+
+/// Sides and rates of pictures are asked for in these steps.
+const SIDES: [u32; 2] = [1280, 1920];
+const RATES: [u32; 2] = [30, 60];
+
+pub(super) fn wanted(scene: &Scene, input: &str) -> Wanted {
+    let side = scene.canvas.width.max(scene.canvas.height);
+    Wanted {
+        pictures: scene.has_canvas() && scene.tiles.iter().any(|tile| tile.input == input),
+        passing: scene.passed() == Some(input),
+        rate: scene.sound.sample_rate,
+        channels: scene.sound.channels,
+        longest_side: if side > SIDES[0] { SIDES[1] } else { SIDES[0] },
+        fps: if scene.fps > RATES[0] { RATES[1] } else { RATES[0] },
+    }
+}
+
+pub(super) fn encoding(scene: &Scene) -> Encoding {
+    let picture = scene.has_canvas().then_some(Picturing {
+        width: scene.canvas.width,
+        height: scene.canvas.height,
+        fps: scene.fps,
+        kbps: scene.video_kbps,
+    });
+    Encoding {
+        picture,
+        rate: scene.sound.sample_rate,
+        channels: scene.sound.channels,
+        sound_kbps: scene.sound.kbps,
+    }
+}

@@ -1,0 +1,170 @@
+//! When beats are due.
+//!
+//! In: rates and the moment. Out: numbers of beats, and how much sound belongs to each. Absent: sleeping.
+//!
+//! The time line of the output has no jumps: a beat that comes late takes the place of those that were missed, with all
+//! of their sound. After a long pause of the process the output goes on where it was; it lags behind the clock from then
+//! on by its *shift*, and no burst of silence is made.
+
+use super::{Micros, SECOND};
+
+/// A longer pause is left out of the output.
+const PAUSE: Micros = SECOND;
+
+/// One beat.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tick {
+    pub(super) epoch: u64,
+    pub(super) number: u64,
+    /// On the time line of the output.
+    pub(super) at: Micros,
+    /// By the clock.
+    pub(super) wall: Micros,
+    /// In samples since the epoch.
+    pub(super) sound_at: u64,
+    /// The same place in samples of the clock.
+    pub(super) wall_sample: i64,
+    /// Samples of each channel.
+    pub(super) samples: usize,
+    /// Beats in whose place this one is.
+    pub(super) skipped: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Clock {
+    fps: i64,
+    rate: i64,
+    epoch: u64,
+    /// Output time at which the epoch began.
+    base: Micros,
+    /// Clock minus output.
+    shift: Micros,
+    number: u64,
+    sound_at: u64,
+}
+
+impl Clock {
+    pub(super) fn new(fps: u32, rate: u32, now: Micros) -> Self {
+        Self {
+            fps: i64::from(fps.max(1)),
+            rate: i64::from(rate.max(1)),
+            epoch: 0,
+            base: 0,
+            shift: now,
+            number: 0,
+            sound_at: 0,
+        }
+    }
+
+    /// Beats at other rates. The next one is due when it was before.
+    pub(super) fn retime(&mut self, fps: u32, rate: u32) {
+        self.base = self.time(self.number);
+        self.fps = i64::from(fps.max(1));
+        self.rate = i64::from(rate.max(1));
+        self.epoch += 1;
+        self.number = 0;
+        self.sound_at = 0;
+    }
+
+    pub(super) fn shift(&self) -> Micros {
+        self.shift
+    }
+
+    pub(super) fn due(&self) -> Micros {
+        self.time(self.number) + self.shift
+    }
+
+    pub(super) fn tick(&mut self, now: Micros) -> Option<Tick> {
+        let late = now - self.due();
+        if late < 0 {
+            return None;
+        }
+        let mut skipped = 0;
+        if late > PAUSE {
+            self.shift += late;
+        } else {
+            skipped = u64::try_from(late * self.fps / SECOND).unwrap_or_default();
+        }
+        let number = self.number + skipped;
+        let at = self.time(number);
+        let end = u64::try_from(self.samples(at - self.base)).unwrap_or_default();
+        let sound_at = self.sound_at;
+        let tick = Tick {
+            epoch: self.epoch,
+            number,
+            at,
+            wall: at + self.shift,
+            sound_at,
+            wall_sample: self.samples(self.base + self.shift)
+                + i64::try_from(sound_at).unwrap_or(i64::MAX),
+            samples: usize::try_from(end.saturating_sub(sound_at)).unwrap_or_default(),
+            skipped,
+        };
+        self.number = number + 1;
+        self.sound_at = end.max(sound_at);
+        Some(tick)
+    }
+
+    fn time(&self, number: u64) -> Micros {
+        self.base + i64::try_from(number).unwrap_or(i64::MAX).saturating_mul(SECOND) / self.fps
+    }
+
+    fn samples(&self, time: Micros) -> i64 {
+        let samples = i128::from(time) * i128::from(self.rate) / i128::from(SECOND);
+        i64::try_from(samples).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: beats.
+
+    use super::*;
+
+    #[test]
+    fn beats_are_due_at_a_fixed_rate_and_have_all_sound() {
+        let mut clock = Clock::new(15, 44_100, 500);
+        let mut samples = 0;
+        for number in 0..=150 {
+            assert_eq!(clock.due(), 500 + number * SECOND / 15);
+            assert!(clock.tick(clock.due() - 1).is_none());
+            let tick = clock.tick(clock.due()).unwrap();
+            assert_eq!((tick.number, tick.sound_at), (number as u64, samples));
+            samples += tick.samples as u64;
+        }
+        assert_eq!(samples, 441_000);
+    }
+
+    #[test]
+    fn a_late_beat_takes_the_place_of_those_before() {
+        let mut clock = Clock::new(10, 1000, 0);
+        clock.tick(0).unwrap();
+        let tick = clock.tick(450_000).unwrap();
+        assert_eq!((tick.number, tick.skipped, tick.samples), (4, 3, 400));
+        assert_eq!((tick.at, clock.due()), (400_000, 500_000));
+    }
+
+    #[test]
+    fn a_pause_is_left_out() {
+        let mut clock = Clock::new(10, 1000, 0);
+        clock.tick(0).unwrap();
+        let tick = clock.tick(60 * SECOND).unwrap();
+        assert_eq!((tick.number, tick.skipped, tick.samples), (1, 0, 100));
+        assert_eq!((tick.at, tick.wall), (100_000, 60 * SECOND));
+        assert_eq!(clock.due(), 60 * SECOND + 100_000);
+        assert_eq!(tick.wall_sample, 59_900);
+    }
+
+    #[test]
+    fn other_rates_begin_an_epoch_where_the_last_one_ends() {
+        let mut clock = Clock::new(10, 1000, 0);
+        clock.tick(0).unwrap();
+        clock.retime(20, 2000);
+        assert_eq!(clock.due(), 100_000);
+        let tick = clock.tick(100_000).unwrap();
+        assert_eq!((tick.epoch, tick.number, tick.at, tick.sound_at), (1, 0, 100_000, 0));
+        let tick = clock.tick(150_000).unwrap();
+        assert_eq!((tick.number, tick.samples), (1, 100));
+        assert_eq!(tick.wall_sample, 200);
+    }
+}

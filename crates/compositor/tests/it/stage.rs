@@ -1,0 +1,320 @@
+//! Proves no rule of the protocol: what is composed at which moment, to the pixel and the sample.
+
+use std::sync::Arc;
+
+use lianmai_compositor::picture::{Picture, Yuv};
+use lianmai_compositor::scene::{Adaption, Canvas, Image, Rect, Scene, Sound, Tile};
+use lianmai_compositor::stage::{Beat, Micros, SECOND, Stage};
+
+const RED: u32 = 0xFF_0000;
+const GREEN: u32 = 0x00_FF00;
+const BLUE: u32 = 0x00_00FF;
+const WHITE: u32 = 0xFF_FFFF;
+const GREY: u32 = 0x20_2020;
+const FPS: u32 = 20;
+const RATE: u32 = 48_000;
+/// Of both a picture and a sound of the inputs here.
+const STEP: Micros = 50_000;
+
+fn rect(x: u32, y: u32, width: u32, height: u32) -> Rect {
+    Rect { x, y, width, height }
+}
+
+fn tile(input: &str, rect: Rect, adaption: Adaption, z: u32) -> Tile {
+    Tile { input: input.into(), rect, adaption, z }
+}
+
+fn scene(tiles: Vec<Tile>, voices: &[&str]) -> Scene {
+    let scene = Scene {
+        canvas: Canvas { width: 320, height: 180, color: GREY },
+        fps: FPS,
+        video_kbps: 500,
+        sound: Sound { kbps: 64, sample_rate: RATE, channels: 1, codec_profile: 0 },
+        tiles,
+        voices: voices.iter().map(|name| (*name).to_owned()).collect(),
+        images: Vec::new(),
+        pass_through: false,
+    };
+    assert_eq!(scene.check(), Ok(()));
+    scene
+}
+
+fn image(url: &str, rect: Rect, z: Option<u32>, unless: Option<&str>) -> Image {
+    let unless = unless.map(str::to_owned);
+    Image { url: url.into(), rect, adaption: Adaption::Stretch, z, unless }
+}
+
+fn flat(width: u32, height: u32, color: u32) -> Arc<Picture> {
+    Arc::new(Picture::filled(width, height, Yuv::from_rgb(color)).unwrap())
+}
+
+/// An input; parts that are absent do not come.
+struct Live {
+    name: &'static str,
+    picture: Option<Arc<Picture>>,
+    sample: Option<i16>,
+}
+
+/// A stage in virtual time with inputs that are live.
+struct World {
+    stage: Stage,
+    now: Micros,
+    inputs: Vec<Live>,
+}
+
+impl World {
+    fn new(scene: Scene) -> Self {
+        Self { stage: Stage::new(scene, 0), now: 0, inputs: Vec::new() }
+    }
+
+    fn with(
+        mut self,
+        name: &'static str,
+        picture: Option<Arc<Picture>>,
+        sample: Option<i16>,
+    ) -> Self {
+        self.inputs.push(Live { name, picture, sample });
+        self
+    }
+
+    fn set(&mut self, name: &str, picture: Option<Arc<Picture>>, sample: Option<i16>) {
+        let input = self.inputs.iter_mut().find(|input| input.name == name).unwrap();
+        (input.picture, input.sample) = (picture, sample);
+    }
+
+    /// One beat; inputs send before it.
+    fn beat(&mut self) -> Beat {
+        // Clocks of inputs are somewhere else.
+        let time = self.now + 5_000 * SECOND;
+        for Live { name, picture, sample } in &self.inputs {
+            if let Some(picture) = picture {
+                self.stage.picture(self.now, name, time, picture.clone());
+            }
+            if let Some(sample) = sample {
+                let samples = vec![*sample; (RATE / FPS) as usize];
+                let at = time * i64::from(RATE) / SECOND;
+                self.stage.sound(self.now, name, at, &samples);
+            }
+        }
+        assert_eq!(self.stage.due(), self.now);
+        let beat = self.stage.beat(self.now).unwrap();
+        self.now += STEP;
+        beat
+    }
+
+    fn beats(&mut self, count: usize) -> Beat {
+        for _ in 1..count {
+            self.beat();
+        }
+        self.beat()
+    }
+}
+
+/// Every pixel is of the last of these that has it.
+fn assert_pixels(beat: &Beat, background: u32, painted: &[(Rect, u32)]) {
+    let picture = beat.picture.as_ref().unwrap();
+    let mut wanted =
+        Picture::filled(picture.width(), picture.height(), Yuv::from_rgb(background)).unwrap();
+    for (rect, color) in painted {
+        wanted.fill(*rect, Yuv::from_rgb(*color));
+    }
+    for y in 0..picture.height() {
+        for x in 0..picture.width() {
+            assert_eq!(picture.at(x, y), wanted.at(x, y), "at {x}, {y}");
+        }
+    }
+}
+
+#[test]
+fn rectangles_are_exact() {
+    let (left, right) = (rect(10, 20, 100, 80), rect(162, 44, 150, 120));
+    let tiles = vec![tile("a", left, Adaption::Stretch, 0), tile("b", right, Adaption::Crop, 0)];
+    let mut world = World::new(scene(tiles, &[])).with("a", Some(flat(640, 360, RED)), None).with(
+        "b",
+        Some(flat(64, 64, BLUE)),
+        None,
+    );
+    assert_pixels(&world.beat(), GREY, &[]);
+    assert_pixels(&world.beats(20), GREY, &[(left, RED), (right, BLUE)]);
+}
+
+#[test]
+fn adaptions_fit_crop_and_stretch() {
+    // Upright: red above, green in the middle, blue below.
+    let mut upright = Picture::filled(60, 120, Yuv::from_rgb(GREEN)).unwrap();
+    upright.fill(rect(0, 0, 60, 40), Yuv::from_rgb(RED));
+    upright.fill(rect(0, 80, 60, 40), Yuv::from_rgb(BLUE));
+    let upright = Arc::new(upright);
+    let at = rect(100, 30, 120, 120);
+    let seen = |adaption| {
+        let mut world = World::new(scene(vec![tile("a", at, adaption, 0)], &[])).with(
+            "a",
+            Some(upright.clone()),
+            None,
+        );
+        world.beats(20)
+    };
+    // Same height: half the width, bars in the colour of the canvas.
+    let parts = [
+        (rect(130, 30, 60, 40), RED),
+        (rect(130, 70, 60, 40), GREEN),
+        (rect(130, 110, 60, 40), BLUE),
+    ];
+    assert_pixels(&seen(Adaption::Fit), GREY, &parts);
+    let color = |beat: &Beat, x, y| beat.picture.as_ref().unwrap().at(x, y);
+    // Twice as wide: the middle half of the height is seen, 30..90.
+    let crop = seen(Adaption::Crop);
+    for (x, y, rgb) in [(102, 32, RED), (218, 44, RED), (160, 90, GREEN), (160, 148, BLUE)] {
+        assert_eq!(color(&crop, x, y), Yuv::from_rgb(rgb), "{x} {y}");
+    }
+    let stretch = seen(Adaption::Stretch);
+    for (x, y, rgb) in [(100, 30, RED), (219, 66, RED), (219, 90, GREEN), (100, 149, BLUE)] {
+        assert_eq!(color(&stretch, x, y), Yuv::from_rgb(rgb), "{x} {y}");
+    }
+    for beat in [&crop, &stretch] {
+        assert_eq!(color(beat, 99, 90), Yuv::from_rgb(GREY));
+        assert_eq!(color(beat, 220, 90), Yuv::from_rgb(GREY));
+    }
+}
+
+#[test]
+fn the_higher_is_in_front_and_of_equals_the_later() {
+    let (a, b, c) = (rect(0, 0, 100, 100), rect(50, 50, 100, 100), rect(80, 0, 100, 100));
+    let tiles = |z: [u32; 3]| {
+        vec![
+            tile("a", a, Adaption::Crop, z[0]),
+            tile("b", b, Adaption::Crop, z[1]),
+            tile("c", c, Adaption::Crop, z[2]),
+        ]
+    };
+    let mut world = World::new(scene(tiles([7, 3, 3]), &[]))
+        .with("a", Some(flat(64, 64, RED)), None)
+        .with("b", Some(flat(64, 64, GREEN)), None)
+        .with("c", Some(flat(64, 64, BLUE)), None);
+    assert_pixels(&world.beats(20), GREY, &[(b, GREEN), (c, BLUE), (a, RED)]);
+    world.stage.update(scene(tiles([0, 100, 1]), &[]));
+    assert_pixels(&world.beat(), GREY, &[(a, RED), (c, BLUE), (b, GREEN)]);
+}
+
+#[test]
+fn an_update_is_in_force_at_the_next_beat() {
+    let mut world = World::new(scene(vec![tile("a", rect(0, 0, 64, 64), Adaption::Crop, 0)], &[]))
+        .with("a", Some(flat(64, 64, RED)), None);
+    world.beats(20);
+    for at in [rect(20, 20, 64, 64), rect(100, 0, 200, 180), rect(0, 0, 320, 180)] {
+        world.stage.update(scene(vec![tile("a", at, Adaption::Crop, 0)], &[]));
+        assert_pixels(&world.beat(), GREY, &[(at, RED)]);
+    }
+}
+
+#[test]
+fn images_are_behind_or_stand_for_somebody() {
+    let (whole, place) = (rect(0, 0, 320, 180), rect(40, 40, 80, 80));
+    let mut with_images = scene(
+        vec![tile("big", whole, Adaption::Crop, 0), tile("a", place, Adaption::Crop, 1)],
+        &[],
+    );
+    with_images.images = vec![
+        image("https://a/back.png", whole, None, None),
+        image("https://a/place.png", place, Some(1), Some("a")),
+    ];
+    assert_eq!(with_images.check(), Ok(()));
+    let mut world = World::new(with_images).with("big", None, None).with("a", None, None);
+    assert_pixels(&world.beat(), GREY, &[]);
+    world.stage.image("https://a/back.png", flat(32, 18, WHITE));
+    world.stage.image("https://a/other.png", flat(32, 18, RED));
+    assert_pixels(&world.beat(), GREY, &[(whole, WHITE)]);
+    world.stage.image("https://a/place.png", flat(32, 18, GREEN));
+    assert_pixels(&world.beat(), GREY, &[(whole, WHITE), (place, GREEN)]);
+    // The big one does not cover who is away.
+    world.set("big", Some(flat(64, 36, BLUE)), None);
+    assert_pixels(&world.beats(20), GREY, &[(whole, BLUE), (place, GREEN)]);
+    world.set("a", Some(flat(64, 64, RED)), None);
+    assert_pixels(&world.beats(20), GREY, &[(whole, BLUE), (place, RED)]);
+    // It freezes: three seconds later the image is there again.
+    world.set("a", None, None);
+    assert_pixels(&world.beats(59), GREY, &[(whole, BLUE), (place, RED)]);
+    assert_pixels(&world.beats(3), GREY, &[(whole, BLUE), (place, GREEN)]);
+    world.set("a", Some(flat(64, 64, RED)), None);
+    assert_pixels(&world.beats(20), GREY, &[(whole, BLUE), (place, RED)]);
+}
+
+#[test]
+fn sounds_add_up_and_only_voices_are_heard() {
+    let mut world = World::new(scene(Vec::new(), &["a", "b", "loud"]))
+        .with("a", None, Some(1000))
+        .with("b", None, Some(-300))
+        .with("loud", None, None)
+        .with("c", None, Some(7777));
+    let beat = world.beats(40);
+    assert_eq!(beat.sound, vec![700; 2400]);
+    world.set("loud", None, Some(32_700));
+    assert_eq!(world.beats(40).sound, vec![i16::MAX; 2400], "cut off, not turned over");
+    world.stage.update(scene(Vec::new(), &["b"]));
+    assert_eq!(world.beats(2).sound, vec![-300; 2400]);
+    world.stage.update(scene(Vec::new(), &[]));
+    assert_eq!(world.beat().sound, vec![0; 2400]);
+}
+
+#[test]
+fn the_output_goes_on_whatever_inputs_do() {
+    let mut world = World::new(scene(
+        vec![tile("a", rect(0, 0, 64, 64), Adaption::Crop, 0)],
+        &["a"],
+    ))
+    .with("a", Some(flat(64, 64, RED)), Some(500));
+    let mut samples = 0;
+    for number in 0..600_u64 {
+        match number {
+            200 => world.set("a", None, None),
+            400 => world.set("a", Some(flat(64, 64, BLUE)), Some(900)),
+            _ => {}
+        }
+        let beat = world.beat();
+        assert_eq!((beat.number, beat.sound_at, beat.epoch), (number, samples, 0));
+        assert_eq!(beat.at, number as i64 * STEP);
+        assert!(beat.picture.is_some());
+        samples += beat.sound.len() as u64;
+        let loudest = beat.sound.iter().copied().max().unwrap_or_default();
+        match number {
+            100..200 => assert_eq!(loudest, 500),
+            220..400 => assert_eq!(loudest, 0, "{number}"),
+            450.. => assert_eq!(loudest, 900, "{number}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_canvas_on_which_nothing_changed_is_the_same_one() {
+    let mut world = World::new(scene(vec![tile("a", rect(0, 0, 64, 64), Adaption::Crop, 0)], &[]))
+        .with("a", Some(flat(64, 64, RED)), None);
+    world.beats(20);
+    world.set("a", None, None);
+    world.beats(10);
+    let (one, two) = (world.beat().picture.unwrap(), world.beat().picture.unwrap());
+    assert!(Arc::ptr_eq(&one, &two));
+}
+
+#[test]
+fn without_a_picture_there_is_sound() {
+    let mut quiet = scene(Vec::new(), &["a"]);
+    quiet.canvas = Canvas { width: 0, height: 0, color: 0 };
+    assert_eq!(quiet.check(), Ok(()));
+    let mut world = World::new(quiet).with("a", Some(flat(64, 64, RED)), Some(40));
+    let beat = world.beats(40);
+    assert!(beat.picture.is_none());
+    assert_eq!(beat.sound, vec![40; 2400]);
+}
+
+#[test]
+fn a_pause_of_the_process_makes_no_burst() {
+    let mut stage = Stage::new(scene(Vec::new(), &[]), 0);
+    let first = stage.beat(0).unwrap();
+    let late = stage.beat(420_000).unwrap();
+    assert_eq!((late.number, late.sound.len(), stage.skipped()), (8, 19_200, 7));
+    let after = stage.beat(1000 * SECOND).unwrap();
+    assert_eq!((after.number, after.sound.len(), after.at), (9, 2400, 9 * STEP));
+    assert_eq!(first.number, 0);
+    assert!(stage.beat(1000 * SECOND).is_none());
+}

@@ -1,0 +1,492 @@
+//! `addTasks`, `updateTasks`, `deleteTasks`, of a member or of the app's server. A request takes effect as a whole or
+//! not at all (TSK-2). Those of a channel are worked off one after the other, since each may have to wait for claims.
+//!
+//! ```text
+//!   request -> may it? -> well-formed? -> can it be carried out? -> claims of new addresses -> still so? -> takes effect
+//!                                                    one is refused: the others are given back --'            -> written
+//!                                                                                                             -> answer
+//! ```
+
+use std::collections::BTreeSet;
+
+use lianmai_protocol::message::task::{TaskIds, TaskState, Tasks as WireTasks};
+use lianmai_protocol::{ErrorName, RpcError, UserId};
+
+use super::judge::{check, read_drafts};
+use super::{Phase, Task, Told};
+use crate::asks::{By, ClaimOf, Question, Then, Written};
+use crate::channel::member::WaitingOn;
+use crate::channel::session::Asked;
+use crate::channel::{Channel, Outcome, Reply};
+use crate::context::Context;
+use crate::ids::{AskId, QueryId};
+use crate::output::{AdminReply, Output};
+use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, Wanted};
+
+/// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
+const MAX_REQUESTS: usize = 64;
+
+/// A request that waits for its turn, or for claims.
+#[derive(Debug)]
+pub(super) struct Request {
+    by: By,
+    /// What the member's command waits for meanwhile.
+    ticket: AskId,
+    change: TaskChange,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Its turn has not come.
+    Queued,
+    /// It waits for whether its tasks can be carried out.
+    Admitting { claims: Vec<Claim>, planned: Vec<Planned> },
+    /// It waits for so many answers.
+    Claiming { open: usize, got: Vec<Claim>, refused: Option<RpcError>, planned: Vec<Planned> },
+}
+
+/// A place in the list of a request that changes something, and the life of its task, which is new for a new one.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    at: usize,
+    life: u64,
+}
+
+impl Channel {
+    /// A command of a member.
+    pub(in crate::channel) fn add_tasks(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        asked: Asked,
+        params: &WireTasks,
+    ) -> Outcome {
+        self.may_have_tasks(cx, uid)?;
+        let drafts = read_drafts(params)?;
+        self.request_tasks(cx, uid, asked, TaskChange::Add(drafts))
+    }
+
+    /// A command of a member.
+    pub(in crate::channel) fn update_tasks(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        asked: Asked,
+        params: &WireTasks,
+    ) -> Outcome {
+        self.may_have_tasks(cx, uid)?;
+        let drafts = read_drafts(params)?;
+        self.request_tasks(cx, uid, asked, TaskChange::Update(drafts))
+    }
+
+    /// A command of a member.
+    pub(in crate::channel) fn delete_tasks(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        asked: Asked,
+        params: TaskIds,
+    ) -> Outcome {
+        self.may_have_tasks(cx, uid)?;
+        self.request_tasks(cx, uid, asked, TaskChange::Delete(params.task_ids))
+    }
+
+    fn request_tasks(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        asked: Asked,
+        change: TaskChange,
+    ) -> Outcome {
+        let ticket = cx.asks.reserve();
+        self.wait(uid, asked, ticket, WaitingOn::Claims);
+        if let Err(error) = self.enqueue(By::Member(uid), ticket, change) {
+            if let Some(member) = self.members.get_mut(&uid) {
+                member.waiting = None;
+            }
+            return Err(error);
+        }
+        self.work_off_tasks(cx);
+        Ok(Reply::Later)
+    }
+
+    /// What the app's server asks. `None`: the answer comes when it is written down.
+    pub(crate) fn admin_tasks(&mut self, cx: &mut Context, query: QueryId, change: TaskChange) {
+        let ticket = cx.asks.reserve();
+        let served = if cx.config.tasks.is_none() {
+            Err(ErrorName::MethodNotFound.into())
+        } else {
+            self.enqueue(By::Admin(query), ticket, change)
+        };
+        if let Err(error) = served {
+            cx.outputs.push_back(Output::AdminReply { query, reply: Err(error) });
+        }
+        self.work_off_tasks(cx);
+    }
+
+    fn enqueue(&mut self, by: By, ticket: AskId, change: TaskChange) -> Result<(), RpcError> {
+        if self.ending || self.closed {
+            return Err(ErrorName::TaskChannelGone.into());
+        }
+        if self.tasks.requests.len() >= MAX_REQUESTS {
+            return Err(RpcError::new(ErrorName::TaskFailed)
+                .message("Too many requests about tasks of this channel wait."));
+        }
+        self.tasks.requests.push_back(Request { by, ticket, change, stage: Stage::Queued });
+        Ok(())
+    }
+
+    /// Whether a member may have tasks of its own, or manage those of others (TSK-1).
+    fn may_have_tasks(&self, cx: &Context, uid: UserId) -> Result<(), RpcError> {
+        if cx.config.tasks.is_none() {
+            return Err(ErrorName::MethodNotFound.into());
+        }
+        let member = self.members.get(&uid).ok_or(ErrorName::NotJoined)?;
+        if member.rights.moderate {
+            return Ok(());
+        }
+        if !member.rights.tasks {
+            return Err(RpcError::new(ErrorName::Forbidden).message("The method needs `tasks`."));
+        }
+        if !member.is_visible() {
+            return Err(ErrorName::NotBroadcaster.into());
+        }
+        Ok(())
+    }
+
+    /// Whether whoever asked waits for it still.
+    fn is_wanted(&self, request: &Request) -> bool {
+        request.by.member().is_none_or(|uid| self.waits_for(uid, request.ticket))
+    }
+
+    /// Works off requests until one waits for claims, or none is left.
+    fn work_off_tasks(&mut self, cx: &mut Context) {
+        if std::mem::replace(&mut self.tasks.at_work, true) {
+            return;
+        }
+        while let Some(request) = self.tasks.requests.front() {
+            let begins = matches!(request.stage, Stage::Queued);
+            if begins && self.is_wanted(request) {
+                self.begin_request(cx);
+            }
+            let waits = self.tasks.requests.front().is_some_and(|request| match request.stage {
+                Stage::Queued => false,
+                Stage::Admitting { .. } => true,
+                Stage::Claiming { open, .. } => open > 0,
+            });
+            if waits {
+                break;
+            }
+            self.end_request(cx);
+        }
+        self.tasks.at_work = false;
+    }
+
+    /// The first request: it is looked at, and it is asked whether it can be carried out.
+    fn begin_request(&mut self, cx: &mut Context) {
+        let Some(mut request) = self.tasks.requests.pop_front() else { return };
+        let judged =
+            check(&request.change).and_then(|()| self.judge(cx, request.by, &request.change));
+        let answered = |planned, refused| {
+            let (open, got) = (0, Vec::new());
+            Stage::Claiming { open, got, refused, planned }
+        };
+        request.stage = match judged {
+            Err(error) => answered(Vec::new(), Some(error)),
+            Ok(changes) => {
+                let (claims, planned) = self.plan(cx, &request.change, changes);
+                let tasks = self.wanted(request.by, &request.change, &planned);
+                if tasks.is_empty() {
+                    answered(planned, None)
+                } else {
+                    let admission = Box::new(Admission { channel: self.key.clone(), tasks });
+                    let then = Then::Admit { channel: self.id, request: request.ticket };
+                    cx.ask(Question::Admit(admission), then);
+                    Stage::Admitting { claims, planned }
+                }
+            }
+        };
+        self.tasks.requests.push_front(request);
+    }
+
+    /// What is to be carried out when a request takes effect.
+    fn wanted(&self, by: By, change: &TaskChange, planned: &[Planned]) -> Vec<Wanted> {
+        let (TaskChange::Add(drafts) | TaskChange::Update(drafts)) = change else {
+            return Vec::new();
+        };
+        let wanted = |planned: &Planned| {
+            let draft = drafts.get(planned.at)?;
+            let owner = self.tasks.list.get(&draft.id).map_or(by.member(), |task| task.owner);
+            let (task, spec) = (draft.id.clone(), draft.spec.clone());
+            Some(Wanted { at: planned.at, task, life: planned.life, owner, spec })
+        };
+        planned.iter().filter_map(wanted).collect()
+    }
+
+    /// Whether the tasks of a request can be carried out: then its claims are asked for.
+    pub(crate) fn admitted(
+        &mut self,
+        cx: &mut Context,
+        ticket: AskId,
+        admitted: Option<Result<(), Refusal>>,
+    ) {
+        let front = self.tasks.requests.front_mut().filter(|front| front.ticket == ticket);
+        let Some(Request { stage, .. }) = front else { return };
+        let Stage::Admitting { claims, planned } = std::mem::replace(stage, Stage::Queued) else {
+            return;
+        };
+        let refused = match admitted {
+            Some(Ok(())) => None,
+            Some(Err(refusal)) => Some(refusal.error()),
+            None => Some(ErrorName::TaskFailed.into()),
+        };
+        let claims = if refused.is_none() { claims } else { Vec::new() };
+        *stage = Stage::Claiming { open: claims.len(), got: Vec::new(), refused, planned };
+        for claim in claims {
+            // A place that the task comes back to, before it was given back.
+            cx.stopping.keep(&claim);
+            let of = ClaimOf::Request(ticket);
+            let then = Then::Claim { channel: self.id, claim: claim.clone(), of };
+            cx.ask(Question::Claim(claim), then);
+        }
+        self.work_off_tasks(cx);
+    }
+
+    /// The claims that a request needs and its tasks do not hold, and what it will change.
+    fn plan(
+        &self,
+        cx: &mut Context,
+        change: &TaskChange,
+        changes: Vec<usize>,
+    ) -> (Vec<Claim>, Vec<Planned>) {
+        let drafts = match change {
+            TaskChange::Add(drafts) | TaskChange::Update(drafts) => drafts.as_slice(),
+            TaskChange::Delete(_) => &[],
+        };
+        let (mut claims, mut planned) = (Vec::new(), Vec::new());
+        for at in changes {
+            let Some(draft) = drafts.get(at) else {
+                planned.push(Planned { at, life: 0 });
+                continue;
+            };
+            let task = self.tasks.list.get(&draft.id);
+            let life = task.map_or_else(|| cx.new_life(), |task| task.life);
+            planned.push(Planned { at, life });
+            let key = draft.spec.address.key();
+            if !task.is_some_and(|task| task.claimed && task.spec.address.key() == key) {
+                claims.push(self.claim_of(&draft.id, life, &draft.spec));
+            }
+        }
+        (claims, planned)
+    }
+
+    /// An answer to a claim of a request.
+    pub(super) fn request_claimed(
+        &mut self,
+        cx: &mut Context,
+        ticket: AskId,
+        claim: Claim,
+        claimed: Claimed,
+    ) {
+        let front = self.tasks.requests.front_mut().filter(|front| front.ticket == ticket);
+        let Some(Request { stage: Stage::Claiming { open, got, refused, .. }, change, .. }) = front
+        else {
+            self.take_back(cx, claim);
+            return;
+        };
+        *open -= 1;
+        let mut lost = None;
+        match claimed {
+            Claimed::Granted => got.push(claim),
+            Claimed::Busy { retry_after_ms } => {
+                let error = RpcError::new(ErrorName::StreamUrlBusy);
+                let error = match change.place_of(&claim.holder.task) {
+                    Some(at) => error.field(format!("rtmpTasks[{at}].streamUrl")),
+                    None => error,
+                };
+                *refused = Some(match retry_after_ms {
+                    Some(ms) => error.retry_after_ms(ms),
+                    None => error,
+                });
+            }
+            Claimed::Unavailable => {
+                // It may have been granted all the same, and the answer been lost.
+                lost = Some(claim);
+                refused.get_or_insert_with(|| ErrorName::TaskFailed.into());
+            }
+        }
+        if let Some(claim) = lost {
+            self.take_back(cx, claim);
+        }
+        self.work_off_tasks(cx);
+    }
+
+    /// Gives a claim of a request back. Where the task has pushed before, that may have been there.
+    fn take_back(&self, cx: &mut Context, claim: Claim) {
+        let task = self.tasks.list.get(&claim.holder.task);
+        let rest = task.is_some_and(|task| task.life == claim.holder.life && task.run > 0);
+        cx.release(claim, rest);
+    }
+
+    /// The first request has all answers: it takes effect, or its claims are given back.
+    fn end_request(&mut self, cx: &mut Context) {
+        let Some(mut request) = self.tasks.requests.pop_front() else { return };
+        let stage = std::mem::replace(&mut request.stage, Stage::Queued);
+        // Whoever asked had gone before its turn came.
+        let Stage::Claiming { got, refused, planned, .. } = stage else { return };
+        let judged = match refused {
+            Some(error) => Err(error),
+            None if !self.is_wanted(&request) => Err(ErrorName::Superseded.into()),
+            // What was so when the claims were asked for may have changed: an owner has left, for instance.
+            None => self.judge(cx, request.by, &request.change).map(drop),
+        };
+        let outcome = judged.and_then(|()| {
+            if planned.iter().all(|planned| self.is_as_planned(&request.change, *planned)) {
+                Ok(!planned.is_empty())
+            } else {
+                Err(ErrorName::TaskOverridden.into())
+            }
+        });
+        let Request { by, ticket, change, .. } = request;
+        match &outcome {
+            Ok(_) => self.change_tasks(cx, by, change, &planned),
+            Err(_) => {
+                for claim in got {
+                    self.take_back(cx, claim);
+                }
+            }
+        }
+        self.answer_request(cx, by, ticket, outcome);
+    }
+
+    /// Whether a task is still the one that was looked at, or still not there.
+    fn is_as_planned(&self, change: &TaskChange, planned: Planned) -> bool {
+        let present = |draft: Option<&Draft>| {
+            draft.and_then(|draft| self.tasks.list.get(&draft.id)).map(|task| task.life)
+        };
+        match change {
+            TaskChange::Add(drafts) => present(drafts.get(planned.at)).is_none(),
+            TaskChange::Update(drafts) => present(drafts.get(planned.at)) == Some(planned.life),
+            TaskChange::Delete(_) => true,
+        }
+    }
+
+    fn change_tasks(&mut self, cx: &mut Context, by: By, change: TaskChange, planned: &[Planned]) {
+        match change {
+            TaskChange::Add(drafts) => {
+                for Planned { at, life } in planned {
+                    self.add_task(cx, by.member(), &drafts[*at], *life);
+                }
+            }
+            TaskChange::Update(drafts) => {
+                for planned in planned {
+                    self.update_task(cx, &drafts[planned.at]);
+                }
+            }
+            TaskChange::Delete(ids) => {
+                for id in ids.into_iter().collect::<BTreeSet<_>>() {
+                    self.end_task(cx, &id, "The task was deleted.");
+                }
+            }
+        }
+    }
+
+    /// Answers a request: one that changed something when that is written down (RST-5).
+    fn answer_request(
+        &mut self,
+        cx: &mut Context,
+        by: By,
+        ticket: AskId,
+        outcome: Result<bool, RpcError>,
+    ) {
+        if outcome == Ok(true) {
+            self.write_down(cx);
+        }
+        match by {
+            By::Member(uid) if self.waits_for(uid, ticket) => match outcome {
+                Ok(true) => {
+                    let ask = cx.store(Written::Change { seat: self.seat(uid) });
+                    if let Some(waiting) =
+                        self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut())
+                    {
+                        (waiting.ask, waiting.on) = (ask, WaitingOn::Write);
+                    }
+                }
+                Ok(false) => self.resume_waiting(cx, uid, "tasks", Ok(Reply::Done)),
+                Err(error) => self.resume_waiting(cx, uid, "tasks", Err(error)),
+            },
+            By::Member(_) => {}
+            By::Admin(query) => match outcome {
+                Ok(true) => {
+                    cx.store(Written::Tasks { by });
+                }
+                Ok(false) => {
+                    let reply = Ok(AdminReply::Done);
+                    cx.outputs.push_back(Output::AdminReply { query, reply });
+                }
+                Err(error) => {
+                    cx.outputs.push_back(Output::AdminReply { query, reply: Err(error) });
+                }
+            },
+        }
+    }
+
+    fn add_task(&mut self, cx: &mut Context, owner: Option<UserId>, draft: &Draft, life: u64) {
+        let revision = draft.revision.unwrap_or(1);
+        let task = Task {
+            life,
+            owner,
+            spec: draft.spec.clone(),
+            revision,
+            run: 0,
+            phase: Phase::Idle,
+            busy_until: None,
+            claimed: true,
+            claim_at: None,
+            retries: 0,
+            viewer: None,
+            shown: Composition::default(),
+            empty_since: Some(cx.mono()),
+            told: Told::of(TaskState::Idle, 0, revision),
+        };
+        self.tasks.list.insert(draft.id.clone(), task);
+        self.look_at_publishers(cx);
+        // What it is doing then is told in one event, not that it is idle first.
+        if self.tasks.list[&draft.id].phase == Phase::Idle {
+            self.emit_task(cx, &draft.id, "Nobody publishes what the task shows.");
+        }
+    }
+
+    fn update_task(&mut self, cx: &mut Context, draft: &Draft) {
+        let Some(task) = self.tasks.list.get_mut(&draft.id) else { return };
+        task.revision = draft.revision.unwrap_or(task.revision + 1);
+        let moves = task.spec.address.key() != draft.spec.address.key();
+        let before = std::mem::replace(&mut task.spec, draft.spec.clone());
+        task.claimed = true;
+        task.claim_at = None;
+        if moves {
+            let (life, run) = (task.life, task.run);
+            let old = self.claim_of(&draft.id, life, &before);
+            let rest = run > 0;
+            self.stop_run(cx, &draft.id);
+            self.give_back(cx, &draft.id, old, rest);
+        }
+        self.task_updated(cx, &draft.id, moves);
+    }
+
+    /// Requests end with the channel: what they claimed is free again.
+    pub(super) fn drop_requests(&mut self, cx: &mut Context) {
+        for request in std::mem::take(&mut self.tasks.requests) {
+            if let Stage::Claiming { got, .. } = request.stage {
+                for claim in got {
+                    self.take_back(cx, claim);
+                }
+            }
+            if let By::Admin(query) = request.by {
+                let reply = Err(ErrorName::TaskChannelGone.into());
+                cx.outputs.push_back(Output::AdminReply { query, reply });
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Tasks as they are written down, and made again from that (TSK-12, ADR 0041). Comes in: records. Goes out: records.
+//! A task that is loaded has no run: it asks for its claim again, waits until a run of before cannot push any more,
+//! and begins the next one.
+
+use lianmai_protocol::TaskId;
+use lianmai_protocol::message::task::TaskState;
+
+use super::run::LEASE_SLACK_MS;
+use super::{Phase, Task, Told};
+use crate::channel::Channel;
+use crate::context::Context;
+use crate::record::{MAX_NUMBER, TaskRecord};
+use crate::rows::{Row, RowOp};
+use crate::task::{Composition, Draft};
+
+impl Channel {
+    /// Hands tasks that are not as they were written down to the context.
+    pub(in crate::channel) fn write_tasks_down(&mut self, cx: &mut Context) {
+        for id in std::mem::take(&mut self.tasks.touched) {
+            cx.ops.push(match self.tasks.list.get(&id) {
+                Some(task) => RowOp::put_task(&self.key, record(&id, task)),
+                None => RowOp::drop(&self.key, Row::Task(id)),
+            });
+        }
+    }
+
+    /// Every task, for the next process.
+    pub(in crate::channel) fn hand_tasks_over(&self, ops: &mut Vec<RowOp>) {
+        let tasks = self.tasks.list.iter();
+        ops.extend(tasks.map(|(id, task)| RowOp::put_task(&self.key, record(id, task))));
+    }
+
+    /// Takes tasks of an earlier process. `clean`: members know them as they are written down.
+    pub(crate) fn restore_tasks(
+        &mut self,
+        cx: &mut Context,
+        records: Vec<TaskRecord>,
+        clean: bool,
+    ) {
+        for record in records {
+            let id = record.task.clone();
+            match self.restored_task(cx, record, clean) {
+                Some(task) => {
+                    self.tasks.list.insert(id, task);
+                }
+                // Damaged, or of a server that served tasks.
+                None => cx.ops.push(RowOp::drop(&self.key, Row::Task(id))),
+            }
+        }
+        self.look_at_publishers(cx);
+        for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
+            self.tell_task(cx, &id, "The server has restarted.");
+        }
+    }
+
+    fn restored_task(&self, cx: &Context, record: TaskRecord, clean: bool) -> Option<Task> {
+        let policy = cx.config.tasks?;
+        let now = cx.mono();
+        let numbers = [record.revision, record.run];
+        let room = self.tasks.list.len() < cx.config.limits.tasks;
+        if !room || numbers.iter().any(|number| *number > MAX_NUMBER) {
+            return None;
+        }
+        let draft = Draft { id: record.task, revision: None, spec: record.spec };
+        draft.check().ok()?;
+        let failed = record.state == TaskState::Failed;
+        let retries = if failed { record.retries } else { 0 };
+        let told = Told {
+            state: record.state,
+            code: record.code,
+            retries: record.retries,
+            revision: record.revision,
+        };
+        let state = if failed { TaskState::Failed } else { TaskState::Idle };
+        let fresh = Told::of(state, retries, record.revision);
+        Some(Task {
+            life: record.life,
+            owner: record.owner,
+            spec: draft.spec,
+            revision: record.revision,
+            run: record.run,
+            phase: if failed { Phase::Failed } else { Phase::Idle },
+            busy_until: (record.run > 0).then(|| now + policy.lease_ms + LEASE_SLACK_MS),
+            claimed: false,
+            claim_at: Some(now),
+            retries,
+            viewer: None,
+            shown: Composition::default(),
+            empty_since: Some(now),
+            told: if clean { told } else { fresh },
+        })
+    }
+}
+
+fn record(id: &TaskId, task: &Task) -> TaskRecord {
+    TaskRecord {
+        task: id.clone(),
+        life: task.life,
+        owner: task.owner,
+        spec: task.spec.clone(),
+        revision: task.revision,
+        run: task.run,
+        state: task.told.state.clone(),
+        code: task.told.code,
+        retries: task.told.retries,
+    }
+}

@@ -1,0 +1,202 @@
+//! The push tasks of a channel. Comes in: commands of members and of the app's server, what executors report, time.
+//! Goes out: `rtmpTasksStatus`, orders to executors, claims, rows. This file holds the state; what is asked for is in
+//! `command` and `judge`, when a task runs in `run`, how it outlives a process in `keep`.
+//!
+//! ```text
+//!                  somebody is seen or heard                number written down, told to an executor
+//!   [Idle] -------------------------------------> [Waiting] ------> [Numbering] ------> [Offered]
+//!     ^                                            ^     |                                 | accepted
+//!     |      nobody for `idle_ms`                  |     | failed too often                v
+//!     +--------------------------------------------+     +----> [Failed]  <---------- [Leased]
+//!                                     again, later `---------- failed, silent -------------'
+//! ```
+//!
+//! Deliberately absent: who may push to an address (`engine/claims.rs`), runs that are over but for their lease
+//! (`engine/tasks.rs`), and everything that touches media.
+
+mod command;
+mod judge;
+mod keep;
+mod run;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lianmai_protocol::message::ChannelEvent;
+use lianmai_protocol::message::task::{TASK_IMAGE_FAILED, TaskInfo, TaskState, TaskStatus};
+use lianmai_protocol::{Mid, MonoTime, TaskId, UserId};
+
+use self::command::Request;
+use super::Channel;
+use crate::context::Context;
+use crate::output::TaskView;
+use crate::task::{Claim, Composition, Holder, RunId, Spec};
+
+/// Where a task is between two runs, or in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nobody is seen or heard.
+    Idle,
+    /// The next run begins then at the earliest.
+    Waiting { at: MonoTime },
+    /// The number of the next run is being written down.
+    Numbering,
+    /// An executor was told to begin and has not said a word; it pushes nothing.
+    Offered { until: MonoTime },
+    /// A run. It has stopped by itself when the lease is over.
+    Leased { until: MonoTime, pushing_since: Option<MonoTime> },
+    /// It was tried as often as it may be.
+    Failed,
+}
+
+/// What members were told last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Told {
+    state: TaskState,
+    code: u16,
+    retries: u32,
+    revision: u64,
+}
+
+impl Told {
+    fn of(state: TaskState, retries: u32, revision: u64) -> Told {
+        Told { code: state.code(), state, retries, revision }
+    }
+}
+
+#[derive(Debug)]
+struct Task {
+    /// Tells it from another task of the same id.
+    life: u64,
+    /// Who added it; `None` is the app's server.
+    owner: Option<UserId>,
+    spec: Spec,
+    revision: u64,
+    /// Number of the present or last run.
+    run: u64,
+    phase: Phase,
+    /// A run of before may push until then.
+    busy_until: Option<MonoTime>,
+    /// Whether it is known to hold the claim of its address.
+    claimed: bool,
+    /// When the claim is asked for again, where nobody could say.
+    claim_at: Option<MonoTime>,
+    /// How often in a row it was tried again.
+    retries: u32,
+    /// Signed into the pull URLs of the present run.
+    viewer: Option<Mid>,
+    /// Who is seen and heard.
+    shown: Composition,
+    /// Since when nobody is.
+    empty_since: Option<MonoTime>,
+    told: Told,
+}
+
+impl Task {
+    fn state(&self) -> TaskState {
+        match self.phase {
+            Phase::Idle => TaskState::Idle,
+            Phase::Failed => TaskState::Failed,
+            Phase::Leased { pushing_since: Some(_), .. } => TaskState::Pushing,
+            _ if self.retries > 0 => TaskState::Retrying,
+            _ => TaskState::Starting,
+        }
+    }
+
+    /// Whether an executor was told to begin and was not told to end.
+    fn runs(&self) -> bool {
+        matches!(self.phase, Phase::Offered { .. } | Phase::Leased { .. })
+    }
+
+    fn info(&self, id: &TaskId) -> TaskInfo {
+        TaskInfo {
+            task_id: id.clone(),
+            uid: self.owner,
+            state: Some(self.told.state.clone()),
+            code: self.told.code,
+            revision: self.told.revision,
+            retries: self.told.retries,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    list: BTreeMap<TaskId, Task>,
+    /// Requests, one after the other: the first waits for claims.
+    requests: VecDeque<Request>,
+    /// Requests are being worked on further out.
+    at_work: bool,
+    /// Who publishes, in the order in which they came.
+    order: Vec<UserId>,
+    /// Something was published or ended since the last look.
+    stale: bool,
+    /// Not as they are written down.
+    touched: BTreeSet<TaskId>,
+    /// A timer is armed for then.
+    armed: Option<MonoTime>,
+}
+
+impl Tasks {
+    pub(super) fn infos(&self) -> Vec<TaskInfo> {
+        self.list.iter().map(|(id, task)| task.info(id)).collect()
+    }
+
+    /// Something was published or ended.
+    pub(super) fn media_changed(&mut self) {
+        self.stale = true;
+    }
+}
+
+impl Channel {
+    fn run_id(&self, id: &TaskId, task: &Task) -> RunId {
+        let (channel, task, life, number) = (self.key.clone(), id.clone(), task.life, task.run);
+        RunId { channel, task, life, number }
+    }
+
+    fn claim_of(&self, id: &TaskId, life: u64, spec: &Spec) -> Claim {
+        let (appkey, channel) = (self.key.appkey.clone(), self.key.name.clone());
+        let holder = Holder { appkey, channel, task: id.clone(), life };
+        Claim { key: spec.address.key(), holder }
+    }
+
+    /// Tells everybody what a task is doing, if that is news.
+    fn tell_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        let told = Told::of(task.state(), task.retries, task.revision);
+        if task.told == told {
+            return;
+        }
+        task.told = told;
+        self.emit_task(cx, id, msg);
+    }
+
+    /// A picture of a running task could not be used.
+    fn tell_image(&mut self, cx: &mut Context, id: &TaskId) {
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        if task.told.code != TASK_IMAGE_FAILED {
+            task.told.code = TASK_IMAGE_FAILED;
+            self.emit_task(cx, id, "A picture of the layout could not be used.");
+        }
+    }
+
+    fn emit_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
+        let Some(task) = self.tasks.list.get(id) else { return };
+        let TaskInfo { task_id, uid, state, code, revision, retries } = task.info(id);
+        let (stream_url, msg) = (task.spec.address.told().to_owned(), msg.to_owned());
+        let status = TaskStatus { task_id, uid, stream_url, state, code, msg, revision, retries };
+        self.tasks.touched.insert(id.clone());
+        self.emit(cx, &ChannelEvent::RtmpTasksStatus(status));
+    }
+
+    /// The tasks as the admin API sees them.
+    pub(crate) fn task_views(&self) -> Vec<TaskView> {
+        let view = |(id, task): (&TaskId, &Task)| TaskView {
+            info: task.info(id),
+            address: task.spec.address.clone(),
+            record: task.spec.record,
+            run: task.run,
+        };
+        self.tasks.list.iter().map(view).collect()
+    }
+}

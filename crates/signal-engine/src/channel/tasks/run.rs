@@ -1,0 +1,479 @@
+//! When a task runs (TSK-8, TSK-9). Comes in: who publishes, what executors report, time. Goes out: orders, and what
+//! members are told. Whatever an executor says or does not say, a task has one run at a time, and the next one waits
+//! until the last one has said that it is over, or its lease is.
+
+use lianmai_protocol::message::task::TaskState;
+use lianmai_protocol::{Gen, MediaKind, Mid, MonoTime, TaskId};
+
+use super::{Phase, Task, Told};
+use crate::asks::{ClaimOf, Question, Then, Written};
+use crate::channel::Channel;
+use crate::config::TaskPolicy;
+use crate::context::Context;
+use crate::output::Output;
+use crate::task::{Claim, Claimed, Failure, Job, Order, Publisher, Report, layout::compose};
+use crate::timers::Timer;
+
+/// An executor that was told to begin and says nothing for so long is given up, in milliseconds.
+const OFFER_MS: u64 = 5_000;
+/// A lease counts as over so long after its end, in milliseconds: clocks differ, and to stop takes a moment.
+pub(crate) const LEASE_SLACK_MS: u64 = 500;
+/// What pushed for so long, in milliseconds, did not fail again: it fails anew.
+const STABLE_MS: u64 = 10_000;
+/// Waits between two runs, in milliseconds: the first, which doubles, up to the last.
+const FIRST_WAIT_MS: u64 = 1_000;
+const LAST_WAIT_MS: u64 = 4_000;
+/// A claim about which nobody could say anything is asked for again after so many milliseconds.
+const CLAIM_AGAIN_MS: u64 = 1_000;
+
+const PUSHES: &str = "The task pushes.";
+const PUSHES_LC: &str =
+    "The task pushes. Its sound is LC-AAC, since there is no encoder for HE-AAC.";
+
+fn wait_ms(retries: u32) -> u64 {
+    let doubled = FIRST_WAIT_MS << retries.saturating_sub(1).min(10);
+    doubled.min(LAST_WAIT_MS)
+}
+
+impl Channel {
+    /// After each input: tasks follow who publishes.
+    pub(in crate::channel) fn settle_tasks(&mut self, cx: &mut Context) {
+        if self.tasks.list.is_empty() {
+            self.tasks.stale = false;
+            self.tasks.order.clear();
+            return;
+        }
+        // While its end is written down nothing begins any more. What is due stays due: a timer for it would fire for ever.
+        if self.closed || self.ending || cx.is_frozen() {
+            return;
+        }
+        if self.tasks.stale {
+            self.look_at_publishers(cx);
+        }
+        self.arm_tasks(cx);
+    }
+
+    pub(crate) fn tasks_due(&mut self, cx: &mut Context) {
+        self.tasks.armed = None;
+        for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
+            self.step_task(cx, &id);
+        }
+    }
+
+    fn arm_tasks(&mut self, cx: &mut Context) {
+        let Some(policy) = cx.config.tasks else { return };
+        let next = self.tasks.list.values().filter_map(|task| deadline(task, policy)).min();
+        let Some(next) = next else { return };
+        if self.tasks.armed.is_none_or(|armed| next < armed) {
+            self.tasks.armed = Some(next);
+            cx.timers.arm(next, Timer::Tasks(self.id));
+        }
+    }
+
+    /// Everybody who publishes, in the order in which they came; of those who came together, by uid.
+    fn publishers(&mut self) -> Vec<Publisher> {
+        let of = |member: &crate::channel::member::Member| {
+            let stream = member.pushes[0]?;
+            let carried = |kind: MediaKind| member.publication(&kind).map(|_| stream);
+            let (audio, video) = (carried(MediaKind::Audio), carried(MediaKind::Video));
+            (audio.is_some() || video.is_some()).then_some(Publisher {
+                uid: member.uid,
+                audio,
+                video,
+            })
+        };
+        let mut publishing: std::collections::BTreeMap<_, _> =
+            self.members.values().filter_map(of).map(|p| (p.uid, p)).collect();
+        self.tasks.order.retain(|uid| publishing.contains_key(uid));
+        let mut all = Vec::with_capacity(publishing.len());
+        all.extend(self.tasks.order.iter().filter_map(|uid| publishing.remove(uid)));
+        for (uid, publisher) in publishing {
+            self.tasks.order.push(uid);
+            all.push(publisher);
+        }
+        all
+    }
+
+    /// Composes every task anew, and tells runs whose composition is another one now.
+    pub(super) fn look_at_publishers(&mut self, cx: &mut Context) {
+        self.tasks.stale = false;
+        let publishers = self.publishers();
+        let now = cx.mono();
+        for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
+            let Some(task) = self.tasks.list.get_mut(&id) else { continue };
+            let spec = &task.spec;
+            let shown = compose(&spec.source, spec.canvas, spec.host, &publishers);
+            let changed = shown != task.shown;
+            let before = std::mem::replace(&mut task.shown, shown);
+            let hidden = before.streams().into_iter().filter(|stream| !task.shown.shows(*stream));
+            let (viewer, hidden) = (task.viewer, hidden.collect());
+            task.empty_since = match task.empty_since {
+                _ if !task.shown.is_empty() => None,
+                Some(since) => Some(since),
+                None => Some(now),
+            };
+            if changed && task.runs() {
+                self.update_run(cx, &id);
+                self.cut_inputs(cx, viewer, hidden);
+            }
+            self.step_task(cx, &id);
+        }
+    }
+
+    /// Takes a task as far as it can go now.
+    fn step_task(&mut self, cx: &mut Context, id: &TaskId) {
+        let (now, Some(policy)) = (cx.mono(), cx.config.tasks) else { return };
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        if task.busy_until.is_some_and(|until| until <= now) {
+            task.busy_until = None;
+        }
+        if task.claim_at.is_some_and(|at| at <= now) {
+            task.claim_at = None;
+            let (life, spec) = (task.life, task.spec.clone());
+            let claim = self.claim_of(id, life, &spec);
+            let then = Then::Claim { channel: self.id, claim: claim.clone(), of: ClaimOf::Task };
+            cx.ask(Question::Claim(claim), then);
+        }
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        let deserted = task.empty_since.is_some_and(|since| since + policy.idle_ms <= now);
+        match task.phase {
+            Phase::Idle if task.empty_since.is_none() => {
+                task.phase = Phase::Waiting { at: now };
+                task.retries = 0;
+                self.tell_task(cx, id, "The task is about to push.");
+            }
+            Phase::Idle | Phase::Failed | Phase::Numbering => {}
+            _ if deserted => {
+                self.stop_run(cx, id);
+                if let Some(task) = self.tasks.list.get_mut(id) {
+                    task.phase = Phase::Idle;
+                    task.retries = 0;
+                }
+                self.tell_task(cx, id, "Nobody publishes what the task shows.");
+            }
+            Phase::Offered { until } if until <= now => {
+                self.order_stop(cx, id);
+                self.run_failed(cx, id, Failure::Silent);
+            }
+            Phase::Leased { until, .. } if until + LEASE_SLACK_MS <= now => {
+                self.order_stop(cx, id);
+                self.run_failed(cx, id, Failure::Silent);
+            }
+            Phase::Waiting { .. } | Phase::Offered { .. } | Phase::Leased { .. } => {}
+        }
+        self.begin_run(cx, id);
+    }
+
+    /// The number of a run is written down before anybody hears of it, so that no crash makes two of one number.
+    fn begin_run(&mut self, cx: &mut Context, id: &TaskId) {
+        let now = cx.mono();
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        let Phase::Waiting { at } = task.phase else { return };
+        if at > now || task.busy_until.is_some() || !task.claimed || cx.is_frozen() || self.ending {
+            return;
+        }
+        task.phase = Phase::Numbering;
+        task.run += 1;
+        let (life, number) = (task.life, task.run);
+        self.tasks.touched.insert(id.clone());
+        self.write_down(cx);
+        cx.store(Written::Run { channel: self.id, task: id.clone(), life, number });
+    }
+
+    /// The number of a run is written down, or cannot be.
+    pub(crate) fn run_numbered(
+        &mut self,
+        cx: &mut Context,
+        id: &TaskId,
+        life: u64,
+        number: u64,
+        stored: bool,
+    ) {
+        let now = cx.mono();
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        if (task.life, task.run) != (life, number) || task.phase != Phase::Numbering {
+            return;
+        }
+        if cx.is_frozen() {
+            // The next process begins the run.
+            task.phase = Phase::Waiting { at: now };
+            return;
+        }
+        if !stored {
+            return self.run_failed(cx, id, Failure::Internal);
+        }
+        task.phase = Phase::Offered { until: now + OFFER_MS };
+        task.viewer = Some(cx.new_mid());
+        let Some(task) = self.tasks.list.get(id) else { return };
+        if let Some(job) = job(task) {
+            let run = self.run_id(id, task);
+            cx.outputs.push_back(Output::Order(Order::Start { run, job }));
+        }
+    }
+
+    fn update_run(&mut self, cx: &mut Context, id: &TaskId) {
+        let Some(task) = self.tasks.list.get(id) else { return };
+        if let Some(job) = job(task) {
+            let run = self.run_id(id, task);
+            cx.outputs.push_back(Output::Order(Order::Update { run, job }));
+        }
+    }
+
+    fn order_stop(&mut self, cx: &mut Context, id: &TaskId) {
+        if let Some(task) = self.tasks.list.get(id) {
+            let run = self.run_id(id, task);
+            cx.outputs.push_back(Output::Order(Order::Stop { run }));
+        }
+    }
+
+    /// Ends the present run, if there is one. It may push until its lease is over, or it says that it has stopped.
+    /// The caller says what the task does then.
+    pub(super) fn stop_run(&mut self, cx: &mut Context, id: &TaskId) {
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        if !task.runs() {
+            return;
+        }
+        if let Phase::Leased { until, .. } = task.phase {
+            task.busy_until = Some(until + LEASE_SLACK_MS);
+        }
+        task.phase = Phase::Idle;
+        let (viewer, streams) = (task.viewer.take(), task.shown.streams());
+        self.cut_inputs(cx, viewer, streams);
+        let Some(task) = self.tasks.list.get(id) else { return };
+        if let Some(until) = task.busy_until {
+            cx.stopping.add(self.run_id(id, task), until, None);
+            cx.timers.arm(until, Timer::Stopping);
+        }
+        self.order_stop(cx, id);
+    }
+
+    /// Gives a claim back, as soon as nothing of the task can push there any more.
+    pub(super) fn give_back(&mut self, cx: &mut Context, id: &TaskId, claim: Claim, rest: bool) {
+        let now = cx.mono();
+        let Some(task) = self.tasks.list.get(id) else { return };
+        match task.busy_until.filter(|until| *until > now) {
+            Some(until) => {
+                cx.stopping.add(self.run_id(id, task), until, Some(claim));
+                cx.timers.arm(until, Timer::Stopping);
+            }
+            None => cx.release(claim, rest),
+        }
+    }
+
+    /// A run may not play these streams any more: what it plays of them ends.
+    fn cut_inputs(&self, cx: &mut Context, viewer: Option<Mid>, streams: Vec<Gen>) {
+        let Some(viewer) = viewer else { return };
+        for generation in streams.into_iter().filter(|stream| self.streams.contains_key(stream)) {
+            let appkey = self.key.appkey.clone();
+            cx.outputs.push_back(Output::CutViewer { appkey, generation, viewer });
+        }
+    }
+
+    /// A run that was being stopped pushes nothing any more.
+    pub(crate) fn run_is_over(&mut self, cx: &mut Context, id: &TaskId, life: u64) {
+        if let Some(task) = self.tasks.list.get_mut(id).filter(|task| task.life == life) {
+            task.busy_until = None;
+            self.step_task(cx, id);
+        }
+    }
+
+    /// A run pushes nothing any more, and was not told to end.
+    fn run_failed(&mut self, cx: &mut Context, id: &TaskId, why: Failure) {
+        let now = cx.mono();
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        let (viewer, streams) = (task.viewer.take(), task.shown.streams());
+        task.phase = if count_failure(cx, task) {
+            Phase::Waiting { at: now + wait_ms(task.retries) }
+        } else {
+            Phase::Failed
+        };
+        self.cut_inputs(cx, viewer, streams);
+        self.tell_task(cx, id, why.text());
+    }
+
+    /// What an executor says. False: not about a run that is meant to be.
+    pub(crate) fn task_report(
+        &mut self,
+        cx: &mut Context,
+        run: &crate::task::RunId,
+        report: Report,
+    ) -> bool {
+        let (now, id) = (cx.mono(), &run.task);
+        let present =
+            |task: &&mut Task| (task.life, task.run) == (run.life, run.number) && task.runs();
+        let Some(task) = self.tasks.list.get_mut(id).filter(present) else { return false };
+        let lease_ms = cx.config.tasks.map_or(0, |policy| policy.lease_ms);
+        match (report, task.phase) {
+            (Report::Accepted { ask } | Report::Renew { ask }, Phase::Offered { .. }) => {
+                task.phase = Phase::Leased { until: now + lease_ms, pushing_since: None };
+                let order = Order::Lease { run: run.clone(), ask, ms: lease_ms };
+                cx.outputs.push_back(Output::Order(order));
+            }
+            // Too late: it has stopped by itself, and what it asks for is another run.
+            (Report::Accepted { .. } | Report::Renew { .. }, Phase::Leased { until, .. })
+                if until < now =>
+            {
+                self.stop_run(cx, id);
+                self.run_failed(cx, id, Failure::Silent);
+            }
+            (
+                Report::Accepted { ask } | Report::Renew { ask },
+                Phase::Leased { pushing_since, .. },
+            ) => {
+                task.phase = Phase::Leased { until: now + lease_ms, pushing_since };
+                let order = Order::Lease { run: run.clone(), ask, ms: lease_ms };
+                cx.outputs.push_back(Output::Order(order));
+            }
+            (Report::Pushing, Phase::Leased { until, pushing_since: None }) => {
+                task.phase = Phase::Leased { until, pushing_since: Some(now) };
+                // No executor has an encoder for HE-AAC (ADR 0045).
+                let is_told = task.spec.sound.codec_profile == 0;
+                let msg = if is_told { PUSHES } else { PUSHES_LC };
+                self.tell_task(cx, id, msg);
+            }
+            (Report::Retrying(why), Phase::Leased { until, .. }) => {
+                if count_failure(cx, task) {
+                    task.phase = Phase::Leased { until, pushing_since: None };
+                } else {
+                    self.stop_run(cx, id);
+                    if let Some(task) = self.tasks.list.get_mut(id) {
+                        task.phase = Phase::Failed;
+                    }
+                }
+                self.tell_task(cx, id, why.text());
+            }
+            (Report::ImageFailed, _) => self.tell_image(cx, id),
+            (Report::Failed(why), _) => self.run_failed(cx, id, why),
+            (Report::Stopped, _) => self.run_failed(cx, id, Failure::Internal),
+            _ => {}
+        }
+        true
+    }
+
+    /// An answer to the claim of a task that an earlier process left.
+    fn task_claimed(&mut self, cx: &mut Context, claim: Claim, claimed: Claimed) {
+        let (now, id) = (cx.mono(), claim.holder.task.clone());
+        let wants = |task: &&mut Task| {
+            task.life == claim.holder.life && task.spec.address.key() == claim.key
+        };
+        let Some(task) = self.tasks.list.get_mut(&id).filter(wants) else {
+            return cx.release(claim, true);
+        };
+        match claimed {
+            Claimed::Granted => {
+                task.claimed = true;
+                self.step_task(cx, &id);
+            }
+            Claimed::Unavailable => task.claim_at = Some(now + CLAIM_AGAIN_MS),
+            Claimed::Busy { .. } => {
+                task.phase = Phase::Failed;
+                self.tell_task(cx, &id, "The address belongs to another task.");
+            }
+        }
+    }
+
+    /// An answer to a claim.
+    pub(crate) fn claimed(
+        &mut self,
+        cx: &mut Context,
+        of: ClaimOf,
+        claim: Claim,
+        claimed: Claimed,
+    ) {
+        match of {
+            ClaimOf::Request(ticket) => self.request_claimed(cx, ticket, claim, claimed),
+            ClaimOf::Task => self.task_claimed(cx, claim, claimed),
+        }
+    }
+
+    /// What a task is told to do has changed; where its address is another one its run was stopped.
+    pub(super) fn task_updated(&mut self, cx: &mut Context, id: &TaskId, moved: bool) {
+        let now = cx.mono();
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        task.retries = 0;
+        match task.phase {
+            Phase::Failed => task.phase = Phase::Idle,
+            Phase::Waiting { .. } => task.phase = Phase::Waiting { at: now },
+            _ => {}
+        }
+        let ran = task.runs();
+        self.look_at_publishers(cx);
+        if ran && !moved {
+            // Once more where the composition changed as well: the last word holds.
+            self.update_run(cx, id);
+        }
+        self.tell_task(cx, id, "The task was updated.");
+    }
+
+    /// The one end of a task: its run is told to stop, its claim goes back, its row goes.
+    pub(super) fn end_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
+        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        task.told = Told::of(TaskState::Ended, task.retries, task.revision);
+        self.emit_task(cx, id, msg);
+        self.stop_run(cx, id);
+        let Some(task) = self.tasks.list.get(id) else { return };
+        let claim = self.claim_of(id, task.life, &task.spec);
+        let rest = task.run > 0;
+        self.give_back(cx, id, claim, rest);
+        self.tasks.list.remove(id);
+    }
+
+    /// The tasks of a member end with it, where the app has it so (TSK-1).
+    pub(in crate::channel) fn end_tasks_of(
+        &mut self,
+        cx: &mut Context,
+        uid: lianmai_protocol::UserId,
+    ) {
+        if self.policy.tasks_end_with_owner {
+            let own = self.tasks.list.iter().filter(|(_, task)| task.owner == Some(uid));
+            for id in own.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+                self.end_task(cx, &id, "The owner of the task has left.");
+            }
+        }
+    }
+
+    /// The channel is about to end, and every task with it.
+    pub(crate) fn end_tasks(&mut self, cx: &mut Context) {
+        self.drop_requests(cx);
+        for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
+            self.end_task(cx, &id, "The channel has ended.");
+        }
+    }
+
+    /// Whether a run of a task may play a stream.
+    pub(in crate::channel) fn is_played_by_a_task(&self, generation: Gen, viewer: Mid) -> bool {
+        let mut tasks = self.tasks.list.values();
+        tasks.any(|task| task.viewer == Some(viewer) && task.shown.shows(generation))
+    }
+}
+
+fn job(task: &Task) -> Option<Box<Job>> {
+    let (owner, spec, shown) = (task.owner, task.spec.clone(), task.shown.clone());
+    task.viewer.map(|viewer| Box::new(Job { owner, spec, shown, viewer }))
+}
+
+/// Counts a failure. False: it was tried as often as it may be.
+fn count_failure(cx: &Context, task: &mut Task) -> bool {
+    let most = cx.config.tasks.map_or(0, |policy| policy.max_retries);
+    if let Phase::Leased { pushing_since: Some(since), .. } = task.phase
+        && cx.mono().since(since) >= STABLE_MS
+    {
+        task.retries = 0;
+    }
+    let again = task.retries < most;
+    task.retries += u32::from(again);
+    again
+}
+
+/// When a task is to be looked at next.
+fn deadline(task: &Task, policy: TaskPolicy) -> Option<MonoTime> {
+    let deserted = task.empty_since.map(|since| since + policy.idle_ms);
+    let next = match task.phase {
+        Phase::Idle | Phase::Failed | Phase::Numbering => return task.claim_at,
+        Phase::Waiting { at } if task.claimed => Some(task.busy_until.map_or(at, |b| b.max(at))),
+        Phase::Waiting { .. } => None,
+        Phase::Offered { until } => Some(until),
+        Phase::Leased { until, .. } => Some(until + LEASE_SLACK_MS),
+    };
+    next.into_iter().chain(deserted).chain(task.claim_at).min()
+}

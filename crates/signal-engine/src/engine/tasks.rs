@@ -1,0 +1,72 @@
+//! What concerns tasks and no channel: reports of executors, and runs that were told to stop. Comes in: reports,
+//! deadlines. Goes out: a channel's step, the release of claims once nothing pushes to their place any more.
+
+use lianmai_protocol::ErrorName;
+
+use super::Engine;
+use crate::context::Context;
+use crate::ids::QueryId;
+use crate::key::ChannelKey;
+use crate::output::Output;
+use crate::task::{Claim, Order, Report, RunId, TaskChange};
+
+impl Engine {
+    /// What an executor says about a run.
+    pub(super) fn task_report(&mut self, run: RunId, report: Report) {
+        let mut present = false;
+        if let Some(&id) = self.names.get(&run.channel) {
+            self.with_channel(id, |channel, cx| present = channel.task_report(cx, &run, report));
+        }
+        match report {
+            _ if present => {}
+            Report::Stopped | Report::Failed(_) => self.run_over(&run),
+            // Not one that is meant to be, or not any more.
+            Report::Accepted { .. } | Report::Renew { .. } => {
+                self.context.outputs.push_back(Output::Order(Order::Stop { run }));
+            }
+            Report::Pushing | Report::Retrying(_) | Report::ImageFailed => {}
+        }
+    }
+
+    /// Leases of runs that were told to stop are over.
+    pub(super) fn stopping_due(&mut self) {
+        for run in self.context.stopping.over(self.context.now.mono) {
+            self.run_over(&run);
+        }
+    }
+
+    fn run_over(&mut self, run: &RunId) {
+        let Some(claims) = self.context.stopping.take(run) else { return };
+        for claim in claims {
+            self.context.release(claim, true);
+        }
+        if let Some(&id) = self.names.get(&run.channel) {
+            self.with_channel(id, |channel, cx| channel.run_is_over(cx, &run.task, run.life));
+        }
+    }
+
+    /// What the app's server asks of the tasks of a channel.
+    pub(super) fn admin_tasks(&mut self, query: QueryId, channel: &ChannelKey, change: TaskChange) {
+        if let Some(&id) = self.names.get(channel) {
+            return self.with_channel(id, |channel, cx| channel.admin_tasks(cx, query, change));
+        }
+        let error = match self.context.config.tasks {
+            None => ErrorName::MethodNotFound,
+            Some(_) => ErrorName::TaskChannelGone,
+        };
+        let reply = Err(error.into());
+        self.context.outputs.push_back(Output::AdminReply { query, reply });
+    }
+}
+
+impl Context {
+    /// Gives a claim back. `rest`: something may have pushed there, so nobody gets it for a while.
+    pub(crate) fn release(&mut self, claim: Claim, rest: bool) {
+        self.outputs.push_back(Output::Release { claim, rest });
+    }
+
+    /// A number for the life of a task.
+    pub(crate) fn new_life(&mut self) -> u64 {
+        self.new_cid().0
+    }
+}

@@ -1,0 +1,28 @@
+//! What is asked of the tasks of a channel, by a member or by the app's server.
+
+use lianmai_protocol::TaskId;
+
+use super::spec::Draft;
+
+/// What is to be done with tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskChange {
+    /// As `addTasks`.
+    Add(Vec<Draft>),
+    /// As `updateTasks`.
+    Update(Vec<Draft>),
+    /// As `deleteTasks`.
+    Delete(Vec<TaskId>),
+}
+
+impl TaskChange {
+    /// Where in the list of the request a task is.
+    pub(crate) fn place_of(&self, id: &TaskId) -> Option<usize> {
+        match self {
+            TaskChange::Add(drafts) | TaskChange::Update(drafts) => {
+                drafts.iter().position(|draft| draft.id == *id)
+            }
+            TaskChange::Delete(_) => None,
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What a push task is: one push of the composed channel to one address. Comes in: the wire's `Task`, or the same
+//! said by the app's server. Goes out: a checked [`Spec`], the [`Address`] that it claims, what it shows at a moment
+//! ([`layout::compose`]), and the orders to whoever carries it out ([`run`]).
+//!
+//! ```text
+//!   wire Task -> Draft -> check -> Spec --+--> Address -> ClaimKey   (who may push there: claim)
+//!                                         +--> compose(publishers)   (what is seen and heard: layout)
+//!                                         `--> Job, Order, Report    (a run of an executor: run)
+//! ```
+//!
+//! Deliberately absent: when a task runs, and who may change it (`channel/tasks`).
+
+pub mod address;
+pub mod admit;
+mod change;
+pub mod claim;
+pub mod layout;
+pub mod profile;
+pub mod run;
+pub mod spec;
+
+pub use address::{Address, BadAddress};
+pub use admit::{Admission, Refusal, Unfit, Wanted};
+pub use change::TaskChange;
+pub use claim::{Claim, ClaimKey, Claimed, Holder};
+pub use layout::{Adaption, Composition, Pane, PaneSet, Publisher, Rect, Source, Window};
+pub use profile::{Encoding, Profile};
+pub use run::{Failure, Job, Order, Report, RunId};
+pub use spec::{Canvas, Draft, Picture, Sound, Spec};

@@ -1,0 +1,148 @@
+//! The talk between an engine and whoever carries tasks out (an *executor*; recordings are to use the same). Goes
+//! out: orders. Comes in: reports. An executor decides nothing, and whatever it says, says late or does not say
+//! harms nobody but its own run (ADR 0041).
+//!
+//! ```text
+//!   engine                              executor
+//!     |--- Start{run, job} --------------->|
+//!     |<-- Accepted{ask} ------------------|  asks for the first lease: before it nothing is pushed
+//!     |--- Lease{run, ask, ms} ----------->|  counted from when it asked that
+//!     |<-- Pushing ------------------------|  the receiver took the stream
+//!     |<-- Renew{ask} ---------------------|  several times in a lease
+//!     |--- Lease, Update{run, job} ------->|
+//!     |<-- Retrying, Failed, Stopped ------|
+//!     |--- Stop{run} --------------------->|
+//! ```
+//!
+//! A run whose lease is over has stopped by itself, since its executor counts from an earlier moment than the engine
+//! does. So the next run, which waits for that, is never the second publisher at a receiver.
+
+use lianmai_protocol::{Mid, TaskId, UserId};
+
+use super::layout::Composition;
+use super::spec::Spec;
+use crate::key::ChannelKey;
+
+/// Names a run: one life of an executor's work on one task.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunId {
+    /// The channel; its [`ChannelKey::route`] says which engine a report is for.
+    pub channel: ChannelKey,
+    /// The task.
+    pub task: TaskId,
+    /// The life of the task: another one that takes its id later has another.
+    pub life: u64,
+    /// Counts the runs of this life from 1, over restarts.
+    pub number: u64,
+}
+
+/// What an executor does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Whose the task is; `None` is the app's server.
+    pub owner: Option<UserId>,
+    /// What the task is told to do, the address with its secret included.
+    pub spec: Spec,
+    /// Whose streams are seen and heard at the moment.
+    pub shown: Composition,
+    /// Signed into the pull URLs of the run, which are good as long as it is, and of streams that it shows only.
+    pub viewer: Mid,
+}
+
+/// What an executor is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Begin. Nothing is pushed before the first [`Order::Lease`].
+    Start {
+        /// The run.
+        run: RunId,
+        /// What to do.
+        job: Box<Job>,
+    },
+    /// The run may push so long, counted from the moment at which the executor asked. One to an ask that the executor
+    /// did not make means nothing.
+    Lease {
+        /// The run.
+        run: RunId,
+        /// The number of that ask.
+        ask: u64,
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// Do this from now on. The address is the same place as before; what else of it changed counts from the next
+    /// connection on.
+    Update {
+        /// The run.
+        run: RunId,
+        /// What to do.
+        job: Box<Job>,
+    },
+    /// End, and say [`Report::Stopped`] when nothing is pushed any more.
+    Stop {
+        /// The run.
+        run: RunId,
+    },
+}
+
+/// Why a push does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody answers at the address.
+    Unreachable,
+    /// The receiver refuses the stream.
+    Rejected,
+    /// The connection broke.
+    Broken,
+    /// The streams of the members cannot be read.
+    Input,
+    /// The encoder failed.
+    Encoder,
+    /// The executor has no room.
+    Overloaded,
+    /// The executor did not answer, or not in time.
+    Silent,
+    /// Something of the server's own failed.
+    Internal,
+}
+
+impl Failure {
+    /// One sentence for everybody.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Failure::Unreachable => "The receiver cannot be reached.",
+            Failure::Rejected => "The receiver refused the stream.",
+            Failure::Broken => "The connection to the receiver broke.",
+            Failure::Input => "The streams of the channel could not be read.",
+            Failure::Encoder => "The encoder failed.",
+            Failure::Overloaded => "The server has no room for the task.",
+            Failure::Silent => "What carries the task out did not answer.",
+            Failure::Internal => "The task failed inside the server.",
+        }
+    }
+}
+
+/// What an executor says about a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It has begun, and asks for its first lease.
+    Accepted {
+        /// A number that the run uses once.
+        ask: u64,
+    },
+    /// It asks for a further lease.
+    Renew {
+        /// A number that the run uses once.
+        ask: u64,
+    },
+    /// The receiver takes the stream.
+    Pushing,
+    /// The stream broke off, and the run connects again by itself.
+    Retrying(Failure),
+    /// A picture of the layout could not be used; the run goes on without it.
+    ImageFailed,
+    /// The run is over and pushes nothing.
+    Failed(Failure),
+    /// The run is over and pushes nothing, as it was told.
+    Stopped,
+}

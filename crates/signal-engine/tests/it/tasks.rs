@@ -1,0 +1,465 @@
+//! What tasks do: when they run, what executors that fail, are silent or late can do to them, and what members are
+//! told.
+
+use lianmai_protocol::message::task::Task;
+use lianmai_protocol::{ErrorName, UserId};
+use lianmai_signal_engine::task::{
+    Draft, Failure, Pane, PaneSet, Report, RunId, Source, layout::WHOLE,
+};
+use lianmai_signal_engine::{Access, Denial, Input, QueryId, TaskChange};
+
+use crate::calls::*;
+use crate::world::{ACCEPTED, Client, DiskMode, RENEW, World, add, delete, entry, task, update};
+
+fn a_task() -> Task {
+    task("a", "rtmp://h/live/a", &[1, 2])
+}
+
+/// A world with a task that pushes what member 1 publishes.
+fn pushing() -> (World, Client, RunId) {
+    let mut w = World::with_tasks();
+    let a = w.join(1);
+    w.push_url(a, "");
+    w.ok(a, add(&[a_task()]));
+    let (run, _) = w.started();
+    w.push(&run);
+    w.advance(20);
+    w.hush();
+    (w, a, run)
+}
+
+/// Proves TSK-5, TSK-8, TSK-10.
+#[test]
+fn tsk_8_a_task_runs_while_somebody_is_seen_or_heard() {
+    let mut w = World::with_tasks();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.ok(a, add(&[a_task()]));
+    w.advance(20);
+    assert_eq!(w.heard(b), ["task a idle 0 r1"]);
+    assert!(w.orders().is_empty(), "nobody is seen");
+    w.push_url(b, "screenShare");
+    w.advance(20);
+    assert!(w.orders().is_empty(), "a screen is no part of it");
+    let (_, generation) = w.push_url(a, "");
+    w.advance(20);
+    assert_eq!(
+        w.heard(b)[1..],
+        ["streamAdded 1 audio", "streamAdded 1 video", "task a starting 0 r1"]
+    );
+    let (run, job) = w.started();
+    assert_eq!(run.number, 1);
+    let uids: Vec<_> = job.shown.tiles.iter().map(|tile| tile.uid.0).collect();
+    assert_eq!((uids, job.shown.voices.len()), (vec![1], 1));
+    assert_eq!(job.spec.address.secret_url(), "rtmp://h/live/a");
+    // Its URLs are good for what is seen, from the start on.
+    assert_eq!(w.may_play(generation, job.viewer), Ok(()));
+    let (_, screen) = w.push_url(b, "screenShare");
+    assert_eq!(w.may_play(screen, job.viewer), Err(Denial::NotSubscribed));
+    w.report(&run, Report::Pushing);
+    assert!(w.heard(b).is_empty(), "nothing is pushed without a lease");
+    w.report(&run, ACCEPTED);
+    assert_eq!(w.orders(), ["lease a 1 2000"]);
+    w.report(&run, Report::Pushing);
+    w.report(&run, Report::Pushing);
+    w.advance(20);
+    assert_eq!(w.heard(b), ["task a pushing 505 r1"]);
+    // Who comes and goes changes what is seen, not the run.
+    let (_, second) = w.push_url(b, "video");
+    let job = w.updated();
+    assert_eq!(job.shown.tiles.iter().map(|tile| tile.uid.0).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(w.may_play(second, job.viewer), Ok(()));
+    w.ok(a, unpublish(""));
+    assert_eq!(w.updated().shown.voices, []);
+    w.ok(b, unpublish("video"));
+    assert!(w.updated().shown.is_empty());
+    w.hush();
+    // Nobody is left. The run stays for a while.
+    assert!(w.advance_pushing(119_500, &[&run]).is_empty());
+    w.push_url(a, "audio");
+    assert_eq!(w.updated().shown.voices.len(), 1);
+    w.ok(a, unpublish(""));
+    w.orders();
+    assert!(w.advance_pushing(119_500, &[&run]).is_empty());
+    let orders = w.advance_pushing(1_000, &[&run]);
+    assert!(!orders.is_empty() && orders.iter().all(|order| order == "stop a 1"), "{orders:?}");
+    w.report(&run, Report::Stopped);
+    w.advance(20);
+    assert_eq!(w.heard(b).last().map(String::as_str), Some("task a idle 0 r1"));
+    assert_eq!(w.may_play(generation, job.viewer), Err(Denial::UnknownStream));
+    w.push_url(a, "audio");
+    assert_eq!(w.started().0.number, 2);
+    w.audit();
+}
+
+/// Proves TSK-9.
+#[test]
+fn tsk_9_a_run_that_fails_is_tried_again_so_often() {
+    let (mut w, a, mut run) = pushing();
+    for retry in 1..=3_u64 {
+        w.report(&run, Report::Failed(Failure::Unreachable));
+        w.advance(20);
+        assert_eq!(w.heard(a), [format!("task a retrying 0 r1 {retry}")]);
+        let wait = [980, 1_980, 3_980][retry as usize - 1];
+        w.advance(wait - 1);
+        assert!(w.orders().is_empty(), "not before its time");
+        w.advance(1);
+        run = w.started().0;
+        assert_eq!(run.number, retry + 1);
+        w.report(&run, ACCEPTED);
+        w.orders();
+    }
+    w.report(&run, Report::Failed(Failure::Rejected));
+    w.advance(20);
+    assert_eq!(w.heard(a), ["task a failed 506 r1 3"]);
+    w.advance_alive(100_000, &[a]);
+    assert!(w.orders().is_empty());
+    // An update begins anew, even with what it was told before.
+    w.ok(a, update(&[a_task()]));
+    assert_eq!(w.started().0.number, 5);
+    assert_eq!(w.heard(a), ["task a starting 0 r2"]);
+}
+
+/// Proves TSK-9.
+#[test]
+fn tsk_9_what_pushed_for_long_fails_anew() {
+    let (mut w, _, run) = pushing();
+    w.report(&run, Report::Retrying(Failure::Broken));
+    w.report(&run, Report::Retrying(Failure::Broken));
+    w.report(&run, Report::Pushing);
+    w.orders();
+    assert!(w.advance_pushing(10_000, &[&run]).is_empty());
+    assert_eq!(w.task_views()[0].info.retries, 2);
+    for _ in 0..3 {
+        w.report(&run, Report::Retrying(Failure::Broken));
+    }
+    assert_eq!(w.task_views()[0].info.code, 0, "three times");
+    assert!(w.orders().is_empty(), "the run connects again by itself");
+    w.report(&run, Report::Retrying(Failure::Broken));
+    assert_eq!(w.orders(), ["stop a 1"]);
+    assert_eq!(w.task_views()[0].info.code, 506);
+    w.audit();
+}
+
+/// Proves TSK-11.
+#[test]
+fn tsk_11_the_next_run_waits_for_the_lease_of_the_last() {
+    let (mut w, _, run) = pushing();
+    // Silent from now on: what it holds ends 2 s after it was given, and half a second is for its clock.
+    w.advance(2_479);
+    assert!(w.orders().is_empty());
+    w.advance(1);
+    assert_eq!(w.orders(), ["stop a 1"]);
+    w.advance(1_000);
+    let (second, _) = w.started();
+    assert_eq!(second.number, 2);
+    // Whatever the first one says now is about nothing.
+    for late in [
+        Report::Pushing,
+        Report::Retrying(Failure::Broken),
+        Report::ImageFailed,
+        Report::Stopped,
+        Report::Failed(Failure::Encoder),
+    ] {
+        w.report(&run, late);
+        assert!(w.orders().is_empty(), "{late:?}");
+    }
+    for late in [ACCEPTED, RENEW] {
+        w.report(&run, late);
+        assert_eq!(w.orders(), ["stop a 1"], "{late:?}");
+    }
+    w.report(&second, ACCEPTED);
+    w.orders();
+    // One that asks too late has stopped already.
+    w.now.mono.0 += 2_001;
+    w.report(&second, RENEW);
+    assert_eq!(w.orders(), ["stop a 2"]);
+    let unknown = RunId { task: "other".parse().unwrap(), ..second.clone() };
+    let elsewhere = RunId { channel: crate::world::room("creator"), ..second.clone() };
+    let ahead = RunId { number: 9, ..second.clone() };
+    let earlier = RunId { life: second.life ^ 1, ..second };
+    for stranger in [unknown, elsewhere, ahead, earlier] {
+        w.report(&stranger, Report::Failed(Failure::Encoder));
+        w.report(&stranger, Report::Stopped);
+        assert!(w.orders().is_empty());
+        w.report(&stranger, ACCEPTED);
+        assert_eq!(w.orders().len(), 1, "it is told to stop");
+    }
+    w.audit();
+}
+
+/// Proves TSK-11.
+#[test]
+fn tsk_11_who_is_told_to_begin_and_says_nothing_is_given_up() {
+    let mut w = World::with_tasks();
+    let a = w.join(1);
+    w.push_url(a, "");
+    w.ok(a, add(&[a_task()]));
+    let (run, _) = w.started();
+    w.advance(4_999);
+    assert!(w.orders().is_empty());
+    w.advance(1);
+    assert_eq!(w.orders(), ["stop a 1"]);
+    // It never had a lease: nothing is waited for but the usual.
+    w.report(&run, ACCEPTED);
+    assert_eq!(w.orders(), ["stop a 1"]);
+    w.advance(1_000);
+    assert_eq!(w.started().0.number, 2);
+    w.audit();
+}
+
+/// Proves TSK-11.
+#[test]
+fn tsk_11_a_number_that_cannot_be_written_down_starts_nothing() {
+    let mut w = World::with_tasks();
+    let a = w.join(1);
+    w.ok(a, add(&[a_task()]));
+    w.disk.mode = DiskMode::Hold;
+    w.push_url(a, "");
+    w.advance(20);
+    assert!(w.orders().is_empty(), "it is not written down yet");
+    w.answer_held(&[false]);
+    assert!(w.orders().is_empty());
+    w.disk.mode = DiskMode::AtOnce;
+    w.advance(1_020);
+    assert_eq!(w.started().0.number, 2);
+    w.audit();
+}
+
+/// Proves TSK-6, TSK-10.
+#[test]
+fn tsk_6_an_update_replaces_all_of_it() {
+    let (mut w, a, run) = pushing();
+    let mut changed = a_task();
+    changed.stream_url = "rtmp://h/live/a?fresh=1".to_owned();
+    changed.layout.users.truncate(1);
+    changed.record = true;
+    w.ok(a, update(std::slice::from_ref(&changed)));
+    let job = w.updated();
+    assert!(job.spec.record && job.spec.address.secret_url().ends_with("?fresh=1"));
+    assert_eq!(w.heard(a), ["task a pushing 505 r2"]);
+    // A revision must grow; the same word again is none.
+    let at = |revision: u64, record: bool| Task { revision: Some(revision), record, ..a_task() };
+    assert_eq!(w.err(a, update(&[at(2, false)])), ErrorName::TaskOverridden);
+    assert_eq!(w.err(a, update(&[at(1, false)])), ErrorName::TaskOverridden);
+    w.ok(a, update(&[at(7, false)]));
+    w.ok(a, update(&[at(7, false)]));
+    assert_eq!(w.err(a, update(&[at(7, true)])), ErrorName::TaskOverridden);
+    assert_eq!(w.heard(a), ["task a pushing 505 r7"]);
+    w.orders();
+    // A picture that cannot be used is told, and stops nothing.
+    w.report(&run, Report::ImageFailed);
+    w.report(&run, Report::ImageFailed);
+    w.advance(20);
+    assert_eq!(w.heard(a), ["task a pushing 512 r7"]);
+    w.audit();
+}
+
+/// Proves TSK-6, TSK-7.
+#[test]
+fn tsk_6_an_update_may_go_elsewhere() {
+    let (mut w, a, run) = pushing();
+    let b = w.join(2);
+    w.hush();
+    let moved = task("a", "rtmp://h/live/b", &[1]);
+    w.ok(a, update(&[moved]));
+    assert_eq!(w.orders(), ["stop a 1"]);
+    w.advance(20);
+    assert_eq!(w.heard(b), ["task a starting 0 r2"]);
+    // The old place is free 10 s after the old run is over, and not a moment earlier.
+    let old = task("b", "rtmp://h/live/a", &[1]);
+    assert_eq!(w.err(b, add(std::slice::from_ref(&old))), ErrorName::StreamUrlBusy);
+    assert!(w.orders().is_empty());
+    w.report(&run, Report::Stopped);
+    let (second, job) = w.started();
+    assert_eq!((second.number, job.spec.address.secret_url()), (2, "rtmp://h/live/b"));
+    let error = w.ask(b, add(std::slice::from_ref(&old))).expect_err("it rests");
+    assert_eq!(error.data.retry_after_ms, Some(10_000));
+    w.advance(9_999);
+    assert_eq!(w.err(b, add(std::slice::from_ref(&old))), ErrorName::StreamUrlBusy);
+    w.advance(1);
+    w.ok(b, add(&[old]));
+    w.audit();
+}
+
+/// Proves TSK-7.
+#[test]
+fn tsk_7_a_task_may_come_back_to_a_place_that_it_has_not_left() {
+    let (mut w, a, run) = pushing();
+    w.ok(a, update(&[task("a", "rtmp://h/live/b", &[1])]));
+    w.ok(a, update(&[task("a", "rtmp://h/live/a", &[1])]));
+    assert_eq!(w.orders(), ["stop a 1"]);
+    w.report(&run, Report::Stopped);
+    let (second, job) = w.started();
+    assert_eq!(job.spec.address.secret_url(), "rtmp://h/live/a");
+    w.push(&second);
+    // The place between rests, the present one is held.
+    let other = |url: &str| add(&[task("b", url, &[1])]);
+    let error = w.ask(a, other("rtmp://h/live/b")).expect_err("it rests");
+    assert!(error.data.retry_after_ms.is_some());
+    let error = w.ask(a, other("rtmp://h/live/a?x=y")).expect_err("it is held");
+    assert_eq!(error.data.retry_after_ms, None);
+    w.audit();
+}
+
+/// Proves TSK-1, TSK-10.
+#[test]
+fn tsk_1_tasks_end_with_the_channel() {
+    let mut w = World::with_tasks();
+    let a = w.admit(entry(1).moderator());
+    let b = w.join(2);
+    w.push_url(a, "");
+    w.ok(a, add(&[a_task(), task("b", "rtmp://h/live/b", &[2])]));
+    let (run, _) = w.started();
+    w.push(&run);
+    w.advance(20);
+    w.hush();
+    w.ok(a, close_channel(0));
+    assert_eq!(w.orders(), ["stop a 1"]);
+    assert_eq!(w.heard(b), ["task a ended 511 r1", "task b ended 511 r1", "liveRoomClose closed"]);
+    assert!(w.disk.tasks().is_empty());
+    // Its run outlives it by its lease, and the place rests behind that.
+    let c = w.admit(entry(3).channel("other"));
+    let again = || add(&[task("x", "rtmp://h/live/a", &[3])]);
+    assert_eq!(w.err(c, again()), ErrorName::StreamUrlBusy);
+    w.ok(c, add(&[task("y", "rtmp://h/live/b", &[3])]));
+    w.advance(2_480);
+    let error = w.ask(c, again()).expect_err("it rests");
+    assert_eq!(error.data.retry_after_ms, Some(10_000));
+    w.advance(10_000);
+    w.ok(c, again());
+    w.ok(c, leave());
+    w.assert_empty();
+    w.advance(120_000);
+    assert_eq!(w.disk.claims(), 0, "what nobody has is forgotten");
+}
+
+/// Proves TSK-1, TSK-9.
+#[test]
+fn tsk_1_nothing_begins_while_the_end_of_a_channel_is_written_down() {
+    let mut w = World::with_tasks();
+    let a = w.admit(entry(1).moderator());
+    w.push_url(a, "");
+    w.ok(a, add(&[a_task()]));
+    let (run, _) = w.started();
+    w.report(&run, Report::Failed(Failure::Unreachable));
+    w.disk.mode = DiskMode::Hold;
+    let id = w.send(a, close_channel(0));
+    // The next run is due meanwhile.
+    w.advance(2_000);
+    assert!(w.orders().is_empty() && w.answer(a, id).is_none());
+    w.disk.mode = DiskMode::AtOnce;
+    w.write_held();
+    assert!(w.answer(a, id).is_some_and(|answer| answer.is_ok()));
+    assert!(w.orders().is_empty());
+    w.assert_empty();
+}
+
+/// Proves TSK-5.
+#[test]
+fn tsk_5_panes_follow_the_publishers_in_the_order_in_which_they_came() {
+    let mut w = World::with_tasks();
+    let clients: Vec<_> = [5, 1, 3].map(|uid| w.join(uid)).into();
+    let mut draft = Draft::of_wire(&task("a", "rtmp://h/live/a", &[])).unwrap();
+    let pane = |x: u32, width: u32| Pane { x, y: 0, width, height: WHOLE, z: 0, major: x == 0 };
+    let one = PaneSet { panes: vec![pane(0, WHOLE)] };
+    let two = PaneSet { panes: vec![pane(0, WHOLE / 2), pane(WHOLE / 2, WHOLE / 2)] };
+    draft.spec.source = Source::Panes { sets: vec![one, two], adaption: Default::default() };
+    draft.spec.host = Some(UserId(3));
+    w.admin_tasks(TaskChange::Add(vec![draft])).unwrap();
+    let seen = |job: &lianmai_signal_engine::task::Job| {
+        job.shown.tiles.iter().map(|t| (t.uid.0, t.rect.x, t.rect.width)).collect::<Vec<_>>()
+    };
+    w.push_url(clients[0], "");
+    let (run, job) = w.started();
+    assert_eq!(seen(&job), [(5, 0, 1_280)]);
+    w.push(&run);
+    w.push_url(clients[1], "");
+    assert_eq!(seen(&w.updated()), [(5, 0, 640), (1, 640, 640)]);
+    // The host takes the major pane; there is none for who came last.
+    w.push_url(clients[2], "");
+    let job = w.updated();
+    assert_eq!((seen(&job), job.shown.voices.len()), (vec![(3, 0, 640), (5, 640, 640)], 3));
+    w.ok(clients[0], leave());
+    assert_eq!(seen(&w.updated()), [(3, 0, 640), (1, 640, 640)]);
+    w.audit();
+}
+
+/// Proves TSK-2, LEA-3.
+#[test]
+fn tsk_2_who_leaves_while_claims_are_asked_for_has_no_task() {
+    let mut w = World::with_tasks();
+    let a = w.join(1);
+    let b = w.join(2);
+    w.tasks.hold_claims = true;
+    let id =
+        w.send(a, add(&[task("a", "rtmp://h/live/a", &[1]), task("b", "rtmp://h/live/b", &[1])]));
+    assert_eq!(w.answer(a, id), None, "it waits");
+    let behind = w.send(b, add(&[task("a", "rtmp://h/live/c", &[1])]));
+    w.ok(a, leave());
+    assert_eq!(w.error(a, id), ErrorName::Superseded);
+    w.hand_on_claims();
+    assert_eq!(w.answer(b, behind).map(|answer| answer.is_ok()), Some(true), "its turn has come");
+    assert_eq!(w.task_views().len(), 1);
+    // What was claimed for the other one is free, without a rest: nothing was pushed.
+    w.ok(b, add(&[task("x", "rtmp://h/live/a", &[1]), task("y", "rtmp://h/live/b", &[1])]));
+    w.audit();
+}
+
+/// Proves TSK-2, MET-2.
+#[test]
+fn tsk_2_a_claim_that_nobody_answers_fails_the_command() {
+    let mut w = World::with_tasks();
+    let a = w.join(1);
+    w.tasks.hold_claims = true;
+    let id = w.send(a, add(&[a_task()]));
+    let held = w.send(a, say("behind"));
+    w.advance(4_999);
+    assert_eq!((w.answer(a, id), w.answer(a, held)), (None, None));
+    w.advance(1);
+    assert_eq!(w.error(a, id), ErrorName::TaskFailed);
+    assert!(w.answer(a, held).is_some_and(|answer| answer.is_ok()), "the session goes on");
+    w.hand_on_claims();
+    assert!(w.task_views().is_empty());
+    w.audit();
+}
+
+/// Proves TSK-2, RST-5.
+#[test]
+fn tsk_2_tasks_are_written_down_before_they_are_answered() {
+    let mut w = World::with_tasks();
+    let a = w.join(1);
+    w.disk.mode = DiskMode::Hold;
+    let id = w.send(a, add(&[a_task()]));
+    w.write_held();
+    assert_eq!(w.answer(a, id), None, "the claim is written down, the task is not");
+    w.write_held();
+    assert!(w.answer(a, id).is_some_and(|answer| answer.is_ok()));
+    let id = w.send(a, delete(&["a"]));
+    w.answer_held(&[false]);
+    assert_eq!(w.error(a, id), ErrorName::NotStored);
+    w.disk.mode = DiskMode::AtOnce;
+    w.audit();
+}
+
+/// Proves TSK-11.
+#[test]
+fn tsk_11_reports_of_hostile_numbers_break_nothing() {
+    let (mut w, _, run) = pushing();
+    for number in [0, 2, u64::MAX] {
+        for report in [ACCEPTED, RENEW, Report::Pushing, Report::Stopped] {
+            w.report(&RunId { number, ..run.clone() }, report);
+        }
+    }
+    for _ in 0..1_000 {
+        w.report(&run, Report::Retrying(Failure::Broken));
+        w.report(&run, Report::Pushing);
+    }
+    let view = &w.task_views()[0];
+    assert_eq!((view.info.code, view.info.retries), (506, 3), "a run that flaps is ended");
+    let query = QueryId(u64::MAX);
+    let access = Access::Play { viewer: w.mid(w.open()[0]) };
+    let generation = lianmai_protocol::Gen { route: 0, random: [0; 12] };
+    w.input(Input::Authorize { query, generation, access });
+    w.audit();
+}

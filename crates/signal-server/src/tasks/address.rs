@@ -1,0 +1,149 @@
+//! Where a push may lead. Comes in: a `streamUrl` that somebody chose. Goes out: whether it leads back to this server, or to
+//! an address that is not public where that is not allowed. Deliberately absent: what a name leads to a moment later; the
+//! compositor looks at the address that it connects to (ADR 0045). A name that leads nowhere is let in, and fails then.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianmai_media_plane::is_public;
+use lianmai_media_plane::upstream::UpstreamUrl;
+use lianmai_signal_engine::task::Unfit;
+use tokio::net::lookup_host;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// A name that was not looked up for so long is let in.
+const LOOK_UP: Duration = Duration::from_secs(2);
+/// Names that are looked up at once. What the system takes longer for counts still.
+const LOOK_UPS: usize = 16;
+
+/// Where pushes may lead.
+pub(super) struct Reach {
+    /// Listeners of this server.
+    own: Vec<SocketAddr>,
+    /// Names and ports by which clients reach it.
+    names: Vec<(String, u16)>,
+    /// Addresses that are not public are allowed.
+    private: bool,
+    look_ups: Arc<Semaphore>,
+}
+
+/// The URL as a push takes it: schemes have no case.
+pub(super) fn push_url(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+        None => url.to_owned(),
+    }
+}
+
+impl Reach {
+    pub(super) fn new(own: Vec<SocketAddr>, names: Vec<(String, u16)>, private: bool) -> Self {
+        Reach { own, names, private, look_ups: Arc::new(Semaphore::new(LOOK_UPS)) }
+    }
+
+    /// Whether a push may go there.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn judge(&self, url: &str) -> Result<(), Unfit> {
+        let url = UpstreamUrl::parse(&push_url(url)).map_err(|_| Unfit::Address)?;
+        let host = url.host().strip_suffix('.').unwrap_or(url.host()).to_owned();
+        let is_it =
+            |(name, port): &(String, u16)| *port == url.port() && name.eq_ignore_ascii_case(&host);
+        if self.names.iter().any(is_it) {
+            return Err(Unfit::OwnAddress);
+        }
+        self.addresses(host, url.port())
+            .await
+            .into_iter()
+            .try_for_each(|address| self.look(address))
+    }
+
+    async fn addresses(&self, host: String, port: u16) -> Vec<SocketAddr> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return vec![SocketAddr::new(ip, port)];
+        }
+        let Ok(turn) = self.look_ups.clone().try_acquire_owned() else { return Vec::new() };
+        // The system is asked by a thread that nobody can stop: its turn is over when it is.
+        let looked = tokio::spawn(async move {
+            let addresses = lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
+            drop(turn);
+            addresses
+        });
+        match timeout(LOOK_UP, looked).await {
+            Ok(Ok(Ok(addresses))) => addresses,
+            _ => Vec::new(),
+        }
+    }
+
+    fn look(&self, address: SocketAddr) -> Result<(), Unfit> {
+        let ip = address.ip().to_canonical();
+        let is_own = |own: &SocketAddr| {
+            let listens = own.ip().to_canonical();
+            own.port() == address.port()
+                && (listens == ip || listens.is_unspecified() && is_here(ip) || ip.is_unspecified())
+        };
+        if self.own.iter().any(is_own) {
+            Err(Unfit::OwnAddress)
+        } else if self.private || is_public(ip) {
+            Ok(())
+        } else {
+            Err(Unfit::PrivateAddress)
+        }
+    }
+}
+
+/// Whether an address is one of this machine.
+fn is_here(ip: IpAddr) -> bool {
+    // Nothing is sent: only an address of this machine can be bound to.
+    ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: where pushes may lead.
+
+    use super::*;
+
+    fn reach(private: bool) -> Reach {
+        let own = vec!["127.0.0.1:1935".parse().unwrap(), "0.0.0.0:1936".parse().unwrap()];
+        Reach::new(own, vec![("live.example.com".to_owned(), 1935)], private)
+    }
+
+    #[tokio::test]
+    async fn a_push_does_not_come_back() {
+        for url in [
+            "rtmp://127.0.0.1/live/a",
+            "RTMP://127.0.0.1:1935/live/a?x",
+            "rtmp://[::ffff:127.0.0.1]:1935/live/a",
+            "rtmp://localhost:1935/live/a",
+            "rtmps://127.0.0.9:1936/live/a",
+            "rtmp://0.0.0.0:1935/live/a",
+            "rtmp://Live.Example.com./live/a",
+        ] {
+            assert_eq!(reach(true).judge(url).await, Err(Unfit::OwnAddress), "{url}");
+        }
+        assert_eq!(reach(true).judge("rtmp://127.0.0.9:1935/live/a").await, Ok(()));
+        assert_eq!(reach(true).judge("rtmp://127.0.0.1:1940/live/a").await, Ok(()));
+        assert_eq!(reach(true).judge("rtmp://h/live/").await, Err(Unfit::Address));
+    }
+
+    #[tokio::test]
+    async fn a_push_leads_to_public_addresses_only() {
+        for url in [
+            "rtmp://127.0.0.1:1940/live/a",
+            "rtmp://localhost:1940/live/a",
+            "rtmp://10.1.2.3/live/a",
+            "rtmp://169.254.169.254/live/a",
+            "rtmp://[::1]:1940/live/a",
+            "rtmp://[fd00::1]/live/a",
+            "rtmp://[::ffff:192.168.0.1]/live/a",
+        ] {
+            assert_eq!(reach(false).judge(url).await, Err(Unfit::PrivateAddress), "{url}");
+        }
+        assert_eq!(reach(false).judge("rtmp://198.51.99.1/live/a").await, Ok(()));
+        // What leads nowhere fails when it is connected to.
+        assert_eq!(reach(false).judge("rtmp://none.invalid/live/a").await, Ok(()));
+    }
+}

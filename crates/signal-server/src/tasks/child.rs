@@ -1,0 +1,282 @@
+//! One run as a child process. Comes in: the orders of its mailbox. Goes out: what it reports, and at its end that it is
+//! over: said when the process is gone, so nothing pushes any more. Deliberately absent: what a report leads to.
+//!
+//! ```text
+//!   Mailbox --> [writer] -- a line each --> standard input  \
+//!                                                            > lianmai-compositor, one process for each run
+//!   reports <-- [reader] <- a line each -- standard output  /
+//! ```
+//!
+//! The child ends with its standard input, so it does not outlive this process however that ends. One that does not end
+//! when it is told to is killed. Each is waited for: there are no zombies.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lianmai_compositor::message::{self, MAX_LINE, VERSION};
+use lianmai_signal_engine::task::Job;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::mailbox::{Mailbox, Next};
+
+/// Lines of a child that wait.
+const WAITING: usize = 32;
+/// A child that was told to end and is not over by then is killed: it says goodbye to a receiver for 2 s at most.
+const TO_STOP: Duration = Duration::from_secs(4);
+/// A child has so long to end after its last line, or its last word.
+const TO_EXIT: Duration = Duration::from_secs(2);
+/// One that says more in a second is broken. In fact it is five or six.
+const SAYINGS: u32 = 200;
+
+/// What a child keeps of the environment: where programs and libraries are.
+const KEPT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
+
+/// How a run ended. Its process is gone.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It said so: that it was stopped, or why it failed.
+    Stopped,
+    Failed(message::Failure, String),
+    /// The process ended without a word.
+    Crashed(String),
+    /// It did not end when it should, and was killed.
+    Killed,
+    /// It said more than a run can have to say, and was killed.
+    Broken,
+}
+
+/// What a run is told of itself.
+pub(super) struct Begin {
+    /// Its number.
+    pub(super) run: u64,
+    pub(super) job: message::Job,
+    pub(super) policy: message::Policy,
+}
+
+/// A child that carries a run out. Dropping it kills it.
+pub(super) struct Running {
+    run: u64,
+    child: Child,
+    mailbox: Arc<Mailbox>,
+    lines: mpsc::Receiver<message::Report>,
+    writer: JoinHandle<()>,
+    /// It is to be over by then.
+    deadline: Option<Instant>,
+    second: Instant,
+    sayings: u32,
+}
+
+impl Running {
+    /// Starts a child; `words` turns what its mailbox wants into what it is told.
+    ///
+    /// # Errors
+    /// There is no such program, or no room for a process.
+    pub(super) fn start(
+        program: &Path,
+        begin: Begin,
+        mailbox: Arc<Mailbox>,
+        words: impl Fn(&Job) -> message::Job + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut child = start(program)?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (input, output) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
+        let Begin { run, job, policy } = begin;
+        let first = message::Order::Start { v: VERSION, run, job: Box::new(job), policy };
+        let writer = tokio::spawn(write(input, first, run, mailbox.clone(), words));
+        let (line, lines) = mpsc::channel(WAITING);
+        tokio::spawn(read(output, line));
+        let (deadline, second, sayings) = (None, Instant::now(), 0);
+        Ok(Running { run, child, mailbox, lines, writer, deadline, second, sayings })
+    }
+
+    /// What it reports next.
+    ///
+    /// # Errors
+    /// The run is over; what is left of it is ended by [`Running::end`].
+    pub(super) async fn next(&mut self) -> Result<message::Report, Ended> {
+        let report = loop {
+            let deadline = self.deadline;
+            let over = async {
+                match deadline {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                report = self.lines.recv() => {
+                    break report.ok_or_else(|| Ended::Crashed(String::new()))?;
+                }
+                () = self.mailbox.to_stop(), if deadline.is_none() => {
+                    self.deadline = Some(Instant::now() + TO_STOP);
+                }
+                () = over => return Err(Ended::Killed),
+            }
+        };
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            (self.second, self.sayings) = (Instant::now(), 0);
+        }
+        self.sayings += 1;
+        if self.sayings > SAYINGS {
+            return Err(Ended::Broken);
+        }
+        match report {
+            message::Report::Stopped { run } if run == self.run => Err(Ended::Stopped),
+            message::Report::Failed { run, failure, detail } if run == self.run => {
+                Err(Ended::Failed(failure, detail))
+            }
+            report => Ok(report),
+        }
+    }
+
+    /// Waits for the end of the process, and sees to it where that takes too long.
+    pub(super) async fn end(mut self, ended: Ended) -> Ended {
+        // The end of its input is another word to end.
+        self.writer.abort();
+        let exit = match ended {
+            Ended::Killed | Ended::Broken => None,
+            _ => timeout(TO_EXIT, self.child.wait()).await.ok(),
+        };
+        match (exit, ended) {
+            (Some(Ok(status)), Ended::Crashed(_)) => Ended::Crashed(status.to_string()),
+            (Some(_), ended) => ended,
+            (None, ended) => {
+                // Nothing but its being gone already can fail.
+                let _ = self.child.kill().await;
+                ended
+            }
+        }
+    }
+}
+
+fn start(program: &Path) -> io::Result<Child> {
+    Command::new(program)
+        // Secrets of the server may be in it.
+        .env_clear()
+        .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        // It says what it has to say in lines of its own.
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Tells a child what it is to do, until it is to end.
+async fn write(
+    mut input: ChildStdin,
+    first: message::Order,
+    run: u64,
+    mailbox: Arc<Mailbox>,
+    words: impl Fn(&Job) -> message::Job + Send,
+) {
+    let mut order = first;
+    loop {
+        let is_last = matches!(order, message::Order::Stop { .. });
+        let Ok(mut line) = serde_json::to_vec(&order) else { return };
+        line.push(b'\n');
+        // An error: the child is gone, which its output says, too.
+        if input.write_all(&line).await.is_err() || is_last {
+            // Until its last word: the end of its input is an order to stop as well.
+            return;
+        }
+        order = match mailbox.next().await {
+            Next::Lease(lease) => message::Order::Lease { run, ask: lease.ask, ms: lease.ms },
+            Next::Job(job) => message::Order::Update { run, job: Box::new(words(&job)) },
+            Next::Stop => message::Order::Stop { run },
+        };
+    }
+}
+
+/// Hands on what a child says. A line that is too long is its last one, and one that cannot be read is one of which nobody
+/// knows what it says.
+async fn read(output: ChildStdout, reports: mpsc::Sender<message::Report>) {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut bounded = (&mut output).take(MAX_LINE as u64);
+        match bounded.read_until(b'\n', &mut line).await {
+            Ok(count) if count > 0 && line.ends_with(b"\n") => {}
+            _ => return,
+        }
+        let report = serde_json::from_slice(&line).unwrap_or(message::Report::Unknown);
+        if reports.send(report).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: programs that are no compositor.
+
+    use super::super::mailbox::{Lease, Stop};
+    use super::*;
+
+    const JOB: &str = r#"{"push": "rtmp://127.0.0.1:9/live/a", "scene": {
+        "canvas": {"width": 16, "height": 16}, "fps": 15, "videoKbps": 100,
+        "sound": {"kbps": 64, "sampleRate": 48000, "channels": 2}}}"#;
+
+    fn start(program: &str) -> io::Result<(Running, Arc<Mailbox>)> {
+        let mailbox = Arc::new(Mailbox::new());
+        let job: message::Job = serde_json::from_str(JOB).unwrap();
+        let begin = Begin { run: 7, job: job.clone(), policy: message::Policy::default() };
+        let running =
+            Running::start(Path::new(program), begin, mailbox.clone(), move |_| job.clone())?;
+        Ok((running, mailbox))
+    }
+
+    async fn ended(mut running: Running) -> Ended {
+        loop {
+            if let Err(ended) = running.next().await {
+                return running.end(ended).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_start_or_ends_at_once_is_known() {
+        assert!(start("/nowhere/compositor").is_err());
+        let (running, _mailbox) = start("/bin/true").unwrap();
+        let ended = ended(running).await;
+        assert!(matches!(&ended, Ended::Crashed(status) if status.contains("0")), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn one_that_talks_too_much_is_killed() {
+        let (running, _mailbox) = start("/usr/bin/yes").unwrap();
+        let ended = ended(running).await;
+        assert!(matches!(ended, Ended::Broken), "{ended:?}");
+    }
+
+    /// It says what it hears: the lines of a run, in order, and then its end.
+    #[tokio::test]
+    async fn its_input_ends_behind_the_order_to_stop() {
+        let (mut running, mailbox) = start("/bin/cat").unwrap();
+        assert_eq!(running.next().await.unwrap(), message::Report::Unknown);
+        mailbox.lease(Lease { ask: 1, ms: 2000 });
+        assert_eq!(running.next().await.unwrap(), message::Report::Unknown);
+        mailbox.stop(Stop::Ordered);
+        let ended = ended(running).await;
+        assert!(matches!(&ended, Ended::Crashed(status) if status.contains("0")), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_end_is_killed() {
+        let (running, mailbox) = start("/bin/cat").unwrap();
+        let pid = running.child.id().unwrap().to_string();
+        let stopped = Command::new("kill").args(["-STOP", &pid]).status().await.unwrap();
+        assert!(stopped.success());
+        mailbox.stop(Stop::Ordered);
+        let ended = ended(running).await;
+        assert!(matches!(ended, Ended::Killed), "{ended:?}");
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "it was waited for");
+    }
+}

@@ -1,0 +1,96 @@
+//! What a push task may cost. Comes in: what it is told to do. Goes out: processor and memory that it may come to need, by
+//! numbers that were measured (`docs/operations.md`). Whoever comes and goes changes nothing of that: it counts what the
+//! task may show at most. Deliberately absent: who may have how much, see `room.rs`.
+
+use lianmai_signal_engine::task::{Canvas, Source, Spec};
+
+/// What a task may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// Thousandths of a core.
+    pub(super) cpu: usize,
+    /// Bytes.
+    pub(super) memory: usize,
+}
+
+/// Thousandths of a core: for the mix and its encoder, for a million pixels a second that are encoded, for an input that is
+/// decoded with its picture, and for one with its sound only.
+const MIX: usize = 40;
+const MEGAPIXEL: usize = 14;
+const SEEN: usize = 45;
+const HEARD: usize = 15;
+
+const MIB: usize = 1 << 20;
+/// Bytes: for the compositor, for its encoder, and for the decoder of an input.
+const COMPOSITOR: usize = 40 * MIB;
+const ENCODER: usize = 100 * MIB;
+const DECODER: usize = 64 * MIB;
+
+/// Most that are heard of a layout of panes.
+const MAX_HEARD: usize = 21;
+
+impl Cost {
+    pub(super) fn of(spec: &Spec) -> Cost {
+        let (seen, heard) = inputs(spec);
+        let Canvas { width, height, .. } = spec.canvas;
+        let pixels = if spec.pass_through {
+            0
+        } else {
+            u64::from(width) * u64::from(height) * u64::from(spec.encoding.fps)
+        };
+        let megapixels = usize::try_from(pixels.div_ceil(1_000_000)).unwrap_or(usize::MAX);
+        Cost {
+            cpu: MIX + megapixels.saturating_mul(MEGAPIXEL) + seen * SEEN + heard * HEARD,
+            memory: COMPOSITOR + ENCODER + (seen + heard) * DECODER,
+        }
+    }
+}
+
+/// How many inputs have a picture, and how many are heard only.
+fn inputs(spec: &Spec) -> (usize, usize) {
+    match &spec.source {
+        Source::Rectangles(windows) => {
+            let seen = windows.iter().filter(|window| window.video).count();
+            (seen, windows.iter().filter(|window| window.audio && !window.video).count())
+        }
+        Source::Panes { sets, .. } => {
+            let panes = sets.iter().map(|set| set.panes.len()).max().unwrap_or(0);
+            let seen = if spec.canvas.is_sound_only() { 0 } else { panes };
+            // Everybody is heard, and a channel may have thousands.
+            (seen, MAX_HEARD.saturating_sub(seen))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: what tasks cost.
+
+    use super::super::spec_of;
+    use super::*;
+
+    #[test]
+    fn a_larger_canvas_and_more_inputs_cost_more() {
+        let of = |width, height, users: usize| {
+            let user = |uid: usize| {
+                format!(
+                    r#"{{"uid": "{uid}", "width": 16, "height": 16, "pushAudio": true, "pushVideo": true}}"#
+                )
+            };
+            let users: Vec<_> = (0..users).map(user).collect();
+            Cost::of(&spec_of(&format!(
+                r#"{{"canvas": {{"width": {width}, "height": {height}}}, "users": [{}]}}"#,
+                users.join(",")
+            )))
+        };
+        assert_eq!(of(1280, 720, 2).cpu, 40 + 24 * 14 + 2 * 45);
+        assert_eq!(of(1280, 720, 2).memory, (140 + 2 * 64) << 20);
+        assert!(of(1280, 720, 7).cpu > of(1280, 720, 2).cpu);
+        assert!(of(1920, 1080, 2).cpu > of(1280, 720, 2).cpu + 300);
+        assert!(of(640, 360, 2).cpu < of(1280, 720, 2).cpu);
+        let quiet = Cost::of(&spec_of(
+            r#"{"canvas": {"width": 0, "height": 0}, "users": [{"uid": "1", "pushAudio": true}]}"#,
+        ));
+        assert_eq!(quiet.cpu, 40 + 15);
+    }
+}

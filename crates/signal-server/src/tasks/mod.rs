@@ -1,0 +1,145 @@
+//! Push tasks are carried out on this machine. Comes in: orders of the engines, streams of the relay by pull URLs. Goes out:
+//! a process for each run that composes and pushes (`crates/compositor`), and what those report. Deliberately absent: when a
+//! run begins, what is seen in it, and whether it is tried again: the engine decides.
+//!
+//! ```text
+//!   shard --Order--> LocalExecutor --Mailbox--> child.rs == pipes == lianmai-compositor == ffmpegs
+//!     ^------------- Input::Task ---------------'
+//!   shard --Question::Admit--> room.rs (how much there is, and whose share), address.rs (where it leads)
+//! ```
+
+mod address;
+mod child;
+mod cost;
+mod job;
+mod local;
+mod mailbox;
+mod room;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lianmai_compositor::message;
+use lianmai_media_plane::Lines;
+use tracing::{info, warn};
+
+use self::address::Reach;
+use self::cost::Cost;
+use self::local::Parts;
+use self::room::Rooms;
+use crate::config::{Config, TasksConfig};
+use crate::media::Providers;
+use crate::shard::Shards;
+
+pub(crate) use local::{LocalExecutor, TaskStats};
+#[cfg(test)]
+pub(crate) use room::RoomStats;
+
+/// The program that composes, beside the server's own.
+const COMPOSITOR: &str = "lianmai-compositor";
+
+/// Programs that carry tasks out.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    compositor: PathBuf,
+    ffmpeg: PathBuf,
+}
+
+/// A program that is needed is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("push tasks cannot be carried out: there is no program `{0}`")]
+pub struct Missing(pub String);
+
+/// Finds the programs that carry tasks out; `None`: no tasks are served.
+///
+/// # Errors
+/// They have to be served, and a program is missing.
+pub(crate) fn find(config: &TasksConfig) -> Result<Option<Programs>, Missing> {
+    if config.serve == Some(false) {
+        return Ok(None);
+    }
+    match programs(config) {
+        Ok(programs) => {
+            info!(compositor = %programs.compositor.display(), ffmpeg = %programs.ffmpeg.display(),
+                "push tasks are served");
+            Ok(Some(programs))
+        }
+        Err(missing) if config.serve == Some(true) => Err(missing),
+        Err(Missing(program)) => {
+            info!(program, "push tasks are not served: there is no such program");
+            Ok(None)
+        }
+    }
+}
+
+fn programs(config: &TasksConfig) -> Result<Programs, Missing> {
+    let compositor = match &config.compositor {
+        Some(path) => path.clone(),
+        None => beside(COMPOSITOR).unwrap_or_else(|| PathBuf::from(COMPOSITOR)),
+    };
+    let found = |path: &Path| located(path).ok_or_else(|| Missing(path.display().to_string()));
+    Ok(Programs { compositor: found(&compositor)?, ffmpeg: found(&config.ffmpeg)? })
+}
+
+/// A program in the folder of this one.
+fn beside(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    Some(own.parent()?.join(name)).filter(|path| path.is_file())
+}
+
+/// Where a program is: itself where it has a folder, else in one of `PATH`.
+fn located(program: &Path) -> Option<PathBuf> {
+    if program.components().count() > 1 {
+        // A child has another folder, maybe.
+        return std::path::absolute(program).ok().filter(|path| path.is_file());
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// An executor on this machine. `own` are the listeners of this server.
+pub(crate) fn executor(
+    programs: Programs,
+    config: &Config,
+    own: &[SocketAddr],
+    providers: Providers,
+    shards: Shards,
+    lines: Lines,
+) -> Arc<LocalExecutor> {
+    let tasks = &config.tasks;
+    if tasks.private_push && !config.has_debug_app() {
+        warn!(
+            "tasks.private_push is set: clients with the right `tasks` can push into this network"
+        );
+    }
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let policy = message::Policy {
+        ffmpeg: Some(text(&programs.ffmpeg)),
+        own: own.to_vec(),
+        private_images: tasks.private_images,
+        private_push: tasks.private_push,
+        authorities: tasks.ca.as_deref().map(text),
+    };
+    let names = config.public_host.iter().flat_map(|host| {
+        let rtmp = config.public_rtmp_port.unwrap_or(config.rtmp_listen.port());
+        let rtmps = config.rtmps_listen.map(|listen| listen.port());
+        let rtmps = config.public_rtmps_port.or(rtmps);
+        [Some(rtmp), rtmps].into_iter().flatten().map(|port| (host.clone(), port))
+    });
+    let reach = Reach::new(own.to_vec(), names.collect(), tasks.private_push);
+    let whole = Cost { cpu: tasks.cpu_percent * 10, memory: tasks.memory_bytes };
+    let rooms = Rooms::new(whole, config.apps.len());
+    let program = programs.compositor;
+    Arc::new(LocalExecutor::new(Parts { program, policy, reach, rooms, providers, shards, lines }))
+}
+
+/// What a task of this layout is told to do.
+#[cfg(test)]
+fn spec_of(layout: &str) -> lianmai_signal_engine::task::Spec {
+    let text = format!(
+        r#"{{"taskId": "a", "streamUrl": "RTMP://push.example/live/key", "layout": {layout}}}"#
+    );
+    let task = serde_json::from_str(&text).unwrap();
+    lianmai_signal_engine::task::Draft::of_wire(&task).unwrap().spec
+}

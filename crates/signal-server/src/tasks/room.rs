@@ -1,0 +1,282 @@
+//! How much of this machine tasks may use, and whose share of that is used up. Comes in: what tasks cost, and whose they
+//! are. Goes out: whether there is room. Deliberately absent: clocks; what is run.
+//!
+//! ```text
+//!   (none) -- admit --> [promised, for a moment] -- begin --> [held by a run] -- end --> (none)
+//!                                 `-- nothing comes of it --> (none)   `-- end, to be tried again --> [promised]
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lianmai_protocol::{Appkey, TaskId, UserId};
+use lianmai_shares::{Full, Held, Pool, Share};
+use lianmai_signal_engine::ChannelKey;
+use tokio::time::Instant;
+
+use super::cost::Cost;
+
+/// Room that was promised is kept so long: a run that fails begins again within 4 s, and a new one sooner.
+const PROMISE: Duration = Duration::from_secs(15);
+/// Of what is left, one user of several may have a half, and one app of several three quarters.
+const OF_A_USER: (u64, u64) = (1, 2);
+const OF_AN_APP: (u64, u64) = (3, 4);
+
+/// One life of a task.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Life {
+    pub(super) channel: ChannelKey,
+    pub(super) task: TaskId,
+    pub(super) life: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    App(Appkey),
+    User(Appkey, UserId),
+}
+
+/// There is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoRoom;
+
+impl From<Full<Key>> for NoRoom {
+    fn from(_: Full<Key>) -> Self {
+        NoRoom
+    }
+}
+
+struct Place {
+    cpu: Held<Key>,
+    memory: Held<Key>,
+    /// The run that is in it.
+    run: Option<u64>,
+    /// Nothing runs in it; it is given up then.
+    until: Option<Instant>,
+}
+
+impl Place {
+    /// All of it, or what it was before.
+    fn resize(&mut self, cost: Cost) -> Result<(), NoRoom> {
+        let before = self.cpu.amount();
+        self.cpu.resize(cost.cpu)?;
+        if let Err(full) = self.memory.resize(cost.memory) {
+            // Less is always there, and more was held a moment ago by itself.
+            let _ = self.cpu.resize(before);
+            return Err(full.into());
+        }
+        Ok(())
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { cpu: self.cpu.amount(), memory: self.memory.amount() }
+    }
+}
+
+/// A task that is to have room.
+pub(super) struct Guest {
+    pub(super) life: Life,
+    /// Its run, once there is one.
+    pub(super) run: Option<u64>,
+    pub(super) owner: Option<UserId>,
+    pub(super) cost: Cost,
+}
+
+/// What tasks may use.
+pub(super) struct Rooms {
+    cpu: Pool<Key>,
+    memory: Pool<Key>,
+    several_apps: bool,
+    places: Mutex<BTreeMap<Life, Place>>,
+}
+
+/// What is used of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RoomStats {
+    /// Thousandths of a core.
+    pub(crate) cpu: usize,
+    /// Of so many.
+    pub(crate) cpu_whole: usize,
+    /// Bytes.
+    pub(crate) memory: usize,
+    /// Of so many.
+    pub(crate) memory_whole: usize,
+}
+
+impl Rooms {
+    pub(super) fn new(whole: Cost, apps: usize) -> Self {
+        Rooms {
+            cpu: Pool::new(whole.cpu),
+            memory: Pool::new(whole.memory),
+            several_apps: apps > 1,
+            places: Mutex::default(),
+        }
+    }
+
+    /// Promises room to all of them, or to none.
+    ///
+    /// # Errors
+    /// Which has none.
+    pub(super) fn admit(&self, guests: &[Guest], now: Instant) -> Result<(), usize> {
+        let mut places = self.places(now);
+        // What was before: nothing for those that are new.
+        let mut changed: Vec<(&Life, Option<Cost>)> = Vec::new();
+        for (at, guest) in guests.iter().enumerate() {
+            let before = places.get(&guest.life).map(Place::cost);
+            // What runs may need as much as before until it hears of this.
+            let wanted = before.map_or(guest.cost, |before| Cost {
+                cpu: before.cpu.max(guest.cost.cpu),
+                memory: before.memory.max(guest.cost.memory),
+            });
+            if self.take(&mut places, guest, wanted, Some(now + PROMISE)).is_err() {
+                for (life, before) in changed {
+                    if let (Some(before), Some(place)) = (before, places.get_mut(life)) {
+                        // It is no more than it holds now.
+                        let _ = place.resize(before);
+                    } else {
+                        places.remove(life);
+                    }
+                }
+                return Err(at);
+            }
+            changed.push((&guest.life, before));
+        }
+        Ok(())
+    }
+
+    /// A run begins, or does something else from now on.
+    ///
+    /// # Errors
+    /// There is no room. A run that goes on has what it had.
+    pub(super) fn run(&self, guest: &Guest, now: Instant) -> Result<(), NoRoom> {
+        let mut places = self.places(now);
+        self.take(&mut places, guest, guest.cost, None)
+    }
+
+    /// A run has ended. `again`: another one may begin soon. One that has another one behind it already gives up nothing.
+    pub(super) fn end(&self, life: &Life, run: u64, again: bool, now: Instant) {
+        let mut places = self.places(now);
+        let Some(place) = places.get_mut(life).filter(|place| place.run == Some(run)) else {
+            return;
+        };
+        if again {
+            place.until = Some(now + PROMISE);
+        } else {
+            places.remove(life);
+        }
+    }
+
+    pub(super) fn stats(&self) -> RoomStats {
+        RoomStats {
+            cpu: self.cpu.used(),
+            cpu_whole: self.cpu.whole(),
+            memory: self.memory.used(),
+            memory_whole: self.memory.whole(),
+        }
+    }
+
+    fn take(
+        &self,
+        places: &mut BTreeMap<Life, Place>,
+        guest: &Guest,
+        cost: Cost,
+        until: Option<Instant>,
+    ) -> Result<(), NoRoom> {
+        if let Some(place) = places.get_mut(&guest.life) {
+            place.resize(cost)?;
+            // What a run holds it holds until it ends.
+            place.until = place.until.and(until);
+            place.run = guest.run.or(place.run);
+            return Ok(());
+        }
+        let place = Place {
+            cpu: self.cpu.account(self.path(guest, cost.cpu)).take(cost.cpu)?,
+            memory: self.memory.account(self.path(guest, cost.memory)).take(cost.memory)?,
+            run: guest.run,
+            until,
+        };
+        places.insert(guest.life.clone(), place);
+        Ok(())
+    }
+
+    /// Whose share counts. While there is room at all, everybody may have one task.
+    fn path(&self, guest: &Guest, amount: usize) -> Vec<(Key, Share)> {
+        let app = &guest.life.channel.appkey;
+        let share = |(num, den)| Share::of(num, den).at_least(amount);
+        let of_app = if self.several_apps { share(OF_AN_APP) } else { Share::ALL };
+        let mut path = vec![(Key::App(app.clone()), of_app)];
+        path.extend(guest.owner.map(|uid| (Key::User(app.clone(), uid), share(OF_A_USER))));
+        path
+    }
+
+    /// The places, without promises that nothing came of.
+    fn places(&self, now: Instant) -> MutexGuard<'_, BTreeMap<Life, Place>> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|_, place| place.until.is_none_or(|until| until > now));
+        places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: who has which share of the room for tasks.
+
+    use super::*;
+
+    fn guest(task: &str, owner: u64, cpu: usize) -> Guest {
+        let channel = ChannelKey { appkey: "demo".parse().unwrap(), name: "room".parse().unwrap() };
+        let life = Life { channel, task: task.parse().unwrap(), life: 1 };
+        let owner = (owner > 0).then_some(UserId(owner));
+        Guest { life, run: Some(1), owner, cost: Cost { cpu, memory: 1 } }
+    }
+
+    fn rooms() -> Rooms {
+        Rooms::new(Cost { cpu: 1000, memory: 100 }, 1)
+    }
+
+    #[test]
+    fn one_user_has_a_half_and_everybody_one_task() {
+        let (rooms, now) = (rooms(), Instant::now());
+        let admit = |task, owner, cpu| rooms.admit(&[guest(task, owner, cpu)], now);
+        assert_eq!(admit("a", 1, 300), Ok(()));
+        assert_eq!(admit("b", 1, 300), Err(0), "more than a half");
+        assert_eq!(admit("c", 2, 600), Ok(()), "one task, however large");
+        assert_eq!(admit("d", 3, 300), Err(0), "there is no room at all");
+        assert_eq!(admit("e", 0, 100), Ok(()), "the app's server has no share of its own");
+        assert_eq!(rooms.stats().cpu, 1000);
+    }
+
+    #[test]
+    fn all_have_room_or_none() {
+        let (rooms, now) = (rooms(), Instant::now());
+        let guests = [guest("a", 0, 500), guest("b", 0, 400), guest("c", 0, 200)];
+        assert_eq!(rooms.admit(&guests, now), Err(2));
+        assert_eq!(rooms.stats().cpu, 0);
+        assert_eq!(rooms.run(&guests[0], now), Ok(()));
+        // What runs keeps what it has, whatever was refused.
+        assert_eq!(rooms.admit(&[guest("a", 0, 600), guest("b", 0, 500)], now), Err(1));
+        assert_eq!(rooms.stats().cpu, 500);
+        assert_eq!(rooms.run(&guest("a", 0, 1001), now), Err(NoRoom));
+        assert_eq!(rooms.stats().cpu, 500);
+    }
+
+    #[test]
+    fn a_promise_ends_and_a_run_does_not() {
+        let (rooms, now) = (rooms(), Instant::now());
+        assert_eq!(rooms.admit(&[guest("a", 0, 500), guest("b", 0, 500)], now), Ok(()));
+        assert_eq!(rooms.run(&guest("a", 0, 400), now), Ok(()));
+        let later = now + PROMISE;
+        assert_eq!(rooms.admit(&[guest("c", 0, 600)], later), Ok(()), "b was never begun");
+        // An update of what runs does not make a promise of it.
+        assert_eq!(rooms.admit(&[guest("a", 0, 300)], later), Ok(()));
+        assert_eq!(rooms.admit(&[guest("d", 0, 100)], later + PROMISE), Ok(()));
+        assert_eq!(rooms.stats().cpu, 500);
+        let life = guest("a", 0, 0).life;
+        rooms.end(&life, 2, false, later + PROMISE);
+        rooms.end(&life, 1, true, later + PROMISE);
+        assert_eq!(rooms.stats().cpu, 500);
+        rooms.end(&life, 1, false, later + PROMISE);
+        assert_eq!(rooms.stats().cpu, 100);
+    }
+}

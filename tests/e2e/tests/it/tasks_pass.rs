@@ -1,0 +1,70 @@
+//! The only picture of a task is passed on as its member encoded it, with the sound of everybody who is heard. Comes in: two
+//! pushes. Goes out: what a receiver gets, byte by byte and to the eye and ear.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use lianmai_compositor::flv::Reader;
+use lianmai_media_plane::MediaKind;
+use lianmai_test_support::flashing::{Beacon, flashing};
+use lianmai_test_support::watching::{RATE, Watching, loudness};
+use serde_json::json;
+
+use crate::tasks::measure;
+use crate::tasks_stage::{Air, BLUE, GREEN, RED, side_by_side, task, user};
+
+/// Behind what a picture says of its time.
+const CODED: usize = 5;
+
+/// The pictures of a file, as they are encoded.
+fn pictures(file: &[u8]) -> Result<BTreeSet<Bytes>> {
+    let mut reader = Reader::default();
+    reader.push(file);
+    let mut pictures = BTreeSet::new();
+    while let Some(tag) = reader.next()? {
+        if tag.kind == MediaKind::Video && !tag.is_config() {
+            pictures.insert(tag.body.slice(CODED..));
+        }
+    }
+    Ok(pictures)
+}
+
+/// Proves TSK-4, TSK-5.
+#[tokio::test]
+async fn tsk_4_the_only_picture_is_passed_on_as_it_is() -> Result<()> {
+    let air = Air::start().await?;
+    let (mut red, blue) = air.hosts().await?;
+    // Another one is heard, and has no picture.
+    let voice = json!({"uid": "200", "pushAudio": true});
+    let mut wanted = task(&air, json!([user(100, 0, 0, 640, 360), voice]));
+    wanted["config"] = json!({"singleVideoNoTrans": true});
+    red.member.add_task(&wanted).await?;
+    red.member.task_is("pushing").await?;
+    air.receiver.pictures(50).await?;
+    let made = pictures(&std::fs::read(flashing("red", 440, 3_000).await?)?)?;
+    let seen = air.receiver.seen();
+    let passed = seen.live().context("it has ended")?.tags.iter().filter(|tag| tag.is_picture());
+    for tag in passed {
+        ensure!(made.contains(&tag.body.slice(CODED..)), "a picture that nobody has pushed");
+    }
+    // It has its own shape, whatever the canvas is.
+    let mut watching = Watching::start(air.receiver.follow(), 640, 360)?;
+    watching.until(&[(480, 200, RED), (100, 250, RED), (620, 20, RED)]).await?;
+    measure(&mut watching, &mut [Beacon::new((100, 80), 3_000.0)]).await?;
+    let heard = watching.hear(2 * RATE).await?;
+    for tone in [440.0, 1_000.0] {
+        ensure!(loudness(&heard, tone) > 300.0, "{tone} Hz: {}", loudness(&heard, tone));
+    }
+    ensure!(air.receiver.seen().publishes.len() == 1, "the push was cut");
+
+    // A canvas again: many receivers take no other shape within a publish, so it is another one.
+    red.member.update_task(&task(&air, side_by_side())).await?;
+    air.receiver.until("another publish", |seen| seen.publishes.len() == 2).await?;
+    air.receiver.pictures(1).await?;
+    let mut watching = Watching::start(air.receiver.follow(), 1280, 720)?;
+    watching.until(&[(480, 200, RED), (1120, 200, BLUE), (640, 540, GREEN)]).await?;
+    air.receiver.assert_one_at_a_time()?;
+    drop((red, blue));
+    air.stage.finish().await
+}

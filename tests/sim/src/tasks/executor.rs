@@ -1,0 +1,324 @@
+//! Executors that do what they are told, and others; and receivers, which see who pushes where. Comes in: orders, time.
+//! Goes out: reports, and what a receiver must not see. Each run has a way of its own: it may refuse, be silent, be
+//! late, stall while it pushes, end without a word, flap, or talk about runs that are not its own. What all of them keep
+//! to is the lease: without one they push nothing, and one ends on their own clock, counted from when they asked.
+//! Deliberately absent: an executor that pushes without a lease; nothing protects from that.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lianmai_signal_engine::task::{ClaimKey, Failure as Why, Order, Report, RunId};
+
+use crate::rng::Rng;
+
+/// A place rests so long between two tasks, in milliseconds.
+const REST_MS: u64 = 10_000;
+const RENEW_MS: u64 = 500;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Good,
+    Refuses,
+    Silent,
+    /// Accepts after so many milliseconds.
+    Late(u64),
+    /// Renews so often, then says nothing more and pushes on.
+    Stalls(u32),
+    /// Renews so often, then pushes no more and says nothing.
+    Dies(u32),
+    Flaps,
+    /// Talks about other runs besides its own.
+    Lies,
+}
+
+#[derive(Debug)]
+struct Run {
+    id: RunId,
+    place: ClaimKey,
+    way: Way,
+    inbox: VecDeque<(u64, Order)>,
+    /// When it asked for leases that were not given yet, by the number of the ask.
+    asks: BTreeMap<u64, u64>,
+    lease_until: Option<u64>,
+    renewals: u32,
+    next_ask: Option<u64>,
+    /// It tells that it pushes, or flaps, then.
+    tells: Option<u64>,
+    stops_at: Option<u64>,
+    pushing: bool,
+    over: bool,
+    /// What it says arrives in order.
+    sent: u64,
+    heard: u64,
+}
+
+/// Who pushed to a place last, and when that ended.
+#[derive(Debug)]
+struct Receiver {
+    run: usize,
+    life: u64,
+    ended_at: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Executors {
+    rng: Rng,
+    runs: Vec<Run>,
+    by_id: BTreeMap<RunId, usize>,
+    receivers: BTreeMap<ClaimKey, Receiver>,
+    last_ask: u64,
+}
+
+/// What came of a step.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    pub(super) reports: Vec<(u64, RunId, Report)>,
+    pub(super) next: Option<u64>,
+    pub(super) wrong: Option<String>,
+}
+
+impl Executors {
+    pub(super) fn new(rng: Rng) -> Executors {
+        Executors {
+            rng,
+            runs: Vec::new(),
+            by_id: BTreeMap::new(),
+            receivers: BTreeMap::new(),
+            last_ask: 0,
+        }
+    }
+
+    /// An order is on its way; which executor is to be stepped when.
+    pub(super) fn order(&mut self, order: Order, now: u64, quiet: bool) -> Option<(u64, usize)> {
+        let id = match &order {
+            Order::Start { run, .. }
+            | Order::Lease { run, .. }
+            | Order::Update { run, .. }
+            | Order::Stop { run } => run.clone(),
+        };
+        if let Order::Start { job, .. } = &order {
+            let way = if quiet { Way::Good } else { self.some_way() };
+            let place = job.spec.address.key();
+            self.by_id.insert(id.clone(), self.runs.len());
+            self.runs.push(Run {
+                id: id.clone(),
+                place,
+                way,
+                inbox: VecDeque::new(),
+                asks: BTreeMap::new(),
+                lease_until: None,
+                renewals: 0,
+                next_ask: None,
+                tells: None,
+                stops_at: None,
+                pushing: false,
+                over: false,
+                sent: 0,
+                heard: 0,
+            });
+        }
+        let &at = self.by_id.get(&id)?;
+        let run = &mut self.runs[at];
+        let slow = if quiet || !self.rng.chance(30) { 60 } else { 6_000 };
+        run.heard = (now + self.rng.skewed(slow)).max(run.heard);
+        run.inbox.push_back((run.heard, order));
+        Some((run.heard, at))
+    }
+
+    fn some_way(&mut self) -> Way {
+        match self.rng.weighted(&[450, 90, 60, 60, 90, 60, 90, 100]) {
+            0 => Way::Good,
+            1 => Way::Refuses,
+            2 => Way::Silent,
+            3 => Way::Late(self.rng.between(1_000, 12_000)),
+            4 => Way::Stalls(u32::try_from(self.rng.below(30)).unwrap_or(0)),
+            5 => Way::Dies(u32::try_from(self.rng.below(30)).unwrap_or(0)),
+            6 => Way::Flaps,
+            _ => Way::Lies,
+        }
+    }
+
+    /// Whether somebody pushes to a place.
+    pub(super) fn pushes(&self, place: &ClaimKey, now: u64) -> bool {
+        let receiver = self.receivers.get(place);
+        receiver.is_some_and(|receiver| self.runs[receiver.run].pushes(now))
+    }
+
+    pub(super) fn step(&mut self, at: usize, now: u64, quiet: bool) -> Step {
+        let mut step = Step::default();
+        // Its lease is over on its own clock, whatever comes in now.
+        if self.runs[at].lease_until.is_some_and(|until| until <= now) {
+            self.end(at, self.runs[at].lease_until.unwrap_or(now));
+        }
+        if self.runs[at].stops_at.is_some_and(|stops| stops <= now) {
+            self.runs[at].stops_at = None;
+            self.end(at, now);
+            if self.runs[at].way != Way::Silent {
+                self.say(at, now, Report::Stopped, &mut step);
+            }
+        }
+        while let Some((due, _)) = self.runs[at].inbox.front()
+            && *due <= now
+            && let Some((_, order)) = self.runs[at].inbox.pop_front()
+        {
+            self.obey(at, now, &order, &mut step);
+        }
+        self.act(at, now, quiet, &mut step);
+        let run = &self.runs[at];
+        let inbox = run.inbox.front().map(|(due, _)| *due);
+        let own = [run.next_ask, run.tells, run.stops_at, run.lease_until.filter(|_| !run.over)];
+        step.next = own.into_iter().flatten().chain(inbox).min().map(|next| next.max(now + 1));
+        step
+    }
+
+    fn obey(&mut self, at: usize, now: u64, order: &Order, step: &mut Step) {
+        let wait = self.rng.skewed(200);
+        let run = &mut self.runs[at];
+        match order {
+            Order::Start { .. } => {
+                run.next_ask = match run.way {
+                    Way::Silent => None,
+                    Way::Late(ms) => Some(now + ms),
+                    _ => Some(now + wait),
+                };
+            }
+            Order::Lease { ask, ms, .. } => {
+                let Some(asked) = run.asks.remove(ask) else { return };
+                if run.over || asked + ms <= now {
+                    return;
+                }
+                let first = run.lease_until.is_none();
+                run.lease_until = Some(asked + ms);
+                if first {
+                    self.begin(at, now, step);
+                }
+            }
+            Order::Update { job, .. } => {
+                if job.spec.address.key() != run.place {
+                    step.wrong = Some(format!("{:?} is sent elsewhere while it runs", run.id));
+                }
+            }
+            Order::Stop { .. } => {
+                run.next_ask = None;
+                run.tells = None;
+                if run.over {
+                    self.say(at, now, Report::Stopped, step);
+                } else {
+                    run.stops_at = Some(now + wait);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, at: usize, now: u64, quiet: bool, step: &mut Step) {
+        let wait = self.rng.between(1_000, 9_000);
+        let run = &mut self.runs[at];
+        if run.over {
+            (run.next_ask, run.tells) = (None, None);
+            return;
+        }
+        if run.next_ask.is_some_and(|due| due <= now) {
+            let first = run.renewals == 0;
+            run.renewals += 1;
+            run.next_ask = Some(now + RENEW_MS);
+            match run.way {
+                Way::Refuses if run.renewals > 1 => {
+                    run.next_ask = None;
+                    self.end(at, now);
+                    return self.say(at, now, Report::Failed(Why::Rejected), step);
+                }
+                Way::Stalls(times) if run.renewals > times + 1 => run.next_ask = None,
+                Way::Dies(times) if run.renewals > times + 1 => {
+                    run.next_ask = None;
+                    return self.end(at, now);
+                }
+                _ => {
+                    let ask = self.last_ask + 1;
+                    self.last_ask = ask;
+                    self.runs[at].asks.insert(ask, now);
+                    let report =
+                        if first { Report::Accepted { ask } } else { Report::Renew { ask } };
+                    self.say(at, now, report, step);
+                }
+            }
+        }
+        let run = &mut self.runs[at];
+        if run.tells.is_some_and(|due| due <= now) {
+            run.tells = None;
+            let way = if quiet { Way::Good } else { run.way };
+            let report = match way {
+                Way::Flaps if self.rng.chance(500) => Report::Retrying(Why::Broken),
+                _ => Report::Pushing,
+            };
+            if matches!(way, Way::Flaps | Way::Lies) || report != Report::Pushing {
+                self.runs[at].tells = Some(now + wait);
+            }
+            self.say(at, now, report, step);
+            if way == Way::Lies {
+                self.lie(at, step);
+            }
+        }
+    }
+
+    /// Something about a run that is not its own, or that is nobody's.
+    fn lie(&mut self, at: usize, step: &mut Step) {
+        let mut id = self.runs[at].id.clone();
+        match self.rng.below(3) {
+            0 => id.number += 1,
+            1 => id.number = id.number.saturating_sub(1),
+            _ => id.life ^= 1,
+        }
+        let ask = self.rng.below(self.last_ask + 1);
+        let reports =
+            [Report::Accepted { ask }, Report::Renew { ask }, Report::Pushing, Report::ImageFailed];
+        let report = *self.rng.pick(&reports);
+        step.reports.push((self.rng.skewed(2_000), id, report));
+    }
+
+    fn say(&mut self, at: usize, now: u64, report: Report, step: &mut Step) {
+        let delay = self.rng.skewed(60);
+        let run = &mut self.runs[at];
+        run.sent = (now + delay).max(run.sent);
+        step.reports.push((run.sent - now, run.id.clone(), report));
+    }
+
+    /// The run begins to push.
+    fn begin(&mut self, at: usize, now: u64, step: &mut Step) {
+        let tells = now + self.rng.skewed(300);
+        let run = &mut self.runs[at];
+        run.pushing = true;
+        run.tells = Some(tells);
+        let (place, life) = (run.place, run.id.life);
+        if let Some(before) = self.receivers.get(&place) {
+            let other = &self.runs[before.run];
+            let ended = match other.lease_until {
+                Some(until) if other.pushing && !other.over => until,
+                _ => before.ended_at,
+            };
+            let rested = before.life == life || now >= ended + REST_MS;
+            let what = format!("{:?} and {:?}", other.id, self.runs[at].id);
+            if before.run != at && other.pushes(now) {
+                step.wrong = Some(format!("two push to one place: {what}"));
+            } else if !rested {
+                let ms = now.saturating_sub(ended);
+                step.wrong = Some(format!("a place rested {ms} ms between {what}"));
+            }
+        }
+        self.receivers.insert(place, Receiver { run: at, life, ended_at: now });
+    }
+
+    fn end(&mut self, at: usize, when: u64) {
+        let run = &mut self.runs[at];
+        if !std::mem::replace(&mut run.over, true) && run.pushing {
+            run.pushing = false;
+            if let Some(receiver) = self.receivers.get_mut(&run.place).filter(|r| r.run == at) {
+                receiver.ended_at = when;
+            }
+        }
+    }
+}
+
+impl Run {
+    fn pushes(&self, now: u64) -> bool {
+        self.pushing && !self.over && self.lease_until.is_some_and(|until| until > now)
+    }
+}

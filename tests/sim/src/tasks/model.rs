@@ -1,0 +1,354 @@
+//! What the tasks of each channel should be. Comes in: commands when they are made, answers when they come, starts
+//! and crashes. Goes out: whether an answer may be so, and what must be there. It knows nothing of claims, leases and
+//! runs: only that a place belongs to one task, and is free again a while after that one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lianmai_protocol::message::Call;
+use lianmai_protocol::message::task::{Canvas, Layout, LayoutUser, Task, TaskIds, Tasks};
+use lianmai_protocol::{ErrorName, TaskId, UserId};
+use lianmai_signal_engine::output::TaskView;
+use lianmai_signal_engine::task::{Address, ClaimKey};
+
+use crate::rng::Rng;
+
+const MAX_TASKS: usize = 3;
+/// Since a task has left it, a place is free after this: the lease of its last run, the rest, the ways between
+/// engines, a slow disk, all of them generously.
+const FREE_AFTER_MS: u64 = 16_000;
+const URLS: [&str; 8] = [
+    "rtmp://one.example.com/live/a",
+    "rtmp://One.example.com:1935/live//a?sign=1",
+    "rtmp://one.example.com/live/%61?sign=2",
+    "rtmp://one.example.com/live/b",
+    "rtmps://one.example.com/live/a",
+    "rtmp://two.example.com/live/a",
+    "rtmp://two.example.com./live/a?x",
+    "rtmp://three.example.com/live/a",
+];
+
+/// What the model knows of a task.
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    task: Task,
+    revision: u64,
+    /// It may have failed: then an update that says the same is one.
+    place: ClaimKey,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Channel {
+    tasks: BTreeMap<TaskId, Known>,
+    /// A request whose answer a crash took: it was done, or it was not.
+    maybe: Option<Call>,
+    asked_at: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Model {
+    channels: BTreeMap<usize, Channel>,
+    /// When a place was left last, by any task.
+    left: BTreeMap<ClaimKey, u64>,
+    started_at: u64,
+}
+
+fn place_of(task: &Task) -> ClaimKey {
+    Address::parse(&task.stream_url).expect("the generator writes good addresses").key()
+}
+
+fn some_task(rng: &mut Rng, id: &str) -> Task {
+    let layout = Layout {
+        canvas: Canvas { width: 640, height: 360, color: 0 },
+        users: vec![LayoutUser {
+            uid: UserId(1),
+            x: 0,
+            y: 0,
+            width: 640,
+            height: 360,
+            adaption: 1,
+            z_order: 0,
+            push_audio: true,
+            push_video: true,
+        }],
+        images: vec![],
+    };
+    Task {
+        task_id: id.parse().expect("an id"),
+        stream_url: (*rng.pick(&URLS)).to_owned(),
+        record: rng.chance(500),
+        host_uid: None,
+        revision: None,
+        layout,
+        config: None,
+        extra_info: None,
+    }
+}
+
+fn some_tasks(rng: &mut Rng) -> Vec<Task> {
+    let ids = ["a", "b", "c", "d"];
+    let count = 1 + rng.index(2);
+    (0..count)
+        .map(|_| {
+            let id = *rng.pick(&ids);
+            some_task(rng, id)
+        })
+        .collect()
+}
+
+impl Model {
+    pub(super) fn some_add(&mut self, rng: &mut Rng) -> Call {
+        Call::AddTasks(Tasks { rtmp_tasks: some_tasks(rng) })
+    }
+
+    pub(super) fn some_update(&mut self, ch: usize, rng: &mut Rng) -> Call {
+        let known = &self.channels.entry(ch).or_default().tasks;
+        let mut tasks = some_tasks(rng);
+        for task in &mut tasks {
+            // Mostly of what is there, and often to where it is.
+            if let Some((id, known)) = known.iter().nth(rng.index(known.len().max(1)))
+                && rng.chance(800)
+            {
+                task.task_id = id.clone();
+                if rng.chance(500) {
+                    task.stream_url.clone_from(&known.task.stream_url);
+                }
+                let far = known.revision + rng.below(4);
+                task.revision = rng.chance(300).then_some(far.max(1));
+            }
+        }
+        Call::UpdateTasks(Tasks { rtmp_tasks: tasks })
+    }
+
+    pub(super) fn some_delete(&mut self, ch: usize, rng: &mut Rng) -> Call {
+        let known = &self.channels.entry(ch).or_default().tasks;
+        let some = known.keys().nth(rng.index(known.len().max(1))).cloned();
+        let task_ids = match some.filter(|_| rng.chance(900)) {
+            Some(id) => vec![id],
+            None => vec!["d".parse().expect("an id")],
+        };
+        Call::DeleteTasks(TaskIds { task_ids })
+    }
+
+    pub(super) fn asked(&mut self, ch: usize, now: u64) {
+        self.channels.entry(ch).or_default().asked_at = now;
+    }
+
+    pub(super) fn started(&mut self, now: u64) {
+        self.started_at = now;
+    }
+
+    pub(super) fn crashed(&mut self, ch: usize, unanswered: Option<Call>) {
+        self.channels.entry(ch).or_default().maybe = unanswered;
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.channels.values().map(|channel| channel.tasks.len()).sum()
+    }
+
+    pub(super) fn place(&self, ch: usize, id: &TaskId) -> Option<ClaimKey> {
+        Some(self.channels.get(&ch)?.tasks.get(id)?.place)
+    }
+
+    /// Places of live tasks but for one, in channels whose last request is known.
+    fn holders(&self, place: ClaimKey, but: (usize, &TaskId)) -> usize {
+        let channels = self.channels.iter();
+        let tasks = channels.flat_map(|(ch, channel)| channel.tasks.iter().map(move |t| (*ch, t)));
+        tasks.filter(|(ch, (id, known))| known.place == place && (*ch, *id) != but).count()
+    }
+
+    /// Whether a place may be busy: somebody has it, or had it lately, or nobody knows yet after a start.
+    fn may_be_busy(&self, ch: usize, task: &Task, now: u64) -> bool {
+        let place = place_of(task);
+        let lately = self.left.get(&place).is_some_and(|at| now < at + FREE_AFTER_MS);
+        let early = self.channels[&ch].asked_at < self.started_at + FREE_AFTER_MS;
+        let unknown = self.channels.values().any(|channel| channel.maybe.is_some());
+        // A request of another channel that is under way may have it for a moment.
+        let asked = self
+            .channels
+            .iter()
+            .any(|(of, channel)| *of != ch && now < channel.asked_at + FREE_AFTER_MS);
+        lately || early || unknown || asked || self.holders(place, (ch, &task.task_id)) > 0
+    }
+
+    /// What a request must be answered, but for places that are busy: `Ok(false)` changes nothing.
+    fn judge(&self, ch: usize, call: &Call) -> Result<bool, ErrorName> {
+        let channel = &self.channels[&ch];
+        let twice = |tasks: &[Task]| {
+            let (mut ids, mut places) = (BTreeSet::new(), BTreeSet::new());
+            for task in tasks {
+                if !ids.insert(task.task_id.clone()) {
+                    return Err(ErrorName::DuplicateTask);
+                }
+                if !places.insert(place_of(task)) {
+                    return Err(ErrorName::StreamUrlBusy);
+                }
+            }
+            Ok(())
+        };
+        let same = |known: &Known, task: &Task| {
+            Task { revision: None, ..known.task.clone() } == Task { revision: None, ..task.clone() }
+        };
+        match call {
+            Call::AddTasks(Tasks { rtmp_tasks: tasks }) => {
+                twice(tasks)?;
+                let mut new = 0;
+                for task in tasks {
+                    match channel.tasks.get(&task.task_id) {
+                        None => new += 1,
+                        Some(known) if same(known, task) => {}
+                        Some(_) => return Err(ErrorName::DuplicateTask),
+                    }
+                }
+                if channel.tasks.len() + new > MAX_TASKS {
+                    return Err(ErrorName::TaskLimitExceeded);
+                }
+                Ok(new > 0)
+            }
+            Call::UpdateTasks(Tasks { rtmp_tasks: tasks }) => {
+                twice(tasks)?;
+                let mut changes = false;
+                for task in tasks {
+                    let Some(known) = channel.tasks.get(&task.task_id) else {
+                        return Err(ErrorName::NoSuchTask);
+                    };
+                    match task.revision {
+                        Some(revision) if revision == known.revision && same(known, task) => {}
+                        Some(revision) if revision <= known.revision => {
+                            return Err(ErrorName::TaskOverridden);
+                        }
+                        None if same(known, task) => {}
+                        _ => changes = true,
+                    }
+                }
+                Ok(changes)
+            }
+            Call::DeleteTasks(TaskIds { task_ids }) => {
+                if task_ids.iter().all(|id| channel.tasks.contains_key(id)) {
+                    Ok(true)
+                } else {
+                    Err(ErrorName::NoSuchTask)
+                }
+            }
+            _ => Ok(false),
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        ch: usize,
+        call: &Call,
+        outcome: &Result<(), ErrorName>,
+        now: u64,
+    ) -> Result<(), String> {
+        let judged = self.judge(ch, call);
+        let wrong =
+            || Err(format!("{call:?} of channel {ch} is answered {outcome:?}, and not {judged:?}"));
+        match (outcome, &judged) {
+            (Ok(()), Ok(_)) => {}
+            (Err(error), Err(should)) if error == should => return Ok(()),
+            // Whether a task has failed is not known here: then a revision that is its own is none.
+            (Err(ErrorName::TaskOverridden), Ok(_)) => return Ok(()),
+            (Err(ErrorName::StreamUrlBusy), Ok(_)) => {
+                let (Call::AddTasks(Tasks { rtmp_tasks: tasks })
+                | Call::UpdateTasks(Tasks { rtmp_tasks: tasks })) = call
+                else {
+                    return wrong();
+                };
+                let reason = tasks.iter().any(|task| self.may_be_busy(ch, task, now));
+                return if reason {
+                    Ok(())
+                } else {
+                    Err(format!("{call:?} is busy without a reason"))
+                };
+            }
+            // An answer between two engines was late.
+            (Err(ErrorName::TaskFailed), Ok(_)) => return Ok(()),
+            _ => return wrong(),
+        }
+        self.apply(ch, call, now);
+        let places = self.channels[&ch].tasks.iter().map(|(id, known)| (id.clone(), known.place));
+        for (id, place) in places.collect::<Vec<_>>() {
+            if self.holders(place, (ch, &id)) > 0 {
+                return Err(format!(
+                    "{call:?} of channel {ch} is answered, and its place is taken"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, ch: usize, call: &Call, now: u64) {
+        let channel = self.channels.entry(ch).or_default();
+        match call {
+            Call::AddTasks(Tasks { rtmp_tasks: tasks }) => {
+                for task in tasks {
+                    let (task, revision) = (task.clone(), task.revision.unwrap_or(1));
+                    let known = Known { place: place_of(&task), task, revision };
+                    channel.tasks.entry(known.task.task_id.clone()).or_insert(known);
+                }
+            }
+            Call::UpdateTasks(Tasks { rtmp_tasks: tasks }) => {
+                for task in tasks {
+                    let Some(known) = channel.tasks.get_mut(&task.task_id) else { continue };
+                    let place = place_of(task);
+                    if place != known.place {
+                        self.left.insert(known.place, now);
+                    }
+                    // What changes nothing may leave the revision: `compare` takes what is.
+                    known.revision = task.revision.unwrap_or(known.revision);
+                    (known.task, known.place) = (task.clone(), place);
+                }
+            }
+            Call::DeleteTasks(TaskIds { task_ids }) => {
+                for id in task_ids {
+                    if let Some(known) = channel.tasks.remove(id) {
+                        self.left.insert(known.place, now);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the tasks of a channel are what was answered. A request whose answer a crash took counts as done if
+    /// that is what is there.
+    pub(super) fn compare(&mut self, ch: usize, views: &[TaskView]) -> Result<(), String> {
+        let fits = |channel: &Channel| {
+            channel.tasks.len() == views.len()
+                && views.iter().all(|view| {
+                    channel.tasks.get(&view.info.task_id).is_some_and(|known| {
+                        known.task.stream_url == view.address.secret_url()
+                            && known.task.record == view.record
+                            && view.info.revision >= known.revision
+                            && view.info.uid == Some(UserId(1))
+                    })
+                })
+        };
+        let channel = self.channels.entry(ch).or_default().clone();
+        if let Some(call) = channel.maybe.clone()
+            && !fits(&channel)
+        {
+            self.apply(ch, &call, self.started_at);
+        }
+        let channel = self.channels.entry(ch).or_default();
+        channel.maybe = None;
+        if !fits(channel) {
+            let are: Vec<_> = views
+                .iter()
+                .map(|v| (&v.info.task_id, v.info.revision, v.address.secret_url(), v.record))
+                .collect();
+            let should: Vec<_> = channel
+                .tasks
+                .iter()
+                .map(|(id, k)| (id, k.revision, &k.task.stream_url, k.task.record))
+                .collect();
+            return Err(format!("the tasks of channel {ch} are {are:?}, and should be {should:?}"));
+        }
+        for view in views {
+            if let Some(known) = channel.tasks.get_mut(&view.info.task_id) {
+                known.revision = view.info.revision;
+            }
+        }
+        Ok(())
+    }
+}
