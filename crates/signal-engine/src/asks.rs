@@ -19,6 +19,7 @@ use lianmai_protocol::{
 
 use crate::admission::Grant;
 use crate::ids::{AskId, ChannelRef, QueryId, Seat};
+use crate::output::AdminReply;
 use crate::record::Minted;
 use crate::rows::RowOp;
 use crate::task::{Admission, Claim, Claimed, Refusal};
@@ -150,6 +151,8 @@ pub(crate) enum Written {
     Run { channel: ChannelRef, task: TaskId, life: u64, number: u64 },
     /// A claim of a place.
     Claim { query: QueryId, claim: Claim },
+    /// What the admin API has changed took effect already.
+    Told { query: QueryId, reply: Box<AdminReply> },
     /// Everything is handed over.
     HandOver,
 }

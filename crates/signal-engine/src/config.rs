@@ -144,6 +144,8 @@ pub struct EngineConfig {
     pub flush_interval_ms: u64,
     /// How push tasks are carried out; `None` where nobody can: then there are none (NSY-1).
     pub tasks: Option<TaskPolicy>,
+    /// Whether what happens in channels is written down for those who follow them from outside.
+    pub journal: bool,
 }
 
 impl Default for EngineConfig {
@@ -160,6 +162,7 @@ impl Default for EngineConfig {
             channel_burst_bytes: 7 * 256 * 1024,
             flush_interval_ms: 20,
             tasks: None,
+            journal: true,
         }
     }
 }

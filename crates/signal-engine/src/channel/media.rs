@@ -44,6 +44,7 @@ impl Channel {
         asked: Asked,
         params: &Publish,
     ) -> Outcome {
+        let barred = self.barred_of(uid);
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
         if params.uid.is_some_and(|other| other != uid) {
             return Err(RpcError::new(ErrorName::Forbidden)
@@ -54,7 +55,7 @@ impl Channel {
         if !member.is_visible() {
             return Err(ErrorName::NotBroadcaster.into());
         }
-        if !kinds.difference(member.rights.publish).is_empty() {
+        if !kinds.difference(member.rights.publish.difference(barred)).is_empty() {
             return Err(ErrorName::PublishForbidden.into());
         }
         let live = member.pushes[slot];

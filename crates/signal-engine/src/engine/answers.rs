@@ -67,6 +67,11 @@ impl Engine {
             }
             Written::Claim { query, claim } => return self.claim_written(query, &claim, stored),
             Written::Tasks { by } => by,
+            Written::Told { query, reply } => {
+                let reply = if stored { Ok(*reply) } else { Err(not_stored()) };
+                self.context.outputs.push_back(Output::AdminReply { query, reply });
+                return;
+            }
             Written::Kick { channel, mid, params, by } => {
                 let caller = by.member().map(|uid| (uid, id));
                 if let Some(channel) = channel {

@@ -98,7 +98,7 @@ impl Engine {
         let policy = cx.config.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?.clone();
         self.last_channel += 1;
         let new = ChannelRef(self.last_channel);
-        let mut channel = Channel::new(cx, new, key.clone(), policy, uid);
+        let mut channel = Channel::new(cx, new, key.clone(), policy, Some(uid));
         // A refused join leaves no channel behind.
         channel.join(cx, arrival, uid, join, grant)?;
         channel.settle(cx);

@@ -226,10 +226,16 @@ impl Engine {
             Timer::Sweep => {
                 let cx = &mut self.context;
                 cx.restrictions.sweep(cx.now, &mut cx.ops);
+                let names = &self.names;
+                cx.journal.sweep(cx.now.wall, |key| names.contains_key(key), &mut cx.ops);
                 cx.arm_in(SWEEP_MS, Timer::Sweep);
                 self.sweep_claims();
                 for channel in self.channels.values_mut() {
                     channel.sweep(&mut self.context);
+                }
+                let over = self.channels.iter().filter(|(_, channel)| channel.is_over());
+                for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.with_channel(id, |_, _| ());
                 }
             }
             Timer::Waiting => self.look_at_waiting(),

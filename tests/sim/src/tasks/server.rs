@@ -65,6 +65,7 @@ impl TaskWorld {
             match op {
                 RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
                 RowOp::Drop(key) => drop(self.rows.remove(&key)),
+                RowOp::Append(..) => {}
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_signal_engine::{
-    Answer, AskId, DrainPlan, Engine, Input, Record, Restored, Row, RowKey, RowOp,
+    Answer, AskId, ChannelKey, DrainPlan, Engine, EventRecord, Input, Record, Restored, Row, RowKey,
+    RowOp,
 };
 
 use super::{BEGIN_MS, World};
@@ -21,6 +22,8 @@ pub(crate) enum DiskMode {
 pub(crate) struct Disk {
     pub(crate) mode: DiskMode,
     rows: BTreeMap<RowKey, Record>,
+    /// What was appended.
+    pub(crate) journal: Vec<(ChannelKey, EventRecord)>,
     held: VecDeque<(Vec<RowOp>, Option<AskId>)>,
 }
 
@@ -49,6 +52,9 @@ impl Disk {
                 }
                 RowOp::Drop(key) => {
                     self.rows.remove(&key);
+                }
+                RowOp::Append(channel, record) => {
+                    self.journal.push((channel, *record));
                 }
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
