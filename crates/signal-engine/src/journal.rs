@@ -115,6 +115,13 @@ pub enum Event {
         #[serde(rename = "pub")]
         publication: Pub,
     },
+    /// These events are gone: nobody took them while they were kept. Written by shells.
+    Lost {
+        /// The first one.
+        from: u64,
+        /// The last one.
+        to: u64,
+    },
 }
 
 impl Event {
@@ -129,6 +136,7 @@ impl Event {
             Event::RoleChanged { .. } => "roleChanged",
             Event::StreamAdded { .. } => "streamAdded",
             Event::StreamRemoved { .. } => "streamRemoved",
+            Event::Lost { .. } => "lost",
         }
     }
 
@@ -166,7 +174,7 @@ impl Event {
     /// The membership that it is about.
     fn mid(&self) -> Option<Mid> {
         match self {
-            Event::ChannelOpened | Event::ChannelEnded => None,
+            Event::ChannelOpened | Event::ChannelEnded | Event::Lost { .. } => None,
             Event::MemberJoined { mid, .. }
             | Event::MemberLeft { mid, .. }
             | Event::RoleChanged { mid, .. }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{Hub, RtmpServer};
+use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{AppPolicy, Engine, EngineConfig, Restored};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
+use crate::api::keys::Keys;
 use crate::api::service::Service;
 use crate::api::{self, Api};
 use crate::auth::Authenticator;
@@ -22,6 +24,7 @@ use crate::clock::{Clock, wall_now};
 use crate::config::{AppConfig, AppMode, Config, MediaServer};
 use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
 use crate::executor::Executor;
+use crate::hooks::{Deliverer, Egress, Endpoints, Poster};
 use crate::listen::accept::{self, HttpListener};
 use crate::listen::budgets::Budgets;
 use crate::listen::descriptors;
@@ -36,11 +39,12 @@ use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
 use crate::ops::peers::Peers;
-use crate::records::{self, Opening, Records, StoreError};
+use crate::records::{self, DeskError, Opening, Records, Revocation, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
 use crate::relay::forward::{self, Forwarder, Forwards};
 use crate::relay::provider::EmbeddedRelay;
+use crate::relay::trust;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
 use crate::socket::give_way::GiveWay;
@@ -81,6 +85,9 @@ pub enum StartError {
     /// The certificate cannot be used, or the authorities of a forward cannot.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What the API has written down cannot be read.
+    #[error("keys, webhooks and revocations cannot be read from the store")]
+    Rows,
     /// The operating system gave no randomness.
     #[error("no randomness from the operating system: {0}")]
     Random(getrandom::Error),
@@ -107,6 +114,12 @@ impl Addresses {
     }
 }
 
+impl From<DeskError> for StartError {
+    fn from(_: DeskError) -> Self {
+        StartError::Rows
+    }
+}
+
 /// A server whose listeners are bound and that serves nobody yet.
 pub struct Server {
     config: Config,
@@ -124,6 +137,16 @@ pub struct Server {
     programs: Option<Programs>,
     seeds: Vec<[u8; 32]>,
     admin_connections: usize,
+    rows: Rows,
+}
+
+/// What the API has written down.
+struct Rows {
+    keys: Keys,
+    endpoints: Endpoints,
+    revocations: Vec<Revocation>,
+    /// Whom deliveries trust.
+    trust: Arc<rustls::ClientConfig>,
 }
 
 impl Server {
@@ -164,6 +187,13 @@ impl Server {
         // After the listeners: a start that fails takes nothing from a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
         let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
+        let desk = store.desk();
+        let rows = Rows {
+            keys: Keys::load(desk.clone()).await?,
+            endpoints: Endpoints::load(desk.clone()).await?,
+            revocations: desk.revocations().await?,
+            trust: trust::client_config(None)?,
+        };
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -190,6 +220,7 @@ impl Server {
             programs,
             seeds,
             admin_connections,
+            rows,
         })
     }
 
@@ -241,6 +272,7 @@ impl Server {
             programs,
             seeds,
             admin_connections,
+            rows,
         } = self;
         let clock = Clock::start();
         let notes = Notes::new();
@@ -249,6 +281,15 @@ impl Server {
         let reader = |name| notes.reader(name, metrics.missed_by(name));
         readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
+        let revoked = authenticator.revoked().clone();
+        let Rows { keys, endpoints, revocations, trust } = rows;
+        for row in revocations {
+            // One of an app or a uid that is none any more concerns nobody.
+            let uid = if row.uid.is_empty() { Ok(None) } else { row.uid.parse().map(Some) };
+            if let (Ok(appkey), Ok(uid)) = (row.appkey.parse(), uid) {
+                revoked.revoke(appkey, uid, WallTime(row.not_before));
+            }
+        }
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp, addresses.rtmps);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
@@ -305,8 +346,34 @@ impl Server {
         let public_router =
             public::router(&config, lobby, hub.clone(), authorizer.clone(), phase.clone());
         let forwards = Arc::new(Forwards::default());
+        let deliverer = Deliverer {
+            desk: store.desk(),
+            endpoints: endpoints.clone(),
+            poster: Poster {
+                egress: Arc::new(Egress {
+                    allow: config.webhooks.allow.clone(),
+                    own: addresses.all(),
+                }),
+                tls: trust,
+                timeout: Duration::from_millis(config.webhooks.timeout_ms),
+            },
+            give_up_ms: config.webhooks.give_up_ms,
+            keep_ms: config.webhooks.keep_ms,
+            keep_events: config.webhooks.keep_events,
+            metrics: metrics.hooks.clone(),
+        };
+        let modes = config.apps.iter().map(|app| (app.appkey.clone(), app.mode.clone()));
+        let service = Service {
+            shards: shards.clone(),
+            desk: store.desk(),
+            keys,
+            endpoints,
+            deliverer: deliverer.clone(),
+            revoked,
+            apps: Arc::new(modes.collect()),
+        };
         let admin_router = api::router(Api {
-            service: Service::new(shards.clone()),
+            service,
             hub: hub.clone(),
             forwards: forwards.clone(),
             tasks: executor.clone(),
@@ -347,6 +414,7 @@ impl Server {
             .serve(phase.clone()),
         );
         let mut tasks = JoinSet::new();
+        tasks.spawn(deliverer.run(store.appended()));
         let live = (!plans.is_empty()).then(|| {
             let (live, seen) = mpsc::channel(FACTS);
             let forwarder = Forwarder { hub: hub.clone(), shards: shards.clone(), plans, forwards };
@@ -460,6 +528,7 @@ fn engine_config(
         log_bytes: config.log_bytes / shards.max(1),
         // The rest is for what waited before.
         channel_burst_bytes: config.max_lag_bytes / 8 * 7,
+        journal: config.webhooks.keep_ms > 0,
         ..EngineConfig::default()
     }
 }

@@ -11,6 +11,7 @@ mod relay;
 mod tasks;
 mod validate;
 mod warnings;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,9 @@ pub use address::Cidr;
 pub(crate) use address::{split_authority, without_brackets};
 pub use forward::{ForwardConfig, ForwardTemplate};
 pub use tasks::TasksConfig;
+pub use webhooks::WebhooksConfig;
+
+const HOUR_MS: u64 = 3_600_000;
 
 /// From the freeze to the end of the process: for the hand-over, and for the last answers.
 pub(crate) const FREEZE_MS: u64 = 2_000;
@@ -281,6 +285,8 @@ pub struct Config {
     pub tasks: TasksConfig,
     /// How the server stops.
     pub drain: DrainConfig,
+    /// What is kept of what happened, and how it gets to others.
+    pub webhooks: WebhooksConfig,
     /// Log lines.
     pub log_format: LogFormat,
     /// `tracing` filter, as `info` or `lianmai=debug,info`.

@@ -102,6 +102,7 @@ fn default_toml_mentions_every_key() {
         "drain",
         "relay",
         "tasks",
+        "webhooks",
         "log",
     ] {
         let header = match table {

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lianmai_signal_engine::{ChannelKey, Record, Row, RowKey, RowOp};
+use lianmai_signal_engine::{ChannelKey, Event, EventRecord, Record, Row, RowKey, RowOp};
 
 /// Rows that may wait to be removed. The rows that wait to be there are bounded by what the engines hold.
 pub(super) const MAX_ROWS: usize = 250_000;
+
+/// Events that may wait. Of what comes then only the numbers are kept, for those who follow the channel.
+pub(super) const MAX_EVENTS: usize = 100_000;
 
 /// Everything that waits.
 #[derive(Debug, Default)]
@@ -19,6 +22,12 @@ pub(super) struct Pending {
     removals: usize,
     /// Removals that were given up: the file holds rows that should be gone.
     forgotten: u64,
+    /// What happened, in order.
+    events: Vec<(ChannelKey, EventRecord)>,
+    /// And what had no room any more: of a channel always the end.
+    lost: BTreeMap<ChannelKey, EventRecord>,
+    /// How much that was in all.
+    lost_events: u64,
 }
 
 impl Pending {
@@ -28,7 +37,7 @@ impl Pending {
 
     /// Rows that wait.
     pub(super) fn len(&self) -> usize {
-        self.dropped.len() + self.rows.len()
+        self.dropped.len() + self.rows.len() + self.events.len() + self.lost.len()
     }
 
     /// Removals that were given up.
@@ -38,8 +47,9 @@ impl Pending {
 
     /// All of it. What was given up stays known.
     pub(super) fn take(&mut self) -> Pending {
-        let rest = Pending { forgotten: self.forgotten, ..Pending::default() };
-        Pending { forgotten: 0, ..std::mem::replace(self, rest) }
+        let Pending { forgotten, lost_events, .. } = *self;
+        let rest = Pending { forgotten, lost_events, ..Pending::default() };
+        Pending { forgotten: 0, lost_events: 0, ..std::mem::replace(self, rest) }
     }
 
     /// Channels that go first.
@@ -52,11 +62,31 @@ impl Pending {
         self.rows.iter().map(|(key, record)| (key, record.as_ref()))
     }
 
+    /// What happened, in order, and behind that what of it was left out.
+    pub(super) fn events(&self) -> impl Iterator<Item = (&ChannelKey, &EventRecord)> {
+        self.events.iter().map(|(channel, record)| (channel, record)).chain(self.lost())
+    }
+
+    fn lost(&self) -> impl Iterator<Item = (&ChannelKey, &EventRecord)> {
+        self.lost.iter()
+    }
+
+    /// How many events were left out.
+    pub(super) fn lost_events(&self) -> u64 {
+        self.lost_events
+    }
+
+    /// Whether those who follow channels have something to hear.
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty() || !self.lost.is_empty()
+    }
+
     /// Takes an operation in, behind those before.
     pub(super) fn apply(&mut self, op: RowOp) {
         let full = self.removals >= MAX_ROWS;
         match op {
             RowOp::Put(key, record) => self.set(key, Some(record)),
+            RowOp::Append(channel, record) => self.append(channel, *record),
             // Where the channel goes first, no row of it is left that could be removed.
             RowOp::Drop(key)
                 if key.row.is_of_a_channel() && self.dropped.contains(&key.channel) =>
@@ -83,6 +113,13 @@ impl Pending {
     pub(super) fn put_back(&mut self, older: Pending) {
         let newer = std::mem::replace(self, older);
         self.forgotten += newer.forgotten;
+        self.lost_events += newer.lost_events;
+        for (channel, record) in newer.events {
+            self.append(channel, record);
+        }
+        for (channel, gone) in newer.lost {
+            self.lose(channel, gone);
+        }
         for channel in newer.dropped {
             self.unset_channel(&channel);
             self.removals += usize::from(self.dropped.insert(channel));
@@ -90,6 +127,23 @@ impl Pending {
         for (key, record) in newer.rows {
             self.set(key, record);
         }
+    }
+
+    fn append(&mut self, channel: ChannelKey, record: EventRecord) {
+        if self.events.len() < MAX_EVENTS && !self.lost.contains_key(&channel) {
+            return self.events.push((channel, record));
+        }
+        self.lost_events += 1;
+        let event = Event::Lost { from: record.seq, to: record.seq };
+        self.lose(channel, EventRecord { event, ..record });
+    }
+
+    fn lose(&mut self, channel: ChannelKey, gone: EventRecord) {
+        let known = self.lost.entry(channel).or_insert_with(|| gone.clone());
+        if let Event::Lost { to, .. } = &mut known.event {
+            *to = gone.seq;
+        }
+        (known.seq, known.at, known.cid) = (gone.seq, gone.at, gone.cid);
     }
 
     fn set(&mut self, key: RowKey, record: Option<Record>) {

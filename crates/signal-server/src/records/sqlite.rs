@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{Restored, RowOp};
+use tokio::sync::watch;
 
 use super::writer::{self, Shared};
+use super::desk::Desk;
 use super::{Ack, Closed, Opening, Records, StoreError, StoreStats, load, schema};
 use crate::data_dir::DirLock;
 
@@ -16,7 +18,7 @@ pub(super) const FILE: &str = "lianmai.db";
 
 /// The open file.
 #[derive(Debug)]
-pub(super) struct Sqlite(pub(super) Arc<Shared>);
+pub(super) struct Sqlite(pub(super) Arc<Shared>, Desk);
 
 impl Sqlite {
     pub(super) fn open(
@@ -28,9 +30,10 @@ impl Sqlite {
         let database = |source| StoreError::Database { path: path.clone(), source };
         let mut connection = schema::open(&path)?;
         let restored = load::load(&mut connection, opening).map_err(database)?;
+        let desk = Desk::open(&path, lock.clone())?;
         let shared = writer::start(connection, lock)
             .map_err(|source| StoreError::Io { path: path.clone(), source })?;
-        Ok((Sqlite(shared), restored))
+        Ok((Sqlite(shared, desk), restored))
     }
 }
 
@@ -46,6 +49,14 @@ impl Records for Sqlite {
 
     fn stats(&self) -> StoreStats {
         self.0.stats()
+    }
+
+    fn appended(&self) -> watch::Receiver<u64> {
+        self.0.appended()
+    }
+
+    fn desk(&self) -> Desk {
+        self.1.clone()
     }
 }
 

@@ -84,6 +84,7 @@ impl Followed {
                 None => Ok(()),
                 Some(open) => Err(format!("{open:?} is open")),
             },
+            Event::Lost { .. } => Err("nothing is lost in the engine".to_owned()),
             Event::ChannelEnded => {
                 self.open = None;
                 if self.members.is_empty() { Ok(()) } else { Err("with members in it".to_owned()) }

@@ -1,0 +1,81 @@
+//! What is asked of the file while the server runs, and what is not the engines': a thread with a connection of its own.
+//! Comes in: jobs, one after the other. Goes out: their answers. Deliberately absent: what a job does (`events`,
+//! `deployment`), and the rows of the engines, which have their own writer; neither waits for the other longer than one
+//! small transaction takes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+use super::{StoreError, schema};
+use crate::data_dir::DirLock;
+
+/// Jobs that may wait. Whoever has one more waits to hand it in.
+const JOBS: usize = 256;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DeskError {
+    /// The server stops.
+    #[error("the store is closed")]
+    Closed,
+    /// The file cannot be read or written; nothing has changed.
+    #[error("the store cannot be used")]
+    Failed,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The way to the thread. Cheap to clone; the thread ends with the last one.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk(mpsc::Sender<Job>);
+
+impl Desk {
+    /// Opens a further connection to the file.
+    pub(super) fn open(path: &Path, lock: Arc<DirLock>) -> Result<Self, StoreError> {
+        let database = |source| StoreError::Database { path: path.to_owned(), source };
+        let mut connection = schema::connect(path).map_err(database)?;
+        let (jobs, mut waiting) = mpsc::channel::<Job>(JOBS);
+        std::thread::Builder::new()
+            .name("desk".to_owned())
+            .spawn(move || {
+                while let Some(job) = waiting.blocking_recv() {
+                    job(&mut connection);
+                }
+                drop(connection);
+                drop(lock);
+            })
+            .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
+        Ok(Desk(jobs))
+    }
+
+    /// Does a job in a transaction, which counts if it succeeds.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DeskError> {
+        let (answer, answered) = oneshot::channel();
+        let job = move |connection: &mut Connection| {
+            let result = transact(connection, job);
+            if let Err(error) = &result {
+                error!(%error, "the store cannot be used");
+            }
+            let _ = answer.send(result.map_err(|_| DeskError::Failed));
+        };
+        self.0.send(Box::new(job)).await.map_err(|_| DeskError::Closed)?;
+        answered.await.map_err(|_| DeskError::Closed)?
+    }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction()?;
+    let done = job(&transaction)?;
+    transaction.commit()?;
+    Ok(done)
+}
