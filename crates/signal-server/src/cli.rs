@@ -1,6 +1,10 @@
 //! The command line. Comes in: arguments. Goes out: what to run, or the output of a small tool.
 //! Deliberately absent: the server, see `main.rs`.
 
+mod admin;
+mod remote;
+mod table;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +46,20 @@ pub enum Command {
     GenConfig,
     /// Print a JWT, signed with the app's first key.
     GenToken(GenTokenArgs),
+    /// List, show, make and close the channels of a server that runs.
+    Channels(admin::Channels),
+    /// List the members of a channel.
+    Members(admin::Members),
+    /// Kick somebody out of a channel.
+    Kick(admin::Kick),
+    /// List and lift bans.
+    Bans(admin::Bans),
+    /// List, make and revoke keys of the API.
+    Keys(admin::Keys),
+    /// Show what has happened in channels.
+    Events(admin::Events),
+    /// Print the document of the API (OpenAPI).
+    GenOpenapi,
 }
 
 /// Arguments of `run`. They win over the environment, which wins over the file.
@@ -129,7 +147,25 @@ pub fn execute(command: &Command) -> ExitCode {
 
 /// Results go to `out`, problems to `err`.
 fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
-    let (result, written) = match output(command) {
+    let asked = match command {
+        Command::Channels(args) => Some(args.say()),
+        Command::Members(args) => Some(args.say()),
+        Command::Kick(args) => Some(args.say()),
+        Command::Bans(args) => Some(args.say()),
+        Command::Keys(args) => Some(args.say()),
+        Command::Events(args) => Some(args.say()),
+        _ => None,
+    };
+    let said = match asked {
+        None => output(command),
+        Some(Ok(text)) => Ok((text, Vec::new())),
+        // No argument is wrong: the server says no, or nothing.
+        Some(Err(problem)) => {
+            let _ = writeln!(err, "{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (result, written) = match said {
         Ok((text, warnings)) => {
             let warned =
                 warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"));
@@ -163,6 +199,13 @@ fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
             let token = gen_token(&load(args.config.as_deref())?, args, now)?;
             Ok(alone(token + "\n"))
         }
+        Command::GenOpenapi => Ok(alone(crate::api::docs::text())),
+        Command::Channels(_)
+        | Command::Members(_)
+        | Command::Kick(_)
+        | Command::Bans(_)
+        | Command::Keys(_)
+        | Command::Events(_) => Err("a server is asked for that".to_owned()),
     }
 }
 
