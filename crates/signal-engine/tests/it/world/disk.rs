@@ -63,6 +63,13 @@ impl Disk {
         }
     }
 
+    /// Carries out the writes that were held, and nobody hears of it.
+    pub(crate) fn apply_held(&mut self) {
+        for (ops, _) in std::mem::take(&mut self.held) {
+            self.apply(ops);
+        }
+    }
+
     /// Whether nobody is written down.
     pub(crate) fn is_empty(&self) -> bool {
         !self.rows.keys().any(|key| key.row.is_of_a_channel())

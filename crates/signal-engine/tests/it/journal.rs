@@ -1,0 +1,132 @@
+//! Proves no rule of the protocol: what those hear who follow channels from outside, and that no crash makes it differ from
+//! what is written down.
+
+use lianmai_protocol::UserId;
+use lianmai_signal_engine::{AdminCommand, Event};
+
+use crate::calls::*;
+use crate::world::{DiskMode, World, entry, room};
+
+/// What was appended since the last look, in words; its numbers go on.
+fn told(w: &mut World, last: &mut Option<u64>) -> Vec<String> {
+    let words = std::mem::take(&mut w.disk.journal).into_iter().map(|(_, record)| {
+        assert_eq!(record.first, last.is_none());
+        assert!(last.is_none_or(|last| record.seq == last + 1), "{record:?} behind {last:?}");
+        *last = Some(record.seq);
+        let kind = record.event.kind();
+        match record.event {
+            Event::MemberJoined { uid, .. } | Event::RoleChanged { uid, .. } => format!("{kind} {uid}"),
+            Event::MemberLeft { uid, reason, .. } => format!("{kind} {uid} {reason}"),
+            Event::StreamAdded { uid, media_type, .. }
+            | Event::StreamRemoved { uid, media_type, .. } => format!("{kind} {uid} {media_type}"),
+            _ => kind.to_owned(),
+        }
+    });
+    words.collect()
+}
+
+#[test]
+fn a_life_is_told_once_and_in_order() {
+    let (mut w, mut last) = (World::new(), None);
+    let a = w.join(1);
+    w.push_url(a, "audio");
+    w.ok(a, set_role("audience"));
+    w.ok(a, leave());
+    let life = [
+        "channelOpened",
+        "memberJoined 1",
+        "streamAdded 1 audio",
+        "streamRemoved 1 audio",
+        "roleChanged 1",
+        "memberLeft 1 left",
+        "channelEnded",
+    ];
+    assert_eq!(told(&mut w, &mut last), life);
+    // The next channel of that name goes on with the numbers.
+    w.join(1);
+    assert_eq!(told(&mut w, &mut last), ["channelOpened", "memberJoined 1"]);
+    w.crash();
+    w.join(2);
+    assert_eq!(told(&mut w, &mut last), ["memberJoined 2"], "a restart tells nothing of its own");
+}
+
+#[test]
+fn who_is_kicked_has_left_in_the_write_that_bans_it() {
+    let (mut w, mut last) = (World::new(), None);
+    let m = w.admit(entry(1).moderator());
+    let b = w.join(2);
+    w.push_url(b, "video");
+    told(&mut w, &mut last);
+    w.disk.mode = DiskMode::Hold;
+    w.send(m, kick(2, 60));
+    w.send(m, kick(2, 90));
+    w.disk.mode = DiskMode::AtOnce;
+    // Written, and never heard of again.
+    w.write_held();
+    assert_eq!(told(&mut w, &mut last), ["streamRemoved 2 video", "memberLeft 2 kicked"]);
+    w.crash();
+    w.join(3);
+    assert_eq!(told(&mut w, &mut last), ["memberJoined 3"]);
+}
+
+#[test]
+fn a_channel_that_is_closed_has_ended_in_the_write_that_says_so() {
+    let (mut w, mut last) = (World::new(), None);
+    let m = w.admit(entry(1).moderator());
+    let b = w.join(2);
+    w.push_url(b, "audio");
+    told(&mut w, &mut last);
+    w.disk.mode = DiskMode::Hold;
+    w.send(m, close_channel(10));
+    assert!(told(&mut w, &mut last).is_empty());
+    w.write_held();
+    let end = [
+        "memberLeft 1 channelClosed",
+        "streamRemoved 2 audio",
+        "memberLeft 2 channelClosed",
+        "channelEnded",
+    ];
+    assert_eq!(told(&mut w, &mut last), end);
+    w.disk.mode = DiskMode::AtOnce;
+    w.advance(20_000);
+    w.join(7);
+    assert_eq!(told(&mut w, &mut last), ["channelOpened", "memberJoined 7"], "nothing is told twice");
+}
+
+#[test]
+fn a_crash_before_a_kick_is_seen_leaves_no_channel_open() {
+    let (mut w, mut last) = (World::new(), None);
+    w.join(2);
+    told(&mut w, &mut last);
+    w.disk.mode = DiskMode::Hold;
+    let (channel, uid) = (room("plain"), UserId(2));
+    w.admin_later(AdminCommand::Kick { channel, uid, duration_s: 60, reason: None });
+    w.disk.apply_held();
+    w.disk.mode = DiskMode::AtOnce;
+    w.crash();
+    w.advance(1);
+    assert_eq!(told(&mut w, &mut last), ["memberLeft 2 kicked", "channelEnded"]);
+}
+
+#[test]
+fn who_does_not_come_back_after_a_crash_leaves_once() {
+    let (mut w, mut last) = (World::new(), None);
+    let a = w.join(1);
+    w.push_url(a, "audio");
+    told(&mut w, &mut last);
+    w.crash();
+    w.advance(400_000);
+    let end = ["streamRemoved 1 audio", "memberLeft 1 serverRestart", "channelEnded"];
+    assert_eq!(told(&mut w, &mut last), end);
+}
+
+#[test]
+fn nothing_is_written_where_nobody_wants_it() {
+    let mut w = World::with(|config| config.journal = false);
+    let a = w.admit(entry(1).moderator());
+    w.join(2);
+    w.ok(a, kick(2, 60));
+    w.ok(a, close_channel(1));
+    assert!(w.disk.journal.is_empty());
+    assert!(w.disk.is_empty());
+}
