@@ -275,6 +275,7 @@ impl Channel {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
         cx.ban(&self.key, &params, self.maker(by))?;
+        self.foretell_leave(cx, params.uid, LeaveReason::Kicked);
         let mid = self.members.get_mut(&params.uid).map(|member| {
             member.fenced = true;
             member.waiting = None;
@@ -282,7 +283,6 @@ impl Channel {
         });
         // In one write with the ban: no crash brings back who is banned.
         self.touch(params.uid);
-        self.foretell_leave(cx, params.uid, LeaveReason::Kicked);
         self.write_down(cx);
         Ok(cx.store(Written::Kick { channel: Some(self.id), mid, params, by }))
     }

@@ -4,14 +4,12 @@
 //! small transaction takes.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use super::{StoreError, schema};
-use crate::data_dir::DirLock;
 
 /// Jobs that may wait. Whoever has one more waits to hand it in.
 const JOBS: usize = 256;
@@ -34,8 +32,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub(crate) struct Desk(mpsc::Sender<Job>);
 
 impl Desk {
-    /// Opens a further connection to the file.
-    pub(super) fn open(path: &Path, lock: Arc<DirLock>) -> Result<Self, StoreError> {
+    /// Opens a further connection to the file. Whoever has the lock of the directory outlives those who ask.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = |source| StoreError::Database { path: path.to_owned(), source };
         let mut connection = schema::connect(path).map_err(database)?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(JOBS);
@@ -45,8 +43,6 @@ impl Desk {
                 while let Some(job) = waiting.blocking_recv() {
                     job(&mut connection);
                 }
-                drop(connection);
-                drop(lock);
             })
             .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
         Ok(Desk(jobs))

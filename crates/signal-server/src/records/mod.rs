@@ -28,6 +28,8 @@ mod sqlite;
 mod writer;
 
 #[cfg(test)]
+mod events_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -132,7 +134,7 @@ pub(crate) trait Records: Send + Sync {
     /// Changes whenever events are committed.
     fn appended(&self) -> watch::Receiver<u64>;
 
-    /// What else is kept in the same place; closed when this is.
+    /// What else is kept in the same place.
     fn desk(&self) -> Desk;
 }
 

@@ -30,7 +30,7 @@ impl Sqlite {
         let database = |source| StoreError::Database { path: path.clone(), source };
         let mut connection = schema::open(&path)?;
         let restored = load::load(&mut connection, opening).map_err(database)?;
-        let desk = Desk::open(&path, lock.clone())?;
+        let desk = Desk::open(&path)?;
         let shared = writer::start(connection, lock)
             .map_err(|source| StoreError::Io { path: path.clone(), source })?;
         Ok((Sqlite(shared, desk), restored))

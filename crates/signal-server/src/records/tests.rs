@@ -79,9 +79,13 @@ pub(super) fn key(name: &str) -> ChannelKey {
 pub(super) fn channel(n: u8) -> Box<ChannelRecord> {
     Box::new(ChannelRecord {
         cid: Cid(n.into()),
-        creator: UserId(1),
+        creator: Some(UserId(1)),
         attributes: Attributes::default(),
         demoted: Vec::new(),
+        kept_down: Vec::new(),
+        barred: Vec::new(),
+        rules: Default::default(),
+        prepared_until: None,
         live: None,
     })
 }
@@ -321,9 +325,9 @@ fn files_of_others_and_of_the_future_are_refused() {
         assert!(error.to_string().contains(name), "{error}");
         chmod(0o600);
     }
-    copy.look().pragma_update(None, "user_version", 3).unwrap();
+    copy.look().pragma_update(None, "user_version", 4).unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 4, known: 3, .. }), "{error}");
     let _ = fs::remove_file(copy.0.join("lianmai.db-wal"));
     fs::write(copy.0.join(FILE), "this is no database, and long enough to say so").unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();

@@ -68,3 +68,4 @@ mod still;
 mod tls;
 mod tokens;
 mod upgrade;
+mod webhooks;
