@@ -1,6 +1,7 @@
 //! `cargo xtask <command>`: everything that a developer or CI runs. It has no dependencies, so that it
 //! builds in a moment.
 
+mod api;
 mod bench;
 mod demo;
 mod explore;
@@ -25,6 +26,7 @@ cargo xtask test [PART..]   install what is missing, then check everything (or s
 cargo xtask demo [--no-media] [--lan ADDRESS] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with its page and three hosts, and print what to
                             open; with --lan for everybody in the network of ADDRESS
+cargo xtask api             write docs/api anew, from the types that the server serves
 cargo xtask bench [wasm|join|idle|fanout|pullers|cut ..]
                             what a join, a member, a delivery and a puller cost, and how soon
                             a cut is seen
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = match command.as_str() {
         "test" => test::execute(&rest),
         "demo" => demo::execute(&rest),
+        "api" => api::execute(),
         "bench" => bench::execute(&rest),
         "explore" => explore::execute(&rest),
         "fuzz" => fuzz::execute(&rest),

@@ -87,7 +87,7 @@ where
     F: Future<Output = Result<Vec<T>, ApiError>> + Send,
 {
     let state = (first, more, key);
-    let pages = stream::try_unfold(state, async |(after, more, key)| {
+    let pages = stream::try_unfold(state, |(after, more, key)| async move {
         let page = more(after).await.map_err(|error| {
             std::io::Error::other(format!("the list ends early: {}", error.name()))
         })?;

@@ -463,3 +463,11 @@ async fn the_document_is_served_and_whole() {
     }
     assert!(operations > 30, "{operations}");
 }
+
+/// Proves no rule of the protocol: the document in the repository is the one that is served.
+#[test]
+fn the_document_in_the_repository_is_the_one() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/api/openapi.json");
+    let kept = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(kept == docs::text(), "run `cargo xtask api`");
+}

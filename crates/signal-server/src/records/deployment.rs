@@ -59,9 +59,9 @@ pub(crate) enum Asked {
 impl Desk {
     /// Everything in a table.
     pub(crate) async fn entries(&self, table: Table) -> Result<Vec<Entry>, DeskError> {
-        self.run(move |transaction| {
+        self.read(move |transaction| {
             let sql = format!("SELECT id, appkey, record FROM {} ORDER BY id", table.name());
-            let mut statement = transaction.prepare_cached(&sql)?;
+            let mut statement = transaction.prepare(&sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(Entry { id: row.get(0)?, appkey: row.get(1)?, record: row.get(2)? })
             })?;
@@ -77,7 +77,7 @@ impl Desk {
         entry: Entry,
         most: usize,
     ) -> Result<bool, DeskError> {
-        self.run(move |transaction| {
+        self.write(move |transaction| {
             let Entry { id, appkey, record } = entry;
             let name = table.name();
             let sql = format!("SELECT COUNT(*) FROM {name} WHERE appkey = ? AND id != ?");
@@ -95,7 +95,7 @@ impl Desk {
 
     /// Removes an entry, and what belongs to it.
     pub(crate) async fn drop_entry(&self, table: Table, id: String) -> Result<(), DeskError> {
-        self.run(move |transaction| {
+        self.write(move |transaction| {
             let sql = format!("DELETE FROM {} WHERE id = ?", table.name());
             transaction.execute(&sql, [&id])?;
             if table == Table::Endpoints {
@@ -109,9 +109,9 @@ impl Desk {
 
     /// Every revocation.
     pub(crate) async fn revocations(&self) -> Result<Vec<Revocation>, DeskError> {
-        self.run(|transaction| {
+        self.read(|transaction| {
             let mut statement =
-                transaction.prepare_cached("SELECT appkey, uid, not_before FROM revocation")?;
+                transaction.prepare("SELECT appkey, uid, not_before FROM revocation")?;
             let rows = statement.query_map([], |row| {
                 Ok(Revocation { appkey: row.get(0)?, uid: row.get(1)?, not_before: row.get(2)? })
             })?;
@@ -128,7 +128,7 @@ impl Desk {
         forget_before: u64,
         most: usize,
     ) -> Result<bool, DeskError> {
-        self.run(move |transaction| {
+        self.write(move |transaction| {
             let Revocation { appkey, uid, not_before } = revocation;
             transaction
                 .execute("DELETE FROM revocation WHERE not_before < ?", [forget_before])?;
@@ -155,7 +155,7 @@ impl Desk {
         (now, forget_before): (u64, u64),
         most: usize,
     ) -> Result<Option<Asked>, DeskError> {
-        self.run(move |transaction| {
+        self.write(move |transaction| {
             transaction.execute("DELETE FROM idempotency WHERE at < ?", [forget_before])?;
             let sql = "SELECT hash, status, body FROM idempotency WHERE scope = ? AND key = ?";
             let known = transaction
@@ -195,7 +195,7 @@ impl Desk {
         (scope, key): (String, String),
         answer: Option<(u16, String)>,
     ) -> Result<(), DeskError> {
-        self.run(move |transaction| {
+        self.write(move |transaction| {
             match answer {
                 Some((status, body)) => transaction.execute(
                     "UPDATE idempotency SET status = ?, body = ? WHERE scope = ? AND key = ?",

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -48,14 +48,31 @@ impl Desk {
         Ok(Desk(jobs))
     }
 
-    /// Does a job in a transaction, which counts if it succeeds.
-    pub(super) async fn run<T: Send + 'static>(
+    /// Reads in a transaction: what it sees is of one moment.
+    pub(super) async fn read<T: Send + 'static>(
         &self,
+        job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DeskError> {
+        self.run(TransactionBehavior::Deferred, job).await
+    }
+
+    /// Writes in a transaction, which counts if it succeeds. It waits its turn before it reads: what it sees then cannot
+    /// change until it is through.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, DeskError> {
+        self.run(TransactionBehavior::Immediate, job).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        behavior: TransactionBehavior,
         job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, DeskError> {
         let (answer, answered) = oneshot::channel();
         let job = move |connection: &mut Connection| {
-            let result = transact(connection, job);
+            let result = transact(connection, behavior, job);
             if let Err(error) = &result {
                 error!(%error, "the store cannot be used");
             }
@@ -68,9 +85,10 @@ impl Desk {
 
 fn transact<T>(
     connection: &mut Connection,
+    behavior: TransactionBehavior,
     job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
-    let transaction = connection.transaction()?;
+    let transaction = connection.transaction_with_behavior(behavior)?;
     let done = job(&transaction)?;
     transaction.commit()?;
     Ok(done)

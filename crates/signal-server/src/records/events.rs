@@ -70,8 +70,8 @@ impl Desk {
         limit: usize,
     ) -> Result<Vec<StoredEvent>, DeskError> {
         let appkey = appkey.to_string();
-        self.run(move |transaction| {
-            let mut lost = transaction.prepare_cached(
+        self.read(move |transaction| {
+            let mut lost = transaction.prepare(
                 "SELECT pos, channel, last, first FROM lost WHERE appkey = ? AND pos > ? ORDER BY pos LIMIT ?",
             )?;
             let gone = lost.query_map(params![appkey, after, limit], |row| {
@@ -79,7 +79,7 @@ impl Desk {
                 Ok(StoredEvent { pos: row.get(0)?, channel: row.get(1)?, seq: row.get(2)?, what })
             })?;
             let mut events = gone.collect::<rusqlite::Result<Vec<_>>>()?;
-            let mut statement = transaction.prepare_cached(
+            let mut statement = transaction.prepare(
                 "SELECT pos, channel, seq, record FROM event WHERE appkey = ? AND pos > ? ORDER BY pos LIMIT ?",
             )?;
             let rest = limit.saturating_sub(events.len());
@@ -93,7 +93,7 @@ impl Desk {
 
     /// The last place that is taken.
     pub(crate) async fn last_pos(&self) -> Result<u64, DeskError> {
-        self.run(|transaction| {
+        self.read(|transaction| {
             let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'event'";
             Ok(transaction.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(0))
         })
@@ -105,8 +105,8 @@ impl Desk {
         &self,
         after: u64,
     ) -> Result<(Vec<(String, String)>, u64), DeskError> {
-        self.run(move |transaction| {
-            let mut statement = transaction.prepare_cached(
+        self.read(move |transaction| {
+            let mut statement = transaction.prepare(
                 "SELECT appkey, channel, MAX(pos) FROM (SELECT appkey, channel, pos FROM event
                  WHERE pos > ? ORDER BY pos LIMIT 4096) GROUP BY appkey, channel",
             )?;
@@ -128,8 +128,8 @@ impl Desk {
         since: u64,
     ) -> Result<Vec<String>, DeskError> {
         let (endpoint, appkey) = (endpoint.to_owned(), appkey.to_string());
-        self.run(move |transaction| {
-            let mut statement = transaction.prepare_cached(
+        self.read(move |transaction| {
+            let mut statement = transaction.prepare(
                 "SELECT DISTINCT event.channel FROM event LEFT JOIN delivery
                  ON delivery.endpoint = ?1 AND delivery.channel = event.channel
                  WHERE event.appkey = ?2 AND event.pos > ?3
@@ -151,13 +151,13 @@ impl Desk {
     ) -> Result<Option<(StoredEvent, Option<u64>)>, DeskError> {
         let (endpoint, appkey) = (endpoint.to_owned(), appkey.to_string());
         let channel = channel.to_owned();
-        self.run(move |transaction| {
+        self.read(move |transaction| {
             let heard: Option<u64> = transaction
-                .prepare_cached("SELECT seq FROM delivery WHERE endpoint = ? AND channel = ?")?
+                .prepare("SELECT seq FROM delivery WHERE endpoint = ? AND channel = ?")?
                 .query_row(params![endpoint, channel], |row| row.get(0))
                 .optional()?;
             let event = transaction
-                .prepare_cached(
+                .prepare(
                     "SELECT pos, channel, seq, record FROM event WHERE appkey = ? AND channel = ?
                      AND seq > ? AND pos > ? ORDER BY seq LIMIT 1",
                 )?
@@ -170,12 +170,12 @@ impl Desk {
 
     /// Endpoints are through with events.
     pub(crate) async fn settle(&self, settled: Vec<Settled>) -> Result<(), DeskError> {
-        self.run(move |transaction| {
-            let mut heard = transaction.prepare_cached(
+        self.write(move |transaction| {
+            let mut heard = transaction.prepare(
                 "INSERT OR REPLACE INTO delivery (endpoint, channel, seq) SELECT ?1, ?2, ?3
                  WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)",
             )?;
-            let mut dead = transaction.prepare_cached(
+            let mut dead = transaction.prepare(
                 "INSERT OR REPLACE INTO dead (endpoint, pos, attempts, error, at)
                  SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM endpoint WHERE id = ?1)",
             )?;
@@ -198,8 +198,8 @@ impl Desk {
         limit: usize,
     ) -> Result<Vec<DeadLetter>, DeskError> {
         let endpoint = endpoint.to_owned();
-        self.run(move |transaction| {
-            let mut statement = transaction.prepare_cached(
+        self.read(move |transaction| {
+            let mut statement = transaction.prepare(
                 "SELECT event.pos, event.channel, event.seq, event.record, dead.attempts, dead.error, dead.at
                  FROM dead JOIN event ON event.pos = dead.pos
                  WHERE dead.endpoint = ? AND dead.pos > ? ORDER BY dead.pos LIMIT ?",
@@ -215,7 +215,7 @@ impl Desk {
 
     /// Takes away what is too old or too much, some of it at a time: how many events went, and whether that is all.
     pub(crate) async fn prune(&self, keep: Keep) -> Result<(u64, bool), DeskError> {
-        self.run(move |transaction| prune(transaction, keep)).await
+        self.write(move |transaction| prune(transaction, keep)).await
     }
 }
 

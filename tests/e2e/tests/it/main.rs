@@ -31,6 +31,7 @@ mod python;
 mod rtmps;
 
 // Faults: native clients whose ways to the server go bad, and a server that is killed or rolled.
+mod api;
 mod bans;
 mod cast;
 mod chorus;

@@ -57,7 +57,7 @@ impl Kind {
             MediaKind::Video => Kind::Video,
             MediaKind::ScreenShare => Kind::ScreenShare,
             MediaKind::SlaveAudio => Kind::SlaveAudio,
-            MediaKind::Unknown(_) => return None,
+            _ => return None,
         })
     }
 
