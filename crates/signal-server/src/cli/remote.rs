@@ -29,22 +29,22 @@ const STEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~')
 
 /// Which server, and who asks.
 #[derive(Args, Clone, Debug)]
-pub struct Remote {
+pub(super) struct Remote {
     /// The app.
     #[arg(long, value_name = "APPKEY", env = "LIANMAI_APP", default_value = "demo")]
-    pub app: String,
+    pub(super) app: String,
     /// The admin listener.
     #[arg(long, value_name = "URL", env = "LIANMAI_ADMIN", default_value = "http://127.0.0.1:8601")]
-    pub server: String,
+    pub(super) server: String,
     /// File with a key of the API, or with the token of the deployment. LIANMAI_KEY holds one itself.
     #[arg(long, value_name = "FILE", env = "LIANMAI_KEY_FILE", default_value = "./lianmai-data/admin.token")]
-    pub key_file: PathBuf,
+    pub(super) key_file: PathBuf,
     /// PEM file with the certificate authorities that are trusted; those of browsers when absent.
     #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
     /// JSON instead of a table.
     #[arg(long)]
-    pub json: bool,
+    pub(super) json: bool,
 }
 
 /// A step of a path, as a URL has it.

@@ -3,7 +3,6 @@
 //! to have been taken. Deliberately absent: who is next (`queue`), and what a request looks like (`post`).
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -61,9 +61,13 @@ impl Target {
         if host.is_empty() {
             return Err(bad());
         }
-        let port = match (authority.port(), authority.port_u16()) {
-            (Some(_), Some(0)) | (Some(_), None) => return Err(bad()),
-            (_, port) => port.unwrap_or(if tls { 443 } else { 80 }),
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => if tls { 443 } else { 80 },
+            Some(rest) => {
+                let port = rest.strip_prefix(':').and_then(|port| port.parse().ok());
+                port.filter(|port| *port != 0).ok_or_else(bad)?
+            }
+            None => return Err(bad()),
         };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };

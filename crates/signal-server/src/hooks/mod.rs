@@ -20,4 +20,4 @@ mod sign;
 pub(crate) use deliver::{Deliverer, HookMetrics};
 pub(crate) use egress::Egress;
 pub(crate) use endpoint::{Endpoint, Endpoints, KINDS};
-pub(crate) use post::{Poster, Refusal};
+pub(crate) use post::Poster;

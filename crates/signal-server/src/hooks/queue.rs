@@ -42,9 +42,7 @@ enum Lane {
         /// More has come meanwhile.
         news: bool,
     },
-    Waiting {
-        until: u64,
-    },
+    Waiting,
 }
 
 #[derive(Debug, Default)]
@@ -131,7 +129,7 @@ impl Queue {
                 let until = now + wait.min(MAX_WAIT_MS);
                 *refusals = (*refusals + 1).min(20);
                 endpoint.lanes.get_mut(&key.channel).expect("it was just there").0 =
-                    Lane::Waiting { until };
+                    Lane::Waiting;
                 endpoint.waiting.insert((until, key.channel.clone()));
             }
         }

@@ -4,9 +4,10 @@
 //! small transaction takes.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
 use super::{StoreError, schema};
@@ -27,25 +28,41 @@ pub(crate) enum DeskError {
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The way to the thread. Cheap to clone; the thread ends with the last one.
+/// The way to the thread. Cheap to clone; the thread ends when it is closed, or with the last one.
 #[derive(Clone, Debug)]
-pub(crate) struct Desk(mpsc::Sender<Job>);
+pub(crate) struct Desk {
+    jobs: Arc<Mutex<Option<mpsc::Sender<Job>>>>,
+    ended: watch::Receiver<bool>,
+}
 
 impl Desk {
-    /// Opens a further connection to the file. Whoever has the lock of the directory outlives those who ask.
+    /// Opens a further connection to the file.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = |source| StoreError::Database { path: path.to_owned(), source };
         let mut connection = schema::connect(path).map_err(database)?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(JOBS);
+        let (end, ended) = watch::channel(false);
         std::thread::Builder::new()
             .name("desk".to_owned())
             .spawn(move || {
                 while let Some(job) = waiting.blocking_recv() {
                     job(&mut connection);
                 }
+                drop(connection);
+                end.send_replace(true);
             })
             .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
-        Ok(Desk(jobs))
+        Ok(Desk { jobs: Arc::new(Mutex::new(Some(jobs))), ended })
+    }
+
+    /// Whoever asks from now on hears that it is closed; what was handed in before is done.
+    pub(super) fn close(&self) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Completes when the connection is closed.
+    pub(super) async fn ended(&self) {
+        let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
     /// Reads in a transaction: what it sees is of one moment.
@@ -78,7 +95,10 @@ impl Desk {
             }
             let _ = answer.send(result.map_err(|_| DeskError::Failed));
         };
-        self.0.send(Box::new(job)).await.map_err(|_| DeskError::Closed)?;
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let jobs = jobs.ok_or(DeskError::Closed)?;
+        jobs.send(Box::new(job)).await.map_err(|_| DeskError::Closed)?;
+        drop(jobs);
         answered.await.map_err(|_| DeskError::Closed)?
     }
 }

@@ -134,7 +134,7 @@ pub(crate) trait Records: Send + Sync {
     /// Changes whenever events are committed.
     fn appended(&self) -> watch::Receiver<u64>;
 
-    /// What else is kept in the same place.
+    /// What else is kept in the same place; closed when this is.
     fn desk(&self) -> Desk;
 }
 

@@ -18,7 +18,7 @@ pub(super) const FILE: &str = "lianmai.db";
 
 /// The open file.
 #[derive(Debug)]
-pub(super) struct Sqlite(pub(super) Arc<Shared>, Desk);
+pub(super) struct Sqlite(pub(super) Arc<Shared>, pub(super) Desk);
 
 impl Sqlite {
     pub(super) fn open(
@@ -43,8 +43,13 @@ impl Records for Sqlite {
     }
 
     fn close(&self, handed_over: Option<WallTime>) -> Closed<'_> {
+        self.1.close();
         self.0.close(handed_over);
-        Box::pin(self.0.ended())
+        Box::pin(async {
+            let well = self.0.ended().await;
+            self.1.ended().await;
+            well
+        })
     }
 
     fn stats(&self) -> StoreStats {
@@ -63,6 +68,7 @@ impl Records for Sqlite {
 impl Drop for Sqlite {
     /// Ends the writer when nobody is left who writes.
     fn drop(&mut self) {
+        self.1.close();
         self.0.close(None);
     }
 }

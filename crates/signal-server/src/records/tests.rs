@@ -178,6 +178,7 @@ fn rst_3_what_was_acknowledged_survives_a_kill() {
             channels: vec![(key("room 1"), *channel(1), vec![*member(u64::MAX, "Ann")])],
             bans: vec![(key("room 1"), most, ban(5))],
             holds: vec![(key("other"), ban(6))],
+            journals: vec![],
             ..Restored::default()
         }
     );
@@ -343,7 +344,8 @@ fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
     let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     connection.pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(())).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Sqlite(writer::start(connection, lock).unwrap());
+    let desk = Desk::open(&temp.0.join(FILE)).unwrap();
+    let store = Sqlite(writer::start(connection, lock).unwrap(), desk);
     store.write(vec![put_channel(key("room"), channel(1))], None);
     assert!(flush(&store));
     let large = "x".repeat(50_000);
@@ -366,7 +368,8 @@ fn rst_5_a_locked_file_is_tried_again() {
     let connection = schema::open(&temp.0.join(FILE)).unwrap();
     connection.busy_timeout(Duration::from_millis(1)).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Sqlite(writer::start(connection, lock).unwrap());
+    let desk = Desk::open(&temp.0.join(FILE)).unwrap();
+    let store = Sqlite(writer::start(connection, lock).unwrap(), desk);
     let operator = temp.look();
     operator.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.write(vec![put_ban(key("room"), UserId(1), ban(5))], None);

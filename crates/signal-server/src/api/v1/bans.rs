@@ -63,7 +63,7 @@ fn listed(bans: Vec<BanView>) -> Response {
 
 /// Bans of all channels of an app
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/bans", tag = "bans", params(("appkey" = String, Path)),
+    get, path = "/v1/apps/{appkey}/bans", operation_id = "listBansOfApp", tag = "bans", params(("appkey" = String, Path)),
     responses((status = 200, body = Bans))
 )]
 async fn of_app(State(api): State<Arc<Api>>, App(appkey, _): App<Read>) -> Answer {
@@ -74,7 +74,7 @@ async fn of_app(State(api): State<Arc<Api>>, App(appkey, _): App<Read>) -> Answe
 ///
 /// A ban is of a name, whether or not there is a channel now.
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/channels/{channel}/bans", tag = "bans",
+    get, path = "/v1/apps/{appkey}/channels/{channel}/bans", operation_id = "listBans", tag = "bans",
     params(("appkey" = String, Path), ("channel" = String, Path)),
     responses((status = 200, body = Bans))
 )]
@@ -86,7 +86,7 @@ async fn of_channel(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>)
 ///
 /// Who was banned may come back with the token that it has.
 #[utoipa::path(
-    delete, path = "/v1/apps/{appkey}/channels/{channel}/bans/{uid}", tag = "bans",
+    delete, path = "/v1/apps/{appkey}/channels/{channel}/bans/{uid}", operation_id = "liftBan", tag = "bans",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)),
     responses((status = 200, body = Lifted))
 )]
@@ -119,7 +119,7 @@ struct LiftBy {
 
 /// Lift all bans that a moderator has made
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/bans/lift", tag = "bans", params(("appkey" = String, Path)),
+    post, path = "/v1/apps/{appkey}/bans/lift", operation_id = "liftBansBy", tag = "bans", params(("appkey" = String, Path)),
     request_body = LiftBy, responses((status = 200, body = Lifted))
 )]
 async fn lift_by(

@@ -202,7 +202,7 @@ const LIST: &str = "channels";
 ///
 /// In the order of names. With `Accept: application/x-ndjson` all of them, one a line.
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/channels", tag = "channels",
+    get, path = "/v1/apps/{appkey}/channels", operation_id = "listChannels", tag = "channels",
     params(("appkey" = String, Path), Page),
     responses((status = 200, content((Channels = "application/json"), (ChannelDto = "application/x-ndjson"))))
 )]
@@ -258,7 +258,7 @@ struct NewChannel {
 ///
 /// It waits 24 hours for somebody to join, and ends with the last leave unless `policy.keepEmpty`.
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/channels", tag = "channels",
+    post, path = "/v1/apps/{appkey}/channels", operation_id = "createChannel", tag = "channels",
     params(("appkey" = String, Path)), request_body = NewChannel,
     responses((status = 201, body = ChannelDetailDto))
 )]
@@ -276,7 +276,7 @@ async fn create(
 
 /// One channel
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/channels/{channel}", tag = "channels",
+    get, path = "/v1/apps/{appkey}/channels/{channel}", operation_id = "getChannel", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)),
     responses((status = 200, body = ChannelDetailDto))
 )]
@@ -303,7 +303,7 @@ struct Close {
 ///
 /// Every member is told and goes.
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/channels/{channel}/close", tag = "channels",
+    post, path = "/v1/apps/{appkey}/channels/{channel}/close", operation_id = "closeChannel", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Close,
     responses((status = 200, body = Done))
 )]
@@ -328,7 +328,7 @@ struct Patch {
 ///
 /// Every member is told what they are then.
 #[utoipa::path(
-    patch, path = "/v1/apps/{appkey}/channels/{channel}/attributes", tag = "channels",
+    patch, path = "/v1/apps/{appkey}/channels/{channel}/attributes", operation_id = "setChannelAttributes", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Patch,
     responses((status = 200, body = Done))
 )]
@@ -354,7 +354,7 @@ async fn set_attributes(
 /// All of them: what is absent is as the app has it. They hold for who comes and for what ends the channel; nobody goes
 /// because of them.
 #[utoipa::path(
-    put, path = "/v1/apps/{appkey}/channels/{channel}/policy", tag = "channels",
+    put, path = "/v1/apps/{appkey}/channels/{channel}/policy", operation_id = "setChannelPolicy", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Policy,
     responses((status = 200, body = Done))
 )]
@@ -390,7 +390,7 @@ struct Sent {
 
 /// Send a message to a channel or to members
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/channels/{channel}/messages", tag = "channels",
+    post, path = "/v1/apps/{appkey}/channels/{channel}/messages", operation_id = "sendMessage", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Message,
     responses((status = 200, body = Sent))
 )]

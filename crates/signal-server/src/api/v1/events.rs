@@ -39,7 +39,7 @@ const LIST: &str = "events";
 /// Without `after` from the oldest event that is kept. Order is promised within one channel only. What is not kept any more
 /// is told as events of the type `lost`.
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/events", tag = "events",
+    get, path = "/v1/apps/{appkey}/events", operation_id = "listEvents", tag = "events",
     params(("appkey" = String, Path), Page), responses((status = 200, body = Events))
 )]
 async fn list(

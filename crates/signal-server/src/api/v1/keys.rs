@@ -110,7 +110,7 @@ async fn made(api: &Api, appkey: Option<Appkey>, new: NewKey) -> Answer {
 
 /// Keys of an app
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/keys", tag = "keys", params(("appkey" = String, Path)),
+    get, path = "/v1/apps/{appkey}/keys", operation_id = "listKeys", tag = "keys", params(("appkey" = String, Path)),
     responses((status = 200, body = Keys))
 )]
 async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer {
@@ -119,7 +119,7 @@ async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer
 
 /// Make a key of an app
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/keys", tag = "keys", params(("appkey" = String, Path)),
+    post, path = "/v1/apps/{appkey}/keys", operation_id = "createKey", tag = "keys", params(("appkey" = String, Path)),
     request_body = NewKey, responses((status = 201, body = KeyWithText))
 )]
 async fn create(
@@ -134,7 +134,7 @@ async fn create(
 ///
 /// From the answer on it is none.
 #[utoipa::path(
-    delete, path = "/v1/apps/{appkey}/keys/{id}", tag = "keys",
+    delete, path = "/v1/apps/{appkey}/keys/{id}", operation_id = "revokeKey", tag = "keys",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))
 )]
 async fn revoke(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
@@ -143,14 +143,14 @@ async fn revoke(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>)
 }
 
 /// Keys for all apps
-#[utoipa::path(get, path = "/v1/keys", tag = "keys", responses((status = 200, body = Keys)))]
+#[utoipa::path(get, path = "/v1/keys", operation_id = "listGlobalKeys", tag = "keys", responses((status = 200, body = Keys)))]
 async fn list_all(State(api): State<Arc<Api>>, _: Root) -> Answer {
     Ok(listed(&api.service.keys().list(None)))
 }
 
 /// Make a key for all apps
 #[utoipa::path(
-    post, path = "/v1/keys", tag = "keys", request_body = NewKey,
+    post, path = "/v1/keys", operation_id = "createGlobalKey", tag = "keys", request_body = NewKey,
     responses((status = 201, body = KeyWithText))
 )]
 async fn create_for_all(
@@ -163,7 +163,7 @@ async fn create_for_all(
 
 /// Revoke a key for all apps
 #[utoipa::path(
-    delete, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path)),
+    delete, path = "/v1/keys/{id}", operation_id = "revokeGlobalKey", tag = "keys", params(("id" = String, Path)),
     responses((status = 200, body = Done))
 )]
 async fn revoke_for_all(

@@ -149,7 +149,7 @@ const LIST: &str = "members";
 ///
 /// The audience included, in the order of uids. With `Accept: application/x-ndjson` all of them, one a line.
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/channels/{channel}/members", tag = "members",
+    get, path = "/v1/apps/{appkey}/channels/{channel}/members", operation_id = "listMembers", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), Page),
     responses((status = 200, content((Members = "application/json"), (MemberDto = "application/x-ndjson"))))
 )]
@@ -185,7 +185,7 @@ async fn list(
 
 /// One member
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}", tag = "members",
+    get, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}", operation_id = "getMember", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)),
     responses((status = 200, body = MemberDto))
 )]
@@ -211,7 +211,7 @@ struct Kick {
 ///
 /// It is told, goes, and is banned for `durationS`. Who is not there is banned, too, if that is more than 0.
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/kick", tag = "members",
+    post, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/kick", operation_id = "kickMember", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = Kick,
     responses((status = 200, body = Done))
 )]
@@ -235,7 +235,7 @@ struct SetRole {
 ///
 /// Who is made audience publishes nothing any more, and is no broadcaster again by itself.
 #[utoipa::path(
-    put, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/role", tag = "members",
+    put, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/role", operation_id = "setMemberRole", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = SetRole,
     responses((status = 200, body = Done))
 )]
@@ -261,7 +261,7 @@ struct SetBarred {
 ///
 /// What it publishes of them ends. This holds for the uid as long as the channel lives, whether it is there or not.
 #[utoipa::path(
-    put, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/barred", tag = "members",
+    put, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/barred", operation_id = "setBarredKinds", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = SetBarred,
     responses((status = 200, body = Done))
 )]
@@ -298,7 +298,7 @@ struct Publishers {
 ///
 /// `limit` members are looked at, so a page may hold fewer publishers.
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/channels/{channel}/streams", tag = "members",
+    get, path = "/v1/apps/{appkey}/channels/{channel}/streams", operation_id = "listStreams", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), Page),
     responses((status = 200, body = Publishers))
 )]

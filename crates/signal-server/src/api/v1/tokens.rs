@@ -96,7 +96,7 @@ const MAX_TIME: u64 = 253_402_300_799_000;
 ///
 /// A JWT, signed with the first key that the configuration has for the app.
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/tokens", tag = "tokens", params(("appkey" = String, Path)),
+    post, path = "/v1/apps/{appkey}/tokens", operation_id = "mintToken", tag = "tokens", params(("appkey" = String, Path)),
     request_body = NewToken, responses((status = 201, body = TokenDto))
 )]
 async fn mint(
@@ -141,7 +141,7 @@ struct Revoked {
 ///
 /// They let nobody in any more, and renew no membership. Who is in a channel stays: kick to end that.
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/tokens/revoke", tag = "tokens", params(("appkey" = String, Path)),
+    post, path = "/v1/apps/{appkey}/tokens/revoke", operation_id = "revokeTokens", tag = "tokens", params(("appkey" = String, Path)),
     request_body = Revoke, responses((status = 200, body = Revoked))
 )]
 async fn revoke(

@@ -88,7 +88,7 @@ struct WebhookWithSecret {
 
 /// Webhooks of an app
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/webhooks", tag = "webhooks", params(("appkey" = String, Path)),
+    get, path = "/v1/apps/{appkey}/webhooks", operation_id = "listWebhooks", tag = "webhooks", params(("appkey" = String, Path)),
     responses((status = 200, body = Webhooks))
 )]
 async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer {
@@ -100,7 +100,7 @@ async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer
 ///
 /// It hears what happens from now on.
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/webhooks", tag = "webhooks", params(("appkey" = String, Path)),
+    post, path = "/v1/apps/{appkey}/webhooks", operation_id = "createWebhook", tag = "webhooks", params(("appkey" = String, Path)),
     request_body = NewWebhook, responses((status = 201, body = WebhookWithSecret))
 )]
 async fn create(
@@ -116,7 +116,7 @@ async fn create(
 
 /// One webhook
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/webhooks/{id}", tag = "webhooks",
+    get, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "getWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = WebhookDto))
 )]
 async fn show(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
@@ -140,7 +140,7 @@ struct ChangeWebhook {
 
 /// Change a webhook
 #[utoipa::path(
-    patch, path = "/v1/apps/{appkey}/webhooks/{id}", tag = "webhooks",
+    patch, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "changeWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)), request_body = ChangeWebhook,
     responses((status = 200, body = WebhookDto))
 )]
@@ -155,7 +155,7 @@ async fn change(
 
 /// Remove a webhook
 #[utoipa::path(
-    delete, path = "/v1/apps/{appkey}/webhooks/{id}", tag = "webhooks",
+    delete, path = "/v1/apps/{appkey}/webhooks/{id}", operation_id = "removeWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))
 )]
 async fn remove(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
@@ -167,7 +167,7 @@ async fn remove(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>)
 ///
 /// The old one signs beside it for another 24 hours.
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/webhooks/{id}/rotateSecret", tag = "webhooks",
+    post, path = "/v1/apps/{appkey}/webhooks/{id}/rotateSecret", operation_id = "rotateWebhookSecret", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)),
     responses((status = 200, body = WebhookWithSecret))
 )]
@@ -191,7 +191,7 @@ struct Pong {
 ///
 /// One delivery of the type `ping`, now and once.
 #[utoipa::path(
-    post, path = "/v1/apps/{appkey}/webhooks/{id}/ping", tag = "webhooks",
+    post, path = "/v1/apps/{appkey}/webhooks/{id}/ping", operation_id = "pingWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Pong))
 )]
 async fn ping(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
@@ -223,7 +223,7 @@ struct DeadLetters {
 
 /// What a webhook did not take
 #[utoipa::path(
-    get, path = "/v1/apps/{appkey}/webhooks/{id}/deadLetters", tag = "webhooks",
+    get, path = "/v1/apps/{appkey}/webhooks/{id}/deadLetters", operation_id = "listDeadLetters", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path), Page),
     responses((status = 200, body = DeadLetters))
 )]
