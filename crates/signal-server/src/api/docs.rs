@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi, PathItem, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Content, OpenApi, PathItem, Ref, RefOr, Required, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
@@ -39,7 +40,17 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     components.add_security_scheme("key", scheme);
     document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
     for item in document.paths.paths.values_mut() {
-        for operation in operations(item) {
+        for (changes, operation) in operations(item) {
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    response.description = "It succeeded".to_owned();
+                }
+            }
+            if changes {
+                operation.parameters.get_or_insert_default().push(idempotency_key());
+            }
             let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
             let response = ResponseBuilder::new()
                 .description("A problem")
@@ -51,9 +62,22 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     document
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+/// The operations of a path, and whether they change something.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, .. } = item;
-    [get, put, post, delete, patch].into_iter().filter_map(|operation| operation.as_mut())
+    let all = [(false, get), (true, put), (true, post), (true, delete), (true, patch)];
+    all.into_iter().filter_map(|(changes, operation)| Some((changes, operation.as_mut()?)))
+}
+
+fn idempotency_key() -> Parameter {
+    let text = Object::builder().schema_type(Type::String).min_length(Some(1)).max_length(Some(128));
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("The same request with the same key takes effect once, and is answered as before."))
+        .schema(Some(text.build()))
+        .build()
 }
 
 /// The document as text.

@@ -459,6 +459,9 @@ async fn the_document_is_served_and_whole() {
             assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
             assert!(operation["responses"]["default"].is_object(), "{method} {path}");
             assert!(operation["summary"].is_string(), "{method} {path}");
+            for response in operation["responses"].as_object().unwrap().values() {
+                assert!(response["description"].is_string(), "{method} {path}");
+            }
         }
     }
     assert!(operations > 30, "{operations}");
