@@ -49,7 +49,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
                 }
             }
             if changes {
-                operation.parameters.get_or_insert_default().push(idempotency_key());
+                operation.parameters.get_or_insert_default().push(idempotency_key().into());
             }
             let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
             let response = ResponseBuilder::new()
