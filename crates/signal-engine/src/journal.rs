@@ -352,7 +352,9 @@ mod tests {
         let record = EventRecord { seq: 3, first: false, at: WallTime(4), cid: Cid(5), event };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<EventRecord>(&text).unwrap(), record);
-        assert!(text.contains(r#""type":"streamAdded""#) && text.contains(r#""mediaType":"audio""#));
+        assert!(
+            text.contains(r#""type":"streamAdded""#) && text.contains(r#""mediaType":"audio""#)
+        );
         assert_ne!(EventRecord::id(&channel("a"), 3), EventRecord::id(&channel("b"), 3));
     }
 }

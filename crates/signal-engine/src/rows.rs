@@ -9,8 +9,8 @@ use lianmai_protocol::{TaskId, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::key::ChannelKey;
 use crate::journal::{EventRecord, JournalRecord};
+use crate::key::ChannelKey;
 use crate::record::{BanRecord, ChannelRecord, ClaimRecord, MemberRecord, TaskRecord};
 use crate::task::ClaimKey;
 

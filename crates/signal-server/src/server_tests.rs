@@ -234,8 +234,11 @@ async fn operators_are_answered_whatever_their_tools_write() {
     {
         let headers = format!("Authorization: {scheme}{token}\r\n");
         let headers: &'static str = Box::leak(headers.into_boxed_str());
-        let request =
-            Request { first: "GET /v1/apps/demo/channels".to_owned(), headers, body: String::new() };
+        let request = Request {
+            first: "GET /v1/apps/demo/channels".to_owned(),
+            headers,
+            body: String::new(),
+        };
         let (got, head, _) = server.ask(Listener::Admin, &request).await;
         assert_eq!(got, status, "{scheme}");
         assert!(head.contains("\r\nx-content-type-options: nosniff"), "{head}");

@@ -36,7 +36,12 @@ impl Channel {
     }
 
     /// It is there from now on, though nobody is in it.
-    pub(crate) fn prepare(&mut self, cx: &mut Context, rules: ChannelRules, attributes: Attributes) {
+    pub(crate) fn prepare(
+        &mut self,
+        cx: &mut Context,
+        rules: ChannelRules,
+        attributes: Attributes,
+    ) {
         self.prepared_until = Some(WallTime(cx.now.wall.0 + PREPARED_MS));
         self.attributes = attributes;
         self.lay_down(cx, rules);

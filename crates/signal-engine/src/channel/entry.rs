@@ -33,8 +33,8 @@ use crate::context::Context;
 use crate::ids::{Arrival, ChannelRef, ConnId, Peer};
 use crate::key::{self, ChannelKey};
 use crate::output::{Note, Output};
-use crate::record::ChannelRules;
 use crate::rate::Rate;
+use crate::record::ChannelRules;
 use crate::timers::Timer;
 
 /// Replacements of one uid after which it is refused for a while (JOI-4).

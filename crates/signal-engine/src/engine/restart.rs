@@ -65,7 +65,12 @@ impl Engine {
     }
 
     /// A channel that is not loaded, of an app that is gone for instance, ends for those who follow it.
-    fn end_unloaded(&mut self, channel: &ChannelKey, record: &ChannelRecord, members: &[MemberRecord]) {
+    fn end_unloaded(
+        &mut self,
+        channel: &ChannelKey,
+        record: &ChannelRecord,
+        members: &[MemberRecord],
+    ) {
         let cid = record.cid;
         for member in members {
             let (uid, mid, reason) = (member.uid, member.mid, LeaveReason::ServerRestart);

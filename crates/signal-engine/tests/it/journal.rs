@@ -15,7 +15,9 @@ fn told(w: &mut World, last: &mut Option<u64>) -> Vec<String> {
         *last = Some(record.seq);
         let kind = record.event.kind();
         match record.event {
-            Event::MemberJoined { uid, .. } | Event::RoleChanged { uid, .. } => format!("{kind} {uid}"),
+            Event::MemberJoined { uid, .. } | Event::RoleChanged { uid, .. } => {
+                format!("{kind} {uid}")
+            }
             Event::MemberLeft { uid, reason, .. } => format!("{kind} {uid} {reason}"),
             Event::StreamAdded { uid, media_type, .. }
             | Event::StreamRemoved { uid, media_type, .. } => format!("{kind} {uid} {media_type}"),
@@ -90,7 +92,11 @@ fn a_channel_that_is_closed_has_ended_in_the_write_that_says_so() {
     w.disk.mode = DiskMode::AtOnce;
     w.advance(20_000);
     w.join(7);
-    assert_eq!(told(&mut w, &mut last), ["channelOpened", "memberJoined 7"], "nothing is told twice");
+    assert_eq!(
+        told(&mut w, &mut last),
+        ["channelOpened", "memberJoined 7"],
+        "nothing is told twice"
+    );
 }
 
 #[test]

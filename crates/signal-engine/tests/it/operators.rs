@@ -39,7 +39,8 @@ fn member(w: &mut World, uid: u64) -> MemberDetail {
 #[test]
 fn a_channel_made_ahead_has_its_rules_for_the_first_who_joins() {
     let mut w = World::new();
-    let rules = ChannelRules { max_members: Some(1), max_broadcasters: Some(0), ..Default::default() };
+    let rules =
+        ChannelRules { max_members: Some(1), max_broadcasters: Some(0), ..Default::default() };
     let AdminReply::Detail(made) = create(&mut w, rules, None) else { panic!("not made") };
     assert_eq!((made.rules, made.view.members, made.view.creator), (rules, 0, None));
     assert_eq!(create(&mut w, rules, None), AdminReply::Exists);
@@ -144,11 +145,8 @@ fn an_operator_gives_roles_and_takes_kinds() {
     assert_eq!(w.err(a, set_role("broadcaster")), ErrorName::Forbidden);
     assert_eq!(w.admin(role(Role::Broadcaster)), Ok(AdminReply::Done));
     assert_eq!(member(&mut w, 1).role, Role::Broadcaster);
-    let nobody = AdminCommand::SetRole {
-        channel: room("plain"),
-        uid: UserId(9),
-        role: Role::Audience,
-    };
+    let nobody =
+        AdminCommand::SetRole { channel: room("plain"), uid: UserId(9), role: Role::Audience };
     assert_eq!(w.admin(nobody).unwrap_err().name(), &ErrorName::NoSuchMember);
 }
 

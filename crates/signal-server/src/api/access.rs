@@ -51,7 +51,11 @@ pub(super) struct App<S: Needs>(pub(super) Appkey, pub(super) PhantomData<S>);
 /// The channel that a route is about.
 pub(super) struct Channel<S: Needs>(pub(super) ChannelKey, pub(super) PhantomData<S>);
 /// The uid that a route is about, and its channel.
-pub(super) struct Member<S: Needs>(pub(super) ChannelKey, pub(super) UserId, pub(super) PhantomData<S>);
+pub(super) struct Member<S: Needs>(
+    pub(super) ChannelKey,
+    pub(super) UserId,
+    pub(super) PhantomData<S>,
+);
 /// The id of a thing that an app has.
 pub(super) struct Thing<S: Needs>(pub(super) Appkey, pub(super) String, pub(super) PhantomData<S>);
 /// The operator of the deployment.
@@ -126,11 +130,7 @@ impl Names {
 }
 
 /// The app of a path, if the caller may ask that about it.
-async fn app(
-    parts: &mut Parts,
-    api: &Arc<Api>,
-    scope: Scope,
-) -> Result<(Appkey, Names), ApiError> {
+async fn app(parts: &mut Parts, api: &Arc<Api>, scope: Scope) -> Result<(Appkey, Names), ApiError> {
     let names = Names::of(parts, api).await;
     let caller = caller(parts)?;
     if !caller.may(scope) {

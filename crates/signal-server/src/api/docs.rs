@@ -24,7 +24,7 @@ use super::error::Problem;
                        answered. Requests that change something take `Idempotency-Key`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem))
 )]
 struct Base;
 
@@ -48,6 +48,11 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
                     response.description = "It succeeded".to_owned();
                 }
             }
+            for parameter in operation.parameters.iter_mut().flatten() {
+                if let RefOr::T(parameter) = parameter {
+                    describe(parameter);
+                }
+            }
             if changes {
                 operation.parameters.get_or_insert_default().push(idempotency_key().into());
             }
@@ -69,13 +74,34 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation
     all.into_iter().filter_map(|(changes, operation)| Some((changes, operation.as_mut()?)))
 }
 
+/// What may stand in a path.
+fn describe(parameter: &mut Parameter) {
+    let (pattern, text) = match parameter.name.as_str() {
+        "appkey" => ("^[A-Za-z0-9_.-]{1,64}$", "The app"),
+        "channel" => (CHANNEL_NAME, "The name of the channel, percent-encoded"),
+        "uid" => (UID, "The user"),
+        "id" => ("^[A-Za-z0-9]{1,64}$", "The id"),
+        _ => return,
+    };
+    let schema = Object::builder().schema_type(Type::String).pattern(Some(pattern));
+    parameter.schema = Some(schema.build().into());
+    parameter.description = Some(text.to_owned());
+}
+
+/// The characters of a channel's name.
+const CHANNEL_NAME: &str = r#"^[A-Za-z0-9 !#$%&()+:;<=.,>?@\[\]^_{}~"|-]{1,64}$"#;
+const UID: &str = "^(0|[1-9][0-9]{0,19})$";
+
 fn idempotency_key() -> Parameter {
-    let text = Object::builder().schema_type(Type::String).min_length(Some(1)).max_length(Some(128));
+    let text =
+        Object::builder().schema_type(Type::String).min_length(Some(1)).max_length(Some(128));
     ParameterBuilder::new()
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some("The same request with the same key takes effect once, and is answered as before."))
+        .description(Some(
+            "The same request with the same key takes effect once, and is answered as before.",
+        ))
         .schema(Some(text.build()))
         .build()
 }
@@ -83,7 +109,8 @@ fn idempotency_key() -> Parameter {
 /// The document as text.
 pub(crate) fn text() -> String {
     let document = complete(described().split_for_parts().1);
-    let mut text = serde_json::to_string_pretty(&document).expect("a document has string keys only");
+    let mut text =
+        serde_json::to_string_pretty(&document).expect("a document has string keys only");
     text.push('\n');
     text
 }

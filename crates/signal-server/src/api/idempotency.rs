@@ -60,15 +60,15 @@ pub(super) async fn once(
     match desk.begin(id.clone(), hash, times, MOST).await? {
         None => {
             let text = "Too many idempotency keys of this caller are remembered.";
-            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "tooManyIdempotencyKeys", text));
+            return Err(ApiError::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "tooManyIdempotencyKeys",
+                text,
+            ));
         }
         Some(Asked::Other) => {
             let text = "The idempotency key was used for another request.";
-            return Err(ApiError::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "idempotencyKeyReused",
-                text,
-            ));
+            return Err(ApiError::new(StatusCode::CONFLICT, "idempotencyKeyReused", text));
         }
         Some(Asked::Begun) => {
             let text = "The request is being done, or the server ended while it was: look before you ask again with \
@@ -98,7 +98,10 @@ pub(super) async fn once(
 fn again(status: u16, body: String) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let kind = if status.is_success() { "application/json" } else { "application/problem+json" };
-    let headers = [(CONTENT_TYPE, HeaderValue::from_static(kind)), (REPLAYED, HeaderValue::from_static("true"))];
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (REPLAYED, HeaderValue::from_static("true")),
+    ];
     (status, headers, body).into_response()
 }
 

@@ -70,7 +70,9 @@ pub(super) fn cursor(list: &str, last: &impl std::fmt::Display) -> String {
 pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     accept.is_some_and(|accept| {
-        accept.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == LINES))
+        accept
+            .split(',')
+            .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == LINES))
     })
 }
 
@@ -118,7 +120,9 @@ mod tests {
         let page = |after: &str| Page { limit: None, after: Some(after.to_owned()) };
         let text = cursor("members", &7);
         assert_eq!(page(&text).after::<u64>("members").unwrap(), Some(7));
-        for (text, list) in [(text.as_str(), "channels"), ("", "members"), ("7", "members"), ("%", "members")] {
+        for (text, list) in
+            [(text.as_str(), "channels"), ("", "members"), ("7", "members"), ("%", "members")]
+        {
             let error = page(text).after::<u64>(list).unwrap_err();
             assert_eq!(error.name(), "badCursor", "{text}");
         }
@@ -132,6 +136,10 @@ mod tests {
     fn a_page_has_bounds() {
         let limit = |limit| Page { limit, after: None }.limit();
         assert_eq!((limit(None).unwrap(), limit(Some(1)).unwrap()), (100, 1));
-        assert!(limit(Some(0)).is_err() && limit(Some(1_001)).is_err() && limit(Some(u64::MAX)).is_err());
+        assert!(
+            limit(Some(0)).is_err()
+                && limit(Some(1_001)).is_err()
+                && limit(Some(u64::MAX)).is_err()
+        );
     }
 }

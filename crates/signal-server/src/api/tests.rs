@@ -213,7 +213,8 @@ async fn operators_see_and_lift_bans() {
         });
     }
     let router = routes(shards, &scratch.1).await;
-    let listed = json!({"bans": [{"channelName": "room", "uid": "7", "by": "1", "leftMs": 60_000}]});
+    let listed =
+        json!({"bans": [{"channelName": "room", "uid": "7", "by": "1", "leftMs": 60_000}]});
     assert_eq!(send(&router, "GET /v1/apps/demo/bans", "").await, (200, listed.clone()));
     assert_eq!(send(&router, "GET /v1/apps/other/bans", "").await, (200, json!({"bans": []})));
     assert_eq!(send(&router, "GET /v1/apps/demo/channels/room/bans", "").await, (200, listed));
@@ -294,7 +295,9 @@ async fn a_key_asks_for_what_it_may_in_its_app() {
     assert_eq!(listed["keys"].as_array().unwrap().len(), 3);
     let secret = keys["read"].0.rsplit('_').next().unwrap().to_owned();
     assert!(!listed.to_string().contains(&secret));
-    for wrong in ["lmk_", "lmk_x_y", "lmk", &keys["read"].0[..20], "", &format!("{}x", keys["read"].0)] {
+    for wrong in
+        ["lmk_", "lmk_x_y", "lmk", &keys["read"].0[..20], "", &format!("{}x", keys["read"].0)]
+    {
         let got = ask(wrong, "GET /v1/apps/demo/channels", "").await;
         assert_eq!(got, (401, "unauthorized".to_owned()), "{wrong}");
     }
@@ -334,7 +337,7 @@ async fn the_same_request_twice_takes_effect_once() {
         [(kick, r#"{"durationS": 1}"#), ("POST /v1/apps/demo/channels/other/members/7/kick", "{}")]
     {
         let got = ask(first, "a", body).await;
-        assert_eq!(got, (422, "idempotencyKeyReused".to_owned(), false));
+        assert_eq!(got, (409, "idempotencyKeyReused".to_owned(), false));
     }
     assert_eq!(count(), 1, "nothing changed");
     // What was refused is refused again, without a look.
@@ -370,21 +373,69 @@ async fn what_is_wrong_with_a_request_is_said() {
         ("GET /v1/apps/demo/channels/%2E%2E", "", 400, "badChannelName", ""),
         ("GET /v1/apps/demo/channels/%FF", "", 400, "badChannelName", ""),
         ("GET /v1/apps/demo/channels/a/members/007", "", 400, "badUid", "uid"),
-        ("GET /v1/apps/demo/channels/a/members/18446744073709551616", "", 400, "uidOutOfRange", "uid"),
+        (
+            "GET /v1/apps/demo/channels/a/members/18446744073709551616",
+            "",
+            400,
+            "uidOutOfRange",
+            "uid",
+        ),
         ("POST /v1/apps/demo/channels/a/members/7/kick", r#"{"x": 1}"#, 400, "invalidParams", "x"),
-        ("POST /v1/apps/demo/channels/a/members/7/kick", r#"{"durationS": 1, "durationS": 1}"#, 400, "invalidParams", ""),
+        (
+            "POST /v1/apps/demo/channels/a/members/7/kick",
+            r#"{"durationS": 1, "durationS": 1}"#,
+            400,
+            "invalidParams",
+            "",
+        ),
         ("POST /v1/apps/demo/channels/a/members/7/kick", r#"{} {}"#, 400, "invalidParams", ""),
-        ("PUT /v1/apps/demo/channels/a/members/7/role", r#"{"role": "king"}"#, 400, "invalidParams", "role"),
-        ("PUT /v1/apps/demo/channels/a/members/7/barred", r#"{"kinds": ["smell"]}"#, 400, "invalidParams", "kinds[0]"),
+        (
+            "PUT /v1/apps/demo/channels/a/members/7/role",
+            r#"{"role": "king"}"#,
+            400,
+            "invalidParams",
+            "role",
+        ),
+        (
+            "PUT /v1/apps/demo/channels/a/members/7/barred",
+            r#"{"kinds": ["smell"]}"#,
+            400,
+            "invalidParams",
+            "kinds[0]",
+        ),
         ("POST /v1/apps/demo/tokens", r#"{"ttlS": 60}"#, 409, "debugMode", ""),
         ("POST /v1/apps/other/tokens", r#"{"ttlS": 0}"#, 400, "invalidParams", "ttlS"),
-        ("POST /v1/apps/other/tokens/revoke", r#"{"notBefore": 99999999999999}"#, 400, "invalidParams", "notBefore"),
-        ("POST /v1/apps/demo/webhooks", r#"{"url": "ftp://a.example/"}"#, 400, "badWebhookUrl", "url"),
-        ("POST /v1/apps/demo/webhooks", r#"{"url": "https://a.example/", "events": ["x"]}"#, 400, "badEventType", "events"),
+        (
+            "POST /v1/apps/other/tokens/revoke",
+            r#"{"notBefore": 99999999999999}"#,
+            409,
+            "inFuture",
+            "notBefore",
+        ),
+        (
+            "POST /v1/apps/demo/webhooks",
+            r#"{"url": "ftp://a.example/"}"#,
+            400,
+            "badWebhookUrl",
+            "url",
+        ),
+        (
+            "POST /v1/apps/demo/webhooks",
+            r#"{"url": "https://a.example/", "events": ["x"]}"#,
+            400,
+            "badEventType",
+            "events",
+        ),
         ("GET /v1/apps/demo/webhooks/none", "", 404, "noSuchWebhook", ""),
         ("GET /v1/apps/demo/webhooks/none/deadLetters", "", 404, "noSuchWebhook", ""),
         ("POST /v1/apps/demo/keys", r#"{"scopes": []}"#, 400, "invalidParams", "scopes"),
-        ("POST /v1/apps/demo/keys", r#"{"scopes": ["read"], "expiresAt": 1}"#, 400, "invalidParams", "expiresAt"),
+        (
+            "POST /v1/apps/demo/keys",
+            r#"{"scopes": ["read"], "expiresAt": 1}"#,
+            409,
+            "hasPassed",
+            "expiresAt",
+        ),
         ("GET /v1/channels", "", 404, "notFound", ""),
         ("GET /v1/bans", "", 404, "notFound", ""),
     ] {
@@ -409,7 +460,8 @@ async fn tokens_and_webhooks_are_made_and_end() {
     let (status, token) = send(&router, "POST /v1/apps/other/tokens", body).await;
     assert_eq!(status, 201, "{token}");
     assert_eq!(token["token"].as_str().unwrap().split('.').count(), 3);
-    let (status, from) = send(&router, "POST /v1/apps/other/tokens/revoke", r#"{"uid": "7"}"#).await;
+    let (status, from) =
+        send(&router, "POST /v1/apps/other/tokens/revoke", r#"{"uid": "7"}"#).await;
     assert!(status == 200 && from["notBefore"].as_u64().is_some(), "{from}");
     assert_eq!(scratch.1.desk().revocations().await.unwrap().len(), 1);
 

@@ -34,10 +34,20 @@ pub(super) struct Remote {
     #[arg(long, value_name = "APPKEY", env = "LIANMAI_APP", default_value = "demo")]
     pub(super) app: String,
     /// The admin listener.
-    #[arg(long, value_name = "URL", env = "LIANMAI_ADMIN", default_value = "http://127.0.0.1:8601")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LIANMAI_ADMIN",
+        default_value = "http://127.0.0.1:8601"
+    )]
     pub(super) server: String,
     /// File with a key of the API, or with the token of the deployment. LIANMAI_KEY holds one itself.
-    #[arg(long, value_name = "FILE", env = "LIANMAI_KEY_FILE", default_value = "./lianmai-data/admin.token")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LIANMAI_KEY_FILE",
+        default_value = "./lianmai-data/admin.token"
+    )]
     pub(super) key_file: PathBuf,
     /// PEM file with the certificate authorities that are trusted; those of browsers when absent.
     #[arg(long, value_name = "FILE")]
@@ -131,8 +141,7 @@ async fn exchange(
     request: Request<Body>,
 ) -> Result<Value, String> {
     let broken = |error| format!("no answer: {error}");
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(broken)?;
     let status = response.status();

@@ -36,9 +36,8 @@ fn cell(value: &Value) -> String {
         Value::Array(values) if values.is_empty() => "-".to_owned(),
         Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(","),
         Value::Object(object) => {
-            let pairs = object.iter().map(|(key, value)| {
-                format!("{}={}", key.escape_debug(), cell(value))
-            });
+            let pairs =
+                object.iter().map(|(key, value)| format!("{}={}", key.escape_debug(), cell(value)));
             pairs.collect::<Vec<_>>().join(" ")
         }
         other => other.to_string(),
@@ -63,7 +62,10 @@ mod tests {
             json!({"uid": "7", "name": "\u{1b}[2J", "kinds": ["audio", "video"], "at": {"x": 1}}),
             json!({"uid": "12345", "kinds": [], "name": "x".repeat(100)}),
         ];
-        let text = table(&[("UID", "/uid"), ("KINDS", "/kinds"), ("X", "/at/x"), ("NAME", "/name")], &rows);
+        let text = table(
+            &[("UID", "/uid"), ("KINDS", "/kinds"), ("X", "/at/x"), ("NAME", "/name")],
+            &rows,
+        );
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "UID    KINDS        X  NAME");
         assert_eq!(lines[1], "7      audio,video  1  \\u{1b}[2J");

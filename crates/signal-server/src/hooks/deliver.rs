@@ -278,4 +278,3 @@ fn told(endpoint: &Endpoint, stored: &StoredEvent, heard: Option<u64>) -> Option
         None => Some((event, stored.seq)),
     }
 }
-

@@ -18,7 +18,9 @@ const MAX_URL: usize = 2_048;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EgressError {
     /// It is no URL that can be asked.
-    #[error("the URL must be https (or http, to a range that the operator allows), with a host, without user and fragment, and at most 2048 bytes long")]
+    #[error(
+        "the URL must be https (or http, to a range that the operator allows), with a host, without user and fragment, and at most 2048 bytes long"
+    )]
     Url,
     /// The name has no address.
     #[error("the name has no address")]
@@ -62,7 +64,13 @@ impl Target {
             return Err(bad());
         }
         let port = match authority.as_str().strip_prefix(authority.host()) {
-            Some("") => if tls { 443 } else { 80 },
+            Some("") => {
+                if tls {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(rest) => {
                 let port = rest.strip_prefix(':').and_then(|port| port.parse().ok());
                 port.filter(|port| *port != 0).ok_or_else(bad)?
@@ -112,7 +120,8 @@ impl Egress {
         let ip = address.ip().to_canonical();
         let own = self.own.iter().any(|own| {
             let here = own.ip().to_canonical();
-            own.port() == address.port() && (here == ip || ip.is_loopback() || here.is_unspecified())
+            own.port() == address.port()
+                && (here == ip || ip.is_loopback() || here.is_unspecified())
         });
         let allowed = self.allow.iter().any(|range| range.contains(ip));
         !own && (allowed || (tls && is_of_the_internet(ip)))
@@ -142,7 +151,10 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
     // Of what is handed out: no tunnels, which lead to IPv4 addresses, and no examples.
-    let special = matches!((a, b), (0x2001, 0..=0x1ff) | (0x2001, 0xdb8) | (0x2002, _) | (0x3ff0..=0x3fff, _));
+    let special = matches!(
+        (a, b),
+        (0x2001, 0..=0x1ff) | (0x2001, 0xdb8) | (0x2002, _) | (0x3ff0..=0x3fff, _)
+    );
     (0x2000..=0x3fff).contains(&a) && !special
 }
 
@@ -159,8 +171,16 @@ mod tests {
         let target = Target::read("http://[::1]:8080").unwrap();
         assert_eq!((target.host.as_str(), target.port, target.path.as_str()), ("::1", 8080, "/"));
         for url in [
-            "", "a.example", "/hook", "ftp://a.example/", "https://", "https://u:p@a.example/",
-            "https://a.example/#x", "https://a.example:0/", "https://a.example:99999/", "file:///etc/passwd",
+            "",
+            "a.example",
+            "/hook",
+            "ftp://a.example/",
+            "https://",
+            "https://u:p@a.example/",
+            "https://a.example/#x",
+            "https://a.example:0/",
+            "https://a.example:99999/",
+            "file:///etc/passwd",
             "https://ä.example/",
         ] {
             assert_eq!(Target::read(url), Err(EgressError::Url), "{url}");
@@ -173,10 +193,26 @@ mod tests {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         let none = Egress::default();
         for inside in [
-            "127.0.0.1:80", "10.1.2.3:80", "172.16.0.1:80", "192.168.1.1:80", "169.254.169.254:80",
-            "100.64.0.1:80", "0.0.0.0:80", "224.0.0.1:80", "255.255.255.255:80", "198.18.0.1:80",
-            "[::1]:80", "[fe80::1]:80", "[fd00::1]:80", "[::ffff:127.0.0.1]:80", "[::ffff:10.0.0.1]:80",
-            "[64:ff9b::a00:1]:80", "[2002:7f00:1::]:80", "[2001::1]:80", "[2001:db8::1]:80", "[ff02::1]:80",
+            "127.0.0.1:80",
+            "10.1.2.3:80",
+            "172.16.0.1:80",
+            "192.168.1.1:80",
+            "169.254.169.254:80",
+            "100.64.0.1:80",
+            "0.0.0.0:80",
+            "224.0.0.1:80",
+            "255.255.255.255:80",
+            "198.18.0.1:80",
+            "[::1]:80",
+            "[fe80::1]:80",
+            "[fd00::1]:80",
+            "[::ffff:127.0.0.1]:80",
+            "[::ffff:10.0.0.1]:80",
+            "[64:ff9b::a00:1]:80",
+            "[2002:7f00:1::]:80",
+            "[2001::1]:80",
+            "[2001:db8::1]:80",
+            "[ff02::1]:80",
         ] {
             assert!(!none.may_reach(at(inside), true), "{inside}");
         }
@@ -190,7 +226,8 @@ mod tests {
         };
         assert!(some.may_reach(at("127.0.0.1:9000"), false));
         assert!(some.may_reach(at("[::ffff:127.0.0.1]:9000"), false));
-        for own in ["127.0.0.1:8601", "127.0.0.2:8601", "127.0.0.1:8600", "[::ffff:127.0.0.1]:8601"] {
+        for own in ["127.0.0.1:8601", "127.0.0.2:8601", "127.0.0.1:8600", "[::ffff:127.0.0.1]:8601"]
+        {
             assert!(!some.may_reach(at(own), true), "{own}");
         }
     }

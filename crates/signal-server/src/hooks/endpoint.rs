@@ -86,7 +86,11 @@ impl Endpoint {
             enabled: self.enabled,
             created_at: self.created_at,
             since: self.since,
-            secrets: self.secrets.iter().map(|(s, until)| (s.expose().to_owned(), *until)).collect(),
+            secrets: self
+                .secrets
+                .iter()
+                .map(|(s, until)| (s.expose().to_owned(), *until))
+                .collect(),
         };
         let record = serde_json::to_string(&stored).expect("a record has string keys only");
         Entry { id: self.id.clone(), appkey: self.appkey.to_string(), record }

@@ -128,8 +128,7 @@ impl Queue {
                 let wait = FIRST_WAIT_MS.checked_shl(*refusals).unwrap_or(MAX_WAIT_MS);
                 let until = now + wait.min(MAX_WAIT_MS);
                 *refusals = (*refusals + 1).min(20);
-                endpoint.lanes.get_mut(&key.channel).expect("it was just there").0 =
-                    Lane::Waiting;
+                endpoint.lanes.get_mut(&key.channel).expect("it was just there").0 = Lane::Waiting;
                 endpoint.waiting.insert((until, key.channel.clone()));
             }
         }

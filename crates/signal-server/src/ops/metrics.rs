@@ -120,7 +120,8 @@ impl Metrics {
 
     /// What is counted here. Every one is named, so that a new one is not forgotten.
     fn register(&self, registry: &mut Registry) {
-        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes, hooks } = self;
+        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes, hooks } =
+            self;
         let help = "Notes of the engines that a reader was too slow for, by reader";
         registry.register("missed_notes", help, missed.clone());
         registry.register("joins", "Memberships that began", joins.clone());

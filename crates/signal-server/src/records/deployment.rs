@@ -86,7 +86,8 @@ impl Desk {
             if others >= most {
                 return Ok(false);
             }
-            let sql = format!("INSERT OR REPLACE INTO {name} (id, appkey, record) VALUES (?, ?, ?)");
+            let sql =
+                format!("INSERT OR REPLACE INTO {name} (id, appkey, record) VALUES (?, ?, ?)");
             transaction.execute(&sql, params![id, appkey, record])?;
             Ok(true)
         })

@@ -258,4 +258,3 @@ fn prune(transaction: &Transaction<'_>, keep: Keep) -> rusqlite::Result<(u64, bo
     transaction.execute("DELETE FROM dead WHERE pos <= ?", [last])?;
     Ok((gone as u64, goes < STEP))
 }
-

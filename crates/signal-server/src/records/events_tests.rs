@@ -119,7 +119,8 @@ async fn what_is_too_old_or_too_much_goes_and_is_said_to_be_gone() {
     let temp = Temp::new("events-prune");
     let store = open(&temp);
     let desk = store.desk();
-    let ops = (1..=10_u64).map(|n| append(if n % 2 == 0 { "a" } else { "b" }, n.div_ceil(2), 100 + n));
+    let ops =
+        (1..=10_u64).map(|n| append(if n % 2 == 0 { "a" } else { "b" }, n.div_ceil(2), 100 + n));
     write(&store, ops.collect()).await;
     let prune = async |since, events| desk.prune(Keep { since, events }).await.unwrap();
     assert_eq!(prune(0, 10).await, (0, true));
@@ -176,7 +177,9 @@ fn what_the_disk_takes_too_long_for_is_one_event_of_its_channel() {
     }
     let end = |pending: &Pending| {
         let events = pending.events().skip(MAX_EVENTS);
-        events.map(|(of, record)| (of.name.to_string(), record.seq, record.event.clone())).collect::<Vec<_>>()
+        events
+            .map(|(of, record)| (of.name.to_string(), record.seq, record.event.clone()))
+            .collect::<Vec<_>>()
     };
     let lost = |from, to| Event::Lost { from, to };
     assert_eq!(end(&pending), [("b".to_owned(), 3, lost(1, 3))]);

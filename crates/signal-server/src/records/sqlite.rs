@@ -8,8 +8,8 @@ use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{Restored, RowOp};
 use tokio::sync::watch;
 
-use super::writer::{self, Shared};
 use super::desk::Desk;
+use super::writer::{self, Shared};
 use super::{Ack, Closed, Opening, Records, StoreError, StoreStats, load, schema};
 use crate::data_dir::DirLock;
 

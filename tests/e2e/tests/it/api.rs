@@ -87,7 +87,10 @@ async fn a_channel_made_ahead_is_as_it_was_made() -> Result<()> {
     ok(&stage, &format!("PUT {ROOM}/members/1/barred"), json!({"kinds": ["video"]})).await?;
     second.hear("streamRemoved", |p| p["uid"] == "1" && p["mediaType"] == "video").await?;
     let streams = ok(&stage, &format!("GET {ROOM}/streams"), Value::Null).await?;
-    ensure!(streams["publishers"][0]["streams"].as_array().is_some_and(|it| it.len() == 1), "{streams}");
+    ensure!(
+        streams["publishers"][0]["streams"].as_array().is_some_and(|it| it.len() == 1),
+        "{streams}"
+    );
     ok(&stage, &format!("PUT {ROOM}/members/1/role"), json!({"role": "audience"})).await?;
     second.hear("roleChanged", |p| p["uid"] == "1" && p["role"] == "audience").await?;
     ok(&stage, &format!("POST {ROOM}/members/2/kick"), json!({"durationS": 600})).await?;
@@ -162,7 +165,8 @@ async fn lists_come_in_pages_and_as_lines() -> Result<()> {
     let key = stage.server.admin_token()?;
     let first = "GET /v1/apps/demo/channels";
     let (_, text) = ask_text(&stage, &key, first, lines, &Value::Null).await?;
-    let seen: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let seen: Vec<Value> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     ensure!(seen.len() == 25 && seen[24]["channelName"] == "room #24", "{text}");
     stage.finish().await
 }
@@ -200,16 +204,21 @@ async fn operators_ask_on_the_command_line() -> Result<()> {
     let (_, out, _) = run(&["bans", "lift", "room #1", "7"]).await?;
     ensure!(out == "lifted 1\n", "{out}");
     let (_, key, _) = run(&["keys", "create", "--scope", "read", "--name", "shop"]).await?;
-    let (status, _) = ask_as(&stage, key.trim(), "GET /v1/apps/demo/channels", "", &Value::Null).await?;
+    let (status, _) =
+        ask_as(&stage, key.trim(), "GET /v1/apps/demo/channels", "", &Value::Null).await?;
     ensure!(status == 200, "{status}");
     let (_, out, _) = run(&["keys", "--json"]).await?;
     let listed: Value = serde_json::from_str(out.trim())?;
     ensure!(listed["name"] == "shop", "{out}");
     run(&["keys", "revoke", listed["id"].as_str().context("no id")?]).await?;
-    let (status, _) = ask_as(&stage, key.trim(), "GET /v1/apps/demo/channels", "", &Value::Null).await?;
+    let (status, _) =
+        ask_as(&stage, key.trim(), "GET /v1/apps/demo/channels", "", &Value::Null).await?;
     ensure!(status == 401, "{status}");
     let (_, out, _) = run(&["events"]).await?;
-    ensure!(out.contains("memberJoined") && out.contains("memberLeft") && out.contains("next: "), "{out}");
+    ensure!(
+        out.contains("memberJoined") && out.contains("memberLeft") && out.contains("next: "),
+        "{out}"
+    );
     let (code, _, err) = run(&["channels", "show", "none"]).await?;
     ensure!(code == 1 && err.contains("noSuchChannel"), "{code} {err}");
     let (code, _, err) = run(&["channels", "--server", "http://127.0.0.1:1"]).await?;

@@ -212,7 +212,8 @@ async fn what_is_not_genuine_is_refused_by_the_receiver() -> Result<()> {
     };
     let altered = recorded.replace("channelOpened", "channelEnded!");
     ensure!(altered != recorded && send(&altered).await? == 401, "an altered one");
-    let line = recorded.lines().find(|line| line.starts_with("webhook-timestamp")).context("time")?;
+    let line =
+        recorded.lines().find(|line| line.starts_with("webhook-timestamp")).context("time")?;
     let older = recorded.replace(line, "webhook-timestamp: 1000000000");
     ensure!(send(&older).await? == 401, "an old one");
     let unsigned = recorded.replace("webhook-signature: v1,", "webhook-signature: v2,");

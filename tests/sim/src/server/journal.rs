@@ -25,14 +25,12 @@ struct Followed {
 #[derive(Debug, Default)]
 pub(crate) struct Follower {
     channels: BTreeMap<ChannelKey, Followed>,
-
 }
 
 type Wrong = Result<(), String>;
 
 impl Follower {
     pub(crate) fn append(&mut self, key: &ChannelKey, record: &EventRecord) -> Wrong {
-
         let of = self.channels.entry(key.clone()).or_default();
         of.append(record).map_err(|what| format!("{key:?} {record:?}: {what}"))
     }

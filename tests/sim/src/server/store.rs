@@ -54,7 +54,8 @@ impl Table {
         for op in write.ops {
             match op {
                 RowOp::Append(channel, record) => {
-                    self.blame(self.follower.append(&channel, &record));
+                    let heard = self.follower.append(&channel, &record);
+                    self.blame(heard);
                     changed.insert(channel);
                     continue;
                 }
@@ -75,7 +76,8 @@ impl Table {
             }
         }
         for channel in changed {
-            self.blame(self.follower.agrees(&channel, &self.rows));
+            let agrees = self.follower.agrees(&channel, &self.rows);
+            self.blame(agrees);
         }
     }
 
@@ -173,7 +175,6 @@ impl Store {
     pub(crate) fn wrong(&mut self) -> Option<String> {
         self.table.wrong.take()
     }
-
 
     /// Rows that are left.
     pub(crate) fn rows(&self) -> usize {

@@ -31,7 +31,11 @@ pub(crate) struct Minting {
 
 impl Service {
     /// A token of an app, and when it expires.
-    pub(crate) fn mint(&self, appkey: &Appkey, of: Minting) -> Result<(Secret, WallTime), ApiError> {
+    pub(crate) fn mint(
+        &self,
+        appkey: &Appkey,
+        of: Minting,
+    ) -> Result<(Secret, WallTime), ApiError> {
         let conflict = |name, text| Err(ApiError::new(StatusCode::CONFLICT, name, text));
         let keys = match self.apps.get(appkey) {
             Some(AppMode::Safe(keys)) => keys,
@@ -60,8 +64,8 @@ impl Service {
         let now = wall_now();
         let not_before = not_before.unwrap_or(now);
         if not_before > now {
-            let text = "notBefore is not in the future: nobody could join until then.";
-            return Err(ApiError::invalid_params(text).field("notBefore"));
+            let text = "The moment is in the future: nobody could join until then.";
+            return Err(ApiError::new(StatusCode::CONFLICT, "inFuture", text).field("notBefore"));
         }
         let row = Revocation {
             appkey: appkey.to_string(),
@@ -87,7 +91,8 @@ impl Service {
     ) -> Result<(Arc<Key>, Secret), ApiError> {
         let now = wall_now();
         if expires_at.is_some_and(|end| end <= now) {
-            return Err(ApiError::invalid_params("expiresAt has passed").field("expiresAt"));
+            let error = ApiError::new(StatusCode::CONFLICT, "hasPassed", "The moment has passed.");
+            return Err(error.field("expiresAt"));
         }
         let id = random_id().map_err(|_| lianmai_protocol::ErrorName::InternalError)?;
         let key = Key { id, appkey, scopes, name, created_at: now, expires_at };

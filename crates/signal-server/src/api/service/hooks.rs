@@ -119,7 +119,8 @@ impl Service {
         limit: usize,
     ) -> Result<Vec<(u64, EventDto)>, ApiError> {
         let stored = self.desk.events_after(appkey, after, limit).await?;
-        let told = stored.iter().filter_map(|event| Some((event.pos, EventDto::of(appkey, event)?)));
+        let told =
+            stored.iter().filter_map(|event| Some((event.pos, EventDto::of(appkey, event)?)));
         Ok(told.collect())
     }
 

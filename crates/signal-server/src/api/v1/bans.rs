@@ -113,7 +113,7 @@ async fn lift_hold(State(api): State<Arc<Api>>, Channel(key, _): Channel<Moderat
 #[serde(deny_unknown_fields)]
 struct LiftBy {
     /// The moderator.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     by: UserId,
 }
 

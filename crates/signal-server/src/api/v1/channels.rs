@@ -241,11 +241,11 @@ async fn list(
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewChannel {
-    #[schema(value_type = String, min_length = 1, max_length = 64)]
+    #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
     channel_name: ChannelName,
     /// Whose it is; where it is nobody's, who joins first.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     creator: Option<UserId>,
     #[serde(default)]
     policy: Policy,
@@ -372,7 +372,7 @@ async fn set_policy(
 #[serde(deny_unknown_fields)]
 struct Message {
     /// The uid that it is said to be from; it need not be in the channel.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: UserId,
     data: String,
     /// Only to these; to every member when absent.

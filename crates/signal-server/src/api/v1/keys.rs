@@ -153,11 +153,7 @@ async fn list_all(State(api): State<Arc<Api>>, _: Root) -> Answer {
     post, path = "/v1/keys", operation_id = "createGlobalKey", tag = "keys", request_body = NewKey,
     responses((status = 201, body = KeyWithText))
 )]
-async fn create_for_all(
-    State(api): State<Arc<Api>>,
-    _: Root,
-    Json(new): Json<NewKey>,
-) -> Answer {
+async fn create_for_all(State(api): State<Arc<Api>>, _: Root, Json(new): Json<NewKey>) -> Answer {
     made(&api, None, new).await
 }
 

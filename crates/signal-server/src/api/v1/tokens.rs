@@ -61,11 +61,11 @@ impl From<Granted> for Rights {
 struct NewToken {
     /// The only uid; any when absent.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<UserId>,
     /// The only channel; any when absent.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
     channel_name: Option<ChannelName>,
     /// Everything but `moderate` when absent.
     #[serde(default)]
@@ -122,7 +122,7 @@ async fn mint(
 struct Revoke {
     /// Of this uid; of all when absent.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<UserId>,
     /// What was issued before, in unix milliseconds; now when absent.
     #[serde(default)]
