@@ -115,3 +115,7 @@ async fn send(
     };
     answer.map(|answer| answer.status()).map_err(|_| Refusal::Broken)
 }
+
+#[cfg(test)]
+#[path = "post_tests.rs"]
+mod tests;
