@@ -199,7 +199,7 @@ impl Engine {
                 Err(_) => Unbounded,
             },
         };
-        let names = self.names.range((first, Unbounded)).map(|(key, id)| (key, id));
+        let names = self.names.range((first, Unbounded));
         let own = names.skip_while(|(key, _)| key.appkey < appkey);
         let own = own.take_while(|(key, _)| of(key));
         own.filter_map(|(_, id)| self.channels.get(id)).take(limit).map(Channel::view).collect()

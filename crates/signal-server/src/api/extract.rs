@@ -7,7 +7,8 @@ use axum::extract::{FromRequest, FromRequestParts, Query as AnyQuery};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Request, StatusCode};
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
 
 use super::error::ApiError;
 
@@ -51,6 +52,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         reader.end().map_err(|error| ApiError::invalid_params(error.to_string()))?;
         Ok(Json(value))
     }
+}
+
+/// A whole number, also where it is written as `60.0`: JSON has no other than these.
+pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(reader: D) -> Result<N, D::Error> {
+    let number = serde_json::Number::deserialize(reader)?;
+    let whole = number.as_u64().or_else(|| {
+        // Exact up to there.
+        let exact = |number: &f64| number.fract() == 0.0 && (0.0..=9e15).contains(number);
+        number.as_f64().filter(exact).map(|number| number as u64)
+    });
+    whole.and_then(|whole| N::try_from(whole).ok()).ok_or_else(|| de::Error::custom("out of range"))
+}
+
+/// As [`whole`], where there need be none.
+pub(super) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
+    reader: D,
+) -> Result<Option<N>, D::Error> {
+    struct Whole<N>(N);
+    impl<'de, N: TryFrom<u64>> Deserialize<'de> for Whole<N> {
+        fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+            whole(reader).map(Whole)
+        }
+    }
+    Ok(Option::deserialize(reader)?.map(|Whole(number)| number))
 }
 
 /// The body has more bytes than any needs.

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::stream;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
@@ -47,10 +47,7 @@ impl Page {
     /// What was told last, as the list of that name wrote it.
     pub(super) fn after<T: std::str::FromStr>(&self, list: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = &self.after else { return Ok(None) };
-        let bad = || {
-            let text = "The cursor is none of this list.";
-            ApiError::new(StatusCode::BAD_REQUEST, "badCursor", text).field("after")
-        };
+        let bad = || ApiError::none_such("badCursor", "The list has no such place.").field("after");
         if text.len() > MAX_CURSOR {
             return Err(bad());
         }

@@ -46,14 +46,16 @@ async fn receiver(answer: Vec<u8>) -> (String, tokio::task::JoinHandle<String>) 
 #[tokio::test]
 async fn a_2xx_is_taken_and_nothing_else_is() {
     let poster = poster(&["127.0.0.1"], &[]);
-    let large = [&b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"[..], &[b'x'; 1 << 20]].concat();
+    let large =
+        [&b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"[..], &[b'x'; 1 << 20]].concat();
     for (answer, expected) in [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(), Ok(())),
         (b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), Ok(())),
         (large, Ok(())),
         (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n".to_vec(), Err(Refusal::Status(500))),
         (
-            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
+                .to_vec(),
             Err(Refusal::Status(302)),
         ),
         (b"nonsense\r\n\r\n".to_vec(), Err(Refusal::Broken)),
@@ -66,7 +68,8 @@ async fn a_2xx_is_taken_and_nothing_else_is() {
         let asked = asked.await.unwrap();
         let head = asked.to_ascii_lowercase();
         assert!(asked.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{asked}");
-        for line in ["webhook-id: evt_1", "webhook-timestamp: 7", "content-type: application/json"] {
+        for line in ["webhook-id: evt_1", "webhook-timestamp: 7", "content-type: application/json"]
+        {
             assert!(head.contains(&format!("\r\n{line}\r\n")), "{line} in {asked}");
         }
         assert!(asked.contains("webhook-signature: v1,"), "{asked}");

@@ -19,7 +19,7 @@ use super::{Answer, Done, done};
 use crate::api::Api;
 use crate::api::access::{Admin, App, Channel, Moderate, Read};
 use crate::api::error::json;
-use crate::api::extract::{Json, Query};
+use crate::api::extract::{Json, Query, whole, whole_or_none};
 use crate::api::page::{self, MAX_LIMIT, Page};
 use crate::relay::forward::ForwardView;
 
@@ -84,10 +84,10 @@ struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dissolve_on_creator_leave: Option<bool>,
     /// Most members; no more than the deployment allows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
     max_members: Option<u32>,
     /// Most broadcasters; no more than the deployment allows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
     max_broadcasters: Option<u32>,
     /// It outlives its last member, until it is closed.
     #[serde(default)]
@@ -290,7 +290,7 @@ async fn show(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> An
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Close {
     /// For so many seconds tokens that were issued before let nobody in.
-    #[serde(default = "CloseChannel::default_hold_s")]
+    #[serde(default = "CloseChannel::default_hold_s", deserialize_with = "whole")]
     #[schema(maximum = 3600)]
     hold_s: u32,
     /// Told to the members.

@@ -14,7 +14,7 @@ use super::{Answer, Done, done};
 use crate::api::Api;
 use crate::api::access::{Admin, App, Root, Thing};
 use crate::api::error::{ApiError, json};
-use crate::api::extract::Json;
+use crate::api::extract::{Json, whole_or_none};
 use crate::api::keys::{Key, Scope};
 
 /// Longest name of a key in bytes.
@@ -77,7 +77,7 @@ struct NewKey {
     #[schema(min_items = 1, max_items = 3)]
     scopes: Vec<Scope>,
     /// It is none from then on, in unix milliseconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_or_none")]
     expires_at: Option<u64>,
 }
 

@@ -15,7 +15,7 @@ use super::{Answer, Done, Kind, done};
 use crate::api::Api;
 use crate::api::access::{Channel, Member, Moderate, Read};
 use crate::api::error::json;
-use crate::api::extract::{Json, Query};
+use crate::api::extract::{Json, Query, whole};
 use crate::api::page::{self, MAX_LIMIT, Page};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -198,7 +198,7 @@ async fn show(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Read>) ->
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Kick {
     /// For so many seconds it may not come back; 0: it may with a new token.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schema(maximum = 604800)]
     duration_s: u32,
     /// Told to the member.

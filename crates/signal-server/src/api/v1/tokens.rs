@@ -13,7 +13,7 @@ use super::{Answer, Kind};
 use crate::api::Api;
 use crate::api::access::{Admin, App};
 use crate::api::error::json;
-use crate::api::extract::Json;
+use crate::api::extract::{Json, whole, whole_or_none};
 use crate::api::service::Minting;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -71,10 +71,11 @@ struct NewToken {
     #[serde(default)]
     rights: Option<Granted>,
     /// Seconds that it is valid.
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 604800)]
     ttl_s: u64,
     /// Not valid before, in unix milliseconds.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_or_none")]
     #[schema(maximum = 253402300799000u64)]
     not_before: Option<u64>,
 }
@@ -125,7 +126,7 @@ struct Revoke {
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<UserId>,
     /// What was issued before, in unix milliseconds; now when absent.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole_or_none")]
     not_before: Option<u64>,
 }
 
