@@ -19,7 +19,6 @@ use lianmai_protocol::{
 
 use crate::admission::Grant;
 use crate::ids::{AskId, ChannelRef, QueryId, Seat};
-use crate::output::AdminReply;
 use crate::record::Minted;
 use crate::rows::RowOp;
 use crate::task::{Admission, Claim, Claimed, Refusal};
@@ -151,8 +150,8 @@ pub(crate) enum Written {
     Run { channel: ChannelRef, task: TaskId, life: u64, number: u64 },
     /// A claim of a place.
     Claim { query: QueryId, claim: Claim },
-    /// What the admin API has changed took effect already.
-    Told { query: QueryId, reply: Box<AdminReply> },
+    /// What the admin API has changed took effect already; it is shown the channel that it has made.
+    Told { query: QueryId, made: Option<ChannelRef> },
     /// Everything is handed over.
     HandOver,
 }

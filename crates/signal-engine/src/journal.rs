@@ -13,11 +13,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lianmai_protocol::message::event::LeaveReason;
-use lianmai_protocol::{Cid, MediaKind, Mid, Pub, Role, UserId, WallTime};
-use serde::{Deserialize, Serialize};
+use lianmai_protocol::{Cid, Mid, WallTime};
 
-use crate::key::{self, ChannelKey};
+use crate::event::{Event, EventRecord, JournalRecord};
+use crate::key::ChannelKey;
 use crate::output::Note;
 use crate::record::MAX_NUMBER;
 use crate::rows::RowOp;
@@ -26,172 +25,6 @@ use crate::rows::RowOp;
 const KEEP_MS: u64 = 7 * 24 * 3600 * 1000;
 /// And not so long where there are more names than this.
 const MAX_NAMES: usize = 200_000;
-
-/// One thing that happened in a channel, as it is written down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EventRecord {
-    /// Its number.
-    pub seq: u64,
-    /// Nothing is known of what happened under this name before, so the number before may be any.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub first: bool,
-    /// When.
-    pub at: WallTime,
-    /// The incarnation of the channel.
-    pub cid: Cid,
-    /// What.
-    #[serde(flatten)]
-    pub event: Event,
-}
-
-impl EventRecord {
-    /// A name for it that no other one has: by it receivers know what comes again.
-    #[must_use]
-    pub fn id(channel: &ChannelKey, seq: u64) -> String {
-        let bytes = channel.appkey.as_str().bytes().chain([0]).chain(channel.name.as_str().bytes());
-        format!("evt_{:016x}_{seq}", key::hash(bytes))
-    }
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
-pub enum Event {
-    /// A channel began.
-    ChannelOpened,
-    /// A channel ended.
-    ChannelEnded,
-    /// A membership began.
-    MemberJoined {
-        /// The user.
-        uid: UserId,
-        /// The membership.
-        mid: Mid,
-        /// Its role.
-        role: Role,
-    },
-    /// A membership ended.
-    MemberLeft {
-        /// The user.
-        uid: UserId,
-        /// The membership.
-        mid: Mid,
-        /// Why.
-        reason: LeaveReason,
-    },
-    /// A member became a broadcaster, or is none any more.
-    RoleChanged {
-        /// The user.
-        uid: UserId,
-        /// The membership.
-        mid: Mid,
-        /// The new role.
-        role: Role,
-    },
-    /// A publication began.
-    #[serde(rename_all = "camelCase")]
-    StreamAdded {
-        /// The user.
-        uid: UserId,
-        /// The membership.
-        mid: Mid,
-        /// What it is.
-        media_type: MediaKind,
-        /// The publication.
-        #[serde(rename = "pub")]
-        publication: Pub,
-    },
-    /// A publication ended.
-    #[serde(rename_all = "camelCase")]
-    StreamRemoved {
-        /// The user.
-        uid: UserId,
-        /// The membership.
-        mid: Mid,
-        /// What it was.
-        media_type: MediaKind,
-        /// The publication.
-        #[serde(rename = "pub")]
-        publication: Pub,
-    },
-    /// These events are gone: nobody took them while they were kept. Written by shells.
-    Lost {
-        /// The first one.
-        from: u64,
-        /// The last one.
-        to: u64,
-    },
-}
-
-impl Event {
-    /// Its name, as it is written.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Event::ChannelOpened => "channelOpened",
-            Event::ChannelEnded => "channelEnded",
-            Event::MemberJoined { .. } => "memberJoined",
-            Event::MemberLeft { .. } => "memberLeft",
-            Event::RoleChanged { .. } => "roleChanged",
-            Event::StreamAdded { .. } => "streamAdded",
-            Event::StreamRemoved { .. } => "streamRemoved",
-            Event::Lost { .. } => "lost",
-        }
-    }
-
-    /// What a note tells of a channel: where, in which incarnation, and what; `None` for notes about connections.
-    fn of(note: &Note) -> Option<(&ChannelKey, Cid, Event)> {
-        Some(match note {
-            Note::ChannelOpened { channel, cid } => (channel, *cid, Event::ChannelOpened),
-            Note::ChannelEnded { channel, cid } => (channel, *cid, Event::ChannelEnded),
-            Note::MemberJoined { channel, cid, uid, mid, role, .. } => {
-                (channel, *cid, Event::MemberJoined { uid: *uid, mid: *mid, role: role.clone() })
-            }
-            Note::MemberLeft { channel, cid, uid, mid, reason } => {
-                (channel, *cid, Event::MemberLeft { uid: *uid, mid: *mid, reason: reason.clone() })
-            }
-            Note::RoleChanged { channel, cid, uid, mid, role } => {
-                (channel, *cid, Event::RoleChanged { uid: *uid, mid: *mid, role: role.clone() })
-            }
-            Note::StreamAdded { channel, cid, uid, mid, kind, publication } => {
-                let (uid, mid, publication) = (*uid, *mid, *publication);
-                let media_type = kind.clone();
-                (channel, *cid, Event::StreamAdded { uid, mid, media_type, publication })
-            }
-            Note::StreamRemoved { channel, cid, uid, mid, kind, publication } => {
-                let (uid, mid, publication) = (*uid, *mid, *publication);
-                let media_type = kind.clone();
-                (channel, *cid, Event::StreamRemoved { uid, mid, media_type, publication })
-            }
-            Note::JoinRefused { .. }
-            | Note::Resumed { .. }
-            | Note::CommandRefused { .. }
-            | Note::Closing { .. } => return None,
-        })
-    }
-
-    /// The membership that it is about.
-    fn mid(&self) -> Option<Mid> {
-        match self {
-            Event::ChannelOpened | Event::ChannelEnded | Event::Lost { .. } => None,
-            Event::MemberJoined { mid, .. }
-            | Event::MemberLeft { mid, .. }
-            | Event::RoleChanged { mid, .. }
-            | Event::StreamAdded { mid, .. }
-            | Event::StreamRemoved { mid, .. } => Some(*mid),
-        }
-    }
-}
-
-/// The counter of a name, as it is written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JournalRecord {
-    /// The number of the last thing that happened.
-    pub last: u64,
-    /// When that was.
-    pub at: WallTime,
-}
 
 /// The counters of all names of a shard, and which ends are told already.
 #[derive(Debug, Default)]
@@ -205,7 +38,7 @@ pub(crate) struct Journal {
 impl Journal {
     /// Appends what a note tells, unless it was told already.
     pub(crate) fn note(&mut self, note: &Note, at: WallTime, ops: &mut Vec<RowOp>) {
-        let Some((channel, cid, event)) = Event::of(note) else { return };
+        let Some((channel, cid, event)) = event_of(note) else { return };
         let told = match &event {
             Event::ChannelEnded => self.ended.remove(&cid),
             Event::MemberLeft { mid, .. } => self.gone.remove(mid) | self.ended.contains(&cid),
@@ -279,9 +112,43 @@ impl Journal {
     }
 }
 
+/// What a note tells of a channel: where, in which incarnation, and what; `None` for notes about connections.
+fn event_of(note: &Note) -> Option<(&ChannelKey, Cid, Event)> {
+    Some(match note {
+        Note::ChannelOpened { channel, cid } => (channel, *cid, Event::ChannelOpened),
+        Note::ChannelEnded { channel, cid } => (channel, *cid, Event::ChannelEnded),
+        Note::MemberJoined { channel, cid, uid, mid, role, .. } => {
+            (channel, *cid, Event::MemberJoined { uid: *uid, mid: *mid, role: role.clone() })
+        }
+        Note::MemberLeft { channel, cid, uid, mid, reason } => {
+            (channel, *cid, Event::MemberLeft { uid: *uid, mid: *mid, reason: reason.clone() })
+        }
+        Note::RoleChanged { channel, cid, uid, mid, role } => {
+            (channel, *cid, Event::RoleChanged { uid: *uid, mid: *mid, role: role.clone() })
+        }
+        Note::StreamAdded { channel, cid, uid, mid, kind, publication } => {
+            let (uid, mid, publication) = (*uid, *mid, *publication);
+            let media_type = kind.clone();
+            (channel, *cid, Event::StreamAdded { uid, mid, media_type, publication })
+        }
+        Note::StreamRemoved { channel, cid, uid, mid, kind, publication } => {
+            let (uid, mid, publication) = (*uid, *mid, *publication);
+            let media_type = kind.clone();
+            (channel, *cid, Event::StreamRemoved { uid, mid, media_type, publication })
+        }
+        Note::JoinRefused { .. }
+        | Note::Resumed { .. }
+        | Note::CommandRefused { .. }
+        | Note::Closing { .. } => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     //! Proves no rule of the protocol: numbers of what happened, and what is told once.
+
+    use lianmai_protocol::message::event::LeaveReason;
+    use lianmai_protocol::{MediaKind, Pub, UserId};
 
     use super::*;
 

@@ -9,7 +9,7 @@ use lianmai_protocol::{TaskId, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::journal::{EventRecord, JournalRecord};
+use crate::event::{EventRecord, JournalRecord};
 use crate::key::ChannelKey;
 use crate::record::{BanRecord, ChannelRecord, ClaimRecord, MemberRecord, TaskRecord};
 use crate::task::ClaimKey;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lianmai_media_plane::{Hub, RtmpServer};
-use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{AppPolicy, Engine, EngineConfig, Restored};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -16,15 +15,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::api::keys::Keys;
-use crate::api::service::Service;
+use crate::api::rows::Rows;
 use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
 use crate::config::{AppConfig, AppMode, Config, MediaServer};
 use crate::data_dir::{DataDir, DataDirError, DataDirProblem, DirLock};
 use crate::executor::Executor;
-use crate::hooks::{Deliverer, Egress, Endpoints, Poster};
 use crate::listen::accept::{self, HttpListener};
 use crate::listen::budgets::Budgets;
 use crate::listen::descriptors;
@@ -39,7 +36,7 @@ use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
 use crate::ops::peers::Peers;
-use crate::records::{self, DeskError, Opening, Records, Revocation, StoreError};
+use crate::records::{self, DeskError, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
 use crate::relay::forward::{self, Forwarder, Forwards};
@@ -140,15 +137,6 @@ pub struct Server {
     rows: Rows,
 }
 
-/// What the API has written down.
-struct Rows {
-    keys: Keys,
-    endpoints: Endpoints,
-    revocations: Vec<Revocation>,
-    /// Whom deliveries trust.
-    trust: Arc<rustls::ClientConfig>,
-}
-
 impl Server {
     /// Opens the data directory, reads what the last process left there, and binds every listener.
     ///
@@ -187,13 +175,7 @@ impl Server {
         // After the listeners: a start that fails takes nothing from a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
         let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
-        let desk = store.desk();
-        let rows = Rows {
-            keys: Keys::load(desk.clone()).await?,
-            endpoints: Endpoints::load(desk.clone()).await?,
-            revocations: desk.revocations().await?,
-            trust: trust::client_config(None)?,
-        };
+        let rows = Rows::load(store.desk(), trust::client_config(None)?).await?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -282,14 +264,6 @@ impl Server {
         readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
         let revoked = authenticator.revoked().clone();
-        let Rows { keys, endpoints, revocations, trust } = rows;
-        for row in revocations {
-            // One of an app or a uid that is none any more concerns nobody.
-            let uid = if row.uid.is_empty() { Ok(None) } else { row.uid.parse().map(Some) };
-            if let (Ok(appkey), Ok(uid)) = (row.appkey.parse(), uid) {
-                revoked.revoke(appkey, uid, WallTime(row.not_before));
-            }
-        }
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp, addresses.rtmps);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
@@ -346,32 +320,9 @@ impl Server {
         let public_router =
             public::router(&config, lobby, hub.clone(), authorizer.clone(), phase.clone());
         let forwards = Arc::new(Forwards::default());
-        let deliverer = Deliverer {
-            desk: store.desk(),
-            endpoints: endpoints.clone(),
-            poster: Poster {
-                egress: Arc::new(Egress {
-                    allow: config.webhooks.allow.clone(),
-                    own: addresses.all(),
-                }),
-                tls: trust,
-                timeout: Duration::from_millis(config.webhooks.timeout_ms),
-            },
-            give_up_ms: config.webhooks.give_up_ms,
-            keep_ms: config.webhooks.keep_ms,
-            keep_events: config.webhooks.keep_events,
-            metrics: metrics.hooks.clone(),
-        };
-        let modes = config.apps.iter().map(|app| (app.appkey.clone(), app.mode.clone()));
-        let service = Service {
-            shards: shards.clone(),
-            desk: store.desk(),
-            keys,
-            endpoints,
-            deliverer: deliverer.clone(),
-            revoked,
-            apps: Arc::new(modes.collect()),
-        };
+        let own = addresses.all();
+        let service = rows.service(&config, own, shards.clone(), revoked, metrics.hooks.clone());
+        let deliverer = service.deliverer.clone();
         let admin_router = api::router(Api {
             service,
             hub: hub.clone(),

@@ -143,8 +143,7 @@ impl Engine {
         if !result? {
             return Ok(Some(AdminReply::Done));
         }
-        let reply = Box::new(AdminReply::Done);
-        self.context.store(Written::Told { query, reply });
+        self.context.store(Written::Told { query, made: None });
         Ok(None)
     }
 
@@ -174,11 +173,10 @@ impl Engine {
         let mut channel = Channel::new(cx, id, key.clone(), policy, creator);
         channel.prepare(cx, rules, attributes);
         channel.settle(cx);
-        let reply = Box::new(AdminReply::Detail(Box::new(channel.detail())));
         self.names.insert(key, id);
         self.channels.insert(id, channel);
         self.sweep_from_now_on();
-        self.context.store(Written::Told { query, reply });
+        self.context.store(Written::Told { query, made: Some(id) });
         Ok(None)
     }
 

@@ -10,6 +10,7 @@ mod health;
 mod idempotency;
 pub(crate) mod keys;
 mod page;
+pub(crate) mod rows;
 pub(crate) mod service;
 mod v1;
 

@@ -1,4 +1,4 @@
-//! The API as a back end uses it, and as operators do on the command line.
+//! Proves no rule of the protocol: the API as a back end uses it, and as operators do on the command line.
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals;

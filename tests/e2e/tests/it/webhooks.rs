@@ -1,5 +1,5 @@
-//! Webhooks, with the receiver of the examples: nothing is lost, in order, and pairs, though the receiver is away and the
-//! server is killed; and what is not genuine is refused.
+//! Proves no rule of the protocol: webhooks, with the receiver of the examples. Nothing is lost, all is in order, and pairs,
+//! though the receiver is away and the server is killed; and what is not genuine is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
