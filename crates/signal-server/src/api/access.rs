@@ -15,7 +15,7 @@ use axum::response::Response;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use lianmai_protocol::{Appkey, ErrorName, UserId};
+use lianmai_protocol::{Appkey, ErrorName, TaskId, UserId};
 use lianmai_signal_engine::ChannelKey;
 
 use super::Api;
@@ -54,6 +54,12 @@ pub(super) struct Channel<S: Needs>(pub(super) ChannelKey, pub(super) PhantomDat
 pub(super) struct Member<S: Needs>(
     pub(super) ChannelKey,
     pub(super) UserId,
+    pub(super) PhantomData<S>,
+);
+/// The push task that a route is about, and its channel.
+pub(super) struct Task<S: Needs>(
+    pub(super) ChannelKey,
+    pub(super) TaskId,
     pub(super) PhantomData<S>,
 );
 /// The id of a thing that an app has.
@@ -191,6 +197,18 @@ impl<S: Needs> FromRequestParts<Arc<Api>> for Member<S> {
         let uid = names.get("uid").parse::<UserId>();
         let uid = uid.map_err(|error| ApiError::from(error.name).field("uid"))?;
         Ok(Member(channel, uid, PhantomData))
+    }
+}
+
+impl<S: Needs> FromRequestParts<Arc<Api>> for Task<S> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
+        let (appkey, names) = app(parts, api, S::SCOPE).await?;
+        let channel = names.channel(appkey)?;
+        let task = names.get("task").parse::<TaskId>();
+        let task = task.map_err(|_| ApiError::from(ErrorName::BadTask).field("task"))?;
+        Ok(Task(channel, task, PhantomData))
     }
 }
 

@@ -19,7 +19,7 @@ use super::error::Problem;
 #[openapi(
     info(
         title = "Lianmai",
-        description = "Channels, members, tokens, keys, webhooks and events of a Lianmai server. Every error is a \
+        description = "Channels, members, push tasks, tokens, keys, webhooks and events of a Lianmai server. Every error is a \
                        problem of RFC 9457 whose `name` says what it is. A read that follows an answer shows what was \
                        answered. Requests that change something take `Idempotency-Key`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
@@ -81,6 +81,7 @@ fn describe(parameter: &mut Parameter) {
         "channel" => (CHANNEL_NAME, "The name of the channel, percent-encoded"),
         "uid" => (UID, "The user"),
         "id" => ("^[A-Za-z0-9]{1,64}$", "The id"),
+        "task" => ("^[A-Za-z0-9_]{1,64}$", "The push task"),
         _ => return,
     };
     let schema = Object::builder().schema_type(Type::String).pattern(Some(pattern));

@@ -153,18 +153,23 @@ impl From<RpcError> for ApiError {
                 return Self::none_such("noSuchChannel", "No such channel.");
             }
             ErrorName::NoSuchMember | ErrorName::NoSuchTask => StatusCode::NOT_FOUND,
-            // Nobody carries tasks out here.
-            ErrorName::MethodNotFound => StatusCode::NOT_IMPLEMENTED,
+            // Nobody carries tasks out here; nothing else of this API is a method that an engine may not have.
+            ErrorName::MethodNotFound => {
+                let text = "This server carries no push tasks out.";
+                return Self::new(StatusCode::CONFLICT, "tasksNotServed", text);
+            }
             ErrorName::Forbidden
             | ErrorName::TooManyBroadcasters
             | ErrorName::DuplicateTask
             | ErrorName::TaskLimitExceeded
             | ErrorName::TaskOverridden
-            | ErrorName::StreamUrlBusy => StatusCode::CONFLICT,
-            ErrorName::Draining
-            | ErrorName::TooManyBans
-            | ErrorName::TooManyChannels
-            | ErrorName::TaskFailed => {
+            | ErrorName::StreamUrlBusy
+            | ErrorName::TaskFailed => StatusCode::CONFLICT,
+            // The form is right, and what it says does not fit together or lead anywhere.
+            ErrorName::BadTask | ErrorName::BadLayout | ErrorName::BadImage => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            ErrorName::Draining | ErrorName::TooManyBans | ErrorName::TooManyChannels => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             // It took effect, and may not outlive a crash.

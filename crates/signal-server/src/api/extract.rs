@@ -14,6 +14,8 @@ use super::error::ApiError;
 
 /// Longest body of a request in bytes.
 pub(super) const MAX_BODY: usize = 16 * 1024;
+/// And of one that says what push tasks do: as long as a frame of a member.
+pub(super) const MAX_TASKS_BODY: usize = 64 * 1024;
 
 /// A query.
 pub(super) struct Query<T>(pub(super) T);
@@ -30,9 +32,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 }
 
 /// A JSON body. Only `application/json` is one: a page of another origin cannot send that without being asked first.
-pub(super) struct Json<T>(pub(super) T);
+pub(super) struct Json<T, const MAX: usize = MAX_BODY>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for Json<T, MAX> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request<Body>, _: &S) -> Result<Self, ApiError> {
@@ -42,7 +44,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             let text = "The body must be application/json.";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "notJson", text));
         }
-        let body = to_bytes(request.into_body(), MAX_BODY).await.map_err(|_| too_large())?;
+        let body = to_bytes(request.into_body(), MAX).await.map_err(|_| too_large())?;
         let mut reader = serde_json::Deserializer::from_slice(&body);
         let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let field = error.path().to_string();

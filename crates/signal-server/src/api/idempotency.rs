@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::Api;
 use super::error::ApiError;
-use super::extract::{MAX_BODY, too_large};
+use super::extract::{MAX_TASKS_BODY, too_large};
 use super::keys::Caller;
 use crate::clock::wall_now;
 use crate::records::Asked;
@@ -52,7 +52,8 @@ pub(super) async fn once(
     })?;
     let caller = request.extensions().get::<Caller>().map_or("", Caller::id).to_owned();
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, MAX_BODY).await.map_err(|_| too_large())?;
+    // The longest that any route takes; each looks at its own bound again.
+    let body = to_bytes(body, MAX_TASKS_BODY).await.map_err(|_| too_large())?;
     let hash = hash(&parts.method, parts.uri.path_and_query().map_or("", |it| it.as_str()), &body);
     let (desk, id) = (api.service.desk().clone(), (caller, key));
     let now = wall_now().0;

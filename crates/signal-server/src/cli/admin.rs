@@ -110,6 +110,11 @@ enum OfBans {
         /// Who may come back.
         uid: String,
     },
+    /// End the hold of a name: whoever was kept out by a close may come in again.
+    LiftHold {
+        /// The channel.
+        channel: String,
+    },
 }
 
 /// `keys`.
@@ -322,6 +327,11 @@ impl Bans {
             }
             OfBans::Lift { channel, uid } => {
                 let rest = format!("channels/{}/bans/{}", step(channel), step(uid));
+                let done = remote.ask(Method::DELETE, &remote.path(&rest), None)?;
+                Ok(remote.one(&done, format!("lifted {}", done["lifted"])))
+            }
+            OfBans::LiftHold { channel } => {
+                let rest = format!("channels/{}/hold", step(channel));
                 let done = remote.ask(Method::DELETE, &remote.path(&rest), None)?;
                 Ok(remote.one(&done, format!("lifted {}", done["lifted"])))
             }

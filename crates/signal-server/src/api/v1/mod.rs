@@ -8,6 +8,7 @@ mod channels;
 mod events;
 mod keys;
 mod members;
+mod tasks;
 mod tokens;
 mod webhooks;
 
@@ -30,6 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .merge(channels::routes())
         .merge(members::routes())
         .merge(bans::routes())
+        .merge(tasks::routes())
         .merge(tokens::routes())
         .merge(keys::routes())
         .merge(webhooks::routes())
