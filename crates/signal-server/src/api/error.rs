@@ -109,6 +109,12 @@ impl ApiError {
         ErrorName::Draining.into()
     }
 
+    /// Status and body, to be told later.
+    pub(super) fn text(&self) -> (u16, String) {
+        let text = serde_json::to_string(&self.problem());
+        (self.status.as_u16(), text.expect("answers have string keys only"))
+    }
+
     fn problem(&self) -> Problem {
         Problem {
             kind: format!("urn:lianmai:problem:{}", self.name),

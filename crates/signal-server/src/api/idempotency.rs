@@ -35,6 +35,10 @@ const MOST: usize = 10_000;
 /// Longest answer that is remembered; those of requests that change something are short.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// Marks an answer that holds a secret. It is told once and not kept: of a key the file holds a hash and nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HoldsSecret;
+
 /// See the module.
 pub(super) async fn once(
     State(api): State<Arc<Api>>,
@@ -85,15 +89,25 @@ pub(super) async fn once(
         let response = next.run(request).await;
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, MAX_ANSWER).await.unwrap_or_default();
-        let answer = String::from_utf8(body.to_vec()).ok();
-        // What failed may be asked again.
-        let answer = answer.filter(|_| !parts.status.is_server_error());
-        let answer = answer.map(|text| (parts.status.as_u16(), text));
+        let answer = if parts.extensions.get::<HoldsSecret>().is_some() {
+            Some(told_once())
+        } else {
+            // What failed may be asked again.
+            let text = String::from_utf8(body.to_vec()).ok();
+            let text = text.filter(|_| !parts.status.is_server_error());
+            text.map(|text| (parts.status.as_u16(), text))
+        };
         // An answer that cannot be noted is the right one all the same.
         let _ = desk.answered(id, answer).await;
         Response::from_parts(parts, Body::from(body))
     });
     done.await.map_err(|_| lianmai_protocol::ErrorName::InternalError.into())
+}
+
+/// What whoever repeats a request hears whose answer held a secret.
+fn told_once() -> (u16, String) {
+    let text = "The request took effect before, and its answer held a secret, which is told once.";
+    ApiError::new(StatusCode::CONFLICT, "idempotencyAnswerNotKept", text).text()
 }
 
 fn again(status: u16, body: String) -> Response {

@@ -348,6 +348,14 @@ async fn the_same_request_twice_takes_effect_once() {
     assert_eq!(ask(kick, "", "{}").await.1, "badIdempotencyKey");
     assert_eq!(ask(kick, &"x".repeat(129), "{}").await.1, "badIdempotencyKey");
     assert_eq!(ask("GET /v1/apps/demo/channels", "a", "").await.0, 200, "a read has no need");
+    // A secret is told once, and the file does not hold it.
+    let make = "POST /v1/apps/demo/keys";
+    let scopes = r#"{"scopes": ["read"]}"#;
+    let headers = [("idempotency-key", "k")];
+    let (status, _, made) = send_as(&router, TOKEN, make, &headers, scopes).await;
+    assert_eq!(status, 201, "{made}");
+    let (status, _, again) = send_as(&router, TOKEN, make, &headers, scopes).await;
+    assert_eq!((status, &again["name"]), (409, &json!("idempotencyAnswerNotKept")));
     // Keys of two callers have nothing to do with each other.
     let (_, made) = send(&router, "POST /v1/apps/demo/keys", r#"{"scopes": ["admin"]}"#).await;
     let key = made["text"].as_str().unwrap();

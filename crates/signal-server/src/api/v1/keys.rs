@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Done, done};
+use super::{Answer, Done, done, told_once};
 use crate::api::Api;
 use crate::api::access::{Admin, App, Root, Thing};
 use crate::api::error::{ApiError, json};
@@ -105,7 +105,7 @@ async fn made(api: &Api, appkey: Option<Appkey>, new: NewKey) -> Answer {
     let expires_at = expires_at.map(WallTime);
     let (key, text) = api.service.add_key(appkey, name, scopes, expires_at).await?;
     let text = text.expose().to_owned();
-    Ok(json(StatusCode::CREATED, &KeyWithText { key: KeyDto::from(&*key), text }))
+    Ok(told_once(StatusCode::CREATED, &KeyWithText { key: KeyDto::from(&*key), text }))
 }
 
 /// Keys of an app

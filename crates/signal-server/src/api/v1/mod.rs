@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
 use super::error::{ApiError, json};
+use super::idempotency::HoldsSecret;
 
 type Answer = Result<Response, ApiError>;
 
@@ -89,6 +90,13 @@ struct Done {}
 
 fn done() -> Response {
     json(StatusCode::OK, &Done {})
+}
+
+/// An answer with a secret, which nobody is told again.
+fn told_once<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    let mut response = json(status, value);
+    response.extensions_mut().insert(HoldsSecret);
+    response
 }
 
 /// How many of something ended.

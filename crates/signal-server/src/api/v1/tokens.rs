@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Kind};
+use super::{Answer, Kind, told_once};
 use crate::api::Api;
 use crate::api::access::{Admin, App};
 use crate::api::error::json;
@@ -114,7 +114,7 @@ async fn mint(
     let minting = Minting { uid, channel, rights, ttl_s, not_before };
     let (token, expires) = api.service.mint(&appkey, minting)?;
     let token = token.expose().to_owned();
-    Ok(json(StatusCode::CREATED, &TokenDto { token, expires_at: expires.0 }))
+    Ok(told_once(StatusCode::CREATED, &TokenDto { token, expires_at: expires.0 }))
 }
 
 /// Which tokens are revoked.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Done, done};
+use super::{Answer, Done, done, told_once};
 use crate::api::Api;
 use crate::api::access::{Admin, App, Thing};
 use crate::api::error::json;
@@ -111,7 +111,7 @@ async fn create(
     let new = NewEndpoint { url, events, enabled };
     let (endpoint, secret) = api.service.add_endpoint(&appkey, new).await?;
     let (webhook, secret) = (WebhookDto::from(&endpoint), secret.expose().to_owned());
-    Ok(json(StatusCode::CREATED, &WebhookWithSecret { webhook, secret }))
+    Ok(told_once(StatusCode::CREATED, &WebhookWithSecret { webhook, secret }))
 }
 
 /// One webhook
@@ -174,7 +174,7 @@ async fn remove(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>)
 async fn rotate(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -> Answer {
     let (endpoint, secret) = api.service.rotate_secret(&appkey, &id).await?;
     let (webhook, secret) = (WebhookDto::from(&endpoint), secret.expose().to_owned());
-    Ok(json(StatusCode::OK, &WebhookWithSecret { webhook, secret }))
+    Ok(told_once(StatusCode::OK, &WebhookWithSecret { webhook, secret }))
 }
 
 /// How a ping was taken.
