@@ -2,7 +2,8 @@
 //! values of a stable format. Deliberately absent: when something is written down (`journal`).
 
 use lianmai_protocol::message::event::LeaveReason;
-use lianmai_protocol::{Cid, MediaKind, Mid, Pub, Role, UserId, WallTime};
+use lianmai_protocol::message::task::TaskState;
+use lianmai_protocol::{Cid, MediaKind, Mid, Pub, Role, TaskId, UserId, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::key::{self, ChannelKey};
@@ -95,6 +96,39 @@ pub enum Event {
         #[serde(rename = "pub")]
         publication: Pub,
     },
+    /// A push task was added. It is idle until something else is told.
+    #[serde(rename_all = "camelCase")]
+    TaskAdded {
+        /// The task: its id may be that of one that has ended.
+        task_id: TaskId,
+        /// Whose it is; absent for a task of the app's server.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<UserId>,
+    },
+    /// A push task does something else than before, or was told to.
+    #[serde(rename_all = "camelCase")]
+    TaskChanged {
+        /// The task.
+        task_id: TaskId,
+        /// What it is doing.
+        state: TaskState,
+        /// As members are told it.
+        code: u16,
+        /// Grows with each update.
+        revision: u64,
+        /// How often in a row it was tried again.
+        retries: u32,
+        /// One sentence.
+        msg: String,
+    },
+    /// A push task ended.
+    #[serde(rename_all = "camelCase")]
+    TaskEnded {
+        /// The task.
+        task_id: TaskId,
+        /// One sentence.
+        msg: String,
+    },
     /// These events are gone: nobody took them while they were kept. Written by shells.
     Lost {
         /// The first one.
@@ -116,6 +150,9 @@ impl Event {
             Event::RoleChanged { .. } => "roleChanged",
             Event::StreamAdded { .. } => "streamAdded",
             Event::StreamRemoved { .. } => "streamRemoved",
+            Event::TaskAdded { .. } => "taskAdded",
+            Event::TaskChanged { .. } => "taskChanged",
+            Event::TaskEnded { .. } => "taskEnded",
             Event::Lost { .. } => "lost",
         }
     }
@@ -123,7 +160,12 @@ impl Event {
     /// The membership that it is about.
     pub(crate) fn mid(&self) -> Option<Mid> {
         match self {
-            Event::ChannelOpened | Event::ChannelEnded | Event::Lost { .. } => None,
+            Event::ChannelOpened
+            | Event::ChannelEnded
+            | Event::TaskAdded { .. }
+            | Event::TaskChanged { .. }
+            | Event::TaskEnded { .. }
+            | Event::Lost { .. } => None,
             Event::MemberJoined { mid, .. }
             | Event::MemberLeft { mid, .. }
             | Event::RoleChanged { mid, .. }

@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{Cid, Mid, WallTime};
 
 use crate::event::{Event, EventRecord, JournalRecord};
@@ -135,6 +136,23 @@ fn event_of(note: &Note) -> Option<(&ChannelKey, Cid, Event)> {
             let (uid, mid, publication) = (*uid, *mid, *publication);
             let media_type = kind.clone();
             (channel, *cid, Event::StreamRemoved { uid, mid, media_type, publication })
+        }
+        Note::TaskAdded { channel, cid, task, owner } => {
+            (channel, *cid, Event::TaskAdded { task_id: task.clone(), uid: *owner })
+        }
+        Note::TaskChanged { channel, cid, info, msg } => {
+            let event = Event::TaskChanged {
+                task_id: info.task_id.clone(),
+                state: info.state.clone().unwrap_or(TaskState::Idle),
+                code: info.code,
+                revision: info.revision,
+                retries: info.retries,
+                msg: msg.clone(),
+            };
+            (channel, *cid, event)
+        }
+        Note::TaskEnded { channel, cid, task, msg } => {
+            (channel, *cid, Event::TaskEnded { task_id: task.clone(), msg: msg.clone() })
         }
         Note::JoinRefused { .. }
         | Note::Resumed { .. }

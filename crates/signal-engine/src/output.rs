@@ -6,7 +6,7 @@ use lianmai_protocol::message::session::{Outcome, ResumeReason};
 use lianmai_protocol::message::task::TaskInfo;
 use lianmai_protocol::{
     Appkey, Attributes, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Rights, Role,
-    RpcError, UserId, WallTime,
+    RpcError, TaskId, UserId, WallTime,
 };
 
 use crate::asks::Question;
@@ -142,6 +142,39 @@ pub enum Note {
         mid: Mid,
         /// Why.
         reason: LeaveReason,
+    },
+    /// A push task was added.
+    TaskAdded {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The task.
+        task: TaskId,
+        /// Whose it is; `None` is the app's server.
+        owner: Option<UserId>,
+    },
+    /// A push task does something else than before, or was told to.
+    TaskChanged {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// What members know of it.
+        info: TaskInfo,
+        /// One sentence.
+        msg: String,
+    },
+    /// A push task ended.
+    TaskEnded {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The task.
+        task: TaskId,
+        /// One sentence.
+        msg: String,
     },
     /// A join was refused.
     JoinRefused {

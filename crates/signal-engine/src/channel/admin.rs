@@ -223,6 +223,7 @@ impl Channel {
         for uid in self.members.keys() {
             self.foretell_leave(cx, *uid, LeaveReason::ChannelClosed);
         }
+        self.foretell_task_ends(cx);
         cx.foretell(&Note::ChannelEnded { channel: self.key.clone(), cid: self.cid });
         if cx.config.journal {
             cx.journal.ends(self.cid);

@@ -39,6 +39,7 @@ use lianmai_protocol::{
 };
 
 pub(crate) use self::moderation::{check_kick, not_stored};
+pub(crate) use self::tasks::RESTARTED;
 
 use self::cost::Said;
 use self::log::{EVENT_COST, EventLog};

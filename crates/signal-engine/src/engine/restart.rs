@@ -13,13 +13,13 @@ use lianmai_protocol::{CloseCode, ErrorName, RpcError};
 
 use super::Engine;
 use crate::asks::{Answer, Written};
-use crate::channel::Channel;
+use crate::channel::{Channel, RESTARTED};
 use crate::drain::{Drain, DrainPlan};
 use crate::ids::ChannelRef;
 use crate::input::{Input, ReconnectRequest};
 use crate::key::ChannelKey;
 use crate::output::{Note, Output};
-use crate::record::{ChannelRecord, MemberRecord};
+use crate::record::{ChannelRecord, MemberRecord, TaskRecord};
 use crate::rows::{Restored, RowOp};
 use crate::timers::Timer;
 
@@ -42,7 +42,8 @@ impl Engine {
             let policy = self.context.config.apps.get(&key.appkey).cloned();
             let stays = !members.is_empty() || record.stays_empty(self.context.now.wall);
             let Some(policy) = policy.filter(|_| stays) else {
-                self.end_unloaded(&key, &record, &members);
+                let tasks = tasks.remove(&key).unwrap_or_default();
+                self.end_unloaded(&key, &record, &members, &tasks);
                 self.context.ops.push(RowOp::DropChannel(key));
                 continue;
             };
@@ -70,6 +71,7 @@ impl Engine {
         channel: &ChannelKey,
         record: &ChannelRecord,
         members: &[MemberRecord],
+        tasks: &[TaskRecord],
     ) {
         let cid = record.cid;
         for member in members {
@@ -81,6 +83,11 @@ impl Engine {
             }
             let channel = channel.clone();
             self.context.foretell(&Note::MemberLeft { channel, cid, uid, mid, reason });
+        }
+        for task in tasks {
+            let (channel, task) = (channel.clone(), task.task.clone());
+            let msg = RESTARTED.to_owned();
+            self.context.foretell(&Note::TaskEnded { channel, cid, task, msg });
         }
         self.context.foretell(&Note::ChannelEnded { channel: channel.clone(), cid });
     }

@@ -2,10 +2,11 @@
 //! what is written down.
 
 use lianmai_protocol::UserId;
+use lianmai_signal_engine::task::{Failure, Report};
 use lianmai_signal_engine::{AdminCommand, Event};
 
 use crate::calls::*;
-use crate::world::{DiskMode, World, entry, room};
+use crate::world::{DiskMode, World, add, delete, entry, room, task};
 
 /// What was appended since the last look, in words; its numbers go on.
 fn told(w: &mut World, last: &mut Option<u64>) -> Vec<String> {
@@ -21,6 +22,10 @@ fn told(w: &mut World, last: &mut Option<u64>) -> Vec<String> {
             Event::MemberLeft { uid, reason, .. } => format!("{kind} {uid} {reason}"),
             Event::StreamAdded { uid, media_type, .. }
             | Event::StreamRemoved { uid, media_type, .. } => format!("{kind} {uid} {media_type}"),
+            Event::TaskAdded { task_id, .. } | Event::TaskEnded { task_id, .. } => {
+                format!("{kind} {task_id}")
+            }
+            Event::TaskChanged { task_id, state, .. } => format!("{kind} {task_id} {state}"),
             _ => kind.to_owned(),
         }
     });
@@ -124,6 +129,58 @@ fn who_does_not_come_back_after_a_crash_leaves_once() {
     w.advance(400_000);
     let end = ["streamRemoved 1 audio", "memberLeft 1 serverRestart", "channelEnded"];
     assert_eq!(told(&mut w, &mut last), end);
+}
+
+#[test]
+fn a_task_is_told_from_its_begin_to_its_end_and_through_a_crash() {
+    let (mut w, mut last) = (World::with_tasks(), None);
+    let a = w.join(1);
+    w.push_url(a, "");
+    told(&mut w, &mut last);
+    w.ok(a, add(&[task("a", "rtmp://h/live/a", &[1])]));
+    let (run, _) = w.started();
+    w.push(&run);
+    w.report(&run, Report::Retrying(Failure::Broken));
+    let begun =
+        ["taskAdded a", "taskChanged a starting", "taskChanged a pushing", "taskChanged a retrying"];
+    assert_eq!(told(&mut w, &mut last), begun);
+    w.crash();
+    w.advance(1);
+    assert_eq!(told(&mut w, &mut last), ["taskChanged a idle", "taskChanged a starting"]);
+    let (a, _) = w.resume(a);
+    w.ok(a, delete(&["a"]));
+    assert_eq!(told(&mut w, &mut last), ["taskEnded a"]);
+}
+
+#[test]
+fn tasks_end_in_the_write_that_closes_their_channel() {
+    let (mut w, mut last) = (World::with_tasks(), None);
+    let m = w.admit(entry(1).moderator());
+    w.push_url(m, "audio");
+    w.ok(m, add(&[task("a", "rtmp://h/live/a", &[1])]));
+    told(&mut w, &mut last);
+    w.disk.mode = DiskMode::Hold;
+    w.send(m, close_channel(10));
+    w.write_held();
+    let end =
+        ["streamRemoved 1 audio", "memberLeft 1 channelClosed", "taskEnded a", "channelEnded"];
+    assert_eq!(told(&mut w, &mut last), end);
+    w.disk.mode = DiskMode::AtOnce;
+    w.advance(20_000);
+    assert!(told(&mut w, &mut last).is_empty(), "nothing is told twice");
+}
+
+#[test]
+fn tasks_of_a_server_that_serves_none_any_more_have_ended() {
+    let (mut w, mut last) = (World::with_tasks(), None);
+    let a = w.join(1);
+    w.ok(a, add(&[task("a", "rtmp://h/live/a", &[1])]));
+    told(&mut w, &mut last);
+    w.config.tasks = None;
+    w.crash();
+    w.advance(1);
+    assert_eq!(told(&mut w, &mut last), ["taskEnded a"]);
+    assert!(w.disk.tasks().is_empty());
 }
 
 #[test]

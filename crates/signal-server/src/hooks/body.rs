@@ -15,7 +15,7 @@ pub(crate) struct EventDto {
     /// The same whenever it is told: by it receivers know what comes again.
     pub(crate) id: String,
     /// What happened: `channelOpened`, `channelEnded`, `memberJoined`, `memberLeft`, `roleChanged`, `streamAdded`,
-    /// `streamRemoved`, or `lost` for numbers that are gone.
+    /// `streamRemoved`, `taskAdded`, `taskChanged`, `taskEnded`, or `lost` for numbers that are gone.
     #[serde(rename = "type")]
     pub(crate) kind: String,
     /// When, in unix milliseconds.

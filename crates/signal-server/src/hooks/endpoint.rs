@@ -14,7 +14,7 @@ use crate::config::Secret;
 use crate::records::{Desk, DeskError, Entry, Table};
 
 /// What endpoints can ask for. `lost` comes to all of them.
-pub(crate) const KINDS: [&str; 7] = [
+pub(crate) const KINDS: [&str; 10] = [
     "channelOpened",
     "channelEnded",
     "memberJoined",
@@ -22,6 +22,9 @@ pub(crate) const KINDS: [&str; 7] = [
     "roleChanged",
     "streamAdded",
     "streamRemoved",
+    "taskAdded",
+    "taskChanged",
+    "taskEnded",
 ];
 
 /// Most endpoints of one app.

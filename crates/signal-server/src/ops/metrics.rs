@@ -105,7 +105,10 @@ impl Metrics {
             | Note::ChannelEnded { .. }
             | Note::RoleChanged { .. }
             | Note::StreamAdded { .. }
-            | Note::StreamRemoved { .. } => {}
+            | Note::StreamRemoved { .. }
+            | Note::TaskAdded { .. }
+            | Note::TaskChanged { .. }
+            | Note::TaskEnded { .. } => {}
         }
     }
 

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use lianmai_protocol::{Cid, Mid, Pub, Role};
+use lianmai_protocol::message::task::TaskState;
+use lianmai_protocol::{Cid, Mid, Pub, Role, TaskId};
 use lianmai_signal_engine::{ChannelKey, Event, EventRecord, Record, Row, RowKey};
 
 /// A member as the journal tells it.
@@ -19,6 +20,7 @@ struct Followed {
     last: Option<u64>,
     open: Option<Cid>,
     members: BTreeMap<Mid, Seen>,
+    tasks: BTreeMap<TaskId, TaskState>,
 }
 
 /// See the module.
@@ -35,14 +37,15 @@ impl Follower {
         of.append(record).map_err(|what| format!("{key:?} {record:?}: {what}"))
     }
 
-    /// Who is in the rows has joined and not left, with its role and publications; and nobody else.
+    /// Who is in the rows has joined and not left, with its role and publications; and nobody else. The tasks that are there
+    /// were added and have not ended, and do what the journal says.
     pub(crate) fn agrees(&self, key: &ChannelKey, rows: &BTreeMap<RowKey, Record>) -> Wrong {
         let none = Followed::default();
         let told = self.channels.get(key).unwrap_or(&none);
         let first = RowKey { channel: key.clone(), row: Row::Channel };
         let own = rows.range(first..).take_while(|(row, _)| row.channel == *key);
         let mut open = None;
-        let mut members = BTreeMap::new();
+        let (mut members, mut tasks) = (BTreeMap::new(), BTreeMap::new());
         for (_, record) in own {
             match record {
                 Record::Channel(channel) => open = Some(channel.cid),
@@ -51,13 +54,14 @@ impl Follower {
                     streams.sort();
                     members.insert(member.mid, Seen { role: member.role.clone(), streams });
                 }
+                Record::Task(task) => drop(tasks.insert(task.task.clone(), task.state.clone())),
                 _ => {}
             }
         }
-        if (open, &members) == (told.open, &told.members) {
+        if (open, &members, &tasks) == (told.open, &told.members, &told.tasks) {
             return Ok(());
         }
-        Err(format!("{key:?}: the rows say {open:?} {members:?}, and the journal {told:?}"))
+        Err(format!("{key:?}: the rows say {open:?} {members:?} {tasks:?}, and the journal {told:?}"))
     }
 }
 
@@ -76,7 +80,7 @@ impl Followed {
         if record.event != Event::ChannelOpened && self.open != Some(record.cid) {
             return Err(format!("{:?} is open", self.open));
         }
-        let missing = || "it is about nobody who is there".to_owned();
+        let missing = || "it is about nothing that is there".to_owned();
         match &record.event {
             Event::ChannelOpened => match self.open.replace(record.cid) {
                 None => Ok(()),
@@ -85,7 +89,11 @@ impl Followed {
             Event::Lost { .. } => Err("nothing is lost in the engine".to_owned()),
             Event::ChannelEnded => {
                 self.open = None;
-                if self.members.is_empty() { Ok(()) } else { Err("with members in it".to_owned()) }
+                if self.members.is_empty() && self.tasks.is_empty() {
+                    Ok(())
+                } else {
+                    Err("with members or tasks in it".to_owned())
+                }
             }
             Event::MemberJoined { mid, role, .. } => {
                 let seen = Seen { role: role.clone(), streams: Vec::new() };
@@ -114,6 +122,20 @@ impl Followed {
                         Ok(())
                     }
                 }
+            }
+            Event::TaskAdded { task_id, .. } => {
+                match self.tasks.insert(task_id.clone(), TaskState::Idle) {
+                    None => Ok(()),
+                    Some(_) => Err("it is there".to_owned()),
+                }
+            }
+            Event::TaskChanged { task_id, state, .. } => {
+                *self.tasks.get_mut(task_id).ok_or_else(missing)? = state.clone();
+                Ok(())
+            }
+            Event::TaskEnded { task_id, .. } => {
+                self.tasks.remove(task_id).ok_or_else(missing)?;
+                Ok(())
             }
             Event::StreamRemoved { mid, publication, .. } => {
                 let streams = &mut self.members.get_mut(mid).ok_or_else(missing)?.streams;

@@ -67,7 +67,7 @@ struct NewWebhook {
     url: String,
     /// Kinds of events that it hears; none: all.
     #[serde(default)]
-    #[schema(max_items = 7)]
+    #[schema(max_items = 10)]
     events: Vec<String>,
     #[serde(default = "yes")]
     enabled: bool,
@@ -131,7 +131,7 @@ struct ChangeWebhook {
     #[schema(max_length = 2048)]
     url: Option<String>,
     #[serde(default)]
-    #[schema(max_items = 7)]
+    #[schema(max_items = 10)]
     events: Option<Vec<String>>,
     /// One that is not enabled hears nothing; when it is again, it hears what is still kept.
     #[serde(default)]
