@@ -1,12 +1,12 @@
-//! `cargo xtask bench`: what a join, a member, a delivery and a puller cost, how long a member waits beside greedy others,
-//! and how soon a cut is seen, on a release build. Figures are for people: nothing fails because a machine is slow.
+//! `cargo xtask bench`: what a join, a member, a delivery, a puller and a push task cost, how long a member waits beside greedy
+//! others, and how soon a cut is seen, on a release build. Figures are for people: nothing fails because a machine is slow.
 
 use std::process::Command;
 
 use crate::process::{cargo, run, target};
 use crate::{Result, tools, wasm};
 
-const ALL: &[&str] = &["join", "idle", "fanout", "beside", "pullers", "cut"];
+const ALL: &[&str] = &["join", "idle", "fanout", "beside", "pullers", "cut", "compose"];
 
 /// Takes 10 minutes, so it runs only by its name.
 const HIDDEN: &str = "hidden";
@@ -22,7 +22,8 @@ pub(crate) fn execute(asked: &[String]) -> Result {
     }
     tools::media()?;
     tools::relay()?;
-    let packages = ["-p", "lianmai-signal-server", "-p", "lianmai-load"];
+    let packages = ["lianmai-signal-server", "lianmai-compositor", "lianmai-load"];
+    let packages = packages.iter().flat_map(|name| ["-p", name]);
     run(cargo().args(["build", "--release"]).args(packages))?;
     let target = target().join("release");
     let load = |arguments: &[String]| {

@@ -27,9 +27,10 @@ cargo xtask demo [--no-media] [--lan ADDRESS] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with its page and three hosts, and print what to
                             open; with --lan for everybody in the network of ADDRESS
 cargo xtask api             write docs/api anew, from the types that the server serves
-cargo xtask bench [wasm|join|idle|fanout|pullers|cut ..]
-                            what a join, a member, a delivery and a puller cost, and how soon
-                            a cut is seen
+cargo xtask bench [wasm|join|idle|fanout|pullers|cut|compose ..]
+                            what a join, a member, a delivery, a puller and a push task cost,
+                            and how soon a cut is seen; `compose --drift-minutes 10`: how far
+                            picture and sound of a push task are apart
 cargo xtask bench hidden [MINUTES]
                             whether a page in a hidden tab stays a member, for 10 minutes
 cargo xtask explore --minutes N

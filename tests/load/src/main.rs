@@ -3,6 +3,7 @@
 
 mod bare;
 mod beside;
+mod compose;
 mod cut;
 mod decode;
 mod fanout;
@@ -64,6 +65,16 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         cuts: usize,
     },
+    /// What a push task costs, and how soon its first picture is there, beside one plain ffmpeg; needs ffmpeg, and the compositor
+    /// beside the server.
+    Compose {
+        /// Numbers of members.
+        #[arg(long, value_delimiter = ',', default_value = "2,4,7")]
+        members: Vec<usize>,
+        /// Instead of that, how far picture and sound are apart in so many minutes.
+        #[arg(long)]
+        drift_minutes: Option<u32>,
+    },
     /// How long a member waits for its answers beside others that send the costliest frames.
     Beside {
         /// How many others.
@@ -94,6 +105,12 @@ async fn main() -> Result<()> {
         }
         Bench::Pullers { pullers } => pullers::run(&cli.server, pullers).await,
         Bench::Cut { cuts } => cut::run(&cli.server, cuts).await,
+        Bench::Compose { members, drift_minutes: None } => {
+            compose::run(&cli.server, &members).await
+        }
+        Bench::Compose { drift_minutes: Some(minutes), .. } => {
+            compose::drift(&cli.server, minutes.into()).await
+        }
         Bench::Beside { greedy, pace_ms, seconds } => {
             beside::run(&cli.server, greedy, pace_ms, seconds).await
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub mod arrivals;
+pub mod children;
 pub mod flashing;
 pub mod media;
 pub mod nginx;

@@ -1,23 +1,23 @@
 // Every error that the SDK makes itself. In: a name. Out: an `Error` with `code`, `name`, `reason`. Deliberately
 // absent: the sentences of a server, which come with its answers.
 
-/** Why a call was rejected. Numbers repeat: compare `name`. */
+/** The reason why a call was rejected. Several errors share a number: compare `name`. */
 export interface LianmaiError extends Error {
-  /** What happened, `notJoined` for instance: what programs compare. */
+  /** Name of the error, for instance `notJoined`. Programs compare it. */
   name: string
-  /** A number: NERTC's where it has one. */
+  /** A number: NERTC's code if it has one. */
   code: number
-  /** The same sentence as `message`: what is wrong and what to do. */
+  /** The same sentence as `message`: the problem and the remedy. */
   reason: string
   /** The call that was rejected. */
   method?: string
-  /** The parameter that is wrong, `uid` or `rtmpTasks[0].layout` for instance. */
+  /** The wrong parameter, for instance `uid` or `rtmpTasks[0].layout`. */
   field?: string
   /** Milliseconds after which another attempt may succeed. */
   retryAfterMs?: number
-  /** What to do, where the server knows: `renewToken`, `rejoin`, `redirect`, `reconnect`, `none`. */
+  /** The action to take, if the server knows it: `renewToken`, `rejoin`, `redirect`, `reconnect`, `none`. */
   action?: string
-  /** Close code of the connection, where its end is the reason. */
+  /** Close code of the connection, if its end is the reason. */
   closeCode?: number
   /** NERTC's string for a failed task call: '434' add, '435' delete, '436' update. */
   legacyCode?: string

@@ -3,13 +3,13 @@
 //
 // In: nothing. Out: types, and a clock. Deliberately absent: decisions; a host only moves bytes.
 
-/** What a socket tells. Everything but `open` and `message` may come at any time, also late and more than once. */
+/** Reports of a socket. All reports except `open` and `message` may come at any time, also late and more than once. */
 export interface SocketListener {
   /** The socket is open and speaks the sub-protocol. */
   open(): void
-  /** A frame came: a text; anything else is an error of the server. */
+  /** A frame arrived. `data` is a text; anything else is an error of the server. */
   message(data: unknown): void
-  /** The socket is gone or could not be opened; 1006 without a close frame. */
+  /** The socket has closed or could not be opened. `code` is 1006 if there was no close frame. */
   close(code: number, reason: string): void
 }
 
@@ -17,20 +17,20 @@ export interface SocketListener {
 export interface HostSocket {
   /** Sends a text frame. */
   send(text: string): void
-  /** Closes; `close` of the listener may follow or not. */
+  /** Closes the socket. A call of the listener's `close` may follow or not. */
   close(code: number): void
 }
 
 /**
- * What the platform tells about the app's life. All of it only makes the client faster: the session sees by the clock
- * that it was frozen.
+ * Reports of the platform about the app's lifecycle. They only make the client react faster: the session detects from the
+ * clock that it was frozen.
  */
 export interface LifecycleListener {
-  /** The app is hidden, and may be frozen soon. */
+  /** The app is hidden and may be frozen soon. */
   suspend(): void
-  /** The app is shown again, and may have been frozen. */
+  /** The app is shown again and may have been frozen. */
   resume(): void
-  /** The network is another one. */
+  /** The network changed. */
   network(): void
 }
 
@@ -40,25 +40,25 @@ export type WasmImports = { [from: string]: { [name: string]: (...args: number[]
 /** What it gives. */
 export type WasmExports = { [name: string]: any }
 
-/** The platform. `configure({host})` replaces the parts that it names. */
+/** The platform interface. `configure({host})` replaces the parts that it names. */
 export interface Host {
-  /** Milliseconds of a clock that never goes back; it should go on while the app is frozen. */
+  /** Milliseconds of a clock that never goes back. The clock should continue while the app is frozen. */
   now(): number
-  /** So many random bytes, fit for secrets. */
+  /** Returns `bytes` random bytes that are fit for secrets. */
   random(bytes: number): Promise<ArrayLike<number>>
   /** Opens a WebSocket with a sub-protocol. May throw. */
   connect(url: string, protocol: string, listener: SocketListener): HostSocket
-  /** Runs something later; what comes back names the timer. */
+  /** Runs a function later; the result identifies the timer. */
   setTimer(run: () => void, ms: number): unknown
-  /** Forgets a timer; null and one that ran are harmless. */
+  /** Cancels a timer. Null and a timer that already ran are harmless. */
   clearTimer(timer: unknown): void
-  /** Runs something soon, after promise callbacks. Must not be slowed down in hidden pages. */
+  /** Runs a function soon, after promise callbacks. Hidden pages must not slow it down. */
   macrotask(run: () => void): void
-  /** Instantiates the WebAssembly module and answers its exports. `path` is `wasmPath`, `attempt` 0, then 1 after a failure. */
+  /** Instantiates the WebAssembly module and returns its exports. `path` is `wasmPath`. `attempt` is 0, then 1 after a failure. */
   loadWasm(path: string | undefined, imports: WasmImports, attempt: number): Promise<WasmExports>
-  /** Begins to tell about the app's life; what comes back ends that. */
+  /** Starts to report the app's lifecycle; the returned function ends this. */
   lifecycle?(listener: LifecycleListener): () => void
-  /** Where faults are told, and with `debug` calls and events. */
+  /** Receives faults, and with `debug` also calls and events. */
   console: { log(...what: unknown[]): void; warn(...what: unknown[]): void; error(...what: unknown[]): void }
 }
 

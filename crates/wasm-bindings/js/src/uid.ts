@@ -3,16 +3,16 @@
 
 import { failure } from './errors.js'
 
-/** What libraries of big numbers have in common. */
+/** The methods that big-number libraries have in common. */
 export interface BigNumberLike {
   toFixed?(): string
   toString(): string
 }
 
-/** A uid as apps write it: 0 to 18446744073709551615. */
+/** A uid as apps pass it: 0 to 18446744073709551615. */
 export type UidInput = number | string | bigint | BigNumberLike
 
-/** A uid as the SDK tells it: a number as long as that is exact, else a string; `isBigNumber` says which. */
+/** A uid as the SDK returns it: a number if that is exact, otherwise a string; `isBigNumber` tells which. */
 export type Uid = number | string
 
 const MAX = '18446744073709551615'

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lianmai_test_support::children::{descendants, encodes, name_of};
 use lianmai_test_support::flashing::flashing;
 use lianmai_test_support::media::Ffmpeg;
 use lianmai_test_support::process::Starved;
@@ -13,9 +14,7 @@ use lianmai_test_support::watching::Watching;
 use serde_json::json;
 use tokio::process::Command;
 
-use crate::tasks_stage::{
-    Air, BLUE, GREEN, Host, RED, descendants, gone, name_of, side_by_side, small, task, user,
-};
+use crate::tasks_stage::{Air, BLUE, GREEN, Host, RED, gone, side_by_side, small, task, user};
 
 /// Two hosts, and a task that pushes.
 async fn pushing(air: &Air) -> Result<(Host, Host)> {
@@ -221,12 +220,6 @@ async fn tsk_12_a_task_goes_on_behind_a_clean_stop() -> Result<()> {
     air.receiver.assert_one_at_a_time()?;
     drop((red, blue));
     air.stage.finish().await
-}
-
-/// Whether a process is the one that encodes.
-fn encodes(pid: u32) -> bool {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&line).contains("libx264")
 }
 
 /// Proves TSK-9, TSK-11.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lianmai_test_support::children::{descendants, name_of, status};
 use lianmai_test_support::flashing::flashing;
 use lianmai_test_support::media::Ffmpeg;
 use lianmai_test_support::receiver::Receiver;
@@ -144,45 +145,12 @@ impl Member {
     }
 }
 
-/// Parent and state of a process.
-fn status(pid: u32) -> Option<(u32, char)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = text.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
-    let state = fields.next()?.chars().next()?;
-    Some((fields.next()?.parse().ok()?, state))
-}
-
 /// What a task starts, as the system names it: 15 letters.
 const PROGRAMS: [&str; 2] = ["lianmai-composi", "ffmpeg"];
-
-/// Name of a process's program.
-pub(crate) fn name_of(pid: u32) -> String {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-    text.unwrap_or_default().trim().to_owned()
-}
 
 /// Whether it is a program that a task starts, or something else that has its number now.
 fn is_ours(pid: u32) -> bool {
     PROGRAMS.iter().any(|name| name_of(pid).starts_with(name))
-}
-
-/// The processes that a process has started, and those that they have.
-pub(crate) fn descendants(pid: u32) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let all = entries.filter_map(|entry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        Some((pid, status(pid)?.0))
-    });
-    let all: Vec<(u32, u32)> = all.collect();
-    let mut found = vec![pid];
-    let mut at = 0;
-    while at < found.len() {
-        let parent = found[at];
-        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
-        at += 1;
-    }
-    found.split_off(1)
 }
 
 /// Waits until none of these processes is there, nor left unburied by the server, as long as there is one.

@@ -65,16 +65,16 @@ export class Client {
 
   // Events
 
-  /** Optional, as handlers may be added at any time. A repeated call removes all handlers that were added before. */
+  /** Optional: handlers may be added at any time. A repeated call removes all handlers that were added before it. */
   init(): void {
     if (this.isInitialized) this.emitter.remove()
     this.isInitialized = true
   }
 
   /**
-   * Adds a handler; `'*'` hears everything as `(event, payload)`. One that comes while in a channel hears, alone and before
-   * anything newer, who is there (`clientJoin`), what is published (`stream-added`) and what is muted (`mute-*`). A
-   * handler that throws stops no other.
+   * Adds a handler. A handler of `'*'` receives every event as `(event, payload)`. A handler that is added while the client is in a
+   * channel first receives, as the only handler and before any newer event, the present members (`clientJoin`), the published
+   * kinds (`stream-added`) and the muted kinds (`mute-*`). A handler that throws does not stop other handlers.
    * @param event Name of an event, or `'*'`.
    * @param handler Called with the payload.
    */
@@ -90,7 +90,7 @@ export class Client {
   }
 
   /**
-   * Adds a handler that hears the next one, and nothing that was before.
+   * Adds a handler that receives the next event only, and nothing from before.
    * @param event Name of an event, or `'*'`.
    * @param handler Called once with the payload.
    */
@@ -102,9 +102,9 @@ export class Client {
   }
 
   /**
-   * Removes one handler of an event, or all of them. Removing what is not there is no error.
+   * Removes one handler of an event, or all of them. It is no error if the handler is not registered.
    * @param event Name of an event, or `'*'`.
-   * @param handler Absent: all handlers of the event.
+   * @param handler If absent, all handlers of the event are removed.
    */
   off(event: EventName | '*', handler?: (...args: any[]) => unknown): this {
     this.emitter.remove(event, handler)
@@ -114,9 +114,9 @@ export class Client {
   // The channel
 
   /**
-   * Enters a channel, which is made if need be. Callbacks of the promise run first; then `clientJoin` and `stream-added` tell
-   * who is there already.
-   * @param params Which channel, and as whom.
+   * Enters a channel, and creates it if it does not exist. The callbacks of the promise run first. Then the events `clientJoin` and
+   * `stream-added` report the members that are already there.
+   * @param params The channel, and the identity of the client.
    */
   join(params: JoinParams): Promise<JoinResult> {
     const { settings, options } = this
@@ -157,7 +157,7 @@ export class Client {
     return begun
   }
 
-  /** Leaves the channel; others see it at once. Succeeds also where the membership ended before, and gives up a `join` that runs. */
+  /** Leaves the channel; other members see it at once. Succeeds also if the membership had already ended, and gives up a `join` in progress. */
   leave(): Promise<void> {
     const left = this.calls.promise<void>('leave', (resolve, reject) => {
       if (this.abort) {
@@ -175,7 +175,7 @@ export class Client {
     return left
   }
 
-  /** Leaves, and frees the socket and memory. Handlers stay, and `join` may be called again. Always succeeds. */
+  /** Leaves, and frees the socket and memory. Handlers stay registered, and `join` may be called again. Always succeeds. */
   destroy(): Promise<void> {
     this.isRetired = true
     this.role = undefined
@@ -189,7 +189,7 @@ export class Client {
     return this.leave().then(done, done)
   }
 
-  /** The end of this client, with its handlers: what `destroy` of the SDK is for the one of `Client`. */
+  /** Ends this client and removes its handlers. It does for this client what `destroy` of the SDK does for the client of `Client`. */
   end(): Promise<void> {
     const ended = this.destroy()
     this.calls.isDead = true
@@ -197,10 +197,10 @@ export class Client {
   }
 
   /**
-   * Changes the role, before `join` or in the channel. Who becomes audience publishes nothing any more, and its push URL is
-   * dead; who becomes broadcaster has to `publish` again.
+   * Changes the role, before `join` or in the channel. A member that becomes audience publishes nothing any more, and its push URL
+   * is dead. A member that becomes broadcaster must `publish` again.
    * @param role `'broadcaster'` or `'audience'`.
-   * @param uid Somebody else, as a moderator.
+   * @param uid Another member, if the caller is a moderator.
    */
   setRole(role: Role, uid?: UidInput | null): Promise<void> {
     if (!isNone(uid) || (!this.joining && this.view())) {
@@ -219,7 +219,7 @@ export class Client {
   // Media
 
   /**
-   * Announces own media and answers the URL to push to. Publishing again answers the same URL.
+   * Publishes the client's own media and returns the URL to push to. Publishing again returns the same URL.
    * @param mediaType Absent or `''`: audio and video, which share one URL.
    */
   publish(mediaType?: '' | MediaType): Promise<string> {
@@ -230,9 +230,9 @@ export class Client {
   }
 
   /**
-   * Takes own media back, or that of somebody else. The push is cut when nothing on its URL is published any more.
+   * Unpublishes the client's own media, or that of another member. The push is cut when no kind on its URL is published any more.
    * @param mediaType Absent or `''`: audio and video.
-   * @param uid Somebody else, as a moderator.
+   * @param uid Another member, if the caller is a moderator.
    */
   unpublish(mediaType?: '' | MediaType, uid?: UidInput | null): Promise<void> {
     return this.ask('unpublish', () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), (_, of) => {
@@ -241,9 +241,9 @@ export class Client {
   }
 
   /**
-   * Answers the URL that plays a kind of somebody. Audio and video of one member share a URL.
-   * @param uid Who.
-   * @param mediaType One kind, which `stream-added` told.
+   * Returns the URL that plays one kind of a member. Audio and video of one member share a URL.
+   * @param uid The member.
+   * @param mediaType One kind, as reported by `stream-added`.
    */
   subscribe(uid: UidInput, mediaType: MediaType): Promise<SubscribeResult> {
     return this.ask('subscribe', () => ({ uid: toWire(uid), mediaType }), ({ url, urls }, of) => {
@@ -253,39 +253,39 @@ export class Client {
   }
 
   /**
-   * Gives one kind of somebody up. What is not subscribed can be given up, too.
-   * @param uid Who.
-   * @param mediaType One kind.
+   * Ends the subscription to one kind of a member. Succeeds also if the kind is not subscribed.
+   * @param uid The member.
+   * @param mediaType The kind of media.
    */
   unsubscribe(uid: UidInput, mediaType: MediaType): Promise<void> {
     return this.ask('unsubscribe', () => ({ uid: toWire(uid), mediaType }), (_, of) => this.room.pulls(of.uid, mediaType, ''))
   }
 
   /**
-   * Tells others that a kind is muted. It does not touch the component: set `enable-mic` or `enable-camera` of `live-pusher`
-   * besides (`pusherAttributes` knows them).
+   * Tells other members that a kind is muted. It does not change the component: also set `enable-mic` or `enable-camera` of
+   * `live-pusher` (`pusherAttributes` returns them).
    * @param mediaType Absent or `''`: audio and video.
-   * @param uid Somebody else, as a moderator.
+   * @param uid Another member, if the caller is a moderator.
    */
   mute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
     return this.muting('mute', mediaType, uid)
   }
 
   /**
-   * Takes `mute` back.
+   * Reverses `mute`.
    * @param mediaType Absent or `''`: audio and video.
-   * @param uid Somebody else, as a moderator.
+   * @param uid Another member, if the caller is a moderator.
    */
   unmute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
     return this.muting('unmute', mediaType, uid)
   }
 
   /**
-   * Hands in what a media component observed, for the statistics of the server. Its rejection need not be caught.
-   * @param dir `live-pusher` or `live-player`.
-   * @param type Which event of it.
+   * Reports the observations of a media component, for the statistics of the server. The app need not catch its rejection.
+   * @param dir `push` for `live-pusher`, `pull` for `live-player`.
+   * @param type The event of the component.
    * @param data The detail of the event.
-   * @param uid Whose stream is played.
+   * @param uid The member whose stream is played.
    */
   dataReporter(dir: 'push' | 'pull', type: 'bindstatechange' | 'bindnetstatus' | 'binderror', data: object, uid?: UidInput | null): Promise<void> {
     const reported = this.ask('report', () => ({
@@ -302,8 +302,8 @@ export class Client {
   // Push tasks
 
   /**
-   * Starts push tasks, which put the channel's media together and push them elsewhere. Rejected with `methodNotFound` by
-   * servers that have none.
+   * Starts push tasks, which mix the channel's media and push the result to another server. Rejected with `methodNotFound` by
+   * servers without push tasks.
    * @param params The tasks, at least one.
    */
   addTasks(params: { rtmpTasks: RtmpTask[] }): Promise<void> {
@@ -329,7 +329,7 @@ export class Client {
   // Voice: values are kept for `pusherAttributes`, which has the nearest that WeChat offers.
 
   /**
-   * Chooses a beautified voice; puts effect and pitch back.
+   * Selects a voice beautifier; resets effect and pitch.
    * @param preset 0 off, 1 muffled, 2 mellow, 3 clear, 4 magnetic, 5 studio, 6 nature, 7 KTV, 8 remote, 9 church, 10 bedroom, 11 live.
    */
   setVoiceBeautifierPreset(preset: number): Promise<void> {
@@ -337,7 +337,7 @@ export class Client {
   }
 
   /**
-   * Chooses a changed voice; puts beautifier and pitch back.
+   * Selects a voice changer; resets beautifier and pitch.
    * @param preset 0 off, 1 robot, 2 giant, 3 horror, 4 mature, 5 man to woman, 6 woman to man, 7 man to girl, 8 woman to girl.
    */
   setAudioEffectPreset(preset: number): Promise<void> {
@@ -345,7 +345,7 @@ export class Client {
   }
 
   /**
-   * Chooses a pitch; puts beautifier and effect back. The value is kept only: `live-pusher` has nothing like it.
+   * Selects a pitch; resets beautifier and effect. The value is only stored: `live-pusher` has no such feature.
    * @param pitch 0.5 to 2.
    */
   setLocalVoicePitch(pitch: number): Promise<void> {
@@ -353,9 +353,9 @@ export class Client {
   }
 
   /**
-   * Sets one band of the equalizer. The value is kept only: `live-pusher` has nothing like it.
+   * Sets one band of the equalizer. The value is only stored: `live-pusher` has no such feature.
    * @param band 0 to 9, for 31, 62, 125, 250, 500 Hz, 1, 2, 4, 8, 16 kHz.
-   * @param gain -15 to 15 dB, 0 at first.
+   * @param gain -15 to 15 dB; default 0.
    */
   setLocalVoiceEqualization(band: number, gain: number): Promise<void> {
     return this.calls.promise('setLocalVoiceEqualization', (resolve) => {
@@ -365,22 +365,22 @@ export class Client {
   }
 
   /**
-   * Not served: rejected with `notSupported`.
-   * @param _source Language that is spoken.
-   * @param _target Language to translate to.
+   * Not supported: rejected with `notSupported`.
+   * @param _source The spoken language.
+   * @param _target The language to translate to.
    */
   startAsrCaptions(_source?: string, _target?: string): Promise<void> {
     return this.notSupported('startAsrCaptions')
   }
 
-  /** Not served: rejected with `notSupported`. */
+  /** Not supported: rejected with `notSupported`. */
   stopAsrCaptions(): Promise<void> {
     return this.notSupported('stopAsrCaptions')
   }
 
   /**
-   * Not served: rejected with `notSupported`.
-   * @param _uid Whom to interrupt.
+   * Not supported: rejected with `notSupported`.
+   * @param _uid The member to interrupt.
    */
   aiManualInterrupt(_uid?: UidInput): Promise<void> {
     return this.notSupported('aiManualInterrupt')
@@ -389,26 +389,26 @@ export class Client {
   // Beyond NERTC
 
   /**
-   * Removes a member, as a moderator.
-   * @param uid Who.
-   * @param options `durationS`: for so many seconds the uid is refused in this channel. `reason`: text that it is told.
+   * Removes a member. The caller must be a moderator.
+   * @param uid The member.
+   * @param options `durationS`: number of seconds for which the uid is refused in this channel. `reason`: text for the member.
    */
   kick(uid: UidInput, options?: { durationS?: number; reason?: string }): Promise<void> {
     return this.ask('kick', () => Object.assign({}, options, { uid: toWire(uid) }), nothing)
   }
 
   /**
-   * Ends the channel for all, as a moderator.
-   * @param options `holdS`: for so many seconds nobody may join, 10 when absent. `reason`: text that all are told.
+   * Ends the channel for all members. The caller must be a moderator.
+   * @param options `holdS`: number of seconds for which nobody may join; default 10. `reason`: text for all members.
    */
   closeChannel(options?: { holdS?: number; reason?: string }): Promise<void> {
     return this.ask('closeChannel', () => options || {}, nothing)
   }
 
   /**
-   * Says something to all others, or to those named. Answers how many different uids are named, there or not; 0 for one to all.
+   * Sends a message to all other members, or to the members in `to`. Returns the number of different uids in `to`, present or not; 0 for a message to all.
    * @param data Text, 8192 bytes by default.
-   * @param options `to`: only to these, audience included; 64 at most.
+   * @param options `to`: the only recipients, audience included; at most 64.
    */
   sendMessage(data: string, options?: { to?: UidInput[] }): Promise<{ delivered: number }> {
     return this.ask('sendMessage', () => ({
@@ -418,17 +418,17 @@ export class Client {
   }
 
   /**
-   * Changes own attributes, with the right `message`, or those of the channel as a moderator. Others hear `attributes-updated`.
-   * @param attributes Only what changes: a string sets a key, null removes it.
-   * @param options `target`: `'self'` or `'channel'`. `name`: the own display name.
+   * Changes the client's own attributes (needs the right `message`) or those of the channel (moderators only). Other members receive `attributes-updated`.
+   * @param attributes Only the changes: a string sets a key, null removes it.
+   * @param options `target`: `'self'` or `'channel'`. `name`: the client's own display name.
    */
   setAttributes(attributes: { [key: string]: string | null }, options?: { target?: 'self' | 'channel'; name?: string }): Promise<void> {
     return this.ask('setAttributes', () => Object.assign({}, options, { attributes }), nothing)
   }
 
   /**
-   * Hands in a token in place of the one that ends. Answers how long it holds, nothing where it ends no membership. Rights that
-   * it lacks end at once.
+   * Replaces the token that expires. Returns how long the new token is valid; the value is absent if the token does not end the
+   * membership. Rights that the new token lacks end at once.
    * @param token A new one for the same app, channel and uid.
    */
   renewToken(token: string): Promise<{ expiresInMs?: number }> {
@@ -438,12 +438,12 @@ export class Client {
     })
   }
 
-  /** Every broadcaster, oneself included (`isSelf`), as of the event that was told last. `[]` while in no channel. */
+  /** All broadcasters, including the client itself (`isSelf`), as of the last emitted event. `[]` outside a channel. */
   members(): Member[] {
     return this.room.members()
   }
 
-  /** The channel, null while in none. */
+  /** The channel; null outside a channel. */
   channel(): Channel | null {
     const picture = this.view()
     return picture && {
@@ -456,34 +456,34 @@ export class Client {
     }
   }
 
-  /** The push tasks of the channel, by id, as of the event that was told last. `[]` while in no channel. */
+  /** The push tasks of the channel, sorted by id, as of the last emitted event. `[]` outside a channel. */
   tasks(): TaskInfo[] {
     const picture = this.view()
     // A task of the app's server has no owner.
     return picture ? picture.tasks.map((task) => (task.uid === undefined ? task as TaskInfo : told(task.uid, task))) : []
   }
 
-  /** Where the connection is, as of the event that was told last. */
+  /** State of the connection, as of the last emitted event. */
   get connectionState(): ConnectionState {
     return this.room.state
   }
 
-  /** Attributes of `live-pusher` as of now: for `setData` after `publish`, `mute`, the voice setters and `syncDone`,
-   * and after `mute-*`, `unmute-*` and `unpublished` of oneself, which a moderator causes. */
+  /** Present attributes of `live-pusher`. Pass them to `setData` after `publish`, `mute`, the voice setters and `syncDone`, and after
+   * `mute-*`, `unmute-*` and `unpublished` for the client itself, which a moderator causes. */
   pusherAttributes(): PusherAttributes {
     return pusherOf(this.room, this.voice)
   }
 
   /**
-   * Attributes of the `live-player` of somebody: for `setData` after `subscribe`, `stream-removed` and `syncDone`.
-   * @param uid Who.
-   * @param mediaType Absent: audio and video, in one player. A kind with a player of its own: `'screenShare'`, `'slaveAudio'`.
+   * Attributes of the `live-player` of a member. Pass them to `setData` after `subscribe`, `stream-removed` and `syncDone`.
+   * @param uid The member.
+   * @param mediaType Absent: audio and video, in one player. Kinds with a separate player: `'screenShare'`, `'slaveAudio'`.
    */
   playerAttributes(uid: UidInput, mediaType?: MediaType): PlayerAttributes {
     return playerOf(this.room, toWire(uid), mediaType)
   }
 
-  /** Where this client is, as NERTC's own apps read it. A copy: writing to it changes nothing. */
+  /** Channel and uid of this client, as NERTC's own apps read them. It is a copy: writing to it changes nothing. */
   get _info(): Info {
     const picture = this.view()
     const { joinChannelParam } = this.info

@@ -3,7 +3,7 @@
 import type { LianmaiError } from '../errors.js'
 import type { Uid } from '../uid.js'
 
-/** A kind of media: `screenShare` is a shared screen, `slaveAudio` a second audio. */
+/** A kind of media: `screenShare` is a shared screen, `slaveAudio` is a second audio stream. */
 export type MediaType = 'audio' | 'video' | 'screenShare' | 'slaveAudio'
 
 /** Only a broadcaster is visible to others and may publish. */
@@ -12,44 +12,44 @@ export type Role = 'broadcaster' | 'audience'
 /** Attributes of a member or of the channel. */
 export type Attributes = { [key: string]: string }
 
-/** URLs of one stream by protocol; each may be missing. Use a URL exactly as it is. */
+/** URLs of one stream by protocol; each one may be missing. Use a URL exactly as it is. */
 export interface Urls {
   /** For `live-pusher`, `live-player`, OBS and ffmpeg. */
   rtmp?: string
-  /** RTMP over TLS, where the server has it, for OBS and ffmpeg; the pushers and players of WeChat do not know it. */
+  /** RTMP over TLS, if the server has it, for OBS and ffmpeg. The pushers and players of WeChat do not support it. */
   rtmps?: string
   /** HTTP-FLV, for players in browsers. */
   flv?: string
-  /** FLV over WebSocket, for pages that show more streams than a browser opens HTTP connections to one server. */
+  /** FLV over WebSocket, for pages that show more streams than the number of HTTP connections that a browser opens to one server. */
   wsFlv?: string
-  /** HLS, for players that read nothing else; some seconds behind the others. */
+  /** HLS, for players that support nothing else. It is some seconds behind the other protocols. */
   hls?: string
-  /** Only of media servers that offer it. */
+  /** Only from media servers that offer it. */
   webrtc?: string
 }
 
-/** Who an event is about. */
+/** The member that an event is about. */
 export interface UserEvent {
-  /** A number, or a string of digits above 9007199254740991. */
+  /** A number, or, above 9007199254740991, a string of digits. */
   uid: Uid
   /** Whether `uid` is a string. */
   isBigNumber: boolean
 }
 
 export interface StreamEvent extends UserEvent {
-  /** Which kind of media. */
+  /** The kind of media. */
   mediaType: MediaType
 }
 
 export interface JoinEvent extends UserEvent {
   /** Display name. */
   name?: string
-  /** Attributes, `{}` when there are none. */
+  /** Attributes, `{}` if there are none. */
   attributes: Attributes
 }
 
 export interface LeaveEvent extends UserEvent {
-  /** Why: `left`, `timeout`, `kicked`, `replaced`, `roleChanged`, `tokenExpired`, `serverRestart`, `channelClosed`, or `whileAway` where it happened during a gap and nobody remembers why. */
+  /** The reason: `left`, `timeout`, `kicked`, `replaced`, `roleChanged`, `tokenExpired`, `serverRestart`, `channelClosed`, or `whileAway` if the member left during a gap and the reason is no longer known. */
   reason: string
 }
 
@@ -60,161 +60,161 @@ export interface RoleEvent extends UserEvent {
 
 /** A URL that changed. */
 export interface SyncedUrl extends UserEvent {
-  /** The new one, `''` when there is none any more. */
+  /** The new URL, `''` if there is none any more. */
   url: string
 }
 
 export interface SyncEvent extends UserEvent {
-  /** The own push URL as of now, `''` when there is none. `uid` is always the own one. */
+  /** The client's present push URL, `''` if there is none. `uid` is always the client's own uid. */
   url: string
-  /** Only those whose URL changed: oneself for a push, somebody else for a pull. Always an array. */
+  /** Only the members whose URL changed: for a push the client itself, for a pull another member. Always an array. */
   userList: SyncedUrl[]
-  /** The same array in the spelling that some apps read. */
+  /** The same array under the name that some apps read. */
   userlist: SyncedUrl[]
 }
 
 export interface UrlEvent extends UserEvent {
-  /** `push`: the own one. `pull`: that of the member `uid`. */
+  /** `push`: the client's own push URL. `pull`: the pull URL of the member `uid`. */
   direction: 'push' | 'pull'
   /** Audio and video share one URL; the event names one of them. */
   mediaType: MediaType
-  /** The new URL, `''` when a push URL is gone. */
+  /** The new URL, `''` if a push URL has ended. */
   url: string
-  /** The same by protocol. */
+  /** The new URLs by protocol. */
   urls: Urls
 }
 
 export interface KickedEvent extends UserEvent {
   /** Id of the channel. */
   cid: number | string
-  /** `kicked` by a moderator, or `replaced` by a login of the same uid elsewhere. */
+  /** `kicked`: by a moderator. `replaced`: by a login of the same uid elsewhere. */
   reason: 'kicked' | 'replaced'
-  /** What the moderator said, `''` for nothing. */
+  /** Text from the moderator, `''` if there is none. */
   text: string
-  /** The uid is refused for so many seconds. */
+  /** Number of seconds for which the uid is refused. */
   durationS: number
 }
 
 export interface RoomCloseEvent {
   /** Id of the channel. */
   cid: number | string
-  /** `closed` by a moderator, `admin` by the server's interface, or `creatorLeft`. */
+  /** `closed`: by a moderator. `admin`: through the admin API of the server. `creatorLeft`: the creator left. */
   reason: string
-  /** What the moderator said, `''` for nothing. */
+  /** Text from the moderator, `''` if there is none. */
   text: string
 }
 
 export interface DisconnectEvent {
-  /** NERTC's: '403' no connection for too long, '405' kicked or replaced, '406' the way back was refused, '417' channel closed, '401' any other. */
+  /** NERTC's code: '403' no connection for too long, '405' kicked or replaced, '406' the server refused the reconnect, '417' channel closed, '401' any other. */
   code: string
-  /** What happened: `kicked`, `replaced`, `channelClosed`, `tokenExpired`, `gaveUp`, .., or the name of the error that refused the way back. */
+  /** The reason: `kicked`, `replaced`, `channelClosed`, `tokenExpired`, `gaveUp`, .., or the name of the error with which the server refused the reconnect. */
   reason: string
-  /** Close code of the connection, as in `docs/protocol.md`; 1006 where nothing came. */
+  /** Close code of the connection, as in `docs/protocol.md`; 1006 if no close frame came. */
   closeCode: number
-  /** Whether joining again at once is pointless or unwanted. */
+  /** Whether it is pointless or unwanted to join again at once. */
   terminal: boolean
 }
 
-/** `connecting` and `connected` belong to `join`; who is `reconnecting` is a member still, and calls wait. */
+/** `connecting` and `connected` belong to `join`. A client that is `reconnecting` is still a member, and its calls wait. */
 export type ConnectionState = 'disconnected' | 'connecting' | 'connected' | 'reconnecting' | 'disconnecting'
 
 export interface ConnectionEvent {
-  /** What it is now. */
+  /** The present state. */
   state: ConnectionState
-  /** What it was before. The same where only an attempt or a limit is told. */
+  /** The previous state. It is the same as `state` if the event reports only an attempt or a limit. */
   previous: ConnectionState
   /**
-   * Why: `joinCalled`, `joined`, `joinRefused`, `resumed`, `rejoined`, `refused`, `wrongDeployment`, `gaveUp`, `left`, `timeout`,
+   * The reason: `joinCalled`, `joined`, `joinRefused`, `resumed`, `rejoined`, `refused`, `wrongDeployment`, `gaveUp`, `left`, `timeout`,
    * `serverClosing`, `socketClosed`, `gap`, `deadPeer`, `networkChanged`, `woken` (the app was frozen), `crashed`; `attempt` for an
-   * attempt to connect, `socketLimit` where the platform allows no more sockets.
+   * attempt to connect, `socketLimit` if the platform allows no more sockets.
    */
   reason: string
-  /** Number of the attempt since the connection was lost. */
+  /** Number of attempts since the connection was lost. */
   attempt?: number
-  /** `state` in the spelling of NERTC's web SDK, where `reconnecting` is `CONNECTING`. */
+  /** `state` in the spelling of NERTC's web SDK. There `reconnecting` is `CONNECTING`. */
   curState: string
-  /** `previous` likewise. */
+  /** `previous` in the same spelling. */
   prevState: string
-  /** Whether this is about coming back. */
+  /** Whether the event belongs to a reconnect. */
   reconnect: boolean
 }
 
 export interface ReconnectedEvent {
-  /** `replayed`: nothing was missed. `snapshot`: the difference was told. `rejoined`: a new membership, others saw a leave and a join. */
+  /** `replayed`: nothing was missed. `snapshot`: the client emitted the difference. `rejoined`: the client has a new membership; other members saw a leave and a join. */
   outcome: 'replayed' | 'snapshot' | 'rejoined'
-  /** Why it was not `replayed`. */
+  /** The reason why the outcome is not `replayed`. */
   reason?: string
-  /** Of `replayed`: how many events of the channel were told since `willreconnect`. */
+  /** For `replayed`: number of channel events emitted since `willreconnect`. */
   events?: number
-  /** Of `replayed`: how many messages to this client alone were told since then. */
+  /** For `replayed`: number of messages to this client alone that were emitted since then. */
   messages?: number
-  /** Messages to all that may have been missed, by the numbers of the channel's events. */
+  /** Range of messages to all that may have been missed, as numbers of channel events. */
   missed?: { fromSeq: number; toSeq?: number }
-  /** Messages to this client alone that were lost. */
+  /** Number of lost messages to this client alone. */
   messagesLost: number
 }
 
 export interface MessageEvent extends UserEvent {
-  /** What was said. */
+  /** Text of the message. */
   data: string
-  /** Whether it was for this client and few others. */
+  /** Whether the message was sent only to this client and few others. */
   targeted: boolean
 }
 
 /** A push task of the channel. */
 export interface TaskInfo {
-  /** Who owns it; absent for a task of the app's server. */
+  /** The owner of the task; absent for a task of the app's server. */
   uid?: Uid
   /** Whether `uid` is a string. */
   isBigNumber?: boolean
-  /** Which task. */
+  /** Id of the task. */
   taskId: string
   /** `idle`, `starting`, `pushing`, `retrying` or `failed`. */
   state?: string
-  /** 505 pushing, 506 failed, 512 a picture could not be used, 0 all else. */
+  /** 505 pushing, 506 failed, 512 an image could not be used, otherwise 0. */
   code: number
-  /** Counts the changes of the task. */
+  /** Counter of the changes of the task. */
   revision: number
-  /** How often in a row it was tried again; absent for never. */
+  /** Number of retries in a row; absent if there were none. */
   retries?: number
 }
 
 export interface TaskEvent {
-  /** Who owns it; absent for a task of the app's server. */
+  /** The owner of the task; absent for a task of the app's server. */
   uid?: Uid
   /** Whether `uid` is a string. */
   isBigNumber?: boolean
-  /** Which task. */
+  /** Id of the task. */
   taskId: string
-  /** Where it pushes to, without the secret part. */
+  /** The URL that the task pushes to, without the secret part. */
   streamUrl: string
   /** `idle`, `starting`, `pushing`, `retrying`, `failed` or `ended`. */
   state?: string
-  /** 505 pushing, 506 failed, 511 ended, 512 a picture could not be used, 0 all else. */
+  /** 505 pushing, 506 failed, 511 ended, 512 an image could not be used, otherwise 0. */
   code: number
-  /** The same in words. */
+  /** The code in words. */
   msg: string
-  /** Counts the changes of the task. */
+  /** Counter of the changes of the task. */
   revision: number
-  /** How often in a row it was tried again; absent for never. */
+  /** Number of retries in a row; absent if there were none. */
   retries?: number
 }
 
 export interface AttributesEvent {
-  /** Whose: a member's or the channel's. */
+  /** The owner: a member or the channel. */
   target: 'member' | 'channel'
-  /** Of a member: who. */
+  /** For a member: its uid. */
   uid?: Uid
-  /** Of a member: whether `uid` is a string. */
+  /** For a member: whether `uid` is a string. */
   isBigNumber?: boolean
-  /** Of a member: the display name. */
+  /** For a member: the display name. */
   name?: string
-  /** All of them as of now, not the difference. */
+  /** All present attributes, not the difference. */
   attributes: Attributes
 }
 
 export interface QualityEvent extends UserEvent {
-  /** What `uid` pushes, or what is pulled from it. */
+  /** `push`: the stream that `uid` pushes. `pull`: the stream that is pulled from it. */
   direction: 'push' | 'pull'
   /** 0 unknown, 1 excellent .. 5 bad, 6 down. */
   level: number
@@ -222,37 +222,37 @@ export interface QualityEvent extends UserEvent {
 
 /** Payloads by event. */
 export interface ClientEvents {
-  /** The client cannot go on: join again. A call that fails is only a rejection, never this event. */
+  /** The client cannot continue: join again. A call that fails is only rejected and never causes this event. */
   error: LianmaiError
-  /** A socket is open, by `join` or by coming back. */
+  /** A socket is open, for `join` or for a reconnect. */
   open: { code: '200'; desc: string }
-  /** The membership ended, and not by `leave`: clear pusher and players. */
+  /** The membership ended, and not through `leave`: clear pusher and players. */
   disconnect: DisconnectEvent
-  /** The connection is lost, and the client comes back by itself. `count` is 1: it is told once for each loss. */
+  /** The connection is lost, and the client reconnects by itself. `count` is 1: the event comes once for each loss. */
   willreconnect: { count: number }
-  /** The client is back. What changed meanwhile was told before, unless `reannounce` is `'all'`. */
+  /** The client has reconnected. The events for the changes came before, unless `reannounce` is `'all'`. */
   reconnected: ReconnectedEvent
-  /** A call had no answer in time; its rejection follows. */
+  /** A call received no answer in time; its rejection follows. */
   sendCommandOverTime: { method: string }
-  /** A broadcaster is there: one who was there before, who came, or who was audience. */
+  /** A broadcaster is present: it was there before, it joined, or it was audience. */
   clientJoin: JoinEvent
-  /** A broadcaster is gone, or became audience. `stream-removed` for each of its kinds came before. */
+  /** A broadcaster left, or became audience. `stream-removed` for each of its kinds came before. */
   clientLeave: LeaveEvent
-  /** Somebody publishes a kind: `subscribe` to play it. */
+  /** A member publishes a kind: call `subscribe` to play it. */
   'stream-added': StreamEvent
-  /** A kind is not published any more; the subscription to it ended. */
+  /** A kind is no longer published; the subscription to it ended. */
   'stream-removed': StreamEvent
-  /** A role changed. The own one only where a moderator changed it. */
+  /** A role changed. For the client's own role the event comes only if a moderator changed it. */
   'role-Changed': RoleEvent
-  /** The audio of a member is muted: it says so, or a moderator did it. With the own uid only where a moderator did. */
+  /** The audio of a member is muted, by the member or by a moderator. With the client's own uid only if a moderator did it. */
   'mute-audio': StreamEvent
-  /** The audio of a member is not muted any more. */
+  /** The audio of a member is no longer muted. */
   'unmute-audio': StreamEvent
-  /** The video of a member is muted, likewise. */
+  /** The video of a member is muted; the same rules apply as for audio. */
   'mute-video': StreamEvent
-  /** The video of a member is not muted any more. */
+  /** The video of a member is no longer muted. */
   'unmute-video': StreamEvent
-  /** The URL of audio and video is another one: the own push URL, or that of somebody who is played. */
+  /** The URL of audio and video changed: the client's own push URL, or the URL of a member that is played. */
   syncDone: SyncEvent
   /** A moderator removed this client, or the same uid joined elsewhere. `disconnect` follows. */
   kicked: KickedEvent
@@ -260,43 +260,43 @@ export interface ClientEvents {
   liveRoomClose: RoomCloseEvent
   /** A push task changed its state. */
   'rtmp-tasks-status': TaskEvent
-  /** The connection: its state, attempts, limits. */
+  /** The connection changed: its state, an attempt, a limit. */
   'connection-state-change': ConnectionEvent
-  /** One URL is another one, of any kind of media. */
+  /** One URL changed, of any kind of media. */
   'url-updated': UrlEvent
-  /** Name or attributes of a member, or attributes of the channel. */
+  /** The name or attributes of a member, or the attributes of the channel changed. */
   'attributes-updated': AttributesEvent
-  /** Somebody else said something, audience included: `sendMessage`. One's own comes only where it names oneself in `to`. */
+  /** Another member, audience included, sent a message with `sendMessage`. The client's own message comes back only if `to` names the client. */
   message: MessageEvent
-  /** How many are in the channel, audience included; at most once a second. */
+  /** Number of members in the channel, audience included; at most once a second. */
   'member-count': { count: number }
-  /** How well a stream travels; only of servers that measure it. */
+  /** Network quality of a stream; only from servers that measure it. */
   'network-quality': QualityEvent
-  /** Own media is published, and not by a call that just succeeded: a call that was given up took effect after all. */
+  /** The client's own media is published, but not by a call that just succeeded: a call that the client had given up took effect after all. */
   published: StreamEvent
-  /** Own media was taken back, and not by a call: by a moderator, a token with fewer rights, or a crash of the server. */
+  /** The client's own media was unpublished, but not by a call: by a moderator, a token with fewer rights, or a crash of the server. */
   unpublished: StreamEvent
-  /** The token ends soon: call `renewToken`. */
+  /** The token expires soon: call `renewToken`. */
   'token-will-expire': { expiresInMs: number }
-  /** The token ended, and with it the membership. `disconnect` follows. */
+  /** The token expired, and the membership ended with it. `disconnect` follows. */
   'token-expired': { reason: string }
-  /** The server is about to restart. The client comes back by itself. */
+  /** The server is about to restart. The client reconnects by itself. */
   'server-restarting': { retryAfterMs: number; jitterMs: number; deadlineMs: number }
   /** The server is about to close the connection. */
   closing: { code: number; reason: string; action: string; url?: string; retryAfterMs?: number }
   /** A handler threw. All other handlers ran. */
   'handler-error': { event: string; error: unknown }
-  /** A message of a newer server. */
+  /** A message from a newer server that the SDK does not know. */
   unknown: { method: string; params: unknown }
 
-  // Names of NERTC's web SDK, told besides.
+  // Names of NERTC's web SDK, emitted in addition.
   /** With `clientJoin`. */
   'peer-online': JoinEvent
   /** With `clientLeave`: 0 left, 1 the server restarted, 2 kicked, 3 timeout. */
   'peer-leave': UserEvent & { reason: number }
-  /** With `kicked`, where the same uid joined elsewhere. */
+  /** With `kicked`, if the same uid joined elsewhere. */
   'uid-duplicate': KickedEvent
-  /** With `kicked`, where a moderator did it. */
+  /** With `kicked`, if a moderator did it. */
   'client-banned': KickedEvent
   /** With `liveRoomClose`. */
   'channel-closed': RoomCloseEvent
@@ -309,10 +309,10 @@ export interface ClientEvents {
   /** With `rtmp-tasks-status`. */
   'rtmp-state': TaskEvent
 
-  // NERTC has these; nothing here causes them, so that handlers do no harm.
+  // Events of NERTC that never occur here. Handlers for them do no harm.
   /** See `attributes-updated`. */
   clientUpdate: UserEvent
-  /** No captions here. */
+  /** There are no captions. */
   'asr-captions': unknown
   /** See `url-updated` and `published`. */
   'media-status': unknown

@@ -5,47 +5,47 @@
 import type { MediaType } from './events.js'
 import type { Room } from './room.js'
 
-/** What to do about a state of a component. */
+/** The action for a state of a component. */
 export interface MediaAdvice {
-  /** The component's code, NaN where there was none. */
+  /** The component's code, NaN if there was none. */
   code: number
   /**
-   * `none`: nothing, or it helps itself. `restart`: start (or play) again. `refresh`: `publish` (or `subscribe`) again
-   * and use the URL that comes. `rejoin`: leave, and join again when the page is shown. `permission`: ask the user for
-   * camera or microphone.
+   * `none`: do nothing; there is no problem, or the component recovers by itself. `restart`: start (or play) again. `refresh`:
+   * `publish` (or `subscribe`) again and use the URL that it returns. `rejoin`: leave, and join again when the page is shown.
+   * `permission`: ask the user for camera or microphone.
    */
   action: 'none' | 'restart' | 'refresh' | 'rejoin' | 'permission'
 }
 
-/** Attributes of `live-pusher`, in the spelling of `setData`. */
+/** Attributes of `live-pusher`, with the names that `setData` needs. */
 export interface PusherAttributes {
-  /** The push URL of audio and video, `''` when there is none. */
+  /** The push URL of audio and video, `''` if there is none. */
   url: string
-  /** For talking with each other. */
+  /** The mode for two-way conversation. */
   mode: 'RTC'
-  /** Pushes as soon as there is a URL. */
+  /** Whether to push as soon as there is a URL. */
   autopush: boolean
   /** Whether video is published and not muted. */
   enableCamera: boolean
   /** Whether audio is published and not muted. */
   enableMic: boolean
-  /** The reverberation that is nearest to the beautifier; others hear it. */
+  /** The reverberation type nearest to the beautifier; other members hear it. */
   audioReverbType: number
-  /** The voice that is nearest to the effect; others hear it. */
+  /** The voice type nearest to the effect; other members hear it. */
   voiceChangerType: number
 }
 
 /** Attributes of `live-player`. */
 export interface PlayerAttributes {
-  /** The URL to play, `''` while nothing is subscribed. */
+  /** The URL to play, `''` while no kind is subscribed. */
   src: string
-  /** For talking with each other. */
+  /** The mode for two-way conversation. */
   mode: 'RTC'
-  /** Plays as soon as there is a URL. */
+  /** Whether to play as soon as there is a URL. */
   autoplay: boolean
-  /** Seconds. */
+  /** Minimum cache in seconds. */
   minCache: number
-  /** Seconds. */
+  /** Maximum cache in seconds. */
   maxCache: number
   /** Whether audio is not subscribed. */
   muteAudio: boolean

@@ -6,31 +6,31 @@ import { failure, wrong } from '../errors.js'
 import { toWire, type UidInput } from '../uid.js'
 import type { Attributes, MediaType, Role } from './events.js'
 
-/** What `join` takes. Others are taken and mean nothing. */
+/** Parameters of `join`. Other parameters are accepted and ignored. */
 export interface JoinParams {
-  /** Which channel: 1 to 64 ASCII letters, digits, blanks and marks. */
+  /** Name of the channel: 1 to 64 ASCII letters, digits, blanks and marks. */
   channelName: string
-  /** Who one is. Null or absent: the server chooses one, where no tokens are needed; else that of the token. */
+  /** Uid of the client. Null or absent: if the app needs no tokens, the server chooses a uid; otherwise the uid of the token is used. */
   uid?: UidInput | null
-  /** Needed unless the app is in debug mode, where it must not be given. `''`, null and undefined are none. */
+  /** Required unless the app is in debug mode; in debug mode it must be absent. `''`, null and undefined count as absent. */
   token?: string | null
-  /** In place of `setRole` before. Absent: broadcaster, or audience where the token allows no more. */
+  /** Replaces a call of `setRole` before `join`. Absent: broadcaster, or audience if the token allows no more. */
   role?: Role
   /** Display name. */
   name?: string
-  /** Attributes to start with. */
+  /** Initial attributes. */
   attributes?: Attributes
-  /** NERTC's; means nothing here. */
+  /** A parameter of NERTC; ignored here. */
   liveEnable?: 0 | 1
-  /** NERTC's; means nothing here. */
+  /** A parameter of NERTC; ignored here. */
   rtmpRecord?: 0 | 1
-  /** NERTC's; means nothing here. */
+  /** A parameter of NERTC; ignored here. */
   recordAudio?: 0 | 1
-  /** NERTC's; means nothing here. */
+  /** A parameter of NERTC; ignored here. */
   recordVideo?: 0 | 1
-  /** NERTC's; means nothing here. */
+  /** A parameter of NERTC; ignored here. */
   recordType?: '0' | '1' | '2' | 0 | 1 | 2
-  /** NERTC's; means nothing here. */
+  /** A parameter of NERTC; ignored here. */
   isHostSpeaker?: 0 | 1
   [more: string]: unknown
 }
@@ -44,7 +44,7 @@ export interface RtmpTask {
   record?: boolean
   /** The uid of the large picture. */
   hostUid?: UidInput
-  /** Of an update: greater than that of the task, or it is refused. Absent: the next one. */
+  /** For an update: must be greater than the present revision of the task, otherwise the update is refused. Absent: the next revision. */
   revision?: number
   layout: {
     /** The whole picture; the colour is decimal RGB. */

@@ -7,21 +7,21 @@ import type { Attributes, ConnectionState, MediaType, Role, Urls } from './event
 
 /** A broadcaster. */
 export interface Member {
-  /** A number, or a string of digits above 9007199254740991. */
+  /** A number, or, above 9007199254740991, a string of digits. */
   uid: Uid
   /** Whether `uid` is a string. */
   isBigNumber: boolean
-  /** Whether it is oneself. */
+  /** Whether the member is the client itself. */
   isSelf: boolean
-  /** Its role: `members()` lists broadcasters, and oneself only as one. */
+  /** Its role. `members()` lists broadcasters only; it lists the client itself only while it is a broadcaster. */
   role: Role
   /** Display name. */
   name?: string
-  /** Attributes, `{}` when there are none. */
+  /** Attributes, `{}` if there are none. */
   attributes: Attributes
-  /** Kinds that it says are muted. */
+  /** Kinds that are muted. */
   muted: MediaType[]
-  /** Kinds that it publishes. */
+  /** Kinds that the member publishes. */
   streams: MediaType[]
 }
 

@@ -9,37 +9,37 @@ import { numberOf, objectOf } from './params.js'
 import { playerAdvice, pusherAdvice, type MediaAdvice } from './media.js'
 import type { ClientOptions, Settings } from './types.js'
 
-/** What holds for all clients. Call `configure` once, before the first client. */
+/** Options that apply to all clients. Call `configure` once, before the first client. */
 export interface SdkOptions {
-  /** Address of the server, `wss://host` for instance; the path is `/v1/signal` unless one is given. Several addresses of one deployment are tried in turn. */
+  /** Address of the server, for instance `wss://host`. The path is `/v1/signal` unless the address has one. Several addresses of one deployment are tried in turn. */
   server?: string | string[]
-  /** Where the WebAssembly file is, if not where the package has it: a path in the code package of a mini-program, a URL in a browser, a file in Node. */
+  /** Location of the WebAssembly file, if it is not where the package has it: a path in the code package of a mini-program, a URL in a browser, a file in Node. */
   wasmPath?: string
-  /** What is told after a reconnect: `'changed'` (at first) only what changed, `'all'` everybody and everything once more, as NERTC does. */
+  /** Which events follow a reconnect: `'changed'` (default) only the changes, `'all'` all members and streams once more, as NERTC does. */
   reannounce?: 'changed' | 'all'
-  /** Parts of the platform in place of its own: sockets, timers, randomness, loading. */
+  /** Replacements for parts of the platform: sockets, timers, randomness, loading. */
   host?: Partial<Host>
-  /** Milliseconds until a socket must be open, 5000 at first. */
+  /** Milliseconds until a socket must be open; default 5000. */
   connectTimeoutMs?: number
-  /** Milliseconds until a call must be answered, 10000 at first. */
+  /** Milliseconds until a call must be answered; default 10000. */
   commandTimeoutMs?: number
-  /** Milliseconds without a connection after which a membership is given up, 600000 at first. */
+  /** Milliseconds without a connection after which the client gives up a membership; default 600000. */
   giveUpAfterMs?: number
 }
 
-/** What the package is: `require('lianmai/wechat')`, or the default import. */
+/** The package itself: the result of `require('lianmai/wechat')`, or the default import. */
 export interface Sdk {
-  /** Sets what holds for all clients. What is not named stays as it is. */
+  /** Sets options for all clients. Options that are not named keep their values. */
   configure(options: SdkOptions): void
-  /** The client of apps that know only one: made once, then the same until `destroy`. Returns at once; the WebAssembly file is loaded behind the scene. */
+  /** The client for apps that use only one. It is created once, and then every call returns the same client until `destroy`. Returns at once; the WebAssembly file is loaded in the background. */
   Client(options?: ClientOptions): Client
-  /** One more client, for a second channel at the same time. Each has a socket of its own. */
+  /** Creates a further client, for a second channel at the same time. Each client has its own socket. */
   createClient(options?: ClientOptions): Client
-  /** The end of the client of `Client`: it leaves, and its calls are rejected with `destroyed`. The next `Client` makes another one. */
+  /** Ends the client that `Client` returned: it leaves, and its calls are rejected with `destroyed`. The next call of `Client` creates a new one. */
   destroy(): void
-  /** What an event of `live-pusher` asks for: its code, or the event as it is. */
+  /** Returns the action that a state of `live-pusher` requires. Takes the code, or the whole event. */
   pusherAdvice: (state: unknown) => MediaAdvice
-  /** The same of `live-player`. */
+  /** The same for `live-player`. */
   playerAdvice: (state: unknown) => MediaAdvice
   /** Version of the package. */
   readonly version: string

@@ -4,13 +4,13 @@ import type { Host } from '../host.js'
 import type { Uid } from '../uid.js'
 import type { Attributes, MediaType, Urls } from './events.js'
 
-/** Options of one client. Others are taken and mean nothing. */
+/** Options of one client. Other options are accepted and ignored. */
 export interface ClientOptions {
-  /** Which app of the server: 1 to 64 letters, digits, `_`, `-` or `.`. */
+  /** The app on the server: 1 to 64 letters, digits, `_`, `-` or `.`. */
   appkey?: string
   /** Logs the names of calls and events, never their contents. */
   debug?: boolean
-  /** Address of the server, in place of that of `configure`. */
+  /** Address of the server, instead of the one in `configure`. */
   server?: string | string[]
   [more: string]: unknown
 }
@@ -26,54 +26,54 @@ export interface Settings {
   giveUpAfterMs?: number
 }
 
-/** What `join` answers. */
+/** The result of `join`. */
 export interface JoinResult {
   /** Always 200, as in NERTC. */
   code: 200
-  /** Id of the channel in its present life. */
+  /** Id of the present incarnation of the channel. */
   cid: number | string
-  /** The own uid, `===` the joined number. */
+  /** The client's own uid, `===` the number passed to `join`. */
   uid: Uid
   /** Whether `uid` is a string. */
   isBigNumber: boolean
 }
 
-/** What `subscribe` answers. */
+/** The result of `subscribe`. */
 export interface SubscribeResult {
-  /** Who is played. */
+  /** The member that is played. */
   uid: Uid
   /** Whether `uid` is a string. */
   isBigNumber: boolean
-  /** Which kind. */
+  /** The kind of media. */
   mediaType: MediaType
-  /** The preferred URL: RTMP, where the server has it. */
+  /** The preferred URL: RTMP, if the server has it. */
   url: string
   /** All of them: browsers play `flv`, `live-player` plays `rtmp`. */
   urls: Urls
 }
 
-/** The channel, as of the event that was told last. */
+/** The channel, as of the last emitted event. */
 export interface Channel {
-  /** Id of the channel in its present life. */
+  /** Id of the present incarnation of the channel. */
   cid: number | string
-  /** Its name. */
+  /** Name of the channel. */
   channelName: string
-  /** Who made it. */
+  /** Uid of the creator. */
   creator: Uid
-  /** Attributes, `{}` when there are none. */
+  /** Attributes, `{}` if there are none. */
   attributes: Attributes
-  /** How many are in it, audience included. */
+  /** Number of members, audience included. */
   memberCount: number
-  /** Number of the channel's last event that was told; events of a channel are numbered without a gap. */
+  /** Number of the last emitted event of the channel. Events of a channel are numbered without gaps. */
   seq: number
 }
 
-/** What NERTC's own apps read. */
+/** Fields that NERTC's own apps read. */
 export interface Info {
   /** Id of the channel. */
   cid?: number | string
-  /** The own uid. */
+  /** The client's own uid. */
   uid?: Uid
-  /** What `join` was called with; the token is the newest. */
+  /** The parameters of `join`, with the newest token. */
   joinChannelParam?: { channelName: string; uid: unknown; token?: string | null }
 }
