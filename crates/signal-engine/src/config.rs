@@ -146,6 +146,16 @@ pub struct EngineConfig {
     pub tasks: Option<TaskPolicy>,
     /// Whether what happens in channels is written down for those who follow them from outside.
     pub journal: bool,
+    /// Whether what somebody needs to find out later how a call went is written down: what happens in channels, the steps
+    /// between, and how well media goes.
+    pub history: bool,
+}
+
+impl EngineConfig {
+    /// Whether what happens in channels is written down at all.
+    pub(crate) fn follows(&self) -> bool {
+        self.journal || self.history
+    }
 }
 
 impl Default for EngineConfig {
@@ -163,6 +173,7 @@ impl Default for EngineConfig {
             flush_interval_ms: 20,
             tasks: None,
             journal: true,
+            history: false,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::budgets::Budgets;
 use crate::config::EngineConfig;
 use crate::drain::Drain;
 use crate::endings::Endings;
+use crate::history::{Entry, HistoryRecord};
 use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::journal::Journal;
 use crate::key::{self, ChannelKey};
@@ -103,11 +104,24 @@ impl Context {
         self.outputs.push_back(Output::Note(note));
     }
 
-    /// Appends what will be noted, or is now, to the journal: once.
+    /// Appends what will be noted, or is now, to the journal and to what is remembered: once.
     pub(crate) fn foretell(&mut self, note: &Note) {
-        if self.config.journal {
-            self.journal.note(note, self.now.wall, &mut self.ops);
+        if !self.config.follows() {
+            return;
         }
+        let Some((channel, cid, event)) = self.journal.news(note) else { return };
+        if self.config.history {
+            self.remember(channel, cid, Entry::Event(event.clone()));
+        }
+        if self.config.journal {
+            self.journal.append(channel, cid, event, self.now.wall, &mut self.ops);
+        }
+    }
+
+    /// Adds to what is remembered of a channel.
+    pub(crate) fn remember(&mut self, channel: &ChannelKey, cid: Cid, entry: Entry) {
+        let record = HistoryRecord { at: self.now.wall, cid, entry };
+        self.ops.push(RowOp::Remember(channel.clone(), Box::new(record)));
     }
 
     /// Announces and closes a connection, and forgets it. A slow reader gets no announcement, since it

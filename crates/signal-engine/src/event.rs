@@ -157,6 +157,24 @@ impl Event {
         }
     }
 
+    /// The user that it is about.
+    #[must_use]
+    pub fn uid(&self) -> Option<UserId> {
+        match self {
+            Event::ChannelOpened
+            | Event::ChannelEnded
+            | Event::TaskChanged { .. }
+            | Event::TaskEnded { .. }
+            | Event::Lost { .. } => None,
+            Event::TaskAdded { uid, .. } => *uid,
+            Event::MemberJoined { uid, .. }
+            | Event::MemberLeft { uid, .. }
+            | Event::RoleChanged { uid, .. }
+            | Event::StreamAdded { uid, .. }
+            | Event::StreamRemoved { uid, .. } => Some(*uid),
+        }
+    }
+
     /// The membership that it is about.
     pub(crate) fn mid(&self) -> Option<Mid> {
         match self {

@@ -13,6 +13,7 @@ use crate::ids::{AskId, ConnId, Peer, QueryId};
 use crate::key::ChannelKey;
 use crate::record::ChannelRules;
 use crate::rows::Restored;
+use crate::seen::{PushState, Seen};
 use crate::task::{Claim, Report, RunId, TaskChange};
 use crate::ticket::Claims;
 
@@ -288,6 +289,15 @@ pub enum Input {
         /// The stream.
         generation: Gen,
     },
+    /// The relay says what has become of a push.
+    Push {
+        /// The stream.
+        generation: Gen,
+        /// What.
+        state: PushState,
+    },
+    /// The relay has looked at a stream. To be repeated every few seconds, as long as somebody pushes or plays it.
+    Seen(Box<Seen>),
     /// A channel of any engine wants a place that this one keeps; answered by [`crate::Output::Claimed`].
     Claim {
         /// Number of the question.

@@ -37,9 +37,9 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Appends what a note tells, unless it was told already.
-    pub(crate) fn note(&mut self, note: &Note, at: WallTime, ops: &mut Vec<RowOp>) {
-        let Some((channel, cid, event)) = event_of(note) else { return };
+    /// What a note tells, unless it was told already.
+    pub(crate) fn news<'a>(&mut self, note: &'a Note) -> Option<(&'a ChannelKey, Cid, Event)> {
+        let (channel, cid, event) = event_of(note)?;
         let told = match &event {
             Event::ChannelEnded => self.ended.remove(&cid),
             Event::MemberLeft { mid, .. } => self.gone.remove(mid) | self.ended.contains(&cid),
@@ -47,9 +47,7 @@ impl Journal {
                 self.ended.contains(&cid) || event.mid().is_some_and(|mid| self.gone.contains(&mid))
             }
         };
-        if !told {
-            self.append(channel, cid, event, at, ops);
-        }
+        (!told).then_some((channel, cid, event))
     }
 
     /// The end of a membership is written down now, and noted later.
@@ -62,7 +60,8 @@ impl Journal {
         self.ended.insert(cid);
     }
 
-    fn append(
+    /// Appends what happened, under the next number of its name.
+    pub(crate) fn append(
         &mut self,
         channel: &ChannelKey,
         cid: Cid,
@@ -180,6 +179,12 @@ mod tests {
         Note::MemberLeft { channel: channel("a"), cid: Cid(1), uid, mid, reason }
     }
 
+    fn tell(journal: &mut Journal, note: &Note, at: WallTime, ops: &mut Vec<RowOp>) {
+        if let Some((channel, cid, event)) = journal.news(note) {
+            journal.append(channel, cid, event, at, ops);
+        }
+    }
+
     fn numbers(ops: &[RowOp]) -> Vec<(u64, bool)> {
         let events = ops.iter().filter_map(|op| match op {
             RowOp::Append(_, record) => Some((record.seq, record.first)),
@@ -192,14 +197,14 @@ mod tests {
     fn numbers_go_on_and_begin_beyond_what_was_forgotten() {
         let (mut journal, mut ops) = (Journal::default(), Vec::new());
         for at in [5_000, 5_000, 4_000] {
-            journal.note(&left(1), WallTime(at), &mut ops);
+            tell(&mut journal, &left(1), WallTime(at), &mut ops);
         }
         assert_eq!(numbers(&ops), [(5_000, true), (5_001, false), (5_002, false)]);
         let saved = journal.names[&channel("a")];
         let mut next = Journal::default();
         next.restore(&[(channel("a"), saved)]);
         ops.clear();
-        next.note(&left(1), WallTime(9_000), &mut ops);
+        tell(&mut next, &left(1), WallTime(9_000), &mut ops);
         assert_eq!(numbers(&ops), [(5_003, false)]);
         ops.clear();
         next.sweep(WallTime(9_001 + KEEP_MS), |_| true, &mut ops);
@@ -207,21 +212,21 @@ mod tests {
         next.sweep(WallTime(9_001 + KEEP_MS), |_| false, &mut ops);
         assert_eq!(ops, [RowOp::drop_journal(&channel("a"))]);
         ops.clear();
-        next.note(&left(1), WallTime(9_002 + KEEP_MS), &mut ops);
+        tell(&mut next, &left(1), WallTime(9_002 + KEEP_MS), &mut ops);
         assert_eq!(numbers(&ops), [(9_002 + KEEP_MS, true)]);
     }
 
     #[test]
     fn an_end_that_was_told_before_is_not_told_again() {
         let (mut journal, mut ops) = (Journal::default(), Vec::new());
-        journal.note(&left(1), WallTime(1), &mut ops);
+        tell(&mut journal, &left(1), WallTime(1), &mut ops);
         journal.goes(Mid([1; 12]));
-        journal.note(&left(1), WallTime(1), &mut ops);
+        tell(&mut journal, &left(1), WallTime(1), &mut ops);
         assert_eq!(numbers(&ops).len(), 1);
         journal.ends(Cid(1));
-        journal.note(&left(2), WallTime(1), &mut ops);
+        tell(&mut journal, &left(2), WallTime(1), &mut ops);
         let ended = Note::ChannelEnded { channel: channel("a"), cid: Cid(1) };
-        journal.note(&ended, WallTime(1), &mut ops);
+        tell(&mut journal, &ended, WallTime(1), &mut ops);
         assert_eq!(numbers(&ops).len(), 1);
         assert!(journal.gone.is_empty() && journal.ended.is_empty());
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::event::{EventRecord, JournalRecord};
+use crate::history::HistoryRecord;
 use crate::key::ChannelKey;
 use crate::record::{BanRecord, ChannelRecord, ClaimRecord, MemberRecord, TaskRecord};
 use crate::task::ClaimKey;
@@ -159,6 +160,8 @@ pub enum RowOp {
     DropChannel(ChannelKey),
     /// This happened in the channel: behind all that happened there before. No process is started with it again.
     Append(ChannelKey, Box<EventRecord>),
+    /// This is remembered of the channel, behind what was before. No process is started with it again.
+    Remember(ChannelKey, Box<HistoryRecord>),
 }
 
 impl RowOp {

@@ -77,12 +77,12 @@ pub struct MemberCount {
     pub count: u64,
 }
 
-/// Payload of `networkQuality`.
+/// Payload of `networkQuality`: how well the media of somebody goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct NetworkQuality {
-    /// Whose stream.
+    /// Whose media.
     pub uid: UserId,
-    /// Push or pull.
+    /// From its publisher to the server, or from there to the receiver of the notice.
     pub direction: Direction,
     /// 0 unknown, 1 excellent .. 5 bad, 6 down.
     pub level: u8,

@@ -213,7 +213,7 @@ impl Channel {
         }
         let channel = self.key.clone();
         cx.foretell(&Note::MemberLeft { channel, cid, uid, mid, reason });
-        if cx.config.journal {
+        if cx.config.follows() {
             cx.journal.goes(mid);
         }
     }
@@ -225,7 +225,7 @@ impl Channel {
         }
         self.foretell_task_ends(cx);
         cx.foretell(&Note::ChannelEnded { channel: self.key.clone(), cid: self.cid });
-        if cx.config.journal {
+        if cx.config.follows() {
             cx.journal.ends(self.cid);
         }
     }

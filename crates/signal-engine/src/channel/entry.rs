@@ -78,6 +78,8 @@ impl Channel {
             count_told: 0,
             count_armed: false,
             replaced: BTreeMap::new(),
+            flows: Default::default(),
+            spent: Default::default(),
             touched: Default::default(),
             unwritten: true,
             ending: false,
@@ -281,7 +283,9 @@ impl Channel {
         let k = member.tickets.renew();
         self.apply_grant(cx, uid, grant);
         self.touch(uid);
+        self.connection_changed(cx, uid, true);
         self.enter(cx, arrival, uid, k);
+        self.tell_levels(cx, uid);
     }
 
     /// Gives a membership its connection and answers the join: the picture now, events from here on.
@@ -439,6 +443,7 @@ impl Channel {
         let cursor = std::mem::replace(&mut member.cursor, self.log.head());
         self.part(cx, conn, cursor, None, code);
         self.start_grace(cx, uid);
+        self.connection_changed(cx, uid, false);
     }
 
     /// The socket is gone by itself.
@@ -446,6 +451,7 @@ impl Channel {
         if let Some(member) = self.member_on(uid, conn) {
             member.conn = None;
             self.start_grace(cx, uid);
+            self.connection_changed(cx, uid, false);
         }
     }
 

@@ -14,11 +14,15 @@ mod admin;
 mod command;
 mod cost;
 mod entry;
+mod flow;
+mod history;
 mod log;
 mod media;
 mod member;
 mod moderation;
 mod persist;
+mod quality;
+mod report;
 mod resume;
 mod session;
 mod snapshot;
@@ -42,9 +46,11 @@ pub(crate) use self::moderation::{check_kick, not_stored};
 pub(crate) use self::tasks::RESTARTED;
 
 use self::cost::Said;
+use self::history::Spent;
 use self::log::{EVENT_COST, EventLog};
 use self::media::Stream;
 use self::member::Member;
+use self::quality::Flows;
 use self::snapshot::SnapshotCache;
 use self::tasks::Tasks;
 use self::told::Told;
@@ -122,6 +128,9 @@ pub(crate) struct Channel {
     count_armed: bool,
     /// Recent replacements by uid: how many, and since when (JOI-4).
     replaced: BTreeMap<UserId, (u32, lianmai_protocol::MonoTime)>,
+    /// How well media goes, and how much of the steps between was remembered lately.
+    flows: Flows,
+    spent: Spent,
     /// Members that are not as they were written down, and whether the channel is not.
     touched: BTreeSet<UserId>,
     unwritten: bool,
@@ -274,6 +283,7 @@ impl Channel {
         }
         self.trim_log(cx);
         self.forget_replacements(cx);
+        self.close_windows(cx, false);
     }
 
     /// Forgets the older half of the log.

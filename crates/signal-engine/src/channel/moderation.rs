@@ -235,6 +235,9 @@ impl Channel {
         member.muted = if on { member.muted.union(kinds) } else { member.muted.difference(kinds) };
         let (mid, visible) = (member.mid, member.is_visible());
         self.touch(uid);
+        for kind in changed.iter().cloned() {
+            self.mute_changed(cx, (uid, mid), caller, kind, on);
+        }
         // An audience member is invisible: its mutes become public with a later clientJoin (MUT-3).
         for kind in changed.iter().filter(|_| visible) {
             let change = MuteChange { uid, mid, media_type: kind.clone() };

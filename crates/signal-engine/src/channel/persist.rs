@@ -16,6 +16,7 @@ use super::told::Taken;
 use super::urls::Url;
 use crate::config::AppPolicy;
 use crate::context::Context;
+use crate::history::Step;
 use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
 use crate::output::Note;
@@ -191,6 +192,7 @@ impl Channel {
             }
         }
         channel.count_told = channel.members.len();
+        channel.remember(cx, None, Step::Restarted);
         channel
     }
 

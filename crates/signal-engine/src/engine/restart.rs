@@ -179,6 +179,9 @@ impl Engine {
             return;
         }
         let now = self.context.mono();
+        for channel in self.channels.values_mut() {
+            channel.end_history(&mut self.context);
+        }
         let mut ops = std::mem::take(&mut self.context.ops);
         for channel in self.channels() {
             channel.hand_over(now, &mut ops);

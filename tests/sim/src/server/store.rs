@@ -59,6 +59,7 @@ impl Table {
                     changed.insert(channel);
                     continue;
                 }
+                RowOp::Remember(..) => continue,
                 RowOp::Put(ref key, _) | RowOp::Drop(ref key) => {
                     changed.insert(key.channel.clone());
                 }
@@ -67,7 +68,7 @@ impl Table {
                 }
             }
             match op {
-                RowOp::Append(..) => {}
+                RowOp::Append(..) | RowOp::Remember(..) => {}
                 RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
                 RowOp::Drop(key) => drop(self.rows.remove(&key)),
                 RowOp::DropChannel(channel) => {

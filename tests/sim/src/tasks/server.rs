@@ -80,6 +80,7 @@ impl TaskWorld {
                     }
                     changed.insert(channel);
                 }
+                RowOp::Remember(..) => {}
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                     changed.insert(channel);

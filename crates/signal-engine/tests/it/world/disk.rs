@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_signal_engine::{
-    Answer, AskId, ChannelKey, DrainPlan, Engine, EventRecord, Input, Record, Restored, Row, RowKey,
-    RowOp,
+    Answer, AskId, ChannelKey, DrainPlan, Engine, EventRecord, HistoryRecord, Input, Record,
+    Restored, Row, RowKey, RowOp,
 };
 
 use super::{BEGIN_MS, World};
@@ -24,6 +24,8 @@ pub(crate) struct Disk {
     rows: BTreeMap<RowKey, Record>,
     /// What was appended.
     pub(crate) journal: Vec<(ChannelKey, EventRecord)>,
+    /// What is remembered.
+    pub(crate) history: Vec<(ChannelKey, HistoryRecord)>,
     held: VecDeque<(Vec<RowOp>, Option<AskId>)>,
 }
 
@@ -55,6 +57,11 @@ impl Disk {
                 }
                 RowOp::Append(channel, record) => {
                     self.journal.push((channel, *record));
+                }
+                RowOp::Remember(channel, record) => {
+                    let text = serde_json::to_string(&record).expect("text");
+                    let record = serde_json::from_str(&text).expect("what was written can be read");
+                    self.history.push((channel, record));
                 }
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
