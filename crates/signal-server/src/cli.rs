@@ -58,6 +58,8 @@ pub enum Command {
     Keys(admin::Keys),
     /// Show what has happened in channels.
     Events(admin::Events),
+    /// How the calls of a channel went.
+    History(admin::History),
     /// Print the document of the API (OpenAPI).
     GenOpenapi,
 }
@@ -154,6 +156,7 @@ fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitC
         Command::Bans(args) => Some(args.say()),
         Command::Keys(args) => Some(args.say()),
         Command::Events(args) => Some(args.say()),
+        Command::History(args) => Some(args.say()),
         _ => None,
     };
     let said = match asked {
@@ -205,7 +208,8 @@ fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
         | Command::Kick(_)
         | Command::Bans(_)
         | Command::Keys(_)
-        | Command::Events(_) => Err("a server is asked for that".to_owned()),
+        | Command::Events(_)
+        | Command::History(_) => Err("a server is asked for that".to_owned()),
     }
 }
 

@@ -36,7 +36,7 @@ use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
 use crate::ops::peers::Peers;
-use crate::records::{self, DeskError, Opening, Records, StoreError};
+use crate::records::{self, DeskError, KeepHistory, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
 use crate::relay::forward::{self, Forwarder, Forwards};
@@ -321,7 +321,9 @@ impl Server {
             public::router(&config, lobby, hub.clone(), authorizer.clone(), phase.clone());
         let forwards = Arc::new(Forwards::default());
         let own = addresses.all();
-        let service = rows.service(&config, own, shards.clone(), revoked, metrics.hooks.clone());
+        let hooks = metrics.hooks.clone();
+        let service =
+            rows.service(&config, own, store.clone(), shards.clone(), revoked, hooks);
         let deliverer = service.deliverer.clone();
         let admin_router = api::router(Api {
             service,
@@ -366,6 +368,9 @@ impl Server {
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(deliverer.run(store.appended()));
+        let keep = KeepHistory { ms: config.history.keep_ms, rows: config.history.keep_rows };
+        tasks.spawn(store.desk().keep_history(keep));
+        tasks.spawn(crate::relay::seen::look(hub.clone(), shards.clone()));
         let live = (!plans.is_empty()).then(|| {
             let (live, seen) = mpsc::channel(FACTS);
             let forwarder = Forwarder { hub: hub.clone(), shards: shards.clone(), plans, forwards };
@@ -480,6 +485,7 @@ fn engine_config(
         // The rest is for what waited before.
         channel_burst_bytes: config.max_lag_bytes / 8 * 7,
         journal: config.webhooks.keep_ms > 0,
+        history: config.history.keep_ms > 0,
         ..EngineConfig::default()
     }
 }

@@ -171,15 +171,15 @@ impl Flow {
         };
     }
 
-    /// The relay has looked at the play. `flows`: something was pushed that could be played.
-    pub(super) fn played(&mut self, now: Now, seen: &PlaySeen, flows: bool) {
+    /// The relay has looked at the play. Where nothing waits, there was nothing to play.
+    pub(super) fn played(&mut self, now: Now, seen: &PlaySeen) {
         let Some(server) = self.looked(now).filter(|_| seen.ms > 0) else { return };
         server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
         server.lag_ms.add(seen.lag_ms);
-        self.server_level = match seen.bytes {
-            0 if flows => DOWN,
-            0 => 0,
-            _ => level(&LAGS_MS, seen.lag_ms),
+        self.server_level = match (seen.bytes, seen.lag_ms) {
+            (0, 0) => 0,
+            (0, _) => DOWN,
+            (_, lag_ms) => level(&LAGS_MS, lag_ms),
         };
     }
 
@@ -291,14 +291,14 @@ mod tests {
     fn a_play_is_as_good_as_its_lag() {
         let mut flow = flow();
         let seen = |bytes, lag_ms| PlaySeen { ms: 2_000, bytes, lag_ms };
-        flow.played(at(2_000), &seen(1, 0), true);
+        flow.played(at(2_000), &seen(1, 0));
         for (lag, level) in [(0, 1), (500, 2), (1_000, 3), (2_000, 4), (4_000, 5)] {
-            flow.played(at(4_000), &seen(1, lag), true);
+            flow.played(at(4_000), &seen(1, lag));
             assert_eq!(flow.level(MonoTime(4_000)), level);
         }
-        flow.played(at(6_000), &seen(0, 0), true);
+        flow.played(at(6_000), &seen(0, 90));
         assert_eq!(flow.level(MonoTime(6_000)), DOWN);
-        flow.played(at(6_000), &seen(0, 0), false);
+        flow.played(at(6_000), &seen(0, 0));
         assert_eq!(flow.level(MonoTime(6_000)), 0, "there is nothing to play");
     }
 

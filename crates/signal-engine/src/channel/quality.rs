@@ -96,18 +96,17 @@ impl Channel {
         let Some(owner) = self.members.get(&live.owner) else { return };
         let (uid, now) = (owner.uid, cx.now);
         let loud = owner.published_on(stream).difference(owner.muted);
-        let (is_quiet, mut flows) = (loud.is_empty(), false);
+        let is_quiet = loud.is_empty();
         if let Some(push) = &seen.push
             && let Some(flow) = self.flow(cx, (stream, None))
         {
             flow.pushed(now, push, is_quiet);
-            flows = push.bytes > 0;
         }
         let mut present = BTreeSet::new();
         for (mid, play) in &seen.plays {
             // Nobody is told how well the play of a task goes: there is no viewer of it.
             let Some(flow) = self.flow(cx, (stream, Some(*mid))) else { continue };
-            flow.played(now, play, flows);
+            flow.played(now, play);
             present.insert(*mid);
         }
         for mid in self.viewers_seen(stream) {

@@ -32,9 +32,9 @@ pub(super) const LINES: &str = "application/x-ndjson";
 pub(crate) struct Page {
     /// At most so many, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<u64>,
+    pub(super) limit: Option<u64>,
     /// Behind what an earlier answer told up to: its `nextCursor`.
-    after: Option<String>,
+    pub(super) after: Option<String>,
 }
 
 impl Page {

@@ -12,7 +12,7 @@ use super::service::Service;
 use crate::auth::Revoked;
 use crate::config::Config;
 use crate::hooks::{Deliverer, Egress, Endpoints, HookMetrics, Poster};
-use crate::records::{Desk, DeskError, Revocation};
+use crate::records::{Desk, DeskError, Records, Revocation};
 use crate::shard::Shards;
 
 /// See the module.
@@ -45,6 +45,7 @@ impl Rows {
         self,
         config: &Config,
         own: Vec<SocketAddr>,
+        store: Arc<dyn Records>,
         shards: Shards,
         revoked: Revoked,
         metrics: HookMetrics,
@@ -73,6 +74,7 @@ impl Rows {
         };
         let modes = config.apps.iter().map(|app| (app.appkey.clone(), app.mode.clone()));
         let apps = Arc::new(modes.collect());
-        Service { shards, desk, keys, endpoints, deliverer, revoked, apps }
+        let keeps_history = config.history.keep_ms > 0;
+        Service { shards, desk, store, keeps_history, keys, endpoints, deliverer, revoked, apps }
     }
 }

@@ -72,6 +72,8 @@ async fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
         service: Service {
             shards,
             desk: store.desk(),
+            store: Arc::clone(store),
+            keeps_history: true,
             keys: Keys::load(store.desk()).await.unwrap(),
             endpoints,
             deliverer,

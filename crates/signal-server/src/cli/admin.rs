@@ -170,6 +170,27 @@ pub struct Events {
     limit: usize,
 }
 
+/// `history`.
+#[derive(Args, Clone, Debug)]
+pub struct History {
+    #[command(flatten)]
+    remote: Remote,
+    /// Its channel.
+    channel: String,
+    /// Only what is about this user, or about nobody in particular.
+    #[arg(long, value_name = "UID")]
+    uid: Option<String>,
+    /// And about this one, and nobody else: why one did not see the other.
+    #[arg(long, value_name = "UID", requires = "uid")]
+    with: Option<String>,
+    /// From this moment on, in unix milliseconds.
+    #[arg(long, value_name = "MS")]
+    from: Option<u64>,
+    /// And before this one.
+    #[arg(long, value_name = "MS")]
+    to: Option<u64>,
+}
+
 type Said = Result<String, String>;
 
 impl Remote {
@@ -183,10 +204,15 @@ impl Remote {
 
     /// Every page of a list.
     fn all(&self, rest: &str, name: &str) -> Result<Vec<Value>, String> {
+        self.all_of(rest, "", name)
+    }
+
+    /// Every page of what a query finds.
+    fn all_of(&self, rest: &str, query: &str, name: &str) -> Result<Vec<Value>, String> {
         let mut all = Vec::new();
         let mut after = String::new();
         loop {
-            let mut page = self.get(&format!("{rest}?limit={PAGE}{after}"))?;
+            let mut page = self.get(&format!("{rest}?limit={PAGE}{query}{after}"))?;
             if let Some(some) = page[name].as_array_mut() {
                 all.append(some);
             }
@@ -392,5 +418,26 @@ impl Events {
         let rows = page["events"].as_array().cloned().unwrap_or_default();
         let next = page["nextCursor"].as_str().unwrap_or_default();
         Ok(table(&columns, &rows) + &format!("next: --after {next}\n"))
+    }
+}
+
+impl History {
+    pub(super) fn say(&self) -> Said {
+        let History { remote, channel, uid, with, from, to } = self;
+        let moment = |at: &Option<u64>| at.map(|at| at.to_string());
+        let wanted = [
+            ("uid", uid.clone()),
+            ("with", with.clone()),
+            ("from", moment(from)),
+            ("to", moment(to)),
+        ];
+        let query: String = wanted
+            .into_iter()
+            .filter_map(|(key, value)| Some(format!("&{key}={}", step(&value?))))
+            .collect();
+        let rest = format!("channels/{}/history", step(channel));
+        let columns =
+            [("AT", "/at"), ("TYPE", "/type"), ("UID", "/uid"), ("OF", "/of"), ("DATA", "/data")];
+        Ok(remote.list(&columns, remote.all_of(&rest, &query, "entries")?))
     }
 }

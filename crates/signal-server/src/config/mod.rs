@@ -5,6 +5,7 @@
 mod address;
 mod apps;
 mod forward;
+mod history;
 mod load;
 mod raw;
 mod relay;
@@ -28,6 +29,7 @@ use lianmai_signal_engine::{AppPolicy, SessionTimers};
 pub use address::Cidr;
 pub(crate) use address::{split_authority, without_brackets};
 pub use forward::{ForwardConfig, ForwardTemplate};
+pub use history::HistoryConfig;
 pub use tasks::TasksConfig;
 pub use webhooks::WebhooksConfig;
 
@@ -287,6 +289,8 @@ pub struct Config {
     pub drain: DrainConfig,
     /// What is kept of what happened, and how it gets to others.
     pub webhooks: WebhooksConfig,
+    /// How much is remembered of calls.
+    pub history: HistoryConfig,
     /// Log lines.
     pub log_format: LogFormat,
     /// `tracing` filter, as `info` or `lianmai=debug,info`.

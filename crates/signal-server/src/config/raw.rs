@@ -60,6 +60,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) webhooks: RawWebhooks,
     #[serde(default)]
+    pub(super) history: RawHistory,
+    #[serde(default)]
     pub(super) log: RawLog,
 }
 
@@ -71,6 +73,13 @@ pub(super) struct RawWebhooks {
     pub(super) keep_events: Option<u64>,
     pub(super) give_up_s: Option<u64>,
     pub(super) timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHistory {
+    pub(super) keep_s: Option<u64>,
+    pub(super) keep_rows: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

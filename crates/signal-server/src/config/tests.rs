@@ -103,6 +103,7 @@ fn default_toml_mentions_every_key() {
         "relay",
         "tasks",
         "webhooks",
+        "history",
         "log",
     ] {
         let header = match table {

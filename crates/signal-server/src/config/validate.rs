@@ -17,8 +17,9 @@ use tracing_subscriber::EnvFilter;
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
-    Cidr, Config, DrainConfig, FREEZE_MS, HOUR_MS, LogFormat, Problem, Problems, TasksConfig,
-    TlsConfig, WebhooksConfig, apps, forward, relay, split_authority, tasks, warnings, webhooks,
+    Cidr, Config, DrainConfig, FREEZE_MS, HOUR_MS, HistoryConfig, LogFormat, Problem, Problems,
+    TasksConfig, TlsConfig, WebhooksConfig, apps, forward, history, relay, split_authority, tasks,
+    warnings, webhooks,
 };
 
 pub(super) const KIB: usize = 1024;
@@ -188,6 +189,7 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         restart_grace_ms,
         drain: drain(&mut check, &raw.drain),
         webhooks: webhooks::webhooks(&mut check, raw.webhooks),
+        history: history::history(&mut check, raw.history),
         log_bytes,
         max_lag_bytes,
         max_connections,
@@ -295,6 +297,7 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         tasks: TasksConfig::new(false),
         drain: DrainConfig { deadline_ms: 0, notice_ms: 0, retry_after_ms: 0, jitter_ms: 0 },
         webhooks: WebhooksConfig::default(),
+        history: HistoryConfig::default(),
         log_format: LogFormat::Auto,
         log_filter: String::new(),
         warnings: Vec::new(),

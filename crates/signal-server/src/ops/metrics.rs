@@ -291,13 +291,15 @@ fn task_numbers(registry: &mut Registry, tasks: TaskStats) {
 }
 
 fn store_numbers(registry: &mut Registry, store: StoreStats) {
-    let StoreStats { commits, failures, waiting, forgotten, lost_events } = store;
+    let StoreStats { commits, failures, waiting, forgotten, lost_events, lost_history } = store;
     gauge(registry, "store_waiting_rows", "Rows that wait for the disk", waiting as u64);
     counter(registry, "store_commits", "Transactions of the store", commits);
     counter(registry, "store_failures", "Transactions of the store that failed", failures);
     counter(registry, "store_forgotten_rows", "Removals that were given up", forgotten);
     let help = "Events of channels that the disk took too long for";
     counter(registry, "store_lost_events", help, lost_events);
+    let help = "Entries of call histories that the disk took too long for";
+    counter(registry, "store_lost_history", help, lost_history);
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {

@@ -21,6 +21,7 @@
 mod deployment;
 mod desk;
 mod events;
+mod history;
 mod load;
 mod pending;
 mod schema;
@@ -46,6 +47,7 @@ use tokio::sync::watch;
 pub(crate) use deployment::{Asked, Entry, Revocation, Table};
 pub(crate) use desk::{Desk, DeskError};
 pub(crate) use events::{DeadLetter, Keep, Settled, StoredEvent, What};
+pub(crate) use history::{Found, KeepHistory, Place, Search};
 
 /// Format of the records. Those of another one are read where they can be, but no hand-over is taken from them.
 const FORMAT: u32 = 1;
@@ -116,6 +118,8 @@ pub(crate) struct StoreStats {
     pub(crate) forgotten: u64,
     /// Events that it took too long for; whoever follows their channels is told so.
     pub(crate) lost_events: u64,
+    /// Entries of histories that it took too long for.
+    pub(crate) lost_history: u64,
 }
 
 /// The only door to what outlives the process. When the last one goes, what was written before still gets there.

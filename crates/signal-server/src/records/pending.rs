@@ -3,13 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lianmai_signal_engine::{ChannelKey, Event, EventRecord, Record, Row, RowKey, RowOp};
+use lianmai_signal_engine::{
+    ChannelKey, Event, EventRecord, HistoryRecord, Record, Row, RowKey, RowOp,
+};
 
 /// Rows that may wait to be removed. The rows that wait to be there are bounded by what the engines hold.
 pub(super) const MAX_ROWS: usize = 250_000;
 
 /// Events that may wait. Of what comes then only the numbers are kept, for those who follow the channel.
 pub(super) const MAX_EVENTS: usize = 100_000;
+
+/// Entries of histories that may wait. What comes then is forgotten.
+pub(super) const MAX_HISTORY: usize = 100_000;
 
 /// Everything that waits.
 #[derive(Debug, Default)]
@@ -28,6 +33,10 @@ pub(super) struct Pending {
     lost: BTreeMap<ChannelKey, EventRecord>,
     /// How much that was in all.
     lost_events: u64,
+    /// What is remembered of calls, in order.
+    history: Vec<(ChannelKey, HistoryRecord)>,
+    /// How much of that had no room.
+    lost_history: u64,
 }
 
 impl Pending {
@@ -37,7 +46,8 @@ impl Pending {
 
     /// Rows that wait.
     pub(super) fn len(&self) -> usize {
-        self.dropped.len() + self.rows.len() + self.events.len() + self.lost.len()
+        let appended = self.events.len() + self.lost.len() + self.history.len();
+        self.dropped.len() + self.rows.len() + appended
     }
 
     /// Removals that were given up.
@@ -47,9 +57,10 @@ impl Pending {
 
     /// All of it. What was given up stays known.
     pub(super) fn take(&mut self) -> Pending {
-        let Pending { forgotten, lost_events, .. } = *self;
-        let rest = Pending { forgotten, lost_events, ..Pending::default() };
-        Pending { forgotten: 0, lost_events: 0, ..std::mem::replace(self, rest) }
+        let Pending { forgotten, lost_events, lost_history, .. } = *self;
+        let rest = Pending { forgotten, lost_events, lost_history, ..Pending::default() };
+        let taken = std::mem::replace(self, rest);
+        Pending { forgotten: 0, lost_events: 0, lost_history: 0, ..taken }
     }
 
     /// Channels that go first.
@@ -76,6 +87,16 @@ impl Pending {
         self.lost_events
     }
 
+    /// What is remembered of calls, in order.
+    pub(super) fn history(&self) -> impl Iterator<Item = (&ChannelKey, &HistoryRecord)> {
+        self.history.iter().map(|(channel, record)| (channel, record))
+    }
+
+    /// How many entries of histories were forgotten.
+    pub(super) fn lost_history(&self) -> u64 {
+        self.lost_history
+    }
+
     /// Whether those who follow channels have something to hear.
     pub(super) fn has_events(&self) -> bool {
         !self.events.is_empty() || !self.lost.is_empty()
@@ -87,6 +108,7 @@ impl Pending {
         match op {
             RowOp::Put(key, record) => self.set(key, Some(record)),
             RowOp::Append(channel, record) => self.append(channel, *record),
+            RowOp::Remember(channel, record) => self.remember(channel, *record),
             // Where the channel goes first, no row of it is left that could be removed.
             RowOp::Drop(key)
                 if key.row.is_of_a_channel() && self.dropped.contains(&key.channel) =>
@@ -114,6 +136,10 @@ impl Pending {
         let newer = std::mem::replace(self, older);
         self.forgotten += newer.forgotten;
         self.lost_events += newer.lost_events;
+        self.lost_history += newer.lost_history;
+        for (channel, record) in newer.history {
+            self.remember(channel, record);
+        }
         for (channel, record) in newer.events {
             self.append(channel, record);
         }
@@ -126,6 +152,14 @@ impl Pending {
         }
         for (key, record) in newer.rows {
             self.set(key, record);
+        }
+    }
+
+    fn remember(&mut self, channel: ChannelKey, record: HistoryRecord) {
+        if self.history.len() < MAX_HISTORY {
+            self.history.push((channel, record));
+        } else {
+            self.lost_history += 1;
         }
     }
 

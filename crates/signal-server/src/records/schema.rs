@@ -16,7 +16,7 @@ use super::StoreError;
 
 /// What makes each version from the one before; `user_version` of a file counts those that it has had. An entry
 /// that was released never changes.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
     CREATE TABLE channel (
@@ -88,6 +88,15 @@ const MIGRATIONS: [&str; 3] = [
         PRIMARY KEY (scope, key)
     ) STRICT;
     CREATE INDEX idempotency_at ON idempotency (at);
+    ",
+    // What is remembered of calls.
+    "
+    CREATE TABLE history (
+        pos INTEGER PRIMARY KEY AUTOINCREMENT,
+        appkey TEXT NOT NULL, channel TEXT NOT NULL, at INTEGER NOT NULL,
+        uid TEXT, other TEXT, record TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX history_of_channel ON history (appkey, channel, at);
     ",
 ];
 

@@ -326,9 +326,9 @@ fn files_of_others_and_of_the_future_are_refused() {
         assert!(error.to_string().contains(name), "{error}");
         chmod(0o600);
     }
-    copy.look().pragma_update(None, "user_version", 4).unwrap();
+    copy.look().pragma_update(None, "user_version", 5).unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 4, known: 3, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 5, known: 4, .. }), "{error}");
     let _ = fs::remove_file(copy.0.join("lianmai.db-wal"));
     fs::write(copy.0.join(FILE), "this is no database, and long enough to say so").unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();

@@ -122,6 +122,7 @@ impl Shared {
             waiting: state.pending.len() + state.writing,
             forgotten: state.pending.forgotten(),
             lost_events: state.pending.lost_events(),
+            lost_history: state.pending.lost_history(),
         }
     }
 
@@ -272,7 +273,8 @@ fn write(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()>
             None => drop.execute([app, name, kind, &id])?,
         };
     }
-    append(transaction, batch)
+    append(transaction, batch)?;
+    remember(transaction, batch)
 }
 
 /// What happened, in order.
@@ -282,6 +284,21 @@ fn append(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()
     for (ChannelKey { appkey, name }, record) in batch.events() {
         let text = serde_json::to_string(record).expect("a record has string keys only");
         event.execute(params![appkey.as_str(), name.as_str(), record.seq, record.at.0, text])?;
+    }
+    Ok(())
+}
+
+/// What is remembered of calls, in order.
+fn remember(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
+    let mut entry = transaction.prepare(
+        "INSERT INTO history (appkey, channel, at, uid, other, record) VALUES (?, ?, ?, ?, ?, ?)",
+    )?;
+    for (ChannelKey { appkey, name }, record) in batch.history() {
+        let text = serde_json::to_string(record).expect("a record has string keys only");
+        let (uid, other) = record.uids();
+        let (uid, other) = (uid.map(|uid| uid.to_string()), other.map(|uid| uid.to_string()));
+        let at = record.at.0;
+        entry.execute(params![appkey.as_str(), name.as_str(), at, uid, other, text])?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ pub(crate) mod authorizer;
 pub(crate) mod facts;
 pub(crate) mod forward;
 pub(crate) mod provider;
+pub(crate) mod seen;
 pub(crate) mod trust;
 
 #[cfg(test)]

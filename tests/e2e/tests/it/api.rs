@@ -37,18 +37,18 @@ async fn ask_text(
     Ok((answer.status, answer.text().await?))
 }
 
-async fn ask(stage: &Stage, first: &str, body: Value) -> Result<(u16, Value)> {
+pub(crate) async fn ask(stage: &Stage, first: &str, body: Value) -> Result<(u16, Value)> {
     ask_as(stage, &stage.server.admin_token()?, first, "", &body).await
 }
 
 /// As [`ask`], of what succeeds.
-async fn ok(stage: &Stage, first: &str, body: Value) -> Result<Value> {
+pub(crate) async fn ok(stage: &Stage, first: &str, body: Value) -> Result<Value> {
     let (status, value) = ask(stage, first, body).await?;
     ensure!((200..300).contains(&status), "{first}: {status} {value}");
     Ok(value)
 }
 
-const ROOM: &str = "/v1/apps/demo/channels/room";
+pub(crate) const ROOM: &str = "/v1/apps/demo/channels/room";
 
 #[tokio::test]
 async fn a_channel_made_ahead_is_as_it_was_made() -> Result<()> {

@@ -118,6 +118,9 @@ impl Service {
         after: u64,
         limit: usize,
     ) -> Result<Vec<(u64, EventDto)>, ApiError> {
+        // Behind the turns and the writes of whatever was answered before.
+        self.stats().await?;
+        self.written().await?;
         let stored = self.desk.events_after(appkey, after, limit).await?;
         let told =
             stored.iter().filter_map(|event| Some((event.pos, EventDto::of(appkey, event)?)));

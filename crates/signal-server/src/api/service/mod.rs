@@ -3,6 +3,7 @@
 //! answers that may be wrong; a server that stops says so instead of what it has left.
 
 mod apps;
+mod history;
 mod hooks;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use super::keys::Keys;
 use crate::auth::Revoked;
 use crate::config::AppMode;
 use crate::hooks::{Deliverer, Endpoints};
-use crate::records::Desk;
+use crate::records::{Desk, Records};
 use crate::shard::Shards;
 
 pub(crate) use apps::Minting;
@@ -28,6 +29,10 @@ pub(crate) use hooks::NewEndpoint;
 pub(crate) struct Service {
     pub(crate) shards: Shards,
     pub(crate) desk: Desk,
+    /// Where the engines write.
+    pub(crate) store: std::sync::Arc<dyn Records>,
+    /// Whether something is remembered of calls.
+    pub(crate) keeps_history: bool,
     pub(crate) keys: Keys,
     pub(crate) endpoints: Endpoints,
     pub(crate) deliverer: Deliverer,

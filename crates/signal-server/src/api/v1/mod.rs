@@ -6,6 +6,7 @@
 mod bans;
 mod channels;
 mod events;
+mod history;
 mod keys;
 mod members;
 mod tasks;
@@ -37,6 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .merge(keys::routes())
         .merge(webhooks::routes())
         .merge(events::routes())
+        .merge(history::routes())
 }
 
 /// A kind of media.
