@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Parser, Subcommand};
 use lianmai_protocol::{Appkey, ChannelName, UserId, WallTime};
 
+use crate::api::messages;
 use crate::auth::{TokenSpec, gen_jwt};
 use crate::config::{AppMode, Config, DEFAULT_TOML, Problem, Problems};
 
@@ -62,6 +63,10 @@ pub enum Command {
     History(admin::History),
     /// Print the document of the API (OpenAPI).
     GenOpenapi,
+    /// Print the document of the messages of members, and of webhooks (AsyncAPI).
+    GenAsyncapi,
+    /// Print the JSON Schema of all messages.
+    GenSchema,
 }
 
 /// Arguments of `run`. They win over the environment, which wins over the file.
@@ -203,6 +208,8 @@ fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
             Ok(alone(token + "\n"))
         }
         Command::GenOpenapi => Ok(alone(crate::api::docs::text())),
+        Command::GenAsyncapi => Ok(alone(messages::text(&messages::asyncapi()))),
+        Command::GenSchema => Ok(alone(messages::text(&messages::schema()))),
         Command::Channels(_)
         | Command::Members(_)
         | Command::Kick(_)

@@ -118,12 +118,12 @@ pub struct Closing {
 }
 
 macro_rules! notices {
-    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty; )+) => {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $method:literal, $params:ty; )+) => {
         /// A message to one session.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Notice {
-            $( $(#[$meta])* $variant($params), )+
+            $( $(#[doc = $doc])+ $variant($params), )+
             /// A notice of a newer server.
             Unknown {
                 /// Its name.
@@ -175,6 +175,20 @@ macro_rules! notices {
                     Notice::Unknown { .. } => super::session::Empty {}.serialize(serializer),
                 }
             }
+        }
+
+        /// Every notice, described.
+        #[cfg(feature = "schema")]
+        pub fn describe_notices(
+            definitions: &mut crate::schema::Definitions,
+        ) -> Vec<crate::schema::Described> {
+            use crate::schema::Describe;
+            alloc::vec![ $( crate::schema::Described {
+                method: $method,
+                text: concat!($( $doc ),+).trim_ascii(),
+                params: <$params>::describe(definitions),
+                result: None,
+            }, )+ ]
         }
     };
 }

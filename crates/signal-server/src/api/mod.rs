@@ -9,6 +9,7 @@ mod extract;
 mod health;
 mod idempotency;
 pub(crate) mod keys;
+pub(crate) mod messages;
 mod page;
 pub(crate) mod rows;
 pub(crate) mod service;
@@ -50,12 +51,16 @@ pub(crate) fn router(api: Api) -> Router {
     let (v1, document) = docs::described().split_for_parts();
     let document = serde_json::to_string(&docs::complete(document));
     let document: Arc<str> = document.expect("a document has string keys only").into();
-    let openapi = async move || ([(CONTENT_TYPE, "application/json")], document.to_string());
+    let json = |document: Arc<str>| {
+        get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()))
+    };
     // The outermost is the last: who asks is known before anything is remembered.
     let guarded = v1
         .layer(middleware::from_fn_with_state(api.clone(), idempotency::once))
         .merge(health::routes())
-        .route("/openapi.json", get(openapi))
+        .route("/openapi.json", json(document))
+        .route("/asyncapi.json", json(messages::asyncapi().to_string().into()))
+        .route("/schema.json", json(messages::schema().to_string().into()))
         .method_not_allowed_fallback(async || ApiError::no_such_method())
         .fallback(async || ApiError::no_such_path())
         .layer(middleware::from_fn_with_state(api.clone(), access::identify));

@@ -11,6 +11,7 @@
 
 pub(crate) mod body;
 mod deliver;
+pub(crate) mod describe;
 mod egress;
 pub(crate) mod endpoint;
 mod post;

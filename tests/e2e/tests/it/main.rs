@@ -51,6 +51,7 @@ mod witness;
 // Hostile input beside a pair of bystanders, HTTP, the life of the process, the server as a library.
 mod embed;
 mod hidden;
+mod generated;
 mod history;
 mod hostile;
 mod hostile_calls;
