@@ -110,7 +110,8 @@ async fn a_channel_made_ahead_is_as_it_was_made() -> Result<()> {
 /// Each read comes right behind the answer to a change, while others change other things.
 #[tokio::test]
 async fn a_read_shows_what_was_answered() -> Result<()> {
-    const ROUNDS: usize = 150;
+    // Of four writers, two pairs each: 10,000 pairs of a write and a read.
+    const ROUNDS: usize = 1_250;
     let stage = std::sync::Arc::new(Stage::start().await?);
     let mut members = Vec::new();
     for uid in 1..=4 {
