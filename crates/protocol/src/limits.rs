@@ -32,6 +32,8 @@ pub const MAX_BAN_S: u32 = 7 * 24 * 3600;
 pub const MAX_HOLD_S: u32 = 3600;
 /// Most keys of one attribute map.
 pub const MAX_ATTRIBUTE_KEYS: usize = 64;
+/// Most keys of a patch of attributes: as many to remove as to set (ATT-4).
+pub const MAX_PATCH_KEYS: usize = 2 * MAX_ATTRIBUTE_KEYS;
 /// Longest attribute key in bytes.
 pub const MAX_ATTRIBUTE_KEY_BYTES: usize = 64;
 /// Most recipients of a targeted message.

@@ -2,6 +2,7 @@
 
 use super::{Read, Reader, Refused, Wire, Write, Writer};
 use crate::Map;
+use crate::map::MAX_KEPT;
 use crate::prelude::*;
 
 macro_rules! unsigned {
@@ -177,7 +178,7 @@ impl<V: Wire> Read for Map<String, V> {
         reader.map(&mut |key, reader| {
             let mut value = V::blank();
             value.read(reader)?;
-            Ok(self.insert(key.into(), value).is_none())
+            Ok(self.len() >= MAX_KEPT || self.insert(key.into(), value).is_none())
         })
     }
 }

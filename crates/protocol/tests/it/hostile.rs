@@ -6,9 +6,9 @@ use lianmai_protocol::codec::{
     Element, FrameError, decode_client_frame, decode_server_frame, encode_event, encode_notice,
     encode_request, join_batch,
 };
-use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_SERVER_FRAME_BYTES};
+use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_PATCH_KEYS, MAX_SERVER_FRAME_BYTES};
 use lianmai_protocol::message::{Call, session};
-use lianmai_protocol::{ErrorName, RequestId};
+use lianmai_protocol::{Attributes, ErrorName, RequestId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -519,6 +519,27 @@ fn frm_3_keys_that_come_twice() {
     ] {
         let wanted = (Some(9), ErrorName::InvalidParams, Some(field.to_owned()));
         assert_eq!(refusal(&frame), wanted, "{frame}");
+    }
+}
+
+/// To sort thousands of keys takes milliseconds, in which a shard serves nobody else.
+/// Proves ATT-4.
+#[test]
+fn att_4_of_a_map_that_is_too_long_a_part_is_kept() {
+    // The last keys are the least: each would move all before it.
+    let keys: Vec<_> = (0..5_000).rev().map(|key| format!(r#""{key:04}":"""#)).collect();
+    let map = format!("{{{}}}", keys.join(","));
+    let frame = call("setAttributes", &format!(r#"{{"attributes":{map}}}"#));
+    let elements = decode_client_frame(frame.as_bytes()).unwrap();
+    let [Element::Request(request)] = &elements[..] else { panic!("one request") };
+    let Call::SetAttributes(patch) = &request.call else { panic!("a patch") };
+    assert_eq!(patch.attributes.len(), MAX_PATCH_KEYS + 1);
+    let attributes: Attributes = serde_json::from_str(&map).unwrap();
+    assert_eq!(attributes.0.len(), MAX_PATCH_KEYS + 1);
+    // What is behind them is read all the same.
+    for broken in [r#""0001":5"#, r#""0001":"#, r#""0001""#] {
+        let broken = map.replace(r#""0001":"""#, broken);
+        assert!(serde_json::from_str::<Attributes>(&broken).is_err(), "{broken}");
     }
 }
 

@@ -301,6 +301,7 @@ fn the_limits_table_is_the_code() {
         MAX_BAN_S,
         MAX_HOLD_S,
         MAX_ATTRIBUTE_KEYS,
+        MAX_PATCH_KEYS,
         MAX_ATTRIBUTE_KEY_BYTES,
         MAX_MESSAGE_RECIPIENTS,
         MAX_REPORT_BYTES,

@@ -121,6 +121,13 @@ fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
     let keys: Vec<String> = (0..64).map(|n| n.to_string()).collect();
     let many: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "v")).collect();
     assert_eq!(w.err(a, set_attributes(&many)), ErrorName::BadAttributes, "65 keys");
+    let removing = |keys: usize| {
+        let attributes = (0..keys).map(|n| (format!("gone{n}"), None)).collect();
+        Call::SetAttributes(SetAttributes { attributes, target: None, name: None })
+    };
+    let b = w.join(2);
+    w.ok(b, removing(128));
+    assert_eq!(w.err(b, removing(129)), ErrorName::BadAttributes, "129 keys of a patch");
     assert_eq!(w.err(a, rename(&"n".repeat(129))), ErrorName::BadName);
     assert_eq!(
         w.err(a, set_channel_attributes(&[("k", &"x".repeat(4_090))])),
