@@ -25,7 +25,7 @@ cargo xtask test [PART..]   install what is missing, then check everything (or s
 cargo xtask demo [--no-media] [--lan ADDRESS] [--dir DIR] [-- SERVER_FLAGS..]
                             start a server with its page and three hosts, and print what to
                             open; with --lan for everybody in the network of ADDRESS
-cargo xtask bench [wasm|join|idle|fanout|pullers|cut|compose ..]
+cargo xtask bench [wasm|join|idle|fanout|beside|pullers|cut|compose ..]
                             what a join, a member, a delivery, a puller and a push task cost,
                             and how soon a cut is seen; `compose --drift-minutes 10`: how far
                             picture and sound of a push task are apart

@@ -6,9 +6,9 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use crate::Map;
-use crate::map::MAX_KEPT;
+use crate::limits::MAX_PATCH_KEYS;
 use crate::wire::Wire;
-use serde::de::{self, IgnoredAny, MapAccess, Visitor};
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Keys to values. Ordered, so that one state has one encoding.
@@ -29,8 +29,8 @@ pub(crate) mod unique_keys {
         serializer.collect_map(map)
     }
 
-    /// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value. Of a map that is too long
-    /// only the first [`MAX_KEPT`] entries are kept.
+    /// Reads a map and refuses a key that comes twice (FRM-3); serde would keep the last value. A map that is longer than
+    /// anything accepts is refused where it becomes so (ATT-4): what is behind that costs nobody time.
     pub(crate) fn deserialize<'de, D, V>(deserializer: D) -> Result<Map<String, V>, D::Error>
     where
         D: Deserializer<'de>,
@@ -50,15 +50,14 @@ pub(crate) mod unique_keys {
 
         fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
             let mut map = Map::new();
-            while map.len() < MAX_KEPT {
-                let Some(key) = entries.next_key::<String>()? else { return Ok(map) };
+            while let Some(key) = entries.next_key::<String>()? {
+                if map.len() == MAX_PATCH_KEYS {
+                    return Err(de::Error::custom("badAttributes: too many keys"));
+                }
                 let value = entries.next_value()?;
                 if map.insert(key, value).is_some() {
                     return Err(de::Error::custom("a key comes twice"));
                 }
-            }
-            while entries.next_key::<IgnoredAny>()?.is_some() {
-                entries.next_value::<V>()?;
             }
             Ok(map)
         }

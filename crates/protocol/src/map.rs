@@ -6,8 +6,7 @@ use alloc::borrow::Borrow;
 use crate::limits::MAX_PATCH_KEYS;
 use crate::prelude::*;
 
-/// Most entries that are kept of a map that is read: one more than the longest that anything accepts (ATT-4). A longer map
-/// is refused whatever else it holds; to sort thousands of keys first would take the time of others.
+/// Most entries that the small codec keeps of a map that it reads: one more than the longest that anything accepts (ATT-4).
 pub(crate) const MAX_KEPT: usize = MAX_PATCH_KEYS + 1;
 
 /// Keys to values.

@@ -226,7 +226,7 @@ const GREEN: u32 = 0x00_8000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_inputs_are_seen_and_heard_where_they_should_be() {
-    let relay = Relay::start().await;
+    let mut relay = Relay::start().await;
     let _red = pusher(&relay.push_url("red"), "red", 440);
     let both = vec![tile("red", LEFT), tile("blue", RIGHT)];
     let mut parent = Parent::start(job(&relay, both, &["red", "blue"]));
@@ -252,10 +252,7 @@ async fn two_inputs_are_seen_and_heard_where_they_should_be() {
     let _blue = pusher(&relay.push_url("blue"), "blue", 1000);
     viewer.until(&[(80, 45, BLUE), (240, 135, RED)]).await;
     parent.stop().await;
-    // Two encoders push; the run does not any more.
-    while relay.hub.stats().publishers > 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    timeout(PATIENCE, relay.ended("out")).await.expect("the run does not push any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lianmai_media_plane::{
-    Authorizer, Direction, Hub, Kinds, Protocol, RelayConfig, RtmpServer, StreamRequest, Verdict,
-    pull,
+    Authorizer, Direction, FactState, Hub, Kinds, Protocol, RelayConfig, RtmpServer, StreamFact,
+    StreamName, StreamRequest, Verdict, pull,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 struct Everybody;
@@ -22,15 +23,16 @@ impl Authorizer for Everybody {
 
 /// A relay; dropping it closes its listeners.
 pub(crate) struct Relay {
-    pub(crate) hub: Hub,
     pub(crate) rtmp: SocketAddr,
     pub(crate) http: SocketAddr,
+    facts: mpsc::Receiver<StreamFact>,
     _tasks: JoinSet<()>,
 }
 
 impl Relay {
     pub(crate) async fn start() -> Self {
-        let hub = Hub::new(RelayConfig::default());
+        let (sink, facts) = mpsc::channel(1024);
+        let hub = Hub::with_facts(RelayConfig::default(), sink);
         let (rtmp, http) = (
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -48,7 +50,16 @@ impl Relay {
                 tokio::spawn(async move { drop(play(stream, peer, hub).await) });
             }
         });
-        Self { hub, rtmp: addresses.0, http: addresses.1, _tasks: tasks }
+        Self { rtmp: addresses.0, http: addresses.1, facts, _tasks: tasks }
+    }
+
+    /// Waits until a publish of this stream has ended. What the hub has said before is gone then.
+    pub(crate) async fn ended(&mut self, name: &str) {
+        while let Some(fact) = self.facts.recv().await {
+            if fact.stream == StreamName::new("live", name) && fact.state == FactState::Ended {
+                return;
+            }
+        }
     }
 
     pub(crate) fn push_url(&self, name: &str) -> String {

@@ -186,8 +186,8 @@ fn read_element(json: &str) -> Result<Received<'_>, FrameError> {
     })
 }
 
-/// Turns a failed read of parameters into the error that names it. An id type starts its complaint with
-/// the wire name of its own error; everything else is `invalidParams`.
+/// Turns a failed read of parameters into the error that names it. An id type and a map start their
+/// complaint with the wire name of its own error; everything else is `invalidParams`.
 fn params_error(path: &serde_path_to_error::Path, error: &serde_json::Error) -> RpcError {
     let text = error.to_string();
     let prefix = text.split(':').next().unwrap_or_default();

@@ -8,7 +8,7 @@ use lianmai_protocol::codec::{
 };
 use lianmai_protocol::limits::{MAX_CLIENT_FRAME_BYTES, MAX_PATCH_KEYS, MAX_SERVER_FRAME_BYTES};
 use lianmai_protocol::message::{Call, session};
-use lianmai_protocol::{Attributes, ErrorName, RequestId};
+use lianmai_protocol::{Attributes, ErrorName, RequestId, RpcError};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -525,22 +525,35 @@ fn frm_3_keys_that_come_twice() {
 /// To sort thousands of keys takes milliseconds, in which a shard serves nobody else.
 /// Proves ATT-4.
 #[test]
-fn att_4_of_a_map_that_is_too_long_a_part_is_kept() {
-    // The last keys are the least: each would move all before it.
-    let keys: Vec<_> = (0..5_000).rev().map(|key| format!(r#""{key:04}":"""#)).collect();
-    let map = format!("{{{}}}", keys.join(","));
-    let frame = call("setAttributes", &format!(r#"{{"attributes":{map}}}"#));
-    let elements = decode_client_frame(frame.as_bytes()).unwrap();
-    let [Element::Request(request)] = &elements[..] else { panic!("one request") };
+fn att_4_of_a_map_that_is_too_long_no_more_is_read() {
+    let entries = |keys: usize| -> Vec<String> {
+        // The last keys are the least: each would move all before it.
+        (0..keys).rev().map(|key| format!(r#""{key:04}":"""#)).collect()
+    };
+    let read = |entries: &[String]| {
+        let params = format!(r#"{{"attributes":{{{}}}}}"#, entries.join(","));
+        decode_client_frame(call("setAttributes", &params).as_bytes()).unwrap().remove(0)
+    };
+    let Element::Request(request) = read(&entries(MAX_PATCH_KEYS)) else { panic!("a request") };
     let Call::SetAttributes(patch) = &request.call else { panic!("a patch") };
-    assert_eq!(patch.attributes.len(), MAX_PATCH_KEYS + 1);
-    let attributes: Attributes = serde_json::from_str(&map).unwrap();
-    assert_eq!(attributes.0.len(), MAX_PATCH_KEYS + 1);
-    // What is behind them is read all the same.
-    for broken in [r#""0001":5"#, r#""0001":"#, r#""0001""#] {
-        let broken = map.replace(r#""0001":"""#, broken);
-        assert!(serde_json::from_str::<Attributes>(&broken).is_err(), "{broken}");
+    assert_eq!(patch.attributes.len(), MAX_PATCH_KEYS);
+    for keys in [MAX_PATCH_KEYS + 1, 5_000] {
+        let mut long = entries(keys);
+        assert_eq!(
+            read(&long),
+            Element::Refused {
+                id: Some(RequestId(9)),
+                error: RpcError::new(ErrorName::BadAttributes).field("attributes"),
+            }
+        );
+        // It is refused for its length, whatever comes behind.
+        long.extend([r#""more":5"#.to_owned()]);
+        let Element::Refused { error, .. } = read(&long) else { panic!("refused") };
+        assert_eq!(error.name(), &ErrorName::BadAttributes);
     }
+    // A map of another kind of message, too.
+    let map = format!("{{{}}}", entries(MAX_PATCH_KEYS + 1).join(","));
+    assert!(serde_json::from_str::<Attributes>(&map).is_err());
 }
 
 /// One message that cannot be read refuses the frame.

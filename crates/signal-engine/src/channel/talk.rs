@@ -4,7 +4,6 @@ use bytes::Bytes;
 use lianmai_protocol::attributes::escaped_bytes;
 use lianmai_protocol::limits::{
     MAX_ATTRIBUTE_KEY_BYTES, MAX_ATTRIBUTE_KEYS, MAX_MESSAGE_RECIPIENTS, MAX_NAME_BYTES,
-    MAX_PATCH_KEYS,
 };
 use lianmai_protocol::message::event::{ChannelMessage, ChannelUpdate, ClientUpdate, LeaveReason};
 use lianmai_protocol::message::notice::{TargetedMessage, TokenWillExpire};
@@ -92,9 +91,6 @@ impl Channel {
         params: &SetAttributes,
     ) -> Outcome {
         check_name(params.name.as_ref())?;
-        if params.attributes.len() > MAX_PATCH_KEYS {
-            return Err(RpcError::new(ErrorName::BadAttributes).field("attributes"));
-        }
         let max_bytes = cx.config.limits.attribute_bytes;
         match params.target.as_ref().unwrap_or(&AttributeTarget::Own) {
             AttributeTarget::Own => {

@@ -6,8 +6,8 @@
 //! query is never compared. Where a server tells two such paths apart, the one waits without need: that is the safe
 //! side. Deliberately absent: DNS; two names of one machine are two places.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use lianmai_protocol::limits::MAX_TASK_URL_BYTES;
 use serde::{Deserialize, Serialize};
