@@ -4,15 +4,15 @@
 
 use std::io::Cursor;
 
-use image::{DynamicImage, ImageFormat, ImageReader, Limits, imageops};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, imageops};
 
 use super::ImageError;
 use crate::picture::{Picture, Yuv};
 
 /// Longest side of a file's picture, pixels.
 const MAX_SIDE: u32 = 4096;
-/// Memory that decoding may take, bytes.
-const MAX_MEMORY: u64 = 128 << 20;
+/// Memory that an image may take from its file to its picture, bytes: a sixth of what the process may take.
+const MAX_MEMORY: u64 = 256 << 20;
 
 pub(super) fn decode(bytes: &[u8], longest_side: u32, behind: u32) -> Result<Picture, ImageError> {
     let format = image::guess_format(bytes).map_err(|_| ImageError::Format)?;
@@ -25,15 +25,31 @@ pub(super) fn decode(bytes: &[u8], longest_side: u32, behind: u32) -> Result<Pic
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
-    let image = reader.decode().map_err(|error| match error {
+    let failed = |error| match error {
         image::ImageError::Limits(_) => ImageError::Size,
         _ => ImageError::Format,
-    })?;
+    };
+    let decoder = reader.into_decoder().map_err(failed)?;
+    if memory(decoder.dimensions(), decoder.total_bytes(), longest_side) > MAX_MEMORY {
+        return Err(ImageError::Size);
+    }
+    let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     picture(&image, longest_side, behind).ok_or(ImageError::Format)
 }
 
-fn picture(image: &DynamicImage, longest_side: u32, behind: u32) -> Option<Picture> {
-    let (width, height) = (image.width(), image.height());
+/// Bytes that an image takes, with so many of them when it is decoded.
+fn memory((width, height): (u32, u32), decoded: u64, longest_side: u32) -> u64 {
+    let (wide, high) = sides(width, height, longest_side);
+    let pixels = u64::from(wide) * u64::from(high);
+    // In between, `image` has the columns scaled and the rows not, with 16 bytes for each pixel.
+    let between = 16 * u64::from(width) * u64::from(high);
+    // Scaled, with up to 8 bytes for each pixel; with 4 bytes; and the picture.
+    let scaled = (8 + 4 + 2) * pixels;
+    decoded.saturating_add(between).saturating_add(scaled)
+}
+
+/// Sides of the picture of an image with these sides.
+fn sides(width: u32, height: u32, longest_side: u32) -> (u32, u32) {
     let longest = width.max(height).max(1);
     let side = |side: u32| {
         let scaled = if longest > longest_side {
@@ -44,7 +60,12 @@ fn picture(image: &DynamicImage, longest_side: u32, behind: u32) -> Option<Pictu
         // Even, as pictures are.
         u32::try_from(scaled.div_ceil(2) * 2).unwrap_or(2).max(2)
     };
-    let (wide, high) = (side(width), side(height));
+    (side(width), side(height))
+}
+
+fn picture(image: &DynamicImage, longest_side: u32, behind: u32) -> Option<Picture> {
+    let (width, height) = (image.width(), image.height());
+    let (wide, high) = sides(width, height, longest_side);
     let image = if (wide, high) == (width, height) {
         image.to_rgba8()
     } else {
@@ -99,6 +120,27 @@ mod tests {
         bytes.into_inner()
     }
 
+    /// Where a PNG file begins: as large as can be, with so many bits for each part of a pixel.
+    fn begin(bits: u8) -> Vec<u8> {
+        let mut file = b"\x89PNG\r\n\x1A\n".to_vec();
+        let [a, b, c, d] = MAX_SIDE.to_be_bytes();
+        let head = [a, b, c, d, a, b, c, d, bits, 6, 0, 0, 0];
+        for (name, data) in [(b"IHDR", &head[..]), (b"IDAT", &[0x78, 0x9C])] {
+            let chunk = [&name[..], data].concat();
+            let mut sum = u32::MAX;
+            for byte in &chunk {
+                sum ^= u32::from(*byte);
+                for _ in 0..8 {
+                    sum = (sum >> 1) ^ (0xEDB8_8320 * (sum & 1));
+                }
+            }
+            file.extend_from_slice(&(data.len() as u32).to_be_bytes());
+            file.extend_from_slice(&chunk);
+            file.extend_from_slice(&(!sum).to_be_bytes());
+        }
+        file
+    }
+
     #[test]
     fn png_and_jpeg_are_pictures() {
         let red = Yuv::from_rgb(0xFF_0000);
@@ -130,7 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_that_of_all_steps() {
+        let (side, pixels) = (MAX_SIDE, u64::from(MAX_SIDE) * u64::from(MAX_SIDE));
+        assert!(memory((side, side), 4 * pixels, 1920) <= MAX_MEMORY, "any of the usual depth");
+        assert!(memory((side, side), 4 * pixels, 1920) > 4 * pixels + 16 * 4096 * 1920);
+        assert!(memory((side, side), 8 * pixels, 1920) > MAX_MEMORY);
+        // One in which nothing is scaled.
+        assert!(memory((1920, 1920), 8 * 1920 * 1920, 1920) <= MAX_MEMORY);
+    }
+
+    #[test]
     fn bombs_and_garbage_are_refused() {
+        assert_eq!(decode(&begin(8), 1920, 0), Err(ImageError::Format), "the rest is missing");
+        assert_eq!(decode(&begin(16), 1920, 0), Err(ImageError::Size));
         let wide = file(MAX_SIDE + 1, 1, [0; 4], ImageFormat::Png);
         assert_eq!(decode(&wide, 640, 0), Err(ImageError::Size));
         let gif = b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xFF\xFF\xFF";

@@ -15,10 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::picture::Picture;
 
+/// One image is decoded at a time, so the memory of decoding is that of one.
+static DECODING: Semaphore = Semaphore::const_new(1);
 /// From the beginning until the picture is there.
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -69,8 +72,50 @@ pub async fn image(url: &str, options: &ImageOptions) -> Result<Picture, ImageEr
     let whole = async {
         let bytes = fetch::fetch(url, options).await?;
         let (side, behind) = (options.longest_side, options.behind);
-        let decoded = tokio::task::spawn_blocking(move || decode::decode(&bytes, side, behind));
-        decoded.await.unwrap_or(Err(ImageError::Format))
+        alone(&DECODING, move || decode::decode(&bytes, side, behind)).await
     };
     timeout(LIMIT, whole).await.unwrap_or(Err(ImageError::Timeout))
+}
+
+/// Works when it is its turn. The turn is that of the work: it does not end before the work does, although nobody may wait
+/// for it any more.
+async fn alone<T: Send + 'static>(
+    turns: &'static Semaphore,
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    let turn = turns.acquire().await;
+    let working = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    working.await.unwrap_or(Err(ImageError::Format))
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: what is decoded at once.
+
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_keeps_its_turn() {
+        static TURNS: Semaphore = Semaphore::const_new(1);
+        let (begin, begun) = oneshot::channel();
+        let (go_on, may_end) = mpsc::channel::<()>();
+        let first = tokio::spawn(alone(&TURNS, move || {
+            begin.send(()).unwrap();
+            may_end.recv().unwrap();
+            Ok(())
+        }));
+        begun.await.unwrap();
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        assert_eq!(TURNS.available_permits(), 0, "it works on");
+        go_on.send(()).unwrap();
+        assert_eq!(alone(&TURNS, || Ok(7)).await, Ok(7));
+    }
 }

@@ -184,6 +184,7 @@ async fn attempt(sink: &Sink, url: &PullUrl, wanted: Wanted, means: &Means) -> I
         };
         match screen.take(tag, Instant::now()) {
             Verdict::Drop => {}
+            Verdict::End => return InputState::Waiting,
             Verdict::Pass(tag, to_decoder) => {
                 if wanted.passing && tag.kind == MediaKind::Video {
                     sink.send(Media::Passing(tag.clone())).await;

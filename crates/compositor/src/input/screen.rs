@@ -4,8 +4,9 @@
 //! decoder.
 //!
 //! Only AVC, AAC and MP3 are let through, so that nobody chooses among all decoders of ffmpeg. A stream may say anew how it
-//! is decoded, or begin with a second kind: then another decoder begins with the pictures since the last keyframe. Times
-//! that jump are brought to where they were, since containers cannot jump.
+//! is decoded, or begin with a second kind: then another decoder begins with the pictures since the last keyframe. A kind
+//! has begun with its first frame that can be decoded: a decoder waits for frames of each kind that it is told of, so a
+//! header without frames would hold back the other kind. Times that jump are brought to where they were, since containers cannot jump.
 
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const KEPT: (usize, usize) = (8 << 20, 2000);
 const JUMP: i64 = 5000;
 /// What a jump is taken for.
 const STEP: i64 = 20;
+/// Latest time of a line, milliseconds: those of FLV have a sign. A line takes 24 days.
+const LINE: u32 = i32::MAX as u32;
 /// Decoders that one stream may begin in a span.
 const BEGINNINGS: (usize, Duration) = (6, Duration::from_secs(10));
 
@@ -35,6 +38,8 @@ pub(super) enum Verdict {
     Pass(Tag, bool),
     /// The decoder is of no use any more; another one begins with [`Screen::begin`].
     Another,
+    /// No container takes later times: all begins anew.
+    End,
 }
 
 #[derive(Debug)]
@@ -42,7 +47,7 @@ pub(super) struct Screen {
     wanted: Wanted,
     audio: Option<Tag>,
     video: Option<Tag>,
-    /// Kinds that have begun.
+    /// Kinds that have begun: a frame came that can be decoded by the last header.
     kinds: Kinds,
     /// Those of the decoder that runs.
     running: Option<Kinds>,
@@ -96,7 +101,7 @@ impl Screen {
         let time = self.kept.first().map_or(self.line.last(), |tag| tag.time);
         let head = [&self.video, &self.audio].into_iter().flatten().cloned();
         let head = head.map(|tag| Tag { time, ..tag });
-        let decodes = |tag: &Tag| self.decodes(tag.kind);
+        let decodes = |tag: &Tag| self.kinds.has(tag.kind);
         (self.kinds, head.chain(self.kept.iter().cloned()).filter(decodes).collect())
     }
 
@@ -106,51 +111,70 @@ impl Screen {
             MediaKind::Video if self.wants_pictures() && is_avc(&tag.body) => tag,
             _ => return Verdict::Drop,
         };
-        let tag = Tag { time: self.line.put(tag.kind, tag.time), ..tag };
-        let is_new_kind = !self.kinds.has(tag.kind) && self.decodes(tag.kind);
-        if is_new_kind {
-            match tag.kind {
-                MediaKind::Audio => self.kinds.audio = true,
-                _ => self.kinds.video = true,
-            }
-        }
-        let mut is_new = false;
+        let Some(time) = self.line.put(tag.kind, tag.time) else { return Verdict::End };
+        let tag = Tag { time, ..tag };
         if tag.is_config() {
-            let known = match tag.kind {
-                MediaKind::Audio => &mut self.audio,
-                _ => &mut self.video,
-            };
-            is_new = known.as_ref().is_some_and(|known| known.body != tag.body);
-            *known = Some(tag.clone());
-            if is_new && tag.kind == MediaKind::Video {
-                self.forget();
-                self.broken = true;
-            }
-        } else if tag.kind == MediaKind::Video {
+            self.configure(&tag);
+        } else {
             if tag.is_key() {
                 self.forget();
                 self.broken = self.video.is_none();
             }
-            if self.broken {
+            let is_of_use = match tag.kind {
+                MediaKind::Video => !self.broken,
+                _ => !is_aac(&tag.body) || self.audio.is_some(),
+            };
+            if !is_of_use {
                 return Verdict::Drop;
             }
-            self.keep(&tag);
-        } else if self.kinds.video {
-            self.keep(&tag);
+            if self.decodes(tag.kind) {
+                match tag.kind {
+                    MediaKind::Audio => self.kinds.audio = true,
+                    _ => self.kinds.video = true,
+                }
+            }
+            if tag.kind == MediaKind::Video || self.kinds.video {
+                self.keep(&tag);
+            }
         }
-        let other = self.running.is_some_and(|running| running != self.kinds);
-        if self.running.is_some() && self.decodes(tag.kind) && (is_new || other) {
+        let is_over = self.running.is_some_and(|running| running != self.kinds);
+        if is_over {
             self.running = None;
-            self.begin_at = Some(now);
-            return Verdict::Another;
         }
-        if self.running.is_none() && self.kinds != Kinds::NONE {
+        if self.kinds == Kinds::NONE {
+            self.begin_at = None;
+        } else if self.running.is_none() {
             let all = self.kinds == Kinds::BOTH || !self.wanted.pictures;
             let latest = if all { now } else { now + SECOND_KIND };
             self.begin_at = Some(self.begin_at.map_or(latest, |at| at.min(latest)));
         }
-        let to_decoder = self.running.is_some() && self.decodes(tag.kind);
+        if is_over {
+            return Verdict::Another;
+        }
+        let to_decoder = self.running.is_some_and(|running| running.has(tag.kind));
         Verdict::Pass(tag, to_decoder)
+    }
+
+    /// Takes a header. By another one than before, nothing that came before is decoded.
+    fn configure(&mut self, tag: &Tag) {
+        let known = match tag.kind {
+            MediaKind::Audio => &mut self.audio,
+            _ => &mut self.video,
+        };
+        let is_other = known.as_ref().is_some_and(|known| known.body != tag.body);
+        *known = Some(tag.clone());
+        if !is_other {
+            return;
+        }
+        if tag.kind == MediaKind::Video {
+            self.kinds.video = false;
+            self.broken = true;
+            self.forget();
+        } else {
+            self.kinds.audio = false;
+            self.kept.retain(|kept| kept.kind != MediaKind::Audio);
+            self.kept_bytes = self.kept.iter().map(|kept| kept.body.len()).sum();
+        }
     }
 
     fn wants_pictures(&self) -> bool {
@@ -183,10 +207,14 @@ impl Screen {
 /// AAC, or MP3 at its usual rates.
 fn is_sound(body: &[u8]) -> bool {
     match body {
-        [first, packet, _, ..] if first >> 4 == 10 => *packet <= 1,
+        [_, packet, _, ..] if is_aac(body) => *packet <= 1,
         [first, _, ..] => first >> 4 == 2,
         _ => false,
     }
+}
+
+fn is_aac(body: &[u8]) -> bool {
+    body.first().is_some_and(|first| first >> 4 == 10)
 }
 
 fn is_avc(body: &[u8]) -> bool {
@@ -204,14 +232,15 @@ struct Line {
 }
 
 impl Line {
-    fn put(&mut self, kind: MediaKind, time: u32) -> u32 {
+    /// A time on the line; nothing where the line is at its end.
+    fn put(&mut self, kind: MediaKind, time: u32) -> Option<u32> {
         let index = usize::from(kind == MediaKind::Video);
         let newest = self.last.iter().flatten().max().copied();
         let Some(newest) = newest else {
             // The line begins a second after 0: nothing is before it.
             self.shift = 1000 - i64::from(time);
             self.last[index] = Some(1000);
-            return 1000;
+            return Some(1000);
         };
         let mut at = i64::from(time) + self.shift;
         if (at - newest).abs() > JUMP {
@@ -221,7 +250,7 @@ impl Line {
         let last = self.last[index].unwrap_or(0);
         let at = at.max(last).max(0);
         self.last[index] = Some(at);
-        u32::try_from(at).unwrap_or(u32::MAX)
+        u32::try_from(at).ok().filter(|at| *at <= LINE)
     }
 
     fn last(&self) -> u32 {
@@ -262,6 +291,8 @@ mod tests {
     const AVC: &[u8] = b"\x17\0\0\0\0\x01";
     const KEY: &[u8] = b"\x17\x01\0\0\0abc";
     const INTER: &[u8] = b"\x27\x01\0\0\0abc";
+    const OTHER_AVC: &[u8] = b"\x17\0\0\0\0\x02";
+    const OTHER_AAC: &[u8] = b"\xAF\0\x11\x90";
     const AAC: &[u8] = b"\xAF\0\x12\x10";
     const SOUND: &[u8] = b"\xAF\x01\x21";
 
@@ -273,13 +304,15 @@ mod tests {
         assert!(matches!(screen.take(video(5000, KEY), now), Verdict::Pass(_, false)));
         assert_eq!(screen.begin_at, Some(now + SECOND_KIND));
         screen.take(audio(5000, AAC), now);
+        assert_eq!(screen.begin_at, Some(now + SECOND_KIND), "no sound yet");
+        screen.take(audio(5000, SOUND), now);
         assert_eq!(screen.begin_at, Some(now));
         screen.take(video(5040, INTER), now);
         let (kinds, first) = screen.begin();
         assert_eq!(kinds, Kinds::BOTH);
         let times: Vec<_> = first.iter().map(|tag| (tag.kind, tag.time)).collect();
         let (a, v) = (MediaKind::Audio, MediaKind::Video);
-        assert_eq!(times, [(v, 1000), (a, 1000), (v, 1000), (v, 1040)]);
+        assert_eq!(times, [(v, 1000), (a, 1000), (v, 1000), (a, 1000), (v, 1040)]);
         let next = screen.take(audio(5050, SOUND), now);
         assert_eq!(next, Verdict::Pass(Tag { time: 1050, ..audio(0, SOUND) }, true));
     }
@@ -292,11 +325,13 @@ mod tests {
         screen.take(video(0, KEY), now);
         screen.begin();
         assert!(matches!(screen.take(video(0, AVC), now), Verdict::Pass(_, true)), "the same");
-        assert_eq!(screen.take(audio(40, AAC), now), Verdict::Another);
-        assert_eq!(screen.begin().1.len(), 3, "headers, and the keyframe");
-        assert_eq!(screen.take(video(80, b"\x17\0\0\0\0\x02"), now), Verdict::Another);
+        screen.take(audio(40, AAC), now);
+        assert_eq!(screen.take(audio(40, SOUND), now), Verdict::Another);
+        assert_eq!(screen.begin().1.len(), 4, "headers, the keyframe, and sound");
+        assert_eq!(screen.take(video(80, OTHER_AVC), now), Verdict::Another);
         assert_eq!(screen.take(video(80, INTER), now), Verdict::Drop, "of the other sequence");
         screen.take(video(120, KEY), now);
+        assert_eq!(screen.begin_at, Some(now));
         assert_eq!(screen.begin().1.len(), 3);
         assert!((0..6).all(|_| screen.may_begin(now)));
         assert!(!screen.may_begin(now), "too often");
@@ -326,14 +361,102 @@ mod tests {
         assert!(matches!(screen.take(video(0, KEY), now), Verdict::Drop), "no header yet");
         let mut deaf = Screen::new(Wanted { pictures: false, ..screen.wanted });
         assert_eq!(deaf.take(video(0, AVC), now), Verdict::Drop);
+        assert_eq!(deaf.take(audio(0, SOUND), now), Verdict::Drop, "no header yet");
+        deaf.take(audio(0, AAC), now);
         deaf.take(audio(0, SOUND), now);
         assert_eq!(deaf.begin_at, Some(now), "nothing else is waited for");
+    }
+
+    /// What a decoder is told of, and the kinds of the tags that it is given first.
+    fn begun(screen: &mut Screen) -> (Kinds, Vec<MediaKind>) {
+        let (kinds, first) = screen.begin();
+        (kinds, first.iter().map(|tag| tag.kind).collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_without_frames_holds_nothing_back() {
+        let now = Instant::now();
+        let (a, v) = (MediaKind::Audio, MediaKind::Video);
+        let (sounds, pictures) =
+            (Kinds { audio: true, video: false }, Kinds { audio: false, video: true });
+        let fresh = || screen(true);
+        let mut screen = fresh();
+        screen.take(video(0, AVC), now);
+        assert_eq!(screen.begin_at, None, "nothing can be decoded yet");
+        screen.take(audio(0, AAC), now);
+        screen.take(video(0, INTER), now);
+        screen.take(audio(20, SOUND), now);
+        assert_eq!(screen.begin_at, Some(now + SECOND_KIND));
+        assert_eq!(begun(&mut screen), (sounds, vec![a]));
+        assert!(matches!(screen.take(video(40, AVC), now), Verdict::Pass(_, false)));
+        assert!(matches!(screen.take(video(40, OTHER_AVC), now), Verdict::Pass(_, false)));
+        assert!(matches!(screen.take(audio(40, SOUND), now), Verdict::Pass(_, true)));
+        assert_eq!(screen.take(video(60, KEY), now), Verdict::Another);
+        assert_eq!(begun(&mut screen), (Kinds::BOTH, vec![v, a, v]));
+
+        let mut screen = fresh();
+        screen.take(audio(0, AAC), now);
+        assert_eq!(screen.begin_at, None, "nothing can be decoded yet");
+        screen.take(video(0, AVC), now);
+        screen.take(video(0, KEY), now);
+        assert_eq!(begun(&mut screen), (pictures, vec![v, v]));
+        assert!(matches!(screen.take(audio(20, AAC), now), Verdict::Pass(_, false)));
+        assert!(matches!(screen.take(video(40, INTER), now), Verdict::Pass(_, true)));
+        assert_eq!(screen.take(audio(60, SOUND), now), Verdict::Another);
+        assert_eq!(begun(&mut screen), (Kinds::BOTH, vec![v, a, v, v, a]));
+
+        // Another header in the middle, without frames of it.
+        assert_eq!(screen.take(video(80, OTHER_AVC), now), Verdict::Another);
+        assert_eq!(screen.begin_at, Some(now + SECOND_KIND));
+        assert_eq!(begun(&mut screen), (sounds, vec![a]));
+        screen.take(video(120, KEY), now);
+        assert_eq!(begun(&mut screen).0, Kinds::BOTH);
+        assert_eq!(screen.take(audio(140, OTHER_AAC), now), Verdict::Another);
+        assert_eq!(begun(&mut screen), (pictures, vec![v, v]));
+        let mut screen = fresh();
+        screen.take(video(0, AVC), now);
+        screen.take(video(0, KEY), now);
+        assert!(screen.begin_at.is_some());
+        screen.take(video(40, OTHER_AVC), now);
+        assert_eq!(screen.begin_at, None, "nothing can be decoded any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sound_of_another_header_is_not_decoded_by_the_new_one() {
+        let mut screen = screen(true);
+        let now = Instant::now();
+        for tag in [
+            video(0, AVC),
+            audio(0, AAC),
+            video(0, KEY),
+            audio(20, SOUND),
+            video(40, INTER),
+            audio(40, OTHER_AAC),
+            audio(60, SOUND),
+        ] {
+            screen.take(tag, now);
+        }
+        let times: Vec<_> = screen.begin().1.iter().map(|tag| (tag.kind, tag.time)).collect();
+        let (a, v) = (MediaKind::Audio, MediaKind::Video);
+        assert_eq!(times, [(v, 1000), (a, 1000), (v, 1000), (v, 1040), (a, 1060)]);
+        assert_eq!(screen.kept_bytes, KEY.len() + INTER.len() + SOUND.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_at_its_end_begins_anew() {
+        let mut screen = screen(true);
+        let now = Instant::now();
+        screen.take(audio(0, AAC), now);
+        screen.line.shift += i64::from(LINE) - 2000;
+        screen.line.last = [Some(i64::from(LINE) - 1000), None];
+        assert!(matches!(screen.take(audio(1000, SOUND), now), Verdict::Pass(..)));
+        assert_eq!(screen.take(audio(1001, SOUND), now), Verdict::End);
     }
 
     #[test]
     fn times_have_no_jumps() {
         let mut line = Line::default();
-        let mut put = |time| line.put(MediaKind::Video, time);
+        let mut put = |time| line.put(MediaKind::Video, time).unwrap();
         assert_eq!((put(70_000), put(70_040), put(70_030)), (1000, 1040, 1040));
         assert_eq!((put(0), put(40)), (1060, 1100), "back to the beginning");
         assert_eq!((put(u32::MAX), put(u32::MAX)), (1120, 1120));

@@ -216,6 +216,7 @@ async fn write(
 async fn read(mut output: ChildStdout, base: i64, sink: &Sink) {
     let mut reader = Reader::default();
     let mut buffer = vec![0; 64 << 10];
+    let mut last = 0;
     loop {
         match timeout(STUCK, output.read(&mut buffer)).await {
             Ok(Ok(count)) if count > 0 => reader.push(&buffer[..count]),
@@ -225,7 +226,8 @@ async fn read(mut output: ChildStdout, base: i64, sink: &Sink) {
             match reader.next() {
                 Ok(Some(tag)) if tag.kind == MediaKind::Metadata && !sink.metadata => {}
                 Ok(Some(tag)) => {
-                    let time = i64::from(tag.time) - i64::try_from(LEAD * 1000).unwrap_or(0) + base;
+                    last = unwrapped(last, tag.time);
+                    let time = last - i64::try_from(LEAD * 1000).unwrap_or(0) + base;
                     // It counts the milliseconds of 49 days, then begins anew.
                     let time = (time.max(0) & i64::from(u32::MAX)) as u32;
                     if sink.tags.send(Tag { time, ..tag }).await.is_err() {
@@ -235,6 +237,34 @@ async fn read(mut output: ChildStdout, base: i64, sink: &Sink) {
                 Ok(None) => break,
                 Err(_) => return,
             }
+        }
+    }
+}
+
+/// A time of ffmpeg's FLV, which has 31 bits: the one that is next to the last.
+fn unwrapped(last: i64, time: u32) -> i64 {
+    const ROUND: i64 = 1 << 31;
+    let ahead = (i64::from(time) - last).rem_euclid(ROUND);
+    last + if ahead < ROUND / 2 { ahead } else { ahead - ROUND }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: times of encoders.
+
+    use super::*;
+
+    #[test]
+    fn times_go_on_after_31_bits() {
+        let mut last = 0;
+        let mut put = |time: i64| {
+            last = unwrapped(last, (time & 0x7FFF_FFFF) as u32);
+            last
+        };
+        // For 100 days, with sound a little before the picture.
+        for at in (0..100 * 86_400).map(|second| second * 1000 + 647) {
+            assert_eq!(put(at), at);
+            assert_eq!(put(at - 30), at - 30);
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::message::Failure;
 
 /// Pauses between attempts: the first, which doubles, up to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
-/// After a publish of so long the pauses begin anew.
+/// After a publish of so long, from when the receiver accepted it, the pauses begin anew.
 const STEADY: Duration = Duration::from_secs(10);
 
 /// Where to publish, and what.
@@ -74,33 +74,69 @@ enum Ended {
     Failed(UpstreamError),
 }
 
+/// The pauses between attempts.
+#[derive(Debug)]
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(PAUSES.0)
+    }
+}
+
+impl Pauses {
+    /// The pause after an attempt that published for so long, if it published. A source chooses when its pictures change
+    /// their shape: such an end counts as a failure unless the publish was steady.
+    fn after(&mut self, ended: &Ended, published: Option<Duration>) -> Option<Duration> {
+        let is_steady = published.is_some_and(|time| time >= STEADY);
+        if is_steady {
+            self.0 = PAUSES.0;
+        }
+        match ended {
+            Ended::Lease | Ended::Stop => return None,
+            Ended::Shape if is_steady => return None,
+            Ended::Shape | Ended::Failed(_) => {}
+        }
+        let pause = self.0;
+        self.0 = (pause * 2).min(PAUSES.1);
+        Some(pause)
+    }
+}
+
 impl Publisher {
     /// Publishes until it is told to stop or its owner is gone; without a lease it waits for one.
     pub async fn run(mut self, events: mpsc::Sender<PushEvent>) {
         let mut tail = Tail::default();
-        let mut pause = PAUSES.0;
+        let mut pauses = Pauses::default();
         loop {
-            let begun = Instant::now();
-            let error = match self.attempt(&mut tail, &events).await {
+            let mut accepted = None;
+            let ended = self.attempt(&mut tail, &events, &mut accepted).await;
+            let pause = pauses.after(&ended, accepted.map(|at: Instant| at.elapsed()));
+            match ended {
                 Ended::Stop => return,
-                Ended::Lease | Ended::Shape => continue,
-                Ended::Failed(error) => error,
-            };
-            if begun.elapsed() >= STEADY {
-                pause = PAUSES.0;
+                Ended::Lease | Ended::Shape => {}
+                Ended::Failed(error) => {
+                    let told = PushEvent::Failed(failure(&error), error.to_string());
+                    if events.send(told).await.is_err() {
+                        return;
+                    }
+                }
             }
-            let told = PushEvent::Failed(failure(&error), error.to_string());
-            if events.send(told).await.is_err() {
+            if let Some(pause) = pause
+                && self.keep(&mut tail, pin!(sleep(pause))).await.is_none()
+            {
                 return;
             }
-            if self.keep(&mut tail, pin!(sleep(pause))).await.is_none() {
-                return;
-            }
-            pause = (pause * 2).min(PAUSES.1);
         }
     }
 
-    async fn attempt(&mut self, tail: &mut Tail, events: &mpsc::Sender<PushEvent>) -> Ended {
+    /// Says also when the receiver accepted, if it did.
+    async fn attempt(
+        &mut self,
+        tail: &mut Tail,
+        events: &mpsc::Sender<PushEvent>,
+        accepted: &mut Option<Instant>,
+    ) -> Ended {
         let lease = self.lease.clone();
         let mut granted = self.lease.clone();
         let granted = async move {
@@ -122,6 +158,7 @@ impl Publisher {
             Some(Some(Err(error))) => return Ended::Failed(error),
             Some(Some(Ok(upstream))) => upstream,
         };
+        *accepted = Some(Instant::now());
         self.publish(tail, upstream, events).await
     }
 
@@ -308,5 +345,64 @@ impl<F: Future> Future for Leased<F> {
             cx.waker().wake_by_ref();
         }
         self.future.as_mut().poll(cx).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: how often a receiver is tried. TSK-9.
+
+    use rustls::crypto::ring;
+    use rustls::{ClientConfig, RootCertStore};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn another_shape_soon_after_the_last_takes_a_pause() {
+        let mut pauses = Pauses::default();
+        let mut after = |ended: &Ended, seconds: Option<u64>| {
+            pauses.after(ended, seconds.map(Duration::from_secs)).map(|pause| pause.as_secs())
+        };
+        let failed = Ended::Failed(UpstreamError::Stalled);
+        let soon = [(); 4].map(|()| after(&Ended::Shape, Some(1)));
+        assert_eq!(soon, [Some(1), Some(2), Some(4), Some(4)]);
+        assert_eq!(after(&Ended::Lease, Some(1)), None);
+        assert_eq!(after(&failed, None), Some(4));
+        assert_eq!(after(&Ended::Shape, Some(10)), None, "it was steady");
+        assert_eq!(after(&failed, Some(9)), Some(1));
+        assert_eq!(after(&failed, None), Some(2));
+        assert_eq!(after(&failed, Some(10)), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_never_answers_is_tried_less_and_less() {
+        // The kernel accepts; nobody answers.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("rtmp://{}/app/key", silent.local_addr().unwrap());
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let options = UpstreamOptions::new(Arc::new(tls));
+        let limit = options.connect_timeout;
+        let (_tags, tags) = mpsc::channel(1);
+        let url = UpstreamUrl::parse(&url).unwrap();
+        let (_target, target) = watch::channel(Target { url, has_picture: true, round: 0 });
+        let (_lease, lease) = watch::channel(Some(Instant::now() + Duration::from_secs(3600)));
+        let (_stop, stop) = watch::channel(false);
+        let sent = Arc::default();
+        let publisher = Publisher { tags, target, lease, stop, options, sent };
+        let (told, mut events) = mpsc::channel(1);
+        let task = tokio::spawn(publisher.run(told));
+        events.recv().await.unwrap();
+        for pause in [1, 2, 4, 4] {
+            let before = Instant::now();
+            events.recv().await.unwrap();
+            let took = before.elapsed().as_secs();
+            assert_eq!(took, limit.as_secs() + pause);
+        }
+        task.abort();
     }
 }

@@ -19,6 +19,8 @@ pub struct Tail {
     video: Option<Tag>,
     group: Vec<Tag>,
     bytes: usize,
+    /// Time of the newest tag.
+    newest: u32,
     /// A keyframe came, and everything since then is kept.
     whole: bool,
 }
@@ -26,6 +28,7 @@ pub struct Tail {
 impl Tail {
     /// Takes the next tag.
     pub fn put(&mut self, tag: &Tag) {
+        self.newest = tag.time;
         match tag.kind {
             MediaKind::Metadata => {
                 self.metadata = Some(tag.clone());
@@ -65,10 +68,10 @@ impl Tail {
 
     /// What somebody is sent first.
     pub fn tags(&self) -> impl Iterator<Item = Tag> {
-        let time = self.group.first().map(|tag| tag.time);
+        let time = self.group.first().map_or(self.newest, |tag| tag.time);
         let head = [&self.metadata, &self.video, &self.audio].into_iter().flatten();
         // Headers are of now, whenever they came.
-        let head = head.map(move |tag| Tag { time: time.unwrap_or(tag.time), ..tag.clone() });
+        let head = head.map(move |tag| Tag { time, ..tag.clone() });
         head.chain(self.group.iter().cloned())
     }
 
@@ -117,6 +120,14 @@ mod tests {
         assert!(tail.is_other(&other));
         tail.put(&other);
         assert!(!tail.is_whole() && tail.tags().count() == 2);
+    }
+
+    #[test]
+    fn headers_are_of_now() {
+        let mut tail = Tail::default();
+        tail.put(&tag(MediaKind::Audio, 0, b"\xAF\0\x12\x10"));
+        tail.put(&tag(MediaKind::Audio, 9_000_000, b"\xAF\x01\x21"));
+        assert_eq!(tail.tags().map(|tag| tag.time).collect::<Vec<_>>(), [9_000_000]);
     }
 
     #[test]

@@ -9,10 +9,11 @@
 //!
 //! Nothing that fails ends a run but its lease and an order: inputs, encoders and receivers are tried again.
 
+mod asked;
 mod pass;
 mod plan;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use lianmai_media_plane::is_public;
 use lianmai_media_plane::upstream::{UpstreamOptions, UpstreamUrl};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::child::Tools;
@@ -32,6 +33,7 @@ use crate::message::{Failure, Job, Order, Report, SourceState, Stats, VERSION};
 use crate::output::{Encoder, EncoderEvent, Publisher, PushEvent, Target};
 use crate::picture::Picture;
 use crate::stage::{Beat, Micros, Stage};
+use asked::{Asked, Look};
 use pass::Pass;
 
 /// How often a lease is asked for: several times in its two seconds.
@@ -100,10 +102,8 @@ struct Run {
     /// What they do, as it was reported.
     states: BTreeMap<String, SourceState>,
     media: Pipe<Named>,
-    images: JoinSet<(String, Result<Picture, ImageError>)>,
-    /// URLs of images that are fetched, and those that were in vain.
-    fetching: BTreeMap<String, AbortHandle>,
-    in_vain: BTreeSet<String>,
+    images: JoinSet<(String, Look, Result<Picture, ImageError>)>,
+    asked: Asked,
     encoder: Encoder,
     encoder_events: Pipe<EncoderEvent>,
     /// Sound of beats for which the encoder had no room: its place, and samples.
@@ -162,8 +162,7 @@ impl Run {
             states: BTreeMap::new(),
             media: mpsc::channel(MEDIA),
             images: JoinSet::new(),
-            fetching: BTreeMap::new(),
-            in_vain: BTreeSet::new(),
+            asked: Asked::default(),
             encoder,
             encoder_events,
             carried: None,
@@ -219,8 +218,8 @@ impl Run {
                     self.retrying(Failure::Encoder, "the encoder ended".into());
                 }
                 () = sleep_until(due) => self.beat(),
-                Some(done) = self.images.join_next() => if let Ok((url, result)) = done {
-                    self.fetched(&url, result);
+                Some(done) = self.images.join_next() => if let Ok((url, look, result)) = done {
+                    self.fetched(&url, look, result);
                 },
                 Some((name, media)) = self.media.1.recv() => self.media(&name, media),
                 _ = count.tick() => {
@@ -303,7 +302,6 @@ impl Run {
         self.target.send_modify(|before| {
             *before = Target { round: before.round, ..target };
         });
-        self.in_vain.clear();
         self.follow()
     }
 
@@ -327,43 +325,35 @@ impl Run {
             self.inputs.insert(source.id.clone(), input);
         }
         self.pass.follow(scene.passed());
-        let options = ImageOptions {
-            tls: self.place.upstream.tls.clone(),
-            may_reach: if self.place.private_images { |_| true } else { is_public },
+        let look = Look {
             longest_side: scene.canvas.width.max(scene.canvas.height),
             behind: scene.canvas.color,
         };
-        self.fetching.retain(|url, task| {
-            let is_wanted = scene.images.iter().any(|image| image.url == *url);
-            if !is_wanted {
-                task.abort();
-            }
-            is_wanted
-        });
-        for wanted in &scene.images {
-            let url = &wanted.url;
-            if self.stage.has_image(url)
-                || self.in_vain.contains(url)
-                || self.fetching.contains_key(url)
-            {
-                continue;
-            }
-            let (url, options) = (url.clone(), options.clone());
-            let task = self.images.spawn(async move {
+        let options = ImageOptions {
+            tls: self.place.upstream.tls.clone(),
+            may_reach: if self.place.private_images { |_| true } else { is_public },
+            longest_side: look.longest_side,
+            behind: look.behind,
+        };
+        let urls = scene.images.iter().map(|image| image.url.as_str());
+        let images = &mut self.images;
+        self.asked.follow(urls, look, |url| {
+            let (url, options) = (url.to_owned(), options.clone());
+            images.spawn(async move {
                 let result = image(&url, &options).await;
-                (url, result)
-            });
-            self.fetching.insert(wanted.url.clone(), task);
-        }
+                (url, look, result)
+            })
+        });
         Ok(())
     }
 
-    fn fetched(&mut self, url: &str, result: Result<Picture, ImageError>) {
-        self.fetching.remove(url);
+    fn fetched(&mut self, url: &str, look: Look, result: Result<Picture, ImageError>) {
+        if !self.asked.is_current(url, look) {
+            return;
+        }
         match result {
             Ok(picture) => self.stage.image(url, Arc::new(picture)),
             Err(error) => {
-                self.in_vain.insert(url.to_owned());
                 let images = &self.job.scene.images;
                 if let Some(index) = images.iter().position(|image| image.url == url) {
                     let detail = error.to_string();

@@ -19,7 +19,10 @@ pub(super) struct Pass {
     input: Option<String>,
     waiting: VecDeque<Tag>,
     bytes: usize,
-    /// Something was lost: what comes before the next keyframe is of no use.
+    /// The last header that was due, or lost.
+    header: Option<Tag>,
+    /// Something was lost, or nothing was sent yet: what comes before the next keyframe is of no use, and the header goes
+    /// before that keyframe.
     broken: bool,
     /// Time of the last tag.
     last: i64,
@@ -31,6 +34,7 @@ impl Pass {
         if self.input.as_deref() != input {
             self.input = input.map(str::to_owned);
             self.forget();
+            self.header = None;
         }
     }
 
@@ -43,10 +47,6 @@ impl Pass {
 
     pub(super) fn put(&mut self, input: &str, tag: Tag) {
         if self.input.as_deref() != Some(input) {
-            return;
-        }
-        self.broken &= !tag.is_key();
-        if self.broken && !tag.is_config() {
             return;
         }
         self.bytes += tag.body.len();
@@ -63,8 +63,7 @@ impl Pass {
         output_time: impl Fn(&str, Micros) -> Option<Micros>,
         out: &mpsc::Sender<Tag>,
     ) {
-        let Some(input) = &self.input else { return };
-        while let Some(tag) = self.waiting.front() {
+        while let (Some(input), Some(tag)) = (&self.input, self.waiting.front()) {
             let Some(time) = output_time(input, Micros::from(tag.time) * 1000) else { return };
             if time > at {
                 return;
@@ -74,14 +73,28 @@ impl Pass {
             // It never goes back, wherever the input's times lead.
             self.last = self.last.max(BEGIN + time / 1000);
             let time = (self.last.max(0) & i64::from(u32::MAX)) as u32;
-            if out.try_send(Tag { time, ..tag }).is_err() {
-                self.broken = true;
-            }
+            self.send(Tag { time, ..tag }, out);
         }
     }
 
+    fn send(&mut self, tag: Tag, out: &mpsc::Sender<Tag>) {
+        if tag.is_config() {
+            self.header = Some(tag.clone());
+        }
+        let header = if self.broken {
+            if !tag.is_key() {
+                return;
+            }
+            self.header.clone().map(|header| Tag { time: tag.time, ..header })
+        } else {
+            None
+        };
+        self.broken = header.into_iter().chain([tag]).any(|tag| out.try_send(tag).is_err());
+    }
+
     fn forget(&mut self) {
-        self.waiting.clear();
+        let header = self.waiting.drain(..).rfind(Tag::is_config);
+        self.header = header.or(self.header.take());
         self.bytes = 0;
         self.broken = true;
     }
@@ -91,6 +104,7 @@ impl Pass {
 mod tests {
     //! Proves no rule of the protocol: pictures that are passed on.
 
+    use bytes::Bytes;
     use lianmai_media_plane::MediaKind;
 
     use super::*;
@@ -117,6 +131,49 @@ mod tests {
         while let Ok(tag) = sent.try_recv() {
             times.push(tag.time);
         }
-        assert_eq!(times, [1400, 1500, 1500]);
+        assert_eq!(times, [1500, 1500, 1500]);
+    }
+
+    const HEADER: &[u8] = b"\x17\0\0\0\0\x01";
+    const KEY: &[u8] = b"\x17\x01\0\0\0\x01";
+    const INTER: &[u8] = b"\x27\x01\0\0\0\x01";
+
+    /// Bodies of what is sent by a pipe with so much room.
+    fn release(pass: &mut Pass, room: usize) -> Vec<Bytes> {
+        let (out, mut sent) = mpsc::channel(room);
+        pass.release(Micros::MAX, |_, time| Some(time), &out);
+        std::iter::from_fn(|| sent.try_recv().ok()).map(|tag| tag.body).collect()
+    }
+
+    #[test]
+    fn a_header_that_was_lost_comes_before_the_next_keyframe() {
+        // The pipe is full at the keyframe.
+        let mut pass = Pass::default();
+        pass.follow(Some("a"));
+        for body in [HEADER, KEY, INTER] {
+            pass.put("a", tag(0, body));
+        }
+        assert_eq!(release(&mut pass, 1), [HEADER]);
+        for body in [INTER, KEY, INTER] {
+            pass.put("a", tag(40, body));
+        }
+        assert_eq!(release(&mut pass, 8), [HEADER, KEY, INTER]);
+        // It is full at another header.
+        let other: &[u8] = b"\x17\0\0\0\0\x02";
+        for body in [INTER, other, KEY] {
+            pass.put("a", tag(80, body));
+        }
+        assert_eq!(release(&mut pass, 1), [INTER]);
+        pass.put("a", tag(120, KEY));
+        assert_eq!(release(&mut pass, 8), [other, KEY]);
+        // Too much waits.
+        for body in [HEADER, KEY].into_iter().chain([INTER; WAITING.0]).chain([KEY]) {
+            pass.put("a", tag(160, body));
+        }
+        assert_eq!(release(&mut pass, 2000), [HEADER, KEY]);
+        // Another input has its own.
+        pass.follow(Some("b"));
+        pass.put("b", tag(200, KEY));
+        assert_eq!(release(&mut pass, 8), [KEY]);
     }
 }

@@ -159,7 +159,18 @@ impl Lane {
         while self.waiting.len() > WAITING.0
             || self.waiting.len() > 1 && size(&self.waiting) > WAITING.1
         {
-            self.waiting.pop_front();
+            self.thin_out();
+        }
+    }
+
+    /// Leaves out the waiting picture that leaves the shortest gap. The next one and the newest one stay, so the pictures
+    /// go on in time at a lower rate.
+    fn thin_out(&mut self) {
+        let time = |index: usize| self.waiting.get(index).map_or(0, |(time, _)| *time);
+        let gap = |index: &usize| time(index + 1).saturating_sub(time(index - 1));
+        match (1..self.waiting.len().saturating_sub(1)).min_by_key(gap) {
+            Some(index) => drop(self.waiting.remove(index)),
+            None => drop(self.waiting.pop_back()),
         }
     }
 

@@ -100,12 +100,6 @@ impl Stage {
         self.follow();
     }
 
-    /// Whether an image is there already.
-    #[must_use]
-    pub fn has_image(&self, url: &str) -> bool {
-        self.images.contains_key(url)
-    }
-
     /// An image of the scene is there. Others are not kept.
     pub fn image(&mut self, url: &str, image: Arc<Picture>) {
         if self.scene.images.iter().any(|wanted| wanted.url == url) {

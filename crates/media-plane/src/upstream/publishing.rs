@@ -28,7 +28,8 @@ const BLOCK_BYTES: usize = 128;
 /// How long an upstream may take to read what was said last.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// A publish that an upstream has accepted. Dropping it ends the connection.
+/// A publish that an upstream has accepted. Dropping it resets the connection: what the kernel holds is not delivered.
+/// The same holds if the process is killed.
 #[derive(Debug)]
 pub struct Upstream {
     wire: Wire,
@@ -67,6 +68,8 @@ impl Upstream {
             queue: Queue::new(options),
             charge: None,
         };
+        // It stays so. A close after a good-bye that the upstream has answered has nothing to reset.
+        upstream.wire.reset();
         upstream.pump()?;
         while !upstream.client.is_publishing() {
             upstream.exchange().await?;
@@ -129,7 +132,8 @@ impl Upstream {
         }
     }
 
-    /// Ends the publish: writes what is queued and says that it is over, within a second.
+    /// Ends the publish: writes what is queued, says that it is over, and waits until the upstream closes. What the
+    /// upstream has not taken within a second is not delivered.
     pub async fn finish(mut self) {
         self.client.finish();
         // Nothing but the close can come of it.
@@ -143,9 +147,7 @@ impl Upstream {
             while wire.read(buffer).await? > 0 {}
             io::Result::Ok(())
         };
-        if !matches!(timeout(FAREWELL, farewell).await, Ok(Ok(()))) {
-            self.wire.reset();
-        }
+        let _ = timeout(FAREWELL, farewell).await;
     }
 
     /// Bytes that a packet is on the wire.

@@ -1,6 +1,7 @@
 //! A stream of one hub is published to another one by a real socket.
 //! Proves no rule of the protocol: forwards.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +10,14 @@ use lianmai_media_plane::upstream::{
     ForwardPhase, ForwardState, Upstream, UpstreamError, UpstreamOptions, UpstreamUrl, forward,
 };
 use lianmai_media_plane::{
-    Direction, EndReason, Hub, Kinds, MediaKind, Player, Publisher, RelayConfig, RtmpServer,
-    StreamName, Verdict,
+    Direction, EndReason, Hub, Kinds, MediaKind, Packet, Player, Publisher, RelayConfig,
+    RtmpServer, StreamName, Verdict,
 };
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -267,4 +268,81 @@ async fn an_upstream_that_reads_nothing_is_given_up() {
     }
     assert_eq!(state.borrow().last_error.as_ref().unwrap().code(), "tooSlow");
     assert!(publisher.send(MediaKind::Video, time, &frame).is_ok(), "the stream goes on");
+}
+
+/// Hands a publish on to a server. From the word on it reads nothing until the next word. Says how the publisher's
+/// connection ended.
+async fn between(
+    server: SocketAddr,
+    mut words: mpsc::Receiver<()>,
+) -> (SocketAddr, JoinHandle<io::Result<usize>>) {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut upstream = TcpStream::connect(server).await.unwrap();
+        let (mut up, mut down) = ([0; 4096], [0; 4096]);
+        loop {
+            tokio::select! {
+                read = client.read(&mut up) => match read {
+                    Ok(0) | Err(_) => return read,
+                    Ok(count) => upstream.write_all(&up[..count]).await.unwrap(),
+                },
+                read = upstream.read(&mut down) => {
+                    client.write_all(&down[..read.unwrap()]).await.unwrap();
+                }
+                Some(()) = words.recv() => break,
+            }
+        }
+        words.recv().await;
+        loop {
+            match client.read(&mut up).await {
+                Ok(count) if count > 0 => {}
+                ended => return ended,
+            }
+        }
+    });
+    (address, task)
+}
+
+/// Queues media, and has the kernel take it.
+async fn hand_over(upstream: &mut Upstream) {
+    let body = [&[0x27, 1, 0, 0, 0][..], &[7; 32 << 10]].concat();
+    upstream.send_first(&Packet::of_message(MediaKind::Video, 40, &body).unwrap()).unwrap();
+    while upstream.waiting_bytes() > 0 {
+        tokio::select! {
+            biased;
+            error = upstream.serve() => panic!("{error}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+}
+
+/// The kernel does not go on with a publish that its owner has given up.
+#[tokio::test]
+async fn a_publish_that_is_dropped_delivers_nothing_more() {
+    let server = Server::start(ANY).await;
+    let (say, words) = mpsc::channel(2);
+    let (address, ended) = between(server.address, words).await;
+    let mut upstream = Upstream::publish(&url(address, "good"), &options()).await.unwrap();
+    say.send(()).await.unwrap();
+    hand_over(&mut upstream).await;
+    drop(upstream);
+    say.send(()).await.unwrap();
+    let ended = timeout(PATIENCE, ended).await.unwrap().unwrap();
+    assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+    server.stop().await;
+}
+
+/// The good-bye and all media before it arrive.
+#[tokio::test]
+async fn a_publish_that_is_finished_delivers_everything() {
+    let server = Server::start(ANY).await;
+    let (_say, words) = mpsc::channel(2);
+    let (address, ended) = between(server.address, words).await;
+    let mut upstream = Upstream::publish(&url(address, "good"), &options()).await.unwrap();
+    hand_over(&mut upstream).await;
+    upstream.finish().await;
+    assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap().unwrap(), 0);
+    server.stop().await;
 }

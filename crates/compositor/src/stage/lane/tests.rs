@@ -184,6 +184,31 @@ fn what_comes_in_gusts_is_heard_without_gaps() {
 }
 
 #[test]
+fn large_pictures_go_on_in_time_at_a_lower_rate() {
+    // 1080p at 60 pictures a second: fewer of them may wait than come until the first is due.
+    let (fps, samples) = (60, RATE / 60);
+    let mut lane = Lane::new(RATE as u32, 1);
+    let mut seen = Vec::new();
+    for number in 0..180 {
+        let now = number * SECOND / fps;
+        lane.sound(now, number * samples, &[number as i16; RATE as usize / 60]);
+        let color = Yuv { y: number as u8 + 16, ..Yuv::BLACK };
+        let picture = Picture::filled(1920, 1080, color).unwrap();
+        lane.picture(now, now, Arc::new(picture));
+        let size: usize = lane.waiting.iter().map(|(_, picture)| picture.data().len()).sum();
+        assert!(size <= WAITING.1 && lane.waiting.len() <= WAITING.0);
+        lane.advance(now, now, SECOND / fps);
+        if now >= SECOND {
+            let (sound, picture) = (i64::from(heard(&mut lane, now)), shown(&lane).unwrap());
+            assert!((-1..=4).contains(&(sound - picture)), "{sound}, {picture}");
+            seen.push(picture);
+        }
+    }
+    seen.dedup();
+    assert!(seen.len() >= 30, "of 120: {seen:?}");
+}
+
+#[test]
 fn no_times_make_it_panic_and_what_waits_is_bounded() {
     let mut lane = Lane::new(RATE as u32, 2);
     let odd = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];

@@ -1,0 +1,104 @@
+//! Which images were asked for.
+//!
+//! In: the images of a scene, and how they are to be made. Out: those that are to be fetched. Absent: fetching; the pictures,
+//! which the stage has.
+//!
+//! An image is asked for once for as long as the scene names it, whatever came of it: a stranger's server is not asked again
+//! whenever somebody comes or goes. It is asked for anew when it is to be made in another way. What was made before is shown
+//! until then.
+
+use std::collections::BTreeMap;
+
+use tokio::task::AbortHandle;
+
+/// How an image is made: its longest side, and the colour behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) longest_side: u32,
+    pub(super) behind: u32,
+}
+
+/// By URL.
+#[derive(Debug, Default)]
+pub(super) struct Asked(BTreeMap<String, (Look, AbortHandle)>);
+
+impl Asked {
+    /// Has the images fetched that were not asked for in this way, and no others.
+    pub(super) fn follow<'a>(
+        &mut self,
+        urls: impl Iterator<Item = &'a str> + Clone,
+        look: Look,
+        mut fetch: impl FnMut(&str) -> AbortHandle,
+    ) {
+        self.0.retain(|url, (of, task)| {
+            let stays = *of == look && urls.clone().any(|wanted| wanted == url);
+            if !stays {
+                // There is nothing to abort if it was fetched already.
+                task.abort();
+            }
+            stays
+        });
+        for url in urls {
+            if !self.0.contains_key(url) {
+                self.0.insert(url.to_owned(), (look, fetch(url)));
+            }
+        }
+    }
+
+    /// Whether an answer is the one that is waited for.
+    pub(super) fn is_current(&self, url: &str, look: Look) -> bool {
+        self.0.get(url).is_some_and(|(of, _)| *of == look)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Proves no rule of the protocol: how often images are asked for.
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    const LOOK: Look = Look { longest_side: 1280, behind: 0 };
+
+    /// What is fetched.
+    fn follow(
+        asked: &mut Asked,
+        tasks: &mut JoinSet<()>,
+        urls: &[&'static str],
+        look: Look,
+    ) -> Vec<String> {
+        let mut fetched = Vec::new();
+        asked.follow(urls.iter().copied(), look, |url| {
+            fetched.push(url.to_owned());
+            tasks.spawn(std::future::pending())
+        });
+        fetched
+    }
+
+    #[tokio::test]
+    async fn an_image_is_asked_for_once_for_as_long_as_it_is_in_the_scene() {
+        let (mut asked, mut tasks) = (Asked::default(), JoinSet::new());
+        let mut follow = |urls: &[&'static str]| follow(&mut asked, &mut tasks, urls, LOOK);
+        assert_eq!(follow(&["a", "b", "a"]), ["a", "b"]);
+        assert!(follow(&["b", "a"]).is_empty(), "whatever came of them");
+        assert_eq!(follow(&["b", "c"]), ["c"]);
+        assert_eq!(follow(&["a"]), ["a"], "it was away");
+        assert!(asked.is_current("a", LOOK) && !asked.is_current("b", LOOK));
+        while asked.0.len() < tasks.len() {
+            assert!(tasks.join_next().await.unwrap().unwrap_err().is_cancelled());
+        }
+    }
+
+    #[tokio::test]
+    async fn another_canvas_is_another_look() {
+        let (mut asked, mut tasks) = (Asked::default(), JoinSet::new());
+        for look in
+            [LOOK, Look { behind: 0xFF_FFFF, ..LOOK }, Look { longest_side: 1920, ..LOOK }, LOOK]
+        {
+            assert_eq!(follow(&mut asked, &mut tasks, &["a"], look), ["a"]);
+            assert!(asked.is_current("a", look));
+            assert!(!asked.is_current("a", Look { behind: 1, ..look }));
+        }
+    }
+}
