@@ -8,7 +8,7 @@ use lianmai_client_sdk::{Event, Role};
 
 use super::support::*;
 
-/// Two members come, and one of them publishes.
+/// The number of events of `news`: two members join, and one of them publishes.
 const NEWS: usize = 3;
 
 fn news(rig: &mut Rig) {
@@ -43,7 +43,7 @@ fn read(delivery: &mut Delivery, reader: &mut Reader) -> Option<(&'static str, u
     Some((event.kind().name(), reader.picture().map_or(0, |picture| picture.members.len())))
 }
 
-/// A session in a channel of one, and its app, which has heard that.
+/// A session that is alone in a channel, and its app, which has received everything so far.
 fn joined(capacity: usize) -> (Rig, Delivery) {
     let (mut rig, mut delivery) = (Rig::new(), Delivery::new(capacity));
     rig.call(join());
@@ -113,7 +113,7 @@ fn reading_pauses_for_whoever_is_slowest() {
     delivery.read(&mut slow);
     assert!(matches!(delivery.reading(), Some(Input::ReadingResumed)));
 
-    // Nobody waits for one that is gone.
+    // A reader that is gone delays nothing.
     news_again(&mut rig);
     push(&mut rig, &mut delivery);
     heard(&mut delivery);

@@ -1,6 +1,6 @@
-//! Files to pictures.
+//! Decoding of image files.
 //!
-//! In: bytes of a PNG or JPEG file. Out: a picture. Absent: other formats; animation.
+//! In: bytes of a PNG or JPEG file. Out: a picture. Deliberately absent: other formats, animation.
 
 use std::io::Cursor;
 
@@ -9,9 +9,9 @@ use image::{DynamicImage, ImageFormat, ImageReader, Limits, imageops};
 use super::ImageError;
 use crate::picture::{Picture, Yuv};
 
-/// Longest side of a file's picture, pixels.
+/// Maximum side of an image file, in pixels.
 const MAX_SIDE: u32 = 4096;
-/// Memory that decoding may take, bytes.
+/// Maximum memory for decoding, in bytes.
 const MAX_MEMORY: u64 = 128 << 20;
 
 pub(super) fn decode(bytes: &[u8], longest_side: u32, behind: u32) -> Result<Picture, ImageError> {
@@ -41,7 +41,7 @@ fn picture(image: &DynamicImage, longest_side: u32, behind: u32) -> Option<Pictu
         } else {
             side.into()
         };
-        // Even, as pictures are.
+        // Pictures have even sides.
         u32::try_from(scaled.div_ceil(2) * 2).unwrap_or(2).max(2)
     };
     let (wide, high) = (side(width), side(height));
