@@ -1,4 +1,4 @@
-//! The process: lines in, lines out, one run in between.
+//! The process: orders come in as lines, reports go out as lines, and one run executes the orders.
 //!
 //! In: standard input. Out: standard output, and the exit code. Deliberately absent: the run itself. The end of
 //! standard input ends the run, so the run does not outlive the parent process.

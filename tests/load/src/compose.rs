@@ -266,7 +266,7 @@ pub(crate) async fn drift(server: &Path, minutes: i64) -> Result<()> {
                 println!("minute {}, {color}: a flash is {offset} ms behind its beep", minute + 1);
             }
             minute += 1;
-            // Who says nothing for long is given up.
+            // The server would give up members that are silent for too long.
             for member in &mut room.members {
                 member.call("ping", json!({})).await?;
             }

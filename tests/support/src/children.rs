@@ -74,7 +74,7 @@ impl Usage {
     /// Measures each of these processes over `window`.
     ///
     /// # Errors
-    /// One of them has ended.
+    /// One of the processes has ended.
     pub async fn of(pids: &[u32], window: Duration) -> Result<Vec<Usage>> {
         let used = || pids.iter().map(|pid| cpu_s(*pid)).collect::<Result<Vec<_>>>();
         let (begin, before) = (std::time::Instant::now(), used()?);

@@ -28,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Opening = Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send>>;
 
-/// What happened to the socket.
+/// An event of the socket.
 pub(super) enum SocketEvent {
     /// The socket is open.
     Opened,
@@ -40,7 +40,7 @@ pub(super) enum SocketEvent {
     Closed { code: u16, reason: String },
 }
 
-/// No socket, or one.
+/// The host's socket, if it has one.
 pub(super) struct Socket {
     id: SocketId,
     state: State,

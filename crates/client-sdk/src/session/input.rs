@@ -1,5 +1,5 @@
-//! The inputs of a session: calls of the app, and reports of the host about sockets. The contract is at the top of
-//! `mod.rs`.
+//! The inputs of a session. In: calls of the app, and reports of the host about sockets, in any order. Out: the same,
+//! as one type. Deliberately absent: their handling. The contract is at the top of `mod.rs`.
 
 use crate::prelude::*;
 use core::fmt;

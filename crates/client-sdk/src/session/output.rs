@@ -1,5 +1,5 @@
-//! The outputs of a session, in one ordered queue: actions for the host, and results for the app. Deliberately absent:
-//! their execution.
+//! The outputs of a session. In: the session's decisions. Out: one ordered queue of actions for the host and results
+//! for the app. Deliberately absent: the execution of the actions.
 
 use crate::prelude::*;
 use alloc::sync::Arc;

@@ -1,5 +1,5 @@
-//! A first-in, first-out queue of values. Deliberately absent: `VecDeque`, because each element type costs two
-//! kilobytes in WebAssembly.
+//! A first-in, first-out queue. In and out: values. Deliberately absent: `VecDeque`, because each element type costs
+//! two kilobytes in WebAssembly.
 
 use crate::prelude::*;
 

@@ -252,7 +252,7 @@ impl Restore {
         (!self.queue.is_empty()).then_some(self.next_at)
     }
 
-    /// What did not go out yet.
+    /// The commands that were not sent yet.
     pub(super) fn queue(&self) -> impl Iterator<Item = &Call> {
         self.queue.iter()
     }

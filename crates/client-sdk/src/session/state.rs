@@ -1,4 +1,6 @@
-//! The state of the connection. `stay.rs` holds its purpose. There are no other flags that could contradict the two.
+//! The state of the connection. In: nothing; this file only defines types. Out: the state, and the view of it that the
+//! app has. Deliberately absent: the purpose of the connection (`stay.rs`), and any flag that could contradict either
+//! of the two.
 
 use crate::prelude::*;
 use lianmai_protocol::MonoTime;

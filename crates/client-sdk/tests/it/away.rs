@@ -1,5 +1,5 @@
 //! Without a connection: the waits, the addresses, when to give up, and the hints of the host.
-//! Proves no rule of the protocol: what the session decides by itself while it is away.
+//! Proves no rule of the protocol: decisions of a session without a connection.
 
 use std::collections::BTreeMap;
 

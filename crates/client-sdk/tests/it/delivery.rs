@@ -97,7 +97,7 @@ fn readers_follow_at_their_own_pace() {
     assert_eq!((slow.picture(), delivery.backlog(&slow)), (rig.session.picture(), 0));
 }
 
-/// Proves no rule of the protocol: reading pauses while somebody is too far behind, and is told once.
+/// Proves no rule of the protocol: reading pauses while a reader is too far behind, and this is reported once.
 #[test]
 fn reading_pauses_for_whoever_is_slowest() {
     let (mut rig, mut delivery) = joined(4);
@@ -127,7 +127,7 @@ fn news_again(rig: &mut Rig) {
     rig.events(14, &[says(BOB, "a"), says(BOB, "b")]);
 }
 
-/// Proves no rule of the protocol: a reader that heard of no event does not hold the queue for ever.
+/// Proves no rule of the protocol: a reader that received no event does not block the queue forever.
 #[test]
 fn changes_that_nobody_hears_are_taken_by_reading() {
     let (mut rig, mut delivery) = joined(2);

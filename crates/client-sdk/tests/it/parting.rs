@@ -1,5 +1,5 @@
 //! `leave` without a connection: the stay ends at once, and delivery is attempted afterwards.
-//! Proves no rule of the protocol: what becomes of a `leave` without a connection.
+//! Proves no rule of the protocol: the fate of a `leave` without a connection.
 
 use lianmai_client_sdk::protocol::message::Request;
 use lianmai_client_sdk::protocol::message::session::*;

@@ -167,7 +167,7 @@ fn ids_7_a_command_that_was_given_up_is_sent_again_and_settles_nothing() {
 }
 
 /// The publication ended while the session was away: the old answer is out of date, and its URL is invalid.
-/// Proves no rule of the protocol: what the app may think of an old answer.
+/// Proves no rule of the protocol: the settlement of a call whose answer is out of date.
 #[test]
 fn a_publication_that_ended_since_is_superseded() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -233,7 +233,7 @@ fn ids_7_a_call_that_waits_keeps_its_own_deadline() {
     assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 
-/// Proves no rule of the protocol: what `reconnected` tells the app.
+/// Proves no rule of the protocol: the contents of `reconnected`.
 #[test]
 fn a_death_before_the_announcement_is_announced_with_the_next() {
     let mut rig = Rig::joined(Role::Audience);
@@ -410,7 +410,7 @@ fn a_broken_answer_of_reconnect_is_a_gap() {
     assert_eq!(request.call.method(), "reconnect");
 }
 
-/// Proves no rule of the protocol: when `reconnected` is told to the app.
+/// Proves no rule of the protocol: the time of `reconnected`.
 #[test]
 fn reconnected_waits_for_answers_no_longer_than_a_call() {
     let mut rig = Rig::joined(Role::Broadcaster);

@@ -1,6 +1,7 @@
-//! The clients' side of a connection. Comes in: frames of the engine. Checked: they can be read; events are
-//! contiguous, of one log, and the same for everybody, also across a resume; they make sense, one behind the other ([`super::roster`]); an answer comes after every
-//! event up to its effect, and for each request once; `closing` announces the close, and nothing follows.
+//! The client's side of a connection. In: frames of the engine. Checked: the frames can be read; events are contiguous,
+//! of one log, and the same for all clients, also across a resume; consecutive events are consistent
+//! ([`super::roster`]); an answer comes after every event up to its effect, and once for each request; `closing`
+//! announces the close, and nothing follows it. Deliberately absent: the SDK.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
