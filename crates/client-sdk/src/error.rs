@@ -1,23 +1,23 @@
-//! Why a call failed: one small enum per operation, so that a `match` sees what can really happen.
+//! Errors of calls: one small enum per operation, so that a `match` lists only the errors that can occur.
 //!
-//! Comes in: the [`CallError`] with which a session settles a call. Goes out: the operation's own enum,
-//! chosen by the *name* of the wire's error. Deliberately absent: error numbers as keys; they repeat.
+//! In: the [`CallError`] with which a session settles a call. Out: the enum of the operation, chosen by the *name* of
+//! the wire error. Deliberately absent: error numbers as keys, because several errors share a number.
 
 use crate::prelude::*;
 use lianmai_protocol::{ErrorName, RpcError};
 
-/// Why a call did not succeed, for every operation alike.
+/// The error of a call, common to all operations.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The server said no, or the session said it in the server's words before sending.
+    /// The server refused the call, or the session refused it with the server's error before it was sent.
     #[error("{0}")]
     Refused(RpcError),
     /// The session is not in a channel, or `leave` was called.
     #[error("not in a channel")]
     NotJoined,
-    /// It was not sent in time, and nothing can come of it any more. What was sent is
-    /// [`CallError::OutcomeUnknown`].
+    /// The call was not sent in time and will not be sent any more. A call that was sent ends with
+    /// [`CallError::OutcomeUnknown`] instead.
     #[error("timed out before it was sent")]
     Timeout,
     /// The command was sent and may or may not have taken effect.
@@ -28,22 +28,22 @@ pub enum CallError {
     Closed {
         /// WebSocket close code; 1006 when there was none.
         code: u16,
-        /// Name of the code, or what the transport said.
+        /// Name of the code, or the error text of the transport.
         reason: String,
     },
 }
 
-/// Why a client cannot be made of its settings.
+/// Errors in the settings of a client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// There is no address of a server.
+    /// The list of server addresses is empty.
     #[error("no address of a server")]
     NoAddress,
-    /// There are too many.
+    /// The list has more than 16 addresses; the value is its length.
     #[error("{0} addresses of servers: at most 16")]
     TooManyAddresses(usize),
-    /// One is no address of a WebSocket, or longer than 1024 bytes.
+    /// An address does not begin with `ws://` or `wss://`, or is longer than 1024 bytes.
     #[error("{0:?} is no address of a server: it begins with ws:// or wss://")]
     BadAddress(String),
 }
@@ -53,7 +53,7 @@ impl CallError {
         CallError::Refused(RpcError::bare(name))
     }
 
-    /// The key of the error on the wire; errors made by the client have one too.
+    /// The wire name of the error. Errors that the client itself makes have a name, too.
     #[must_use]
     pub fn name(&self) -> ErrorName {
         match self {
@@ -66,14 +66,14 @@ impl CallError {
     }
 }
 
-/// A method that an app calls, and the error of its call.
+/// A method that an app calls, with its error type.
 #[cfg(feature = "tokio")]
 pub(crate) trait Operation: lianmai_protocol::message::Method {
-    /// What its caller can tell apart.
+    /// The error enum of the operation.
     type Error: From<CallError>;
 }
 
-/// Defines the error enum of some methods from the wire errors that their callers should tell apart.
+/// Defines the error enum of some methods: one variant per wire error that callers should tell apart.
 macro_rules! operation_errors {
     ($(
         $(#[$meta:meta])*
@@ -90,7 +90,7 @@ macro_rules! operation_errors {
             /// The session is not in a channel, or `leave` was called.
             #[error("not in a channel")]
             NotJoined,
-            /// It was not sent in time, and nothing can come of it any more.
+            /// The call was not sent in time and will not be sent any more.
             #[error("timed out before it was sent")]
             Timeout,
             /// The command was sent and may or may not have taken effect.
@@ -101,7 +101,7 @@ macro_rules! operation_errors {
             Closed {
                 /// WebSocket close code; 1006 when there was none.
                 code: u16,
-                /// Name of the code, or what the transport said.
+                /// Name of the code, or the error text of the transport.
                 reason: String,
             },
         }
@@ -130,7 +130,7 @@ macro_rules! operation_errors {
         }
 
         impl $name {
-            /// What the server said, if it was the server that refused.
+            /// The error of the server, if the server refused the call.
             #[must_use]
             pub fn rpc(&self) -> Option<&RpcError> {
                 match self {
@@ -144,8 +144,8 @@ macro_rules! operation_errors {
 }
 
 operation_errors! {
-    /// Why `join` failed. After any of these the client is where it was before: in no channel, or for
-    /// `AlreadyJoined` in the one that it had joined.
+    /// Errors of `join`. After an error the client is in no channel; after `AlreadyJoined` it stays in the channel that
+    /// it joined before.
     pub enum JoinError of Join {
         /// The client is in a channel, or on its way into one.
         AlreadyJoined,
@@ -157,9 +157,9 @@ operation_errors! {
         BadUid,
         /// The uid is greater than 2^64-1.
         UidOutOfRange,
-        /// Safe mode wants a token.
+        /// The app runs in safe mode, which requires a token.
         TokenMissing,
-        /// Debug mode wants none.
+        /// The app runs in debug mode, which accepts no token.
         TokenUnexpected,
         /// The token is malformed or its signature is wrong.
         TokenInvalid,
@@ -175,31 +175,31 @@ operation_errors! {
         ChannelMismatch,
         /// The uid was kicked and is still banned.
         Banned,
-        /// The uid is in the channel and the app rejects newcomers.
+        /// The uid is in the channel already, and the app is configured to reject the newcomer.
         DuplicateLogin,
-        /// The uid replaced itself too often.
+        /// Joins with this uid replaced its membership too often.
         ReplacedTooOften,
-        /// The channel was closed and is held closed.
+        /// A moderator closed the channel, and its hold has not ended.
         ChannelClosed,
         /// The channel is full.
         ChannelFull,
-        /// The channel has as many broadcasters as it may have.
+        /// The channel has the maximum number of broadcasters.
         TooManyBroadcasters,
-        /// The server has as many channels as it may have.
+        /// The server has the maximum number of channels.
         TooManyChannels,
         /// The right to be a broadcaster is missing.
         Forbidden,
-        /// Left and joined too often; `retry_after_ms` says when.
+        /// The client left and joined too often; `retry_after_ms` says when to retry.
         RateLimited,
         /// The server is stopping.
         Draining,
     }
 
-    /// Why `publish` or `unpublish` failed.
+    /// Errors of `publish` and `unpublish`.
     pub enum PublishError of Publish, Unpublish {
         /// The role is audience.
         NotBroadcaster,
-        /// The right to take back what somebody else publishes is missing.
+        /// The right to unpublish media of another member is missing.
         Forbidden,
         /// No member has this uid.
         NoSuchMember,
@@ -209,25 +209,25 @@ operation_errors! {
         UidOutOfRange,
         /// The token does not allow this kind.
         PublishForbidden,
-        /// The kind cannot be published.
+        /// This kind cannot be published.
         BadMediaType,
         /// No push URL could be issued; try again.
         UrlUnavailable,
-        /// The membership or publication ended meanwhile.
+        /// The membership or the publication ended while the call was pending.
         Superseded,
-        /// Too fast; `retry_after_ms` says when.
+        /// The rate limit is exceeded; `retry_after_ms` says when to retry.
         RateLimited,
-        /// Too many calls wait already.
+        /// Too many calls are pending.
         TooManyInFlight,
     }
 
-    /// Why `subscribe` or `unsubscribe` failed.
+    /// Errors of `subscribe` and `unsubscribe`.
     pub enum SubscribeError of Subscribe, Unsubscribe {
         /// No visible member has this uid.
         NoSuchMember,
         /// The member does not publish this kind.
         NotPublished,
-        /// One cannot subscribe to oneself.
+        /// A member cannot subscribe to its own media.
         SelfTarget,
         /// The token does not allow this kind.
         SubscribeForbidden,
@@ -237,68 +237,69 @@ operation_errors! {
         BadUid,
         /// The uid is greater than 2^64-1.
         UidOutOfRange,
-        /// As many subscriptions as allowed.
+        /// The member has the maximum number of subscriptions.
         TooManySubscriptions,
         /// No pull URL could be issued; try again.
         UrlUnavailable,
-        /// The membership or publication ended meanwhile.
+        /// The membership or the publication ended while the call was pending.
         Superseded,
-        /// Too fast; `retry_after_ms` says when.
+        /// The rate limit is exceeded; `retry_after_ms` says when to retry.
         RateLimited,
-        /// Too many calls wait already.
+        /// Too many calls are pending.
         TooManyInFlight,
     }
 
-    /// Why `add_tasks`, `update_tasks` or `delete_tasks` failed; `data.field` says which task and what of it. Nothing took
-    /// effect.
+    /// Errors of `add_tasks`, `update_tasks` and `delete_tasks`. `data.field` names the task and its invalid field. A
+    /// call that fails changes nothing.
     pub enum TaskError of AddTasks, UpdateTasks, DeleteTasks {
-        /// The server serves no tasks.
+        /// The server does not support push tasks.
         MethodNotFound,
-        /// The right `tasks` is missing, or the task is somebody else's.
+        /// The right `tasks` is missing, or the task belongs to another member.
         Forbidden,
         /// The role is audience.
         NotBroadcaster,
-        /// A later operation on the task took its place.
+        /// A later operation on the same task replaced this one.
         TaskOverridden,
-        /// The task is malformed, or nobody may push to its address.
+        /// The task is malformed, or pushing to its address is forbidden.
         BadTask,
         /// The channel ended.
         TaskChannelGone,
-        /// As many tasks as allowed.
+        /// The channel has the maximum number of tasks.
         TaskLimitExceeded,
-        /// The channel has a task of this id.
+        /// The channel has a task with this id already.
         DuplicateTask,
-        /// The channel has no task of this id.
+        /// The channel has no task with this id.
         NoSuchTask,
-        /// The server has no room for it, or could not find out.
+        /// The server has no capacity for the task, or could not determine whether it has.
         TaskFailed,
         /// The layout is invalid.
         BadLayout,
-        /// An image of the layout is none.
+        /// An image of the layout cannot be used.
         BadImage,
-        /// The address belongs to another task, or rests after one; `retry_after_ms` may say when it is free.
+        /// Another task uses the address, or the address is blocked for a while after a task ended; `retry_after_ms`
+        /// may say when it is free.
         StreamUrlBusy,
-        /// Too fast; `retry_after_ms` says when.
+        /// The rate limit is exceeded; `retry_after_ms` says when to retry.
         RateLimited,
-        /// Too many calls wait already.
+        /// Too many calls are pending.
         TooManyInFlight,
     }
 
-    /// Why `send_message` failed.
+    /// Errors of `send_message`.
     pub enum MessageError of SendMessage {
         /// The right to send messages is missing.
         Forbidden,
         /// The message is longer than the limit.
         MessageTooLarge,
-        /// More recipients than allowed.
+        /// The message has more recipients than allowed.
         TooManyRecipients,
-        /// Too fast; `retry_after_ms` says when.
+        /// The rate limit is exceeded; `retry_after_ms` says when to retry.
         RateLimited,
-        /// Too many calls wait already.
+        /// Too many calls are pending.
         TooManyInFlight,
     }
 
-    /// Why `renew_token` failed. The old token stays in force.
+    /// Errors of `renew_token`. The old token stays in force.
     pub enum RenewTokenError of RenewToken {
         /// The token is malformed or its signature is wrong.
         TokenInvalid,
@@ -318,11 +319,11 @@ operation_errors! {
         BadAppkey,
     }
 
-    /// Why `leave` failed. Whatever it says, the client is out of the channel on its side; an outcome
-    /// that is not known means that others may see it until the server's grace ends.
+    /// Errors of `leave`. The client is out of the channel on its side in any case. If the outcome is not known, other
+    /// members may see it until the server's grace period ends.
     pub enum LeaveError of Leave {}
 
-    /// Why `set_role`, `mute`, `unmute`, `kick`, `close_channel`, `set_attributes` or `report` failed.
+    /// Errors of `set_role`, `mute`, `unmute`, `kick`, `close_channel`, `set_attributes` and `report`.
     pub enum CommandError of SetRole, Mute, Unmute, Kick, CloseChannel, SetAttributes, Report {
         /// A right is missing.
         Forbidden,
@@ -330,9 +331,9 @@ operation_errors! {
         NotBroadcaster,
         /// No member has this uid.
         NoSuchMember,
-        /// It cannot be done to oneself.
+        /// The operation cannot target the caller itself.
         SelfTarget,
-        /// The kind does not fit.
+        /// The operation does not accept this kind.
         BadMediaType,
         /// The role is unknown.
         BadRole,
@@ -350,13 +351,13 @@ operation_errors! {
         BadUid,
         /// The uid is greater than 2^64-1.
         UidOutOfRange,
-        /// The channel has as many broadcasters as it may have.
+        /// The channel has the maximum number of broadcasters.
         TooManyBroadcasters,
-        /// As many bans, holds and demotions as the member may have made.
+        /// The member has made the maximum number of bans, holds and demotions.
         TooManyBans,
-        /// Too fast; `retry_after_ms` says when.
+        /// The rate limit is exceeded; `retry_after_ms` says when to retry.
         RateLimited,
-        /// Too many calls wait already.
+        /// Too many calls are pending.
         TooManyInFlight,
     }
 }

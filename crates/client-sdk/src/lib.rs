@@ -1,17 +1,17 @@
 //! Client of the Lianmai signaling protocol.
 //!
-//! Comes in: what an app wants (join, publish, subscribe, ...). Goes out: push and pull URLs, a picture
-//! of the channel that is always true, and events. Deliberately absent: media. An app hands the URLs to
-//! whatever pushes and plays.
+//! In: requests of an app (join, publish, subscribe and so on). Out: push and pull URLs, events, and a consistent
+//! picture of the channel. Deliberately absent: media. The app hands the URLs to its own encoders and players.
 //!
-//! A lost connection comes back by itself: missed events are replayed, or what changed is told as a
-//! difference; calls wait for it, take effect once, and are settled in any case. A membership that
-//! ended meanwhile, or a server that crashed, is made good: the app is what it was again, and
-//! hears of every URL that is another one now (`syncDone`). `Disconnected` is the end.
+//! The client reconnects by itself after a connection loss. The server replays the missed events, or the client reports
+//! the differences between the old and the new state. Calls wait for the new connection, take effect at most once, and
+//! are always settled. If the membership ended in the meantime or the server crashed, the client joins again and
+//! restores its role, publications and subscriptions. It reports every URL that changed (`syncDone`). `Disconnected` is
+//! final.
 //!
-//! * [`session`] decides everything and touches nothing: no socket, clock, randomness or task. It runs
-//!   in tokio, in a browser and in a simulator alike.
-//! * `driver` (feature `tokio`, on by default) is the native host of a session: the async `Client`.
+//! * [`session`] makes all decisions and has no side effects: no socket, clock, randomness or task. The same code runs
+//!   in tokio, in a browser and in the simulator.
+//! * `driver` (feature `tokio`, on by default) hosts a session natively: the async `Client`.
 //! * [`error`] has one small enum per operation.
 //!
 #![cfg_attr(

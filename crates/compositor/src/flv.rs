@@ -1,29 +1,30 @@
-//! FLV: reading a stream of it.
+//! A reader for FLV streams.
 //!
-//! In: bytes, cut anyhow. Out: tags. Absent: writing, which `lianmai_media_plane::flv` does; what a tag holds.
+//! In: bytes, in parts of any size. Out: tags. Deliberately absent: writing, which `lianmai_media_plane::flv` does; the
+//! contents of tags.
 
 use bytes::{Buf, Bytes, BytesMut};
 use lianmai_media_plane::MediaKind;
 use thiserror::Error;
 
-/// Longest body of a tag, bytes: that of the relay.
+/// Maximum length of a tag's body in bytes, as in the relay.
 const MAX_BODY: usize = 8 << 20;
-/// Longest file header.
+/// Maximum length of the file header, in bytes.
 const MAX_HEADER: usize = 1 << 10;
 
 /// One tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// Kind.
+    /// The kind.
     pub kind: MediaKind,
-    /// Milliseconds.
+    /// Timestamp in milliseconds.
     pub time: u32,
-    /// What it holds.
+    /// The body.
     pub body: Bytes,
 }
 
 impl Tag {
-    /// Whether it says how what follows is decoded: AAC and AVC say so apart.
+    /// Whether this is a sequence header of AAC or AVC, which configures the decoder.
     #[must_use]
     pub fn is_config(&self) -> bool {
         match (self.kind, &self.body[..]) {
@@ -33,19 +34,19 @@ impl Tag {
         }
     }
 
-    /// Whether it is a picture of AVC that needs none before it.
+    /// Whether this is a keyframe of AVC.
     #[must_use]
     pub fn is_key(&self) -> bool {
         self.kind == MediaKind::Video && matches!(self.body[..], [0x17, 1, ..])
     }
 }
 
-/// The bytes are no FLV, or a tag is too long.
+/// The bytes are not FLV, or a tag is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("this is no FLV, or a tag of it is too long")]
 pub struct BadFlv;
 
-/// Reads tags.
+/// Reads tags from a stream.
 #[derive(Debug, Default)]
 pub struct Reader {
     held: BytesMut,
@@ -54,15 +55,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Takes bytes. Read all tags before the next ones.
+    /// Adds bytes. Read all tags before adding more.
     pub fn push(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
     }
 
-    /// The next tag, or nothing until more bytes have come. Tags of other kinds are passed over.
+    /// The next tag, or `None` until more bytes have been added. Skips tags of other kinds.
     ///
     /// # Errors
-    /// [`BadFlv`]; there is nothing to read behind it.
+    /// [`BadFlv`]; nothing can be read after that.
     #[expect(clippy::should_implement_trait, reason = "it can fail, and go on after an end")]
     pub fn next(&mut self) -> Result<Option<Tag>, BadFlv> {
         loop {
@@ -81,7 +82,7 @@ impl Reader {
                 if !(9..=MAX_HEADER).contains(&size) {
                     return Err(BadFlv);
                 }
-                // The size of no tag follows.
+                // The header is followed by the size of a previous tag, which does not exist.
                 self.skip = size + 4;
                 self.begun = true;
                 continue;

@@ -1,21 +1,21 @@
-//! How long a run may push.
+//! The lease of a run: until when it may push.
 //!
-//! In: when it asked, and what was granted. Out: until when it may. Absent: clocks; asking.
+//! In: requests and grants. Out: the end of the lease. Deliberately absent: clocks, and the sending of requests.
 //!
-//! A lease counts from the moment at which it was asked for, so it is over here before it is over for whoever granted it,
-//! whatever the way between them took.
+//! A lease counts from the moment of its request. Therefore it ends here before it ends for the parent that granted it,
+//! however long the messages take.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Asks that are remembered: an answer to an older one comes too late to be of use.
+/// Maximum number of remembered requests; an answer to an older one comes too late to be useful.
 const REMEMBERED: usize = 64;
-/// Longest lease that is taken.
+/// Maximum duration of a lease; a longer grant is shortened to it.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A lease and the asks for it.
+/// A lease and the requests for it.
 #[derive(Debug, Default)]
 pub struct Lease {
     asked: VecDeque<(u64, Instant)>,
@@ -24,7 +24,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes down that a lease is asked for now; says under which number.
+    /// Records a request for a lease and returns its number.
     pub fn ask(&mut self, now: Instant) -> u64 {
         self.last += 1;
         self.asked.push_back((self.last, now));
@@ -34,7 +34,8 @@ impl Lease {
         self.last
     }
 
-    /// Takes an answer. One to an ask that was not made means nothing, and none makes a lease shorter.
+    /// Applies a grant of `ms` milliseconds. A grant for an unknown request has no effect, and no grant shortens the
+    /// lease.
     pub fn grant(&mut self, ask: u64, ms: u64) {
         let Some(at) = self.asked.iter().position(|(number, _)| *number == ask) else { return };
         let (_, asked) = self.asked[at];
@@ -43,7 +44,7 @@ impl Lease {
         self.until = Some(self.until.map_or(until, |before| before.max(until)));
     }
 
-    /// Until when it may push, once something was granted.
+    /// The time until which the run may push; `None` before the first grant.
     #[must_use]
     pub fn until(&self) -> Option<Instant> {
         self.until

@@ -1,12 +1,12 @@
-//! The compositor: puts the streams of a push task on one canvas, mixes their sound, and publishes the result.
+//! The compositor: draws the streams of a push task on one canvas, mixes their sound, and publishes the result.
 //!
-//! In: orders, one JSON object a line ([`message`]); streams, pulled by HTTP-FLV; images from the web. Out: one publish by
-//! RTMP or RTMPS, and reports. Absent: who is seen where and whether a run may push, which the server decides;
-//! other codecs than H.264 and AAC on the way out; records of what was pushed.
+//! In: orders, one JSON object per line ([`message`]); streams, pulled by HTTP-FLV or RTMP; images from the web. Out:
+//! one publish by RTMP or RTMPS, and reports. Deliberately absent: which member is shown where and whether a run may
+//! push, which the server decides; output codecs other than H.264 and AAC; records of the pushed media.
 //!
-//! It runs as a child of the server, one process for each run, and has children of its own: an ffmpeg for each
-//! stream that decodes, and one that encodes. They see pipes and numbers only (ADR 0045). What is composed at which moment
-//! is decided by the [`stage`], which has neither a clock nor I/O.
+//! It runs as a child process of the server, one process per run, and has child processes of its own: one ffmpeg per
+//! stream that decodes, and one that encodes. They receive only pipes and numbers (ADR 0045). The [`stage`] decides
+//! what is composed at each moment; it has neither a clock nor I/O.
 //!
 //! ```text
 //!   serve ── lines ── run ──┬── input/ ── child/ (decoder) ── nut/ ──┐

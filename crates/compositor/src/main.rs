@@ -1,4 +1,4 @@
-//! The compositor as a program of its own: see [`lianmai_compositor::serve`].
+//! The compositor as a separate program: see [`lianmai_compositor::serve`].
 
 use std::process::ExitCode;
 

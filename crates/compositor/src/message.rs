@@ -1,6 +1,6 @@
-//! What is said between this process and whoever started it: one JSON object a line, in both directions.
+//! The messages between this process and its parent process: one JSON object per line, in both directions.
 //!
-//! In: lines with [`Order`]s. Out: lines with [`Report`]s. Absent: what they lead to.
+//! In: lines with [`Order`]s. Out: lines with [`Report`]s. Deliberately absent: the effects of orders.
 //!
 //! ```text
 //!   parent                                        child, one for each run
@@ -15,25 +15,25 @@
 //!     |<-- stopped, or failed -----------------------|  the last line
 //! ```
 //!
-//! A field that is not known is ignored, and a line of a type that is not known too, so either side may be the newer one;
-//! `v` is for what cannot be ignored.
+//! Unknown fields and lines of unknown types are ignored, so that either side may be newer. The version `v` changes
+//! when a change cannot be ignored.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::scene::{BadScene, MAX_ID, MAX_INPUTS, Scene};
 
-/// The version of what is said.
+/// The version of these messages.
 pub const VERSION: u32 = 1;
-/// Longest line, bytes.
+/// Maximum length of a line, in bytes.
 pub const MAX_LINE: usize = 256 << 10;
 
-/// A stream that can be fetched.
+/// A stream that can be pulled.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// What scenes call it: another one for each publication.
+    /// The id by which scenes refer to the stream. Each publication has another id.
     pub id: String,
-    /// Pull URL: `http://` to FLV, `rtmp://` or `rtmps://`. Holds a secret.
+    /// Pull URL: `http://` for HTTP-FLV, `rtmp://` or `rtmps://`. Contains a secret.
     pub url: String,
 }
 
@@ -44,249 +44,248 @@ impl std::fmt::Debug for Source {
     }
 }
 
-/// What a run does.
+/// The work of a run.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Where it publishes: `rtmp://` or `rtmps://`. Holds a secret. Another one than before is used from the next
-    /// connection on.
+    /// Push address: `rtmp://` or `rtmps://`. Contains a secret. A changed address applies from the next connection on.
     pub push: String,
-    /// Streams that the scene may name.
+    /// The streams that the scene may show or play.
     #[serde(default)]
     pub sources: Vec<Source>,
-    /// What is seen and heard.
+    /// The layout and sound of the output.
     pub scene: Scene,
 }
 
 impl std::fmt::Debug for Job {
-    /// Without the address.
+    /// Without the push address.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Job").field("scene", &self.scene).finish_non_exhaustive()
     }
 }
 
-/// What a run must know of the place where it runs. Set by the operator, never by a client.
+/// Settings of the machine on which a run runs. The operator sets them, never a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Policy {
-    /// The ffmpeg to use.
+    /// The ffmpeg program; `None` means `ffmpeg` from the search path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ffmpeg: Option<String>,
-    /// Listeners of the server, `address:port`: nothing is pushed there.
+    /// Listeners of the server, `address:port`. A run must not push there.
     pub own: Vec<std::net::SocketAddr>,
-    /// Images may be fetched from addresses that are not public.
+    /// Whether images may be fetched from addresses that are not public.
     pub private_images: bool,
-    /// Pushes may go to addresses that are not public.
+    /// Whether a run may push to addresses that are not public.
     pub private_push: bool,
-    /// A file with further certificate authorities for `rtmps://` and `https://`, PEM.
+    /// A PEM file with additional certificate authorities for `rtmps://` and `https://`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorities: Option<String>,
 }
 
-/// What a run is told.
+/// An order of the parent process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Order {
-    /// Begin. The first line, and only that.
+    /// Starts the run. It is the first line and occurs only once.
     Start {
         /// [`VERSION`].
         v: u32,
-        /// Number of the run, said with everything.
+        /// Number of the run, which all later orders and reports contain.
         run: u64,
-        /// What to do.
+        /// The work.
         job: Box<Job>,
-        /// Where it runs.
+        /// Settings of the machine.
         #[serde(default)]
         policy: Policy,
     },
-    /// It may push so long, counted from when it asked.
+    /// Grants a lease: the run may push for this time, counted from its request.
     Lease {
         /// The run.
         run: u64,
-        /// The number of that ask.
+        /// The number of the request that this answers.
         ask: u64,
         /// Milliseconds.
         ms: u64,
     },
-    /// Do this from now on.
+    /// Replaces the job.
     Update {
         /// The run.
         run: u64,
-        /// What to do.
+        /// The work.
         job: Box<Job>,
     },
-    /// End.
+    /// Ends the run.
     Stop {
         /// The run.
         run: u64,
     },
-    /// Something of a later version.
+    /// A message of a later version.
     #[serde(other)]
     Unknown,
 }
 
-/// Why a push does not go on.
+/// Why a push was interrupted or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Failure {
-    /// Nobody answers at the address.
+    /// The address cannot be reached.
     Unreachable,
     /// The receiver refuses the stream.
     Rejected,
-    /// The connection broke, or takes less than the stream has.
+    /// The connection broke, or is too slow for the stream.
     Broken,
     /// The encoder failed.
     Encoder,
-    /// The lease is over.
+    /// The lease expired.
     Silent,
-    /// The order cannot be carried out.
+    /// The order cannot be executed.
     Internal,
 }
 
-/// What an input is doing.
+/// The state of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SourceState {
-    /// It waits for media.
+    /// The input waits for media.
     Waiting,
-    /// Media comes.
+    /// The input receives media.
     Flowing,
-    /// It cannot be fetched.
+    /// The stream cannot be pulled.
     Unreachable,
-    /// It cannot be decoded.
+    /// The stream cannot be decoded.
     Undecodable,
 }
 
-/// What was counted since the start.
+/// Counters since the start of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Stats {
-    /// Beats that were composed.
+    /// Number of composed beats.
     pub composed: u64,
-    /// Beats that were left out as their time had passed.
+    /// Number of beats that were skipped because their time had passed.
     pub late: u64,
-    /// Pictures that the encoder had no time for.
+    /// Number of pictures that were dropped because the encoder was too slow.
     pub dropped: u64,
-    /// Bytes that the receiver's socket took.
+    /// Number of bytes that the receiver's socket accepted.
     pub sent: u64,
-    /// Connections to the receiver that failed or broke.
+    /// Number of connections to the receiver that failed or broke.
     pub failures: u64,
-    /// Encoders that failed.
+    /// Number of encoders that failed.
     pub encoders: u64,
 }
 
-/// What a run says.
+/// A report of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Report {
-    /// It has begun, and asks for its first lease.
+    /// The run has started, and requests its first lease.
     Accepted {
         /// [`VERSION`].
         v: u32,
         /// The run.
         run: u64,
-        /// A number that the run uses once.
+        /// The number of this request; the run uses each number once.
         ask: u64,
     },
-    /// It asks for a further lease.
+    /// The run requests a further lease.
     Renew {
         /// The run.
         run: u64,
-        /// A number that the run uses once.
+        /// The number of this request; the run uses each number once.
         ask: u64,
     },
-    /// The receiver accepted the publish, and a keyframe (without a picture: a sound) went to it.
+    /// The receiver accepted the publish, and the run has sent it a keyframe (or sound, if there is no picture).
     Pushing {
         /// The run.
         run: u64,
-        /// How the sound is encoded in fact: `LC`.
+        /// The audio profile that the encoder actually uses: `LC`.
         audio_profile: String,
     },
-    /// The stream broke off, and the run tries again by itself.
+    /// The stream was interrupted, and the run retries by itself.
     Retrying {
         /// The run.
         run: u64,
-        /// Why.
+        /// The reason.
         failure: Failure,
-        /// For a log: no key in it.
+        /// Details for a log, without stream keys.
         detail: String,
     },
-    /// An image cannot be used; the run goes on without it.
+    /// An image cannot be used; the run continues without it.
     ImageFailed {
         /// The run.
         run: u64,
-        /// Its place in the list.
+        /// Its index in the list of images.
         index: usize,
-        /// For a log: nothing of the URL in it.
+        /// Details for a log, without parts of the URL.
         detail: String,
     },
-    /// What an input is doing has changed.
+    /// The state of an input changed.
     Input {
         /// The run.
         run: u64,
-        /// Name of the input.
+        /// Id of the input.
         input: String,
-        /// What it is doing.
+        /// The new state.
         state: SourceState,
     },
-    /// An update is not carried out: what was before goes on.
+    /// An update is invalid; the previous job continues.
     Refused {
         /// The run.
         run: u64,
-        /// Why.
+        /// The reason.
         detail: String,
     },
-    /// Every few seconds.
+    /// Counters, reported every few seconds.
     Stats {
         /// The run.
         run: u64,
-        /// What was counted.
+        /// The counters.
         #[serde(flatten)]
         stats: Stats,
     },
-    /// It is over and pushes nothing.
+    /// The run has failed and pushes no more.
     Failed {
         /// The run.
         run: u64,
-        /// Why.
+        /// The reason.
         failure: Failure,
-        /// For a log.
+        /// Details for a log.
         detail: String,
     },
-    /// It is over and pushes nothing, as it was told.
+    /// The run has ended as ordered and pushes no more.
     Stopped {
         /// The run.
         run: u64,
     },
-    /// Something of a later version.
+    /// A message of a later version.
     #[serde(other)]
     Unknown,
 }
 
-/// What is wrong with a job.
+/// Why a job is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BadJob {
-    /// Its scene.
+    /// The scene is invalid.
     #[error("scene: {0}")]
     Scene(#[from] BadScene),
-    /// Its address.
+    /// The push address is invalid.
     #[error("push: {0}")]
     Push(#[from] lianmai_media_plane::upstream::BadUrl),
-    /// There are too many sources, or an id is empty, too long or twice there.
+    /// There are too many sources, or an id is empty, too long or used twice.
     #[error("sources: too many, or an id that is none")]
     Sources,
-    /// A pull URL.
+    /// A pull URL is invalid.
     #[error("sources: {0}")]
     Pull(#[from] crate::input::BadUrl),
-    /// The scene names a source that is not there.
+    /// The scene refers to a source that does not exist.
     #[error("sources: one that is shown is missing")]
     Missing,
 }
 
 impl Job {
-    /// Whether it can be carried out, as far as that can be seen without a network.
+    /// Checks the job, as far as that is possible without a network.
     ///
     /// # Errors
-    /// [`BadJob`].
+    /// [`BadJob`] says what is invalid.
     pub fn check(&self) -> Result<(), BadJob> {
         self.scene.check()?;
         lianmai_media_plane::upstream::UpstreamUrl::parse(&self.push)?;

@@ -1,7 +1,7 @@
-//! The process: lines in, lines out, one run in between.
+//! The process: orders come in as lines, reports go out as lines, and one run executes the orders.
 //!
-//! In: standard input. Out: standard output, and the end of the process. Absent: what a run does. The end of standard
-//! input ends the run, so it does not outlive whoever started it.
+//! In: standard input. Out: standard output, and the exit code. Deliberately absent: the run itself. The end of
+//! standard input ends the run, so the run does not outlive the parent process.
 
 use std::io;
 use std::path::Path;
@@ -20,27 +20,27 @@ use crate::child::{self, Tools};
 use crate::message::{Failure, Job, MAX_LINE, Order, Policy, Report, VERSION};
 use crate::run::{Place, run};
 
-/// Orders, and reports, that wait.
+/// Maximum number of orders, and of reports, that wait.
 const WAITING: usize = 64;
 
-/// What a process that is a compositor does from its beginning to its end.
+/// Runs the compositor process until its run has ended.
 #[must_use]
 pub fn process() -> ExitCode {
-    // A system without such bounds is no reason not to push.
+    // The run goes on even if the system cannot limit its memory.
     let _ = child::bound();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let Ok(runtime) = runtime else { return ExitCode::FAILURE };
     let served = runtime.block_on(serve(tokio::io::stdin(), tokio::io::stdout()));
-    // A read of standard input that still waits is not waited for.
+    // Does not wait for a pending read of standard input.
     runtime.shutdown_background();
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Carries out what the lines say, and returns when the run is over.
+/// Executes the orders on `input`, and returns when the run has ended.
 ///
 /// # Errors
-/// The first line is no order to start, or reports cannot be written.
+/// The first line is not a valid start order, or reports cannot be written.
 pub async fn serve<I, O>(input: I, output: O) -> io::Result<()>
 where
     I: AsyncRead + Send + Unpin + 'static,
@@ -64,7 +64,7 @@ where
         while let Some(line) = lines.next().await {
             let order = match serde_json::from_slice(line) {
                 Ok(order) => order,
-                // Of a later version, or nonsense.
+                // An order of a later version, or garbage.
                 Err(_) => continue,
             };
             if orders.send(order).await.is_err() {
@@ -81,7 +81,7 @@ async fn start<I: AsyncRead + Unpin>(
     lines: &mut Lines<I>,
 ) -> Result<(u64, Job, Place), (u64, String)> {
     let line = lines.next().await.ok_or((0, "nothing was ordered".to_owned()))?;
-    // What serde says of a text may quote it.
+    // The error of serde is dropped: it may quote the text, which contains secrets.
     let order =
         serde_json::from_slice(line).map_err(|_| (0, "the order is malformed".to_owned()))?;
     let Order::Start { v, run, job, policy } = order else {
@@ -131,7 +131,7 @@ async fn write<O: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// Lines of bounded length. One that is longer ends them.
+/// Lines of bounded length. A longer line ends the input.
 struct Lines<I> {
     input: BufReader<I>,
     line: Vec<u8>,

@@ -1,8 +1,8 @@
-//! What a module without the standard library brings itself: memory, and an end. A panic is a bug of ours. It traps
-//! without a word, as the text of panics would be a tenth of the module; the host sees the trap and builds the client
-//! anew.
+//! What a module without the standard library has to provide itself: an allocator and a panic handler. A panic is a bug
+//! in our code. It traps without a message, because panic messages would be a tenth of the module. The host sees the
+//! trap and creates a new client.
 
-/// Small, and joins what is freed.
+/// A small allocator that merges freed blocks.
 #[global_allocator]
 static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
 

@@ -1,9 +1,9 @@
 //! The client session for JavaScript: the WebAssembly half of the npm package `lianmai`.
 //!
-//! Comes in: calls of the app and reports of its host about sockets, timers and its life cycle, each with the
-//! host's monotonic clock. Goes out: commands for the host at once, and items for the app one at a time. All of
-//! it is text (JSON) and numbers, so that the glue needs no typed arrays, big integers or tables of references.
-//! Deliberately absent: sockets, timers, randomness, promises and the NERTC-shaped surface; they are in `js/`.
+//! In: calls of the app and reports of its host about sockets, timers and its life cycle, each with the host's
+//! monotonic clock. Out: commands for the host at once, and items for the app one at a time. Everything is text (JSON)
+//! and numbers, so that the glue code needs no typed arrays, big integers or tables of references. Deliberately absent:
+//! sockets, timers, randomness, promises and the NERTC-shaped API; they are in `js/`.
 //!
 //! ```text
 //!   host ── opened, frame, closed, timeout, call .. ──> Session ──> commands: connect, send, close
@@ -18,7 +18,7 @@ extern crate alloc;
 mod show;
 mod tell;
 
-/// How outputs of a session are told, for programs that tell them natively.
+/// The text form of a session's outputs, for native programs.
 pub mod print {
     pub use crate::show::picture;
     pub use crate::tell::{command, event, settlement};
@@ -40,24 +40,25 @@ use lianmai_protocol::wire::{self, Wire, Writer};
 use lianmai_protocol::{ErrorName, MonoTime, RpcError};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// What `js/` compares with its own version.
+/// The version of this module, which `js/` compares with its own.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Items that may wait for the app. A host in JavaScript cannot stop reading its socket, so this bounds nothing.
+/// Maximum number of items that wait for the app. A host in JavaScript cannot stop reading its socket, so there is no
+/// limit.
 const CAPACITY: usize = usize::MAX;
 
-/// How a client begins.
+/// The configuration of a client.
 #[derive(Wire)]
 #[serde(rename_all = "camelCase")]
 struct Config {
-    /// Addresses of servers of one deployment, tried in turn.
+    /// Server addresses of one deployment, tried in turn.
     urls: Vec<String>,
     /// 64 random bits as 16 hexadecimal digits.
     seed: String,
-    /// Milliseconds until a socket must be open.
+    /// Time limit in milliseconds for opening a socket.
     #[serde(default)]
     connect_timeout_ms: Option<u64>,
-    /// Milliseconds until a call must be answered.
+    /// Time limit in milliseconds for a call.
     #[serde(default)]
     command_timeout_ms: Option<u64>,
     /// Milliseconds without a connection after which a membership is given up.
@@ -74,10 +75,10 @@ pub struct Core {
 
 #[wasm_bindgen]
 impl Core {
-    /// Makes a client of a configuration.
+    /// Creates a client from a configuration.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The name of the invalid field, or a description of the invalid addresses.
     #[wasm_bindgen(constructor)]
     pub fn new(config: &str) -> Result<Core, String> {
         let config: Config = wire::from_text(config).map_err(|refusal| refusal.field)?;
@@ -98,7 +99,7 @@ impl Core {
         VERSION.to_owned()
     }
 
-    /// The app calls `method` with parameters as on the wire; `next` settles it under the number `call`.
+    /// The app calls `method` with parameters in wire format. `next` returns the settlement under the number `call`.
     pub fn call(&mut self, now: f64, call: f64, method: &str, params: &str) -> String {
         let call = CallId(call as u64);
         let read =
@@ -118,28 +119,28 @@ impl Core {
         self.handle(now, Input::SocketOpened { socket: number(socket) })
     }
 
-    /// A text frame came.
+    /// A text frame arrived.
     pub fn frame(&mut self, now: f64, socket: f64, text: &str) -> String {
         self.handle(now, Input::Frame { socket: number(socket), text })
     }
 
-    /// Something came that no server sends: a binary frame.
+    /// Data arrived that no server sends: a binary frame.
     pub fn unreadable(&mut self, now: f64, socket: f64) -> String {
         self.handle(now, Input::Unreadable { socket: number(socket) })
     }
 
-    /// A socket is gone, or could not be opened; code 1006 without a close frame.
+    /// A socket is gone, or could not be opened. The code is 1006 if there was no close frame.
     pub fn closed(&mut self, now: f64, socket: f64, code: f64, reason: &str) -> String {
         let (socket, code) = (number(socket), code as u16);
         self.handle(now, Input::SocketClosed { socket, code, reason: reason.to_owned() })
     }
 
-    /// The moment of `deadline` came; harmless at any other.
+    /// The time of `deadline` has come. Harmless at any other time.
     pub fn timeout(&mut self, now: f64) -> String {
         self.handle(now, Input::Timeout)
     }
 
-    /// The network is another one.
+    /// The network changed.
     #[wasm_bindgen(js_name = networkChanged)]
     pub fn network_changed(&mut self, now: f64) -> String {
         self.handle(now, Input::NetworkChanged)
@@ -150,17 +151,17 @@ impl Core {
         self.handle(now, Input::Foreground)
     }
 
-    /// When `timeout` is due on the host's clock; -1 for never. To be looked at after each input.
+    /// The time on the host's clock at which `timeout` is due; -1 for never. Read it after each input.
     pub fn deadline(&self) -> f64 {
         self.session.next_deadline().map_or(-1.0, |at| at.0 as f64)
     }
 
-    /// The next item for the app, empty when there is none.
+    /// The next item for the app; empty if there is none.
     #[expect(clippy::should_implement_trait, reason = "more may come after the last")]
     pub fn next(&mut self) -> String {
         loop {
             match self.delivery.next() {
-                // Getters show it; nobody hears of it.
+                // A picture change is visible in `picture()` only.
                 Some(Delivered::Picture(_)) => {}
                 Some(Delivered::Event(event)) => return tell::event(&event),
                 Some(Delivered::Settled { call, outcome }) => {
@@ -171,7 +172,7 @@ impl Core {
         }
     }
 
-    /// The channel as of the last item, empty while in none.
+    /// The channel as of the last item; empty while in none.
     pub fn picture(&self) -> String {
         self.delivery.picture().map(show::picture).unwrap_or_default()
     }

@@ -1,4 +1,5 @@
-//! The picture of the channel as text: what getters of the app show.
+//! The picture of the channel as text. In: a picture. Out: JSON, as the getters of the app show it. Deliberately
+//! absent: generations, and the expiry of the token.
 
 use alloc::string::String;
 
@@ -41,7 +42,7 @@ fn list<'a>(writer: &mut Writer, name: &str, items: impl Iterator<Item = &'a dyn
     writer.end(']');
 }
 
-/// What a member and the app itself have in common.
+/// The fields that members and the app itself have in common.
 struct Person<'a> {
     uid: &'a UserId,
     mid: &'a Mid,

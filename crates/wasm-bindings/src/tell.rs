@@ -1,5 +1,5 @@
-//! What the host and the app are told, as text. Comes in: outputs of the session. Goes out: JSON in the spelling
-//! of the wire, without what only the session needs (`seq`, generations).
+//! The text form of commands for the host and of items for the app. In: outputs of the session. Out: JSON with the
+//! names of the wire protocol. Deliberately absent: data that only the session needs (`seq`, generations).
 
 use alloc::string::String;
 
@@ -11,7 +11,7 @@ use lianmai_protocol::MediaKind;
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::wire::{Write, Writer};
 
-/// What is wrong with a configuration.
+/// Describes an invalid configuration.
 pub(crate) fn bad_config(error: &ConfigError) -> &'static str {
     match error {
         ConfigError::TooManyAddresses(_) => "too many addresses",
@@ -20,13 +20,13 @@ pub(crate) fn bad_config(error: &ConfigError) -> &'static str {
     }
 }
 
-/// Adds a command for the host to a list.
+/// Appends a command for the host to a list.
 pub fn command(output: &Output, writer: &mut Writer) {
     let (name, socket) = match output {
         Output::Connect { socket, .. } => ("connect", socket),
         Output::Send { socket, .. } => ("send", socket),
         Output::CloseSocket { socket, .. } => ("close", socket),
-        // Kept for the app before they come here.
+        // The delivery has already taken these for the app.
         _ => return,
     };
     writer.next();
@@ -42,7 +42,7 @@ pub fn command(output: &Output, writer: &mut Writer) {
     writer.end(']');
 }
 
-/// An event for the app.
+/// Writes an event for the app.
 pub fn event(event: &Event) -> String {
     let mut writer = Writer::default();
     writer.begin('{');
@@ -53,7 +53,7 @@ pub fn event(event: &Event) -> String {
     writer.into_text()
 }
 
-/// How a call of the app ended.
+/// Writes the settlement of a call.
 pub fn settlement(call: CallId, outcome: &Result<Reply, CallError>) -> String {
     let mut writer = Writer::default();
     writer.begin('{');
@@ -98,7 +98,7 @@ fn payload(event: &Event, writer: &mut Writer) {
     whole.write(writer);
 }
 
-/// Events that the session makes.
+/// Writes the parameters of an event that the session itself creates.
 fn own_event(event: &Event, writer: &mut Writer) {
     writer.begin('{');
     match event {
@@ -140,7 +140,7 @@ fn own_event(event: &Event, writer: &mut Writer) {
             writer.name("params");
             writer.raw(params);
         }
-        // `Open` says nothing, and every other one is written whole.
+        // `Open` has no parameters, and all other events are written whole.
         _ => {}
     }
     writer.end('}');

@@ -1,6 +1,7 @@
-//! Keeps a program from outliving the one that started it, however that one ends. Comes in: a command, and a standard
-//! input that nobody writes to: it ends with the process that holds its other end. Goes out: the exit code of the
-//! command, which is killed at that end. ffmpeg needs it: it does not care that its input ends.
+//! Ends a program together with the process that started it. In: a command, and a standard input to which nobody
+//! writes: it ends with the process that holds its other end. Out: the exit code of the command, which is killed at
+//! that end. Deliberately absent: any use of the input. ffmpeg needs this guard, because it ignores the end of its
+//! input.
 
 use std::ffi::OsString;
 use std::process::Stdio;
@@ -23,13 +24,13 @@ pub(crate) async fn run(command: &[OsString]) -> anyhow::Result<()> {
     }
 }
 
-/// Completes when standard input ends, if that matters.
+/// Completes when standard input ends; never if `matters` is false.
 pub(crate) async fn input_ends(matters: bool) {
     if !matters {
         return std::future::pending().await;
     }
     let (end, ended) = oneshot::channel();
-    // Reading blocks, and a task that does would hold up the end of the program.
+    // Reading blocks, and a blocked task would delay the end of the program.
     thread::spawn(move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = end.send(());

@@ -1,13 +1,12 @@
-//! A member without a face: publishes a file, or a test picture and tone, and answers who says hello.
+//! A bot: it publishes a file, or a test picture and tone, and answers messages.
 //!
 //! ```text
 //! signal-server run
 //! cargo run -p lianmai-example-bot -- --channel room-1 --file clip.mp4
 //! ```
 //!
-//! Comes in: a server, a channel, maybe a file. Goes out: media by `ffmpeg`, which must be installed,
-//! and messages. Deliberately absent: coming back after a lost connection; the client does that, and says
-//! where to push then.
+//! In: a server, a channel, optionally a file. Out: media by `ffmpeg`, which must be installed, and messages.
+//! Deliberately absent: reconnecting after a connection loss; the client does that, and then says where to push.
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 mod guard;
@@ -38,7 +37,7 @@ struct Args {
     /// Address of the signaling server.
     #[arg(long, default_value = "ws://127.0.0.1:8600")]
     server: String,
-    /// Key of the app; `demo` needs no token.
+    /// Appkey; `demo` needs no token.
     #[arg(long, default_value = "demo")]
     appkey: String,
     /// Token, for apps in safe mode.
@@ -47,31 +46,31 @@ struct Args {
     /// Name of the channel.
     #[arg(long, default_value = "quickstart")]
     channel: String,
-    /// Uid; the server chooses when absent.
+    /// Uid; chosen by the server if absent.
     #[arg(long)]
     uid: Option<u64>,
-    /// Name that others see.
+    /// Display name.
     #[arg(long, default_value = "bot")]
     name: String,
-    /// What to publish, over and over; a test picture and tone when absent.
+    /// File to publish repeatedly; a test picture and tone if absent.
     #[arg(long)]
     file: Option<PathBuf>,
     /// The test picture.
     #[arg(long, value_enum, default_value = "bars")]
     picture: Picture,
-    /// The test tone in hertz.
+    /// Frequency of the test tone in hertz.
     #[arg(long, default_value_t = 440)]
     tone: u32,
-    /// Mute, leave and come back now and then: one of them every so many seconds.
+    /// Mute, leave or return: one of them after every this many seconds.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     restless: Option<u64>,
-    /// Show what ffmpeg says. It may name the push URL, which is a secret.
+    /// Show the messages of ffmpeg. They may contain the push URL, which is secret.
     #[arg(long)]
     ffmpeg_log: bool,
-    /// Leave when standard input ends: whoever started this is gone.
+    /// Leave when standard input ends, that is, when the parent process is gone.
     #[arg(long)]
     stop_with_stdin: bool,
-    /// Run this instead, until standard input ends; see `guard.rs`.
+    /// Run this command instead, until standard input ends; see `guard.rs`.
     #[arg(long, hide = true, num_args = 1.., allow_hyphen_values = true)]
     guard: Vec<OsString>,
 }
@@ -89,15 +88,15 @@ async fn main() -> anyhow::Result<()> {
     println!("in channel {} as {}", joined.picture.channel, joined.uid);
     // `None` while nothing is pushed.
     let mut pusher = Some(go_on_air(&client, &args).await?);
-    // When to publish again, after ffmpeg ended.
+    // Time at which to publish again after ffmpeg ended.
     let mut again = None;
     println!("publishing audio and video");
-    // Made once: a signal that comes while the loop is busy waits for its turn.
+    // Created once: a signal that arrives while the loop is busy waits for its turn.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut alone = pin!(guard::input_ends(args.stop_with_stdin));
     let mut restless = Restless::new(args.restless.map(Duration::from_secs));
-    // Between leaving and coming back.
+    // True between leaving and returning.
     let mut away = false;
 
     loop {
@@ -108,15 +107,15 @@ async fn main() -> anyhow::Result<()> {
             event = events.next() => match event {
                 Some(Event::Message { uid, data, .. }) if is_greeting(&data) => {
                     println!("{uid} says hello");
-                    // The sender may have left meanwhile: then nobody gets it, which is no error.
+                    // The sender may have left meanwhile. Then nobody gets the message, which is no error.
                     let answer = format!("hello {uid}, I am a bot");
                     if let Err(error) = client.send_message_to([uid], answer).await {
                         println!("could not answer: {error}");
                     }
                 }
-                // Somebody with the right to do so took us off the air: stay off. Or the membership ended while
-                // there was no connection: then a new URL follows. Where it is published again already, an
-                // answer of ours overtook this.
+                // A moderator unpublished our media: stay off air. Or the membership ended while there was no
+                // connection: then a new URL follows. If the media is published again already, an answer to one of our
+                // calls overtook this event.
                 Some(Event::Unpublished { media_type })
                     if client
                         .self_info()
@@ -129,10 +128,10 @@ async fn main() -> anyhow::Result<()> {
                     if sync.direction == Direction::Push && sync.uid == joined.uid =>
                 {
                     again = None;
-                    // An answer of ours may have told it already.
+                    // An answer to one of our calls may have contained this URL already.
                     if pusher.as_ref().is_none_or(|pusher| !pusher.is_for(&sync.url, &sync.urls)) {
                         println!("publishing to another URL");
-                        // The old one ends first.
+                        // The old ffmpeg ends first.
                         if let Some(old) = pusher.take() {
                             old.stop().await?;
                         }
@@ -168,10 +167,10 @@ async fn main() -> anyhow::Result<()> {
             },
             () = due(again) => {
                 again = None;
-                // Still published: the same URL comes back, or a fresh one if it had to change.
+                // The media is still published: the server returns the same URL, or a new one if it had to change.
                 match client.publish(MediaSelector::Both).await {
                     Ok(push) => pusher = Some(Pusher::start(&args, &push.url, &push.urls)?),
-                    // The server may be away for longer than a call waits; the client still looks for it.
+                    // The server may be out of reach for longer than a call waits; the client keeps trying.
                     Err(PublishError::Timeout | PublishError::OutcomeUnknown) => {
                         again = Some(Instant::now() + PAUSE);
                     }
@@ -185,7 +184,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(pusher) = pusher {
         pusher.stop().await?;
     }
-    // The server, or whoever reads our output, may have gone first.
+    // The server, or the process that reads our output, may have ended first.
     let outcome = client.leave().await;
     let _ = writeln!(
         stdout(),
@@ -209,7 +208,7 @@ async fn go_on_air(client: &Client, args: &Args) -> anyhow::Result<Pusher> {
     Pusher::start(args, &push.url, &push.urls)
 }
 
-/// Muting is for show: where it fails the show goes on.
+/// Prints the error of a mute; muting is not essential for the bot.
 fn tell(outcome: Result<(), CommandError>) {
     if let Err(error) = outcome {
         println!("{error}");
@@ -219,7 +218,7 @@ fn tell(outcome: Result<(), CommandError>) {
 /// Pause before ffmpeg is started again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Waits for the end of ffmpeg; for ever while there is none.
+/// Waits for the end of ffmpeg; forever if there is none.
 async fn wait(pusher: &mut Option<Pusher>) -> std::io::Result<std::process::ExitStatus> {
     match pusher {
         Some(pusher) => pusher.ffmpeg.wait().await,
@@ -227,7 +226,7 @@ async fn wait(pusher: &mut Option<Pusher>) -> std::io::Result<std::process::Exit
     }
 }
 
-/// Waits until then; for ever without a moment.
+/// Waits until `at`; forever if it is `None`.
 async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

@@ -1,5 +1,5 @@
-//! The media of a bot. Comes in: what to publish, and a push URL. Goes out: a running ffmpeg. Deliberately absent: when to push,
-//! and to where.
+//! The media of a bot. In: what to publish, and a push URL. Out: a running ffmpeg. Deliberately absent: the decision
+//! when to push, and where.
 
 use std::process::Stdio;
 
@@ -10,14 +10,14 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::Args;
 
-/// A moving picture that ffmpeg makes by itself.
+/// A moving test picture that ffmpeg generates.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Picture {
     /// Bars and shapes.
     Bars,
     /// A dial that counts seconds.
     Clock,
-    /// Colours that flow into each other.
+    /// Colours that blend into each other.
     Colours,
 }
 
@@ -31,12 +31,12 @@ impl Picture {
     }
 }
 
-/// ffmpeg, and where it pushes to. It ends soon after the value, and with this process however that ends.
+/// A running ffmpeg and its push URL. It ends soon after this value is dropped, and when this process ends in any way.
 pub(crate) struct Pusher {
-    /// Behind its guard, which ends it when `hold` is dropped.
+    /// The guard of ffmpeg, which ends it when `hold` is dropped.
     pub(crate) ffmpeg: Child,
     hold: ChildStdin,
-    /// A secret.
+    /// The push URL, which is secret.
     url: String,
 }
 
@@ -48,32 +48,32 @@ impl Pusher {
         let level = if args.ffmpeg_log { "error" } else { "quiet" };
         ffmpeg.args(["--guard", "ffmpeg", "-hide_banner", "-loglevel", level, "-nostdin"]);
         match &args.file {
-            // At the pace of the clock, over and over.
+            // In real time, repeatedly.
             Some(file) => ffmpeg.args(["-re", "-stream_loop", "-1", "-i"]).arg(file),
             None => ffmpeg
                 .args(["-re", "-f", "lavfi", "-i", args.picture.source()])
                 .args(["-re", "-f", "lavfi", "-i"])
                 .arg(format!("sine=frequency={}:sample_rate=44100", args.tone)),
         };
-        // A key frame every second: whoever begins to watch waits no longer than that.
+        // One keyframe per second, so that a new viewer waits at most that long.
         ffmpeg
             .args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"])
             .args(["-pix_fmt", "yuv420p", "-force_key_frames", "expr:gte(t,n_forced)"])
             .args(["-c:a", "aac", "-ar", "44100", "-b:a", "64k", "-f", "flv"])
             .arg(&url)
-            // Held by this process alone, and never written to.
+            // Only this process holds the other end, and never writes to it.
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
-        // Ctrl-C in a terminal is for the bot alone, which then ends ffmpeg in its own time.
+        // Ctrl-C in a terminal reaches only the bot, which then ends ffmpeg itself.
         #[cfg(unix)]
         ffmpeg.process_group(0);
         let mut ffmpeg = ffmpeg.spawn().context("cannot start the guard of ffmpeg")?;
-        // Not left in its place: there waiting for the end would drop it.
+        // Taken out, because waiting for the end would drop it.
         let hold = ffmpeg.stdin.take().context("a piped child has an input")?;
         Ok(Pusher { ffmpeg, hold, url })
     }
 
-    /// Waits for the end.
+    /// Ends ffmpeg and waits for that.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let Pusher { mut ffmpeg, hold, .. } = self;
         drop(hold);

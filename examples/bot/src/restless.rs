@@ -1,5 +1,5 @@
-//! What a synthetic host does now and then, so that those who watch see something happen. Comes in: a pause. Goes out: one step
-//! after each pause, over and over. Deliberately absent: chance; everybody may know what comes next.
+//! The occasional steps of a synthetic host, so that viewers see changes. In: a pause. Out: one step after each pause,
+//! in a cycle. Deliberately absent: randomness; the steps are predictable.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ static STEPS: [Step; 6] = [
     Step::Return,
 ];
 
-/// The steps of one host; none without a pause.
+/// The steps of one host; there are none without a pause.
 #[derive(Debug)]
 pub(crate) struct Restless {
     pause: Option<Duration>,
@@ -37,7 +37,7 @@ impl Restless {
         Restless { pause, due: Instant::now() + pause.unwrap_or_default(), taken: 0 }
     }
 
-    /// Waits for the next step. Dropped before it is due, it is the next one still.
+    /// Waits for the next step. If the future is dropped before, the same step is still the next one.
     pub(crate) async fn step(&mut self) -> Step {
         let Some(pause) = self.pause else { return std::future::pending().await };
         sleep_until(self.due).await;

@@ -5,8 +5,8 @@
 //! cargo run -p lianmai-example-quickstart
 //! ```
 //!
-//! Comes in: the address of a server. Goes out: the URLs and events of a short call, on stdout.
-//! Deliberately absent: media. Hand the push URL to `ffmpeg` and the pull URL to `ffplay` to have some.
+//! In: the address of a server. Out: the URLs and events of a short call, on stdout. Deliberately absent: media. To add
+//! some, pass the push URL to `ffmpeg` and the pull URL to `ffplay`.
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use clap::Parser;
@@ -20,10 +20,10 @@ struct Args {
     /// Address of the signaling server.
     #[arg(long, default_value = "ws://127.0.0.1:8600")]
     server: String,
-    /// Key of the app; `demo` needs no token.
+    /// Appkey; `demo` needs no token.
     #[arg(long, default_value = "demo")]
     appkey: String,
-    /// Name of the channel, made by whoever comes first.
+    /// Name of the channel, which is created by the first member.
     #[arg(long, default_value = "quickstart")]
     channel: String,
 }
@@ -32,25 +32,25 @@ struct Args {
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
 
-    // A client is made without any traffic. Events can be heard by handlers ...
+    // Creating a client causes no traffic. Events are received by handlers ...
     let ann = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     ann.on(EventKind::All, |event| println!("Ann hears {}", event.kind().name()));
 
-    // `join` answers with the channel as it is. Without a uid the server chooses one.
+    // `join` returns the present state of the channel. Without a uid the server chooses one.
     let joined = ann.join(JoinOptions::new(&args.channel).name("Ann")).await?;
     println!("Ann is {} in channel {}", joined.uid, joined.picture.channel);
 
-    // `publish` announces media and answers where to push it. Keep the URL to yourself: it is signed.
+    // `publish` announces media and returns the push URL. Keep the URL secret: it is signed.
     let push = ann.publish(MediaSelector::Kind(MediaKind::Audio)).await?;
     println!("Ann may push to {}", push.url);
 
-    // ... or be taken from a stream, one at a time and in order.
+    // ... or taken from a stream, one at a time and in order.
     let bob = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = bob.events();
     let joined = bob.join(JoinOptions::new(&args.channel).name("Bob")).await?;
     println!("Bob is {} and sees:", joined.uid);
 
-    // What is on air already is in the answer of `join`, not among the events.
+    // Media that is on air already is in the result of `join`, not among the events.
     for member in joined.picture.others() {
         for kind in member.streams.keys() {
             let pull = bob.subscribe(member.uid, kind.clone()).await?;
@@ -58,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
         }
     }
 
-    // What comes later is heard. Ann turns her camera on: the push URL stays the same.
+    // Later changes come as events. Ann turns her camera on: the push URL stays the same.
     ann.publish(MediaSelector::Kind(MediaKind::Video)).await?;
     while let Some(event) = events.next().await {
         println!("Bob hears {}", event.kind().name());
@@ -69,7 +69,7 @@ async fn main() -> anyhow::Result<()> {
         }
     }
 
-    // Leaving is a call. A client that just goes away is seen by others until the server's grace ends.
+    // Leaving is a call. A client that only disappears stays visible until the server's grace period ends.
     ann.leave().await?;
     while let Some(event) = events.next().await {
         println!("Bob hears {}", event.kind().name());

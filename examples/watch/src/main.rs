@@ -1,13 +1,13 @@
-//! An audience member: subscribes to everybody in a channel and prints where to play it.
+//! An audience member that subscribes to everybody in a channel and prints the pull URLs.
 //!
 //! ```text
 //! signal-server run
 //! cargo run -p lianmai-example-watch -- --channel room-1
 //! ```
 //!
-//! Comes in: a server and a channel. Goes out: pull URLs on stdout, for `ffplay` or `ffprobe`. Deliberately
-//! absent: playing, and coming back after a lost connection. A pull URL is signed for this member and
-//! works for as long as it stays.
+//! In: a server and a channel. Out: pull URLs on stdout, for `ffplay` or `ffprobe`. Deliberately absent: playing, and
+//! reconnecting after a connection loss, which the client does. A pull URL is signed for this member and is valid as
+//! long as the member stays.
 #![allow(clippy::print_stdout, reason = "an example talks to its reader")]
 
 use std::io;
@@ -26,7 +26,7 @@ struct Args {
     /// Address of the signaling server.
     #[arg(long, default_value = "ws://127.0.0.1:8600")]
     server: String,
-    /// Key of the app; `demo` needs no token.
+    /// Appkey; `demo` needs no token.
     #[arg(long, default_value = "demo")]
     appkey: String,
     /// Token, for apps in safe mode.
@@ -35,10 +35,10 @@ struct Args {
     /// Name of the channel.
     #[arg(long, default_value = "quickstart")]
     channel: String,
-    /// Uid; the server chooses when absent.
+    /// Uid; chosen by the server if absent.
     #[arg(long)]
     uid: Option<u64>,
-    /// Leave when standard input ends: whoever started this is gone.
+    /// Leave when standard input ends, that is, when the parent process is gone.
     #[arg(long)]
     stop_with_stdin: bool,
 }
@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::new(ClientConfig::new(&args.server, &args.appkey))?;
     let mut events = client.events();
 
-    // The audience is invisible: nobody hears that it comes or goes.
+    // The audience is invisible: no member is told that it comes or goes.
     let mut options = JoinOptions::new(&args.channel).role(Role::Audience);
     options.token.clone_from(&args.token);
     if let Some(uid) = args.uid {
@@ -58,13 +58,13 @@ async fn main() -> anyhow::Result<()> {
     let joined = client.join(options).await.context("cannot join")?;
     println!("watching channel {} as {}", joined.picture.channel, joined.uid);
 
-    // What is on air already is in the answer of `join`; what comes later is told by events.
+    // Media that is on air already is in the result of `join`; later changes come as events.
     for member in joined.picture.others() {
         for kind in member.streams.keys() {
             show(&client, member.uid, kind).await?;
         }
     }
-    // Made once: a signal that comes while the loop is busy waits for its turn.
+    // Created once: a signal that arrives while the loop is busy waits for its turn.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut alone = pin!(input_ends(args.stop_with_stdin));
     loop {
@@ -86,18 +86,18 @@ async fn main() -> anyhow::Result<()> {
             },
         }
     }
-    // The server may have gone first: then there is nothing to leave.
+    // The server may have ended first: then there is nothing to leave.
     let _ = client.leave().await;
     Ok(())
 }
 
-/// Completes when standard input ends, if that matters.
+/// Completes when standard input ends; never if `matters` is false.
 async fn input_ends(matters: bool) {
     if !matters {
         return std::future::pending().await;
     }
     let (end, ended) = oneshot::channel();
-    // Reading blocks, and a task that does would hold up the end of the program.
+    // Reading blocks, and a blocked task would delay the end of the program.
     thread::spawn(move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
         let _ = end.send(());
@@ -105,7 +105,7 @@ async fn input_ends(matters: bool) {
     let _ = ended.await;
 }
 
-/// Subscribes and prints the URLs. Audio and video of one member share them: once is enough.
+/// Subscribes and prints the URLs. Audio and video of one member share them, so they are printed once.
 async fn show(client: &Client, uid: UserId, kind: &MediaKind) -> anyhow::Result<()> {
     match client.subscribe(uid, kind.clone()).await {
         Ok(pull) if *kind != MediaKind::Audio => {
@@ -113,7 +113,7 @@ async fn show(client: &Client, uid: UserId, kind: &MediaKind) -> anyhow::Result<
             println!("rtmp  {}", pull.urls.rtmp.unwrap_or_default());
             println!("flv   {}", pull.urls.flv.unwrap_or_default());
         }
-        // It may have ended since we heard of it.
+        // The stream may have ended meanwhile.
         Ok(_) => {}
         Err(error) => println!("{kind} of {uid}: {error}"),
     }

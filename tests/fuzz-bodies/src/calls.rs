@@ -1,5 +1,5 @@
-//! Commands that make sense, for the engine and the session alike. Comes in: the program. Goes out: method
-//! and parameters.
+//! Meaningful commands, for the engine and the session. In: the program. Out: method and parameters. Deliberately
+//! absent: garbage, which the targets produce themselves.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ const JOIN_IDS: [&str; 2] = ["0123456789abcdef", "fedcba9876543210"];
 const KINDS: [&str; 6] = ["", "audio", "video", "screenShare", "slaveAudio", "smell"];
 const ROLES: [&str; 3] = ["broadcaster", "audience", "king"];
 
-/// A uid, written as a string, or nobody.
+/// A uid as a string, or null.
 fn uid(program: &mut Program<'_>) -> Value {
     match program.byte() & 7 {
         0 => Value::Null,
@@ -21,7 +21,7 @@ fn uid(program: &mut Program<'_>) -> Value {
     }
 }
 
-/// An object without the members that are null.
+/// Removes the null members of an object.
 fn object(all: Value) -> Value {
     match all {
         Value::Object(map) => map.into_iter().filter(|(_, value)| !value.is_null()).collect(),
@@ -68,7 +68,7 @@ pub(crate) fn join(program: &mut Program<'_>) -> Value {
     join
 }
 
-/// A method name; the program's own after the known ones.
+/// The name of a known method, chosen by the program.
 pub(crate) fn method(program: &mut Program<'_>) -> &'static str {
     let methods = lianmai_protocol::message::Call::METHODS;
     methods[usize::from(program.byte()) % methods.len()]

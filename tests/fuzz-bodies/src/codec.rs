@@ -1,5 +1,5 @@
-//! The codec. Comes in: one frame. Checked: a frame is refused for the reason that it gives; what was
-//! decoded can be encoded, and decoded again it is the same.
+//! The codec. In: one frame. Checked: the reason for which a frame is refused is true; a decoded frame can be encoded,
+//! and is the same when it is decoded again. Deliberately absent: the meaning of messages.
 
 use lianmai_protocol::ErrorName;
 use lianmai_protocol::codec::{
@@ -13,7 +13,7 @@ use lianmai_protocol::message::call::reencode_result;
 use lianmai_protocol::message::{Call, ChannelEvent, Notice};
 use serde::de::IgnoredAny;
 
-/// Any bytes as a frame of a client.
+/// Interprets any bytes as a frame of a client.
 pub fn codec_client(frame: &[u8]) {
     let elements = match decode_client_frame(frame) {
         Ok(elements) => elements,
@@ -49,7 +49,7 @@ pub fn codec_client(frame: &[u8]) {
             }
             Element::Request(request) => {
                 let text = encode_request(&request);
-                // Numbers become strings and defaults are written out, so it may be too long now.
+                // The text may be too long now: numbers become strings, and defaults are written out.
                 if text.len() <= MAX_CLIENT_FRAME_BYTES {
                     let again = decode_client_frame(text.as_bytes());
                     let again = again.unwrap_or_else(|error| panic!("{text} is refused: {error}"));
@@ -70,7 +70,7 @@ pub fn codec_client(frame: &[u8]) {
     }
 }
 
-/// Any bytes as a frame of a server.
+/// Interprets any bytes as a frame of a server.
 pub fn codec_server(frame: &[u8]) {
     let messages = match decode_server_frame(frame) {
         Ok(messages) => messages,
@@ -108,7 +108,7 @@ fn is_json(frame: &[u8]) -> bool {
     std::str::from_utf8(frame).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// A frame is refused for what it is.
+/// Asserts that the reason of a refusal is true.
 fn check_refusal(frame: &[u8], name: &ErrorName, max_bytes: usize) {
     let too_large = frame.len() > max_bytes;
     assert_eq!(*name == ErrorName::FrameTooLarge, too_large, "{name} of {} bytes", frame.len());
@@ -128,7 +128,7 @@ fn server_messages(text: &str) -> Vec<ServerMessage> {
     decode_server_frame(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Nothing writes a result without an id, so that there is no text for one.
+/// Encodes a message. `None` for a result without an id, which nothing writes.
 fn encode(message: &ServerMessage) -> Option<String> {
     Some(match message {
         ServerMessage::Answer { id, outcome: Err(error) } => encode_error(*id, error),
@@ -138,7 +138,7 @@ fn encode(message: &ServerMessage) -> Option<String> {
     })
 }
 
-/// Parameters of what a newer server sent are not sent on.
+/// Compares messages. The parameters of unknown messages are not encoded, so they are ignored.
 fn same_message(one: &ServerMessage, other: &ServerMessage) -> bool {
     match (one, other) {
         (

@@ -1,7 +1,7 @@
-//! FLV output. Comes in: a program of publishers, pulls and passing time on one stream. Checked: every
-//! pull is a file that can be read back, its tags are what was published, in order, at times that never go back, and
-//! it starts where a decoder can; segments of HLS are whole packets; a pull that is not read is cut; the hub is empty at the
-//! end.
+//! FLV and HLS output. In: a program of publishers, pulls and passing time on one stream. Checked: every pull is a file
+//! that can be read back; its tags are the published ones, in order, at times that never go back; it starts where a
+//! decoder can start; HLS segments consist of whole packets; a pull that is not read is cut; the hub is empty at the
+//! end. Deliberately absent: sockets.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,14 +21,14 @@ use lianmai_media_plane::{
 use crate::program::Program;
 
 const MAX_STEPS: usize = 400;
-/// Small, so that a program reaches it.
+/// Small, so that a program reaches the limit.
 const QUEUE_BYTES: usize = 4 << 10;
 const MAX_PLAYERS: usize = 12;
 const SEGMENT_MS: u32 = 2000;
-/// Bytes of a packet of MPEG-TS.
+/// Size of an MPEG-TS packet, in bytes.
 const PACKET: usize = 188;
 
-/// Bodies that encoders begin with; the program appends to them.
+/// The beginnings of bodies as encoders write them; the program appends to them.
 const BODIES: [(MediaKind, &[u8]); 12] = [
     (MediaKind::Video, &[0x17, 0, 0, 0, 0]),
     (MediaKind::Video, &[0x17, 1, 0, 0, 0]),
@@ -44,7 +44,7 @@ const BODIES: [(MediaKind, &[u8]); 12] = [
     (MediaKind::Metadata, &[]),
 ];
 
-/// Any bytes as a life of a stream.
+/// Interprets any bytes as the life of a stream.
 pub fn flv(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -79,13 +79,13 @@ async fn live(mut program: Program<'_>) {
     stage.end().await;
 }
 
-/// A message as it was published.
+/// A published message.
 struct Sent {
     kind: MediaKind,
     body: Vec<u8>,
 }
 
-/// One tag as it was read.
+/// A tag that was read.
 #[derive(Clone, Debug, PartialEq)]
 struct Tag {
     kind: MediaKind,
@@ -93,7 +93,7 @@ struct Tag {
     body: Vec<u8>,
 }
 
-/// A pull and what it has been given.
+/// A pull, and the data that it received.
 struct Pull {
     stream: FlvStream,
     bytes: Vec<u8>,
@@ -104,7 +104,7 @@ struct Stage {
     publisher: Option<Publisher>,
     sent: Vec<Sent>,
     pulls: Vec<Pull>,
-    /// Players of the hub itself, as RTMP and HLS have them, and the tags that they got.
+    /// Players of the hub itself, as used by RTMP and HLS, and the tags that they received.
     players: Vec<(Player, Vec<Tag>, Segmenter)>,
 }
 
@@ -179,7 +179,7 @@ impl Stage {
                 let timestamp = program.long();
                 check_tag(kind, timestamp, program.short());
             }
-            // A large one.
+            // A large message.
             11 => {
                 let (kind, head) = program.pick(&BODIES);
                 let mut body = head.to_vec();
@@ -188,7 +188,7 @@ impl Stage {
             }
             _ => {
                 let (kind, head) = program.pick(&BODIES);
-                // Most steps are small, but any is possible.
+                // Most time steps are small, but any is possible.
                 let timestamp = if program.flag() { program.long() } else { program.byte().into() };
                 let mut body = head.to_vec();
                 body.extend_from_slice(program.short());
@@ -198,7 +198,7 @@ impl Stage {
         self.check_stats();
     }
 
-    /// Frames end with a number of their own, so that each is known again; headers may be alike.
+    /// Sends a message. Frames end with a unique number, so that each can be identified; headers may be equal.
     fn send(&mut self, kind: MediaKind, timestamp: u32, mut body: Vec<u8>) {
         let Some(publisher) = &self.publisher else { return };
         if is_header(kind, &body) != Some(true) {
@@ -216,13 +216,13 @@ impl Stage {
     fn check_stats(&self) {
         let stats = self.hub.stats();
         assert!(stats.publishers <= 1, "one publisher");
-        // The owner of a claim that was ended has not given it back.
+        // After a claim was ended, its owner still has to give it back.
         assert!(stats.publishers <= usize::from(self.publisher.is_some()));
         assert_eq!(stats.players, self.pulls.len() + self.players.len(), "every player is counted");
         assert!(stats.players <= MAX_PLAYERS && stats.waiters <= stats.players);
     }
 
-    /// Everybody goes.
+    /// Ends all players and the publisher.
     async fn end(mut self) {
         for mut pull in std::mem::take(&mut self.pulls) {
             read(&mut pull).await;
@@ -239,7 +239,7 @@ impl Stage {
     }
 
     fn check_pull(&self, pull: &Pull) {
-        // It waits for media.
+        // It still waits for media.
         if pull.bytes.is_empty() {
             return;
         }
@@ -249,7 +249,7 @@ impl Stage {
         self.check_tags(&parse(tags));
     }
 
-    /// Tags are what was sent, in order, at times that never go back.
+    /// Checks that the tags are the sent ones, in order, at times that never go back.
     fn check_tags(&self, tags: &[Tag]) {
         let mut next = 0;
         let mut last = [None; 2];
@@ -257,7 +257,7 @@ impl Stage {
         for tag in tags {
             let is_it = |sent: &Sent| sent.kind == tag.kind && sent.body == tag.body;
             let header = is_header(tag.kind, &tag.body);
-            // What names tracks or modifiers may be a keyframe.
+            // A message that names tracks or modifiers may be a keyframe.
             keyed |= tag.kind == MediaKind::Video && header.is_none();
             if header != Some(false) {
                 assert!(self.sent.iter().any(is_it), "a header that was sent");
@@ -278,18 +278,18 @@ impl Stage {
     }
 }
 
-/// Reads what is ready.
+/// Reads the data that is ready.
 async fn read(pull: &mut Pull) {
     while let Some(Some(block)) = pull.stream.next().now_or_never() {
         assert!(!block.is_empty(), "no empty block");
         let first = pull.bytes.is_empty();
-        // Each block ends where a tag does.
+        // Each block ends at the end of a tag.
         parse(&block[if first { 13.min(block.len()) } else { 0 }..]);
         pull.bytes.extend_from_slice(&block);
     }
 }
 
-/// Takes what is ready, in all encodings.
+/// Takes the messages that are ready, in all encodings.
 fn take(player: &Player, tags: &mut Vec<Tag>, segmenter: &mut Segmenter) {
     let mut batch = Vec::new();
     while player.take_ready(&mut batch, 7) {}
@@ -313,7 +313,7 @@ fn take(player: &Player, tags: &mut Vec<Tag>, segmenter: &mut Segmenter) {
     }
 }
 
-/// Packets of MPEG-TS, of which the first has the tables, and none is missing.
+/// Checks MPEG-TS packets: the first ones contain the tables, and none is missing.
 fn check_segment(bytes: &[u8]) {
     let mut counters = HashMap::new();
     assert!(bytes.len() > 2 * PACKET && bytes.len().is_multiple_of(PACKET));
@@ -356,7 +356,8 @@ fn parse(mut bytes: &[u8]) -> Vec<Tag> {
     tags
 }
 
-/// By the letter of the FLV specification and of Enhanced RTMP; not said of messages that name tracks or modifiers.
+/// Whether a message is a sequence header, by the FLV specification and Enhanced RTMP; `None` for messages that name
+/// tracks or modifiers.
 fn is_header(kind: MediaKind, body: &[u8]) -> Option<bool> {
     let first = body.first().copied().unwrap_or(0);
     let packet_type = first & 0xF;
@@ -382,7 +383,7 @@ fn is_header(kind: MediaKind, body: &[u8]) -> Option<bool> {
     })
 }
 
-/// Whether a video message, which is no header, holds a picture.
+/// Whether a video message that is no header contains a picture.
 fn is_coded(body: &[u8]) -> bool {
     let (first, second) = (body.first().copied().unwrap_or(0), body.get(1).copied());
     match first & 0xF {

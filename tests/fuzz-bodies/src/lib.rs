@@ -1,9 +1,9 @@
-//! What each fuzz target does with its bytes. Comes in: any bytes. Goes out: nothing, or a panic that
-//! says what is wrong. Deliberately absent: libFuzzer, sockets, clocks and randomness, so that one input
-//! gives one run, on stable Rust too.
+//! The bodies of the fuzz targets. In: any bytes. Out: nothing, or a panic that names the violated condition.
+//! Deliberately absent: libFuzzer, sockets, clocks and randomness, so that one input gives one run, also on stable
+//! Rust.
 //!
-//! A body panics only when something is wrong, so besides "nothing panics" each states what must hold.
-//! `tests/fuzz` calls the bodies from cargo-fuzz; `tests/replay.rs` runs them over the committed corpus.
+//! A body panics only if something is wrong. Besides the absence of panics each body states which conditions must hold.
+//! `tests/fuzz` calls the bodies from cargo-fuzz; `tests/replay.rs` runs them on the committed corpus.
 
 mod calls;
 mod codec;
@@ -25,10 +25,10 @@ pub use seen::Seen;
 pub use session::{session, session_seen};
 pub use tokens::tokens;
 
-/// What a target does with its bytes.
+/// The body of a target.
 pub type Body = fn(&[u8]);
 
-/// Every target by name: a binary of `tests/fuzz` and a folder of its corpus each.
+/// All targets by name. Each has a binary in `tests/fuzz` and a folder in its corpus.
 pub const TARGETS: &[(&str, Body)] = &[
     ("codec_client", codec_client),
     ("codec_server", codec_server),

@@ -1,5 +1,5 @@
-//! Bytes read as a small program. Comes in: the input of a target. Goes out: operations, numbers, texts.
-//! Deliberately absent: errors; where the bytes end, zeros and empty texts follow.
+//! Bytes interpreted as a small program. In: the input of a target. Out: operations, numbers, texts. Deliberately
+//! absent: errors; after the end of the bytes come zeros and empty texts.
 
 /// Reads operands from the front of an input.
 pub(crate) struct Program<'a> {
@@ -45,19 +45,19 @@ impl<'a> Program<'a> {
         head
     }
 
-    /// As many bytes as the next byte says.
+    /// As many bytes as the value of the next byte.
     pub(crate) fn short(&mut self) -> &'a [u8] {
         let count = self.byte();
         self.take(usize::from(count))
     }
 
-    /// As many bytes as the next two say.
+    /// As many bytes as the value of the next two bytes.
     pub(crate) fn bytes(&mut self) -> &'a [u8] {
         let count = self.word();
         self.take(usize::from(count))
     }
 
-    /// As [`Program::short`], as text.
+    /// Like [`Program::short`], as text.
     pub(crate) fn text(&mut self) -> String {
         String::from_utf8_lossy(self.short()).into_owned()
     }

@@ -1,6 +1,7 @@
-//! RTMP input. Comes in: a program that writes what a peer sends, well-formed or not. Checked: the same
-//! bytes give the same events and replies however they are split; media comes only while a publish is
-//! accepted; everything stays within its bound; nothing follows a close; what we encode we can read.
+//! The RTMP server session. In: a program that writes the bytes of a peer, well-formed or not. Checked: the same bytes
+//! give the same events and replies however they are split; media comes only while a publish is accepted; everything
+//! stays within its bound; nothing follows a close; our decoder can read what our encoder writes. Deliberately absent:
+//! sockets.
 
 use lianmai_media_plane::rtmp::amf0::{self, Value};
 use lianmai_media_plane::rtmp::chunk::{ChunkReader, encode_message};
@@ -17,10 +18,10 @@ use lianmai_media_plane::rtmp::{
 
 use crate::program::Program;
 
-/// Most bytes that one program writes.
+/// Maximum number of bytes that one program writes.
 const MAX_WIRE: usize = 160 << 10;
 const MAX_STEPS: usize = 256;
-/// Everything else that `Debug` of a session separates by commas.
+/// Upper bound of the other comma-separated items in the `Debug` text of a session.
 const SMALL_CHANGE: usize = 4 << 10;
 
 const COMMANDS: [&str; 11] = [
@@ -39,7 +40,7 @@ const COMMANDS: [&str; 11] = [
 
 const NAMES: [&str; 6] = ["a", "a?sign=1", "", "?", "live/a?v=x&v=y", "\u{e9}"];
 
-/// Any bytes as what a peer sends.
+/// Interprets any bytes as the data of a peer.
 pub fn rtmp(data: &[u8]) {
     let mut program = Program::new(data);
     let with_handshake = program.flag();
@@ -51,13 +52,14 @@ pub fn rtmp(data: &[u8]) {
     check(&whole, wire.len());
     let split = run(&wire, pieces(wire.len(), seed), decisions);
     check(&split, wire.len());
-    // More than may be held comes in one piece, before its permission, only in one of the two.
+    // If there are more bytes than may be held, only one of the two runs may receive them in one piece before
+    // permission: then the outcomes may differ.
     if wire.len() <= MAX_HELD_BYTES {
         compare(&whole, &split);
     }
 }
 
-/// Writes the peer's side.
+/// Writes the bytes of the peer.
 fn write(program: &mut Program<'_>, with_handshake: bool) -> Vec<u8> {
     let mut wire = Vec::new();
     if with_handshake {
@@ -138,21 +140,21 @@ fn write(program: &mut Program<'_>, with_handshake: bool) -> Vec<u8> {
                 put(&mut wire, 2, &control(type_id, program.long()), size);
             }
             11 => {
-                // A compressed header: what it leaves out is that of the chunk before.
+                // A compressed header: the missing fields are those of the previous chunk.
                 let format = program.byte() & 3;
                 wire.push(format << 6 | (program.byte() & 0x3F));
                 wire.extend_from_slice(program.take([11, 7, 3, 0][usize::from(format)]));
                 wire.extend_from_slice(program.short());
             }
             12 => {
-                // A command whose values are the program's own.
+                // A command with arbitrary values of the program.
                 let payload = program.short().to_vec().into();
                 let type_id = program.pick(&[message_type::COMMAND, message_type::COMMAND_AMF3]);
                 let stream_id = u32::from(program.flag());
                 put(&mut wire, 3, &Message { timestamp: 0, type_id, stream_id, payload }, size);
             }
             13 => {
-                // Unfinished messages on several chunk streams, which may be too many bytes.
+                // Unfinished messages on several chunk streams, possibly too many bytes.
                 for id in 0..program.byte() & 7 {
                     let payload = vec![id; 0xFFFF].into();
                     let type_id = program.byte();
@@ -160,7 +162,7 @@ fn write(program: &mut Program<'_>, with_handshake: bool) -> Vec<u8> {
                     let mut bytes = Vec::new();
                     encode_message(&mut bytes, 8 + id, &message, size);
                     bytes.truncate(bytes.len() / 2);
-                    // To the end of a chunk, so that the next header is read as one.
+                    // Cut at the end of a chunk, so that the next header is read as a header.
                     let chunk = 12 + size;
                     let rest = bytes.len().saturating_sub(chunk) / (1 + size) * (1 + size);
                     wire.extend_from_slice(&bytes[..(chunk + rest).min(bytes.len())]);
@@ -219,7 +221,7 @@ fn control(type_id: u8, value: u32) -> Message {
     Message { timestamp: 0, type_id, stream_id: 0, payload: payload.into() }
 }
 
-/// Appends a message in chunks, and makes sure that they can be read.
+/// Appends a message in chunks, and asserts that they can be read.
 fn put(wire: &mut Vec<u8>, id: u8, message: &Message, size: usize) {
     let start = wire.len();
     encode_message(wire, id, message, size);
@@ -232,13 +234,13 @@ fn put(wire: &mut Vec<u8>, id: u8, message: &Message, size: usize) {
             assert_eq!(read, *message, "what we encode we can read");
             assert!(rest.is_empty(), "a message ends where it ends");
         }
-        // None of the default limits.
+        // This message exceeds only the limit for commands.
         Err(RtmpError::MessageSize { length, .. }) => assert!(length > MAX_COMMAND_MESSAGE),
         other => panic!("{message:?} is read as {other:?}"),
     }
 }
 
-/// Two messages whose chunks alternate, as encoders send audio in the middle of a video frame.
+/// Two messages with alternating chunks, as encoders send audio in the middle of a video frame.
 fn interleave(wire: &mut Vec<u8>, messages: &[(u8, Message); 2], size: usize) {
     let chunks = messages.each_ref().map(|(id, message)| {
         let mut bytes = Vec::new();
@@ -263,7 +265,7 @@ fn interleave(wire: &mut Vec<u8>, messages: &[(u8, Message); 2], size: usize) {
     }
 }
 
-/// Values survive being written and read again.
+/// Asserts that values are unchanged after encoding and decoding.
 fn check_amf0(bytes: &[u8]) {
     let Ok(values) = amf0::decode_all(bytes) else { return };
     let mut once = Vec::new();
@@ -271,11 +273,11 @@ fn check_amf0(bytes: &[u8]) {
     let again = amf0::decode_all(&once).expect("what we encode we can read");
     let mut twice = Vec::new();
     again.iter().for_each(|value| amf0::encode(&mut twice, value));
-    // Bytes, since not every number equals itself.
+    // Compares bytes, because NaN does not equal itself.
     assert_eq!(once, twice);
 }
 
-/// Lengths of the pieces in which the bytes arrive.
+/// The lengths of the pieces in which the bytes arrive.
 pub(crate) fn pieces(mut left: usize, seed: u16) -> impl Iterator<Item = usize> {
     let mut state = u32::from(seed);
     let longest = if seed & 7 == 0 && left < 8 << 10 { 1 } else { 1 + u32::from(seed >> 4) };
@@ -288,14 +290,14 @@ pub(crate) fn pieces(mut left: usize, seed: u16) -> impl Iterator<Item = usize> 
     })
 }
 
-/// What came out.
+/// The outputs of a session.
 #[derive(Default)]
 struct Outcome {
     events: Vec<Event>,
     sent: Vec<u8>,
     closed: bool,
     error: Option<RtmpError>,
-    /// Whether each request was granted.
+    /// The decision about each request.
     granted: Vec<bool>,
 }
 
@@ -311,7 +313,7 @@ impl Outcome {
         }
     }
 
-    /// Whether it was ever allowed to send media.
+    /// Whether it was ever permitted to send media.
     fn has_published(&self) -> bool {
         let requests = self.events.iter().filter_map(|event| match event {
             Event::Request(request) => Some(request.kind),
@@ -321,7 +323,7 @@ impl Outcome {
         granted.any(|(kind, granted)| *granted && kind == RequestKind::Publish)
     }
 
-    /// Hands in one piece and decides what it asks for.
+    /// Passes one piece to the session and decides about its requests.
     fn input(&mut self, session: &mut Session, piece: &[u8], decisions: u8) {
         let mut result = session.input(piece);
         loop {
@@ -359,8 +361,8 @@ fn run(wire: &[u8], pieces: impl Iterator<Item = usize>, decisions: u8) -> Outco
         }
     }
     assert!(rest.is_empty());
-    // `Debug` shows every byte that is held; it takes its time, so only where a bound could be missed. With
-    // no decision open those are unfinished messages, and less than a header.
+    // `Debug` shows every byte that is held. It is slow, so it is used only if a bound could be exceeded. Without an
+    // open decision these bytes are unfinished messages and less than a header.
     if wire.len() > MAX_IDLE_PARTIAL_BYTES {
         let held = format!("{session:?}").matches(", ").count();
         let most = if outcome.has_published() { MAX_PARTIAL_BYTES } else { MAX_IDLE_PARTIAL_BYTES };
@@ -377,7 +379,7 @@ fn run(wire: &[u8], pieces: impl Iterator<Item = usize>, decisions: u8) -> Outco
     outcome
 }
 
-/// The peer's state as its events tell it, and every bound.
+/// Checks the order of the events, and every bound.
 fn check(outcome: &Outcome, received: usize) {
     let mut current: Option<RequestKind> = None;
     let mut granted = outcome.granted.iter();
@@ -414,7 +416,7 @@ fn check(outcome: &Outcome, received: usize) {
 
 fn compare(whole: &Outcome, split: &Outcome) {
     assert_eq!(whole.events, split.events);
-    // Bytes without permission are counted as they come, so this bound may be met before another.
+    // Bytes without permission are counted when they arrive, so this bound may be exceeded before another.
     let counted = Some(RtmpError::UnauthorizedBytes);
     if whole.error != counted && split.error != counted {
         assert_eq!(whole.error, split.error);
@@ -422,13 +424,13 @@ fn compare(whole: &Outcome, split: &Outcome) {
     assert_eq!(whole.error.is_some(), split.error.is_some());
     assert_ne!(whole.error, Some(RtmpError::HeldBytes));
     assert_eq!(whole.closed, split.closed);
-    // The last one says what the error was.
+    // The last reply contains the error.
     if whole.error == split.error {
         assert_eq!(replies(&whole.sent), replies(&split.sent));
     }
 }
 
-/// What was sent but acknowledgements, which depend on how the bytes came.
+/// The sent messages without acknowledgements, which depend on how the bytes are split.
 fn replies(sent: &[u8]) -> (&[u8], Vec<Message>) {
     let (handshake, mut rest) = sent.split_at(sent.len().min(1 + 2 * PACKET));
     let mut reader = ChunkReader::default();

@@ -1,6 +1,7 @@
-//! What an upstream sends to the publishing client. Comes in: a program that writes the upstream's side, well-formed or
-//! not. Checked: the same bytes give the same events and answers however they are split; what is sent can be read and is
-//! not much more than what came; an end is the last thing, and holds no key; everything stays within its bound.
+//! The RTMP publishing client. In: a program that writes the bytes of an upstream server, well-formed or not. Checked:
+//! the same bytes give the same events and answers however they are split; the sent bytes can be read, and are not many
+//! more than the received ones; an end is the last event, and contains no key; everything stays within its bound.
+//! Deliberately absent: sockets.
 
 use lianmai_media_plane::rtmp::amf0::Value;
 use lianmai_media_plane::rtmp::chunk::{ChunkReader, encode_message};
@@ -17,12 +18,12 @@ use lianmai_media_plane::rtmp::{
 
 use crate::program::Program;
 
-/// Most bytes that one program writes. Below [`MAX_UPSTREAM_BYTES`] the pieces make no difference.
+/// Maximum number of bytes that one program writes. Below [`MAX_UPSTREAM_BYTES`] the split makes no difference.
 const MAX_WIRE: usize = 96 << 10;
 const MAX_STEPS: usize = 256;
-/// Everything else that `Debug` of a client separates by commas.
+/// Upper bound of the other comma-separated items in the `Debug` text of a client.
 const SMALL_CHANGE: usize = 4 << 10;
-/// Bytes that a client says by itself, from the handshake to `deleteStream`.
+/// Maximum number of bytes that a client sends unprompted, from the handshake to `deleteStream`.
 const OWN_WORDS: usize = 2 * PACKET + 2048;
 
 const KEY: &str = "keykey";
@@ -37,7 +38,7 @@ const CODES: [&str; 6] = [
     "\u{e9}\n",
 ];
 
-/// Any bytes as what an upstream sends.
+/// Interprets any bytes as the data of an upstream.
 pub fn rtmp_client(data: &[u8]) {
     let mut program = Program::new(data);
     let with_handshake = program.flag();
@@ -53,7 +54,7 @@ pub fn rtmp_client(data: &[u8]) {
     }
 }
 
-/// Writes the upstream's side.
+/// Writes the bytes of the upstream.
 fn write(program: &mut Program<'_>, with_handshake: bool) -> Vec<u8> {
     let mut wire = Vec::new();
     if with_handshake {
@@ -68,7 +69,7 @@ fn write(program: &mut Program<'_>, with_handshake: bool) -> Vec<u8> {
         match program.byte() & 0xF {
             0 => wire.extend_from_slice(program.short()),
             1 => wire.extend_from_slice(program.bytes()),
-            // The way to a publish.
+            // The answers on the way to a publish.
             2 => put(&mut wire, &answer("_result", 1.0, Value::Null), size),
             3 => {
                 let stream = Value::Number(f64::from(program.byte()));
@@ -118,7 +119,7 @@ fn write(program: &mut Program<'_>, with_handshake: bool) -> Vec<u8> {
                 put(&mut wire, &Message { timestamp: 0, type_id, stream_id: 1, payload }, size);
             }
             12 => {
-                // A command whose values are the program's own.
+                // A command with arbitrary values of the program.
                 let payload = program.short().to_vec().into();
                 let type_id = program.pick(&[message_type::COMMAND, message_type::COMMAND_AMF3]);
                 put(&mut wire, &Message { timestamp: 0, type_id, stream_id: 0, payload }, size);
@@ -161,7 +162,7 @@ fn put(wire: &mut Vec<u8>, message: &Message, size: usize) {
     encode_message(wire, 3, message, size);
 }
 
-/// What came out.
+/// The outputs of a client.
 #[derive(Default)]
 struct Outcome {
     events: Vec<ClientEvent>,
@@ -213,7 +214,7 @@ fn run(wire: &[u8], pieces: impl Iterator<Item = usize>) -> Outcome {
     outcome
 }
 
-/// The order of events, and every bound.
+/// Checks the order of events, and every bound.
 fn check(outcome: &Outcome, received: usize) {
     let fits = |answer: &Answer| {
         let Answer { code, description } = answer;
@@ -232,7 +233,7 @@ fn check(outcome: &Outcome, received: usize) {
     assert!(sent <= OWN_WORDS + 3 * received, "{sent} bytes for {received}");
 }
 
-/// What was sent but acknowledgements, which depend on how the bytes came.
+/// The sent messages without acknowledgements, which depend on how the bytes are split.
 fn replies(sent: &[u8]) -> (&[u8], Vec<Message>) {
     let (handshake, mut rest) = sent.split_at(sent.len().min(1 + 2 * PACKET));
     let mut reader = ChunkReader::default();

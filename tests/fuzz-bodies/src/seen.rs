@@ -1,10 +1,10 @@
-//! Which states an input reached. Comes in: names of them, from the bodies. Goes out: a set. Deliberately
-//! absent: counts; the replay of the corpus asks whether a state is reached at all, so that the corpus does
-//! not lose its meaning unnoticed when a body reads its bytes in another way.
+//! The states that an input reached. In: names of states, from the bodies. Out: a set. Deliberately absent: counts; the
+//! replay of the corpus only asks whether a state is reached, so that it notices if a body interprets its bytes
+//! differently and the corpus loses its meaning.
 
 use std::collections::BTreeSet;
 
-/// Names such as `close 4003`.
+/// A set of names such as `close 4003`.
 #[derive(Debug, Default)]
 pub struct Seen(BTreeSet<String>);
 
@@ -13,7 +13,7 @@ impl Seen {
         self.0.insert(format!("{kind} {what}"));
     }
 
-    /// Every name, sorted.
+    /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
@@ -24,7 +24,7 @@ impl Seen {
         self.0.contains(name)
     }
 
-    /// Adds what another input reached.
+    /// Adds the states that another input reached.
     pub fn extend(&mut self, other: Seen) {
         self.0.extend(other.0);
     }

@@ -1,7 +1,7 @@
-//! The client's session. Comes in: a program of calls, of what a server says (true to its part or not), of
-//! sockets and passing time, in virtual time only. Checked: every call is settled once, in time; the picture
-//! is what its changes say; nothing is sent into nothing; what is sent is a frame that a server reads;
-//! what is due is done.
+//! The client's session. In: a program of calls, of messages of a server (correct or not), of sockets and passing time,
+//! in virtual time only. Out: the states that were reached. Checked: every call is settled once, in time; the picture
+//! equals the result of its changes; nothing is sent without a socket; the sent frames can be read by a server; every
+//! overdue deadline is handled. Deliberately absent: I/O.
 
 mod server;
 
@@ -23,27 +23,27 @@ use crate::seen::Seen;
 use server::Server;
 
 const MAX_STEPS: usize = 300;
-/// Most outputs of one input: a frame of 1 MiB may hold many messages.
+/// Maximum number of outputs per input: a frame of 1 MiB may contain many messages.
 const MAX_OUTPUTS: usize = 20_000;
-/// Most deadlines until everything is over.
+/// Maximum number of deadlines until the session comes to rest.
 const MAX_DEADLINES: usize = 4_000;
-/// Nobody waits longer for the outcome of a call, in milliseconds: woken at the end of its time it has as
-/// much again.
+/// Maximum time for the outcome of a call, in milliseconds: a call whose host wakes at the end of its time gets the
+/// same time again.
 const CALL_MS: u64 = 20_000;
-/// And so much longer when its server said that it restarts, once.
+/// Additional time if the server announced a restart, in milliseconds, once per call.
 const RESTART_MS: u64 = 60_000;
-/// A session that was lost tries to come back for so long, in milliseconds.
+/// A session without a connection gives up within this time, in milliseconds.
 const GIVES_UP_MS: u64 = 700_000;
 const URLS: [&str; 2] = ["ws://server/v1/signal", "ws://spare/v1/signal"];
-/// Time beyond it is of no interest, and additions stay in range.
+/// The latest time, so that additions do not overflow.
 const LAST_MS: u64 = u64::MAX / 4;
 
-/// Any bytes as what happens to a session.
+/// Interprets any bytes as the life of a session.
 pub fn session(data: &[u8]) {
     session_seen(data);
 }
 
-/// As [`session`], and says what was reached.
+/// Like [`session`], and returns the states that were reached.
 pub fn session_seen(data: &[u8]) -> Seen {
     let mut program = Program::new(data);
     let mut host = Host::new();
@@ -60,16 +60,16 @@ struct Host {
     session: Session,
     now: u64,
     server: Server,
-    /// Messages that will come in one frame.
+    /// Messages that will be sent in one frame.
     pending: Vec<String>,
     last_call: u64,
-    /// Calls that are not settled, by method.
+    /// Open calls, with their method.
     open: BTreeMap<CallId, &'static str>,
     socket: Socket,
     number: SocketId,
     view: Option<Picture>,
     polls: bool,
-    /// The last id of a command on this connection.
+    /// The last command id on this connection.
     last_id: u64,
     seen: Seen,
 }
@@ -114,13 +114,13 @@ impl Host {
                 self.call(method, params);
             }
             3 => {
-                // More than may be on the wire.
+                // More calls than may be in flight.
                 for _ in 0..program.byte() {
                     self.call("publish", json!({}));
                 }
             }
             4 => self.opened(),
-            // The whole way in.
+            // A complete join.
             5 => {
                 let join = calls::join(program);
                 self.call("join", join);
@@ -162,7 +162,7 @@ impl Host {
             18 => self.advance(u64::from(program.byte()) * 8),
             19 => self.advance(u64::from(program.word())),
             20 => {
-                // The host was frozen: no deadline was served.
+                // The host was frozen: it handled no deadline.
                 self.now = (self.now + u64::from(program.word())).min(LAST_MS);
                 self.input(Input::Timeout);
             }
@@ -187,7 +187,7 @@ impl Host {
             26 => self.input(Input::NetworkChanged),
             27 => self.input(Input::Foreground),
             28 => {
-                // Lost, and back as far as the program likes.
+                // The connection is lost, and comes back as far as the program lets it.
                 self.lost(1006);
                 self.advance(u64::from(program.byte()) * 64);
                 self.opened();
@@ -208,7 +208,7 @@ impl Host {
         self.input(Input::Command { call, command });
     }
 
-    /// A host executes what it was told before it reports anything of its socket.
+    /// A host executes its outputs before it reports anything about a socket.
     fn opened(&mut self) {
         self.poll();
         if self.socket == Socket::Asked {
@@ -236,7 +236,7 @@ impl Host {
         }
     }
 
-    /// Says it now, or with what comes next.
+    /// Sends a message now, or together with the next one.
     fn say(&mut self, message: String, waits: bool) {
         self.pending.push(message);
         if !waits {
@@ -250,7 +250,7 @@ impl Host {
         self.frame(&frame);
     }
 
-    /// A frame, on the socket that the host knows of: it may be given up already.
+    /// A frame on the socket that the host knows, which the session may have given up.
     fn frame(&mut self, bytes: &[u8]) {
         let socket = self.number;
         self.input(match std::str::from_utf8(bytes) {
@@ -259,7 +259,7 @@ impl Host {
         });
     }
 
-    /// What a socket of before has to say, long after it is gone.
+    /// A report about an earlier socket, long after it is gone.
     fn late(&mut self, program: &mut Program<'_>) {
         let what = program.byte();
         let before = self.number.0.saturating_sub(u64::from(self.socket != Socket::None));
@@ -272,7 +272,7 @@ impl Host {
         });
     }
 
-    /// Lets time pass, served at each deadline.
+    /// Advances the time, stopping at each deadline.
     fn advance(&mut self, ms: u64) {
         self.poll();
         let end = (self.now + ms).min(LAST_MS);
@@ -402,11 +402,11 @@ impl Host {
             }
             self.server.asked(request);
         }
-        // `leave` waits for nobody.
+        // `leave` does not wait for the window.
         assert!(self.server.commands() <= MAX_IN_FLIGHT + 1, "few are without an answer");
     }
 
-    /// The server is silent: whatever is open ends by its deadline.
+    /// The server is silent: every open call ends by its deadline.
     fn end(mut self) -> Seen {
         self.polls = true;
         self.poll();
@@ -420,7 +420,7 @@ impl Host {
             deadlines += 1;
             assert!(deadlines < MAX_DEADLINES, "open without end: {:?}", self.open);
         }
-        // Nor is it to be reached again: then the session does not try for ever.
+        // The server stays out of reach: the session must not retry forever.
         self.lost(1006);
         let begin = self.now;
         while self.session.state() != ConnectionState::Disconnected {

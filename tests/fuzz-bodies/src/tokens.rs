@@ -1,6 +1,7 @@
-//! Tokens, and the tickets that bring a session back. Comes in: a program that makes tokens, changes them, or writes
-//! them by hand. Checked: what was made is granted as it says; what was changed is refused, or says the same; what is
-//! accepted carries the right signature; nobody else can use it; joining and renewing judge alike.
+//! Tokens, and the tickets for resuming. In: a program that creates tokens, changes them, or writes them by hand.
+//! Checked: a created token gives exactly its grant; a changed token is refused, or gives the same grant; an accepted
+//! token has the right signature, and serves no other user; join and renewal judge alike. Deliberately absent: the
+//! engine.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -29,16 +30,16 @@ const BASIC_SECRET: &str = "sixteen bytes ok";
 const BASIC_TTLS: [u32; 2] = [3600, 86_400];
 const MAX_LIFE_S: u64 = 7 * 24 * 3600;
 const MAX_TIME_S: u64 = 253_402_300_799;
-/// 2023-11-14, milliseconds.
+/// 2023-11-14, in milliseconds since the epoch.
 const NOW_MS: u64 = 1_700_000_000_000;
-/// As long as the times of the tokens that are made here are apart.
+/// The range of the times of the tokens that are created here.
 const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
 
-/// Debug, one JWT key, two, a basic key, and everything.
+/// Apps: debug mode, one JWT key, two JWT keys, a basic key, and everything.
 const APPS: [&str; 5] = ["demo", "live", "two", "nim", "all"];
 const CHANNELS: [&str; 6] = ["room", "rooms", "4u", "0", "r", "~ \"|"];
 
-/// Any bytes as a token, and as a program that makes tokens.
+/// Interprets any bytes as a token, and as a program that creates tokens.
 pub fn tokens(data: &[u8]) {
     let mut program = Program::new(data);
     match program.byte() & 7 {
@@ -91,12 +92,12 @@ fn jwt_key(which: usize) -> JwtKey {
     JwtKey { kid: kid.to_owned(), secret: Secret::new(secret) }
 }
 
-/// One secret is for one app.
+/// Each app has its own secret.
 fn basic_secret(appkey: &str) -> Secret {
     Secret::new(format!("{BASIC_SECRET} {appkey}"))
 }
 
-/// What a join is granted; a renewal must say the same.
+/// The grant for a join, which must equal that of a renewal.
 fn enter(
     appkey: &str,
     token: &str,
@@ -129,7 +130,7 @@ fn enter(
     granted
 }
 
-/// Whatever is granted was signed, by an implementation of its own.
+/// Checks the grant of an accepted token, and for a JWT also its signature, with a separate implementation.
 fn check_grant(appkey: &str, token: &str, grant: &Grant) {
     let expires = grant.expires.expect("every token ends");
     let issued = grant.issued_at.expect("every token was issued");
@@ -160,7 +161,8 @@ fn decode(part: &str) -> Option<Value> {
     read(std::str::from_utf8(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()?)
 }
 
-/// JSON as those read it who pass over what they do not know: there it may hold what no [`Value`] can, as `5e400`.
+/// Parses JSON as a reader does that skips unknown members: there the text may contain values that [`Value`] cannot
+/// hold, such as `5e400`.
 fn read(text: &str) -> Option<Value> {
     if let Ok(value) = serde_json::from_str(text) {
         return Some(value);
@@ -176,7 +178,7 @@ fn mac(secret: &str, signed: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Any text. What is accepted is looked at by `check_grant`.
+/// Any text as a token. `check_grant` checks an accepted one.
 fn by_hand(token: &str) {
     assert_eq!(Claims::open(&TicketKey::new([7; 32]), token), None, "nobody has the key");
     for appkey in APPS {
@@ -245,7 +247,7 @@ fn rights(program: &mut Program<'_>) -> Rights {
     }
 }
 
-/// A basic token with what it is for.
+/// A basic token and its contents.
 struct Basic {
     appkey: &'static str,
     channel: &'static str,
@@ -289,13 +291,13 @@ fn made_basic(program: &mut Program<'_>) {
         let elsewhere = enter(other, token, Some(*uid), channel);
         assert!(other == *appkey || elsewhere.is_err(), "a token is for one app");
     }
-    // Padding, spaces and the case of the signature are no part of what is signed.
+    // Padding, spaces and the case of the signature are not signed.
     if let Ok(grant) = own(&changed(program, token)) {
         assert_eq!(grant, expected, "what was changed says the same");
     }
 }
 
-/// The ticket of a membership says what it was made of, under one key only.
+/// A ticket opens to the claims that it was sealed with, under one key only.
 fn made_ticket(program: &mut Program<'_>) {
     let key = TicketKey::new([program.byte(); 32]);
     let claims = Claims {
@@ -308,7 +310,7 @@ fn made_ticket(program: &mut Program<'_>) {
         k: program.huge(),
         rights: rights(program),
         issued_at: WallTime(program.huge()),
-        // No token that is accepted ends later.
+        // No accepted token ends later.
         token_end: program.flag().then(|| WallTime(program.huge() % (MAX_TIME_S * 1000))),
     };
     let ticket = claims.seal(&key);
@@ -319,13 +321,13 @@ fn made_ticket(program: &mut Program<'_>) {
     assert!(changed == ticket || Claims::open(&key, &changed).is_none(), "{changed}");
 }
 
-/// Whom else a basic token could serve, by digits that move between its fields.
+/// Other tokens that a basic token could serve as, by moving digits between its fields.
 fn moved_digits(program: &mut Program<'_>) {
     let made = basic(program);
     let json = STANDARD.decode(&made.token).expect("base64");
     let json: Value = serde_json::from_slice(&json).expect("JSON");
     let signature = json["signature"].as_str().expect("a signature");
-    // Everything between appkey and secret.
+    // All fields between appkey and secret.
     let text = format!("{}{}{}{}", made.uid, made.issued_at.0, made.ttl_s, made.channel);
     let mut cut = || 1 + usize::from(program.byte()) % text.len();
     let mut cuts = [cut(), cut(), cut()];
@@ -339,7 +341,7 @@ fn moved_digits(program: &mut Program<'_>) {
     let granted = enter(made.appkey, &STANDARD.encode(forged), Some(other), channel);
     let is_own = other == made.uid && channel == made.channel;
     if let (Ok(grant), false) = (granted, is_own) {
-        // The engine refuses it by its time, whenever the true one was good.
+        // The engine refuses it because of its time, at every moment at which the true token is valid.
         let at = grant.issued_at.expect("every token was issued");
         assert!(
             at.0.abs_diff(made.issued_at.0) > YEAR_MS,
@@ -348,7 +350,7 @@ fn moved_digits(program: &mut Program<'_>) {
     }
 }
 
-/// Claims and header of the program's own, signed as they should be.
+/// A JWT with arbitrary claims and header of the program, correctly signed.
 fn signed_jwt(program: &mut Program<'_>) {
     let which = usize::from(program.byte());
     let (kid, secret) = JWT_SECRETS[which % 2];
@@ -389,7 +391,7 @@ fn signed_jwt(program: &mut Program<'_>) {
     }
 }
 
-/// Times of the program's own in a JWT, signed as they should be.
+/// A JWT with arbitrary times of the program, correctly signed.
 fn timed_jwt(program: &mut Program<'_>) {
     let iat = NOW_MS / 1000 + u64::from(program.word());
     let life = u64::from(program.long()) % (3 * MAX_LIFE_S);
@@ -407,7 +409,7 @@ fn timed_jwt(program: &mut Program<'_>) {
     assert_eq!(granted.is_ok(), good, "{claims}");
 }
 
-/// Times of the program's own in a basic token, signed as they should be.
+/// A basic token with arbitrary times of the program, correctly signed.
 fn signed_basic(program: &mut Program<'_>) {
     let appkey = program.pick(&["nim", "all"]);
     let cur_time_ms = match program.byte() & 3 {

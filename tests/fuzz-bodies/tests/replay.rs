@@ -8,11 +8,11 @@ use std::thread;
 
 use lianmai_fuzz_bodies::{Body, Seen, TARGETS, engine_seen, session_seen};
 
-/// Most files of one target, and most bytes of all.
+/// Maximum number of files of one target, and of bytes of all targets.
 const MAX_FILES: usize = 48;
 const MAX_BYTES: u64 = 300_000;
 
-/// States of the engine, as its body names them.
+/// States of the engine that the corpus must reach, as named by its body.
 const ENGINE_STATES: &[&str] = &[
     "join broadcaster",
     "join audience",
@@ -73,7 +73,7 @@ const ENGINE_STATES: &[&str] = &[
     "compared several",
 ];
 
-/// And of the session.
+/// States of the session that the corpus must reach.
 const SESSION_STATES: &[&str] = &[
     "reply Joined",
     "reply Published",
@@ -119,7 +119,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Runs a body over every file of a folder, and says how many there are.
+/// Runs a body on every file of a folder, and returns their number.
 fn replay(folder: &Path, body: Body) -> Result<usize, String> {
     let files = files(folder);
     if files.is_empty() {
@@ -151,7 +151,7 @@ fn the_corpus_of_every_target_passes() {
     }
 }
 
-/// Every state that the corpus of a target reaches.
+/// All states that the corpus of a target reaches.
 fn reached(target: &str, body: fn(&[u8]) -> Seen) -> Seen {
     let mut all = Seen::default();
     for file in files(&fuzz().join("corpus").join(target)) {
@@ -160,7 +160,8 @@ fn reached(target: &str, body: fn(&[u8]) -> Seen) -> Seen {
     all
 }
 
-/// A corpus that is read in another way than when it was found would pass and reach nothing.
+/// Asserts that the corpus reaches all of `states`. Otherwise its bytes are interpreted differently than when they were
+/// found.
 fn assert_reached(target: &str, seen: &Seen, states: &[&str]) {
     let missing: Vec<_> = states.iter().filter(|state| !seen.has(state)).collect();
     assert!(missing.is_empty(), "nothing in the corpus of {target} reaches {missing:?}");
@@ -185,7 +186,7 @@ fn a_target_without_corpus_and_an_input_that_panics_are_failures() {
     assert!(result.is_err_and(|problem| problem.ends_with("fails")));
 }
 
-/// A binary, a body and a folder each; and no more than a clone of the repository should carry.
+/// Each target has a binary, a body and a folder, and the corpus stays small enough for a repository.
 #[test]
 fn targets_bodies_and_corpus_belong_together() {
     let names: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -1,5 +1,5 @@
-//! The least that a fan-out can cost: when the last connection says something, a ready frame is written to
-//! every socket in a plain loop. No parsing, no state, no queue.
+//! The minimal cost of a fan-out: whenever a connection sends something, a plain loop writes a prepared frame to every
+//! socket. In: connections. Out: frames. Deliberately absent: parsing, state, queues.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tungstenite::handshake::derive_accept_key;
 
-/// As long as a `message` event with 50 bytes of data.
+/// The length of a `message` event with 50 bytes of data.
 const FRAME_BYTES: usize = 140;
 
 #[expect(clippy::print_stdout, reason = "the address is for the parent")]
@@ -20,7 +20,7 @@ pub(crate) async fn serve() -> Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // The key is always the same: this server has one client program.
+        // The key is always the same, because this server has only one client program.
         let mut head = [0; 1024];
         let _ = stream.read(&mut head).await?;
         let accept = derive_accept_key(b"AAAAAAAAAAAAAAAAAAAAAA==");

@@ -1,5 +1,6 @@
-//! How long a member waits for its answers, first alone and then beside members of other channels of its shard that send the
-//! costliest frames there are. The ratio of the two is the figure; both are of one run.
+//! How long a member waits for its answers, first alone, then next to members of another channel of its shard that send
+//! the costliest frames. In: a release server. Out: the waits, and their ratio within one run. Deliberately absent:
+//! several shards.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,9 +16,9 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::Scratch;
 
-/// Between two questions of the member, which keeps to the rate of a session.
+/// Interval between two requests of the measured member, which stays within the rate limit of a session.
 const PERIOD: Duration = Duration::from_millis(55);
-/// Keys of a frame; 61 kB.
+/// Number of keys in a frame, which then has 61 kB.
 const KEYS: usize = 5_500;
 
 #[expect(clippy::print_stdout, reason = "figures are the output")]
@@ -51,7 +52,7 @@ pub(crate) async fn run(server: &Path, greedy: usize, pace_ms: u64, seconds: u64
     Ok(())
 }
 
-/// Times of a member from question to answer, in microseconds. It has a thread of its own.
+/// Times of a member from request to answer, in microseconds. The member runs on a thread of its own.
 async fn waits(server: SocketAddr, seconds: u64) -> Result<Histogram<u64>> {
     let measure = async move {
         let mut member = RawWs::connect(server).await?;
@@ -80,7 +81,7 @@ fn join(channel: &str, uid: usize) -> Value {
     json!({"appkey": "demo", "channelName": channel, "uid": uid.to_string()})
 }
 
-/// Sends for as long as it is let, and comes again.
+/// Sends as long as the server permits it, then reconnects.
 async fn flood(server: SocketAddr, number: usize, pace: Duration) {
     let keys: Map<String, Value> = (0..KEYS).map(|key| (format!("{key:x}"), "".into())).collect();
     let params = json!({"attributes": keys});

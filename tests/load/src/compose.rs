@@ -1,7 +1,7 @@
-//! What a push task costs, and how soon its first picture is there, for some numbers of members at 1280x720 with 15 pictures a
-//! second; beside one plain ffmpeg that puts the same streams in the same places, in the same run. And how far picture and
-//! sound are apart in a long run. Comes in: a release server, with its compositor beside it. Goes out: figures. Deliberately
-//! absent: members that come, go and move, with which the plain ffmpeg could do nothing.
+//! The cost of a push task and the time until its first picture, for several numbers of members at 1280x720 with 15
+//! pictures per second; for comparison, one plain ffmpeg that composes the same streams in the same places, in the same
+//! run. Also the offset between picture and sound in a long run. In: a release server, with its compositor next to it.
+//! Out: figures. Deliberately absent: members that come, go and move, which the plain ffmpeg does not support.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,14 +23,14 @@ use crate::Scratch;
 const CANVAS: (u32, u32) = (1280, 720);
 const FPS: u32 = 15;
 const KBPS: u32 = 1_200;
-/// From the first picture until what is measured is what goes on.
+/// Time from the first picture until the load is steady.
 const SETTLE: Duration = Duration::from_secs(10);
 const WINDOW: Duration = Duration::from_secs(20);
-/// As a compositor looks at a stream before it decodes it.
+/// The probing options that a compositor uses before it decodes a stream.
 const PROBING: &str = "-probesize 500000 -analyzeduration 500000";
 const MINUTE_MS: i64 = 60_000;
 
-/// Members that publish, on a server of their own.
+/// Members that publish, on a separate server.
 struct Room {
     server: ServerProcess,
     members: Vec<RawWs>,
@@ -39,7 +39,7 @@ struct Room {
 }
 
 impl Room {
-    /// Each pushes one of these files, by turns.
+    /// Each member pushes one of these files, in turn.
     async fn new(server: &Path, name: &str, files: &[PathBuf], members: usize) -> Result<Self> {
         let scratch = Scratch::new(name)?;
         let env = [
@@ -63,7 +63,7 @@ impl Room {
         Ok(room)
     }
 
-    /// Where one more member plays each of the others.
+    /// The URLs by which one more member plays each of the others.
     async fn pulls(&mut self) -> Result<Vec<String>> {
         let count = self.members.len();
         let mut viewer = RawWs::connect(self.server.public).await?;
@@ -111,7 +111,7 @@ struct Cell {
     height: u32,
 }
 
-/// Places for so many: rows of 16:9.
+/// Places for `count` members: rows of 16:9.
 fn cells(count: usize) -> Result<Vec<Cell>> {
     let columns = (1_usize..).find(|columns| columns * columns >= count).context("no number")?;
     let columns = u32::try_from(columns)?;
@@ -121,7 +121,7 @@ fn cells(count: usize) -> Result<Vec<Cell>> {
     Ok((0..u32::try_from(count)?).map(cell).collect())
 }
 
-/// From `begin` until a receiver has a keyframe.
+/// Time from `begin` until a receiver has a keyframe.
 async fn first_picture(receiver: &Receiver, begin: Instant) -> Result<Duration> {
     let has_one =
         |seen: &Seen| seen.live().is_some_and(|live| live.tags.iter().any(|tag| tag.is_key()));
@@ -206,8 +206,8 @@ fn mib(kib: u64) -> u64 {
     kib.div_ceil(1024)
 }
 
-/// One ffmpeg that does what a task does, for inputs that are there from the beginning and stay. It encodes as the encoder of
-/// a task does.
+/// Starts one ffmpeg that does the work of a task, for inputs that exist from the beginning and stay. It encodes like
+/// the encoder of a task.
 fn overlay(pulls: &[String], cells: &[Cell], to: &str) -> Result<Child> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-nostdin"]);
@@ -237,7 +237,7 @@ fn overlay(pulls: &[String], cells: &[Cell], to: &str) -> Result<Child> {
     ffmpeg.stdin(std::process::Stdio::null()).spawn().context("ffmpeg")
 }
 
-/// Two members whose pictures flash and whose sounds beep, for so long by the stream's own clock.
+/// Measures two members whose pictures flash and whose sounds beep, for `minutes` by the stream's own clock.
 #[expect(clippy::print_stdout, reason = "figures are the output")]
 pub(crate) async fn drift(server: &Path, minutes: i64) -> Result<()> {
     let files = [flashing("red", 440, 3_000).await?, flashing("blue", 1_000, 4_500).await?];
@@ -266,7 +266,7 @@ pub(crate) async fn drift(server: &Path, minutes: i64) -> Result<()> {
                 println!("minute {}, {color}: a flash is {offset} ms behind its beep", minute + 1);
             }
             minute += 1;
-            // Who says nothing for long is given up.
+            // The server would give up members that are silent for too long.
             for member in &mut room.members {
                 member.call("ping", json!({})).await?;
             }
@@ -289,7 +289,7 @@ pub(crate) async fn drift(server: &Path, minutes: i64) -> Result<()> {
     Ok(())
 }
 
-/// Whether a time is of a minute, the first of which is 0.
+/// Whether a time lies in a minute; the first minute is 0.
 fn of_minute(begin: i64, minute: i64, time: i64) -> bool {
     (time - begin).div_euclid(MINUTE_MS) == minute
 }

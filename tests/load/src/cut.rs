@@ -1,5 +1,6 @@
-//! How soon a push and its play end when the publication ends: from the answer to `unpublish` until ffmpeg has its write
-//! error, and until a viewer sees the end.
+//! The time from the end of a publication to the end of its push and of its play: from the answer to `unpublish` until
+//! ffmpeg has its write error, and until a viewer sees the end. In: a release server, a number of cuts. Out: median and
+//! maximum. Deliberately absent: other causes of a cut.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! Processor time per delivery in one room with paced single events, beside a bare loop that writes a
-//! ready frame to each socket. Both servers run in processes of their own and see the same reader.
+//! Processor time per delivery in one room with paced single events; for comparison, a bare loop that writes a prepared
+//! frame to each socket. Both servers run in separate processes and have the same reader. In: a release server, numbers
+//! of members and events. Out: microseconds per delivery, and the ratio. Deliberately absent: other traffic.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -35,7 +36,7 @@ async fn ours(server: &Path, members: usize, events: usize, pace_ms: u64) -> Res
         ("LIANMAI_LOG__FILTER", "warn"),
         ("LIANMAI_LIMITS__COMMANDS_PER_SECOND", "10000"),
         ("LIANMAI_LIMITS__COMMAND_BURST", "10000"),
-        // Readers only read: without this they would be silent for too long.
+        // The readers send nothing: without this setting the server would give them up.
         ("LIANMAI_SESSION__DEAD_AFTER_MS", "600000"),
     ];
     let server = ServerProcess::start(server, &scratch.0, &env).await?;
@@ -49,7 +50,7 @@ async fn ours(server: &Path, members: usize, events: usize, pace_ms: u64) -> Res
     }
     let mut sender = RawWs::connect(server.public).await?;
     sender.call("join", join(0)).await?;
-    // Joins, counts and their echoes are over.
+    // The events and counts of the joins are over.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = server.cpu_s()?;
     let mut pace = interval(Duration::from_millis(pace_ms));

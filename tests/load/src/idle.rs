@@ -1,5 +1,7 @@
-//! Memory per idle joined member: after a snapshot and 20 events, and again after one 16 kB event. Members ping as clients
-//! do. A generator that is too slow for that would measure members that the server gives up: then there is no figure.
+//! Memory per idle member: after a snapshot and 20 events, and again after one 16 kB event. The members send pings like
+//! clients. If the generator is too slow for that, the server would give members up and the figure would be wrong: then
+//! no figure is printed. In: a release server, a number of members. Out: KiB per member. Deliberately absent: a limit
+//! to compare with.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,11 +20,11 @@ use crate::Scratch;
 
 const ROOM: usize = 10;
 const EVENTS: usize = 20;
-/// What was freed is given back to the system, or not, within this time.
+/// Time for the allocator to return freed memory to the system.
 const REST: Duration = Duration::from_secs(10);
-/// Each member says something so often; a client's default is 10 s.
+/// Interval between the pings of a member; the default of clients is 10 s.
 const PING: Duration = Duration::from_secs(8);
-/// Whoever is silent for 25 s is given up by the server; a generator that comes near that is too slow.
+/// The server gives up a member that is silent for 25 s; a generator that comes near that is too slow.
 const SILENT: Duration = Duration::from_secs(20);
 
 #[expect(clippy::print_stdout, reason = "figures are the output")]
@@ -54,7 +56,7 @@ pub(crate) async fn run(server: &Path, members: usize) -> Result<()> {
     };
     let measured = measured.await;
     let late = crowd.silent_for();
-    // Whatever went wrong went wrong because of that.
+    // If the generator was too slow, that is also the cause of any other error.
     ensure!(
         late < SILENT,
         "no figure: this generator left members silent for {late:.1?}, so it is the bottleneck, and not the server. Ask \
@@ -72,15 +74,15 @@ pub(crate) async fn run(server: &Path, members: usize) -> Result<()> {
     Ok(())
 }
 
-/// What all rooms do next: so many messages of so many bytes.
+/// The next task of all rooms: the number of messages, and the bytes of each.
 type Task = (usize, usize);
 
-/// Every room, in a task of its own that pings for its members.
+/// All rooms. Each has a task of its own, which sends pings for its members.
 struct Crowd {
     rooms: JoinSet<Result<()>>,
     task: watch::Sender<Task>,
     done: (mpsc::UnboundedSender<()>, mpsc::UnboundedReceiver<()>),
-    /// The longest that a member was silent, in milliseconds.
+    /// The longest silence of a member, in milliseconds.
     silent_ms: Arc<AtomicU64>,
 }
 
@@ -116,7 +118,7 @@ impl Crowd {
         });
     }
 
-    /// One member of each room sends messages; everybody reads them all.
+    /// In each room one member sends messages, and all others read them.
     async fn say(&mut self, count: usize, bytes: usize) -> Result<()> {
         let mut left = self.rooms.len();
         self.task.send_replace((count, bytes));
@@ -138,7 +140,7 @@ impl Crowd {
 
 struct Room {
     members: Vec<RawWs>,
-    /// Everybody has said something since.
+    /// Time since which every member has sent something.
     spoke: Instant,
     silent_ms: Arc<AtomicU64>,
 }
@@ -152,7 +154,7 @@ impl Room {
         let silent = self.spoke.elapsed().as_millis();
         self.silent_ms.fetch_max(u64::try_from(silent).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.spoke = now;
-        // Read at once, so that nothing waits in a socket.
+        // Read at once, so that no data waits in a socket.
         for member in &mut self.members {
             member.answer(member.last_id()).await?;
         }

@@ -1,5 +1,5 @@
-//! The load generator behind `cargo xtask bench`: runs a release server in its own process and prints what
-//! a member, a join and a delivery cost. Figures are for people; nothing here is a test.
+//! The load generator behind `cargo xtask bench`. In: a release server, which it runs in a separate process. Out: the
+//! costs of a member, a join, a delivery and so on, for people to read. Deliberately absent: pass or fail.
 
 mod bare;
 mod beside;
@@ -31,65 +31,65 @@ struct Cli {
 enum Bench {
     /// Time from a join request to its answer.
     Join {
-        /// How many joins, one after the other, in rooms of 10.
+        /// Number of joins, one after the other, in rooms of 10.
         #[arg(long, default_value_t = 5000)]
         joins: usize,
     },
     /// Memory per idle joined member, in rooms of 10.
     Idle {
-        /// How many members.
+        /// Number of members.
         #[arg(long, default_value_t = 5000)]
         members: usize,
     },
-    /// Processor time per delivery in one room, beside a bare write loop.
+    /// Processor time per delivery in one room, compared with a bare write loop.
     Fanout {
-        /// How many members.
+        /// Number of members.
         #[arg(long, default_value_t = 500)]
         members: usize,
-        /// How many events.
+        /// Number of events.
         #[arg(long, default_value_t = 400)]
         events: usize,
         /// Milliseconds between events.
         #[arg(long, default_value_t = 25)]
         pace_ms: u64,
     },
-    /// What many players of one stream cost and wait for, beside nginx-rtmp; needs ffmpeg and nginx.
+    /// The cost and the delays of many players of one stream, compared with nginx-rtmp; needs ffmpeg and nginx.
     Pullers {
-        /// How many.
+        /// Number of players.
         #[arg(long, default_value_t = 50)]
         pullers: usize,
     },
     /// Time from the end of a publication to the end of its push and its play; needs ffmpeg.
     Cut {
-        /// How many.
+        /// Number of cuts.
         #[arg(long, default_value_t = 10)]
         cuts: usize,
     },
-    /// What a push task costs, and how soon its first picture is there, beside one plain ffmpeg; needs ffmpeg, and the compositor
-    /// beside the server.
+    /// The cost of a push task and the time until its first picture, compared with one plain ffmpeg; needs ffmpeg, and
+    /// the compositor next to the server.
     Compose {
-        /// Numbers of members.
+        /// Numbers of members, separated by commas.
         #[arg(long, value_delimiter = ',', default_value = "2,4,7")]
         members: Vec<usize>,
-        /// Instead of that, how far picture and sound are apart in so many minutes.
+        /// Measures instead the offset between picture and sound for this many minutes.
         #[arg(long)]
         drift_minutes: Option<u32>,
     },
-    /// How long a member waits for its answers beside others that send the costliest frames.
+    /// How long a member waits for its answers next to members that send the costliest frames.
     Beside {
-        /// How many others.
+        /// Number of other members.
         #[arg(long, default_value_t = 10)]
         greedy: usize,
         /// Milliseconds between two frames of one of them.
         #[arg(long, default_value_t = 50)]
         pace_ms: u64,
-        /// Seconds of each of the two measurements.
+        /// Duration of each of the two measurements in seconds.
         #[arg(long, default_value_t = 10)]
         seconds: u64,
     },
     /// Processor time to read one event.
     Decode,
-    /// The bare write loop itself, in a process of its own.
+    /// The bare write loop itself, in a separate process.
     #[command(hide = true)]
     Bare,
 }
@@ -119,7 +119,7 @@ async fn main() -> Result<()> {
     }
 }
 
-/// A folder for the data of a server, empty and gone afterwards.
+/// A folder for the data of a server, which is removed afterwards.
 struct Scratch(PathBuf);
 
 impl Scratch {

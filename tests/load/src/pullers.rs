@@ -1,5 +1,6 @@
-//! What it costs to hand one 2 Mbit/s stream to many players, and what a player waits for: of our relay by HTTP-FLV and by
-//! RTMP, and of nginx-rtmp by RTMP with the same pushes and the same players, in the same run.
+//! The cost of delivering one 2 Mbit/s stream to many players, and the delay that a player sees: from our relay by
+//! HTTP-FLV and by RTMP, and from nginx-rtmp by RTMP, with the same pushes and players in the same run. In: a release
+//! server, a number of players. Out: processor time, memory, delays. Deliberately absent: decoding.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -24,9 +25,9 @@ use crate::Scratch;
 use crate::rtmp::{Client, Target};
 
 const WINDOW: Duration = Duration::from_secs(12);
-/// For all players to be there, and for what they got at once to be read.
+/// Time until all players are connected and have read their initial burst.
 const SETTLE: Duration = Duration::from_secs(3);
-/// Players that come late, at different times between two keyframes.
+/// Number of players that come late, at different times between two keyframes.
 const LATE: u32 = 15;
 const LATE_STEP: Duration = Duration::from_millis(137);
 
@@ -54,7 +55,7 @@ pub(crate) async fn run(server: &Path, pullers: usize) -> Result<()> {
 /// Tags of media: type, time, body.
 type Sample = Vec<(u8, u32, Vec<u8>)>;
 
-/// 10 s at 2 Mbit/s with a keyframe each second.
+/// 10 s at 2 Mbit/s with one keyframe per second.
 async fn sample(folder: &Path) -> Result<Sample> {
     let file = folder.with_extension("flv");
     let encode =
@@ -84,7 +85,7 @@ async fn sample(folder: &Path) -> Result<Sample> {
     Ok(tags)
 }
 
-/// A member that publishes, and others that may each play it.
+/// A member that publishes, and further members that can each play it.
 struct Room {
     push: Target,
     pulls: Vec<Target>,
@@ -102,7 +103,7 @@ impl Room {
         let push = Target::parse(push["url"].as_str().context("no push URL")?)?;
         let mut room = Room { push, pulls: Vec::new(), flv: Vec::new(), _members: vec![publisher] };
         for uid in 2..2 + u32::try_from(viewers)? {
-            // One member each: a viewer may play a stream a few times only.
+            // A separate member per player, because a viewer may play a stream only a few times.
             let mut viewer = RawWs::connect(server.public).await?;
             viewer.call("join", join(uid)).await?;
             for kind in ["audio", "video"] {
@@ -125,7 +126,7 @@ enum Players {
     Rtmp(Vec<Target>),
 }
 
-/// When each message was sent, by what is in it.
+/// The time at which each message was sent, by the hash of its contents.
 #[derive(Clone, Default)]
 struct Sent(Arc<Mutex<HashMap<u64, Instant>>>, RandomState);
 
@@ -141,7 +142,7 @@ impl Sent {
     }
 }
 
-/// Pushes the sample over and over at its pace.
+/// Pushes the sample repeatedly in real time.
 async fn push(mut client: Client, sample: Arc<Sample>, sent: Sent) -> Result<()> {
     let begin = tokio::time::Instant::now();
     let length = sample.last().map_or(0, |(_, time, _)| time + 40);
@@ -182,7 +183,7 @@ async fn measure(
             }
         }
     }
-    // One more, which is watched.
+    // One more player, whose delays are measured.
     let delays = Arc::new(Mutex::new(Histogram::<u64>::new(3)?));
     let watched = tokio::spawn(watch(Client::play(last).await?, sent, delays.clone()));
     sleep(SETTLE).await;
@@ -228,7 +229,7 @@ async fn read_flv(url: String) -> Result<()> {
     Ok(())
 }
 
-/// Notes how long each picture took from the push, us.
+/// Records the delay of each picture since its push, in microseconds.
 async fn watch(mut player: Client, sent: Sent, delays: Arc<Mutex<Histogram<u64>>>) -> Result<()> {
     loop {
         let message = player.next().await?;
@@ -241,7 +242,7 @@ async fn watch(mut player: Client, sent: Sent, delays: Arc<Mutex<Histogram<u64>>
     }
 }
 
-/// From the connection of a player to its first keyframe.
+/// Time from the connection of a player to its first keyframe.
 async fn first_frame(target: &Target) -> Result<Duration> {
     let start = Instant::now();
     let first = async {

@@ -1,5 +1,5 @@
-//! An RTMP client for measurements. Comes in: an address, the name of a stream, messages. Goes out: bytes, messages with
-//! the moment of their arrival. Deliberately absent: errors that a server tells of; a measurement that fails, fails.
+//! An RTMP client for measurements. In: an address, the name of a stream, messages. Out: bytes, received messages.
+//! Deliberately absent: handling of errors; the measurement fails with them.
 
 use std::net::SocketAddr;
 
@@ -12,11 +12,11 @@ use lianmai_media_plane::rtmp::message::{Message, message_type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What a server uses for the only stream of a connection.
+/// The id of the only stream of a connection.
 const STREAM: u32 = 1;
 const CHUNK_SIZE: usize = 4096;
 
-/// A stream as its URL names it.
+/// A stream, as identified by its URL.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     address: SocketAddr,
@@ -25,7 +25,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads `rtmp://IP:PORT/app/name?query`.
+    /// Parses `rtmp://IP:PORT/app/name?query`.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let rest = url.strip_prefix("rtmp://").context("no rtmp URL")?;
         let (address, path) = rest.split_once('/').context("no path")?;
@@ -110,7 +110,7 @@ impl Client {
         Ok(self.stream.write_all(&bytes).await?)
     }
 
-    /// Sends a message of media.
+    /// Sends a media message.
     pub(crate) async fn media(&mut self, type_id: u8, timestamp: u32, body: &[u8]) -> Result<()> {
         self.send(type_id.min(9) - 3, type_id, STREAM, timestamp, body).await
     }
@@ -163,7 +163,7 @@ impl Client {
         }
     }
 
-    /// Reads bytes and looks at none, until the server closes.
+    /// Reads and discards everything until the server closes.
     pub(crate) async fn discard(mut self) -> Result<()> {
         let mut buffer = vec![0; 64 * 1024];
         while self.stream.read(&mut buffer).await? > 0 {}

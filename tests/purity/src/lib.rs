@@ -1,7 +1,8 @@
-//! One export per pure core that makes it do real work, so that nothing of it is left out of the module.
-//! A clock, a socket or randomness in a core would show as an import of the module.
+//! One exported function per pure core that runs a large part of it, so that the linker keeps it. In: bytes and times.
+//! Out: a number that depends on the results. Deliberately absent: imports; a clock, a socket or randomness in a core
+//! would appear as an import of the module.
 
-/// Decodes a frame of each direction and encodes what came out.
+/// Decodes a frame in each direction and encodes the results.
 #[cfg(feature = "protocol")]
 #[unsafe(no_mangle)]
 pub extern "C" fn protocol(byte: u8, length: usize) -> usize {
@@ -31,7 +32,7 @@ pub extern "C" fn protocol(byte: u8, length: usize) -> usize {
     bytes
 }
 
-/// Runs an engine on frames.
+/// Runs an engine on a frame.
 #[cfg(feature = "engine")]
 #[unsafe(no_mangle)]
 pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize {
@@ -60,7 +61,7 @@ pub extern "C" fn engine(byte: u8, length: usize, mono: u64, wall: u64) -> usize
     std::iter::from_fn(|| engine.poll_output()).count()
 }
 
-/// Runs a session that joins and hears a frame.
+/// Runs a session that joins and receives a frame.
 #[cfg(feature = "session")]
 #[unsafe(no_mangle)]
 pub extern "C" fn session(byte: u8, length: usize, mono: u64) -> usize {

@@ -1,5 +1,5 @@
-//! A player of FLV that notes when what arrived, and decodes nothing. Comes in: a pull URL, or FLV from anywhere. Goes
-//! out: the tags with their times of arrival, the longest pause between them, the end of the stream.
+//! An FLV player that records when tags arrive and decodes nothing. In: a pull URL, or an FLV stream. Out: the tags
+//! with their times of arrival, the longest gap between them, the end of the stream. Deliberately absent: decoding.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::PATIENCE;
 
-/// What a tag holds.
+/// The kind of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TagKind {
     /// Sound.
@@ -28,40 +28,40 @@ pub enum TagKind {
 /// One tag of the stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Tag {
-    /// When its last byte was read.
+    /// Time at which its last byte was read.
     pub at: Instant,
-    /// What it holds.
+    /// The kind.
     pub kind: TagKind,
-    /// Its time in the stream in milliseconds.
+    /// Its timestamp in milliseconds.
     pub time_ms: u32,
-    /// The first two bytes of what it holds: of H.264 `[0x17, 0]` is a sequence header, `[0x17, 1]` a keyframe.
+    /// The first two bytes of its body. For H.264, `[0x17, 0]` is a sequence header and `[0x17, 1]` a keyframe.
     pub start: [u8; 2],
 }
 
-/// What arrived so far.
+/// The data that has arrived so far.
 #[derive(Debug, Default)]
 pub struct Arrived {
-    /// Every tag in order.
+    /// All tags, in order.
     pub tags: Vec<Tag>,
-    /// When the stream ended, if it has.
+    /// Time at which the stream ended; `None` while it goes on.
     pub ended: Option<Instant>,
 }
 
 impl Arrived {
-    /// Whether sound and pictures came after `start`.
+    /// Whether sound and pictures arrived after `start`.
     #[must_use]
     pub fn has_media_since(&self, start: Instant) -> bool {
         let has = |kind| self.tags.iter().rev().any(|tag| tag.at > start && tag.kind == kind);
         has(TagKind::Audio) && has(TagKind::Video)
     }
 
-    /// Times in the stream of what arrived after `from`.
+    /// Timestamps of the tags of a kind that arrived after `from`.
     fn times_since(&self, kind: TagKind, from: Instant) -> impl Iterator<Item = u32> {
         let inside = move |tag: &&Tag| tag.kind == kind && tag.at > from;
         self.tags.iter().filter(inside).map(|tag| tag.time_ms)
     }
 
-    /// How long the stream went on after `from`, by its own clock: of these kinds the shortest time.
+    /// How long the stream went on after `from`, by its own timestamps: the minimum over these kinds.
     fn went_on(&self, kinds: &[TagKind], from: Instant) -> Duration {
         let of = |kind: &TagKind| {
             let kind = *kind;
@@ -75,8 +75,8 @@ impl Arrived {
         Duration::from_millis(kinds.iter().map(of).min().unwrap_or_default().into())
     }
 
-    /// The longest part of the stream that is missing behind `from`, by its own clock: between two pieces of sound, or
-    /// two pictures. How fast they arrived does not matter, so neither does the machine.
+    /// The longest gap in the stream after `from`, by its own timestamps: between two audio tags, or between two video
+    /// tags. It does not depend on when they arrived, so the speed of the machine has no influence.
     fn longest_gap(&self, from: Instant) -> Duration {
         let longest = |kind| {
             let mut times = self.times_since(kind, from);
@@ -89,7 +89,7 @@ impl Arrived {
     }
 }
 
-/// A player; dropping it closes its connection.
+/// A player. Dropping it closes its connection.
 #[derive(Debug)]
 pub struct Arrivals {
     arrived: watch::Receiver<Arrived>,
@@ -103,10 +103,10 @@ impl Drop for Arrivals {
 }
 
 impl Arrivals {
-    /// Begins to play.
+    /// Starts to play a URL.
     ///
     /// # Errors
-    /// The server does not answer 200.
+    /// The server answers with a status other than 200.
     pub async fn open(url: &str) -> Result<Self> {
         let mut answer = get(url).await?;
         if answer.status != 200 {
@@ -121,17 +121,17 @@ impl Arrivals {
         Ok(Arrivals { arrived, reader })
     }
 
-    /// Plays what another program writes: FLV.
+    /// Plays an FLV stream that another program writes.
     pub fn from(stream: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let (sender, arrived) = watch::channel(Arrived::default());
         let reader = tokio::spawn(async move { read(stream, BytesMut::new(), &sender).await });
         Arrivals { arrived, reader }
     }
 
-    /// Waits until what arrived is as wanted.
+    /// Waits until the data that has arrived satisfies `wanted`.
     ///
     /// # Errors
-    /// It is not within `limit`.
+    /// That does not happen within `limit`.
     pub async fn until(
         &mut self,
         limit: Duration,
@@ -148,10 +148,10 @@ impl Arrivals {
         bail!("not within {limit:?}: {tags} tags so far, ended: {ended}")
     }
 
-    /// Waits for sound and pictures that come from now on.
+    /// Waits for sound and pictures that arrive from now on.
     ///
     /// # Errors
-    /// They do not come within `limit`.
+    /// They do not arrive within `limit`.
     pub async fn media(&mut self, limit: Duration) -> Result<()> {
         let now = Instant::now();
         self.until(limit, |arrived| arrived.has_media_since(now)).await.context("no media")
@@ -171,24 +171,24 @@ impl Arrivals {
     /// Media still flows after `limit`.
     pub async fn silence(&mut self, silence: Duration, limit: Duration) -> Result<()> {
         let quiet = async {
-            // Each change starts the wait anew.
+            // Each arrival starts the wait again.
             while timeout(silence, self.arrived.changed()).await.is_ok() {}
         };
         timeout(limit, quiet).await.context("media still flows")
     }
 
-    /// Watches until sound and pictures have gone on for `duration` by the stream's own clock.
+    /// Waits until sound and pictures have gone on for `duration`, by the stream's own timestamps.
     ///
     /// # Errors
-    /// The stream ends, or stands still for [`PATIENCE`].
+    /// The stream ends, or makes no progress for [`PATIENCE`].
     pub async fn goes_on(&mut self, duration: Duration) -> Result<()> {
         self.goes_on_with(&[TagKind::Audio, TagKind::Video], duration).await
     }
 
-    /// As [`Arrivals::goes_on`], of these kinds.
+    /// Like [`Arrivals::goes_on`], for these kinds.
     ///
     /// # Errors
-    /// The stream ends, or one of the kinds stands still for [`PATIENCE`].
+    /// The stream ends, or one of the kinds makes no progress for [`PATIENCE`].
     pub async fn goes_on_with(&mut self, kinds: &[TagKind], duration: Duration) -> Result<()> {
         let from = Instant::now();
         let is_enough =
@@ -198,13 +198,13 @@ impl Arrivals {
         Ok(())
     }
 
-    /// Everything that arrived so far.
+    /// All tags that have arrived so far.
     #[must_use]
     pub fn tags(&self) -> Vec<Tag> {
         self.arrived.borrow().tags.clone()
     }
 
-    /// How much of the stream is missing at most in what arrived after `from`.
+    /// The longest gap in the part of the stream that arrived after `from`.
     ///
     /// # Errors
     /// The stream has ended.
@@ -215,12 +215,12 @@ impl Arrivals {
     }
 }
 
-/// An HTTP answer whose body is still to be read.
+/// An HTTP response whose body has not been read yet.
 #[derive(Debug)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// Everything before the body.
+    /// The status line and the headers.
     pub head: String,
     rest: BytesMut,
     stream: TcpStream,
@@ -241,22 +241,22 @@ impl Answer {
     }
 }
 
-/// Asks for a URL.
+/// Requests a URL.
 ///
 /// # Errors
-/// The server cannot be reached or gives no HTTP answer within [`PATIENCE`].
+/// The server cannot be reached, or sends no HTTP response within [`PATIENCE`].
 pub async fn get(url: &str) -> Result<Answer> {
     let (host, path) =
         url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).context("no http URL")?;
-    // Version 1.0: the body is what comes until the end, and no chunks.
+    // HTTP/1.0: the body ends with the connection, and there are no chunks.
     let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
     ask(host.parse()?, &request).await
 }
 
-/// Sends a request as it is.
+/// Sends a request unchanged.
 ///
 /// # Errors
-/// As [`get`].
+/// As for [`get`].
 pub async fn ask(address: SocketAddr, request: &str) -> Result<Answer> {
     timeout(PATIENCE, ask_now(address, request)).await.context("no answer")?
 }
@@ -276,7 +276,7 @@ async fn ask_now(address: SocketAddr, request: &str) -> Result<Answer> {
     Ok(Answer { status, head, rest, stream })
 }
 
-/// However it ends: a stream that ends too early fails its test.
+/// Errors are ignored here: a stream that ends too early fails its test.
 async fn read(stream: impl AsyncRead + Unpin, bytes: BytesMut, sender: &watch::Sender<Arrived>) {
     let _ = read_tags(stream, bytes, sender).await;
     sender.send_modify(|arrived| arrived.ended = Some(Instant::now()));
@@ -287,7 +287,7 @@ async fn read_tags(
     mut bytes: BytesMut,
     sender: &watch::Sender<Arrived>,
 ) -> Result<()> {
-    // The header of the file and the size of the tag before the first, which is 0.
+    // The file header, and the size of the tag before the first one, which is 0.
     let mut skip = 9 + 4;
     loop {
         if skip > 0 && bytes.len() >= skip {
@@ -301,7 +301,7 @@ async fn read_tags(
             if bytes.len() < size {
                 break;
             }
-            // Behind a body, however short, stands a size.
+            // Even after an empty body there are the four bytes of its size.
             let start = [bytes[11], bytes[12]];
             bytes.advance(size);
             let kind = match kind {

@@ -1,5 +1,5 @@
-//! Processes that a process has started, as the kernel tells of them. Comes in: numbers of processes. Goes out: who is whose
-//! child, what they are, and what they use. Deliberately absent: ending them.
+//! The child processes of a process, as the kernel reports them. In: process ids. Out: their relations, their programs,
+//! and their use of resources. Deliberately absent: ending them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::process::{cpu_s, rss_kib};
 
-/// Parent and state of a process.
+/// The parent and the state of a process; `None` if it does not exist.
 #[must_use]
 pub fn status(pid: u32) -> Option<(u32, char)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -18,21 +18,21 @@ pub fn status(pid: u32) -> Option<(u32, char)> {
     Some((fields.next()?.parse().ok()?, state))
 }
 
-/// Name of a process's program: 15 letters of it.
+/// The name of a process's program, truncated to 15 characters.
 #[must_use]
 pub fn name_of(pid: u32) -> String {
     let text = std::fs::read_to_string(format!("/proc/{pid}/comm"));
     text.unwrap_or_default().trim().to_owned()
 }
 
-/// Whether a process is an ffmpeg that encodes pictures.
+/// Whether a process is an ffmpeg that encodes video.
 #[must_use]
 pub fn encodes(pid: u32) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&line).contains("libx264")
 }
 
-/// The processes that a process has started, and those that they have.
+/// All descendants of a process.
 #[must_use]
 pub fn descendants(pid: u32) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -51,14 +51,14 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// What some processes use.
+/// The resources that processes use.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Hundredths of a core.
+    /// Processor time in percent of a core.
     pub cpu: f64,
-    /// Resident memory in KiB, what they share counted for each.
+    /// Resident memory (RSS) in KiB; shared memory counts for each process.
     pub rss_kib: u64,
-    /// The same, what they share counted once.
+    /// Proportional memory (PSS) in KiB; shared memory counts once.
     pub pss_kib: u64,
 }
 
@@ -71,10 +71,10 @@ impl std::ops::AddAssign for Usage {
 }
 
 impl Usage {
-    /// Of each of these processes, over so long.
+    /// Measures each of these processes over `window`.
     ///
     /// # Errors
-    /// One of them has ended.
+    /// One of the processes has ended.
     pub async fn of(pids: &[u32], window: Duration) -> Result<Vec<Usage>> {
         let used = || pids.iter().map(|pid| cpu_s(*pid)).collect::<Result<Vec<_>>>();
         let (begin, before) = (std::time::Instant::now(), used()?);

@@ -1,5 +1,5 @@
-//! What is pushed to be seen and heard again, and how far its picture and sound are apart there. Comes in: a colour, a tone,
-//! and what a receiver gets. Goes out: files, made once by ffmpeg; how much later each flash comes than its beep, by the
+//! Media that flashes and beeps, and the measurement of the offset between picture and sound. In: a colour, a tone, and
+//! the media of a receiver. Out: files, made once by ffmpeg; how much later each flash comes than its beep, by the
 //! stream's own clock. Deliberately absent: pushing and receiving.
 
 use std::ffi::OsStr;
@@ -12,15 +12,15 @@ use tokio::process::Command;
 
 use crate::watching::{Media, RATE, loudness};
 
-/// How a picture of the tests is encoded: as a camera of small means does it.
+/// The video encoding of the tests, as of a simple camera.
 const SIMPLE: &str = "-c:v libx264 -preset ultrafast -tune zerolatency -profile:v baseline \
     -pix_fmt yuv420p -sc_threshold 0 -color_range tv -colorspace smpte170m";
-/// A flash and its beep are closer than this, in milliseconds: the next ones come a second later.
+/// The maximum offset between a flash and its beep, in milliseconds; flashes come once per second.
 const NEAR_MS: i64 = 500;
-/// So many flashes at least say something of all.
+/// Minimum number of flashes for a median.
 const FEWEST: usize = 4;
 
-/// A file of media, made once by an ffmpeg with these arguments.
+/// A media file, made once by an ffmpeg with these arguments.
 ///
 /// # Errors
 /// ffmpeg is missing or fails.
@@ -34,7 +34,7 @@ pub async fn made(
         return Ok(path);
     }
     std::fs::create_dir_all(&directory)?;
-    // Complete or absent, also when two tests or two processes make it at the same time.
+    // The file is complete or absent, even if two tests or processes make it at the same time.
     static MAKING: AtomicU32 = AtomicU32::new(0);
     let number = MAKING.fetch_add(1, Ordering::Relaxed);
     let part = directory.join(format!("{}-{number}.{name}", std::process::id()));
@@ -51,11 +51,12 @@ pub async fn made(
     Ok(path)
 }
 
-/// A minute of 640x360 at 25 frames a second in one colour. A white bar of 16 pixels moves 8 to the right with each frame along
-/// the lower edge; in the first 200 ms of each second the upper left quarter is white, and a beep is heard.
+/// A minute of 640x360 at 25 frames per second in one colour. Along the lower edge a white bar of 16 pixels moves 8
+/// pixels to the right per frame. In the first 200 ms of each second the upper left quarter is white, and a beep
+/// sounds.
 ///
 /// # Errors
-/// As those of [`made`].
+/// As for [`made`].
 pub async fn flashing(color: &str, tone: u32, beep: u32) -> Result<PathBuf> {
     let picture = format!(
         "color=c={color}:size=640x360:rate=25[back];color=c=white:size=16x40:rate=25[bar];\
@@ -70,17 +71,17 @@ pub async fn flashing(color: &str, tone: u32, beep: u32) -> Result<PathBuf> {
     made(&name, arguments.chain("-c:a aac -b:a 96k".split(' '))).await
 }
 
-/// Some seconds of one colour and one tone, encoded as the tests encode, but for what these arguments say.
+/// A file with the given picture and sound sources of ffmpeg, in the tests' encoding, modified by `arguments`.
 ///
 /// # Errors
-/// As those of [`made`].
+/// As for [`made`].
 pub async fn plain(name: &str, picture: &str, sound: &str, arguments: &str) -> Result<PathBuf> {
     let inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound].into_iter();
     let all = inputs.chain(SIMPLE.split_whitespace()).chain("-c:a aac".split(' '));
     made(name, all.chain(arguments.split_whitespace())).await
 }
 
-/// Somebody who flashes and beeps: when that begins, by the stream's own clock.
+/// The flashes and beeps of one member, by the stream's own clock.
 #[derive(Debug)]
 pub struct Beacon {
     at: (u32, u32),
@@ -92,14 +93,14 @@ pub struct Beacon {
 }
 
 impl Beacon {
-    /// Whose flash is seen at a place of the canvas, and whose beep has this frequency.
+    /// Creates a beacon whose flash is visible at this place of the canvas and whose beep has this frequency.
     #[must_use]
     pub fn new(at: (u32, u32), beep: f64) -> Self {
         let (flashes, beeps) = (Vec::new(), Vec::new());
         Beacon { at, beep, flash: None, sound: None, flashes, beeps }
     }
 
-    /// Takes what comes next.
+    /// Processes the next item.
     pub fn take(&mut self, media: &Media) {
         match media {
             Media::Frame(frame) => {
@@ -110,7 +111,7 @@ impl Beacon {
                 self.flash = Some(is_white);
             }
             Media::Sound(sound) => {
-                // Windows of 8 ms: a whole number of the waves of a beep.
+                // Windows of 8 ms, which contain whole periods of a beep.
                 for (at, window) in (0..).zip(sound.samples.chunks_exact(RATE / 125)) {
                     let is_loud = loudness(window, self.beep) > 2_000.0;
                     if is_loud && self.sound.replace(is_loud) == Some(false) {
@@ -122,7 +123,7 @@ impl Beacon {
         }
     }
 
-    /// When each flash began, and how much later that was than its beep, in milliseconds.
+    /// The time of each flash, and how much later it was than its beep, in milliseconds.
     #[must_use]
     pub fn offsets(&self) -> Vec<(i64, i64)> {
         let nearest = self.flashes.iter().filter_map(|flash| {
@@ -133,17 +134,17 @@ impl Beacon {
         nearest.collect()
     }
 
-    /// How much later a flash comes than its beep, at the median.
+    /// The median of how much later a flash comes than its beep, in milliseconds.
     ///
     /// # Errors
-    /// There are too few.
+    /// There are too few flashes.
     pub fn offset(&self) -> Result<i64> {
         median(self.offsets().into_iter().map(|(_, offset)| offset))
             .with_context(|| format!("flashes {:?}, beeps {:?}", self.flashes, self.beeps))
     }
 }
 
-/// The middle one; nothing where there are too few.
+/// The median; `None` if there are too few values.
 pub fn median(offsets: impl IntoIterator<Item = i64>) -> Option<i64> {
     let mut offsets: Vec<i64> = offsets.into_iter().collect();
     offsets.sort_unstable();
@@ -170,7 +171,7 @@ mod tests {
         }
         for step in 0..750_i64 {
             let time = step * 8;
-            // 80 ms before the flash.
+            // The beep starts 80 ms before the flash.
             let is_loud = (time + 80) % 1_000 < 200;
             let wave = |at: usize| (at as f64 * std::f64::consts::TAU / 16.0).sin() * 9_000.0;
             let samples = (0..RATE / 125).map(|at| if is_loud { wave(at) as i16 } else { 0 });

@@ -1,9 +1,10 @@
-//! What the loopback tests and the load generator share.
+//! Shared code of the loopback tests and the load generator: servers, clients, media, receivers. In: programs and
+//! addresses. Out: what they did. Deliberately absent: mocks.
 
 use std::time::Duration;
 
-/// Ends every wait: a test that hangs ends with a word of what it waits for. Nothing else comes near it, however busy
-/// the machine is, so it proves nothing of how long something takes: that is what `cargo xtask bench` measures.
+/// Time limit of every wait, so that a test that hangs fails and names what it waits for. Normal waits are far shorter,
+/// even on a busy machine. A test therefore proves nothing about durations; `cargo xtask bench` measures those.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub mod arrivals;

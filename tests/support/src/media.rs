@@ -1,5 +1,6 @@
-//! Real media: ffmpeg that pushes and plays, ffprobe, and what a decoder makes of a stream. The programs are
-//! left alone while they run, as an encoder in the field is. Comes in: URLs. Goes out: exits, codecs, frames.
+//! Real media: ffmpeg pushes and plays, ffprobe, and decoded frames. The programs run without control from the test,
+//! like an encoder in the field. In: URLs. Out: exit codes, codecs, frames. Deliberately absent: judgement of the
+//! results.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,8 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::arrivals::Arrivals;
 
-/// What is pushed: 60 s of a test picture (H.264 baseline, 320x180, 25 frames and one keyframe a second) and
-/// a tone (AAC). Longer than any test, so that what happens where it begins again does not matter. Made once.
+/// The media that is pushed: 60 s of a test picture (H.264 baseline, 320x180, 25 frames and one keyframe per second)
+/// and a tone (AAC). It is longer than any test, so that its repetition does not matter. Made once.
 ///
 /// # Errors
 /// ffmpeg is missing or fails.
@@ -35,7 +36,7 @@ fn make_sample() -> Result<PathBuf> {
         return Ok(path);
     }
     std::fs::create_dir_all(&directory)?;
-    // Complete or absent, also when two processes make it at the same time.
+    // The file is complete or absent, even if two processes make it at the same time.
     let part = directory.join(format!("sample.{}.part", std::process::id()));
     let made = std::process::Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-y"])
@@ -53,7 +54,7 @@ fn make_sample() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// An ffmpeg that runs until it is cut, ends by itself, or is dropped.
+/// A running ffmpeg. It ends when it is cut, by itself, or when it is dropped.
 #[derive(Debug)]
 pub struct Ffmpeg {
     child: Child,
@@ -61,7 +62,7 @@ pub struct Ffmpeg {
 }
 
 impl Ffmpeg {
-    /// Pushes the sample at the pace of the clock, over and over.
+    /// Pushes the sample in real time, repeatedly.
     ///
     /// # Errors
     /// ffmpeg cannot be started.
@@ -72,7 +73,7 @@ impl Ffmpeg {
         Ffmpeg::start(ffmpeg)
     }
 
-    /// Pushes some minutes of media as fast as the server takes it, then ends.
+    /// Pushes some minutes of media as fast as the server accepts it, then ends.
     ///
     /// # Errors
     /// ffmpeg cannot be started.
@@ -83,7 +84,7 @@ impl Ffmpeg {
         Ffmpeg::start(ffmpeg)
     }
 
-    /// Pushes a file at the pace of the clock, over and over.
+    /// Pushes a file in real time, repeatedly.
     ///
     /// # Errors
     /// ffmpeg cannot be started.
@@ -94,7 +95,7 @@ impl Ffmpeg {
         Ffmpeg::start(ffmpeg)
     }
 
-    /// Plays for as long as the stream lasts, without decoding.
+    /// Plays as long as the stream lasts, without decoding.
     ///
     /// # Errors
     /// ffmpeg cannot be started.
@@ -105,7 +106,7 @@ impl Ffmpeg {
         Ffmpeg::start(ffmpeg)
     }
 
-    /// Plays for as long as the stream lasts, and tells what came, without decoding.
+    /// Plays as long as the stream lasts, and reports the arriving tags, without decoding.
     ///
     /// # Errors
     /// ffmpeg cannot be started.
@@ -131,22 +132,22 @@ impl Ffmpeg {
         Ok(Ffmpeg { child, said })
     }
 
-    /// The process, while it runs.
+    /// The process id, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// What it complained of so far.
+    /// Its error output so far.
     #[must_use]
     pub fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Says how it ended, if it has.
+    /// Its exit status; `None` while it runs.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system cannot tell.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
@@ -172,19 +173,19 @@ async fn collect(errors: impl AsyncRead + Unpin, said: Arc<Mutex<String>>) {
     }
 }
 
-/// The codecs that ffprobe finds, in alphabetical order.
+/// The codecs that ffprobe finds, sorted by name.
 ///
 /// # Errors
-/// It fails, or takes longer than `limit`.
+/// ffprobe fails, or takes longer than `limit`.
 pub async fn probe(url: &str, limit: Duration) -> Result<Vec<String>> {
     probe_media(url, Duration::from_millis(500), limit).await
 }
 
-/// As [`probe`], from a server that gives sound at once and the picture from its next keyframe: `media` is how much of the
-/// stream is looked at.
+/// Like [`probe`], for a server that sends sound at once and the picture from its next keyframe: ffprobe analyses
+/// `media` of the stream.
 ///
 /// # Errors
-/// As those of [`probe`].
+/// As for [`probe`].
 pub async fn probe_media(url: &str, media: Duration, limit: Duration) -> Result<Vec<String>> {
     let mut ffprobe = Command::new("ffprobe");
     let media = media.as_micros().to_string();
@@ -195,19 +196,19 @@ pub async fn probe_media(url: &str, media: Duration, limit: Duration) -> Result<
     Ok(codecs)
 }
 
-/// What came out of a decoder.
+/// The output of a decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// Pictures.
+    /// Number of pictures.
     pub frames: usize,
-    /// Pictures that differ from each other.
+    /// Number of distinct pictures.
     pub distinct: usize,
 }
 
-/// The coded pictures of the first `seconds` of a file or stream: the bytes of each, and their hash.
+/// The coded pictures of the first `seconds` of a file or stream: the size in bytes and the hash of each.
 ///
 /// # Errors
-/// It fails, or takes [`PATIENCE`] longer than that.
+/// ffmpeg fails, or takes [`PATIENCE`] longer than that.
 pub async fn pictures(url: &str, seconds: u32) -> Result<Vec<(u64, String)>> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-nostdin", "-i", url, "-t", &seconds.to_string()]);
@@ -221,17 +222,17 @@ pub async fn pictures(url: &str, seconds: u32) -> Result<Vec<(u64, String)>> {
     fields.collect()
 }
 
-/// Decodes `seconds` of the picture.
+/// Decodes `seconds` of the video.
 ///
 /// # Errors
-/// It fails, or takes [`PATIENCE`] longer than that.
+/// ffmpeg fails, or takes [`PATIENCE`] longer than that.
 pub async fn decode(url: &str, seconds: u32) -> Result<Decoded> {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "error", "-nostdin", "-fflags", "nobuffer", "-i", url]);
     ffmpeg.args(["-t", &seconds.to_string(), "-map", "0:v", "-f", "framemd5", "-"]);
     let limit = Duration::from_secs(seconds.into()) + PATIENCE;
     let text = output(ffmpeg, limit).await?;
-    // One line per frame, the hash is its last field; lines with `#` are a heading.
+    // One line per frame, with the hash as its last field; lines with `#` are comments.
     let hashes: Vec<_> = text
         .lines()
         .filter(|line| !line.starts_with('#'))

@@ -1,5 +1,5 @@
-//! nginx with its RTMP module, as Debian packs both. Comes in: a folder for its files. Goes out: a server that takes
-//! pushes to and plays of `rtmp://ADDRESS/live/STREAM`.
+//! nginx with its RTMP module, as Debian packages both. In: a folder for its files. Out: a server that accepts pushes
+//! to and plays of `rtmp://ADDRESS/live/STREAM`. Deliberately absent: other settings.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,20 +13,20 @@ use tokio::time::{sleep, timeout};
 
 use crate::PATIENCE;
 
-/// A running nginx; killed when it is dropped.
+/// A running nginx. Dropping it kills it.
 #[derive(Debug)]
 pub struct Nginx {
     child: Child,
     folder: PathBuf,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
 }
 
 impl Nginx {
-    /// Starts it on a free port of loopback, with its files in `folder`.
+    /// Starts nginx on a free loopback port, with its files in `folder`.
     ///
     /// # Errors
-    /// It is not installed, or does not start.
+    /// nginx is not installed, or does not start.
     pub async fn start(folder: &Path) -> Result<Self> {
         let free = std::net::TcpListener::bind("127.0.0.1:0")?;
         let address = free.local_addr()?;
@@ -55,7 +55,7 @@ impl Nginx {
             .context("nginx: apt-get install nginx libnginx-mod-rtmp")?;
         let listens = async {
             while TcpStream::connect(address).await.is_err() {
-                // Nothing tells that it listens, so look again.
+                // nginx does not report that it listens, so this polls.
                 sleep(Duration::from_millis(20)).await;
             }
         };
@@ -63,19 +63,19 @@ impl Nginx {
         Ok(Nginx { child, folder, address })
     }
 
-    /// Kills it, and starts the next one on the same address.
+    /// Kills nginx and starts another one on the same address.
     ///
     /// # Errors
-    /// It does not end, or does not start again.
+    /// nginx does not end, or does not start again.
     pub async fn restart(mut self) -> Result<Self> {
         self.child.kill().await?;
         Self::start_at(self.folder, self.address).await
     }
 
-    /// The process.
+    /// The process id.
     ///
     /// # Errors
-    /// It has ended.
+    /// nginx has ended.
     pub fn pid(&self) -> Result<u32> {
         self.child.id().context("nginx has ended")
     }

@@ -1,4 +1,5 @@
-//! A signal-server in a process of its own, and what the kernel says about it.
+//! A signal-server in a separate process. In: a program, a data directory, environment variables. Out: its addresses,
+//! its log, and its use of memory and processor as the kernel reports it. Deliberately absent: the server's own code.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _};
@@ -18,44 +19,44 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::arrivals::{self, Answer};
 
-/// A running server; killed when it is dropped.
+/// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub struct ServerProcess {
     child: Child,
     _lines: Lines<BufReader<ChildStdout>>,
     log: Arc<Log>,
-    /// WebSocket and HTTP-FLV.
+    /// Listener for WebSocket and HTTP-FLV.
     pub public: SocketAddr,
-    /// RTMP.
+    /// Listener for RTMP.
     pub rtmp: SocketAddr,
-    /// RTMPS, where it is configured.
+    /// Listener for RTMPS, if it is configured.
     pub rtmps: Option<SocketAddr>,
-    /// Admin API.
+    /// Listener of the admin API.
     pub admin: SocketAddr,
     data_dir: PathBuf,
 }
 
 impl ServerProcess {
-    /// Starts `program` on free ports with its data in `data_dir`.
+    /// Starts `program` on free ports, with its data in `data_dir`.
     ///
     /// # Errors
-    /// It does not start or does not say where it listens.
+    /// The server does not start, or does not print its addresses.
     pub async fn start(program: &Path, data_dir: &Path, env: &[(&str, &str)]) -> Result<Self> {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         ServerProcess::start_at(program, data_dir, env, [free; 3]).await
     }
 
-    /// Starts `program` on these addresses, which are public, RTMP and admin, with its data in `data_dir`.
+    /// Starts `program` on these addresses (public, RTMP, admin), with its data in `data_dir`.
     ///
     /// # Errors
-    /// It does not start or does not say where it listens.
+    /// The server does not start, or does not print its addresses.
     pub async fn start_at(
         program: &Path,
         data_dir: &Path,
         env: &[(&str, &str)],
         [public, rtmp, admin]: [SocketAddr; 3],
     ) -> Result<Self> {
-        // Read by a thread of its own: a server whose log nobody takes would stand still.
+        // A separate thread reads the log: a server whose log is not read would block.
         let (errors, write_errors) = io::pipe()?;
         let log = Arc::new(Log::default());
         let collected = log.clone();
@@ -73,7 +74,7 @@ impl ServerProcess {
             .with_context(|| format!("start {}", program.display()))?;
         let output = child.stdout.take().context("a piped child has an output")?;
         let mut lines = BufReader::new(output).lines();
-        // Each listener has a line; that of the admin API is the last.
+        // The server prints a line per listener; that of the admin API is the last.
         let mut listeners: BTreeMap<String, SocketAddr> = BTreeMap::new();
         while !listeners.contains_key("admin") {
             let line = lines.next_line().await?;
@@ -119,20 +120,20 @@ impl ServerProcess {
         self.log.lines().clone()
     }
 
-    /// How many lines there are so far.
+    /// Number of log lines so far.
     #[must_use]
     pub fn log_length(&self) -> usize {
         self.log.lines().len()
     }
 
-    /// Waits for a log line behind the first `known` ones.
+    /// Waits for a log line after the first `known` ones.
     ///
     /// # Errors
-    /// None comes within [`PATIENCE`].
+    /// There is none within [`PATIENCE`].
     pub async fn logged(&self, known: usize, is_it: impl Fn(&str) -> bool) -> Result<String> {
         let wait = async {
             loop {
-                // Made before the look, so that a line which comes in between wakes it.
+                // Created before the check, so that a line that arrives in between wakes it.
                 let more = self.log.more.notified();
                 if let Some(line) = self.log.lines().iter().skip(known).find(|line| is_it(line)) {
                     return line.clone();
@@ -143,7 +144,7 @@ impl ServerProcess {
         timeout(PATIENCE, wait).await.context("the log line did not come")
     }
 
-    /// Log lines that tell of a bug: ERROR lines and panics.
+    /// Log lines that report a bug: ERROR lines and panics.
     #[must_use]
     pub fn bugs(&self) -> Vec<String> {
         let is_bug = |line: &str| {
@@ -154,15 +155,15 @@ impl ServerProcess {
         self.log.lines().iter().filter(|line| is_bug(line)).cloned().collect()
     }
 
-    /// The process.
+    /// The process id.
     ///
     /// # Errors
-    /// It has ended.
+    /// The server has ended.
     pub fn pid(&self) -> Result<u32> {
         self.child.id().context("the server has ended")
     }
 
-    /// Token of the admin API.
+    /// The token of the admin API.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -186,7 +187,7 @@ impl ServerProcess {
         cpu_s(self.pid()?)
     }
 
-    /// Sends a signal, as `TERM`.
+    /// Sends a signal, for instance `TERM`.
     ///
     /// # Errors
     /// The process has ended.
@@ -197,7 +198,7 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// Waits for the end of the process; the exit code.
+    /// Waits for the end of the process. Returns the exit code.
     ///
     /// # Errors
     /// It was killed by a signal.
@@ -205,7 +206,8 @@ impl ServerProcess {
         self.child.wait().await?.code().context("killed by a signal")
     }
 
-    /// Ends the process without a chance to say or write anything, and waits until it is gone. When it was killed.
+    /// Kills the process, so that it can neither write nor report anything, and waits until it is gone. Returns the
+    /// time of the kill.
     ///
     /// # Errors
     /// It has ended already.
@@ -217,17 +219,17 @@ impl ServerProcess {
         Ok(killed)
     }
 
-    /// Sends SIGTERM and waits; the exit code.
+    /// Sends SIGTERM and waits. Returns the exit code.
     ///
     /// # Errors
-    /// The process cannot be signalled or was killed.
+    /// The process cannot be signalled, or was killed.
     pub async fn terminate(mut self) -> Result<i32> {
         self.signal("TERM").await?;
         self.wait().await
     }
 }
 
-/// What a server wrote to its error output.
+/// The error output of a server.
 #[derive(Debug, Default)]
 struct Log {
     lines: Mutex<Vec<String>>,
@@ -247,14 +249,14 @@ impl Log {
     }
 }
 
-/// Builds programs of this workspace, as the tests are built, and says where they are. Building what is
-/// fresh takes a moment only.
+/// Builds programs of this workspace with the profile of the tests, and returns their directory. This is fast if they
+/// are up to date.
 ///
 /// # Errors
 /// The build fails.
 pub fn build(packages: &[&str]) -> Result<PathBuf> {
     let mut cargo = std::process::Command::new(env!("CARGO"));
-    // What the cargo above us says of its package makes build scripts run again that look at it.
+    // Variables of the calling cargo would make build scripts that depend on them run again.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -275,7 +277,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Where cargo builds.
+/// The target directory of cargo.
 #[must_use]
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
@@ -296,12 +298,12 @@ fn waited(thread: &Path) -> Option<Duration> {
     Some(Duration::from_nanos(stat.split_whitespace().nth(1)?.parse().ok()?))
 }
 
-/// How long threads have waited for a processor while they had something to do, as the kernel counts it.
+/// How long threads have waited for a processor while they were runnable, as counted by the kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Starved(BTreeMap<u32, Duration>);
 
 impl Starved {
-    /// Of the threads of a process so far; nothing where the kernel does not count.
+    /// The waits of the threads of a process so far; empty if the kernel does not count them.
     #[must_use]
     pub fn of(pid: u32) -> Self {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
@@ -313,7 +315,7 @@ impl Starved {
         Starved(waited.collect())
     }
 
-    /// Of the thread that asks.
+    /// The waits of the calling thread so far.
     #[must_use]
     pub fn of_this_thread() -> Self {
         Starved(
@@ -321,7 +323,7 @@ impl Starved {
         )
     }
 
-    /// What the thread that waited longest has waited since then.
+    /// The longest wait of a thread since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Starved) -> Duration {
         let known = |id| earlier.0.get(id).copied().unwrap_or_default();
@@ -330,13 +332,13 @@ impl Starved {
     }
 }
 
-/// Processor time of a process in seconds; the kernel counts hundredths.
+/// Processor time of a process in seconds, with a resolution of 10 ms.
 ///
 /// # Errors
 /// The process has ended.
 pub fn cpu_s(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may hold anything; user and system time are fields 14 and 15.
+    // The name, in parentheses, can contain any characters; user and system time are fields 14 and 15.
     let fields = stat.rsplit_once(')').context("no name")?.1;
     let mut fields = fields.split_whitespace().skip(11);
     let mut next = || -> Result<f64> { Ok(fields.next().context("too short")?.parse()?) };

@@ -1,5 +1,5 @@
-//! A WebSocket client that can also misbehave: it writes exactly the bytes that it is told, and holds what
-//! it reads. Comes in: an address. Goes out: text messages, the close code, or the HTTP answer.
+//! A WebSocket client that can also misbehave: it writes exactly the bytes that it is given, and keeps what it reads.
+//! In: an address. Out: text messages, the close code, or the HTTP response. Deliberately absent: fragmentation.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -21,32 +21,32 @@ pub const PING: u8 = 9;
 /// See [`TEXT`].
 pub const PONG: u8 = 10;
 
-/// What came from the server.
+/// An item from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A text message.
     Text(Bytes),
     /// A pong.
     Pong(Bytes),
-    /// A close frame: code and reason.
+    /// A close frame, with code and reason.
     Close(u16, String),
     /// The end of the stream without a close frame.
     Gone,
 }
 
-/// One connection, over TCP unless it is told otherwise.
+/// One connection, over TCP by default.
 #[derive(Debug)]
 pub struct RawWs<S = TcpStream> {
     stream: S,
     read: BytesMut,
     next_id: u64,
-    /// Pings of the server so far, and whether they are answered.
+    /// Number of pings of the server so far; `answers` says whether they are answered.
     pings: u64,
     answers: bool,
 }
 
 impl RawWs {
-    /// Connects and upgrades as a well-behaved client.
+    /// Connects and upgrades like a well-behaved client.
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
@@ -56,7 +56,7 @@ impl RawWs {
         Ok(socket)
     }
 
-    /// Connects without a word.
+    /// Connects without sending anything.
     ///
     /// # Errors
     /// The server cannot be reached.
@@ -68,24 +68,24 @@ impl RawWs {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
-    /// Goes on with a stream on which nothing was said yet.
+    /// Uses a stream on which nothing has been sent yet.
     pub fn over(stream: S) -> Self {
         RawWs { stream, read: BytesMut::new(), next_id: 1, pings: 0, answers: false }
     }
 
-    /// From now on it answers pings while it is read, as a browser does.
+    /// Makes the client answer pings while it is read, like a browser.
     #[must_use]
     pub fn answering_pings(mut self) -> Self {
         self.answers = true;
         self
     }
 
-    /// Pings that came from the server.
+    /// Number of pings from the server.
     pub fn pings(&self) -> u64 {
         self.pings
     }
 
-    /// The stream itself.
+    /// The underlying stream.
     pub fn stream(&self) -> &S {
         &self.stream
     }
@@ -101,10 +101,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         self.next_id - 1
     }
 
-    /// Does the handshake.
+    /// Performs the WebSocket handshake.
     ///
     /// # Errors
-    /// The answer is not 101.
+    /// The status of the response is not 101.
     pub async fn upgrade(&mut self, host: impl Display) -> Result<()> {
         let request = format!(
             "GET /v1/signal HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -117,7 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         Ok(())
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     ///
     /// # Errors
     /// The socket is gone.
@@ -125,10 +125,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         Ok(self.stream.write_all(bytes).await?)
     }
 
-    /// Reads the head of an HTTP answer, status line first.
+    /// Reads the status line and the headers of an HTTP response.
     ///
     /// # Errors
-    /// The socket ends before, or the head is longer than 64 KiB.
+    /// The socket ends before that, or the headers are longer than 64 KiB.
     pub async fn http_head(&mut self) -> Result<String> {
         loop {
             if let Some(end) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -142,13 +142,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         }
     }
 
-    /// Reads everything until the other side ends the connection, in order or not.
+    /// Reads everything until the other side ends the connection, properly or not.
     pub async fn read_to_end(&mut self) -> BytesMut {
         while matches!(self.stream.read_buf(&mut self.read).await, Ok(1..)) {}
         self.read.split()
     }
 
-    /// Sends a frame of any type, masked with a key of zeros, which leaves the payload as it is.
+    /// Sends a frame of any type. Its masking key is zero, so the payload stays as it is.
     ///
     /// # Errors
     /// The socket is gone.
@@ -190,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         Ok(id)
     }
 
-    /// Sends a request and waits for its answer, passing over everything else.
+    /// Sends a request and waits for its answer, skipping everything else.
     ///
     /// # Errors
     /// The answer is an error, or the connection ends.
@@ -203,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         }
     }
 
-    /// Waits for the answer to a request, whatever it is, passing over everything else.
+    /// Waits for the answer to a request, a result or an error, skipping everything else.
     ///
     /// # Errors
     /// The connection ends.
@@ -217,10 +217,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         }
     }
 
-    /// Waits for the next text frame and hands out its messages.
+    /// Waits for the next frame and returns its messages; a pong has none.
     ///
     /// # Errors
-    /// The connection ends, or the text is no JSON.
+    /// The connection ends, or the text is not JSON.
     pub async fn messages(&mut self) -> Result<Vec<Value>> {
         match self.receive().await? {
             Received::Text(text) => Ok(match serde_json::from_slice(&text)? {
@@ -232,10 +232,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         }
     }
 
-    /// Waits for whatever comes.
+    /// Waits for the next item.
     ///
     /// # Errors
-    /// The server sends what a server must not send.
+    /// The server sends something that a server must not send.
     pub async fn receive(&mut self) -> Result<Received> {
         loop {
             if let Some((opcode, payload)) = self.take_frame()? {
@@ -264,7 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawWs<S> {
         }
     }
 
-    /// Takes one whole frame from what was read.
+    /// Takes one complete frame from the data that was read.
     fn take_frame(&mut self) -> Result<Option<(u8, Bytes)>> {
         let [first, second, rest @ ..] = &self.read[..] else { return Ok(None) };
         ensure!(first & 0x80 != 0, "the server fragments");

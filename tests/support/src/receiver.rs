@@ -1,6 +1,6 @@
-//! An RTMP receiver, as a CDN has one, that sees everything. Comes in: publishes. Goes out: when each began and ended, and
-//! every tag. It lets anybody publish at any time, so two at once are seen. Deliberately
-//! absent: decoding, see `watching.rs`.
+//! An RTMP receiver, like that of a CDN, that records everything. In: publishes. Out: when each began and ended, and
+//! all tags. It accepts every publish at any time, so that two simultaneous ones are recorded. Deliberately absent:
+//! decoding, see `watching.rs`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,31 +18,31 @@ use tokio::time::timeout;
 
 use crate::PATIENCE;
 
-/// A piece of media.
+/// A media message.
 #[derive(Clone, Debug)]
 pub struct Tag {
-    /// Audio, video, or what is said of both.
+    /// Audio, video or metadata.
     pub kind: MediaKind,
-    /// Milliseconds on the publisher's clock.
+    /// Time on the publisher's clock, in milliseconds.
     pub time: u32,
-    /// As FLV has it.
+    /// The body, as in FLV.
     pub body: Bytes,
 }
 
 impl Tag {
-    /// A picture, and no header.
+    /// Whether this is a picture and not a header.
     #[must_use]
     pub fn is_picture(&self) -> bool {
         self.kind == MediaKind::Video && self.body.get(1) == Some(&1)
     }
 
-    /// A picture that needs none before it.
+    /// Whether this is a keyframe.
     #[must_use]
     pub fn is_key(&self) -> bool {
         self.is_picture() && self.body[0] == 0x17
     }
 
-    /// What is needed to read what follows.
+    /// Whether this is needed to decode what follows.
     #[must_use]
     pub fn is_header(&self) -> bool {
         match self.kind {
@@ -58,31 +58,31 @@ impl Tag {
 pub struct Publish {
     /// App, stream and query.
     pub stream: String,
-    /// When it was asked for.
+    /// Time of the request.
     pub began: Instant,
-    /// When it ended, or its connection.
+    /// Time at which it or its connection ended.
     pub ended: Option<Instant>,
-    /// Its media so far.
+    /// All media so far.
     pub tags: Vec<Arc<Tag>>,
 }
 
-/// Everything that came.
+/// Everything that was received.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// In the order in which they began.
+    /// The publishes, in the order of their beginnings.
     pub publishes: Vec<Publish>,
-    /// Two publishes of one stream were there at once.
+    /// Whether two publishes of one stream existed at the same time.
     pub two_at_once: bool,
 }
 
 impl Seen {
-    /// The publish that goes on.
+    /// The publish that has not ended.
     #[must_use]
     pub fn live(&self) -> Option<&Publish> {
         self.publishes.iter().rev().find(|publish| publish.ended.is_none())
     }
 
-    /// Pictures that came so far, of all publishes.
+    /// Number of pictures so far, of all publishes.
     #[must_use]
     pub fn pictures(&self) -> usize {
         let all = self.publishes.iter().flat_map(|publish| &publish.tags);
@@ -90,28 +90,28 @@ impl Seen {
     }
 }
 
-/// A receiver; dropping it closes its listener and connections.
+/// A receiver. Dropping it closes its listener and connections.
 #[derive(Debug)]
 pub struct Receiver {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     seen: watch::Receiver<Seen>,
     _served: JoinSet<()>,
 }
 
 impl Receiver {
-    /// On an address of its own.
+    /// Starts a receiver on a free address.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no free address.
     pub async fn start() -> Result<Self> {
         Receiver::start_at("127.0.0.1:0".parse()?).await
     }
 
-    /// On an address that another one had.
+    /// Starts a receiver on an address that another one had.
     ///
     /// # Errors
-    /// It is taken.
+    /// The address is in use.
     pub async fn start_at(address: SocketAddr) -> Result<Self> {
         let socket = tokio::net::TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -124,28 +124,28 @@ impl Receiver {
         Ok(Receiver { address, seen, _served: served })
     }
 
-    /// Where a stream of that name and query is pushed to.
+    /// The push URL for a stream; `stream` may include a query.
     #[must_use]
     pub fn url(&self, stream: &str) -> String {
         format!("rtmp://{}/live/{stream}", self.address)
     }
 
-    /// Everything that came so far.
+    /// Everything that was received so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.seen.borrow().clone()
     }
 
-    /// Everything that comes.
+    /// A live view of everything that is received.
     #[must_use]
     pub fn follow(&self) -> watch::Receiver<Seen> {
         self.seen.clone()
     }
 
-    /// Waits until what was seen is as wanted.
+    /// Waits until the received data satisfies `wanted`.
     ///
     /// # Errors
-    /// It is not within [`PATIENCE`].
+    /// That does not happen within [`PATIENCE`].
     pub async fn until(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Result<()> {
         let mut seen = self.seen.clone();
         let waited = timeout(PATIENCE, seen.wait_for(|seen| wanted(seen))).await;
@@ -153,19 +153,19 @@ impl Receiver {
         Ok(())
     }
 
-    /// Waits for so many pictures more.
+    /// Waits for `more` further pictures.
     ///
     /// # Errors
-    /// They do not come within [`PATIENCE`].
+    /// They do not arrive within [`PATIENCE`].
     pub async fn pictures(&self, more: usize) -> Result<()> {
         let enough = self.seen.borrow().pictures() + more;
         self.until("pictures", |seen| seen.pictures() >= enough).await
     }
 
-    /// Nobody ever pushed beside another one.
+    /// Checks that no two publishes of a stream existed at the same time.
     ///
     /// # Errors
-    /// Somebody did.
+    /// Two did.
     pub fn assert_one_at_a_time(&self) -> Result<()> {
         ensure!(!self.seen.borrow().two_at_once, "two published at once");
         Ok(())
@@ -179,7 +179,7 @@ async fn accept(listener: TcpListener, seen: Arc<watch::Sender<Seen>>) {
     }
 }
 
-/// However it ends, its publish ends with it, in the moment in which its socket does.
+/// When the connection ends, for any reason, its publish ends at the same moment.
 async fn serve(stream: TcpStream, seen: Arc<watch::Sender<Seen>>) {
     let mut own = None;
     let _ = publishes(stream, &seen, &mut own).await;

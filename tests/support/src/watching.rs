@@ -1,5 +1,5 @@
-//! Seeing and hearing what a receiver gets. Comes in: the tags of a publish. Goes out: decoded pictures and sound, each with
-//! its time, by an ffmpeg of the test's own. Deliberately absent: what is pushed, see `flashing.rs`.
+//! Decoding what a receiver gets. In: the tags of a publish. Out: decoded pictures and sound, each with its time, by a
+//! separate ffmpeg. Deliberately absent: the pushed media, see `flashing.rs`.
 
 use std::process::Stdio;
 
@@ -15,28 +15,28 @@ use tokio::time::timeout;
 use crate::PATIENCE;
 use crate::receiver::Seen;
 
-/// Samples a second of sound that is looked at.
+/// Sample rate of the decoded sound, in Hz.
 pub const RATE: usize = 16_000;
 
 /// A decoded picture.
 #[derive(Debug)]
 pub struct Frame {
-    /// Milliseconds on the publisher's clock.
+    /// Time on the publisher's clock, in milliseconds.
     pub time: i64,
-    /// At the size of the canvas.
+    /// The picture, at the size of the canvas.
     pub picture: Picture,
 }
 
-/// A piece of sound.
+/// A chunk of sound.
 #[derive(Debug)]
 pub struct Sound {
-    /// Milliseconds.
+    /// Time in milliseconds.
     pub time: i64,
-    /// One channel.
+    /// Samples of one channel.
     pub samples: Vec<i16>,
 }
 
-/// What a receiver's publish looks and sounds like, from a keyframe on.
+/// The decoded media of a receiver's publish, from a keyframe on.
 #[derive(Debug)]
 pub struct Watching {
     seen: watch::Receiver<Seen>,
@@ -45,18 +45,18 @@ pub struct Watching {
     _ffmpeg: Child,
 }
 
-/// What comes next.
+/// A decoded item.
 #[derive(Debug)]
 pub enum Media {
     /// A picture.
     Frame(Frame),
-    /// And sound.
+    /// Sound.
     Sound(Sound),
 }
 
 impl Watching {
-    /// Watches the publish that goes on now, from its newest keyframe on, and the next one when it ends. `width` and
-    /// `height` are the canvas.
+    /// Decodes the current publish from its newest keyframe on, and the next one when it ends. `width` and `height` are
+    /// those of the canvas.
     ///
     /// # Errors
     /// Nothing is published, or ffmpeg does not start.
@@ -85,10 +85,10 @@ impl Watching {
         Ok(Watching { seen, size: (width, height), media, _ffmpeg: ffmpeg })
     }
 
-    /// The next picture or sound; those of the next publish, where this one has ended.
+    /// The next picture or sound. When this publish has ended, continues with the next one.
     ///
     /// # Errors
-    /// Nothing comes within [`PATIENCE`].
+    /// Nothing arrives within [`PATIENCE`].
     pub async fn next(&mut self) -> Result<Media> {
         loop {
             let next = timeout(PATIENCE, self.media.recv()).await.context("nothing comes")?;
@@ -107,7 +107,7 @@ impl Watching {
     /// The next picture.
     ///
     /// # Errors
-    /// As those of [`Watching::next`].
+    /// As for [`Watching::next`].
     pub async fn frame(&mut self) -> Result<Frame> {
         loop {
             if let Media::Frame(frame) = self.next().await? {
@@ -116,10 +116,10 @@ impl Watching {
         }
     }
 
-    /// Waits for a picture with these colours at these places.
+    /// Waits for a picture that has these colours at these places.
     ///
     /// # Errors
-    /// It does not come within [`PATIENCE`].
+    /// There is none within [`PATIENCE`].
     pub async fn until(&mut self, wanted: &[(u32, u32, u32)]) -> Result<Frame> {
         let mut last = String::new();
         let search = async {
@@ -137,10 +137,10 @@ impl Watching {
         found.with_context(|| format!("{wanted:x?} is not seen; last {last}"))?
     }
 
-    /// Sound of so many samples from now on.
+    /// The next `count` samples.
     ///
     /// # Errors
-    /// As those of [`Watching::next`].
+    /// As for [`Watching::next`].
     pub async fn hear(&mut self, count: usize) -> Result<Vec<i16>> {
         let mut heard = Vec::new();
         while heard.len() < count {
@@ -153,7 +153,7 @@ impl Watching {
     }
 }
 
-/// Whether a colour is one of red, green and blue, as far as an encoder keeps it.
+/// Whether a colour equals red, green or blue, within the loss of an encoder.
 #[must_use]
 pub fn is_near(color: Yuv, rgb: u32) -> bool {
     let wanted = Yuv::from_rgb(rgb);
@@ -162,7 +162,7 @@ pub fn is_near(color: Yuv, rgb: u32) -> bool {
         && color.v.abs_diff(wanted.v) < 20
 }
 
-/// Hands the tags of a publish to a decoder: what it needs first, then from the newest keyframe on.
+/// Passes the tags of a publish to a decoder: the headers first, then everything from the newest keyframe on.
 async fn feed(
     mut seen: watch::Receiver<Seen>,
     publish: usize,
@@ -235,7 +235,7 @@ fn in_ms(pts: i64, (num, den): (u32, u32)) -> i64 {
     pts * 1000 * i64::from(num) / i64::from(den)
 }
 
-/// How loud a tone is in some sound, as amplitude.
+/// The amplitude of a tone in some samples.
 #[must_use]
 pub fn loudness(samples: &[i16], tone: f64) -> f64 {
     let step = tone * std::f64::consts::TAU / RATE as f64;

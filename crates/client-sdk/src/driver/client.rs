@@ -1,6 +1,5 @@
-//! The handle that an app holds. Comes in: `async` calls. Goes out: commands for the event loop, and
-//! what became of them. Deliberately absent: state; what it shows is what the delivery task
-//! delivered.
+//! The handle that an app holds. In: `async` calls. Out: commands for the event loop, and their outcomes. Deliberately
+//! absent: state; the getters show what the delivery task has delivered.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -28,17 +27,17 @@ use crate::session::{
     Command, ConnectionState, Event, EventKind, Joined, Member, Own, Picture, Reply, Session,
 };
 
-/// A client: at most one channel at a time, any number one after the other. Clones are handles of the
-/// same client; when the last one is dropped, its socket is closed and its tasks end. That is no
-/// `leave`: others see the member until the server's grace ends.
+/// A client: at most one channel at a time, any number one after the other. Clones are handles of the same client. When
+/// the last handle is dropped, the socket is closed and the tasks end. That is not a `leave`: the other members see the
+/// member until the server's grace period ends.
 ///
-/// A call starts when its future is first polled. Dropping the future does not take the call back.
+/// A call starts when its future is first polled. Dropping the future does not cancel the call.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
 }
 
-/// A handle that does not keep its client alive: for handlers, which the client owns.
+/// A handle that does not keep its client alive, for handlers, which the client owns.
 #[derive(Clone)]
 pub struct WeakClient {
     inner: Weak<Inner>,
@@ -51,10 +50,10 @@ struct Inner {
 }
 
 impl Client {
-    /// Makes a client that is in no channel. Nothing is sent before [`Client::join`].
+    /// Creates a client that is in no channel. Nothing is sent before [`Client::join`].
     ///
     /// # Errors
-    /// The addresses of [`ClientConfig::servers`] are none, too many, or no addresses.
+    /// The list [`ClientConfig::servers`] is empty, too long, or contains an invalid address.
     ///
     /// # Panics
     /// Outside a tokio runtime with time and I/O.
@@ -67,12 +66,12 @@ impl Client {
         Ok(Client { inner: Arc::new(Inner { appkey: config.appkey, orders, hub }) })
     }
 
-    /// Enters a channel. From then on the client stays in it: a connection that is lost comes back by itself
-    /// ([`Event::Reconnected`]), until `leave` or an end that [`Event::Disconnected`] tells. After that
-    /// the same client may join again.
+    /// Enters a channel. From then on the client stays in it: it reconnects by itself after a connection loss
+    /// ([`Event::Reconnected`]), until `leave` or until [`Event::Disconnected`] announces the end. After that the same
+    /// client may join again.
     ///
     /// # Errors
-    /// See [`JoinError`]; the client is in no channel then, except after `AlreadyJoined`.
+    /// See [`JoinError`]. After an error the client is in no channel; after `AlreadyJoined` it stays in its channel.
     pub async fn join(&self, options: JoinOptions) -> Result<Joined, JoinError> {
         let name = |error: lianmai_protocol::id::IdError| CallError::refused(error.name);
         let entropy = |_| {
@@ -99,16 +98,17 @@ impl Client {
         }
     }
 
-    /// Leaves the channel. Whatever comes out, the client is in no channel afterwards. Without a connection
-    /// it succeeds at once, and the client still tries to tell the server for 10 s.
+    /// Leaves the channel. The client is in no channel afterwards, even after an error. Without a connection the call
+    /// succeeds at once, and the client still tries for 10 s to tell the server.
     ///
     /// # Errors
-    /// [`LeaveError::NotJoined`] if it was in none; a timeout if the server did not answer.
+    /// [`LeaveError::NotJoined`] if the client was in no channel; [`LeaveError::OutcomeUnknown`] if the server did not
+    /// answer in time.
     pub async fn leave(&self) -> Result<(), LeaveError> {
         self.tell::<method::Leave>(Empty {}).await
     }
 
-    /// Announces media and gets the push URL, a secret. Audio and video share one.
+    /// Publishes media and returns the push URL, which is secret. Audio and video share one URL.
     ///
     /// # Errors
     /// See [`PublishError`].
@@ -119,7 +119,7 @@ impl Client {
         }
     }
 
-    /// Takes announced media back. Without audio and video the push URL dies.
+    /// Unpublishes media. When neither audio nor video is published any more, their push URL becomes invalid.
     ///
     /// # Errors
     /// See [`PublishError`].
@@ -127,7 +127,7 @@ impl Client {
         self.tell::<method::Unpublish>(Publish { media_type, uid: None }).await
     }
 
-    /// Takes somebody else's media back; needs the right `moderate`.
+    /// Unpublishes media of another member; needs the right `moderate`.
     ///
     /// # Errors
     /// See [`PublishError`].
@@ -140,7 +140,8 @@ impl Client {
         self.tell::<method::Unpublish>(Publish { media_type, uid }).await
     }
 
-    /// Gets the pull URL of somebody's media, a secret. A subscription ends with the publication.
+    /// Returns the pull URL for a kind of a member's media; the URL is secret. A subscription ends with its
+    /// publication.
     ///
     /// # Errors
     /// See [`SubscribeError`].
@@ -156,7 +157,7 @@ impl Client {
         }
     }
 
-    /// Gives a subscription up; not being subscribed is no error.
+    /// Ends a subscription. It is no error if there is none.
     ///
     /// # Errors
     /// See [`SubscribeError`].
@@ -169,7 +170,7 @@ impl Client {
         self.tell::<method::Unsubscribe>(Subscribe { uid, media_type }).await
     }
 
-    /// Changes one's own role. Becoming audience unpublishes and kills the push URLs.
+    /// Changes the app's own role. Becoming audience unpublishes all media and invalidates the push URLs.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -177,7 +178,7 @@ impl Client {
         self.tell::<method::SetRole>(SetRole { role, uid: None }).await
     }
 
-    /// Changes somebody's role; needs the right `moderate`.
+    /// Changes the role of another member; needs the right `moderate`.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -186,8 +187,7 @@ impl Client {
         self.tell::<method::SetRole>(SetRole { role, uid }).await
     }
 
-    /// Tells others that one's audio, video or both are muted. The media itself is the app's to
-    /// silence.
+    /// Tells the other members that the app's audio, video or both are muted. The app itself has to silence the media.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -195,7 +195,7 @@ impl Client {
         self.tell::<method::Mute>(Mute { media_type, uid: None }).await
     }
 
-    /// Takes [`Client::mute`] back.
+    /// Reverts [`Client::mute`].
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -203,7 +203,7 @@ impl Client {
         self.tell::<method::Unmute>(Mute { media_type, uid: None }).await
     }
 
-    /// Marks somebody as muted; needs the right `moderate`.
+    /// Marks another member as muted; needs the right `moderate`.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -216,7 +216,7 @@ impl Client {
         self.tell::<method::Mute>(Mute { media_type, uid }).await
     }
 
-    /// Takes [`Client::mute_of`] back.
+    /// Reverts [`Client::mute_of`].
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -229,7 +229,7 @@ impl Client {
         self.tell::<method::Unmute>(Mute { media_type, uid }).await
     }
 
-    /// Removes a member and keeps it out for `ban`, in whole seconds, at most 7 days; needs `moderate`.
+    /// Removes a member and bans its uid for `ban`, in whole seconds, at most 7 days; needs the right `moderate`.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -244,8 +244,8 @@ impl Client {
         self.tell::<method::Kick>(Kick { uid, duration_s, reason }).await
     }
 
-    /// Ends the channel for all and refuses joins with older tokens for `hold`, in whole seconds, at
-    /// most an hour; needs `moderate`.
+    /// Ends the channel for all members and refuses joins with older tokens for `hold`, in whole seconds, at most an
+    /// hour; needs the right `moderate`.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -258,7 +258,7 @@ impl Client {
         self.tell::<method::CloseChannel>(CloseChannel { hold_s, reason }).await
     }
 
-    /// Says something to all, at most 8 KiB.
+    /// Sends a message to all members, at most 8 KiB.
     ///
     /// # Errors
     /// See [`MessageError`].
@@ -266,8 +266,8 @@ impl Client {
         self.tell::<method::SendMessage>(SendMessage { data: data.into(), to: None }).await
     }
 
-    /// Says something to some members, at most 64, and tells how many different uids these are. Who is not there
-    /// is skipped.
+    /// Sends a message to certain members, at most 64, and returns the number of different uids in `to`. Uids that are
+    /// not members are skipped.
     ///
     /// # Errors
     /// See [`MessageError`].
@@ -283,7 +283,7 @@ impl Client {
         }
     }
 
-    /// Changes one's own attributes (`None` removes a key) and, where given, the display name.
+    /// Changes the app's own attributes (`None` removes a key) and, if given, the display name.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -309,8 +309,8 @@ impl Client {
         self.tell::<method::SetAttributes>(SetAttributes { attributes, target, name: None }).await
     }
 
-    /// Hands in a new token for the same app, channel and uid. Answers how long it lasts; `None` is
-    /// for ever.
+    /// Replaces the token by a new one for the same app, channel and uid. Returns how long it is valid; `None` if it
+    /// never expires.
     ///
     /// # Errors
     /// See [`RenewTokenError`].
@@ -324,8 +324,8 @@ impl Client {
         }
     }
 
-    /// Starts push tasks: what the channel publishes is composed and pushed to each one's address. What becomes of them is
-    /// told by [`Event::RtmpTasksStatus`]. All of them begin, or none.
+    /// Starts push tasks, all or none of them: the server composes the published media and pushes the result to the
+    /// address of each task. [`Event::RtmpTasksStatus`] reports their state.
     ///
     /// # Errors
     /// See [`TaskError`].
@@ -365,7 +365,7 @@ impl Client {
         self.inner.hub.look(|picture| picture.map(all).unwrap_or_default())
     }
 
-    /// Tells the server what a media component observed. `uid` names the stream of a pull.
+    /// Reports observations of a media component to the server. `uid` identifies the stream of a pull.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -379,21 +379,21 @@ impl Client {
         self.tell::<method::Report>(Report { dir, kind, data: data.into(), uid }).await
     }
 
-    /// Tells the client that the network is another one: it comes back at once, on a new socket. For hosts
-    /// whose system says so; without it a dead connection is found within `deadAfterMs`.
+    /// Tells the client that the network changed: it reconnects at once on a new socket. Use it if the system reports
+    /// such changes; without it a dead connection is found within `deadAfterMs`.
     pub fn network_changed(&self) {
         self.notice(Notice::NetworkChanged);
     }
 
-    /// Tells the client that the app is shown again: it makes sure within 3 s that its connection lives.
+    /// Tells the client that the app is shown again: the client checks within 3 s that its connection is alive.
     pub fn foreground(&self) {
         self.notice(Notice::Foreground);
     }
 
-    /// Runs `handler` for every event of a kind, or of all ([`EventKind::All`]), in order, on the
-    /// client's delivery task. It may use getters, `on` and `off`, and spawn tasks that call methods;
-    /// it must not block, least of all on a call of this client. It should hold a [`WeakClient`]: a
-    /// [`Client`] in a handler keeps itself alive until [`Client::off`].
+    /// Runs `handler` for every event of a kind, or of all kinds ([`EventKind::All`]), in order, on the client's
+    /// delivery task. The handler may use getters, `on` and `off`, and spawn tasks that call methods. It must not
+    /// block, in particular not on a call of this client. It should hold a [`WeakClient`]: a [`Client`] in a handler
+    /// keeps itself alive until [`Client::off`].
     pub fn on(
         &self,
         kind: EventKind,
@@ -402,18 +402,18 @@ impl Client {
         self.inner.hub.on(kind, Arc::new(handler))
     }
 
-    /// Removes a handler; `false` if it was removed already. A call of it that is running goes on.
+    /// Removes a handler; returns `false` if it was removed already. A running invocation of it continues.
     pub fn off(&self, id: ListenerId) -> bool {
         self.inner.hub.off(id)
     }
 
-    /// Every event from now on. See [`EventStream`] for its bound.
+    /// A stream of all events from now on. See [`EventStream`] for its capacity.
     #[must_use]
     pub fn events(&self) -> EventStream {
         EventStream::new(Arc::clone(&self.inner.hub))
     }
 
-    /// Where the connection is.
+    /// The state of the connection.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
         self.inner.hub.state()
@@ -425,14 +425,14 @@ impl Client {
         self.inner.hub.look(|picture| picture.cloned())
     }
 
-    /// Every broadcaster, oneself included if one is one, by uid.
+    /// All broadcasters by uid, including the app itself if it is one.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         let all = |picture: &Picture| picture.members.values().cloned().collect();
         self.inner.hub.look(|picture| picture.map(all).unwrap_or_default())
     }
 
-    /// One's own state; `None` while in no channel.
+    /// The app's own state; `None` while in no channel.
     #[must_use]
     pub fn self_info(&self) -> Option<Own> {
         self.inner.hub.look(|picture| picture.map(|picture| picture.own.clone()))
@@ -444,12 +444,12 @@ impl Client {
         WeakClient { inner: Arc::downgrade(&self.inner) }
     }
 
-    /// Calls a method; its error follows from `error.rs`.
+    /// Calls a method; `error.rs` defines its error type.
     async fn ask<M: Operation>(&self, params: M::Params) -> Result<Reply, M::Error> {
         Ok(self.call(M::call(params)).await?)
     }
 
-    /// Calls a method whose answer says no more than that it is done.
+    /// Calls a method whose result has no contents.
     async fn tell<M: Operation>(&self, params: M::Params) -> Result<(), M::Error> {
         self.call(M::call(params)).await?;
         Ok(())
@@ -463,13 +463,13 @@ impl Client {
     }
 
     fn notice(&self, notice: Notice) {
-        // Without an event loop there is no connection either.
+        // If the event loop has ended, there is no connection that the notice could concern.
         let _ = self.inner.orders.send(Order::Notice(notice));
     }
 }
 
 impl WeakClient {
-    /// The client, if a [`Client`] handle is left.
+    /// The client, if any [`Client`] handle still exists.
     #[must_use]
     pub fn upgrade(&self) -> Option<Client> {
         self.inner.upgrade().map(|inner| Client { inner })

@@ -1,5 +1,5 @@
-//! What a client is told: where the server is, and how to join. Deliberately absent: files and
-//! environment.
+//! The settings of a client and of a join. In: values from the app. Out: settings of a session. Deliberately absent:
+//! files and environment.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use crate::session::SessionConfig;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// `ws://host:port` or `wss://host:port` (feature `tls`), without a path: the addresses of one
-    /// deployment, at most 16. The first is preferred; the next is tried when one cannot be reached.
+    /// `ws://host:port` or `wss://host:port` (feature `tls`), without a path: the addresses of one deployment, at most
+    /// 16. The first is preferred; the client tries the next one when an address cannot be reached.
     pub servers: Vec<String>,
-    /// The app.
+    /// The appkey.
     pub appkey: String,
-    /// Most events that wait for the app, at least 1. Beyond it the client stops reading its socket
-    /// until the app took some; a server that waits too long for that closes with `slowReader`, and the
-    /// client comes back. Nothing is dropped: what changed meanwhile is told behind what waits.
+    /// Maximum number of events that wait for the app, at least 1. When it is reached, the client stops reading its
+    /// socket until the app has taken some. If that lasts too long, the server closes the connection with `slowReader`,
+    /// and the client reconnects. Nothing is dropped: the changes in the meantime are reported after the waiting
+    /// events.
     pub event_capacity: usize,
-    /// An attempt to connect is given up after this.
+    /// Time limit of an attempt to connect.
     pub connect_timeout: Duration,
-    /// Every call is settled after this at the latest, but for the time that a restarting server asks
-    /// for and that a frozen process slept.
+    /// Time limit of every call, extended by the time that a restarting server asks for or that the process was frozen.
     pub command_timeout: Duration,
-    /// A membership that had no connection for so long is given up.
+    /// A membership without a connection is given up after this time.
     pub give_up_after: Duration,
 }
 
 impl ClientConfig {
-    /// The defaults: 1024 events, 5 s to connect, 10 s for a call, 10 minutes to come back.
+    /// The defaults: 1024 events, 5 s to connect, 10 s for a call, 10 minutes to reconnect.
     #[must_use]
     pub fn new(server: impl Into<String>, appkey: impl Into<String>) -> Self {
         let session = SessionConfig::new("");
@@ -69,13 +69,13 @@ pub struct JoinOptions {
     pub channel_name: String,
     /// The user; `None` lets the server choose.
     pub uid: Option<UserId>,
-    /// Needed in safe mode, refused in debug mode. A secret.
+    /// The token: required in safe mode, refused in debug mode. Secret.
     pub token: Option<String>,
-    /// Role to start in; when `None` broadcaster if the token allows it, else audience.
+    /// Role to start with. `None` means broadcaster if the token allows it, otherwise audience.
     pub role: Option<Role>,
-    /// Names this entry: joining again with the same uid and the same value, from a new process for
-    /// instance, comes back to the same membership for as long as it lives, and disturbs nobody. A client
-    /// that lives comes back by itself. 16-64 bytes; drawn anew when `None`. A secret.
+    /// Identifies this membership. A join with the same uid and the same value, for instance from a new process,
+    /// continues the membership as long as it lives, and other members notice nothing. A running client does not need
+    /// this to reconnect. 16-64 bytes; random if `None`. Secret.
     pub join_id: Option<String>,
     /// Display name.
     pub name: Option<String>,
@@ -84,7 +84,7 @@ pub struct JoinOptions {
 }
 
 impl JoinOptions {
-    /// A broadcaster without a token whose uid the server chooses.
+    /// Options without a token, a uid or a role: the server chooses the uid and the role.
     #[must_use]
     pub fn new(channel_name: impl Into<String>) -> Self {
         JoinOptions { channel_name: channel_name.into(), ..JoinOptions::default() }
@@ -113,7 +113,7 @@ impl JoinOptions {
         self
     }
 
-    /// Sets the name of this entry, so that another process can take it over.
+    /// Sets the id of this membership, so that another process can take it over.
     #[must_use]
     pub fn join_id(mut self, join_id: impl Into<String>) -> Self {
         self.join_id = Some(join_id.into());
@@ -139,12 +139,12 @@ impl fmt::Debug for JoinOptions {
     }
 }
 
-/// What a uid may be given as: a number, decimal text, or a big integer, 0..=2^64-1.
+/// The types that a uid may have: a number, decimal text, or a big integer, 0..=2^64-1.
 pub trait IntoUserId {
     /// Reads the uid.
     ///
     /// # Errors
-    /// `badUid` where the text is no canonical decimal number, `uidOutOfRange` above 2^64-1.
+    /// `badUid` if the text is no canonical decimal number, `uidOutOfRange` above 2^64-1.
     fn into_user_id(self) -> Result<UserId, IdError>;
 }
 

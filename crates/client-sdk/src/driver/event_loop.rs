@@ -1,4 +1,5 @@
-//! The loop around the session: one input in, every output out. Decides nothing.
+//! The loop around the session. In: socket events, orders of the app, the timer. Out: the session's outputs, to the
+//! socket and to the hub. Deliberately absent: decisions.
 
 use std::sync::Arc;
 
@@ -9,21 +10,21 @@ use super::platform::Clock;
 use super::socket::{Socket, SocketEvent};
 use crate::session::{CallId, Command, Input, Output, Session, SocketId};
 
-/// What the app wants.
+/// A request of the app to the event loop.
 pub(super) enum Order {
     /// A call.
     Call { command: Command, waiter: Waiter },
-    /// Something that it noticed.
+    /// An observation of the app.
     Notice(Notice),
 }
 
-/// What an app notices and the session cannot.
+/// An observation that the session cannot make itself.
 pub(super) enum Notice {
     NetworkChanged,
     Foreground,
 }
 
-/// What the loop owns.
+/// The state of the loop.
 pub(super) struct EventLoop {
     session: Session,
     socket: Socket,
@@ -32,7 +33,8 @@ pub(super) struct EventLoop {
     last_call: u64,
 }
 
-/// Close code of a client whose app dropped it. No leave: the membership ends by grace.
+/// Close code when all handles of the client were dropped. It is not a leave: the membership ends with the grace
+/// period.
 const DROPPED: u16 = 1000;
 
 impl EventLoop {
@@ -41,7 +43,7 @@ impl EventLoop {
         EventLoop { session, socket, clock, hub, last_call: 0 }
     }
 
-    /// Runs until the last handle is gone.
+    /// Runs until the last client handle is dropped.
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut paused = false;
         loop {
@@ -56,7 +58,7 @@ impl EventLoop {
                     None => std::future::pending().await,
                 }
             };
-            // In this order: what came in time is seen before the timer that it is in time for.
+            // In this order: data that arrived in time must be seen before the timer.
             tokio::select! {
                 biased;
                 order = orders.recv() => match order {
@@ -101,10 +103,10 @@ impl EventLoop {
             let Some(output) = self.hub.push(output) else { continue };
             match output {
                 Output::Connect { socket, url } => self.socket.connect(socket, url),
-                // Both are about the only socket that there is.
+                // Both concern the one socket that exists.
                 Output::Send { text, .. } => self.socket.send(text),
                 Output::CloseSocket { code, .. } => self.socket.close(code),
-                // For the app: the hub keeps those.
+                // The hub keeps these for the app.
                 Output::Picture(_) | Output::Event(_) | Output::Settled { .. } => {}
             }
         }

@@ -1,5 +1,5 @@
-//! The app's side of the event queue. Comes in: what was delivered. Goes out: events, one at a time and in order.
-//! Deliberately absent: dropping. A full stream makes the event loop stop reading its socket.
+//! The app's side of the event queue. In: delivered entries. Out: events, one at a time and in order. Deliberately
+//! absent: dropping; a full stream makes the event loop stop reading its socket.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,13 +8,12 @@ use std::task::{Context, Poll};
 use super::hub::Hub;
 use crate::session::{Event, Picture, Reader};
 
-/// Every event of a client from the moment [`super::Client::events`] was called.
+/// All events of a client from the moment [`super::Client::events`] was called.
 ///
-/// It holds at most `event_capacity` entries (1024 unless told otherwise; changes of the picture that
-/// the app does not hear count too) plus what one frame brings. It never drops: when it is full, the
-/// client stops reading its socket until the app took some, and a call that is made meanwhile may end
-/// with `OutcomeUnknown`. Take events or drop the stream. It ends when the last [`super::Client`] handle
-/// is gone.
+/// The stream holds at most `event_capacity` entries (default 1024; picture changes without an event count, too), plus
+/// those that one frame causes. It drops nothing: when it is full, the client stops reading its socket until the app
+/// has taken some, and a call that is made meanwhile may end with `OutcomeUnknown`. Take events regularly, or drop the
+/// stream. It ends when the last [`super::Client`] handle is dropped.
 pub struct EventStream {
     hub: Arc<Hub>,
     reader: Reader,
@@ -26,19 +25,19 @@ impl EventStream {
         EventStream { hub, reader }
     }
 
-    /// The next event; `None` after the last client handle was dropped. May be cancelled without loss.
+    /// The next event; `None` after the last client handle was dropped. Cancelling the future loses no event.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// The channel as of the event that was taken last, however far ahead the client is; `None` while
-    /// in no channel.
+    /// The channel as of the event that was taken last, even if the client is further ahead; `None` while in no
+    /// channel.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
         self.reader.picture()
     }
 
-    /// Entries that wait to be taken.
+    /// Number of entries that wait to be taken.
     #[must_use]
     pub fn backlog(&self) -> usize {
         self.hub.backlog(&self.reader)

@@ -1,7 +1,8 @@
-//! Where the two tasks of a client, its handles and its streams meet: a [`Delivery`] behind a lock, and who waits.
+//! The shared state of a client's two tasks, its handles and its streams: a [`Delivery`] behind a lock, and the callers
+//! and streams that wait.
 //!
-//! Comes in: the session's outputs, handlers, who waits for a call. Goes out: handler calls and outcomes, in the
-//! session's order. Deliberately absent: that order, and when reading pauses; [`Delivery`] decides both.
+//! In: the session's outputs, handlers, waiting callers. Out: handler calls and outcomes, in the session's order.
+//! Deliberately absent: that order and the pausing of reads; [`Delivery`] decides both.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,23 +17,23 @@ use crate::session::{
     Reply,
 };
 
-/// Who waits for a call.
+/// The caller that waits for the outcome of a call.
 pub(super) type Waiter = oneshot::Sender<Result<Reply, CallError>>;
 
 type Handler = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// Names one handler, for [`super::Client::off`].
+/// Identifies one handler, for [`super::Client::off`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(u64);
 
 struct Shared {
     delivery: Delivery,
     waiters: BTreeMap<CallId, Waiter>,
-    /// Streams that found nothing, by the number of their reader.
+    /// Wakers of the streams that have no event to take, by the number of their reader.
     idle: BTreeMap<u64, Waker>,
-    /// Nothing more comes out of the session.
+    /// The session has ended; it makes no more outputs.
     stopped: bool,
-    /// Nothing more is delivered.
+    /// Everything was delivered.
     ended: bool,
 }
 
@@ -42,18 +43,17 @@ struct Listeners {
     by_id: BTreeMap<ListenerId, (EventKind, Handler)>,
 }
 
-/// Shared by the handles, the streams and the two tasks of one client. No lock is held while code of
-/// the app runs.
+/// Shared by the handles, the streams and the two tasks of one client. No lock is held while code of the app runs.
 pub(super) struct Hub {
     shared: Mutex<Shared>,
     listeners: Mutex<Listeners>,
-    /// There is something to deliver.
+    /// Signals that there is something to deliver.
     news: Notify,
-    /// Something was taken.
+    /// Signals that an entry was taken.
     room: Notify,
 }
 
-/// Wakes every stream that found nothing.
+/// Wakes all streams that wait for an event.
 fn wake(mut shared: MutexGuard<'_, Shared>) {
     let idle = std::mem::take(&mut shared.idle);
     drop(shared);
@@ -78,7 +78,7 @@ impl Hub {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,7 +90,7 @@ impl Hub {
         self.shared().waiters.insert(call, waiter);
     }
 
-    /// Keeps what is for the app; what is for the host comes back.
+    /// Queues an output for the app; returns an output for the host.
     pub(super) fn push(&self, output: Output) -> Option<Output> {
         let rest = self.shared().delivery.push(output);
         if rest.is_none() {
@@ -99,17 +99,17 @@ impl Hub {
         rest
     }
 
-    /// What the session must be told, because the app fell behind or caught up.
+    /// The input for the session when the app fell behind or caught up.
     pub(super) fn reading(&self) -> Option<Input<'static>> {
         self.shared().delivery.reading()
     }
 
-    /// Waits until something was taken. A signal given before the wait is not lost.
+    /// Waits until an entry was taken. A signal given before the wait is not lost.
     pub(super) async fn room(&self) {
         self.room.notified().await;
     }
 
-    /// The session is gone: what it said is delivered, and then nothing more.
+    /// Ends the delivery after everything that the session has output so far.
     pub(super) fn stop(&self) {
         self.shared().stopped = true;
         self.news.notify_one();
@@ -119,7 +119,7 @@ impl Hub {
         self.shared().delivery.state()
     }
 
-    /// Looks at the picture as of the event that is being delivered.
+    /// Passes `see` the picture as of the event that is being delivered.
     pub(super) fn look<T>(&self, see: impl FnOnce(Option<&Picture>) -> T) -> T {
         see(self.shared().delivery.picture())
     }
@@ -133,7 +133,7 @@ impl Hub {
     }
 
     pub(super) fn off(&self, id: ListenerId) -> bool {
-        // Dropped after the lock: a handler may own a client handle.
+        // Dropped after the lock is released: a handler may own a client handle.
         let removed = self.listeners().by_id.remove(&id);
         removed.is_some()
     }
@@ -155,7 +155,7 @@ impl Hub {
         self.shared().delivery.backlog(reader)
     }
 
-    /// The next event of a stream; `None` when it was the last.
+    /// The next event of a stream; `None` after the last one.
     pub(super) fn poll_read(&self, reader: &mut Reader, cx: &Context<'_>) -> Poll<Option<Event>> {
         let mut shared = self.shared();
         let event = shared.delivery.read(reader);
@@ -168,12 +168,12 @@ impl Hub {
             }
         };
         drop(shared);
-        // Also where it took nothing but changes of the picture.
+        // Also if the reader took only picture changes.
         self.room.notify_one();
         result
     }
 
-    /// Delivers one thing. Whether there was one.
+    /// Delivers one item. Returns whether there was one.
     fn deliver(&self) -> bool {
         let mut shared = self.shared();
         let Some(next) = shared.delivery.next() else { return false };
@@ -182,7 +182,7 @@ impl Hub {
                 let waiter = shared.waiters.remove(&call);
                 drop(shared);
                 if let Some(waiter) = waiter {
-                    // A caller that went away does not want to know.
+                    // The caller may have dropped its future.
                     drop(waiter.send(outcome));
                 }
             }
@@ -205,14 +205,14 @@ impl Hub {
             by_id.filter(|(on, _)| wanted(on)).map(|(_, handler)| Arc::clone(handler)).collect()
         };
         for handler in handlers {
-            // One bad handler must not keep events and settlements from everybody else.
+            // A handler that panics must not stop the events and settlements of others.
             if catch_unwind(AssertUnwindSafe(|| handler(event))).is_err() {
                 tracing::error!(event = kind.name(), "an event handler panicked");
             }
         }
     }
 
-    /// Delivers until the session is gone, then ends the streams.
+    /// Delivers until the session has ended, then ends the streams.
     pub(super) async fn run(self: Arc<Self>) {
         loop {
             let stopped = self.shared().stopped;
@@ -229,7 +229,7 @@ impl Hub {
         let waiters = std::mem::take(&mut shared.waiters);
         wake(shared);
         drop(waiters);
-        // Handlers may own what keeps this client's parts alive.
+        // Handlers may own handles that keep parts of this client alive.
         let listeners = std::mem::take(&mut *self.listeners());
         drop(listeners);
     }

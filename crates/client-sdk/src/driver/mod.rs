@@ -1,14 +1,16 @@
 //! The native host of a [`crate::session::Session`]: tokio and tokio-tungstenite.
 //!
-//! Comes in: `async` calls of the app and the bytes of one socket after the other. Goes out: outcomes and
-//! events. Deliberately absent: decisions. Everything that is decided is decided by the session.
+//! In: `async` calls of the app, and the bytes of one socket at a time. Out: outcomes and events. Deliberately absent:
+//! decisions; the session makes all of them.
 //!
-//! Two tasks per client. The *event loop* owns session, socket and timer, and never waits for the app. It
-//! has one socket at most: what a closed one still says goodbye with in the background reaches nobody. The
-//! *delivery* task takes the session's outputs in their order and runs handlers, fills event streams and
-//! settles calls. When the app falls behind, the event loop stops reading the socket until it caught
-//! up: nothing is dropped, the server feels the backpressure. That ends in a close
-//! for a reader that is too slow, and in a way back by which the difference is queued behind what waits.
+//! Each client has two tasks. The *event loop* owns the session, the socket and the timer, and never waits for the app.
+//! It has at most one socket: a closed one finishes its close handshake in the background, and nothing of it is
+//! reported. The *delivery* task takes the session's outputs in order, runs handlers, fills event streams and settles
+//! calls.
+//!
+//! When the app falls behind, the event loop stops reading the socket until the app has caught up: nothing is dropped,
+//! and the server sees backpressure. If that lasts too long, the server closes the connection because of a slow reader.
+//! The session then reconnects, and the differences are queued after the waiting events.
 
 mod client;
 mod config;

@@ -1,11 +1,11 @@
-//! The only file of the crate that reads a clock or entropy. Comes in: nothing. Goes out: time since
-//! the client was made, join ids, seeds. Deliberately absent: wall-clock time; no client needs it.
+//! The only file of the crate that reads a clock or entropy. In: nothing. Out: the time since the client was created,
+//! join ids, seeds. Deliberately absent: wall-clock time, which no client needs.
 #![expect(clippy::disallowed_methods, reason = "this is the file that may")]
 
 use lianmai_protocol::MonoTime;
 use tokio::time::{Duration, Instant};
 
-/// Milliseconds since an origin of its own.
+/// A monotonic clock that counts milliseconds from its creation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Instant,
@@ -21,23 +21,23 @@ impl Clock {
         MonoTime(u64::try_from(ms).unwrap_or(u64::MAX))
     }
 
-    /// The moment `at`, or one far away where `at` cannot be expressed. Rounded up: a timer must not
-    /// fire before the session thinks that it is due.
+    /// The instant of `at`, or one far in the future if `at` cannot be expressed. A timer must not fire before the
+    /// session considers it due.
     pub(super) fn instant(self, at: MonoTime) -> Instant {
         const FAR_MS: u64 = 365 * 24 * 3600 * 1000;
         self.origin + Duration::from_millis(at.0.min(FAR_MS))
     }
 }
 
-/// 128 random bits of the system as 32 hexadecimal digits.
+/// 128 random bits from the system, as 32 hexadecimal digits.
 pub(super) fn join_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// Where the random share of waits comes from. Not a secret: a system without entropy costs the spread of
-/// many clients, nothing else.
+/// The seed for the random part of waits. It is no secret: on a system without entropy all clients use 0 and only lose
+/// their spread over time.
 pub(super) fn seed() -> u64 {
     let mut bytes = [0; 8];
     match getrandom::fill(&mut bytes) {

@@ -1,5 +1,5 @@
-//! One WebSocket after the other, as a thing that can be polled. Comes in: an address, text to send. Goes
-//! out: opened, frames, closed. Deliberately absent: what a frame means, when to connect, when to close.
+//! One WebSocket at a time, as something that can be polled. In: an address, text to send. Out: opened, frames, closed.
+//! Deliberately absent: the meaning of frames, and the decision when to connect or close.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -20,27 +20,27 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::session::SocketId;
 
-/// RFC 6455: no close frame came.
+/// RFC 6455: no close frame arrived.
 const LOST: u16 = 1006;
-/// How long a closed socket may take to say goodbye in the background.
+/// Time limit for the close handshake of a closed socket, in the background.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Opening = Pin<Box<dyn Future<Output = Result<Stream, Error>> + Send>>;
 
-/// What happened to the socket.
+/// An event of the socket.
 pub(super) enum SocketEvent {
-    /// It is open.
+    /// The socket is open.
     Opened,
-    /// A text frame came.
+    /// A text frame arrived.
     Frame(Utf8Bytes),
-    /// Something came that no server sends. Nothing more is read.
+    /// The socket received data that no server sends. Nothing more is read.
     Unreadable,
-    /// It is gone, or could not be opened.
+    /// The socket is gone, or could not be opened.
     Closed { code: u16, reason: String },
 }
 
-/// No socket, or one.
+/// The host's socket, if it has one.
 pub(super) struct Socket {
     id: SocketId,
     state: State,
@@ -48,14 +48,13 @@ pub(super) struct Socket {
     writing: Writing,
 }
 
-/// How far writing got.
+/// The state of writing.
 #[derive(Default)]
 enum Writing {
     #[default]
     Flushed,
     Unflushed,
-    /// Nothing can be written any more. What was received before that is read all the same: the reason
-    /// may be in it.
+    /// Writing failed. Data that was received before is still read: it may contain the reason.
     Failed,
 }
 
@@ -75,8 +74,7 @@ impl Default for Socket {
 }
 
 impl Socket {
-    /// Starts to open a socket. An earlier one was closed before; one that was not is dropped, and with it
-    /// whatever it had to report.
+    /// Starts to open a socket. An earlier socket that was not closed is dropped, with all its reports.
     pub(super) fn connect(&mut self, id: SocketId, url: String) {
         *self = Socket { id, state: State::Opening(Box::pin(open(url))), ..Socket::default() };
     }
@@ -86,7 +84,7 @@ impl Socket {
         self.outgoing.push_back(Message::text(text));
     }
 
-    /// Says goodbye in the background, after what is queued.
+    /// Closes the socket in the background, after sending the queued frames.
     pub(super) fn close(&mut self, code: u16) {
         let Socket { state, outgoing, .. } = std::mem::take(self);
         if let State::Open(stream) = state {
@@ -95,8 +93,8 @@ impl Socket {
         }
     }
 
-    /// Writes what is queued and waits for the next event; reads only if told so. May be dropped at any
-    /// point without losing anything.
+    /// Writes the queued frames and waits for the next event; reads only if `read` is true. The future may be dropped
+    /// at any point without losing anything.
     pub(super) async fn next(&mut self, read: bool) -> (SocketId, SocketEvent) {
         let id = self.id;
         (id, poll_fn(|cx| self.poll(cx, read)).await)
@@ -173,7 +171,7 @@ impl Socket {
     }
 }
 
-/// Whether the peer broke the rules of frames, rather than went away (CON-12).
+/// Whether the peer violated the framing rules (CON-12), as opposed to being gone.
 fn is_garbage(error: &Error) -> bool {
     match error {
         Error::Protocol(error) => !matches!(error, ProtocolError::ResetWithoutClosingHandshake),
@@ -191,19 +189,19 @@ async fn say_goodbye(
         for message in outgoing {
             stream.feed(message).await?;
         }
-        // After the peer's close frame this only flushes the reply to it.
+        // If the peer has sent its close frame, this only flushes the reply.
         stream.close(frame).await?;
         while stream.next().await.transpose()?.is_some() {}
         Ok::<(), Error>(())
     };
-    // Nobody is left to be told how it went.
+    // Nobody waits for the result.
     let _ = tokio::time::timeout(FAREWELL, goodbye).await;
 }
 
 async fn open(url: String) -> Result<Stream, Error> {
     let mut request = url.into_client_request()?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(SUBPROTOCOL));
-    // The library's defaults are meant for bulk: 128 KiB read buffer, 64 MiB messages, endless writes.
+    // The library's defaults suit bulk transfers: 128 KiB read buffer, 64 MiB messages, unlimited write buffer.
     let config = WebSocketConfig::default()
         .read_buffer_size(16 * 1024)
         .write_buffer_size(16 * 1024)
@@ -229,7 +227,7 @@ async fn connect(request: Request, config: WebSocketConfig) -> Result<Stream, Er
     use tokio_tungstenite::tungstenite::error::TlsError;
 
     let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    // Named, because a process may hold several providers and then has no default.
+    // The provider is named because a process may contain several providers and then has no default.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -1,25 +1,25 @@
-//! Where the server can be found. Comes in: the addresses of the configuration and those that servers name, which
-//! one failed. Goes out: the one to try next. Deliberately absent: waiting.
+//! The addresses of the server. In: the configured addresses, those that servers name in redirects, and failed
+//! attempts. Out: the address to try next. Deliberately absent: waits.
 //!
-//! The addresses of the configuration stay. What servers name is learned: at most [`MAX_LEARNED`], behind the others,
-//! and one more takes the place of the one that was learned first.
+//! The configured addresses stay. Addresses that servers name are learned: at most [`MAX_LEARNED`], after the
+//! configured ones; a further one replaces the one that was learned first.
 
 use crate::error::ConfigError;
 use crate::prelude::*;
 
-/// The addresses of one deployment, the preferred one first.
+/// The addresses of one deployment; the preferred one is first.
 pub(super) struct Addresses {
     all: Vec<Address>,
     at: usize,
-    /// Attempts that failed since one address worked, within one round.
+    /// Failed attempts in this round since an address worked.
     failed: usize,
 }
 
 struct Address {
     url: String,
-    /// It belongs to another deployment: other channels are behind it (RES-11).
+    /// The address belongs to another deployment, which has other channels (RES-11).
     foreign: bool,
-    /// A server named it.
+    /// A server named the address in a redirect.
     learned: bool,
 }
 
@@ -42,7 +42,7 @@ impl Addresses {
         self.all.get(self.at).map(|address| address.url.clone()).unwrap_or_default()
     }
 
-    /// A new membership may be anywhere.
+    /// Starts with the first address again: a new membership may be on any of them.
     pub(super) fn start_over(&mut self) {
         self.at = 0;
         self.failed = 0;
@@ -51,12 +51,12 @@ impl Addresses {
         }
     }
 
-    /// The present address answers.
+    /// Records that the present address works.
     pub(super) fn worked(&mut self) {
         self.failed = 0;
     }
 
-    /// The present address does not answer. Whether another one is left in this round.
+    /// Records that the present address failed. Returns whether another one is left in this round.
     pub(super) fn failed(&mut self) -> bool {
         self.failed += 1;
         self.step();
@@ -67,7 +67,7 @@ impl Addresses {
         more
     }
 
-    /// The present address is that of another deployment. Whether another one is left.
+    /// Records that the present address belongs to another deployment. Returns whether another one is left.
     pub(super) fn foreign(&mut self) -> bool {
         if let Some(address) = self.all.get_mut(self.at) {
             address.foreign = true;
@@ -76,7 +76,7 @@ impl Addresses {
         self.all.get(self.at).is_some_and(|address| !address.foreign)
     }
 
-    /// The server sends the client elsewhere; never from TLS to plain text.
+    /// Follows a redirect of the server, but never from TLS to plain text.
     pub(super) fn redirect(&mut self, url: &str) {
         let plain = |url: &str| !url.starts_with("wss://");
         let Some(present) = self.all.get(self.at) else { return };
@@ -103,14 +103,14 @@ impl Addresses {
     }
 }
 
-/// Whether a host can connect there, by its looks.
+/// Whether the URL has the form of a WebSocket address.
 fn is_address(url: &str) -> bool {
     url.len() <= MAX_URL_BYTES && (url.starts_with("ws://") || url.starts_with("wss://"))
 }
 
-/// Most addresses of a configuration.
+/// Maximum number of configured addresses.
 const MAX_CONFIGURED: usize = 16;
-/// Most that servers named. Few: each that is dead makes a round longer.
+/// Maximum number of learned addresses. It is small because every dead address makes a round longer.
 const MAX_LEARNED: usize = 4;
-/// The longest address.
+/// Maximum length of an address, in bytes.
 const MAX_URL_BYTES: usize = 1024;

@@ -1,5 +1,6 @@
-//! What an answer means for the command that it settles. Events up to the answer's number were applied
-//! before (ORD-4); one that is missing is a gap.
+//! Handling of answers. In: a command with its answer. Out: the settled call, and the changes that only the answer
+//! reports. Deliberately absent: events; all events up to the `seq` of the answer were applied before (ORD-4), and a
+//! missing one is a gap.
 
 use crate::prelude::*;
 use alloc::sync::Arc;
@@ -21,11 +22,11 @@ use super::translate;
 use super::{Change, Event, Reply, Session, Work};
 use crate::error::CallError;
 
-/// An answer that cannot be what it claims to be.
+/// An answer that cannot be used.
 pub(super) enum Broken {
-    /// It cannot be read: asking again gives the same.
+    /// The answer cannot be read. Sending the request again would not help.
     Garbled,
-    /// It is about events that did not come: they come with the next connection, and it again.
+    /// The answer refers to events that did not arrive. They come with the next connection, and the answer again.
     Ahead,
 }
 
@@ -36,7 +37,7 @@ impl Session {
             Ok(json) => self.accept(&pending, &json),
             Err(error) => Ok(Err(error)),
         };
-        // Out is out: whatever the server says to `leave`, and the refusals it has mean "not in".
+        // Any answer to `leave` means that the app is out: the errors of `leave` say that it is not in the channel.
         if is_leave {
             self.end(End::left());
             if let Owner::App(call) = pending.owner {
@@ -52,7 +53,7 @@ impl Session {
                 self.settle(call, Ok(reply));
             }
             (Ok(Err(error)), Owner::App(call)) => self.settle(call, Err(CallError::Refused(error))),
-            // The app waits for no answer: what it holds now it is told.
+            // No call of the app waits for this answer, so the app is told the new URL by an event.
             (Ok(Ok(reply)), Owner::GivenUp | Owner::Session) => {
                 if self.note_urls(&pending.request, &reply)
                     && let Some(sync) = sync_done(&pending.request, reply)
@@ -75,7 +76,7 @@ impl Session {
         }
     }
 
-    /// What the session itself asked for was refused: the app has heard that it is not so any more.
+    /// A command of the session was refused. The app has been told already that this part of its state is lost.
     fn restore_refused(&mut self, request: Call, error: &RpcError) {
         let Stay::Member(member) = &mut self.stay else { return };
         match (error.name(), request) {
@@ -88,7 +89,7 @@ impl Session {
                     member.restore.slow_down(rest, after, self.now);
                 }
             }
-            // It may be on its way back, like this session.
+            // The member may be reconnecting, like this session.
             (ErrorName::NotPublished | ErrorName::NoSuchMember, Call::Subscribe(asked)) => {
                 member.restore.want((asked.uid, asked.media_type), self.now);
             }
@@ -96,7 +97,7 @@ impl Session {
         }
     }
 
-    /// Notes the URLs that are handed out. Whether the app does not hold this one yet.
+    /// Stores the URL of an answer. Returns whether it differs from the one that the app holds.
     fn note_urls(&mut self, request: &Call, reply: &Reply) -> bool {
         let Stay::Member(member) = &mut self.stay else { return false };
         match (request, reply) {
@@ -115,7 +116,7 @@ impl Session {
         }
     }
 
-    /// Applies what only the answer tells, and says what the app gets.
+    /// Applies the changes that only the answer reports, and returns the reply for the app.
     fn accept(
         &mut self,
         pending: &Pending,
@@ -126,7 +127,7 @@ impl Session {
                 let answer: Published = read(json)?;
                 self.covers(answer.seq)?;
                 let kinds = asked.media_type.kinds();
-                // What took effect is in the picture, unless it ended since.
+                // A publication that took effect is in the picture, unless it has ended since.
                 if !self.publishes_any(kinds) {
                     return Ok(Err(RpcError::bare(ErrorName::Superseded)));
                 }
@@ -187,8 +188,8 @@ impl Session {
         if applied { Ok(()) } else { Err(Broken::Ahead) }
     }
 
-    /// Effects on the app's own state that no event tells: those of an audience member, and the end of
-    /// a subscription. Where no call of the app waits for the answer, the app hears of them.
+    /// Applies effects on the app's own state that no event reports: those on an audience member, and the end of a
+    /// subscription. If no call of the app waits for the answer, the app is told by events.
     fn own_effect(&mut self, pending: &Pending, seq: u64) {
         let Stay::Member(member) = &self.stay else { return };
         let own = &member.picture.own;
@@ -223,7 +224,7 @@ impl Session {
         }
     }
 
-    /// Applies what only an answer tells.
+    /// Applies a change that only an answer reports.
     fn learn(&mut self, id: u64, change: Arc<Change>) {
         self.apply(Arc::clone(&change));
         for later in self.learnt_later(id, change) {
@@ -231,8 +232,9 @@ impl Session {
         }
     }
 
-    /// What the answers of later calls have told already, to be applied once more: calls took effect in the order of
-    /// their ids, and their answers may come in any (ORD-8). Remembers this one for as long as an earlier call waits.
+    /// Stores `change` for as long as an earlier call waits, and returns the stored changes of later calls, which must
+    /// be applied again after it: calls take effect in the order of their ids, but their answers may come in any order
+    /// (ORD-8).
     fn learnt_later(&mut self, id: u64, change: Arc<Change>) -> Vec<Arc<Change>> {
         let oldest = self.requests.oldest();
         let Stay::Member(member) = &mut self.stay else { return Vec::new() };
@@ -244,7 +246,7 @@ impl Session {
     }
 }
 
-/// What the app hears of a URL that the session itself asked for.
+/// The event for a URL that the session itself requested.
 fn sync_done(request: &Call, reply: Reply) -> Option<SyncDone> {
     Some(match (request, reply) {
         (Call::Publish(asked), Reply::Published(Published { uid, url, urls, .. })) => {

@@ -1,5 +1,5 @@
-//! The steps of a picture. Comes in: an event, an answer, a snapshot. Goes out: the same picture one step
-//! later, wherever a copy of it is kept. Deliberately absent: what an event does to it (`picture.rs`).
+//! The steps by which a picture changes. In: an event, an answer, a snapshot. Out: the same picture one step later, for
+//! every copy of it. Deliberately absent: the effect of an event (`picture.rs`).
 
 use crate::prelude::*;
 use lianmai_protocol::Map;
@@ -10,18 +10,18 @@ use lianmai_protocol::{
 
 use super::picture::{Own, Picture, set_muted};
 
-/// What a new snapshot says and no event does.
+/// The contents of a new snapshot that no event carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaughtUp {
     /// The incarnation of the channel.
     pub cid: Cid,
-    /// Its name.
+    /// Name of the channel.
     pub channel: ChannelName,
-    /// Who made it.
+    /// The user that created the channel.
     pub creator: UserId,
-    /// The log that the picture follows now.
+    /// The log that the picture follows from now on.
     pub epoch: Epoch,
-    /// The last event that is in it.
+    /// Number of the last event in the snapshot.
     pub seq: u64,
     /// The app's own state: rights, generations, subscriptions.
     pub own: Own,
@@ -40,65 +40,65 @@ pub enum Change {
         /// The event.
         event: ChannelEvent,
     },
-    /// What a new snapshot shows to be different, told as the event that would have made it so; its log
-    /// and number play no part.
+    /// A difference that a new snapshot shows, in the form of the event that would have caused it. Its log and number
+    /// are meaningless.
     WhileAway(ChannelEvent),
-    /// The app has another membership from here on.
+    /// The app has a new membership from here on.
     Reentered(Mid),
-    /// The last step to a new snapshot: where it stands, and what no event tells.
+    /// The last step to a new snapshot: its position in the log, and the state that no event carries.
     CaughtUp(Box<CaughtUp>),
     /// The number of members.
     MemberCount(u64),
-    /// An answer of `publish`: these kinds travel on that push URL.
+    /// An answer to `publish`: these kinds use that push URL.
     Generation {
         /// The kinds.
         kinds: KindSet,
-        /// The life of the URL.
+        /// The generation of the push URL.
         generation: Gen,
     },
-    /// An answer of `subscribe`.
+    /// An answer to `subscribe`.
     Subscribed {
-        /// Whose media.
+        /// The member.
         uid: UserId,
-        /// Which kind.
+        /// The kind.
         media_type: MediaKind,
     },
-    /// An answer of `unsubscribe`.
+    /// An answer to `unsubscribe`.
     Unsubscribed {
-        /// Whose media.
+        /// The member.
         uid: UserId,
-        /// Which kind.
+        /// The kind.
         media_type: MediaKind,
     },
-    /// An answer of `mute` or `unmute` of an audience member, which makes no event.
+    /// An answer to `mute` or `unmute` of an audience member, which causes no event.
     OwnMuted {
         /// The kinds.
         kinds: KindSet,
-        /// Muted or not.
+        /// `true` for `mute`, `false` for `unmute`.
         muted: bool,
     },
-    /// An answer of `setAttributes` of an audience member, which makes no event.
+    /// An answer to `setAttributes` of an audience member, which causes no event.
     OwnAttributes {
-        /// Keys set and removed.
+        /// The changed keys; `None` removes a key.
         patch: Map<String, Option<String>>,
-        /// A new name.
+        /// The new name, if it changed.
         name: Option<String>,
     },
-    /// When the token ends the membership now.
+    /// The new time at which the token ends the membership.
     TokenExpiry(MonoTime),
-    /// An answer of `renewToken`. Subscriptions that the new token does not allow have ended.
+    /// An answer to `renewToken`. Subscriptions that the new token does not allow have ended.
     TokenRenewed {
-        /// What it grants.
+        /// The rights that the token grants.
         rights: Rights,
-        /// When it ends the membership, if it does.
+        /// The time at which it ends the membership; `None` if it never does.
         expires_at: Option<MonoTime>,
     },
-    /// The channel was left, in whatever way.
+    /// The membership ended, for any reason.
     Ended,
 }
 
 impl Change {
-    /// Applies the change to a picture; `None` stands for not being in a channel.
+    /// Applies the change to a picture; `None` means that the app is in no channel.
     pub fn apply(&self, picture: &mut Option<Picture>) {
         match (self, picture) {
             (Change::Entered(entered), picture) => *picture = Some((**entered).clone()),

@@ -1,30 +1,32 @@
-//! What a session is told once. Comes in: values. Deliberately absent: files, environment, tokens.
+//! The settings of a session. In: values from the host. Out: the same, with defaults. Deliberately absent: files,
+//! environment, tokens.
 
 use crate::prelude::*;
 /// Settings of a session. Times are milliseconds.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// WebSocket addresses of one deployment, 1 to 16, handed out again with `Connect`:
-    /// `ws://host:port/v1/signal`. The first is preferred; the next is tried when one cannot be reached.
+    /// WebSocket addresses of one deployment, 1 to 16, passed back with `Connect`: `ws://host:port/v1/signal`. The
+    /// first is preferred; the session tries the next one when an address cannot be reached.
     pub urls: Vec<String>,
-    /// Where the random share of waits comes from. A host draws it from the system: clients that share
-    /// a seed come back at the same moments.
+    /// Seed for the random part of waits. The host draws it from the system: clients that share a seed reconnect at the
+    /// same moments.
     pub seed: u64,
-    /// An attempt to open a socket is given up after this.
+    /// Time limit of an attempt to open a socket.
     pub connect_timeout_ms: u64,
-    /// Every call is settled after this at the latest, but for the time that a restarting
-    /// server asks for and that a frozen host slept. An attempt to come back waits so long for its answer.
+    /// Time limit of every call, extended by the time that a restarting server asks for or that the host was frozen.
+    /// Also the time limit for the answer to `reconnect`.
     pub command_timeout_ms: u64,
-    /// Most calls that wait behind the 32 that are on the wire; one more fails with `tooManyInFlight`.
+    /// Maximum number of calls that wait in addition to the 32 that were sent; a further call fails with
+    /// `tooManyInFlight`.
     pub max_queued: usize,
-    /// After the server said `closing`, it has this long to close before the session does.
+    /// After `closing` the server has this long to close the socket; then the session closes it.
     pub closing_timeout_ms: u64,
-    /// A membership that had no connection for so long is given up.
+    /// A membership without a connection is given up after this time.
     pub give_up_after_ms: u64,
 }
 
 impl SessionConfig {
-    /// The defaults for a server address, with seed 0.
+    /// The defaults for one server address, with seed 0.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         SessionConfig {

@@ -1,14 +1,14 @@
-//! What the app sees and hears, at its own pace. Comes in: the outputs of a session, in their order. Goes out: events
-//! and settlements one at a time, the picture as of each, and whether the socket should be read. Deliberately
-//! absent: handlers, wake-ups, locks; they are the host's.
+//! Delivery of outputs to the app at its own pace. In: the outputs of a session, in order. Out: events and settlements
+//! one at a time, the picture as of each, and whether the host should read the socket. Deliberately absent: handlers,
+//! wake-ups and locks, which the host has.
 //!
 //! ```text
 //!   poll_output ──> push ──> log ──> next     handlers and settlements, with the picture as of them
 //!                                └─> read     each reader for itself, never ahead of `next`
 //! ```
 //!
-//! A host that runs the app's code before it polls the next output needs none of this: the session's own picture
-//! is right then.
+//! A host that runs the app's code before it polls the next output does not need this module: there the session's own
+//! picture is always correct.
 
 use alloc::sync::Arc;
 
@@ -25,21 +25,21 @@ use lianmai_protocol::Map;
 
 /// The queue between a session and an app that may be slower.
 ///
-/// Nothing is dropped. The queue has no hard bound: while it is full the host does not read its socket, so it
-/// outgrows its capacity by what one input causes, and calls are settled all the same.
+/// Nothing is dropped. The queue has no hard limit: while it is full the host does not read its socket, so it exceeds
+/// its capacity only by what one input causes. Calls are settled all the same.
 pub struct Delivery {
     capacity: usize,
-    /// What somebody has not taken yet.
+    /// The entries that the app or a reader has not taken yet.
     log: Queue<Entry>,
     /// Number of the first entry of the log.
     first: u64,
     /// Number of the entry that is delivered next.
     at: u64,
-    /// Behind the entries before that number.
+    /// Settlements, each with the number of the entry before which it is delivered.
     settlements: Vec<(u64, CallId, Result<Reply, CallError>)>,
     picture: Option<Picture>,
     state: ConnectionState,
-    /// What each reader takes next.
+    /// The number of the entry that each reader takes next.
     readers: Map<u64, u64>,
     last_reader: u64,
     paused: bool,
@@ -50,30 +50,30 @@ enum Entry {
     Event(Arc<Event>),
 }
 
-/// One thing for the app.
+/// One item for the app.
 #[derive(Clone, Debug)]
 pub enum Delivered {
-    /// The picture is another one; nothing is heard of that.
+    /// The picture changed; the app receives no event for it.
     Picture(Arc<Change>),
-    /// It hears this.
+    /// An event.
     Event(Arc<Event>),
-    /// A call is over.
+    /// A call has its outcome.
     Settled {
         /// The call.
         call: CallId,
-        /// How it ended.
+        /// The outcome.
         outcome: Result<Reply, CallError>,
     },
 }
 
-/// One who takes events at a pace of its own, with the picture as of the last one that it took.
+/// A reader that takes events at its own pace, with the picture as of the last event that it took.
 pub struct Reader {
     id: u64,
     picture: Option<Picture>,
 }
 
 impl Reader {
-    /// Its number, which no other reader of the same queue ever has.
+    /// The number of the reader, unique within its queue.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.id
@@ -87,7 +87,7 @@ impl Reader {
 }
 
 impl Delivery {
-    /// A queue that is full with so many entries, at least one.
+    /// Creates a queue that is full with `capacity` entries, at least one.
     #[must_use]
     pub fn new(capacity: usize) -> Delivery {
         Delivery {
@@ -104,7 +104,7 @@ impl Delivery {
         }
     }
 
-    /// Keeps what is for the app; what is for the host comes back.
+    /// Queues an output for the app; returns an output for the host.
     pub fn push(&mut self, output: Output) -> Option<Output> {
         match output {
             Output::Picture(change) => self.log.push_back(Entry::Picture(change)),
@@ -117,7 +117,7 @@ impl Delivery {
         None
     }
 
-    /// The next thing for the app, if there is one. The picture is as of it from here on.
+    /// The next item for the app, if there is one. Afterwards the picture is as of that item.
     #[expect(clippy::should_implement_trait, reason = "more may come after `None`")]
     pub fn next(&mut self) -> Option<Delivered> {
         if self.settlements.first().is_some_and(|(at, ..)| *at == self.at) {
@@ -148,20 +148,20 @@ impl Delivery {
         self.picture.as_ref()
     }
 
-    /// Where the connection is, as of what was delivered last.
+    /// The state of the connection as of what was delivered last.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
         self.state
     }
 
-    /// Begins to read what is delivered from here on.
+    /// Creates a reader for everything that is delivered from now on.
     pub fn attach(&mut self) -> Reader {
         self.last_reader += 1;
         self.readers.insert(self.last_reader, self.at);
         Reader { id: self.last_reader, picture: self.picture.clone() }
     }
 
-    /// The next event of a reader, out of what was delivered already.
+    /// The next event for a reader, among those that were delivered already.
     pub fn read(&mut self, reader: &mut Reader) -> Option<Event> {
         loop {
             let at = *self.readers.get(&reader.id)?;
@@ -183,26 +183,26 @@ impl Delivery {
         }
     }
 
-    /// What a reader has not taken: events, and changes of the picture that are none.
+    /// Number of entries that a reader has not taken: events, and picture changes without an event.
     #[must_use]
     pub fn backlog(&self, reader: &Reader) -> usize {
         let at = self.readers.get(&reader.id).map_or(self.at, |at| *at);
         usize::try_from(self.at - at).unwrap_or(usize::MAX)
     }
 
-    /// Ends a reader: nothing waits for it any more.
+    /// Removes a reader, so that no entry is kept for it.
     pub fn detach(&mut self, reader: &Reader) {
         self.readers.remove(&reader.id);
         self.trim();
     }
 
-    /// Whether the host should not read its socket: somebody is too far behind.
+    /// Whether the host should stop reading its socket, because the app or a reader is too far behind.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.log.len() + self.settlements.len() >= self.capacity
     }
 
-    /// What the session must be told of that: once when reading ends, and once when it goes on.
+    /// The input for the session when reading has to pause or resume; `None` if nothing changed.
     pub fn reading(&mut self) -> Option<Input<'static>> {
         let full = self.is_full();
         let changed = core::mem::replace(&mut self.paused, full) != full;
@@ -217,7 +217,7 @@ impl Delivery {
         self.log.get(usize::try_from(at - self.first).ok()?)
     }
 
-    /// Drops what everybody has taken.
+    /// Drops the entries that the app and all readers have taken.
     fn trim(&mut self) {
         let least = self.readers.values().copied().fold(self.at, u64::min);
         while self.first < least && self.log.pop_front().is_some() {

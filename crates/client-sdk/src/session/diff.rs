@@ -1,9 +1,9 @@
-//! What changed between two pictures, as the smallest set of events that says so (CLI-4). Comes in: the
-//! picture before and a snapshot. Goes out: steps in the order in which an app can follow them. Deliberately
-//! absent: how it came to be, which nobody knows; who is told what.
+//! The difference between two pictures, as the smallest set of events (CLI-4). In: the picture before and a snapshot.
+//! Out: steps, in an order that an app can follow. Deliberately absent: the causes of the changes, which are unknown,
+//! and the choice of the events that the app receives.
 //!
-//! Identity decides: another `mid` is a leave and a join, another `pub` a removal and an addition. First what
-//! is about others: removals, leaves, joins, changes, additions; then the same about the app itself.
+//! Identity decides: another `mid` is a leave and a join, another `pub` a removal and an addition. The steps about
+//! other members come first: removals, leaves, joins, changes, additions. Those about the app itself follow.
 
 use crate::prelude::*;
 use lianmai_protocol::Map;
@@ -19,7 +19,7 @@ use super::change::{CaughtUp, Change};
 use super::picture::{Member, Picture, TASK_ENDED};
 
 impl Picture {
-    /// The steps that lead to `new`. Folding them gives exactly `new`.
+    /// The steps that lead from this picture to `new`. Applying them gives exactly `new`.
     #[must_use]
     pub fn diff(&self, new: &Picture) -> Vec<Change> {
         let mut diff = Diff { at: self.clone(), new, changes: vec![] };
@@ -34,7 +34,7 @@ impl Picture {
         diff.own_demotion();
         diff.leaves(&own);
         diff.own_membership();
-        // Before its own join, which nobody tells the app.
+        // Before the app's own join, for which the app receives no event.
         diff.own_state();
         diff.joins(&own);
         diff.additions(&own);
@@ -42,7 +42,7 @@ impl Picture {
         diff.changes
     }
 
-    /// The uids of both pictures in order: the app's own, and every other one.
+    /// The uids of both pictures in ascending order: the app's own, and all others.
     fn uids(&self, new: &Picture) -> (Vec<UserId>, Vec<UserId>) {
         let (mut own, mut others) = (vec![], vec![]);
         let mut olds = self.members.keys().peekable();
@@ -57,13 +57,13 @@ impl Picture {
 }
 
 struct Diff<'a> {
-    /// The old picture with the steps so far.
+    /// The old picture with the steps applied so far.
     at: Picture,
     new: &'a Picture,
     changes: Vec<Change>,
 }
 
-/// What members tell about themselves.
+/// The state of a member that `update` compares.
 struct Told<'a> {
     role: &'a Role,
     name: Option<&'a String>,
@@ -179,7 +179,7 @@ impl Diff<'_> {
         }
     }
 
-    /// The same membership is invisible now: its role changed before it left the list (ROL-1).
+    /// The same membership is no longer listed: its role changed before its `clientLeave` (ROL-1).
     fn own_demotion(&mut self) {
         let (old, new) = (&self.at.own, &self.new.own);
         let listed = same(&self.at.members, old.uid, old.mid).is_some();
@@ -238,7 +238,7 @@ fn stream(member: &Member, kind: &MediaKind, publication: Pub) -> StreamChange {
     StreamChange { uid: member.uid, mid: member.mid, media_type: kind.clone(), publication }
 }
 
-/// Net changes of one membership.
+/// The net changes of one membership.
 fn update(events: &mut Vec<ChannelEvent>, uid: UserId, mid: Mid, old: &Told<'_>, new: &Told<'_>) {
     if old.role != new.role {
         let role = new.role.clone();
@@ -255,7 +255,7 @@ fn update(events: &mut Vec<ChannelEvent>, uid: UserId, mid: Mid, old: &Told<'_>,
     events.extend(unmuted.iter().map(|kind| ChannelEvent::Unmuted(change(kind))));
 }
 
-/// A snapshot tells neither the address of a task nor why it is as it is.
+/// The state of a task as an event. A snapshot contains neither the address of a task nor the message of its state.
 fn status(task: &TaskInfo, state: Option<TaskState>, code: u16) -> TaskStatus {
     TaskStatus {
         task_id: task.task_id.clone(),

@@ -1,6 +1,6 @@
-//! Into a channel: the app's `join`, and the one that takes the place of a dead membership. Comes in: the
-//! call, and what the server answers. Goes out: a membership, another attempt, or the end. Deliberately
-//! absent: what was there before a new membership (`resume.rs`).
+//! Entering a channel: the app's `join`, and the `join` that replaces a dead membership. In: the call and the server's
+//! answers. Out: a membership, another attempt, or the end. Deliberately absent: restoring the state of an earlier
+//! membership (`resume.rs`, `restore.rs`).
 
 use crate::prelude::*;
 use lianmai_protocol::message::Call;
@@ -44,7 +44,7 @@ impl Session {
         self.tell(StateReason::JoinCalled);
     }
 
-    /// The answer of the app's `join`.
+    /// Handles the answer to the app's `join`.
     pub(super) fn entry_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let json = match outcome {
             Ok(json) => json,
@@ -78,7 +78,7 @@ impl Session {
         entry.unanswered = entry.unanswered.saturating_sub(1);
         let wait = error.data.retry_after_ms.unwrap_or(0);
         let is_elsewhere = error.data.action == Some(Action::Redirect);
-        // A server that restarts is worth waiting for, if the call can, and so is a rate (IDS-9).
+        // A restart or a rate limit is temporary (IDS-9): the session waits for it if the deadline of the call allows.
         let passes = matches!(error.name(), ErrorName::Draining | ErrorName::RateLimited);
         let waits = passes && self.now + wait < entry.deadline;
         if is_elsewhere || waits {
@@ -110,7 +110,7 @@ impl Session {
         self.end_entry(end, error);
     }
 
-    /// Ends everything; a `join` that runs fails with `error`.
+    /// Ends the stay. A pending `join` fails with `error`.
     pub(super) fn end_entry(&mut self, end: End, error: CallError) {
         let call = match &self.stay {
             Stay::Entry(entry) => Some(entry.call),
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    /// The answer of a `join` in place of a dead membership.
+    /// Handles the answer to a `join` that replaces a dead membership.
     pub(super) fn rejoin_answer(&mut self, outcome: Result<RawJson, RpcError>) {
         let json = match outcome {
             Ok(json) => json,
@@ -141,7 +141,8 @@ impl Session {
             Route::Rejoin(reason) => reason.clone(),
             Route::Resume => ResumeReason::Gone,
         };
-        // Ids begin anew after a join, even if it goes on with the membership: nothing is remembered (IDS-1).
+        // After a `join` the server remembers no answers, even if the membership is the same one: ids start again
+        // (IDS-1).
         let continues = false;
         let restore = answer.mid != picture.own.mid;
         if answer.mid != picture.own.mid || answer.epoch != picture.epoch {
@@ -163,7 +164,8 @@ impl Session {
             return self.await_closing(error.name().as_str());
         }
         let (code, reason) = match error.name() {
-            // It is no call of the app that could fail: what may pass is waited out, as a dead server is (ERR-2).
+            // This `join` is no call of the app that could fail. The session therefore waits and retries after a
+            // temporary error, as for an unreachable server (ERR-2).
             _ if error.data.retryable => {
                 let wait = Wait::Backoff(error.data.retry_after_ms.unwrap_or(0));
                 return self.away(StateReason::Refused, wait, Some(CloseCode::NORMAL));
@@ -177,8 +179,8 @@ impl Session {
         self.end(End::local(code, reason, true, StateReason::Refused));
     }
 
-    /// The address belongs to another deployment, which holds other channels: out of there again, and to
-    /// the other addresses with the old ticket (RES-11).
+    /// The address belongs to another deployment, which has other channels. Leaves that channel, and tries the other
+    /// addresses with the old ticket (RES-11).
     fn foreign_deployment(&mut self) {
         let (_, leave) = self.requests.frame(&Call::Leave(Empty {}));
         self.send(leave);

@@ -1,5 +1,5 @@
-//! Everything that an app can hear. Comes in: channel events, notices and what the session finds out by
-//! itself. Deliberately absent: events that the app's own commands caused; their answers tell it.
+//! The events that an app can receive. In: channel events, notices, and changes that the session itself notices. Out:
+//! events. Deliberately absent: events that the app's own commands caused, because the answers report those.
 
 use crate::prelude::*;
 use lianmai_protocol::message::event::{
@@ -17,29 +17,29 @@ use super::state::{ConnectionState, StateReason};
 
 macro_rules! events {
     ($( $(#[$meta:meta])* $variant:ident $body:tt = $name:literal; )+) => {
-        /// Something that the app hears.
+        /// An event that the app receives.
         ///
-        /// `RoleChanged`, `ClientUpdate`, `Muted` and `Unmuted` that name the app's own uid, and
-        /// `Published` and `Unpublished`, tell of a change of its own state that none of its waiting
-        /// calls caused: an admin did it, the server crashed, the session put it back after that, or
-        /// a call that had been given up took effect after all.
+        /// `RoleChanged`, `ClientUpdate`, `Muted` and `Unmuted` with the app's own uid, and `Published` and
+        /// `Unpublished`, report a change of the app's own state that none of its pending calls caused. Possible
+        /// causes: an administrator or a moderator made the change, the server crashed, the session restored the state
+        /// after a crash, or a call that was already settled took effect later.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Event {
             $( $(#[$meta])* $variant $body, )+
         }
 
-        /// What an [`Event`] is, to register handlers by.
+        /// The kind of an [`Event`], to register handlers by.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum EventKind {
-            /// Every kind, for handlers that want all.
+            /// All kinds, for handlers that receive every event.
             All,
             $( $(#[$meta])* $variant, )+
         }
 
         impl Event {
-            /// What this is; never [`EventKind::All`].
+            /// The kind of the event; never [`EventKind::All`].
             #[must_use]
             pub fn kind(&self) -> EventKind {
                 match self { $( Event::$variant { .. } => EventKind::$variant, )+ }
@@ -47,7 +47,7 @@ macro_rules! events {
         }
 
         impl EventKind {
-            /// The camel-case name: that of the wire where there is one.
+            /// The camel-case name: the name on the wire if there is one.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -64,30 +64,31 @@ events! {
     Open {} = "open";
     /// The connection changed its state.
     ConnectionStateChange {
-        /// What it is now.
+        /// The new state.
         state: ConnectionState,
-        /// Why.
+        /// The reason for the change.
         reason: StateReason,
     } = "connectionStateChange";
-    /// The session came back after its connection was lost. Whatever the gap changed was told before:
-    /// missed events, or the difference of the pictures, then changes of the app's own state, then
-    /// URLs that are other ones, then the answers of calls that were sent again.
+    /// The session came back after it lost its connection. The app was told everything that changed before this event,
+    /// in this order: missed events, or the differences between the pictures; changes of the app's own state; URLs that
+    /// changed; answers to calls that were sent again.
     Reconnected {
-        /// How.
+        /// How the session came back.
         outcome: ReconnectOutcome,
-        /// Messages to all that the app may have missed; `None` when it missed none.
+        /// Messages to all members that the app may have missed; `None` if it missed none.
         missed: Option<Missed>,
-        /// Messages to the app alone that the server could not keep.
+        /// Number of targeted messages that the server could not keep.
         messages_lost: u64,
     } = "reconnected";
-    /// The membership of the app ended, by `leave` too. The picture is empty now. A connection that is
-    /// lost is not the end: the session comes back by itself, see `ConnectionStateChange`.
+    /// The app's membership ended, possibly because of its own `leave`. The picture is empty now. A lost connection
+    /// does not cause this event: the session reconnects by itself, see `ConnectionStateChange`.
     Disconnected {
-        /// Close code; 1000 after `leave`, 1006 when no connection could be had for too long.
+        /// Close code; 1000 after `leave`, 1006 if there was no connection for too long.
         code: u16,
-        /// Name of the code: `left`, `kicked`, `gaveUp`, ...; or of the error that refused the way back.
+        /// Name of the code (`left`, `kicked`, `gaveUp` and so on), or the error for which the server refused to resume
+        /// or to join again.
         reason: String,
-        /// Whether coming back is pointless or unwanted.
+        /// Whether joining again is pointless or unwanted.
         terminal: bool,
     } = "disconnected";
     /// The server is about to close the connection.
@@ -99,7 +100,7 @@ events! {
     } = "sendCommandOverTime";
     /// A broadcaster became visible.
     ClientJoin(ClientJoin) = "clientJoin";
-    /// A broadcaster is visible no longer.
+    /// A broadcaster is no longer visible.
     ClientLeave(ClientLeave) = "clientLeave";
     /// Name or attributes of a broadcaster changed.
     ClientUpdate(ClientUpdate) = "clientUpdate";
@@ -109,14 +110,14 @@ events! {
     RoleChanged(RoleChanged) = "roleChanged";
     /// A member publishes a kind: subscribe to play it.
     StreamAdded(StreamChange) = "streamAdded";
-    /// A member publishes a kind no longer; the subscription to it ended.
+    /// A member no longer publishes a kind; the subscription to it ended.
     StreamRemoved(StreamChange) = "streamRemoved";
-    /// Own media is published after all, by a call that had been given up.
+    /// The app's media is published by a call that had already been settled, or by the session.
     Published {
         /// The kind.
         media_type: MediaKind,
     } = "published";
-    /// Own media was taken back from outside; its push URL may be dead.
+    /// The app's media was unpublished from outside; its push URL may be invalid.
     Unpublished {
         /// The kind.
         media_type: MediaKind,
@@ -125,39 +126,39 @@ events! {
     Muted(MuteChange) = "muted";
     /// A member unmuted a kind.
     Unmuted(MuteChange) = "unmuted";
-    /// Somebody said something.
+    /// A member sent a message.
     Message {
-        /// Who; may be an audience member.
+        /// The sender; may be an audience member.
         uid: UserId,
-        /// What.
+        /// The text.
         data: String,
-        /// Whether it was said to the app and few others, not to all.
+        /// Whether the message was addressed to certain members, not to all.
         targeted: bool,
     } = "message";
     /// A push task changed its state.
     RtmpTasksStatus(TaskStatus) = "rtmpTasksStatus";
-    /// The channel ended for all; `Disconnected` follows.
+    /// The channel was closed for all members; `Disconnected` follows.
     LiveRoomClose(LiveRoomClose) = "liveRoomClose";
-    /// The app was removed; `Disconnected` follows.
+    /// The app's user was kicked; `Disconnected` follows.
     Kicked(Kicked) = "kicked";
-    /// A URL that the app holds was replaced: by the server, or because the session had to publish or
-    /// subscribe again. Use this one. Holds a URL, a secret.
+    /// A URL that the app holds was replaced, by the server or because the session had to publish or subscribe again.
+    /// Use the new one. It is secret.
     SyncDone(SyncDone) = "syncDone";
-    /// The token ends soon: renew it.
+    /// The token expires soon: renew it.
     TokenWillExpire {
         /// Milliseconds until the membership ends.
         expires_in_ms: u64,
     } = "tokenWillExpire";
     /// The server is about to restart.
     ServerRestarting(ServerRestarting) = "serverRestarting";
-    /// How many are in the channel, audience included.
+    /// Number of members of the channel, audience included.
     MemberCount {
-        /// So many.
+        /// The number.
         count: u64,
     } = "memberCount";
-    /// How well a stream travels.
+    /// Quality of the transport of a stream.
     NetworkQuality(NetworkQuality) = "networkQuality";
-    /// A message of a newer server.
+    /// A message that this version does not know, from a newer server.
     Unknown {
         /// Its name.
         method: String,

@@ -1,73 +1,74 @@
-//! What goes into a session: calls of the app, and what the host reports of sockets. The contract is at the top of
-//! `mod.rs`.
+//! The inputs of a session. In: calls of the app, and reports of the host about sockets, in any order. Out: the same,
+//! as one type. Deliberately absent: their handling. The contract is at the top of `mod.rs`.
 
 use crate::prelude::*;
 use core::fmt;
 
 use lianmai_protocol::message::Call;
 
-/// Names one call; chosen by the host, unique among calls that are not settled.
+/// Identifies one call. The host chooses it; it is unique among the calls that are not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
-/// Names one socket: the session numbers what it asks for with `Connect`, and never uses a number twice.
+/// Identifies one socket. The session chooses it with `Connect` and never uses a number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u64);
 
-/// One input. What a host reports of a socket names it, and may come late: what is about another socket
-/// than the present one is counted and changes nothing.
+/// One input. A report of the host about a socket contains its id and may come late: a report about a socket other than
+/// the present one is counted and changes nothing.
 #[derive(Clone)]
 pub enum Input<'a> {
-    /// The app calls. It is settled exactly once with [`super::Output::Settled`].
+    /// The app makes a call. It is settled exactly once with [`super::Output::Settled`].
     Command {
-        /// The call.
+        /// The id of the call.
         call: CallId,
-        /// What is asked, in the words of the wire. The session checks only what the server would answer by closing
-        /// the connection; `reconnect` and `ping` are its own, and refused.
+        /// The request in the form of the wire protocol. The session refuses only requests that would make the server
+        /// close the connection, and `reconnect` and `ping`, which it sends itself.
         command: Call,
     },
     /// A socket that `Connect` asked for is open and speaks the sub-protocol.
     SocketOpened {
-        /// Which one.
+        /// The socket.
         socket: SocketId,
     },
-    /// A text frame came.
+    /// A text frame arrived.
     Frame {
-        /// On which socket.
+        /// The socket.
         socket: SocketId,
         /// Its text.
         text: &'a str,
     },
-    /// A socket is gone, or could not be opened. Nothing more comes of it.
+    /// A socket is gone, or could not be opened. This is the last report about it.
     SocketClosed {
-        /// Which one.
+        /// The socket.
         socket: SocketId,
         /// Code of the close frame; 1006 when there was none.
         code: u16,
-        /// Its text, or what the transport said.
+        /// Reason of the close frame, or the error text of the transport.
         reason: String,
     },
-    /// The moment of [`super::Session::next_deadline`] came. Harmless at any other time.
+    /// The time of [`super::Session::next_deadline`] has come. Harmless at any other time.
     Timeout,
-    /// The host stopped reading the socket because the app is slow: silence is not
-    /// held against the server.
+    /// The host stopped reading the socket because the app is slow. The session does not count the silence as a dead
+    /// server.
     ReadingPaused,
-    /// The host reads again.
+    /// The host reads the socket again.
     ReadingResumed,
-    /// Something came that no server sends (CON-12): a binary frame, one that is too long, broken framing.
+    /// The socket received data that no server sends (CON-12): a binary frame, a frame that is too long, or broken
+    /// framing.
     Unreadable {
-        /// On which socket.
+        /// The socket.
         socket: SocketId,
     },
-    /// The system says that the network is another one: what hung on the old one is dead.
+    /// The system reports a change of the network: connections over the old network are dead.
     NetworkChanged,
-    /// The app is shown again and may have been frozen meanwhile, or it is hidden and may be frozen soon: a
-    /// sign of life is due.
+    /// The app is shown again and may have been frozen, or it is hidden and may be frozen soon. The session checks the
+    /// connection with a ping.
     Foreground,
 }
 
 impl Input<'_> {
-    /// The socket that this is a report of.
+    /// The socket that this input reports about.
     pub(super) fn socket(&self) -> Option<SocketId> {
         match self {
             Input::SocketOpened { socket }
@@ -80,7 +81,7 @@ impl Input<'_> {
 }
 
 impl fmt::Debug for Input<'_> {
-    /// Without payload: frames hold tickets and URLs.
+    /// Without payload: frames contain tickets and URLs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Input::Command { call, command } => {

@@ -1,6 +1,6 @@
-//! Sockets: opening, losing, waiting for the next one, and the end of it all. Comes in: what the host and
-//! the server report of the socket, what is due. Goes out: `Connect` and `CloseSocket`, the state, the
-//! first request of a new socket. Deliberately absent: what that is answered (`entry.rs`, `resume.rs`).
+//! Sockets: opening and losing them, waiting for the next one, and the end of the session's stay. In: reports of the
+//! host and the server about the socket, and due times. Out: `Connect` and `CloseSocket`, the connection state, the
+//! first request on a new socket. Deliberately absent: the answers to that request (`entry.rs`, `resume.rs`).
 
 use crate::prelude::*;
 use lianmai_protocol::codec::decode_server_text;
@@ -16,20 +16,20 @@ use super::translate;
 use super::{Change, Event, Output, Reply, Session, SocketId, StateReason, Work};
 use crate::error::CallError;
 
-/// RFC 6455: the socket was lost, or could not be had.
+/// RFC 6455: the socket was lost, or could not be opened.
 const LOST: CloseCode = CloseCode(1006);
 
 /// When the next attempt is made.
 pub(super) enum Wait {
     /// At once.
     None,
-    /// After a random time, and at least so long.
+    /// After a random time, but not before this many milliseconds.
     Backoff(u64),
-    /// At the next address at once, or, when all were tried, after a random time.
+    /// At once at the next address. If all addresses were tried, after a random time.
     NextAddress,
 }
 
-/// How a membership, or a join, ends.
+/// How a membership, or a pending join, ends.
 pub(super) struct End {
     pub(super) code: u16,
     pub(super) reason: String,
@@ -60,7 +60,7 @@ impl Session {
         }
     }
 
-    /// The socket is open: the first request, and nothing else until its answer (CLI-3).
+    /// The socket is open: sends the first request, and nothing else until its answer (CLI-3).
     pub(super) fn opened(&mut self) {
         let State::Connecting { .. } = self.state else { return };
         let patience = self.now + self.config.command_timeout_ms;
@@ -116,17 +116,17 @@ impl Session {
         }
     }
 
-    /// The host read what no server sends.
+    /// The host received data that no server sends.
     pub(super) fn unreadable(&mut self) {
         if matches!(self.state, State::Entering { .. } | State::Joined(_) | State::Closing(_)) {
             self.gap();
         }
     }
 
-    /// The stream of events cannot be trusted any more: nothing more of it is applied (CLI-2).
+    /// Handles a gap: the stream of events is no longer reliable, so nothing more of it is applied (CLI-2).
     pub(super) fn gap(&mut self) {
         if let State::Closing(_) = self.state {
-            // The server said how it goes on.
+            // The server has already announced how the connection ends.
             self.inbox.clear();
             return;
         }
@@ -146,7 +146,7 @@ impl Session {
             State::Connecting { .. } => self.failed(code, text),
             State::Closing(_) => self.farewell(),
             State::Entering { .. } | State::Joined(_) => {
-                // Only `leave` is a leave: a stray 1000 keeps the text of the transport.
+                // Only `leave` ends with the reason `left`: a stray 1000 keeps the text of the transport.
                 let reason = if code == CloseCode::NORMAL.0 { text } else { name };
                 let then = self.then(code, None, 0);
                 match (&self.state, &then) {
@@ -162,17 +162,17 @@ impl Session {
         }
     }
 
-    /// An attempt came to nothing.
+    /// An attempt to connect failed.
     fn failed(&mut self, code: u16, reason: String) {
         if let Stay::Entry(entry) = &mut self.stay {
             entry.failure = Some(CallError::Closed { code, reason });
         }
-        // The host has no socket any more.
+        // The host's socket is gone already.
         self.state = State::Backoff { until: self.now };
         self.away(StateReason::SocketClosed, Wait::NextAddress, None);
     }
 
-    /// The `closing` notice.
+    /// Handles the `closing` notice.
     pub(super) fn closing(&mut self, closing: &Closing) {
         self.redirected(closing);
         let at_least = closing.retry_after_ms.unwrap_or(0);
@@ -184,7 +184,7 @@ impl Session {
         self.tell(StateReason::ServerClosing);
     }
 
-    /// Goes elsewhere next, if that is what it says (CLO-3).
+    /// Selects the address for the next attempt, if `closing` redirects the client (CLO-3).
     pub(super) fn redirected(&mut self, closing: &Closing) {
         if closing.action == Action::Redirect
             && let Some(url) = &closing.url
@@ -193,7 +193,7 @@ impl Session {
         }
     }
 
-    /// What was asked was refused, and `closing` follows: it says how long to wait, and where to go.
+    /// The request was refused, and `closing` follows: it contains the wait and the address.
     pub(super) fn await_closing(&mut self, reason: &str) {
         let then = Then::Back { at_least: 0, anew: None };
         let give_up = self.now + self.config.closing_timeout_ms;
@@ -201,7 +201,7 @@ impl Session {
         self.state = State::Closing(Farewell { code, reason, then, give_up });
     }
 
-    /// The host stops to read, or goes on. What it could not read is not late.
+    /// The host stops or resumes reading. Data that it could not read does not count as late.
     pub(super) fn pause_reading(&mut self, paused: bool) {
         let was_held_up = self.is_held_up();
         self.reading_paused = paused;
@@ -213,39 +213,39 @@ impl Session {
         }
     }
 
-    /// Whether the answer that opens the channel waits for the host.
+    /// Whether the answer that opens the channel cannot arrive because the host does not read.
     pub(super) fn is_held_up(&self) -> bool {
         self.reading_paused && matches!(self.state, State::Entering { .. })
     }
 
-    /// What a close asks for.
+    /// Determines what to do after a close.
     fn then(&self, code: u16, action: Option<&Action>, at_least: u64) -> Then {
         let leaving = self.requests.is_leaving() && code == CloseCode::NORMAL.0;
-        // It answers nothing that was asked: what was sent did not arrive.
+        // This code answers no request that the server received: the request was lost.
         let unheard =
             code == CloseCode::JOIN_TIMEOUT.0 && matches!(self.state, State::Entering { .. });
         let anew = match translate::advice(code, action) {
             _ if unheard => None,
             Action::Reconnect | Action::Redirect if !leaving => None,
             Action::Rejoin => Some(ResumeReason::Gone),
-            // The app may have handed in a newer one, which was too late.
+            // The app may have supplied a newer token that arrived too late.
             Action::RenewToken if self.has_newer_token() => Some(ResumeReason::TokenExpired),
             _ => return Then::End,
         };
         Then::Back { at_least, anew }
     }
 
-    /// Whether the app handed in a token that did not take effect yet.
+    /// Whether the app supplied a token that has not taken effect yet.
     pub(super) fn has_newer_token(&self) -> bool {
         let Stay::Member(member) = &self.stay else { return false };
         let newest = self.requests.newest_token();
         newest.is_some_and(|token| member.entry.token.as_deref() != Some(token))
     }
 
-    /// The socket that the server said goodbye on is gone, or has to go.
+    /// The server closed the socket, or its time to do so is over.
     fn farewell(&mut self) {
         let State::Closing(said) = core::mem::replace(&mut self.state, State::Idle) else { return };
-        // The host's socket is gone already, or goes with the output below.
+        // The host's socket is gone already, or closes because of the output below.
         self.state = State::Backoff { until: self.now };
         let Farewell { code, reason, then, .. } = said;
         match then {
@@ -269,8 +269,8 @@ impl Session {
         }
     }
 
-    /// There is no connection any more, and there shall be one again. What was received and not worked
-    /// off is dropped: it is asked for again.
+    /// Drops the connection and plans the next one. Discards received messages that were not processed: the server
+    /// sends them again.
     pub(super) fn away(&mut self, why: StateReason, wait: Wait, close: Option<CloseCode>) {
         self.inbox.clear();
         self.settle_backoff();
@@ -292,9 +292,10 @@ impl Session {
             Stay::Entry(_) => {}
             Stay::Member(member) => {
                 member.gives_up.get_or_insert(self.now + self.config.give_up_after_ms);
-                // Asked first: the loss itself is no attempt that failed.
+                // Evaluated first: the loss itself is not a failed attempt.
                 soon = member.is_server_awaited(self.now);
-                // The jitter comes behind the larger one: who is closed early is not back with all others.
+                // The jitter is added to the larger wait, so that a client that is closed early does not return at the
+                // same time as all others.
                 if let Some(restart) = member.restart_wait(asked, self.now) {
                     at_least = restart;
                 }
@@ -312,7 +313,7 @@ impl Session {
         self.tell(why);
     }
 
-    /// A connection that lasted was a good one; called before its state is replaced.
+    /// Resets the backoff if the connection was stable. Must be called before its state is replaced.
     fn settle_backoff(&mut self) {
         if let State::Joined(live) = &mut self.state
             && live.was_stable(self.now)
@@ -356,12 +357,12 @@ impl Session {
         }
     }
 
-    /// The host was frozen: its socket is dead, its deadlines are of another time.
+    /// The host was frozen: its socket is dead, and its deadlines are out of date.
     pub(super) fn wake(&mut self) {
         let until = self.now + self.config.command_timeout_ms;
         self.requests.wake(until);
         match &mut self.stay {
-            // Nobody waits for these.
+            // No call of the app depends on these.
             Stay::Out | Stay::Parting(_) => return,
             _ if self.state.is_ending() => return,
             Stay::Entry(entry) => entry.wake(until),
@@ -393,7 +394,7 @@ impl Session {
         }
     }
 
-    /// Ends everything. Events first, then settlements.
+    /// Ends the stay. Events come first, then settlements.
     pub(super) fn end(&mut self, end: End) {
         self.inbox.clear();
         if self.state.has_socket() {

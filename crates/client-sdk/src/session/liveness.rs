@@ -1,4 +1,5 @@
-//! When to ping, and when a silent server is dead. Pure arithmetic over what was sent and heard.
+//! When to send a ping, and when a silent server counts as dead. In: the server's timers, and the times of sent and
+//! received data. Out: deadlines. Deliberately absent: the pings themselves, sockets.
 
 use crate::prelude::*;
 
@@ -7,9 +8,9 @@ use lianmai_protocol::message::session::Timers;
 
 use super::backoff::STABLE_MS;
 
-/// Pings whose answer is still looked for. An answer to an older one is ignored, which harms nobody.
+/// Maximum number of pings whose answer is awaited. An answer to an older one is ignored, which does no harm.
 const PINGS_REMEMBERED: usize = 16;
-/// A server that does not answer an app that is shown again within this is dead.
+/// After [`super::Input::Foreground`] a server that is silent for this time counts as dead.
 const PROBE_MS: u64 = 3_000;
 
 pub(super) struct Liveness {
@@ -24,7 +25,8 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    /// Takes the server's clocks, bent into a range in which neither side is flooded or blind.
+    /// Takes over the server's timers, limited to a range in which the client neither floods the server nor waits too
+    /// long.
     pub(super) fn new(timers: &Timers, now: MonoTime, reading_paused: bool) -> Self {
         let ping_interval_ms = timers.ping_interval_ms.clamp(100, 60_000);
         Liveness {
@@ -39,7 +41,7 @@ impl Liveness {
         }
     }
 
-    /// Whether the connection lasted long enough to count as a good one; says so once.
+    /// Whether the connection lasted long enough to count as stable. Returns `true` once per such period.
     pub(super) fn was_stable(&mut self, now: MonoTime) -> bool {
         let stable = now.since(self.since) >= STABLE_MS;
         self.since = self.since.max(now);
@@ -62,7 +64,7 @@ impl Liveness {
         self.reading_paused = paused;
     }
 
-    /// Asks for a sign of life soon. Whether a ping has to go out for it.
+    /// Requires a message from the server within [`PROBE_MS`]. Returns whether a ping has to be sent for it.
     pub(super) fn probe(&mut self, now: MonoTime) -> bool {
         let begins = self.probe_until.is_none();
         if begins {
@@ -78,7 +80,7 @@ impl Liveness {
         self.pings.push(id);
     }
 
-    /// Whether `id` is that of a ping without an answer; it is forgotten then.
+    /// Whether `id` belongs to an unanswered ping, which is then forgotten.
     pub(super) fn take_ping(&mut self, id: u64) -> bool {
         let at = self.pings.iter().position(|ping| *ping == id);
         at.map(|at| self.pings.remove(at)).is_some()
@@ -88,7 +90,7 @@ impl Liveness {
         self.last_sent + self.ping_interval_ms
     }
 
-    /// When the server counts as dead; never while nobody listens to it.
+    /// The time at which the server counts as dead; `None` while reading is paused.
     pub(super) fn dead_at(&self) -> Option<MonoTime> {
         let silent = self.last_heard + self.dead_after_ms;
         let at = self.probe_until.map_or(silent, |probe| probe.min(silent));

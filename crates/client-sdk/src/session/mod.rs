@@ -1,11 +1,11 @@
-//! The client's state machine, without I/O, and the contract of its host.
+//! The client's state machine, without I/O, and the contract for its host.
 //!
-//! Comes in: [`Input`]s, each with the time. Goes out: [`Output`]s in one ordered queue, and the next
-//! deadline. Deliberately absent: sockets, clocks, tasks, threads; entropy, which is a seed of the host.
+//! In: [`Input`]s, each with the current time. Out: [`Output`]s in one ordered queue, and the next deadline.
+//! Deliberately absent: sockets, clocks, tasks, threads and entropy; the host supplies a seed.
 //!
 //! # How to write a host
 //!
-//! A host repeats three things:
+//! A host repeats three steps:
 //!
 //! ```text
 //! session.handle(now, input)
@@ -13,64 +13,65 @@
 //! wait for: an event of a socket, a call of the app, or session.next_deadline() -> Input::Timeout
 //! ```
 //!
-//! The host of tokio is `crate::driver`.
+//! The tokio host is `crate::driver`.
 //!
-//! **Time.** `now` is milliseconds of a clock that never goes back; where it starts does not matter, and it
-//! should go on while the process sleeps. `next_deadline` holds once the outputs were polled to the end, and
-//! changes with each input. A timer that fires late, twice or too early does no harm. One that is more than 3 s
-//! late says that the host was frozen: the session gives its socket up, and calls get their time anew, once.
+//! **Time.** `now` is in milliseconds of a monotonic clock with any origin; it should go on while the process sleeps.
+//! Read `next_deadline` after polling all outputs; each input can change it. A timer that fires late, twice or too
+//! early does no harm. A timer that is more than 3 s late shows that the host was frozen: the session then gives up its
+//! socket and extends the deadline of each call, once per call.
 //!
-//! **Randomness.** [`SessionConfig::seed`] spreads the attempts of many clients and is no secret. Each `join`
-//! brings a `join_id` of 128 random bits, which is one.
+//! **Randomness.** [`SessionConfig::seed`] spreads the connection attempts of many clients over time and is not secret.
+//! Each `join` contains a `join_id` of 128 random bits, which is secret.
 //!
-//! **Sockets.** [`Output::Connect`] numbers a socket. Text goes out by [`Output::Send`], in order; a socket
-//! that was closed by [`Output::CloseSocket`] still sends what was handed to it before. There is one at a time, and
-//! `CloseSocket` comes before the next `Connect`, unless the host said that it is gone. Everything that the host
-//! reports of a socket has its number:
+//! **Sockets.** [`Output::Connect`] gives each socket a number. The session sends text by [`Output::Send`], in order.
+//! After [`Output::CloseSocket`] the host still sends the text that it received before. There is at most one socket at
+//! a time: `CloseSocket` comes before the next `Connect`, unless the host reported that the socket is gone. Every
+//! report of the host about a socket contains the number of that socket:
 //!
 //! | report | when | at most |
 //! |---|---|---|
-//! | [`Input::SocketOpened`] | the handshake is over, with sub-protocol `lianmai.v1` | once |
-//! | [`Input::Frame`] | a text frame came, whole | any number, in order |
-//! | [`Input::Unreadable`] | something came that no server sends (CON-12) | once |
-//! | [`Input::SocketClosed`] | it ended, or could not be opened | once, the last |
+//! | [`Input::SocketOpened`] | the handshake is complete, with sub-protocol `lianmai.v1` | once |
+//! | [`Input::Frame`] | a whole text frame arrived | any number, in order |
+//! | [`Input::Unreadable`] | the socket received data that no server sends (CON-12) | once |
+//! | [`Input::SocketClosed`] | the socket ended, or could not be opened | once, the last report |
 //!
-//! What is late is harmless: a report about a socket that the session gave up, or that it never had, changes
-//! nothing and is counted in [`Ignored::late`]. The other way round the host drops what it is told about a socket
-//! that is gone already. A host sends no pings, and follows no redirect: both are the session's. It answers
-//! WebSocket pings where its library does not.
+//! Late reports are harmless: a report about a socket that the session gave up or never had changes nothing and is
+//! counted in [`Ignored::late`]. Likewise the host ignores outputs about a socket that is already gone. A host sends no
+//! pings and follows no redirects, because the session does both. The host answers WebSocket pings if its library does
+//! not.
 //!
-//! **Frames.** At most 64 KiB go out, and up to 1 MiB comes in: more is `Unreadable`. URLs that `Connect` names
-//! and texts that `Send` holds are not for logs: `Debug` of inputs and outputs leaves texts out.
+//! **Frames.** Frames to the server have at most 64 KiB, frames from the server at most 1 MiB; the host reports a
+//! larger one as `Unreadable`. Do not log the URLs in `Connect` or the texts in `Send`: `Debug` of inputs and outputs
+//! leaves texts out.
 //!
-//! **Calls.** [`Input::Command`] names a call by a number of the host that no open call has. It is settled
-//! exactly once by [`Output::Settled`], whatever happens to the connection, and not behind its time:
-//! [`SessionConfig::command_timeout_ms`], and what a restarting server asks for or a frozen host slept. A call
-//! may be made from within an event, while outputs are left to be polled: they keep their order, but the
-//! session's picture is ahead of them then.
+//! **Calls.** [`Input::Command`] identifies a call by a number that the host chooses and that no open call has. The
+//! session settles each call exactly once with [`Output::Settled`], even if the connection is lost. It does so within
+//! [`SessionConfig::command_timeout_ms`], extended by the time that a restarting server asks for or that the host was
+//! frozen. The app may make a call while it handles an event and other outputs are still to be polled: the outputs keep
+//! their order, but the session's picture is then ahead of them.
 //!
-//! **Order.** Outputs are in the order in which the app shall see and hear them: every event up to the one that
-//! a command caused comes before the settlement of that command. [`Session::picture`] is the channel as of the
-//! output that was polled last: frames are worked off one message at a time as outputs are polled. A host that
-//! does not run the app's code before it polls on puts the outputs into a [`Delivery`], which keeps the picture
-//! as of what the app has got, and says when to stop reading.
+//! **Order.** Outputs are in the order in which the app must see them: every event up to the one that a command caused
+//! comes before the settlement of that command. [`Session::picture`] is the channel as of the output that was polled
+//! last, because the session processes one message at a time while outputs are polled. A host that does not run the
+//! app's code between two polls puts the outputs into a [`Delivery`]. It keeps the picture as of the output that the
+//! app received last, and says when to stop reading.
 //!
-//! **Slow apps.** A host that can stop to read its socket does so while [`Delivery::is_full`], and hands on what
-//! [`Delivery::reading`] says: silence is not held against the server then. One that cannot (a browser) does
-//! neither. Nothing is dropped in either case.
+//! **Slow apps.** A host that can stop reading its socket does so while [`Delivery::is_full`], and passes the input
+//! that [`Delivery::reading`] returns to the session. The session then does not count the silence as a dead server. A
+//! host that cannot stop reading (a browser) does neither. No output is dropped in either case.
 //!
-//! **Hints.** [`Input::NetworkChanged`] and [`Input::Foreground`] only make a session faster; it does without.
+//! **Hints.** [`Input::NetworkChanged`] and [`Input::Foreground`] are optional; they only make a session react faster.
 //!
-//! **The end.** A session that is dropped sends nothing; the server's grace ends its membership. To leave, call
-//! `leave` and go on until [`Session::next_deadline`] is `None`: without a connection the app is out at once, and
-//! the session still tries to tell the server.
+//! **The end.** A session that is dropped sends nothing, and its membership ends with the server's grace period. To
+//! leave, call `leave` and continue until [`Session::next_deadline`] is `None`. Without a connection the app is out at
+//! once, but the session still tries to tell the server.
 //!
 //! # Inside
 //!
-//! A connection that is lost is not the end of a membership: the session comes back by itself, several
-//! `Connect`s one after the other, and tells what changed meanwhile. `stay.rs` says what it stays for,
-//! `state.rs` where the connection is; `link.rs` loses and opens sockets, `entry.rs` joins, `resume.rs`
-//! comes back, `restore.rs` says again what the app was, `parting.rs` delivers a late `leave`.
+//! A membership outlives its connection: the session reconnects by itself, with as many `Connect`s as it takes, and
+//! reports what changed in the meantime. `stay.rs` holds the purpose of the session, `state.rs` the state of the
+//! connection. `link.rs` opens and loses sockets, `entry.rs` joins, `resume.rs` resumes, `restore.rs` restores the
+//! app's state after a new membership or a crash, and `parting.rs` delivers a late `leave`.
 
 use crate::prelude::*;
 mod addresses;
@@ -128,7 +129,7 @@ use requests::{Due, Requests};
 use state::State;
 use stay::Stay;
 
-/// A host that is so late was frozen: what its socket says is of another time.
+/// A timer that is later than this shows that the host was frozen; its socket is then out of date.
 const FROZEN_MS: u64 = 3_000;
 
 /// One client: at most one membership at a time, any number one after the other.
@@ -136,7 +137,7 @@ pub struct Session {
     config: SessionConfig,
     now: MonoTime,
     state: State,
-    /// The number of the last socket. It is there while [`State::has_socket`].
+    /// The number of the last socket, which exists while [`State::has_socket`].
     socket: SocketId,
     stay: Stay,
     /// The state that the app was told last.
@@ -146,42 +147,41 @@ pub struct Session {
     addresses: Addresses,
     backoff: Backoff,
     inbox: Queue<Work>,
-    /// Whether something was worked off since deadlines were looked at.
+    /// Whether work was done since the deadlines were checked.
     unchecked: bool,
     out: Queue<Output>,
     ignored: Ignored,
 }
 
-/// One thing to work off: an app sees the picture as of each.
+/// One unit of work. The app sees the picture after each one.
 enum Work {
     /// A message of the server.
     Message(ServerMessage),
-    /// A step to a new snapshot, and what the app hears of it.
+    /// A step towards a new snapshot, and the event that the app receives for it.
     Step(Arc<Change>, Option<Event>),
-    /// A call whose outcome is not known, behind the steps.
+    /// A call with an unknown outcome. It is settled after the steps.
     Unknown(CallId),
 }
 
-/// What a session received and did not use, since it was made.
+/// Counts of received data that the session did not use, since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ignored {
-    /// Events, and messages to the app alone, whose number was applied already.
+    /// Events and targeted messages whose number was applied before.
     pub repeats: u64,
-    /// Answers to nothing that was asked.
+    /// Answers that belong to no request.
     pub answers: u64,
-    /// Frames and messages without a channel to apply them to: before the answer that opens it, or behind
-    /// `closing`.
+    /// Frames and messages that arrived before the answer that opens the channel, or after `closing`.
     pub early: u64,
-    /// Reports of the host about another socket than the present one.
+    /// Reports of the host about a socket other than the present one.
     pub late: u64,
 }
 
 impl Session {
-    /// A session that is in no channel.
+    /// Creates a session that is in no channel.
     ///
     /// # Errors
-    /// The addresses are none, too many, or no addresses.
+    /// The list of addresses is empty, too long, or contains an invalid address.
     pub fn new(config: SessionConfig) -> Result<Session, ConfigError> {
         let addresses = Addresses::new(&config.urls)?;
         Ok(Session {
@@ -202,9 +202,9 @@ impl Session {
         })
     }
 
-    /// Takes one input. `now` must not go back; where it does, the session stays at the later time.
+    /// Processes one input. `now` must not go back; if it does, the session keeps the later time.
     pub fn handle(&mut self, now: MonoTime, input: Input<'_>) {
-        // Whoever did not poll to the end gets the same outputs in the same order.
+        // A host that did not poll all outputs gets the same outputs in the same order.
         while let Some(work) = self.inbox.pop_front() {
             self.work(work);
             self.unchecked = true;
@@ -217,7 +217,7 @@ impl Session {
         let frozen = self.next_deadline().is_some_and(|due| now.since(due) > FROZEN_MS);
         self.now = now;
         if frozen {
-            // Now there is no socket: what a dead one has to report is passed over.
+            // The session has no socket now, so the check below ignores reports of the old one.
             self.wake();
         }
         if self.is_late(&input) {
@@ -225,13 +225,13 @@ impl Session {
         } else {
             self.take(input);
         }
-        // Answers that wait in the inbox are in time.
+        // Answers in the inbox arrived in time: process them before the deadlines.
         if self.inbox.is_empty() {
             self.check_deadlines();
         }
     }
 
-    /// Whether it is about a socket that is not there any more.
+    /// Whether `input` is a report about a socket other than the present one.
     fn is_late(&self, input: &Input<'_>) -> bool {
         let present = self.state.has_socket().then_some(self.socket);
         input.socket().is_some_and(|socket| present != Some(socket))
@@ -252,7 +252,7 @@ impl Session {
         }
     }
 
-    /// The next output, until there is none.
+    /// Returns the next output, or `None` if there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
         loop {
             if let Some(output) = self.out.pop_front() {
@@ -263,14 +263,14 @@ impl Session {
                     self.work(work);
                     self.unchecked = true;
                 }
-                // Frames may come without end: what is due does not wait for a silence between them.
+                // Frames may arrive without a pause, so the deadlines are also checked between them.
                 None if self.unchecked => self.check_deadlines(),
                 None => return None,
             }
         }
     }
 
-    /// When [`Input::Timeout`] is due; valid after the outputs were polled to the end.
+    /// The time at which [`Input::Timeout`] is due. It is valid after all outputs were polled.
     #[must_use]
     pub fn next_deadline(&self) -> Option<MonoTime> {
         let state = match &self.state {
@@ -290,8 +290,8 @@ impl Session {
         earliest(&[state, stay, self.requests.next_deadline()])
     }
 
-    /// The channel, as of the last output that was polled and is about the app: `Picture`, `Event` or
-    /// `Settled`. `None` while in no channel; while the connection is lost it is as it was then.
+    /// The channel as of the last polled `Picture`, `Event` or `Settled`. `None` while in no channel. While the
+    /// connection is lost the picture stays as it was at the loss.
     #[must_use]
     pub fn picture(&self) -> Option<&Picture> {
         match &self.stay {
@@ -300,11 +300,11 @@ impl Session {
         }
     }
 
-    /// Where the connection is.
+    /// The state of the connection.
     #[must_use]
     pub fn state(&self) -> ConnectionState {
         match (&self.stay, &self.state) {
-            // A late `leave` is no affair of the app.
+            // The delivery of a late `leave` is invisible to the app.
             (Stay::Out | Stay::Parting(_), _) => ConnectionState::Disconnected,
             _ if self.state.is_ending() => ConnectionState::Disconnecting,
             (Stay::Entry(_), _) => ConnectionState::Connecting,
@@ -313,7 +313,7 @@ impl Session {
         }
     }
 
-    /// What was received and not used.
+    /// Counts of received data that the session did not use.
     #[must_use]
     pub fn ignored(&self) -> Ignored {
         self.ignored
@@ -322,7 +322,7 @@ impl Session {
     fn command(&mut self, call: CallId, request: Call) {
         let is_leave = matches!(request, Call::Leave(_));
         let refusal = match (&self.stay, &request) {
-            // The session's own.
+            // Only the session itself sends these.
             (_, Call::Reconnect(_) | Call::Ping(_)) => {
                 Some(CallError::refused(ErrorName::MethodNotFound))
             }
@@ -348,7 +348,7 @@ impl Session {
         if let Stay::Member(member) = &mut self.stay {
             member.restore.decided(&request, member.picture.own.uid);
         }
-        // There is always room for the one `leave`.
+        // One place is reserved for `leave`.
         let room = self.config.max_queued.saturating_add(usize::from(is_leave));
         let deadline = self.now + self.config.command_timeout_ms;
         if let Err(name) = self.requests.push(call, request, deadline, room) {
@@ -358,7 +358,8 @@ impl Session {
         if is_leave { self.leave_without_connection() } else { self.send_waiting() }
     }
 
-    /// Calls wait for a server that restarts (RST-1): those of before, and those until the session is back.
+    /// Extends all calls while the server restarts (RST-1), those made before the restart and those made until the
+    /// session is back.
     fn extend_calls(&mut self) {
         if let Stay::Member(member) = &self.stay {
             self.requests.extend(member.restart_time(self.now));
@@ -400,7 +401,7 @@ impl Session {
         self.check_return();
     }
 
-    /// A call had no outcome in time. Behind `leave` there is nothing to stay for but its delivery.
+    /// Settles a call that had no outcome in time. After an overdue `leave` only its delivery is left to do.
     fn over_time(&mut self, due: Due) {
         let error = if due.sent { CallError::OutcomeUnknown } else { CallError::Timeout };
         self.event(Event::SendCommandOverTime { method: due.method });
@@ -435,7 +436,7 @@ impl Session {
         self.out.push_back(Output::CloseSocket { socket: self.socket, code });
     }
 
-    /// Sends a ping, which tells the newest ticket and message that the session holds (PIN-2). Its id.
+    /// Sends a ping, which acknowledges the newest ticket and targeted message (PIN-2). Returns its id.
     fn ping(&mut self) -> Option<u64> {
         let (State::Joined(live), Stay::Member(member)) = (&mut self.state, &self.stay) else {
             return None;
@@ -448,7 +449,7 @@ impl Session {
         Some(id)
     }
 
-    /// Tells the app where the connection is, if that is news.
+    /// Tells the app the state of the connection, if it changed.
     fn tell(&mut self, reason: StateReason) {
         let state = self.state();
         if state != self.told {
@@ -482,7 +483,7 @@ fn earliest(moments: &[Option<MonoTime>]) -> Option<MonoTime> {
 }
 
 impl fmt::Debug for Session {
-    /// Where it is; what it holds is secret in part.
+    /// Only the state: other fields hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("state", &self.state())

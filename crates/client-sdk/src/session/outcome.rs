@@ -1,5 +1,5 @@
-//! How a session came back, for the app. Comes in: what the server answered. Goes out: one outcome, also
-//! where several attempts lie between two announcements.
+//! How a session came back, as told to the app. In: the server's answers. Out: one outcome, even if several attempts
+//! were made between two announcements.
 
 use lianmai_protocol::message::session::ResumeReason;
 
@@ -7,36 +7,36 @@ use lianmai_protocol::message::session::ResumeReason;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReconnectOutcome {
-    /// Nothing was lost: everything that was missed was told as it happened.
+    /// Nothing was lost: the server replayed everything that was missed.
     Replayed {
-        /// Events of the channel.
+        /// Number of replayed channel events.
         events: u64,
-        /// Messages to the app alone.
+        /// Number of replayed targeted messages.
         messages: u64,
     },
-    /// The membership goes on; what changed was told as the difference of two pictures.
+    /// The membership continues. The app was told the differences between the old picture and the new snapshot.
     Snapshot {
-        /// Why.
+        /// Why the server could not replay.
         reason: ResumeReason,
     },
-    /// It is a new membership: others saw the app leave and join. What it was before was restored as
-    /// far as the server allowed.
+    /// A new membership: the other members saw the app leave and join. The session restored the app's state as far as
+    /// the server allowed.
     Rejoined {
-        /// Why the old one could not go on.
+        /// Why the old membership could not continue.
         reason: ResumeReason,
     },
 }
 
-/// Numbers of the events among which messages to all are that the app did not get.
+/// A range of event numbers that may contain messages to all that the app missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed {
-    /// The first, in the log that the app followed before.
+    /// The first number, in the log that the app followed before.
     pub from_seq: u64,
-    /// The last; `None` when it is not known, because the log is another one now.
+    /// The last number; `None` if it is unknown because the log has changed.
     pub to_seq: Option<u64>,
 }
 
-/// What has to be said once everything that the gap changed was said.
+/// What the app is told after it was told all differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) outcome: ReconnectOutcome,
@@ -45,7 +45,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Adds what an earlier attempt would have said, had it lived long enough.
+    /// Merges the announcement that an earlier attempt did not get to make.
     pub(super) fn after(self, earlier: Option<Told>) -> Told {
         let Some(earlier) = earlier else { return self };
         let missed = match (earlier.missed, self.missed) {
@@ -59,7 +59,7 @@ impl Told {
     }
 }
 
-/// The outcome that says more; of two that say the same, the later one.
+/// The outcome with the larger loss; of two equal ones, the later.
 fn stronger(earlier: ReconnectOutcome, later: ReconnectOutcome) -> ReconnectOutcome {
     use ReconnectOutcome::{Rejoined, Replayed, Snapshot};
     match (earlier, later) {

@@ -1,5 +1,5 @@
-//! What comes out of a session, in one ordered queue: what the host must do, and what the app must
-//! hear.
+//! The outputs of a session. In: the session's decisions. Out: one ordered queue of actions for the host and results
+//! for the app. Deliberately absent: the execution of the actions.
 
 use crate::prelude::*;
 use alloc::sync::Arc;
@@ -14,48 +14,48 @@ use super::input::{CallId, SocketId};
 use super::picture::Picture;
 use crate::error::CallError;
 
-/// One output. The order is the contract: every event up to the one that a command caused comes before
-/// that command's settlement.
+/// One output. The order is part of the contract: every event up to the one that a command caused comes before that
+/// command's settlement.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Output {
-    /// Open a socket with sub-protocol `lianmai.v1`. An earlier one was closed before.
+    /// Open a socket with sub-protocol `lianmai.v1`. The session has closed an earlier one before.
     Connect {
-        /// Its number, for everything that is said of it.
+        /// The number of the new socket, which all later inputs and outputs about it contain.
         socket: SocketId,
-        /// Where.
+        /// The address.
         url: String,
     },
     /// Send one text frame.
     Send {
-        /// On which socket; always the one of the last `Connect`. Dropped where that is gone.
+        /// The socket: always that of the last `Connect`. If it is gone, the host drops the frame.
         socket: SocketId,
         /// The frame.
         text: String,
     },
-    /// Close the socket, behind what was sent on it. Nothing that is reported of it later matters.
+    /// Close the socket after sending everything that was passed to it. The session ignores later reports about it.
     CloseSocket {
-        /// Which one; always that of the last `Connect`. It may be gone already.
+        /// The socket: always that of the last `Connect`. It may be gone already.
         socket: SocketId,
         /// Code of the close frame.
         code: u16,
     },
-    /// The picture of the channel changed. [`super::Session::picture`] shows it already; a copy that is kept
-    /// elsewhere follows by [`Change::apply`], as [`super::Delivery`] does.
+    /// The picture of the channel changed. [`super::Session::picture`] has the change already. A separate copy applies
+    /// it with [`Change::apply`], as [`super::Delivery`] does.
     Picture(Arc<Change>),
-    /// The app hears this.
+    /// The app receives this event.
     Event(Event),
-    /// A call is over.
+    /// A call has its outcome.
     Settled {
         /// The call.
         call: CallId,
-        /// How it ended.
+        /// The outcome.
         outcome: Result<Reply, CallError>,
     },
 }
 
 impl fmt::Debug for Output {
-    /// Without payload: frames hold tokens, and an event may hold a URL.
+    /// Without payload: frames contain tokens, and an event may contain a URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Output::Connect { socket, url } => write!(f, "Connect({}, {url})", socket.0),
@@ -68,24 +68,24 @@ impl fmt::Debug for Output {
     }
 }
 
-/// What a call that succeeded is answered.
+/// The result of a successful call.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reply {
     /// `join`.
     Joined(Box<Joined>),
-    /// `publish`. Holds the push URL, a secret.
+    /// `publish`. Contains the push URL, which is secret.
     Published(Published),
-    /// `subscribe`. Holds a pull URL, a secret.
+    /// `subscribe`. Contains a pull URL, which is secret.
     Subscribed(Subscribed),
     /// `sendMessage`.
     MessageSent {
-        /// Different uids that a targeted message names; 0 for a message to all.
+        /// Number of different uids that a targeted message names; 0 for a message to all.
         delivered: u64,
     },
     /// `renewToken`.
     TokenRenewed {
-        /// Milliseconds until the new token ends the membership; `None` when it never does.
+        /// Milliseconds until the new token expires and ends the membership; `None` if it never expires.
         expires_in_ms: Option<u64>,
     },
     /// Every other command.
@@ -93,7 +93,7 @@ pub enum Reply {
 }
 
 impl fmt::Debug for Reply {
-    /// The kind only: replies hold URLs.
+    /// The variant only: replies contain URLs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reply::Joined(_) => "Joined",
@@ -106,19 +106,19 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// What `join` answers to the app.
+/// The result of `join` for the app.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Joined {
     /// The incarnation of the channel.
     pub cid: Cid,
-    /// The uid, given or chosen by the server.
+    /// The uid, from the app or chosen by the server.
     pub uid: UserId,
-    /// The membership.
+    /// Id of the membership.
     pub mid: Mid,
-    /// The session; no secret.
+    /// Id of the session; not a secret.
     pub session_id: SessionId,
-    /// Names the deployment: another one holds other channels.
+    /// Id of the deployment. Another deployment has other channels.
     pub deployment_id: String,
-    /// The channel as it was on entering.
+    /// The channel as of the `join`.
     pub picture: Picture,
 }

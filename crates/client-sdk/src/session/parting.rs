@@ -1,6 +1,6 @@
-//! `leave` without a connection. Comes in: the call while the session is away, then what the server
-//! answers. Goes out: the end at once, and behind it up to three attempts whose only purpose is to
-//! deliver it. Deliberately absent: anything that the app could hear of that.
+//! `leave` without a connection. In: the call while there is no connection, then the server's answers. Out: the end of
+//! the stay at once, followed by up to three attempts to deliver `leave`. Deliberately absent: anything about these
+//! attempts that the app could see.
 
 use crate::prelude::*;
 use lianmai_protocol::codec::ServerMessage;
@@ -16,36 +16,37 @@ use super::stay::{Parting, Route, Stay, Way};
 use super::{Session, StateReason};
 use crate::error::CallError;
 
-/// So many attempts.
+/// Number of attempts.
 const TRIES: u32 = 3;
-/// Within this; then the server's grace ends the membership.
+/// Time limit for all attempts; after that the membership ends with the server's grace period.
 const WITHIN_MS: u64 = 10_000;
-/// Random part of the pauses, and the fixed part of the first but one; that doubles.
+/// The random part of each pause, and the fixed part of the pause after the first attempt, which doubles.
 const PAUSE_MS: u64 = 500;
-/// The longest that the first waits for a server that restarts.
+/// The first attempt waits at most this long for a restarting server.
 const RESTART_MS: u64 = 3_000;
 
 impl Session {
-    /// `leave` was called and waits in the table. Without a connection it is over at once.
+    /// `leave` was called and is in the table. Without a connection the stay ends at once.
     pub(super) fn leave_without_connection(&mut self) {
         match (&self.stay, &self.state) {
-            // It follows the join.
+            // `leave` is sent after the answer to `join`.
             (Stay::Entry(_), State::Entering { .. }) => {}
             (Stay::Member(_), State::Joined(_)) => self.send_waiting(),
             (Stay::Entry(_) | Stay::Member(_), _) if !self.state.is_ending() => self.part(),
-            // It follows the end that is near.
+            // `leave` is settled with the end that the server announced.
             _ => {}
         }
     }
 
-    /// The app is out; the server learns of it if it can.
+    /// Ends the stay and, if there may be a membership, plans the delivery of `leave`.
     pub(super) fn part(&mut self) {
         let mut planned = match self.state {
             State::Backoff { until } => until,
             _ => self.now,
         };
         let way = match &mut self.stay {
-            // The same `joinId` finds the membership whose answer was lost. Without one nobody is disturbed.
+            // The same `joinId` finds the membership whose answer was lost. Without a `joinId` a new `join` would
+            // create another membership, so nothing is sent.
             Stay::Entry(entry) if entry.unanswered > 0 => {
                 entry.join.join_id.is_some().then(|| Way::Join(entry.join.clone()))
             }
@@ -58,7 +59,7 @@ impl Session {
             Stay::Member(member) if member.may_be_back => {
                 Some(Way::Join(member.rejoin(self.requests.newest_token())))
             }
-            // A refused membership is left already.
+            // A membership that the server refused has ended already.
             _ => None,
         };
         planned = planned.min(self.now + RESTART_MS);
@@ -75,20 +76,20 @@ impl Session {
         }
     }
 
-    /// An attempt to deliver came to nothing.
+    /// An attempt to deliver `leave` failed.
     pub(super) fn part_again(&mut self) {
         let Stay::Parting(parting) = &self.stay else { return };
         let tried = TRIES.saturating_sub(parting.tries);
         if parting.tries == 0 {
             return self.parted();
         }
-        // With one address this changes nothing.
+        // If there is only one address, this changes nothing.
         self.addresses.failed();
         let pause = self.backoff.asked(PAUSE_MS << tried, PAUSE_MS);
         self.state = State::Backoff { until: self.now + pause };
     }
 
-    /// It is delivered, or nothing more is tried.
+    /// Ends the delivery: `leave` was delivered, or no further attempt is made.
     pub(super) fn parted(&mut self) {
         if let Stay::Parting(_) = self.stay {
             self.end(End::left());
@@ -116,7 +117,7 @@ impl Session {
         let Ok(answer) = read::<Resumed>(&json) else { return self.parting_failed() };
         match answer.outcome {
             Outcome::Replayed | Outcome::Snapshot => self.deliver_leave(),
-            // The membership lives, and this attempt was not the one.
+            // The membership lives, but this attempt cannot reach it.
             Outcome::Refused
                 if matches!(
                     answer.reason,

@@ -1,10 +1,10 @@
-//! The local picture of the channel: the snapshot of `join`, folded with every event since.
+//! The local picture of the channel: the snapshot from `join` with all later events applied.
 //!
-//! Comes in: a snapshot, then events in order. Goes out: members, streams, roles, attributes and
-//! the app's own state. Deliberately absent: URLs, any decision about what the app is told, and the steps
-//! that are no events (`change.rs`). For
-//! all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except that events do not tell the
-//! generation of the app's own push URLs; the answer of `publish` does.
+//! In: a snapshot, then events in order. Out: members, streams, roles, attributes and the app's own state. Deliberately
+//! absent: URLs, the choice of events for the app, and the steps that are not events (`change.rs`).
+//!
+//! For all a <= b: fold(snapshot(a), events a+1..=b) = snapshot(b), except for the generation of the app's own push
+//! URLs, which the answer to `publish` contains and no event.
 
 use crate::prelude::*;
 
@@ -18,7 +18,7 @@ use lianmai_protocol::{
     Role, TaskId, UserId,
 };
 
-/// A push task has ended: it is in no snapshot any more.
+/// The code of a push task that has ended. Snapshots do not contain it any more.
 pub(super) const TASK_ENDED: u16 = 511;
 
 /// The channel as the client knows it.
@@ -28,7 +28,7 @@ pub struct Picture {
     pub cid: Cid,
     /// Name of the channel.
     pub channel: ChannelName,
-    /// Who made it.
+    /// The user that created the channel.
     pub creator: UserId,
     /// Attributes of the channel.
     pub attributes: Attributes,
@@ -38,11 +38,11 @@ pub struct Picture {
     pub members: Map<UserId, Member>,
     /// The app's own state.
     pub own: Own,
-    /// Members, audience included. Told at most once per second.
+    /// Number of members, audience included. The server reports it at most once per second.
     pub member_count: u64,
     /// The log of events that the picture follows.
     pub epoch: Epoch,
-    /// The last event of the log that is in the picture.
+    /// Number of the last event of the log that is in the picture.
     pub seq: u64,
 }
 
@@ -51,9 +51,9 @@ pub struct Picture {
 pub struct Member {
     /// The user.
     pub uid: UserId,
-    /// The membership: the same uid with another `mid` came anew.
+    /// Id of the membership. The same uid with another `mid` has joined anew.
     pub mid: Mid,
-    /// The role; audience only between `roleChanged` and the `clientLeave` that follows it.
+    /// The role. It is audience only between `roleChanged` and the `clientLeave` that follows it.
     pub role: Role,
     /// Display name.
     pub name: Option<String>,
@@ -61,7 +61,7 @@ pub struct Member {
     pub attributes: Attributes,
     /// Kinds that the member muted.
     pub muted: KindSet,
-    /// What the member publishes: kind and publication.
+    /// The publications of the member, by kind.
     pub streams: Map<MediaKind, Pub>,
 }
 
@@ -70,11 +70,11 @@ pub struct Member {
 pub struct Own {
     /// The uid.
     pub uid: UserId,
-    /// The membership.
+    /// Id of the membership.
     pub mid: Mid,
     /// The role.
     pub role: Role,
-    /// What the token allows, as of `join` or the last `renewToken`.
+    /// The rights of the token, as of `join` or the last `renewToken`.
     pub rights: Rights,
     /// Display name.
     pub name: Option<String>,
@@ -82,25 +82,25 @@ pub struct Own {
     pub attributes: Attributes,
     /// Muted kinds.
     pub muted: KindSet,
-    /// What the app publishes.
+    /// The publications of the app, by kind.
     pub published: Map<MediaKind, OwnPublication>,
-    /// What it subscribes to: uid and kind, and the publication with which the subscription ends.
+    /// The subscriptions of the app, by uid and kind. A subscription ends with its publication.
     pub subscriptions: Map<(UserId, MediaKind), Pub>,
-    /// When the token ends the membership, on the clock that the session is driven by.
+    /// The time at which the token ends the membership, on the clock that drives the session.
     pub token_expires_at: Option<MonoTime>,
 }
 
 /// One publication of the app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnPublication {
-    /// Its life.
+    /// Id of the publication.
     pub publication: Pub,
-    /// The life of the push URL that carries it; `None` until an answer of `publish` told it.
+    /// Generation of the push URL; `None` until an answer to `publish` contained it.
     pub generation: Option<Gen>,
 }
 
 impl Picture {
-    /// Reads a snapshot that was received at `now`.
+    /// Builds a picture from a snapshot that was received at `now`.
     #[must_use]
     pub fn from_snapshot(snapshot: JoinedMessage, now: MonoTime) -> Picture {
         let channel = snapshot.channel;
@@ -120,17 +120,17 @@ impl Picture {
         }
     }
 
-    /// Every broadcaster but the app itself.
+    /// All broadcasters except the app itself.
     pub fn others(&self) -> impl Iterator<Item = &Member> {
         self.members.values().filter(|member| member.mid != self.own.mid)
     }
 
-    /// Whether this member sends this kind.
+    /// Whether this member publishes this kind.
     pub(super) fn has(&self, (uid, kind): &(UserId, MediaKind)) -> bool {
         self.members.get(uid).is_some_and(|member| member.streams.contains_key(kind))
     }
 
-    /// Applies an event of the log, whatever its number is.
+    /// Applies an event of the log, without its number.
     pub(super) fn fold(&mut self, event: &ChannelEvent) {
         match event {
             ChannelEvent::ClientJoin(join) => self.enter(join),
@@ -153,7 +153,7 @@ impl Picture {
             ChannelEvent::Unmuted(change) => self.mute(change, false),
             ChannelEvent::RtmpTasksStatus(status) => self.task(status),
             ChannelEvent::Message(_) | ChannelEvent::LiveRoomClose(_) => {}
-            // A newer server's event: nothing of the picture depends on it.
+            // An event of a newer server, which cannot affect this picture.
             _ => {}
         }
     }

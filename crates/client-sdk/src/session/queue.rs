@@ -1,13 +1,13 @@
-//! First in, first out. Comes in and goes out: values. `VecDeque` could do it, and more: each type in one costs two
-//! kilobytes in WebAssembly.
+//! A first-in, first-out queue. In and out: values. Deliberately absent: `VecDeque`, because each element type costs
+//! two kilobytes in WebAssembly.
 
 use crate::prelude::*;
 
-/// A queue of two lists.
+/// A queue made of two lists.
 pub(super) struct Queue<T> {
-    /// What goes out first, the next one last.
+    /// The first values, in reverse order.
     front: Vec<T>,
-    /// What goes out after that, in order.
+    /// The values after those of `front`, in order.
     back: Vec<T>,
 }
 

@@ -1,4 +1,5 @@
-//! What the session does with one message of the server: events, notices, and whose answers they are.
+//! Handling of one message of the server. In: events, notices, answers. Out: changes of the picture, events for the
+//! app, settled calls. Deliberately absent: the meaning of answers (`answer.rs`, `entry.rs`, `resume.rs`).
 
 use crate::prelude::*;
 use lianmai_protocol::codec::ServerMessage;
@@ -14,7 +15,7 @@ use super::translate::{self, Cause};
 use super::{Change, Session};
 
 impl Session {
-    /// Works one message off. Whatever it says, the session stays whole.
+    /// Handles one message. No message can make the session inconsistent.
     pub(super) fn receive(&mut self, message: ServerMessage) {
         if let Stay::Parting(_) = self.stay {
             return self.parting_message(message);
@@ -38,7 +39,7 @@ impl Session {
         }
     }
 
-    /// Before the answer there is nothing to apply anything to.
+    /// Before the answer to the first request only that answer and `closing` matter: there is no picture yet.
     fn receive_entering(&mut self, asked: Asked, entering: u64, message: ServerMessage) {
         match message {
             ServerMessage::Answer { id: Some(id), outcome } if id.0 == entering => {
@@ -74,14 +75,15 @@ impl Session {
                 self.send_waiting();
                 self.check_return();
             }
-            // A refusal of something without an id: the session sends no such thing.
+            // An error for a request without an id: the session sends no such request.
             ServerMessage::Answer { id: None, .. } => self.ignored.answers += 1,
             ServerMessage::Event(position, event) => self.channel_event(position, event),
             ServerMessage::Notice(notice) => self.notice(notice),
         }
     }
 
-    /// The head of the log comes after every event up to it: another picture has lost one (PIN-1).
+    /// A `pong` contains the head of the log, after every event up to it. If the picture differs, an event was lost
+    /// (PIN-1).
     fn pong(&mut self, id: u64, json: &str) {
         let Some(picture) = self.picture() else { return };
         match wire::from_text::<Pong>(json) {
@@ -149,7 +151,7 @@ impl Session {
                 }
                 self.extend_calls();
             }
-            // Told again where it may have been lost: the app hears of another one only.
+            // The server repeats `syncDone` if it may have been lost. The app is told only about a URL that differs.
             Notice::SyncDone(sync) if !self.is_another(sync) => return,
             Notice::Message(message) if !self.is_new(message) => return,
             Notice::Closing(closing) => return self.told_closing(closing.clone()),
@@ -167,7 +169,7 @@ impl Session {
         }
     }
 
-    /// Messages to the app alone are counted through all connections: none is told twice (RES-8).
+    /// Targeted messages are numbered across connections, so that none is told twice (RES-8).
     fn is_new(&mut self, message: &TargetedMessage) -> bool {
         let Stay::Member(member) = &mut self.stay else { return false };
         let new = message.n > member.messages;
@@ -179,7 +181,7 @@ impl Session {
         new
     }
 
-    /// Notes a URL. Whether the app holds another one (URL-10).
+    /// Stores a URL. Returns whether it differs from the one that the app holds (URL-10).
     fn is_another(&mut self, sync: &SyncDone) -> bool {
         let Stay::Member(member) = &mut self.stay else { return true };
         match &sync.direction {

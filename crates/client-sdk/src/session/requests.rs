@@ -1,7 +1,7 @@
-//! The request table: what waits, what is on the wire, under which id, until when.
+//! The request table: the calls that wait and those that were sent, with their ids and deadlines.
 //!
-//! Comes in: calls, answers, the time, the loss of a connection. Goes out: requests to send, and calls that
-//! are due. Deliberately absent: what an answer means.
+//! In: calls, answers, the time, the loss of a connection. Out: frames to send, and overdue calls. Deliberately absent:
+//! the meaning of answers.
 
 use crate::prelude::*;
 
@@ -13,34 +13,34 @@ use lianmai_protocol::{ErrorName, MonoTime, RequestId};
 
 use super::input::CallId;
 
-/// Whom the outcome of a command concerns.
+/// Who receives the outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// A call of the app.
     App(CallId),
-    /// A call that was told `outcomeUnknown`: the answer only corrects the picture.
+    /// Nobody: the call was already settled with `OutcomeUnknown`, and its answer only corrects the picture.
     GivenUp,
-    /// The session, which restores what the app was.
+    /// The session, which restores the app's state.
     Session,
 }
 
-/// A command without an answer.
+/// A command that has no answer yet.
 pub(super) struct Pending {
     pub(super) owner: Owner,
-    /// Its id, once it was sent.
+    /// Its request id; 0 until it is sent.
     pub(super) id: u64,
-    /// What was asked.
+    /// The request.
     pub(super) request: Call,
-    /// The same for the wire.
+    /// The request, encoded for the wire.
     encoded: EncodedCall,
     deadline: MonoTime,
-    /// How much of that is for the restart of the server.
+    /// The part of the deadline, in milliseconds, that was added for a restart of the server.
     extended: u64,
-    /// A frozen host got its extra time for this call already.
+    /// Whether the deadline was extended after the host was frozen.
     woken: bool,
-    /// It belongs to the way back: `reconnected` waits for its answer.
+    /// Whether `reconnected` waits for its answer.
     returning: bool,
-    /// What was asked for ended at this event, if it took effect before.
+    /// If the request took effect before this event, its effect ended with this event.
     over: u64,
 }
 
@@ -64,7 +64,7 @@ impl Pending {
         matches!(self.owner, Owner::App(_)).then_some(self.deadline)
     }
 
-    /// Whether what an answer of then says has ended meanwhile.
+    /// Whether an effect that was answered at `seq` has ended.
     pub(super) fn is_over_since(&self, seq: u64) -> bool {
         seq < self.over
     }
@@ -82,16 +82,17 @@ impl Pending {
 #[derive(Default)]
 pub(super) struct Requests {
     last_id: u64,
-    /// First what is on the wire, by id; then what waits, in the order in which it goes out.
+    /// First the commands that were sent, by id; then those that wait, in the order in which they will be sent.
     all: Vec<Pending>,
-    /// So many of them are on the wire.
+    /// Number of commands in `all` that were sent.
     in_flight: usize,
 }
 
 impl Requests {
-    /// Appends a call to those that wait.
+    /// Adds a call to those that wait.
     ///
-    /// Fails with the server's own error where sending it would cost the connection or the window.
+    /// Fails with the server's own error if there is no room for the call, or if sending it would make the server close
+    /// the connection.
     pub(super) fn push(
         &mut self,
         call: CallId,
@@ -104,7 +105,7 @@ impl Requests {
         }
         let pending = Pending::new(Owner::App(call), request, deadline);
         check(&pending.encoded)?;
-        // Who leaves waits for nobody: neither for those before it nor for the window.
+        // `leave` goes first: it waits neither for other calls nor for the window.
         let at = if pending.is_leave() { self.in_flight } else { self.all.len() };
         self.all.insert(at, pending);
         Ok(())
@@ -117,7 +118,7 @@ impl Requests {
         self.all.push(pending);
     }
 
-    /// Puts commands of the session itself before all that waits, in their order.
+    /// Inserts commands of the session itself before all waiting commands, in their order.
     pub(super) fn push_own_first(&mut self, requests: Vec<Call>) {
         for (at, request) in requests.into_iter().enumerate() {
             let mut pending = Pending::new(Owner::Session, request, MonoTime::default());
@@ -126,18 +127,18 @@ impl Requests {
         }
     }
 
-    /// Puts back a command whose answer cannot be right yet: it is asked again on the next connection.
+    /// Puts back a command whose answer came too early; it is sent again on the next connection.
     pub(super) fn put_back(&mut self, pending: Pending) {
         let at = self.sent().iter().position(|other| other.id > pending.id);
         self.all.insert(at.unwrap_or(self.in_flight), pending);
         self.in_flight += 1;
     }
 
-    /// The frame of the next command that may be sent: at most 32 are without an answer (IDS-5), `leave`
-    /// apart. With `returning`, only what belongs to the way back.
+    /// The frame of the next command that may be sent. At most 32 commands are without an answer (IDS-5), not counting
+    /// `leave`. With `returning`, only a command that `reconnected` waits for.
     pub(super) fn next_frame(&mut self, returning: bool) -> Option<String> {
         let next = self.waiting().first()?;
-        // Nothing behind `leave` is executed (LEA-2).
+        // The server executes nothing after `leave` (LEA-2).
         if self.sent().iter().any(Pending::is_leave) {
             return None;
         }
@@ -153,7 +154,7 @@ impl Requests {
         Some(pending.encoded.frame(RequestId(id), ack))
     }
 
-    /// The frames of everything that has no answer, in id order with the same ids (IDS-7).
+    /// The frames of all sent commands that have no answer, in id order with the same ids (IDS-7).
     pub(super) fn frames_again(&mut self) -> Vec<String> {
         let ack = self.ack();
         let mut frames = vec![];
@@ -164,9 +165,9 @@ impl Requests {
         frames
     }
 
-    /// The session's memory at the server is gone. What sets a state is asked again under new ids, before
-    /// what waits; what does not is over: goes out with an unknown outcome. What the app or the session
-    /// gave up is forgotten.
+    /// The server no longer remembers the answers of this session. Repeatable calls of the app are sent again under new
+    /// ids, before the waiting ones. The others are returned: their outcome is unknown. Commands of the session and
+    /// calls that were settled are dropped.
     pub(super) fn forget_answers(&mut self) -> Vec<CallId> {
         let sent = core::mem::take(&mut self.in_flight);
         let (mut unknown, mut at) = (vec![], 0);
@@ -186,14 +187,15 @@ impl Requests {
         unknown
     }
 
-    /// A request that is in no table: `join`, `reconnect`, `ping`, a last `leave`. Its id and frame.
+    /// Builds a request that is not in the table: `join`, `reconnect`, `ping`, a late `leave`. Returns its id and
+    /// frame.
     pub(super) fn frame(&mut self, call: &Call) -> (u64, String) {
         let ack = self.ack();
         let id = self.next_id();
         (id, EncodedCall::new(call).frame(RequestId(id), ack))
     }
 
-    /// Takes the command that `id` answers.
+    /// Removes and returns the command that `id` answers.
     pub(super) fn answered(&mut self, id: u64) -> Option<Pending> {
         let at = self.sent().iter().position(|pending| pending.id == id)?;
         self.in_flight -= 1;
@@ -205,13 +207,13 @@ impl Requests {
         self.all.iter().filter_map(Pending::due_at).min()
     }
 
-    /// Takes one call whose deadline is `now` or earlier: its method and whether it was sent. One that
-    /// was sent keeps its place in the window until its answer comes.
+    /// Takes one call whose deadline is `now` or earlier. A call that was sent keeps its place in the window until its
+    /// answer comes.
     pub(super) fn take_due(&mut self, now: MonoTime) -> Option<Due> {
         let due = |p: &Pending| p.due_at().is_some_and(|at| at <= now);
         let at = self.all.iter().position(due)?;
         if at >= self.in_flight {
-            // What waits was never sent, or is of a session whose answers are forgotten.
+            // A waiting call was never sent, unless it is sent again because the server forgot its answers.
             let pending = self.all.remove(at);
             let sent = pending.returning;
             return pending.into_due(sent);
@@ -223,7 +225,7 @@ impl Requests {
         Some(Due { call, method: pending.request.method(), sent: true })
     }
 
-    /// Gives every call so much more time in all, however often a server restarts.
+    /// Extends the deadline of every call by `ms` in total, however often a server restarts.
     pub(super) fn extend(&mut self, ms: u64) {
         for pending in &mut self.all {
             pending.deadline = pending.deadline + ms.saturating_sub(pending.extended);
@@ -231,7 +233,7 @@ impl Requests {
         }
     }
 
-    /// Gives every call time until then, once: the host was frozen.
+    /// Extends the deadline of every call to `until`, once per call, because the host was frozen.
     pub(super) fn wake(&mut self, until: MonoTime) {
         for pending in self.all.iter_mut().filter(|pending| !pending.woken) {
             pending.woken = true;
@@ -239,8 +241,8 @@ impl Requests {
         }
     }
 
-    /// These streams ended at the latest at that event: a `subscribe` that took effect before is over with it,
-    /// though its answer may come again.
+    /// Records that streams ended at event `seq` or earlier. A `subscribe` that took effect before then has ended with
+    /// them, even if its answer comes again.
     pub(super) fn ended(&mut self, seq: u64, is_over: impl Fn(&Subscribe) -> bool) {
         for pending in self.sent_mut() {
             if let Call::Subscribe(asked) = &pending.request
@@ -251,33 +253,33 @@ impl Requests {
         }
     }
 
-    /// Commands on the wire whose caller still waits: what may have caused an own event (ORD-4).
+    /// Sent commands whose caller still waits. One of them may have caused an event about the app itself (ORD-4).
     pub(super) fn live(&self) -> impl Iterator<Item = &Call> {
         let asked = |p: &&Pending| matches!(p.owner, Owner::App(_));
         self.sent().iter().filter(asked).map(|p| &p.request)
     }
 
-    /// What the session itself has not got an answer to.
+    /// Commands of the session itself that have no answer.
     pub(super) fn own(&self) -> impl Iterator<Item = &Call> {
         self.all.iter().filter(|p| p.owner == Owner::Session).map(|p| &p.request)
     }
 
-    /// Every command of the app.
+    /// All commands of the app.
     pub(super) fn of_app(&self) -> impl Iterator<Item = &Call> {
         self.all.iter().filter(|p| p.owner != Owner::Session).map(|p| &p.request)
     }
 
-    /// Whether something that belongs to the way back has no answer.
+    /// Whether a command that `reconnected` waits for has no answer.
     pub(super) fn is_returning(&self) -> bool {
         self.all.iter().any(|pending| pending.returning)
     }
 
-    /// Whether `leave` was called: nothing more is accepted.
+    /// Whether `leave` was called; further calls are then refused.
     pub(super) fn is_leaving(&self) -> bool {
         self.all.iter().any(Pending::is_leave)
     }
 
-    /// The newest token that the app handed in and that has no answer.
+    /// The newest token that the app supplied and that has no answer.
     pub(super) fn newest_token(&self) -> Option<&str> {
         self.all.iter().rev().find_map(|pending| match &pending.request {
             Call::RenewToken(renew) => Some(renew.token.as_str()),
@@ -285,7 +287,7 @@ impl Requests {
         })
     }
 
-    /// Empties the table: what was sent in id order, then what was not. Ids go on growing.
+    /// Empties the table: the sent calls in id order, then the others. Ids keep growing.
     pub(super) fn take_all(&mut self) -> Vec<Due> {
         let sent = core::mem::take(&mut self.in_flight);
         let all = core::mem::take(&mut self.all).into_iter().enumerate();
@@ -329,14 +331,14 @@ impl Requests {
     }
 }
 
-/// A call that is over without an answer.
+/// A call that ends without an answer.
 pub(super) struct Due {
     pub(super) call: CallId,
     pub(super) method: &'static str,
     pub(super) sent: bool,
 }
 
-/// Refuses what would cost the connection: too long, or nested too deep.
+/// Refuses a request that would make the server close the connection: one that is too long or nested too deep.
 pub(super) fn sendable(call: &Call) -> Result<(), ErrorName> {
     check(&EncodedCall::new(call))
 }
@@ -351,8 +353,8 @@ fn check(encoded: &EncodedCall) -> Result<(), ErrorName> {
     }
 }
 
-/// Whether a command without an answer is asked again where nobody remembers whether it took effect: it
-/// sets a state, so twice is once (docs/protocol.md §5, column *crash*). A token is one, too.
+/// Whether a command is sent again if nobody remembers whether it took effect: its effect is the same if it runs twice
+/// (docs/protocol.md §5, column *crash*). This includes `renewToken`.
 fn is_repeatable(call: &Call) -> bool {
     matches!(
         call,

@@ -1,7 +1,6 @@
-//! Saying again what the app was, after a crash of the server or a new membership (CLI-5). Comes in: the
-//! picture before and the one now. Goes out: commands of the session itself, at a pace that the server
-//! bears. Deliberately absent: what their answers mean (`answer.rs`), and any wish of the app that is not in
-//! the picture yet: those are commands without an answer, which are asked again.
+//! Restoring the app's state after a crash of the server or in a new membership (CLI-5). In: the picture before and the
+//! one now. Out: commands of the session itself, at a rate that the server accepts. Deliberately absent: the meaning of
+//! their answers (`answer.rs`), and calls of the app that have no answer yet, because those are sent again anyway.
 
 use crate::prelude::*;
 
@@ -14,32 +13,33 @@ use lianmai_protocol::{Attributes, KindSet, MediaKind, MediaSelector, MonoTime, 
 use super::picture::{Own, Picture};
 use super::urls::Urls;
 
-/// Whose media, and which kind.
+/// A member and a kind of its media.
 pub(super) type Stream = (UserId, MediaKind);
 
-/// A subscription to somebody who is not back yet is wanted for so long.
+/// A lost subscription is restored if its stream returns within this time.
 const WANTED_MS: u64 = 60_000;
-/// Commands that go out at once; a server allows 40, and the app needs some of them.
+/// Number of commands that are sent at once. A server allows 40, and the app needs some of them.
 const BURST: usize = 32;
-/// Pause between the others: half of what a server allows.
+/// Pause between the other commands: half the rate that a server allows.
 const PACE_MS: u64 = 100;
-/// Shortest pause after the server found that too fast.
+/// The shortest pause after the server answered `rateLimited`.
 const SLOWER_MS: u64 = 1_000;
 
-/// What the app wants to be.
+/// The state that the app wants.
 pub(super) struct Intent {
     role: Role,
     name: Option<String>,
     attributes: Attributes,
     muted: KindSet,
     published: KindSet,
-    /// Of these, what the session asked for itself, without an answer: the app may have no URL of it.
+    /// Those of `published` that the session itself requested and that have no answer: the app may have no URL for
+    /// them.
     unanswered: KindSet,
     streams: Map<Stream, ()>,
 }
 
 impl Intent {
-    /// What it was at last, and what the session had not restored yet of what it was before that.
+    /// The last state of the app, plus the parts of an earlier state that the session had not yet restored.
     pub(super) fn of<'a>(picture: &Picture, unfinished: impl Iterator<Item = &'a Call>) -> Intent {
         let own = &picture.own;
         let mut intent = Intent {
@@ -80,8 +80,8 @@ impl Intent {
         }
     }
 
-    /// Leaves to a call of the app what it sets: it is asked again behind all of this, and may have taken
-    /// effect before. Nobody shall see an older value in between.
+    /// Excludes the state that a pending call of the app sets. That call is sent again after the restore commands and
+    /// may have taken effect before; other members must not see an older value in between.
     pub(super) fn leave_to(&mut self, call: &Call, now: &Own) {
         let is_own = |uid: Option<UserId>| uid.is_none_or(|uid| uid == now.uid);
         match call {
@@ -113,7 +113,7 @@ impl Intent {
         }
     }
 
-    /// The commands that make `now` what is wanted. `before` tells which push URLs the app holds.
+    /// The commands that change the state `now` into the wanted one. `before` shows which push URLs the app holds.
     pub(super) fn own_calls(&self, before: &Own, now: &Own) -> Vec<Call> {
         let mut calls = vec![];
         if self.role != now.role && matches!(self.role, Role::Broadcaster | Role::Audience) {
@@ -148,7 +148,7 @@ impl Intent {
     }
 }
 
-/// Whether every one of `kinds` is published on the push URL that the app holds.
+/// Whether all `kinds` are published on the push URL that the app holds.
 fn is_intact(kinds: KindSet, before: &Own, now: &Own) -> bool {
     kinds.iter().all(|kind| {
         let (Some(held), Some(published)) = (before.published.get(kind), now.published.get(kind))
@@ -168,55 +168,56 @@ fn selector(kinds: KindSet) -> Option<MediaSelector> {
     }
 }
 
-/// What turns one map into the other.
+/// The patch that changes `from` into `to`.
 pub(super) fn patch(from: &Attributes, to: &Attributes) -> Map<String, Option<String>> {
     let gone = from.0.keys().filter(|key| !to.0.contains_key(*key)).map(|key| (key.clone(), None));
     let set = to.0.iter().filter(|(key, value)| from.0.get(*key) != Some(value));
     Map::from_iter(gone.chain(set.map(|(key, value)| (key.clone(), Some(value.clone())))))
 }
 
-/// What is left to restore.
+/// The commands that are still to be sent.
 #[derive(Default)]
 pub(super) struct Restore {
     queue: Vec<Call>,
-    /// How many more may go out without a pause.
+    /// Number of commands that may be sent without a pause.
     burst: usize,
     next_at: MonoTime,
-    /// Subscriptions to streams that are not there, and until when they are wanted.
+    /// Subscriptions to streams that do not exist, and until when they are wanted.
     wanted: Map<Stream, MonoTime>,
 }
 
 impl Restore {
-    /// Begins anew. `busy` commands go out by themselves.
+    /// Starts again with `streams`. `busy` commands in the request table count against the burst.
     pub(super) fn begin(&mut self, streams: Vec<Stream>, busy: usize, now: MonoTime) {
         self.queue = streams.into_iter().map(subscribe).collect();
         self.burst = BURST.saturating_sub(busy);
         self.next_at = now + PACE_MS;
     }
 
-    /// Nothing is restored: what the server says holds.
+    /// Drops the pending commands: the state that the server reports is valid.
     pub(super) fn drop_queue(&mut self) {
         self.queue.clear();
     }
 
-    /// Wants a stream that is not there.
+    /// Records that a stream is wanted that does not exist.
     pub(super) fn want(&mut self, stream: Stream, now: MonoTime) {
         self.wanted.retain(|_, until| now <= *until);
         self.wanted.insert(stream, now + WANTED_MS);
     }
 
-    /// A stream came: it is subscribed to where it was wanted.
+    /// A stream was added: subscribes to it if it is wanted.
     pub(super) fn appeared(&mut self, stream: &Stream, now: MonoTime) {
         if self.wanted.remove(stream).is_some_and(|until| now <= until) {
             if self.queue.is_empty() {
-                // What is due now was not due before: nobody is late.
+                // The command is due from now on, not since the old `next_at`: an overdue deadline would look like a
+                // frozen host.
                 self.next_at = self.next_at.max(now);
             }
             self.queue.push(subscribe(stream.clone()));
         }
     }
 
-    /// The app decided itself about what `call` sets: nothing older comes behind it.
+    /// The app itself now sets what `call` sets: removes older commands for it.
     pub(super) fn decided(&mut self, call: &Call, own: UserId) {
         if let Call::Subscribe(asked) | Call::Unsubscribe(asked) = call {
             self.wanted.remove(&(asked.uid, asked.media_type.clone()));
@@ -229,7 +230,7 @@ impl Restore {
         self.wanted.contains_key(stream)
     }
 
-    /// The server found it too fast: `call` is asked again later.
+    /// The server answered that the rate is too high: `call` is sent again later.
     pub(super) fn slow_down(&mut self, call: Call, after_ms: u64, now: MonoTime) {
         self.queue.insert(0, call);
         self.burst = 0;
@@ -246,12 +247,12 @@ impl Restore {
         Some(self.queue.remove(0))
     }
 
-    /// When [`Restore::take`] has one.
+    /// The time at which [`Restore::take`] returns a command.
     pub(super) fn next_at(&self) -> Option<MonoTime> {
         (!self.queue.is_empty()).then_some(self.next_at)
     }
 
-    /// What did not go out yet.
+    /// The commands that were not sent yet.
     pub(super) fn queue(&self) -> impl Iterator<Item = &Call> {
         self.queue.iter()
     }
@@ -261,7 +262,7 @@ impl Restore {
     }
 }
 
-/// What is left of a command of the session beside a later one of the app, which sets the same in part.
+/// The rest of a queued command of the session, without the parts that the app's later call `decided` sets.
 pub(super) fn without(queued: Call, decided: &Call, own: UserId) -> Option<Call> {
     let is_own = |uid: Option<UserId>| uid.is_none_or(|uid| uid == own);
     let rest =

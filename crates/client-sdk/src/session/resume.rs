@@ -1,6 +1,6 @@
-//! Back to a membership. Comes in: what the server answers to `reconnect`, and the snapshot of a join in its
-//! place. Goes out: the difference to the app, every command without an answer once more, and, when all of
-//! that is over, `reconnected`. Deliberately absent: sockets and waits (`link.rs`).
+//! Returning to a membership. In: the answer to `reconnect`, or the snapshot of the `join` that replaces the
+//! membership. Out: the differences for the app, all unanswered commands once more, and at the end `reconnected`.
+//! Deliberately absent: sockets and waits (`link.rs`).
 
 use crate::prelude::*;
 use alloc::sync::Arc;
@@ -22,12 +22,12 @@ use super::{
     Change, Event, Missed, Picture, ReconnectOutcome, Session, StateReason, Work, earliest,
 };
 
-/// A connection that came back.
+/// A connection that is back.
 pub(super) struct Return {
     pub(super) told: Told,
-    /// The picture now, where it is not told event by event.
+    /// The new picture; `None` if the server replays the missed events.
     pub(super) new: Option<Picture>,
-    /// Whether the app's state is said again.
+    /// Whether the app's state is restored.
     pub(super) restore: bool,
     /// Whether the server remembers the answers of this session.
     pub(super) continues: bool,
@@ -76,7 +76,7 @@ impl Session {
         }
         let continues = new.epoch == picture.epoch;
         if !continues || new.own.mid != picture.own.mid {
-            // They are counted anew (RES-8).
+            // Their numbers start again (RES-8).
             member.messages = 0;
         }
         member.timers = timers;
@@ -89,7 +89,7 @@ impl Session {
         self.back(Return { told, new: Some(new), restore, continues, why });
     }
 
-    /// What an app is told of a new snapshot: messages between the two pictures are lost.
+    /// What the app is told about a new snapshot: messages between the two pictures are lost.
     pub(super) fn told_snapshot(
         &self,
         new: &Picture,
@@ -106,7 +106,7 @@ impl Session {
         Told { outcome: outcome(reason), missed, messages_lost: 0 }
     }
 
-    /// An error instead of a result: the server does not serve `reconnect`, or not now.
+    /// Handles an error instead of a result: the server does not support `reconnect`, or not now.
     fn resume_failed(&mut self, error: RpcError) {
         let wait = error.data.retry_after_ms.unwrap_or(0);
         if error.data.retryable || *error.name() == ErrorName::Draining {
@@ -128,7 +128,7 @@ impl Session {
             Action::Rejoin => self.rejoin(reason),
             Action::RenewToken if newer => self.rejoin(reason),
             Action::Reconnect | Action::Redirect => self.await_closing(reason.as_str()),
-            // A server that saw a later attempt than this one: the next will be later still.
+            // The server has seen a later attempt than this one: the next attempt has a higher number.
             _ if reason == ResumeReason::StaleAttempt => {
                 self.away(StateReason::Refused, Wait::Backoff(0), Some(CloseCode::NORMAL));
             }
@@ -139,7 +139,7 @@ impl Session {
         }
     }
 
-    /// The membership cannot go on: a new one takes its place.
+    /// The membership cannot continue: a new one replaces it.
     fn rejoin(&mut self, reason: ResumeReason) {
         if let Stay::Member(member) = &mut self.stay {
             member.route = Route::Rejoin(reason);
@@ -148,8 +148,8 @@ impl Session {
         self.away(StateReason::Refused, Wait::None, Some(CloseCode::NORMAL));
     }
 
-    /// The connection is there again. The app hears first what changed, then of URLs, then answers, then that
-    /// it is over.
+    /// The connection is back. The app is told the differences first, then the URLs, then the answers, then
+    /// `reconnected`.
     pub(super) fn back(&mut self, back: Return) {
         let Return { told, new, restore, continues, why } = back;
         let Stay::Member(member) = &mut self.stay else { return };
@@ -173,7 +173,7 @@ impl Session {
         let mut again = vec![];
         if let (Some(new), Stay::Member(member)) = (&new, &mut self.stay) {
             member.own_since = new.seq;
-            // The snapshot is newer than any of them.
+            // The snapshot is newer than all of them.
             member.learnt.clear();
             let live = &new.own.subscriptions;
             let ended =
@@ -194,7 +194,7 @@ impl Session {
                 self.restore(&intent, new);
             }
             _ if continues => {}
-            // What the server says holds.
+            // The state that the server reports is valid.
             _ => self.drop_restore(),
         }
         if let (Some(new), Stay::Member(member)) = (&new, &mut self.stay) {
@@ -207,7 +207,7 @@ impl Session {
         self.send_again(again);
     }
 
-    /// From the picture that the app knows to the new one, with what it hears of each step.
+    /// The steps from the picture that the app knows to the new one, with the events for the app.
     fn steps(&self, new: Option<&Picture>) -> Vec<Work> {
         let (Some(old), Some(new)) = (self.picture(), new) else { return vec![] };
         let mut cause = Cause { uid: old.own.uid, mid: old.own.mid, requests: &self.requests };
@@ -225,7 +225,7 @@ impl Session {
         told.collect()
     }
 
-    /// Says again what the app was. What it asked for itself and waits for comes behind that, and wins.
+    /// Restores the app's state. Pending calls of the app come after that and take precedence.
     fn restore(&mut self, intent: &Intent, new: &Picture) {
         let Stay::Member(member) = &mut self.stay else { return };
         self.requests.push_own_first(intent.own_calls(&member.picture.own, &new.own));
@@ -254,7 +254,8 @@ impl Session {
         }
     }
 
-    /// Every command of the way back, then a ping whose answer comes behind theirs, then what waited.
+    /// Sends all commands that `reconnected` waits for, then a ping whose answer follows theirs, then the waiting
+    /// commands.
     fn send_again(&mut self, again: Vec<String>) {
         let mut sent = false;
         for frame in again {
@@ -280,7 +281,7 @@ impl Session {
         }
     }
 
-    /// A ping was answered as it should be.
+    /// A ping has its answer, and the answer shows no loss.
     pub(super) fn pinged_back(&mut self, id: u64) {
         if let Stay::Member(member) = &mut self.stay
             && let Some(back) = &mut member.back
@@ -290,12 +291,12 @@ impl Session {
         self.check_return();
     }
 
-    /// Tells the app that it is over, once it is.
+    /// Announces `reconnected` once everything before it is done.
     pub(super) fn check_return(&mut self) {
         let (State::Joined(_), Stay::Member(member)) = (&self.state, &mut self.stay) else {
             return;
         };
-        // Steps come first, and look here again.
+        // Steps come first; each one calls this function again.
         if let Some(Work::Step(..)) = self.inbox.front() {
             return;
         }
@@ -307,7 +308,7 @@ impl Session {
         }
     }
 
-    /// When something of the way back is due.
+    /// The next deadline of the restore commands and of the announcement.
     pub(super) fn return_deadline(&self, member: &Membership) -> Option<MonoTime> {
         let State::Joined(_) = self.state else { return None };
         let paced = member.restore.next_at().filter(|_| !self.requests.is_leaving());

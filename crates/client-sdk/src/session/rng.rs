@@ -1,5 +1,5 @@
-//! SplitMix64: spreads the attempts of many clients. Comes in: a seed of the host. Goes out: numbers that
-//! look random. Deliberately absent: secrecy; nothing that a stranger must not guess is made from it.
+//! SplitMix64: spreads the connection attempts of many clients over time. In: a seed from the host. Out: pseudo-random
+//! numbers. Deliberately absent: secrecy; nothing that must be unguessable is derived from it.
 
 pub(super) struct Rng(u64);
 

@@ -1,5 +1,6 @@
-//! Where the connection is. What it is for is in `stay.rs`; no flags beside the two that could contradict
-//! them.
+//! The state of the connection. In: nothing; this file only defines types. Out: the state, and the view of it that the
+//! app has. Deliberately absent: the purpose of the connection (`stay.rs`), and any flag that could contradict either
+//! of the two.
 
 use crate::prelude::*;
 use lianmai_protocol::MonoTime;
@@ -24,98 +25,98 @@ use super::liveness::Liveness;
 ///      leave, terminal close, refused without a way back, join over time, given up
 /// ```
 ///
-/// In Idle, and there only, the session stays for nothing ([`super::stay::Stay::Out`]). Everything that
-/// leads to Idle settles every call.
+/// The session's purpose is [`super::stay::Stay::Out`] in `Idle` and in no other state. Every transition to `Idle`
+/// settles every call.
 pub(super) enum State {
     /// No socket, and none wanted.
     Idle,
-    /// No socket until then.
+    /// No socket; the next attempt is at `until`.
     Backoff {
-        /// The next attempt.
+        /// Time of the next attempt.
         until: MonoTime,
     },
     /// A socket is being opened.
     Connecting {
-        /// The attempt ends here.
+        /// The attempt fails at this time.
         give_up: MonoTime,
     },
-    /// The first request went out; nothing else until its answer.
+    /// The first request was sent. Nothing else is sent before its answer.
     Entering {
-        /// What was asked.
+        /// The request that was sent.
         asked: Asked,
-        /// Under which id.
+        /// Its id.
         id: u64,
-        /// The attempt ends here.
+        /// The attempt fails at this time.
         give_up: MonoTime,
     },
     /// In the channel.
     Joined(Liveness),
-    /// The server said `closing`; the socket still lives.
+    /// The server sent `closing`; the socket is still open.
     Closing(Farewell),
 }
 
-/// What an entering connection waits for.
+/// The first request of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// `join`: the first, or anew after the old membership was refused.
+    /// `join`: of the app, or in place of a membership that cannot be resumed.
     Join,
     /// `reconnect`.
     Reconnect,
-    /// `leave`, which is all that this connection is for.
+    /// `leave`, the only purpose of this connection.
     Leave,
 }
 
-/// How the server ends a connection.
+/// The server's announcement that it closes the connection.
 pub(super) struct Farewell {
     pub(super) code: u16,
     pub(super) reason: String,
     pub(super) then: Then,
-    /// The session closes by itself here.
+    /// The session closes the socket at this time if the server has not.
     pub(super) give_up: MonoTime,
 }
 
-/// What comes after a farewell.
+/// What the session does after a farewell.
 pub(super) enum Then {
-    /// Nothing: the membership is over.
+    /// Ends the membership.
     End,
-    /// Back, no sooner than after `at_least`.
+    /// Reconnects, after at least `at_least` milliseconds.
     Back {
         at_least: u64,
-        /// As a new membership, and why.
+        /// `Some` if a new membership is needed, with the reason.
         anew: Option<ResumeReason>,
     },
 }
 
 impl State {
-    /// Whether the host holds a socket.
+    /// Whether the host has a socket.
     pub(super) fn has_socket(&self) -> bool {
         !matches!(self, State::Idle | State::Backoff { .. })
     }
 
-    /// Whether the server ended it all.
+    /// Whether the server is ending the membership.
     pub(super) fn is_ending(&self) -> bool {
         matches!(self, State::Closing(Farewell { then: Then::End, .. }))
     }
 }
 
-/// The connection as an app sees it.
+/// The state of the connection as the app sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ConnectionState {
     /// Not in a channel. `join` may be called.
     #[default]
     Disconnected,
-    /// `join` is on its way.
+    /// `join` was called and has no outcome yet.
     Connecting,
     /// In the channel.
     Connected,
-    /// In the channel, and without a connection: the session is on its way back. Calls wait for it.
+    /// In the channel, without a connection: the session reconnects. Calls wait for the new connection.
     Reconnecting,
     /// The server is about to end the membership.
     Disconnecting,
 }
 
-/// Why the connection changed its state.
+/// The reason for a change of the connection state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum StateReason {
@@ -129,25 +130,25 @@ pub enum StateReason {
     Resumed,
     /// The session came back as a new membership.
     Rejoined,
-    /// The server refused the way back.
+    /// The server refused to resume or to join again.
     Refused,
     /// Every address belongs to another deployment.
     WrongDeployment,
-    /// No connection for too long.
+    /// There was no connection for too long.
     GaveUp,
-    /// `leave`.
+    /// `leave` was called.
     Left,
-    /// No socket, or no answer of `join` or `leave`, in time.
+    /// A socket, or an answer to the first request, did not come in time.
     Timeout,
-    /// The server said that it closes.
+    /// The server announced that it closes the connection.
     ServerClosing,
-    /// The server closed, or the network did.
+    /// The server or the network closed the socket.
     SocketClosed,
-    /// Something in the stream of events was missing or could not be read.
+    /// An event was missing, or a message could not be read.
     Gap,
     /// The server was silent for too long.
     DeadPeer,
-    /// The host says that the network changed.
+    /// The host reported a change of the network.
     NetworkChanged,
     /// The host was frozen.
     Woken,

@@ -1,5 +1,5 @@
-//! What the session stays for: a first join, a membership, or the delivery of a `leave`. Comes in: answers.
-//! Goes out: what the next socket is opened for. Deliberately absent: the socket (`state.rs`).
+//! The purpose of the session: a first join, a membership, or the delivery of a `leave`. In: answers. Out: what the
+//! next socket is opened for. Deliberately absent: the socket (`state.rs`).
 
 use crate::prelude::*;
 use alloc::sync::Arc;
@@ -17,71 +17,71 @@ use super::restore::Restore;
 use super::urls::Urls;
 use crate::error::CallError;
 
-/// What the session stays for. [`Stay::Out`] exactly in the connection's `Idle`.
+/// The purpose of the session. It is [`Stay::Out`] exactly while the connection is `Idle`.
 #[derive(Default)]
 pub(super) enum Stay {
-    /// Nothing.
+    /// The session is in no channel.
     #[default]
     Out,
-    /// The app's `join` runs.
+    /// The app's `join` is pending.
     Entry(Box<Entry>),
-    /// A membership.
+    /// The app is a member.
     Member(Box<Membership>),
-    /// The app left while it had no connection; the server does not know yet.
+    /// The app left without a connection; the server is still to be told.
     Parting(Box<Parting>),
 }
 
-/// A `join` that runs.
+/// A pending `join`.
 pub(super) struct Entry {
     pub(super) call: CallId,
     pub(super) join: Join,
     pub(super) deadline: MonoTime,
-    /// A frozen host got its extra time already.
+    /// Whether the deadline was extended after the host was frozen.
     pub(super) woken: bool,
-    /// On so many sockets `join` went out and has no answer: a membership may exist.
+    /// Number of sockets on which `join` was sent and not answered. If it is not 0, a membership may exist.
     pub(super) unanswered: u32,
-    /// How the last attempt failed.
+    /// The error of the last attempt.
     pub(super) failure: Option<CallError>,
 }
 
 /// A membership, with or without a connection.
 pub(super) struct Membership {
-    /// How it was entered, with the uid that the server gave and the newest good token.
+    /// The `join` that created the membership, with the uid that the server assigned and the newest accepted token.
     pub(super) entry: Join,
-    /// The channel, as of what was worked off last.
+    /// The channel as of the message that was processed last.
     pub(super) picture: Picture,
     pub(super) deployment_id: String,
     pub(super) timers: Timers,
     ticket: Option<Ticket>,
     attempt: u64,
-    /// Up to this event everything that befell the app is in the picture: an answer from before tells nothing
-    /// that it does not show.
+    /// The picture contains all changes of the app's own state up to this event. An answer with a lower `seq` adds
+    /// nothing to it.
     pub(super) own_since: u64,
     /// Number of the last targeted message.
     pub(super) messages: u64,
     pub(super) route: Route,
-    /// A `join` in place of the membership went out and has no answer.
+    /// A `join` that replaces the membership was sent and not answered.
     pub(super) may_be_back: bool,
     last_gap: Option<MonoTime>,
     want: Option<Want>,
-    /// The server restarts.
+    /// Set once the server announced a restart.
     restarting: Option<Restarting>,
-    /// Without a connection since a while: it is given up here.
+    /// While there is no connection: the time at which the membership is given up.
     pub(super) gives_up: Option<MonoTime>,
-    /// The app does not know yet that the session came back.
+    /// Set while the session is back and the app was not yet told so (`reconnected`).
     pub(super) back: Option<Back>,
     pub(super) urls: Urls,
     pub(super) restore: Restore,
-    /// What answers told that came before those of earlier calls, by id.
+    /// Changes from answers that arrived before the answers to earlier calls, by request id.
     pub(super) learnt: Vec<(u64, Arc<Change>)>,
 }
 
-/// What the next socket is opened for.
+/// The first request on the next socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// `reconnect`.
     Resume,
-    /// `join` again: the ticket is dead, for that reason.
+    /// `join`, because the ticket cannot be used, for this reason.
     Rejoin(ResumeReason),
 }
 
@@ -90,37 +90,38 @@ struct Ticket {
     number: Option<u64>,
 }
 
-/// What `serverRestarting` said.
+/// The contents of `serverRestarting`.
 #[derive(Clone, Copy)]
 struct Restarting {
     retry_after_ms: u64,
     jitter_ms: u64,
-    /// A socket lost later was lost for another reason. Once one was lost: the server should be back by then.
+    /// Until the socket is lost: a loss after this time has another cause. After that: the server should be back by
+    /// this time.
     until: MonoTime,
-    /// The socket was lost to it: from here on it lasts until the session is back.
+    /// The socket was lost because of the restart. From then on the restart lasts until the session is back.
     waited: bool,
 }
 
-/// A connection that came back and was not announced yet.
+/// A connection that is back and was not announced to the app.
 pub(super) struct Back {
     pub(super) told: Told,
-    /// Pings of this connection that must be answered first.
+    /// Ids of the pings that must be answered first.
     pub(super) pings: Vec<u64>,
-    /// Answers are waited for until then.
+    /// Time until which the announcement waits for answers.
     pub(super) until: MonoTime,
 }
 
-/// A second gap within this asks for a snapshot: what was lost may be lost again.
+/// After a second gap within this time the session asks for a snapshot: a replay might lose the same event again.
 const GAP_WINDOW_MS: u64 = 60_000;
-/// How much later than announced a restarting server may close.
+/// A restarting server may close this much later than announced.
 const RESTART_SLACK_MS: u64 = 5_000;
-/// How much later than announced a restarting server is expected back.
+/// A restarting server may be back this much later than announced.
 const LATE_MS: u64 = 10_000;
-/// The most by which one restart lengthens a call; a wrong figure must not keep it open for good.
+/// One restart extends a call by at most this, so that a wrong value from the server does not keep the call open.
 const RESTART_MS: u64 = 60_000;
 
 impl Membership {
-    /// The one that an answer of `join` opens, received at `now`.
+    /// Creates the membership from an answer to `join` that was received at `now`.
     pub(super) fn new(join: Join, answer: JoinedMessage, now: MonoTime) -> Membership {
         let (ticket, number) = (answer.ticket.clone(), answer.k);
         let mut membership = Membership {
@@ -147,7 +148,7 @@ impl Membership {
         membership
     }
 
-    /// Keeps the newest ticket; without one the way back is to join again.
+    /// Stores the newest ticket. Without a ticket the session has to join again.
     pub(super) fn take_ticket(&mut self, secret: Option<String>, number: Option<u64>) {
         self.ticket = secret.map(|secret| Ticket { secret, number });
         self.route = self.first_route();
@@ -156,7 +157,7 @@ impl Membership {
         self.restarting = None;
     }
 
-    /// The way back, as long as nothing was refused.
+    /// The way to reconnect if the server refused nothing so far.
     pub(super) fn first_route(&self) -> Route {
         match self.ticket {
             Some(_) => Route::Resume,
@@ -164,12 +165,12 @@ impl Membership {
         }
     }
 
-    /// Number of the ticket, for `ping`.
+    /// Number of the ticket, to be acknowledged by `ping`.
     pub(super) fn ticket_number(&self) -> Option<u64> {
         self.ticket.as_ref().and_then(|ticket| ticket.number)
     }
 
-    /// The next attempt to resume; `None` without a ticket.
+    /// The request for the next attempt to resume; `None` without a ticket.
     pub(super) fn reconnect(&mut self) -> Option<Reconnect> {
         let ticket = self.ticket.as_ref()?.secret.clone();
         self.attempt += 1;
@@ -183,15 +184,16 @@ impl Membership {
         })
     }
 
-    /// The join that takes the place of the dead membership: as what the app was at last, so that it is
-    /// that at once.
+    /// The `join` that replaces the dead membership. It carries the app's last role, name and attributes, so that the
+    /// new membership starts with them.
     pub(super) fn rejoin(&mut self, newest_token: Option<&str>) -> Join {
         if let Some(token) = newest_token {
             self.entry.token = Some(token.to_owned());
         }
         let own = &self.picture.own;
         Join {
-            // Not asked for as a broadcaster: a token that allows less now gives an audience member.
+            // `broadcaster` is not requested: if the token no longer allows it, the server would refuse, whereas
+            // without a role it admits the app as audience.
             role: (own.role == Role::Audience).then_some(Role::Audience),
             continues: self.ticket.as_ref().map(|ticket| ticket.secret.clone()),
             name: own.name.clone(),
@@ -200,7 +202,7 @@ impl Membership {
         }
     }
 
-    /// Notes a gap. Whether it is the second one in a short time, and a snapshot is asked for.
+    /// Records a gap. Returns whether it is the second in a short time; the next resume then asks for a snapshot.
     pub(super) fn gap(&mut self, now: MonoTime) -> bool {
         let again = self.last_gap.is_some_and(|at| now.since(at) <= GAP_WINDOW_MS);
         self.last_gap = Some(now);
@@ -210,7 +212,7 @@ impl Membership {
         again
     }
 
-    /// Notes that the server restarts.
+    /// Records the announcement of a restart.
     pub(super) fn restarts(&mut self, said: &ServerRestarting, now: MonoTime) {
         let ServerRestarting { retry_after_ms, jitter_ms, deadline_ms } = *said;
         let until = now + deadline_ms + RESTART_SLACK_MS;
@@ -218,8 +220,8 @@ impl Membership {
         self.restarting = Some(Restarting { retry_after_ms, jitter_ms, until, waited });
     }
 
-    /// The socket is lost, and its server asked for `at_least` besides. The wait that a restart asks for and
-    /// its jitter; it is waited for once.
+    /// Called when the socket is lost; `at_least` is the wait that the server requested in its `closing`. Returns the
+    /// wait and the jitter of the restart, in milliseconds, once per restart.
     pub(super) fn restart_wait(&mut self, at_least: u64, now: MonoTime) -> Option<(u64, u64)> {
         let restarting = self.restarting.as_mut()?;
         if restarting.waited || restarting.until < now {
@@ -231,12 +233,12 @@ impl Membership {
         Some((restarting.retry_after_ms, restarting.jitter_ms))
     }
 
-    /// Whether the server that restarts should be there any moment.
+    /// Whether the restarting server is expected back soon.
     pub(super) fn is_server_awaited(&self, now: MonoTime) -> bool {
         self.restarting.is_some_and(|said| said.waited && now <= said.until)
     }
 
-    /// What calls get on top of their own time while the server restarts, until the session is back (RST-1).
+    /// The extra time of calls while the server restarts, until the session is back (RST-1), in milliseconds.
     pub(super) fn restart_time(&self, now: MonoTime) -> u64 {
         let lasts = |said: &&Restarting| said.waited || now <= said.until;
         self.restarting.as_ref().filter(lasts).map_or(0, Restarting::time_ms)
@@ -249,19 +251,19 @@ impl Restarting {
     }
 }
 
-/// A `leave` on its way to a server that is out of reach.
+/// A `leave` that is to be delivered to a server that is out of reach.
 pub(super) struct Parting {
     pub(super) way: Way,
-    /// Attempts that are left.
+    /// Remaining attempts.
     pub(super) tries: u32,
-    /// Then it is given up: the server's grace ends the membership.
+    /// Delivery is given up at this time; the membership then ends with the server's grace period.
     pub(super) until: MonoTime,
 }
 
-/// How a late `leave` gets to its membership.
+/// The way in which a late `leave` reaches its membership.
 pub(super) enum Way {
-    /// By a resume; `attempt` goes on growing.
+    /// By a resume; `attempt` grows with each attempt.
     Resume(Reconnect),
-    /// By the `join` whose answer was lost: the same `joinId` is the same membership (JOI-2).
+    /// By repeating the `join` whose answer was lost: the same `joinId` finds the same membership (JOI-2).
     Join(Join),
 }

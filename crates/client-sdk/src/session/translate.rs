@@ -1,5 +1,5 @@
-//! From what the server says to what the app hears. Deliberately absent: the picture's fold, and any
-//! effect.
+//! Translation of server messages into events for the app. In: channel events, notices, close codes. Out: events, or
+//! none. Deliberately absent: changes of the picture, and any side effect.
 
 use crate::prelude::*;
 use alloc::sync::Arc;
@@ -15,8 +15,8 @@ use super::picture::Own;
 use super::requests::Requests;
 use super::restore::patch;
 
-/// Who the app is, and what it asked for and still waits for. An answer comes after every event that
-/// its command caused (ORD-4), so an own event without such a command was forced from outside.
+/// The identity of the app and its pending calls. An answer comes after every event that its command caused (ORD-4).
+/// Therefore an event about the app itself without such a pending call has an external cause.
 pub(super) struct Cause<'a> {
     pub(super) uid: UserId,
     pub(super) mid: Mid,
@@ -24,7 +24,7 @@ pub(super) struct Cause<'a> {
 }
 
 impl Cause<'_> {
-    /// What the app hears of a channel event; `None` when its own answer tells it.
+    /// The event for the app; `None` if the answer to the app's own call reports the change.
     pub(super) fn channel_event(&self, event: &ChannelEvent) -> Option<Event> {
         match event {
             ChannelEvent::ClientJoin(e) => self.foreign(e.mid, || Event::ClientJoin(e.clone())),
@@ -80,8 +80,8 @@ impl Cause<'_> {
         }
     }
 
-    /// The app becomes visible as what it is: where it took a call for lost, that may be news. In steps, as
-    /// [`own_changes`].
+    /// The app becomes visible with its present attributes and mutes. They may differ from what it knows, if it took a
+    /// call for lost. The differences are returned as steps, as by [`own_changes`].
     pub(super) fn own_entry(&self, join: &ClientJoin, own: &Own) -> Steps {
         if join.mid != self.mid {
             return vec![];
@@ -138,11 +138,11 @@ impl Cause<'_> {
     }
 }
 
-/// Changes, each with what the app hears of it.
+/// Changes, each with the event for the app.
 pub(super) type Steps = Vec<(Arc<Change>, Option<Event>)>;
 
-/// A change of the app's own state that an answer tells, in steps, each with what the app hears of it when the
-/// answer is none of its own.
+/// Splits a change of the app's own state that an answer reports into steps, each with the event that the app receives
+/// if the answer belongs to none of its calls.
 pub(super) fn own_changes(change: &Arc<Change>, own: &Own) -> Steps {
     let (uid, mid) = (own.uid, own.mid);
     match &**change {
@@ -173,7 +173,7 @@ pub(super) fn own_changes(change: &Arc<Change>, own: &Own) -> Steps {
     }
 }
 
-/// What the app hears of a notice.
+/// The event for a notice.
 pub(super) fn notice(notice: Notice) -> Option<Event> {
     Some(match notice {
         Notice::Kicked(n) => Event::Kicked(n),
@@ -189,8 +189,9 @@ pub(super) fn notice(notice: Notice) -> Option<Event> {
     })
 }
 
-/// What to do about a close: what the notice says, else what the table says, else the class of the code
-/// (CLO-1, CLO-3, NOT-3). A bare 1000 is no leave: phones close so in the background.
+/// The action after a close: that of the notice, otherwise that of the code's row in the table, otherwise that of the
+/// code's class (CLO-1, CLO-3, NOT-3). A bare 1000 does not count as a leave, because phones close sockets with it in
+/// the background.
 pub(super) fn advice(code: u16, action: Option<&Action>) -> Action {
     let of_code = || match CloseCode(code).row() {
         _ if code == CloseCode::NORMAL.0 => Action::Reconnect,
@@ -204,7 +205,7 @@ pub(super) fn advice(code: u16, action: Option<&Action>) -> Action {
     }
 }
 
-/// How the end of a membership is called that the way back found (docs/protocol.md §14).
+/// The code and reason with which a membership ends if the server refuses to resume it (docs/protocol.md §14).
 pub(super) fn end_of(reason: &ResumeReason) -> (CloseCode, String) {
     let code = match reason {
         ResumeReason::Left => CloseCode::NORMAL,

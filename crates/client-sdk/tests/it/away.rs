@@ -1,5 +1,5 @@
-//! Without a connection: how long to wait, where to go, when to give up, and what a host notices.
-//! Proves no rule of the protocol: what the session decides by itself while it is away.
+//! Without a connection: the waits, the addresses, when to give up, and the hints of the host.
+//! Proves no rule of the protocol: decisions of a session without a connection.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ fn joined(config: SessionConfig) -> Rig {
     Rig::joined_with(config, snapshot(Role::Audience, 10, vec![]))
 }
 
-/// Waits until a socket is wanted; how long that took, and what came out.
+/// Waits until the session wants a socket. Returns how long that took in ms, and the outputs.
 fn until_wanted(rig: &mut Rig, mut outputs: Vec<Output>) -> (u64, Vec<Output>) {
     let begin = rig.now;
     while !wants_socket(&outputs) {
@@ -34,7 +34,7 @@ fn until_wanted(rig: &mut Rig, mut outputs: Vec<Output>) -> (u64, Vec<Output>) {
 /// Proves CLI-7.
 #[test]
 fn cli_7_waits_are_random_in_a_window_that_doubles() {
-    // By the window: the longest wait in it.
+    // The longest wait, by window.
     let mut longest = BTreeMap::new();
     for seed in 0..200 {
         let mut rig = joined(config(seed));
@@ -53,7 +53,7 @@ fn cli_7_waits_are_random_in_a_window_that_doubles() {
     }
     let windows: Vec<u64> = longest.keys().copied().collect();
     assert_eq!(windows, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
-    // Each window is used to its end.
+    // Waits use the whole window.
     for (window, longest) in longest {
         assert!(longest > window / 10 * 9, "{longest} ms in a window of {window}");
     }
@@ -151,7 +151,7 @@ fn several_addresses_are_tried_in_a_round_before_the_wait() {
     let mut config = config(3);
     config.urls = ["a", "b", "c"].map(|url| format!("ws://{url}")).into();
     let mut rig = joined(config);
-    // A lost connection is looked for where it was.
+    // After a loss the session tries the same address first.
     let outputs = rig.lose();
     let (_, outputs) = until_wanted(&mut rig, outputs);
     assert_eq!(connects(&outputs), ["ws://a"]);
@@ -162,13 +162,13 @@ fn several_addresses_are_tried_in_a_round_before_the_wait() {
     let outputs = rig.lose();
     let (_, outputs) = until_wanted(&mut rig, outputs);
     assert_eq!(connects(&outputs), ["ws://a"]);
-    // One that does not answer the request failed, too.
+    // An address that does not answer the request counts as failed.
     rig.open();
     let outputs = rig.advance(10_000);
     assert_eq!(connects(&outputs), ["ws://b"]);
-    // One that is slow to open, too.
+    // So does one that is slow to open.
     assert_eq!(connects(&rig.advance(5_000)), ["ws://c"]);
-    // Where it worked, it stays.
+    // The session stays with the address that worked.
     let request = rig.opened();
     rig.frame(&replayed(&request, 2));
     rig.drain();
@@ -213,7 +213,7 @@ fn a_learned_address_takes_the_place_of_the_one_that_was_learned_first() {
         assert_eq!(connects(&outputs), [to]);
         let request = rig.opened();
         rig.frame(&replayed(&request, n + 2));
-        // What is no address is not learned.
+        // An invalid address is not learned.
         rig.frame(&redirect("http://other"));
         rig.drain();
         let outputs = rig.lose();
@@ -253,7 +253,7 @@ fn rst_1_a_restart_sets_the_wait_and_gives_calls_its_time() {
         let (sent, _) = rig.send(message("sent"));
         let begin = rig.now;
         rig.frame(&restarting(3_000, 2_000));
-        // Said again on the same connection it is the same restart.
+        // A repeated announcement on the same connection is the same restart.
         rig.frame(&restarting(3_000, 2_000));
         rig.drain();
         rig.advance(1_000);
@@ -268,7 +268,7 @@ fn rst_1_a_restart_sets_the_wait_and_gives_calls_its_time() {
         let outputs = rig.lose();
         let (waited, mut outputs) = until_wanted(&mut rig, outputs);
         assert!((3_000..=5_000).contains(&waited), "{waited}");
-        // 10 s of its own and 5 s for the restart.
+        // Its own 10 s, and 5 s for the restart.
         while outputs.iter().all(|output| !matches!(output, Output::Settled { .. })) {
             if wants_socket(&outputs) {
                 rig.lose();
@@ -324,7 +324,7 @@ fn a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
     let mut rig = joined(config(1));
     let (call, _) = rig.send(message("sent"));
     rig.now += 3_600_000;
-    // The socket delivers what it had kept: of another time.
+    // The socket delivers old data that it had kept.
     rig.events(11, &[says(BOB, "old")]);
     let outputs = rig.drain();
     assert_eq!(told(&outputs), ["connectionStateChange"]);
@@ -334,7 +334,7 @@ fn a_frozen_host_comes_back_at_once_and_its_calls_have_time() {
     let request = rig.opened();
     rig.frame(&replayed(&request, 2));
     assert_eq!(methods(&rig.drain()), ["ping", "sendMessage", "ping"]);
-    // 10 s, once.
+    // The call has 10 s more, once.
     rig.now += 9_999;
     rig.events(11, &[says(BOB, "new")]);
     assert_eq!(told(&rig.drain()), ["message"]);
@@ -367,7 +367,7 @@ fn a_frozen_attempt_is_made_anew() {
     rig.open();
     assert_eq!(methods(&rig.drain()), ["reconnect"]);
 
-    // And a join.
+    // The same for a `join`.
     let mut rig = Rig::with(config(1));
     let call = rig.call(join());
     rig.drain();
@@ -400,13 +400,13 @@ fn another_network_is_used_at_once() {
         state: ConnectionState::Reconnecting,
         reason: StateReason::NetworkChanged,
     }));
-    // During an attempt: what hangs on the old network is dead.
+    // During an attempt: connections over the old network are dead.
     rig.open();
     rig.drain();
     rig.input(Input::NetworkChanged);
     let outputs = rig.drain();
     assert!(close_code(&outputs).is_some() && wants_socket(&outputs));
-    // During a wait.
+    // During a wait before the next attempt.
     let outputs = rig.lose();
     assert!(!wants_socket(&outputs));
     rig.input(Input::NetworkChanged);
@@ -423,7 +423,7 @@ fn an_app_that_is_shown_again_makes_sure() {
     assert!(rig.drain().is_empty(), "one is enough");
     let outputs = rig.advance(3_000);
     assert_eq!(close_code(&outputs), Some(4002));
-    // In a wait it does not wait.
+    // During a wait it ends the wait.
     let outputs = rig.lose();
     if !wants_socket(&outputs) {
         rig.input(Input::Foreground);

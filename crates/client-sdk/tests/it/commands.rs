@@ -30,7 +30,7 @@ fn events_up_to_an_answer_come_before_it_and_getters_show_each() {
         batch(13, &events[2..]),
         answer,
     ]));
-    // One output at a time: the picture is never ahead of it.
+    // Checked after each output: the picture is never ahead of the outputs.
     let mut seen = vec![];
     while let Some(output) = rig.poll() {
         match output {
@@ -54,7 +54,7 @@ fn an_answer_that_is_ahead_of_the_events_is_a_gap() {
     rig.frame(&result(&request, &published(12)));
     let outputs = rig.drain();
     assert_eq!(close_code(&outputs), Some(4005));
-    // It comes again behind the events that it is about.
+    // The answer comes again, after the events that it covers.
     let (_, resume) = rig.reopen();
     let mine = [my_stream(MediaKind::Audio, 1), my_stream(MediaKind::Video, 2)];
     let answer = result(&request, &published(12));
@@ -90,7 +90,7 @@ fn a_sent_call_without_an_answer_is_unknown_and_its_effect_comes_as_state() {
 
     rig.events(11, &[my_stream(MediaKind::Audio, 1)]);
     assert_eq!(told(&rig.drain()), ["published"]);
-    // The late answer settles nothing; it corrects the picture, and the app holds its URL.
+    // The late answer settles no call, but it corrects the picture and tells the app the URL.
     rig.frame(&result(&request, &published(11)));
     assert_eq!(told(&rig.drain()), ["syncDone"]);
     let own = &rig.picture().own.published;
@@ -104,14 +104,14 @@ fn at_most_32_are_on_the_wire_and_the_rest_waits_in_order() {
     let calls: Vec<CallId> = (0..40).map(|n| rig.call(message(&n.to_string()))).collect();
     let sent = requests(&rig.drain());
     assert_eq!(sent.len(), 32);
-    // Answers free the window in any order.
+    // Answers free places in the window, in any order.
     rig.frame(&result(&sent[5], &MessageSent { seq: 10, delivered: 0 }));
     let outputs = rig.drain();
     assert!(outcome(&outputs, calls[5]).is_ok());
     let next = requests(&outputs);
     assert_eq!(next.len(), 1);
     assert!(matches!(&next[0].call, Call::SendMessage(m) if m.data == "32"));
-    // What was never sent fails as unsent, what was sent is unknown.
+    // Unsent calls time out; sent calls have an unknown outcome.
     let outputs = rig.advance(10_000);
     assert_eq!(outcome(&outputs, calls[0]), Err(CallError::OutcomeUnknown));
     assert_eq!(outcome(&outputs, calls[39]), Err(CallError::Timeout));
@@ -243,7 +243,7 @@ fn the_operation_errors_are_chosen_by_name() {
         PublishError::from(refused(ErrorName::NotBroadcaster)),
         PublishError::NotBroadcaster(_)
     ));
-    // 434 has five meanings; the number plays no part.
+    // Five errors share the number 434, so the conversion must not use it.
     assert!(matches!(
         SubscribeError::from(refused(ErrorName::NotPublished)),
         SubscribeError::NotPublished(_)
@@ -254,7 +254,7 @@ fn the_operation_errors_are_chosen_by_name() {
     assert!(matches!(PublishError::from(refused(ErrorName::NotJoined)), PublishError::NotJoined));
 }
 
-/// A server that always has another frame ready does not keep a call from its deadline.
+/// A server that sends frames without a pause does not delay the deadline of a call.
 /// Proves SES-7.
 #[test]
 fn frames_without_end_do_not_hold_a_deadline_back() {

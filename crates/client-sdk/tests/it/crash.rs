@@ -1,4 +1,4 @@
-//! Back to a server that crashed: another epoch, in which nobody remembers answers.
+//! Returning to a server that crashed: it has another epoch, and remembers no answers.
 
 use lianmai_client_sdk::CallError;
 use lianmai_client_sdk::protocol::message::media::*;
@@ -81,7 +81,7 @@ fn ids_7_after_a_crash_what_sets_a_state_is_sent_again_and_the_rest_is_unknown()
     assert_eq!(methods(&outputs), names);
     assert!(sent.windows(2).all(|pair| pair[0].id < pair[1].id));
     assert!(sent[1].id > request.id, "nobody remembers the old ids");
-    // The answers settle the calls that wait.
+    // The answers settle the waiting calls.
     for (request, call) in sent[1..].iter().zip(again) {
         rig.frame(&refusal(request, ErrorName::Forbidden));
         assert_eq!(outcome(&rig.drain(), call).unwrap_err().name(), ErrorName::Forbidden);

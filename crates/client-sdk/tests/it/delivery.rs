@@ -8,7 +8,7 @@ use lianmai_client_sdk::{Event, Role};
 
 use super::support::*;
 
-/// Two members come, and one of them publishes.
+/// The number of events of `news`: two members join, and one of them publishes.
 const NEWS: usize = 3;
 
 fn news(rig: &mut Rig) {
@@ -43,7 +43,7 @@ fn read(delivery: &mut Delivery, reader: &mut Reader) -> Option<(&'static str, u
     Some((event.kind().name(), reader.picture().map_or(0, |picture| picture.members.len())))
 }
 
-/// A session in a channel of one, and its app, which has heard that.
+/// A session that is alone in a channel, and its app, which has received everything so far.
 fn joined(capacity: usize) -> (Rig, Delivery) {
     let (mut rig, mut delivery) = (Rig::new(), Delivery::new(capacity));
     rig.call(join());
@@ -97,7 +97,7 @@ fn readers_follow_at_their_own_pace() {
     assert_eq!((slow.picture(), delivery.backlog(&slow)), (rig.session.picture(), 0));
 }
 
-/// Proves no rule of the protocol: reading pauses while somebody is too far behind, and is told once.
+/// Proves no rule of the protocol: reading pauses while a reader is too far behind, and this is reported once.
 #[test]
 fn reading_pauses_for_whoever_is_slowest() {
     let (mut rig, mut delivery) = joined(4);
@@ -113,7 +113,7 @@ fn reading_pauses_for_whoever_is_slowest() {
     delivery.read(&mut slow);
     assert!(matches!(delivery.reading(), Some(Input::ReadingResumed)));
 
-    // Nobody waits for one that is gone.
+    // A reader that is gone delays nothing.
     news_again(&mut rig);
     push(&mut rig, &mut delivery);
     heard(&mut delivery);
@@ -127,7 +127,7 @@ fn news_again(rig: &mut Rig) {
     rig.events(14, &[says(BOB, "a"), says(BOB, "b")]);
 }
 
-/// Proves no rule of the protocol: a reader that heard of no event does not hold the queue for ever.
+/// Proves no rule of the protocol: a reader that received no event does not block the queue forever.
 #[test]
 fn changes_that_nobody_hears_are_taken_by_reading() {
     let (mut rig, mut delivery) = joined(2);

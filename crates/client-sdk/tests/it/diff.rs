@@ -1,5 +1,5 @@
-//! The difference of two pictures: folding it gives the later one, an app that only hears events sees the
-//! same, nothing is said that did not change, and the order is one that can be followed.
+//! The difference of two pictures: applying it gives the later picture, an app that only uses events sees the same,
+//! only actual changes are reported, and the order is consistent.
 //! Proves CLI-4.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,14 +15,14 @@ use proptest::prelude::*;
 
 use super::support::*;
 
-/// One user of a picture: which membership, and what it is.
+/// A user in a picture: the membership and its state.
 #[derive(Clone, Debug)]
 struct Person {
     mid: u8,
     listed: bool,
     named: Option<u8>,
     muted: u8,
-    /// A publication per kind; 0 is none.
+    /// The publication of each kind; 0 is none.
     streams: [u8; 3],
 }
 
@@ -39,7 +39,7 @@ fn person() -> impl Strategy<Value = Person> {
 
 type Scene = (BTreeMap<u8, Person>, Person, [u8; 2], u8, u64);
 
-/// Others by uid, the app itself, tasks, an attribute of the channel, how many are in it.
+/// The other members by uid, the app itself, tasks, an attribute of the channel, and the number of members.
 fn scene() -> impl Strategy<Value = Scene> {
     let others = prop::collection::btree_map(10u8..15, person(), 0..5);
     (others, person(), prop::array::uniform2(0u8..3), 0u8..3, 0u64..3)
@@ -117,7 +117,7 @@ fn members(picture: &Picture) -> BTreeSet<(UserId, Mid)> {
     picture.members.values().map(|m| (m.uid, m.mid)).collect()
 }
 
-/// How many events it takes, counted by sets and without a thought of order.
+/// The minimal number of events, counted by sets, without regard to order.
 fn least(old: &Picture, new: &Picture) -> usize {
     let mut count = streams(old).symmetric_difference(&streams(new)).count();
     count += members(old).symmetric_difference(&members(new)).count();
@@ -149,7 +149,7 @@ fn least(old: &Picture, new: &Picture) -> usize {
     count
 }
 
-/// Where a step stands in the order of CLI-4.
+/// The phase of a step in the order of CLI-4.
 fn phase(event: &ChannelEvent) -> u8 {
     match event {
         ChannelEvent::StreamRemoved(_) => 0,
@@ -177,7 +177,8 @@ proptest! {
         let silent = |step: &&Change| matches!(step, Change::CaughtUp(_) | Change::Reentered(_));
         prop_assert_eq!(steps.iter().filter(|step| !silent(step)).count(), least(&old, &new));
 
-        // Others first, each in the order of the phases; joins and leaves pair, streams belong to members.
+        // The other members come first, in the order of the phases; joins and leaves pair, and streams belong to
+        // members.
         let mut listed = members(&old);
         let mut present = streams(&old);
         let mut last = (false, 0);

@@ -1,5 +1,4 @@
-//! The tokio driver against a scripted server. Nothing here sleeps: every wait is for something that
-//! happens.
+//! The tokio driver against a scripted server. Nothing here sleeps: every wait is for an event.
 //! Proves no rule of the protocol: the driver around the session.
 
 use std::sync::{Arc, Mutex};
@@ -31,7 +30,7 @@ fn client(server: &Server) -> Client {
     Client::new(ClientConfig::new(&server.url, "demo")).unwrap()
 }
 
-/// Both sides of a conversation; one that hangs fails.
+/// Runs both sides of a conversation. Fails if one of them hangs.
 async fn both<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
     let talk = async { tokio::join!(a, b) };
     tokio::time::timeout(Duration::from_secs(60), talk).await.expect("the conversation ends")
@@ -70,7 +69,7 @@ async fn join_publish_hear_leave() {
         assert_eq!((joined.uid, client.state()), (ME, ConnectionState::Connected));
         let push = client.publish(MediaSelector::Kind(MediaKind::Audio)).await.unwrap();
         assert_eq!(push.url, "rtmp://host/live/x");
-        // The answer came last: getters show what it is about.
+        // The answer came after its events, so the getters show their effect.
         assert!(client.self_info().unwrap().published.contains_key(&MediaKind::Audio));
         assert_eq!(client.members().len(), 2);
         client.leave().await.unwrap();
@@ -121,14 +120,14 @@ async fn handlers_run_in_order_use_getters_and_call_methods() {
         seen.lock().unwrap().push(client.picture().unwrap().seq);
         let Event::Message { data, .. } = event else { panic!("a message") };
         if data == "last" {
-            // A handler may remove itself, and start a call that outlives it.
+            // A handler may remove itself, and may start a call that outlives it.
             let id = own_id.lock().unwrap().take().expect("set before anything is heard");
             assert!(client.off(id));
             let done = done_in.clone();
             tokio::spawn(async move { done.send(client.send_message("heard").await) });
         }
     }));
-    // A bad handler harms nobody else.
+    // A handler that panics does not affect the others.
     client.on(EventKind::All, |_| panic!("a handler of an app fails"));
 
     let script = async {
@@ -172,10 +171,10 @@ async fn a_full_stream_stops_reading_and_loses_nothing() {
         while events.backlog() < 16 {
             tokio::task::yield_now().await;
         }
-        // The server answers at once, but nobody reads: the call ends all the same.
+        // The server answers at once, but the client is not reading: the call still ends in time.
         let outcome = client.send_message("hello?").await;
         assert_eq!(outcome, Err(MessageError::OutcomeUnknown));
-        // 16, what one frame brings, and the call that was over time.
+        // The capacity of 16, two for one frame, and one for the call that timed out.
         assert!(events.backlog() <= 16 + 2 + 1, "{}", events.backlog());
         for n in 0..EVENTS {
             let Event::Message { data, .. } = until(&mut events, EventKind::Message).await else {
@@ -183,7 +182,7 @@ async fn a_full_stream_stops_reading_and_loses_nothing() {
             };
             assert_eq!(data, n.to_string());
         }
-        // It reads again: the next call is answered, the late answer before it was dropped.
+        // The client reads again: the next call is answered; the late answer before it was dropped.
         client.state()
     };
     let (mut connection, state) = both(script, app).await;
@@ -291,7 +290,7 @@ async fn a_server_that_cannot_be_reached_fails_the_join() {
         config.command_timeout = Duration::from_secs(5);
         let client = Client::new(config).unwrap();
         let joined = client.join(options()).await;
-        // It was tried until the end, and the error says how the last attempt failed.
+        // The client retried until the deadline, and the error contains the failure of the last attempt.
         assert!(matches!(joined, Err(JoinError::Closed { code: 1006, .. })), "{joined:?}");
         assert_eq!(client.state(), ConnectionState::Disconnected);
     }
@@ -311,13 +310,13 @@ async fn names_and_uids_are_checked_before_anything_is_sent() {
     let huge = BigUint::from(u64::MAX) + 1u32;
     let subscribed = client.subscribe(&huge, MediaKind::Audio).await;
     assert!(matches!(subscribed, Err(SubscribeError::UidOutOfRange(_))));
-    // A plain number needs no suffix.
+    // A plain integer literal needs no type suffix.
     let subscribed = client.subscribe(42, MediaKind::Audio).await;
     assert!(matches!(subscribed, Err(SubscribeError::NotJoined)));
     assert_eq!("18446744073709551615".into_user_id(), Ok(UserId(u64::MAX)));
 }
 
-/// A client comes back with `reconnect`; the new connection, seated.
+/// Accepts a client that resumes with `reconnect`, and returns the new connection.
 async fn back(server: &Server, k: u64) -> Connection {
     let mut connection = server.accept().await;
     let request = connection.request().await;
@@ -374,7 +373,7 @@ async fn a_changed_network_gets_a_new_socket_and_the_old_one_is_closed() {
     let app = until(&mut events, EventKind::Reconnected);
     let (second, _) = both(back(&server, 2), app).await;
     assert_eq!(first.closed().await, Some(1000));
-    // Late words of the old socket reach nobody; the new one is heard.
+    // Late frames of the old socket have no effect; the new socket is read.
     let mut second = second;
     client.foreground();
     let ping = second.request().await;
@@ -393,7 +392,7 @@ async fn con_12_a_binary_and_an_endless_frame_are_gaps() {
     let (connection, joined) = both(server.let_in(Role::Audience), client.join(options())).await;
     joined.unwrap();
     let mut connection = connection;
-    // Good JSON, but not a text.
+    // Valid JSON, but in a binary frame.
     connection.send_binary(batch(11, &[says(BOB, "binary")]).as_bytes()).await;
     let gap = |event| {
         assert!(matches!(
@@ -424,7 +423,7 @@ async fn until_state(events: &mut EventStream, wanted: ConnectionState) -> Event
     }
 }
 
-/// The reason is in the frames that were received; that nothing can be written any more is none.
+/// The reason of a close is in the received frames; a failed write is not the reason.
 /// Proves CLO-1, NOT-2.
 #[tokio::test]
 async fn not_2_a_close_that_was_received_is_seen_although_writing_failed() {
@@ -440,7 +439,7 @@ async fn not_2_a_close_that_was_received_is_seen_although_writing_failed() {
             connection.send(&batch(11 + n, &[says(BOB, &n.to_string())])).await;
         }
         connection.send(&notice(kicked())).await;
-        // No close frame, and what the client still sends is answered by a reset.
+        // The server sends no close frame, and the kernel answers the client's next data with a reset.
     };
     let app = async {
         client.join(options()).await.unwrap();
@@ -449,7 +448,7 @@ async fn not_2_a_close_that_was_received_is_seen_although_writing_failed() {
         }
     };
     both(script, app).await;
-    // Nobody reads: these are written into nothing, and fail.
+    // The server does not read: these calls fail.
     for _ in 0..3 {
         assert_eq!(client.send_message("x").await, Err(MessageError::OutcomeUnknown));
     }

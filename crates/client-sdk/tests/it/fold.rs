@@ -1,5 +1,5 @@
-//! fold(snapshot(a), events a+1..=b) = snapshot(b), for every kind of event, against a model of a
-//! channel that knows nothing of the client's code.
+//! fold(snapshot(a), events a+1..=b) = snapshot(b), for every kind of event. The expected snapshots come from a model
+//! of a channel that shares no code with the client.
 //! Proves ORD-3.
 
 use lianmai_client_sdk::protocol::message::ChannelEvent;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::support::*;
 
-/// A channel as a server keeps it: the snapshot is built from members on demand.
+/// A channel as a server keeps it. Snapshots are built from the members on demand.
 struct Channel {
     seq: u64,
     fresh: u8,
@@ -50,7 +50,7 @@ impl Channel {
         Channel { seq: 10, fresh: 100, users, attributes: Attributes::default(), tasks: vec![] }
     }
 
-    /// One operation; the events it makes.
+    /// Runs one operation and returns its events.
     fn act(&mut self, who: usize, what: u8, detail: u8) -> Vec<ChannelEvent> {
         self.fresh = self.fresh.wrapping_add(1);
         let fresh = self.fresh;
@@ -227,7 +227,7 @@ fn unpublish(user: &mut User, events: &mut Vec<ChannelEvent>) {
     }
 }
 
-/// Events do not tell the generation of one's own push URLs.
+/// Events do not contain the generation of the app's own push URLs.
 fn without_generations(picture: &Picture) -> Picture {
     let mut picture = picture.clone();
     for (_, own) in picture.own.published.iter_mut() {

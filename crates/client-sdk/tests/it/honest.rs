@@ -1,6 +1,6 @@
-//! An app that only hears events, over a network that keeps no promise, at a server that keeps every one.
-//! Whatever happens in whatever order: each call settles once, nothing is told twice, what the app heard is
-//! what the getters show after each event, and in the end everybody agrees.
+//! An app that only uses events, on an unreliable network, with a server that follows the protocol. In any order of
+//! faults: each call settles once, no event is delivered twice, the state that the app derives from events equals the
+//! getters after each event, and at the end app and server agree.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,10 +14,10 @@ use proptest::prelude::*;
 use super::honest_server::Server;
 use super::support::*;
 
-/// Others by uid: the membership, and what it publishes.
+/// The other members by uid: the membership and its publications.
 type Others = BTreeMap<UserId, (Mid, BTreeMap<MediaKind, Pub>)>;
 
-/// What the app knows from what it heard.
+/// The state that the app derives from events.
 #[derive(Default)]
 struct App {
     open: BTreeSet<CallId>,
@@ -81,7 +81,7 @@ impl App {
             }
             Event::ConnectionStateChange { state, .. } => match state {
                 ConnectionState::Reconnecting => self.away = true,
-                // Until it is announced, the session is on its way back.
+                // Until `reconnected`, the session is still returning.
                 ConnectionState::Connected | ConnectionState::Disconnecting => {}
                 _ => self.away = false,
             },
@@ -138,7 +138,7 @@ impl World {
         self.poll();
     }
 
-    /// Each call of the app is another entry.
+    /// Each `join` of the app has a new `joinId`.
     fn join(&mut self) {
         let Command::Join(params) = join() else { panic!("a join") };
         self.joins += 1;
@@ -240,7 +240,7 @@ impl World {
             }
             12 if detail % 4 == 2 => self.server.trim(),
             12 => {
-                // Frozen: what the socket kept comes first.
+                // The host was frozen; data that the socket kept arrives first.
                 self.rig.now += 100_000;
                 self.deliver(0, 1);
                 self.wait(0, false);
@@ -257,7 +257,7 @@ impl World {
             14 | 15 if self.rig.session.state() == ConnectionState::Disconnected => {
                 self.join();
             }
-            // A frame that cannot be read.
+            // An unreadable frame.
             15 if detail % 8 == 0 && self.socket == Socket::Open => {
                 self.rig.frame("{");
                 self.poll();
@@ -266,7 +266,7 @@ impl World {
         }
     }
 
-    /// The network works from here on.
+    /// The network is reliable from here on.
     fn heal(&mut self) {
         self.wait(120_000, true);
         assert!(self.app.open.is_empty(), "open: {:?}", self.app.open);
@@ -309,7 +309,7 @@ proptest! {
     }
 }
 
-/// The property would hold for a client that never comes back, too: it does.
+/// A client that never reconnects would satisfy the property, too; this test shows that every way back occurs.
 /// Proves CLI-3, RES-9.
 #[test]
 fn the_world_of_the_property_sees_every_way_back() {

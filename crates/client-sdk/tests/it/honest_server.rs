@@ -1,5 +1,5 @@
-//! A server that keeps every promise, small enough to be read: one app under test, one other member, one
-//! connection. It shares no code with the engine.
+//! A simplified server that follows the protocol: one app under test, one other member, one connection. It shares no
+//! code with the engine.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,7 +14,7 @@ use lianmai_client_sdk::protocol::*;
 
 use super::support::*;
 
-/// The app's membership at the server.
+/// The app's membership as the server keeps it.
 #[derive(Clone)]
 struct Me {
     mid: u8,
@@ -38,13 +38,13 @@ pub(crate) struct Server {
     log: Vec<(u64, ChannelEvent)>,
     fresh: u8,
     me: Option<Me>,
-    /// Bob, if he is there: his membership and his publication.
+    /// Bob's membership and publication, if he is in the channel.
     bob: Option<(u8, Option<u8>)>,
     /// Whether the present connection is in the channel.
     seated: bool,
-    /// How often each message of the app took effect.
+    /// How often each message of the app was delivered.
     pub(crate) said: BTreeMap<String, u32>,
-    /// Frames on their way to the app.
+    /// Frames that are in transit to the app.
     pub(crate) down: VecDeque<String>,
 }
 
@@ -128,7 +128,8 @@ impl Server {
         self.emit(ChannelEvent::StreamRemoved(change));
     }
 
-    /// Its process dies: logs and answers are gone, the row of the member may be a moment older.
+    /// The server process crashes: logs and answers are lost, and with `older` the stored member is slightly out of
+    /// date.
     pub(crate) fn crash(&mut self, older: bool) {
         self.epoch += 1;
         (self.seq, self.floor) = (0, 0);
@@ -151,7 +152,7 @@ impl Server {
         self.down.clear();
     }
 
-    /// The member did not come back in time.
+    /// The grace period of the member ends.
     pub(crate) fn grace_ends(&mut self) {
         let Some(me) = self.me.take() else { return };
         self.end(&me, LeaveReason::Timeout);
@@ -206,7 +207,7 @@ impl Server {
                 whispers: vec![],
                 whispered: 0,
             });
-            // Nobody else is told of it here: the joiner finds itself in the picture.
+            // The client's own `clientJoin` is in the log but not sent to it: the snapshot already contains the member.
             self.seq += 1;
             self.log.push((self.seq, client_join(ME, Mid([mid; 12]))));
         }

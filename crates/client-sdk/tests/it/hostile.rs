@@ -1,4 +1,4 @@
-//! Whatever a server sends and whatever a host does, the session neither panics nor forgets a call.
+//! No input of a server or a host makes the session panic or lose a call.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ enum Step {
     Unreadable,
     NetworkChanged,
     Foreground,
-    /// The answer of the last request that went out first on a socket.
+    /// The answer to the first request of the present socket.
     Enter(u8),
     Restarting(u64),
 }
@@ -101,7 +101,7 @@ fn answer(id: u64, kind: u8) -> String {
     }
 }
 
-/// What a server may say to `reconnect` or `join`, fitting or not.
+/// An answer to `reconnect` or `join` that may or may not fit the request.
 fn entrance(id: u64, kind: u8) -> String {
     let id = RequestId(id);
     let reason = ResumeReason::ALL[usize::from(kind / 8) % ResumeReason::ALL.len()].clone();
@@ -128,13 +128,13 @@ fn event(kind: u8) -> ChannelEvent {
     }
 }
 
-/// A host: what it was told, and what it knows of its sockets.
+/// A host's view: the outputs that it received, and the state of its sockets.
 #[derive(Default)]
 struct Tally {
     open: BTreeSet<CallId>,
-    /// The socket that is there.
+    /// The open socket.
     present: Option<SocketId>,
-    /// The last that went away by itself: what is still said to it is moot.
+    /// The last socket that closed by itself; outputs about it have no effect.
     gone: Option<SocketId>,
     last: u64,
     view: Option<Picture>,
@@ -174,7 +174,7 @@ impl Tally {
     }
 }
 
-/// One session with its host.
+/// A session with its host.
 struct Play {
     rig: Rig,
     tally: Tally,
@@ -182,7 +182,7 @@ struct Play {
 }
 
 impl Play {
-    /// A session that asked to join, or that is in a channel.
+    /// A session that has sent `join` (`None`) or is in a channel (`Some`).
     fn new(joined: Option<u8>) -> Play {
         let mut play = Play { rig: Rig::new(), tally: Tally::default(), polls: true };
         if let Some(kind) = joined {
@@ -259,7 +259,7 @@ impl Play {
         outputs
     }
 
-    /// Something about a socket that is not there any more, or never was.
+    /// A report about a socket that is gone or never existed.
     fn late(&mut self, of: u64, what: u8) {
         let dead = self.tally.last + u64::from(self.tally.present.is_none());
         let socket = if what & 16 == 0 { SocketId(of % dead.max(1)) } else { SocketId(u64::MAX) };
@@ -271,7 +271,7 @@ impl Play {
         });
     }
 
-    /// Silence: whatever is open ends by its deadline.
+    /// Silence: every open call ends by its deadline.
     fn end(&mut self) -> Vec<Output> {
         let mut outputs = self.poll();
         let rest = self.rig.advance(100_000);
@@ -285,7 +285,7 @@ impl Play {
 
 const CLOSING: &str = r#"{"jsonrpc":"2.0","method":"closing","params":{"code":4500,"reason":"kicked","action":"none"}}"#;
 
-/// Outputs with all that they say.
+/// The outputs with their full contents.
 fn words(outputs: &[Output]) -> Vec<String> {
     let word = |output: &Output| match output {
         Output::Send { text, .. } => format!("{output:?} {text}"),
@@ -338,7 +338,7 @@ proptest! {
     }
 }
 
-/// The host reports the end of a socket that the session gave up before, which the host has not heard yet.
+/// The host reports the end of a socket that the session gave up before the host knew about it.
 /// Proves CLI-8.
 #[test]
 fn the_end_of_a_socket_is_not_that_of_the_next() {
@@ -349,7 +349,7 @@ fn the_end_of_a_socket_is_not_that_of_the_next() {
     let banned = r#"{"id":2,"error":{"code":1,"message":"","data":{"name":"banned"}}}"#;
     play.step(&Step::Text(banned.to_owned()));
     play.step(&Step::Closed(0));
-    // It is refused the way back, and joins anew, on a socket that nothing was said of.
+    // The server refuses to resume, so the session joins again on a new socket, about which no report exists.
     let outputs = play.poll();
     let last = outputs.last().map(|output| format!("{output:?}"));
     assert_eq!(last.as_deref(), Some("Connect(3, ws://server/v1/signal)"));

@@ -1,4 +1,4 @@
-//! Into a channel and out of it.
+//! Joining and leaving a channel.
 //! Proves no rule of the protocol: how calls of the app begin and end.
 
 use lianmai_client_sdk::protocol::codec::encode_error;
@@ -61,7 +61,7 @@ fn a_refused_join_closes_and_may_be_tried_again() {
     let error = outcome(&outputs, call).unwrap_err();
     assert!(matches!(JoinError::from(error), JoinError::Banned(_)));
 
-    // What the server says afterwards on the dead socket means nothing.
+    // Later reports about the dead socket have no effect.
     rig.closed(4503, "");
     assert!(rig.drain().is_empty());
     rig.call(join());
@@ -150,7 +150,7 @@ fn rst_1_a_join_waits_for_a_server_that_restarts() {
     let begin = rig.now;
     let (_, request) = rig.reopen();
     assert!(rig.now >= begin + 2_000);
-    // For longer than the call can wait, it does not.
+    // If the server asks for a longer wait than the call has left, the call fails.
     rig.frame(&draining(request.id, 9_000));
     let error = outcome(&rig.drain(), call).unwrap_err();
     assert!(matches!(JoinError::from(error), JoinError::Draining(_)));
@@ -190,7 +190,7 @@ fn a_close_with_a_code_says_why_the_joiner_was_thrown_out() {
 fn leave_ends_the_session_before_it_settles() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let (call, request) = rig.send(leave());
-    // Nothing is accepted any more.
+    // No further call is accepted.
     let late = rig.call(publish());
     assert_eq!(outcome(&rig.drain(), late), Err(CallError::NotJoined));
     rig.frame(&done(&request, 10));
@@ -201,7 +201,7 @@ fn leave_ends_the_session_before_it_settles() {
     assert_eq!(outcome(&outputs, call), Ok(Reply::Done));
     assert!(rig.session.picture().is_none());
 
-    // And in again.
+    // The client can join again.
     rig.call(join());
     let request = rig.opened();
     assert!(request.id.0 > 2, "ids never repeat");
@@ -243,7 +243,7 @@ fn a_join_that_was_refused_is_not_unknown_later() {
         }
         rig.frame(&refusal(&request, ErrorName::Draining));
         let mut outputs = rig.drain();
-        // From here on nobody is there.
+        // From here on the server is out of reach.
         while rig.session.state() == ConnectionState::Connecting {
             outputs.extend(rig.advance(500));
             outputs.extend(rig.lose());

@@ -1,4 +1,4 @@
-//! A server that did not hear what a new connection asked (SES-3): its goodbye answers nothing.
+//! A server that closes a new connection before it received the first request (SES-3): that close answers nothing.
 //! Proves CLO-3.
 
 use lianmai_client_sdk::protocol::message::Notice;
@@ -10,7 +10,7 @@ use lianmai_client_sdk::session::*;
 use super::rejoin::anew;
 use super::support::*;
 
-/// The server gives the connection up, with the notice or by the close alone.
+/// The server closes the connection because no request came, with or without the `closing` notice.
 fn given_up(rig: &mut Rig, with_notice: bool) -> Vec<Output> {
     let code = CloseCode::JOIN_TIMEOUT;
     let mut outputs = vec![];

@@ -1,4 +1,4 @@
-//! The app's own state: what its answers tell, what is forced on it, what ends by itself.
+//! The app's own state: changes by answers, changes by others, and the end of subscriptions.
 
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::event::*;
@@ -81,7 +81,7 @@ fn a_mute_from_outside_is_told_and_ones_own_is_not() {
     let mut rig = Rig::joined(Role::Broadcaster);
     let (_, request) = rig
         .send(Command::Mute(Mute { media_type: MediaSelector::Kind(MediaKind::Audio), uid: None }));
-    // Another kind than the one that was asked for: somebody else did it.
+    // A kind other than the requested one: another member caused it.
     rig.events(11, &[muted(MediaKind::Audio), muted(MediaKind::Video)]);
     rig.frame(&done(&request, 12));
     let outputs = rig.drain();
@@ -110,7 +110,7 @@ fn an_audience_member_learns_its_own_changes_from_answers() {
     assert_eq!(own.name.as_deref(), Some("Ann"));
 }
 
-/// Answers may come in any order; what they tell took effect in the order of the calls.
+/// Answers may come in any order; their effects apply in the order of the calls.
 /// Proves ORD-8.
 #[test]
 fn a_late_answer_of_an_earlier_call_undoes_no_later_one() {
@@ -201,7 +201,7 @@ fn notices_change_what_they_tell() {
     assert_eq!(rig.picture().own.token_expires_at, Some(MonoTime(rig.now + 30_000)));
 }
 
-/// A new token, answered with these rights.
+/// A `renewToken` that is answered with these rights.
 fn renew(rig: &mut Rig, rights: Rights, token_expires_in_ms: Option<u64>) -> Vec<Output> {
     let (_, request) = rig.send(Command::RenewToken(RenewToken { token: "t".to_owned() }));
     let seq = rig.picture().seq;
@@ -219,7 +219,7 @@ fn a_renewed_token_replaces_rights_and_expiry() {
     assert_eq!(told(&outputs), ["2:TokenRenewed"]);
     let own = &rig.picture().own;
     assert_eq!((own.rights, own.token_expires_at), (fewer, Some(MonoTime(rig.now + 500))));
-    // More, and without an end.
+    // More rights, and no expiry.
     let more = Rights { moderate: true, ..Rights::MEMBER };
     renew(&mut rig, more, None);
     assert_eq!((rig.picture().own.rights, rig.picture().own.token_expires_at), (more, None));
@@ -321,7 +321,7 @@ fn the_picture_is_as_of_the_output_that_was_polled() {
     assert_eq!(changes, 4);
 }
 
-/// Asks, and comes back by a replay of these events before the answer, which was given at seq 10.
+/// Makes a call and resumes with these events replayed before the answer, which was given at seq 10.
 fn asked_before(rig: &mut Rig, command: Command, events: &[ChannelEvent]) -> (CallId, Request) {
     let (call, request) = rig.send(command);
     rig.lose();
@@ -350,7 +350,7 @@ fn sub_3_an_answer_that_comes_again_does_not_revive_what_ended() {
         assert_eq!(rig.picture().own.subscriptions.contains_key(&key), lives);
     }
 
-    // The same told as a difference.
+    // The same, reported as a difference.
     let mut rig = watching();
     let (call, request) = rig.send(video());
     rig.lose();
@@ -371,7 +371,7 @@ fn sub_3_an_answer_that_comes_again_does_not_revive_what_ended() {
 fn mut_3_an_answer_of_before_a_change_of_role_tells_nothing_new() {
     let change = || MuteChange { uid: ME, mid: MY_MID, media_type: MediaKind::Audio };
     let role = |role| ChannelEvent::RoleChanged(RoleChanged { uid: ME, mid: MY_MID, role });
-    // Muted as an audience member; then a moderator made it a broadcaster, unmuted it, and took that back.
+    // Muted as an audience member; then a moderator made the app a broadcaster, unmuted it, and reverted the role.
     let ChannelEvent::ClientJoin(join) = client_join(ME, MY_MID) else { panic!("a join") };
     let muted = KindSet::of(&MediaKind::Audio);
     let mut events = vec![

@@ -1,5 +1,5 @@
-//! The app's own state where only an answer tells it, and no call of the app waits for that: what the app
-//! hears, folded, is what the getters show after each event.
+//! Changes of the app's own state that only an answer reports while no call waits for it: the state that the app
+//! derives from events equals the getters after each event.
 
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::message::event::*;
@@ -14,7 +14,7 @@ use super::crash::NEXT_EPOCH;
 use super::rejoin::anew;
 use super::support::*;
 
-/// What an app knows of itself from what it heard.
+/// The app's own state, derived from events.
 #[derive(Debug, PartialEq)]
 struct Heard {
     muted: KindSet,
@@ -27,7 +27,7 @@ impl Heard {
         Heard { muted: own.muted, name: own.name.clone(), attributes: own.attributes.clone() }
     }
 
-    /// Polls to the end; what was told.
+    /// Polls all outputs and returns them.
     fn poll(&mut self, rig: &mut Rig) -> Vec<Output> {
         let mut outputs = vec![];
         while let Some(output) = rig.poll() {
@@ -69,7 +69,7 @@ fn call(method: &str) -> Command {
     }
 }
 
-/// An audience member that muted both, and has a name and an attribute.
+/// An audience member that muted both kinds, with a name and an attribute.
 fn listener() -> (Rig, Heard) {
     let mut rig = Rig::joined(Role::Audience);
     for method in ["mute", "setAttributes"] {
@@ -81,7 +81,7 @@ fn listener() -> (Rig, Heard) {
     (rig, heard)
 }
 
-/// Every ping, answered at the head of that log.
+/// Answers every ping with the given head.
 fn pong_all(rig: &mut Rig, outputs: &[Output], epoch: Epoch, seq: u64) {
     for ping in requests(outputs).iter().filter(|request| is_ping(request)) {
         rig.frame(&result(ping, &Pong { epoch, seq }));
@@ -106,7 +106,7 @@ fn cli_5_a_mute_that_the_session_puts_back_is_told() {
     pong_all(&mut rig, &outputs, EPOCH, 20);
     assert!(heard.poll(&mut rig).is_empty());
     rig.frame(&done(find(&requests(&outputs), "mute"), 20));
-    // Before the announcement, like all that the gap changed.
+    // Before the announcement, like everything that changed during the gap.
     assert_eq!(told(&heard.poll(&mut rig)), ["muted", "muted", "reconnected"]);
     assert_eq!(rig.picture().own.muted, KindSet::AUDIO_VIDEO);
 }
@@ -125,7 +125,7 @@ fn cli_5_attributes_that_the_session_puts_back_are_told() {
     assert_eq!(told(&outputs), ["connectionStateChange", "clientUpdate", "unmuted"]);
     rig.frame(&done(find(&requests(&outputs), "setAttributes"), 1));
     assert_eq!(told(&heard.poll(&mut rig)), ["clientUpdate"]);
-    // Of two kinds only the one that changes.
+    // Of two kinds only the one that changed is reported.
     let mute = find(&requests(&outputs), "mute").clone();
     assert_eq!(
         mute.call,
@@ -157,7 +157,7 @@ fn a_call_that_was_given_up_and_took_effect_is_told() {
     }
 }
 
-/// The app holds no URL, or one of before: it is told the one that the late answer gives.
+/// The app holds no URL or an old one: it is told the URL of the late answer.
 /// Proves SES-7.
 #[test]
 fn the_url_of_a_call_that_was_given_up_is_told() {
@@ -174,7 +174,7 @@ fn the_url_of_a_call_that_was_given_up_is_told() {
     let Some(Event::SyncDone(sync)) = events.last() else { panic!("a URL") };
     assert_eq!((sync.uid, &sync.direction), (ME, &notice::Direction::Push));
     assert_eq!(sync.url, published(12).url);
-    // Asked again, the answer alone has it.
+    // For a repeated call the answer alone reports the URL.
     let (_, request) = rig.send(publish());
     rig.frame(&result(&request, &published(12)));
     assert_eq!(told(&rig.drain()), ["3:Published"]);
@@ -190,7 +190,7 @@ fn calls_that_were_given_up_are_told_when_they_show_in_the_own_entry() {
         rig.send(command);
     }
     rig.advance(9_000);
-    // One of them still waits when it is told.
+    // One of the calls is still pending when the event comes.
     rig.send(Command::Mute(Mute { media_type: MediaSelector::Kind(MediaKind::Audio), uid: None }));
     rig.advance(1_500);
     let entry = ClientJoin {

@@ -1,5 +1,5 @@
-//! `leave` without a connection: over at once, delivered behind that if it can be.
-//! Proves no rule of the protocol: what becomes of a `leave` without a connection.
+//! `leave` without a connection: the stay ends at once, and delivery is attempted afterwards.
+//! Proves no rule of the protocol: the fate of a `leave` without a connection.
 
 use lianmai_client_sdk::protocol::message::Request;
 use lianmai_client_sdk::protocol::message::session::*;
@@ -10,7 +10,7 @@ use lianmai_client_sdk::{CallError, Event};
 use super::rejoin::anew;
 use super::support::*;
 
-/// Left while away: nothing is to be heard from here on.
+/// A session that left without a connection. The app must receive nothing from here on.
 fn left() -> Rig {
     let mut rig = Rig::joined(Role::Broadcaster);
     let (other, _) = rig.send(message("sent"));
@@ -81,7 +81,7 @@ fn three_attempts_within_10_s() {
     assert!(attempts.windows(2).all(|pair| pair[0] < pair[1]));
     assert!(rig.now - begin <= 10_000);
 
-    // A server that does not answer is not waited for any longer.
+    // The session does not wait longer for a server that does not answer.
     let mut rig = left();
     let begin = rig.now;
     rig.reopen();
@@ -117,7 +117,7 @@ fn a_leave_that_was_sent_is_delivered_again_when_its_socket_dies() {
     rig.drain();
     assert_eq!(rig.session.next_deadline(), None);
 
-    // The close of a leave says that it arrived.
+    // A close with 1000 after `leave` confirms it.
     let mut rig = Rig::joined(Role::Broadcaster);
     let (call, _) = rig.send(leave());
     rig.closed(1000, "");
@@ -143,7 +143,7 @@ fn leave_during_an_attempt_to_come_back() {
     assert_eq!(reconnect_of(&request).attempt, 2 + 1, "it goes on growing");
 }
 
-/// The membership is gone, and the answer of the `join` in its place is not there yet.
+/// The membership is gone, and the answer to the `join` that replaces it has not come.
 fn rejoining() -> (Rig, Request) {
     let mut rig = Rig::joined(Role::Broadcaster);
     rig.lose();
@@ -181,7 +181,7 @@ fn a_first_join_that_may_have_arrived_is_joined_once_more_and_left() {
         let leaving = rig.call(leave());
         outputs.extend(rig.drain());
         if !lost_first {
-            // It waits for the answer of the join, which never comes.
+            // `leave` waits for the answer to `join`, which never comes.
             assert_eq!(told(&outputs), Vec::<String>::new());
             outputs.extend(rig.advance(10_000));
         }
@@ -263,13 +263,13 @@ fn a_new_join_that_is_refused_leaves_nothing_to_leave() {
         assert!(told(&rig.drain()).is_empty());
         assert_eq!(rig.session.next_deadline().is_none(), ends);
     }
-    // One that was refused before did not arrive.
+    // A `join` that was refused created no membership.
     let (mut rig, request) = rejoining();
     rig.frame(&refusal(&request, ErrorName::ChannelFull));
     rig.call(leave());
     assert_eq!(disconnected(&rig.drain()), Some((1000, "left".to_owned(), true)));
     assert_eq!(rig.session.next_deadline(), None);
-    // Nor did one that was not sent.
+    // Neither did a `join` that was not sent.
     let mut rig = Rig::joined(Role::Broadcaster);
     rig.lose();
     let (_, request) = rig.reopen();

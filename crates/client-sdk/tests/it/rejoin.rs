@@ -1,4 +1,5 @@
-//! A new membership in place of one that cannot go on, tokens on the way, and addresses that are no way.
+//! A new membership that replaces one that cannot continue, tokens that change meanwhile, and addresses of other
+//! deployments.
 
 use lianmai_client_sdk::protocol::codec::encode_error;
 use lianmai_client_sdk::protocol::message::notice::{Closing, TargetedMessage};
@@ -12,7 +13,7 @@ use super::support::*;
 
 pub(crate) const NEW_MID: Mid = Mid([70; 12]);
 
-/// The same app with another membership.
+/// The snapshot of the same app in a new membership.
 pub(crate) fn anew(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
     let mut hello = snapshot(role, seq, others);
     hello.mid = NEW_MID;
@@ -25,7 +26,8 @@ pub(crate) fn anew(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
     hello
 }
 
-/// Lost, and refused with this reason: the session wants another socket.
+/// The connection is lost and the server refuses to resume for this reason. Returns the outputs, at the end of which
+/// the session wants another socket.
 fn refused(rig: &mut Rig, reason: ResumeReason) -> Vec<Output> {
     rig.lose();
     let (_, request) = rig.reopen();
@@ -66,7 +68,7 @@ fn res_9_a_membership_that_is_gone_is_joined_anew() {
 
     rig.frame(&result(&request, &anew(Role::Broadcaster, 20, vec![member(BOB, BOB_MID)])));
     let outputs = rig.drain();
-    // Bob is new, the app's own leave and join are no news.
+    // Bob is new; the app's own leave and join cause no event.
     assert_eq!(told(&outputs), ["connectionStateChange", "clientJoin", "memberCount"]);
     assert_eq!(rig.picture().own.mid, NEW_MID);
     assert_eq!(rig.picture().members[&ME].mid, NEW_MID);
@@ -79,7 +81,7 @@ fn res_9_a_membership_that_is_gone_is_joined_anew() {
     assert_eq!(reconnected(&rig.drain()), Some(wanted));
     rig.frame(&result(&sent[1], &MessageSent { seq: 20, delivered: 0 }));
     assert!(outcome(&rig.drain(), waited).is_ok());
-    // The next way back is by the new ticket.
+    // The next resume uses the new ticket.
     rig.lose();
     let (_, request) = rig.reopen();
     assert_eq!(reconnect_of(&request).ticket, "n1");
@@ -133,7 +135,7 @@ fn joi_2_a_join_that_finds_its_own_membership_takes_it_as_it_is() {
     let same = snapshot(Role::Audience, 20, vec![]);
     rig.frame(&result(&request, &same));
     let outputs = rig.drain();
-    // After a join no answers are remembered (IDS-1); what the server says holds, nothing is restored.
+    // After a `join` the server remembers no answers (IDS-1). Its state is valid, so nothing is restored.
     assert_eq!(outcome(&outputs, unknown).unwrap_err().name(), ErrorName::OutcomeUnknown);
     assert_eq!(methods(&outputs), ["ping", "publish", "ping"]);
     let sent = requests(&outputs);
@@ -163,7 +165,7 @@ fn res_8_messages_are_counted_on_where_a_join_goes_on_with_the_membership() {
     }
 }
 
-/// The new join is refused with that, which says to wait so long.
+/// The server refuses the new `join` with this error and a wait of `wait` ms.
 fn refused_anew(rig: &mut Rig, request: &Request, name: ErrorName, wait: u64) -> Vec<Output> {
     let error = RpcError::new(name).retry_after_ms(wait);
     rig.frame(&encode_error(Some(request.id), &error));
@@ -239,7 +241,7 @@ fn err_2_what_no_waiting_helps_is_the_end() {
         let mut rig = Rig::joined(Role::Broadcaster);
         refused(&mut rig, ResumeReason::Gone);
         let request = rig.opened();
-        // When a ban ends is not when to come back.
+        // The end of a ban is not a time to retry.
         let outputs = refused_anew(&mut rig, &request, name.clone(), 3_000);
         assert_eq!(disconnected(&outputs), Some((4503, name.as_str().to_owned(), true)));
         assert_eq!(rig.session.next_deadline(), None);
@@ -322,7 +324,7 @@ fn a_server_without_reconnect_is_joined_anew() {
     rig.open();
     assert_eq!(methods(&rig.drain()), ["join"]);
 
-    // And one that gives no ticket.
+    // A server that gives no ticket.
     let mut hello = snapshot(Role::Audience, 10, vec![]);
     hello.ticket = None;
     let mut rig = Rig::joined_with(SessionConfig::new("ws://a"), hello);
@@ -338,7 +340,7 @@ fn an_address_of_another_deployment_is_dead() {
     config.urls.push("ws://b".to_owned());
     let hello = snapshot(Role::Audience, 10, vec![]);
     let mut rig = Rig::joined_with(config, hello);
-    // `a` is out of reach, `b` is somebody else.
+    // `a` is out of reach, `b` is another deployment.
     rig.lose();
     let (_, _) = rig.reopen();
     assert_eq!(connects(&rig.lose()), ["ws://b"]);
@@ -351,7 +353,7 @@ fn an_address_of_another_deployment_is_dead() {
     foreign.deployment_id = "elsewhere".to_owned();
     rig.frame(&result(&request, &foreign));
     let outputs = rig.drain();
-    // Out of there again, and back with the ticket that is good at home.
+    // The session leaves the foreign channel and resumes with the ticket that is valid at home.
     assert_eq!(methods(&outputs), ["leave"]);
     assert!(told(&outputs).is_empty());
     assert_eq!(rig.picture().own.mid, MY_MID);

@@ -1,4 +1,4 @@
-//! A server that restarts: when its clients come back, and how long their calls wait for it (RST-1).
+//! A server that restarts: when its clients reconnect, and how long their calls wait for it (RST-1).
 //! Proves RST-1.
 
 use std::collections::BTreeSet;
@@ -26,14 +26,14 @@ fn closing(retry_after_ms: u64) -> String {
     }))
 }
 
-/// Closed by a server that restarts: how long until a socket is wanted.
+/// A restarting server closes the connection. Returns the time in ms until the session wants a socket.
 fn closed(rig: &mut Rig, retry_after_ms: u64) -> u64 {
     rig.frame(&closing(retry_after_ms));
     rig.drain();
     lost(rig)
 }
 
-/// The socket is lost, or was not to be had: how long until the next one is wanted.
+/// The socket is lost or could not be opened. Returns the time in ms until the session wants the next one.
 fn lost(rig: &mut Rig) -> u64 {
     let begin = rig.now;
     let mut outputs = rig.lose();
@@ -45,7 +45,7 @@ fn lost(rig: &mut Rig) -> u64 {
     rig.now - begin
 }
 
-/// The server is out of reach for ever: when a call is settled.
+/// The server stays out of reach. Returns the time at which the call is settled.
 fn settled_at(rig: &mut Rig, call: CallId) -> u64 {
     let mut outputs = rig.drain();
     let is_settled =
@@ -64,7 +64,7 @@ fn settled_at(rig: &mut Rig, call: CallId) -> u64 {
 
 #[test]
 fn rst_1_the_jitter_is_added_behind_the_larger_wait() {
-    // Closed early: the close says to stay away longer than the restart itself.
+    // The server closes early: `closing` asks for a longer wait than the announced restart.
     for (asked, from) in [(7_000, 7_000), (500, 1_000)] {
         let waits: BTreeSet<u64> = (0..200)
             .map(|seed| {
@@ -91,7 +91,7 @@ fn rst_1_attempts_come_soon_until_a_while_after_the_announced_time() {
         rig.drain();
         let begin = rig.now;
         closed(&mut rig, 3_000);
-        // Refused at once, again and again.
+        // Every attempt is refused at once.
         while rig.now < begin + 60_000 {
             let is_awaited = rig.now <= begin + 3_000 + 2_000 + 10_000;
             let waits = if is_awaited { &mut soon } else { &mut late };
@@ -136,7 +136,7 @@ fn rst_1_a_call_made_after_the_notice_waits_for_the_server_too() {
     rig.frame(&restarting(3_000, 2_000));
     rig.drain();
     rig.advance(1_000);
-    // 3 s and 2 s besides its own 10 s.
+    // 3 s and 2 s in addition to its own 10 s.
     let (begin, (call, _)) = (rig.now, rig.send(message("before the close")));
     rig.advance(14_999);
     rig.drain();
@@ -144,7 +144,7 @@ fn rst_1_a_call_made_after_the_notice_waits_for_the_server_too() {
     rig.input(Input::Timeout);
     assert_eq!(outcome(&rig.drain(), call), Err(CallError::OutcomeUnknown));
 
-    // Away: what the close asked for counts.
+    // Without a connection the wait that `closing` asked for counts.
     let mut rig = joined(1);
     rig.frame(&restarting(1_000, 2_000));
     rig.drain();
@@ -165,7 +165,7 @@ fn rst_1_the_time_for_a_restart_ends_with_it() {
     let request = rig.opened();
     rig.frame(&replayed(&request, 2));
     rig.drain();
-    // Made when it is back: 10 s. The other one keeps what it got.
+    // A call made after the return has 10 s. The other call keeps its extended deadline.
     let (call, _) = rig.send(message("later"));
     let outputs = rig.advance(10_000);
     assert_eq!(outcome(&outputs, call), Err(CallError::OutcomeUnknown));

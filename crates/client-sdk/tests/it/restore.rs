@@ -1,4 +1,4 @@
-//! Saying again what the app was, after a crash of the server or as a new membership (CLI-5).
+//! Restoring the app's state after a crash of the server or in a new membership (CLI-5).
 //! Proves CLI-5.
 
 use lianmai_client_sdk::Event;
@@ -38,7 +38,7 @@ pub(crate) fn pull(url: &str, seq: u64) -> Subscribed {
     Subscribed { uid: BOB, url: url.to_owned(), urls: Urls::default(), seq }
 }
 
-/// On air with audio and video by one URL and a screen by another, subscribed to Bob's video, at seq 13.
+/// A broadcaster with audio and video on one URL and a screen on another, subscribed to Bob's video, at seq 13.
 pub(crate) fn on_air() -> Rig {
     let hello = snapshot(Role::Broadcaster, 10, vec![bob(50)]);
     let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
@@ -58,7 +58,7 @@ pub(crate) fn on_air() -> Rig {
     rig
 }
 
-/// The server crashed: what it remembers of us, and what we do.
+/// Resumes after a crash with the snapshot `truth`, and returns the outputs.
 pub(crate) fn crashed(rig: &mut Rig, truth: Joined) -> Vec<Output> {
     rig.lose();
     let (_, request) = rig.reopen();
@@ -124,7 +124,7 @@ fn cli_5_what_survived_a_crash_is_left_alone() {
 #[test]
 fn cli_5_what_the_crash_lost_is_published_again_and_its_url_is_told() {
     let mut rig = on_air();
-    // The row is a moment older: no video yet, no screen.
+    // The stored row is slightly older: without the video and the screen.
     let mut truth = remembered(&rig);
     truth.own.published.retain(|s| s.media_type == MediaKind::Audio);
     for member in &mut truth.members {
@@ -142,7 +142,7 @@ fn cli_5_what_the_crash_lost_is_published_again_and_its_url_is_told() {
     assert_eq!(of(&sent[1]), MediaSelector::Both);
     assert_eq!(of(&sent[2]), MediaSelector::Kind(MediaKind::ScreenShare));
 
-    // Audio lived on, so the main URL is the same: nothing to tell of it.
+    // Audio survived, so the main URL is unchanged and not reported.
     rig.frame(&at(2, &[ChannelEvent::StreamAdded(stream(ME, MY_MID, VIDEO, 22))]));
     rig.frame(&result(&sent[1], &push("rtmp://main", GEN, 2)));
     assert_eq!(told(&rig.drain()), ["published"]);
@@ -169,7 +169,7 @@ fn cli_5_what_an_answer_ahead_of_its_events_restored_is_asked_for_again() {
     truth.own.subscriptions.clear();
     let outputs = crashed(&mut rig, truth);
     let asked = find(&requests(&outputs), "subscribe").clone();
-    // An event before it is lost.
+    // An event before the answer is missing.
     rig.frame(&result(&asked, &pull("rtmp://bob2", 2)));
     assert_eq!(close_code(&rig.drain()), Some(4005));
     let (_, resume) = rig.reopen();
@@ -230,7 +230,7 @@ fn cli_5_role_mutes_and_attributes_are_said_again() {
         Call::SetAttributes(SetAttributes { attributes: patch, target: None, name })
     );
     assert_eq!(sent[3].call, Call::Mute(mute));
-    // The role is refused: the app has heard of it, and hears no more.
+    // The role is refused: the app was told of the loss before and receives no further event.
     for request in &sent[1..5] {
         rig.frame(&refusal(request, ErrorName::Forbidden));
     }
@@ -304,7 +304,7 @@ fn cli_5_what_was_too_fast_does_not_undo_what_the_app_wants_meanwhile() {
     let sent = requests(&crashed(&mut rig, truth));
     let publishes: Vec<&Request> = sent.iter().filter(|r| r.call.method() == "publish").collect();
     let video = || MediaSelector::Kind(VIDEO);
-    // Before the refusal, and behind it.
+    // A call of the app before the refusal, and one after it.
     let (_, unpublish) = rig.send(Command::Unpublish(Publish { media_type: video(), uid: None }));
     rig.frame(&refusal(publishes[0], ErrorName::RateLimited));
     rig.frame(&refusal(publishes[1], ErrorName::RateLimited));
@@ -324,7 +324,7 @@ fn cli_5_a_restore_that_is_cut_off_goes_on_with_the_next_connection() {
     let mut rig = on_air();
     let truth = snapshot(Role::Broadcaster, 1, vec![bob(50)]);
     let first = requests(&crashed(&mut rig, truth.clone()));
-    // In the same epoch the commands are still to be answered.
+    // In the same epoch the answers to the commands are still expected.
     rig.lose();
     let (_, request) = rig.reopen();
     rig.frame(&replayed(&request, 3));
@@ -332,7 +332,7 @@ fn cli_5_a_restore_that_is_cut_off_goes_on_with_the_next_connection() {
     let again = requests(&outputs);
     assert_eq!(methods(&outputs), ["ping", "publish", "publish", "subscribe", "ping"]);
     assert_eq!(again[1].id, find(&first, "publish").id);
-    // In yet another one they are planned anew: nothing is forgotten.
+    // In another epoch the commands are planned again: nothing is forgotten.
     rig.lose();
     let (_, request) = rig.reopen();
     let truth = Joined { epoch: Epoch([3; 12]), ..truth };
@@ -342,7 +342,7 @@ fn cli_5_a_restore_that_is_cut_off_goes_on_with_the_next_connection() {
     assert!(requests(&outputs)[1].id > again[4].id);
 }
 
-/// What the session published again took effect, and the answer with its URL is lost with the epoch.
+/// The `publish` of the session took effect, but the answer with its URL is lost with the epoch.
 #[test]
 fn cli_5_a_url_that_the_app_never_got_is_asked_for_again() {
     let mut rig = on_air();
@@ -366,7 +366,7 @@ fn cli_5_a_url_that_the_app_never_got_is_asked_for_again() {
     assert_eq!(told, [(Direction::Push, MediaKind::Audio, "rtmp://new".to_owned())]);
 }
 
-/// As before, and the app has heard that it took effect: it has no URL of it all the same.
+/// As above, and the app was told that it took effect: it still has no URL.
 /// Proves CLI-5.
 #[test]
 fn cli_5_a_url_is_asked_for_again_though_its_event_came() {
@@ -404,7 +404,7 @@ fn ids_6_many_subscriptions_are_restored_at_a_pace_that_the_server_bears() {
     let mut rig = Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), hello);
     let mut outputs = crashed(&mut rig, snapshot(Role::Audience, 1, members));
 
-    // A server with a burst of 40 and 20 a second, of which it refuses none.
+    // A server that allows a burst of 40 and 20 per second refuses none of them.
     let (mut budget, mut last, mut answered) = (40.0_f64, rig.now, 0);
     let mut refused = false;
     while answered < MANY {

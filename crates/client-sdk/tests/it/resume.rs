@@ -1,4 +1,4 @@
-//! Back to the membership: the request, what follows its answer, and the order in which the app hears it.
+//! Resuming a membership: the request, what follows its answer, and the order in which the app is told.
 
 use lianmai_client_sdk::protocol::message::media::*;
 use lianmai_client_sdk::protocol::message::session::*;
@@ -40,7 +40,7 @@ fn res_1_a_lost_socket_is_no_end_and_comes_back_by_a_replay() {
     let wanted =
         Reconnect { ticket: "t1".to_owned(), attempt: 1, epoch: EPOCH, seq: 10, n: 3, want: None };
     assert_eq!(reconnect_of(&request), &wanted);
-    // Until the answer nothing goes out.
+    // Nothing is sent before the answer.
     rig.call(message("later"));
     assert!(rig.drain().is_empty());
 
@@ -68,7 +68,7 @@ fn res_2_the_newest_ticket_and_a_greater_attempt_each_time() {
     rig.lose();
     let (_, request) = rig.reopen();
     assert_eq!((reconnect_of(&request).attempt, &*reconnect_of(&request).ticket), (1, "t1"));
-    // The answer is lost: the server may have rotated, the client does not know.
+    // The answer is lost: the client does not know whether the server issued a new ticket.
     rig.lose();
     let (_, request) = rig.reopen();
     assert_eq!((reconnect_of(&request).attempt, &*reconnect_of(&request).ticket), (2, "t1"));
@@ -128,7 +128,7 @@ fn ids_7_every_command_without_an_answer_is_sent_again_in_order_with_its_id() {
     assert_eq!((again[2].id, &again[2].call), (third.id, &third.call));
     assert!(again[4].id > again[3].id);
 
-    // Told when the last of these is answered, in whatever order that is.
+    // The app is told when the last of these is answered, in any order.
     rig.frame(&pong(&again[0], 10));
     rig.frame(&pong(&again[3], 10));
     assert!(told(&rig.drain()).is_empty());
@@ -157,7 +157,7 @@ fn ids_7_a_command_that_was_given_up_is_sent_again_and_settles_nothing() {
     let outputs = rig.drain();
     assert_eq!(methods(&outputs), ["ping", "publish", "ping", "sendMessage"]);
     let pings = requests(&outputs);
-    // It took effect after all: the app learns it as a change of its own state.
+    // The call took effect later: the app is told a change of its own state.
     rig.events(11, &[ChannelEvent::StreamAdded(stream(ME, MY_MID, MediaKind::Audio, 1))]);
     rig.frame(&result(&request, &published(11)));
     rig.frame(&pong(&pings[0], 11));
@@ -166,8 +166,8 @@ fn ids_7_a_command_that_was_given_up_is_sent_again_and_settles_nothing() {
     let _ = late;
 }
 
-/// What took effect ended while the session was away: the answer of then is no news, its URL is dead.
-/// Proves no rule of the protocol: what the app may think of an old answer.
+/// The publication ended while the session was away: the old answer is out of date, and its URL is invalid.
+/// Proves no rule of the protocol: the settlement of a call whose answer is out of date.
 #[test]
 fn a_publication_that_ended_since_is_superseded() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -187,7 +187,7 @@ fn a_publication_that_ended_since_is_superseded() {
     );
 }
 
-/// An answer that nobody may read is not late.
+/// An answer that the host does not read yet is not late.
 /// Proves no rule of the protocol: the pace of the app.
 #[test]
 fn the_way_back_waits_for_a_host_that_does_not_read() {
@@ -203,7 +203,7 @@ fn the_way_back_waits_for_a_host_that_does_not_read() {
     rig.drain();
     assert_eq!(rig.session.state(), ConnectionState::Connected);
 
-    // It has its time from then on, and no more.
+    // From then on it has the normal time, and no more.
     rig.lose();
     rig.reopen();
     rig.input(Input::ReadingPaused);
@@ -233,7 +233,7 @@ fn ids_7_a_call_that_waits_keeps_its_own_deadline() {
     assert_eq!(rig.session.state(), ConnectionState::Reconnecting);
 }
 
-/// Proves no rule of the protocol: what `reconnected` tells the app.
+/// Proves no rule of the protocol: the contents of `reconnected`.
 #[test]
 fn a_death_before_the_announcement_is_announced_with_the_next() {
     let mut rig = Rig::joined(Role::Audience);
@@ -273,7 +273,7 @@ fn cli_4_a_snapshot_is_told_as_a_difference_and_server_truth_wins() {
     rig.frame(&result(&request, &Subscribed { uid: BOB, url, urls: Urls::default(), seq: 11 }));
     rig.drain();
 
-    // Meanwhile a moderator made us audience, Bob published anew, Cid came.
+    // Meanwhile a moderator made the app audience, Bob published again, and Cid joined.
     rig.lose();
     let (_, request) = rig.reopen();
     bob.streams = vec![StreamInfo { media_type: MediaKind::Video, publication: Pub([4; 12]) }];
@@ -357,7 +357,7 @@ fn cli_8_what_an_old_socket_says_is_not_applied() {
     rig.events(11, &[says(BOB, "late")]);
     assert!(told(&rig.drain()).is_empty());
     assert_eq!(rig.session.ignored().late, 1);
-    // Nor what comes before the answer of the new one.
+    // Nor events before the answer to the new request.
     rig.reopen();
     rig.events(11, &[says(BOB, "early")]);
     assert!(told(&rig.drain()).is_empty());
@@ -410,7 +410,7 @@ fn a_broken_answer_of_reconnect_is_a_gap() {
     assert_eq!(request.call.method(), "reconnect");
 }
 
-/// Proves no rule of the protocol: when `reconnected` is told to the app.
+/// Proves no rule of the protocol: the time of `reconnected`.
 #[test]
 fn reconnected_waits_for_answers_no_longer_than_a_call() {
     let mut rig = Rig::joined(Role::Broadcaster);
@@ -440,7 +440,7 @@ fn evt_1_own_changes_of_a_call_that_waits_are_its_answer() {
     let (call, request) = rig.send(Command::SetRole(set));
     rig.lose();
     let (_, resume) = rig.reopen();
-    // It took effect, its answer was lost, and the log does not reach back.
+    // The call took effect, its answer was lost, and the log no longer contains its event.
     let truth = snapshot(Role::Audience, 30, vec![]);
     rig.frame(&resnapshot(&resume, ResumeReason::LogTrimmed, false, truth));
     let outputs = rig.drain();

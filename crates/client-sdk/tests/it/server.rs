@@ -1,4 +1,4 @@
-//! A server on a loopback port that says what a test tells it to.
+//! A scripted server on a loopback port.
 
 use futures_util::{SinkExt, StreamExt};
 use lianmai_client_sdk::protocol::codec::{Element, decode_client_frame};
@@ -44,7 +44,7 @@ impl Server {
         Connection { socket }
     }
 
-    /// Accepts a client and lets it in at seq 10.
+    /// Accepts a client and admits it at seq 10.
     pub(crate) async fn let_in(&self, role: Role) -> Connection {
         self.let_in_with(snapshot(role, 10, vec![])).await
     }
@@ -73,12 +73,12 @@ impl Connection {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Sends what no server sends.
+    /// Sends a binary frame, which no server does.
     pub(crate) async fn send_binary(&mut self, bytes: &[u8]) {
         self.socket.send(Message::binary(bytes.to_vec())).await.unwrap();
     }
 
-    /// Sends a text as a server would that knows no limit; the client may be gone before it is through.
+    /// Sends a text without a size limit. The client may close before it is complete.
     pub(crate) async fn send_huge(&mut self, text: String) {
         let _ = self.socket.send(Message::text(text)).await;
     }
@@ -88,7 +88,7 @@ impl Connection {
         self.socket.close(Some(frame)).await.unwrap();
     }
 
-    /// Reads on until the client closes; the code that it gave.
+    /// Reads until the client closes, and returns the code of its close frame.
     pub(crate) async fn closed(&mut self) -> Option<u16> {
         let mut code = None;
         while let Some(Ok(message)) = self.socket.next().await {

@@ -1,4 +1,4 @@
-//! A session with a hand-moved clock, and the words of its server.
+//! A session with a manual clock, and helpers that build the messages of its server.
 
 use lianmai_client_sdk::protocol::codec::{
     Element, decode_client_frame, encode_error, encode_event, encode_notice, encode_result,
@@ -30,7 +30,7 @@ pub(crate) struct Rig {
     pub(crate) session: Session,
     pub(crate) now: u64,
     next_call: u64,
-    /// The host's last socket, of which it reports.
+    /// The host's last socket, which its reports are about.
     pub(crate) socket: SocketId,
 }
 
@@ -48,7 +48,7 @@ impl Rig {
         }
     }
 
-    /// A session in a channel at seq 10, with the given role; nothing left to poll.
+    /// A session in a channel at seq 10, with the given role, and no outputs left to poll.
     pub(crate) fn joined(role: Role) -> Rig {
         Rig::joined_with(SessionConfig::new("ws://server/v1/signal"), snapshot(role, 10, vec![]))
     }
@@ -82,19 +82,19 @@ impl Rig {
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         let socket = self.socket;
-        // A host that reads no text says so.
+        // A host reports invalid UTF-8 as unreadable.
         self.input(match std::str::from_utf8(bytes) {
             Ok(text) => Input::Frame { socket, text },
             Err(_) => Input::Unreadable { socket },
         });
     }
 
-    /// The socket is open.
+    /// Reports that the socket is open.
     pub(crate) fn open(&mut self) {
         self.input(Input::SocketOpened { socket: self.socket });
     }
 
-    /// The socket is gone.
+    /// Reports that the socket closed with this code.
     pub(crate) fn closed(&mut self, code: u16, reason: &str) {
         let reason = reason.to_owned();
         self.input(Input::SocketClosed { socket: self.socket, code, reason });
@@ -120,7 +120,7 @@ impl Rig {
         output
     }
 
-    /// Calls, and what was sent for it.
+    /// Makes a call and returns the request that was sent for it.
     pub(crate) fn send(&mut self, command: Command) -> (CallId, Request) {
         let call = self.call(command);
         let sent = requests(&self.drain());
@@ -128,7 +128,7 @@ impl Rig {
         (call, sent.into_iter().next().unwrap())
     }
 
-    /// Lets time pass, stopping at each deadline as a host does.
+    /// Advances the time, stopping at each deadline as a host does.
     pub(crate) fn advance(&mut self, ms: u64) -> Vec<Output> {
         let end = self.now + ms;
         let mut outputs = self.drain();
@@ -142,13 +142,13 @@ impl Rig {
         outputs
     }
 
-    /// The socket is gone.
+    /// Reports the loss of the socket.
     pub(crate) fn lose(&mut self) -> Vec<Output> {
         self.closed(1006, "reset");
         self.drain()
     }
 
-    /// Waits until the session wants a socket again and opens it: what came out, and the first request.
+    /// Waits until the session wants a socket and opens it. Returns the outputs and the first request.
     pub(crate) fn reopen(&mut self) -> (Vec<Output>, Request) {
         let mut outputs = self.drain();
         while !wants_socket(&outputs) {
@@ -165,7 +165,7 @@ impl Rig {
         (outputs, sent.remove(0))
     }
 
-    /// The socket is there: the first request on it.
+    /// Opens the socket and returns the first request on it.
     pub(crate) fn opened(&mut self) -> Request {
         self.drain();
         self.open();
@@ -177,7 +177,7 @@ impl Rig {
     }
 }
 
-/// Whether a socket is wanted at the end of the outputs.
+/// Whether the outputs end with a wanted socket.
 pub(crate) fn wants_socket(outputs: &[Output]) -> bool {
     let last = outputs
         .iter()
@@ -186,7 +186,7 @@ pub(crate) fn wants_socket(outputs: &[Output]) -> bool {
     matches!(last, Some(Output::Connect { .. }))
 }
 
-/// Where sockets were wanted.
+/// The addresses at which sockets were wanted.
 pub(crate) fn connects(outputs: &[Output]) -> Vec<String> {
     let urls = outputs.iter().filter_map(|output| match output {
         Output::Connect { url, .. } => Some(url.clone()),
@@ -195,7 +195,7 @@ pub(crate) fn connects(outputs: &[Output]) -> Vec<String> {
     urls.collect()
 }
 
-/// An answer of `reconnect`.
+/// An answer to `reconnect`.
 pub(crate) fn resumed(outcome: Outcome, k: u64) -> Resumed {
     Resumed {
         outcome,
@@ -248,7 +248,7 @@ pub(crate) fn methods(outputs: &[Output]) -> Vec<&'static str> {
     requests(outputs).iter().map(|request| request.call.method()).collect()
 }
 
-/// The answer of the server to a ping, at this head.
+/// The answer to a ping, with this head.
 pub(crate) fn pong(request: &Request, seq: u64) -> String {
     result(request, &Pong { epoch: EPOCH, seq })
 }
@@ -302,7 +302,7 @@ pub(crate) fn notice(notice: Notice) -> String {
     encode_notice(&notice)
 }
 
-/// A message to the app alone, which says its number.
+/// A targeted message that contains its number.
 pub(crate) fn whisper(n: u64) -> String {
     notice(Notice::Message(TargetedMessage { uid: BOB, data: n.to_string(), n }))
 }
@@ -355,12 +355,12 @@ pub(crate) fn member(uid: UserId, mid: Mid) -> MemberInfo {
     }
 }
 
-/// What everybody hears of the first `publish` of the app, before its answer.
+/// The event for the first `publish` of the app, which comes before its answer.
 pub(crate) fn my_audio(mid: Mid) -> ChannelEvent {
     ChannelEvent::StreamAdded(stream(ME, mid, MediaKind::Audio, 1))
 }
 
-/// A snapshot with the caller in it, if it is a broadcaster.
+/// A snapshot that contains the caller if it is a broadcaster.
 pub(crate) fn snapshot(role: Role, seq: u64, others: Vec<MemberInfo>) -> Joined {
     let mut members = others;
     if role == Role::Broadcaster {
@@ -442,7 +442,7 @@ pub(crate) fn find<'a>(sent: &'a [Request], method: &str) -> &'a Request {
     sent.iter().find(|request| request.call.method() == method).unwrap()
 }
 
-/// What the app sees and hears of the outputs, in order, as short words.
+/// The outputs for the app in order, as short words.
 pub(crate) fn told(outputs: &[Output]) -> Vec<String> {
     outputs
         .iter()

@@ -1,4 +1,4 @@
-//! What the session takes from a server that it does not know all of: other texts, names and messages.
+//! The session accepts messages of a server that it does not fully know: other texts, names and messages.
 
 use lianmai_client_sdk::Event;
 use lianmai_client_sdk::protocol::codec::encode_error;
@@ -128,13 +128,13 @@ fn url_3_urls_are_handed_on_byte_by_byte() {
         uid: BOB,
         direction: Direction::Pull,
         media_type: MediaKind::Video,
-        // Another one than the app holds, which it would not be told.
+        // A URL that differs from the one that the app holds; otherwise the app would not be told.
         url: odd("rtmps"),
         urls: urls(),
     };
     rig.frame(&notice(Notice::SyncDone(moved.clone())));
     assert!(app_events(&rig.drain()).contains(&Event::SyncDone(moved.clone())));
-    // A server tells it again where it may have been lost.
+    // A server repeats the notice if it may have been lost.
     rig.frame(&notice(Notice::SyncDone(moved)));
     assert!(app_events(&rig.drain()).is_empty());
 }
@@ -151,7 +151,7 @@ fn fwd_3_unknown_names_of_lists_are_kept_and_mean_nothing() {
     assert_eq!(rig.session.state(), ConnectionState::Connected);
 }
 
-/// How long the session waits for its second way back, of two gaps so far apart on connections of 15 s.
+/// The second wait before a reconnect, in ms, after two gaps that are `apart_ms` apart.
 fn second_wait(seed: u64, apart_ms: u64) -> u64 {
     let config = SessionConfig { seed, ..SessionConfig::new("ws://server/v1/signal") };
     let mut rig = Rig::joined_with(config, snapshot(Role::Audience, 10, vec![]));

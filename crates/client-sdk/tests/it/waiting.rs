@@ -1,4 +1,4 @@
-//! Calls that wait while the session restores what the app was: they win, and nobody sees an older value in
+//! Calls that wait while the session restores the app's state: they take precedence, and no older value is visible in
 //! between (CLI-5).
 //! Proves CLI-5.
 
@@ -29,7 +29,7 @@ fn kind(media_type: MediaKind) -> Publish {
     Publish { media_type: MediaSelector::Kind(media_type), uid: None }
 }
 
-/// What is sent of the way back, without pings.
+/// The sent requests, without pings.
 fn sent(outputs: &[Output]) -> Vec<Request> {
     requests(outputs).into_iter().filter(|request| !is_ping(request)).collect()
 }
@@ -57,7 +57,7 @@ fn cli_5_an_older_value_is_not_said_again_before_a_call_that_waits() {
         (me.name, me.attributes) = (truth.own.name.clone(), truth.own.attributes.clone());
         let outputs = crashed(&mut rig, truth);
         let sent = sent(&outputs);
-        // What the call does not set is said again, and no more.
+        // The session restores only what the call does not set.
         let patch = Map::from_iter([("seat".to_owned(), Some("1".to_owned()))]);
         let own = SetAttributes { attributes: patch, target: None, name: None };
         assert_eq!(sent[0].call, Call::SetAttributes(own));
@@ -76,13 +76,13 @@ fn cli_5_who_waits_for_another_role_is_not_put_back_into_the_old_one() {
     let sent = sent(&crashed(&mut rig, truth));
     assert_eq!(sent.iter().map(|r| &r.call).collect::<Vec<_>>(), [&waits.call]);
 
-    // The other way round.
+    // The opposite change of the role.
     let mut rig = Rig::joined(Role::Audience);
     rig.send(set_role(Role::Broadcaster));
     let outputs = crashed(&mut rig, snapshot(Role::Broadcaster, 1, vec![]));
     assert_eq!(methods(&outputs), ["ping", "setRole", "ping"]);
 
-    // One that asks for what it is already stands in nobody's way.
+    // A call that sets the present value does not suppress the restore.
     let mut rig = on_air();
     rig.send(set_role(Role::Broadcaster));
     let mut truth = snapshot(Role::Audience, 1, vec![]);

@@ -1,4 +1,4 @@
-//! Subscriptions to somebody who is not back yet.
+//! Subscriptions to a member that is not back yet.
 //! Proves CLI-5.
 
 use lianmai_client_sdk::Event;
@@ -14,7 +14,7 @@ use super::crash::NEXT_EPOCH;
 use super::restore::*;
 use super::support::*;
 
-/// A crash after which Bob is not back.
+/// A session whose server crashed, and Bob has not come back since.
 fn without_bob() -> Rig {
     let mut rig = on_air();
     let mut truth = remembered(&rig);
@@ -72,7 +72,7 @@ fn a_stream_that_comes_with_a_snapshot_is_wanted_as_well() {
     assert_eq!(methods(&outputs), ["ping", "subscribe"]);
 }
 
-/// What is asked for only now was not due a minute ago.
+/// A subscription that becomes due now does not count as overdue since the last command.
 /// Proves CLI-6.
 #[test]
 fn a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
@@ -84,7 +84,7 @@ fn a_call_behind_a_stream_that_came_does_not_cost_the_connection() {
         rig.drain();
     }
     rig.frame(&bob_is_back());
-    // An app that calls while it hears of it.
+    // The app makes a call while it handles the event.
     while let Some(output) = rig.poll() {
         if matches!(output, Output::Event(Event::StreamAdded(_))) {
             rig.call(message("hello"));
@@ -106,7 +106,7 @@ fn what_the_app_decides_itself_is_not_restored() {
     rig.frame(&bob_is_back());
     assert!(methods(&rig.drain()).is_empty());
 
-    // Asked for while away: it is in the queue, and wins.
+    // A call made without a connection: it is in the queue and takes precedence.
     let mut rig = on_air();
     rig.lose();
     rig.call(Command::Unsubscribe(Subscribe { uid: BOB, media_type: VIDEO }));

@@ -1,66 +1,67 @@
-//! Command lines of ffmpeg.
+//! The command lines of ffmpeg.
 //!
-//! In: numbers. Out: arguments. Absent: text of anybody else.
+//! In: numbers. Out: arguments. Deliberately absent: text from users.
 
-/// What a decoder makes of a stream.
+/// The output of a decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoding {
-    /// Pictures come out.
+    /// Whether it outputs pictures.
     pub pictures: bool,
-    /// Sound comes out.
+    /// Whether it outputs sound.
     pub sound: bool,
-    /// Samples a second.
+    /// Sample rate in Hz.
     pub rate: u32,
-    /// Channels.
+    /// Number of channels.
     pub channels: u32,
-    /// Longest side of a picture.
+    /// Maximum side of a picture in pixels; larger ones are scaled down.
     pub longest_side: u32,
-    /// Pictures a second that are of use.
+    /// Maximum useful frame rate, in pictures per second.
     pub fps: u32,
 }
 
-/// Pictures that are encoded.
+/// The parameters of encoded video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Picturing {
-    /// Pixels.
+    /// Width in pixels.
     pub width: u32,
-    /// Pixels.
+    /// Height in pixels.
     pub height: u32,
-    /// Pictures a second.
+    /// Frame rate in pictures per second.
     pub fps: u32,
-    /// kbit/s.
+    /// Bit rate in kbit/s.
     pub kbps: u32,
 }
 
-/// What an encoder makes.
+/// The output of an encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoding {
-    /// Pictures, if there are any.
+    /// The video, if there is any.
     pub picture: Option<Picturing>,
-    /// Samples a second.
+    /// Sample rate in Hz.
     pub rate: u32,
-    /// Channels.
+    /// Number of channels.
     pub channels: u32,
-    /// kbit/s.
+    /// Bit rate of the sound in kbit/s.
     pub sound_kbps: u32,
 }
 
-/// Most pixels of a stream: 4K. What has more is not decoded.
+/// Maximum number of pixels of a stream: 4K. A larger stream is not decoded.
 const MAX_PIXELS: u32 = 4096 * 2304;
-/// Largest block of memory that ffmpeg asks for at once, bytes.
+/// Maximum size of one memory allocation of ffmpeg, in bytes.
 const MAX_BLOCK: u32 = 256 << 20;
-/// Seconds between keyframes.
+/// Interval between keyframes, in seconds.
 pub(super) const KEYFRAMES: u32 = 2;
 
 fn list(text: &str) -> impl Iterator<Item = String> {
     text.split_ascii_whitespace().map(str::to_owned)
 }
 
-/// Times are kept (`-copyts`); what is too large is made smaller, and too many pictures fewer, before they come here.
+/// The command line of a decoder. Times are kept (`-copyts`). The decoder already scales large pictures down and drops
+/// excess pictures, so that they do not pass through the pipe.
 pub(super) fn decoder(decoding: &Decoding) -> Vec<String> {
     let Decoding { pictures, sound, rate, channels, longest_side, fps } = *decoding;
     let mut all: Vec<String> = list("-hide_banner -nostats -nostdin -loglevel quiet").collect();
-    // `-nostdin` is about keys that are pressed; the pipe is read all the same.
+    // `-nostdin` disables keyboard commands; the pipe is read all the same.
     all.extend(list(&format!("-max_alloc {MAX_BLOCK} -copyts -protocol_whitelist pipe")));
     all.extend(list("-probesize 500000 -analyzeduration 500000"));
     all.extend(list(&format!("-threads 1 -max_pixels {MAX_PIXELS} -f flv -i pipe:0")));
@@ -79,12 +80,12 @@ pub(super) fn decoder(decoding: &Decoding) -> Vec<String> {
     if sound {
         all.extend(list(&format!("-map 0:a:0 -ar {rate} -ac {channels} -c:a pcm_s16le")));
     }
-    // Frames of one kind wait for those of the other, but not for long.
+    // Frames of one kind wait for those of the other, but at most this long.
     all.extend(list("-max_interleave_delta 200000 -flush_packets 1 -write_index 0 -f nut pipe:1"));
     all
 }
 
-/// No picture depends on a later one, and each leaves at once.
+/// The command line of an encoder. No picture depends on a later one (`-bf 0`), and each is emitted at once.
 pub(super) fn encoder(encoding: &Encoding) -> Vec<String> {
     let Encoding { picture, rate, channels, sound_kbps } = *encoding;
     let mut all: Vec<String> = list("-hide_banner -nostats -nostdin -loglevel quiet").collect();

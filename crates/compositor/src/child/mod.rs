@@ -1,10 +1,11 @@
-//! ffmpeg as a child: what decodes and what encodes.
+//! ffmpeg as a child process: decoders and encoders.
 //!
-//! In: numbers that say how. Out: a process with a pipe at each side. Absent: what goes through the pipes; any text or
-//! address of somebody else: a command line has numbers of ours only.
+//! In: numeric parameters. Out: a process with a pipe on each side. Deliberately absent: the contents of the pipes;
+//! text and addresses from users. A command line contains only our own numbers.
 //!
-//! A child reads from a pipe whose other end only this process holds, and writes to one that only it reads. Both close
-//! however this process ends, and ffmpeg ends with either. What a child may use is inherited from [`bound`].
+//! A child reads from a pipe whose other end only this process holds, and writes to one that only this process reads.
+//! Both close when this process ends in any way, and ffmpeg ends when either closes. A child inherits the limits of
+//! [`bound`].
 
 mod arguments;
 
@@ -18,18 +19,18 @@ use tokio::time::timeout;
 
 pub use arguments::{Decoding, Encoding, Picturing};
 
-/// How long a child may take to end by itself.
+/// Time limit for a child to end by itself.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Memory that a process may have, bytes, beside what it shares with others.
+/// Maximum memory of a process in bytes, not counting shared memory.
 pub const MAX_MEMORY: u64 = 1536 << 20;
 
-/// What a child keeps of the environment: where programs and libraries are.
+/// The environment variables of a child: where programs and libraries are.
 const KEPT: [&str; 2] = ["PATH", "LD_LIBRARY_PATH"];
 
-/// Where the programs are.
+/// The programs.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// ffmpeg, 5.1 or later.
+    /// The path of ffmpeg, version 5.1 or later.
     pub ffmpeg: PathBuf,
 }
 
@@ -39,11 +40,11 @@ impl Default for Tools {
     }
 }
 
-/// Bounds the memory of this process and of each of its children, and lets none of them leave a core file. Call it
-/// once, in a process that does nothing else.
+/// Limits the memory of this process and of each of its children, and disables core files. Call it once, in a process
+/// that does nothing else.
 ///
 /// # Errors
-/// The system does not bound it.
+/// The system cannot set the limits.
 pub fn bound() -> io::Result<()> {
     let limit = |resource: rlimit::Resource, most: u64| {
         let (_, hard) = resource.get()?;
@@ -54,7 +55,7 @@ pub fn bound() -> io::Result<()> {
     limit(rlimit::Resource::DATA, MAX_MEMORY)
 }
 
-/// A child, killed when it is dropped.
+/// A child process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -62,25 +63,25 @@ pub struct Process {
 }
 
 impl Process {
-    /// What it reads from, and what it writes to. There once.
+    /// The pipes that it reads from and writes to. They can be taken once.
     ///
     /// # Panics
-    /// When they were taken before.
+    /// If they were taken before.
     pub fn pipes(&mut self) -> (ChildStdin, ChildStdout) {
         self.pipes.take().expect("pipes are taken once, right after the start")
     }
 
-    /// Its number.
+    /// Its process id; `None` after it has ended.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
-    /// Waits for its end, and kills it when that takes too long.
+    /// Closes its pipes and waits for its end; kills it if that takes too long.
     pub async fn end(mut self) {
         drop(self.pipes.take());
         if timeout(FAREWELL, self.child.wait()).await.is_err() {
-            // Nothing but its being gone already can fail.
+            // This fails only if the process has already ended.
             let _ = self.child.kill().await;
         }
     }
@@ -105,12 +106,12 @@ pub fn encoder(tools: &Tools, encoding: &Encoding) -> io::Result<Process> {
 fn start(tools: &Tools, arguments: &[String]) -> io::Result<Process> {
     let mut child = Command::new(&tools.ffmpeg)
         .args(arguments)
-        // Secrets of the server may be in it.
+        // The environment may contain secrets of the server.
         .env_clear()
         .envs(KEPT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // Its words are made of what a stranger sent.
+        // Its messages would contain data from users.
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;

@@ -1,6 +1,6 @@
-//! Files to pictures.
+//! Decoding of image files.
 //!
-//! In: bytes of a PNG or JPEG file. Out: a picture. Absent: other formats; animation.
+//! In: bytes of a PNG or JPEG file. Out: a picture. Deliberately absent: other formats, animation.
 
 use std::io::Cursor;
 
@@ -9,7 +9,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, imageo
 use super::ImageError;
 use crate::picture::{Picture, Yuv};
 
-/// Longest side of a file's picture, pixels.
+/// Maximum side of an image file, in pixels.
 const MAX_SIDE: u32 = 4096;
 /// Memory that an image may take from its file to its picture, bytes: a sixth of what the process may take.
 const MAX_MEMORY: u64 = 256 << 20;
@@ -57,7 +57,7 @@ fn sides(width: u32, height: u32, longest_side: u32) -> (u32, u32) {
         } else {
             side.into()
         };
-        // Even, as pictures are.
+        // Pictures have even sides.
         u32::try_from(scaled.div_ceil(2) * 2).unwrap_or(2).max(2)
     };
     (side(width), side(height))

@@ -1,6 +1,6 @@
-//! Bytes behind a URL.
+//! Downloading of image files.
 //!
-//! In: a URL. Out: the body of its answer. Absent: cookies, credentials, compression, caches.
+//! In: a URL. Out: the body of the response. Deliberately absent: cookies, credentials, compression, caches.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use tokio_rustls::TlsConnector;
 
 use super::{ImageError, ImageOptions};
 
-/// Longest URL, bytes.
+/// Maximum length of a URL, in bytes.
 const MAX_URL: usize = 2048;
-/// Longest file, bytes.
+/// Maximum size of a file, in bytes.
 const MAX_BYTES: usize = 4 << 20;
-/// Redirects that are followed.
+/// Maximum number of redirects.
 const MAX_REDIRECTS: usize = 3;
-/// A connection has so long to come about.
+/// Time limit for a TCP connection.
 const CONNECTING: Duration = Duration::from_secs(5);
 
 enum Answer {
@@ -55,7 +55,7 @@ fn parse(text: &str) -> Result<Uri, ImageError> {
     if is_web && has_host && !has_user { Ok(uri) } else { Err(ImageError::Url) }
 }
 
-/// A reference of an answer, seen from the URL that was asked.
+/// Resolves the URL reference of a redirect against the requested URL.
 fn resolve(base: &Uri, to: &str) -> Result<Uri, ImageError> {
     let scheme = base.scheme_str().unwrap_or("https");
     let authority = base.authority().map_or("", http::uri::Authority::as_str);
@@ -87,14 +87,14 @@ async fn get(uri: &Uri, options: &ImageOptions) -> Result<Answer, ImageError> {
     ask(uri, stream).await
 }
 
-/// The address that is connected to. If one of a name may not be reached, none of them is trusted.
+/// The address to connect to. If any address of a name is forbidden, all of them are refused.
 async fn address(host: &str, port: u16, options: &ImageOptions) -> Result<SocketAddr, ImageError> {
     let all = lookup_host((host, port)).await.map_err(|_| ImageError::Address)?;
     let all: Vec<SocketAddr> = all.collect();
     if !all.iter().all(|address| (options.may_reach)(address.ip())) {
         return Err(ImageError::Address);
     }
-    // A machine without IPv6 has names with it all the same.
+    // Prefers IPv4: names may have IPv6 addresses on a machine without IPv6.
     let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
     first.copied().ok_or(ImageError::Address)
 }
@@ -123,7 +123,7 @@ where
     let mut answered = std::pin::pin!(answered);
     tokio::select! {
         answer = &mut answered => answer,
-        // The end of it may be the end of the answer.
+        // The end of the connection may be the end of the response.
         _ = &mut connection => answered.await,
     }
 }

@@ -1,11 +1,12 @@
-//! Images from the web, fetched with care.
+//! Images from the web, fetched with limits.
 //!
-//! In: a URL that a stranger chose. Out: a picture, or why there is none. Absent: where it is shown; a cache over runs.
+//! In: a URL that an untrusted user chose. Out: a picture, or an error. Deliberately absent: the place of the picture;
+//! a cache across runs.
 //!
-//! Everything is bounded: the time of it all, bytes, redirects, pixels, and the memory of decoding. Only addresses that are
-//! allowed are connected to, which are public ones as a rule, and it is the address that was looked at that is connected to. So
-//! neither a redirect nor a name that changes its mind leads inside. An error says nothing of the URL and nothing of what an
-//! inside server answered.
+//! Everything is bounded: the total time, bytes, redirects, pixels, and the memory for decoding. Only allowed addresses
+//! are connected to, normally the public ones, and the address that was checked is the one that is used. Therefore
+//! neither a redirect nor a changing DNS record leads into the internal network. Errors contain nothing of the URL and
+//! nothing of what an internal server answered.
 
 mod decode;
 mod fetch;
@@ -25,41 +26,41 @@ static DECODING: Semaphore = Semaphore::const_new(1);
 /// From the beginning until the picture is there.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// How images are fetched.
+/// Options for fetching images.
 #[derive(Clone, Debug)]
 pub struct ImageOptions {
-    /// Whom `https` trusts.
+    /// The TLS configuration for `https`.
     pub tls: Arc<rustls::ClientConfig>,
-    /// Which addresses may be connected to.
+    /// Returns whether an address may be connected to.
     pub may_reach: fn(IpAddr) -> bool,
-    /// Longest side of the picture; larger ones are made smaller.
+    /// Maximum side of the picture in pixels; larger images are scaled down.
     pub longest_side: u32,
-    /// What is behind a picture that can be looked through.
+    /// The colour behind transparent images, as 65536 R + 256 G + B.
     pub behind: u32,
 }
 
-/// Why there is no picture.
+/// Why an image could not be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ImageError {
-    /// The URL is none, is neither `http` nor `https`, or holds a user.
+    /// The URL is invalid, is neither `http` nor `https`, or contains a user name.
     #[error("the URL is no address of an image")]
     Url,
-    /// The name leads to no address, or to one that is not public.
+    /// The name has no address, or one that is not public.
     #[error("the address is not public, or there is none")]
     Address,
-    /// No connection, no TLS, or it broke.
+    /// The connection or its TLS handshake failed, or the connection broke.
     #[error("the connection failed")]
     Connection,
-    /// The answer is neither the image nor a redirect, or there are too many of those.
+    /// The response is neither an image nor a redirect, or there are too many redirects.
     #[error("the answer is not the image")]
     Answer,
-    /// Too many bytes or pixels.
+    /// The image has too many bytes or pixels.
     #[error("the image is too large")]
     Size,
-    /// Neither PNG nor JPEG, or broken.
+    /// The image is neither PNG nor JPEG, or it is damaged.
     #[error("the image is neither PNG nor JPEG, or broken")]
     Format,
-    /// It took too long.
+    /// Fetching took too long.
     #[error("the image took too long")]
     Timeout,
 }
@@ -67,7 +68,7 @@ pub enum ImageError {
 /// Fetches an image.
 ///
 /// # Errors
-/// [`ImageError`].
+/// [`ImageError`] says why it failed.
 pub async fn image(url: &str, options: &ImageOptions) -> Result<Picture, ImageError> {
     let whole = async {
         let bytes = fetch::fetch(url, options).await?;

@@ -1,8 +1,9 @@
-//! One decoder: tags in, pictures and sounds out.
+//! One decoder process: tags in, pictures and sound out.
 //!
-//! In: tags that were screened. Out: [`Media`], with the times of the tags. Absent: another decoder after a failure.
+//! In: screened tags. Out: [`Media`], with the times of the tags. Deliberately absent: a restart after a failure.
 //!
-//! What waits for the decoder is bounded; one that does not keep up has failed. What it makes waits for whoever takes it.
+//! The queue to the decoder is bounded, and a decoder that does not keep up has failed. Its output waits until the
+//! receiver of [`Media`] takes it.
 
 use std::io;
 use std::sync::Arc;
@@ -23,13 +24,13 @@ use crate::flv::Tag;
 use crate::nut::{Frame, Reader, Stream};
 use crate::picture::{Picture, bytes};
 
-/// Tags and bytes that wait for a decoder.
+/// Maximum number of tags, and of bytes, that wait for a decoder.
 const WAITING: (usize, usize) = (8192, 24 << 20);
-/// A decoder that takes nothing for so long has failed.
+/// A decoder that accepts nothing for this time has failed.
 const STUCK: Duration = Duration::from_secs(10);
-/// One that has begun and gives nothing for so long can make nothing of the stream.
+/// A decoder that produces nothing for this time after its start cannot decode the stream.
 const FIRST: Duration = Duration::from_secs(10);
-/// Bytes read at once.
+/// Maximum number of bytes per read.
 const READ_BYTES: usize = 256 << 10;
 
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Begins. The kinds are those that the stream has now.
+    /// Starts a decoder for the kinds that the stream has now.
     pub(super) fn start(
         tools: &Tools,
         sink: Sink,
@@ -74,7 +75,7 @@ impl Decoder {
         Ok(Self { tags, waiting, task })
     }
 
-    /// Hands a tag over. False: the decoder does not keep up, or has ended.
+    /// Passes a tag to the decoder. Returns false if the decoder does not keep up or has ended.
     pub(super) fn feed(&self, tag: &Tag) -> bool {
         let tag = flv::encode_tag(tag.kind, tag.time, &tag.body);
         let size = tag.len();
@@ -84,12 +85,12 @@ impl Decoder {
 
 impl Drop for Decoder {
     fn drop(&mut self) {
-        // The process ends with its handle.
+        // Dropping the handle kills the process.
         self.task.abort();
     }
 }
 
-/// Completes when there is a decoder and it has ended.
+/// Completes when the decoder has ended; never if there is none.
 pub(super) async fn ended(decoder: &mut Option<Decoder>) {
     match decoder {
         Some(decoder) => drop((&mut decoder.task).await),
@@ -149,7 +150,7 @@ async fn first(reading: impl Future<Output = io::Result<usize>>) -> io::Result<u
     timeout(FIRST, reading).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// A frame as what it is; `None` where it is not what was asked for.
+/// Converts a frame; `None` if it does not match what was requested.
 fn media(frame: Frame, stream: Stream, wanted: Wanted) -> Option<Media> {
     match stream {
         Stream::Picture { width, height, base } => {
@@ -166,7 +167,7 @@ fn media(frame: Frame, stream: Stream, wanted: Wanted) -> Option<Media> {
     }
 }
 
-/// A time in parts of a second.
+/// Converts a time to units of 1/`a_second` s.
 fn units(pts: i64, base: (u32, u32), a_second: u32) -> Option<i64> {
     let units = i128::from(pts) * i128::from(base.0) * i128::from(a_second);
     i64::try_from(units.div_euclid(i128::from(base.1.max(1)))).ok()

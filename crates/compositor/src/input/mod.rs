@@ -1,7 +1,7 @@
-//! One input: a stream is fetched, screened, decoded by a child, and told as pictures and sounds.
+//! One input: a stream is pulled, screened, decoded by a child process, and delivered as pictures and sound.
 //!
-//! In: a pull URL (HTTP-FLV or RTMP), rates. Out: [`Media`]. Absent: what is done with it. Whatever is wrong with the stream, its server or
-//! its decoder ends in another attempt after a pause, and touches no other input.
+//! In: a pull URL (HTTP-FLV or RTMP), rates. Out: [`Media`]. Deliberately absent: the use of the media. Any failure of
+//! the stream, its server or its decoder leads to another attempt after a pause, and affects no other input.
 //!
 //! ```text
 //!   pull ── tags ──> Screen ── tags ──> decoder (a child) ── NUT ──> Media
@@ -28,71 +28,71 @@ use crate::flv::Tag;
 use crate::picture::Picture;
 use screen::{Screen, Verdict};
 
-/// Pause before the second attempt; each further one takes twice as long.
+/// Pause before the second attempt; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// After so long an attempt counts as a success, and the pauses begin anew.
+/// An attempt that lasted this long counts as a success: the pauses start again at the first.
 const STEADY: Duration = Duration::from_secs(5);
 
-/// What is made of a stream.
+/// What an input delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Whether its pictures are decoded.
     pub pictures: bool,
-    /// Whether its pictures are handed on as they are.
+    /// Whether its video tags are passed through.
     pub passing: bool,
-    /// Samples a second of the sound.
+    /// Sample rate of the sound, in Hz.
     pub rate: u32,
-    /// Channels of the sound.
+    /// Number of channels of the sound.
     pub channels: u32,
-    /// Longest side of a picture; larger ones are made smaller.
+    /// Maximum side of a picture in pixels; larger ones are scaled down.
     pub longest_side: u32,
-    /// Pictures a second that are of use.
+    /// Maximum useful frame rate, in pictures per second.
     pub fps: u32,
 }
 
-/// What inputs need to come about.
+/// The means that inputs need to start.
 #[derive(Clone, Debug)]
 pub struct Means {
-    /// Programs.
+    /// The programs.
     pub tools: Tools,
-    /// How RTMP servers are reached.
+    /// Options for connections to RTMP servers.
     pub upstream: UpstreamOptions,
 }
 
-/// Something of an input.
+/// An item of an input.
 #[derive(Debug)]
 pub enum Media {
-    /// Times begin anew.
+    /// The following times are unrelated to those before.
     Restarted,
-    /// A picture; the time is in microseconds.
+    /// A picture with its time in microseconds.
     Picture(i64, Arc<Picture>),
-    /// Samples, interleaved; the time counts samples.
+    /// Interleaved samples; the time of the first one counts samples per channel.
     Sound(i64, Vec<i16>),
-    /// A tag of pictures that is handed on as it is; its time is that of the decoder's input.
+    /// A video tag that is passed through; its time is as in the decoder's input.
     Passing(Tag),
-    /// What the input is doing; the same may be said again.
+    /// The state of the input; the same state may be reported repeatedly.
     State(InputState),
 }
 
-/// The name of an input, and something of it.
+/// The id of an input, with an item.
 pub type Named = (Arc<str>, Media);
 
-/// What an input is doing.
+/// The state of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputState {
     /// It waits for media.
     Waiting,
-    /// Media comes.
+    /// It receives media.
     Flowing,
-    /// The stream cannot be fetched.
+    /// The stream cannot be pulled.
     Unreachable,
-    /// What came cannot be decoded.
+    /// The stream cannot be decoded.
     Undecodable,
 }
 
-/// An input at work; dropping it ends it.
+/// A running input. Dropping it ends it.
 #[derive(Debug)]
 pub struct Input {
     task: JoinHandle<()>,
@@ -101,7 +101,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// Begins. What comes is sent under this name.
+    /// Starts an input that sends its items under this name.
     #[must_use]
     pub fn start(
         name: &str,
@@ -115,7 +115,7 @@ impl Input {
         Self { task, url, wanted }
     }
 
-    /// Whether it does what is wanted.
+    /// Whether the input already has this URL and delivers this.
     #[must_use]
     pub fn does(&self, url: &PullUrl, wanted: Wanted) -> bool {
         (&self.url, self.wanted) == (url, wanted)
@@ -128,7 +128,7 @@ impl Drop for Input {
     }
 }
 
-/// Where the media of one input goes.
+/// The receiver of one input's items.
 #[derive(Clone, Debug)]
 struct Sink {
     name: Arc<str>,
@@ -136,7 +136,7 @@ struct Sink {
 }
 
 impl Sink {
-    /// Waits for room. What nobody waits for any more goes nowhere: then the input is about to end.
+    /// Waits for room. An error means that the receiver is gone and the input is about to end.
     async fn send(&self, media: Media) {
         let _ = self.out.send((self.name.clone(), media)).await;
     }
@@ -156,13 +156,13 @@ async fn run(sink: Sink, url: PullUrl, wanted: Wanted, means: Arc<Means>) {
     }
 }
 
-/// Fetches until the stream or its decoder ends, and says what became of it.
+/// Pulls until the stream or its decoder ends, and returns the reason as a state.
 async fn attempt(sink: &Sink, url: &PullUrl, wanted: Wanted, means: &Means) -> InputState {
     let Ok(mut pull) = pull::Pull::open(url, &means.upstream).await else {
         return InputState::Unreachable;
     };
     let mut screen = Screen::new(wanted);
-    // Over decoders of one stream times go on.
+    // Times continue across the decoders of one stream.
     let mut decoder: Option<decode::Decoder> = None;
     sink.send(Media::Restarted).await;
     loop {

@@ -1,7 +1,7 @@
-//! A stream by HTTP-FLV or RTMP.
+//! Pulling a stream by HTTP-FLV or RTMP.
 //!
-//! In: a pull URL of the server or of its media server. Out: tags. Absent: what they hold; HTTPS, as the address is one
-//! of this machine or of its own network.
+//! In: a pull URL of the server or of its media server. Out: tags. Deliberately absent: the contents of tags; HTTPS,
+//! because the address is on this machine or its own network.
 
 use std::fmt;
 use std::io;
@@ -21,17 +21,17 @@ use tokio::time::timeout;
 
 use crate::flv::{BadFlv, Reader, Tag};
 
-/// Longest URL, bytes.
+/// Maximum length of a URL, in bytes.
 const MAX_URL: usize = 2048;
-/// From the look-up of the name until the answer has begun.
+/// Time limit from the DNS lookup until the response starts.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// A text that is no pull URL. Holds no part of it.
+/// The text is not a pull URL. The error contains no part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("this is no `http://` or `rtmp://` URL of a stream")]
 pub struct BadUrl;
 
-/// Where a stream is pulled from. `Debug` leaves its path and query out, which are keys.
+/// The URL of a stream. `Debug` omits its path and query, because they contain keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PullUrl(Form);
 
@@ -42,10 +42,10 @@ enum Form {
 }
 
 impl PullUrl {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// [`BadUrl`].
+    /// [`BadUrl`] if it is not a pull URL.
     pub fn parse(text: &str) -> Result<Self, BadUrl> {
         if text.len() > MAX_URL {
             return Err(BadUrl);
@@ -74,14 +74,14 @@ fn authority(uri: &Uri) -> &str {
     uri.authority().map_or("", http::uri::Authority::as_str)
 }
 
-/// Host without the brackets of IPv6, and port.
+/// The host, without the brackets of IPv6, and the port.
 fn address(uri: &Uri) -> (&str, u16) {
     let host = uri.host().unwrap_or_default();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     (host, uri.port_u16().unwrap_or(80))
 }
 
-/// Why a stream does not come, or comes no more.
+/// Why a stream cannot be pulled or was interrupted.
 #[derive(Debug, Error)]
 pub(super) enum PullError {
     #[error("connect: {0}")]
@@ -98,7 +98,7 @@ pub(super) enum PullError {
     Rtmp(#[from] UpstreamError),
 }
 
-/// A stream that comes.
+/// An open stream.
 #[derive(Debug)]
 pub(super) enum Pull {
     Http(Box<HttpPull>),
@@ -106,7 +106,7 @@ pub(super) enum Pull {
 }
 
 impl Pull {
-    /// Asks for a stream.
+    /// Opens a stream.
     pub(super) async fn open(url: &PullUrl, options: &UpstreamOptions) -> Result<Self, PullError> {
         match &url.0 {
             Form::Http(uri) => {
@@ -117,7 +117,7 @@ impl Pull {
         }
     }
 
-    /// The next tag; nothing at the end. Cancel safe.
+    /// The next tag, or `None` at the end. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<Tag>, PullError> {
         match self {
             Self::Http(pull) => pull.next().await,
@@ -130,7 +130,7 @@ impl Pull {
     }
 }
 
-/// A stream by HTTP-FLV.
+/// An open HTTP-FLV stream.
 #[derive(Debug)]
 pub(super) struct HttpPull {
     body: Incoming,
@@ -145,10 +145,10 @@ impl HttpPull {
         let (mut sender, connection) =
             http1::Builder::new().max_buf_size(64 << 10).handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(async move {
-            // How it ends is seen by whoever reads the answer.
+            // The reader of the response sees how the connection ends.
             let _ = connection.await;
         });
-        // From here on the connection ends with this.
+        // From here on dropping `pull` ends the connection.
         let mut pull = Connected(Some(connection));
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let request = Request::get(path).header(header::HOST, authority(uri));
@@ -186,7 +186,7 @@ impl Drop for HttpPull {
     }
 }
 
-/// A connection whose answer has not come.
+/// A connection that waits for its response.
 struct Connected(Option<JoinHandle<()>>);
 
 impl Drop for Connected {

@@ -1,7 +1,7 @@
-//! What of a stream reaches a decoder.
+//! The filter between a stream and its decoder.
 //!
-//! In: tags of somebody's stream. Out: those that a decoder is given, and when another decoder is needed. Absent: the
-//! decoder.
+//! In: tags of an untrusted stream. Out: the tags for the decoder, and the moments at which another decoder is needed.
+//! Deliberately absent: the decoder.
 //!
 //! Only AVC, AAC and MP3 are let through, so that nobody chooses among all decoders of ffmpeg. A stream may say anew how it
 //! is decoded, or begin with a second kind: then another decoder begins with the pictures since the last keyframe. A kind
@@ -16,27 +16,27 @@ use tokio::time::{Instant, sleep_until};
 use super::Wanted;
 use crate::flv::Tag;
 
-/// How long a second kind is waited for after the first.
+/// After the first kind has started, the decoder waits this long for the second.
 const SECOND_KIND: Duration = Duration::from_millis(300);
-/// Bytes and tags since the last keyframe that are kept for another decoder.
+/// Maximum number of bytes, and of tags, since the last keyframe that are stored for another decoder.
 const KEPT: (usize, usize) = (8 << 20, 2000);
-/// Times that are further from the last one are not those of one line, milliseconds.
+/// A time that differs by more than this from the newest one is a jump, in milliseconds.
 const JUMP: i64 = 5000;
-/// What a jump is taken for.
+/// A jump is replaced by this step, in milliseconds.
 const STEP: i64 = 20;
 /// Latest time of a line, milliseconds: those of FLV have a sign. A line takes 24 days.
 const LINE: u32 = i32::MAX as u32;
 /// Decoders that one stream may begin in a span.
 const BEGINNINGS: (usize, Duration) = (6, Duration::from_secs(10));
 
-/// What happens to a tag.
+/// The result for a tag.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Nothing.
+    /// The tag is dropped.
     Drop,
-    /// It goes on; and to the decoder, if that is so.
+    /// The tag passes; it also goes to the decoder if the flag is true.
     Pass(Tag, bool),
-    /// The decoder is of no use any more; another one begins with [`Screen::begin`].
+    /// The running decoder cannot decode what follows; another one has to start with [`Screen::begin`].
     Another,
     /// No container takes later times: all begins anew.
     End,
@@ -49,14 +49,14 @@ pub(super) struct Screen {
     video: Option<Tag>,
     /// Kinds that have begun: a frame came that can be decoded by the last header.
     kinds: Kinds,
-    /// Those of the decoder that runs.
+    /// The kinds of the running decoder.
     running: Option<Kinds>,
-    /// When the decoder is to begin.
+    /// The time at which the decoder has to start.
     begin_at: Option<Instant>,
-    /// Since the last keyframe, of all kinds.
+    /// The tags since the last keyframe, of all kinds.
     kept: Vec<Tag>,
     kept_bytes: usize,
-    /// Pictures are dropped until the next keyframe.
+    /// Whether pictures are dropped until the next keyframe.
     broken: bool,
     line: Line,
     begun: Vec<Instant>,
@@ -79,7 +79,7 @@ impl Screen {
         }
     }
 
-    /// Completes when a decoder is to begin.
+    /// Completes when a decoder has to start.
     pub(super) async fn wait(&self) {
         match self.begin_at {
             Some(at) => sleep_until(at).await,
@@ -87,14 +87,14 @@ impl Screen {
         }
     }
 
-    /// Whether another decoder may begin: a stream that asks for one all the time gets a pause.
+    /// Whether another decoder may start. A stream that needs too many of them gets a pause.
     pub(super) fn may_begin(&mut self, now: Instant) -> bool {
         self.begun.retain(|begun| now - *begun < BEGINNINGS.1);
         self.begun.push(now);
         self.begun.len() <= BEGINNINGS.0
     }
 
-    /// The kinds of the decoder that begins, and what it is given first.
+    /// The kinds of the decoder that starts, and its first tags.
     pub(super) fn begin(&mut self) -> (Kinds, Vec<Tag>) {
         self.begin_at = None;
         self.running = Some(self.kinds);
@@ -193,7 +193,7 @@ impl Screen {
         self.kept_bytes += tag.body.len();
         self.kept.push(tag.clone());
         if self.kept_bytes > KEPT.0 || self.kept.len() > KEPT.1 {
-            // Too long for another decoder: that one begins with the next keyframe.
+            // The group is too long to be stored: another decoder starts with the next keyframe.
             self.forget();
         }
     }
@@ -204,7 +204,7 @@ impl Screen {
     }
 }
 
-/// AAC, or MP3 at its usual rates.
+/// Whether this is AAC, or MP3 at a rate other than 8 kHz.
 fn is_sound(body: &[u8]) -> bool {
     match body {
         [_, packet, _, ..] if is_aac(body) => *packet <= 1,
@@ -218,15 +218,15 @@ fn is_aac(body: &[u8]) -> bool {
 }
 
 fn is_avc(body: &[u8]) -> bool {
-    // Not enhanced, no command to a player; a header or a picture.
+    // Excludes enhanced FLV and commands to a player; accepts headers and pictures.
     matches!(body, [first, packet, _, _, _, _, ..]
         if first & 0x8F == 7 && first >> 4 != 5 && *packet <= 1)
 }
 
-/// Times as a container takes them.
+/// Continuous times, as a container needs them.
 #[derive(Debug, Default)]
 struct Line {
-    /// What is added to the times of the stream.
+    /// Offset that is added to the times of the stream, in milliseconds.
     shift: i64,
     last: [Option<i64>; 2],
 }
@@ -237,7 +237,7 @@ impl Line {
         let index = usize::from(kind == MediaKind::Video);
         let newest = self.last.iter().flatten().max().copied();
         let Some(newest) = newest else {
-            // The line begins a second after 0: nothing is before it.
+            // Starts at 1 s, so that an earlier time is not negative.
             self.shift = 1000 - i64::from(time);
             self.last[index] = Some(1000);
             return Some(1000);

@@ -1,8 +1,8 @@
-//! NUT, the container that raw pictures and sounds travel in between this process and ffmpeg: it carries a time with each
-//! frame, and is read and written as a stream.
+//! NUT, the container for raw pictures and sound between this process and ffmpeg. It stores a time with each frame, and
+//! can be read and written as a stream.
 //!
-//! In: bytes of a pipe, or frames. Out: frames, or bytes. Absent: pipes; codecs; seeking, so indexes and the contents of
-//! info packets are passed over, and checksums of what a child of ours wrote are not looked at.
+//! In: bytes of a pipe, or frames. Out: frames, or bytes. Deliberately absent: pipes; codecs; seeking, so indexes and
+//! info packets are skipped; verification of checksums, because the bytes come from a child process.
 
 mod read;
 mod write;
@@ -12,9 +12,9 @@ pub use write::Writer;
 
 use thiserror::Error;
 
-/// What a file begins with.
+/// The first bytes of a file.
 const FILE_ID: &[u8; 25] = b"nut/multimedia container\0";
-/// First byte of every start code; no frame begins with it.
+/// First byte of every start code; no frame starts with it.
 const N: u8 = b'N';
 
 mod start {
@@ -39,27 +39,27 @@ mod flag {
     pub(super) const INVALID: u64 = 1 << 13;
 }
 
-/// Why bytes are no stream that is read here.
+/// Why a stream cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NutError {
-    /// They do not begin as such a stream does.
+    /// The bytes do not start with the NUT file id.
     #[error("no NUT stream")]
     Id,
-    /// A number has too many digits.
+    /// A number is too long.
     #[error("a number is too long")]
     Number,
-    /// A header says what it cannot, or is too long.
+    /// A header is invalid or too long.
     #[error("a header is malformed")]
     Header,
-    /// A frame is of no stream, has a code that is none, or is too long.
+    /// A frame has an unknown stream, an invalid code, or is too long.
     #[error("a frame is malformed")]
     Frame,
-    /// Something is not served: more streams, or a stream that is neither pictures nor sound.
+    /// A feature is not supported: more streams, or a stream that is neither pictures nor sound.
     #[error("a feature that is not read")]
     Feature,
 }
 
-/// CRC-32 with the polynomial 0x04C11DB7, the highest bit first, beginning with 0.
+/// CRC-32 with polynomial 0x04C11DB7, most significant bit first, initial value 0.
 fn checksum(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
@@ -185,7 +185,7 @@ mod tests {
                         Err(_) => break 'all,
                     }
                 }
-                // What is held is bounded by the longest header.
+                // The stored bytes are bounded by the longest header.
                 proptest::prop_assert!(reader.held.len() <= (70 << 10) + size);
             }
         }

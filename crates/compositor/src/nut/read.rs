@@ -1,35 +1,36 @@
-//! Bytes to frames.
+//! The NUT reader.
 //!
-//! In: bytes, cut anyhow. Out: streams and frames. Absent: recovery from an error: whoever wrote is started anew.
+//! In: bytes, in parts of any size. Out: streams and frames. Deliberately absent: recovery from an error; the process
+//! that writes is restarted instead.
 
 use super::{FILE_ID, N, NutError, flag, start};
 
-/// Most streams.
+/// Maximum number of streams.
 const MAX_STREAMS: usize = 2;
-/// Longest header, bytes.
+/// Maximum length of a packet, in bytes.
 const MAX_HEADER: u64 = 64 << 10;
-/// Most headers in one go.
+/// Maximum number of elided headers.
 const MAX_ELIDED: u64 = 128;
 
-/// What a stream is.
+/// The type and parameters of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Pictures.
     Picture {
-        /// Pixels.
+        /// Width in pixels.
         width: u32,
-        /// Pixels.
+        /// Height in pixels.
         height: u32,
-        /// Seconds that one unit of time is, as a fraction.
+        /// Time base: the duration of one unit of time in seconds, as a fraction.
         base: (u32, u32),
     },
     /// Sound.
     Sound {
-        /// Samples a second.
+        /// Sample rate in Hz.
         rate: u32,
-        /// Channels.
+        /// Number of channels.
         channels: u32,
-        /// As of pictures.
+        /// Time base, as for pictures.
         base: (u32, u32),
     },
 }
@@ -47,9 +48,9 @@ impl Stream {
 pub struct Frame {
     /// Number of its stream.
     pub stream: usize,
-    /// When it is shown, in units of its stream.
+    /// Presentation time, in units of its stream's time base.
     pub pts: i64,
-    /// What it holds.
+    /// The contents.
     pub data: Vec<u8>,
 }
 
@@ -80,20 +81,20 @@ struct Line {
     last: i64,
 }
 
-/// A frame whose bytes are still coming.
+/// A frame that is not complete yet.
 #[derive(Debug)]
 struct Pending {
     frame: Frame,
-    /// Bytes that it has in the end.
+    /// Size of the complete frame, in bytes.
     size: usize,
 }
 
-/// Reads a stream.
+/// Reads frames from a NUT stream.
 #[derive(Debug)]
 pub struct Reader {
     max_frame: usize,
     pub(super) held: Vec<u8>,
-    /// Bytes of it that were read.
+    /// Number of bytes of `held` that were read.
     at: usize,
     begun: bool,
     bases: Vec<(u32, u32)>,
@@ -105,7 +106,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of frames up to a size.
+    /// Creates a reader for frames of at most `max_frame` bytes.
     #[must_use]
     pub fn new(max_frame: usize) -> Self {
         Self {
@@ -128,13 +129,13 @@ impl Reader {
         &self.streams
     }
 
-    /// Takes bytes. Read all frames before the next ones: what is held is bounded by that only.
+    /// Adds bytes. Read all frames before adding more; only this bounds the stored bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         let mut bytes = bytes;
         if self.at == self.held.len()
             && let Some(pending) = &mut self.pending
         {
-            // A long frame is put together at once, not held first.
+            // Bytes of an incomplete frame are appended to it directly.
             let missing = pending.size - pending.frame.data.len();
             let (now, later) = bytes.split_at(missing.min(bytes.len()));
             pending.frame.data.extend_from_slice(now);
@@ -147,10 +148,10 @@ impl Reader {
         self.held.extend_from_slice(bytes);
     }
 
-    /// The next frame, or nothing until more bytes have come.
+    /// The next frame, or `None` until more bytes have been added.
     ///
     /// # Errors
-    /// [`NutError`]; there is nothing to read behind it.
+    /// [`NutError`]; nothing can be read after that.
     #[expect(clippy::should_implement_trait, reason = "it can fail, and go on after an end")]
     pub fn next(&mut self) -> Result<Option<Frame>, NutError> {
         loop {
@@ -228,7 +229,7 @@ impl Reader {
         let size = usize::try_from(size).map_err(|_| NutError::Header)?;
         let body = cursor.take(size)?;
         let body = body.get(..size.saturating_sub(4)).unwrap_or_default();
-        // What ends before its end is malformed.
+        // A packet whose contents are too short is malformed.
         let whole = |short: Short| match short {
             Short::More => Short::Bad(NutError::Header),
             bad @ Short::Bad(_) => bad,
@@ -333,7 +334,7 @@ impl Reader {
 }
 
 impl Line {
-    /// A time of which only the low bits are written, or all of it.
+    /// Decodes a time of which either the low bits or all bits are coded.
     fn full(&self, coded: u64) -> Result<i64, NutError> {
         let coded = i64::try_from(coded).map_err(|_| NutError::Number)?;
         let span = 1_i64 << self.shift;
@@ -444,7 +445,7 @@ fn codes(body: &mut Cursor) -> Result<Box<[Code; 256]>, Short> {
             }
             at += 1;
         }
-        // The code that is `N` belongs to nobody, also at the end of a row.
+        // The code `N` is not assigned, not even at the end of a row.
         if at == usize::from(N) {
             at += 1;
         }
@@ -458,7 +459,7 @@ fn rescale(value: i64, from: (u32, u32), to: (u32, u32)) -> i64 {
     i64::try_from(scaled).unwrap_or(i64::MAX)
 }
 
-/// Why a step cannot be made.
+/// Why a step failed: bytes are missing or malformed.
 enum Short {
     More,
     Bad(NutError),

@@ -1,32 +1,32 @@
-//! Frames to bytes.
+//! The NUT writer.
 //!
-//! In: frames. Out: what ffmpeg reads. Absent: syncpoints, but for the first: nobody seeks in a pipe, and a reader keeps
-//! a note of each.
+//! In: frames. Out: bytes for ffmpeg. Deliberately absent: syncpoints other than the first one, because nobody seeks in
+//! a pipe and readers store each of them.
 
 use super::{FILE_ID, flag, start};
 
-/// Time bases differ by stream; a time is written in full, above so many bits.
+/// `msb_pts_shift` of all streams: with 0 every time is written in full.
 const PTS_SHIFT: u32 = 0;
-/// The only code of frames.
+/// The only frame code in use.
 const CODE: u8 = 1;
 
-/// Writes pictures, where there are any, and sound.
+/// Writes sound, and pictures if there are any.
 #[derive(Debug)]
 pub struct Writer {
-    /// Width, height, rate.
+    /// Width and height in pixels, frame rate.
     picture: Option<(u32, u32, u32)>,
-    /// Rate, channels.
+    /// Sample rate in Hz, number of channels.
     sound: (u32, u32),
 }
 
 impl Writer {
-    /// Pictures are stream 0 and sound is the next one. Times count frames, and samples.
+    /// Creates a writer. Pictures are stream 0, sound is the next one. Times count frames and samples.
     #[must_use]
     pub fn new(picture: Option<(u32, u32, u32)>, sound: (u32, u32)) -> Self {
         Self { picture, sound }
     }
 
-    /// What comes first.
+    /// The beginning of the stream.
     #[must_use]
     pub fn header(&self) -> Vec<u8> {
         let mut out = FILE_ID.to_vec();
@@ -60,7 +60,7 @@ impl Writer {
         out
     }
 
-    /// What stands before the bytes of a frame.
+    /// The header of a frame, which precedes its `size` bytes.
     #[must_use]
     pub fn frame_head(&self, stream: usize, pts: u64, size: usize) -> Vec<u8> {
         let mut out = vec![CODE];
@@ -86,9 +86,9 @@ impl Writer {
             number(&mut body, rate.into());
         }
         let frame = flag::KEY | flag::CODED_PTS | flag::STREAM_ID | flag::SIZE_MSB | flag::CHECKSUM;
-        // Flags of so many codes that follow each other; the code that is `N` is counted by nobody.
+        // Flags, and number of consecutive codes that have them. The code `N` is not counted.
         for (flags, count) in [(flag::INVALID, 1), (frame, 1), (flag::INVALID, 253)] {
-            // Six fields: difference of times, factor of the size, stream, size, reserved, count.
+            // Six fields: time difference, size factor, stream, size, reserved, count.
             for value in [flags, 6, 0, 1, 0, 0, 0, count] {
                 number(&mut body, value);
             }
@@ -101,7 +101,7 @@ impl Writer {
     fn stream(&self, body: &mut Vec<u8>, codec: &[u8], base: u64) {
         number(body, codec.len() as u64);
         body.extend_from_slice(codec);
-        // Time base, bits of a short time, longest step, delay, flags, nothing for the decoder.
+        // Time base, `msb_pts_shift`, `max_pts_distance`, delay, flags, no codec data.
         for value in [base, PTS_SHIFT.into(), 1 << 30, 0, 0, 0] {
             number(body, value);
         }
@@ -110,7 +110,7 @@ impl Writer {
 
 fn frame_rate(fps: u32) -> Vec<u8> {
     let mut body = Vec::new();
-    // Of stream 0; no chapter; one field.
+    // For stream 0; no chapter; start and length 0; one field.
     for value in [1, 0, 0, 0, 1] {
         number(&mut body, value);
     }
@@ -118,7 +118,7 @@ fn frame_rate(fps: u32) -> Vec<u8> {
         number(&mut body, text.len() as u64);
         body.extend_from_slice(text.as_bytes());
         if text.starts_with('r') {
-            // Text follows: -1.
+            // The value is text: -1.
             number(&mut body, 2);
         }
     }
@@ -137,7 +137,7 @@ fn packet(out: &mut Vec<u8>, code: u64, body: &[u8]) {
     out.extend_from_slice(&super::checksum(body).to_be_bytes());
 }
 
-/// Seven bits a byte, the highest first.
+/// Variable-length number: seven bits per byte, the highest first.
 fn number(out: &mut Vec<u8>, value: u64) {
     let bits = (u64::BITS - value.leading_zeros()).max(1);
     for group in (0..bits.div_ceil(7)).rev() {

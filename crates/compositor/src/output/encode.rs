@@ -1,9 +1,10 @@
-//! One encoder at a time: pictures and samples in, tags out.
+//! The encoder process: pictures and samples in, tags out. There is one at a time.
 //!
-//! In: beats. Out: tags with the times of the output, whichever encoder made them. Absent: where tags go.
+//! In: beats. Out: tags with times of the output, across all encoder processes. Deliberately absent: the use of the
+//! tags.
 //!
-//! An encoder that fails is followed by another one after a pause, which begins with the newest beat; what came in between
-//! is not encoded. What waits for an encoder is bounded by whoever hands beats over ([`Encoder::has_room`]).
+//! When an encoder fails, another one starts after a pause with the newest beat; the beats in between are not encoded.
+//! The caller limits the number of waiting beats with [`Encoder::has_room`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,29 +21,30 @@ use crate::flv::{Reader, Tag};
 use crate::nut::Writer;
 use crate::stage::Beat;
 
-/// Beats that wait for an encoder.
+/// Maximum number of beats that wait for the encoder.
 const WAITING: usize = 8;
-/// An encoder that takes or gives nothing for so long has failed.
+/// An encoder that accepts or produces nothing for this time has failed.
 const STUCK: Duration = Duration::from_secs(10);
-/// Pause before another encoder; each further one takes twice as long.
+/// Pause before the next encoder starts; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// After so long the pauses begin anew.
+/// After an encoder has run this long, the pauses start again at the first.
 const STEADY: Duration = Duration::from_secs(10);
-/// Where times of an encoder begin, seconds: what it puts before the first sample has a time, too.
+/// Start of the times that an encoder receives, in seconds. Encoders emit priming samples before the first sample, and
+/// their times must not be negative.
 const LEAD: u64 = 4;
-/// Where times of the output begin, milliseconds, for the same reason.
+/// Start of the times of the output, in milliseconds, for the same reason.
 pub const BEGIN: i64 = 1000;
 
-/// What an encoder did.
+/// An event of an encoder.
 #[derive(Debug)]
 pub enum EncoderEvent {
-    /// It failed; another one follows.
+    /// It failed; another one will start.
     Failed,
 }
 
-/// Encodes; dropping it ends it.
+/// Encodes beats. Dropping it ends the encoder process.
 #[derive(Debug)]
 pub struct Encoder {
     beats: mpsc::Sender<Beat>,
@@ -51,7 +53,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Begins with the first beat. Only tags of pictures and sound are handed on where `metadata` is not wanted.
+    /// Starts with the first beat. If `metadata` is false, only tags with pictures or sound are sent.
     #[must_use]
     pub fn start(
         tools: Arc<Tools>,
@@ -66,28 +68,28 @@ impl Encoder {
         Self { beats, encoding, task }
     }
 
-    /// How it encodes.
+    /// The encoding parameters.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
 
-    /// Whether a beat can be handed over.
+    /// Whether a beat can be passed to [`Encoder::encode`].
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.beats.capacity() > 0
     }
 
-    /// Hands a beat over, if there is room.
+    /// Encodes a beat, if there is room.
     pub fn encode(&self, beat: Beat) {
-        // Without room it is lost, as the owner has seen.
+        // Without room the beat is lost; the caller checks `has_room` first.
         let _ = self.beats.try_send(beat);
     }
 }
 
 impl Drop for Encoder {
     fn drop(&mut self) {
-        // The process ends with its handle.
+        // Dropping the handle kills the process.
         self.task.abort();
     }
 }
@@ -136,7 +138,7 @@ async fn run(
     }
 }
 
-/// Writes beats until the encoder takes no more.
+/// Writes beats until the encoder fails to accept them.
 async fn feed(
     mut input: ChildStdin,
     encoding: Encoding,
@@ -157,15 +159,15 @@ async fn feed(
         }
         beat = beats.recv().await;
     }
-    // The owner has ended it, and this task with it.
+    // The owner dropped the encoder, which also aborts this task.
 }
 
-/// The beat that an encoder began with.
+/// The first beat of an encoder.
 struct Begin {
     epoch: u64,
     number: u64,
     sound: u64,
-    /// Samples of its sound, which is of the time before its picture.
+    /// Number of samples per channel in its sound, which precedes its picture in time.
     lead: u64,
     channels: usize,
 }
@@ -212,7 +214,7 @@ async fn write(
     Ok(())
 }
 
-/// Hands tags on until the encoder gives no more.
+/// Forwards tags until the encoder stops producing them.
 async fn read(mut output: ChildStdout, base: i64, sink: &Sink) {
     let mut reader = Reader::default();
     let mut buffer = vec![0; 64 << 10];

@@ -1,6 +1,6 @@
-//! What was composed, on its way out: an encoder, and a publish at the receiver.
+//! The output of a run: an encoder, and the publish at the receiver.
 //!
-//! In: beats. Out: a publish, and what becomes of it. Absent: what is composed.
+//! In: beats. Out: a publish, and events about it. Deliberately absent: composition.
 //!
 //! ```text
 //!   beats ──> Encoder (a child) ── tags ──> Publisher ── RTMP, RTMPS ──> receiver

@@ -1,10 +1,10 @@
-//! The publish at the receiver, begun anew after each failure for as long as there is a lease.
+//! The publish at the receiver. It starts again after each failure as long as there is a lease.
 //!
-//! In: tags, the address, the lease. Out: media at the receiver, and [`PushEvent`]s. Absent: encoding; who grants leases;
-//! RTMP, which is `lianmai_media_plane::upstream`.
+//! In: tags, the address, the lease. Out: media at the receiver, and [`PushEvent`]s. Deliberately absent: encoding; the
+//! granting of leases; RTMP, which `lianmai_media_plane::upstream` implements.
 //!
-//! Without a lease nothing is written: it is looked at before every step, not only when a timer fires, since a process
-//! that was stopped for a while goes on in the middle of one.
+//! Nothing is written without a lease. The lease is checked before every step and not only by a timer, because a
+//! process that was suspended continues in the middle of a step.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -21,55 +21,56 @@ use super::Tail;
 use crate::flv::Tag;
 use crate::message::Failure;
 
-/// Pauses between attempts: the first, which doubles, up to the last.
+/// Pauses between attempts: the first one, which doubles, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 /// After a publish of so long, from when the receiver accepted it, the pauses begin anew.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// Where to publish, and what.
+/// The target of the publish.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The address. Another one is used from the next connection on.
+    /// The address. A changed address applies from the next connection on.
     pub url: UpstreamUrl,
-    /// Whether there is a picture: then a publish counts when a keyframe went out, else when a sound did.
+    /// Whether there is a picture. If so, a publish counts as pushing once a keyframe was sent, otherwise once sound
+    /// was sent.
     pub has_picture: bool,
-    /// When it changes, [`PushEvent::Pushing`] is told once more: with the next keyframe, or sound.
+    /// When this number changes, [`PushEvent::Pushing`] is reported again with the next keyframe or sound.
     pub round: u64,
 }
 
-/// What became of the publish.
+/// An event of the publish.
 #[derive(Debug)]
 pub enum PushEvent {
-    /// The receiver accepted it, and its socket took a keyframe, or a sound where there are no pictures.
+    /// The receiver accepted the publish, and its socket accepted a keyframe, or sound if there is no picture.
     Pushing,
-    /// It failed; the next attempt follows.
+    /// The attempt failed; another one follows. Contains the reason and details for a log.
     Failed(Failure, String),
 }
 
-/// Publishes.
+/// The publisher of a run.
 #[derive(Debug)]
 pub struct Publisher {
-    /// What is published.
+    /// The tags to publish.
     pub tags: mpsc::Receiver<Tag>,
-    /// Where.
+    /// The target.
     pub target: watch::Receiver<Target>,
-    /// Until when.
+    /// The end of the lease; `None` without one.
     pub lease: watch::Receiver<Option<Instant>>,
-    /// Becomes true: say goodbye and end.
+    /// Becomes true when the publish has to end properly.
     pub stop: watch::Receiver<bool>,
-    /// How receivers are reached.
+    /// Options for connections to receivers.
     pub options: UpstreamOptions,
-    /// Bytes that sockets took.
+    /// Number of bytes that the sockets of all connections accepted.
     pub sent: Arc<AtomicU64>,
 }
 
-/// Why a publish is over.
+/// Why an attempt ended.
 enum Ended {
-    /// There is no lease.
+    /// The lease expired.
     Lease,
-    /// It was told to.
+    /// The publisher was told to stop.
     Stop,
-    /// The pictures have another shape, which many receivers do not take within a publish.
+    /// The video encoding changed, which many receivers do not accept within one publish.
     Shape,
     Failed(UpstreamError),
 }
@@ -104,7 +105,7 @@ impl Pauses {
 }
 
 impl Publisher {
-    /// Publishes until it is told to stop or its owner is gone; without a lease it waits for one.
+    /// Publishes until it is told to stop or its owner is gone. Without a lease it waits for one.
     pub async fn run(mut self, events: mpsc::Sender<PushEvent>) {
         let mut tail = Tail::default();
         let mut pauses = Pauses::default();
@@ -162,7 +163,7 @@ impl Publisher {
         self.publish(tail, upstream, events).await
     }
 
-    /// Waits for something, and keeps the tail of the stream meanwhile. Nothing, where it is to end.
+    /// Waits for `until`, and stores arriving tags in the tail meanwhile. Returns `None` if the publisher has to end.
     async fn keep<F: Future>(
         &mut self,
         tail: &mut Tail,
@@ -194,7 +195,7 @@ impl Publisher {
                 progress.queued(&tag, &upstream, self.has_picture());
             }
         }
-        // A stream with pictures begins with one.
+        // A stream with pictures starts with a keyframe.
         let mut begun = tail.is_whole() || !self.has_picture();
         let mut round = self.target.borrow().round;
         loop {
@@ -213,7 +214,7 @@ impl Publisher {
             match step {
                 None => return Ended::Lease,
                 Some(Step::Stop) => {
-                    // What it says last is covered by the lease, too.
+                    // The last messages need the lease, too.
                     let _ = Leased::new(self.lease.clone(), upstream.finish()).await;
                     return Ended::Stop;
                 }
@@ -258,12 +259,12 @@ enum Step {
     Failed(UpstreamError),
 }
 
-/// Whether the receiver has what counts.
+/// Whether the receiver has the keyframe or sound that counts.
 #[derive(Debug, Default)]
 enum Progress {
     #[default]
     Nothing,
-    /// It is queued up to this byte of the connection.
+    /// It ends at this byte of the connection.
     Queued(u64),
     Told,
 }
@@ -280,7 +281,7 @@ impl Progress {
         }
     }
 
-    /// Whether it has it now, and had not before.
+    /// Whether the socket accepted it since the last call.
     fn accepted(&mut self, upstream: &Upstream) -> bool {
         let is_there = matches!(self, Self::Queued(end) if upstream.written_bytes() >= *end);
         if is_there {
@@ -289,7 +290,7 @@ impl Progress {
         is_there
     }
 
-    /// Completes when it is worth while to look again.
+    /// Completes when the progress should be checked again.
     async fn look(&self) {
         match self {
             Self::Queued(_) => sleep(Duration::from_millis(20)).await,
@@ -315,7 +316,7 @@ fn failure(error: &UpstreamError) -> Failure {
     }
 }
 
-/// A future that goes on only while there is a lease: nothing, when there is none.
+/// A future that runs only while there is a lease. Its output is `None` when the lease has expired.
 struct Leased<F> {
     future: Pin<Box<F>>,
     lease: watch::Receiver<Option<Instant>>,
@@ -341,7 +342,7 @@ impl<F: Future> Future for Leased<F> {
             self.timer.as_mut().reset(until);
         }
         if self.timer.as_mut().poll(cx).is_ready() {
-            // It was made longer, or is over: seen at the next poll.
+            // The lease was extended or has expired: the next poll will tell.
             cx.waker().wake_by_ref();
         }
         self.future.as_mut().poll(cx).map(Some)

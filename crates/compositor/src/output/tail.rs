@@ -1,17 +1,17 @@
-//! The end of a stream, as far back as somebody who comes now needs it.
+//! The recent part of a stream that a new connection needs to start decoding.
 //!
-//! In: tags. Out: headers, and what came since the last keyframe. Absent: sending.
+//! In: tags. Out: headers, and all tags since the last keyframe. Deliberately absent: sending.
 
 use lianmai_media_plane::MediaKind;
 
 use crate::flv::Tag;
 
-/// Bytes that are kept; a longer group of pictures is not begun with.
+/// Maximum number of stored bytes; a longer group of pictures is dropped.
 const MAX_BYTES: usize = 16 << 20;
-/// Tags that are kept.
+/// Maximum number of stored tags.
 const MAX_TAGS: usize = 8192;
 
-/// Headers, and the last group of pictures.
+/// The headers and the last group of pictures.
 #[derive(Debug, Default)]
 pub struct Tail {
     metadata: Option<Tag>,
@@ -26,7 +26,7 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Takes the next tag.
+    /// Stores the next tag.
     pub fn put(&mut self, tag: &Tag) {
         self.newest = tag.time;
         match tag.kind {
@@ -58,7 +58,7 @@ impl Tail {
         }
     }
 
-    /// Whether a tag says that pictures are encoded in another way from here on.
+    /// Whether a tag changes the encoding of the pictures.
     #[must_use]
     pub fn is_other(&self, tag: &Tag) -> bool {
         tag.kind == MediaKind::Video
@@ -66,7 +66,7 @@ impl Tail {
             && self.video.as_ref().is_some_and(|known| known.body != tag.body)
     }
 
-    /// What somebody is sent first.
+    /// The tags that a new connection is sent first.
     pub fn tags(&self) -> impl Iterator<Item = Tag> {
         let time = self.group.first().map_or(self.newest, |tag| tag.time);
         let head = [&self.metadata, &self.video, &self.audio].into_iter().flatten();
@@ -75,7 +75,7 @@ impl Tail {
         head.chain(self.group.iter().cloned())
     }
 
-    /// Whether it begins with a keyframe, so what follows can be decoded.
+    /// Whether it starts with a keyframe, so that the following tags can be decoded.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.whole

@@ -1,16 +1,16 @@
-//! Colours as brightness and two differences.
+//! Colours as brightness and two colour differences.
 //!
-//! In: red, green and blue. Out: BT.601 in limited range, which is what encoders without a word on colours mean. Absent:
-//! the way back.
+//! In: red, green and blue. Out: BT.601 in limited range, which encoders use if nothing is said about colours.
+//! Deliberately absent: the inverse conversion.
 
 /// One colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Yuv {
-    /// Brightness, 16..=235.
+    /// Brightness (Y), 16..=235.
     pub y: u8,
-    /// Blueness, 16..=240.
+    /// Blue difference (U), 16..=240.
     pub u: u8,
-    /// Redness, 16..=240.
+    /// Red difference (V), 16..=240.
     pub v: u8,
 }
 
@@ -25,7 +25,7 @@ impl Yuv {
         Yuv::of(r, g, b)
     }
 
-    /// The colour of its three parts.
+    /// Converts a colour from its red, green and blue components.
     #[must_use]
     pub const fn of(r: u8, g: u8, b: u8) -> Yuv {
         let (r, g, b) = (r as i32, g as i32, b as i32);

@@ -1,8 +1,8 @@
-//! Pictures as encoders take them: brightness for each pixel, colours for each square of four (4:2:0, BT.601, limited
-//! range).
+//! Pictures in the encoders' format: one brightness value per pixel, one pair of colour values per square of four
+//! (4:2:0, BT.601, limited range).
 //!
-//! In: planes of decoders, colours. Out: pictures, parts of them in other sizes, on a canvas. Absent: where something
-//! goes, see `crate::scene`; formats of files.
+//! In: planes from decoders, colours. Out: pictures, scaled parts of them, and pictures on a canvas. Deliberately
+//! absent: placement, see `crate::scene`; file formats.
 
 mod color;
 mod scale;
@@ -12,7 +12,7 @@ pub use scale::Scaler;
 
 use crate::scene::Rect;
 
-/// A picture with even sides. Planes lie one behind the other without gaps: brightness, then both colours.
+/// A picture with even sides. Its planes follow each other without gaps: brightness, then both colour planes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
     width: u32,
@@ -20,7 +20,7 @@ pub struct Picture {
     data: Vec<u8>,
 }
 
-/// Bytes of a picture; `None` where it has none of these sides.
+/// Number of bytes of a picture; `None` for invalid sides.
 #[must_use]
 pub fn bytes(width: u32, height: u32) -> Option<usize> {
     let pixels = usize::try_from(width).ok()?.checked_mul(usize::try_from(height).ok()?)?;
@@ -29,13 +29,13 @@ pub fn bytes(width: u32, height: u32) -> Option<usize> {
 }
 
 impl Picture {
-    /// A picture of these planes; `None` where they have another size.
+    /// Creates a picture from its planes; `None` if their size does not match.
     #[must_use]
     pub fn new(width: u32, height: u32, data: Vec<u8>) -> Option<Self> {
         (bytes(width, height)? == data.len()).then_some(Self { width, height, data })
     }
 
-    /// One colour everywhere; `None` for sides that no picture has.
+    /// Creates a picture of one colour; `None` for invalid sides.
     #[must_use]
     pub fn filled(width: u32, height: u32, color: Yuv) -> Option<Self> {
         let size = bytes(width, height)?;
@@ -62,7 +62,7 @@ impl Picture {
         &self.data
     }
 
-    /// The colour of a pixel; black outside.
+    /// The colour of a pixel; black outside of the picture.
     #[must_use]
     pub fn at(&self, x: u32, y: u32) -> Yuv {
         if x >= self.width || y >= self.height {
@@ -76,7 +76,7 @@ impl Picture {
         Yuv { y: of(0), u: of(1), v: of(2) }
     }
 
-    /// Paints a rectangle; what is outside is left out.
+    /// Fills a rectangle; the part outside of the picture is ignored.
     pub fn fill(&mut self, rect: Rect, color: Yuv) {
         for (plane, value) in [color.y, color.u, color.v].into_iter().enumerate() {
             let (width, height) = self.side(plane);
@@ -88,7 +88,7 @@ impl Picture {
         }
     }
 
-    /// Copies all of a picture to a place; what is outside is left out.
+    /// Copies a whole picture to a place; the part outside of this picture is ignored.
     pub fn paint(&mut self, other: &Picture, x: u32, y: u32) {
         let rect = Rect { x, y, width: other.width, height: other.height };
         for plane in 0..3 {
@@ -129,13 +129,13 @@ impl Picture {
 }
 
 impl std::fmt::Debug for Picture {
-    /// Without what is on it.
+    /// Without its contents.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Picture({} x {})", self.width, self.height)
     }
 }
 
-/// What of a rectangle is on a plane.
+/// The part of a rectangle that lies on a plane.
 struct Part {
     x: usize,
     y: usize,

@@ -1,6 +1,6 @@
-//! A part of a picture in another size.
+//! Scaling of a part of a picture.
 //!
-//! In: a picture, a part of it, sides. Out: a picture of these sides. Absent: where it goes.
+//! In: a picture, a part of it, sides. Out: a picture with these sides. Deliberately absent: placement.
 
 use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8;
@@ -9,14 +9,14 @@ use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use super::{Picture, bytes};
 use crate::scene::Rect;
 
-/// Scales pictures, and keeps the memory that this takes.
+/// Scales pictures, and reuses the memory that this needs.
 #[derive(Debug, Default)]
 pub struct Scaler {
     resizer: Resizer,
 }
 
 impl Scaler {
-    /// Scales a part of a picture; `None` where there is no such part, or no such size.
+    /// Scales a part of a picture; `None` if the part or the sides are invalid.
     pub fn scale(
         &mut self,
         picture: &Picture,
@@ -57,14 +57,14 @@ impl Scaler {
             picture.plane(plane),
         )
         .ok()?;
-        // As an image of its own: nothing around it is looked at.
+        // Treated as a separate image, so that pixels around it have no effect.
         let [x, y, width, height] = [from.x, from.y, from.width, from.height].map(halved);
         let source = TypedCroppedImage::new(source, x, y, width, height).ok()?;
         let (width, height) = (halved(scaled.width), halved(scaled.height));
         let mut target: TypedImage<'_, U8> =
             TypedImage::from_buffer(width, height, scaled.plane_mut(plane)).ok()?;
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        // Of one kind of pixel only: the library would be compiled for all of them here.
+        // For one pixel type only: otherwise the library would be compiled for all of them.
         self.resizer.resize_typed(&source, &mut target, &options).ok()
     }
 }

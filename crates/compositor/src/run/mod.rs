@@ -1,13 +1,13 @@
-//! One run of a task: puts everything together.
+//! One run of a push task: connects all parts.
 //!
-//! In: orders. Out: reports, and a publish while there is a lease. Absent: decisions about what is seen, which are the
-//! [`Stage`]'s and those of whoever gives the orders; pipes and lines.
+//! In: orders. Out: reports, and a publish while there is a lease. Deliberately absent: decisions about the picture,
+//! which the [`Stage`] and the parent process make; pipes and lines.
 //!
 //! ```text
 //!   Input (one for each stream) ── pictures, sounds ──> Stage ── beats ──> Encoder ── tags ──> Publisher
 //! ```
 //!
-//! Nothing that fails ends a run but its lease and an order: inputs, encoders and receivers are tried again.
+//! Only an expired lease or an order ends a run: inputs, encoders and receivers are retried after failures.
 
 mod asked;
 mod pass;
@@ -36,33 +36,33 @@ use crate::stage::{Beat, Micros, Stage};
 use asked::{Asked, Look};
 use pass::Pass;
 
-/// How often a lease is asked for: several times in its two seconds.
+/// Interval between requests for a lease: several fit into the two seconds of a lease.
 const RENEW: Duration = Duration::from_millis(400);
-/// A run that was granted no lease for so long is over.
+/// A run that gets no lease for this time ends.
 const FIRST_LEASE: Duration = Duration::from_secs(10);
-/// How often it says what was counted.
+/// Interval between reports of the counters.
 const STATS: Duration = Duration::from_secs(5);
-/// How long a receiver may take to hear that a publish is over.
+/// Time limit for the end of the publish, and for the last report.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Pictures and sounds that wait to be taken.
+/// Maximum number of pictures and sound chunks that wait.
 const MEDIA: usize = 32;
-/// Tags that wait for the publisher.
+/// Maximum number of tags that wait for the publisher.
 const TAGS: usize = 1024;
-/// Sound that waits for an encoder without room, seconds; more of it is lost.
+/// Maximum duration of the sound that waits for an encoder without room, in seconds; more of it is lost.
 const CARRIED: usize = 2;
 
-/// Where a run runs.
+/// The environment of a run.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Programs.
+    /// The programs.
     pub tools: Tools,
-    /// How receivers are reached.
+    /// Options for connections to receivers.
     pub upstream: UpstreamOptions,
-    /// Images may come from addresses that are not public.
+    /// Whether images may come from addresses that are not public.
     pub private_images: bool,
 }
 
-/// Carries a run out. Returns when it is over, after its last report. The end of `orders` is an order to stop.
+/// Executes a run. Returns when it has ended, after its last report. The end of `orders` counts as an order to stop.
 pub async fn run(
     number: u64,
     job: Job,
@@ -77,7 +77,7 @@ pub async fn run(
         }
         Err(detail) => Report::Failed { run: number, failure: Failure::Internal, detail },
     };
-    // Whoever does not listen for so long is gone.
+    // A parent that reads nothing for this long is gone.
     let _ = timeout(FAREWELL, reports.send(last)).await;
 }
 
@@ -86,7 +86,7 @@ enum Ended {
     Lease,
 }
 
-/// Both ends: one is handed out, the other is read here.
+/// Both ends of a channel: senders are cloned from the first, this run reads the second.
 type Pipe<T> = (mpsc::Sender<T>, mpsc::Receiver<T>);
 
 struct Run {
@@ -99,14 +99,14 @@ struct Run {
     begun: Instant,
     stage: Stage,
     inputs: BTreeMap<String, Input>,
-    /// What they do, as it was reported.
+    /// The states of the inputs, as last reported.
     states: BTreeMap<String, SourceState>,
     media: Pipe<Named>,
     images: JoinSet<(String, Look, Result<Picture, ImageError>)>,
     asked: Asked,
     encoder: Encoder,
     encoder_events: Pipe<EncoderEvent>,
-    /// Sound of beats for which the encoder had no room: its place, and samples.
+    /// Sound of beats for which the encoder had no room: epoch, position, and samples.
     carried: Option<(u64, u64, Vec<i16>)>,
     pass: Pass,
     tags: mpsc::Sender<Tag>,
@@ -129,7 +129,7 @@ impl Run {
     ) -> Result<Self, String> {
         let target = target(&job)?;
         let tools = Arc::new(place.tools.clone());
-        // The server says where streams are pulled from: often its own listeners.
+        // The server determines the pull addresses; often they are its own listeners.
         let upstream =
             UpstreamOptions { own: Vec::new(), public_only: false, ..place.upstream.clone() };
         let means = Arc::new(Means { tools: place.tools.clone(), upstream });
@@ -231,13 +231,13 @@ impl Run {
         }
     }
 
-    /// Ends everything; says what to report.
+    /// Ends all parts, and returns the last report.
     async fn end(mut self, ended: Ended) -> Report {
         self.inputs.clear();
         let run = self.number;
         match ended {
             Ended::Lease => {
-                // Whoever granted it thinks so, too.
+                // The parent also regards the lease as expired.
                 let _ = self.granted.send(None);
                 self.publisher.abort();
                 let _ = (&mut self.publisher).await;
@@ -255,7 +255,7 @@ impl Run {
         }
     }
 
-    /// Says something, unless nobody has listened for a while.
+    /// Sends a report, unless the queue is full.
     fn say(&self, report: Report) {
         let _ = self.reports.try_send(report);
     }
@@ -268,7 +268,7 @@ impl Run {
         Micros::try_from(self.begun.elapsed().as_micros()).unwrap_or(Micros::MAX)
     }
 
-    /// Whether it is to end.
+    /// Executes an order. Returns whether the run has to end.
     fn order(&mut self, order: Order) -> bool {
         match order {
             Order::Lease { run, ask, ms } if run == self.number => {
@@ -305,7 +305,7 @@ impl Run {
         self.follow()
     }
 
-    /// Inputs and images are those of the job.
+    /// Starts and stops inputs and image downloads according to the job.
     fn follow(&mut self) -> Result<(), String> {
         let scene = &self.job.scene;
         let named = scene.inputs();
@@ -317,7 +317,7 @@ impl Run {
             if self.inputs.get(&source.id).is_some_and(|input| input.does(&url, wanted)) {
                 continue;
             }
-            // The one before ends first.
+            // The previous input ends first.
             self.inputs.remove(&source.id);
             self.states.remove(&source.id);
             let (means, out) = (self.means.clone(), self.media.0.clone());
@@ -366,7 +366,7 @@ impl Run {
     fn pushed(&mut self, event: PushEvent) {
         match event {
             PushEvent::Pushing => {
-                // No encoder of ffmpeg's own makes another one that can be decoded.
+                // LC is the only profile that ffmpeg's own AAC encoder can be used for.
                 let audio_profile = "LC".into();
                 self.say(Report::Pushing { run: self.number, audio_profile });
             }
@@ -390,7 +390,7 @@ impl Run {
                 self.stage.passing(now, name, Micros::from(tag.time) * 1000);
                 self.pass.put(name, tag);
             }
-            // Of an input that is not there any more nobody wants to know.
+            // States of inputs that were removed are not reported.
             Media::State(_) if !self.inputs.contains_key(name) => {}
             Media::State(state) => {
                 let state = match state {
@@ -407,7 +407,7 @@ impl Run {
     }
 
     fn beat(&mut self) {
-        // What came already belongs to this beat.
+        // Media that has already arrived belongs to this beat.
         for _ in 0..MEDIA {
             let Ok((name, media)) = self.media.1.try_recv() else { break };
             self.media(&name, media);
@@ -429,7 +429,7 @@ impl Run {
         }
     }
 
-    /// The picture is lost; the sound waits.
+    /// Drops the picture of a beat, and stores its sound for the next one.
     fn carry(&mut self, beat: Beat) {
         self.stats.dropped += 1;
         let sound = self.job.scene.sound;
@@ -453,7 +453,7 @@ fn encoder(
     events: &mpsc::Sender<EncoderEvent>,
 ) -> Encoder {
     let encoding = plan::encoding(&job.scene);
-    // Of a picture that is passed on the encoder knows nothing to say.
+    // The encoder's metadata does not describe video that is passed through.
     let metadata = !job.scene.pass_through;
     Encoder::start(tools.clone(), encoding, metadata, tags.clone(), events.clone())
 }

@@ -1,7 +1,7 @@
-//! Pictures that are passed on as they are.
+//! Video that is passed through unchanged.
 //!
-//! In: tags of one input, and where its times are on the time line of the output. Out: tags in time with the sound.
-//! Absent: the sound, which is mixed and encoded as always.
+//! In: tags of one input, and the conversion of its times to the time line of the output. Out: tags in sync with the
+//! sound. Deliberately absent: the sound, which is mixed and encoded as always.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use crate::flv::Tag;
 use crate::output::BEGIN;
 use crate::stage::Micros;
 
-/// Tags and bytes that wait for their time.
+/// Maximum number of tags, and of bytes, that wait for their time.
 const WAITING: (usize, usize) = (1024, 8 << 20);
 
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// Whose pictures are passed on.
+    /// Sets the input whose video is passed through.
     pub(super) fn follow(&mut self, input: Option<&str>) {
         if self.input.as_deref() != input {
             self.input = input.map(str::to_owned);
@@ -38,7 +38,7 @@ impl Pass {
         }
     }
 
-    /// The times of an input begin anew.
+    /// The times of an input start again.
     pub(super) fn restarted(&mut self, input: &str) {
         if self.input.as_deref() == Some(input) {
             self.forget();
@@ -56,7 +56,7 @@ impl Pass {
         }
     }
 
-    /// Sends what is due at a time of the output.
+    /// Sends the tags that are due at a time of the output.
     pub(super) fn release(
         &mut self,
         at: Micros,
@@ -70,7 +70,7 @@ impl Pass {
             }
             let Some(tag) = self.waiting.pop_front() else { return };
             self.bytes -= tag.body.len();
-            // It never goes back, wherever the input's times lead.
+            // The output time never goes back, whatever the input's times do.
             self.last = self.last.max(BEGIN + time / 1000);
             let time = (self.last.max(0) & i64::from(u32::MAX)) as u32;
             self.send(Tag { time, ..tag }, out);

@@ -1,15 +1,15 @@
-//! What a scene asks of decoders and encoders.
+//! The parameters of decoders and encoders for a scene.
 //!
-//! In: a scene. Out: numbers. Absent: anything else.
+//! In: a scene. Out: numbers. Deliberately absent: everything else.
 //!
-//! They change as seldom as can be, since another number is another process: where a tile is and how large changes
-//! none of them.
+//! The parameters change as rarely as possible, because a change restarts a process: the place and the size of a tile
+//! affect none of them.
 
 use crate::child::{Encoding, Picturing};
 use crate::input::Wanted;
 use crate::scene::Scene;
 
-/// Sides and rates of pictures are asked for in these steps.
+/// Sides and frame rates of decoded pictures are limited to one of these steps.
 const SIDES: [u32; 2] = [1280, 1920];
 const RATES: [u32; 2] = [30, 60];
 

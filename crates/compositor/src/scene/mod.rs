@@ -1,7 +1,7 @@
-//! What is to be seen and heard, as whoever gives the orders has resolved it.
+//! The layout and sound of the output, as resolved by the parent process.
 //!
-//! In: JSON of a job. Out: a [`Scene`] whose every number is in its range ([`Scene::check`]). Absent: why somebody is
-//! seen; pixels; addresses.
+//! In: JSON of a job. Out: a [`Scene`] in which every number is in its range ([`Scene::check`]). Deliberately absent:
+//! why a member is shown; pixels; addresses.
 
 mod place;
 
@@ -12,24 +12,25 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Longest side of a canvas, pixels.
+/// Maximum side of a canvas, in pixels.
 pub const MAX_SIDE: u32 = 1920;
-/// Most pixels of a canvas.
+/// Maximum number of pixels of a canvas.
 pub const MAX_PIXELS: u64 = 1920 * 1080;
-/// Shortest side of a canvas that has a picture.
+/// Minimum side of a canvas that has a picture, in pixels.
 pub const MIN_SIDE: u32 = 16;
-/// Most inputs of a job.
+/// Maximum number of inputs of a job.
 pub const MAX_INPUTS: usize = 32;
-/// Most pictures of members on a canvas.
+/// Maximum number of tiles on a canvas.
 pub const MAX_TILES: usize = 16;
-/// Most images on a canvas.
+/// Maximum number of images on a canvas.
 pub const MAX_IMAGES: usize = 8;
-/// The greatest place in the order of depth.
+/// Maximum depth.
 pub const MAX_Z: u32 = 100;
-/// Longest name of an input, bytes.
+/// Maximum length of an input's id, in bytes.
 pub const MAX_ID: usize = 64;
 
-/// A rectangle of the canvas. All of its numbers are even, as colours are kept for squares of four pixels.
+/// A rectangle of the canvas, in pixels. All of its numbers are even, because colours are stored for squares of four
+/// pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rect {
     /// Left edge.
@@ -42,25 +43,25 @@ pub struct Rect {
     pub height: u32,
 }
 
-/// How a picture is fitted into a rectangle of another shape.
+/// How a picture is fitted into a rectangle of another aspect ratio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Adaption {
-    /// All of it is seen, with bars in the colour of the canvas.
+    /// The whole picture is visible, with bars in the colour of the canvas.
     Fit,
-    /// The rectangle is full; what does not fit is cut off at both sides.
+    /// The picture fills the rectangle; the excess is cut off on both sides.
     #[default]
     Crop,
-    /// All of it is seen and the rectangle is full; it is distorted.
+    /// The whole picture fills the rectangle, distorted.
     Stretch,
 }
 
-/// Size and colour of the whole picture.
+/// Size and colour of the output picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canvas {
-    /// Even; 0 with a height of 0 where nothing is seen.
+    /// Width in pixels, even. Width and height are 0 if there is sound only.
     pub width: u32,
-    /// Even.
+    /// Height in pixels, even.
     pub height: u32,
     /// 65536 R + 256 G + B.
     #[serde(default)]
@@ -78,14 +79,14 @@ impl Canvas {
 /// The picture of an input on the canvas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tile {
-    /// Name of the input.
+    /// Id of the input.
     pub input: String,
-    /// Where it is.
+    /// Its place on the canvas.
     pub rect: Rect,
-    /// How it is fitted in.
+    /// How it is fitted into the rectangle.
     #[serde(default)]
     pub adaption: Adaption,
-    /// Higher in front; of equals the later in the list.
+    /// Depth: higher values are in front. Of two tiles with the same depth, the later in the list is in front.
     #[serde(default)]
     pub z: u32,
 }
@@ -93,17 +94,18 @@ pub struct Tile {
 /// An image on the canvas.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Where it is fetched from. May hold a secret.
+    /// The URL of the image. It may contain a secret.
     pub url: String,
-    /// Where it is.
+    /// Its place on the canvas.
     pub rect: Rect,
-    /// How it is fitted in.
+    /// How it is fitted into the rectangle.
     #[serde(default)]
     pub adaption: Adaption,
-    /// Its depth among the tiles, behind those of the same depth; absent: behind everything that has one.
+    /// Its depth among the tiles; it is behind tiles of the same depth. `None` puts it behind everything that has a
+    /// depth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub z: Option<u32>,
-    /// It is seen only while this input has no picture.
+    /// If set, the image is shown only while this input has no picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unless: Option<String>,
 }
@@ -119,68 +121,69 @@ impl std::fmt::Debug for Image {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sound {
-    /// kbit/s, 10..=192.
+    /// Bit rate in kbit/s, 10..=192.
     pub kbps: u32,
-    /// 32000, 44100 or 48000 a second.
+    /// Sample rate in Hz: 32000, 44100 or 48000.
     pub sample_rate: u32,
-    /// 1 or 2.
+    /// Number of channels: 1 or 2.
     pub channels: u32,
-    /// 0 LC-AAC, 1 HE-AAC, which is taken down and encoded as LC.
+    /// 0 is LC-AAC. 1 is HE-AAC, which is accepted but encoded as LC.
     #[serde(default)]
     pub codec_profile: u32,
 }
 
-/// What is to be seen and heard.
+/// The layout and sound of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Scene {
-    /// The whole picture.
+    /// Size and colour of the output picture.
     pub canvas: Canvas,
-    /// Pictures a second, 5..=60.
+    /// Frame rate in pictures per second, 5..=60.
     pub fps: u32,
-    /// Bit rate of the picture, kbit/s, 50..=20000.
+    /// Video bit rate in kbit/s, 50..=20000.
     pub video_kbps: u32,
     /// How the sound is encoded.
     pub sound: Sound,
-    /// Whose pictures are seen.
+    /// The inputs that are shown.
     #[serde(default)]
     pub tiles: Vec<Tile>,
-    /// Names of the inputs that are heard.
+    /// Ids of the inputs that are mixed into the sound.
     #[serde(default)]
     pub voices: Vec<String>,
-    /// Images behind and between the tiles, the rearmost first.
+    /// Images behind and between the tiles; the rearmost is first.
     #[serde(default)]
     pub images: Vec<Image>,
-    /// The picture of the only tile, while there is one, is passed on as it is, whatever the canvas.
+    /// Whether the video of the only tile is passed through unchanged, while there is a tile. The canvas is then
+    /// unused.
     #[serde(default)]
     pub pass_through: bool,
 }
 
-/// What is wrong with a scene.
+/// Why a scene is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BadScene {
-    /// The canvas is too large, too small or odd.
+    /// The canvas is too large or too small, has odd sides or an invalid colour, or a sound-only scene shows something.
     #[error("the canvas has no such size")]
     Canvas,
     /// A rectangle is odd, empty or exceeds the canvas.
     #[error("a rectangle is odd, empty or exceeds the canvas")]
     Rect,
-    /// Something is too deep, too long or too many.
+    /// A depth, a length or a count exceeds its maximum.
     #[error("there is too much of something")]
     TooMuch,
-    /// A number that says how something is encoded is out of range.
+    /// An encoding parameter is out of range.
     #[error("a number of the encoding is out of range")]
     Encoding,
-    /// Only a single tile without images can be passed on.
+    /// Pass-through requires a single tile and no images.
     #[error("only a single picture can be passed on as it is")]
     PassThrough,
 }
 
 impl Scene {
-    /// Whether all of it is in its range.
+    /// Checks that everything is in its range.
     ///
     /// # Errors
-    /// [`BadScene`].
+    /// [`BadScene`] says what is invalid.
     pub fn check(&self) -> Result<(), BadScene> {
         let Canvas { width, height, color } = self.canvas;
         let is_side = |side: u32| (MIN_SIDE..=MAX_SIDE).contains(&side) && side.is_multiple_of(2);
@@ -226,20 +229,20 @@ impl Scene {
         Ok(())
     }
 
-    /// Names of the inputs that are seen or heard.
+    /// Ids of the inputs that are shown or heard.
     #[must_use]
     pub fn inputs(&self) -> BTreeSet<&str> {
         let seen = self.tiles.iter().map(|tile| tile.input.as_str());
         seen.chain(self.voices.iter().map(String::as_str)).collect()
     }
 
-    /// Whether a picture is composed: not for sound only, nor where one is passed on.
+    /// Whether a picture is composed: neither for sound only nor for pass-through.
     #[must_use]
     pub fn has_canvas(&self) -> bool {
         !self.canvas.is_sound_only() && !self.pass_through
     }
 
-    /// The input whose picture is passed on as it is.
+    /// The input whose video is passed through.
     #[must_use]
     pub fn passed(&self) -> Option<&str> {
         let tile = self.tiles.first().filter(|_| self.pass_through)?;

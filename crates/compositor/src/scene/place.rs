@@ -1,19 +1,20 @@
-//! Where a picture of one shape goes in a rectangle of another.
+//! Placement of a picture in a rectangle of another aspect ratio.
 //!
-//! In: sizes. Out: which part of the picture fills which part of the rectangle, in even pixels. Absent: pixels' values.
+//! In: sizes. Out: which part of the picture fills which part of the rectangle, in even pixels. Deliberately absent:
+//! pixel values.
 
 use super::{Adaption, Rect};
 
-/// A part of a picture, and where it goes.
+/// A part of a picture, and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// Of the picture.
+    /// The part of the picture.
     pub from: Rect,
-    /// Of the canvas; inside the rectangle that was asked for.
+    /// The place on the canvas, inside the given rectangle.
     pub to: Rect,
 }
 
-/// Fits a picture into a rectangle. Sides of the picture are even and not 0.
+/// Fits a picture into a rectangle. Width and height of the picture must be even and not 0.
 #[must_use]
 pub fn place(width: u32, height: u32, rect: Rect, adaption: Adaption) -> Placement {
     let whole = Rect { x: 0, y: 0, width, height };
@@ -24,11 +25,11 @@ pub fn place(width: u32, height: u32, rect: Rect, adaption: Adaption) -> Placeme
     }
 }
 
-/// The largest rectangle of a shape in the middle of another one.
+/// The largest rectangle with the aspect ratio of `width` and `height`, centred in `outer`.
 fn inside(outer: Rect, width: u32, height: u32) -> Rect {
     let (w, h) = (u64::from(outer.width), u64::from(outer.height));
     let (sw, sh) = (u64::from(width), u64::from(height));
-    // The shape is wider than the rectangle: it has its width, and less than its height.
+    // If the shape is wider than the rectangle, it takes its full width and less than its height.
     let (w, h) = if sw * h >= sh * w {
         (outer.width, even(w * sh, sw, outer.height))
     } else {
@@ -43,7 +44,7 @@ fn inside(outer: Rect, width: u32, height: u32) -> Rect {
     }
 }
 
-/// The even number next to a fraction, from 2 to a bound.
+/// The even number closest to a fraction, limited to 2..=`bound`.
 fn even(numerator: u64, denominator: u64, bound: u32) -> u32 {
     let half = (numerator + denominator) / (2 * denominator.max(1));
     u32::try_from(half * 2).unwrap_or(u32::MAX).clamp(2, bound.max(2))

@@ -1,21 +1,21 @@
-//! The sum of many sounds.
+//! A mix of several sounds.
 //!
-//! In: samples. Out: their sum, bounded to what a sample can be. Absent: times.
+//! In: samples. Out: their sum, limited to the range of a sample. Deliberately absent: times.
 
-/// A sum under way.
+/// A mix in progress.
 #[derive(Debug)]
 pub struct Mix {
     sum: Vec<i32>,
 }
 
 impl Mix {
-    /// Silence of so many samples, over all channels.
+    /// Silence of `samples` samples, counted over all channels.
     #[must_use]
     pub fn silence(samples: usize) -> Self {
         Self { sum: vec![0; samples] }
     }
 
-    /// Adds samples from an index on; those behind the end are left out.
+    /// Adds samples from index `from` on; samples after the end are ignored.
     pub fn add(&mut self, from: usize, samples: impl Iterator<Item = i16>) {
         let sum = self.sum.get_mut(from..).unwrap_or_default();
         for (sum, sample) in sum.iter_mut().zip(samples) {
@@ -23,7 +23,7 @@ impl Mix {
         }
     }
 
-    /// The sum: what is too loud is cut off.
+    /// The mix; values that are too large are clipped.
     #[must_use]
     pub fn finish(self) -> Vec<i16> {
         let bounded = |sum: i32| sum.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;

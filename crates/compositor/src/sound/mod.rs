@@ -1,7 +1,7 @@
-//! Sound as samples.
+//! Sound in samples.
 //!
-//! In: decoded samples with their times. Out: what is heard in a span of time, and a mix. Absent: rates other than the
-//! one of the output, which decoders bring everything to.
+//! In: decoded samples with their times. Out: the samples of a time span, and a mix. Deliberately absent: resampling;
+//! decoders deliver everything at the sample rate of the output.
 
 mod mix;
 mod queue;

@@ -1,38 +1,38 @@
-//! The sound of one input, between a decoder that is sometimes late and a clock that never is.
+//! The sound of one input, between a decoder that may be late and a clock that is not.
 //!
-//! In: samples with the time of the first of them. Out: the samples of a span, silence where there are none. Absent:
-//! how the times of an input relate to a clock.
+//! In: samples with the time of the first one. Out: the samples of a time span, and silence where there are none.
+//! Deliberately absent: the relation between the input's times and the clock.
 //!
-//! Times count samples of one channel. A reader that goes on where it was gets the samples as they came. One that
-//! moves hears no click: the old place fades out while the new one fades in.
+//! Times count samples of one channel. Consecutive reads return the samples unchanged. When a read does not continue at
+//! the end of the last one, the old position fades out while the new one fades in, so that there is no click.
 
 use std::collections::VecDeque;
 
 use super::Mix;
 
-/// Longest sound that is kept, seconds.
+/// Maximum duration of the stored sound, in seconds.
 const KEPT: i64 = 4;
-/// A chunk may begin so much before or behind the end of the last one and still follow it, parts of a second.
+/// A chunk that begins at most 1/[`TOLERANCE`] s before or after the end of the last one follows it directly.
 const TOLERANCE: i64 = 25;
-/// A gap that is filled with silence, seconds; a longer one is a new beginning.
+/// Gaps up to this many seconds are filled with silence; after a longer gap the queue starts again.
 const GAP: i64 = 2;
-/// Fades take this part of a second.
+/// A fade takes 1/[`FADE`] s.
 const FADE: i64 = 200;
 
-/// Sound of one input.
+/// The sound of one input.
 #[derive(Debug)]
 pub struct Queue {
     rate: i64,
     channels: usize,
     samples: VecDeque<i16>,
-    /// Time of the first sample that is kept.
+    /// Time of the first stored sample.
     head: i64,
-    /// Where the next read begins, if it goes on.
+    /// Start of the next read, if it continues the last one.
     next: Option<i64>,
 }
 
 impl Queue {
-    /// An empty one. The rate is that of both sides.
+    /// An empty queue. `rate` is that of the pushed and of the read samples.
     #[must_use]
     pub fn new(rate: u32, channels: u32) -> Self {
         Self {
@@ -44,31 +44,31 @@ impl Queue {
         }
     }
 
-    /// Time behind the last sample.
+    /// Time after the last sample.
     #[must_use]
     pub fn end(&self) -> i64 {
         self.head.saturating_add(self.len())
     }
 
-    /// Time up to which it was read, while a reader goes on.
+    /// Time up to which sound was read; `None` if the last read was skipped.
     #[must_use]
     pub fn heard_to(&self) -> Option<i64> {
         self.next
     }
 
-    /// Whether nothing is kept.
+    /// Whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub fn clear(&mut self) {
         self.samples.clear();
         self.next = None;
     }
 
-    /// Takes samples, interleaved, the first of which is of `time`.
+    /// Adds interleaved samples; `time` is that of the first one.
     pub fn push(&mut self, time: i64, samples: &[i16]) {
         let samples = &samples[..samples.len() - samples.len() % self.channels];
         if samples.is_empty() {
@@ -94,7 +94,7 @@ impl Queue {
         self.forget(excess);
     }
 
-    /// Adds the sound from `from` on to a mix of `count` samples, and forgets what was before it.
+    /// Adds `count` samples from `from` on to a mix, and forgets the samples before them.
     pub fn read(&mut self, from: i64, count: usize, mix: &mut Mix) {
         match self.next {
             Some(next) if next != from => self.cross(next, from, count, mix),
@@ -102,11 +102,11 @@ impl Queue {
         }
         let end = from.saturating_add(count as i64);
         self.next = Some(end);
-        // What is just behind is kept for a fade.
+        // The most recent samples are kept for a fade.
         self.forget(end.saturating_sub(self.rate / FADE).saturating_sub(self.head));
     }
 
-    /// As a read of nobody: what was before is forgotten.
+    /// Skips to a time: forgets the samples before it.
     pub fn skip(&mut self, to: i64) {
         self.next = None;
         self.forget(to.saturating_sub(self.rate / FADE).saturating_sub(self.head));
@@ -135,7 +135,7 @@ impl Queue {
         mix.add(lead * self.channels, samples.copied().take((count - lead) * self.channels));
     }
 
-    /// One sample of all channels.
+    /// The sample of one channel at a time; 0 if there is none.
     fn at(&self, time: i64, channel: usize) -> i32 {
         let index = time.checked_sub(self.head).and_then(|index| usize::try_from(index).ok());
         let sample = index

@@ -1,9 +1,9 @@
-//! Pictures on the canvas.
+//! Drawing of layers on the canvas.
 //!
-//! In: layers, the rearmost first. Out: the whole picture. Absent: who is in which layer.
+//! In: layers, the rearmost first. Out: the output picture. Deliberately absent: the choice of the layers.
 //!
-//! A layer is scaled when its picture or its place is another one than at the last beat; a canvas on which nothing
-//! changed is the same as before.
+//! A layer is scaled only if its picture or its place has changed since the last beat. If nothing has changed, the last
+//! output picture is reused.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ pub(super) struct Layer {
 }
 
 impl PartialEq for Layer {
-    /// Whether it is the same picture, not an equal one.
+    /// Compares pictures by identity, not by contents.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.picture, &other.picture)
             && (self.rect, self.adaption) == (other.rect, other.adaption)
     }
 }
 
-/// A layer, and what of it is seen.
+/// A layer with its scaled picture, and the place of that picture.
 #[derive(Debug)]
 struct Scaled {
     layer: Layer,
@@ -42,7 +42,7 @@ pub(super) struct Painter {
 }
 
 impl Painter {
-    /// The whole picture; `None` for a canvas that has no size.
+    /// The output picture; `None` if the canvas has no size.
     pub(super) fn paint(&mut self, scene: &Scene, layers: &[Layer]) -> Option<Arc<Picture>> {
         if let Some((canvas, last, picture)) = &self.last
             && (*canvas, last.as_slice()) == (scene.canvas, layers)

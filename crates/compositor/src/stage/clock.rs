@@ -1,14 +1,14 @@
-//! When beats are due.
+//! The clock of the beats.
 //!
-//! In: rates and the moment. Out: numbers of beats, and how much sound belongs to each. Absent: sleeping.
+//! In: rates and the current time. Out: the numbers of beats, and the samples of each. Deliberately absent: sleeping.
 //!
-//! The time line of the output has no jumps: a beat that comes late takes the place of those that were missed, with all
-//! of their sound. After a long pause of the process the output goes on where it was; it lags behind the clock from then
-//! on by its *shift*, and no burst of silence is made.
+//! The time line of the output has no jumps: a late beat replaces the ones that were missed, and contains all of their
+//! sound. After a long pause of the process the output continues where it was, and no burst of silence is produced.
+//! From then on the output lags behind the clock by *shift*.
 
 use super::{Micros, SECOND};
 
-/// A longer pause is left out of the output.
+/// A pause that is longer than this is left out of the output.
 const PAUSE: Micros = SECOND;
 
 /// One beat.
@@ -16,17 +16,17 @@ const PAUSE: Micros = SECOND;
 pub(super) struct Tick {
     pub(super) epoch: u64,
     pub(super) number: u64,
-    /// On the time line of the output.
+    /// Time on the time line of the output.
     pub(super) at: Micros,
-    /// By the clock.
+    /// The same time on the clock.
     pub(super) wall: Micros,
-    /// In samples since the epoch.
+    /// Position of the first sample, in samples since the epoch.
     pub(super) sound_at: u64,
-    /// The same place in samples of the clock.
+    /// The same position on the clock, in samples.
     pub(super) wall_sample: i64,
-    /// Samples of each channel.
+    /// Number of samples per channel.
     pub(super) samples: usize,
-    /// Beats in whose place this one is.
+    /// Number of beats that this one replaces.
     pub(super) skipped: u64,
 }
 
@@ -35,9 +35,9 @@ pub(super) struct Clock {
     fps: i64,
     rate: i64,
     epoch: u64,
-    /// Output time at which the epoch began.
+    /// Output time at the start of the epoch.
     base: Micros,
-    /// Clock minus output.
+    /// Clock time minus output time.
     shift: Micros,
     number: u64,
     sound_at: u64,
@@ -56,7 +56,7 @@ impl Clock {
         }
     }
 
-    /// Beats at other rates. The next one is due when it was before.
+    /// Changes the rates. The next beat is due at the same time as before.
     pub(super) fn retime(&mut self, fps: u32, rate: u32) {
         self.base = self.time(self.number);
         self.fps = i64::from(fps.max(1));

@@ -1,13 +1,13 @@
-//! One input on its way to the canvas: which of its pictures is seen and what of its sound is heard at a moment.
+//! One input of the stage: which of its pictures is shown and which of its samples are heard at a moment.
 //!
-//! In: decoded pictures and sounds, with the input's times and the moments at which they came. Out: the picture and the
-//! sound of a moment. Absent: decoders, rectangles.
+//! In: decoded pictures and sound, with the input's times and their times of arrival. Out: the picture and the sound of
+//! a moment. Deliberately absent: decoders, rectangles.
 //!
-//! Times of an input are those of its own clock. One offset, the same for picture and sound, leads from it to ours, so both
-//! keep the distance that they had. It is the time that the fastest media of the last seconds took on its way, of picture
-//! or sound whichever is slower, and a reserve beside it for what comes less evenly; it grows while sound comes too late all
-//! the same. When a clock runs away, or the way becomes longer for good, the offset follows in small steps; after a jump at
-//! once.
+//! The times of an input come from its own clock. One offset, the same for picture and sound, converts them to our
+//! clock, so that picture and sound stay in sync. The offset is the shortest delay of the last seconds (of picture or
+//! sound, whichever is larger) plus a reserve for jitter. The reserve grows while sound still arrives too late. When
+//! the input's clock drifts or the delay changes permanently, the offset follows in small steps; after a jump it
+//! follows at once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,33 +16,34 @@ use super::{Micros, SECOND};
 use crate::picture::Picture;
 use crate::sound::{Mix, Queue};
 
-/// What comes so much later than the fastest is in time: at first, and at most.
+/// The reserve, at first and at most.
 const RESERVES: (Micros, Micros) = (200_000, 1_000_000);
-/// A reserve grows by so much for sound that comes when its time has passed, and shrinks by as much after a while
-/// in which there was none.
+/// The reserve grows by the first value when sound arrives too late, and shrinks by it after the second has passed
+/// without late sound.
 const GROWTH: (Micros, Micros) = (25_000, 30 * SECOND);
-/// What comes late within such a time is late once.
+/// Several late arrivals within this time count once.
 const GUST: Micros = 100_000;
-/// Two of these are how long the fastest is remembered.
+/// The shortest delay is remembered for up to two windows of this length.
 const WINDOW: Micros = 2 * SECOND;
-/// An offset this close to where it should be is left alone.
+/// An offset is not changed if it differs from its target by less than this.
 const SLACK: Micros = 40_000;
-/// How far an offset moves at once, and how often it may.
+/// The size of one step of an offset, and the minimum time between two steps.
 const STEP: (Micros, Micros) = (5_000, 250_000);
-/// An offset that is so far off jumps: too late for what comes, since there is a gap in the sound anyway; too early.
+/// Differences from which an offset jumps: to a larger offset, since late media leaves a gap in the sound anyway; to a
+/// smaller one.
 const JUMPS: (Micros, Micros) = (100_000, 400_000);
-/// A beginning: an input that began lets come what is older than live, in one go, and its sound is not heard.
+/// A new input first delivers buffered media in a burst; its sound is not played until this time has passed.
 const SETTLING: Micros = 200_000;
-/// Picture and sound that are further apart than this belong to different worlds: sound leads.
+/// If the delays of picture and sound differ by more than this, only that of the sound counts.
 const APART: Micros = 1_500_000;
-/// Times that go back by more begin anew.
+/// Times that go back by more than this start again.
 const BACK: Micros = SECOND;
-/// A picture after which none came for so long is not shown any more.
+/// A picture is hidden if no other came for this time.
 const FROZEN: Micros = 3 * SECOND;
-/// Most pictures that wait, and their bytes.
+/// Maximum number of pictures that wait, and of their bytes.
 const WAITING: (usize, usize) = (40, 24 << 20);
 
-/// What an input is of.
+/// The kind of media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Pictures.
@@ -51,7 +52,7 @@ pub enum Kind {
     Sound,
 }
 
-/// How long media of one kind takes: its moment minus its time.
+/// The delay of one kind of media: its time of arrival minus its own time.
 #[derive(Debug, Default)]
 struct Way {
     fastest: Option<Micros>,
@@ -61,7 +62,7 @@ struct Way {
 }
 
 impl Way {
-    /// Takes an arrival. False: the times have begun anew.
+    /// Records an arrival. Returns false if the times have started again.
     fn observe(&mut self, now: Micros, time: Micros) -> bool {
         if self.last.is_some_and(|(_, last)| time < last.saturating_sub(BACK)) {
             return false;
@@ -79,7 +80,7 @@ impl Way {
         true
     }
 
-    /// The fastest of late, unless nothing came for a while.
+    /// The shortest recent delay; `None` if nothing came for a while.
     fn took(&self, now: Micros) -> Option<Micros> {
         self.last.filter(|(at, _)| now - at <= FROZEN)?;
         let fastest = self.fastest?;
@@ -96,15 +97,15 @@ pub(super) struct Lane {
     queue: Queue,
     waiting: VecDeque<(Micros, Arc<Picture>)>,
     shown: Option<(Micros, Arc<Picture>)>,
-    /// When the last picture came.
+    /// Time at which the last picture came.
     seen: Micros,
-    /// Our time minus that of the input.
+    /// Our time minus the input's time.
     offset: Option<Micros>,
     moved: Micros,
     reserve: Micros,
-    /// When the reserve was last found too small, or made smaller.
+    /// Time at which the reserve last grew or shrank.
     scant: Micros,
-    /// Until then the input is at its beginning.
+    /// Until this time the input is starting.
     settled: Option<Micros>,
 }
 
@@ -130,12 +131,12 @@ impl Lane {
         self.offset
     }
 
-    /// What is shown at the moment.
+    /// The picture that is shown now.
     pub(super) fn shown(&self) -> Option<&Arc<Picture>> {
         self.shown.as_ref().map(|(_, picture)| picture)
     }
 
-    /// The next times have nothing to do with those before.
+    /// Called when the next times are unrelated to those before.
     pub(super) fn restart(&mut self) {
         self.queue.clear();
         self.forget_times();
@@ -180,13 +181,13 @@ impl Lane {
             self.reserve = (self.reserve + GROWTH.0).min(RESERVES.1);
             self.scant = now;
         }
-        // The end of it came now.
+        // The end of the chunk arrived now.
         self.queue.push(time, samples);
         let end = i128::from(self.queue.end()) * i128::from(SECOND) / i128::from(self.rate.max(1));
         self.observe(now, Kind::Sound, i64::try_from(end).unwrap_or(i64::MAX));
     }
 
-    /// Something came, and with it a word on how long its way is.
+    /// Records the arrival of media, and adjusts the offset.
     pub(super) fn observe(&mut self, now: Micros, kind: Kind, time: Micros) {
         let way = match kind {
             Kind::Picture => &mut self.picture,
@@ -194,7 +195,8 @@ impl Lane {
         };
         if !way.observe(now, time) {
             if kind == Kind::Picture {
-                // Sound that came with these times would be the new one.
+                // Queued sound has the old times: had sound with the new times come first, it would have been the one
+                // to restart.
                 self.queue.clear();
             }
             self.forget_times();
@@ -204,7 +206,7 @@ impl Lane {
         self.follow(now);
     }
 
-    /// Adds what is heard from a sample of our time on.
+    /// Adds the sound from a sample of our time on to a mix.
     pub(super) fn mix(&mut self, now: Micros, from: i64, count: usize, mix: &mut Mix) {
         let Some(offset) = self.offset_samples() else { return };
         if self.settled.is_some_and(|until| now < until) {
@@ -217,17 +219,17 @@ impl Lane {
         }
     }
 
-    /// As [`Lane::mix`] for an input that is not heard.
+    /// Like [`Lane::mix`], for an input that is not heard.
     pub(super) fn pass(&mut self, from: i64, count: usize) {
         if let Some(offset) = self.offset_samples() {
             self.queue.skip(from.saturating_sub(offset).saturating_add(count as i64));
         }
     }
 
-    /// Shows the picture of a moment of our time.
+    /// Selects the picture of a moment of our time.
     pub(super) fn advance(&mut self, now: Micros, at: Micros, interval: Micros) {
         if let Some(offset) = self.offset {
-            // The one whose time is next to it.
+            // The picture whose time is closest.
             let time = at.saturating_sub(offset).saturating_add(interval / 2);
             while self.waiting.front().is_some_and(|(of, _)| *of <= time) {
                 self.shown = self.waiting.pop_front();
@@ -243,7 +245,7 @@ impl Lane {
         i64::try_from(samples).ok()
     }
 
-    /// Where the offset should be.
+    /// The offset that the delays call for.
     fn target(&self, now: Micros) -> Option<Micros> {
         let took = match (self.picture.took(now), self.sound.took(now)) {
             (Some(picture), Some(sound)) if picture.abs_diff(sound) <= APART.unsigned_abs() => {
@@ -268,7 +270,7 @@ impl Lane {
         let is_settling = self.settled.is_some_and(|until| now < until);
         if is_settling && off != 0 {
             if off < -SLACK {
-                // It is still catching up with what is live.
+                // The input is still catching up with the live media.
                 self.settled = Some(now + SETTLING);
             }
             self.offset = Some(target);

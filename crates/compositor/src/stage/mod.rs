@@ -1,7 +1,8 @@
-//! What is composed, and when: everything that decides, without I/O and without a clock.
+//! Composition: all decisions about the output, without I/O and without a clock.
 //!
-//! In: scenes, decoded pictures and sounds with their times, images, and the moment. Out: at each beat one picture and
-//! the sound since the last one. Absent: where pictures and sounds come from and go to; waiting for the next beat.
+//! In: scenes, decoded pictures and sound with their times, images, and the current time. Out: at each beat one picture
+//! and the sound since the last one. Deliberately absent: the sources and receivers of media; waiting for the next
+//! beat.
 //!
 //! ```text
 //!   decoders ── picture(), sound() ──> Lane ──┐
@@ -9,8 +10,7 @@
 //!   images ──── image(url) ────────────────────┘
 //! ```
 //!
-//! All times are microseconds of one clock that never goes back. What an input does or does not do moves nothing but its
-//! own tile and its own voice.
+//! All times are microseconds of one monotonic clock. An input affects only its own tile and its own sound.
 
 mod canvas;
 mod clock;
@@ -28,30 +28,30 @@ use crate::picture::Picture;
 use crate::scene::Scene;
 use crate::sound::Mix;
 
-/// Microseconds.
+/// Time in microseconds.
 pub type Micros = i64;
-/// A second.
+/// One second.
 pub const SECOND: Micros = 1_000_000;
 
-/// What one beat gives.
+/// The output of one beat.
 #[derive(Debug)]
 pub struct Beat {
-    /// Counts beats at the rate of the scene; those that came too late are left out. Begins anew with
+    /// Number of the beat at the frame rate of the scene; skipped beats count, too. It starts again with each
     /// [`Beat::epoch`].
     pub number: u64,
-    /// Another one for each change of rates.
+    /// Number of rate changes before the beat.
     pub epoch: u64,
     /// Time of the picture on the time line of the output.
     pub at: Micros,
-    /// The picture, where one is composed.
+    /// The picture, if one is composed.
     pub picture: Option<Arc<Picture>>,
-    /// Time of the first sample, in samples since the epoch began.
+    /// Position of the first sample, in samples since the epoch began.
     pub sound_at: u64,
-    /// The sound since the last beat, interleaved.
+    /// The sound since the last beat, as interleaved samples.
     pub sound: Vec<i16>,
 }
 
-/// Composes.
+/// The composition of one run.
 #[derive(Debug)]
 pub struct Stage {
     scene: Scene,
@@ -63,7 +63,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage whose first beat is due now. The scene has been checked.
+    /// Creates a stage whose first beat is due now. The scene must be valid.
     #[must_use]
     pub fn new(scene: Scene, now: Micros) -> Self {
         let clock = Clock::new(scene.fps, scene.sound.sample_rate, now);
@@ -79,13 +79,13 @@ impl Stage {
         stage
     }
 
-    /// What is shown.
+    /// The present scene.
     #[must_use]
     pub fn scene(&self) -> &Scene {
         &self.scene
     }
 
-    /// Shows another scene from the next beat on. It has been checked.
+    /// Changes the scene from the next beat on. The scene must be valid.
     pub fn update(&mut self, scene: Scene) {
         let sound = |scene: &Scene| (scene.sound.sample_rate, scene.sound.channels);
         let has_other_sound = sound(&scene) != sound(&self.scene);
@@ -93,7 +93,7 @@ impl Stage {
             self.clock.retime(scene.fps, scene.sound.sample_rate);
         }
         if has_other_sound {
-            // What was decoded has another rate.
+            // Samples that were decoded before have another format.
             self.lanes.clear();
         }
         self.scene = scene;
@@ -107,59 +107,59 @@ impl Stage {
         }
     }
 
-    /// A picture of an input came, of this time of the input.
+    /// Adds a picture of an input, with the input's time.
     pub fn picture(&mut self, now: Micros, input: &str, time: Micros, picture: Arc<Picture>) {
         if let Some(lane) = self.lanes.get_mut(input) {
             lane.picture(now, time, picture);
         }
     }
 
-    /// A sound of an input came; the time of its first sample counts samples of the scene's rate.
+    /// Adds sound of an input. The time of its first sample counts samples at the scene's rate.
     pub fn sound(&mut self, now: Micros, input: &str, time: i64, samples: &[i16]) {
         if let Some(lane) = self.lanes.get_mut(input) {
             lane.sound(now, time, samples);
         }
     }
 
-    /// A picture of an input came that is passed on as it is.
+    /// Records the arrival of a picture that is passed through.
     pub fn passing(&mut self, now: Micros, input: &str, time: Micros) {
         if let Some(lane) = self.lanes.get_mut(input) {
             lane.observe(now, Kind::Picture, time);
         }
     }
 
-    /// Where a time of an input is on the time line of the output, once that is known.
+    /// Converts a time of an input to the time line of the output; `None` until the offset is known.
     #[must_use]
     pub fn output_time(&self, input: &str, time: Micros) -> Option<Micros> {
         let offset = self.lanes.get(input)?.offset()?;
         Some(time.saturating_add(offset).saturating_sub(self.clock.shift()))
     }
 
-    /// An input begins anew: its times have nothing to do with those before. What it shows stays for a while.
+    /// An input restarts: its next times are unrelated to those before. Its picture stays for a while.
     pub fn restarted(&mut self, input: &str) {
         if let Some(lane) = self.lanes.get_mut(input) {
             lane.restart();
         }
     }
 
-    /// When the next beat is due.
+    /// The time at which the next beat is due.
     #[must_use]
     pub fn due(&self) -> Micros {
         self.clock.due()
     }
 
-    /// Beats that were left out because their time had passed.
+    /// Number of beats that were skipped because their time had passed.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Composes what is due, if anything is.
+    /// Composes the beat that is due, if there is one.
     pub fn beat(&mut self, now: Micros) -> Option<Beat> {
         let tick = self.clock.tick(now)?;
         self.skipped += tick.skipped;
         let mut mix = Mix::silence(tick.samples * self.scene.sound.channels as usize);
-        // Where the sound begins, in samples of the clock that arrivals are told by.
+        // Position of the sound, in samples of the clock that times arrivals.
         let from = tick.wall_sample;
         for (name, lane) in &mut self.lanes {
             if self.scene.voices.contains(name) {
@@ -186,7 +186,8 @@ impl Stage {
         })
     }
 
-    /// What is seen, the rearmost first: images without depth, then by depth, of which images come first.
+    /// The layers, the rearmost first: images without depth, then everything by depth. At equal depth images come
+    /// before tiles.
     fn layers(&self) -> Vec<Layer> {
         let mut layers: Vec<(Option<u32>, Layer)> = Vec::new();
         for image in &self.scene.images {
@@ -204,17 +205,17 @@ impl Stage {
                 layers.push((Some(tile.z), layer));
             }
         }
-        // Stable: of equals the later is in front.
+        // The sort is stable: of equals the later is in front.
         layers.sort_by_key(|(depth, _)| *depth);
         layers.into_iter().map(|(_, layer)| layer).collect()
     }
 
-    /// Whether an input has a picture at the moment.
+    /// Whether an input has a picture now.
     fn is_seen(&self, input: &str) -> bool {
         self.lanes.get(input).is_some_and(|lane| lane.shown().is_some())
     }
 
-    /// Lanes and images are those of the scene.
+    /// Creates and removes lanes and images according to the scene.
     fn follow(&mut self) {
         let inputs = self.scene.inputs();
         self.lanes.retain(|name, _| inputs.contains(name.as_str()));

@@ -23,7 +23,7 @@ fn options(may_reach: fn(IpAddr) -> bool) -> ImageOptions {
     ImageOptions { tls: Arc::new(tls), may_reach, longest_side: 1280, behind: 0 }
 }
 
-/// A server that answers every request by what stands for its path.
+/// An HTTP server with one fixed answer per path.
 async fn server(answers: Vec<(&'static str, Vec<u8>)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -103,7 +103,7 @@ async fn no_image_comes_from_the_inside() {
     }
 }
 
-/// Two addresses of this machine, of which one stands for the inside.
+/// Of two addresses of this machine, one stands for the internal network.
 #[tokio::test]
 async fn no_redirect_leads_inside() {
     let inside = TcpListener::bind("127.0.0.2:0").await.unwrap();

@@ -23,14 +23,14 @@ use tokio::time::timeout;
 
 use crate::relay::Relay;
 
-/// Ends what hangs.
+/// Time limit for everything that may hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RUN: u64 = 7;
 const SIDES: (u32, u32) = (320, 180);
 const LEFT: Rect = Rect { x: 0, y: 0, width: 160, height: 90 };
 const RIGHT: Rect = Rect { x: 160, y: 90, width: 160, height: 90 };
 
-/// An ffmpeg that pushes one colour and one tone.
+/// Starts an ffmpeg that pushes one colour and one tone.
 fn pusher(url: &str, color: &str, tone: u32) -> Child {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "quiet", "-nostdin", "-re", "-f", "lavfi", "-i"]);
@@ -63,7 +63,7 @@ fn job(relay: &Relay, tiles: Vec<Tile>, voices: &[&str]) -> Job {
     let source = |id: &str, url: String| Source { id: id.into(), url };
     Job {
         push: relay.push_url("out"),
-        // Either way to pull.
+        // One source is pulled by HTTP-FLV, the other by RTMP.
         sources: vec![source("red", relay.pull_url("red")), source("blue", relay.push_url("blue"))],
         scene: Scene {
             canvas: Canvas { width: SIDES.0, height: SIDES.1, color: 0x00_8000 },
@@ -78,7 +78,7 @@ fn job(relay: &Relay, tiles: Vec<Tile>, voices: &[&str]) -> Job {
     }
 }
 
-/// Whoever gives the orders: grants leases while it is asked to.
+/// The parent process: it sends orders, and grants leases while `grants` is set.
 struct Parent {
     orders: mpsc::Sender<Order>,
     reports: mpsc::Receiver<Report>,
@@ -136,7 +136,7 @@ impl Parent {
     }
 }
 
-/// What a receiver gets: decoded pictures at the size of the canvas, and samples of one channel.
+/// A receiver: it delivers decoded pictures at the size of the canvas.
 struct Viewer {
     pictures: mpsc::Receiver<Picture>,
     _child: Child,
@@ -165,7 +165,7 @@ impl Viewer {
         Self { pictures, _child: child }
     }
 
-    /// Waits for a picture with these colours at these places.
+    /// Waits for a picture that has these colours at these places.
     async fn until(&mut self, wanted: &[(u32, u32, u32)]) {
         let waiting = async {
             while let Some(picture) = self.pictures.recv().await {
@@ -186,7 +186,7 @@ fn is_near(color: Yuv, rgb: u32) -> bool {
         && color.v.abs_diff(wanted.v) < 16
 }
 
-/// How loud a tone is in a second of sound, relative to all of it.
+/// The share of a tone in the energy of a second of sound.
 fn loudness(samples: &[i16], tone: f64) -> f64 {
     let step = tone * std::f64::consts::TAU / 48_000.0;
     let (mut re, mut im, mut all) = (0.0, 0.0, 1e-9);
@@ -199,7 +199,7 @@ fn loudness(samples: &[i16], tone: f64) -> f64 {
     2.0 * (re * re + im * im) / (all * samples.len() as f64)
 }
 
-/// Listens until a second sounds as it is wanted.
+/// Listens until a second of sound satisfies `wanted`.
 async fn hear(url: &str, wanted: impl Fn(&[i16]) -> bool) {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-v", "quiet", "-nostdin", "-i", url]);
@@ -233,20 +233,20 @@ async fn two_inputs_are_seen_and_heard_where_they_should_be() {
     let pushing = parent.until(|report| matches!(report, Report::Pushing { .. })).await;
     assert_eq!(pushing, Report::Pushing { run: RUN, audio_profile: "LC".into() });
     let mut viewer = Viewer::start(&relay.pull_url("out"));
-    // One is there, the other comes later.
+    // One input is there, the other comes later.
     viewer.until(&[(80, 45, RED), (240, 135, GREEN), (240, 45, GREEN)]).await;
     let mut blue = pusher(&relay.push_url("blue"), "blue", 1000);
     viewer.until(&[(80, 45, RED), (240, 135, BLUE), (80, 135, GREEN)]).await;
     let is_both = |heard: &[i16]| [440.0, 1000.0].iter().all(|tone| loudness(heard, *tone) > 0.2);
     hear(&relay.pull_url("out"), is_both).await;
-    // They change places, and one of them is not heard any more.
+    // The inputs change places, and one of them is not heard any more.
     let other = vec![tile("red", RIGHT), tile("blue", LEFT)];
     parent.update(job(&relay, other, &["blue"])).await;
     viewer.until(&[(80, 45, BLUE), (240, 135, RED)]).await;
-    // The other one is 40 dB less.
+    // The other one is at least 40 dB lower.
     let is_one = |heard: &[i16]| loudness(heard, 1000.0) > 0.8 && loudness(heard, 440.0) < 1e-4;
     hear(&relay.pull_url("out"), is_one).await;
-    // One goes away without a word; nothing else changes.
+    // One input disappears without notice; nothing else changes.
     blue.kill().await.unwrap();
     viewer.until(&[(80, 45, GREEN), (240, 135, RED)]).await;
     let _blue = pusher(&relay.push_url("blue"), "blue", 1000);
@@ -264,12 +264,12 @@ async fn a_single_picture_is_passed_on_with_the_mixed_sound() {
     wanted.scene.pass_through = true;
     let mut parent = Parent::start(wanted);
     parent.until(|report| matches!(report, Report::Pushing { .. })).await;
-    // It has its own shape, whatever the canvas is.
+    // The picture keeps its own aspect ratio, independent of the canvas.
     let mut viewer = Viewer::start(&relay.pull_url("out"));
     viewer.until(&[(4, 4, RED), (80, 45, RED), (240, 135, RED)]).await;
     let is_both = |heard: &[i16]| [440.0, 1000.0].iter().all(|tone| loudness(heard, *tone) > 0.2);
     hear(&relay.pull_url("out"), is_both).await;
-    // A canvas again, by another publish of the same run.
+    // The canvas is used again, in another publish of the same run.
     drop(viewer);
     parent.update(job(&relay, vec![tile("red", LEFT)], &["red"])).await;
     parent.until(|report| matches!(report, Report::Pushing { .. })).await;
@@ -302,7 +302,7 @@ async fn a_receiver_that_is_away_is_tried_again() {
     let Report::Retrying { failure, detail, .. } = retrying else { unreachable!() };
     assert_eq!(failure, Failure::Unreachable);
     assert!(!detail.contains("verysecret"), "{detail}");
-    // The address changes: it counts from the next attempt on.
+    // The address changes; the new one applies from the next attempt on.
     parent.update(job(&relay, Vec::new(), &[])).await;
     parent.until(|report| matches!(report, Report::Pushing { .. })).await;
     parent.stop().await;
@@ -336,7 +336,7 @@ async fn garbage_of_one_input_is_its_own_matter() {
     parent.stop().await;
 }
 
-/// FLV whose pictures and sounds are none.
+/// A stream of FLV tags whose pictures and sounds are invalid.
 async fn nonsense(stream: &mut TcpStream) -> std::io::Result<()> {
     use lianmai_media_plane::MediaKind;
     use lianmai_media_plane::flv::{encode_tag, file_header};

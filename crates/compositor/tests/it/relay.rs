@@ -1,4 +1,4 @@
-//! A relay of this process: pushes come in and go out by RTMP and HTTP-FLV. Whoever asks may.
+//! A relay in this process: pushes arrive by RTMP and are played by RTMP and HTTP-FLV. It authorises everything.
 
 use std::io;
 use std::net::SocketAddr;
@@ -46,14 +46,14 @@ impl Relay {
             loop {
                 let Ok((stream, peer)) = http.accept().await else { return };
                 let hub = served.clone();
-                // A viewer that goes away is no failure.
+                // A viewer that disconnects is no failure.
                 tokio::spawn(async move { drop(play(stream, peer, hub).await) });
             }
         });
         Self { rtmp: addresses.0, http: addresses.1, facts, _tasks: tasks }
     }
 
-    /// Waits until a publish of this stream has ended. What the hub has said before is gone then.
+    /// Waits until a publish of this stream has ended. Earlier facts of the hub are discarded.
     pub(crate) async fn ended(&mut self, name: &str) {
         while let Some(fact) = self.facts.recv().await {
             if fact.stream == StreamName::new("live", name) && fact.state == FactState::Ended {

@@ -30,7 +30,7 @@ impl Program {
     }
 
     async fn say(&mut self, line: &str) {
-        // One that has heard enough reads no more.
+        // A process that has ended reads no more.
         let _ = self.orders.write_all(line.as_bytes()).await;
         let _ = self.orders.write_all(b"\n").await;
     }
@@ -44,7 +44,7 @@ impl Program {
         timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap()
     }
 
-    /// Its children.
+    /// The ids of its child processes.
     fn children(&self) -> Vec<u32> {
         let own = self.child.id().unwrap();
         let mut children = Vec::new();
@@ -60,7 +60,7 @@ impl Program {
     }
 }
 
-/// Parent and state of a process.
+/// The parent and the state of a process.
 fn status(pid: u32) -> Option<(u32, char)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;
@@ -69,7 +69,7 @@ fn status(pid: u32) -> Option<(u32, char)> {
     Some((fields.next()?.parse().ok()?, state))
 }
 
-/// Nobody listens at port 9, and nothing is pushed without a lease anyway.
+/// A start order. Nobody listens at port 9, and nothing is pushed without a lease anyway.
 fn start() -> String {
     let job = r#"{"push":"rtmp://127.0.0.1:9/live/a","scene":{
         "canvas":{"width":320,"height":180},"fps":15,"videoKbps":300,
@@ -134,7 +134,7 @@ async fn it_ends_with_its_parent_and_its_children_with_it() {
             while program.reports.next_line().await.unwrap().is_some() {}
         }
         timeout(PATIENCE, program.child.wait()).await.unwrap().unwrap();
-        // A process whose parent is gone may wait for somebody to collect it.
+        // An orphaned process may stay a zombie until it is reaped.
         let gone = async {
             while status(encoder).is_some_and(|(_, state)| state != 'Z') {
                 sleep(Duration::from_millis(20)).await;

@@ -13,7 +13,7 @@ const WHITE: u32 = 0xFF_FFFF;
 const GREY: u32 = 0x20_2020;
 const FPS: u32 = 20;
 const RATE: u32 = 48_000;
-/// Of both a picture and a sound of the inputs here.
+/// Interval of the pictures and of the sound chunks of the inputs.
 const STEP: Micros = 50_000;
 
 fn rect(x: u32, y: u32, width: u32, height: u32) -> Rect {
@@ -48,14 +48,14 @@ fn flat(width: u32, height: u32, color: u32) -> Arc<Picture> {
     Arc::new(Picture::filled(width, height, Yuv::from_rgb(color)).unwrap())
 }
 
-/// An input; parts that are absent do not come.
+/// An input; parts that are `None` are not sent.
 struct Live {
     name: &'static str,
     picture: Option<Arc<Picture>>,
     sample: Option<i16>,
 }
 
-/// A stage in virtual time with inputs that are live.
+/// A stage in virtual time with live inputs.
 struct World {
     stage: Stage,
     now: Micros,
@@ -82,9 +82,9 @@ impl World {
         (input.picture, input.sample) = (picture, sample);
     }
 
-    /// One beat; inputs send before it.
+    /// Runs one beat; the inputs send before it.
     fn beat(&mut self) -> Beat {
-        // Clocks of inputs are somewhere else.
+        // Inputs have clocks with another origin.
         let time = self.now + 5_000 * SECOND;
         for Live { name, picture, sample } in &self.inputs {
             if let Some(picture) = picture {
@@ -110,7 +110,7 @@ impl World {
     }
 }
 
-/// Every pixel is of the last of these that has it.
+/// Asserts that every pixel has the colour of the last rectangle that contains it, or the background colour.
 fn assert_pixels(beat: &Beat, background: u32, painted: &[(Rect, u32)]) {
     let picture = beat.picture.as_ref().unwrap();
     let mut wanted =
@@ -154,7 +154,7 @@ fn adaptions_fit_crop_and_stretch() {
         );
         world.beats(20)
     };
-    // Same height: half the width, bars in the colour of the canvas.
+    // Fit: full height and half the width, with bars in the colour of the canvas.
     let parts = [
         (rect(130, 30, 60, 40), RED),
         (rect(130, 70, 60, 40), GREEN),
@@ -162,7 +162,7 @@ fn adaptions_fit_crop_and_stretch() {
     ];
     assert_pixels(&seen(Adaption::Fit), GREY, &parts);
     let color = |beat: &Beat, x, y| beat.picture.as_ref().unwrap().at(x, y);
-    // Twice as wide: the middle half of the height is seen, 30..90.
+    // Crop: full width, so the middle half of the height is visible, rows 30..90.
     let crop = seen(Adaption::Crop);
     for (x, y, rgb) in [(102, 32, RED), (218, 44, RED), (160, 90, GREEN), (160, 148, BLUE)] {
         assert_eq!(color(&crop, x, y), Yuv::from_rgb(rgb), "{x} {y}");
@@ -226,12 +226,12 @@ fn images_are_behind_or_stand_for_somebody() {
     assert_pixels(&world.beat(), GREY, &[(whole, WHITE)]);
     world.stage.image("https://a/place.png", flat(32, 18, GREEN));
     assert_pixels(&world.beat(), GREY, &[(whole, WHITE), (place, GREEN)]);
-    // The big one does not cover who is away.
+    // The big tile does not hide the image of an absent input.
     world.set("big", Some(flat(64, 36, BLUE)), None);
     assert_pixels(&world.beats(20), GREY, &[(whole, BLUE), (place, GREEN)]);
     world.set("a", Some(flat(64, 64, RED)), None);
     assert_pixels(&world.beats(20), GREY, &[(whole, BLUE), (place, RED)]);
-    // It freezes: three seconds later the image is there again.
+    // The input freezes: three seconds later the image is shown again.
     world.set("a", None, None);
     assert_pixels(&world.beats(59), GREY, &[(whole, BLUE), (place, RED)]);
     assert_pixels(&world.beats(3), GREY, &[(whole, BLUE), (place, GREEN)]);

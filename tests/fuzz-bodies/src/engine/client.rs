@@ -1,6 +1,7 @@
-//! The clients' side of a connection. Comes in: frames of the engine. Checked: they can be read; events are
-//! contiguous, of one log, and the same for everybody, also across a resume; they make sense, one behind the other ([`super::roster`]); an answer comes after every
-//! event up to its effect, and for each request once; `closing` announces the close, and nothing follows.
+//! The client's side of a connection. In: frames of the engine. Checked: the frames can be read; events are contiguous,
+//! of one log, and the same for all clients, also across a resume; consecutive events are consistent
+//! ([`super::roster`]); an answer comes after every event up to its effect, and once for each request; `closing`
+//! announces the close, and nothing follows it. Deliberately absent: the SDK.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,55 +16,55 @@ use serde_json::Value;
 use super::roster::Roster;
 use crate::seen::Seen;
 
-/// Where a connection stands.
+/// The state of a connection.
 pub(super) enum Place {
-    /// It has not joined.
+    /// Not joined yet.
     Lobby(Lobby),
-    /// The engine has it.
+    /// Passed to the engine.
     Engine,
-    /// The engine closed it.
+    /// Closed by the engine.
     Closed,
-    /// The client gave it up.
+    /// Given up by the client.
     Gone,
 }
 
-/// What a client needs to come back.
+/// The state that a client needs to resume.
 #[derive(Clone)]
 pub(super) struct Stay {
     pub(super) mid: Mid,
     pub(super) ticket: String,
-    /// The log that it follows, and the last event of it.
+    /// The log that it follows, and the number of its last event.
     pub(super) epoch: Epoch,
     pub(super) last: u64,
-    /// The last targeted message.
+    /// Number of the last targeted message.
     pub(super) n: Option<u64>,
-    /// Who is there as of the last events, the newest behind; none when it is not known.
+    /// The rosters after the most recent events, the newest last; empty if unknown.
     pub(super) rosters: VecDeque<Roster>,
-    /// Frames without an answer to all that is in them.
+    /// Frames that contain an unanswered request.
     pub(super) sent: Vec<Vec<u8>>,
 }
 
 pub(super) struct Client {
     pub(super) place: Place,
-    /// Of the process that it talks to.
+    /// Number of the process that it is connected to.
     pub(super) process: u8,
     pub(super) next_id: u64,
-    /// How often each id was asked on this connection, and how often answered; 0 is one that could not
-    /// be read.
+    /// How often each id was requested and answered on this connection; id 0 stands for requests whose id could not be
+    /// read.
     asked: BTreeMap<u64, u32>,
     answered: BTreeMap<u64, u32>,
-    /// What each id asked when nothing of that id was without an answer.
+    /// The request of each id, from a moment when no other request with this id was unanswered.
     first: BTreeMap<u64, Call>,
-    /// Asked on earlier connections of the membership: may be answered here.
+    /// Requests on earlier connections of the membership, which may be answered here.
     before: BTreeMap<u64, u32>,
-    /// Ids of a `join` or `reconnect` that may succeed.
+    /// Ids of `join` and `reconnect` requests that may succeed.
     entries: BTreeSet<u64>,
-    /// Whom it comes back as.
+    /// The membership that it wants to resume.
     returns: Option<Stay>,
     pub(super) stay: Option<Stay>,
-    /// Why it was not let back in.
+    /// The reason why resuming was refused.
     pub(super) refused: Option<ResumeReason>,
-    /// Targeted messages that follow a return to the same log, and that are lost.
+    /// After a resume in the same log: the number of targeted messages that follow, and of those that are lost.
     pub(super) messages: Option<(u64, u64)>,
     closing: Option<CloseCode>,
 }
@@ -76,7 +77,7 @@ pub(super) struct Told {
     pub(super) seen: Seen,
 }
 
-/// Most events that somebody who comes back may pretend to have missed.
+/// Maximum number of events that a resuming client may claim to have missed.
 pub(super) const MAX_BEHIND: usize = 3;
 
 impl Stay {
@@ -90,7 +91,7 @@ impl Stay {
         self.rosters.push_back(roster);
     }
 
-    /// As if the last events had not arrived.
+    /// Pretends that the last `events` events did not arrive.
     pub(super) fn forget(&mut self, events: u64) {
         self.last = self.last.saturating_sub(events);
         for _ in 0..events {
@@ -118,7 +119,8 @@ impl Client {
         }
     }
 
-    /// Whoever was on one of the connections `earlier`, on a new one, with what it knew `stay` of.
+    /// Creates a client that resumes `stay` on a new connection; `earlier` are the previous connections of the
+    /// membership.
     pub(super) fn returning<'a>(
         (lobby, process): (Lobby, u8),
         next_id: u64,
@@ -134,12 +136,12 @@ impl Client {
         client
     }
 
-    /// Whether it has joined and has its socket.
+    /// Whether it has joined and has a socket.
     pub(super) fn is_seated(&self) -> bool {
         matches!(self.place, Place::Engine) && self.stay.is_some()
     }
 
-    /// Notes what a frame asks. Says up to which targeted message it confirms.
+    /// Records the requests of a frame. Returns the last targeted message that it confirms.
     pub(super) fn asks(&mut self, frame: &[u8]) -> u64 {
         let Ok(elements) = decode_client_frame(frame) else {
             *self.asked.entry(0).or_default() += 1;
@@ -159,7 +161,7 @@ impl Client {
                     self.entries.insert(id);
                 }
                 Some(Call::Ping(ping)) => confirmed = confirmed.max(ping.n.unwrap_or(0)),
-                // What is worked on is not begun a second time, nor answered twice.
+                // A request that is being processed is not started again, nor answered twice.
                 Some(call) if before.contains(&id) && self.first.get(&id) == Some(&call) => {
                     continue;
                 }
@@ -176,7 +178,7 @@ impl Client {
         confirmed
     }
 
-    /// Every request was answered. One that was sent again while it was worked on is answered once.
+    /// Asserts that every request was answered. A request that was sent again while it was processed is answered once.
     pub(super) fn assert_answered(&self) {
         for (id, asked) in &self.asked {
             let answered = self.answered.get(id).copied().unwrap_or(0);
@@ -213,7 +215,7 @@ impl Client {
                         Err(error) => told.seen.note("error", error.name()),
                     }
                     if let Ok(result) = outcome {
-                        // The first of several answers may be given again.
+                        // If an id was used several times, its first answer may be given again.
                         let again = asked + before > 1 || asked == 0;
                         self.result(id, result.get(), again, &mut told.seen);
                     }
@@ -263,7 +265,7 @@ impl Client {
     }
 
     fn joined(&mut self, result: &str, seen: &mut Seen) {
-        // Whoever guesses at a `reconnect` is refused by a result.
+        // A `reconnect` with an invented ticket is refused by a result.
         if let Ok(Resumed { outcome, reason, .. }) = serde_json::from_str(result) {
             assert_eq!(outcome, Outcome::Refused, "nobody comes back without a ticket");
             seen.note("resume", "guessed");
@@ -327,7 +329,7 @@ impl Client {
         self.stay = Some(stay);
     }
 
-    /// The engine, or the lobby, closes.
+    /// The engine or the lobby closes the connection.
     pub(super) fn close(&mut self, code: CloseCode) {
         assert!(
             matches!(self.place, Place::Engine | Place::Lobby(_)),

@@ -1,7 +1,7 @@
-//! The engine. Comes in: a program of joins, frames, lost sockets and returns, late answers of the outside,
-//! crashes, restarts and passing time, in virtual time only. Checked:
-//! what [`shell`], [`client`] and [`roster`] state after every input, and that nothing is left when everybody
-//! is gone.
+//! The engine target. In: a program of joins, frames, lost sockets and resumes, late answers of the environment,
+//! crashes, restarts and passing time, in virtual time only. Out: the states that were reached. Checked: the conditions
+//! that [`shell`], [`client`] and [`roster`] state after every input, and that nothing is left when all clients are
+//! gone. Deliberately absent: I/O.
 
 mod client;
 mod disk;
@@ -20,15 +20,15 @@ use disk::Mode;
 use shell::{Issuer, Return, Shell};
 
 const MAX_STEPS: usize = 200;
-/// Connections of one program.
+/// Maximum number of connections of one program.
 const MAX_CONNECTIONS: usize = 24;
 
-/// Any bytes as the life of one shard.
+/// Interprets any bytes as the life of one shard.
 pub fn engine(data: &[u8]) {
     engine_seen(data);
 }
 
-/// As [`engine`], and says what was reached.
+/// Like [`engine`], and returns the states that were reached.
 pub fn engine_seen(data: &[u8]) -> Seen {
     let mut program = Program::new(data);
     let mut shell = Shell::new();
@@ -58,7 +58,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             let bytes = program.short();
             shell.frame(conn, bytes);
         }
-        // The most common one, twice.
+        // The most common operation has two numbers.
         3 | 4 => {
             let conn = seated(shell, program);
             let (method, params) = calls::any(program);
@@ -70,7 +70,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             shell.calls(conn, &calls);
         }
         6 => {
-            // Parameters of the program's own.
+            // Arbitrary parameters of the program.
             let conn = any(shell, program);
             let method = calls::method(program);
             let params = program.text();
@@ -80,7 +80,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             shell.frame(conn, frame.as_bytes());
         }
         7 => {
-            // An id of the program's own: one that was used, is too old, or is far ahead.
+            // An arbitrary id of the program: used before, too old, or far ahead.
             let conn = seated(shell, program);
             let id = program.huge() >> (program.byte() & 63);
             let (method, params) = calls::any(program);
@@ -105,14 +105,14 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
         12 => shell.advance(u64::from(program.byte())),
         13 => shell.advance(u64::from(program.word())),
         14 => {
-            // Long, while everybody pings.
+            // A long time, in which all clients send pings.
             for _ in 0..program.byte() & 0xF {
                 shell.advance(9_000);
                 shell.ping_all();
             }
         }
         15 => {
-            // The process stands still.
+            // The process is suspended.
             let ms = u64::from(program.word());
             if ms > 10_000 {
                 shell.told.seen.note("process", "stood still");
@@ -121,7 +121,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             shell.input(Input::Tick);
         }
         16 => {
-            // The wall clock is set.
+            // The wall clock is changed.
             let ms = u64::from(program.word()) << (program.byte() & 0xF);
             let wall = shell.now.wall.0;
             shell.now.wall =
@@ -136,7 +136,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             shell.answer_mint(fail);
         }
         19 => {
-            // An answer to nothing, or once more.
+            // An answer to no question, or a second answer.
             let id = AskId(u64::from(program.byte()));
             shell.input(Input::Answer { id, answer: Answer::Minted(None) });
         }
@@ -172,7 +172,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             }
         }
         27 => {
-            // A frame of many bytes, which may be too many.
+            // A long frame, possibly too long.
             let conn = any(shell, program);
             let frame = vec![program.byte(); 2 * usize::from(program.word())];
             shell.frame(conn, &frame);
@@ -200,7 +200,7 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
             0 => shell.set_disk(Mode::AtOnce),
             1 => shell.set_disk(Mode::Hold),
             2 => shell.set_disk(Mode::Fail),
-            // An answer to nothing, or too early.
+            // An answer to no question, or too early.
             3 => {
                 let id = AskId(u64::from(program.byte()) + 1_000_000);
                 shell.input(Input::Answer { id, answer: Answer::Stored(true) });
@@ -224,12 +224,12 @@ fn step(shell: &mut Shell, program: &mut Program<'_>) {
     }
 }
 
-/// A connection, whatever has become of it; also one that never was.
+/// Any connection, in any state, possibly one that never existed.
 fn any(shell: &Shell, program: &mut Program<'_>) -> ConnId {
     ConnId(u64::from(program.byte()) % (shell.connections() as u64 + 2))
 }
 
-/// A connection with a seat, as long as there is one.
+/// A joined connection, if there is one.
 fn seated(shell: &Shell, program: &mut Program<'_>) -> ConnId {
     let seated = shell.seated();
     let which = usize::from(program.byte());
@@ -253,7 +253,7 @@ fn admin(shell: &mut Shell, program: &mut Program<'_>) {
     _ = shell.admin(command);
 }
 
-/// What a token grants.
+/// The grant of a token.
 fn grant(token: &str, now: WallTime) -> Result<Grant, ErrorName> {
     let mut grant = Grant::debug();
     match token {
@@ -273,9 +273,9 @@ fn grant(token: &str, now: WallTime) -> Result<Grant, ErrorName> {
     Ok(grant)
 }
 
-/// The counters are those of the channels that the admin API lists, and within their limits.
+/// Asserts that the counters match the channels that the admin API lists, and are within their limits.
 fn audit(shell: &mut Shell) {
-    // Nobody is told anything by a process that is about to end.
+    // A process that is stopping answers nothing.
     let Some(Ok(AdminReply::Channels(channels))) = shell.admin(AdminCommand::ListChannels) else {
         return;
     };
@@ -297,7 +297,7 @@ fn audit(shell: &mut Shell) {
         for member in members {
             connected += usize::from(member.connected);
             let kinds: Vec<_> = member.published.iter().map(|kind| kind.as_str()).collect();
-            // Audio and video travel on one URL.
+            // Audio and video share one URL.
             streams += usize::from(kinds.iter().any(|kind| matches!(*kind, "audio" | "video")));
             streams += kinds.iter().filter(|kind| !matches!(**kind, "audio" | "video")).count();
             assert!(kinds.is_empty() || member.role.as_str() == "broadcaster");
@@ -307,7 +307,7 @@ fn audit(shell: &mut Shell) {
     assert_eq!(stats.streams, streams);
 }
 
-/// A ticket with one of its bytes changed, or some added or taken away.
+/// A ticket with a changed byte, or with bytes added or removed.
 fn changed(program: &mut Program<'_>, ticket: &str) -> String {
     let mut bytes = ticket.as_bytes().to_vec();
     let at = usize::from(program.word()) % bytes.len().max(1);

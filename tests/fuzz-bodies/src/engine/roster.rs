@@ -1,5 +1,6 @@
-//! Who is in a channel and what they stream, as a client folds it together. Comes in: a snapshot, then every
-//! event behind it. Checked: EVT-3, and that no event is about something that the one before denies.
+//! The members of a channel and their streams, as a client derives them. In: a snapshot, then every later event. Out:
+//! the members. Checked: EVT-3, and that no event contradicts the one before. Deliberately absent: the client's own
+//! code.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use lianmai_protocol::message::session::Joined;
 use lianmai_protocol::message::snapshot::MemberInfo;
 use lianmai_protocol::{KindSet, MediaKind, Mid, Pub, UserId};
 
-/// Every broadcaster.
+/// All broadcasters.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster(BTreeMap<Mid, Shown>);
 
@@ -71,7 +72,7 @@ impl Roster {
         }
     }
 
-    /// Each broadcaster with the kinds that it streams and those that it muted.
+    /// Each broadcaster with its published and its muted kinds.
     pub(super) fn shown(&self) -> Vec<(Mid, UserId, KindSet, KindSet)> {
         let kinds = |streams: &BTreeMap<MediaKind, Pub>| streams.keys().cloned().collect();
         let each =

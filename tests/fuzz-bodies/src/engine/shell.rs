@@ -1,6 +1,7 @@
-//! Everything around an engine, in virtual time: clients, issuing of URLs, checks of tokens, a disk. Checked
-//! after every input: outputs are bounded, nothing is due any more, sockets and members are counted, a stream
-//! is cut once, a question is answered once.
+//! The environment of an engine, in virtual time: clients, a URL issuer, token checks, a disk. In: operations. Out:
+//! inputs of the engine, the states that were reached. Checked after every input: outputs are bounded, no deadline is
+//! overdue, sockets and members are counted correctly, a stream is cut once, a question is answered once. Deliberately
+//! absent: real sockets and clocks.
 
 mod clients;
 mod process;
@@ -26,19 +27,19 @@ use crate::seen::Seen;
 
 pub(super) use clients::Return;
 
-/// Most outputs of one input: a frame holds 32 commands, each of which tells 6 members few things.
+/// Maximum number of outputs per input: a frame holds 32 commands, and each causes a few messages to 6 members.
 const MAX_OUTPUTS: usize = 4_000;
-/// Most deadlines within the longest time that passes at once.
+/// Maximum number of deadlines within the longest single advance of time.
 const MAX_DEADLINES: usize = 12_000;
-/// Nobody without a socket lives longer, in milliseconds.
+/// No membership without a socket lives longer than this, in milliseconds.
 const LONGEST_LIFE_MS: u64 = 400_000;
-/// Where the clock of a process begins: at a day, see [`Input::Restore`].
+/// The start of a process's clock: one day, see [`Input::Restore`].
 const BEGIN_MS: u64 = 86_400_000;
-/// Bytes of targeted messages that one membership may have waiting.
+/// Maximum bytes of targeted messages that wait for one membership.
 const MESSAGE_BYTES: usize = 64 << 10;
-/// Events that nobody waits for have left after so long, in milliseconds.
+/// Events are flushed within this time if nothing waits for them, in milliseconds.
 const FLUSHED_MS: u64 = 100;
-/// Small, so that a program reaches it.
+/// Small, so that a program reaches the limit.
 const LOG_BYTES: usize = 24 << 10;
 
 #[derive(Clone, Copy)]
@@ -59,21 +60,21 @@ pub(super) struct Shell {
     held_mints: VecDeque<(AskId, MintRequest)>,
     held_tokens: VecDeque<AskId>,
     minted: Vec<Gen>,
-    /// Streams, and for whom a URL to play them was asked for.
+    /// Streams, with the membership for which a pull URL was requested.
     plays: Vec<(Gen, Mid)>,
     cut: BTreeSet<Gen>,
-    /// Memberships that began, less those that ended.
+    /// Number of memberships that began minus those that ended.
     members: usize,
     /// The newest ticket of each membership.
     tickets: BTreeMap<Mid, String>,
-    /// Up to which targeted message some connection of a membership has told that it has them.
+    /// The last targeted message that some connection of a membership confirmed.
     confirmed: BTreeMap<Mid, u64>,
     attempts: u64,
     processes: u8,
-    /// Set while a process is about to stop: whether it has handed over.
+    /// Set while the process is stopping; the inner value says whether it has handed over.
     drain: Option<Option<bool>>,
     last_query: u64,
-    /// Questions without an answer, and answers.
+    /// Ids of unanswered questions, and the answers to the others.
     asked: BTreeSet<QueryId>,
     verdicts: BTreeMap<QueryId, Result<KindSet, Denial>>,
     replies: BTreeMap<QueryId, Result<AdminReply, RpcError>>,
@@ -146,22 +147,22 @@ impl Shell {
         seated.map(|(conn, _)| *conn).collect()
     }
 
-    /// A stream that a URL was asked for.
+    /// A stream for which a push URL was requested.
     pub(super) fn minted(&self, which: usize) -> Option<Gen> {
         self.minted.get(which % self.minted.len().max(1)).copied()
     }
 
-    /// A stream and somebody who may have been given a URL to play it.
+    /// A stream, and a membership that may have a pull URL for it.
     pub(super) fn play(&self, which: usize) -> Option<(Gen, Mid)> {
         self.plays.get(which % self.plays.len().max(1)).copied()
     }
 
-    /// A membership, over or not.
+    /// A membership, which may have ended.
     pub(super) fn mid(&self, which: usize) -> Option<Mid> {
         Some(self.clients.get(&ConnId(which as u64))?.stay.as_ref()?.mid)
     }
 
-    // The outside.
+    // Methods of the environment.
 
     pub(super) fn answer_mint(&mut self, fail: bool) {
         let Some((id, request)) = self.held_mints.pop_front() else { return };
@@ -177,7 +178,7 @@ impl Shell {
         }
     }
 
-    /// What a question is answered at once.
+    /// The answer to a question if it comes at once.
     fn answer(&mut self, id: AskId, question: Question) -> Option<Answer> {
         match question {
             Question::Mint(request) => {
@@ -225,7 +226,7 @@ impl Shell {
         query
     }
 
-    /// The verdict, if it comes at once: shortly after a crash it may be awaited.
+    /// The verdict, if it comes at once: shortly after a crash it may come later.
     pub(super) fn authorize(&mut self, generation: Gen, access: Access) -> Option<bool> {
         let query = self.question(|query| Input::Authorize { query, generation, access });
         let verdict = self.verdicts.remove(&query)?;
@@ -235,7 +236,7 @@ impl Shell {
         Some(verdict.is_ok())
     }
 
-    /// The reply, if it comes at once: what is written down before may be awaited.
+    /// The reply, if it comes at once: it may have to wait for a write.
     pub(super) fn admin(&mut self, command: AdminCommand) -> Option<Result<AdminReply, RpcError>> {
         let what = match &command {
             AdminCommand::Kick { .. } => "kick",
@@ -252,7 +253,7 @@ impl Shell {
         Some(reply)
     }
 
-    /// Every member but for whether it has a socket; `None` from a process that tells nobody anything.
+    /// All members, without their connection state; `None` if the process answers nothing because it is stopping.
     fn members(&mut self) -> Option<BTreeSet<(ChannelKey, String)>> {
         let Some(Ok(AdminReply::Channels(views))) = self.admin(AdminCommand::ListChannels) else {
             return None;
@@ -270,7 +271,7 @@ impl Shell {
         Some(all)
     }
 
-    /// What every client made of its events is what is so.
+    /// Compares the roster that each client derived from its events with the actual one.
     pub(super) fn compare_rosters(&mut self) {
         for conn in self.seated() {
             let Some(stay) = &self.clients[&conn].stay else { continue };
@@ -308,7 +309,8 @@ impl Shell {
         self.input(Input::Tick);
     }
 
-    /// Everything that the outside owes is answered; then so is every request and every question.
+    /// Answers everything that is pending in the environment; then every request and every question must have its
+    /// answer.
     pub(super) fn settle(&mut self) {
         self.issuer = Issuer::AtOnce;
         self.set_disk(Mode::AtOnce);
@@ -324,7 +326,7 @@ impl Shell {
         assert!(self.stats().log_bytes <= LOG_BYTES, "logs are within their budget");
     }
 
-    /// Everybody goes; nobody is there past every cap.
+    /// Ends all clients and lets time pass; afterwards no member may be left.
     pub(super) fn end(mut self) -> Seen {
         if self.drain.is_some() {
             self.next_process();
@@ -348,7 +350,7 @@ impl Shell {
         self.told.seen
     }
 
-    // The engine.
+    // Methods that drive the engine.
 
     pub(super) fn input(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);

@@ -1,5 +1,5 @@
-//! What a server says to a session. Comes in: the requests that were sent to it, and the program. Goes out:
-//! answers, events and notices as text, true to its part unless the program wants otherwise.
+//! The messages of a server to a session. In: the requests that the session sent, and the program. Out: answers, events
+//! and notices as text, correct unless the program decides otherwise. Deliberately absent: the engine.
 
 use lianmai_protocol::message::{Call, Request};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::program::Program;
 const EPOCHS: [&str; 2] = ["ujzdegxdncf32epf3dha", "v4tahd6qlyz3bsmwk7na"];
 const MIDS: [&str; 3] = ["dzdocis2jhtlgmxgedna", "3u55xtplpft7v4seh2ka", "j72ceuvw75efr6edt4sa"];
 const PUBS: [&str; 3] = ["i3r2wyojfljooa7lqsaa", "2xuid5zzzzg6zdmen4ka", "kq4mzt7xw2h6yb3nrs5a"];
-/// Where a server may send its clients.
+/// The address in redirects.
 pub(super) const OTHER_URL: &str = "ws://other/v1/signal";
 const GEN: &str = "66tfjgvq6kbnxjbtfqxkwovomi";
 const KINDS: [&str; 5] = ["audio", "video", "screenShare", "slaveAudio", "smell"];
@@ -24,7 +24,7 @@ pub(super) struct Server {
     waiting: Vec<Request>,
     epoch: usize,
     seq: u64,
-    /// Whether it said that it restarts.
+    /// Whether it announced a restart.
     pub(super) restarts: bool,
 }
 
@@ -35,7 +35,7 @@ impl Default for Server {
 }
 
 impl Server {
-    /// Another connection: nothing waits for an answer on it.
+    /// Starts another connection, on which no request is pending.
     pub(super) fn begin(&mut self) {
         self.waiting.clear();
     }
@@ -44,18 +44,18 @@ impl Server {
         self.waiting.push(request);
     }
 
-    /// Commands without an answer.
+    /// Number of unanswered commands.
     pub(super) fn commands(&self) -> usize {
         self.waiting.iter().filter(|request| is_command(&request.call)).count()
     }
 
-    /// Moves on without the client.
+    /// Advances the channel while the client is away.
     pub(super) fn forget(&mut self, program: &mut Program<'_>) {
         self.seq = self.seq.saturating_add(u64::from(program.byte() & 3));
         self.epoch = usize::from(program.flag());
     }
 
-    /// Answers what waits, or what nobody asked.
+    /// Answers a pending request, or one that does not exist.
     pub(super) fn answer(&mut self, program: &mut Program<'_>, wrongly: bool) -> Option<String> {
         let which = usize::from(program.byte());
         if wrongly {
@@ -148,7 +148,7 @@ impl Server {
         })
     }
 
-    /// Lets the session back in, from what it has seen on or with a snapshot; or not.
+    /// Answers `reconnect`: with a replay from the event that the session has seen, with a snapshot, or with a refusal.
     fn resumed(&mut self, program: &mut Program<'_>, seen: u64) -> Value {
         let bits = program.byte();
         let k = u64::from(bits & 7);

@@ -4,11 +4,11 @@ use super::*;
 use crate::picture::Yuv;
 
 const RATE: i64 = 48_000;
-/// 25 pictures a second; sounds of the same length.
+/// 25 pictures per second; chunks of sound of the same duration.
 const FRAME: Micros = 40_000;
 const SAMPLES: i64 = RATE / 25;
 
-/// A picture whose brightness says which one it is.
+/// A picture that encodes its number as brightness.
 fn numbered(number: i64) -> Arc<Picture> {
     let color = Yuv { y: number.rem_euclid(200) as u8 + 16, ..Yuv::BLACK };
     Arc::new(Picture::filled(2, 2, color).unwrap())
@@ -18,14 +18,15 @@ fn shown(lane: &Lane) -> Option<i64> {
     lane.shown().map(|picture| i64::from(picture.at(0, 0).y) - 16)
 }
 
-/// The value of the first sample that is heard at a moment of our clock.
+/// The value of the first sample at a moment of our clock.
 fn heard(lane: &mut Lane, now: Micros) -> i16 {
     let mut mix = Mix::silence(1);
     lane.mix(now, now * RATE / SECOND, 1, &mut mix);
     mix.finish()[0]
 }
 
-/// An input that began a hundred seconds ago by its own clock. Number `n` is of `100 s + n * 40 ms`, and comes `late`.
+/// Sends frame `number` of an input that started a hundred seconds ago by its own clock. Its time is `100 s + number *
+/// 40 ms`, and it comes `late` microseconds late.
 fn send(lane: &mut Lane, number: i64, at: Micros, late: Micros) {
     let time = 100 * SECOND + number * FRAME;
     lane.sound(at, 100 * RATE + number * SAMPLES, &[number as i16; SAMPLES as usize]);
@@ -34,7 +35,7 @@ fn send(lane: &mut Lane, number: i64, at: Micros, late: Micros) {
 
 #[test]
 fn picture_and_sound_are_of_the_same_moment() {
-    // The picture comes later than the sound, as encoders of pictures take longer.
+    // The picture comes later than the sound, because video encoders take longer.
     for late in [0, 30_000, 400_000, 900_000] {
         let mut lane = Lane::new(RATE as u32, 1);
         let mut events: Vec<(Micros, i64, Kind)> = Vec::new();
@@ -66,7 +67,7 @@ fn picture_and_sound_are_of_the_same_moment() {
 #[test]
 fn a_burst_at_the_beginning_leads_to_what_is_live() {
     let mut lane = Lane::new(RATE as u32, 1);
-    // The last two seconds come within 100 ms, then it is live.
+    // Two seconds of buffered media come within 100 ms, then live media.
     for number in 0..50 {
         send(&mut lane, number, number * 2000, 0);
     }
@@ -75,7 +76,7 @@ fn a_burst_at_the_beginning_leads_to_what_is_live() {
     }
     let now = 100_000 + 50 * FRAME;
     lane.advance(now, now, FRAME);
-    // What is live is number 99; the reserve is five.
+    // The live frame is number 99; the reserve is five frames.
     let seen = shown(&lane).unwrap();
     assert!((92..=97).contains(&seen), "{seen}");
 }
@@ -103,7 +104,7 @@ fn what_is_frozen_disappears_and_comes_back() {
 
 #[test]
 fn a_clock_that_runs_away_is_followed_in_steps() {
-    // One second in a thousand too fast, and too slow.
+    // The input's clock is one per mille too fast, or too slow.
     for pace in [FRAME - 40, FRAME + 40] {
         let mut lane = Lane::new(RATE as u32, 1);
         let mut before = None;
@@ -128,7 +129,7 @@ fn times_that_go_back_begin_anew() {
     for number in 0..50 {
         send(&mut lane, number, number * FRAME, 0);
     }
-    // Its clock is at another place by thirty seconds.
+    // Its clock jumps by thirty seconds.
     let now = 50 * FRAME;
     for number in 0..50 {
         send(&mut lane, number - 750, now + number * FRAME, 0);
@@ -147,12 +148,12 @@ fn a_slow_way_is_waited_for_and_a_pause_of_it_is_not() {
         send(&mut lane, number, number * FRAME, 0);
     }
     let before = lane.offset().unwrap();
-    // Half a second comes late, all at once.
+    // Half a second arrives late, in one burst.
     for number in 100..112 {
         send(&mut lane, number, 112 * FRAME, 0);
     }
     assert_eq!(lane.offset().unwrap(), before);
-    // From here on everything takes 300 ms more.
+    // From here on everything takes 300 ms longer.
     for number in 112..400 {
         send(&mut lane, number, number * FRAME + 300_000, 0);
     }
@@ -166,7 +167,7 @@ fn what_comes_in_gusts_is_heard_without_gaps() {
     let mut silent = Vec::new();
     for number in 0..1500 {
         let now = number * FRAME;
-        // Half a second at once.
+        // Half a second arrives at once.
         if number % 12 == 11 {
             for number in number - 11..=number {
                 send(&mut lane, number + 1, now, 0);

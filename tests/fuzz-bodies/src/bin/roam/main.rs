@@ -1,6 +1,6 @@
-//! Runs the fuzz bodies over inputs that look like those of the corpus, on stable Rust. Comes in: seconds, a seed,
-//! folders. Goes out: figures, and the least input of each body that fails, as a file. Deliberately absent: the coverage
-//! that guides libFuzzer; where a body says which states it reached, that takes its place.
+//! Runs the fuzz bodies on mutations of the corpus, on stable Rust. In: seconds, a seed, folders. Out: figures, and for
+//! each failing body a minimised input, as a file. Deliberately absent: the coverage that guides libFuzzer; the states
+//! that some bodies report take its place.
 
 #![allow(clippy::print_stdout)]
 
@@ -19,13 +19,13 @@ use lianmai_fuzz_bodies::{Body, Seen, TARGETS, engine_seen, session_seen};
 
 use crate::mutate::{Dice, least, mutated};
 
-/// Targets at a time.
+/// Number of targets that run in parallel.
 const THREADS: usize = 2;
-/// Runs that are spent on making a failing input smaller.
+/// Maximum number of runs for minimising a failing input.
 const RUNS: usize = 3_000;
-/// An input that takes longer never ends.
+/// An input that takes longer than this counts as endless.
 const ENDLESS: Duration = Duration::from_secs(120);
-/// Inputs of one target that are kept because they reached something new.
+/// Maximum number of inputs of one target that are kept because they reached a new state.
 const KEPT: usize = 4_000;
 
 const USAGE: &str = "roam --seconds N --seed S --corpus FOLDER --found FOLDER";
@@ -37,19 +37,19 @@ struct Asked {
     found: PathBuf,
 }
 
-/// Name and body.
+/// A target: its name and its body.
 type Target = (&'static str, Body);
 
-/// What became of one target.
+/// The result of one target.
 struct Roamed {
     target: &'static Target,
     runs: u64,
-    /// Inputs that reached a state that those before did not.
+    /// Number of inputs that reached a new state.
     new: usize,
     fails: Option<Vec<u8>>,
 }
 
-/// What a thread runs at the moment, and since when.
+/// The input that a thread is running, and since when.
 type Running = Mutex<Option<(Instant, &'static str, Vec<u8>)>>;
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     let running = [const { Running::new(None) }; THREADS];
     let (next, over) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let all = Mutex::new(Vec::new());
-    // What fails is told once, for its least input.
+    // Panics are silenced: a failure is reported once, for its minimised input.
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
         for running in &running {
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
         println!("{:>14} {runs:>10} {new:>11}", target.0);
         if let Some(input) = fails {
             println!("{} fails:", target.0);
-            // Once more, with what the panic says.
+            // Run once more, with the message of the panic.
             let _ = seen(target, input);
             keep(&asked, target.0, input);
             code = ExitCode::FAILURE;
@@ -114,14 +114,14 @@ fn parse() -> Option<Asked> {
     })
 }
 
-/// An input that has run for too long.
+/// Returns an input that has run for too long.
 fn endless(running: &Running) -> Option<(&'static str, Vec<u8>)> {
     let running = running.lock().unwrap_or_else(PoisonError::into_inner);
     let (since, target, input) = running.as_ref()?;
     (since.elapsed() > ENDLESS).then(|| (*target, input.clone()))
 }
 
-/// What a body says that it reached: nothing where it is silent about that; `None` where it fails.
+/// The states that a body reached, empty if it reports none; `None` if it fails.
 fn seen(&(target, body): &Target, input: &[u8]) -> Option<Seen> {
     catch_unwind(|| match target {
         "engine" => engine_seen(input),
@@ -145,7 +145,7 @@ fn roam(asked: &Asked, target: &'static Target, time: Duration, running: &Runnin
     let mut known = inputs(&asked.corpus.join(target.0));
     let mut all = Seen::default();
     let mut roamed = Roamed { target, runs: 0, new: 0, fails: None };
-    // Each target goes ways of its own.
+    // Each target has its own random sequence.
     let mut dice = Dice(asked.seed ^ hash(target.0.as_bytes()));
     let (start, given) = (Instant::now(), known.len());
     while start.elapsed() < time {
@@ -166,7 +166,7 @@ fn roam(asked: &Asked, target: &'static Target, time: Duration, running: &Runnin
     roamed
 }
 
-/// The files of a folder, in an order that does not change.
+/// The files of a folder, in a fixed order.
 fn inputs(folder: &Path) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -180,7 +180,7 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Writes down an input that fails and says where.
+/// Writes a failing input to a file and prints its path.
 fn keep(asked: &Asked, target: &str, input: &[u8]) {
     let folder = asked.found.join(target);
     let file = folder.join(format!("{:016x}", hash(input)));

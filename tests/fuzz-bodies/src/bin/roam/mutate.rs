@@ -1,17 +1,17 @@
-//! Makes inputs out of other inputs. Comes in: a seed and known inputs. Goes out: new ones, the same for the same
-//! seed. Deliberately absent: what an input means.
+//! Mutation of inputs. In: a seed and known inputs. Out: new inputs, the same for the same seed. Deliberately absent:
+//! the meaning of an input.
 
-/// The longest input: as libFuzzer has it for these targets.
+/// Maximum length of an input, as for libFuzzer.
 pub(crate) const LONGEST: usize = 4096;
 
-/// Changes of one input, at most.
+/// Maximum number of changes per input.
 const CHANGES: usize = 8;
 
-/// Numbers at which decisions change.
+/// Boundary values.
 const EDGES: [&[u8]; 8] =
     [&[0], &[1], &[0x7f], &[0x80], &[0xff], &[0, 0], &[0xff, 0xff], &[0x7f, 0xff, 0xff, 0xff]];
 
-/// Numbers that look random and depend on the seed alone (splitmix64).
+/// Pseudo-random numbers that depend on the seed alone (SplitMix64).
 #[derive(Debug)]
 pub(crate) struct Dice(pub(crate) u64);
 
@@ -24,7 +24,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`; 0 where there is none.
+    /// A number below `limit`; 0 if `limit` is 0.
     pub(crate) fn roll(&mut self, limit: usize) -> usize {
         (self.next() % (limit.max(1) as u64)) as usize
     }
@@ -34,7 +34,7 @@ impl Dice {
     }
 }
 
-/// An input that is like one of the known ones, or like two of them.
+/// A mutation of one known input, or a combination of two.
 pub(crate) fn mutated(dice: &mut Dice, known: &[Vec<u8>]) -> Vec<u8> {
     let mut input = pick(dice, known).to_vec();
     for _ in 0..=dice.roll(CHANGES) {
@@ -48,7 +48,7 @@ fn pick<'a>(dice: &mut Dice, known: &'a [Vec<u8>]) -> &'a [u8] {
     known.get(dice.roll(known.len())).map_or(&[], Vec::as_slice)
 }
 
-/// A part of an input: mostly a short one, for operations are.
+/// A part of an input, mostly a short one, because operations are short.
 fn part(dice: &mut Dice, length: usize) -> std::ops::Range<usize> {
     let from = dice.roll(length + 1);
     let most = if dice.roll(4) == 0 { length - from } else { (length - from).min(12) };
@@ -82,18 +82,18 @@ fn change(dice: &mut Dice, input: &mut Vec<u8>, known: &[Vec<u8>]) {
             let gone = part(dice, input.len());
             input.drain(gone);
         }
-        // The same once more, there or elsewhere.
+        // Repeats a part, at its place or elsewhere.
         5 | 6 => {
             let again = input[part(dice, input.len())].to_vec();
             input.splice(at..at, again);
         }
-        // A part of another one.
+        // Inserts a part of another input.
         7 => {
             let other = pick(dice, known);
             let other = other[part(dice, other.len())].to_vec();
             input.splice(at..at, other);
         }
-        // The beginning of this one and the end of another.
+        // The beginning of this input and the end of another.
         _ => {
             let other = pick(dice, known);
             input.truncate(at);
@@ -103,7 +103,7 @@ fn change(dice: &mut Dice, input: &mut Vec<u8>, known: &[Vec<u8>]) {
     input.truncate(LONGEST);
 }
 
-/// Less of an input that still fails, as far as so many runs find it.
+/// Minimises an input that fails, within a number of runs.
 pub(crate) fn least(
     mut input: Vec<u8>,
     mut runs: usize,
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(inputs(1), inputs(1));
         assert_ne!(inputs(1), inputs(2));
         assert!(inputs(1).iter().all(|input| input.len() <= LONGEST));
-        // Where nothing is known, something is made up.
+        // Without known inputs new ones are invented.
         let mut dice = Dice(1);
         assert!((0..100).any(|_| !mutated(&mut dice, &[]).is_empty()));
     }
@@ -152,7 +152,7 @@ mod tests {
         let fails = |input: &[u8]| input.contains(&7) && input.contains(&9);
         let input: Vec<u8> = (0..200).collect();
         assert_eq!(least(input.clone(), 2_000, fails), [7, 9]);
-        // With few runs it is what they found, and still fails.
+        // With few runs the result still fails, but need not be minimal.
         assert!(fails(&least(input, 3, fails)));
     }
 }

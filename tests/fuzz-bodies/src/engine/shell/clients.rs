@@ -1,6 +1,6 @@
-//! What clients do: connect, ask, go, come back. Comes in: operations. Goes out: inputs of the lobby and the
-//! engine. Checked: a ticket that was changed is none; a refusal changes nothing; who holds the newest ticket
-//! of a living membership is let in, and has lost no message.
+//! The actions of clients: connect, send requests, leave, resume. In: operations. Out: inputs of the lobby and the
+//! engine. Checked: a changed ticket is refused; a refusal changes nothing; a client with the newest ticket of a living
+//! membership can resume, and has lost no message. Deliberately absent: the SDK.
 
 use bytes::Bytes;
 use lianmai_protocol::message::session::ResumeReason;
@@ -14,20 +14,21 @@ use super::Shell;
 use crate::engine::client::{Client, Place};
 use crate::engine::grant;
 
-/// Targeted messages that a membership keeps (RES-8); their bytes matter only for longer ones than here.
+/// Maximum number of targeted messages that are kept per membership (RES-8). Their bytes matter only for longer
+/// messages than those here.
 const MAX_MESSAGES_KEPT: u64 = 32;
 
-/// How somebody comes back.
+/// How a client resumes.
 pub(crate) struct Return<'a> {
-    /// So many events did not arrive.
+    /// The number of events that did not arrive.
     pub(crate) behind: u64,
-    /// Claims to have seen what never was.
+    /// Whether it claims to have seen events that do not exist.
     pub(crate) ahead: bool,
-    /// Asks for a snapshot.
+    /// Whether it asks for a snapshot.
     pub(crate) snapshot: bool,
-    /// With the number of an earlier attempt.
+    /// Whether it uses the number of an earlier attempt.
     pub(crate) stale: bool,
-    /// What becomes of the ticket on the way.
+    /// Changes the ticket before it is sent.
     pub(crate) change: &'a mut dyn FnMut(&str) -> String,
 }
 
@@ -92,7 +93,7 @@ impl Shell {
                         *before = confirmed.max(*before);
                     }
                 }
-                // A shell may still have read something.
+                // The server's shell may still have read a frame.
                 Place::Closed | Place::Gone => {}
             }
         }
@@ -140,7 +141,8 @@ impl Shell {
         self.input(Input::Closed { conn });
     }
 
-    /// Comes back as the one on `old`, which may have heard less than was sent; its requests go again.
+    /// Resumes the membership of connection `old`, which may have received less than was sent, and repeats its
+    /// unanswered requests.
     pub(crate) fn resume(&mut self, old: ConnId, how: Return) {
         let Some(client) = self.clients.get(&old) else { return };
         let Some(mut stay) = client.stay.clone() else { return };
@@ -199,14 +201,14 @@ impl Shell {
                     self.told.seen.note("the log of another process", how);
                 }
                 let confirmed = self.confirmed.entry(mid).or_default();
-                // As many are kept, whatever they say here.
+                // Up to this number messages are kept, whatever their contents.
                 if let Some((messages, lost)) = self.clients[&conn].messages
                     && messages + lost <= MAX_MESSAGES_KEPT
                 {
                     assert!(lost <= confirmed.saturating_sub(n), "{lost} messages are lost");
                 }
                 *confirmed = n.max(*confirmed);
-                // What was sent is sent again, and begun once.
+                // Unanswered requests are sent again, and executed once.
                 for frame in sent {
                     self.frame(conn, &frame);
                 }

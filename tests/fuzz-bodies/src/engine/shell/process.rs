@@ -1,5 +1,5 @@
-//! What happens to a process and its disk. Comes in: operations. Goes out: inputs of an engine, which may be the
-//! next one. Checked: whoever was written down is there again, as it was; a damaged store ends by itself.
+//! Events of a process and its disk. In: operations. Out: inputs of an engine, possibly of the next one. Checked:
+//! stored members are there again, unchanged; a process with a damaged store comes to rest. Deliberately absent: files.
 
 use lianmai_protocol::{MonoTime, Now, WallTime};
 use lianmai_signal_engine::{Answer, DrainPlan, Engine, Input, Output};
@@ -20,7 +20,7 @@ impl Shell {
         self.disk.set(mode);
     }
 
-    /// The oldest write that is held is carried out, or fails.
+    /// Completes the oldest pending write, or lets it fail.
     pub(crate) fn write_one(&mut self, stored: bool) {
         if let Some(Some(id)) = self.disk.next(stored) {
             self.told.seen.note("late write", if stored { "done" } else { "failed" });
@@ -28,7 +28,7 @@ impl Shell {
         }
     }
 
-    /// Carries out the writes that were held.
+    /// Completes all pending writes.
     pub(crate) fn flush(&mut self) {
         loop {
             let done = self.disk.flush();
@@ -52,8 +52,7 @@ impl Shell {
         }));
     }
 
-    /// The process is gone with every socket; the next one begins, where this one handed over or with what
-    /// was written down.
+    /// Ends the process with all sockets and starts the next one, with the state that was handed over or stored.
     pub(crate) fn next_process(&mut self) {
         let had = self.members();
         let clean = self.drain.take() == Some(Some(true));
@@ -66,13 +65,13 @@ impl Shell {
         self.asked.clear();
         let before = self.members;
         self.processes = self.processes.wrapping_add(1);
-        // Clocks of two processes have nothing in common.
+        // The clocks of two processes are unrelated.
         self.now.mono = MonoTime(BEGIN_MS + 7_000_000 / u64::from(self.processes.max(1)));
         self.engine = Engine::new(self.config.clone(), [self.processes; 32]);
         let restored = self.disk.restored(clean);
         let members = restored.channels.iter().flat_map(|(_, _, members)| members);
         for push in members.flat_map(|member| &member.pushes) {
-            // A cut that was not written down is made again.
+            // A cut that was not stored is made again.
             self.cut.remove(&push.generation);
             self.minted.push(push.generation);
         }
@@ -92,7 +91,7 @@ impl Shell {
         }
     }
 
-    /// What a process makes of a store that was damaged; this one goes on.
+    /// Starts a process with a damaged store, next to the present one, which continues.
     pub(crate) fn damage(&mut self, program: &mut Program<'_>) {
         let Some(damaged) = self.disk.damaged(program) else { return };
         self.told.seen.note("restored", "damaged");
