@@ -1,8 +1,9 @@
 //! One RTMP connection.
 //!
 //! In: a connection, plain or with TLS. Out: a publish or play in the hub, or several, one after the other. Absent:
-//! the protocol, see [`Session`]; reading while a decision is pending or bytes of an answer wait to be written. The
-//! peer then has to stop sending, and no memory grows.
+//! the protocol, see [`Session`]; unbounded reading. Nothing is read while a decision is pending. While bytes wait to
+//! be written, nothing is read from a publisher and little from a player ([`READS_WHILE_WRITING`]). The peer then has
+//! to stop sending, and no memory grows.
 
 use std::io;
 use std::net::SocketAddr;
