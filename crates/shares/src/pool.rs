@@ -235,6 +235,35 @@ impl<K: Ord + Clone> Held<K> {
         self.amount = amount;
         Ok(())
     }
+
+    /// Holds another amount from now on, and on another account: one of this pool with the same keys, whose shares may
+    /// differ.
+    ///
+    /// # Errors
+    /// [`Full`] when it is more and there is no room for the difference; nothing changes then.
+    ///
+    /// # Panics
+    /// The account is of another pool, or has other keys.
+    pub fn resize_on(&mut self, account: &Account<K>, amount: usize) -> Result<(), Full<K>> {
+        let (old, new) = (&self.owner, &account.owner);
+        let keys = |owner: &Owner<K>| owner.path.iter().map(|level| level.key.clone()).collect();
+        let same: (Vec<K>, Vec<K>) = (keys(old), keys(new));
+        assert!(
+            Arc::ptr_eq(&old.pool, &new.pool) && same.0 == same.1,
+            "an account of the same keys"
+        );
+        let mut state = new.pool.lock();
+        if let Some(more) = amount.checked_sub(self.amount)
+            && more > new.room(&state)
+        {
+            return Err(new.full(&state, more));
+        }
+        new.change(&mut state, self.amount, amount);
+        drop(state);
+        self.amount = amount;
+        self.owner = account.owner.clone();
+        Ok(())
+    }
 }
 
 impl<K: Ord> Drop for Held<K> {

@@ -33,7 +33,7 @@ use lianmai_protocol::codec::{self};
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::message::notice::MemberCount;
 use lianmai_protocol::message::{ChannelEvent, Notice};
-use lianmai_protocol::{Attributes, Cid, Gen, RequestId, Rights, RpcError, UserId};
+use lianmai_protocol::{Attributes, Cid, Gen, MediaKind, RequestId, Rights, RpcError, UserId};
 
 pub(crate) use self::moderation::{check_kick, not_stored};
 
@@ -195,8 +195,13 @@ impl Channel {
         self.said.add(bytes - EVENT_COST, cx.mono(), &cx.config.limits);
         cx.stats.log_bytes += bytes;
         cx.stats.events += 1;
-        if matches!(event, ChannelEvent::StreamAdded(_) | ChannelEvent::StreamRemoved(_)) {
-            self.tasks.media_changed();
+        if let ChannelEvent::StreamAdded(change) | ChannelEvent::StreamRemoved(change) = event {
+            let composed = [MediaKind::Audio, MediaKind::Video];
+            let member = self.members.get(&change.uid);
+            let publishes = member.is_some_and(|member| {
+                composed.iter().any(|kind| member.publication(kind).is_some())
+            });
+            self.tasks.media_changed(change.uid, publishes);
         }
     }
 

@@ -206,15 +206,13 @@ fn in_panes(
     host: Option<UserId>,
     publishers: &[Publisher],
 ) -> Composition {
-    let voice = |p: &Publisher| p.audio.map(|generation| Voice { uid: p.uid, generation });
-    let voices = publishers.iter().filter_map(voice).take(MAX_TASK_USERS).collect();
-    let seen = publishers.iter().filter_map(|p| Some((p.uid, p.video?)));
-    let mut seen: Vec<(UserId, Gen)> = seen.collect();
+    let seen = publishers.iter().filter(|_| !canvas.is_sound_only());
+    let mut seen: Vec<(UserId, Gen)> = seen.filter_map(|p| Some((p.uid, p.video?))).collect();
     // The smallest set in which all have room, else the largest.
     let enough = sets.iter().filter(|set| set.panes.len() >= seen.len());
     let set = enough.min_by_key(|set| set.panes.len());
     let Some(set) = set.or_else(|| sets.iter().max_by_key(|set| set.panes.len())) else {
-        return Composition { tiles: Vec::new(), voices };
+        return Composition::default();
     };
     // The host is in the major pane; who comes first stands for a host who is not seen.
     let major = set.panes.iter().position(|pane| pane.major);
@@ -228,18 +226,31 @@ fn in_panes(
             seen.insert(0, first);
         }
     }
-    let tiles = seen.into_iter().zip(places).map(|((uid, generation), pane)| Tile {
-        uid,
-        generation,
-        rect: in_pixels(pane, canvas),
-        adaption,
-        z: pane.z,
-    });
-    Composition { tiles: tiles.collect(), voices }
+    let tiles = seen.into_iter().zip(places);
+    let tiles: Vec<Tile> = tiles
+        .map(|((uid, generation), pane)| Tile {
+            uid,
+            generation,
+            rect: in_pixels(pane, canvas),
+            adaption,
+            z: pane.z,
+        })
+        .collect();
+    // Together no more than a layout of rectangles may have: a task is charged for that many.
+    let mut unseen = MAX_TASK_USERS.saturating_sub(tiles.len());
+    let voice = |publisher: &Publisher| {
+        let (uid, generation) = (publisher.uid, publisher.audio?);
+        if tiles.iter().all(|tile| tile.uid != uid) {
+            unseen = unseen.checked_sub(1)?;
+        }
+        Some(Voice { uid, generation })
+    };
+    let voices = publishers.iter().filter_map(voice).collect();
+    Composition { tiles, voices }
 }
 
 /// The even pixels of a pane: neighbours that share an edge in fractions share one in pixels.
-fn in_pixels(pane: &Pane, canvas: Canvas) -> Rect {
+pub(super) fn in_pixels(pane: &Pane, canvas: Canvas) -> Rect {
     let edge = |at: u32, side: u32| {
         let pixels = u64::from(at) * u64::from(side) / u64::from(WHOLE);
         u32::try_from(pixels).unwrap_or(side) & !1
@@ -295,6 +306,25 @@ mod tests {
 
     fn uids(composition: &Composition) -> Vec<u64> {
         composition.tiles.iter().map(|tile| tile.uid.0).collect()
+    }
+
+    /// Proves TSK-5.
+    #[test]
+    fn tsk_5_of_a_crowd_as_many_are_seen_or_heard_as_a_task_is_charged_for() {
+        let silent = |uid| Publisher { audio: None, ..both(uid) };
+        let blind = |uid| Publisher { video: None, ..both(uid) };
+        // The host comes last, and two of the three in panes have no sound.
+        let mut publishers = vec![silent(1), silent(2)];
+        publishers.extend((3..40).map(blind));
+        publishers.push(both(40));
+        let shown = compose(&sets(), CANVAS, Some(UserId(40)), &publishers);
+        assert_eq!(shown.tiles.len(), 3);
+        let heard: Vec<_> = shown.voices.iter().map(|voice| voice.uid.0).collect();
+        assert_eq!(heard, (3..=20).chain([40]).collect::<Vec<_>>());
+        assert_eq!(shown.streams().len(), MAX_TASK_USERS);
+        let sound_only = Canvas { width: 0, height: 0, color: 0 };
+        let shown = compose(&sets(), sound_only, Some(UserId(40)), &publishers);
+        assert_eq!((shown.tiles.len(), shown.voices.len()), (0, MAX_TASK_USERS));
     }
 
     /// Proves TSK-5.

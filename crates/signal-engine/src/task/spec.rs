@@ -12,7 +12,7 @@ use lianmai_protocol::{ErrorName, RpcError, TaskId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
-use super::layout::{Adaption, Rect, Source, WHOLE, Window};
+use super::layout::{Adaption, Rect, Source, WHOLE, Window, in_pixels};
 use super::profile::{Encoding, Profile};
 
 /// Most pixels of a canvas.
@@ -242,7 +242,7 @@ impl Spec {
         let seen = match &self.source {
             Source::Rectangles(windows) => self.check_windows(windows)?,
             Source::Panes { sets, .. } => {
-                check_panes(sets.iter().map(|set| set.panes.as_slice()))?;
+                check_panes(sets.iter().map(|set| set.panes.as_slice()), self.canvas)?;
                 None
             }
         };
@@ -363,6 +363,7 @@ fn is_web_url(url: &str) -> bool {
 
 fn check_panes<'a>(
     sets: impl ExactSizeIterator<Item = &'a [super::layout::Pane]>,
+    canvas: Canvas,
 ) -> Result<(), RpcError> {
     if !(1..=MAX_PANES).contains(&sets.len()) {
         return Err(bad_layout("layout.paneSets", "There are no sets of panes, or too many."));
@@ -383,7 +384,15 @@ fn check_panes<'a>(
             let within = |from: u32, length: u32| {
                 length > 0 && from.checked_add(length).is_some_and(|end| end <= WHOLE)
             };
-            if !within(pane.x, pane.width) || !within(pane.y, pane.height) || pane.z > MAX_Z {
+            let is_seen = || {
+                let Rect { width, height, .. } = in_pixels(pane, canvas);
+                canvas.is_sound_only() || (width > 0 && height > 0)
+            };
+            if !within(pane.x, pane.width)
+                || !within(pane.y, pane.height)
+                || pane.z > MAX_Z
+                || !is_seen()
+            {
                 let field = field(&format!(".panes[{number}]"));
                 return Err(bad_layout(field, "The pane is empty or exceeds the canvas."));
             }

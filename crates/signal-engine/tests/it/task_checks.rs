@@ -390,6 +390,8 @@ fn tsk_4_panes_of_the_apps_server_are_judged_too() {
     let wide = Pane { x: 1, ..pane(false) };
     let flat = Pane { height: 0, ..pane(false) };
     let high = Pane { z: 101, ..pane(false) };
+    // 1.28 of 1280 pixels, which is none of the even ones.
+    let thin = Pane { width: WHOLE / 1_000, ..pane(false) };
     let set = |panes: Vec<Pane>| PaneSet { panes };
     for (what, sets, field) in [
         ("no sets", vec![], "layout.paneSets"),
@@ -401,6 +403,7 @@ fn tsk_4_panes_of_the_apps_server_are_judged_too() {
         ("too wide", vec![set(vec![pane(true), wide])], "layout.paneSets[0].panes[1]"),
         ("flat", vec![set(vec![flat])], "layout.paneSets[0].panes[0]"),
         ("high", vec![set(vec![high])], "layout.paneSets[0].panes[0]"),
+        ("a pixel wide", vec![one(), set(vec![pane(true), thin])], "layout.paneSets[1].panes[1]"),
     ] {
         let refused = w.admin_tasks(TaskChange::Add(vec![with(sets)])).expect_err(what);
         check(&refused, &ErrorName::BadLayout, Some(&format!("rtmpTasks[0].{field}")), what);

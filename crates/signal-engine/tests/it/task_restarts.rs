@@ -226,3 +226,39 @@ fn tsk_2_a_request_that_a_stop_catches_is_finished_before() {
     assert_eq!(w.started().0.number, 1);
     w.audit();
 }
+
+/// A task of an earlier process asks for its claim, and so does a request about it, which is refused.
+/// Proves TSK-2, TSK-7.
+#[test]
+fn tsk_7_a_refused_request_takes_no_claim_from_a_task() {
+    let mut w = World::with_tasks();
+    let a = w.join(1);
+    w.push_url(a, "");
+    w.ok(a, add(&[task("x", "rtmp://h/live/x", &[1])]));
+    let (run, _) = w.started();
+    w.push(&run);
+    w.ok(a, delete(&["x"]));
+    w.report(&run, Report::Stopped);
+    w.ok(a, add(&[task("a", "rtmp://h/live/a", &[1]), task("b", "rtmp://h/live/b", &[9])]));
+    w.orders();
+    w.tasks.hold_claims = true;
+    w.crash();
+    let (a, _) = w.resume(a);
+    let id = w.send(
+        a,
+        update(&[task("a", "rtmp://h/live/a", &[1, 2]), task("b", "rtmp://h/live/x", &[9])]),
+    );
+    w.hand_on_claims();
+    assert_eq!(w.error(a, id), ErrorName::StreamUrlBusy, "the place of `x` rests");
+    w.advance(2_500);
+    let (run, _) = w.started();
+    assert_eq!(run.task.as_str(), "a");
+    w.push(&run);
+    // Longer than a rest.
+    assert!(w.advance_pushing(12_000, &[&run]).is_empty());
+    for url in ["rtmp://h/live/a", "rtmp://h/live/b"] {
+        assert_eq!(w.err(a, add(&[task("c", url, &[1])])), ErrorName::StreamUrlBusy, "{url}");
+    }
+    w.ok(a, add(&[task("c", "rtmp://h/live/x", &[1])]));
+    w.audit();
+}

@@ -1,7 +1,7 @@
 //! What tasks do: when they run, what executors that fail, are silent or late can do to them, and what members are
 //! told.
 
-use lianmai_protocol::message::task::Task;
+use lianmai_protocol::message::task::{Task, TaskState};
 use lianmai_protocol::{ErrorName, UserId};
 use lianmai_signal_engine::task::{
     Draft, Failure, Pane, PaneSet, Report, RunId, Source, layout::WHOLE,
@@ -138,6 +138,30 @@ fn tsk_9_what_pushed_for_long_fails_anew() {
     w.report(&run, Report::Retrying(Failure::Broken));
     assert_eq!(w.orders(), ["stop a 1"]);
     assert_eq!(w.task_views()[0].info.code, 506);
+    w.audit();
+}
+
+/// A shard that stalls handles a late renewal before its own timer.
+/// Proves TSK-9.
+#[test]
+fn tsk_9_a_late_renewal_does_not_forget_how_long_the_run_has_pushed() {
+    let (mut w, _, mut run) = pushing();
+    for _ in 0..3 {
+        w.report(&run, Report::Failed(Failure::Unreachable));
+        w.advance(4_000);
+        run = w.started().0;
+        w.push(&run);
+    }
+    assert_eq!(w.task_views()[0].info.retries, 3, "as often as it may");
+    assert!(w.advance_pushing(10_000, &[&run]).is_empty());
+    // No timer fires in these 2.1 s.
+    w.now.mono = w.now.mono + 2_100;
+    w.report(&run, RENEW);
+    assert_eq!(w.orders(), ["stop a 4"]);
+    let info = &w.task_views()[0].info;
+    assert_eq!((info.state.as_ref(), info.retries), (Some(&TaskState::Retrying), 1));
+    w.advance(1_000);
+    assert_eq!(w.started().0.number, 5);
     w.audit();
 }
 
@@ -382,6 +406,33 @@ fn tsk_5_panes_follow_the_publishers_in_the_order_in_which_they_came() {
     assert_eq!((seen(&job), job.shown.voices.len()), (vec![(3, 0, 640), (5, 640, 640)], 3));
     w.ok(clients[0], leave());
     assert_eq!(seen(&w.updated()), [(3, 0, 640), (1, 640, 640)]);
+    w.audit();
+}
+
+/// Proves TSK-5.
+#[test]
+fn tsk_5_members_that_published_before_there_was_a_task_have_an_order_too() {
+    let mut w = World::with_tasks();
+    let clients: Vec<_> = [5, 1, 3, 2].map(|uid| w.join(uid)).into();
+    // A screen is no part of a task; the place of a member that stopped is gone.
+    w.push_url(clients[3], "screenShare");
+    w.push_url(clients[1], "");
+    w.push_url(clients[0], "audio");
+    w.push_url(clients[2], "video");
+    w.push_url(clients[0], "video");
+    w.ok(clients[1], unpublish(""));
+    w.push_url(clients[1], "video");
+    w.push_url(clients[3], "video");
+    let mut draft = Draft::of_wire(&task("a", "rtmp://h/live/a", &[])).unwrap();
+    let pane = |x: u32| Pane { x, y: 0, width: WHOLE / 4, height: WHOLE, z: 0, major: false };
+    let panes = (0..4).map(|at| pane(at * (WHOLE / 4))).collect();
+    draft.spec.source =
+        Source::Panes { sets: vec![PaneSet { panes }], adaption: Default::default() };
+    w.admin_tasks(TaskChange::Add(vec![draft])).unwrap();
+    let (_, job) = w.started();
+    let mut tiles: Vec<_> = job.shown.tiles.iter().map(|t| (t.rect.x, t.uid.0)).collect();
+    tiles.sort_unstable();
+    assert_eq!(tiles, [(0, 5), (320, 3), (640, 1), (960, 2)]);
     w.audit();
 }
 

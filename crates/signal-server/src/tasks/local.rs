@@ -217,11 +217,13 @@ impl Inner {
     }
 
     fn update(&self, run: &RunId, job: Box<Job>) {
-        let Some(mailbox) = self.mailbox(run) else { return };
+        // The run does not leave in between: the room of one that has left would stay taken.
+        let mut runs = self.runs();
+        let Some(mailbox) = runs.mailboxes.get(run).cloned() else { return };
         match self.parts.rooms.run(&guest(run, &job), Instant::now()) {
             Ok(()) => mailbox.update(job),
             Err(_) => {
-                self.runs().counts.refused += 1;
+                runs.counts.refused += 1;
                 mailbox.stop(Stop::NoRoom);
             }
         }
@@ -265,6 +267,13 @@ impl Inner {
         let mut said = Said::default();
         let ended = loop {
             match running.next().await {
+                // It goes on as before, which nobody wants any more.
+                Ok(message::Report::Refused { detail, .. }) => {
+                    self.log(|| {
+                        warn!(task = %run.task, run = run.number, detail, "an update was refused");
+                    });
+                    mailbox.stop(Stop::Refused);
+                }
                 Ok(report) => self.heard(run, report, &mut said).await,
                 Err(ended) => break ended,
             }
@@ -296,6 +305,7 @@ impl Inner {
         match (stopped, ended) {
             (Some(Stop::NoRoom), _) => Report::Failed(Failure::Overloaded),
             (Some(Stop::Ordered), _) => Report::Stopped,
+            (Some(Stop::Refused), _) => Report::Failed(Failure::Internal),
             (None, Ended::Failed(failure, _)) => Report::Failed(failure_of(failure)),
             (None, _) => Report::Failed(Failure::Internal),
         }
@@ -326,10 +336,6 @@ impl Inner {
                 );
                 Report::ImageFailed
             }
-            message::Report::Refused { detail, .. } => {
-                self.log(|| warn!(task = %run.task, run = number, detail, "an update was refused"));
-                return;
-            }
             message::Report::Stats { stats, .. } => {
                 let mut runs = self.runs();
                 runs.counts.late += stats.late.saturating_sub(said.stats.late);
@@ -353,7 +359,8 @@ impl Inner {
 
     /// Another run may begin once this is over; `again`: soon, and in the same room.
     fn leave(&self, run: &RunId, again: bool) {
-        self.runs().mailboxes.remove(run);
+        let mut runs = self.runs();
+        runs.mailboxes.remove(run);
         self.parts.rooms.end(&life(run), run.number, again, Instant::now());
     }
 

@@ -33,6 +33,8 @@ pub(super) enum Stop {
     Ordered,
     /// There is no room for what it is to do.
     NoRoom,
+    /// Its compositor refuses what it is to do.
+    Refused,
 }
 
 /// The next thing to tell.

@@ -54,19 +54,15 @@ struct Place {
     run: Option<u64>,
     /// Nothing runs in it; it is given up then.
     until: Option<Instant>,
+    /// An update of what runs in it was promised more than this. If nothing comes of the update, the rest is given up then.
+    promised: Option<(Cost, Instant)>,
 }
 
 impl Place {
-    /// All of it, or what it was before.
-    fn resize(&mut self, cost: Cost) -> Result<(), NoRoom> {
-        let before = self.cpu.amount();
-        self.cpu.resize(cost.cpu)?;
-        if let Err(full) = self.memory.resize(cost.memory) {
-            // Less is always there, and more was held a moment ago by itself.
-            let _ = self.cpu.resize(before);
-            return Err(full.into());
-        }
-        Ok(())
+    /// Less is always there.
+    fn shrink(&mut self, cost: Cost) {
+        let _ = self.cpu.resize(cost.cpu.min(self.cpu.amount()));
+        let _ = self.memory.resize(cost.memory.min(self.memory.amount()));
     }
 
     fn cost(&self) -> Cost {
@@ -121,19 +117,19 @@ impl Rooms {
     pub(super) fn admit(&self, guests: &[Guest], now: Instant) -> Result<(), usize> {
         let mut places = self.places(now);
         // What was before: nothing for those that are new.
-        let mut changed: Vec<(&Life, Option<Cost>)> = Vec::new();
+        let mut changed: Vec<(&Life, Option<(Cost, _)>)> = Vec::new();
         for (at, guest) in guests.iter().enumerate() {
-            let before = places.get(&guest.life).map(Place::cost);
+            let before = places.get(&guest.life).map(|place| (place.cost(), place.promised));
             // What runs may need as much as before until it hears of this.
-            let wanted = before.map_or(guest.cost, |before| Cost {
+            let wanted = before.map_or(guest.cost, |(before, _)| Cost {
                 cpu: before.cpu.max(guest.cost.cpu),
                 memory: before.memory.max(guest.cost.memory),
             });
             if self.take(&mut places, guest, wanted, Some(now + PROMISE)).is_err() {
                 for (life, before) in changed {
-                    if let (Some(before), Some(place)) = (before, places.get_mut(life)) {
-                        // It is no more than it holds now.
-                        let _ = place.resize(before);
+                    if let (Some((cost, promised)), Some(place)) = (before, places.get_mut(life)) {
+                        place.shrink(cost);
+                        place.promised = promised;
                     } else {
                         places.remove(life);
                     }
@@ -162,6 +158,7 @@ impl Rooms {
         };
         if again {
             place.until = Some(now + PROMISE);
+            place.promised = None;
         } else {
             places.remove(life);
         }
@@ -183,18 +180,38 @@ impl Rooms {
         cost: Cost,
         until: Option<Instant>,
     ) -> Result<(), NoRoom> {
+        let cpu = self.cpu.account(self.path(guest, cost.cpu));
+        let memory = self.memory.account(self.path(guest, cost.memory));
         if let Some(place) = places.get_mut(&guest.life) {
-            place.resize(cost)?;
+            let before = place.cost();
+            // Less of the processor is always there, so that comes second: all of the cost is held, or what was before.
+            let less = cost.cpu <= before.cpu;
+            if !less {
+                place.cpu.resize_on(&cpu, cost.cpu)?;
+            }
+            if let Err(full) = place.memory.resize_on(&memory, cost.memory) {
+                place.shrink(before);
+                return Err(full.into());
+            }
+            if less {
+                place.cpu.resize_on(&cpu, cost.cpu)?;
+            }
+            let base = place.promised.map_or(before, |(base, _)| base);
+            place.promised = match (place.until, until) {
+                (None, Some(until)) if cost != base => Some((base, until)),
+                _ => None,
+            };
             // What a run holds it holds until it ends.
             place.until = place.until.and(until);
             place.run = guest.run.or(place.run);
             return Ok(());
         }
         let place = Place {
-            cpu: self.cpu.account(self.path(guest, cost.cpu)).take(cost.cpu)?,
-            memory: self.memory.account(self.path(guest, cost.memory)).take(cost.memory)?,
+            cpu: cpu.take(cost.cpu)?,
+            memory: memory.take(cost.memory)?,
             run: guest.run,
             until,
+            promised: None,
         };
         places.insert(guest.life.clone(), place);
         Ok(())
@@ -214,6 +231,11 @@ impl Rooms {
     fn places(&self, now: Instant) -> MutexGuard<'_, BTreeMap<Life, Place>> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.retain(|_, place| place.until.is_none_or(|until| until > now));
+        for place in places.values_mut() {
+            if let Some((cost, _)) = place.promised.take_if(|(_, until)| *until <= now) {
+                place.shrink(cost);
+            }
+        }
         places
     }
 }
@@ -245,6 +267,43 @@ mod tests {
         assert_eq!(admit("d", 3, 300), Err(0), "there is no room at all");
         assert_eq!(admit("e", 0, 100), Ok(()), "the app's server has no share of its own");
         assert_eq!(rooms.stats().cpu, 1000);
+    }
+
+    #[test]
+    fn the_only_task_of_a_user_may_grow_as_large_as_a_new_one_may_be() {
+        let (rooms, now) = (rooms(), Instant::now());
+        assert_eq!(rooms.admit(&[guest("a", 1, 141)], now), Ok(()));
+        assert_eq!(rooms.run(&guest("a", 1, 141), now), Ok(()));
+        assert_eq!(rooms.admit(&[guest("a", 1, 691)], now), Ok(()));
+        assert_eq!(rooms.run(&guest("a", 1, 691), now), Ok(()));
+        // With a second one it is a share again.
+        assert_eq!(rooms.admit(&[guest("b", 1, 10)], now), Err(0));
+        assert_eq!(rooms.admit(&[guest("a", 1, 1001)], now), Err(0));
+        assert_eq!(rooms.stats().cpu, 691);
+    }
+
+    #[test]
+    fn what_an_update_was_promised_is_given_back_if_nothing_comes_of_it() {
+        let (rooms, now) = (rooms(), Instant::now());
+        assert_eq!(rooms.run(&guest("a", 0, 100), now), Ok(()));
+        for at in [now, now + PROMISE / 2] {
+            assert_eq!(rooms.admit(&[guest("a", 0, 900)], at), Ok(()));
+            assert_eq!(rooms.admit(&[guest("b", 0, 200)], at), Err(0));
+        }
+        assert_eq!(rooms.admit(&[guest("b", 0, 200)], now + PROMISE), Err(0), "promised again");
+        let later = now + PROMISE + PROMISE / 2;
+        assert_eq!(rooms.admit(&[guest("b", 0, 200)], later), Ok(()));
+        assert_eq!(rooms.stats().cpu, 300);
+        // One that is carried out holds what it was promised.
+        assert_eq!(rooms.admit(&[guest("a", 0, 500)], later), Ok(()));
+        assert_eq!(rooms.run(&guest("a", 0, 500), later), Ok(()));
+        assert_eq!(rooms.admit(&[guest("c", 0, 400)], later + PROMISE), Ok(()));
+        assert_eq!(rooms.stats().cpu, 900);
+        // Less of one and more of the other, for which there is no room: it has what it had.
+        let mut other = guest("a", 0, 100);
+        other.cost.memory = 101;
+        assert_eq!(rooms.run(&other, later), Err(NoRoom));
+        assert_eq!(rooms.stats().cpu, 900);
     }
 
     #[test]

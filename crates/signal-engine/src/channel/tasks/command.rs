@@ -322,11 +322,14 @@ impl Channel {
         self.work_off_tasks(cx);
     }
 
-    /// Gives a claim of a request back. Where the task has pushed before, that may have been there.
+    /// Gives a claim of a request back, unless the task itself wants that place: a task of an earlier process asks for its
+    /// claim, too. If the task has pushed before, it may have pushed there.
     fn take_back(&self, cx: &mut Context, claim: Claim) {
         let task = self.tasks.list.get(&claim.holder.task);
-        let rest = task.is_some_and(|task| task.life == claim.holder.life && task.run > 0);
-        cx.release(claim, rest);
+        let task = task.filter(|task| task.life == claim.holder.life);
+        if !task.is_some_and(|task| task.spec.address.key() == claim.key) {
+            cx.release(claim, task.is_some_and(|task| task.run > 0));
+        }
     }
 
     /// The first request has all answers: it takes effect, or its claims are given back.

@@ -127,7 +127,7 @@ pub(super) struct Tasks {
     requests: VecDeque<Request>,
     /// Requests are being worked on further out.
     at_work: bool,
-    /// Who publishes, in the order in which they came.
+    /// The members that publish a camera or a microphone, in the order in which they began to. Kept without tasks, too.
     order: Vec<UserId>,
     /// Something was published or ended since the last look.
     stale: bool,
@@ -142,9 +142,14 @@ impl Tasks {
         self.list.iter().map(|(id, task)| task.info(id)).collect()
     }
 
-    /// Something was published or ended.
-    pub(super) fn media_changed(&mut self) {
+    /// A member has begun or ended to publish a kind. `publishes`: its camera or its microphone is published now.
+    pub(super) fn media_changed(&mut self, uid: UserId, publishes: bool) {
         self.stale = true;
+        match self.order.iter().position(|other| *other == uid) {
+            None if publishes => self.order.push(uid),
+            Some(at) if !publishes => _ = self.order.remove(at),
+            _ => {}
+        }
     }
 }
 

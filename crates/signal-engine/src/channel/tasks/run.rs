@@ -40,7 +40,6 @@ impl Channel {
     pub(in crate::channel) fn settle_tasks(&mut self, cx: &mut Context) {
         if self.tasks.list.is_empty() {
             self.tasks.stale = false;
-            self.tasks.order.clear();
             return;
         }
         // While its end is written down nothing begins any more. What is due stays due: a timer for it would fire for ever.
@@ -70,7 +69,7 @@ impl Channel {
         }
     }
 
-    /// Everybody who publishes, in the order in which they came; of those who came together, by uid.
+    /// Every member that publishes, in the order in which they began to; those of an earlier process by uid.
     fn publishers(&mut self) -> Vec<Publisher> {
         let of = |member: &crate::channel::member::Member| {
             let stream = member.pushes[0]?;
@@ -313,7 +312,9 @@ impl Channel {
             (Report::Accepted { .. } | Report::Renew { .. }, Phase::Leased { until, .. })
                 if until < now =>
             {
-                self.stop_run(cx, id);
+                task.busy_until = Some(until + LEASE_SLACK_MS);
+                self.order_stop(cx, id);
+                // The phase still tells how long the run has pushed.
                 self.run_failed(cx, id, Failure::Silent);
             }
             (

@@ -159,7 +159,9 @@ impl World {
         self.drained = None;
         self.held_mints.clear();
         self.held_tokens.clear();
+        let hold_claims = self.tasks.hold_claims;
         self.tasks = super::tasks::TaskShell::default();
+        self.tasks.hold_claims = hold_claims;
         self.last_ask = None;
         self.waiting.clear();
         self.relay.end();
