@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures on a release build what a join, a member, a delivery, a puller and a push task cost,
-//! how long a member waits beside greedy others, and how soon a cut takes effect. In: the names of benchmarks. Out:
-//! figures for people. Absent: pass or fail; a slow machine is no failure.
+//! how long a member waits beside greedy others, and how soon a cut takes effect.
+//!
+//! In: the names of benchmarks. Out: figures for people. Absent: pass or fail; a slow machine is no failure.
 
 use std::process::Command;
 

@@ -1,8 +1,10 @@
 //! `cargo xtask demo`: starts a server with default settings and its page, three hosts that push test pictures and
 //! tones, and a viewer that prints the URL for a player. One host mutes, leaves and comes back from time to time. All
 //! of them are ordinary programs of this repository. They end when this process ends, for whatever reason: each reads
-//! a standard input that only this process keeps open. In: the options of `cargo xtask demo`. Out: URLs on the
-//! terminal; logs in a file. Absent: anything that only a demo could do.
+//! a standard input that only this process keeps open.
+//!
+//! In: the options of `cargo xtask demo`. Out: URLs on the terminal; logs in a file. Absent: anything that only a
+//! demo could do.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};

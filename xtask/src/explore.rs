@@ -1,7 +1,8 @@
 //! `cargo xtask explore --minutes N`: runs with fresh seeds what `cargo xtask test` runs with fixed seeds: all
-//! property tests, the simulator, and the fuzz bodies on stable Rust. In: a time, which is divided equally between
-//! the three. Out: each failure, as the smallest case that was found, and the place in the repository for it. Absent:
-//! changes of the repository; libFuzzer, see `cargo xtask fuzz`.
+//! property tests, the simulator, and the fuzz bodies on stable Rust.
+//!
+//! In: a time, which is divided equally between the three. Out: each failure, as the smallest case that was found,
+//! and the place in the repository for it. Absent: changes of the repository; libFuzzer, see `cargo xtask fuzz`.
 
 use std::collections::BTreeMap;
 use std::fs;

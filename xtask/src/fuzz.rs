@@ -1,6 +1,8 @@
 //! `cargo xtask fuzz --minutes N [--target NAME]`: runs the targets of `tests/fuzz` under libFuzzer, one after the
-//! other. In: the committed corpus. Out: figures, and the input of each finding. Absent: installing tools; changes of
-//! the committed corpus. New inputs are kept below `target`.
+//! other.
+//!
+//! In: the committed corpus. Out: figures, and the input of each finding. Absent: installing tools; changes of the
+//! committed corpus. New inputs are kept below `target`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -1,7 +1,9 @@
-//! `cargo xtask mutants`: tests the checkers of the simulator. In: the patches of `tests/sim/mutants`, each of which
-//! breaks one rule in the engine or the session. The simulator must find each mutant by a checker that the patch
-//! names, and must find nothing in the unbroken sources. Out: what was found, by which checker and at which seed.
-//! Absent: changes of the working tree; the work is done on a copy.
+//! `cargo xtask mutants`: tests the checkers of the simulator.
+//!
+//! In: the patches of `tests/sim/mutants`, each of which breaks one rule in the engine or the session. The simulator
+//! must find each mutant by a checker that the patch names, and must find nothing in the unbroken sources. Out: what
+//! was found, by which checker and at which seed. Absent: changes of the working tree; the work is done on a copy.
+//! Only `--write` puts the table of results into the README of the simulator.
 
 use std::fs;
 use std::path::{Path, PathBuf};

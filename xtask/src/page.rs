@@ -1,6 +1,7 @@
-//! `cargo xtask page`: builds the page that the server embeds, and runs its tests. In: the sources of the page, and
-//! the npm package. Out: `crates/signal-server/page/dist`, which the next build of the server embeds. Absent: how the
-//! files are served; the server does that.
+//! `cargo xtask page`: builds the page that the server embeds, and runs its tests.
+//!
+//! In: the sources of the page, and the npm package. Out: `crates/signal-server/page/dist`, which the next build of
+//! the server embeds. Absent: how the files are served; the server does that.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! Running other programs. In: commands. Out: their output, or an error that names the command. Absent: what the
-//! commands do.
+//! Running other programs.
+//!
+//! In: commands. Out: their output, or an error that names the command. Absent: what the commands do.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -1,6 +1,7 @@
-//! Checks that the cores are pure. In: the packages of the cores. Out: a failure if a core does not build for wasm32,
-//! if tokio is in its dependency tree, or if a wasm module that exports it imports anything. Absent: a complete
-//! parser of wasm.
+//! Checks that the cores are pure.
+//!
+//! In: the packages of the cores. Out: a failure if a core does not build for wasm32, if tokio is in its dependency
+//! tree, or if a wasm module that exports it imports anything. Absent: a complete parser of wasm.
 
 use std::fs;
 

@@ -1,6 +1,8 @@
 //! Checks that everything the sources cite exists: rule ids in `docs/protocol.md`, and decision records in
-//! `docs/adr`. In: every text of the repository. Out: each line that cites something else, or in another form. Texts
-//! outside the repository must not be cited, because readers do not have them; public standards are allowed.
+//! `docs/adr`.
+//!
+//! In: every text of the repository. Out: each line that cites something else, or in another form. Texts outside the
+//! repository must not be cited, because readers do not have them; public standards are allowed.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,8 @@
 //! Checks that the folders of a crate do not depend on each other in a cycle, so that a lower one can be understood,
-//! tested and moved without the upper ones. In: the paths that sources name. Out: each cycle, with a place for every
-//! step of it. Absent: a parser of Rust; tests, which may name anything.
+//! tested and moved without the upper ones.
+//!
+//! In: the paths that sources name. Out: each cycle, with a place for every step of it. Absent: a parser of Rust;
+//! tests, which may name anything.
 //!
 //! A room is a top-level module of a crate: a folder, or a file beside `lib.rs`. In the simulator only folders count:
 //! its world holds all actors, and each actor is given the world.

@@ -1,6 +1,8 @@
 //! Checks that rules and tests name each other: a test proves each rule of `docs/protocol.md`, and each test states
-//! what it proves. In: the document and the sources. Out: every line that is wrong. Absent: a parser of Rust. The
-//! statements stand on lines of their own:
+//! what it proves.
+//!
+//! In: the document and the sources. Out: every line that is wrong. Absent: a parser of Rust. The statements stand on
+//! lines of their own:
 //!
 //! ```text
 //! /// Proves JOI-3, LIV-2.                    above a test

@@ -1,6 +1,7 @@
-//! `cargo xtask sim`: runs the simulator in a profile of its own. In: how many seeds, or which one. Out: what the
-//! simulator prints: counters, and for a failure its seed and the smallest scenario that fails. Absent: the simulator
-//! itself, see `tests/sim`.
+//! `cargo xtask sim`: runs the simulator in a profile of its own.
+//!
+//! In: how many seeds, or which one. Out: what the simulator prints: counters, and for a failure its seed and the
+//! smallest scenario that fails. Absent: the simulator itself, see `tests/sim`.
 
 use crate::Result;
 use crate::process::{cargo, run};

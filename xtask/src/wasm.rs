@@ -1,6 +1,7 @@
-//! `cargo xtask wasm`: builds the npm package, from the Rust source to a packed tarball. In: the source tree. Out:
-//! `target/npm/lianmai` and the tarball beside it; the size of each entry; a failure if the entry for phones is too
-//! large. Absent: the JavaScript build, which is `build.mjs`.
+//! `cargo xtask wasm`: builds the npm package, from the Rust source to a packed tarball.
+//!
+//! In: the source tree. Out: `target/npm/lianmai` and the tarball beside it; the size of each entry; a failure if the
+//! entry for phones is too large. Absent: the JavaScript build, which is `build.mjs`.
 //!
 //! ```text
 //!   cargo (profile wasm) -> lianmai-xtask-wasm: bindings -> binaryen: the MVP -> build.mjs: JavaScript -> npm pack

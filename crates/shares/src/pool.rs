@@ -236,14 +236,14 @@ impl<K: Ord + Clone> Held<K> {
         Ok(())
     }
 
-    /// Holds another amount from now on, and on another account: one of this pool with the same keys, whose shares may
-    /// differ.
+    /// Changes the held amount, and the account that it is held on. The new account must be of this pool and have the
+    /// same keys; its shares may differ.
     ///
     /// # Errors
-    /// [`Full`] when it is more and there is no room for the difference; nothing changes then.
+    /// [`Full`] if the amount would grow and there is no room for the difference. Nothing changes then.
     ///
     /// # Panics
-    /// The account is of another pool, or has other keys.
+    /// If the account is of another pool or has other keys.
     pub fn resize_on(&mut self, account: &Account<K>, amount: usize) -> Result<(), Full<K>> {
         let (old, new) = (&self.owner, &account.owner);
         let keys = |owner: &Owner<K>| owner.path.iter().map(|level| level.key.clone()).collect();

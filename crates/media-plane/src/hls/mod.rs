@@ -51,7 +51,7 @@ type Cut = (StreamName, Kinds);
 struct Packaged {
     window: Mutex<Window>,
     asked: Mutex<Instant>,
-    /// Changes with each segment. Closed when no more segments will come.
+    /// Changes with each segment.
     news: watch::Sender<()>,
 }
 

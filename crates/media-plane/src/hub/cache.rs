@@ -128,7 +128,7 @@ impl Cache {
         }
     }
 
-    /// Drops the media of kinds that no player gets any more. Their heads are kept.
+    /// Drops the media of kinds that no player gets any more. Their heads that are in force are kept.
     pub(super) fn forget(&mut self, kinds: Kinds) {
         if kinds.video {
             // Without pictures the group has no keyframe to begin with.

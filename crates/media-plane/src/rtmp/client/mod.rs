@@ -47,7 +47,7 @@ pub enum ClientOutput {
 /// An action of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientEvent {
-    /// The upstream accepted the publish or play. Media may be sent from here on, or comes.
+    /// The upstream accepted the publish or play. From here on media may be sent, or media comes.
     Accepted,
     /// The upstream refused the publish or play.
     Refused(Answer),
