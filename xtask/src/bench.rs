@@ -1,5 +1,7 @@
-//! `cargo xtask bench`: what a join, a member, a delivery, a puller and a push task cost, how long a member waits beside greedy
-//! others, and how soon a cut is seen, on a release build. Figures are for people: nothing fails because a machine is slow.
+//! `cargo xtask bench`: measures on a release build what a join, a member, a delivery, a puller and a push task cost,
+//! how long a member waits beside greedy others, and how soon a cut takes effect.
+//!
+//! In: the names of benchmarks. Out: figures for people. Absent: pass or fail; a slow machine is no failure.
 
 use std::process::Command;
 
@@ -8,7 +10,7 @@ use crate::{Result, tools, wasm};
 
 const ALL: &[&str] = &["join", "idle", "fanout", "beside", "pullers", "cut", "compose"];
 
-/// Takes 10 minutes, so it runs only by its name.
+/// This benchmark takes 10 minutes, so it runs only if it is named.
 const HIDDEN: &str = "hidden";
 
 pub(crate) fn execute(asked: &[String]) -> Result {
@@ -39,7 +41,8 @@ pub(crate) fn execute(asked: &[String]) -> Result {
     Ok(())
 }
 
-/// What an event costs through the boundary of WebAssembly, in a context that has what a phone has; and natively.
+/// Measures the cost of an event at the boundary of WebAssembly, in a context with only what a phone offers, and
+/// natively.
 fn boundary() -> Result {
     wasm::execute()?;
     run(cargo().args(["build", "--release", "-q", "-p", "lianmai-load"]))?;
@@ -49,7 +52,7 @@ fn boundary() -> Result {
     run(Command::new(target().join("release/load")).arg("decode"))
 }
 
-/// Whether a page in a hidden tab of Chromium stays a member.
+/// Checks whether a page in a hidden tab of Chromium stays a member.
 fn hidden(minutes: &[String]) -> Result {
     tools::browser()?;
     let tarball = wasm::package()?;

@@ -1,7 +1,10 @@
-//! `cargo xtask demo`: a server on its embedded defaults with its page, three hosts that push test pictures and tones, of
-//! whom one mutes, leaves and comes back now and then, and a viewer that prints what a player opens. All are ordinary
-//! programs of this repository. They end with this one, however it ends: each has a standard input that only this process holds the
-//! other end of. Their logs go to a file; what is printed here is for people.
+//! `cargo xtask demo`: starts a server with default settings and its page, three hosts that push test pictures and
+//! tones, and a viewer that prints the URL for a player. One host mutes, leaves and comes back from time to time. All
+//! of them are ordinary programs of this repository. They end when this process ends, for whatever reason: each reads
+//! a standard input that only this process keeps open.
+//!
+//! In: the options of `cargo xtask demo`. Out: URLs on the terminal; logs in a file. Absent: anything that only a
+//! demo could do.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -15,10 +18,10 @@ use crate::process::{self, cargo, target};
 use crate::{Result, page, tools};
 
 const CHANNEL: &str = "demo";
-/// Lines of the log that are shown where something does not start.
+/// Lines of the log that are shown if a program does not start.
 const SHOWN: usize = 5;
 
-/// Each with another picture and tone.
+/// The options of the hosts: each has another picture and tone.
 const HOSTS: [&[&str]; 3] = [
     &["--uid", "1001", "--name", "Anna", "--picture", "bars", "--tone", "440"],
     &["--uid", "1002", "--name", "Bo 波", "--picture", "clock", "--tone", "554"],
@@ -36,7 +39,7 @@ const HOSTS: [&[&str]; 3] = [
     ],
 ];
 
-/// A member for the time of a demo: nobody who is there has to be told of its end.
+/// Settings that make the server stop at once: members of a demo need no notice of its end.
 const AT_ONCE: [(&str, &str); 2] =
     [("LIANMAI_DRAIN__NOTICE_MS", "0"), ("LIANMAI_DRAIN__JITTER_MS", "0")];
 
@@ -86,7 +89,7 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
         }
     }
     let (mut server, lines) = start(&mut server, &log)?;
-    // First of all: whoever opens it early sees the hosts come.
+    // The page comes first, so that someone who opens it early sees the hosts arrive.
     let page = log.wait(&lines, "page", "the server did not start")?;
     let page = page.split_whitespace().nth(1).unwrap_or_default().to_owned();
     println!("open    {page}#channel={CHANNEL}");
@@ -131,7 +134,8 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     server.wait()
 }
 
-/// Settings that open a demo to the network of an address of this machine: everybody there may do everything in it.
+/// Settings that open a demo to the network of this address of the machine. Everyone in that network may do
+/// everything in the demo.
 fn in_network(address: IpAddr) -> [(&'static str, String); 5] {
     let range = match address {
         IpAddr::V4(ip) => {
@@ -166,17 +170,17 @@ fn program(name: &str) -> PathBuf {
     target().join("debug").join(name)
 }
 
-/// Where the programs write what is not for people.
+/// The log file of all programs.
 struct Log {
     path: PathBuf,
     file: File,
 }
 
 impl Log {
-    /// A new one for each demo.
+    /// Creates the file, or empties that of an earlier demo.
     fn create(folder: &Path) -> Result<Log> {
         let path = folder.join("log");
-        // Several programs write to it: each at its end.
+        // Several programs write to the file, so each write appends.
         let open = |path: &Path| {
             fs::create_dir_all(folder)?;
             let file = File::options().create(true).append(true).open(path)?;
@@ -188,7 +192,7 @@ impl Log {
         Ok(Log { path, file })
     }
 
-    /// Waits for a line that begins with `word`; the end of the log where the child ends without one.
+    /// Waits for a line that begins with `word`. If the program ends first, the error shows the end of the log.
     fn wait(&self, lines: &Lines, word: &str, problem: &str) -> Result<String> {
         let found = lines.iter().find(|line| line.starts_with(word));
         found.ok_or_else(|| {
@@ -202,11 +206,11 @@ impl Log {
 
 type Lines = mpsc::Receiver<String>;
 
-/// A child that ends when this process does, or when this is dropped.
+/// A child process that ends when this process ends or when this is dropped.
 struct Held {
     child: Child,
-    /// Ends the child's standard input when it is dropped; for a process that is killed the system does it. Not left in
-    /// the child: there waiting for it would do it.
+    /// The child's standard input. Dropping it ends the child; if this process is killed, the system closes it. It is
+    /// taken out of `child`, because waiting for the child would close it.
     hold: Option<ChildStdin>,
 }
 
@@ -223,7 +227,7 @@ impl Drop for Held {
     }
 }
 
-/// Starts a child whose standard output is shown and can be looked through.
+/// Starts a child. Its standard output is printed and can be searched for lines.
 fn start(command: &mut Command, log: &Log) -> Result<(Held, Lines)> {
     let shown = command.get_program().to_string_lossy().into_owned();
     let problem = |error| format!("cannot start {shown}: {error}");
@@ -237,7 +241,7 @@ fn start(command: &mut Command, log: &Log) -> Result<(Held, Lines)> {
     let hold = child.stdin.take();
     let output = child.stdout.take().ok_or("a piped child has an output")?;
     let (sender, lines) = mpsc::channel();
-    // Reads for as long as the child runs, so that it never waits for us.
+    // Reads as long as the child runs, so that the child never blocks on a full pipe.
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
             println!("{line}");

@@ -1,7 +1,8 @@
-//! `cargo xtask explore --minutes N`: what `cargo xtask test` runs with fixed seeds runs here with fresh ones: every
-//! property test, the simulator, and the fuzz bodies on stable Rust. Comes in: a time, split between the three. Goes
-//! out: what fails, as the least case that was found, and where in the repository it belongs. Deliberately absent:
-//! changing the repository; libFuzzer, which is `cargo xtask fuzz`.
+//! `cargo xtask explore --minutes N`: runs with fresh seeds what `cargo xtask test` runs with fixed seeds: all
+//! property tests, the simulator, and the fuzz bodies on stable Rust.
+//!
+//! In: a time, which is divided equally between the three. Out: each failure, as the smallest case that was found,
+//! and the place in the repository for it. Absent: changes of the repository; libFuzzer, see `cargo xtask fuzz`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,11 +14,11 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::process::{cargo, root, run, target, told};
 
-/// Where packages with property tests are.
+/// Folders with packages that may have property tests.
 const TREES: &[&str] = &["crates", "tests"];
-/// Worlds at a time: some ten seconds.
+/// Worlds in one run of the simulator: about ten seconds.
 const WORLDS: u64 = 200;
-/// Seeds are drawn below this: they stay readable.
+/// Upper bound of the drawn seeds, which keeps them readable.
 const SEEDS: u64 = 1 << 40;
 
 pub(crate) fn execute(arguments: &[String]) -> Result {
@@ -42,16 +43,17 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     Err(format!("found:\n{}", findings.join("\n")))
 }
 
-/// A seed that nobody had.
+/// A random seed.
 fn fresh() -> u64 {
-    // What the standard library draws from the system for its maps.
+    // The standard library seeds its hash maps with randomness of the system.
     RandomState::new().hash_one(Instant::now())
 }
 
-/// Test modules with property tests, by package.
+/// Modules with property tests, by package.
 type Modules = BTreeMap<String, Vec<String>>;
 
-/// Every file `tests/it/NAME.rs` that has property tests. Elsewhere nobody would find them.
+/// Finds all files `tests/it/NAME.rs` with property tests. A property test in another place is an error, because it
+/// would not be run here.
 fn property_tests() -> Result<Modules> {
     let mut modules = Modules::new();
     for file in crate::rules::all_sources(TREES)? {
@@ -65,7 +67,7 @@ fn property_tests() -> Result<Modules> {
     Ok(modules)
 }
 
-/// The package of a file and its module in the test `it`.
+/// The package of a file, and its module in the test target `it`.
 fn place(file: &Path) -> Result<(String, String)> {
     let wrong = || format!("{}: property tests belong into tests/it/NAME.rs", file.display());
     let module = file.file_stem().and_then(|stem| stem.to_str()).ok_or_else(wrong)?;
@@ -95,7 +97,8 @@ fn build(modules: &Modules) -> Result {
     ]))
 }
 
-/// Draws round for round until the time is over; a package that failed is not asked again.
+/// Runs all property tests with a fresh seed, again and again until the time is over. A package that failed is not
+/// run again.
 fn properties(modules: &Modules, time: Duration) -> Vec<String> {
     println!("== property tests: {} s", time.as_secs());
     let start = Instant::now();
@@ -119,12 +122,12 @@ fn properties(modules: &Modules, time: Duration) -> Vec<String> {
     findings.into_values().collect()
 }
 
-/// What a failed run of property tests says that matters.
+/// The relevant part of the output of a failed run.
 fn finding(package: &str, seed: u64, text: &str) -> String {
     let mut lines = vec![format!("{package}, with PROPTEST_RNG_SEED={seed}:")];
     let mut shows = false;
     for line in text.lines() {
-        // Of each test the last panic, then the least input; or whatever else cargo says.
+        // For each test: the last panic, then the smallest input. Or an error of cargo.
         shows |= line.starts_with("Test failed: ") || line.starts_with("error");
         if shows {
             lines.push(format!("  {line}"));
@@ -142,7 +145,7 @@ fn finding(package: &str, seed: u64, text: &str) -> String {
     lines.join("\n")
 }
 
-/// Runs worlds until one fails.
+/// Runs the simulator until a world fails or the time is over.
 fn worlds(time: Duration) -> Result<Option<String>> {
     println!("== simulator: {} s", time.as_secs());
     let start = Instant::now();

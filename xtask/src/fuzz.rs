@@ -1,6 +1,8 @@
-//! `cargo xtask fuzz --minutes N [--target NAME]`: runs the targets of `tests/fuzz` under libFuzzer, one after
-//! the other. Comes in: the committed corpus. Goes out: figures, and the input of each finding. Deliberately
-//! absent: installing anything, and changing the committed corpus; new inputs stay below `target`.
+//! `cargo xtask fuzz --minutes N [--target NAME]`: runs the targets of `tests/fuzz` under libFuzzer, one after the
+//! other.
+//!
+//! In: the committed corpus. Out: figures, and the input of each finding. Absent: installing tools; changes of the
+//! committed corpus. New inputs are kept below `target`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,17 +12,17 @@ use std::process::{Command, Stdio};
 use crate::Result;
 use crate::process::{Running, cargo, output, root, run, target};
 
-/// What bounds one input: seconds, the longest one, one allocation and all memory.
+/// Bounds for one input: its time in seconds, its length, one allocation, and the memory in total.
 const LIMITS: &[&str] = &[
     "-timeout=20",
     "-max_len=4096",
     "-malloc_limit_mb=64",
     "-rss_limit_mb=2048",
-    // Longer inputs sooner than by default: these are programs.
+    // Tries longer inputs earlier than by default, because the inputs are programs.
     "-len_control=20",
 ];
 
-/// As `cargo fuzz run` has it: that check errs about what is linked.
+/// The setting that `cargo fuzz run` uses. The check that it turns off reports false errors about linking.
 const ASAN: &str = "ASAN_OPTIONS=detect_odr_violation=0";
 
 pub(crate) fn execute(arguments: &[String]) -> Result {
@@ -94,7 +96,7 @@ fn parse(arguments: &[String]) -> Result<Asked> {
     Ok(Asked { minutes, target })
 }
 
-/// Every target, by the name of its file.
+/// All targets, named after their files.
 fn targets() -> Result<Vec<String>> {
     let folder = root().join("tests/fuzz/fuzz_targets");
     let entries =
@@ -105,7 +107,7 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// A program of the nightly toolchain, whichever runs us.
+/// A program of the nightly toolchain, whichever toolchain runs xtask.
 fn nightly(words: &[&str]) -> Command {
     let mut command = Command::new("rustup");
     command.args(["run", "nightly"]).args(words).current_dir(root());
@@ -117,7 +119,7 @@ fn nightly(words: &[&str]) -> Command {
     command
 }
 
-/// Missing tools are a failure; a toolchain is not what a check installs by the way.
+/// Checks that the tools exist. A missing tool is a failure: this command does not install a toolchain.
 fn tools() -> Result {
     let there = |command: &mut Command| {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -148,7 +150,7 @@ fn tools() -> Result {
     Ok(())
 }
 
-/// What is fuzzed has the dependencies of what is shipped: a copy of the workspace's lock, to which cargo adds
+/// Gives the fuzz targets the same dependencies as the product: copies the workspace's lock file, to which cargo adds
 /// libFuzzer.
 fn lock() -> Result {
     let (from, to) = (root().join("Cargo.lock"), root().join("tests/fuzz/Cargo.lock"));
@@ -159,7 +161,7 @@ fn lock() -> Result {
     Ok(())
 }
 
-/// Where everything goes that is not committed.
+/// The folder for everything that is not committed.
 fn directory() -> PathBuf {
     target().join("fuzz")
 }
@@ -173,11 +175,11 @@ fn host() -> Result<String> {
 #[derive(Default)]
 struct Report {
     executions: u64,
-    /// Covered edges of the whole program.
+    /// Covered edges in the whole program.
     edges: u64,
-    /// Inputs that reach something that none of the corpus does.
+    /// New inputs, which reach something that no input of the corpus reaches.
     found: usize,
-    /// The input that failed.
+    /// The file of the input that failed.
     crash: Option<String>,
 }
 
@@ -190,7 +192,7 @@ fn fuzz(program: &Path, target: &str, seconds: u64, directory: &Path) -> Result<
     let (found, artifacts, logs) = (folder("found")?, folder("artifacts")?, folder("logs")?);
     let before = files(&found);
     let mut command = Command::new(program);
-    // libFuzzer adds to the first folder only.
+    // libFuzzer writes new inputs only to the first folder.
     command.arg(&found).arg(root().join("tests/fuzz/corpus").join(target));
     command.arg(format!("-artifact_prefix={}/", artifacts.display())).args(LIMITS);
     command.args([format!("-max_total_time={seconds}"), "-print_final_stats=1".to_owned()]);
@@ -206,7 +208,7 @@ fn fuzz(program: &Path, target: &str, seconds: u64, directory: &Path) -> Result<
         let line = String::from_utf8_lossy(&line);
         writeln!(log, "{line}").map_err(problem)?;
         report.read(&line);
-        // The panic and its message, but not the stack.
+        // Shows the panic and its message, but not the backtrace.
         match () {
             () if line.contains("panicked at") => show = 6,
             () if line.contains("ERROR: ") || line.contains("DONE") => show = 1,
@@ -227,7 +229,7 @@ fn fuzz(program: &Path, target: &str, seconds: u64, directory: &Path) -> Result<
 }
 
 impl Report {
-    /// Reads a line of libFuzzer.
+    /// Reads a line of libFuzzer's output.
     fn read(&mut self, line: &str) {
         if let Some(count) = line.strip_prefix("stat::number_of_executed_units:") {
             self.executions = count.trim().parse().unwrap_or(0);

@@ -1,7 +1,9 @@
-//! `cargo xtask mutants`: whether the checkers of the simulator see anything. Each patch of
-//! `tests/sim/mutants` breaks one rule in the engine or the session; the simulator must find it, by the
-//! checker that the patch names, and must find nothing in what is not broken. The work is done on a copy
-//! of the sources, so the tree is never touched.
+//! `cargo xtask mutants`: tests the checkers of the simulator.
+//!
+//! In: the patches of `tests/sim/mutants`, each of which breaks one rule in the engine or the session. The simulator
+//! must find each mutant by a checker that the patch names, and must find nothing in the unbroken sources. Out: what
+//! was found, by which checker and at which seed. Absent: changes of the working tree; the work is done on a copy.
+//! Only `--write` puts the table of results into the README of the simulator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,12 +18,12 @@ const README: &str = "tests/sim/README.md";
 const BEGIN: &str = "<!-- mutants: written by `cargo xtask mutants --write` -->";
 const END: &str = "<!-- end of mutants -->";
 
-/// What a patch says of itself above its first difference.
+/// A patch, and what its head states: the lines above its first difference.
 struct Mutant {
     file: PathBuf,
     name: String,
     rule: String,
-    /// Names of checkers, any of which may find it.
+    /// Names of the checkers that may find the mutant; `any` stands for all.
     checkers: Vec<String>,
     what: String,
 }
@@ -29,7 +31,7 @@ struct Mutant {
 /// How a run of the simulator ended.
 enum Ended {
     Passed,
-    /// By which checker, at which seed.
+    /// A checker failed: its name, and the seed.
     Found(String, String),
 }
 
@@ -82,7 +84,7 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
 
 fn look(mutant: &Mutant, place: &Path, copy: &Path, seeds: &str) -> Result<(String, String)> {
     restore(copy)?;
-    // Not as a part of this repository, whose paths git would take.
+    // Without the ceiling, git would take the paths of the patch as relative to this repository.
     let mut apply = Command::new("git");
     apply.arg("apply").arg(&mutant.file).current_dir(copy).env("GIT_CEILING_DIRECTORIES", place);
     output(&mut apply).map_err(|_| "the patch does not apply any more".to_owned())?;
@@ -99,13 +101,13 @@ fn look(mutant: &Mutant, place: &Path, copy: &Path, seeds: &str) -> Result<(Stri
     }
 }
 
-/// Builds the copy and runs it.
+/// Builds the simulator in the copy and runs it.
 fn run(place: &Path, seeds: &str) -> Result<Ended> {
     let target = place.join("target");
     let mut build = cargo();
     build.args(["build", "--quiet", "--profile", "sim", "-p", "lianmai-sim"]);
     build.current_dir(place.join("src")).env("CARGO_TARGET_DIR", &target);
-    // A mutant changes some lines of one crate: most of a build is what the one before built.
+    // A mutant changes a few lines of one crate, so an incremental build reuses most of the previous one.
     build.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_SIM_DEBUG", "0");
     output(&mut build)?;
     let mut simulate = Command::new(target.join("sim").join("lianmai-sim"));
@@ -126,14 +128,14 @@ fn run(place: &Path, seeds: &str) -> Result<Ended> {
     Ok(Ended::Found(checker, seed))
 }
 
-/// Makes the copy what the tree is. What is the same is not touched, so that it is not built again.
+/// Makes the copy equal to the tree. Equal files are not written, so that they are not built again.
 fn restore(copy: &Path) -> Result {
     let mut list = Command::new("git");
     list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let files = output(list.current_dir(root()))?;
     for file in files.split('\0').filter(|file| !file.is_empty()) {
         let (from, to) = (root().join(file), copy.join(file));
-        // Deleted, and not committed so yet.
+        // A deleted file whose deletion is not committed yet.
         let Ok(content) = fs::read(&from) else { continue };
         if fs::read(&to).is_ok_and(|old| old == content) {
             continue;
@@ -168,7 +170,7 @@ fn parse(file: PathBuf) -> Result<Mutant> {
     Ok(Mutant { rule: value("rule")?, what: value("what")?, checkers, name, file })
 }
 
-/// Puts the table into the readme of the simulator.
+/// Writes the table into the README of the simulator.
 fn record(rows: &[String]) -> Result {
     let file = root().join(README);
     let text = fs::read_to_string(&file).map_err(|error| format!("{README}: {error}"))?;

@@ -1,6 +1,7 @@
-//! `cargo xtask page`: the page that the server embeds, and its tests. Comes in: the page's sources and the npm package. Goes
-//! out: `crates/signal-server/page/dist`, which the next build of the server takes. Deliberately absent: what the files are
-//! served with; that is the server's.
+//! `cargo xtask page`: builds the page that the server embeds, and runs its tests.
+//!
+//! In: the sources of the page, and the npm package. Out: `crates/signal-server/page/dist`, which the next build of
+//! the server embeds. Absent: how the files are served; the server does that.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,7 +17,7 @@ fn tests() -> PathBuf {
     root().join("tests/page")
 }
 
-/// Where pictures of it are, for the documents.
+/// The folder for the pictures of the page in the documents.
 const IMAGES: &str = "docs/images";
 
 pub(crate) fn execute(arguments: &[String]) -> Result {
@@ -37,9 +38,9 @@ pub(crate) fn execute(arguments: &[String]) -> Result {
     }
 }
 
-/// Builds the page; where nothing changed, no file changes.
+/// Builds the page. If nothing changed, no file changes.
 pub(crate) fn build() -> Result {
-    // Until the page is built, too: nobody else packs the SDK anew meanwhile.
+    // Held until the page is built, so that nobody else packs the SDK meanwhile.
     let lock = exclusive()?;
     wasm::package_under(&lock)?;
     tools::javascript(&folder())?;
@@ -49,19 +50,20 @@ pub(crate) fn build() -> Result {
     run(build.arg("--sdk").arg(target().join("npm/lianmai")))
 }
 
-/// Chromium drives the page of a real server, with real media; then the examples of JavaScript run as they are.
+/// Runs the tests in Chromium: of the page of a real server with real media, of push tasks, and of the JavaScript
+/// examples.
 pub(crate) fn check() -> Result {
-    // Each test has a bound of its own.
+    // No bound on the time here: each test has its own.
     run(ready()?.arg("all.test.mjs"))?;
     run(ready()?.arg("tasks.test.mjs"))?;
     run(ready()?.arg("examples.test.mjs"))
 }
 
-/// Node in the folder of the tests, and everything that they start.
+/// A command for Node in the folder of the tests. Builds and installs everything that the tests start.
 fn ready() -> Result<Command> {
     tools::browser()?;
     tools::media()?;
-    // The phone of the examples is that of the package's own tests.
+    // The examples use the simulated phone of the package's own tests.
     tools::javascript(&wasm::javascript())?;
     tools::javascript(&tests())?;
     let packages = ["lianmai-signal-server", "lianmai-compositor", "lianmai-example-bot"];

@@ -1,4 +1,6 @@
 //! Running other programs.
+//!
+//! In: commands. Out: their output, or an error that names the command. Absent: what the commands do.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,14 +15,14 @@ pub(crate) fn root() -> PathBuf {
     manifest.parent().map_or(manifest.clone(), PathBuf::from)
 }
 
-/// Where cargo builds.
+/// The target folder of cargo.
 pub(crate) fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR");
     target.map_or_else(|| root().join("target"), |target| root().join(target))
 }
 
-/// Waits until no other xtask makes files in the target folder beside cargo, which has a lock of its own. The lock is free
-/// when the file is dropped.
+/// Waits until no other xtask makes files in the target folder. Cargo has a lock of its own; this one is for the
+/// other files. The lock is released when the file is dropped.
 pub(crate) fn exclusive() -> Result<File> {
     let path = target().join("xtask.lock");
     fs::create_dir_all(target())
@@ -29,8 +31,8 @@ pub(crate) fn exclusive() -> Result<File> {
         .map_err(|error| format!("cannot lock {}: {error}", path.display()))
 }
 
-/// The cargo that runs us. What ours says of this package is not for it: build scripts that look at such
-/// variables would run again, and with them half of the build, whenever another package asks.
+/// The cargo that runs xtask, without the variables that it has set for the package xtask. Build scripts that watch
+/// such variables would run again, and with them half of the build, whenever another package is built.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
@@ -43,14 +45,14 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Runs to the end; a failure names the command.
+/// Runs a command to its end. A failure names the command.
 pub(crate) fn run(command: &mut Command) -> Result {
     let shown = shown(command);
     let status = command.status().map_err(|error| format!("cannot run `{shown}`: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("`{shown}` failed: {status}")) }
 }
 
-/// Runs to the end and hands out what it printed.
+/// Runs a command to its end and returns its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let shown = shown(command);
     let output = command
@@ -63,7 +65,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs to the end and hands out all that it printed, as an error where it failed.
+/// Runs a command to its end and returns everything that it printed, as an error if it failed.
 pub(crate) fn told(command: &mut Command) -> std::result::Result<String, String> {
     let shown = shown(command);
     let output = command.stdin(Stdio::null()).output();
@@ -73,7 +75,7 @@ pub(crate) fn told(command: &mut Command) -> std::result::Result<String, String>
     if output.status.success() { Ok(text) } else { Err(text) }
 }
 
-/// Whether a program can be run at all.
+/// Whether a program can be run.
 pub(crate) fn exists(program: &str, argument: &str) -> bool {
     Command::new(program)
         .arg(argument)
@@ -89,7 +91,8 @@ fn shown(command: &Command) -> String {
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
-/// A child that ends when it is dropped; Ctrl-C reaches it by itself, as it is of our process group.
+/// A child process that is killed when this is dropped. Ctrl-C reaches it directly, because it is in the same process
+/// group.
 pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {

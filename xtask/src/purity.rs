@@ -1,5 +1,7 @@
-//! Proves that the cores are pure: they build for wasm32 without tokio in their tree, and a module that
-//! exports them imports nothing.
+//! Checks that the cores are pure.
+//!
+//! In: the packages of the cores. Out: a failure if a core does not build for wasm32, if tokio is in its dependency
+//! tree, or if a wasm module that exports it imports anything. Absent: a complete parser of wasm.
 
 use std::fs;
 
@@ -7,7 +9,7 @@ use crate::Result;
 use crate::process::{cargo, output, root, run};
 
 const TARGET: &str = "wasm32-unknown-unknown";
-/// Package, and the feature of `lianmai-purity` that exports it.
+/// Each core: its package, and the feature of `lianmai-purity` that exports it.
 const CORES: &[(&str, &str)] = &[
     ("lianmai-protocol", "protocol"),
     ("lianmai-signal-engine", "engine"),
@@ -34,7 +36,7 @@ pub(crate) fn check() -> Result {
         if imports != 0 {
             return Err(format!("a module of {package} has {imports} imports"));
         }
-        // Memory and two globals are always there; without the function the check would be empty.
+        // Memory and two globals are always exported. Without a function, the check would prove nothing.
         if exports < 4 {
             return Err(format!(
                 "the module of {package} exports nothing: the check proves nothing"
@@ -50,7 +52,8 @@ struct Counts {
     exports: u32,
 }
 
-/// Counts imports and exports: sections 2 and 7 begin with their number of entries.
+/// Counts imports and exports. The sections 2 and 7 begin with the number of their entries. `None` if this is no
+/// module.
 fn count(module: &[u8]) -> Option<Counts> {
     let mut rest = module.strip_prefix(b"\0asm\x01\0\0\0")?;
     let mut counts = Counts { imports: 0, exports: 0 };

@@ -1,6 +1,8 @@
-//! Proves that what the sources cite is there: ids of rules in `docs/protocol.md`, and decision records in `docs/adr`.
-//! Comes in: every text of the repository. Goes out: each line that cites something else, or in another way. A text
-//! that is not in the repository is cited nowhere: whoever has the repository does not have it.
+//! Checks that everything the sources cite exists: rule ids in `docs/protocol.md`, and decision records in
+//! `docs/adr`.
+//!
+//! In: every text of the repository. Out: each line that cites something else, or in another form. Texts outside the
+//! repository must not be cited, because readers do not have them; public standards are allowed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,14 +11,14 @@ use crate::Result;
 use crate::process::{output, root};
 use crate::rules::{defined, is_id};
 
-/// What is no text of ours.
+/// Files that are not texts of this repository, or that contain such citations on purpose.
 const SKIPPED: &[&str] =
     &["Cargo.lock", "LICENSE", "tests/fuzz/corpus/", "xtask/src/references.rs"];
 
-/// Texts with sections that everybody has.
+/// Texts whose sections may be cited, because everyone has them.
 const PUBLIC: &[&str] = &["docs/protocol.md", "RFC ", "RTMP 1.0"];
 
-/// Packets of the RTMP handshake, which look like ids.
+/// Packets of the RTMP handshake, whose names look like ids.
 const PACKETS: &[&str] = &["C0", "C1", "C2"];
 
 pub(crate) fn check() -> Result {
@@ -30,12 +32,12 @@ pub(crate) fn check() -> Result {
     )?;
     let mut wrong = Vec::new();
     for file in files.split('\0').filter(|file| !file.is_empty()) {
-        // Its hashes look like anything.
+        // The hashes in a lock file can look like ids.
         let is_lock = file.ends_with("package-lock.json");
         if is_lock || SKIPPED.iter().any(|skipped| file.starts_with(skipped)) {
             continue;
         }
-        // What is no text, or not there any more, cites nothing.
+        // Binary files and deleted files cite nothing.
         let Ok(text) = fs::read_to_string(root().join(file)) else { continue };
         for (number, line) in (1..).zip(text.lines()) {
             wrong
@@ -48,10 +50,10 @@ pub(crate) fn check() -> Result {
     Err(format!("{} references to what is not there:\n{}", wrong.len(), wrong.join("\n")))
 }
 
-/// What can be cited.
+/// What may be cited.
 struct Known {
     rules: BTreeSet<String>,
-    /// Numbers of decision records, as `0007`.
+    /// Numbers of the decision records, for example `0007`.
     records: BTreeSet<String>,
 }
 
@@ -87,7 +89,7 @@ impl Known {
                 wrong.push(format!("`{word}` is of a text that is not in the repository"));
             }
         }
-        // A section is one of a text that everybody has, whose name stands beside it.
+        // A section sign needs the name of a public text on the same line.
         if line.contains('§') && !PUBLIC.iter().any(|name| line.contains(name)) {
             wrong.push("`§` of which text?".to_owned());
         }
@@ -102,12 +104,12 @@ impl Known {
     }
 }
 
-/// Words with the hyphens in them.
+/// Splits a line into words. Hyphens belong to words.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').filter(|word| !word.is_empty())
 }
 
-/// A letter and a number, as `B14`.
+/// Whether a word is a letter and a number, for example `B14`: the id of a foreign text.
 fn is_foreign_id(word: &str) -> bool {
     let mut chars = word.chars();
     let number = chars.clone().skip(1);

@@ -1,9 +1,11 @@
-//! Proves that the folders of a crate do not depend on each other in a circle: what is below can be understood, tested
-//! and moved without what is above. Comes in: the paths that sources name. Goes out: each circle, with a place for
-//! every step of it. Deliberately absent: a parser of Rust; and tests, which may name anything.
+//! Checks that the folders of a crate do not depend on each other in a cycle, so that a lower one can be understood,
+//! tested and moved without the upper ones.
 //!
-//! A room is a module at the top of a crate: a folder, or a file beside `lib.rs`. Of the simulator only folders are: its
-//! world holds every actor, and each is handed the world.
+//! In: the paths that sources name. Out: each cycle, with a place for every step of it. Absent: a parser of Rust;
+//! tests, which may name anything.
+//!
+//! A room is a top-level module of a crate: a folder, or a file beside `lib.rs`. In the simulator only folders count:
+//! its world holds all actors, and each actor is given the world.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +15,7 @@ use crate::Result;
 use crate::process::root;
 use crate::rules::all_sources;
 
-/// Where crates with rooms are.
+/// Folders with the crates that are checked.
 const TREES: &[&str] = &["crates", "tests/sim"];
 
 pub(crate) fn check() -> Result {
@@ -32,7 +34,7 @@ pub(crate) fn check() -> Result {
     Err(format!("modules that need each other:\n{}", knots.join("\n")))
 }
 
-/// The crate of a source file, and the names of its module. Tests in files of their own are left out.
+/// The crate of a source file, and the path of its module. `None` for tests in files of their own.
 fn split(file: &Path) -> Option<(PathBuf, Vec<String>)> {
     let text: Vec<&str> = file.iter().filter_map(|part| part.to_str()).collect();
     let at = text.iter().rposition(|part| *part == "src")?;
@@ -50,13 +52,13 @@ fn split(file: &Path) -> Option<(PathBuf, Vec<String>)> {
     (!(is_file && text.contains(&"sim"))).then_some((home, inside))
 }
 
-/// Which room of a crate names which, and where.
+/// Which room of a crate names which other room, and where.
 #[derive(Default)]
 struct Uses {
     rooms: BTreeSet<String>,
-    /// By room: the name behind `crate::`, and where it stands.
+    /// For each room: the names after `crate::`, and where each of them stands first.
     named: BTreeMap<String, BTreeMap<String, String>>,
-    /// What the root of the crate gives out, and the room that it is of.
+    /// The names that the root of the crate re-exports, and the room of each.
     given: BTreeMap<String, String>,
 }
 
@@ -75,7 +77,7 @@ impl Uses {
         }
     }
 
-    /// The rooms that a room names, with a place for each.
+    /// The rooms that a room names, with one place for each.
     fn next(&self, room: &str) -> BTreeMap<&str, &str> {
         let names = self.named.get(room).into_iter().flatten();
         let rooms = names.filter_map(|(name, place)| {
@@ -85,7 +87,7 @@ impl Uses {
         rooms.collect()
     }
 
-    /// Every room that can be reached from one.
+    /// All rooms that can be reached from a room.
     fn reached<'a>(&'a self, room: &'a str) -> BTreeSet<&'a str> {
         let (mut reached, mut left) = (BTreeSet::new(), vec![room]);
         while let Some(room) = left.pop() {
@@ -94,7 +96,7 @@ impl Uses {
         reached
     }
 
-    /// Rooms that can reach each other, with every step between them.
+    /// The sets of rooms that can reach each other, with every step between them.
     fn knots(&self) -> Vec<String> {
         let all: BTreeMap<&str, BTreeSet<&str>> =
             self.rooms.iter().map(|room| (room.as_str(), self.reached(room))).collect();
@@ -122,7 +124,7 @@ impl Uses {
     }
 }
 
-/// A source without comments, and without what is built for tests only; its lines are where they were.
+/// The source without comments and without code that is built only for tests. Line numbers stay the same.
 fn code(text: &str) -> String {
     let lines: Vec<&str> =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
@@ -150,7 +152,7 @@ fn code(text: &str) -> String {
     code + rest
 }
 
-/// The names behind `crate::`, or behind so many `super::` as lead out of the room, and where they stand.
+/// The names after `crate::`, or after as many `super::` as lead out of the room, and where they stand.
 fn named(code: &str, depth: usize) -> Vec<(usize, String)> {
     let out = "super::".repeat(depth);
     let mut names = Vec::new();
@@ -166,7 +168,7 @@ fn named(code: &str, depth: usize) -> Vec<(usize, String)> {
     names
 }
 
-/// What the root of a crate takes from its rooms, under its own name: `pub use room::{A, b::C}`.
+/// The names that the root of a crate re-exports from its rooms, as in `pub use room::{A, b::C}`.
 fn given(code: &str) -> BTreeMap<String, String> {
     let mut given = BTreeMap::new();
     for (at, _) in code.match_indices("use ") {
@@ -181,7 +183,7 @@ fn given(code: &str) -> BTreeMap<String, String> {
     given
 }
 
-/// The path that follows, or each of those in braces.
+/// The path that follows, or each path in the braces that follow.
 fn paths(rest: &str) -> Vec<&str> {
     let Some(list) = rest.strip_prefix('{') else { return vec![rest] };
     let (mut depth, mut paths, mut start) = (0, Vec::new(), 0);
@@ -203,7 +205,7 @@ fn paths(rest: &str) -> Vec<&str> {
     paths
 }
 
-/// The first name of a path.
+/// The first segment of a path.
 fn name(path: &str) -> &str {
     let path = path.trim_start();
     let end = path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());

@@ -1,11 +1,13 @@
-//! Proves that rules and tests name each other: each rule of `docs/protocol.md` is proved by a test, and each
-//! test says what it proves. Comes in: the document and the sources. Goes out: every line that is wrong.
-//! Deliberately absent: a parser of Rust; what counts stands on lines of its own:
+//! Checks that rules and tests name each other: a test proves each rule of `docs/protocol.md`, and each test states
+//! what it proves.
+//!
+//! In: the document and the sources. Out: every line that is wrong. Absent: a parser of Rust. The statements stand on
+//! lines of their own:
 //!
 //! ```text
 //! /// Proves JOI-3, LIV-2.                    above a test
-//! //! Proves JOI-3, LIV-2.                    in the head of a file: of its tests that say nothing themselves
-//! //! Proves no rule of the protocol: parser. either place, where it is about something else
+//! //! Proves JOI-3, LIV-2.                    in the head of a file: for its tests that state nothing themselves
+//! //! Proves no rule of the protocol: parser. in either place, for tests of something else
 //! ```
 
 use std::collections::BTreeSet;
@@ -15,9 +17,9 @@ use std::path::{Path, PathBuf};
 use crate::process::root;
 use crate::{Result, references};
 
-/// Where the tests of the product are.
+/// Folders with the tests of the product.
 const TREES: &[&str] = &["crates", "tests"];
-/// What is built or found, not written.
+/// Folders with files that are built or found, not written.
 const SKIPPED: &[&str] = &["target", "corpus", "artifacts", "node_modules"];
 const NO_RULE: &str = "no rule of the protocol: ";
 
@@ -40,7 +42,7 @@ pub(crate) fn check() -> Result {
     references::check()
 }
 
-/// Every source file of some folders, in order.
+/// All Rust files below these folders, sorted.
 pub(crate) fn all_sources(trees: &[&str]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for tree in trees {
@@ -65,7 +67,7 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
     Ok(())
 }
 
-/// The ids that open a row of a table: `| [JOI-3] | …`.
+/// The rule ids in a document: those at the beginning of a table row, as in `| [JOI-3] | …`.
 pub(crate) fn defined(document: &str) -> BTreeSet<String> {
     let row = |line: &str| {
         let (id, _) = line.strip_prefix("| [")?.split_once("] |")?;
@@ -82,7 +84,7 @@ pub(crate) fn is_id(text: &str) -> bool {
     })
 }
 
-/// What the lines `Proves …` of one place say: nothing, or ids; none where it is about no rule.
+/// The rules that the `Proves …` lines of one place name. `None` without such a line; empty if it names no rule.
 type Proof = Option<BTreeSet<String>>;
 
 #[derive(Default)]
@@ -189,7 +191,7 @@ mod tests {
         assert!(
             complaints(&format!("//! Proves no rule of the protocol: a.\n{silent}")).is_empty()
         );
-        // What the test says takes the place of what the file says.
+        // The statement of a test replaces that of its file.
         let own = "//! Proves JOI-2.\n/// Proves JOI-1.\n#[test]\nfn a() {}\n";
         assert_eq!(complaints(own), ["JOI-2: no test proves it"]);
     }

@@ -1,6 +1,7 @@
-//! `cargo xtask wasm`: the npm package, from the Rust source to a packed tarball. Comes in: the tree. Goes out:
-//! `target/npm/lianmai` and the tarball beside it, what each entry weighs, and a failure where the one for phones
-//! weighs too much.
+//! `cargo xtask wasm`: builds the npm package, from the Rust source to a packed tarball.
+//!
+//! In: the source tree. Out: `target/npm/lianmai` and the tarball beside it; the size of each entry; a failure if the
+//! entry for phones is too large. Absent: the JavaScript build, which is `build.mjs`.
 //!
 //! ```text
 //!   cargo (profile wasm) -> lianmai-xtask-wasm: bindings -> binaryen: the MVP -> build.mjs: JavaScript -> npm pack
@@ -15,11 +16,11 @@ use std::sync::OnceLock;
 use crate::process::{cargo, exclusive, output, root, run, target};
 use crate::{Result, tools};
 
-/// What the entry for WeChat may weigh: its JavaScript (gzip), and both files together (brotli).
+/// Largest sizes of the entry for WeChat, bytes: its JavaScript (gzip), and both files together (brotli).
 const MAX_SCRIPT_GZIP: usize = 10_000;
 const MAX_TOGETHER_BROTLI: usize = 65_000;
 
-/// Instructions that the compiled library has and an old phone lacks are written in those that it has.
+/// Options that replace the instructions of the compiled library which old phones lack.
 const LOWER: &[&str] = &[
     "--enable-mutable-globals",
     "--enable-bulk-memory",
@@ -31,8 +32,8 @@ const LOWER: &[&str] = &[
     "--signext-lowering",
 ];
 
-/// Never `--traps-never-happen`: it may take away checks that hostile input meets. Which of the others help was measured
-/// (ADR 0028).
+/// Options that reduce the size. Never add `--traps-never-happen`: it may remove checks on hostile input.
+/// Measurements decided which other options are here (ADR 0028).
 const SHRINK: &[&str] = &[
     "--mvp-features",
     "--enable-mutable-globals",
@@ -49,7 +50,7 @@ const SHRINK: &[&str] = &[
     "--strip-producers",
 ];
 
-/// Where the JavaScript is.
+/// The folder of the JavaScript sources.
 pub(crate) fn javascript() -> PathBuf {
     root().join("crates/wasm-bindings/js")
 }
@@ -58,12 +59,12 @@ pub(crate) fn execute() -> Result {
     package().map(drop)
 }
 
-/// The packed tarball, made once for each run of this program.
+/// Builds the tarball, once in each run of this program.
 pub(crate) fn package() -> Result<PathBuf> {
     package_under(&exclusive()?)
 }
 
-/// As [`package`], for whoever has the lock already.
+/// As [`package`], for a caller that holds the lock already.
 pub(crate) fn package_under(_lock: &File) -> Result<PathBuf> {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     if let Some(tarball) = MADE.get() {
@@ -91,7 +92,7 @@ fn make() -> Result<PathBuf> {
     Ok(tarball)
 }
 
-/// Runs a script of `tests/packaging` on the packed tarball and a server.
+/// Runs a script of `tests/packaging` with the tarball and a server.
 pub(crate) fn packaging(script: &[&str], tarball: &Path, binaries: &Path) -> Result {
     let mut node = Command::new("node");
     node.current_dir(root().join("tests/packaging")).args(script);
@@ -99,10 +100,10 @@ pub(crate) fn packaging(script: &[&str], tarball: &Path, binaries: &Path) -> Res
     run(node.env("LIANMAI_SERVER", binaries.join("signal-server")))
 }
 
-/// Makes `lianmai.wasm` and the glue that tells its imports. The directory that holds both.
+/// Builds `lianmai.wasm` and the glue code that declares its imports. Returns the folder with both.
 fn module() -> Result<PathBuf> {
     let directory = target().join("wasm");
-    // Panics name no paths of this machine, and the module has no more stack than it needs.
+    // Panics must not contain paths of this machine, and the module needs only a small stack.
     let home = env::var_os("CARGO_HOME").map_or_else(default_home, PathBuf::from);
     let flags = format!(
         "-C target-cpu=mvp -C target-feature=+bulk-memory -C link-arg=-zstack-size=65536 \
@@ -136,7 +137,7 @@ fn module() -> Result<PathBuf> {
     Ok(out)
 }
 
-/// Whether a file was made after all that it is made of.
+/// Whether a file was made after all files that it is made of.
 fn is_newer(made: &Path, of: &[&Path]) -> bool {
     let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
     let Some(made) = changed(made) else { return false };
@@ -153,7 +154,7 @@ fn optimize(from: &Path, passes: &[&str], to: &Path) -> Result {
     run(optimize.arg(from).args(passes).arg("-o").arg(to))
 }
 
-/// Reads the table that the build prints.
+/// Checks the sizes in the table that the build prints.
 fn budget(table: &str) -> Result {
     let weight = |entry: &str, column: usize| -> Result<usize> {
         let line = table.lines().find_map(|line| line.strip_prefix(entry));

@@ -1,7 +1,7 @@
-//! A relay that lets everybody publish and play, for trying out with ffmpeg.
+//! A relay that lets everyone publish and play, for experiments with ffmpeg.
 //!
-//! In: two addresses, RTMP and HTTP (`/{app}/{stream}.flv`). Out: media. Absent: any authorization
-//! and any HTTP beyond one `GET`.
+//! In: two addresses, for RTMP and for HTTP (`/{app}/{stream}.flv`). Out: media. Absent: authorization; HTTP beyond a
+//! single `GET`.
 //!
 //! ```sh
 //! cargo run --release -p lianmai-media-plane --example relay -- 127.0.0.1:1935 127.0.0.1:8080

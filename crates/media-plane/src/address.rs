@@ -1,10 +1,11 @@
-//! What counts as one address, and which addresses are of the internet at large.
+//! IP addresses: which of them count as one peer, and which of them are public.
 //!
-//! In: addresses. Out: who they are of. Absent: names; proxies, which the embedding server knows.
+//! In: addresses. Out: the address that a peer is counted under; whether an address is public. Absent: host names;
+//! proxies, which the embedding server handles.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// One IPv6 subscriber has a whole /64.
+/// The address that counts for a peer. An IPv6 address stands for its /64, because one subscriber has a whole /64.
 pub(crate) fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -14,7 +15,8 @@ pub(crate) fn group(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether an address is none of a machine's own, of a network's own, or set apart for something (RFC 6890).
+/// Whether an address is public: neither loopback, link-local nor private, nor reserved for a special purpose (RFC
+/// 6890).
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
@@ -26,7 +28,7 @@ pub fn is_public(address: IpAddr) -> bool {
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_apart = match (a, b, c) {
-        // This network, carriers' own, IETF, 6to4 relays, benchmarks, the future.
+        // This network, carrier-grade NAT, IETF assignments, 6to4 relays, benchmarks, reserved for the future.
         (0 | 240.., ..) | (100, 64..=127, _) | (192, 0, 0) | (192, 88, 99) | (198, 18..=19, _) => {
             true
         }
@@ -48,10 +50,10 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match segments {
-        // NAT64 and 6to4 lead to an address of version 4.
+        // NAT64 and 6to4 addresses contain an IPv4 address, which decides.
         [0x64, 0xFF9B, 0, 0, 0, 0, high, low] => inner(high, low),
         [0x2002, high, low, ..] => inner(high, low),
-        // Only these are given out; of them IETF's own, Teredo and documentation are set apart.
+        // Only 2000::/3 is assigned. Within it, the IETF's own block, Teredo and the documentation blocks are reserved.
         [0x2001, 0..=0x1FF | 0xDB8, ..] | [0x3FFF, 0..=0xFFF, ..] => false,
         [first, ..] => first & 0xE000 == 0x2000,
     }

@@ -1,7 +1,7 @@
-//! Who may publish and play.
+//! The interface that decides who may publish and play.
 //!
-//! In: nothing. Out: the [`Authorizer`] trait, what it is asked and what it answers. Absent: any
-//! rule; that is the embedding server's.
+//! In: nothing. Out: the [`Authorizer`] trait, its questions and its answers. Absent: the rules of permission, which
+//! the embedding server implements.
 
 use std::fmt;
 use std::future::Future;
@@ -12,10 +12,10 @@ use thiserror::Error;
 
 use crate::kinds::Kinds;
 
-/// Characters of a name of the peer's choice in `Debug`, which goes to logs.
+/// `Debug` output goes to logs, and peers choose the names: longer names are cut to this many characters.
 const MAX_LOGGED_CHARS: usize = 64;
 
-/// A stream: `app` and name. Cheap to clone. `Debug` cuts long names short.
+/// The name of a stream: its app, and its name within the app. Cheap to clone. `Debug` shortens long names.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName {
     app: Arc<str>,
@@ -23,7 +23,7 @@ pub struct StreamName {
 }
 
 impl StreamName {
-    /// The stream `name` in `app`, both without query.
+    /// The stream `name` of the app `app`, both without query.
     #[must_use]
     pub fn new(app: &str, name: &str) -> Self {
         Self { app: app.into(), name: name.into() }
@@ -54,46 +54,46 @@ impl fmt::Display for StreamName {
     }
 }
 
-/// Publish or play.
+/// Whether media is published or played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// Media comes in.
+    /// The peer sends media.
     Publish,
-    /// Media goes out.
+    /// The peer receives media.
     Play,
 }
 
-/// How the peer is connected.
+/// The protocol that the peer uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// RTMP.
     Rtmp,
-    /// FLV over HTTP.
+    /// HTTP-FLV.
     HttpFlv,
-    /// Playlists and segments over HTTP.
+    /// HLS.
     Hls,
 }
 
-/// A request to publish or play. `Debug` leaves the query out, since it holds tokens, and cuts
-/// long names short.
+/// A request to publish or play. `Debug` shortens long names and omits the query, because the query holds tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StreamRequest {
-    /// Publish or play.
+    /// Whether the peer wants to publish or play.
     pub direction: Direction,
-    /// App, without slashes at its ends.
+    /// App, without leading and trailing slashes.
     pub app: String,
     /// Stream name, without query.
     pub stream: String,
-    /// Raw query without `?`: of the stream name, or if that has none, of `tcUrl`. Never log it.
+    /// Query without `?`, not decoded: that of the stream name; if it has none, that of `tcUrl`; else that of `app`.
+    /// Never log it.
     pub query: String,
-    /// How the peer is connected.
+    /// The protocol that the peer uses.
     pub protocol: Protocol,
     /// Address of the peer.
     pub peer: SocketAddr,
 }
 
 impl StreamRequest {
-    /// A request.
+    /// A request with these parts.
     #[must_use]
     pub fn new(
         direction: Direction,
@@ -113,7 +113,7 @@ impl StreamRequest {
         }
     }
 
-    /// The stream asked for.
+    /// The requested stream.
     #[must_use]
     pub fn name(&self) -> StreamName {
         StreamName::new(&self.app, &self.stream)
@@ -132,12 +132,12 @@ impl fmt::Debug for StreamRequest {
     }
 }
 
-/// The beginning of a name.
+/// The first [`MAX_LOGGED_CHARS`] characters of a name.
 fn short(name: &str) -> &str {
     name.char_indices().nth(MAX_LOGGED_CHARS).map_or(name, |(end, _)| &name[..end])
 }
 
-/// Who is charged for what a push or play takes: memory, places. Cheap to clone.
+/// The member that is charged for the resources of a push or play: memory and places. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
     pub(crate) app: Arc<str>,
@@ -145,77 +145,80 @@ pub struct Account {
 }
 
 impl Account {
-    /// A member of an app, by whatever names the embedding server has for them. They are no secrets.
+    /// The account of a member of an app. The embedding server chooses both names; they are not secret.
     #[must_use]
     pub fn new(app: &str, member: &str) -> Self {
         Self { app: app.into(), member: member.into() }
     }
 }
 
-/// Answer of an [`Authorizer`].
+/// The answer of an [`Authorizer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go ahead.
+    /// The request is allowed.
     Allow {
-        /// Key for [`crate::Hub::cut_viewer`]; only looked at for play. One viewer has few plays of a
-        /// stream: a newer one ends the oldest.
+        /// Key under which [`crate::Hub::cut_viewer`] finds a play; no publish is found by it. One viewer may have
+        /// only a few plays of a stream: a newer play ends the oldest.
         viewer: Option<String>,
-        /// Of a publish the kinds that are published, of a play those that the viewer may have. What [`crate::Hub`] was
-        /// told of the stream or viewer since the request came is newer, and counts.
+        /// For a publish, the kinds that are published. For a play, the kinds that the viewer may have. If the hub
+        /// was told other kinds of this stream or viewer after the request came, those are newer and count instead.
         kinds: Kinds,
-        /// Whose push or play it is. Without, it counts for nobody but its stream, and its viewer if it is a play.
+        /// The member that is charged. `None` charges the viewer, if the verdict names one; otherwise no member is
+        /// charged.
         account: Option<Account>,
     },
-    /// No.
+    /// The request is refused.
     Deny {
-        /// Stable code word.
+        /// Stable code word of the refusal.
         code: &'static str,
-        /// Text for the peer; must hold no secret.
+        /// Text for the peer. It must hold no secret.
         message: String,
     },
-    /// Not now: the peer may ask again later. Unlike [`Verdict::Deny`] it says nothing of the URL.
+    /// There is no decision now, so the peer may ask again later. Unlike [`Verdict::Deny`], this says nothing about
+    /// the URL.
     Later {
-        /// Stable code word.
+        /// Stable code word of the refusal.
         code: &'static str,
-        /// Text for the peer; must hold no secret.
+        /// Text for the peer. It must hold no secret.
         message: String,
     },
 }
 
-/// Decides on every publish and play.
+/// Decides about every publish and play.
 pub trait Authorizer: Send + Sync + 'static {
-    /// Answers within [`crate::RelayConfig::auth_timeout`]; later answers count as [`Verdict::Later`]. It is dropped when
-    /// the peer hangs up or is cut.
+    /// Decides about one request. If there is no answer within [`crate::RelayConfig::auth_timeout`], the request is
+    /// refused as by [`Verdict::Later`]. The future is dropped when the peer hangs up or is cut.
     fn authorize(&self, request: StreamRequest) -> impl Future<Output = Verdict> + Send;
 
-    /// The viewer that a play names, of whom nothing is checked yet: a key under which `cut_viewer` finds the
-    /// request while its verdict is open. Short, and known at once.
+    /// The viewer that a play request names, before anything of the request is verified: a key under which
+    /// [`crate::Hub::cut_viewer`] finds the request while its verdict is pending. The key is short, and computing it
+    /// does not wait.
     fn viewer(&self, _request: &StreamRequest) -> Option<String> {
         None
     }
 }
 
-/// What kind of refusal it is.
+/// The class of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeniedKind {
-    /// The authorizer said no, or the request was cut.
+    /// The authorizer refused, or the request was cut.
     Denied,
-    /// Another publisher is live.
+    /// Another publisher is live on the stream.
     Busy,
     /// A limit of the relay is reached, or the authorizer has no answer now. The peer may ask again later.
     Overload,
 }
 
-/// Why a publish or play did not come about.
+/// Why a request to publish or play was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}{code}: {message}", if *.kind == DeniedKind::Denied { "denied." } else { "" })]
 pub struct Denied {
-    /// What kind of refusal.
+    /// The class of the refusal.
     pub kind: DeniedKind,
-    /// Stable code word: of the verdict, or `authTimeout`, `cut`, `streamBusy`, `tooManyPlayers`,
-    /// `tooManyPlays`, `tooManyWaiters`.
+    /// Stable code word: that of the verdict, or `authTimeout`, `cut`, `noSegment`, `streamBusy`, `tooManyPlayers`,
+    /// `tooManyPlays` or `tooManyWaiters`.
     pub code: &'static str,
-    /// Text for the peer.
+    /// Text for the peer. It holds no secret.
     pub message: String,
 }
 

@@ -1,15 +1,18 @@
-//! The bytes of one message. Comes in: bytes, up to a length that is known. Goes out: [`Bytes`].
+//! The bytes of one message.
 //!
-//! A long message has pages of its own, which the system has back when nobody holds it any more. What an allocator keeps
-//! of messages of megabytes depends on their order, and is gone for good when small ones lie between.
+//! In: bytes, with the expected length of the message. Out: shared [`Bytes`]. Absent: what the bytes mean, and a bound
+//! on their number; the caller keeps it.
+//!
+//! A long message gets memory pages of its own, which return to the system as soon as its last holder drops it. On the
+//! heap, short allocations between long messages would fragment the memory, and the process would never give it back.
 
 use bytes::Bytes;
 use memmap2::MmapMut;
 
-/// A message of so many bytes is long.
+/// Messages of at least this many bytes get pages of their own.
 const LONG: usize = 128 * 1024;
 
-/// Bytes that are put behind each other.
+/// A buffer to which bytes are appended.
 #[derive(Debug)]
 pub(crate) enum Block {
     Short(Vec<u8>),
@@ -23,7 +26,7 @@ impl Default for Block {
 }
 
 impl Block {
-    /// Room for so many bytes.
+    /// An empty buffer with room for `capacity` bytes.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         if capacity >= LONG
             && let Ok(pages) = MmapMut::map_anon(capacity)
@@ -47,7 +50,7 @@ impl Block {
         }
     }
 
-    /// Bytes for which there is no room take as much more as they need.
+    /// Appends bytes. If they do not fit, the buffer grows to exactly the length that it needs.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         self.grow(self.len() + bytes.len());
         match self {
@@ -60,7 +63,7 @@ impl Block {
         }
     }
 
-    /// Makes room for so many bytes in all.
+    /// Makes room for at least `capacity` bytes in total.
     pub(crate) fn grow(&mut self, capacity: usize) {
         if capacity <= self.capacity() {
             return;
@@ -70,7 +73,7 @@ impl Block {
         *self = larger;
     }
 
-    /// What was put in.
+    /// The appended bytes, as a shared buffer.
     pub(crate) fn share(self) -> Bytes {
         match self {
             Block::Short(bytes) => bytes.into(),

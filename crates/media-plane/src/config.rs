@@ -1,80 +1,90 @@
-//! What an operator may tune.
+//! The settings of the relay that an operator may tune.
 //!
-//! In: nothing. Out: [`RelayConfig`]. Absent: the protocol bounds, see [`crate::rtmp::limits`], and
-//! parsing, which is the embedding server's.
+//! In: nothing. Out: [`RelayConfig`]. Absent: the bounds of the protocol, see [`crate::rtmp::limits`]; parsing and
+//! validation, which the embedding server does.
 
 use std::time::Duration;
 
-/// Limits and times of the relay. All of them are per process unless they say otherwise.
+/// Limits and times of the relay. Each limit is for the whole process unless its description says otherwise.
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
-    /// How long the authorizer may take; then the peer is told `authTimeout` and may ask again. Default 11 s:
-    /// after a restart the one who decides may wait 10 s for somebody who comes back (RST-4).
+    /// Time for the authorizer to decide. After it, the request is refused with `authTimeout`, and the peer may ask
+    /// again. Default 11 s: after a restart the server may wait up to 10 s for a member that comes back before it
+    /// decides (RST-4).
     pub auth_timeout: Duration,
-    /// From accept to a publish or play, and from the end of one to the next; for the handshake of TLS as long once more.
-    /// Default 10 s.
+    /// Time for an RTMP connection from accept until it asks to publish or play, and again after each publish or play
+    /// that the peer stopped. A TLS handshake has the same time in addition. Default 10 s.
     pub handshake_timeout: Duration,
-    /// A publisher that sends nothing for so long is disconnected. Default 30 s.
+    /// A publisher that sends nothing for this long is disconnected. Default 30 s.
     pub publisher_idle_timeout: Duration,
-    /// A player whose socket takes nothing for so long is disconnected. Default 10 s.
+    /// A player whose socket takes nothing for this long is disconnected. Default 10 s.
     pub write_timeout: Duration,
-    /// Players outlive their publisher for so long, so that it may return. Default 15 s.
+    /// Time that players wait when their publisher is gone, so that it may return. Default 15 s.
     pub publisher_gap: Duration,
-    /// A publisher without payload for so long may be replaced by another. Default 1 s.
+    /// A publisher that has sent no audio or video for this long may be replaced by another one. Default 1 s.
     pub takeover_silence: Duration,
-    /// A publisher without payload for so long is reported as stalled. Default 2 s.
+    /// A publisher that has sent no audio or video for this long is reported as stalled. Default 2 s.
     pub stall_after: Duration,
-    /// Interval of the repeated report of a flowing stream. Default 5 s.
+    /// Interval at which [`FactState::Flowing`](crate::FactState::Flowing) is repeated while media flows.
+    /// Default 5 s.
     pub heartbeat: Duration,
-    /// Bytes a player may lag before it is cut, beside the largest message that waits; what it got at its start is not
-    /// counted. Default 2 MiB.
+    /// Bytes that may wait for a player, in addition to the largest message. What the player got at its start does
+    /// not count. Default 2 MiB.
     pub player_queue_bytes: usize,
-    /// A player is cut when it lags by more bytes than that for so long, and by eight times as many at once. Default 1 s.
+    /// A player is cut when more bytes than that wait for it and the first of them has waited this long; with eight
+    /// times as many bytes it is cut at once. Default 1 s.
     pub player_queue_time: Duration,
-    /// Bytes of the cached group of pictures of a stream; 0 keeps none. Default 16 MiB: ten seconds between keyframes at
-    /// 12 Mbit/s.
+    /// Bytes of the cached group of pictures of one stream; 0 caches none. Default 16 MiB, which is ten seconds
+    /// between keyframes at 12 Mbit/s.
     pub gop_bytes: usize,
-    /// Bytes that all pushes hold together: sequence headers and groups, in the encoding of FLV and in that of RTMP, what
-    /// slow players have yet to get of them, and messages that are not whole yet. One of several apps holds three
-    /// quarters of that at most, a member an eighth of its app's part, and a push half of its member's; each of them less where others hold
-    /// something. Who has no room loses its group, then its slowest players, then its push. Default 1 GiB.
+    /// Bytes that all pushes together may hold: sequence headers and groups of pictures, each in FLV and in RTMP
+    /// encoding, the messages that slow players have yet to get, and incomplete messages. One of several apps may
+    /// hold at most three quarters, a member an eighth of the part of its app, and a push half of the part of its
+    /// member; each may hold less while others hold something. A push without room first loses its group of pictures,
+    /// then its slowest players; then it ends. Default 1 GiB.
     pub media_total_bytes: usize,
-    /// Length of the cached group of pictures of a stream. Default 15 s.
+    /// Longest time that the cached group of pictures of one stream covers. Default 15 s.
     pub gop_time: Duration,
-    /// Packets of the cached group of pictures of a stream. Default 4096.
+    /// Packets in the cached group of pictures of one stream. Default 4096.
     pub gop_packets: usize,
-    /// A segment of HLS ends with the first keyframe behind so much. Default 2 s.
+    /// An HLS segment ends at the first keyframe after this time. Default 2 s.
     pub hls_segment: Duration,
-    /// A stream is cut into segments until nobody has asked for it for so long. Default 30 s.
+    /// HLS segments of a stream are made until nobody has requested it for this long. Default 30 s.
     pub hls_idle: Duration,
-    /// Bytes of the segments of all streams, shared out in the same way; of one that finds no room, fewer are kept.
-    /// Default 1 GiB.
+    /// Bytes of the HLS segments of all streams, divided like [`media_total_bytes`](Self::media_total_bytes). A
+    /// stream without room keeps fewer segments. Default 1 GiB.
     pub hls_total_bytes: usize,
-    /// Bytes that all forwards hold together for upstreams that have yet to take them, shared out in the same way; a
-    /// forward that finds no room begins anew. Default 1 GiB.
+    /// Bytes that all forwards together may hold for upstreams that have yet to take them, divided like
+    /// [`media_total_bytes`](Self::media_total_bytes). A forward without room ends its connection and begins again.
+    /// Default 1 GiB.
     pub forward_total_bytes: usize,
     /// RTMP connections. Default 4096.
     pub max_connections: usize,
-    /// RTMP connections of one IPv4 address or IPv6 /64; fewer where little is left: an eighth of that, or the part of all
-    /// that this is. Default 256.
+    /// RTMP connections of one IPv4 address or IPv6 /64. When few connections are left, an address gets fewer: an
+    /// eighth of what is left, or, if it is more, the part of what is left that this value is of `max_connections`. A
+    /// value of at least `max_connections` removes the bound. Default 256.
     pub max_connections_per_address: usize,
-    /// New RTMP connections of such an address in a second, in the long run; 0: no limit. Default 50.
+    /// New RTMP connections per second of one IPv4 address or IPv6 /64, in the long run; 0 means no limit.
+    /// Default 50.
     pub connections_per_second: u32,
-    /// And at once. Default 200.
+    /// New RTMP connections of one IPv4 address or IPv6 /64 at once. Default 200.
     pub connection_burst: u32,
-    /// Whether the bounds of rates and log lines are not for loopback, where a proxy of this machine comes from. Default no.
+    /// Exempts loopback from the rates of connections and log lines, because a proxy on this machine connects from
+    /// there. Default false.
     pub exempt_loopback: bool,
-    /// Lines of the log that one IPv4 address or IPv6 /64 may cause in a second, in the long run; 0: no limit. Default 20.
+    /// Log lines per second that one IPv4 address or IPv6 /64 may cause, in the long run; 0 means no limit.
+    /// Default 20.
     pub log_lines_per_second: u32,
-    /// And at once. Default 200.
+    /// Log lines that one IPv4 address or IPv6 /64 may cause at once. Default 200.
     pub log_line_burst: u32,
-    /// Players of all protocols. A viewer has an eighth of its app's share at most. Default 8192.
+    /// Players of all protocols. One viewer has at most an eighth of the share of its app. Default 8192.
     pub max_players: usize,
-    /// Players that wait for the first publisher of their stream. A stream has half at most, an address that is not
-    /// loopback a quarter unless it may have all connections, and a viewer an eighth of its app's share. Default 4096.
+    /// Players that wait for the first publisher of their stream. One stream has at most half of these places, one
+    /// viewer an eighth of the share of its app, and one address a quarter. The bound on an address applies neither
+    /// to loopback nor if one address may have all connections. Default 4096.
     pub max_waiters: usize,
-    /// Apps that accounts are of. One has everything; of several, each has three quarters of what it shares with the
-    /// others at most. Default 1.
+    /// Number of apps that use the relay. A single app may hold everything. One of several apps may hold at most
+    /// three quarters, and less while others hold something. Default 1.
     pub apps: usize,
 }
 

@@ -1,6 +1,7 @@
-//! FLV: the encoding.
+//! The FLV encoding.
 //!
-//! In: message bodies. Out: bytes of an FLV file without end. Absent: who reads them.
+//! In: message bodies. Out: the header and the tags of an FLV file that has no end. Absent: who reads the file, and
+//! decoding.
 
 use bytes::Bytes;
 
@@ -9,17 +10,18 @@ use crate::rtmp::MediaKind;
 
 /// Bytes before the body of a tag.
 pub const TAG_HEADER: usize = 11;
-/// Bytes after the body of a tag: its size.
+/// Bytes after the body of a tag, which repeat the size of the tag.
 pub const TAG_TRAILER: usize = 4;
 
-/// The file header with the zero that stands for the size of no tag.
+/// The file header, followed by the size of the (missing) previous tag, which is 0.
 #[must_use]
 pub fn file_header(audio: bool, video: bool) -> [u8; 13] {
     let flags = u8::from(audio) << 2 | u8::from(video);
     [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]
 }
 
-/// One tag with its trailing size. A body has fewer than 2^24 bytes, as RTMP messages have.
+/// One tag, followed by its size. A body has fewer than 2^24 bytes, as every RTMP message has. The timestamp is in
+/// milliseconds.
 #[must_use]
 pub fn encode_tag(kind: MediaKind, timestamp: u32, body: &[u8]) -> Bytes {
     let tag_type = match kind {

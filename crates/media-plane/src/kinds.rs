@@ -1,11 +1,11 @@
-//! Sets of the kinds of media that a stream may have.
+//! Sets of media kinds.
 //!
-//! In: what is published, and what somebody may play. Out: the set, and whether a message belongs to it. Absent: where the
-//! sets come from.
+//! In: the kinds that a stream publishes, or that a viewer may play. Out: the set, and whether a message belongs to it.
+//! Absent: who decides about the sets, see [`crate::Verdict`] and [`crate::Hub`].
 
 use crate::rtmp::MediaKind;
 
-/// Audio, video, both or neither.
+/// A set of media kinds: audio, video, both or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Kinds {
     /// Audio is in the set.
@@ -15,13 +15,13 @@ pub struct Kinds {
 }
 
 impl Kinds {
-    /// Neither.
+    /// The empty set.
     pub const NONE: Kinds = Kinds { audio: false, video: false };
-    /// Both.
+    /// Audio and video.
     pub const BOTH: Kinds = Kinds { audio: true, video: true };
 
-    /// Whether messages of a kind belong to the set. Metadata describes a stream as a whole, so it belongs to the set of
-    /// both.
+    /// Whether messages of this kind belong to the set. Metadata describes the stream as a whole, so it belongs only to
+    /// the set of both kinds.
     #[must_use]
     pub fn has(self, kind: MediaKind) -> bool {
         match kind {
@@ -31,19 +31,19 @@ impl Kinds {
         }
     }
 
-    /// What is in both sets.
+    /// The kinds that are in both sets.
     #[must_use]
     pub fn and(self, other: Kinds) -> Kinds {
         Kinds { audio: self.audio && other.audio, video: self.video && other.video }
     }
 
-    /// What is in the set and not in the other one.
+    /// The kinds of this set that are not in `other`.
     #[must_use]
     pub fn without(self, other: Kinds) -> Kinds {
         Kinds { audio: self.audio && !other.audio, video: self.video && !other.video }
     }
 
-    /// Adds the kind of a message; metadata adds nothing.
+    /// Adds the kind of a message. Metadata adds nothing.
     pub(crate) fn add(&mut self, kind: MediaKind) {
         match kind {
             MediaKind::Audio => self.audio = true,

@@ -1,7 +1,7 @@
-//! How much of the log one address may cause.
+//! Bounds on the log lines that one address can cause.
 //!
-//! In: addresses of peers that something is about to be logged of. Out: whether it may be, and how many lines were left
-//! out. Absent: what is logged.
+//! In: the address of a peer, before something about that peer is logged. Out: whether the line may be logged, and
+//! how many lines were omitted. Absent: the text of the lines.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -15,12 +15,12 @@ use crate::address::group;
 
 /// Addresses whose lines are counted.
 const MAX_ADDRESSES: usize = 50_000;
-/// That lines are left out is said this often.
+/// Shortest time between two lines that report omitted lines.
 const WORD: Duration = Duration::from_secs(10);
-/// Lines that no address is known of count for this one.
+/// The address that counts for lines whose cause has no known address.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// What peers may write into the log. Clones share it.
+/// Limits the log lines that peers can cause. Clones share their counts.
 #[derive(Debug, Clone)]
 pub struct Lines {
     inner: Arc<Inner>,
@@ -35,18 +35,18 @@ struct Inner {
     told: Mutex<Told>,
 }
 
-/// What was said of lines that were left out.
+/// What the last summary reported, and what the next one needs.
 #[derive(Debug, Default)]
 struct Told {
     at: Option<Instant>,
     left_out: u64,
-    /// Whose line was left out last.
+    /// The address whose line was omitted last.
     peer: Option<IpAddr>,
 }
 
 impl Lines {
-    /// So many lines in a second for each IPv4 address or IPv6 /64 in the long run, and `burst` at once. 0 in a second: no
-    /// bound. Loopback may have none.
+    /// Allows each IPv4 address or IPv6 /64 `per_second` lines per second in the long run, and `burst` lines at once.
+    /// A `per_second` of 0 means no bound. `exempt_loopback` removes the bound for loopback addresses.
     #[must_use]
     pub fn new(per_second: u32, burst: u32, exempt_loopback: bool) -> Self {
         let rate = Rate::per_second(per_second, burst);
@@ -56,7 +56,7 @@ impl Lines {
         Self { inner: Arc::new(Inner { begin, rates, exempt_loopback, left_out, told }) }
     }
 
-    /// Whether a line about a peer may be logged now. If not, it is counted as left out.
+    /// Whether a line about this peer may be logged now. If not, the line counts as omitted.
     #[must_use]
     pub fn allow(&self, peer: IpAddr) -> bool {
         let address = group(peer);
@@ -74,20 +74,20 @@ impl Lines {
         allowed
     }
 
-    /// As [`Lines::allow`], for a line that anybody may have caused. All of these count together.
+    /// As [`Lines::allow`], for a line whose cause has no known address. All such lines count together.
     #[must_use]
     pub fn allow_any(&self) -> bool {
         self.allow(NOBODY)
     }
 
-    /// Lines that were left out since the start.
+    /// Lines omitted since the start.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.inner.left_out.load(Relaxed)
     }
 
-    /// Says in one line how many were left out, if there were any and some time has passed since the last such line. To be
-    /// called about every second.
+    /// Logs one line that says how many lines were omitted, if there were any since the last such line and that was
+    /// at least 10 s ago. Call it about once a second.
     pub fn sum_up(&self) {
         let now = Instant::now();
         let mut told = self.told();

@@ -1,8 +1,8 @@
-//! HTTP-FLV: one pull as a stream of byte blocks.
+//! HTTP-FLV: one play as a stream of byte blocks (a *pull*).
 //!
-//! In: a request, the hub, the authorizer. Out: blocks of FLV until the pull ends; dropping the
-//! stream removes its player. Absent: HTTP; a slow reader is cut by the hub, one that does not read is told of by
-//! [`FlvStream::stall_signal`].
+//! In: a request, the hub, the authorizer. Out: blocks of an FLV file until the pull ends. Dropping the [`FlvStream`]
+//! removes its player. Absent: HTTP; the end of slow readers, which the hub cuts. A reader that takes nothing at all is
+//! reported by [`FlvStream::stall_signal`], and the HTTP listener ends it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,17 +20,18 @@ use crate::kinds::Kinds;
 use crate::media::Packet;
 use crate::rtmp::MediaKind;
 
-/// Ready tags are copied into one block up to this size; larger tags pass shared.
+/// Tags that wait are merged into blocks of at most this size. A larger tag is a block of its own and is not copied.
 const MERGE_BYTES: usize = 16 << 10;
-/// Pieces in which a large tag is handed on: at 56 kbit/s one goes within [`crate::RelayConfig::write_timeout`].
+/// Largest piece of a tag in [`FlvStream::into_stream`], bytes. A peer with 56 kbit/s takes one piece within the
+/// default [`crate::RelayConfig::write_timeout`].
 pub const PIECE_BYTES: usize = 64 << 10;
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
 
-/// Bytes that are held at most while it is not known which kinds there are.
+/// Bytes that are held back at most while it is not known which kinds the stream has.
 const HELD_BYTES: usize = 2 << 20;
 
-/// Admits a pull and starts it.
+/// Authorizes a pull and starts it.
 ///
 /// # Errors
 /// [`Denied`] when the authorizer refuses or a limit is reached.
@@ -55,14 +56,14 @@ pub async fn open<A: Authorizer>(
     })
 }
 
-/// Nothing was given that was not followed by the wish for more.
+/// The value of [`Reader::given`] while the reader waits for a block.
 const ASKING: u64 = u64::MAX;
 
-/// Whether whoever writes the blocks comes for more.
+/// Whether the consumer of the blocks still asks for more.
 #[derive(Debug)]
 struct Reader {
     begin: Instant,
-    /// When it was given a block, ms since the begin; [`ASKING`] while it waits for one.
+    /// When the reader last received a block or read on, ms since `begin`; [`ASKING`] while it waits for a block.
     given: AtomicU64,
 }
 
@@ -71,7 +72,7 @@ impl Reader {
         u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(ASKING - 1)
     }
 
-    /// How much longer it may take; nothing once it has stalled.
+    /// How much longer the reader may take before it counts as stalled. `None` when it has stalled.
     fn patience(&self, limit: Duration) -> Option<Duration> {
         let given = self.given.load(Relaxed);
         let waits = if given == ASKING { 0 } else { self.now().saturating_sub(given) };
@@ -84,24 +85,24 @@ impl Reader {
 pub struct FlvStream {
     player: Player,
     ready: VecDeque<Bytes>,
-    /// Bytes of them while the file header is not known.
+    /// Bytes in `ready` while the file header is not known.
     held: usize,
     batch: Vec<Arc<Packet>>,
-    /// The kinds that came; once the file header is written, those that it names.
+    /// The kinds of the media that came. Once the file header is written: the kinds that it names.
     tracks: Kinds,
-    /// When no other kind is waited for; unset before the first audio or video.
+    /// When the file header stops waiting for further kinds. Unset before the first audio or video.
     settled: Option<Instant>,
-    /// The file header is written.
+    /// Whether the file header is written.
     begun: bool,
     reader: Arc<Reader>,
     ended: Option<EndReason>,
 }
 
 impl FlvStream {
-    /// The next block, or nothing when the pull has ended. The first block is the file header with the headers of a
-    /// live stream. It says which kinds there are, so it waits for media: some players wait for ever for a kind that it
-    /// announces and that does not come. A kind that comes later ends the pull with [`EndReason::KindBegan`], for the next
-    /// one has it in its header. Cancel safe.
+    /// The next block, or `None` when the pull has ended. The first block begins with the file header, followed by the
+    /// headers of a live stream. The file header names the kinds of the stream. It is held back until media shows them,
+    /// because some players wait for ever for a kind that is named and does not come. If another kind begins later, the
+    /// pull ends with [`EndReason::KindBegan`]; the file header of the next pull names that kind. Cancel safe.
     pub async fn next(&mut self) -> Option<Bytes> {
         self.reader.given.store(ASKING, Relaxed);
         let block = self.next_block().await?;
@@ -117,7 +118,7 @@ impl FlvStream {
             }
             self.begun = true;
             if self.tracks == Kinds::NONE {
-                // Only metadata, and much of it, says nothing.
+                // A lot of metadata came and no media, so the kinds are unknown.
                 self.tracks = Kinds::BOTH;
             }
             let Kinds { audio, video } = self.tracks;
@@ -143,9 +144,10 @@ impl FlvStream {
         Some(block)
     }
 
-    /// Takes packets until it is known which kinds there are: all came that it gets, or one of them did a while ago.
+    /// Takes packets until the kinds of the stream are known: media of all kinds that the pull gets has come, or
+    /// media of one of them has come and no other followed within [`SETTLED`].
     async fn learn_tracks(&mut self) -> Result<(), EndReason> {
-        // Those of a live stream are ready.
+        // The headers and the group of a live stream are queued already.
         self.player.take_ready(&mut self.batch, BATCH);
         self.stage();
         while !self.has_all()
@@ -158,7 +160,7 @@ impl FlvStream {
                 Some(settled) => timeout_at(settled, next).await.unwrap_or(Ok(())),
             };
             match result {
-                // What came before the end is a file all the same.
+                // What came before the end is still a valid file.
                 Err(EndReason::StreamEnded) if self.settled.is_some() => return Ok(()),
                 result => result?,
             }
@@ -167,37 +169,36 @@ impl FlvStream {
         Ok(())
     }
 
-    /// Whether all kinds came that the pull gets, which may change.
+    /// Whether media of all kinds has come that the pull gets now. The kinds that it gets may change.
     fn has_all(&self) -> bool {
         self.tracks != Kinds::NONE && self.player.gets().without(self.tracks) == Kinds::NONE
     }
 
-    /// Why the pull has ended, once [`FlvStream::next`] gave nothing.
+    /// Why the pull ended. `None` until [`FlvStream::next`] has returned `None`.
     #[must_use]
     pub fn ended(&self) -> Option<EndReason> {
         self.ended
     }
 
-    /// Completes when the pull is cut, even while nobody asks for blocks: an HTTP listener that
-    /// writes to a slow client closes the connection then. Outlives the pull harmlessly, but then
-    /// never completes.
+    /// Completes when the pull is cut, even while nobody asks for blocks: an HTTP listener that is busy writing to a
+    /// slow client then closes the connection. The future may outlive the pull, but then it never completes.
     pub fn cut_signal(&self) -> impl Future<Output = EndReason> + Send + use<> {
         self.player.cut_signal()
     }
 
-    /// Ends the pull as its stream's end would: what is queued still comes.
+    /// Ends the pull as the end of its stream would: queued media is still delivered.
     pub fn ender(&self) -> impl FnOnce() + Send + use<> {
         self.player.ender()
     }
 
-    /// The peer has taken a part of the block that was given last: for whoever hands it on piece by piece.
+    /// Tells that the peer has taken a part of the last block, for callers that pass a block on in pieces.
     pub fn reads_on(&self) {
         self.reader.given.store(self.reader.now(), Relaxed);
     }
 
-    /// Completes when nobody has asked for a block, or said that it [reads on](Self::reads_on), for [`write_timeout`](crate::RelayConfig::write_timeout) since the
-    /// last one was given, whether or not the stream goes on: the peer does not read, and an HTTP listener closes the
-    /// connection then. Outlives the pull harmlessly.
+    /// Completes when the reader has stalled: for [`write_timeout`](crate::RelayConfig::write_timeout) after it
+    /// received a block it has neither asked for the next one nor [read on](Self::reads_on), whether or not the
+    /// stream goes on. The HTTP listener then closes the connection. The future may outlive the pull.
     pub fn stall_signal(&self) -> impl Future<Output = ()> + Send + use<> {
         let reader = self.reader.clone();
         let limit = self.player.write_timeout();
@@ -208,7 +209,8 @@ impl FlvStream {
         }
     }
 
-    /// The pull as a `Stream`, for a response body. Large tags come in pieces: whoever reads a part of one reads.
+    /// The pull as a `Stream`, for a response body. Large tags come in pieces of [`PIECE_BYTES`], and each piece that
+    /// the peer takes counts as reading on.
     pub fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
         unfold((self, Bytes::new()), |(mut pull, mut rest)| async move {
             if rest.is_empty() {

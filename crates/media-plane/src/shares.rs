@@ -1,11 +1,12 @@
-//! How the bounds of the relay are shared out.
+//! How accounts divide the resources of the relay.
 //!
-//! In: who a push or play is of. Out: accounts, on which media takes its bytes; places. Absent: the rule of sharing, which
-//! is of `lianmai_shares`; connections, see `serve`.
+//! In: the owner of a push or play. Out: accounts that are charged for bytes, and places. Absent: the rule of
+//! sharing, see `lianmai_shares`; places for connections of one address, see `serve`.
 //!
-//! A push holds its sequence headers, its group of pictures, what slow players have yet to get, and the messages that are
-//! not whole yet. All of that counts once, however many play it, on the account of the push; and that counts for its
-//! member, its app, and the process. The same for segments of HLS.
+//! A push holds its sequence headers, its group of pictures, the messages that slow players have yet to get, and its
+//! incomplete messages. Each message counts once, however many players share it. It is charged to the account of the
+//! push, and so also to the member, the app and the process. HLS segments and forwards are charged in the same way,
+//! to pools of their own.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,20 +17,20 @@ use crate::address::group;
 use crate::auth::{Account, Denied, DeniedKind, StreamName};
 use crate::config::RelayConfig;
 
-/// One app of several gets three quarters.
+/// The share of one app, if there are several apps.
 const APP: Share = Share::of(3, 4);
-/// One member of it an eighth of that.
+/// The share of one member within its app.
 const MEMBER: Share = Share::of(1, 8);
-/// One push of it half of that.
+/// The share of one push within its member.
 const STREAM: Share = Share::of(1, 2);
-/// What a viewer gets in any case: all its plays of a stream, those that were ended and still exist included.
+/// Places that a viewer always gets: room for all its plays of one stream, including ended plays that still exist.
 const LEAST_PLAYS: usize = 8;
-/// One stream gets half of the places to wait for a publisher.
+/// The share of one stream in the places to wait for a publisher.
 const STREAM_WAITERS: Share = Share::of(1, 2);
-/// And one address a quarter.
+/// The share of one address in the places to wait for a publisher.
 const ADDRESS_WAITERS: Share = Share::of(1, 4);
 
-/// Who is charged.
+/// A holder of a share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Key {
     App(Arc<str>),
@@ -38,9 +39,9 @@ pub(crate) enum Key {
     Address(IpAddr),
 }
 
-/// Bytes that are charged to somebody.
+/// Bytes that are charged to an account until this is dropped.
 pub(crate) type Charge = Held<Key>;
-/// An account that bytes are taken on.
+/// An account that can be charged for bytes.
 pub(crate) type BytesAccount = Bytes<Key>;
 
 #[derive(Debug)]
@@ -49,9 +50,11 @@ pub(crate) struct Shares {
     segments: Pool<Key>,
     forwards: Pool<Key>,
     players: Places<Key>,
-    /// Connections of RTMP that ask for plays: what is left over is for publishers, however many wait for them.
+    /// RTMP connections that ask for plays. The other connections are for publishers, however many players wait for
+    /// them.
     connections_of_plays: Places<Key>,
-    /// Places to wait, which count for three that have nothing to do with each other.
+    /// Places to wait for a publisher. Each waiting player counts in three independent pools: for its viewer, for its
+    /// stream and for its address.
     viewers_waiting: Places<Key>,
     streams_waiting: Places<Key>,
     addresses_waiting: Places<Key>,
@@ -59,9 +62,9 @@ pub(crate) struct Shares {
     address: Share,
 }
 
-/// A place among the players.
+/// A place for a player.
 pub(crate) type PlayerPlace = Place<Key>;
-/// A place to wait for a publisher.
+/// A place to wait for a publisher, in all three pools.
 pub(crate) type WaitingPlace = [Place<Key>; 3];
 
 impl Shares {
@@ -76,7 +79,7 @@ impl Shares {
             streams_waiting: Places::new(config.max_waiters),
             addresses_waiting: Places::new(config.max_waiters),
             app: if config.apps > 1 { APP } else { Share::ALL },
-            // Where one address may have all connections, everybody comes from it.
+            // If one address may have all connections, then all clients come from one address, that of a proxy.
             address: if config.max_connections_per_address < config.max_connections {
                 ADDRESS_WAITERS
             } else {
@@ -85,7 +88,7 @@ impl Shares {
         }
     }
 
-    /// A place for a player of an app, whose viewer is known or not.
+    /// A place for a player of an app. It counts for the viewer, too, if that is known.
     pub(crate) fn player(
         &self,
         app: &str,
@@ -112,7 +115,7 @@ impl Shares {
         address: IpAddr,
     ) -> Result<WaitingPlace, Denied> {
         let address = address.to_canonical();
-        // Everybody behind a proxy of this machine is that.
+        // All clients behind a proxy on this machine come from loopback.
         let address =
             (!address.is_loopback()).then(|| (Key::Address(group(address)), self.address));
         let stream_share = STREAM_WAITERS.at_least(LEAST_PLAYS);
@@ -135,23 +138,23 @@ impl Shares {
         [(Key::App(app), self.app)].into_iter().chain(member)
     }
 
-    /// On which a push of `stream` takes what it holds.
+    /// The account that is charged for what a push of `stream` holds.
     pub(crate) fn media(&self, owner: &Account, stream: &StreamName) -> BytesAccount {
         self.media.account(self.owner(owner, stream))
     }
 
-    /// On which a viewer has what is its own.
+    /// The account that is charged for bytes that only this viewer holds.
     pub(crate) fn viewed(&self, viewer: &Account) -> BytesAccount {
         let [app, member, _] = self.owner(viewer, &StreamName::new("", ""));
         self.media.account([app, member])
     }
 
-    /// On which the segments of a stream are.
+    /// The account that is charged for the HLS segments of a stream.
     pub(crate) fn segments(&self, owner: &Account, stream: &StreamName) -> BytesAccount {
         self.segments.account(self.owner(owner, stream))
     }
 
-    /// On which a forward of a stream takes what its upstream has yet to take.
+    /// The account that is charged for what the upstream of a forward of this stream has yet to take.
     pub(crate) fn forwarded(&self, owner: &Account, stream: &StreamName) -> BytesAccount {
         self.forwards.account(self.owner(owner, stream))
     }
@@ -181,7 +184,7 @@ impl Shares {
     }
 }
 
-/// What a peer is told whose place is not there. Others may have one.
+/// The refusal of a place. It says whose share is used up.
 fn refused(full: Full<Key>, code: &'static str, message: &str) -> Denied {
     let whose = match full.key {
         None => "",
@@ -193,7 +196,7 @@ fn refused(full: Full<Key>, code: &'static str, message: &str) -> Denied {
     Denied::new(DeniedKind::Overload, code, &format!("{message}{whose}"))
 }
 
-/// Bytes that are charged to somebody for as long as anybody holds them or a part of them.
+/// Bytes that stay charged as long as anyone holds them or a part of them.
 #[derive(Debug)]
 pub(crate) struct Charged {
     pub(crate) bytes: bytes::Bytes,
@@ -207,7 +210,7 @@ impl AsRef<[u8]> for Charged {
 }
 
 impl Charged {
-    /// Shared bytes; the charge goes with the last of them.
+    /// Shared bytes. The charge ends when the last part of them is dropped.
     pub(crate) fn share(self) -> bytes::Bytes {
         match self.charge {
             Some(_) => bytes::Bytes::from_owner(self),

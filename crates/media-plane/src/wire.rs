@@ -1,7 +1,7 @@
-//! One TCP connection with or without TLS, and bytes on their way to it.
+//! One TCP connection with or without TLS, and the queue of bytes for it.
 //!
-//! In: sockets, shared `Bytes`. Out: what comes, and vectored writes. Absent: copies of what is written plainly, and a
-//! bound of the queue, which its owner keeps.
+//! In: sockets, shared `Bytes`. Out: received bytes, vectored writes. Absent: copies of the bytes that a plain
+//! connection writes; a bound on the queue, which its owner keeps.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -18,12 +18,12 @@ use tokio_rustls::TlsStream;
 
 use crate::shares::Charge;
 
-/// Buffers in one write.
+/// Buffers in one vectored write.
 const SLICES: usize = 64;
 /// Silence after which the kernel probes a connection, and the interval of its probes.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
-/// A connection.
+/// A connection, plain or with TLS.
 #[derive(Debug)]
 pub(crate) enum Wire {
     Plain(TcpStream),
@@ -31,7 +31,7 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
-    /// The socket; what comes on it may be encrypted.
+    /// The TCP socket. Bytes read from it directly may be encrypted.
     pub(crate) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
@@ -39,7 +39,7 @@ impl Wire {
         }
     }
 
-    /// Reads once; 0 is the end. Cancel safe.
+    /// Reads once and returns the number of bytes; 0 is the end. Cancel safe.
     pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.read(buffer).await,
@@ -47,7 +47,7 @@ impl Wire {
         }
     }
 
-    /// Says that nothing more is written.
+    /// Closes the sending half.
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(stream) => stream.shutdown().await,
@@ -55,7 +55,8 @@ impl Wire {
         }
     }
 
-    /// Has the close drop what is unsent: a peer that writes gets its error at once.
+    /// Makes the close drop the unsent bytes and reset the connection, so that a peer that still writes gets an error
+    /// at once.
     pub(crate) fn reset(&self) {
         let socket = socket2::SockRef::from(self.tcp());
         if let Err(error) = socket.set_linger(Some(Duration::ZERO)) {
@@ -91,7 +92,7 @@ impl Wire {
     }
 }
 
-/// Best effort: a socket without these options still works.
+/// Sets `TCP_NODELAY` and keep-alive. Best effort: a socket without these options still works.
 pub(crate) fn prepare(stream: &TcpStream) {
     let keep_alive =
         socket2::TcpKeepalive::new().with_time(KEEP_ALIVE.0).with_interval(KEEP_ALIVE.1);
@@ -102,7 +103,8 @@ pub(crate) fn prepare(stream: &TcpStream) {
     }
 }
 
-/// Caps what the kernel holds of what was written. Best effort: a socket without this option still works.
+/// Limits how many written bytes the kernel holds for the peer. Best effort: a socket without this option still
+/// works.
 pub(crate) fn cap_send_buffer(stream: &TcpStream, bytes: usize) {
     let socket = socket2::SockRef::from(stream);
     if let Err(error) = socket.set_send_buffer_size(bytes) {
@@ -114,22 +116,22 @@ pub(crate) fn cap_send_buffer(stream: &TcpStream, bytes: usize) {
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
     buffers: VecDeque<Bytes>,
-    /// TLS may hold some that it has taken.
+    /// The TLS layer may hold bytes that it has accepted and not yet written.
     unflushed: bool,
-    /// When the socket took something last, or had nothing to take.
+    /// When the socket last took bytes; `None` restarts the measurement of a stall at the next attempt to write.
     progress: Option<Instant>,
-    /// Bytes that the socket took so far.
+    /// Bytes that the socket took since the connection began.
     written: u64,
-    /// For what is not shared.
+    /// Pays for the queued bytes while they are copies, see [`WriteQueue::detach`].
     charge: Option<Charge>,
 }
 
 /// What [`WriteQueue::exchange`] did.
 #[derive(Debug)]
 pub(crate) enum Exchanged {
-    /// Everything is written.
+    /// Everything that was queued is written.
     Written,
-    /// So many bytes came; 0 is the end.
+    /// This many bytes came; 0 is the end.
     Read(usize),
 }
 
@@ -147,27 +149,28 @@ impl WriteQueue {
         self.buffers.is_empty() && !self.unflushed
     }
 
-    /// Bytes that wait.
+    /// Bytes in the queue.
     pub(crate) fn len(&self) -> usize {
         self.buffers.iter().map(Bytes::len).sum()
     }
 
-    /// Blocks of which some waits.
+    /// Buffers in the queue, including one that is partly written.
     pub(crate) fn blocks(&self) -> usize {
         self.buffers.len()
     }
 
-    /// Begins to measure anew how long the socket takes nothing.
+    /// Restarts the measurement of how long the socket has taken nothing.
     pub(crate) fn forgive(&mut self) {
         self.progress = None;
     }
 
-    /// Whether what waits is shared with nobody.
+    /// Whether the queue holds no buffer that it shares with others.
     pub(crate) fn is_detached(&self) -> bool {
         self.is_empty() || self.charge.is_some()
     }
 
-    /// Copies what waits, so that nothing is shared with anybody; the charge is for the copies.
+    /// Replaces the queued buffers by copies, so that the queue shares nothing with others. `charge` pays for the
+    /// copies.
     pub(crate) fn detach(&mut self, charge: Charge) {
         for buffer in &mut self.buffers {
             *buffer = Bytes::copy_from_slice(buffer);
@@ -180,7 +183,7 @@ impl WriteQueue {
         self.written
     }
 
-    /// Writes everything; fails with `TimedOut` when the socket takes nothing for `stall`. Cancel safe.
+    /// Writes everything. Fails with `TimedOut` when the socket takes nothing for `stall`. Cancel safe.
     pub(crate) async fn flush(&mut self, wire: &mut Wire, stall: Duration) -> io::Result<()> {
         while !self.is_empty() {
             self.exchange(wire, None, stall).await?;
@@ -188,9 +191,9 @@ impl WriteQueue {
         Ok(())
     }
 
-    /// Writes what waits and reads meanwhile, if there is a buffer for it: until all is written, or something came. Fails
-    /// with `TimedOut` when something waits and the socket takes nothing for `stall`. With nothing to write and no buffer
-    /// it never completes. Cancel safe.
+    /// Writes what is queued and, if there is a buffer, reads meanwhile. Returns when everything is written or
+    /// something was read. Fails with `TimedOut` when something is queued and the socket takes nothing for `stall`.
+    /// Without queued bytes and without a buffer it never completes. Cancel safe.
     pub(crate) async fn exchange(
         &mut self,
         wire: &mut Wire,

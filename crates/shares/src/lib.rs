@@ -1,15 +1,15 @@
-//! Bounded amounts, places and rates that many share fairly.
+//! Bounded amounts, places and rates that many keys share fairly.
 //!
-//! In: keys (an app, a user, an address), amounts, moments. Out: whether there is room, and guards that give back what
-//! they hold when they are dropped. Absent: clocks, I/O, logging, and what a key means.
+//! In: keys (an app, a user, an address), amounts, moments. Out: whether there is room; guards that give back what
+//! they hold when they are dropped. Absent: clocks, I/O, logging, and the meaning of a key.
 //!
-//! - [`Pool`]: an amount, for instance of bytes. Whoever uses its share up is refused; others are not.
+//! - [`Pool`]: an amount, for instance of bytes. A key that has used its share is refused; other keys are not.
 //! - [`Places`]: the same for things that are counted.
 //! - [`Rates`]: how often each key may do something.
 //!
-//! A fixed share for each key does not protect a pool: enough greedy keys fill it together. Here a key may hold a part
-//! of *what is left*, so it leaves room for whoever comes next, and the more is taken, the less a further key gets. See
-//! [`Share`].
+//! A fixed share for each key does not protect a pool: enough greedy keys fill it together. Here a key may hold a
+//! part of *what is left*. So it leaves room for the next key, and the more is taken, the less a further key gets.
+//! See [`Share`].
 
 mod places;
 mod pool;

@@ -1,7 +1,7 @@
-//! An amount that many share.
+//! An amount that many keys share.
 //!
-//! In: keys with their shares, amounts. Out: guards, or whose share is used up. Absent: waiting; who is refused may drop
-//! something of its own and ask again.
+//! In: keys with their shares, amounts. Out: guards, or the key whose share is used up. Absent: waiting. A holder
+//! that is refused may give back something of its own and try again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::share::Share;
 
-/// A bounded amount. Clones share it.
+/// A bounded amount. Clones share the amount.
 #[derive(Debug)]
 pub struct Pool<K> {
     inner: Arc<Inner<K>>,
@@ -24,7 +24,7 @@ struct Inner<K> {
 #[derive(Debug)]
 struct State<K> {
     used: usize,
-    /// Every key that has an account. Their amounts change with the lock held only.
+    /// All keys that have an account. Their amounts change only while the lock is held.
     keys: BTreeMap<K, Node>,
 }
 
@@ -34,10 +34,10 @@ struct Node {
     accounts: usize,
 }
 
-/// There is no room.
+/// There is no room for the requested amount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Full<K> {
-    /// The outermost key whose share is used up; `None` when the pool is.
+    /// The outermost key whose share is used up. `None` if the whole pool is.
     pub key: Option<K>,
 }
 
@@ -48,15 +48,16 @@ impl<K> Clone for Pool<K> {
 }
 
 impl<K: Ord + Clone> Pool<K> {
-    /// A pool of `whole`.
+    /// A pool of the amount `whole`.
     #[must_use]
     pub fn new(whole: usize) -> Self {
         let state = Mutex::new(State { used: 0, keys: BTreeMap::new() });
         Self { inner: Arc::new(Inner { whole, state }) }
     }
 
-    /// An account for one holder. `path` names who is charged, from the outermost key inwards, for instance an app and a
-    /// member of it: the share of a key is a part of what its parent has left. A key has the same parents in every path.
+    /// An account for one holder. `path` names the keys that are charged, from the outermost inwards, for instance an
+    /// app and one of its members. The share of a key is a part of what its parent has left. A key must have the same
+    /// parents in every path.
     #[must_use]
     pub fn account(&self, path: impl IntoIterator<Item = (K, Share)>) -> Account<K> {
         let mut state = self.inner.lock();
@@ -73,19 +74,19 @@ impl<K: Ord + Clone> Pool<K> {
         Account { owner: Arc::new(Owner { pool: self.inner.clone(), path }) }
     }
 
-    /// What all accounts hold together.
+    /// The amount that all accounts hold together.
     #[must_use]
     pub fn used(&self) -> usize {
         self.inner.lock().used
     }
 
-    /// What there is in all.
+    /// The amount of the pool, whether used or not.
     #[must_use]
     pub fn whole(&self) -> usize {
         self.inner.whole
     }
 
-    /// Keys that have an account or hold something.
+    /// Number of keys that have an account or hold something.
     #[must_use]
     pub fn keys(&self) -> usize {
         self.inner.lock().keys.len()
@@ -99,8 +100,8 @@ impl<K> Inner<K> {
     }
 }
 
-/// Who is charged for what a holder takes. Clones are the same account. It is forgotten when it and all that was taken on
-/// it are dropped.
+/// The keys that are charged for what a holder takes. Clones are the same account. The account is forgotten when it,
+/// and all amounts that were taken on it, are dropped.
 #[derive(Debug)]
 pub struct Account<K: Ord> {
     owner: Arc<Owner<K>>,
@@ -132,23 +133,24 @@ impl<K: Ord + Clone> Account<K> {
         Held { owner: self.owner.clone(), amount: 0 }
     }
 
-    /// Takes an amount until the guard is dropped.
+    /// Takes an amount. It is held until the guard is dropped.
     ///
     /// # Errors
-    /// [`Full`] when the pool or the share of a key has no room for all of it; nothing is taken then.
+    /// [`Full`] if the pool or the share of a key has no room for all of it. Nothing is taken then.
     pub fn take(&self, amount: usize) -> Result<Held<K>, Full<K>> {
         let mut held = self.empty();
         held.resize(amount)?;
         Ok(held)
     }
 
-    /// What the account could take now.
+    /// The amount that could be taken on this account now.
     #[must_use]
     pub fn room(&self) -> usize {
         self.owner.room(&self.owner.pool.lock())
     }
 
-    /// What the innermost key of the account holds, whatever account it was taken on; the whole for an empty path.
+    /// The amount that the innermost key holds, on all of its accounts. For an empty path, the amount that the whole
+    /// pool holds.
     #[must_use]
     pub fn held(&self) -> usize {
         let state = self.owner.pool.lock();
@@ -162,7 +164,7 @@ impl<K: Ord> Owner<K> {
         self.path.iter().fold(left, |left, level| level.share.room(left, level.held.load(Relaxed)))
     }
 
-    /// Changes what is held. Room was looked for with the lock held since.
+    /// Changes the held amount. The caller has checked under the same lock that there is room.
     fn change(&self, state: &mut State<K>, from: usize, to: usize) {
         state.used = state.used + to - from;
         for level in &self.path {
@@ -172,7 +174,7 @@ impl<K: Ord> Owner<K> {
 }
 
 impl<K: Ord + Clone> Owner<K> {
-    /// The outermost level that has no room for so much.
+    /// Finds the outermost key that has no room for the amount.
     fn full(&self, state: &State<K>, amount: usize) -> Full<K> {
         let mut left = self.pool.whole.saturating_sub(state.used);
         for level in &self.path {
@@ -210,7 +212,7 @@ pub struct Held<K: Ord> {
 }
 
 impl<K: Ord> Held<K> {
-    /// How much.
+    /// The held amount.
     #[must_use]
     pub fn amount(&self) -> usize {
         self.amount
@@ -218,10 +220,10 @@ impl<K: Ord> Held<K> {
 }
 
 impl<K: Ord + Clone> Held<K> {
-    /// Holds another amount from now on.
+    /// Changes the held amount.
     ///
     /// # Errors
-    /// [`Full`] when it is more and there is no room for the difference; what was held is held still.
+    /// [`Full`] if it would grow and there is no room for the difference. The previous amount stays held.
     pub fn resize(&mut self, amount: usize) -> Result<(), Full<K>> {
         let mut state = self.owner.pool.lock();
         if let Some(more) = amount.checked_sub(self.amount)
@@ -234,14 +236,14 @@ impl<K: Ord + Clone> Held<K> {
         Ok(())
     }
 
-    /// Holds another amount from now on, and on another account: one of this pool with the same keys, whose shares may
-    /// differ.
+    /// Changes the held amount, and the account that it is held on. The new account must be of this pool and have the
+    /// same keys; its shares may differ.
     ///
     /// # Errors
-    /// [`Full`] when it is more and there is no room for the difference; nothing changes then.
+    /// [`Full`] if the amount would grow and there is no room for the difference. Nothing changes then.
     ///
     /// # Panics
-    /// The account is of another pool, or has other keys.
+    /// If the account is of another pool or has other keys.
     pub fn resize_on(&mut self, account: &Account<K>, amount: usize) -> Result<(), Full<K>> {
         let (old, new) = (&self.owner, &account.owner);
         let keys = |owner: &Owner<K>| owner.path.iter().map(|level| level.key.clone()).collect();

@@ -1,25 +1,26 @@
 //! How often each key may do something (GCRA).
 //!
-//! In: keys, moments since any fixed begin. Out: whether it may now, or how long it has to wait. Absent: a clock.
+//! In: keys; moments, as the time since any fixed beginning. Out: whether the key may act now, or how long it has to
+//! wait. Absent: a clock.
 //!
-//! Memory is bounded: a key whose budget is whole again is forgotten, which changes nothing for it. Where more keys than
-//! that are remembered, the one that has least to wait for its whole budget is forgotten. Its gain is the smallest: to be
-//! forgotten with a used budget, it needs as many other keys as are remembered, all of which used more.
+//! Memory is bounded. A key that has its whole budget is forgotten, which changes nothing for it. If the limit of
+//! remembered keys is reached, the key that would have its whole budget soonest is forgotten. This key gains least by
+//! it: a key is forgotten with a used budget only if all other remembered keys have used at least as much.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Once each `interval` in the long run, and `burst` times at once.
+/// One action per `interval` in the long run, and `burst` actions at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Time in which one is earned. Zero: no bound.
+    /// Time in which a key earns one action. Zero means no bound.
     pub interval: Duration,
-    /// How many may come at once, when all are earned. 0 counts as 1.
+    /// Actions at once if the whole budget is earned. 0 counts as 1.
     pub burst: u32,
 }
 
 impl Rate {
-    /// So many in a second, and so many at once. 0 in a second counts as 1.
+    /// A rate of `count` actions per second and `burst` actions at once. A `count` of 0 counts as 1.
     #[must_use]
     pub fn per_second(count: u32, burst: u32) -> Self {
         Self { interval: Duration::from_secs(1) / count.max(1), burst }
@@ -31,23 +32,23 @@ impl Rate {
 pub struct Rates<K> {
     rate: Rate,
     most: usize,
-    /// When all of a key's budget is earned again.
+    /// When the whole budget of a key is earned again.
     earned: BTreeMap<K, Duration>,
-    /// The same by time.
+    /// The same entries, ordered by that time.
     order: BTreeSet<(Duration, K)>,
 }
 
 impl<K: Ord + Clone> Rates<K> {
-    /// The same rate for each key, of which `most` are remembered, at least 1.
+    /// Budgets with the same rate for each key. At most `most` keys are remembered, and at least 1.
     #[must_use]
     pub fn new(rate: Rate, most: usize) -> Self {
         Self { rate, most: most.max(1), earned: BTreeMap::new(), order: BTreeSet::new() }
     }
 
-    /// Takes one of a key's budget. `now` never goes back; where it does, the key waits for it.
+    /// Takes one action of a key's budget. `now` should never go back; if it does, the key only has to wait longer.
     ///
     /// # Errors
-    /// How long the key has to wait for the next one. A refusal costs nothing.
+    /// How long the key has to wait for its next action. A refusal costs nothing.
     pub fn take(&mut self, key: &K, now: Duration) -> Result<(), Duration> {
         self.forget_idle(now);
         let Rate { interval, burst } = self.rate;
@@ -63,7 +64,8 @@ impl<K: Ord + Clone> Rates<K> {
         Ok(())
     }
 
-    /// Takes so much time of a key's budget, whether it has that or not. What it owes then it has to wait for.
+    /// Charges a key the budget that it earns in `time`, whether it has so much or not. If it does not, it has to
+    /// wait until it has earned the rest.
     pub fn charge(&mut self, key: &K, time: Duration, now: Duration) {
         self.forget_idle(now);
         if !time.is_zero() {
@@ -72,13 +74,13 @@ impl<K: Ord + Clone> Rates<K> {
         }
     }
 
-    /// How long a key has to wait for its whole budget.
+    /// How long it takes until a key has its whole budget again.
     pub fn owed(&mut self, key: &K, now: Duration) -> Duration {
         self.forget_idle(now);
         self.earned.get(key).map_or(Duration::ZERO, |earned| *earned - now)
     }
 
-    /// As [`Rates::owed`], and the key is forgotten: somebody else counts for it from now on.
+    /// As [`Rates::owed`], and forgets the key. The caller takes over what the key owes, for example for another key.
     pub fn release(&mut self, key: &K, now: Duration) -> Duration {
         let owed = self.owed(key, now);
         if let Some(earned) = self.earned.get(key).copied() {
@@ -87,7 +89,7 @@ impl<K: Ord + Clone> Rates<K> {
         owed
     }
 
-    /// Keys that are remembered.
+    /// Number of keys that are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.earned.len()

@@ -1,13 +1,13 @@
-//! How much of a pool one key may hold.
+//! The part of a pool that one key may hold.
 //!
-//! In: what is left for everybody, what the key holds. Out: how much more it may take. Absent: who holds what, see
-//! `pool.rs`.
+//! In: the amount that is left for everyone, the amount that the key holds. Out: how much more the key may take.
+//! Absent: which key holds what, see `pool.rs`.
 
-/// The part of a pool, or of the share of its parent, that one key may hold.
+/// The part that one key may hold of a pool, or of the share of its parent.
 ///
-/// A key with the share `num / den` that is alone gets `num / den` of the whole. When others hold something, it gets at
-/// most `num / (den - num)` times what is left free. So after `n` keys that took all they could, `((den - num) / den)^n`
-/// of the whole is still free for the next one.
+/// If no other key holds anything, a key with the share `num / den` gets `num / den` of the whole. While others hold
+/// something, it gets at most `num / (den - num)` times what stays free. So after `n` keys that took all they could,
+/// `((den - num) / den)^n` of the whole is still free for the next key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     num: u64,
@@ -17,18 +17,18 @@ pub struct Share {
 }
 
 impl Share {
-    /// No share of its own: the key is bounded by what is left only.
+    /// No bound of its own: the key may take everything that is left.
     pub const ALL: Self = Self::of(1, 1);
 
-    /// `num / den` of what is left. A `num` of at least `den` is [`Share::ALL`]; a `den` of 0 counts as 1.
+    /// The share `num / den`. If `num` is at least `den`, it is [`Share::ALL`]. A `den` of 0 counts as 1.
     #[must_use]
     pub const fn of(num: u64, den: u64) -> Self {
         let den = if den == 0 { 1 } else { den };
         Self { num: if num < den { num } else { den }, den, least: 0, most: usize::MAX }
     }
 
-    /// As much as `most`, and an eighth of what is left, unless `most` is more than an eighth of `whole`: then that part
-    /// of what is left. A `most` of at least `whole` is [`Share::ALL`].
+    /// At most the amount `most`, and at most an eighth of what is left; or the part `most / whole` of what is left,
+    /// if that is more than an eighth. If `most` is at least `whole`, it is [`Share::ALL`].
     #[must_use]
     pub const fn capped(most: usize, whole: usize) -> Self {
         let share =
@@ -36,21 +36,22 @@ impl Share {
         if most < whole { Self { most, ..share } } else { Self::ALL }
     }
 
-    /// The key gets as much as `least`, or what was said of it before, as long as its parent has that much left, however
-    /// little its part would be. So many keys can use up the whole: it is for amounts that are small in comparison.
+    /// The same share, but the key gets at least the amount `least` (or an earlier, larger minimum) as long as its
+    /// parent has that much left. The maximum of [`Share::capped`] still applies. Many keys can use up the whole in
+    /// this way, so `least` should be small in comparison.
     #[must_use]
     pub const fn at_least(self, least: usize) -> Self {
         Self { least: if least > self.least { least } else { self.least }, ..self }
     }
 
-    /// How much more a key may take that holds `held`, where its parent may take `left` more. For amounts that are not
-    /// held by guards, and for a look before something is taken.
+    /// How much more a key may take that holds `held`, if its parent may take `left` more. For amounts that no guard
+    /// holds, and to look before taking.
     #[must_use]
     pub fn room(self, left: usize, held: usize) -> usize {
         let (num, den) = (u128::from(self.num), u128::from(self.den));
-        // It may grow by x as long as (held + x) * (den - num) <= (left - x) * num.
+        // The key may grow by x as long as (held + x) * (den - num) <= (left - x) * num.
         let part = (left as u128 * num).saturating_sub(held as u128 * (den - num)) / den;
-        // No more than `left`, since num <= den.
+        // This is at most `left`, because num <= den.
         let part = usize::try_from(part).unwrap_or(left);
         let least = self.least.saturating_sub(held).min(left);
         part.max(least).min(self.most.saturating_sub(held))

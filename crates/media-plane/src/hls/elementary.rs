@@ -1,26 +1,26 @@
-//! From what FLV carries to what MPEG-TS carries.
+//! Converts the elementary streams of FLV into those of MPEG-TS.
 //!
-//! In: decoder configurations and frames. Out: H.264 and H.265 with start codes and parameter sets, AAC with ADTS heads.
-//! Absent: other codecs, for which MPEG-TS has no form that players read.
+//! In: decoder configurations and frames. Out: H.264 and H.265 with start codes and parameter sets, AAC with ADTS
+//! headers. Absent: other codecs, for which MPEG-TS has no format that players read.
 
 use mpeg2ts::es::StreamType;
 
 const START: [u8; 4] = [0, 0, 0, 1];
 
-/// Longest frame of AAC with its head: what 13 bits count.
+/// Longest AAC frame with its ADTS header, bytes: the length field has 13 bits.
 const MAX_ADTS: usize = 0x1FFF;
 
 /// Parameters of a video decoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Video {
     pub(super) stream_type: StreamType,
-    /// Bytes of the length before each unit.
+    /// Size of the length field before each NAL unit, bytes.
     length_size: usize,
-    /// Parameter sets, with start codes.
+    /// The parameter sets, with start codes.
     sets: Vec<u8>,
-    /// The unit that begins a picture, and the number of its type.
+    /// The access unit delimiter that begins a picture, and its NAL unit type.
     delimiter: (&'static [u8], u8),
-    /// Where the type of a unit is in its first byte.
+    /// Shift and mask that extract the NAL unit type from the first byte of a unit.
     type_shift: u8,
     type_mask: u8,
 }
@@ -47,7 +47,7 @@ impl Video {
         })
     }
 
-    /// Reads an `HEVCDecoderConfigurationRecord`.
+    /// Reads an `HEVCDecoderConfigurationRecord` (ISO/IEC 14496-15).
     pub(super) fn h265(mut record: &[u8]) -> Option<Self> {
         let head: [u8; 23] = take(&mut record)?;
         let mut sets = Vec::new();
@@ -67,7 +67,8 @@ impl Video {
         })
     }
 
-    /// A frame with start codes, the parameter sets before a keyframe. Nothing when no unit is whole.
+    /// A frame with start codes; before a keyframe, the parameter sets. `None` if the frame contains no complete
+    /// unit.
     pub(super) fn frame(&self, mut data: &[u8], is_key: bool) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(data.len() + self.sets.len() + 32);
         out.extend_from_slice(&START);
@@ -92,7 +93,7 @@ impl Video {
     }
 }
 
-/// Takes a unit behind its length of 16 bits.
+/// Copies a unit that has a length field of 16 bits, with a start code before it.
 fn unit(record: &mut &[u8], out: &mut Vec<u8>) -> Option<()> {
     let length = usize::from(u16::from_be_bytes(take(record)?));
     let (unit, rest) = record.split_at_checked(length)?;
@@ -111,18 +112,18 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 /// Parameters of an audio decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audio {
-    /// Bytes 2 and 3 of each ADTS head, without the length.
+    /// The bytes at index 2 and 3 of each ADTS header, without the bits of the frame length.
     Aac([u8; 2]),
     Mp3,
 }
 
 impl Audio {
-    /// Reads an `AudioSpecificConfig` (ISO/IEC 14496-3), as far as ADTS can say the same.
+    /// Reads an `AudioSpecificConfig` (ISO/IEC 14496-3). `None` if an ADTS header cannot express it.
     pub(super) fn aac(config: &[u8]) -> Option<Self> {
         let &[first, second, ..] = config else { return None };
         let profile = match first >> 3 {
             object @ 1..=4 => object - 1,
-            // What is added to LC is found by the decoder.
+            // HE-AAC is announced as LC: the decoder finds the extension in the data.
             5 | 29 => 1,
             _ => return None,
         };

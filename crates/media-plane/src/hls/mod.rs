@@ -1,8 +1,9 @@
-//! HLS: streams as lists of segments, for players that read nothing else.
+//! HLS: streams as lists of segments, for players that read only HLS.
 //!
-//! In: requests for playlists and segments, the hub, the authorizer, which is asked for each request. Out: their bytes.
-//! Absent: HTTP; work and memory for streams that nobody asks for: a stream is cut into segments from the first request
-//! for its playlist on, until nobody asked for a while. Viewers who may have the same kinds share the segments.
+//! In: requests for playlists and segments, the hub, and the authorizer, which decides about each request. Out: the
+//! bytes of playlists and segments. Absent: HTTP; work and memory for streams that nobody requests. A stream is cut
+//! into segments from the first request for its playlist until nobody has requested it for
+//! [`crate::RelayConfig::hls_idle`]. Viewers that may have the same kinds share the segments.
 
 mod elementary;
 mod segment;
@@ -25,7 +26,7 @@ use window::Window;
 
 pub use segment::{Segment, Segmenter};
 
-/// A playlist without segments is waited for so long.
+/// Time that a request for a playlist waits for the first segment.
 const FIRST_SEGMENT: Duration = Duration::from_secs(10);
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
@@ -42,19 +43,19 @@ struct Inner {
     streams: Mutex<HashMap<Cut, Arc<Packaged>>>,
 }
 
-/// A stream, and the kinds of it that its segments may have.
+/// A stream, and the kinds that its segments may contain.
 type Cut = (StreamName, Kinds);
 
-/// A stream that is cut into segments.
+/// A stream that is being cut into segments.
 #[derive(Debug)]
 struct Packaged {
     window: Mutex<Window>,
     asked: Mutex<Instant>,
-    /// Changes with each segment; closed when there will be none.
+    /// Changes with each segment.
     news: watch::Sender<()>,
 }
 
-/// The relay's own play of these kinds, which comes after one that was allowed.
+/// Authorizes the relay's own play of these kinds. The viewer's request was authorized before.
 struct Inside(Kinds);
 
 impl Authorizer for Inside {
@@ -64,24 +65,24 @@ impl Authorizer for Inside {
 }
 
 impl Hls {
-    /// The streams of `hub`; none is packaged yet.
+    /// HLS for the streams of `hub`. No stream is packaged yet.
     #[must_use]
     pub fn new(hub: Hub) -> Self {
         let inner = Inner { hub, streams: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Streams that are packaged now; one counts as often as its viewers differ in the kinds that they may have.
+    /// The number of packagings that run now. A stream counts once for each set of kinds that its viewers may have.
     #[must_use]
     pub fn streams(&self) -> usize {
         lock(&self.inner.streams).len()
     }
 
-    /// The playlist of a stream. The URLs in it have the query of the request. The first request waits for the first
-    /// segment.
+    /// The playlist of a stream. The URLs in it carry the query of the request. The first request for a stream waits
+    /// for its first segment.
     ///
     /// # Errors
-    /// [`Denied`] by the authorizer, by a limit of the relay, or because no segment comes in time.
+    /// [`Denied`] if the authorizer refuses, if a limit of the relay is reached, or if no segment comes in time.
     pub async fn playlist<A: Authorizer>(
         &self,
         authorizer: &A,
@@ -95,7 +96,7 @@ impl Hls {
             if !matches!(timeout(FIRST_SEGMENT, has_segments).await, Ok(Ok(_))) {
                 return Err(no_segment());
             }
-            // The viewer may have left meanwhile, or may have other kinds.
+            // The viewer may have left meanwhile, or may now have other kinds.
             if self.inner.hub.probe(authorizer, request.clone()).await? != kinds {
                 return Err(no_segment());
             }
@@ -105,10 +106,10 @@ impl Hls {
         Ok(list)
     }
 
-    /// A segment, if it is still there.
+    /// The segment with this number. `None` if it does not exist (any more).
     ///
     /// # Errors
-    /// [`Denied`] by the authorizer.
+    /// [`Denied`] if the authorizer refuses.
     pub async fn segment<A: Authorizer>(
         &self,
         authorizer: &A,
@@ -127,7 +128,7 @@ impl Hls {
         Ok(segment)
     }
 
-    /// The stream as it is packaged, which begins if it is not.
+    /// The packaging of a stream, which begins now if it does not run yet.
     async fn packaged(
         &self,
         request: &StreamRequest,
@@ -141,13 +142,14 @@ impl Hls {
         let request = StreamRequest { direction: Direction::Play, ..request.clone() };
         let player = self.inner.hub.play(&Inside(kinds), request).await?;
         let mut streams = lock(&self.inner.streams);
-        // Another may have come first; then this player is dropped.
+        // Another request may have started it first; then this player is dropped.
         if let Some(packaged) = streams.get(&cut) {
             return Ok(packaged.clone());
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let packaged = Arc::new(Packaged {
-            // Segments are longer than a second, so the next window of the stream begins behind this one.
+            // The numbers begin with the Unix time in seconds. The next window of the stream begins with a larger
+            // number if segments last a second or more on average.
             window: Mutex::new(Window::new(now.unwrap_or_default().as_secs())),
             asked: Mutex::new(Instant::now()),
             news: watch::Sender::new(()),
@@ -158,7 +160,7 @@ impl Hls {
         Ok(packaged)
     }
 
-    /// Cuts a stream into segments until it ends or nobody has asked for a while.
+    /// Cuts a stream into segments until it ends or nobody has requested it for a while.
     async fn package(self, cut: Cut, packaged: Arc<Packaged>, player: Player) {
         let config = self.inner.hub.config();
         let idle = config.hls_idle;
@@ -173,7 +175,8 @@ impl Hls {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(end) => {
-                    // Who asks meanwhile finds it, and says so, or begins it anew.
+                    // Under this lock: a request that comes meanwhile either finds this packaging and updates
+                    // `asked`, or starts another one.
                     let mut streams = lock(&self.inner.streams);
                     if *lock(&packaged.asked) + idle <= Instant::now() {
                         streams.remove(&cut);
@@ -193,7 +196,7 @@ impl Hls {
                                 packaged.add(segment, room);
                             }
                         }
-                        // What was queued of a picture that has ended is dropped with it, so nothing of it follows.
+                        // Queued video was dropped when the kind ended, so no more video follows.
                         let has_ended = gets.without(player.gets()).video;
                         gets = player.gets();
                         if has_ended
@@ -206,7 +209,7 @@ impl Hls {
                             && !packaged.make_room(|| room.open.resize(segmenter.open_bytes()).is_ok())
                         {
                             segmenter.abandon();
-                            // Less needs no room.
+                            // Giving back always succeeds.
                             let _ = room.open.resize(0);
                         }
                         if segmenter.has_left_out() && !std::mem::replace(&mut told, true) && player.may_log() {
@@ -224,17 +227,18 @@ impl Hls {
     }
 }
 
-/// What a stream takes of the bytes of all segments.
+/// The share of a stream in the memory for segments.
 struct Room {
     account: BytesAccount,
-    /// For the segment that is not whole yet.
+    /// The charge for the incomplete segment.
     open: Charge,
 }
 
 impl Packaged {
-    /// Adds a segment; one that finds no room is left out. It is charged until nobody holds it, as a slow player may.
+    /// Adds a segment, or omits it if there is no room. The segment is charged until nobody holds it; a slow player
+    /// may hold it for some time.
     fn add(&self, segment: Segment, room: &mut Room) {
-        // What it was charged for so far.
+        // So far the segment was charged as the incomplete one.
         let _ = room.open.resize(0);
         let mut charge = room.account.empty();
         if !self.make_room(|| charge.resize(segment.bytes.len()).is_ok()) {
@@ -245,7 +249,7 @@ impl Packaged {
         self.news.send_replace(());
     }
 
-    /// Drops the oldest segments until there is room; says whether there is.
+    /// Drops the oldest segments until there is room. Returns whether there is.
     fn make_room(&self, mut has_room: impl FnMut() -> bool) -> bool {
         while !has_room() {
             if !lock(&self.window).drop_oldest() {

@@ -1,7 +1,8 @@
-//! When a segment ends, and what is in it.
+//! Cuts the packets of a stream into segments.
 //!
-//! In: packets of a stream in their order. Out: segments that each begin with a keyframe, or with sound where there is no
-//! picture. Absent: who reads them; clocks.
+//! In: packets of a stream in their order. Out: segments, each of which begins with a keyframe, or with audio if
+//! there is no video. Exceptions are the segments that follow one of maximum length. Absent: who reads the segments;
+//! clocks.
 
 use bytes::Bytes;
 use mpeg2ts::es::StreamType;
@@ -13,22 +14,24 @@ use crate::media::{Packet, Role, coded, fourcc};
 use crate::rtmp::MediaKind;
 use crate::rtmp::limits::MAX_MEDIA_MESSAGE;
 
-/// A segment without keyframe ends at so many bytes, or so long, ms.
+/// A segment ends without a keyframe at this many bytes, or after [`MAX_SPAN`] milliseconds.
 const MAX_BYTES: usize = 2 * MAX_MEDIA_MESSAGE;
 const MAX_SPAN: u32 = 15_000;
-/// The number that FLV has for MP3.
+/// The FLV number of MP3.
 const MP3: u32 = 2;
-/// Times of two packets that follow each other are not further apart, ms.
+/// Largest distance from the end of a segment to the first packet of the next, ms. After a larger gap the playlist
+/// has a discontinuity.
 const GAP: u32 = 1000;
 
-/// A segment that is whole.
+/// A complete segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// MPEG-TS.
+    /// The segment as MPEG-TS.
     pub bytes: Bytes,
-    /// Its length, ms.
+    /// Duration, ms.
     pub span: u32,
-    /// It does not go on from the one before it.
+    /// Whether the segment does not continue the one before it: it is the first one, there is a gap, or the codecs
+    /// differ.
     pub breaks: bool,
 }
 
@@ -44,25 +47,26 @@ struct Open {
 /// Cuts a stream into segments.
 #[derive(Debug)]
 pub struct Segmenter {
-    /// A segment ends with the first keyframe behind so much, ms.
+    /// Time after which a segment ends at the next keyframe, ms.
     span: u32,
     video: Option<Video>,
     audio: Option<Audio>,
     counters: Counters,
     open: Option<Open>,
-    /// Kinds of the segment before, and its end.
+    /// The codecs of the previous segment, and its end.
     before: Option<([Option<StreamType>; 2], u32)>,
-    /// Time of the first sound, while no segment is open.
+    /// Time of the first audio that waits for video before it begins a segment.
     waits_since: Option<u32>,
-    /// The segment before was too long or lost its picture, and what follows goes on from it.
+    /// The previous segment ended because it was too long, or because video ended. The next one continues it with any
+    /// frame.
     goes_on: bool,
-    /// Time of the latest frame.
+    /// Time of the latest frame, ms.
     latest: u32,
     left_out: bool,
 }
 
 impl Segmenter {
-    /// Segments of that length, ms, and up to the next keyframe.
+    /// A segmenter whose segments end at the first keyframe after `span` milliseconds.
     #[must_use]
     pub fn new(span: u32) -> Self {
         Self {
@@ -79,25 +83,25 @@ impl Segmenter {
         }
     }
 
-    /// Whether media came that HLS cannot carry.
+    /// Whether media has come that HLS cannot carry.
     #[must_use]
     pub fn has_left_out(&self) -> bool {
         self.left_out
     }
 
-    /// Bytes of memory of the segment that is not whole yet.
+    /// Bytes of memory of the incomplete segment.
     #[must_use]
     pub fn open_bytes(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.packets.memory())
     }
 
-    /// Drops the segment that is not whole yet. The next one begins as the first did.
+    /// Drops the incomplete segment. The next segment begins like the first one.
     pub fn abandon(&mut self) {
         self.open = None;
         self.goes_on = false;
     }
 
-    /// Takes a packet; gives the segment that it ends.
+    /// Takes a packet. Returns the segment that it completes.
     pub fn push(&mut self, packet: &Packet) -> Option<Segment> {
         let (kind, class, body) = (packet.kind(), packet.class, packet.body());
         let is_key = class.role == Role::Key;
@@ -156,7 +160,7 @@ impl Segmenter {
         }
     }
 
-    /// No picture follows, so sound need not wait for one. Gives the segment that ends with it.
+    /// Tells that no more video follows, so audio does not wait for it. Returns the segment that ends with the video.
     pub fn end_video(&mut self) -> Option<Segment> {
         let ended = self.end(self.latest);
         self.video = None;
@@ -187,7 +191,7 @@ impl Segmenter {
             Lane::Audio => open.has_audio = true,
         }
         if let Err(error) = open.packets.push(&mut self.counters, frame) {
-            // A frame is shorter than any bound of theirs.
+            // No frame is too long for MPEG-TS: the bounds on messages are smaller.
             tracing::error!(%error, "a frame cannot be packed");
         }
         ended
@@ -211,7 +215,7 @@ impl Segmenter {
         }
     }
 
-    /// Sound begins a segment where no picture is to be expected.
+    /// Whether a segment may begin with this frame. Audio begins one only if no video is expected.
     fn begins_with(&mut self, frame: Frame<'_>) -> bool {
         match frame.lane {
             _ if self.goes_on => true,
@@ -224,7 +228,7 @@ impl Segmenter {
         }
     }
 
-    /// Ends what is open, if there is anything, at the time of what follows.
+    /// Ends the open segment, if there is one, at the time of the frame that follows.
     fn end(&mut self, time: u32) -> Option<Segment> {
         let open = self.open.take()?;
         let end = time.max(open.begin);

@@ -1,7 +1,7 @@
-//! MPEG-TS: elementary streams in packets of 188 bytes (ISO/IEC 13818-1), by the crate `mpeg2ts`.
+//! MPEG-TS: elementary streams in packets of 188 bytes (ISO/IEC 13818-1), written by the crate `mpeg2ts`.
 //!
-//! In: frames with their times. Out: the bytes of one segment, which begins with its tables. Absent: when a segment
-//! ends; what the frames say.
+//! In: frames with their times. Out: the bytes of one segment, which begins with its tables. Absent: the end of a
+//! segment, see `segment.rs`; the content of the frames.
 
 use mpeg2ts::Error;
 use mpeg2ts::es::{StreamId, StreamType};
@@ -19,34 +19,34 @@ const VIDEO_PID: u16 = 0x100;
 const AUDIO_PID: u16 = 0x101;
 const PROGRAM: u16 = 1;
 
-/// Bytes of a packet behind its head.
+/// Bytes of a packet after its header.
 const ROOM: usize = TsPacket::SIZE - 4;
-/// Bytes of an adaptation field that holds a clock.
+/// Bytes of an adaptation field with a clock reference.
 const CLOCK: usize = 8;
-/// What frames are behind the clock, so that they are there when they are due, ms.
+/// Delay of the frames against the clock, ms, so that each frame arrives before it is due.
 const DELAY: i64 = 700;
 
-/// Which of the two streams of a segment.
+/// One of the two elementary streams of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     Video,
     Audio,
 }
 
-/// A frame on its way.
+/// A frame to be written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame<'a> {
     pub(super) lane: Lane,
-    /// When it is decoded, ms.
+    /// Decoding time, ms.
     pub(super) time: u32,
-    /// From then to when it is shown, ms.
+    /// From decoding to presentation, ms.
     pub(super) composition: i32,
-    /// A decoder can begin here.
+    /// Whether a decoder can begin here.
     pub(super) is_key: bool,
     pub(super) data: &'a [u8],
 }
 
-/// Counters of packets, which go on from segment to segment.
+/// Continuity counters, which continue from segment to segment.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pat: ContinuityCounter,
@@ -58,7 +58,7 @@ pub(super) struct Counters {
 /// The packets of one segment.
 #[derive(Debug)]
 pub(super) struct Packets {
-    /// Carries the clock.
+    /// The stream that carries the clock.
     leader: Lane,
     out: TsPacketWriter<Vec<u8>>,
 }
@@ -76,12 +76,12 @@ impl Packets {
         self.out.stream().len()
     }
 
-    /// Bytes of memory that they take.
+    /// Bytes of memory of the packets.
     pub(super) fn memory(&self) -> usize {
         self.out.stream().capacity()
     }
 
-    /// Appends a frame. It fails for none that is not longer than the bounds of the relay.
+    /// Appends a frame. It fails only for frames that are longer than the bounds of the relay allow.
     pub(super) fn push(&mut self, counters: &mut Counters, frame: Frame<'_>) -> Result<(), Error> {
         let decoded = i64::from(frame.time) + DELAY;
         let shown = decoded + i64::from(frame.composition);
@@ -110,7 +110,7 @@ impl Packets {
         let (data, mut rest) = frame.data.split_at(first.min(frame.data.len()));
         let start = Pes {
             header,
-            // Video may leave it open.
+            // For video the length may be left open.
             pes_packet_len: u16::try_from(optional + frame.data.len()).unwrap_or(0),
             data: Chunk::new(data)?,
         };
@@ -134,7 +134,7 @@ impl Packets {
         self.out.write_ts_packet(&packet)
     }
 
-    /// The segment: tables of the streams that it has, then the packets.
+    /// The complete segment: the tables for its streams, then the packets.
     pub(super) fn finish(
         self,
         counters: &mut Counters,
@@ -204,7 +204,7 @@ fn clock(time: u32, is_key: bool) -> Result<AdaptationField, Error> {
     })
 }
 
-/// Milliseconds as the clock of 90 kHz, which wraps.
+/// Converts milliseconds to the 90 kHz clock, which wraps.
 fn stamp(time: i64) -> Result<Timestamp, Error> {
     Timestamp::new((time * 90).cast_unsigned() & Timestamp::MAX)
 }

@@ -1,6 +1,6 @@
-//! The segments of a stream that players may ask for, and the list of them (RFC 8216).
+//! The segments of a stream that players may request, and their playlist (RFC 8216).
 //!
-//! In: segments. Out: the playlist, and segments by their number. Absent: who may ask.
+//! In: segments. Out: the playlist; segments by their number. Absent: permissions.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -9,24 +9,25 @@ use bytes::Bytes;
 
 use super::segment::Segment;
 
-/// Segments in the list.
+/// Segments in the playlist.
 const LISTED: usize = 6;
-/// Segments that are kept behind them for players that are still at them.
+/// Segments kept in addition, for players that still read them.
 const BEHIND: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Window {
     segments: VecDeque<Segment>,
-    /// Number of the first one that is kept.
+    /// The number of the first segment that is kept.
     first: u64,
-    /// Breaks before the first one that is kept.
+    /// Discontinuities in the segments that were dropped.
     breaks: u64,
-    /// Seconds; none is longer.
+    /// The longest duration of a segment so far, rounded up to seconds.
     longest: u32,
 }
 
 impl Window {
-    /// A window whose first segment has that number: larger than any before it, so that players of an earlier one go on.
+    /// A window that numbers its segments from `first` on. `first` should be larger than all numbers of earlier
+    /// windows of the stream, so that their players continue.
     pub(super) fn new(first: u64) -> Self {
         Self { segments: VecDeque::new(), first, breaks: 0, longest: 1 }
     }
@@ -35,7 +36,7 @@ impl Window {
         self.segments.is_empty()
     }
 
-    /// Adds a segment, and drops the oldest beyond the window.
+    /// Adds a segment. Drops the oldest one if the window is full.
     pub(super) fn push(&mut self, segment: Segment) {
         self.longest = self.longest.max(segment.span.div_ceil(1000));
         self.segments.push_back(segment);
@@ -44,7 +45,7 @@ impl Window {
         }
     }
 
-    /// Drops the oldest segment, if there is any.
+    /// Drops the oldest segment. Returns whether there was one.
     pub(super) fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.segments.pop_front() else { return false };
         self.first += 1;
@@ -57,7 +58,8 @@ impl Window {
         self.segments.get(at).map(|segment| segment.bytes.clone())
     }
 
-    /// The list, whose URLs are behind the name of the stream and have the query that the list was asked with.
+    /// The playlist. The URLs of the segments are below the name of the stream and carry `query`, the query of the
+    /// request for the playlist.
     pub(super) fn playlist(&self, stream: &str, query: &str) -> String {
         let skipped = self.segments.len().saturating_sub(LISTED);
         let behind = self.segments.iter().take(skipped).filter(|segment| segment.breaks).count();

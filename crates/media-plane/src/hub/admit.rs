@@ -1,8 +1,8 @@
-//! From request to publisher or player.
+//! How a request becomes a publisher or a player.
 //!
-//! In: requests and an authorizer. Out: a [`Publisher`] or [`Player`], or [`Denied`]. Absent: an
-//! instant at which a cut could be lost: the claim is registered before the authorizer is asked, and
-//! activation looks for a cut under the lock that cuts take.
+//! In: requests and an authorizer. Out: a [`Publisher`] or [`Player`], or [`Denied`]. Absent: a moment in which a cut
+//! could be lost. The claim is registered before the authorizer is asked, and the activation checks for an end of the
+//! claim under the lock that [`Hub::cut_stream`] takes.
 
 use std::net::Ipv4Addr;
 
@@ -15,10 +15,10 @@ use crate::kinds::Kinds;
 use crate::shares::PlayerPlace;
 
 impl Hub {
-    /// Asks for a publish.
+    /// Requests to publish.
     ///
     /// # Errors
-    /// [`Denied`] by the authorizer, by a cut meanwhile, or because another publisher is live.
+    /// [`Denied`] if the authorizer refuses, the request is cut meanwhile, or another publisher is live.
     pub async fn publish<A: Authorizer>(
         &self,
         authorizer: &A,
@@ -35,10 +35,10 @@ impl Hub {
         self.note(&log, result)
     }
 
-    /// Asks for a play. A stream without publisher is waited for.
+    /// Requests to play. The player waits if the stream has no publisher.
     ///
     /// # Errors
-    /// [`Denied`] by the authorizer, by a cut meanwhile, or because a limit is reached.
+    /// [`Denied`] if the authorizer refuses, the request is cut meanwhile, or a limit is reached.
     pub async fn play<A: Authorizer>(
         &self,
         authorizer: &A,
@@ -55,17 +55,17 @@ impl Hub {
             let place = self.inner.shares.player(claim.core.stream.app(), viewer)?;
             let tracks = claim.stream.activate_player(&self.inner, &claim.core, viewer)?;
             claim.place = Some(place);
-            // Only now: a play that does not come about ends no other.
+            // Not earlier: a play that is refused for lack of a place must not end another one.
             claim.replace_older();
             Ok(Player::new(claim, tracks))
         });
         self.note(&log, result)
     }
 
-    /// Asks whether a play would be let in, and begins none. Says which kinds its viewer may have.
+    /// Asks whether a play would be allowed, without starting it. Returns the kinds that the viewer may have.
     ///
     /// # Errors
-    /// [`Denied`] by the authorizer or by a cut meanwhile.
+    /// [`Denied`] if the authorizer refuses or the request is cut meanwhile.
     pub async fn probe<A: Authorizer>(
         &self,
         authorizer: &A,
@@ -76,29 +76,29 @@ impl Hub {
         let result = self.admit(authorizer, request).await;
         let result = result.map(|(claim, _)| claim.core.allowed());
         if result.is_ok() {
-            // A player of HLS asks for each segment.
+            // An HLS player requests each segment, so this would fill the log at a higher level.
             tracing::debug!(request = ?log, "admitted");
             return result;
         }
         self.note(&log, result)
     }
 
-    /// A place for an RTMP connection that asks for a play, to be held until it asks for something else.
+    /// A place for an RTMP connection that requests a play. The connection holds it until it requests something else.
     pub(crate) fn connection_of_play(&self) -> Result<PlayerPlace, Denied> {
         self.inner.shares.connection_of_play()
     }
 
-    /// A play by this process itself of a stream that has a publisher; nothing if it has none. Nobody is asked, and it
-    /// takes the place of no other player.
+    /// Starts a play of this process itself, for example for a forward. `None` if the stream has no publisher. No
+    /// authorizer is asked, and the play takes no place of another player.
     #[must_use]
     pub fn tap(&self, stream: &StreamName) -> Option<Player> {
         let claim = Claim::register(self, stream.clone(), Ipv4Addr::LOCALHOST.into(), None);
         let tracks = claim.stream.activate_player(&self.inner, &claim.core, None).ok()?;
-        // One that leaves only now is waited for as long as by other players.
+        // If the publisher leaves after this check, the tap waits for the next one as other players do.
         claim.stream.is_live().then(|| Player::new(claim, tracks))
     }
 
-    /// The claim, and the kinds of its verdict.
+    /// Registers a claim and asks the authorizer. Returns the claim and the kinds of its verdict.
     async fn admit<A: Authorizer>(
         &self,
         authorizer: &A,
@@ -149,7 +149,7 @@ impl Hub {
             }
             Err(denied) => {
                 self.inner.counters.refused();
-                // Anybody can cause as many of these as they like.
+                // At a level that is usually off: anyone can cause any number of refusals.
                 tracing::debug!(?request, kind = ?denied.kind, code = denied.code, "refused");
             }
         }

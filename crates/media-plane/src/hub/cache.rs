@@ -1,8 +1,11 @@
-//! What a late player needs.
+//! The messages that a late player needs.
 //!
-//! In: the packets of a publish. Out: whether a decoder can use a packet at all, and the first packets of a player that
-//! comes now: what a decoder must know, as it was when the last group of pictures began, and everything since. So a late
-//! player decodes from there on what an early one does. Absent: time, and players.
+//! In: the packets of a publish. Out: whether a decoder can use a packet at all, and the first packets of a player
+//! that comes now: the decoder headers as they were when the last group of pictures began, and everything since then.
+//! From there on, a late player decodes what an early one does. Absent: time, and players.
+//!
+//! A *head* is a message that a decoder must have before the frames: a sequence header ([`Role::Config`]) or
+//! additional data such as colour information ([`Role::Extra`]).
 
 use std::sync::Arc;
 
@@ -10,48 +13,48 @@ use crate::kinds::Kinds;
 use crate::media::{Class, Packet, Role, Tracks};
 use crate::rtmp::MediaKind;
 
-/// Longest sequence header, and longest metadata that late players get, bytes. Real ones have a few hundred.
+/// Longest head, and longest metadata that is kept for late players, bytes. Real ones have a few hundred bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 64 << 10;
-/// Sequence headers and the like of one publish.
+/// Heads of one publish.
 const MAX_HEADS: usize = 16;
-/// Bytes of the heads that are copied for whoever comes, to be at the time of what follows. More than that are handed out
-/// as they are: real ones are not so long, and each late player would hold copies of its own.
+/// Total size of heads up to which each late player gets copies that carry the time of the packets after them. Longer
+/// heads are handed out unchanged: no real heads are so long, and every late player would hold its own copies.
 const MAX_COPIED_BYTES: usize = 4 << 10;
 
-/// Bounds of the group of pictures.
+/// Bounds on the cached group of pictures.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GroupBounds {
     pub(super) bytes: usize,
     pub(super) packets: usize,
-    /// From its keyframe on, ms.
+    /// Time since the keyframe of the group, ms.
     pub(super) span: u32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     metadata: Option<Arc<Packet>>,
-    /// Sequence headers and the like that are in force.
+    /// The heads that are in force.
     heads: Vec<Arc<Packet>>,
-    /// Those that were in force when the group began, at its time.
+    /// The heads that were in force when the group began, with the time of its keyframe.
     group_heads: Vec<Arc<Packet>>,
-    /// From the last keyframe on; empty before the first one and after an overflow.
+    /// The packets from the last keyframe on. Empty before the first keyframe and after an overflow.
     group: Vec<Arc<Packet>>,
     group_bytes: usize,
-    /// The tracks of the keyframe that began the group; the next one of them begins the next.
+    /// The tracks of the keyframe that began the group. The next keyframe of all these tracks begins the next group.
     leader: Tracks,
-    /// The tracks that had a keyframe within the group.
+    /// The tracks that have had a keyframe within the group.
     open: Tracks,
-    /// The kinds that came.
+    /// The kinds of the media that came.
     pub(super) has: Kinds,
 }
 
-/// A publish has more or longer sequence headers than are kept for late players.
+/// A publish has more heads, or longer ones, than are kept for late players.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooManyHeads;
 
 impl Cache {
-    /// Whether a decoder that had everything so far can use the packet: it is no frame of a codec whose sequence header
-    /// has yet to come.
+    /// Whether a decoder that received everything so far can use the packet. It cannot use a frame whose codec needs
+    /// a sequence header before that header has come.
     pub(super) fn is_usable(&self, kind: MediaKind, class: Class) -> bool {
         match class.role {
             Role::Void => false,
@@ -69,7 +72,7 @@ impl Cache {
         }
     }
 
-    /// What decoders must know of these kinds, at the time of what follows.
+    /// The heads of these kinds, with the time of the packet that follows them.
     pub(super) fn heads_at(&self, time: u32, kinds: Kinds) -> Vec<Arc<Packet>> {
         let heads = || self.heads.iter().filter(|head| kinds.has(head.kind()));
         let bytes: usize = heads().map(|head| head.flv().len()).sum();
@@ -82,7 +85,7 @@ impl Cache {
         self.heads.iter().filter(move |head| head.kind() == kind && head.class.role == role)
     }
 
-    /// Takes a packet that is usable.
+    /// Takes a usable packet into the cache.
     pub(super) fn store(
         &mut self,
         packet: &Arc<Packet>,
@@ -91,7 +94,7 @@ impl Cache {
         self.has.add(packet.kind());
         match packet.class.role {
             Role::Metadata => {
-                // No decoder needs it, so one that is too long is only for those who play now.
+                // No decoder needs metadata, so metadata that is too long is only for present players.
                 self.metadata = Some(packet.clone()).filter(|p| p.flv().len() <= MAX_HEAD_BYTES);
             }
             Role::Config | Role::Extra => {
@@ -117,8 +120,7 @@ impl Cache {
         Ok(())
     }
 
-    /// Takes a packet that is usable and of a kind that is handed to nobody now. What decoders must know is kept, for
-    /// encoders say it once.
+    /// Takes a usable packet of a kind that no player gets now. Only heads are kept, because encoders send them once.
     pub(super) fn keep(&mut self, packet: &Arc<Packet>) -> Result<(), TooManyHeads> {
         match packet.class.role {
             Role::Config | Role::Extra => self.replace_head(packet),
@@ -126,10 +128,10 @@ impl Cache {
         }
     }
 
-    /// A kind is handed to nobody any more. What decoders must know of it is kept.
+    /// Drops the media of kinds that no player gets any more. Their heads that are in force are kept.
     pub(super) fn forget(&mut self, kinds: Kinds) {
         if kinds.video {
-            // A group begins with a keyframe.
+            // Without pictures the group has no keyframe to begin with.
             self.drop_group();
         }
         if kinds.audio {
@@ -141,7 +143,7 @@ impl Cache {
         self.has = self.has.without(kinds);
     }
 
-    /// A head takes the place of those for the same tracks, or for some of them.
+    /// Replaces the heads of the same role whose tracks this head covers.
     fn replace_head(&mut self, packet: &Arc<Packet>) -> Result<(), TooManyHeads> {
         let (kind, class) = (packet.kind(), packet.class);
         let place = self.heads.iter().position(|head| is_replaced(head, kind, class));
@@ -157,14 +159,14 @@ impl Cache {
         Ok(())
     }
 
-    /// What was said for another codec of these tracks is of no use any more.
+    /// Drops the heads of another codec for the tracks of this packet: they are no longer valid.
     fn forget_other_codecs(&mut self, packet: &Packet) {
         let (kind, class) = (packet.kind(), packet.class);
         self.heads.retain(|head| {
             head.kind() != kind
                 || !class.tracks.holds(head.class.tracks)
                 || head.class.codec == class.codec
-                // Each track has its own codec there.
+                // A codec of 0 means that each track names its own codec.
                 || class.codec == 0
                 || head.class.codec == 0
         });
@@ -188,7 +190,7 @@ impl Cache {
     fn add(&mut self, packet: &Arc<Packet>, bounds: GroupBounds) {
         let begin = self.group.first().map_or(packet.timestamp(), |first| first.timestamp());
         let span = packet.timestamp().wrapping_sub(begin);
-        // What came before the keyframe in time and behind it on the wire is not ahead of it.
+        // Audio behind the keyframe may have an earlier time. Its span wraps around and is not too long.
         let too_long = span > bounds.span && span < 1 << 31;
         let bytes = self.group_bytes + packet.flv().len();
         if bytes > bounds.bytes || self.group.len() >= bounds.packets || too_long {
@@ -199,7 +201,7 @@ impl Cache {
         }
     }
 
-    /// A late player waits for the next keyframe then.
+    /// Drops the group. Late players then wait for the next keyframe.
     pub(super) fn drop_group(&mut self) {
         self.group = Vec::new();
         self.group_heads = Vec::new();
@@ -207,13 +209,13 @@ impl Cache {
         self.open = Tracks::default();
     }
 
-    /// The tracks of which a player that got [`Cache::burst`] can use what comes next.
+    /// The tracks whose next inter frames a player can use after it got [`Cache::burst`].
     pub(super) fn open(&self, kinds: Kinds) -> Tracks {
         if kinds.video { self.open } else { Tracks::default() }
     }
 
-    /// Metadata, then what decoders must know, at the time of what follows, then the group: of a player that gets these
-    /// kinds. Without picture nothing of the group is needed.
+    /// The first packets of a player that gets these kinds: metadata, the heads with the time of what follows, and
+    /// the group. Without video, no group is needed.
     pub(super) fn burst(&self, now: u32, kinds: Kinds) -> Vec<Arc<Packet>> {
         let metadata = self.metadata.iter().filter(|_| kinds.has(MediaKind::Metadata)).cloned();
         if self.group.is_empty() || !kinds.video {
@@ -224,7 +226,7 @@ impl Cache {
         }
     }
 
-    /// Metadata, which is about all kinds.
+    /// The metadata of the publish. It describes all kinds.
     pub(super) fn metadata(&self) -> Option<&Arc<Packet>> {
         self.metadata.as_ref()
     }

@@ -1,7 +1,7 @@
 //! Liveness facts for the embedding server.
 //!
-//! In: states of streams. Out: [`StreamFact`]s in a bounded sink, in order per stream. Absent:
-//! blocking; what finds no room is owed, newest state only, and paid at the next report or tick.
+//! In: states of streams. Out: [`StreamFact`]s in a bounded sink, in order for each stream. Absent: blocking. A fact
+//! that finds no room is kept until the next report or tick; of several facts of one stream only the newest is kept.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,14 +12,14 @@ use super::lock;
 use super::stats::Counters;
 use crate::auth::StreamName;
 
-/// What is known of a stream's publisher.
+/// The state of a stream's publisher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FactState {
-    /// A publisher was accepted. Says nothing about media.
+    /// A publisher was accepted. This says nothing about media.
     Started,
-    /// Payload comes in; repeated while it does.
+    /// Audio or video comes in. Repeated while it does, see [`crate::RelayConfig::heartbeat`].
     Flowing,
-    /// A publisher is connected, but no payload comes in.
+    /// A publisher is connected, but no audio or video comes in.
     Stalled,
     /// The publisher is gone.
     Ended,
@@ -30,7 +30,7 @@ pub enum FactState {
 pub struct StreamFact {
     /// The stream.
     pub stream: StreamName,
-    /// Its state.
+    /// The state of its publisher.
     pub state: FactState,
 }
 
@@ -45,7 +45,7 @@ impl FactSink {
         Self { sink, owed: Mutex::default() }
     }
 
-    /// Called under the lock of the stream, which keeps its facts in order.
+    /// Reports a fact. The caller holds the lock of the stream, which keeps its facts in order.
     pub(super) fn report(&self, counters: &Counters, stream: &StreamName, state: FactState) {
         let Some(sink) = &self.sink else { return };
         let mut owed = lock(&self.owed);

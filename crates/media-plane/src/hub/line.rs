@@ -1,7 +1,8 @@
-//! The time line of a stream.
+//! The timeline of a stream.
 //!
-//! In: times of publishers, and when they came. Out: times for players, which never go back and have gaps as long as in
-//! reality, whatever a publisher's clock does and whoever publishes next. Absent: clocks.
+//! In: timestamps of publishers, and when their packets came. Out: timestamps for players. Within a kind they never
+//! go back, and gaps are as long as in reality, whatever the publisher's clock does and whoever publishes next.
+//! Absent: clocks.
 
 use std::time::Duration;
 
@@ -9,33 +10,33 @@ use tokio::time::Instant;
 
 use crate::rtmp::MediaKind;
 
-/// A time so far behind the one before it is a jump of the publisher's clock, ms. What is less is shown at the time of
-/// the one before.
+/// A timestamp further behind the previous one is a jump of the publisher's clock, ms. A smaller step back gets the
+/// timestamp of the previous packet.
 const BACK: i64 = 500;
-/// A time so far ahead of the one before it, beyond what passed in between, is a jump, ms.
+/// A timestamp further ahead of the previous one than the time that has really passed plus this value is a jump, ms.
 const AHEAD: i64 = 3000;
-/// The first audio may be so far from the first video, ms.
+/// Largest distance between the first packet of one kind and the other kind, ms, if both have a common clock.
 const APART: i64 = 10_000;
-/// From the last packet of a publisher to the first of the next, at least, ms. Larger than the interleaving of audio and
-/// video.
+/// Shortest distance from the last packet of a publisher to the first packet of the next, ms. It is larger than the
+/// interleaving of audio and video.
 const RESUME_STEP: i64 = 100;
 
 #[derive(Debug, Default)]
 pub(super) struct Line {
     audio: Lane,
     video: Lane,
-    /// The latest time given out.
+    /// The latest timestamp given out.
     last: u32,
-    /// When it was given out; unset before the first packet.
+    /// When `last` was given out. Unset before the first packet.
     at: Option<Instant>,
 }
 
-/// One kind of media.
+/// The timeline of one kind of media.
 #[derive(Debug, Default, Clone, Copy)]
 struct Lane {
-    /// What the current publisher sent last, if it has sent anything.
+    /// The last packet of the current publisher. Unset while it has sent none.
     publisher: Option<Sent>,
-    /// The latest time given out, by whatever publisher.
+    /// The latest timestamp given out, for any publisher.
     last: Option<u32>,
 }
 
@@ -47,18 +48,18 @@ struct Sent {
 }
 
 impl Line {
-    /// The next packets are those of a new publisher.
+    /// Makes the next packets those of a new publisher.
     pub(super) fn restart(&mut self) {
         self.audio.publisher = None;
         self.video.publisher = None;
     }
 
-    /// The latest time given out. Headers get it: encoders send them with any.
+    /// The latest timestamp given out. Headers get it, because encoders send headers with arbitrary timestamps.
     pub(super) fn last(&self) -> u32 {
         self.last
     }
 
-    /// The time for players of a packet that comes now.
+    /// The timestamp for players of a packet that comes now.
     pub(super) fn map(&mut self, kind: MediaKind, time: u32, now: Instant) -> u32 {
         let (lane, other) = match kind {
             MediaKind::Audio => (self.audio, self.video),
@@ -86,16 +87,16 @@ impl Line {
         out
     }
 
-    /// The offset of a kind that begins, or whose clock has jumped.
+    /// The offset of a kind that begins or whose clock has jumped.
     fn rebase(&self, lane: Lane, other: Lane, time: u32, now: Instant) -> u32 {
         let Some(at) = self.at else {
-            // A clock that is about to wrap begins anew: players do not know that time wraps.
+            // Players do not know that timestamps wrap, so a clock that is about to wrap starts at 0.
             return if time < 1 << 31 { 0 } else { time.wrapping_neg() };
         };
         let begins = lane.publisher.is_none() && other.publisher.is_none();
         let step = passed(at, now).max(if begins { RESUME_STEP } else { 1 });
         let here = self.last.wrapping_add(u32::try_from(step).unwrap_or(u32::MAX));
-        // Audio and video of one clock keep their distance.
+        // If both kinds have a common clock, they keep their distance.
         if let Some(sent) = other.publisher {
             let distance = ahead(time.wrapping_add(sent.offset), here);
             let (back, ahead) = match lane.publisher {
@@ -111,7 +112,7 @@ impl Line {
 }
 
 impl Lane {
-    /// Whether a time goes on from the one before it.
+    /// Whether a timestamp continues from the previous one.
     fn goes_on(&self, sent: Sent, time: u32, now: Instant) -> bool {
         let behind = self.last.map_or(0, |last| ahead(last, time.wrapping_add(sent.offset)));
         let step = ahead(time, sent.time);
@@ -119,7 +120,7 @@ impl Lane {
     }
 }
 
-/// How far `time` is ahead of `other`, as numbers that wrap.
+/// How far `time` is ahead of `other`, ms; negative if it is behind. Both wrap at 2^32.
 fn ahead(time: u32, other: u32) -> i64 {
     i64::from(time.wrapping_sub(other).cast_signed())
 }

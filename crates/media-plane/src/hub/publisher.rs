@@ -1,20 +1,21 @@
-//! A publisher that holds a stream.
+//! A publisher of a stream.
 //!
-//! In: messages. Out: packets for the players. Absent: pacing and order; what comes is passed on.
+//! In: messages. Out: packets for the players. Absent: pacing and reordering; messages are passed on as they come.
 
 use super::claim::Claim;
 use super::claim_core::EndReason;
 use crate::rtmp::MediaKind;
 use crate::shares::Charge;
 
-/// Unfinished messages are counted in steps of so many bytes; less than one is not counted, as any connection may have that.
+/// Incomplete messages are charged in steps of this many bytes. The first step is free, because any connection may
+/// have that much.
 const HOLD_STEP: usize = 64 << 10;
 
-/// A publish in progress; dropping it ends the publish, and never one that took its place.
+/// A publish in progress. Dropping it ends the publish; a publisher that has replaced it is not affected.
 #[derive(Debug)]
 pub struct Publisher {
     claim: Claim,
-    /// For messages that are not whole yet.
+    /// The charge for incomplete messages.
     unfinished: Charge,
 }
 
@@ -23,22 +24,23 @@ impl Publisher {
         Self { claim, unfinished }
     }
 
-    /// Passes a message on. `timestamp` is the publisher's own, ms; `body` is an FLV tag body.
+    /// Passes a message on. `timestamp` is that of the publisher, ms; `body` is an FLV tag body.
     ///
     /// # Errors
-    /// The reason, when the publish has been ended.
+    /// The reason, if the publish has ended.
     pub fn send(&self, kind: MediaKind, timestamp: u32, body: &[u8]) -> Result<(), EndReason> {
         let hub = &self.claim.hub.inner;
         hub.counters.bytes_in(body.len());
         self.claim.stream.send(hub, &self.claim.core, kind, timestamp, body)
     }
 
-    /// Says how many bytes of memory the messages take that are not whole yet.
+    /// Reports how many bytes of memory the incomplete messages take.
     ///
     /// # Errors
-    /// The reason, when the publish has been ended, for instance since there is no room for so much.
+    /// The reason, if the publish has ended, for example [`EndReason::NoRoom`] because there is no memory for so
+    /// much.
     pub fn hold(&mut self, bytes: usize) -> Result<(), EndReason> {
-        // In steps, so that most reads change nothing.
+        // In steps, so that most reads need no lock of the shared pool.
         let bytes = if bytes <= HOLD_STEP { 0 } else { bytes.next_multiple_of(HOLD_STEP) };
         if bytes == self.unfinished.amount() || self.unfinished.resize(bytes).is_ok() {
             return Ok(());
@@ -47,7 +49,7 @@ impl Publisher {
         claim.stream.make_room(&claim.hub.inner, &claim.core, || unfinished.resize(bytes).is_ok())
     }
 
-    /// Waits until the publish is ended by a cut or a replacement.
+    /// Waits until the publish ends, for example by a cut or a replacement.
     pub async fn cut(&self) -> EndReason {
         self.claim.core.wait_interrupted().await
     }

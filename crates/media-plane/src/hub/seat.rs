@@ -1,7 +1,7 @@
-//! One player of a stream.
+//! One player of a stream, as the stream sees it.
 //!
-//! In: packets of the stream, and which kinds it gets. Out: packets in its queue: of each kind first what decoders must
-//! know, then a keyframe. Absent: the stream's own state; and time.
+//! In: packets of the stream, and the kinds that the player gets. Out: packets in the player's queue. Each kind
+//! begins with its heads; video then continues with a keyframe. Absent: the state of the stream; time.
 
 use std::sync::Arc;
 
@@ -17,23 +17,24 @@ use crate::rtmp::MediaKind;
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) core: Arc<ClaimCore>,
-    /// The video tracks that it had a keyframe of; of others it gets nothing but that.
+    /// The video tracks of which the player has received a keyframe. Of other tracks it gets no inter frames.
     open: Tracks,
-    /// Kinds that it gets since its start, and of which it has nothing yet.
+    /// Kinds that the player has got since its start and of which it has received nothing yet.
     owed: Kinds,
-    /// It gets both kinds since its start, and has no metadata yet.
+    /// The player has come to get both kinds since its start and has no metadata yet.
     owed_metadata: bool,
-    /// It wants nothing for now.
+    /// The player is paused and gets nothing.
     paused: bool,
-    /// When to end it if no publisher returns. Unset for a player that never had one.
+    /// When the player ends if no publisher returns. Unset while there is a publisher, and for a player that never
+    /// had one.
     pub(super) gap_until: Option<Instant>,
 }
 
-/// A packet on its way to all players, and what stands before it for those to whom its kind is new.
+/// A packet on its way to all players, with the heads for the players to which its kind is new.
 pub(super) struct Parcel<'a> {
     packet: &'a Arc<Packet>,
     cache: &'a Cache,
-    /// Made when the first player needs it.
+    /// The heads, made when the first player needs them.
     heads: Option<Vec<Arc<Packet>>>,
 }
 
@@ -51,7 +52,7 @@ impl<'a> Parcel<'a> {
 }
 
 impl Seat {
-    /// A player that comes now, at a time of the stream. What it needs to start is queued.
+    /// A player that starts at this time of the stream. The packets that it starts with are queued.
     pub(super) fn new(core: &Arc<ClaimCore>, published: Kinds, cache: &Cache, now: u32) -> Self {
         core.set_gets(published.and(core.allowed()));
         let mut seat = Self {
@@ -66,7 +67,7 @@ impl Seat {
         seat
     }
 
-    /// Queues what it needs to start, in place of what was queued.
+    /// Queues the packets that a player starts with, in place of the queued ones.
     pub(super) fn start(&mut self, cache: &Cache, now: u32) {
         let gets = self.core.gets();
         self.core.start(cache.burst(now, gets));
@@ -74,20 +75,20 @@ impl Seat {
         (self.owed, self.owed_metadata, self.paused) = (Kinds::NONE, false, false);
     }
 
-    /// Wants nothing until its next start.
+    /// Empties the queue. The player gets nothing until its next start.
     pub(super) fn pause(&mut self) {
         self.core.start(Vec::new());
         self.paused = true;
     }
 
-    /// Another publisher begins, and sends all that there is to know.
+    /// Prepares for another publisher, which sends its own heads and metadata.
     pub(super) fn begin_anew(&mut self, published: Kinds) {
         self.refresh(published);
         self.open = Tracks::default();
         (self.owed, self.owed_metadata, self.gap_until) = (Kinds::NONE, false, None);
     }
 
-    /// Gets what is published now and what its viewer may have now.
+    /// Updates the kinds that the player gets: those that are published now and that its viewer may have now.
     pub(super) fn refresh(&mut self, published: Kinds) {
         let (before, now) = (self.core.gets(), published.and(self.core.allowed()));
         if before == now {
@@ -103,7 +104,7 @@ impl Seat {
         }
     }
 
-    /// Queues a packet, if the player can use it after all that it got.
+    /// Queues a packet if the player can use it after the packets that it received.
     pub(super) fn hand(&mut self, parcel: &mut Parcel<'_>, config: &RelayConfig) -> Push {
         let packet = parcel.packet;
         let (kind, role) = (packet.kind(), packet.class.role);
@@ -118,7 +119,7 @@ impl Seat {
             }
             Role::Inter if !self.open.holds(packet.class.tracks) => return Push::Queued,
             Role::Sample => is_new,
-            // It is among the heads before the first frame.
+            // The head is kept in the cache, and the player gets it before the first frame.
             _ if is_new => return Push::Queued,
             _ => false,
         };

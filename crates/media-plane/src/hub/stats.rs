@@ -4,42 +4,42 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// A snapshot of the relay. The first six are gauges, the others count since the start.
+/// A snapshot of the counters of the relay. The first six fields are gauges; the others count since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HubStats {
-    /// Streams with a publisher, player or open claim.
+    /// Streams with a publisher, a player or a pending claim.
     pub streams: usize,
     /// Publishers.
     pub publishers: usize,
-    /// Players of all protocols, waiting ones included.
+    /// Players of all protocols, including those that wait for a publisher.
     pub players: usize,
     /// Players whose stream has no publisher.
     pub waiters: usize,
     /// Bytes that pushes hold; see [`crate::RelayConfig::media_total_bytes`].
     pub media_bytes: usize,
-    /// Bytes of segments of HLS.
+    /// Bytes of HLS segments; see [`crate::RelayConfig::hls_total_bytes`].
     pub segment_bytes: usize,
-    /// Media bytes received: message bodies.
+    /// Bytes of the media messages that publishers sent, without framing.
     pub bytes_in: u64,
-    /// Media bytes handed to sockets or to the HTTP listener, framing included.
+    /// Bytes of media handed to sockets or to the HTTP listener, framing included.
     pub bytes_out: u64,
-    /// Players cut because they lagged.
+    /// Players cut because they lagged, or because their push had no memory left.
     pub slow_players_cut: u64,
-    /// Claims, publishers and players ended by a cut.
+    /// Publishers, players and pending claims ended by a cut.
     pub cuts: u64,
-    /// Publishers replaced after silence.
+    /// Publishers replaced by another one because they were silent.
     pub replaced: u64,
-    /// Publish and play requests refused.
+    /// Publish and play requests refused, including requests for HLS.
     pub refusals: u64,
     /// RTMP connections accepted.
     pub connections: u64,
-    /// RTMP connections closed at once because of a limit on connections.
+    /// RTMP connections closed at once because of a limit on connections or on their rate.
     pub connections_refused: u64,
-    /// RTMP connections closed because the peer broke the protocol or a bound.
+    /// RTMP connections closed because the peer broke the protocol or a bound, or failed the TLS handshake.
     pub protocol_errors: u64,
-    /// Lines of the log that were left out, since their address caused too many.
+    /// Log lines omitted because their address caused too many.
     pub lines_left_out: u64,
-    /// Facts that found a full sink and were delivered later or merged into a newer one.
+    /// Facts that found a full sink, and were delivered later or merged into a newer fact.
     pub facts_delayed: u64,
 }
 
@@ -100,7 +100,7 @@ impl Counters {
         self.facts_delayed.fetch_add(1, Relaxed);
     }
 
-    /// Everything that is counted here.
+    /// The counters of this type. [`Hub::stats`](super::Hub::stats) adds the others.
     pub(super) fn snapshot(&self) -> HubStats {
         HubStats {
             publishers: self.publishers.load(Relaxed),

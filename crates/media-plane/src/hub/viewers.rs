@@ -1,8 +1,8 @@
-//! Which viewer plays what.
+//! The index of plays by viewer.
 //!
-//! In: claims under the viewer their request or verdict names. Out: ends, by cuts and by newer plays
-//! of the same viewer. Absent: a bound on claims under a name that only the request gave: anybody may
-//! write any name there, and must not be able to end the plays of others.
+//! In: claims, each under the viewers that its request and its verdict name. Out: claims to end, because of a cut or
+//! of newer plays of the same viewer. Absent: a bound on claims under a name that only the request gave. Anyone can
+//! write any name into a request, and must not be able to end the plays of others that way.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,17 +11,17 @@ use super::claim_core::{ClaimCore, EndReason};
 use super::lock;
 use crate::auth::StreamName;
 
-/// Plays of one viewer on one stream. A client needs one, and a second while it reconnects.
+/// Plays of one viewer on one stream. A client needs one, and a second one while it reconnects.
 const MAX_PLAYS_PER_VIEWER: usize = 4;
 
 #[derive(Debug)]
 struct Entry {
     core: Arc<ClaimCore>,
-    /// Plays under this name by the word of the authorizer.
+    /// Whether the claim plays, and the authorizer confirmed the viewer.
     playing: bool,
 }
 
-/// The index. In each list those that play stand in the order in which they began.
+/// The index. In each list, the entries with `playing` are ordered by the start of their plays.
 #[derive(Debug, Default)]
 pub(super) struct Viewers(Mutex<HashMap<String, Vec<Entry>>>);
 
@@ -41,8 +41,8 @@ impl Viewers {
         }
     }
 
-    /// Whether a viewer has so many plays of a stream, ended ones that still exist included, that there is no room for
-    /// another: it does not read, and its connections are about to be ended.
+    /// Whether a viewer has so many plays of a stream, including ended plays that still exist, that another one is
+    /// refused. That happens to a viewer that does not read: its ended connections are still being closed.
     pub(super) fn is_full(&self, viewer: &str, stream: &StreamName) -> bool {
         let viewers = lock(&self.0);
         let entries = viewers.get(viewer).map(Vec::as_slice).unwrap_or_default();
@@ -50,8 +50,8 @@ impl Viewers {
         plays.count() >= 2 * MAX_PLAYS_PER_VIEWER
     }
 
-    /// Says that a claim plays now under a name the authorizer gave. Ends the oldest plays of the
-    /// viewer on that stream as far as there are too many, and returns them.
+    /// Marks a claim as playing under a viewer that the authorizer confirmed. Ends the viewer's oldest surplus plays
+    /// on that stream and returns them.
     pub(super) fn begin(&self, viewer: &str, core: &ClaimCore) -> Vec<Arc<ClaimCore>> {
         let mut viewers = lock(&self.0);
         let Some(entries) = viewers.get_mut(viewer) else { return Vec::new() };
@@ -67,7 +67,7 @@ impl Viewers {
         oldest.map(|entry| entry.core.clone()).collect()
     }
 
-    /// What a viewer plays of a stream, and claims of it that name the viewer.
+    /// The plays of a viewer on a stream, and the pending claims on it that name the viewer.
     pub(super) fn claims(&self, viewer: &str, stream: &StreamName) -> Vec<Arc<ClaimCore>> {
         let viewers = lock(&self.0);
         let entries = viewers.get(viewer).map(Vec::as_slice).unwrap_or_default();
@@ -75,7 +75,8 @@ impl Viewers {
         wanted.map(|entry| entry.core.clone()).collect()
     }
 
-    /// Cuts what a viewer plays, and claims that name it, as far as wanted; says how many.
+    /// Cuts the plays of a viewer, and the pending claims that name the viewer, where `wanted` holds. Returns their
+    /// number.
     pub(super) fn cut(&self, viewer: &str, wanted: impl Fn(&ClaimCore) -> bool) -> usize {
         let viewers = lock(&self.0);
         let entries = viewers.get(viewer).map(Vec::as_slice).unwrap_or_default();

@@ -1,51 +1,52 @@
-//! What an audio or video message is.
+//! Classification of audio and video messages.
 //!
-//! In: FLV tag bodies, legacy and enhanced (E-RTMP v1 and v2). Out: [`Class`]. Absent: what is done with it, see
-//! `hub/cache.rs`, and a look into the coded data: a publisher's word on its keyframes is taken.
+//! In: FLV tag bodies, legacy and enhanced (E-RTMP v1 and v2). Out: [`Class`]. Absent: the use of the class, see
+//! `hub/cache.rs`; a look at the coded data. The publisher's word on its keyframes is trusted.
 //!
-//! No single field tells what a message is. `57 00` has the codec of AVC and a zero where AVC has its packet type, and is
-//! a command to a player; `17 02` has the frame type of a keyframe and ends a sequence. So frame type, packet type and
-//! codec are read together, here and nowhere else.
+//! No single field determines the class. `57 00` has the codec of AVC and a zero where AVC has its packet type, but
+//! it is a command to a player. `17 02` has the frame type of a keyframe, but it ends a sequence. So frame type,
+//! packet type and codec are read together, and only here.
 
 use crate::rtmp::MediaKind;
 
-/// What the relay must know of a message to serve late players.
+/// The properties of a message that the relay needs to serve late players.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Class {
     pub(crate) role: Role,
-    /// The tracks of which it holds a part; track 0 where the message names none.
+    /// The tracks in the message; track 0 if the message names none.
     pub(crate) tracks: Tracks,
-    /// FourCC, also of legacy codecs that have one, else the legacy number; 0 where each track names its own.
+    /// The FourCC of the codec; legacy codecs without a FourCC have their FLV number. 0 if each track names its own
+    /// codec.
     pub(crate) codec: u32,
 }
 
 impl Class {
-    /// Whether its codec keeps what a decoder must know out of the frames.
+    /// Whether the codec sends the decoder configuration apart from the frames.
     pub(crate) fn needs_config(&self) -> bool {
         matches!(self.codec, fourcc::AVC | fourcc::HEVC | fourcc::VVC | fourcc::AAC)
     }
 }
 
-/// The kinds of messages.
+/// The role of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// `onMetaData`.
     Metadata,
-    /// Sequence header: without it nothing of its tracks can be decoded.
+    /// Sequence header: no frame of its tracks can be decoded without it.
     Config,
-    /// What a decoder needs beside it: colour information, layout of channels.
+    /// Additional data for the decoder: colour information, channel layout.
     Extra,
-    /// Video that needs no earlier video.
+    /// Video that can be decoded without earlier video.
     Key,
-    /// Video that needs what is before it.
+    /// Video that depends on earlier video.
     Inter,
-    /// Audio.
+    /// An audio frame.
     Sample,
-    /// End of a sequence. Says something to those who play, nothing to those who come.
+    /// End of a sequence. Present players get it; late players do not need it.
     End,
-    /// A packet type of a later version; like [`Role::End`].
+    /// An unknown packet type, of a later version. Handled like [`Role::End`].
     Unknown,
-    /// Commands to a player's controls, and messages cut short. Not handed on.
+    /// A command to a player's controls, a header without content, or a truncated message. Not passed on.
     Void,
 }
 
@@ -62,7 +63,7 @@ impl Tracks {
         self.0.iter_mut().zip(other.0).for_each(|(mine, theirs)| *mine |= theirs);
     }
 
-    /// Whether all of `other` are in it.
+    /// Whether the set contains all tracks of `other`.
     pub(crate) fn holds(&self, other: Self) -> bool {
         self.0.iter().zip(other.0).all(|(mine, theirs)| theirs & !mine == 0)
     }
@@ -84,11 +85,11 @@ pub(crate) mod fourcc {
     pub(crate) const AAC: u32 = u32::from_be_bytes(*b"mp4a");
 }
 
-/// Frame type of a command, in legacy and enhanced video.
+/// Frame type of a command to the player, in legacy and enhanced video.
 pub(super) const COMMAND_FRAME: u8 = 5;
 const KEY_FRAME: u8 = 1;
 
-/// Says what a message is. Never fails: what cannot be read is [`Role::Void`].
+/// Classifies a message. Never fails: a message that cannot be read is [`Role::Void`].
 pub(crate) fn classify(kind: MediaKind, body: &[u8]) -> Class {
     let class = match kind {
         MediaKind::Metadata => Some(plain(Role::Metadata, 0)),
@@ -117,7 +118,7 @@ fn audio(body: &[u8]) -> Option<Class> {
             Class { role, ..packet.class }
         }
         10 => match rest.split_first()? {
-            // A header that says nothing must not take the place of one that does.
+            // An empty header must not replace a complete one.
             (0, []) => plain(Role::Void, fourcc::AAC),
             (0, _) => plain(Role::Config, fourcc::AAC),
             (1, _) => plain(Role::Sample, fourcc::AAC),
@@ -143,7 +144,7 @@ fn video(body: &[u8]) -> Option<Class> {
         13 => fourcc::AV1,
         other => return Some(plain(coded, u32::from(other))),
     };
-    // Packet type, then three bytes of composition time.
+    // The packet type, then three bytes of composition time.
     let role = match rest.split_first()? {
         (0, rest) if rest.len() <= 3 => Role::Void,
         (0, _) => Role::Config,
@@ -157,13 +158,13 @@ fn video(body: &[u8]) -> Option<Class> {
 fn enhanced_video(first: u8, frame_type: u8, coded: Role, rest: &[u8]) -> Option<Class> {
     const METADATA: u8 = 4;
     let (packet_type, _) = behind_modifiers(first & 0x0F, rest)?;
-    // The frame type of metadata is to be ignored; a command has no codec.
+    // For metadata the frame type is to be ignored. A command has no codec.
     if frame_type == COMMAND_FRAME && packet_type != METADATA {
         return None;
     }
     let packet = enhanced(first & 0x0F, rest, 6)?;
     let role = match packet.packet_type {
-        // 5: a sequence header as MPEG-2 TS has it.
+        // 5 is a sequence header in MPEG-2 TS format.
         0 | 5 => Role::Config,
         1 | 3 => coded,
         2 => Role::End,
@@ -178,8 +179,8 @@ struct Enhanced {
     class: Class,
 }
 
-/// Reads what stands before the data of an enhanced message: modifiers, tracks, codec. `multitrack` is the packet type
-/// that says that the message names its tracks.
+/// Reads the part of an enhanced message before its data: modifiers, tracks and codec. `multitrack` is the packet
+/// type of messages that name their tracks.
 fn enhanced(packet_type: u8, body: &[u8], multitrack: u8) -> Option<Enhanced> {
     let (packet_type, mut body) = behind_modifiers(packet_type, body)?;
     if packet_type != multitrack {
@@ -215,7 +216,8 @@ fn enhanced(packet_type: u8, body: &[u8], multitrack: u8) -> Option<Enhanced> {
     Some(Enhanced { packet_type, class: Class { role: Role::Unknown, tracks, codec } })
 }
 
-/// Skips modifiers (`ModEx`), each of which names the packet type behind it.
+/// Skips the modifiers (`ModEx`), each of which names the packet type that follows it. `None` if the body is
+/// truncated.
 pub(super) fn behind_modifiers(mut packet_type: u8, mut body: &[u8]) -> Option<(u8, &[u8])> {
     const MODIFIER: u8 = 7;
     while packet_type == MODIFIER {

@@ -1,21 +1,21 @@
-//! What is coded in a message, without the head that FLV puts before it.
+//! The coded data in a media message, without the FLV header before it.
 //!
-//! In: bodies of which `class.rs` said what they are. Out: the coded data and its composition time. Absent: messages with
-//! several tracks, and what the data says.
+//! In: message bodies that `class.rs` has classified. Out: the coded data and its composition time. Absent: messages
+//! with several tracks; decoding.
 
 use super::class::{COMMAND_FRAME, behind_modifiers, fourcc};
 use crate::rtmp::MediaKind;
 
-/// The coded data of a message of one track.
+/// The coded data of a message with one track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Coded<'a> {
-    /// From decoding to showing, ms.
+    /// Composition time: from decoding to presentation, ms. Negative if presentation comes first.
     pub(crate) composition: i32,
-    /// A decoder's configuration, or a frame.
+    /// A decoder configuration, or a frame.
     pub(crate) data: &'a [u8],
 }
 
-/// Takes the head off. Nothing for messages that hold no coded data or that of several tracks.
+/// Removes the FLV header. `None` for messages without coded data or with several tracks.
 pub(crate) fn coded(kind: MediaKind, body: &[u8]) -> Option<Coded<'_>> {
     let (&first, rest) = body.split_first()?;
     match kind {
@@ -51,7 +51,7 @@ fn at(composition: i32, data: &[u8]) -> Coded<'_> {
     Coded { composition, data }
 }
 
-/// Three bytes with a sign, then the data.
+/// Reads a signed composition time of three bytes; the data follows.
 fn with_composition(rest: &[u8]) -> Option<Coded<'_>> {
     let ([a, b, c], data) = rest.split_first_chunk()?;
     Some(at(i32::from_be_bytes([*a, *b, *c, 0]) >> 8, data))

@@ -1,7 +1,7 @@
-//! What the log says of a push, once.
+//! The log line about the media of a push, which is written once.
 //!
-//! In: the messages of a push, and when they came. Out: codecs, resolution, bitrate and distance of keyframes, as soon as
-//! they are known. Absent: the coded data; the resolution is what the publisher's metadata says.
+//! In: the messages of a push, and when they came. Out: codecs, resolution, bitrate and keyframe interval, as soon as
+//! they are known. Absent: a look at the coded data; the resolution is what the publisher's metadata says.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use super::class::{Class, Role};
 use crate::rtmp::MediaKind;
 use crate::rtmp::amf0;
 
-/// From the first media on, so that a bitrate means something.
+/// Time since the first media after which the bitrate is representative.
 const ENOUGH: Duration = Duration::from_secs(5);
-/// Longer than encoders are set to. What is not known by then is not waited for.
+/// Time since the first media after which nothing further is awaited. No usual encoder has longer keyframe intervals.
 const LONG: Duration = Duration::from_secs(15);
 
-/// What was seen of a push so far.
+/// The measurements of one push.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
     seen: Seen,
@@ -31,11 +31,11 @@ struct Seen {
     video: Option<u32>,
     audio: Option<u32>,
     size: Option<(u32, u32)>,
-    /// The longest distance, ms.
+    /// The longest keyframe interval, ms.
     keyframes: Option<u32>,
 }
 
-/// The line of the log. Fields that are not known are empty.
+/// The content of the log line. Unknown fields are empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) video: String,
@@ -46,7 +46,7 @@ pub(crate) struct Told {
 }
 
 impl Survey {
-    /// Takes a message; gives what is to be told, once.
+    /// Takes a message. Returns the content of the log line once, when it is known.
     pub(crate) fn take(
         &mut self,
         kind: MediaKind,
@@ -78,12 +78,13 @@ impl Survey {
         if passed >= LONG || passed >= ENOUGH && is_whole {
             return self.finish(now);
         }
-        // The one that ends the time is the first of the next.
+        // The message that ends the measured time is not counted: it would belong to the next interval.
         self.bytes += body.len() as u64;
         None
     }
 
-    /// What is to be told of a push that ends before that; nothing if there was no media.
+    /// The content of the log line for a push that ends before that. `None` if there was no media, or if the line was
+    /// written.
     pub(crate) fn finish(&mut self, now: Instant) -> Option<Told> {
         let passed = now - self.begin?;
         if std::mem::replace(&mut self.told, true) {
@@ -101,7 +102,7 @@ impl Survey {
     }
 }
 
-/// A four character code, or the number that FLV has for a codec.
+/// The name of a codec: its four-character code, or its FLV number.
 fn name(codec: u32) -> String {
     let bytes = codec.to_be_bytes();
     match bytes.iter().all(u8::is_ascii_graphic) {
@@ -114,7 +115,7 @@ fn size(metadata: &[u8]) -> Option<(u32, u32)> {
     let values = amf0::decode_all(metadata).ok()?;
     let side = |name| {
         let number = values.iter().find_map(|value| value.get(name)?.as_number())?;
-        // What is no number of pixels is 0.
+        // Casting turns NaN and negative numbers into 0, which is no size.
         Some(number as u32).filter(|side| (1..=65_536).contains(side))
     };
     Some((side("width")?, side("height")?))

@@ -1,7 +1,7 @@
-//! AMF0 values with every size bounded.
+//! AMF0 values with bounded sizes.
 //!
-//! In: the body of a command or data message. Out: values, or bytes for values. Absent: what references
-//! refer to, AMF3, and any allocation that follows an announced count.
+//! In: the body of a command or data message. Out: values, or their bytes. Absent: the objects that references refer
+//! to; AMF3; allocation according to an announced count.
 
 use super::RtmpError;
 use super::limits::{AMF0_MAX_DEPTH, AMF0_MAX_ELEMENTS, AMF0_MAX_STRING};
@@ -24,31 +24,31 @@ mod marker {
     pub(super) const TYPED_OBJECT: u8 = 0x10;
 }
 
-/// One AMF0 value. Bytes of strings that are not UTF-8 are replaced by U+FFFD.
+/// One AMF0 value. In strings, bytes that are not UTF-8 are replaced by U+FFFD.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Number.
+    /// A number.
     Number(f64),
-    /// Boolean.
+    /// A boolean.
     Boolean(bool),
-    /// String, long string or XML.
+    /// A string, long string or XML document.
     String(String),
-    /// Object, typed or not, in the order of its fields.
+    /// An object, typed or not, with its fields in order.
     Object(Vec<(String, Value)>),
     /// Null.
     Null,
-    /// Undefined or unsupported.
+    /// Undefined or unsupported, or a reference.
     Undefined,
-    /// Associative array.
+    /// An ECMA (associative) array.
     EcmaArray(Vec<(String, Value)>),
-    /// Array.
+    /// A strict array.
     StrictArray(Vec<Value>),
-    /// Milliseconds since 1970, without the zone.
+    /// A date: milliseconds since 1970. The time zone is dropped.
     Date(f64),
 }
 
 impl Value {
-    /// The text of a string.
+    /// The text, if this is a string.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -57,7 +57,7 @@ impl Value {
         }
     }
 
-    /// The value of a number.
+    /// The value, if this is a number.
     #[must_use]
     pub fn as_number(&self) -> Option<f64> {
         match self {
@@ -66,7 +66,7 @@ impl Value {
         }
     }
 
-    /// The first field of that name.
+    /// The first field with this name, if this is an object or ECMA array.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         match self {
@@ -81,7 +81,7 @@ impl Value {
 /// Decodes all values of a message.
 ///
 /// # Errors
-/// When the data is cut short, breaks a bound, or holds a marker that is not served.
+/// If the data is truncated, exceeds a bound, or contains an unsupported marker.
 pub fn decode_all(mut input: &[u8]) -> Result<Vec<Value>, RtmpError> {
     let mut decoder = Decoder { elements: AMF0_MAX_ELEMENTS };
     let mut values = Vec::new();
@@ -122,7 +122,7 @@ impl Decoder {
                 Value::Undefined
             }
             marker::ECMA_ARRAY => {
-                // The count is only a hint.
+                // The announced count is only a hint.
                 take::<4>(input)?;
                 Value::EcmaArray(self.fields(input, depth)?)
             }
@@ -188,7 +188,7 @@ fn string(input: &mut &[u8], length: usize) -> Result<String, RtmpError> {
     Ok(String::from_utf8_lossy(head).into_owned())
 }
 
-/// Appends one value.
+/// Appends the encoding of a value.
 pub fn encode(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Number(number) => {
@@ -239,7 +239,7 @@ fn encode_fields(out: &mut Vec<u8>, fields: &[(String, Value)]) {
     out.extend_from_slice(&[0, 0, marker::OBJECT_END]);
 }
 
-/// A key longer than its length field can say is cut at that length.
+/// Encodes a key. A key that is longer than its length field can express is truncated.
 fn encode_key(out: &mut Vec<u8>, key: &str) {
     let length = u16::try_from(key.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&length.to_be_bytes());

@@ -1,7 +1,7 @@
 //! Chunks to messages and back (RTMP 1.0 §5.3).
 //!
-//! In: bytes of the chunk stream. Out: whole messages, each chunk stream reassembled by itself.
-//! Absent: the meaning of messages; the owner applies `SetChunkSize` and `Abort` when it reads them.
+//! In: bytes of the connection. Out: complete messages; each chunk stream is reassembled by itself. Absent: the
+//! meaning of messages. The owner applies `SetChunkSize` and `Abort` when it reads them.
 
 use bytes::Bytes;
 
@@ -13,30 +13,30 @@ use super::limits::{
 use super::message::{Message, message_type};
 use crate::block::Block;
 
-/// The 24-bit value which says that the timestamp follows as 32 bits.
+/// The 24-bit value that announces an extended timestamp of 32 bits.
 const EXTENDED: u32 = 0xFF_FFFF;
 
-/// What is known of one chunk stream.
+/// The state of one chunk stream.
 #[derive(Debug)]
 struct ChunkStream {
     id: u32,
     timestamp: u32,
-    /// The last timestamp or delta sent; a type 3 header that starts a message repeats it as delta.
+    /// The last timestamp or delta sent. A type 3 header that starts a message repeats it as the delta.
     field: u32,
     extended: bool,
     length: usize,
     type_id: u8,
     stream_id: u32,
-    /// Inside a message.
+    /// Whether a message is incomplete.
     open: bool,
-    /// Bytes of the message that came so far.
+    /// Bytes of the message received so far.
     received: usize,
-    /// The message is too long to be kept, so its bytes are dropped as they come.
+    /// The message is too long to be kept: its bytes are dropped as they come.
     left_out: bool,
     partial: Block,
 }
 
-/// A message header as sent.
+/// A message header as the peer sent it.
 #[derive(Clone, Copy)]
 struct Header {
     format: u8,
@@ -46,17 +46,17 @@ struct Header {
     stream_id: u32,
 }
 
-/// Reassembles messages. Memory grows only with received bytes: up to [`MAX_IDLE_PARTIAL_BYTES`], or
+/// Reassembles messages. Memory grows only with received bytes: up to [`MAX_IDLE_PARTIAL_BYTES`], or up to
 /// [`MAX_PARTIAL_BYTES`] while media is expected.
 #[derive(Debug)]
 pub struct ChunkReader {
     streams: Vec<ChunkStream>,
     chunk_size: usize,
-    /// Chunk stream (an index) and bytes left of the chunk being read.
+    /// The chunk stream (an index) of the chunk being read, and the bytes that are left of the chunk.
     current: Option<(usize, usize)>,
     partial_bytes: usize,
     media: bool,
-    /// A message was left out since the owner last asked.
+    /// A message was dropped since the owner last asked.
     left_out: bool,
 }
 
@@ -74,10 +74,10 @@ impl Default for ChunkReader {
 }
 
 impl ChunkReader {
-    /// Applies the peer's `SetChunkSize`.
+    /// Applies a `SetChunkSize` of the peer.
     ///
     /// # Errors
-    /// [`RtmpError::ChunkSize`] outside 1..=[`MAX_CHUNK_SIZE`].
+    /// [`RtmpError::ChunkSize`] if the size is outside 1..=[`MAX_CHUNK_SIZE`].
     pub fn set_chunk_size(&mut self, size: u32) -> Result<(), RtmpError> {
         let wanted = usize::try_from(size).unwrap_or(usize::MAX);
         if !(1..=MAX_CHUNK_SIZE).contains(&wanted) {
@@ -87,11 +87,11 @@ impl ChunkReader {
         Ok(())
     }
 
-    /// Says whether media is expected from here on, at first not: media messages may be larger than others then, and so
-    /// may what is unfinished. When it is not any more, unfinished messages of media are left out.
+    /// Sets whether media is expected from here on; at first it is not. While it is, media messages and the total of
+    /// incomplete messages may be larger. When it is no longer expected, incomplete media messages are dropped.
     ///
     /// # Errors
-    /// [`RtmpError::PartialBytes`] when more is unfinished than may be from here on.
+    /// [`RtmpError::PartialBytes`] if the incomplete messages exceed the new bound.
     pub fn expect_media(&mut self, media: bool) -> Result<(), RtmpError> {
         self.media = media;
         for stream in self.streams.iter_mut().filter(|it| !media && is_media(it.type_id)) {
@@ -102,12 +102,12 @@ impl ChunkReader {
         self.check_partial()
     }
 
-    /// Whether a message was too long to be kept since this was last asked.
+    /// Whether a message was dropped because it was too long, since the last call.
     pub fn take_left_out(&mut self) -> bool {
         std::mem::take(&mut self.left_out)
     }
 
-    /// Bytes of memory of the messages that are not whole yet.
+    /// Bytes of memory that incomplete messages take.
     #[must_use]
     pub fn unfinished_bytes(&self) -> usize {
         self.streams.iter().map(|stream| stream.partial.capacity()).sum()
@@ -118,7 +118,7 @@ impl ChunkReader {
         if self.partial_bytes > limit { Err(RtmpError::PartialBytes) } else { Ok(()) }
     }
 
-    /// Drops the unfinished message of a chunk stream, if there is one.
+    /// Drops the incomplete message of a chunk stream, if there is one.
     pub fn abort(&mut self, chunk_stream: u32) {
         if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == chunk_stream) {
             self.partial_bytes -= stream.partial.len();
@@ -127,11 +127,11 @@ impl ChunkReader {
         }
     }
 
-    /// Takes bytes from the front of `input` until a message is complete or the bytes are used up.
-    /// What is left of `input` belongs in front of the next bytes.
+    /// Takes bytes from the front of `input` until a message is complete or no more bytes can be used. The caller
+    /// must keep the rest of `input` and put it before the next bytes.
     ///
     /// # Errors
-    /// When the bytes break a rule or a bound; the reader must not be used afterwards.
+    /// If the bytes break a rule or a bound. The reader must not be used afterwards.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Message>, RtmpError> {
         loop {
             let (index, left) = match self.current {
@@ -174,7 +174,7 @@ impl ChunkReader {
         }
     }
 
-    /// Reads one chunk header, or nothing when it is not yet whole.
+    /// Reads one chunk header: the chunk stream and the length of the chunk. `None` if the header is incomplete.
     fn header(&mut self, input: &mut &[u8]) -> Result<Option<(usize, usize)>, RtmpError> {
         let Some((id, format, mut at)) = basic_header(input) else { return Ok(None) };
         let known = self.streams.iter().position(|stream| stream.id == id);
@@ -182,7 +182,7 @@ impl ChunkReader {
             if self.streams.len() >= MAX_CHUNK_STREAMS {
                 return Err(RtmpError::ChunkStreams);
             }
-            // Type 1 as first header is seen in the wild on the control chunk stream.
+            // Some clients begin the control chunk stream with a type 1 header.
             if format > 1 {
                 return Err(RtmpError::ChunkHeader);
             }
@@ -216,8 +216,7 @@ impl ChunkReader {
         if extended {
             let Some(&[a, b, c, d]) = input.get(at..at + 4) else { return Ok(None) };
             let value = u32::from_be_bytes([a, b, c, d]);
-            // A type 3 header repeats the extended timestamp; some senders leave it out, and then
-            // these bytes are payload.
+            // A type 3 header repeats the extended timestamp. Some senders omit it; then these bytes are payload.
             if format < 3 || value == header.field {
                 at += 4;
                 header.field = value;
@@ -229,7 +228,7 @@ impl ChunkReader {
             _ => MAX_COMMAND_MESSAGE,
         };
         let left_out = header.length > limit;
-        // Media that is published cannot be left out without a word, nor can what rules the chunks.
+        // Published media must not be dropped silently, and the control messages rule the chunks themselves.
         let is_needed = (1..=message_type::SET_PEER_BANDWIDTH).contains(&header.type_id)
             || is_media(header.type_id) && self.media;
         if left_out && is_needed {
@@ -263,7 +262,7 @@ impl ChunkStream {
         }
     }
 
-    /// Takes bytes of the message. Memory doubles as they come, and never is more than the message.
+    /// Appends bytes of the message. The memory doubles as they come, but never exceeds the length of the message.
     fn append(&mut self, bytes: &[u8]) {
         let needed = self.partial.len() + bytes.len();
         if needed > self.partial.capacity() {
@@ -273,8 +272,7 @@ impl ChunkStream {
         self.partial.put(bytes);
     }
 
-    /// A header inside a message continues it, whatever its type, as long as it describes the same
-    /// message.
+    /// Applies a header. Within a message, a header of any type continues the message if it describes the same one.
     fn apply(&mut self, header: Header, extended: bool, left_out: bool) -> Result<(), RtmpError> {
         if self.open {
             if header.length != self.length || header.type_id != self.type_id {
@@ -302,7 +300,7 @@ fn is_media(type_id: u8) -> bool {
     matches!(type_id, message_type::AUDIO | message_type::VIDEO | message_type::AGGREGATE)
 }
 
-/// Chunk stream, header type and length of the basic header.
+/// The chunk stream, the header type, and the length of the basic header.
 fn basic_header(input: &[u8]) -> Option<(u32, u8, usize)> {
     let first = *input.first()?;
     let format = first >> 6;
@@ -313,23 +311,23 @@ fn basic_header(input: &[u8]) -> Option<(u32, u8, usize)> {
     }
 }
 
-/// Appends a message as one full header and as many type 3 headers as `chunk_size` asks for.
+/// Appends a message in chunks: one full header, and type 3 headers for the further chunks.
 ///
-/// `chunk_stream` is in 2..=63. Nothing here depends on earlier messages, so the result may be
-/// shared by all receivers with that chunk size.
+/// `chunk_stream` must be in 2..=63. The result does not depend on earlier messages, so all receivers with this chunk
+/// size may share it.
 pub fn encode_message(out: &mut Vec<u8>, chunk_stream: u8, message: &Message, chunk_size: usize) {
     out.reserve(encoded_len(message, chunk_size));
     encode_to(&mut |bytes| out.extend_from_slice(bytes), chunk_stream, message, chunk_size);
 }
 
-/// As [`encode_message`], shared.
+/// As [`encode_message`], as a shared buffer.
 pub(crate) fn encode_shared(chunk_stream: u8, message: &Message, chunk_size: usize) -> Bytes {
     let mut out = Block::with_capacity(encoded_len(message, chunk_size));
     encode_to(&mut |bytes| out.put(bytes), chunk_stream, message, chunk_size);
     out.share()
 }
 
-/// Bytes that a message takes in chunks.
+/// The encoded length of a message, bytes.
 fn encoded_len(message: &Message, chunk_size: usize) -> usize {
     let length = message.payload.len();
     let extended = if message.timestamp >= EXTENDED { 4 } else { 0 };

@@ -1,6 +1,6 @@
-//! Commands.
+//! RTMP commands.
 //!
-//! In: bodies of command messages. Out: parsed commands, and bodies of replies. Absent: state, and
+//! In: bodies of command messages. Out: parsed commands, and bodies of replies. Absent: the state of a connection;
 //! messages, see `message.rs`.
 
 use bytes::Bytes;
@@ -8,25 +8,25 @@ use bytes::Bytes;
 use super::RtmpError;
 use super::amf0::{self, Value};
 
-/// A command of the peer.
+/// A command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
-    /// Name.
+    /// Name of the command.
     pub name: String,
-    /// Transaction number; 0 wants no answer.
+    /// Transaction number; 0 asks for no answer.
     pub transaction: f64,
     /// The command object, often null.
     pub object: Value,
-    /// What follows it.
+    /// The values after the command object.
     pub arguments: Vec<Value>,
 }
 
 impl Command {
-    /// Parses the body of a command message as far as it can be read: arguments behind one that cannot are left out.
+    /// Parses the body of a command message. Arguments after an unreadable one are omitted. A missing transaction
+    /// number is read as 0.
     ///
     /// # Errors
-    /// When name, transaction number or object cannot be read, or there is no name. A missing transaction number is
-    /// taken as 0.
+    /// If the body does not begin with a name, or if the transaction number or the command object cannot be read.
     pub fn parse(mut payload: &[u8]) -> Result<Self, RtmpError> {
         let Value::String(name) = amf0::decode_first(&mut payload)? else {
             return Err(RtmpError::Command);
@@ -41,7 +41,7 @@ impl Command {
         Ok(Self { name, transaction, object, arguments })
     }
 
-    /// The body of a command message.
+    /// Encodes the body of a command message.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::new();
@@ -53,7 +53,7 @@ impl Command {
     }
 }
 
-/// The information object of a status.
+/// The information object of an `onStatus` command or of an error.
 pub(super) fn status(level: &str, code: &str, description: &str) -> Value {
     Value::Object(vec![
         ("level".into(), Value::String(level.into())),
@@ -62,7 +62,7 @@ pub(super) fn status(level: &str, code: &str, description: &str) -> Value {
     ])
 }
 
-/// `name?query` to its two parts.
+/// Splits `name?query`. Without `?` the query is empty.
 pub(super) fn split_query(text: &str) -> (&str, &str) {
     text.split_once('?').unwrap_or((text, ""))
 }

@@ -1,27 +1,26 @@
-//! What can be wrong with the bytes of a peer.
+//! Errors in the bytes of a peer.
 //!
-//! In: nothing. Out: one error type with a stable code word. Absent: anything the peer sent, since
-//! that may hold tokens.
+//! In: nothing. Out: one error type with stable code words. Absent: any text of the peer, because it may hold tokens.
 
 use thiserror::Error;
 
-/// A reason to close the connection. Never carries text of the peer.
+/// A reason to close the connection. It contains no text of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RtmpError {
-    /// The first byte is not 3.
+    /// The first byte of the handshake is not 3.
     #[error("handshakeVersion: the first byte is {0}, not 3")]
     HandshakeVersion(u8),
     /// More chunk streams than [`limits::MAX_CHUNK_STREAMS`](super::limits::MAX_CHUNK_STREAMS).
     #[error("chunkStreams: too many chunk streams")]
     ChunkStreams,
-    /// A compressed header without an earlier full one to build on.
+    /// The first header of a chunk stream has type 2 or 3, so it has no header to build on.
     #[error("chunkHeader: a compressed header has no predecessor")]
     ChunkHeader,
-    /// A header inside a message names another length or type.
+    /// A header within a message has another length or type.
     #[error("messageChanged: the header changed within a message")]
     MessageChanged,
-    /// A message longer than its type may be.
+    /// A media or control message is longer than its type allows.
     #[error("messageSize: message type {type_id} of {length} bytes")]
     MessageSize {
         /// Message type.
@@ -29,60 +28,60 @@ pub enum RtmpError {
         /// Announced length, bytes.
         length: usize,
     },
-    /// More bytes in unfinished messages than
-    /// [`limits::MAX_PARTIAL_BYTES`](super::limits::MAX_PARTIAL_BYTES), or without a publish
+    /// The incomplete messages have more bytes than [`limits::MAX_PARTIAL_BYTES`](super::limits::MAX_PARTIAL_BYTES),
+    /// or, while no media is expected, than
     /// [`limits::MAX_IDLE_PARTIAL_BYTES`](super::limits::MAX_IDLE_PARTIAL_BYTES).
     #[error("partialBytes: too many bytes in unfinished messages")]
     PartialBytes,
     /// A chunk size outside 1..=[`limits::MAX_CHUNK_SIZE`](super::limits::MAX_CHUNK_SIZE).
     #[error("chunkSize: {0} is out of range")]
     ChunkSize(u32),
-    /// An aggregate of more than [`limits::MAX_AGGREGATED`](super::limits::MAX_AGGREGATED) messages.
+    /// An aggregate has more than [`limits::MAX_AGGREGATED`](super::limits::MAX_AGGREGATED) messages.
     #[error("aggregate: too many messages in one")]
     Aggregate,
-    /// A control message that is too short.
+    /// A control message is too short.
     #[error("controlMessage: message type {0} is too short")]
     ControlMessage(u8),
-    /// More bytes than an unauthorised connection may send.
+    /// The peer sent more bytes than a connection may send that neither publishes nor plays.
     #[error("unauthorizedBytes: too many bytes before a permission")]
     UnauthorizedBytes,
-    /// More bytes than are held while a decision is open.
+    /// The peer sent more bytes than are held while a decision is pending.
     #[error("heldBytes: too many bytes while a decision is open")]
     HeldBytes,
-    /// AMF0 ends within a value.
+    /// AMF0 data ends within a value.
     #[error("amf0Truncated: the data ends within a value")]
     Amf0Truncated,
-    /// AMF0 nested too deep.
+    /// AMF0 values are nested too deeply.
     #[error("amf0Depth: nested too deep")]
     Amf0Depth,
-    /// AMF0 with too many values.
+    /// A message has too many AMF0 values.
     #[error("amf0Elements: too many values")]
     Amf0Elements,
-    /// AMF0 string too long.
+    /// An AMF0 string is too long.
     #[error("amf0String: a string is too long")]
     Amf0String,
-    /// AMF0 marker that is not served.
+    /// An AMF0 marker is not supported.
     #[error("amf0Marker: marker {0:#04x} is not served")]
     Amf0Marker(u8),
-    /// A command without its name or transaction number, or with a missing argument.
+    /// A command has no name, or an answer to `createStream` names no message stream.
     #[error("command: malformed command")]
     Command,
-    /// A command at a time when it makes no sense.
+    /// A command, or a decision of the owner, does not fit the state of the connection.
     #[error("commandOrder: the command does not fit the state of the connection")]
     CommandOrder,
-    /// A name longer than [`limits::MAX_NAME_BYTES`](super::limits::MAX_NAME_BYTES).
+    /// An app, URL or stream name is longer than [`limits::MAX_NAME_BYTES`](super::limits::MAX_NAME_BYTES).
     #[error("nameSize: an app or stream name is too long")]
     NameSize,
-    /// An upstream sends more than [`limits::MAX_UPSTREAM_BYTES`](super::limits::MAX_UPSTREAM_BYTES) allow.
+    /// An upstream sent more than [`limits::MAX_UPSTREAM_BYTES`](super::limits::MAX_UPSTREAM_BYTES) allows.
     #[error("upstreamBytes: the upstream sends more than it has to answer")]
     UpstreamBytes,
-    /// More requests than [`limits::MAX_REQUESTS`](super::limits::MAX_REQUESTS).
+    /// A connection made more requests than [`limits::MAX_REQUESTS`](super::limits::MAX_REQUESTS).
     #[error("requests: too many publish or play requests")]
     Requests,
 }
 
 impl RtmpError {
-    /// The stable code word: what stands before the colon.
+    /// The stable code word, which is the part of the message before the colon.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

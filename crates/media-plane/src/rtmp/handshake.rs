@@ -1,14 +1,14 @@
 //! The plain RTMP handshake, server side (RTMP 1.0 §5.2).
 //!
-//! In: bytes of C0, C1 and C2, and a seed for the filler of S1. Out: S0, S1 and S2. Absent: the
-//! digest handshake of Flash Player; S1 announces version 0, and every client then takes the plain one.
+//! In: the bytes of C0, C1 and C2; a seed for the filler of S1. Out: S0, S1 and S2. Absent: the digest handshake of
+//! Flash Player. S1 announces version 0, so every client uses the plain handshake.
 
 use super::RtmpError;
 
-/// Length of C1, C2, S1 and S2.
+/// Length of C1, C2, S1 and S2, bytes.
 pub const PACKET: usize = 1536;
 
-/// Progress of one handshake.
+/// The progress of one handshake.
 #[derive(Debug)]
 pub struct Handshake {
     seed: [u8; 16],
@@ -17,17 +17,17 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// `seed` fills S1; it protects nothing.
+    /// A new handshake. `seed` fills S1 and need not be secret.
     #[must_use]
     pub fn new(seed: [u8; 16]) -> Self {
         Self { seed, received: Vec::new(), answered: false }
     }
 
-    /// Takes what it needs from the front of `input`, appends what is to be sent to `out`, and says
+    /// Takes the bytes that the handshake needs from the front of `input` and appends the reply to `out`. Returns
     /// whether the handshake is complete.
     ///
     /// # Errors
-    /// [`RtmpError::HandshakeVersion`] when the first byte is not 3.
+    /// [`RtmpError::HandshakeVersion`] if the first byte is not 3.
     pub fn advance(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<bool, RtmpError> {
         let wanted = if self.answered { PACKET } else { 1 + PACKET };
         let take = (wanted - self.received.len()).min(input.len());

@@ -1,14 +1,14 @@
-//! Messages: what chunks carry and commands are in.
+//! RTMP messages.
 //!
-//! In: bodies. Out: messages, and the numbers that their types and streams have. Absent: chunks, and
-//! what a command says.
+//! In: bodies. Out: messages, and the numbers of message types and streams. Absent: chunks, see `chunk.rs`; the
+//! content of commands, see `command.rs`.
 
 use bytes::Bytes;
 
 /// One RTMP message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Absolute, milliseconds, wraps at 2^32.
+    /// Absolute timestamp in milliseconds. It wraps at 2^32.
     pub timestamp: u32,
     /// Message type, see [`message_type`].
     pub type_id: u8,
@@ -20,49 +20,49 @@ pub struct Message {
 
 /// Numbers of the message types (RTMP 1.0 §5.4, §7.1).
 pub mod message_type {
-    /// Chunk size of the sender from here on.
+    /// The chunk size that the sender uses from here on.
     pub const SET_CHUNK_SIZE: u8 = 1;
-    /// The unfinished message of a chunk stream is void.
+    /// Discards the unfinished message of a chunk stream.
     pub const ABORT: u8 = 2;
-    /// Bytes received so far.
+    /// Acknowledgement: bytes received so far.
     pub const ACK: u8 = 3;
-    /// Ping, stream begin, stream end.
+    /// User control: ping, stream begin, stream end.
     pub const USER_CONTROL: u8 = 4;
-    /// How often to acknowledge.
+    /// Bytes after which the receiver acknowledges.
     pub const WINDOW_ACK_SIZE: u8 = 5;
-    /// How much may be unacknowledged.
+    /// Bytes that may be unacknowledged.
     pub const SET_PEER_BANDWIDTH: u8 = 6;
-    /// Audio, an FLV audio tag body.
+    /// Audio: an FLV audio tag body.
     pub const AUDIO: u8 = 8;
-    /// Video, an FLV video tag body.
+    /// Video: an FLV video tag body.
     pub const VIDEO: u8 = 9;
-    /// Data behind one AMF3 marker byte.
+    /// Data after one byte for AMF3.
     pub const DATA_AMF3: u8 = 15;
-    /// Command behind one AMF3 marker byte.
+    /// A command after one byte for AMF3.
     pub const COMMAND_AMF3: u8 = 17;
-    /// Data, AMF0.
+    /// Data in AMF0.
     pub const DATA: u8 = 18;
-    /// Command, AMF0.
+    /// A command in AMF0.
     pub const COMMAND: u8 = 20;
-    /// Audio, video and data messages in one.
+    /// Aggregate: several audio, video and data messages in one.
     pub const AGGREGATE: u8 = 22;
 }
 
-/// Chunk streams this side sends on.
+/// The chunk streams that this side sends on.
 pub mod chunk_stream {
-    /// Protocol control.
+    /// Protocol control messages.
     pub const CONTROL: u8 = 2;
-    /// Commands and status.
+    /// Commands and statuses.
     pub const COMMAND: u8 = 3;
-    /// Audio of a play.
+    /// Audio.
     pub const AUDIO: u8 = 4;
-    /// Metadata of a play.
+    /// Metadata.
     pub const DATA: u8 = 5;
-    /// Video of a play.
+    /// Video.
     pub const VIDEO: u8 = 6;
 }
 
-/// Events of user control messages.
+/// Event types of user control messages.
 pub(super) mod user_control {
     pub(in super::super) const STREAM_BEGIN: u16 = 0;
     pub(in super::super) const STREAM_EOF: u16 = 1;
@@ -70,8 +70,8 @@ pub(super) mod user_control {
     pub(in super::super) const PING_RESPONSE: u16 = 7;
 }
 
-/// The only message stream a connection has: `createStream` always answers it, so that encoded media
-/// is the same for every player.
+/// The message stream that publishes or plays. `createStream` always returns it while nothing runs, so that encoded
+/// media is the same for every player.
 pub const MEDIA_STREAM: u32 = 1;
 
 /// A protocol control message on message stream 0.

@@ -1,7 +1,7 @@
 //! RTMP without I/O: the server side and the client side.
 //!
-//! In: bytes of one connection and decisions of its owner. Out: one ordered queue of bytes to send
-//! and events. Absent: sockets, clocks, tasks, randomness, encryption, AMF3.
+//! In: the bytes of one connection, and the decisions of its owner. Out: one ordered queue of bytes to send and
+//! events. Absent: sockets, clocks, tasks, randomness, encryption, AMF3.
 
 pub mod amf0;
 pub mod chunk;

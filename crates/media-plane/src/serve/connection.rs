@@ -1,8 +1,9 @@
-//! One RTMP connection on its wire.
+//! One RTMP connection.
 //!
-//! In: a connection, plain or with TLS. Out: a publish or play in the hub, several one after the other if the peer wants.
-//! Absent: protocol, which is [`Session`]'s. While a decision is open or bytes wait to be written,
-//! nothing is read: the peer's sending pauses instead of memory growing.
+//! In: a connection, plain or with TLS. Out: a publish or play in the hub, or several, one after the other. Absent:
+//! the protocol, see [`Session`]; unbounded reading. Nothing is read while a decision is pending. While bytes wait to
+//! be written, nothing is read from a publisher and little from a player ([`READS_WHILE_WRITING`]). The peer then has
+//! to stop sending, and no memory grows.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,30 +21,30 @@ use crate::wire::{Exchanged, Wire, WriteQueue};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 16 << 10;
-/// Bytes read at once from a player, which says little.
+/// Bytes read at once from a player, which sends little.
 const PLAYER_READ_BYTES: usize = 1 << 10;
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
-/// Reads from a player to whom something is being written: enough for it to say that it pauses, and no way to pile up
-/// answers that it does not read.
+/// Reads from a player while bytes for it wait. A few are needed to notice that the player pauses. More would let a
+/// player that does not read pile up answers.
 const READS_WHILE_WRITING: usize = 16;
-/// How long a peer may take to read what was said last.
+/// Time for a peer to read the last messages before the connection is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 #[derive(Debug)]
 enum End {
-    /// The peer closed or its socket failed.
+    /// The peer closed the connection, or the socket failed.
     Peer(io::Error),
     /// The peer broke the protocol or a bound.
     Protocol(RtmpError),
-    /// The peer takes nothing, so it is told nothing.
+    /// The socket takes nothing, so the peer is told nothing.
     Stalled,
-    /// The peer was too slow with a step, or its publish was ended: a code and a sentence, which it is told.
+    /// The peer was too slow with a step, or its publish was ended. The code and the sentence are sent to the peer.
     Told(&'static str, &'static str),
-    /// The hub ended the play. What waits for the peer, in the kernel too, is dropped.
+    /// The hub ended the play. Unsent bytes are dropped, those in the kernel included.
     Hub(EndReason),
-    /// The session asked for a close; what it had to say is written.
+    /// The session asked for the close. Its remaining messages are sent first.
     Closed,
 }
 
@@ -62,7 +63,7 @@ impl From<RtmpError> for End {
     }
 }
 
-/// What a publisher is told of the end of its publish.
+/// The end of the connection that follows from the end of its publish.
 fn publish_ended(reason: EndReason) -> End {
     match reason {
         EndReason::Replaced => {
@@ -147,7 +148,7 @@ impl<A: Authorizer> Connection<A> {
         self.hub.lines().allow(self.peer.ip())
     }
 
-    /// Requests one after the other, until the connection ends.
+    /// Serves one request after the other until the connection ends.
     async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
         loop {
             self.buffer.resize(READ_BYTES, 0);
@@ -188,8 +189,8 @@ impl<A: Authorizer> Connection<A> {
         }
     }
 
-    /// Waits for a decision for as long as the peer does. It comes in a box: it is large, and the connection goes on
-    /// without it.
+    /// Waits for a decision, unless the peer hangs up first. The future is boxed because it is large, and the
+    /// connection does not need its space afterwards.
     async fn while_there<T>(&self, decision: Pin<Box<impl Future<Output = T>>>) -> Result<T, End> {
         tokio::select! {
             biased;
@@ -198,7 +199,7 @@ impl<A: Authorizer> Connection<A> {
         }
     }
 
-    /// Serves the peer until it wants to publish or play.
+    /// Serves the peer until it requests to publish or play.
     async fn request(&mut self) -> Result<Request, End> {
         loop {
             let event = self.pump();
@@ -267,7 +268,7 @@ impl<A: Authorizer> Connection<A> {
             while let Some(event) = self.pump()? {
                 match event {
                     Event::Stopped => return Ok(()),
-                    // Of many at once the last counts.
+                    // If several came at once, the last one counts.
                     Event::Paused(now) => wanted = now,
                     _ => {}
                 }
@@ -275,10 +276,11 @@ impl<A: Authorizer> Connection<A> {
             if wanted != paused {
                 paused = wanted;
                 player.pause(paused);
-                // While it was paused, it did not have to read.
+                // A paused player did not have to read, so the measurement of a stall starts anew.
                 self.out.forgive();
                 if paused && !self.out.is_detached() {
-                    // It may take its time for the rest of a message, which is not to count for the publisher.
+                    // The player may be slow to take the rest of a message. The player pays for it, not the
+                    // publisher.
                     let charge = player.charge(self.out.len());
                     self.out.detach(charge.ok_or(End::Hub(EndReason::NoRoom))?);
                 }
@@ -287,7 +289,7 @@ impl<A: Authorizer> Connection<A> {
             if !writing {
                 reads = 0;
             }
-            // One that is paused need not read.
+            // A paused player need not read.
             let stall = if paused { Duration::MAX } else { stall };
             tokio::select! {
                 reason = player.cut() => return Err(End::Hub(reason)),
@@ -323,7 +325,7 @@ impl<A: Authorizer> Connection<A> {
         }
     }
 
-    /// Moves outputs of the session on; stops at an event, or with [`End::Closed`] at a close.
+    /// Handles the outputs of the session. Returns at an event, and with [`End::Closed`] at a close.
     fn pump(&mut self) -> Result<Option<Event>, End> {
         while let Some(output) = self.session.next_output() {
             match output {
@@ -339,7 +341,7 @@ impl<A: Authorizer> Connection<A> {
         Ok(self.out.flush(&mut self.wire, self.hub.config().write_timeout).await?)
     }
 
-    /// Writes what is to be written, then reads once.
+    /// Writes everything that is queued, then reads once.
     async fn exchange(&mut self) -> Result<(), End> {
         self.flush().await?;
         self.read().await
@@ -352,8 +354,8 @@ impl<A: Authorizer> Connection<A> {
         }
     }
 
-    /// Says what is still to be said and closes in order: closing with unread input would reset the
-    /// connection, and the peer might lose what was written last.
+    /// Sends the remaining messages and closes the connection in order. Closing with unread input would reset the
+    /// connection, and the peer might lose the last messages.
     async fn farewell(&mut self) {
         while let Some(output) = self.session.next_output() {
             if let Output::Send(bytes) = output {

@@ -1,7 +1,7 @@
-//! Who may have a connection.
+//! Admission of RTMP connections.
 //!
-//! In: addresses of peers that connect. Out: places, or why there is none. Absent: sockets; who a peer is beyond its
-//! address, which is not known yet.
+//! In: addresses of peers that connect. Out: places, or the reason of a refusal. Absent: sockets; the identity of a
+//! peer, of which only the address is known here.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::address::group;
 use crate::config::RelayConfig;
 
-/// Addresses whose rate is remembered.
+/// Addresses whose connection rate is remembered.
 const MAX_ADDRESSES: usize = 50_000;
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Entrance {
         }
     }
 
-    /// A place for a peer that connects now, or a code that says why not.
+    /// A place for a peer that connects now, or the code of the refusal.
     pub(super) fn enter(&mut self, peer: IpAddr) -> Result<Place<IpAddr>, &'static str> {
         let address = group(peer);
         let now: Duration = self.begin.elapsed();
@@ -60,13 +60,13 @@ mod tests {
         IpAddr::V4((0x0A00_0000 + number).into())
     }
 
-    /// As many addresses as would fill all places by their bound alone.
+    /// Enough addresses to fill all places, if only the bound for each address applied.
     #[tokio::test(start_paused = true)]
     async fn addresses_that_take_all_they_can_leave_places_for_others() {
         let mut entrance = Entrance::new(&RelayConfig::default());
         let mut places = Vec::new();
         for number in 0..17 {
-            // As slowly as its rate allows.
+            // As slowly as the rate of the address allows.
             for _ in 0..300 {
                 places.extend(entrance.enter(address(number)));
                 tokio::time::advance(Duration::from_millis(20)).await;

@@ -1,14 +1,14 @@
-//! Whether a peer hangs up while nothing is read from it.
+//! Detects that a peer hangs up while nothing is read from it.
 //!
-//! In: a socket whose owner waits for something else. Out: the moment at which the peer has closed it or its sending half.
-//! Absent: reading; what the peer has sent stays where it is.
+//! In: a socket whose owner waits for something else. Out: the moment when the peer closes the connection or its
+//! sending half. Absent: reading; received bytes stay in the socket.
 
 use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// An end behind bytes that are not read wakes nobody, so it is looked for this often.
+/// While unread bytes are in the socket, the end behind them wakes no task. So it is polled at this interval.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Completes when the peer has hung up. Cancel safe.

@@ -1,6 +1,6 @@
-//! RTMP on TCP, plain and with TLS.
+//! The RTMP server on TCP, plain and with TLS.
 //!
-//! In: listeners, a hub, an authorizer. Out: connections served until the shutdown. Absent: certificates, HTTP, and
+//! In: listeners, a hub, an authorizer. Out: connections, served until the shutdown. Absent: certificates; HTTP;
 //! tasks that outlive [`RtmpServer::serve`].
 
 mod connection;
@@ -28,13 +28,13 @@ use entrance::Entrance;
 
 /// Interval of [`Hub::tick`].
 const TICK: Duration = Duration::from_millis(500);
-/// Pause after a failed accept, which mostly means that file descriptors are used up.
+/// Pause after a failed accept. Mostly the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Bytes that the kernel keeps for a peer that does not read (it doubles the number). Left to itself it would grow to
-/// megabytes, which no bound of ours counts.
+/// Size of the kernel's send buffer, bytes; Linux doubles it. Without a limit it would grow to megabytes for a peer
+/// that does not read, and no bound of the relay counts these bytes.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// The RTMP listener of a hub.
+/// The RTMP server of a hub.
 #[derive(Debug)]
 pub struct RtmpServer<A> {
     hub: Hub,
@@ -42,7 +42,7 @@ pub struct RtmpServer<A> {
     tls: Option<TlsListener>,
 }
 
-/// Where RTMPS comes in.
+/// The listener for RTMPS.
 struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -55,19 +55,19 @@ impl fmt::Debug for TlsListener {
 }
 
 impl<A: Authorizer> RtmpServer<A> {
-    /// A server for `hub` with the hub's configuration.
+    /// A server for `hub`, with the configuration of the hub.
     #[must_use]
     pub fn new(hub: Hub, authorizer: Arc<A>) -> Self {
         Self { hub, authorizer, tls: None }
     }
 
-    /// Has RTMPS served on a listener of its own, within the same limits.
+    /// Adds a listener for RTMPS. Both listeners share the same limits.
     #[must_use]
     pub fn with_tls(self, listener: TcpListener, acceptor: TlsAcceptor) -> Self {
         Self { tls: Some(TlsListener { listener, acceptor }), ..self }
     }
 
-    /// Serves until `shutdown` completes, and ticks the hub meanwhile. All connections are closed
+    /// Serves connections until `shutdown` completes, and calls [`Hub::tick`] meanwhile. All connections are closed
     /// when this returns or is dropped.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
         let mut connections = JoinSet::new();
@@ -105,7 +105,7 @@ impl<A: Authorizer> RtmpServer<A> {
                         let seed = seed(&seeds, accepted);
                         let (hub, authorizer) = (self.hub.clone(), self.authorizer.clone());
                         connections.spawn(async move {
-                            // A connection without TLS goes on without what a handshake needs.
+                            // Boxed, so that a connection without TLS does not hold the state of a TLS handshake.
                             let wire = Box::pin(wire(stream, peer, acceptor, &hub));
                             if let Some(wire) = wire.await {
                                 Connection::new(wire, peer, seed, hub, authorizer).run().await;
@@ -126,7 +126,7 @@ impl<A: Authorizer> RtmpServer<A> {
     }
 }
 
-/// The next connection of either listener, with what TLS of it needs.
+/// Accepts the next connection of either listener. For a TLS connection, it returns the acceptor, too.
 async fn accept(
     plain: &TcpListener,
     tls: Option<&TlsListener>,
@@ -143,7 +143,7 @@ async fn accept(
     }
 }
 
-/// The connection behind its TLS handshake, if it wants one; nothing when that fails.
+/// Performs the TLS handshake, if there is an acceptor. `None` when the handshake fails.
 async fn wire(
     stream: TcpStream,
     peer: SocketAddr,
@@ -165,7 +165,7 @@ async fn wire(
     }
 }
 
-/// Filler for a handshake: differs per connection, protects nothing.
+/// Filler bytes for the RTMP handshake. They differ for each connection and need not be secret.
 fn seed(seeds: &RandomState, number: u64) -> [u8; 16] {
     let mut seed = [0; 16];
     seed[..8].copy_from_slice(&seeds.hash_one(number).to_le_bytes());

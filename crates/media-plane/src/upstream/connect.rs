@@ -1,9 +1,9 @@
-//! The way to an upstream.
+//! Connecting to an upstream.
 //!
-//! In: an [`UpstreamUrl`]. Out: a connection, with TLS where the URL wants it. Absent: RTMP.
+//! In: an [`UpstreamUrl`]. Out: a connection, with TLS if the URL requires it. Absent: RTMP.
 //!
-//! A publish that went back to this server would be refused, as its URL is not signed. But it would be tried for ever, so
-//! an address of our own is no upstream, whatever name leads to it.
+//! This server would refuse a publish to itself, because the URL is not signed. But a forward would try again for
+//! ever. Therefore a listener of this process is refused as upstream, whatever name leads to it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,14 +18,14 @@ use super::{UpstreamError, UpstreamOptions, UpstreamUrl};
 use crate::address::is_public;
 use crate::wire::{Wire, cap_send_buffer, prepare};
 
-/// What the kernel holds of a publish: at 10 Mbit/s enough for a way of 400 ms there and back.
+/// Size of the kernel's send buffer, bytes: enough for 10 Mbit/s with a round trip of 400 ms.
 const SEND_BUFFER: usize = 512 << 10;
-/// Addresses of a name that are tried.
+/// Addresses of a host name that are tried.
 const MAX_ADDRESSES: usize = 4;
-/// One address of several has so long to answer.
+/// Time to connect to each address but the last.
 const PER_ADDRESS: Duration = Duration::from_secs(3);
 
-/// Connects. The caller bounds the time.
+/// Connects, with the TLS handshake. The caller limits the total time.
 pub(super) async fn connect(
     url: &UpstreamUrl,
     options: &UpstreamOptions,
@@ -51,7 +51,7 @@ pub(super) async fn connect(
             }
         };
         let from = stream.local_addr().map_err(UpstreamError::Connect)?;
-        // Where it has come to: the unspecified address leads to this machine.
+        // The address that was reached: the unspecified address leads to this machine.
         let to = stream.peer_addr().map_err(UpstreamError::Connect)?;
         if is_own(to, from.ip(), &options.own) {
             return Err(UpstreamError::OwnListener);
@@ -79,8 +79,8 @@ async fn tls(
     Ok(Wire::Tls(Box::new(TlsStream::Client(stream))))
 }
 
-/// Whether a connection that came from `from` went to one of our own listeners. A connection between two sockets of one
-/// machine has the same address at both ends, or a loopback one.
+/// Whether a connection from `from` reached a listener of this process. Between two sockets of one machine, both ends
+/// have the same address or a loopback address.
 fn is_own(to: SocketAddr, from: IpAddr, own: &[SocketAddr]) -> bool {
     let ip = to.ip().to_canonical();
     let is_here = ip.is_loopback() || ip.is_unspecified() || ip == from.to_canonical();

@@ -1,7 +1,7 @@
-//! Why a publish to an upstream does not come about, or ends.
+//! Why a publish to an upstream, or a play from it, fails or ends.
 //!
-//! In: errors of sockets, of TLS and of the protocol, and answers. Out: one type with a stable code word, that may go to a
-//! log. Absent: keys; answers come without them.
+//! In: errors of sockets, of TLS and of the protocol; answers. Out: one type with stable code words, which may be
+//! logged. Absent: keys; they have been removed from the answers.
 
 use std::io;
 
@@ -9,33 +9,32 @@ use thiserror::Error;
 
 use crate::rtmp::{Answer, RtmpError};
 
-/// Why a publish does not come about, or ends. Holds no key of the URL.
+/// Why a publish or play fails or ends. It holds no key of the URL.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum UpstreamError {
-    /// The name has no address, or cannot be looked up.
+    /// The host name has no address or cannot be looked up.
     #[error("resolve: {0}")]
     Resolve(io::Error),
-    /// No address can be connected to.
+    /// No address of the host accepts a connection.
     #[error("connect: {0}")]
     Connect(io::Error),
-    /// The address is one of this server's own: media would go round in a circle.
+    /// The address is a listener of this server, so media would run in a circle.
     #[error("ownListener: the upstream is this server")]
     OwnListener,
-    /// The name has an address that is not public, and only such are served.
+    /// The host has an address that is not public, see [`public_only`](super::UpstreamOptions::public_only).
     #[error("notPublic: the upstream is not on the internet")]
     NotPublic,
-    /// No TLS, or a certificate that is not trusted.
+    /// The TLS handshake failed, or the certificate is not trusted.
     #[error("tls: {0}")]
     Tls(io::Error),
-    /// The upstream took longer than
-    /// [`connect_timeout`](super::UpstreamOptions::connect_timeout).
+    /// The upstream did not accept within [`connect_timeout`](super::UpstreamOptions::connect_timeout).
     #[error("timeout: the upstream did not answer in time")]
     Timeout,
-    /// It refused the publish.
+    /// The upstream refused the publish or play.
     #[error("refused: {} {}", .0.code, .0.description)]
     Refused(Answer),
-    /// It ended the publish.
+    /// The upstream ended the publish or play.
     #[error("closed: {} {}", .0.code, .0.description)]
     Closed(Answer),
     /// The connection broke.
@@ -44,12 +43,12 @@ pub enum UpstreamError {
     /// The socket took nothing for [`write_timeout`](super::UpstreamOptions::write_timeout).
     #[error("stalled: the upstream takes nothing")]
     Stalled,
-    /// The upstream takes less than the stream has: more waits than
-    /// [`queue_bytes`](super::UpstreamOptions::queue_bytes) or
-    /// [`queue_time`](super::UpstreamOptions::queue_time) allow.
+    /// The upstream takes less than the stream has: more waits for it than
+    /// [`queue_bytes`](super::UpstreamOptions::queue_bytes) or [`queue_time`](super::UpstreamOptions::queue_time)
+    /// allow.
     #[error("tooSlow: the upstream takes less than the stream has")]
     TooSlow,
-    /// The memory for what upstreams have yet to take is used up, or the member's or app's share of it
+    /// The memory for what upstreams have yet to take is used up, or the share of the member or app in it
     /// ([`forward_total_bytes`](crate::RelayConfig::forward_total_bytes)).
     #[error("noRoom: too much waits for upstreams")]
     NoRoom,
@@ -59,7 +58,7 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// The stable code word: what stands before the colon.
+    /// The stable code word, which is the part of the message before the colon.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,10 +1,10 @@
-//! A stream of the hub, published to an upstream for as long as it lives.
+//! Publishes a stream of the hub to an upstream for as long as the stream lives.
 //!
-//! In: a player of the hub, an [`UpstreamUrl`]. Out: a publish at the upstream, begun anew after each failure, and what
-//! became of it as [`ForwardState`]. Absent: which streams are forwarded, and where; channels.
+//! In: a player of the hub, an [`UpstreamUrl`]. Out: a publish at the upstream, started again after each failure; its
+//! progress as [`ForwardState`]. Absent: the choice of streams and upstreams; channels.
 //!
-//! The forward is a player like others: it delays nobody. While there is no upstream the player is paused, so nothing
-//! waits; then it begins as a late player does, with headers and the last group of pictures.
+//! The forward is a player like any other, so it delays nobody. While there is no upstream, the player is paused and
+//! no media waits. Then it starts as a late player does, with headers and the last group of pictures.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -17,36 +17,36 @@ use super::{Upstream, UpstreamError, UpstreamOptions, UpstreamUrl};
 use crate::hub::{EndReason, Player};
 use crate::media::Packet;
 
-/// Pause before the second attempt; each further one takes twice as long.
+/// Pause before the second attempt. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause.
+/// Longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// After a publish of so long the pauses begin anew.
+/// After a publish of at least this duration, the pauses begin with the first one again.
 const STEADY: Duration = Duration::from_secs(30);
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
 
-/// What a forward is doing.
+/// The phase of a forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardPhase {
-    /// It is on its way to the upstream.
+    /// The forward connects to the upstream.
     Connecting,
     /// The upstream takes the stream.
     Publishing,
-    /// It waits for the next attempt.
+    /// The forward waits for its next attempt.
     Waiting,
 }
 
-/// What became of a forward so far.
+/// The progress of a forward.
 #[derive(Debug, Clone)]
 pub struct ForwardState {
-    /// What it is doing.
+    /// The current phase.
     pub phase: ForwardPhase,
-    /// Since when.
+    /// When the current phase began.
     pub since: Instant,
     /// Attempts that failed, and publishes that ended before their stream.
     pub failures: u64,
-    /// Why the last of them did. Without keys.
+    /// Why the last of them failed or ended. It holds no key.
     pub last_error: Option<Arc<UpstreamError>>,
 }
 
@@ -61,7 +61,8 @@ impl Default for ForwardState {
     }
 }
 
-/// Publishes what `player` gets to the upstream until the play ends, and says why it did. Each change is told by `state`.
+/// Publishes the packets of `player` to the upstream until the play ends. Returns why it ended. Every change of the
+/// progress is sent to `state`.
 pub async fn forward(
     player: Player,
     url: &UpstreamUrl,
@@ -166,8 +167,8 @@ fn enter(state: &watch::Sender<ForwardState>, phase: ForwardPhase) {
     });
 }
 
-/// Twice as long with each attempt, up to a bound, and of that a part between one half and the whole by `random`: forwards
-/// that failed together do not come back together.
+/// The pause after an attempt. It doubles with each attempt, up to a bound. `random` chooses a value between half of
+/// that and the whole, so that forwards that failed together do not try again together.
 fn pause(attempt: u32, random: u64) -> Duration {
     let whole = FIRST_PAUSE.saturating_mul(1 << attempt.min(16)).min(LONGEST_PAUSE);
     let half = whole / 2;

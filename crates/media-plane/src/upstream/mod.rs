@@ -1,7 +1,8 @@
-//! Publishing to another media server, and playing from it.
+//! Publishing to other media servers, and playing from them.
 //!
-//! In: an [`UpstreamUrl`], packets. Out: a publish or a play on a socket, by RTMP or RTMPS, or why there is none. Absent: the
-//! protocol, which is [`Client`]'s; where packets come from; another attempt after a failure, see [`forward()`].
+//! In: an [`UpstreamUrl`], packets. Out: a publish or play on a socket, by RTMP or RTMPS, or the reason why there is
+//! none. Absent: the protocol, see [`Client`]; the source of the packets; another attempt after a failure, see
+//! [`forward()`].
 //!
 //! [`Client`]: crate::rtmp::Client
 
@@ -25,24 +26,27 @@ pub use url::{BadUrl, UpstreamUrl};
 /// How upstreams are reached.
 #[derive(Clone, Debug)]
 pub struct UpstreamOptions {
-    /// From the look-up of the name until the upstream has accepted. Default 10 s.
+    /// Longest time from the look-up of the name until the upstream has accepted. Default 10 s.
     pub connect_timeout: Duration,
-    /// A publish whose socket takes nothing for so long is given up. Default 10 s.
+    /// A connection whose socket takes nothing for this long is given up. Default 10 s.
     pub write_timeout: Duration,
-    /// Bytes that may wait for the socket, beside what a publish begins with. Default 16 MiB.
+    /// Bytes that may wait for the socket, in addition to those that a publish begins with. Default 16 MiB.
     pub queue_bytes: usize,
-    /// How long a packet may wait for the socket, once it has taken what the publish began with. Default 10 s.
+    /// Longest time that a packet may wait for the socket, after the socket has taken what the publish began with.
+    /// Default 10 s.
     pub queue_time: Duration,
-    /// Listeners of this process, which are no upstreams. An unspecified address means all addresses of this machine.
+    /// Listeners of this process, which are refused as upstreams. An unspecified address means all addresses of this
+    /// machine.
     pub own: Vec<SocketAddr>,
-    /// Only addresses of the internet at large are upstreams. Set it where a stranger chooses the URL. Default false.
+    /// Whether only public addresses are accepted as upstreams. Set it if untrusted users choose the URL. Default
+    /// false.
     pub public_only: bool,
-    /// Whom RTMPS trusts.
+    /// The TLS configuration for RTMPS, with the trusted certificate authorities.
     pub tls: Arc<rustls::ClientConfig>,
 }
 
 impl UpstreamOptions {
-    /// The defaults, with these certificate authorities.
+    /// The defaults, with this TLS configuration.
     #[must_use]
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
         Self {

@@ -1,7 +1,7 @@
-//! One play of another server on its connection.
+//! One play from an upstream.
 //!
-//! In: an [`UpstreamUrl`]. Out: media in order, or why it ended. Absent: another attempt, and a queue: what nobody takes
-//! stays in the socket.
+//! In: an [`UpstreamUrl`]. Out: media in order, or why the play ended. Absent: another attempt; a queue beyond one
+//! read. Media that the caller does not take stays in the socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,7 +18,7 @@ use crate::wire::{Wire, WriteQueue};
 /// Bytes read at once.
 const READ_BYTES: usize = 32 << 10;
 
-/// A play that an upstream has accepted. Dropping it ends the connection.
+/// A play that an upstream has accepted. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct UpstreamPlay {
     wire: Wire,
@@ -31,10 +31,10 @@ pub struct UpstreamPlay {
 }
 
 impl UpstreamPlay {
-    /// Connects and asks for the stream.
+    /// Connects and requests the stream.
     ///
     /// # Errors
-    /// [`UpstreamError`], after [`UpstreamOptions::connect_timeout`] at the latest.
+    /// [`UpstreamError`], at the latest after [`UpstreamOptions::connect_timeout`].
     pub async fn play(url: &UpstreamUrl, options: &UpstreamOptions) -> Result<Self, UpstreamError> {
         timeout(options.connect_timeout, Self::opened(url, options))
             .await
@@ -58,10 +58,10 @@ impl UpstreamPlay {
         Ok(play)
     }
 
-    /// The next audio or video: its kind, its time in milliseconds, and its FLV tag body. Cancel safe.
+    /// The next audio or video message: its kind, its timestamp in milliseconds, and its FLV tag body. Cancel safe.
     ///
     /// # Errors
-    /// [`UpstreamError`] when the play has ended.
+    /// [`UpstreamError`] if the play has ended.
     pub async fn next(&mut self) -> Result<(MediaKind, u32, Bytes), UpstreamError> {
         loop {
             if let Some(media) = self.media.pop_front() {
@@ -72,7 +72,7 @@ impl UpstreamPlay {
     }
 
     async fn exchange(&mut self) -> Result<(), UpstreamError> {
-        // Acknowledgements and pongs: little, and soon gone.
+        // Only acknowledgements and answers to pings: few bytes.
         self.out.flush(&mut self.wire, self.options.write_timeout).await.map_err(broken)?;
         match self.wire.read(&mut self.buffer).await.map_err(UpstreamError::Broken)? {
             0 => Err(UpstreamError::Broken(io::ErrorKind::UnexpectedEof.into())),

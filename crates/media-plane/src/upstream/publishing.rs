@@ -1,9 +1,9 @@
-//! One publish on its connection.
+//! One publish to an upstream.
 //!
-//! In: packets. Out: their bytes on the wire, and why the publish ended. Absent: where packets come from, and another
+//! In: packets. Out: their bytes on the socket, and why the publish ended. Absent: the source of the packets; another
 //! attempt.
 //!
-//! What waits for the socket is bounded in bytes and in time; a publish that exceeds a bound is over.
+//! The bytes that wait for the socket are bounded in size and in time. A publish that exceeds a bound ends.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -19,13 +19,13 @@ use crate::rtmp::{Answer, Client, ClientEvent, ClientOutput};
 use crate::shares::{BytesAccount, Charge};
 use crate::wire::{Exchanged, Wire, WriteQueue};
 
-/// Bytes read at once: an upstream says little.
+/// Bytes read at once. An upstream sends little.
 const READ_BYTES: usize = 1 << 10;
-/// Reads while something waits to be written: no way to pile up answers that the upstream does not read.
+/// Reads while bytes wait to be written. More would let an upstream that does not read pile up answers.
 const READS_WHILE_WRITING: usize = 16;
-/// What a block costs beside its bytes.
+/// Memory of a queued buffer in addition to its bytes.
 const BLOCK_BYTES: usize = 128;
-/// How long an upstream may take to read what was said last.
+/// Time for the upstream to read the last messages before the connection is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A publish that an upstream has accepted. Dropping it resets the connection: what the kernel holds is not delivered.
@@ -39,7 +39,7 @@ pub struct Upstream {
     reads: usize,
     write_timeout: Duration,
     queue: Queue,
-    /// For what waits, where somebody is charged.
+    /// The charge for what waits, if an account pays for it.
     charge: Option<Charge>,
 }
 
@@ -47,7 +47,7 @@ impl Upstream {
     /// Connects and publishes.
     ///
     /// # Errors
-    /// [`UpstreamError`], after [`UpstreamOptions::connect_timeout`] at the latest.
+    /// [`UpstreamError`], at the latest after [`UpstreamOptions::connect_timeout`].
     pub async fn publish(
         url: &UpstreamUrl,
         options: &UpstreamOptions,
@@ -77,16 +77,16 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// Charges what waits to an account from now on.
+    /// Charges the waiting bytes to an account from now on.
     pub(crate) fn charge_to(&mut self, account: &BytesAccount) {
         self.charge = Some(account.empty());
     }
 
-    /// Queues a packet that was there when the publish began: it counts for no bound but that of the account until all of
-    /// them are written.
+    /// Queues a packet that the publish begins with. Until all such packets are written, they count for no bound
+    /// except that of the account.
     ///
     /// # Errors
-    /// [`UpstreamError::NoRoom`] when the account has no room for it; drop the publish then.
+    /// [`UpstreamError::NoRoom`] if the account has no room for it. The caller must then drop the publish.
     pub fn send_first(&mut self, packet: &Packet) -> Result<(), UpstreamError> {
         let bytes = self.push(packet);
         self.queue.allow(bytes);
@@ -96,7 +96,8 @@ impl Upstream {
     /// Queues a packet.
     ///
     /// # Errors
-    /// [`UpstreamError::TooSlow`] or [`UpstreamError::NoRoom`] when more waits than may; drop the publish then.
+    /// [`UpstreamError::TooSlow`] or [`UpstreamError::NoRoom`] if more waits than is allowed. The caller must then
+    /// drop the publish.
     pub fn send(&mut self, packet: &Packet) -> Result<(), UpstreamError> {
         let now = Instant::now();
         let bytes = self.push(packet);
@@ -104,7 +105,7 @@ impl Upstream {
         self.hold()
     }
 
-    /// Holds what waits on the account.
+    /// Adjusts the charge to what waits now.
     fn hold(&mut self) -> Result<(), UpstreamError> {
         let Some(charge) = &mut self.charge else { return Ok(()) };
         let waiting = self.out.len() + self.out.blocks() * BLOCK_BYTES;
@@ -117,7 +118,7 @@ impl Upstream {
         self.queue.pushed - self.out.written().min(self.queue.pushed)
     }
 
-    /// Bytes that the socket took.
+    /// Bytes that the socket took since the connection began.
     #[must_use]
     pub fn written_bytes(&self) -> u64 {
         self.out.written()
@@ -136,7 +137,7 @@ impl Upstream {
     /// upstream has not taken within a second is not delivered.
     pub async fn finish(mut self) {
         self.client.finish();
-        // Nothing but the close can come of it.
+        // The only error that can come here is the close, which is wanted.
         let _ = self.pump();
         let wire = &mut self.wire;
         let out = &mut self.out;
@@ -150,7 +151,7 @@ impl Upstream {
         let _ = timeout(FAREWELL, farewell).await;
     }
 
-    /// Bytes that a packet is on the wire.
+    /// Queues a packet. Returns its length on the wire, bytes.
     fn push(&mut self, packet: &Packet) -> u64 {
         self.client.publish(packet.kind(), packet.timestamp(), &packet.body());
         let mut bytes = 0;
@@ -185,7 +186,7 @@ impl Upstream {
         }
     }
 
-    /// Moves outputs of the client on.
+    /// Handles the outputs of the client.
     fn pump(&mut self) -> Result<(), UpstreamError> {
         while let Some(output) = self.client.next_output() {
             match output {
@@ -210,18 +211,18 @@ impl Upstream {
     }
 }
 
-/// What waits for the socket, as numbers.
+/// Measures what waits for the socket.
 #[derive(Debug)]
 struct Queue {
     max_bytes: u64,
     max_time: Duration,
-    /// Bytes that were handed over since the connection began.
+    /// Bytes queued since the connection began.
     pushed: u64,
-    /// Up to here the bytes are those of the beginning.
+    /// The packets that the publish began with end at this number of queued bytes.
     first: u64,
-    /// When it was seen that those are written.
+    /// When the socket was first seen to have taken the packets that the publish began with.
     begun: Option<Instant>,
-    /// Ends of packets, as [`Queue::pushed`] counts, and when they came.
+    /// Where each waiting packet ends, counted as [`Queue::pushed`], and when it was queued.
     packets: VecDeque<(u64, Instant)>,
 }
 
@@ -251,7 +252,7 @@ impl Queue {
         if written >= self.first {
             self.begun.get_or_insert(now);
         }
-        // What comes behind the first bytes has not waited before those are written.
+        // The wait of a packet is measured from the time when the first packets are written.
         let oldest = self.packets.front().map_or(now, |(_, at)| *at);
         let waits = self.begun.map_or(Duration::ZERO, |begun| now - oldest.max(begun));
         let waiting = self.pushed - written.max(self.first).min(self.pushed);
@@ -262,7 +263,7 @@ impl Queue {
     }
 }
 
-/// Filler for a handshake: differs per connection, protects nothing.
+/// Filler bytes for the RTMP handshake. They differ for each connection and need not be secret.
 pub(super) fn seed() -> [u8; 16] {
     let seeds = RandomState::new();
     let mut seed = [0; 16];

@@ -1,7 +1,7 @@
 //! RTMP URLs of upstreams.
 //!
-//! In: text. Out: its parts, with those that may be shown apart from those that are keys. Absent: names of users and
-//! passwords in URLs, which no RTMP client sends.
+//! In: text. Out: the parts of the URL, with the parts that may be shown separate from those that are keys. Absent:
+//! user names and passwords in URLs, which no RTMP client sends.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -13,42 +13,43 @@ use crate::rtmp::Target;
 /// Longest URL, bytes.
 const MAX_URL_BYTES: usize = 2048;
 
-/// Why a text is no URL of an upstream. Never holds the text.
+/// Why a text is not the URL of an upstream. It never contains the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BadUrl {
-    /// Neither `rtmp://` nor `rtmps://`.
+    /// The scheme is neither `rtmp` nor `rtmps`.
     #[error("it begins neither with `rtmp://` nor with `rtmps://`")]
     Scheme,
-    /// The host is missing or malformed, or the port is no number in 1..=65535.
+    /// The host is missing or malformed, or the port is not a number in 1..=65535.
     #[error("its host or port is malformed; names of users and passwords are not served")]
     Host,
-    /// There is no app or no stream.
+    /// The app or the stream is missing.
     #[error("it has no app or no stream: the form is rtmp://HOST/APP/STREAM")]
     Path,
-    /// A byte that no URL has, a space for example.
+    /// The text contains a byte that a URL cannot contain, for example a space.
     #[error("it holds a character that a URL cannot have")]
     Character,
-    /// Too long.
+    /// The text is longer than 2048 bytes.
     #[error("it is longer than {max} bytes", max = MAX_URL_BYTES)]
     Length,
 }
 
-/// Where a stream is published: `rtmp://host[:port]/app/stream[?query]`, or `rtmps`. The stream is what stands behind the
-/// last slash of the path. `Debug` and `Display` leave stream and query out, which are keys.
+/// The URL that a stream is published to or played from: `rtmp://host[:port]/app/stream[?query]`, or `rtmps`. The
+/// stream is the part of the path after the last slash. `Debug` and `Display` omit the stream and the query, which
+/// are keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamUrl {
     tls: bool,
-    /// Without the brackets of IPv6.
+    /// Host name or address, without the brackets of IPv6.
     host: String,
     port: u16,
     target: Target,
 }
 
 impl UpstreamUrl {
-    /// Reads a URL.
+    /// Parses a URL.
     ///
     /// # Errors
-    /// [`BadUrl`].
+    /// [`BadUrl`] if the text is no such URL.
     pub fn parse(text: &str) -> Result<Self, BadUrl> {
         if text.len() > MAX_URL_BYTES {
             return Err(BadUrl::Length);
@@ -79,7 +80,7 @@ impl UpstreamUrl {
         Ok(Self { tls, host: host.to_owned(), port, target })
     }
 
-    /// Whether it is `rtmps`.
+    /// Whether the scheme is `rtmps`.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.tls
@@ -91,13 +92,13 @@ impl UpstreamUrl {
         &self.host
     }
 
-    /// Port; 1935 when it is not named, and 443 for `rtmps`.
+    /// Port. The default is 1935, or 443 for `rtmps`.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// What is published.
+    /// The app and the stream.
     #[must_use]
     pub fn target(&self) -> &Target {
         &self.target
@@ -105,7 +106,7 @@ impl UpstreamUrl {
 }
 
 impl fmt::Display for UpstreamUrl {
-    /// Without stream and query.
+    /// Writes the URL without stream and query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.target.tc_url())
     }
@@ -117,7 +118,7 @@ impl fmt::Debug for UpstreamUrl {
     }
 }
 
-/// Host without brackets, and port.
+/// Splits a host, without brackets, from the port.
 fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {

@@ -1,4 +1,4 @@
-//! What one peer or one viewer may take from the others: memory, places, lines of the log.
+//! What one peer or one viewer can take from others: memory, places, log lines.
 //! Proves no rule of the protocol: bounds of the relay.
 
 use std::fmt::{Debug, Write};
@@ -26,7 +26,7 @@ use crate::support::*;
 
 const KEY: &[u8] = &[0x12, 1, 0];
 
-/// The beginning of a video message, `sent` bytes of it, in one chunk.
+/// The first `sent` bytes of a video message, in one chunk.
 fn unfinished(chunk_stream: u8, length: usize, sent: usize) -> Vec<u8> {
     let mut bytes = chunked(chunk_stream, message_type::VIDEO, 1, 0, &vec![0x27; length], sent);
     bytes.truncate(12 + sent);
@@ -38,7 +38,7 @@ fn chunk_size(size: usize) -> Vec<u8> {
     message(2, message_type::SET_CHUNK_SIZE, 0, 0, &size)
 }
 
-/// The result of bytes behind an accepted request.
+/// The result and the events of `bytes` that follow an accepted request.
 fn behind(first: &[u8], bytes: &[u8]) -> (Result<(), RtmpError>, Vec<Event>) {
     let (mut session, mut outcome) = (session(), Outcome::default());
     run(&mut session, &mut outcome, first).unwrap();
@@ -48,7 +48,7 @@ fn behind(first: &[u8], bytes: &[u8]) -> (Result<(), RtmpError>, Vec<Event>) {
     (result, outcome.events)
 }
 
-/// The media of the events.
+/// The lengths of the media bodies among the events.
 fn bodies(events: &[Event]) -> Vec<usize> {
     events
         .iter()
@@ -82,7 +82,7 @@ fn a_player_has_no_room_for_media() {
     assert_eq!((result, bodies(&events)), (Ok(()), vec![MAX_MEDIA_MESSAGE]));
 }
 
-/// Also with media under way, which is left out without a memory of it.
+/// Media that is under way when the publish ends is dropped and not kept.
 #[test]
 fn the_room_of_a_publisher_ends_with_its_publish() {
     let stop = Command {
@@ -134,7 +134,7 @@ async fn the_newest_play_of_a_viewer_replaces_the_oldest() {
             assert_eq!(players.remove(0).cut_reason(), Some(EndReason::Replaced));
         }
     }
-    // Those that were ended and still exist count, twice as many as may play.
+    // Ended plays that still exist count, too: together at most twice as many as may play.
     players.push(play(&hub, "a", "v=eve").await);
     let denied = hub.play(&allow(), request(Direction::Play, "a", "v=eve")).await.unwrap_err();
     assert_eq!(denied.code, "tooManyPlays");
@@ -144,7 +144,7 @@ async fn the_newest_play_of_a_viewer_replaces_the_oldest() {
         assert_eq!(player.cut_reason(), Some(EndReason::Replaced));
         assert_eq!(player.next(&mut Vec::new(), 1).await, Err(EndReason::Replaced));
     }
-    // Late ends of the old ones touch nobody.
+    // Dropping the ended players affects no other.
     players.drain(..4);
     assert_eq!((hub.stats().players, hub.stats().waiters), (7, 7));
     let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
@@ -153,7 +153,8 @@ async fn the_newest_play_of_a_viewer_replaces_the_oldest() {
         player.next(&mut Vec::new(), 1).await.unwrap();
     }
     assert!(elsewhere.cut_reason().is_none());
-    // With a publisher as without; an ended play takes no place of its viewer, though it lingers.
+    // The same holds with a publisher. A play that was ended takes no place of its viewer, even if its player still
+    // exists.
     for timestamp in 0..5 {
         publisher.send(MediaKind::Video, timestamp, KEY).unwrap();
         for player in players[..1].iter().chain(&players[2..]) {
@@ -193,11 +194,11 @@ async fn nobody_ends_plays_of_a_viewer_by_writing_its_name() {
         others.push(hub.play(&mallory, asked()).await.unwrap());
     }
     assert_eq!(live(&players), [true; 4]);
-    // Nor does a play that is allowed and finds no place.
+    // Nor does a play that is allowed and finds no place end a play.
     let denied = hub.play(&allow(), asked()).await.unwrap_err();
     assert_eq!(denied.code, "tooManyPlayers");
     assert_eq!(live(&players), [true; 4]);
-    // Nor do claims of others take places of hers.
+    // Nor do claims of others count for the viewer.
     players.remove(0);
     players.push(play(&hub, "a", "v=eve").await);
     assert_eq!(live(&players), [true; 4]);
@@ -220,7 +221,7 @@ async fn an_ended_player_that_lingers_does_not_hide_the_next_publisher() {
     assert_eq!(hub.cut_stream(&StreamName::new("live", "a")), 2);
 }
 
-/// Whatever else happens to the stream.
+/// The stall is noticed whatever happens to the stream.
 #[tokio::test(start_paused = true)]
 async fn an_flv_play_that_is_not_read_is_known_after_the_time_for_it() {
     let hub = Hub::new(RelayConfig::default());
@@ -244,13 +245,13 @@ async fn an_flv_play_that_is_not_read_is_known_after_the_time_for_it() {
     let [goes_on, stalled] = &mut signals;
     stalled.await;
     assert!(timeout(Duration::ZERO, goes_on).await.is_err());
-    // A stream that has nothing to give is no fault of its reader.
+    // If the stream has nothing to deliver, the reader has not stalled.
     assert!(timeout(Duration::from_secs(60), reads.next()).await.is_err());
     let signal = reads.stall_signal();
     assert!(timeout(Duration::ZERO, signal).await.is_err());
 }
 
-/// A large tag may take a slow reader longer than the time for one piece of it.
+/// A slow reader may need longer for a large tag than the timeout for one piece.
 #[tokio::test(start_paused = true)]
 async fn who_takes_a_large_tag_piece_by_piece_reads() {
     let hub = Hub::new(RelayConfig::default());
@@ -271,7 +272,7 @@ async fn who_takes_a_large_tag_piece_by_piece_reads() {
     stalled.await;
 }
 
-/// Level and fields of what is logged on this thread.
+/// Collects the level and the fields of what is logged on this thread.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -338,7 +339,7 @@ async fn the_log_holds_little_of_what_peers_write() {
         assert!(line.contains("badUrl") && line.contains(&"长".repeat(64)), "{line}");
         assert!(!line.contains(&"长".repeat(65)) && !line.contains(&"x".repeat(65)), "{line}");
     }
-    // Also of those that are let in by whoever allows such names.
+    // The lines about requests with such names stay short, too, if an authorizer allows them.
     let publisher = hub.publish(&allow(), asked(Direction::Publish)).await.unwrap();
     let mut players = Vec::new();
     for _ in 0..5 {

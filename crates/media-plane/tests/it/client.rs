@@ -1,4 +1,4 @@
-//! The client without I/O, against the session of a server.
+//! The RTMP client without I/O, against the session of a server.
 //! Proves no rule of the protocol: RTMP.
 
 use bytes::Bytes;
@@ -19,15 +19,15 @@ pub(crate) fn target() -> Target {
     Target::new("live", "rtmp://upstream.example/live", STREAM).unwrap()
 }
 
-/// Both ends, and what they told their owners.
+/// A client and a server that exchange bytes in memory, and the events of both.
 struct Line {
     client: Client,
     server: Session,
     told: Vec<ClientEvent>,
     heard: Vec<Event>,
-    /// The client wants its connection closed.
+    /// The client has asked to close the connection.
     closed: bool,
-    /// Bytes that go at once.
+    /// Length of the pieces in which bytes are passed on.
     piece: usize,
 }
 
@@ -43,7 +43,7 @@ impl Line {
         }
     }
 
-    /// Moves bytes until nobody has any.
+    /// Exchanges bytes until neither side has any.
     fn run(&mut self) {
         loop {
             let mut up = Vec::new();
@@ -71,7 +71,7 @@ impl Line {
         }
     }
 
-    /// Goes on until media may be sent.
+    /// A pair whose publish is accepted, so that media may be sent.
     fn publishing(piece: usize) -> Self {
         let mut line = Self::new(piece);
         line.run();
@@ -120,7 +120,7 @@ fn media_arrives_as_it_was_also_by_enhanced_rtmp() {
     amf0::encode(&mut metadata, &Value::EcmaArray(vec![("width".into(), Value::Number(640.0))]));
     let sent = [
         (MediaKind::Metadata, 0, Bytes::from(metadata)),
-        // The sequence header of HEVC, a frame of it, and Opus.
+        // A sequence header of HEVC, a long frame, and Opus.
         (MediaKind::Video, 5, Bytes::from_static(&[0x90, b'h', b'v', b'c', b'1', 1, 2])),
         (MediaKind::Video, 0x0100_0000, vec![0x91; 100_000].into()),
         (MediaKind::Audio, u32::MAX, Bytes::from_static(&[0x91, b'O', b'p', b'u', b's', 3])),
@@ -133,7 +133,7 @@ fn media_arrives_as_it_was_also_by_enhanced_rtmp() {
     assert_eq!(line.heard, expected);
 }
 
-/// What a server says of a refusal may hold the stream that was asked for, as it is or decoded.
+/// The text of a refusal may contain the requested stream, as it was sent or decoded.
 #[test]
 fn a_refusal_is_told_without_the_keys() {
     let mut line = Line::new(100);

@@ -1,4 +1,4 @@
-//! The publishing client, and an upstream that wants its harm.
+//! The publishing client against a malicious upstream.
 //! Proves no rule of the protocol: bounds of RTMP.
 
 use lianmai_media_plane::rtmp::amf0::Value;
@@ -84,7 +84,7 @@ fn what_an_upstream_may_send_is_bounded_by_what_it_got() {
     assert!(pings * ping.len() as u64 <= MAX_UPSTREAM_BYTES + answered as u64 / 4);
     assert!(pings > 2000, "an hour of pings once a second is nothing: {pings}");
 
-    // Who takes much may say more.
+    // An upstream that receives much may send more.
     let mut client = publishing(1.0);
     let frame = vec![0x27; 1 << 20].into();
     for time in 0..64 {
@@ -99,7 +99,7 @@ fn what_an_upstream_may_send_is_bounded_by_what_it_got() {
 fn a_message_without_end_holds_little() {
     let mut client = client();
     client.input(&hello()).unwrap();
-    // A command that announces 16 MB is left out, media too; a control message of that size is an error.
+    // A command that announces 16 MB is dropped. A control message of that size is an error.
     let mut long = vec![3, 0, 0, 0, 0xFF, 0xFF, 0xFF, message_type::COMMAND, 0, 0, 0, 0];
     long.extend([0; 128]);
     client.input(&long).unwrap();
@@ -119,7 +119,7 @@ fn answers_out_of_order_change_nothing() {
     assert!(!client.is_publishing());
     client.input(&result(1.0, Value::Null)).unwrap();
     client.input(&result(1.0, Value::Null)).unwrap();
-    // Those that know no releaseStream and FCPublish say so, and go on.
+    // Servers that do not know `releaseStream` and `FCPublish` refuse them and accept the publish nevertheless.
     client.input(&command(0, "_error", 2.0, Value::Null, vec![])).unwrap();
     client.input(&command(0, "_error", 3.0, Value::Null, vec![])).unwrap();
     client.input(&result(4.0, Value::Number(7.0))).unwrap();
@@ -172,7 +172,7 @@ fn pings_are_answered_and_bytes_acknowledged() {
     client.input(&message(2, message_type::USER_CONTROL, 0, 0, &[0, 6, 1, 2, 3, 4])).unwrap();
     let bytes = sent(&mut client);
     assert!(bytes.ends_with(&[0, 7, 1, 2, 3, 4]), "{bytes:?}");
-    // Not each byte, whatever window is asked for.
+    // The client does not acknowledge each byte, whatever window the upstream sets.
     client.input(&message(2, message_type::DATA, 1, 0, &[5; 1200])).unwrap();
     let acknowledgement = messages(&sent(&mut client));
     assert_eq!(acknowledgement.len(), 1);

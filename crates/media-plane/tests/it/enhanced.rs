@@ -1,5 +1,5 @@
-//! HEVC, AV1 and Opus, as Enhanced RTMP carries them: each byte that is pushed comes out again, by RTMP and by FLV, to
-//! players that were there before and to those that come late.
+//! HEVC, AV1 and Opus in Enhanced RTMP: every byte that is pushed comes out again, by RTMP and by FLV, for early and
+//! for late players.
 //! Proves URL-2, URL-11, URL-13.
 
 use lianmai_media_plane::rtmp::message::message_type;
@@ -8,10 +8,10 @@ use lianmai_media_plane::{Direction, MediaKind, RelayConfig, pull};
 use crate::sockets::{Client, Server, player, publisher, within};
 use crate::support::*;
 
-/// A message: its kind, its time, and its body.
+/// A message: its kind, its timestamp and its body.
 type Said = (MediaKind, u32, Vec<u8>);
 
-/// What stands behind the head of a message: bytes of all values, as no encoder would escape them.
+/// A message body: its head, and `length` different bytes as coded data.
 fn coded(head: &[u8], length: u8) -> Vec<u8> {
     head.iter().copied().chain((0..length).rev()).collect()
 }
@@ -24,7 +24,7 @@ fn audio(time: u32, head: &[u8]) -> Said {
     (MediaKind::Audio, time, coded(head, 90))
 }
 
-/// Two groups of pictures: headers, colours, frames with and without a composition time, and sound between them.
+/// Two groups of pictures: headers, colour information, frames with and without a composition time, and audio.
 fn push(codec: &[u8; 4]) -> Vec<Said> {
     let head = |first: u8, rest: &[u8]| [&[first], &codec[..], rest].concat();
     let group = |time: u32| {
@@ -33,7 +33,7 @@ fn push(codec: &[u8; 4]) -> Vec<Said> {
             audio(time + 3, b"\x91Opus"),
             video(time + 40, &head(0xA3, &[])),
             audio(time + 23, b"\x91Opus"),
-            // With nanoseconds, which stand before the packet type.
+            // With a nanosecond offset, which stands before the packet type.
             video(time + 80, &[&[0xA7, 2, 0, 0, 7, 1], &codec[..], &[0, 0, 0]].concat()),
         ]
     };
@@ -46,7 +46,7 @@ fn push(codec: &[u8; 4]) -> Vec<Said> {
     [heads, group(0), group(1000)].concat()
 }
 
-/// Where the last group begins.
+/// Index of the first message of the last group.
 const LAST_GROUP: usize = 9;
 
 fn bytes(said: &[Said]) -> Vec<u8> {
@@ -92,7 +92,7 @@ async fn by_flv(pull: &mut pull::FlvStream, length: usize) -> Vec<Said> {
     got
 }
 
-/// As long as the file of these messages is.
+/// Length of the FLV file with these messages, bytes.
 fn length(said: &[Said]) -> usize {
     13 + said.iter().map(|(_, _, body)| body.len() + 15).sum::<usize>()
 }
@@ -109,7 +109,7 @@ async fn comes_out_as_it_went_in(codec: &[u8; 4]) {
     assert_eq!(by_rtmp(&mut early.0, push.len()).await, push);
     assert_eq!(by_flv(&mut early.1, length(&push)).await, push);
 
-    // Headers at the time of the group, and the group.
+    // Late players get the headers with the time of the last group, and that group.
     let heads = push[..4].iter().map(|(kind, _, body)| (*kind, 1000, body.clone()));
     let wanted: Vec<_> = heads.chain(push[LAST_GROUP..].iter().cloned()).collect();
     let mut late = (player(&server, "a").await, pull().await);
@@ -128,7 +128,7 @@ async fn av1_and_opus() {
     comes_out_as_it_went_in(b"av01").await;
 }
 
-/// Several tracks in one message, each with its codec.
+/// Several tracks in one message, each with its own codec.
 #[tokio::test]
 async fn several_tracks() {
     let server = Server::start(RelayConfig::default(), allow()).await;

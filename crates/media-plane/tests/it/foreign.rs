@@ -1,4 +1,4 @@
-//! A second opinion: `rml_rtmp`'s client against this server, without I/O.
+//! The client of another library, `rml_rtmp`, against this server, without I/O.
 //! Proves no rule of the protocol: RTMP.
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use rml_rtmp::time::RtmpTimestamp;
 
 use crate::support::*;
 
-/// Both ends, and what they said so far.
+/// A client and a server that exchange bytes in memory, and the events of both.
 struct Pair {
     client: ClientSession,
     server: Session,
@@ -47,7 +47,7 @@ impl Pair {
         pair
     }
 
-    /// Carries results to the server and answers back, until both are quiet.
+    /// Passes the client's results to the server and the answers back, until neither side has any.
     fn results(&mut self, mut results: Vec<ClientSessionResult>) {
         while !results.is_empty() {
             for result in std::mem::take(&mut results) {

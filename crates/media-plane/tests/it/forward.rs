@@ -1,4 +1,4 @@
-//! A stream of one hub is published to another one by a real socket.
+//! Forwards: a stream of one hub is published to another hub through a real socket.
 //! Proves no rule of the protocol: forwards.
 
 use std::io;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::support::*;
 
-/// Against a test that never ends; no outcome depends on it.
+/// Ends a test that would never end. No outcome depends on it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options() -> UpstreamOptions {
@@ -39,7 +39,7 @@ fn url(address: SocketAddr, key: &str) -> UpstreamUrl {
     UpstreamUrl::parse(&format!("rtmp://{address}/live/up?{key}")).unwrap()
 }
 
-/// An upstream that lets in those whose query is `good`.
+/// An upstream that accepts publishes with the query `good`, and all plays.
 struct Server {
     hub: Hub,
     address: SocketAddr,
@@ -99,7 +99,7 @@ fn tap(hub: &Hub) -> Player {
     hub.tap(&StreamName::new("live", "a")).unwrap()
 }
 
-/// A forward that runs, and what it tells.
+/// Starts a forward. Returns its task, and the state that it reports.
 fn start(
     player: Player,
     url: UpstreamUrl,
@@ -109,13 +109,13 @@ fn start(
     (tokio::spawn(async move { forward(player, &url, &options, &told).await }), state)
 }
 
-/// Waits until a forward is in a phase, after so many failures.
+/// Waits until a forward is in this phase and has failed at least so often.
 async fn reach(state: &mut watch::Receiver<ForwardState>, phase: ForwardPhase, failures: u64) {
     let wanted = |state: &ForwardState| state.phase == phase && state.failures >= failures;
     timeout(PATIENCE, state.wait_for(wanted)).await.unwrap().unwrap();
 }
 
-/// The next packets of a player, by their bodies.
+/// The bodies of the next packets of a player.
 async fn bodies(player: &Player, count: usize) -> Vec<Vec<u8>> {
     let mut batch = Vec::new();
     while batch.len() < count {
@@ -141,7 +141,6 @@ async fn a_stream_is_published_from_its_last_keyframe_on_until_it_ends() {
     assert_eq!(bodies(&watcher, 1).await, [[0x27, 1, 0, 0, 0, 3]]);
     hub.cut_stream(&StreamName::new("live", "a"));
     assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), EndReason::Cut);
-    // The upstream was told: it has no publisher any more, so nothing is left but its player.
     drop(watcher);
     server.stop().await;
 }
@@ -155,7 +154,7 @@ async fn an_upstream_that_comes_back_gets_the_stream_again() {
     reach(&mut state, ForwardPhase::Publishing, 0).await;
     server.stop().await;
     reach(&mut state, ForwardPhase::Waiting, 1).await;
-    // Nobody is there meanwhile: it is tried again and again.
+    // There is no upstream meanwhile, so the forward tries again and again.
     reach(&mut state, ForwardPhase::Waiting, 2).await;
     send(&publisher, 2000, &[0x17, 1, 0, 0, 0, 9]);
     let server = Server::start(address).await;
@@ -177,7 +176,7 @@ async fn a_refusal_is_told_without_the_key_and_tried_again() {
     assert_eq!(error.code(), "refused");
     let text = error.to_string();
     assert_eq!(text, "refused: NetStream.Publish.Denied denied.badKey: *** is bad");
-    // Also one that waits ends with its stream.
+    // A forward also ends with its stream while it waits for the next attempt.
     hub.cut_stream(&StreamName::new("live", "a"));
     assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), EndReason::Cut);
     server.stop().await;
@@ -192,12 +191,12 @@ async fn a_stream_without_publisher_has_nothing_to_forward() {
     assert_eq!(hub.stats().streams, 0, "nothing is left of the look");
 }
 
-/// What waits counts for the member that publishes.
+/// What waits for the upstream is charged to the member that publishes.
 #[tokio::test]
 async fn a_forward_that_finds_no_room_begins_anew() {
     let config = RelayConfig { forward_total_bytes: 1 << 20, ..RelayConfig::default() };
     let (hub, publisher) = source_with(config).await;
-    // An eighth is the member's, and half of that the stream's.
+    // The member has an eighth of all memory, and the stream half of that.
     send(&publisher, 80, &[&[0x27, 1, 0, 0, 0, 3], &[0; 70_000][..]].concat());
     let server = Server::start(ANY).await;
     let (_ended, mut state) = start(tap(&hub), url(server.address, "good"), options());
@@ -231,12 +230,12 @@ async fn this_server_is_no_upstream() {
     server.stop().await;
 }
 
-/// What waits for an upstream that reads nothing is bounded, and its stream goes on.
+/// The bytes that wait for an upstream which reads nothing are bounded, and the stream goes on.
 #[tokio::test]
 async fn an_upstream_that_reads_nothing_is_given_up() {
     let (hub, publisher) = source().await;
     let server = Server::start(ANY).await;
-    // In between: hands everything on until the publish runs, and then reads nothing.
+    // A proxy that passes everything on until the publish runs, and then reads nothing.
     let listener = TcpListener::bind(ANY).await.unwrap();
     let between = listener.local_addr().unwrap();
     let address = server.address;

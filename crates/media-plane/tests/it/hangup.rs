@@ -1,4 +1,4 @@
-//! Peers that hang up while somebody else decides about them.
+//! Peers that hang up while the authorizer decides about them.
 //! Proves no rule of the protocol: a decision that nobody waits for is not waited for.
 
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::sockets::{Server, within};
 use crate::support::*;
 
-/// Decides nothing, and tells of each question and of its end.
+/// An authorizer that never decides. It reports each question, and when the question is dropped.
 struct Undecided {
     asked: Mutex<mpsc::Sender<()>>,
     dropped: mpsc::Sender<()>,
@@ -39,7 +39,7 @@ impl Authorizer for Undecided {
 async fn who_hangs_up_takes_its_question_back() {
     let (asked, mut questions) = mpsc::channel(8);
     let (dropped, mut ends) = mpsc::channel(8);
-    // Nothing but the hang-up ends a question.
+    // With this timeout, only the hang-up can end a question.
     let patient = Duration::from_secs(3600);
     let config = RelayConfig { auth_timeout: patient, ..RelayConfig::default() };
     let server = Server::start(config, Undecided { asked: Mutex::new(asked), dropped }).await;
@@ -48,7 +48,7 @@ async fn who_hangs_up_takes_its_question_back() {
             let mut peer = TcpStream::connect(server.address).await.unwrap();
             peer.write_all(&bytes).await.unwrap();
             within(questions.recv()).await.unwrap();
-            // Bytes that the server does not read, as it decides first.
+            // The server does not read these bytes before the decision.
             peer.write_all(&vec![0; unread]).await.unwrap();
             let kept = if reset {
                 SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();

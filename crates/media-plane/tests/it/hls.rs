@@ -1,5 +1,5 @@
-//! HLS: what ffmpeg decodes of the segments is what was pushed; each request is judged; a stream that nobody asks for costs
-//! nothing.
+//! HLS: ffmpeg decodes from the segments what was pushed; each request is authorized; a stream that nobody requests
+//! costs nothing.
 //! Proves URL-16.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn play() -> StreamRequest {
     request(Direction::Play, "a", "v=bob")
 }
 
-/// Pushes tags at their times.
+/// Pushes tags. The clock advances with their timestamps.
 async fn push(hub: &Hub, tags: &[Tag]) {
     let publisher = hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap();
     let mut last = tags[0].time;
@@ -32,7 +32,7 @@ async fn push(hub: &Hub, tags: &[Tag]) {
     }
 }
 
-/// The URLs of a list, and what it says before them.
+/// The URLs in a playlist.
 fn urls(list: &str) -> Vec<&str> {
     list.lines().filter(|line| !line.starts_with('#')).collect()
 }
@@ -41,7 +41,7 @@ fn number(url: &str) -> u64 {
     url.strip_prefix("a/").unwrap().strip_suffix(".ts?v=bob").unwrap().parse().unwrap()
 }
 
-/// What ffmpeg makes of the segments, and of the file that was pushed.
+/// Compares what ffmpeg decodes from the segments with what it decodes from the pushed file.
 async fn comes_out_as_it_went_in(encoding: usize, audio_tolerance: i64) {
     let hub = Hub::new(config());
     let hls = Hls::new(hub.clone());
@@ -71,10 +71,10 @@ async fn comes_out_as_it_went_in(encoding: usize, audio_tolerance: i64) {
         let pushed = frames(&pushed, map, "1:1000").unwrap();
         let played = frames(&file, map, "1:1000").unwrap();
         let at = pushed.iter().position(|(_, frame)| *frame == played[2].1).expect("the third") - 2;
-        // Two of sound depend on what was before them.
+        // The first two audio frames depend on frames before them, so they are not compared.
         for ((from, pushed), (to, played)) in pushed[at..].iter().zip(&played).skip(2) {
             assert_eq!(pushed, played);
-            // The clock of MPEG-TS is behind by the same for all.
+            // All timestamps in MPEG-TS are later by the same delay.
             assert!((to - from - 700).abs() <= tolerance, "{map}: {from} became {to}");
         }
         assert!(played.len() > 50, "{map}: {} frames", played.len());
@@ -170,7 +170,7 @@ async fn a_stream_that_nobody_asks_for_costs_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn segments_have_a_bound() {
-    // One stream has half of what its member has, and that an eighth.
+    // The stream has half of its member's share, and the member has an eighth.
     let hub = Hub::new(RelayConfig { hls_total_bytes: 16 * 150_000, ..config() });
     let hls = Hls::new(hub.clone());
     let tags = encoded(0);

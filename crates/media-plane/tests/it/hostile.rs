@@ -1,4 +1,4 @@
-//! Bytes nobody should send: coded errors, never a panic.
+//! Malformed bytes: they cause errors with a code, and never a panic.
 //! Proves no rule of the protocol: RTMP.
 
 use bytes::Bytes;
@@ -10,12 +10,12 @@ use proptest::prelude::*;
 
 use crate::support::*;
 
-/// The result of bytes behind a handshake, nothing authorized.
+/// The result of bytes that follow a handshake, without any permission.
 fn early(bytes: &[u8]) -> Result<(), RtmpError> {
     run(&mut session(), &mut Outcome::default(), &[&handshake(), bytes].concat())
 }
 
-/// The result of bytes and the media behind an accepted publish.
+/// The result and the events of bytes that follow an accepted publish.
 fn late(bytes: &[u8]) -> (Result<(), RtmpError>, Vec<Event>) {
     let (mut session, mut outcome) = (session(), Outcome::default());
     run(&mut session, &mut outcome, &publish_bytes("a")).unwrap();
@@ -23,7 +23,7 @@ fn late(bytes: &[u8]) -> (Result<(), RtmpError>, Vec<Event>) {
     (run(&mut session, &mut outcome, bytes), outcome.events)
 }
 
-/// A full header.
+/// A type 0 chunk header.
 fn head(chunk_stream: u8, timestamp: u32, length: u32, type_id: u8) -> Vec<u8> {
     let mut bytes = vec![chunk_stream];
     bytes.extend(&timestamp.to_be_bytes()[1..]);
@@ -103,7 +103,7 @@ fn a_message_may_not_change_within() {
     let mut bytes = head(6, 0, 300, message_type::VIDEO);
     bytes.extend([0x27; 128]);
     for (length, type_id) in [(200, 9), (400, 9), (300, 8), (0, 9)] {
-        // Type 1: delta, length, type.
+        // A type 1 header: delta, length, type.
         let change = [0x46, 0, 0, 0, 0, 0, 0, type_id];
         let mut bytes = bytes.clone();
         bytes.extend(change);
@@ -159,7 +159,7 @@ fn long_chunk_stream_numbers() {
 #[test]
 fn extended_timestamps() {
     let absolute = 0x0100_0001_u32;
-    // Type 3 chunks that repeat it, and a delta with an extended timestamp that wraps.
+    // Type 3 chunks that repeat the extended timestamp, and an extended delta that wraps.
     let mut bytes = message(6, message_type::VIDEO, 1, absolute, &[0x27; 300]);
     bytes.extend([0x86, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
     bytes.extend([0x17; 128]);
@@ -170,12 +170,12 @@ fn extended_timestamps() {
     let expected = vec![video(absolute, vec![0x27; 300]), video(absolute - 1, vec![0x17; 300])];
     assert_eq!(late(&bytes), (Ok(()), expected));
 
-    // A small delta sent as extended one.
+    // A small delta that is sent as an extended one.
     let mut bytes = message(6, message_type::VIDEO, 1, 5, &[0x27; 4]);
     bytes.extend([0x86, 0xFF, 0xFF, 0xFF, 0, 0, 0, 9, 1, 2, 3, 4]);
     assert_eq!(late(&bytes), (Ok(()), vec![video(5, vec![0x27; 4]), video(14, vec![1, 2, 3, 4])]));
 
-    // Senders that leave it out of type 3 chunks.
+    // A sender that omits the extended timestamp in type 3 chunks.
     let mut bytes = message(6, message_type::VIDEO, 1, absolute, &[0x27; 128]);
     bytes.extend(head(6, 0xFF_FFFF, 200, message_type::VIDEO));
     bytes.extend(absolute.to_be_bytes());
@@ -199,7 +199,7 @@ fn too_many_chunk_streams() {
             })
             .collect()
     };
-    // The commands took chunk stream 3.
+    // The commands already use chunk stream 3.
     assert_eq!(late(&open(MAX_CHUNK_STREAMS - 1)).0, Ok(()));
     assert_eq!(late(&open(MAX_CHUNK_STREAMS)).0, Err(RtmpError::ChunkStreams));
     assert_eq!(late(&[0xC9]).0, Err(RtmpError::ChunkHeader));
@@ -209,7 +209,7 @@ fn too_many_chunk_streams() {
 #[test]
 fn unfinished_messages_have_a_common_bound() {
     let mut bytes = message(2, message_type::SET_CHUNK_SIZE, 0, 0, &65_536_u32.to_be_bytes());
-    // One byte of each message is never sent.
+    // The last chunk of each message is never sent.
     let length = 4 << 20;
     for stream in 10..13 {
         for chunk in 0..64 {
@@ -223,7 +223,7 @@ fn unfinished_messages_have_a_common_bound() {
                 break;
             }
         }
-        // Another chunk stream may only speak at a chunk border: end this one short of it.
+        // Removes the last chunk, so that the next chunk stream begins at a chunk boundary.
         let cut = bytes.len() - 65_536;
         bytes.truncate(cut);
     }
@@ -274,7 +274,7 @@ fn commands_out_of_order() {
     assert_eq!(result, Some(RtmpError::Requests));
 }
 
-/// A valid session with all sorts of messages.
+/// A valid session with messages of many types.
 fn valid() -> Vec<u8> {
     let mut bytes = publish_bytes("a?b=c");
     bytes.extend(message(2, message_type::SET_CHUNK_SIZE, 0, 0, &[0, 0, 0, 200]));
@@ -350,7 +350,7 @@ fn split(bytes: &[u8], splits: &[usize]) -> (Result<(), RtmpError>, Outcome) {
     (result, outcome)
 }
 
-/// Messages sent over several chunk streams at once, each header as short as it can be.
+/// Encodes messages that are interleaved on several chunk streams, with the shortest possible headers.
 fn interleave(lists: &[Vec<(u32, Vec<u8>)>], chunk_size: usize, order: &[usize]) -> Vec<u8> {
     struct Lane<'a> {
         messages: std::slice::Iter<'a, (u32, Vec<u8>)>,
@@ -414,7 +414,7 @@ fn interleave(lists: &[Vec<(u32, Vec<u8>)>], chunk_size: usize, order: &[usize])
 }
 
 fn config(cases: u32) -> ProptestConfig {
-    // PROPTEST_CASES asks for more.
+    // PROPTEST_CASES may ask for more cases.
     let default = ProptestConfig::default();
     ProptestConfig { cases: cases.max(default.cases), failure_persistence: None, ..default }
 }
@@ -435,7 +435,7 @@ proptest! {
     #[test]
     fn mutated_sessions_never_panic(mutations in prop::collection::vec(mutation(), 1..6), splits in prop::collection::vec(1..5000_usize, 1..5)) {
         let mut bytes = valid();
-        // Past the handshake, where there is something to break.
+        // The handshake stays valid; otherwise nothing after it would be read.
         let mut tail = bytes.split_off(3073);
         mutations.into_iter().for_each(|mutation| mutate(&mut tail, mutation));
         bytes.extend(tail);

@@ -1,4 +1,4 @@
-//! The hub under a paused clock: no sockets, no sleeping for luck.
+//! The hub under a paused clock: no sockets, and no waiting in real time.
 //! Proves no rule of the protocol: how the relay hands media on.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::advance;
 
 use crate::support::*;
 
-/// Video and audio that need no header: Sorenson's H.263 and MP3.
+/// Video and audio whose codecs need no header: Sorenson H.263 and MP3.
 const KEY: &[u8] = &[0x12, 1, 0, 0, 0, 1];
 const FRAME: &[u8] = &[0x22, 1, 0, 0, 0, 2];
 const AUDIO: &[u8] = &[0x2F, 1, 5];
@@ -61,7 +61,7 @@ fn ready(player: &Player) -> Vec<Arc<Packet>> {
     batch
 }
 
-/// Kind, time and first two bytes of what is ready.
+/// Kind, timestamp and first two bytes of the packets that are ready.
 fn seen(player: &Player) -> Vec<(MediaKind, u32, [u8; 2])> {
     let short = |packet: &Arc<Packet>| {
         let body = packet.body();
@@ -149,7 +149,7 @@ async fn a_slow_player_is_cut_and_others_are_not() {
     let publisher = publish(&hub, "a").await.unwrap();
     let big_key = [KEY, &[0; 30_000]].concat();
     video(&publisher, 0, &big_key);
-    // A start larger than the queue is no lag.
+    // A start that is larger than the queue does not count as lag.
     let (slow, fast) = (play(&hub, "a", "").await.unwrap(), play(&hub, "a", "").await.unwrap());
     let mut count = 0;
     for index in 1..30 {
@@ -184,7 +184,7 @@ async fn a_live_publisher_is_not_disturbed_and_a_silent_one_is_replaced() {
     let second = publish(&hub, "a").await.unwrap();
     assert_eq!(first.cut().await, EndReason::Replaced);
     assert_eq!(first.send(MediaKind::Video, 0, KEY), Err(EndReason::Replaced));
-    // The late end of the old one.
+    // The replaced publisher is dropped late, which changes nothing.
     drop(first);
     assert_eq!(hub.stats().publishers, 1);
     video(&second, 0, FRAME);
@@ -220,7 +220,7 @@ async fn players_outlive_their_publisher_for_the_gap() {
     drop(publisher);
     advance(Duration::from_secs(14)).await;
     hub.tick();
-    // One that comes within the gap waits for the next publisher like any other.
+    // A player that comes within the gap waits for the next publisher like any other player.
     let later = play(&hub, "a", "").await.unwrap();
     advance(Duration::from_secs(1)).await;
     hub.tick();
@@ -233,7 +233,7 @@ async fn players_outlive_their_publisher_for_the_gap() {
     assert_eq!((hub.stats().streams, hub.stats().players, hub.stats().waiters), (0, 0, 0));
 }
 
-/// Cuts when it is asked and then allows: the moment between verdict and activation.
+/// An authorizer that causes a cut before it allows: between the question and the activation.
 struct CutFirst<F>(F);
 
 impl<F: Fn(&StreamRequest) + Send + Sync + 'static> Authorizer for CutFirst<F> {
@@ -262,7 +262,7 @@ async fn a_cut_between_verdict_and_activation_is_not_lost() {
     let cut_viewer = CutFirst(move |_: &StreamRequest| assert_eq!(cutter.cut_viewer("eve"), 1));
     let denied = hub.play(&cut_viewer, request(Direction::Play, "a", "v=eve")).await.unwrap_err();
     assert_eq!(denied.code, "cut");
-    // Nothing is remembered.
+    // The cut does not affect later requests.
     assert!(publish(&hub, "a").await.is_ok());
     assert!(play(&hub, "a", "v=eve").await.is_ok());
     assert_eq!((hub.stats().streams, hub.stats().refusals), (0, 3));
@@ -283,7 +283,7 @@ async fn a_cut_stream_ends_publisher_and_players() {
         "queued media is dropped"
     );
     assert_eq!(hub.cut_stream(&name("a")), 0);
-    // A new publisher takes the place before the old ones are dropped.
+    // A new publisher takes the stream before the old publisher and player are dropped.
     let next = publish(&hub, "a").await.unwrap();
     drop((publisher, player));
     video(&next, 0, KEY);
@@ -445,7 +445,7 @@ async fn what_is_accepted_reaches_a_player_that_keeps_up() {
     for (index, size) in [1 << 20, 3 << 20, 5 << 20, 8 << 20].into_iter().enumerate() {
         let time = u32::try_from(index * 1000).unwrap();
         video(&publisher, time, &[KEY, &vec![0; size - 16]].concat());
-        // Small ones come while the large one is on its way.
+        // Small messages come while the large one is on its way.
         for step in 1..5 {
             advance(Duration::from_millis(250)).await;
             video(&publisher, time + step * 250, FRAME);
@@ -455,7 +455,6 @@ async fn what_is_accepted_reaches_a_player_that_keeps_up() {
     assert_eq!((fast.cut_reason(), slow.cut().await), (None, EndReason::TooSlow));
 }
 
-/// A hiccup of a stream of many bytes is no lag; ever more bytes are, however short the time.
 /// Proves URL-13.
 #[tokio::test(start_paused = true)]
 async fn a_large_message_that_was_taken_is_no_lag() {
@@ -466,12 +465,13 @@ async fn a_large_message_that_was_taken_is_no_lag() {
     video(&publisher, 40, FRAME);
     let mut batch = Vec::new();
     player.next(&mut batch, 1).await.unwrap();
-    // Less waits now than the largest had bytes.
+    // The queue now holds fewer bytes than its largest message had.
     video(&publisher, 80, FRAME);
     assert_eq!(player.cut_reason(), None);
     assert_eq!(ready(&player).len(), 2);
 }
 
+/// A short burst of many bytes is no lag. Far too many bytes are, however short the time.
 #[tokio::test(start_paused = true)]
 async fn lag_is_judged_in_bytes_and_in_time() {
     let hub = Hub::new(RelayConfig { player_queue_bytes: 10_000, ..RelayConfig::default() });
@@ -524,17 +524,17 @@ async fn headers_beyond_what_is_kept_end_the_publish() {
         let results: Vec<_> = sent.collect();
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), accepted);
         assert_eq!(results.last(), Some(&Err(EndReason::TooManyHeads)));
-        // Again and again the same is one.
+        // Repetitions of the same header count once.
         drop(publisher);
         let publisher = publish(&hub, "a").await.unwrap();
         (0..100).for_each(|_| video(&publisher, 0, VIDEO_HEADER));
-        // Metadata that is too long is only for those who play now.
+        // Metadata that is too long reaches only present players.
         publisher.send(MediaKind::Metadata, 0, &[METADATA, &[0; 70_000]].concat()).unwrap();
         assert_eq!(seen(&play(&hub, "a", "").await.unwrap()).len(), 1);
     }
 }
 
-/// For players that come before, with, or behind the push.
+/// For players that come before the push, just after its start, and late.
 /// Proves URL-14.
 #[tokio::test(start_paused = true)]
 async fn an_flv_head_says_what_there_is() {
@@ -605,7 +605,7 @@ async fn a_probe_takes_no_place() {
     assert_eq!((denied.code, hub.stats().streams), ("notYours", 1));
 }
 
-/// Type, time and body of FLV tags.
+/// Type, timestamp and body of each FLV tag.
 fn tags(mut bytes: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
     let mut tags = Vec::new();
     while !bytes.is_empty() {

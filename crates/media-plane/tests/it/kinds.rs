@@ -1,4 +1,4 @@
-//! Players get the kinds that are published and that they may have, under a paused clock.
+//! Players get the kinds that are published and that they may have. The clock is paused.
 //! Proves SUB-1, URL-11, URL-12, URL-14, URL-16.
 
 use std::sync::Mutex;
@@ -25,7 +25,7 @@ const HEAD_A: [u8; 2] = [0xAF, 0];
 const SOUND: [u8; 2] = [0xAF, 1];
 const META: [u8; 2] = [2, 0];
 
-/// Allows the kinds that a query names: `v=x&both`.
+/// An authorizer that allows the kinds that the query names: `v=x&both`.
 struct Named;
 
 impl Authorizer for Named {
@@ -54,7 +54,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A push whose kinds are those of the query. It has said its heads.
+    /// A push with the kinds of the query. It has sent its metadata and headers.
     async fn new(query: &str) -> Self {
         let hub = Hub::new(RelayConfig::default());
         let publisher = hub.publish(&Named, request(Direction::Publish, "a", query)).await.unwrap();
@@ -81,7 +81,7 @@ impl Scene {
         self.publisher.send(MediaKind::Audio, time, &[&start[..], &[0x10]].concat()).unwrap();
     }
 
-    /// A second of both from that time on, which passes: a keyframe, then sound and pictures.
+    /// Sends one second of both kinds from this time on, and advances the clock: a keyframe, then audio and pictures.
     async fn second(&self, from: u32) {
         self.video(from, KEY);
         for step in 1..25 {
@@ -93,7 +93,7 @@ impl Scene {
     }
 }
 
-/// Time and first two bytes of what is ready.
+/// Timestamp and first two bytes of the packets that are ready.
 fn seen(player: &Player) -> Vec<(u32, [u8; 2])> {
     let mut batch = Vec::new();
     while player.take_ready(&mut batch, 64) {}
@@ -105,7 +105,7 @@ fn starts(seen: &[(u32, [u8; 2])]) -> Vec<[u8; 2]> {
     seen.iter().map(|(_, start)| *start).collect()
 }
 
-/// No time goes back within sound or pictures.
+/// Asserts that no timestamp goes back within a kind.
 fn assert_forward(seen: &[(u32, [u8; 2])]) {
     for sound in [true, false] {
         let kind = seen.iter().filter(|(_, start)| (start[0] == 0xAF) == sound && *start != META);
@@ -146,7 +146,7 @@ async fn a_player_gets_what_it_may_have_and_others_all() {
     assert_eq!(seen(&all), [(1000, INTER), (1000, SOUND)]);
 }
 
-/// The encoder says its heads once, before the camera is published at all.
+/// The encoder sends its headers once, before the camera is published.
 #[tokio::test(start_paused = true)]
 async fn a_camera_that_goes_on_begins_with_its_head_and_a_keyframe() {
     let scene = Scene::new("v=x&audio").await;
@@ -222,7 +222,7 @@ async fn a_viewer_that_takes_another_kind_disturbs_nobody() {
     assert_eq!(seen(&eve).len(), 1 + 4 * 24);
 }
 
-/// What the hub is told while a verdict is on its way is newer than the verdict.
+/// The kinds that the hub is told while a verdict is pending are newer than the verdict.
 #[tokio::test(start_paused = true)]
 async fn a_verdict_that_comes_late_changes_nothing_back() {
     struct Late(Hub, Mutex<Option<Kinds>>);
@@ -246,7 +246,7 @@ async fn a_verdict_that_comes_late_changes_nothing_back() {
     publisher.send(MediaKind::Audio, 0, &[0x2F, 1]).unwrap();
     publisher.send(MediaKind::Video, 0, &[0x12, 1]).unwrap();
     assert_eq!(seen(&player), [(0, [0x12, 1])]);
-    // Nobody is there, so nothing is kept of it.
+    // Nobody holds the stream, so the hub does not remember this.
     drop((player, publisher));
     hub.set_published(&stream(), AUDIO);
     *late.1.lock().unwrap() = Some(Kinds::BOTH);
@@ -293,7 +293,7 @@ async fn a_pull_whose_head_lacks_a_kind_ends_when_that_begins() {
     let mut again = scene.pull("v=bob&both").await;
     let block = again.next().await.unwrap();
     assert_eq!(block[..5], *b"FLV\x01\x05");
-    // A camera that goes off ends nothing, and when it goes on the head names it.
+    // A camera that goes off ends no pull. The head names video, so the camera may go on again.
     scene.hub.set_published(&stream(), AUDIO);
     scene.second(2000).await;
     scene.hub.set_published(&stream(), Kinds::BOTH);
@@ -301,7 +301,7 @@ async fn a_pull_whose_head_lacks_a_kind_ends_when_that_begins() {
     assert!(again.next().await.is_some() && again.ended().is_none());
 }
 
-/// Whether a segment has pictures, by the number of their packets.
+/// Whether a segment contains video, by the PID of its packets.
 fn has_video(segment: &[u8]) -> bool {
     segment.chunks(188).any(|packet| packet[1] & 0x1F == 1 && packet[2] == 0)
 }
@@ -346,6 +346,6 @@ async fn viewers_of_hls_share_segments_with_those_who_may_have_the_same() {
     for asked in first {
         asked.await.unwrap().unwrap();
     }
-    // What is cut since then has no picture, and did not wait for one.
+    // The segments since then have no video, and did not wait for a keyframe.
     assert!(!has_video(&newest("v=all&both").await));
 }

@@ -1,7 +1,7 @@
-//! Whatever is pushed, a late player decodes what an early one decodes, from its first keyframe on.
+//! Whatever is pushed: from its first keyframe on, a late player decodes what an early player decodes.
 //! Proves URL-11.
 //!
-//! The judge is a model of a decoder that knows what each message was made as, not what the relay takes it for.
+//! The judge is a model of a decoder. It knows what each message was made as, and does not use the relay's classes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ enum Made {
     Key,
     Inter,
     Sample,
-    /// Colours, layout of channels.
+    /// Colour information, channel layout.
     Extra,
     Metadata,
     /// The end of a sequence.
     End,
-    /// Commands and headers without content.
+    /// Commands, and headers without content.
     Nothing,
 }
 
@@ -60,7 +60,7 @@ const KINDS: &[Kind] = &[
     kind(Made::Config, Audio, 0, "aac", true, b"\xAF\0"),
     kind(Made::Sample, Audio, 0, "aac", true, b"\xAF\x01"),
     kind(Made::Sample, Audio, 0, "aac", true, b"\xAF\x01"),
-    // What looks like a header or a keyframe and is none comes second.
+    // Messages that look like headers or keyframes and are none.
     kind(Made::Nothing, Video, 0, "avc", true, b"\x57\0"),
     kind(Made::Nothing, Video, 0, "avc", true, b"\x57\x01"),
     kind(Made::Nothing, Video, 0, "hevc", true, b"\xD0"),
@@ -68,7 +68,7 @@ const KINDS: &[Kind] = &[
     kind(Made::End, Video, 0, "hevc", true, b"\x92hvc1"),
     kind(Made::End, Audio, 0, "opus", false, b"\x92Opus"),
     kind(Made::Metadata, Data, 0, "", false, b"\x02\x00\x0aonMetaData\x05"),
-    // Other codecs, and the same by other names.
+    // Other codecs, and the same codecs in the other format.
     kind(Made::Config, Video, 0, "avc", true, b"\x90avc1"),
     kind(Made::Config, Video, 0, "hevc", true, b"\x90hvc1"),
     kind(Made::Key, Video, 0, "hevc", true, b"\x93hvc1"),
@@ -85,7 +85,7 @@ const KINDS: &[Kind] = &[
     kind(Made::Inter, Video, 1, "avc", true, b"\xA6\x01avc1\x01"),
 ];
 
-/// What a decoder made of a frame: which it was, with which header, and from which keyframe on.
+/// What a decoder made of a frame: the message, its header, its keyframe, and its timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Decoded {
     frame: usize,
@@ -107,7 +107,7 @@ struct Track {
     decoded: Vec<Decoded>,
 }
 
-/// The decoders of one player.
+/// The decoders of one player, one for each track.
 #[derive(Debug, Default)]
 struct Decoder(HashMap<(MediaKind, u8), Track>);
 
@@ -135,7 +135,7 @@ impl Decoder {
     }
 }
 
-/// Decodes what a player got.
+/// Decodes the packets of a player.
 fn decode(packets: &[Arc<Packet>], pushed: &[Kind]) -> Result<Decoder, Fault> {
     let mut decoder = Decoder::default();
     for packet in packets {
@@ -154,7 +154,7 @@ fn take(player: &Player, into: &mut Vec<Arc<Packet>>) {
     while player.take_ready(into, 64) {}
 }
 
-/// Pushes messages with a player from the start and one that comes before the message `join`.
+/// Pushes messages to an early player, and to a late player that comes before the message `join`.
 fn push(pushed: &[Kind], join: usize, config: RelayConfig) -> [Vec<Arc<Packet>>; 2] {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
@@ -178,7 +178,7 @@ fn push(pushed: &[Kind], join: usize, config: RelayConfig) -> [Vec<Arc<Packet>>;
     })
 }
 
-/// Messages of which most are those of an ordinary push.
+/// Pushes that consist mostly of ordinary messages.
 fn pushes() -> impl Strategy<Value = Vec<Kind>> {
     let ordinary = 0..7_usize;
     let kind = prop_oneof![6 => ordinary, 2 => 0..KINDS.len()];
@@ -197,7 +197,7 @@ fn judge(pushed: &[Kind], join: usize, config: RelayConfig, is_whole: bool) {
         let same: Vec<_> =
             early.decoded.iter().filter(|it| from.is_some_and(|from| it.frame >= from)).collect();
         assert_eq!(late.iter().collect::<Vec<_>>(), same, "{track:?}");
-        // Not later than the first that it could begin with.
+        // The late player begins at the latest with the first frame that it could begin with.
         let begins = |it: &&Decoded| {
             it.frame >= join && (track.0 == Audio || pushed[it.frame].made == Made::Key)
         };
@@ -246,7 +246,7 @@ fn the_model_finds_planted_faults() {
     assert_eq!(feed(&[1, 2, 0, 4]), Err(Fault::NoHeader(2)), "the header behind the frame");
 }
 
-/// Overflow: sound at once, picture from the next keyframe on.
+/// After an overflow, a late player gets audio at once, and video from the next keyframe on.
 #[test]
 fn a_group_that_exceeds_its_bounds_is_left_out() {
     let pushed: Vec<Kind> = [0, 4, 1, 2, 5, 2, 5, 2, 5, 1, 2].map(|at| KINDS[at]).to_vec();

@@ -1,8 +1,9 @@
-//! ffmpeg as the judge of late players: what it decodes of a late player's file is what it decodes of an early one's,
-//! picture for picture and at the same times, from a keyframe on that is not later than the next.
+//! ffmpeg as the judge of late players. It must decode the same from the file of a late player as from that of an
+//! early one: the same pictures at the same times, from a keyframe on that is not later than the next one.
 //! Proves URL-11.
 //!
-//! The pushes are cut from what an encoder made, with what encoders in the field put between it, and with fixed seeds.
+//! The pushes consist of the output of an encoder, and of messages that encoders in the field send in between. Their
+//! seeds are fixed.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -15,19 +16,19 @@ use lianmai_media_plane::{Direction, Hub, MediaKind, Player, RelayConfig, flv};
 
 use crate::support::*;
 
-/// Pushes that ffmpeg judges.
+/// Number of pushes that ffmpeg judges.
 const PUSHES: u64 = 20;
-/// Each is so long, ms; a keyframe comes at least every 600 ms.
+/// Length of each push, ms. A keyframe comes at least every 600 ms.
 const LENGTH: u32 = 4000;
-/// Between two encoders, ms: pictures of the first that are shown later than sent are over then.
+/// Pause between two encoders, ms. It is long enough for the reordered pictures of the first encoder to be shown.
 const PAUSE: u32 = 200;
-/// Pieces of sound that depend on those before them: what a decoder makes of its first is not what it makes of the same
-/// in the middle.
+/// Audio frames at the beginning that are not compared: a decoder that begins with them makes something else of them
+/// than in the middle of a stream, because they depend on earlier frames.
 const AUDIO_WARM_UP: usize = 3;
 
-/// Keyframe distance in pictures at 25 a second, and encoder options: with and without pictures that are shown in
-/// another order than sent, and with other headers. Without noise that a decoder would draw anew, and without sound that
-/// is sent long before it is heard.
+/// Keyframe interval in pictures (25 pictures per second), and encoder options. They differ in the reordering of
+/// pictures and in the headers. They avoid noise that a decoder generates anew, and audio that is sent long before it
+/// is heard.
 const ENCODINGS: &[(u32, &[&str])] = &[
     (
         10,
@@ -76,7 +77,7 @@ impl Tag {
         }
     }
 
-    /// When a picture is shown.
+    /// Presentation time of a picture, ms.
     fn shown(&self) -> i64 {
         let delay = match self.body[..] {
             [kind, 1, a, b, c, ..] if kind & 0x0F == 7 => u32::from_be_bytes([0, a, b, c]),
@@ -90,17 +91,17 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
-/// Several tests want the same encoding at a time: each has a file of its own.
+/// Gives each file its own number, because several tests may make the same encoding at a time.
 static FILES: AtomicU32 = AtomicU32::new(0);
 
-/// What an encoder makes of a moving picture and a tone.
+/// The output of an encoder for a moving picture and a tone.
 pub(crate) fn encoded(at: usize) -> Vec<Tag> {
     let (distance, options) = ENCODINGS[at];
     let number = FILES.fetch_add(1, Relaxed);
     let file = scratch(&format!("late-{}-{number}.flv", std::process::id()));
     let made = Command::new("ffmpeg")
         .args("-v error -nostdin -y -f lavfi -i testsrc2=size=160x90:rate=25".split(' '))
-        // No piece of it is like another.
+        // No two parts of this sound are equal.
         .args(["-f", "lavfi", "-i", "aevalsrc=sin(2*PI*(200+150*t)*t):sample_rate=44100"])
         .args(["-t", "4", "-pix_fmt", "yuv420p", "-sc_threshold", "0", "-g", &distance.to_string()])
         .args(options)
@@ -114,7 +115,7 @@ pub(crate) fn encoded(at: usize) -> Vec<Tag> {
     tags
 }
 
-/// The tags of a file.
+/// The tags of an FLV file.
 fn read(file: &[u8]) -> Vec<Tag> {
     let (mut rest, mut tags) = (&file[13..], Vec::new());
     while let Some((head, tail)) = rest.split_first_chunk::<11>() {
@@ -131,7 +132,7 @@ fn read(file: &[u8]) -> Vec<Tag> {
     tags
 }
 
-/// Numbers that a seed decides (SplitMix64).
+/// Pseudorandom numbers from a seed (SplitMix64).
 struct Dice(u64);
 
 impl Dice {
@@ -148,13 +149,13 @@ impl Dice {
     }
 }
 
-/// A push, and what it is made of.
+/// Makes a push from the encodings.
 fn pushed(dice: &mut Dice, encodings: &[Vec<Tag>]) -> Vec<Tag> {
     let own = usize::try_from(dice.below(u32::try_from(encodings.len()).unwrap())).unwrap();
-    // Which other encoder takes over in the middle: the headers change with a keyframe, and so may the codec.
+    // Another encoder takes over in the middle: the headers change with a keyframe, and so may the codec.
     let next = usize::try_from(dice.below(u32::try_from(encodings.len()).unwrap())).unwrap();
     let takes_over = LENGTH / 4 + dice.below(LENGTH / 2);
-    // Some begin in the middle of a group, and some clocks do not begin at 0.
+    // Some pushes begin in the middle of a group, and some clocks do not begin at 0.
     let begins = if dice.once_in(3) { dice.below(500) } else { 0 };
     let clock = if dice.once_in(2) { dice.below(1 << 20) } else { 0 };
     let jumps = dice.once_in(4).then(|| LENGTH / 4 + dice.below(LENGTH / 2));
@@ -178,7 +179,7 @@ fn pushed(dice: &mut Dice, encodings: &[Vec<Tag>]) -> Vec<Tag> {
                 continue;
             }
             if tag.is_key() && dice.once_in(3) {
-                // Headers again, with each group or now and then.
+                // Some encoders repeat the headers.
                 heads.iter().for_each(|head| add(head.kind, tag.time, &head.body));
             }
             match dice.below(40) {
@@ -196,7 +197,8 @@ fn pushed(dice: &mut Dice, encodings: &[Vec<Tag>]) -> Vec<Tag> {
     push
 }
 
-/// What a player got that was there before the push, and what one got that came when the first had so many messages.
+/// What an early player got, what a late player got, and how many messages the early player had when the late one
+/// came.
 #[derive(Clone)]
 struct Got {
     early: Vec<Tag>,
@@ -230,7 +232,7 @@ fn play(push: &[Tag], join: usize) -> Got {
                 late = Some(play().await);
                 got.joined_behind = got.early.len();
             }
-            // A clock that jumps does not take its time.
+            // A jump of the timestamps takes no time.
             let step = tag.time.saturating_sub(last).min(100);
             tokio::time::advance(Duration::from_millis(step.into())).await;
             last = tag.time;
@@ -242,10 +244,10 @@ fn play(push: &[Tag], join: usize) -> Got {
     })
 }
 
-/// A picture, or a piece of sound, as ffmpeg decodes it: its time and what is in it.
+/// A decoded picture or audio frame: its time, and the hash of its content.
 pub(crate) type Frame = (i64, String);
 
-/// Decodes a player's file. All that is in it can be decoded.
+/// Decodes the file of a player. It is an error if a frame cannot be decoded.
 fn decode(tags: &[Tag], name: &str) -> Result<[Vec<Frame>; 2], String> {
     let file = scratch(&format!("late-{}-{name}.flv", std::process::id()));
     let mut bytes = flv::file_header(true, true).to_vec();
@@ -266,7 +268,7 @@ fn decode(tags: &[Tag], name: &str) -> Result<[Vec<Frame>; 2], String> {
             sound.len()
         ));
     }
-    // ffmpeg smooths the times of sound from its first piece on, so each has the time that it was sent with.
+    // ffmpeg smooths the times of audio from the first frame on. So each frame gets the time that it was sent with.
     for ((time, _), tag) in audio.iter_mut().zip(sound) {
         *time = i64::from(tag.time);
     }
@@ -282,8 +284,8 @@ pub(crate) fn frames(file: &Path, map: &str, base: &str) -> Result<Vec<Frame>, S
         .stdin(Stdio::null())
         .output()
         .expect("ffmpeg is installed");
-    // Its parser knows only the first sequence header of a file, and complains of what the decoder understands; so what it
-    // says is no fault.
+    // The messages of ffmpeg are ignored. Its parser knows only the first sequence header of a file and complains
+    // about later ones, which its decoder understands.
     if !output.status.success() {
         return Err(format!("{map}: {}", String::from_utf8_lossy(&output.stderr)));
     }
@@ -293,22 +295,22 @@ pub(crate) fn frames(file: &Path, map: &str, base: &str) -> Result<Vec<Frame>, S
     Ok(fields.map(|fields| (fields[2].parse().unwrap(), fields[5].to_owned())).collect())
 }
 
-/// Judges what a late player got against what an early one got, of which `joined_behind` messages came before it.
+/// Compares what a late player got with what an early player got. `joined_behind` messages came before the late one.
 fn judge(got: &Got, name: &str) -> Result<(), String> {
     let [early, early_sound] = decode(&got.early, &format!("{name}-early"))?;
     let [late, late_sound] = decode(&got.late, &format!("{name}-late"))?;
     let (first, _) = late.first().ok_or("a late player sees nothing")?;
-    // In the order in which they are shown: where another encoder takes over, times of both may overlap.
+    // In presentation order: the times of two encoders may overlap.
     let same = early.len().checked_sub(late.len()).map(|at| &early[at..]);
     if same != Some(&late) {
         return Err(format!("{} pictures are not the last of {}", late.len(), early.len()));
     }
-    // Not later than the next keyframe.
+    // The late player begins at the latest with the next keyframe.
     let next = got.early[got.joined_behind..].iter().find(|tag| tag.is_key());
     if next.is_some_and(|next| *first > next.shown()) {
         return Err(format!("the first picture at {first} is behind the next keyframe"));
     }
-    // The same piece of sound at the same time, so the same distance from the pictures.
+    // The same audio comes at the same time, so its distance from the pictures is the same.
     let heard: HashSet<_> = early_sound.iter().collect();
     if late_sound.len() <= AUDIO_WARM_UP {
         return Err("a late player hears nothing".to_owned());
@@ -327,7 +329,7 @@ fn ffmpeg_decodes_of_a_late_player_what_it_decodes_of_an_early_one() {
     let (mut groups, mut faults) = (0, Vec::new());
     for seed in 0..PUSHES {
         let mut dice = Dice(seed);
-        // Of one codec each: what ffmpeg makes of a file whose codec changes is its own affair.
+        // Each push has one codec, because ffmpeg does not reliably decode a file whose codec changes.
         let family = if dice.once_in(4) { &encodings[2..] } else { &encodings[..2] };
         let push = pushed(&mut dice, family);
         let messages = u32::try_from(push.len()).unwrap();

@@ -1,4 +1,4 @@
-//! The time line of players when the clock of a publisher is not what it should be.
+//! The timeline of players when the publisher's clock misbehaves.
 //! Proves URL-12.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::*;
 const KEY: &[u8] = &[0x12, 1];
 const AUDIO: &[u8] = &[0x2F, 1];
 
-/// A push with a player from its start.
+/// A push with a player that was there before.
 struct Pair {
     hub: Hub,
     publisher: Publisher,
@@ -30,7 +30,7 @@ impl Pair {
         hub.publish(&allow(), request(Direction::Publish, "a", "")).await.unwrap()
     }
 
-    /// Sends one frame and says what time the player sees.
+    /// Sends one frame. Returns the timestamp that the player gets.
     fn frame(&self, kind: MediaKind, time: u32) -> u32 {
         let body = if kind == MediaKind::Audio { AUDIO } else { KEY };
         self.publisher.send(kind, time, body).unwrap();

@@ -9,7 +9,7 @@ use lianmai_media_plane::{Direction, MediaKind, RelayConfig, StreamName, pull};
 use crate::sockets::{PATIENCE, Server, eventually, within};
 use crate::support::*;
 
-/// An ffmpeg that dies with its test.
+/// An ffmpeg process that is killed when its test ends.
 struct Ffmpeg(Child);
 
 impl Drop for Ffmpeg {
@@ -19,7 +19,7 @@ impl Drop for Ffmpeg {
     }
 }
 
-/// A few seconds of H.264 and AAC, made once.
+/// A file with three seconds of H.264 and AAC, made once.
 fn source() -> &'static PathBuf {
     static SOURCE: OnceLock<PathBuf> = OnceLock::new();
     SOURCE.get_or_init(|| {
@@ -27,7 +27,7 @@ fn source() -> &'static PathBuf {
         if path.exists() {
             return path;
         }
-        // Complete or absent, also when two runs make it at the same time.
+        // Renamed when complete, because two runs may make it at the same time.
         let part = path.with_extension(format!("{}.flv", std::process::id()));
         let made = Command::new("ffmpeg")
             .args("-v error -nostdin -y -f lavfi -i testsrc=size=320x180:rate=25 -f lavfi -i sine -t 3".split(' '))
@@ -53,7 +53,7 @@ fn push(server: &Server, target: &str) -> Ffmpeg {
     Ffmpeg(child)
 }
 
-/// What ffprobe sees of a stream: one line per elementary stream.
+/// What ffprobe finds in a stream: one line for each elementary stream.
 async fn probe(url: String) -> Vec<String> {
     let probe = tokio::task::spawn_blocking(move || {
         Command::new("ffprobe")
@@ -73,7 +73,7 @@ async fn probe(url: String) -> Vec<String> {
 /// Proves URL-2, URL-8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ffmpeg_pushes_and_ffprobe_plays() {
-    // An encoder that a busy machine keeps from sending is not silent for so long.
+    // On a busy machine, an encoder may pause. It must not count as silent.
     let config = RelayConfig { takeover_silence: PATIENCE, ..RelayConfig::default() };
     let server = Server::start(config, allow()).await;
     // One player comes before the publisher.
@@ -81,7 +81,7 @@ async fn ffmpeg_pushes_and_ffprobe_plays() {
     let early = tokio::spawn(probe(url.clone()));
     eventually("the player waits", || server.hub.stats().waiters == 1).await;
     let mut ffmpeg = push(&server, "a?sign=1");
-    // Exactly these two: no text stream.
+    // Exactly these two streams, and no text stream.
     assert_eq!(early.await.unwrap(), ["aac", "h264,320"]);
     assert_eq!(probe(url).await, ["aac", "h264,320"]);
 
@@ -108,7 +108,7 @@ async fn ffmpeg_pushes_and_ffprobe_plays() {
         ]
     );
 
-    // A second publisher is refused with a reason, the first goes on.
+    // A second publisher is refused with a reason, and the first one goes on.
     let second = push(&server, "a");
     let refused = tokio::task::spawn_blocking(move || {
         let mut second = second;

@@ -1,4 +1,4 @@
-//! A request that is not served never ends a publish or play that runs, and is answered.
+//! A request that is refused is answered, and never ends a publish or play that runs.
 //! Proves URL-13.
 
 use lianmai_media_plane::rtmp::amf0::{self, Value};
@@ -10,7 +10,7 @@ use lianmai_media_plane::rtmp::{Event, MediaKind, RequestKind, RtmpError, Sessio
 
 use crate::support::*;
 
-/// A session behind its first request.
+/// A session whose first request was accepted.
 struct Running {
     session: Session,
     outcome: Outcome,
@@ -32,14 +32,14 @@ impl Running {
         Self::new(&play_bytes("a"))
     }
 
-    /// The events and status codes that bytes cause.
+    /// Takes bytes. Returns the events and the status codes that they cause.
     fn input(&mut self, bytes: &[u8]) -> (Vec<Event>, Vec<String>) {
         let told = self.outcome.codes().len();
         run(&mut self.session, &mut self.outcome, bytes).unwrap();
         (std::mem::take(&mut self.outcome.events), self.outcome.codes().split_off(told))
     }
 
-    /// Whether media still comes through.
+    /// Whether media still passes through.
     fn runs(&mut self) -> bool {
         let (events, _) = self.input(&message(6, message_type::VIDEO, 1, 7, &[0x27, 1]));
         matches!(events[..], [Event::Media { timestamp: 7, .. }])
@@ -99,7 +99,7 @@ fn side_commands_and_odd_messages_end_no_publish() {
     }
 }
 
-/// What was left out is told once, for the log.
+/// Each reason to drop a message is reported once, for the log.
 #[test]
 fn data_messages_of_any_size_and_sense_end_no_publish() {
     let mut running = Running::publish();
@@ -167,7 +167,7 @@ fn a_second_stream_on_the_connection_is_refused_and_the_first_goes_on() {
         assert!(running.description().starts_with("oneStream: "));
         assert!(running.runs());
     }
-    // It was told that this is not published.
+    // The client was told that this message stream does not publish.
     let (events, _) = running.input(&message(7, message_type::VIDEO, 2, 0, &[0x17, 1]));
     assert_eq!(events, []);
     for other in [
@@ -291,7 +291,7 @@ fn an_aggregate_is_taken_apart() {
         media(MediaKind::Video, 580, &[0x27, 2]),
     ];
     assert_eq!(events, expected);
-    // The last size may be missing; what is cut short is left out.
+    // The last size may be missing. A truncated part is dropped.
     let short = [tag(8, 0, &[0x2F]), tag(9, 0, &[0x27; 20])].concat();
     let mut running = Running::publish();
     let (events, _) =

@@ -19,7 +19,7 @@ fn a_publish_in_the_order_of_ffmpeg() {
     run(&mut session, &mut outcome, &publish_bytes("a?sign=1&v=2")).unwrap();
     assert_eq!(outcome.events, [asked(RequestKind::Publish, "a", "sign=1&v=2")]);
     assert_eq!(outcome.codes(), ["NetConnection.Connect.Success", "NetStream.Publish.Start"]);
-    // connect, releaseStream, FCPublish and createStream are answered under their own numbers.
+    // connect, releaseStream, FCPublish and createStream are answered with their transaction numbers.
     let answers: Vec<f64> = outcome
         .commands()
         .iter()
@@ -186,7 +186,7 @@ fn debug_of_a_request_shows_no_query() {
 
 #[test]
 fn the_order_and_headers_of_librtmp() {
-    // OBS and live-pushers: chunk size first, commands with compressed headers, a bandwidth check.
+    // OBS and live-pusher send the chunk size first, commands with compressed headers, and a bandwidth check.
     let short = |name: &str, transaction: f64, arguments: Vec<Value>| {
         let command = Command { name: name.into(), transaction, object: Value::Null, arguments };
         let body = command.encode();
@@ -221,7 +221,7 @@ fn the_order_and_headers_of_librtmp() {
     let (mut session, mut outcome) = (session(), Outcome::default());
     run(&mut session, &mut outcome, &bytes).unwrap();
     assert_eq!(outcome.events, [asked(RequestKind::Publish, "a", "t=1")]);
-    // Media on the chunk stream that carried `publish`.
+    // Media may come on the chunk stream that carried `publish`.
     let mut media = chunked(4, message_type::AUDIO, 1, 0, &[0xAF, 0, 0x12, 0x10], 4096);
     media.extend([0x44, 0, 0, 23, 0, 0, 3, message_type::AUDIO, 0xAF, 1, 7]);
     media.extend([0x84, 0, 0, 24, 0xAF, 1, 8]);

@@ -1,4 +1,4 @@
-//! Memory, places and lines of the log are shared out: who takes all it can hurts nobody but itself.
+//! Memory, places and log lines are shared fairly: a peer that takes all it can harms nobody else.
 //! Proves no rule of the protocol: bounds of the relay.
 
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ const MIB: usize = 1 << 20;
 const KEY: &[u8] = &[0x12, 1, 0];
 const FRAME: &[u8] = &[0x22, 1, 0];
 
-/// With one app, a member has an eighth of it: 16 MiB. A push has half of that.
+/// With a single app, a member has an eighth of the memory: 16 MiB. A push has half of that.
 fn config() -> RelayConfig {
     RelayConfig {
         media_total_bytes: 128 * MIB,
@@ -29,7 +29,7 @@ fn config() -> RelayConfig {
     }
 }
 
-/// Allows everything. The query is `app/member`, of whom a play is the viewer.
+/// Allows everything. The query is `app/member`: the account that is charged, and the viewer of a play.
 fn owned() -> Answer<fn(StreamRequest) -> Verdict> {
     Answer(|request| {
         let account = request.query.split_once('/').map(|(app, member)| Account::new(app, member));
@@ -56,12 +56,12 @@ fn ready(player: &Player) -> Vec<Arc<Packet>> {
     batch
 }
 
-/// What a player that comes now begins with.
+/// The number of packets that a player gets at its start.
 async fn burst(hub: &Hub, stream: &str) -> usize {
     ready(&play(hub, stream, "").await.unwrap()).len()
 }
 
-/// A push that has no room for its group goes on without it.
+/// A push without room for its group of pictures goes on without it.
 #[tokio::test(start_paused = true)]
 async fn a_push_holds_no_more_than_its_share() {
     let hub = Hub::new(config());
@@ -82,14 +82,14 @@ async fn a_push_holds_no_more_than_its_share() {
     assert_eq!(hub.stats().media_bytes, 0);
 }
 
-/// Ten pushes of one member, and one of another.
+/// One member has ten pushes, and another member has one.
 #[tokio::test(start_paused = true)]
 async fn who_has_many_pushes_hurts_only_itself() {
     let hub = Hub::new(config());
     let fill = async |stream: &str, owner: &str| {
         let publisher = publish(&hub, stream, owner).await;
         for _ in 0..30 {
-            // It may end.
+            // The push may end.
             let _ = send(&publisher, KEY, MIB / 2);
             let _ = send(&publisher, FRAME, MIB / 2);
         }
@@ -108,7 +108,7 @@ async fn who_has_many_pushes_hurts_only_itself() {
     }
     assert_eq!(burst(&hub, "honest").await, 2);
     assert_eq!(burst(&hub, "greedy-0").await, 2, "the first of it has room");
-    // What others hold leaves room for whoever comes.
+    // The others leave room for whoever comes next.
     let late = publish(&hub, "late", "demo/3").await;
     for _ in 0..30 {
         send(&late, KEY, 50_000).unwrap();
@@ -136,7 +136,7 @@ async fn one_of_several_apps_leaves_a_quarter() {
     assert_eq!(burst(&hub, "other").await, 1);
 }
 
-/// What they have yet to get counts once for all of them.
+/// The packets that wait for several players count once.
 #[tokio::test(start_paused = true)]
 async fn slow_players_give_way_before_their_push_does() {
     let hub = Hub::new(config());
@@ -146,7 +146,7 @@ async fn slow_players_give_way_before_their_push_does() {
     let slow = [play(&hub, "a", "demo/3").await.unwrap(), play(&hub, "a", "demo/4").await.unwrap()];
     send(&publisher, FRAME, MIB).unwrap();
     assert!(hub.stats().media_bytes < 5 * MIB / 2, "two encodings, for three players");
-    // Later than the others: it holds less.
+    // The quick player reads, so it holds less than the others.
     ready(&quick);
     for _ in 0..20 {
         send(&publisher, FRAME, MIB).unwrap();
@@ -180,11 +180,11 @@ async fn messages_that_are_not_whole_count() {
     }
     assert_eq!(publisher.hold(9 * MIB), Err(EndReason::NoRoom));
     assert_eq!(send(&publisher, KEY, 1), Err(EndReason::NoRoom));
-    // Half of an eighth of what is left.
+    // Another member has half of an eighth of what is left for its push.
     publish(&hub, "d", "demo/2").await.hold(7 * MIB).unwrap();
 }
 
-/// A peer that does not read holds what it was given, whatever became of the stream.
+/// A peer that does not read holds what it was given, even if the stream has ended.
 #[tokio::test(start_paused = true)]
 async fn what_a_player_holds_counts_until_it_lets_go() {
     let hub = Hub::new(config());
@@ -209,7 +209,7 @@ async fn what_a_player_holds_counts_until_it_lets_go() {
     assert_eq!(hub.stats().media_bytes, 0);
 }
 
-/// Headers that no encoder sends, as long as they may be.
+/// Headers that are far longer than any that encoders send.
 #[tokio::test(start_paused = true)]
 async fn long_headers_are_not_copied_for_each_player() {
     let hub = Hub::new(config());
@@ -226,7 +226,7 @@ async fn long_headers_are_not_copied_for_each_player() {
     assert_eq!(bodies.len(), 1);
 }
 
-/// A stream whose publisher is gone, or never came, has many that wait.
+/// Many players wait for a stream whose publisher is gone or never came.
 #[tokio::test(start_paused = true)]
 async fn one_stream_that_is_waited_for_refuses_nobody_else() {
     let hub = Hub::new(RelayConfig { max_waiters: 200, ..config() });
@@ -250,7 +250,7 @@ async fn one_stream_that_is_waited_for_refuses_nobody_else() {
     };
     assert!(denied.message.ends_with("of this viewer"), "{}", denied.message);
     crowd.push(play(&hub, "other", "demo/2000").await.unwrap());
-    // Who lost its publisher takes no place of those.
+    // A player that lost its publisher takes no place of those that wait for the first one.
     let mut lost = Vec::new();
     let publisher = publish(&hub, "lost", "demo/1").await;
     for viewer in 0..300 {
@@ -259,7 +259,7 @@ async fn one_stream_that_is_waited_for_refuses_nobody_else() {
     drop(publisher);
     assert!(hub.stats().waiters > 300);
     crowd.push(play(&hub, "another", "demo/2000").await.unwrap());
-    // Who gets its publisher gives its place back.
+    // A player whose publisher comes gives its place back.
     let publisher = publish(&hub, "gone", "demo/1").await;
     for viewer in 0..40 {
         crowd.push(play(&hub, "next", &format!("demo/{viewer}")).await.unwrap());
@@ -268,7 +268,7 @@ async fn one_stream_that_is_waited_for_refuses_nobody_else() {
     assert_eq!((hub.stats().waiters, hub.stats().players), (0, 0));
 }
 
-/// Loopback is everybody behind a proxy of this machine.
+/// Loopback is exempt, because all clients behind a proxy on this machine come from there.
 #[tokio::test(start_paused = true)]
 async fn one_address_that_waits_refuses_no_other() {
     let hub = Hub::new(RelayConfig { max_waiters: 100, ..config() });
@@ -308,7 +308,7 @@ async fn one_viewer_of_many_streams_refuses_no_other() {
     };
     assert_eq!((denied.code, players.len()), ("tooManyPlayers", 50));
     players.push(play(&hub, "s0", "demo/3").await.unwrap());
-    // Less than before, as others hold something now.
+    // Fewer plays than before, because others hold something now.
     players.drain(..10);
     players.push(play(&hub, "s0", "demo/2").await.unwrap());
 }
@@ -332,7 +332,7 @@ async fn an_address_causes_few_lines() {
     assert!((0..1000).all(|_| debug.allow(local)) && safe.allow(local) && !safe.allow(local));
 }
 
-/// What is queued when a stream ends can be had, but not for ever.
+/// Queued media can still be read when a stream has ended, but not for ever.
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_holds_nothing_of_an_ended_stream() {
     let hub = Hub::new(config());
@@ -354,7 +354,7 @@ async fn who_does_not_read_holds_nothing_of_an_ended_stream() {
     assert_eq!((stops.cut().await, hub.stats().media_bytes), (EndReason::TooSlow, 0));
     assert_eq!(stops.next(&mut Vec::new(), 1).await, Err(EndReason::TooSlow));
     drop((reads, stops));
-    // Who may not play any more ends at once, also then.
+    // A player that may not play any more ends at once, even while it reads the rest of an ended stream.
     for cut_stream in [false, true] {
         let publisher = publish(&hub, "b", "demo/1").await;
         let player = play(&hub, "b", "demo/4").await.unwrap();
@@ -369,7 +369,7 @@ async fn who_does_not_read_holds_nothing_of_an_ended_stream() {
     assert_eq!(hub.stats().streams, 0, "nothing lingers");
 }
 
-/// Whoever is let in again and again, as often as it likes.
+/// A peer that is admitted again and again causes only a few lines.
 #[tokio::test(start_paused = true)]
 async fn the_log_holds_a_few_lines_of_one_address_and_all_of_others() {
     let log = Log::default();

@@ -1,4 +1,4 @@
-//! The server on real sockets with a client of plain bytes.
+//! The server on real sockets, with clients that send plain bytes.
 //! Proves no rule of the protocol: RTMP on real sockets.
 
 use std::future::Future;
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::*;
 
-/// Ends a wait that would never end.
+/// Fails a wait that would never end. No outcome depends on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Server {
@@ -83,7 +83,7 @@ impl Client {
         self.stream.write_all(bytes).await
     }
 
-    /// The next message, or nothing at the end.
+    /// The next message, or `None` at the end of the connection.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Message>> {
         loop {
             let mut input = &self.held[..];
@@ -107,7 +107,7 @@ impl Client {
         }
     }
 
-    /// Reads until a status with that code and gives its description.
+    /// Reads until a status with this code comes. Returns its description.
     async fn status(&mut self, code: &str) -> String {
         loop {
             let message = self.next().await.unwrap().expect("an open connection");
@@ -157,7 +157,7 @@ async fn media_goes_from_publisher_to_player() {
         (message.type_id, message.timestamp, message.payload.len()),
         (9, 0x0200_0000, 10_002)
     );
-    // A stopped player and publisher may ask anew on their connections.
+    // A stopped player or publisher may make another request on its connection.
     player
         .send(&command(
             1,
@@ -175,7 +175,7 @@ async fn media_goes_from_publisher_to_player() {
     server.stop().await;
 }
 
-/// However many wait for a publisher, it finds a place.
+/// However many players wait for a publisher, it finds a place.
 #[tokio::test]
 async fn plays_leave_connections_for_publishers() {
     let config = RelayConfig {
@@ -217,7 +217,7 @@ async fn refusals_are_read_in_full_and_end_the_connection() {
         (publish_bytes("b"), "NetStream.Publish.Denied", "denied.notYours: not on the list"),
         (play_bytes("a"), "NetStream.Play.Failed", "denied.notYours: not on the list"),
     ] {
-        // A peer that sends on without waiting must still be told why.
+        // A peer that sends without waiting for the answer must still get the reason.
         let mut client = Client::open(server.address, &[bytes, key(0, 20_000)].concat()).await;
         assert_eq!(client.status(code).await, description);
         client.end().await.unwrap();
@@ -269,10 +269,10 @@ async fn a_player_that_does_not_read_is_cut_and_delays_nobody() {
     let mut reading = player(&server, "a").await;
     let mut publisher = publisher(&server, "a").await;
     let send = async {
-        // More than the kernel buffers on both sides.
+        // More bytes than the kernel buffers on both sides.
         for timestamp in 0..400 {
             publisher.send(&key(timestamp, 100_000)).await.unwrap();
-            // One at a time, so that only the stuck player lags.
+            // One frame at a time, so that only the player that does not read lags.
             assert_eq!(reading.next().await.unwrap().unwrap().timestamp, timestamp);
         }
     };
@@ -335,7 +335,7 @@ async fn idle_connections_end() {
     assert_eq!(told, "handshakeTimeout: no publish or play came in time");
     connected.end().await.unwrap();
     server.stop().await;
-    // Who publishes has had time for it.
+    // A publisher has the idle timeout instead.
     let config = RelayConfig { publisher_idle_timeout: short, ..RelayConfig::default() };
     let server = Server::start(config, allow()).await;
     let mut publisher = publisher(&server, "a").await;
@@ -373,7 +373,7 @@ async fn garbage_disturbs_nobody() {
 async fn what_was_said_before_a_protocol_error_is_read_in_full() {
     let server = Server::start(RelayConfig::default(), allow()).await;
     let bad = message(2, message_type::SET_CHUNK_SIZE, 0, 0, &[0; 4]);
-    // All in one piece, and more behind it than is read at once.
+    // Everything in one piece, followed by more bytes than one read takes.
     let bytes = [play_bytes("a"), bad, vec![0; 50_000]].concat();
     let mut player = Client::open(server.address, &bytes).await;
     player.status("NetStream.Play.Start").await;
@@ -397,7 +397,7 @@ async fn connections_are_bounded_and_end_with_the_server() {
     assert_eq!(server.hub.stats().connections_refused, 1);
     drop(second);
     eventually("a place is free", || server.hub.stats().players == 1).await;
-    // The place is given back after the player: try until it is.
+    // The place is given back after the player, so this tries until it is free.
     let hub = server.hub.clone();
     let mut fourth = None;
     while fourth.is_none() {
@@ -410,7 +410,7 @@ async fn connections_are_bounded_and_end_with_the_server() {
     assert_eq!((hub.stats().players, hub.stats().streams), (0, 0));
 }
 
-/// Seventeen addresses that open what they can and say nothing.
+/// Seventeen addresses open as many connections as they can and send no request.
 #[tokio::test]
 async fn idle_connections_of_many_addresses_leave_places_for_others() {
     let config = RelayConfig {
@@ -427,7 +427,7 @@ async fn idle_connections_of_many_addresses_leave_places_for_others() {
             let socket = tokio::net::TcpSocket::new_v4().unwrap();
             socket.bind(SocketAddr::from(([127, 0, 1, host], 0))).unwrap();
             let mut stream = within(socket.connect(server.address)).await.unwrap();
-            // The server answers the first bytes of one that it lets in.
+            // The server answers the first bytes only on a connection that it admits.
             let _ = stream.write_all(&handshake()[..1 + PACKET]).await;
             match within(stream.read(&mut [0; 1])).await {
                 Ok(1..) => held += 1,

@@ -1,4 +1,4 @@
-//! What several test modules need: a client's bytes, a reader of the server's bytes, authorizers.
+//! Helpers of several test modules: the bytes of a client, a reader of the server's bytes, authorizers.
 
 use std::net::SocketAddr;
 
@@ -62,7 +62,7 @@ pub(crate) fn connect(app: &str, tc_url: &str) -> Vec<u8> {
     command(0, "connect", 1.0, object, vec![])
 }
 
-/// Everything from the handshake to the request to publish, in the order of ffmpeg and OBS.
+/// Everything from the handshake to the publish request, in the order of ffmpeg and OBS.
 pub(crate) fn publish_bytes(name: &str) -> Vec<u8> {
     let mut bytes = handshake();
     bytes.extend(connect("live", "rtmp://host/live"));
@@ -82,7 +82,7 @@ pub(crate) fn play_bytes(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// What came out of a session.
+/// The outputs of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) sent: Vec<u8>,
@@ -102,7 +102,7 @@ impl Outcome {
         }
     }
 
-    /// The server's messages behind its handshake, its own chunk size applied.
+    /// The server's messages after its handshake, read with the chunk size that the server sets.
     pub(crate) fn messages(&self) -> Vec<Message> {
         messages(&self.sent[1 + 2 * PACKET..])
     }
@@ -113,7 +113,7 @@ impl Outcome {
         commands.map(|message| Command::parse(&message.payload).unwrap()).collect()
     }
 
-    /// Codes of the statuses the server sent, in order.
+    /// The codes of the statuses that the server sent, in order.
     pub(crate) fn codes(&self) -> Vec<String> {
         let information = |command: Command| {
             command.arguments.first()?.get("code")?.as_str().map(ToOwned::to_owned)
@@ -137,7 +137,7 @@ pub(crate) fn messages(mut bytes: &[u8]) -> Vec<Message> {
     messages
 }
 
-/// Runs bytes through a session that accepts every request.
+/// Passes bytes to a session and accepts every request.
 pub(crate) fn run(
     session: &mut Session,
     outcome: &mut Outcome,
@@ -159,12 +159,12 @@ pub(crate) fn session() -> Session {
     Session::new([7; 16])
 }
 
-/// The viewer that a query names, as [`Answer`] reads it.
+/// The viewer that the query of a request names, as in [`Answer`].
 pub(crate) fn viewer_of(request: &StreamRequest) -> Option<String> {
     request.query.strip_prefix("v=").map(ToOwned::to_owned)
 }
 
-/// An authorizer from a function.
+/// An authorizer that answers with a function.
 pub(crate) struct Answer<F>(pub(crate) F);
 
 impl<F: Fn(StreamRequest) -> Verdict + Send + Sync + 'static> Authorizer for Answer<F> {
@@ -177,7 +177,7 @@ impl<F: Fn(StreamRequest) -> Verdict + Send + Sync + 'static> Authorizer for Ans
     }
 }
 
-/// Allows everything; the viewer is the one that the query names.
+/// Allows everything. The viewer is the one that the query names.
 pub(crate) fn allow() -> Answer<fn(StreamRequest) -> Verdict> {
     Answer(|request| Verdict::Allow {
         viewer: viewer_of(&request),

@@ -1,4 +1,4 @@
-//! What is shared stays within its bounds, and nobody's greed refuses others.
+//! Shared amounts and rates stay within their bounds, and no greedy key makes others be refused.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails here says where")]
 

@@ -16,7 +16,7 @@ fn member(pool: &Pool<Key>, app: u8, member: u8) -> Account<Key> {
     pool.account([((app, None), APP), ((app, Some(member)), MEMBER)])
 }
 
-/// Takes all that an account may have, in bits.
+/// Takes everything that an account may have, in several parts.
 fn take_all(account: &Account<Key>) -> Vec<Held<Key>> {
     let mut held = Vec::new();
     while account.room() > 0 {
@@ -41,7 +41,7 @@ fn one_that_is_alone_has_its_part() {
     assert_eq!((pool.used(), pool.keys()), (0, 0), "all is given back and forgotten");
 }
 
-/// Forty members that take all they can, and one that comes behind each.
+/// Forty members take all they can, and after each of them another member comes.
 #[test]
 fn the_greedy_leave_something_for_the_next() {
     let pool = Pool::new(WHOLE);
@@ -55,7 +55,7 @@ fn the_greedy_leave_something_for_the_next() {
     }
     let app: usize = greedy.iter().map(|held| sum(held)).sum();
     assert!(app > WHOLE / 2 && app <= WHOLE * 3 / 4);
-    // Another app has three quarters of what is left, as the first had.
+    // Another app has three quarters of what is left, as the first app had of the whole.
     let other = member(&pool, 2, 1).room();
     assert!(other.abs_diff((WHOLE - app) * 3 / 4 / 8) < 2, "{other}");
     greedy.truncate(1);
@@ -84,7 +84,7 @@ fn a_guard_grows_and_shrinks() {
     assert_eq!(held.resize(61).unwrap_err(), Full { key: Some("a") });
     assert_eq!((held.amount(), account.held()), (60, 60), "what was held is held still");
     held.resize(5).unwrap();
-    // Another account of the same key.
+    // Another account of the same key shares its amount.
     let other = pool.account([("a", Share::capped(60, 100))]);
     let more = other.take(55).unwrap();
     assert!(account.take(1).is_err() && pool.used() == 60);
@@ -94,7 +94,7 @@ fn a_guard_grows_and_shrinks() {
     assert_eq!((pool.used(), pool.keys()), (0, 0));
 }
 
-/// Seventeen addresses that take all they can.
+/// Seventeen addresses take all the places they can.
 #[test]
 fn a_place_is_left_for_whoever_comes() {
     let places = Places::new(4096);
@@ -108,7 +108,7 @@ fn a_place_is_left_for_whoever_comes() {
     assert!(counts.is_sorted_by(|a, b| a >= b) && counts[16] > 80, "{counts:?}");
     let next = fill(17);
     assert!(next.len() > 70, "{}", next.len());
-    // Every place can be used, one for each.
+    // All places can be used, one by each further address.
     let others: Vec<_> =
         (18..).map_while(|address| places.enter([(address, share)]).ok()).collect();
     assert_eq!(greedy.iter().map(Vec::len).sum::<usize>() + next.len() + others.len(), 4096);
@@ -154,7 +154,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    /// Amounts add up, nobody has more than its part, and each grant left its part free.
+    /// The amounts add up, no key has more than its part, and each grant leaves its part free.
     #[test]
     fn amounts_stay_within_every_share(ops in proptest::collection::vec(op(), 0..200)) {
         let whole = 100_000;
@@ -205,7 +205,7 @@ proptest! {
                 prop_assert!(*sum <= most);
             }
             if let Some((app, _)) = grew.filter(|_| used > before) {
-                // Three quarters to the app, a quarter is left.
+                // If the app has three quarters, one quarter is left.
                 prop_assert!(sums[&(app, None)] <= 3 * (whole - used));
             }
         }
@@ -213,7 +213,7 @@ proptest! {
         prop_assert_eq!((pool.used(), pool.keys()), (0, 0));
     }
 
-    /// However many hold however much: who holds nothing gets its part of what is left.
+    /// However much other keys hold, a key that holds nothing gets its part of what is left.
     #[test]
     fn who_holds_nothing_is_refused_for_a_full_pool_only(
         takers in proptest::collection::vec((0u8..3, 0u8..30, 1usize..20_000), 0..100),
@@ -222,7 +222,7 @@ proptest! {
         let held: Vec<_> =
             takers.into_iter().filter_map(|(app, of, amount)| member(&pool, app, of).take(amount).ok()).collect();
         let left = pool.whole() - pool.used();
-        // Another app, and another member of each.
+        // Another app, and another member of each app.
         prop_assert!(member(&pool, 9, 99).room() >= left * 3 / 4 / 8 - 1);
         for app in 0..3 {
             let of_app = pool.account([((app, None), APP)]).room();

@@ -32,7 +32,7 @@ fn odd_rates_are_bounds_all_the_same() {
     assert!((0..1000).all(|_| none.take(&1, ms(0)).is_ok()) && none.is_empty());
     let mut one = Rates::new(Rate { interval: ms(5), burst: 0 }, 0);
     assert_eq!((one.take(&1, ms(0)), one.take(&1, ms(0))), (Ok(()), Err(ms(5))));
-    // A clock that goes back gives nothing away.
+    // A clock that goes back grants nothing.
     assert_eq!(one.take(&1, ms(9)), Ok(()));
     assert_eq!(one.take(&1, ms(1)), Err(ms(13)));
 }
@@ -51,7 +51,7 @@ fn who_used_most_is_remembered_longest() {
 }
 
 proptest! {
-    /// Against a plain model that forgets nothing.
+    /// Compares with a plain model that forgets nothing.
     #[test]
     fn no_key_gets_more_than_its_rate(
         steps in proptest::collection::vec((0u8..6, 0u64..40), 0..400),
@@ -67,7 +67,7 @@ proptest! {
                 Ok(()) => granted.entry(key).or_default().push(now),
                 Err(wait) => {
                     prop_assert!(!wait.is_zero() && wait <= interval);
-                    // It would have been one too many.
+                    // One more grant would have exceeded the rate.
                     let times = &granted[&key];
                     let long = times.iter().enumerate().any(|(first, begin)| {
                         let count = u32::try_from(times.len() - first).unwrap() + 1;
@@ -95,7 +95,7 @@ fn what_is_owed_is_told_and_goes_with_whoever_takes_it() {
     assert_eq!((rates.owed(&"a", ms(0)), rates.release(&"a", ms(0))), (ms(0), ms(0)));
     rates.charge(&"a", ms(0), ms(0));
     assert!(rates.is_empty(), "nothing is owed");
-    // More than a burst, and on top of what is owed already.
+    // The key is charged more than a burst, in addition to what it owes already.
     rates.charge(&"a", ms(400), ms(0));
     rates.charge(&"a", ms(200), ms(100));
     assert_eq!(rates.owed(&"a", ms(100)), ms(500));

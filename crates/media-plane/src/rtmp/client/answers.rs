@@ -1,7 +1,7 @@
-//! What an upstream answers.
+//! The answers of an upstream.
 //!
-//! In: bodies of command messages. Out: the next step of the client, or the end of it. Absent: answers to
-//! `releaseStream` and `FCPublish`, which servers refuse that have no such thing, and take the publish all the same.
+//! In: bodies of command messages. Out: the next step of the client, or its end. Absent: answers to `releaseStream`
+//! and `FCPublish`. Servers that do not know these commands refuse them and accept the publish nevertheless.
 
 use super::{Client, ClientEvent, ClientOutput, State, transaction};
 use crate::rtmp::RtmpError;
@@ -9,21 +9,23 @@ use crate::rtmp::amf0::Value;
 use crate::rtmp::command::Command;
 use crate::rtmp::limits::{MAX_ANSWER_CODE, MAX_ANSWER_TEXT};
 
-/// What an upstream says of an end: bounded, on one line, without the keys of the target. It may go to a log.
+/// The reason that an upstream gives for an end: shortened, on one line, and without the keys of the target. It may
+/// be logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// As `NetStream.Publish.BadName`; empty where it gave none. Letters, digits, `.`, `_` and `-`.
+    /// Status code, for example `NetStream.Publish.BadName`: ASCII letters, digits, `.`, `_` and `-`. Empty if the
+    /// upstream gave none.
     pub code: String,
-    /// Text for people, perhaps empty.
+    /// Text for people. May be empty.
     pub description: String,
 }
 
 impl Client {
-    /// Takes a command of the upstream.
+    /// Handles a command of the upstream.
     pub(super) fn answer(&mut self, payload: &[u8]) -> Result<(), RtmpError> {
         let command = match Command::parse(payload) {
             Ok(command) => command,
-            // One that is at work waits for no answer.
+            // A client that publishes or plays awaits no answer.
             Err(_) if self.is_publishing() || self.is_playing() => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -92,7 +94,7 @@ impl Client {
         Ok(())
     }
 
-    /// The upstream wants no more of it.
+    /// Handles the end of the publish or play, or its refusal, by the upstream.
     fn ended(&mut self, command: &Command) {
         let field = |name| {
             let text = information(command).and_then(|it| it.get(name)).and_then(Value::as_str);
@@ -118,13 +120,13 @@ impl Client {
     }
 }
 
-/// The information object of an answer: behind the command object, or in its place.
+/// The information object of an answer. Some servers send it in place of the command object.
 fn information(command: &Command) -> Option<&Value> {
     let has_code = |value: &&Value| value.get("code").is_some();
     command.arguments.iter().chain([&command.object]).find(has_code)
 }
 
-/// A message stream that an upstream names.
+/// The number of a message stream, if the value is a whole number in 1..=`u32::MAX`.
 fn message_stream(number: f64) -> Option<u32> {
     let whole = number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]

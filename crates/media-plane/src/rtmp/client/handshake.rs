@@ -1,12 +1,12 @@
 //! The plain RTMP handshake, client side (RTMP 1.0 §5.2).
 //!
-//! In: bytes of S0, S1 and S2, and a seed for the filler of C1. Out: C0, C1 and C2. Absent: the digest handshake of
-//! Flash Player, which servers ask of players only; a look at S2, whose echo proves nothing.
+//! In: the bytes of S0, S1 and S2; a seed for the filler of C1. Out: C0, C1 and C2. Absent: the digest handshake of
+//! Flash Player, which servers require only of players; a check of S2, whose echo proves nothing.
 
 use crate::rtmp::RtmpError;
 use crate::rtmp::handshake::PACKET;
 
-/// Progress of one handshake.
+/// The progress of one handshake.
 #[derive(Debug, Default)]
 pub(super) struct ClientHandshake {
     received: Vec<u8>,
@@ -23,11 +23,11 @@ impl ClientHandshake {
         hello
     }
 
-    /// Takes what it needs from the front of `input`, appends what is to be sent to `out`, and says whether the
-    /// handshake is complete.
+    /// Takes the bytes that the handshake needs from the front of `input` and appends the reply to `out`. Returns
+    /// whether the handshake is complete.
     ///
     /// # Errors
-    /// [`RtmpError::HandshakeVersion`] when the first byte is not 3.
+    /// [`RtmpError::HandshakeVersion`] if the first byte is not 3.
     pub(super) fn advance(
         &mut self,
         input: &mut &[u8],

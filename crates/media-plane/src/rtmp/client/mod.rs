@@ -1,12 +1,12 @@
-//! The client's side of one RTMP connection: what an encoder does, or a player, without I/O.
+//! The client side of one RTMP connection, without I/O. The client publishes like an encoder, or plays.
 //!
-//! In: bytes of an upstream, and the media to publish. Out: [`ClientOutput`]s in order; the media of a play is among
-//! them. Absent: sockets, timeouts, which are the owner's; aggregates in a play; the logins of single vendors;
+//! In: bytes of an upstream, and the media to publish. Out: [`ClientOutput`]s in order, with the media of a play
+//! among them. Absent: sockets; timeouts, which the owner keeps; aggregates in a play; the logins of single vendors;
 //! redirects.
 //!
-//! The upstream is not trusted. All that it may send to a publish is bounded by what it was sent ([`MAX_UPSTREAM_BYTES`]),
-//! and to a play by the bounds of messages; what it says of a refusal is cut short and cleared of the keys of the
-//! [`Target`] before anybody sees it.
+//! The upstream is not trusted. Until it accepts, and during a publish, the bytes that it may send are bounded by the
+//! bytes that it received ([`MAX_UPSTREAM_BYTES`]). During a play, the bounds on messages apply. The text of a
+//! refusal is shortened, and the keys of the [`Target`] are removed from it, before the owner sees it.
 
 mod answers;
 mod handshake;
@@ -33,44 +33,44 @@ pub use answers::Answer;
 use handshake::ClientHandshake;
 pub use target::Target;
 
-/// What a client wants done, in order.
+/// What the owner of a client has to do, in order.
 #[derive(Debug)]
 pub enum ClientOutput {
-    /// Bytes for the upstream.
+    /// Send these bytes to the upstream.
     Send(Bytes),
-    /// Something the owner acts on.
+    /// Act on this event.
     Event(ClientEvent),
-    /// Send what is before this, then close. Nothing follows.
+    /// Send everything before this, then close. No output follows.
     Close,
 }
 
-/// What an upstream did.
+/// An action of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientEvent {
-    /// It takes the publish, so media may be sent from here on, or the play.
+    /// The upstream accepted the publish or play. From here on media may be sent, or media comes.
     Accepted,
-    /// It does not take the publish or the play.
+    /// The upstream refused the publish or play.
     Refused(Answer),
-    /// It ended a publish or a play that it had taken.
+    /// The upstream ended a publish or play that it had accepted.
     Closed(Answer),
-    /// Media of a play.
+    /// A media message of a play.
     Media {
         /// Audio or video.
         kind: MediaKind,
-        /// Milliseconds.
+        /// Timestamp, milliseconds.
         timestamp: u32,
-        /// FLV tag body.
+        /// FLV tag body. Never empty.
         payload: Bytes,
     },
 }
 
-/// The numbers of the commands that are answered.
+/// Transaction numbers of the commands.
 mod transaction {
     pub(super) const CONNECT: f64 = 1.0;
     pub(super) const RELEASE_STREAM: f64 = 2.0;
     pub(super) const FC_PUBLISH: f64 = 3.0;
     pub(super) const CREATE_STREAM: f64 = 4.0;
-    /// Of `play`, too.
+    /// Used for `publish` and for `play`.
     pub(super) const PUBLISH: f64 = 5.0;
     pub(super) const FC_UNPUBLISH: f64 = 6.0;
     pub(super) const DELETE_STREAM: f64 = 7.0;
@@ -78,18 +78,18 @@ mod transaction {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The answer to `connect` is awaited, or the end of the handshake.
+    /// The client awaits the end of the handshake, or the answer to `connect`.
     Connecting,
-    /// That to `createStream`.
+    /// The client awaits the answer to `createStream`.
     Creating,
-    /// That to `publish` or `play`, on this message stream.
+    /// The client awaits the answer to `publish` or `play` on this message stream.
     Starting(u32),
     Publishing(u32),
     Playing,
     Closed,
 }
 
-/// The client side of one RTMP connection that publishes or plays one stream.
+/// The client side of one RTMP connection. It publishes or plays one stream.
 #[derive(Debug)]
 pub struct Client {
     target: Target,
@@ -99,9 +99,9 @@ pub struct Client {
     state: State,
     out: VecDeque<ClientOutput>,
     out_chunk_size: usize,
-    /// An incomplete header.
+    /// Unparsed input: an incomplete header.
     held: Vec<u8>,
-    /// Bytes that came, and that were sent.
+    /// Bytes received, and bytes sent.
     total: (u64, u64),
     received: u32,
     acknowledged: u32,
@@ -109,13 +109,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that publishes and has said its first bytes. `seed` fills the handshake and protects nothing.
+    /// A client that publishes. Its first bytes are in the queue of outputs. `seed` fills the handshake and need not
+    /// be secret.
     #[must_use]
     pub fn new(target: Target, seed: [u8; 16]) -> Self {
         Self::begun(target, seed, false)
     }
 
-    /// As [`Client::new`], but it plays.
+    /// As [`Client::new`], for a client that plays.
     #[must_use]
     pub fn player(target: Target, seed: [u8; 16]) -> Self {
         Self::begun(target, seed, true)
@@ -140,27 +141,28 @@ impl Client {
         client
     }
 
-    /// The next thing to do.
+    /// The next output, or `None` if nothing is to be done now.
     pub fn next_output(&mut self) -> Option<ClientOutput> {
         self.out.pop_front()
     }
 
-    /// Whether media may be sent.
+    /// Whether the upstream has accepted the publish, so that media may be sent.
     #[must_use]
     pub fn is_publishing(&self) -> bool {
         matches!(self.state, State::Publishing(_))
     }
 
-    /// Whether media comes.
+    /// Whether the upstream has accepted the play, so that media comes.
     #[must_use]
     pub fn is_playing(&self) -> bool {
         self.state == State::Playing
     }
 
-    /// Takes bytes of the upstream, split anyhow. Bytes after a close are ignored.
+    /// Takes bytes of the upstream, in pieces of any size. Bytes after a close are ignored.
     ///
     /// # Errors
-    /// When the upstream breaks a rule or a bound: close the connection. Outputs of what came before stay in the queue.
+    /// If the upstream breaks a rule or a bound. The owner must then close the connection; outputs that are in the
+    /// queue stay there.
     pub fn input(&mut self, data: &[u8]) -> Result<(), RtmpError> {
         if self.state == State::Closed {
             return Ok(());
@@ -195,8 +197,8 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes one message: an FLV tag body, or `onMetaData` with its name. Says whether it was taken: it is not before
-    /// the upstream has accepted, and not after a close.
+    /// Publishes one message: an FLV tag body, or `onMetaData` with its name. Returns false, without an effect,
+    /// before the upstream has accepted and after a close.
     pub fn publish(&mut self, kind: MediaKind, timestamp: u32, payload: &Bytes) -> bool {
         let State::Publishing(stream_id) = self.state else { return false };
         let (type_id, chunk_stream, payload) = match kind {
@@ -295,7 +297,7 @@ impl Client {
         self.command(0, "connect", transaction::CONNECT, object, Vec::new());
     }
 
-    /// Asks for a message stream, as encoders do.
+    /// Requests a message stream, with the same commands as encoders.
     fn connected(&mut self) {
         let window = ACK_WINDOW.to_be_bytes();
         self.send(chunk_stream::CONTROL, &control(message_type::WINDOW_ACK_SIZE, &window));
@@ -315,7 +317,7 @@ impl Client {
     fn created(&mut self, stream: u32) {
         let name = Value::String(self.target.stream().to_owned());
         if self.plays {
-            // Live where it is, else as a record.
+            // A live stream, or a recorded one if there is no live stream.
             let start = Value::Number(-2000.0);
             self.command(stream, "play", transaction::PUBLISH, Value::Null, vec![name, start]);
         } else {

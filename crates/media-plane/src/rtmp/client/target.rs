@@ -1,7 +1,7 @@
-//! What a client publishes, and where.
+//! The target of a client: an app and a stream of an upstream.
 //!
-//! In: the parts of an RTMP URL. Out: the same parts, and text cleared of their keys. Absent: parsing of URLs, see
-//! `crate::upstream`.
+//! In: the parts of an RTMP URL. Out: the same parts, and texts from which the keys are removed. Absent: parsing of
+//! URLs, see `crate::upstream`.
 
 use std::fmt;
 
@@ -9,24 +9,25 @@ use crate::rtmp::RtmpError;
 use crate::rtmp::command::split_query;
 use crate::rtmp::limits::MAX_NAME_BYTES;
 
-/// Text so short is no key; taking it out of every sentence would leave none.
+/// Shorter texts do not count as keys: removing them would make every sentence unreadable.
 const MIN_KEY_BYTES: usize = 4;
 
-/// What is published, and what it is called at the upstream. `Debug` shows no stream: its name and query are keys.
+/// The app and stream that a client publishes to or plays. `Debug` omits the stream, because its name and query are
+/// keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     app: String,
     tc_url: String,
     stream: String,
-    /// What must not be shown, the longest first.
+    /// The texts that must not be shown, longest first.
     keys: Vec<String>,
 }
 
 impl Target {
-    /// A stream, with its query, of an app, and the URL of that app.
+    /// A stream with its query, the app that it belongs to, and the URL of that app.
     ///
     /// # Errors
-    /// [`RtmpError::NameSize`] when one of them is longer than [`MAX_NAME_BYTES`].
+    /// [`RtmpError::NameSize`] if one of them is longer than [`MAX_NAME_BYTES`].
     pub fn new(app: &str, tc_url: &str, stream: &str) -> Result<Self, RtmpError> {
         if [app, tc_url, stream].iter().any(|text| text.len() > MAX_NAME_BYTES) {
             return Err(RtmpError::NameSize);
@@ -36,7 +37,7 @@ impl Target {
         let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, v)| v));
         for key in [stream, name, query].into_iter().chain(values) {
             keys.push(key.to_owned());
-            // An upstream may decode before it says something.
+            // The upstream may decode the stream before it shows it.
             keys.push(percent_decoded(key));
         }
         keys.retain(|key| key.len() >= MIN_KEY_BYTES);
@@ -63,7 +64,7 @@ impl Target {
         &self.stream
     }
 
-    /// A text of the upstream without the keys.
+    /// A text of the upstream with the keys replaced by `***`.
     pub(super) fn cleared(&self, text: &str) -> String {
         self.keys.iter().fold(text.to_owned(), |text, key| text.replace(key.as_str(), "***"))
     }
@@ -75,7 +76,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// `%41` as `A`; what is no such thing stays.
+/// Decodes `%41` to `A`. Invalid escapes stay as they are.
 fn percent_decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,7 +1,7 @@
-//! Commands of the peer, and what it is told.
+//! The commands of a peer, and the answers to them.
 //!
-//! In: bodies of command messages. Out: requests, answers, the state of the session. Absent: what other commands say;
-//! clients check bandwidth and the like, and live without an answer.
+//! In: bodies of command messages. Out: requests, answers, changes of the session's state. Absent: answers to other
+//! commands. Clients send bandwidth checks and the like, and work without an answer.
 
 use super::{Event, Output, Request, RequestKind, Session, State};
 use crate::rtmp::RtmpError;
@@ -61,7 +61,8 @@ impl Session {
         }
     }
 
-    /// Whether a command on this message stream means the publish or play that runs. Some clients send all on 0.
+    /// Whether a command on this message stream is about the publish or play that runs. Some clients send all
+    /// commands on message stream 0.
     fn is_meant(&self, stream: u32) -> bool {
         stream == 0 || self.active() == Some(stream)
     }
@@ -106,7 +107,7 @@ impl Session {
         Ok(())
     }
 
-    /// Refuses the connection as such, under the number that `connect` has everywhere.
+    /// Rejects the connection. The answer has transaction number 1, which `connect` has in all clients.
     pub(super) fn reject_connection(&mut self, description: &str) {
         let reply = Command {
             name: "_error".into(),
@@ -117,8 +118,8 @@ impl Session {
         self.send_command(0, &reply);
     }
 
-    /// The stream in use is always 1, so that encoded media is the same for all players. Who asks for another one
-    /// meanwhile gets a number, so that what it does with it is not taken for the first.
+    /// Returns message stream 1 if nothing runs, so that encoded media is the same for all players. While something
+    /// runs, the client gets another number, so that its commands there are not taken for the first stream.
     fn create_stream(&mut self, command: &Command) {
         let stream = match self.active() {
             None => MEDIA_STREAM,
@@ -142,7 +143,7 @@ impl Session {
         };
         let name = match command.arguments.first() {
             Some(Value::String(name)) => name.as_str(),
-            // `publish(false)` and `play(false)`, as Flash has them, end what runs.
+            // Flash ends a publish or play with `publish(false)` or `play(false)`.
             Some(Value::Boolean(false) | Value::Null | Value::Undefined) => "",
             _ => {
                 self.refuse_beside(stream, failed, "command: the name of the stream is missing");
@@ -162,7 +163,7 @@ impl Session {
             return Ok(());
         }
         let (name, query) = split_query(name);
-        // An encoder that was given the whole URL and no key has the name at the end of the app.
+        // If an encoder was given the whole URL and no stream key, the stream name is the end of the app.
         let (app, name) = match (name, self.app.rsplit_once('/')) {
             ("", Some((app, name))) => (app.to_owned(), name.to_owned()),
             ("", None) => {
@@ -190,7 +191,7 @@ impl Session {
         Ok(())
     }
 
-    /// Pauses a play or goes on with it.
+    /// Pauses or resumes a play.
     fn pause(&mut self, stream: u32, command: &Command) {
         let Some(Value::Boolean(paused)) = command.arguments.first() else { return };
         if !matches!(self.state, State::Playing(_))
@@ -208,7 +209,7 @@ impl Session {
         self.out.push_back(Output::Event(Event::Paused(*paused)));
     }
 
-    /// Answers a request that is not served, and goes on.
+    /// Answers a request that is refused without effect on the publish or play that runs.
     fn refuse_beside(&mut self, stream: u32, code: &str, description: &str) {
         self.refusals += 1;
         if self.refusals <= MAX_REFUSALS {

@@ -1,6 +1,6 @@
-//! Messages of a publish.
+//! The media messages of a publish.
 //!
-//! In: audio, video, data and aggregate messages. Out: events. Absent: what they mean, see `crate::media`.
+//! In: audio, video, data and aggregate messages. Out: events. Absent: the meaning of the media, see `crate::media`.
 
 use bytes::Bytes;
 
@@ -10,11 +10,12 @@ use crate::rtmp::amf0::{self, Value};
 use crate::rtmp::limits::MAX_AGGREGATED;
 use crate::rtmp::message::{Message, message_type};
 
-/// Values in front of the name of a data message that are skipped: some cameras write numbers there.
+/// Values skipped before the name of a data message. Some cameras write numbers there.
 const LEADING_VALUES: usize = 4;
 
 impl Session {
-    /// Takes a message of media. It counts if a publish runs, and was not sent on a stream that was refused.
+    /// Takes a media message. It is ignored unless a publish runs, and if it came on a message stream that was
+    /// refused.
     pub(super) fn published(&mut self, message: Message) -> Result<(), RtmpError> {
         let is_refused = (2..2 + self.other_streams).contains(&message.stream_id);
         match self.state {
@@ -41,7 +42,8 @@ impl Session {
         }
     }
 
-    /// Takes an aggregate apart (RTMP 1.0 §7.1.6): FLV tags, the first of which is at the time of the whole.
+    /// Splits an aggregate (RTMP 1.0 §7.1.6). It consists of FLV tags, the first of which has the timestamp of the
+    /// aggregate.
     fn aggregate(&mut self, timestamp: u32, payload: &Bytes) -> Result<(), RtmpError> {
         let mut first = None;
         let mut at = 0;
@@ -63,7 +65,7 @@ impl Session {
             let time = u32::from_be_bytes([t3, t0, t1, t2]);
             let offset = time.wrapping_sub(*first.get_or_insert(time));
             self.single(type_id, timestamp.wrapping_add(offset), payload.slice(body..end));
-            // Behind each stands its size.
+            // Each tag is followed by its size.
             at = end + 4;
         }
         Ok(())
@@ -75,7 +77,7 @@ impl Session {
         }
     }
 
-    /// Metadata that breaks a bound is left out: it is no reason to end a call.
+    /// Takes a data message. Unreadable metadata is dropped: it is no reason to end a publish.
     fn data(&mut self, timestamp: u32, payload: Bytes) {
         let mut rest = &payload[..];
         let mut start = 0;

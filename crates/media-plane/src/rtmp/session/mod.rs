@@ -1,11 +1,11 @@
-//! One connection of a publisher or player.
+//! The server side of one connection of a publisher or player.
 //!
-//! In: bytes, and the owner's decisions (`accept`, `refuse`, `finish_play`). Out: [`Output`]s in
-//! order. Absent: more than one publish or play at a time, data messages other than `onMetaData`, and
-//! `NetStream.Data.Start` (players would show a text stream for it).
+//! In: bytes, and the owner's decisions (`accept`, `refuse`, `finish_play`, `fail`). Out: [`Output`]s in order.
+//! Absent: more than one publish or play at a time; data messages other than `onMetaData`; `NetStream.Data.Start`,
+//! for which players would show a text stream.
 //!
-//! A request that cannot be served is answered, and a publish or play that runs goes on. What breaks the chunks or a
-//! bound ends the connection, with a last status that says why.
+//! A request that cannot be served is answered, and a running publish or play continues. Bytes that break the chunk
+//! format or a bound end the connection, with a last status that says why.
 
 mod commands;
 mod media;
@@ -26,51 +26,51 @@ use super::message::{
     Message, chunk_stream, control, message_type, user_control, user_control_message,
 };
 
-/// What a session wants done, in order.
+/// What the owner of a session has to do, in order.
 #[derive(Debug)]
 pub enum Output {
-    /// Bytes for the peer.
+    /// Send these bytes to the peer.
     Send(Bytes),
-    /// Something the owner acts on.
+    /// Act on this event.
     Event(Event),
-    /// Send what is before this, then close. Nothing follows.
+    /// Send everything before this, then close. No output follows.
     Close,
 }
 
-/// What a peer did.
+/// An action of the peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A publish or play awaits [`Session::accept`] or [`Session::refuse`]; input is held until then.
+    /// The peer requests a publish or play. Input is held until [`Session::accept`] or [`Session::refuse`].
     Request(Request),
-    /// A message of the accepted publish.
+    /// A media message of the accepted publish.
     Media {
-        /// Kind.
+        /// Kind of the media.
         kind: MediaKind,
-        /// As sent, milliseconds.
+        /// Timestamp as sent, milliseconds.
         timestamp: u32,
         /// FLV tag body. Never empty.
         payload: Bytes,
     },
-    /// The peer paused its play, or goes on with it.
+    /// The peer paused its play (true) or resumed it (false).
     Paused(bool),
-    /// Something of the publish was left out, for the log: what it was. Each is told once.
+    /// A part of the publish was dropped; the text for the log says what. Each text comes once.
     LeftOut(&'static str),
-    /// The publish or play was ended by the peer; it may ask anew.
+    /// The peer ended its publish or play. It may request another one.
     Stopped,
 }
 
-/// The kinds of media messages.
+/// The kind of a media message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MediaKind {
     /// Audio.
     Audio,
     /// Video.
     Video,
-    /// `onMetaData` with its name, without `@setDataFrame`.
+    /// `onMetaData`: its name and its values, without `@setDataFrame`.
     Metadata,
 }
 
-/// Direction of a request.
+/// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestKind {
     /// The peer sends media.
@@ -79,16 +79,17 @@ pub enum RequestKind {
     Play,
 }
 
-/// A publish or play. `Debug` leaves the query out: it holds tokens.
+/// A request to publish or play. `Debug` omits the query, because the query holds tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Request {
-    /// Direction.
+    /// Publish or play.
     pub kind: RequestKind,
-    /// `app` of `connect`, without query and slashes at its ends.
+    /// `app` of `connect`, without query and without leading and trailing slashes. If the client named no stream, the
+    /// last part of `app` is the stream name instead.
     pub app: String,
-    /// Stream name without query.
+    /// Stream name, without query.
     pub stream: String,
-    /// Raw query of the stream name, else that of `tcUrl`, else that of `app`.
+    /// Query, not decoded: that of the stream name; else that of `tcUrl`; else that of `app`.
     pub query: String,
 }
 
@@ -102,12 +103,12 @@ impl fmt::Debug for Request {
     }
 }
 
-/// Why a request is refused.
+/// The refusal of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// `NetStream.…` code.
+    /// Status code `NetStream.…`.
     pub code: &'static str,
-    /// Text for the peer; begins with a code word and a colon.
+    /// Text for the peer: a code word, a colon, and a sentence.
     pub description: String,
 }
 
@@ -117,7 +118,7 @@ enum State {
     New,
     /// Connected, neither publishing nor playing.
     Idle,
-    /// A decision is open.
+    /// A decision of the owner is pending.
     Awaiting(RequestKind, u32),
     Publishing(u32),
     Playing(u32),
@@ -132,17 +133,17 @@ pub struct Session {
     state: State,
     out: VecDeque<Output>,
     out_chunk_size: usize,
-    /// Unparsed input: an incomplete header, or everything while a decision is open.
+    /// Unparsed input: an incomplete header, or everything while a decision is pending.
     held: Vec<u8>,
     app: String,
     fallback_query: String,
     requests: u32,
     refusals: u32,
-    /// Message streams that were handed out beside the one in use: 2 and so on.
+    /// Message streams handed out in addition to the one in use. Their numbers begin with 2.
     other_streams: u32,
-    /// The play is paused.
+    /// Whether the play is paused.
     paused: bool,
-    /// What was left out and told.
+    /// The texts of [`Event::LeftOut`] so far.
     told: Vec<&'static str>,
     unauthorized_bytes: usize,
     unauthorized_limit: usize,
@@ -152,7 +153,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session before its first byte. `seed` fills the handshake and protects nothing.
+    /// A session before its first byte. `seed` fills the handshake and need not be secret.
     #[must_use]
     pub fn new(seed: [u8; 16]) -> Self {
         Self {
@@ -177,16 +178,16 @@ impl Session {
         }
     }
 
-    /// The next thing to do.
+    /// The next output, or `None` if nothing is to be done now.
     pub fn next_output(&mut self) -> Option<Output> {
         self.out.pop_front()
     }
 
-    /// Takes bytes of the peer, split anyhow. Bytes after a close are ignored.
+    /// Takes bytes of the peer, in pieces of any size. Bytes after a close are ignored.
     ///
     /// # Errors
-    /// When the peer breaks a rule or a bound: close the connection. Outputs of what came before
-    /// stay in the queue.
+    /// If the peer breaks a rule or a bound. The owner must then close the connection; outputs that are in the queue,
+    /// with the last status among them, may still be sent.
     pub fn input(&mut self, data: &[u8]) -> Result<(), RtmpError> {
         if self.state == State::Closed {
             return Ok(());
@@ -219,10 +220,10 @@ impl Session {
         Ok(())
     }
 
-    /// Grants the open request and parses what was held.
+    /// Accepts the pending request and parses the held input.
     ///
     /// # Errors
-    /// As [`Session::input`]; [`RtmpError::CommandOrder`] when no decision is open.
+    /// As [`Session::input`]; [`RtmpError::CommandOrder`] if no request is pending.
     pub fn accept(&mut self) -> Result<(), RtmpError> {
         match self.state {
             State::Awaiting(RequestKind::Publish, stream) => {
@@ -244,7 +245,7 @@ impl Session {
         self.resume().inspect_err(|error| self.broken(*error))
     }
 
-    /// Refuses the open request and closes.
+    /// Refuses the pending request and closes.
     pub fn refuse(&mut self, refusal: &Refusal) {
         if let State::Awaiting(_, stream) = self.state {
             self.on_status(stream, "error", refusal.code, &refusal.description);
@@ -252,13 +253,13 @@ impl Session {
         }
     }
 
-    /// Bytes of memory of the messages that are not whole yet.
+    /// Bytes of memory that incomplete messages take.
     #[must_use]
     pub fn unfinished_bytes(&self) -> usize {
         self.reader.unfinished_bytes()
     }
 
-    /// Ends a play from this side: end of stream, then close. Without a play it only closes.
+    /// Ends a play from this side: sends the end of the stream, then closes. Without a play it only closes.
     pub fn finish_play(&mut self, description: &str) {
         if let State::Playing(stream) = self.state {
             self.send(
@@ -271,13 +272,13 @@ impl Session {
         self.close();
     }
 
-    /// Ends the connection from this side: says why, as far as the peer can be told, then closes.
+    /// Ends the connection from this side: tells the peer why, if the protocol allows it, then closes.
     pub fn fail(&mut self, description: &str) {
         self.say_why(description);
         self.close();
     }
 
-    /// Nothing can be read any more.
+    /// Ends the session after an error. No more input is read.
     fn broken(&mut self, error: RtmpError) {
         self.say_why(&error.to_string());
         self.state = State::Closed;
@@ -382,7 +383,7 @@ impl Session {
         }
     }
 
-    /// Ends the publish or play by the word of the peer.
+    /// Ends the publish or play on request of the peer.
     fn stop(&mut self) -> Result<(), RtmpError> {
         match self.state {
             State::Publishing(stream) => {
@@ -401,7 +402,7 @@ impl Session {
         self.reader.expect_media(false)
     }
 
-    /// Tells once that something of a publish was left out.
+    /// Reports once that a part of a publish was dropped.
     fn left_out(&mut self, what: &'static str) {
         if matches!(self.state, State::Publishing(_)) && !self.told.contains(&what) {
             self.told.push(what);
