@@ -51,8 +51,8 @@ type Cut = (StreamName, Kinds);
 struct Packaged {
     window: Mutex<Window>,
     asked: Mutex<Instant>,
-    /// Changes with each segment.
-    news: watch::Sender<()>,
+    /// Changes with each segment. True when no more segments come.
+    news: watch::Sender<bool>,
 }
 
 /// Authorizes the relay's own play of these kinds. The viewer's request was authorized before.
@@ -92,8 +92,9 @@ impl Hls {
         let packaged = self.packaged(&request, kinds).await?;
         let mut news = packaged.news.subscribe();
         if lock(&packaged.window).is_empty() {
-            let has_segments = news.wait_for(|()| !lock(&packaged.window).is_empty());
-            if !matches!(timeout(FIRST_SEGMENT, has_segments).await, Ok(Ok(_))) {
+            let has_segments = news.wait_for(|over| *over || !lock(&packaged.window).is_empty());
+            let waited = timeout(FIRST_SEGMENT, has_segments).await.is_ok();
+            if !waited || lock(&packaged.window).is_empty() {
                 return Err(no_segment());
             }
             // The viewer may have left meanwhile, or may now have other kinds.
@@ -152,11 +153,16 @@ impl Hls {
             // number if segments last a second or more on average.
             window: Mutex::new(Window::new(now.unwrap_or_default().as_secs())),
             asked: Mutex::new(Instant::now()),
-            news: watch::Sender::new(()),
+            news: watch::Sender::new(false),
         });
         streams.insert(cut.clone(), packaged.clone());
         drop(streams);
-        tokio::spawn(self.clone().package(cut, packaged.clone(), player));
+        let (packaging, of) = (self.clone(), packaged.clone());
+        tokio::spawn(async move {
+            packaging.package(cut, of.clone(), player).await;
+            // A request that waits for a segment holds the packaging, so the channel does not close.
+            of.news.send_replace(true);
+        });
         Ok(packaged)
     }
 
@@ -246,7 +252,7 @@ impl Packaged {
         }
         let charged = Charged { bytes: segment.bytes, charge: Some(Arc::new(charge)) };
         lock(&self.window).push(Segment { bytes: charged.share(), ..segment });
-        self.news.send_replace(());
+        self.news.send_replace(false);
     }
 
     /// Drops the oldest segments until there is room. Returns whether there is.

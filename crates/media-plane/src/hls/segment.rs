@@ -144,17 +144,23 @@ impl Segmenter {
                 self.take(frame)
             }
             (MediaKind::Audio, Role::Sample) => {
-                if class.codec == MP3 {
+                // MP3 has no sequence header that announces it.
+                let is_other = class.codec == MP3 && self.audio != Some(Audio::Mp3);
+                let ended = is_other.then(|| self.end(packet.timestamp())).flatten();
+                if is_other {
                     self.audio = Some(Audio::Mp3);
                 }
                 let Some(audio) = self.audio else {
                     self.left_out = true;
                     return None;
                 };
-                let data = audio.frame(coded(kind, &body)?.data)?;
+                let data = coded(kind, &body).and_then(|coded| audio.frame(coded.data));
+                let Some(data) = data else { return ended };
                 let time = packet.timestamp();
                 let lane = Lane::Audio;
-                self.take(Frame { lane, time, composition: 0, is_key: true, data: &data })
+                // If a segment has just ended, none is open that could end here.
+                let frame = Frame { lane, time, composition: 0, is_key: true, data: &data };
+                self.take(frame).or(ended)
             }
             _ => None,
         }

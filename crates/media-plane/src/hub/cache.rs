@@ -91,6 +91,7 @@ impl Cache {
         packet: &Arc<Packet>,
         bounds: GroupBounds,
     ) -> Result<(), TooManyHeads> {
+        let begins = !self.has.has(packet.kind());
         self.has.add(packet.kind());
         match packet.class.role {
             Role::Metadata => {
@@ -113,6 +114,9 @@ impl Cache {
             Role::Inter if !self.open.holds(packet.class.tracks) => {}
             Role::Inter | Role::Sample => {
                 self.forget_other_codecs(packet);
+                if begins {
+                    self.append_heads_before(packet, bounds);
+                }
                 self.append(packet, bounds);
             }
             Role::End | Role::Unknown | Role::Void => {}
@@ -179,6 +183,19 @@ impl Cache {
         self.leader = packet.class.tracks;
         self.open = packet.class.tracks;
         self.add(packet, bounds);
+    }
+
+    /// Audio begins, for the first time or again, within a group that may have begun without its heads.
+    fn append_heads_before(&mut self, packet: &Arc<Packet>, bounds: GroupBounds) {
+        let kind = packet.kind();
+        if self.group_heads.iter().any(|head| head.kind() == kind) {
+            return;
+        }
+        let mut kinds = Kinds::NONE;
+        kinds.add(kind);
+        for head in self.heads_at(packet.timestamp(), kinds) {
+            self.append(&head, bounds);
+        }
     }
 
     fn append(&mut self, packet: &Arc<Packet>, bounds: GroupBounds) {

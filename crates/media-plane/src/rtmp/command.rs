@@ -8,6 +8,9 @@ use bytes::Bytes;
 use super::RtmpError;
 use super::amf0::{self, Value};
 
+/// Arguments of a command. The known commands have at most four.
+const MAX_ARGUMENTS: usize = 16;
+
 /// A command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
@@ -22,8 +25,8 @@ pub struct Command {
 }
 
 impl Command {
-    /// Parses the body of a command message. Arguments after an unreadable one are omitted. A missing transaction
-    /// number is read as 0.
+    /// Parses the body of a command message. Arguments after an unreadable one, and after the 16th, are omitted. A
+    /// missing transaction number is read as 0.
     ///
     /// # Errors
     /// If the body does not begin with a name, or if the transaction number or the command object cannot be read.
@@ -37,7 +40,8 @@ impl Command {
         };
         let transaction = next()?.and_then(|value| value.as_number()).unwrap_or(0.0);
         let object = next()?.unwrap_or(Value::Null);
-        let arguments = std::iter::from_fn(|| next().ok().flatten()).collect();
+        let arguments = std::iter::from_fn(|| next().ok().flatten());
+        let arguments = arguments.take(MAX_ARGUMENTS).collect();
         Ok(Self { name, transaction, object, arguments })
     }
 

@@ -82,9 +82,6 @@ pub async fn forward(
             Ok(mut upstream) => {
                 enter(state, ForwardPhase::Publishing);
                 let begun = Instant::now();
-                if let Some(account) = player.forward_account() {
-                    upstream.charge_to(&account);
-                }
                 player.pause(false);
                 match relay(&player, &mut upstream).await {
                     Ended::Stream(reason) => {
@@ -124,6 +121,7 @@ enum Ended {
 
 async fn relay(player: &Player, upstream: &mut Upstream) -> Ended {
     let mut batch: Vec<Arc<Packet>> = Vec::new();
+    let mut charged = charge(player, upstream);
     while player.take_ready(&mut batch, BATCH) {
         for packet in batch.drain(..) {
             if let Err(error) = upstream.send_first(&packet) {
@@ -138,6 +136,7 @@ async fn relay(player: &Player, upstream: &mut Upstream) -> Ended {
                 if let Err(reason) = next {
                     return Ended::Stream(reason);
                 }
+                charged = charged || charge(player, upstream);
                 for packet in batch.drain(..) {
                     player.count_out(packet.body().len());
                     if let Err(error) = upstream.send(&packet) {
@@ -147,6 +146,16 @@ async fn relay(player: &Player, upstream: &mut Upstream) -> Ended {
             }
         }
     }
+}
+
+/// Charges the waiting bytes to the owner of the stream. False while the stream has no publisher, and so no owner: an
+/// upstream may accept during the gap between two publishes.
+fn charge(player: &Player, upstream: &mut Upstream) -> bool {
+    let account = player.forward_account();
+    if let Some(account) = &account {
+        upstream.charge_to(account);
+    }
+    account.is_some()
 }
 
 /// Completes when a paused play has ended.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lianmai_media_plane::{Direction, Hls, Hub, Kinds, RelayConfig, StreamRequest, Verdict};
-use tokio::time::advance;
+use lianmai_media_plane::hls::Segmenter;
+use lianmai_media_plane::{
+    Direction, Hls, Hub, Kinds, MediaKind, Packet, RelayConfig, StreamRequest, Verdict,
+};
+use tokio::time::{Instant, advance};
 
 use crate::late_ffmpeg::{Tag, encoded, frames, scratch};
 use crate::support::*;
@@ -141,6 +144,20 @@ async fn who_leaves_while_the_first_segment_is_awaited_gets_no_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_does_not_wait_for_a_stream_that_has_ended() {
+    let hub = Hub::new(config());
+    let hls = Hls::new(hub.clone());
+    let asked = tokio::spawn(async move { hls.playlist(&allow(), play()).await });
+    while hub.stats().players == 0 {
+        tokio::task::yield_now().await;
+    }
+    let before = Instant::now();
+    hub.cut_stream(&play().name());
+    assert_eq!(asked.await.unwrap().unwrap_err().code, "noSegment");
+    assert_eq!(before.elapsed(), Duration::ZERO, "no segment comes any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_asks_for_costs_nothing() {
     let hub = Hub::new(config());
     let hls = Hls::new(hub.clone());
@@ -188,4 +205,20 @@ async fn segments_have_a_bound() {
         kept += hls.segment(&allow(), play(), number).await.unwrap().map_or(0, |it| it.len());
     }
     assert!((50_000..=150_000).contains(&kept), "{kept} bytes are kept");
+}
+
+/// A transport stream names the codec of its audio once.
+#[test]
+fn a_segment_has_audio_of_one_codec() {
+    let mut segmenter = Segmenter::new(1000);
+    let mut push = |time, body: &[u8]| {
+        segmenter.push(&Packet::of_message(MediaKind::Audio, time, body).unwrap())
+    };
+    assert!(push(0, b"\xAF\0\x12\x10").is_none());
+    for time in [0, 23, 46] {
+        assert!(push(time, b"\xAF\x01\x21\x10\x04").is_none());
+    }
+    let mp3 = [&b"\x2F\xFF\xFB\x90\0"[..], &[0; 32]].concat();
+    assert_eq!(push(69, &mp3).expect("AAC has ended").span, 69);
+    assert!(push(95, &mp3).is_none());
 }

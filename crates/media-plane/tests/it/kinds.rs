@@ -167,6 +167,30 @@ async fn a_camera_that_goes_on_begins_with_its_head_and_a_keyframe() {
     assert_eq!(starts(&begun)[..4], [META, HEAD_V, HEAD_A, KEY]);
 }
 
+/// A microphone goes off and on between two keyframes; the encoder sends its header once, at the beginning.
+#[tokio::test(start_paused = true)]
+async fn a_late_player_gets_the_head_of_sound_that_began_within_the_group() {
+    for query in ["v=x&both", "v=x&video"] {
+        let scene = Scene::new(query).await;
+        scene.second(0).await;
+        scene.hub.set_published(&stream(), VIDEO);
+        scene.video(1000, INTER);
+        scene.hub.set_published(&stream(), Kinds::BOTH);
+        scene.audio(1040, SOUND);
+        scene.audio(1060, SOUND);
+        let late = scene.play("v=eve&both").await;
+        let burst = seen(&late);
+        let sound: Vec<_> = burst.iter().filter(|(_, start)| start[0] == 0xAF).copied().collect();
+        assert_eq!(sound, [(1040, HEAD_A), (1040, SOUND), (1060, SOUND)], "{query}");
+        assert_forward(&burst);
+        // The next group begins with both heads, each once.
+        scene.second(1080).await;
+        let late = starts(&seen(&scene.play("v=eve&both").await));
+        assert_eq!(late[..4], [META, HEAD_V, HEAD_A, KEY]);
+        assert_eq!(late.iter().filter(|start| **start == HEAD_A).count(), 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_camera_that_goes_off_and_on_is_not_seen_between() {
     let scene = Scene::new("v=x&both").await;

@@ -2,11 +2,12 @@
 //! reported. Deliberately absent: what concerns other tables too, see `validate.rs`.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use lianmai_media_plane::RelayConfig;
 
 use super::raw::RawRelay;
-use super::validate::{Check, KIB, MIB};
+use super::validate::{Check, HOUR_MS, KIB, MIB};
 
 pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
     let d = RelayConfig::default();
@@ -31,10 +32,12 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
         heartbeat: ms("heartbeat_ms", raw.heartbeat_ms, d.heartbeat),
         player_queue_time: ms("player_queue_ms", raw.player_queue_ms, d.player_queue_time),
         gop_time: ms("gop_ms", raw.gop_ms, d.gop_time),
-        hls_segment: ms("hls_segment_ms", raw.hls_segment_ms, d.hls_segment),
         hls_idle: ms("hls_idle_ms", raw.hls_idle_ms, d.hls_idle),
         ..d.clone()
     };
+    // The numbers of segments begin with the Unix time in seconds and never go back if no segment is shorter than one.
+    let segment = u64::try_from(d.hls_segment.as_millis()).unwrap_or(u64::MAX);
+    let segment = check.number("relay.hls_segment_ms", raw.hls_segment_ms, segment, 1000..=HOUR_MS);
     let mut size = |key: &str, value, default, range: RangeInclusive<usize>| {
         check.number(&format!("relay.{key}"), value, default, range)
     };
@@ -79,6 +82,7 @@ pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
         ),
         max_players: size("max_players", raw.max_players, d.max_players, 1..=1_000_000),
         max_waiters: size("max_waiters", raw.max_waiters, d.max_waiters, 1..=1_000_000),
+        hls_segment: Duration::from_millis(segment),
         ..times
     }
 }
