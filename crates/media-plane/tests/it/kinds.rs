@@ -181,7 +181,7 @@ async fn a_late_player_gets_the_head_of_sound_that_began_within_the_group() {
         let late = scene.play("v=eve&both").await;
         let burst = seen(&late);
         let sound: Vec<_> = burst.iter().filter(|(_, start)| start[0] == 0xAF).copied().collect();
-        assert_eq!(sound, [(1040, HEAD_A), (1040, SOUND), (1060, SOUND)], "{query}");
+        assert_eq!(starts(&sound), [HEAD_A, SOUND, SOUND], "{query}");
         assert_forward(&burst);
         // The next group begins with both heads, each once.
         scene.second(1080).await;
