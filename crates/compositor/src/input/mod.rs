@@ -26,6 +26,7 @@ pub use pull::{BadUrl, PullUrl};
 use crate::child::Tools;
 use crate::flv::Tag;
 use crate::picture::Picture;
+use pull::Pull;
 use screen::{Screen, Verdict};
 
 /// Pause before the second attempt; it doubles with each further one.
@@ -145,11 +146,17 @@ impl Sink {
 async fn run(sink: Sink, url: PullUrl, wanted: Wanted, means: Arc<Means>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let begun = Instant::now();
-        let state = attempt(&sink, &url, wanted, &means).await;
-        if begun.elapsed() >= STEADY {
-            pause = FIRST_PAUSE;
-        }
+        let state = match Pull::open(&url, &means.upstream).await {
+            Ok(pull) => {
+                let begun = Instant::now();
+                let state = attempt(&sink, pull, wanted, &means).await;
+                if begun.elapsed() >= STEADY {
+                    pause = FIRST_PAUSE;
+                }
+                state
+            }
+            Err(_) => InputState::Unreachable,
+        };
         sink.send(Media::State(state)).await;
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -157,10 +164,7 @@ async fn run(sink: Sink, url: PullUrl, wanted: Wanted, means: Arc<Means>) {
 }
 
 /// Pulls until the stream or its decoder ends, and returns the reason as a state.
-async fn attempt(sink: &Sink, url: &PullUrl, wanted: Wanted, means: &Means) -> InputState {
-    let Ok(mut pull) = pull::Pull::open(url, &means.upstream).await else {
-        return InputState::Unreachable;
-    };
+async fn attempt(sink: &Sink, mut pull: Pull, wanted: Wanted, means: &Means) -> InputState {
     let mut screen = Screen::new(wanted);
     // Times continue across the decoders of one stream.
     let mut decoder: Option<decode::Decoder> = None;

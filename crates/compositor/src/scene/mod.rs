@@ -211,6 +211,9 @@ impl Scene {
         {
             return Err(BadScene::TooMuch);
         }
+        if self.pass_through && (self.tiles.len() > 1 || !self.images.is_empty()) {
+            return Err(BadScene::PassThrough);
+        }
         if self.canvas.is_sound_only() {
             let seen = !self.tiles.is_empty() || !self.images.is_empty();
             return if seen && !self.pass_through { Err(BadScene::Canvas) } else { Ok(()) };
@@ -222,9 +225,6 @@ impl Scene {
         let rects = self.tiles.iter().map(|tile| tile.rect);
         if !rects.chain(self.images.iter().map(|image| image.rect)).all(|rect| self.holds(rect)) {
             return Err(BadScene::Rect);
-        }
-        if self.pass_through && (self.tiles.len() > 1 || !self.images.is_empty()) {
-            return Err(BadScene::PassThrough);
         }
         Ok(())
     }
@@ -314,6 +314,9 @@ mod tests {
             ..scene()
         };
         assert_eq!(quiet.check(), Ok(()));
+        let tiles = vec![scene().tiles[0].clone(); 2];
+        let passed = Scene { pass_through: true, tiles, ..quiet.clone() };
+        assert_eq!(passed.check(), Err(BadScene::PassThrough));
         assert!(!quiet.has_canvas() && scene().has_canvas());
     }
 }
