@@ -327,7 +327,7 @@ impl Channel {
     fn take_back(&self, cx: &mut Context, claim: Claim) {
         let task = self.tasks.list.get(&claim.holder.task);
         let task = task.filter(|task| task.life == claim.holder.life);
-        if !task.is_some_and(|task| task.spec.address.key() == claim.key) {
+        if task.is_none_or(|task| task.spec.address.key() != claim.key) {
             cx.release(claim, task.is_some_and(|task| task.run > 0));
         }
     }
