@@ -1,14 +1,15 @@
 //! The messages that a late player needs.
 //!
-//! In: the packets of a publish. Out: whether a decoder can use a packet at all, and the first packets of a player
-//! that comes now: the decoder headers as they were when the last group of pictures began, and everything since then.
-//! From there on, a late player decodes what an early one does. Absent: time, and players.
+//! In: the packets of a publish, and its timeline. Out: whether a decoder can use a packet at all, and the first
+//! packets of a player that comes now: the decoder headers as they were when the last group of pictures began, and
+//! everything since then. From there on, a late player decodes what an early one does. Absent: clocks, and players.
 //!
 //! A *head* is a message that a decoder must have before the frames: a sequence header ([`Role::Config`]) or
 //! additional data such as colour information ([`Role::Extra`]).
 
 use std::sync::Arc;
 
+use super::line::Line;
 use crate::kinds::Kinds;
 use crate::media::{Class, Packet, Role, Tracks};
 use crate::rtmp::MediaKind;
@@ -17,7 +18,7 @@ use crate::rtmp::MediaKind;
 pub(super) const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Heads of one publish.
 const MAX_HEADS: usize = 16;
-/// Total size of heads up to which each late player gets copies that carry the time of the packets after them. Longer
+/// Total size of heads up to which each late player gets copies that carry the time of the latest packets. Longer
 /// heads are handed out unchanged: no real heads are so long, and every late player would hold its own copies.
 const MAX_COPIED_BYTES: usize = 4 << 10;
 
@@ -35,7 +36,7 @@ pub(super) struct Cache {
     metadata: Option<Arc<Packet>>,
     /// The heads that are in force.
     heads: Vec<Arc<Packet>>,
-    /// The heads that were in force when the group began, with the time of its keyframe.
+    /// The heads that were in force when the group began, with the times that their kinds had then.
     group_heads: Vec<Arc<Packet>>,
     /// The packets from the last keyframe on. Empty before the first keyframe and after an overflow.
     group: Vec<Arc<Packet>>,
@@ -72,12 +73,15 @@ impl Cache {
         }
     }
 
-    /// The heads of these kinds, with the time of the packet that follows them.
-    pub(super) fn heads_at(&self, time: u32, kinds: Kinds) -> Vec<Arc<Packet>> {
+    /// The heads of these kinds. Each has the latest time of its own kind, so that times never go back within a kind.
+    pub(super) fn heads(&self, line: &Line, kinds: Kinds) -> Vec<Arc<Packet>> {
         let heads = || self.heads.iter().filter(|head| kinds.has(head.kind()));
         let bytes: usize = heads().map(|head| head.flv().len()).sum();
         let copies = bytes <= MAX_COPIED_BYTES;
-        let at = |head: &Arc<Packet>| if copies { restamped(head, time) } else { head.clone() };
+        let at = |head: &Arc<Packet>| match copies {
+            true => restamped(head, line.last(head.kind())),
+            false => head.clone(),
+        };
         heads().map(at).collect()
     }
 
@@ -89,9 +93,9 @@ impl Cache {
     pub(super) fn store(
         &mut self,
         packet: &Arc<Packet>,
+        line: &Line,
         bounds: GroupBounds,
     ) -> Result<(), TooManyHeads> {
-        let begins = !self.has.has(packet.kind());
         self.has.add(packet.kind());
         match packet.class.role {
             Role::Metadata => {
@@ -105,7 +109,7 @@ impl Cache {
             Role::Key => {
                 self.forget_other_codecs(packet);
                 if self.group.is_empty() || packet.class.tracks.holds(self.leader) {
-                    self.begin(packet, bounds);
+                    self.begin(packet, line, bounds);
                 } else {
                     self.open.add(packet.class.tracks);
                     self.append(packet, bounds);
@@ -114,9 +118,6 @@ impl Cache {
             Role::Inter if !self.open.holds(packet.class.tracks) => {}
             Role::Inter | Role::Sample => {
                 self.forget_other_codecs(packet);
-                if begins {
-                    self.append_heads_before(packet, bounds);
-                }
                 self.append(packet, bounds);
             }
             Role::End | Role::Unknown | Role::Void => {}
@@ -126,9 +127,21 @@ impl Cache {
 
     /// Takes a usable packet of a kind that no player gets now. Only heads are kept, because encoders send them once.
     pub(super) fn keep(&mut self, packet: &Arc<Packet>) -> Result<(), TooManyHeads> {
-        match packet.class.role {
-            Role::Config | Role::Extra => self.replace_head(packet),
-            _ => Ok(()),
+        if !matches!(packet.class.role, Role::Config | Role::Extra) {
+            return Ok(());
+        }
+        // The group has no media of this kind. If the kind begins within it, it begins with the heads of then.
+        self.group_heads.retain(|head| head.kind() != packet.kind());
+        self.replace_head(packet)
+    }
+
+    /// Appends the heads of these kinds to the group. Players get the kinds from now on, and their heads may have come
+    /// earlier.
+    pub(super) fn append_heads(&mut self, kinds: Kinds, line: &Line, bounds: GroupBounds) {
+        for head in self.heads(line, kinds) {
+            if self.group_heads.iter().all(|known| known.kind() != head.kind()) {
+                self.append(&head, bounds);
+            }
         }
     }
 
@@ -176,26 +189,12 @@ impl Cache {
         });
     }
 
-    fn begin(&mut self, packet: &Arc<Packet>, bounds: GroupBounds) {
+    fn begin(&mut self, packet: &Arc<Packet>, line: &Line, bounds: GroupBounds) {
         self.drop_group();
-        let time = packet.timestamp();
-        self.group_heads = self.heads_at(time, Kinds::BOTH);
+        self.group_heads = self.heads(line, Kinds::BOTH);
         self.leader = packet.class.tracks;
         self.open = packet.class.tracks;
         self.add(packet, bounds);
-    }
-
-    /// Audio begins, for the first time or again, within a group that may have begun without its heads.
-    fn append_heads_before(&mut self, packet: &Arc<Packet>, bounds: GroupBounds) {
-        let kind = packet.kind();
-        if self.group_heads.iter().any(|head| head.kind() == kind) {
-            return;
-        }
-        let mut kinds = Kinds::NONE;
-        kinds.add(kind);
-        for head in self.heads_at(packet.timestamp(), kinds) {
-            self.append(&head, bounds);
-        }
     }
 
     fn append(&mut self, packet: &Arc<Packet>, bounds: GroupBounds) {
@@ -231,12 +230,12 @@ impl Cache {
         if kinds.video { self.open } else { Tracks::default() }
     }
 
-    /// The first packets of a player that gets these kinds: metadata, the heads with the time of what follows, and
-    /// the group. Without video, no group is needed.
-    pub(super) fn burst(&self, now: u32, kinds: Kinds) -> Vec<Arc<Packet>> {
+    /// The first packets of a player that gets these kinds: metadata, the heads, and the group. Without video, no
+    /// group is needed.
+    pub(super) fn burst(&self, line: &Line, kinds: Kinds) -> Vec<Arc<Packet>> {
         let metadata = self.metadata.iter().filter(|_| kinds.has(MediaKind::Metadata)).cloned();
         if self.group.is_empty() || !kinds.video {
-            metadata.chain(self.heads_at(now, kinds)).collect()
+            metadata.chain(self.heads(line, kinds)).collect()
         } else {
             let group = self.group_heads.iter().chain(&self.group);
             metadata.chain(group.filter(|packet| kinds.has(packet.kind())).cloned()).collect()

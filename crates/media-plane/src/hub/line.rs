@@ -54,9 +54,14 @@ impl Line {
         self.video.publisher = None;
     }
 
-    /// The latest timestamp given out. Headers get it, because encoders send headers with arbitrary timestamps.
-    pub(super) fn last(&self) -> u32 {
-        self.last
+    /// The latest timestamp of this kind; before the first one, the latest of the stream. Headers get it, because
+    /// encoders send headers with arbitrary timestamps.
+    pub(super) fn last(&self, kind: MediaKind) -> u32 {
+        let lane = match kind {
+            MediaKind::Audio => self.audio,
+            MediaKind::Video | MediaKind::Metadata => self.video,
+        };
+        lane.last.unwrap_or(self.last)
     }
 
     /// The timestamp for players of a packet that comes now.

@@ -134,7 +134,7 @@ impl Hub {
     pub fn set_published(&self, stream: &StreamName, kinds: Kinds) {
         let streams = lock(&self.inner.streams);
         if let Some(stream) = streams.get(stream) {
-            stream.set_published(kinds);
+            stream.set_published(&self.inner, kinds);
         }
     }
 

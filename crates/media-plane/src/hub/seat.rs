@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::claim_core::{ClaimCore, Push};
+use super::line::Line;
 use crate::config::RelayConfig;
 use crate::kinds::Kinds;
 use crate::media::{Packet, Role, Tracks};
@@ -34,26 +35,26 @@ pub(super) struct Seat {
 pub(super) struct Parcel<'a> {
     packet: &'a Arc<Packet>,
     cache: &'a Cache,
+    line: &'a Line,
     /// The heads, made when the first player needs them.
     heads: Option<Vec<Arc<Packet>>>,
 }
 
 impl<'a> Parcel<'a> {
-    pub(super) fn new(packet: &'a Arc<Packet>, cache: &'a Cache) -> Self {
-        Self { packet, cache, heads: None }
+    pub(super) fn new(packet: &'a Arc<Packet>, cache: &'a Cache, line: &'a Line) -> Self {
+        Self { packet, cache, line, heads: None }
     }
 
     fn heads(&mut self) -> &[Arc<Packet>] {
         let mut kinds = Kinds::NONE;
         kinds.add(self.packet.kind());
-        let time = self.packet.timestamp();
-        self.heads.get_or_insert_with(|| self.cache.heads_at(time, kinds))
+        self.heads.get_or_insert_with(|| self.cache.heads(self.line, kinds))
     }
 }
 
 impl Seat {
-    /// A player that starts at this time of the stream. The packets that it starts with are queued.
-    pub(super) fn new(core: &Arc<ClaimCore>, published: Kinds, cache: &Cache, now: u32) -> Self {
+    /// A player that starts now. The packets that it starts with are queued.
+    pub(super) fn new(core: &Arc<ClaimCore>, published: Kinds, cache: &Cache, line: &Line) -> Self {
         core.set_gets(published.and(core.allowed()));
         let mut seat = Self {
             core: core.clone(),
@@ -63,14 +64,14 @@ impl Seat {
             paused: false,
             gap_until: None,
         };
-        seat.start(cache, now);
+        seat.start(cache, line);
         seat
     }
 
     /// Queues the packets that a player starts with, in place of the queued ones.
-    pub(super) fn start(&mut self, cache: &Cache, now: u32) {
+    pub(super) fn start(&mut self, cache: &Cache, line: &Line) {
         let gets = self.core.gets();
-        self.core.start(cache.burst(now, gets));
+        self.core.start(cache.burst(line, gets));
         self.open = cache.open(gets);
         (self.owed, self.owed_metadata, self.paused) = (Kinds::NONE, false, false);
     }

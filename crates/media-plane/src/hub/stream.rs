@@ -138,17 +138,18 @@ impl Stream {
             set_waiting(hub, core, true);
         }
         state.pending.retain(|other| other.id != core.id);
-        let seat = Seat::new(core, state.published(), &state.cache, state.line.last());
+        let seat = Seat::new(core, state.published(), &state.cache, &state.line);
         state.players.push(seat);
         Ok(state.tracks(core.gets()))
     }
 
     /// Says which kinds are published from now on.
-    pub(super) fn set_published(&self, kinds: Kinds) {
+    pub(super) fn set_published(&self, hub: &Inner, kinds: Kinds) {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         let before = state.published.replace(kinds).unwrap_or(Kinds::BOTH);
         state.cache.forget(before.without(kinds));
+        state.cache.append_heads(kinds.without(before), &state.line, group_bounds(hub));
         if kinds.without(before) != Kinds::NONE
             && let Some(current) = &mut state.publisher
         {
@@ -187,7 +188,7 @@ impl Stream {
         if paused {
             seat.pause();
         } else {
-            seat.start(&state.cache, state.line.last());
+            seat.start(&state.cache, &state.line);
         }
     }
 
@@ -244,7 +245,7 @@ impl Stream {
                 return Ok(());
             }
             let charge = state.charge(hub, Packet::memory(body)).ok_or_else(|| no_room(core))?;
-            let time = state.line.last();
+            let time = state.line.last(kind);
             let packet = Arc::new(Packet::new(kind, class, time, now, body, Some(charge)));
             return state.cache.keep(&packet).map_err(|_| too_many_heads(core));
         }
@@ -254,18 +255,14 @@ impl Stream {
         let time = match class.role {
             // ffmpeg shows metadata at any other time as a text stream.
             Role::Metadata => 0,
-            Role::Config | Role::Extra => state.line.last(),
+            Role::Config | Role::Extra => state.line.last(kind),
             _ => state.line.map(kind, timestamp, now),
         };
         let charge = state.charge(hub, Packet::memory(body)).ok_or_else(|| no_room(core))?;
         let packet = Arc::new(Packet::new(kind, class, time, now, body, Some(charge)));
-        let bounds = GroupBounds {
-            bytes: hub.config.gop_bytes,
-            packets: hub.config.gop_packets,
-            span: u32::try_from(hub.config.gop_time.as_millis()).unwrap_or(u32::MAX),
-        };
-        state.cache.store(&packet, bounds).map_err(|_| too_many_heads(core))?;
-        let mut parcel = Parcel::new(&packet, &state.cache);
+        let stored = state.cache.store(&packet, &state.line, group_bounds(hub));
+        stored.map_err(|_| too_many_heads(core))?;
+        let mut parcel = Parcel::new(&packet, &state.cache, &state.line);
         state.players.retain_mut(|seat| {
             let pushed = seat.hand(&mut parcel, &hub.config);
             if pushed == Push::Lagging {
@@ -446,6 +443,14 @@ impl State {
         let known = self.cache.has.and(gets);
         let is_settled = known == gets || first.elapsed() >= SETTLED;
         (is_settled && known != Kinds::NONE).then_some(known)
+    }
+}
+
+fn group_bounds(hub: &Inner) -> GroupBounds {
+    GroupBounds {
+        bytes: hub.config.gop_bytes,
+        packets: hub.config.gop_packets,
+        span: u32::try_from(hub.config.gop_time.as_millis()).unwrap_or(u32::MAX),
     }
 }
 

@@ -109,8 +109,9 @@ async fn comes_out_as_it_went_in(codec: &[u8; 4]) {
     assert_eq!(by_rtmp(&mut early.0, push.len()).await, push);
     assert_eq!(by_flv(&mut early.1, length(&push)).await, push);
 
-    // Late players get the headers with the time of the last group, and that group.
-    let heads = push[..4].iter().map(|(kind, _, body)| (*kind, 1000, body.clone()));
+    // Late players get the headers with the times of their kinds when the last group began, and that group.
+    let time = |kind| if kind == MediaKind::Audio { 23 } else { 1000 };
+    let heads = push[..4].iter().map(|(kind, _, body)| (*kind, time(*kind), body.clone()));
     let wanted: Vec<_> = heads.chain(push[LAST_GROUP..].iter().cloned()).collect();
     let mut late = (player(&server, "a").await, pull().await);
     assert_eq!(by_rtmp(&mut late.0, wanted.len()).await, wanted);

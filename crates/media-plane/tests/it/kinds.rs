@@ -191,6 +191,50 @@ async fn a_late_player_gets_the_head_of_sound_that_began_within_the_group() {
     }
 }
 
+/// The player is there before the first sound, so that no sound has come with its head.
+#[tokio::test(start_paused = true)]
+async fn a_player_that_comes_before_the_first_sound_gets_its_head() {
+    for query in ["v=x&both", "v=x&video"] {
+        let scene = Scene::new(query).await;
+        scene.second(0).await;
+        scene.hub.set_published(&stream(), VIDEO);
+        // The encoder changes its parameters meanwhile.
+        scene.publisher.send(MediaKind::Audio, 1000, &[0xAF, 0, 0x11]).unwrap();
+        scene.hub.set_published(&stream(), Kinds::BOTH);
+        let before = scene.play("v=eve&both").await;
+        let paused = scene.play("v=bob&both").await;
+        paused.pause(true);
+        paused.pause(false);
+        scene.audio(1040, SOUND);
+        let after = scene.play("v=too&both").await;
+        for player in [before, paused, after] {
+            let mut batch = Vec::new();
+            while player.take_ready(&mut batch, 64) {}
+            batch.retain(|packet| packet.kind() == MediaKind::Audio);
+            let bodies: Vec<_> = batch.iter().map(|packet| packet.body()).collect();
+            assert_eq!(bodies, [&[0xAF, 0, 0x11][..], &[0xAF, 1, 0x10]], "{query}");
+            assert!(batch.is_sorted_by_key(|packet| packet.timestamp()));
+        }
+    }
+}
+
+/// Pictures are ahead of the sound. An encoder repeats a head.
+#[tokio::test(start_paused = true)]
+async fn a_head_has_the_time_of_its_own_kind() {
+    let scene = Scene::new("v=x&both").await;
+    let early = scene.play("v=bob&both").await;
+    scene.audio(900, SOUND);
+    scene.video(1000, KEY);
+    scene.audio(0, HEAD_A);
+    let (late, ear) = (scene.play("v=eve&both").await, scene.play("v=ear&audio").await);
+    scene.audio(920, SOUND);
+    for player in [early, late, ear] {
+        let seen = seen(&player);
+        assert_forward(&seen);
+        assert_eq!(seen.last(), Some(&(920, SOUND)));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_camera_that_goes_off_and_on_is_not_seen_between() {
     let scene = Scene::new("v=x&both").await;
