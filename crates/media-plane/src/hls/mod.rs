@@ -28,6 +28,9 @@ pub use segment::{Segment, Segmenter};
 
 /// Time that a request for a playlist waits for the first segment.
 const FIRST_SEGMENT: Duration = Duration::from_secs(10);
+/// A pause of the media, after which the incomplete segment ends. Viewers then get it while they wait for a publisher
+/// that may return.
+const PAUSE: Duration = Duration::from_secs(3);
 /// Packets taken from the hub at once.
 const BATCH: usize = 64;
 
@@ -176,6 +179,7 @@ impl Hls {
         let mut told = false;
         let mut gets = player.gets();
         let mut room: Option<Room> = None;
+        let mut heard = Instant::now();
         loop {
             let end = *lock(&packaged.asked) + idle;
             tokio::select! {
@@ -191,6 +195,7 @@ impl Hls {
                 }
                 next = player.next(&mut batch, BATCH) => match next {
                     Ok(()) => {
+                        heard = Instant::now();
                         if room.is_none()
                             && let Some(account) = player.segments_account()
                         {
@@ -228,6 +233,12 @@ impl Hls {
                         break;
                     }
                 },
+                () = tokio::time::sleep_until(heard + PAUSE), if segmenter.open_bytes() > 0 => {
+                    heard = Instant::now();
+                    if let (Some(segment), Some(room)) = (segmenter.pause(), &mut room) {
+                        packaged.add(segment, room);
+                    }
+                }
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Cuts the packets of a stream into segments.
 //!
 //! In: packets of a stream in their order. Out: segments, each of which begins with a keyframe, or with audio if
-//! there is no video. Exceptions are the segments that follow one of maximum length. Absent: who reads the segments;
-//! clocks.
+//! there is no video. Exceptions are the segments that follow one of maximum length, a pause of the media, or another
+//! codec of the audio. Absent: who reads the segments; clocks.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use mpeg2ts::es::StreamType;
@@ -22,6 +24,11 @@ const MP3: u32 = 2;
 /// Largest distance from the end of a segment to the first packet of the next, ms. After a larger gap the playlist
 /// has a discontinuity.
 const GAP: u32 = 1000;
+/// Longest pause of the media within a segment, ms. At a longer one the segment ends with its latest frame.
+const MAX_PAUSE: u32 = 5000;
+/// Time that the first audio waits for video that is announced. It leaves time for a segment before a request for the
+/// playlist is given up.
+const ANNOUNCED: Duration = Duration::from_secs(5);
 
 /// A complete segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +46,8 @@ pub struct Segment {
 struct Open {
     packets: Packets,
     begin: u32,
+    /// Time of the latest frame, ms.
+    latest: u32,
     has_video: bool,
     has_audio: bool,
     breaks: bool,
@@ -57,11 +66,8 @@ pub struct Segmenter {
     before: Option<([Option<StreamType>; 2], u32)>,
     /// Time of the first audio that waits for video before it begins a segment.
     waits_since: Option<u32>,
-    /// The previous segment ended because it was too long, or because video ended. The next one continues it with any
-    /// frame.
+    /// The next segment continues the previous one, so it begins with any frame.
     goes_on: bool,
-    /// Time of the latest frame, ms.
-    latest: u32,
     left_out: bool,
 }
 
@@ -78,7 +84,6 @@ impl Segmenter {
             before: None,
             waits_since: None,
             goes_on: false,
-            latest: 0,
             left_out: false,
         }
     }
@@ -106,29 +111,27 @@ impl Segmenter {
         let (kind, class, body) = (packet.kind(), packet.class, packet.body());
         let is_key = class.role == Role::Key;
         match (kind, class.role) {
-            (MediaKind::Video, Role::Config) => {
-                let video = coded(kind, &body).and_then(|coded| match class.codec {
-                    fourcc::AVC => Video::h264(coded.data),
-                    fourcc::HEVC => Video::h265(coded.data),
-                    _ => None,
-                });
-                let ended = (video != self.video).then(|| self.end(packet.timestamp())).flatten();
-                self.left_out |= video.is_none();
-                self.video = video;
-                ended
-            }
-            (MediaKind::Audio, Role::Config) => {
-                let audio = coded(kind, &body).and_then(|coded| match class.codec {
-                    fourcc::AAC => Audio::aac(coded.data),
-                    _ => None,
-                });
-                let ended = (audio != self.audio).then(|| self.end(packet.timestamp())).flatten();
-                self.left_out |= audio.is_none();
-                self.audio = audio;
-                ended
+            (_, Role::Config) => {
+                // A message with several tracks changes nothing for the frames of the single track.
+                let Some(coded) = coded(kind, &body) else {
+                    self.left_out = true;
+                    return None;
+                };
+                match kind {
+                    MediaKind::Video => self.change_video(match class.codec {
+                        fourcc::AVC => Video::h264(coded.data),
+                        fourcc::HEVC => Video::h265(coded.data),
+                        _ => None,
+                    }),
+                    _ => self.change_audio(match class.codec {
+                        fourcc::AAC => Audio::aac(coded.data),
+                        _ => None,
+                    }),
+                }
             }
             (MediaKind::Video, Role::Key | Role::Inter) => {
-                let Some(video) = &self.video else {
+                let video = self.video.as_ref();
+                let Some(video) = video.filter(|it| is_of(class.codec, it.stream_type)) else {
                     self.left_out = true;
                     return None;
                 };
@@ -145,12 +148,10 @@ impl Segmenter {
             }
             (MediaKind::Audio, Role::Sample) => {
                 // MP3 has no sequence header that announces it.
-                let is_other = class.codec == MP3 && self.audio != Some(Audio::Mp3);
-                let ended = is_other.then(|| self.end(packet.timestamp())).flatten();
-                if is_other {
-                    self.audio = Some(Audio::Mp3);
-                }
-                let Some(audio) = self.audio else {
+                let ended =
+                    if class.codec == MP3 { self.change_audio(Some(Audio::Mp3)) } else { None };
+                let audio = self.audio.filter(|it| is_of(class.codec, it.stream_type()));
+                let Some(audio) = audio else {
                     self.left_out = true;
                     return None;
                 };
@@ -168,30 +169,70 @@ impl Segmenter {
 
     /// Tells that no more video follows, so audio does not wait for it. Returns the segment that ends with the video.
     pub fn end_video(&mut self) -> Option<Segment> {
-        let ended = self.end(self.latest);
+        let ended = self.end_if(|_| true);
         self.video = None;
         self.goes_on = ended.is_some();
         ended
     }
 
+    /// Tells that the media pauses. Returns the segment that ends with the latest frame. A single frame has no duration
+    /// yet, so it waits for the next one.
+    pub fn pause(&mut self) -> Option<Segment> {
+        let ended = self.end_if(|open| open.latest != open.begin);
+        self.goes_on |= ended.is_some();
+        ended
+    }
+
+    /// Takes the parameters of the next pictures. A segment with other pictures ends.
+    fn change_video(&mut self, video: Option<Video>) -> Option<Segment> {
+        self.left_out |= video.is_none();
+        if video == self.video {
+            return None;
+        }
+        let ended = self.end_if(|open| open.has_video);
+        // The new pictures begin with a keyframe. If none come, the audio goes on.
+        self.goes_on = video.is_none();
+        self.video = video;
+        ended
+    }
+
+    /// Takes the parameters of the next audio. A segment with other audio ends, and the next one continues its pictures.
+    fn change_audio(&mut self, audio: Option<Audio>) -> Option<Segment> {
+        self.left_out |= audio.is_none();
+        if audio == self.audio {
+            return None;
+        }
+        let ended = self.end_if(|open| open.has_audio);
+        self.goes_on |= ended.is_some();
+        self.audio = audio;
+        ended
+    }
+
     fn take(&mut self, frame: Frame<'_>) -> Option<Segment> {
-        self.latest = self.latest.max(frame.time);
-        let is_long = self.is_too_long(frame);
-        let ended = (is_long || self.ends_before(frame)).then(|| self.end(frame.time)).flatten();
-        self.goes_on |= is_long;
+        let pauses =
+            self.open.as_ref().is_some_and(|open| passed(open.latest, frame.time) > MAX_PAUSE);
+        let paused = if pauses { self.pause() } else { None };
+        let ends = self.is_too_long(frame) || self.ends_before(frame);
+        let ended = paused.or_else(|| ends.then(|| self.end(frame.time)).flatten());
+        // The frame that ends a segment begins the next one.
+        self.goes_on |= ends;
         if self.open.is_none() && self.begins_with(frame) {
-            let breaks = self.before.is_none_or(|(_, end)| frame.time.abs_diff(end) > GAP);
+            let breaks = !self.follows(frame.time);
             self.waits_since = None;
             self.goes_on = false;
             self.open = Some(Open {
                 packets: Packets::new(frame.lane),
                 begin: frame.time,
+                latest: frame.time,
                 has_video: false,
                 has_audio: false,
                 breaks,
             });
         }
         let Some(open) = &mut self.open else { return ended };
+        if passed(open.latest, frame.time) > 0 {
+            open.latest = frame.time;
+        }
         match frame.lane {
             Lane::Video => open.has_video = true,
             Lane::Audio => open.has_audio = true,
@@ -205,47 +246,77 @@ impl Segmenter {
 
     fn is_too_long(&self, frame: Frame<'_>) -> bool {
         self.open.as_ref().is_some_and(|open| {
-            let span = frame.time.saturating_sub(open.begin);
-            span >= MAX_SPAN || open.packets.len() >= MAX_BYTES
+            passed(open.begin, frame.time) >= MAX_SPAN || open.packets.len() >= MAX_BYTES
         })
     }
 
     fn ends_before(&self, frame: Frame<'_>) -> bool {
         let Some(open) = &self.open else { return false };
-        let span = frame.time.saturating_sub(open.begin);
+        let span = passed(open.begin, frame.time);
         match (open.packets.leader(), frame.lane) {
             (Lane::Video, Lane::Video) => frame.is_key && span >= self.span,
             (Lane::Audio, Lane::Video) => frame.is_key,
-            (Lane::Audio, Lane::Audio) => span >= self.span,
+            // Pictures that go on after another segment do so until the next keyframe.
+            (Lane::Audio, Lane::Audio) => span >= self.span && !open.has_video,
             (Lane::Video, Lane::Audio) => false,
         }
     }
 
-    /// Whether a segment may begin with this frame. Audio begins one only if no video is expected.
+    /// Whether a segment may begin with this frame. Audio waits for video, longest for the first video of a push that
+    /// announces it.
     fn begins_with(&mut self, frame: Frame<'_>) -> bool {
         match frame.lane {
-            _ if self.goes_on => true,
-            Lane::Video => frame.is_key,
-            Lane::Audio if self.video.is_none() || self.before.is_some() => {
+            Lane::Video => frame.is_key || self.goes_on,
+            // After a pause another publisher may send, whose first audio may come before its first keyframe.
+            Lane::Audio if self.goes_on && self.follows(frame.time) => true,
+            Lane::Audio => {
                 let since = *self.waits_since.get_or_insert(frame.time);
-                u128::from(frame.time.saturating_sub(since)) >= SETTLED.as_millis()
+                let is_first = self.before.is_none() && self.video.is_some();
+                let patience = if is_first { ANNOUNCED } else { SETTLED };
+                u128::from(passed(since, frame.time)) >= patience.as_millis()
             }
-            Lane::Audio => false,
         }
     }
 
-    /// Ends the open segment, if there is one, at the time of the frame that follows.
+    /// Whether a segment that begins at this time continues the previous one.
+    fn follows(&self, time: u32) -> bool {
+        let end = self.before.map(|(_, end)| end);
+        end.is_some_and(|end| time.wrapping_sub(end).cast_signed().unsigned_abs() <= GAP)
+    }
+
+    /// Ends the open segment with its latest frame, if there is one for which `ends` holds.
+    fn end_if(&mut self, ends: impl FnOnce(&Open) -> bool) -> Option<Segment> {
+        let latest = self.open.as_ref().filter(|open| ends(open))?.latest;
+        self.end(latest)
+    }
+
+    /// Ends the open segment, if there is one, at this time.
     fn end(&mut self, time: u32) -> Option<Segment> {
         let open = self.open.take()?;
-        let end = time.max(open.begin);
+        let span = passed(open.begin, time);
         let video = self.video.as_ref().filter(|_| open.has_video).map(|video| video.stream_type);
         let audio = self.audio.filter(|_| open.has_audio).map(Audio::stream_type);
         let kinds = [video, audio];
         let breaks = open.breaks || self.before.is_some_and(|(before, _)| before != kinds);
-        self.before = Some((kinds, end));
+        self.before = Some((kinds, open.begin.wrapping_add(span)));
         let bytes = open.packets.finish(&mut self.counters, video, audio);
         let bytes = bytes.inspect_err(|error| tracing::error!(%error, "a segment cannot be made"));
-        let span = end.saturating_sub(open.begin);
         Some(Segment { bytes: bytes.ok()?.into(), span, breaks })
     }
+}
+
+/// Time from `from` to `to`, ms; 0 if `to` is earlier. Both wrap at 2^32.
+fn passed(from: u32, to: u32) -> u32 {
+    u32::try_from(to.wrapping_sub(from).cast_signed()).unwrap_or(0)
+}
+
+/// Whether frames of this codec are for a stream of this type.
+fn is_of(codec: u32, stream_type: StreamType) -> bool {
+    codec
+        == match stream_type {
+            StreamType::H264 => fourcc::AVC,
+            StreamType::H265 => fourcc::HEVC,
+            StreamType::AdtsAac => fourcc::AAC,
+            _ => MP3,
+        }
 }

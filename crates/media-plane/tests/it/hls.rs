@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lianmai_media_plane::hls::Segmenter;
+use lianmai_media_plane::hls::{Segment, Segmenter};
 use lianmai_media_plane::{
     Direction, Hls, Hub, Kinds, MediaKind, Packet, RelayConfig, StreamRequest, Verdict,
 };
@@ -33,6 +33,12 @@ async fn push(hub: &Hub, tags: &[Tag]) {
         publisher.send(tag.kind, tag.time, &tag.body).unwrap();
         tokio::task::yield_now().await;
     }
+}
+
+/// Time passes without media, and the incomplete segment ends.
+async fn silence() {
+    advance(Duration::from_secs(3)).await;
+    tokio::task::yield_now().await;
 }
 
 /// The URLs in a playlist.
@@ -173,6 +179,7 @@ async fn a_stream_that_nobody_asks_for_costs_nothing() {
     tokio::task::yield_now().await;
     push(&hub, &tags).await;
     first.await.unwrap().unwrap();
+    silence().await;
     let list = hls.playlist(&allow(), play()).await.unwrap();
     assert_eq!((hls.streams(), hub.stats().players), (1, 1), "one for all viewers");
     for _ in 0..4 {
@@ -183,6 +190,31 @@ async fn a_stream_that_nobody_asks_for_costs_nothing() {
     advance(Duration::from_secs(31)).await;
     tokio::task::yield_now().await;
     assert_eq!((hls.streams(), hub.stats().players), (0, 0));
+}
+
+/// The publisher may return. Until then the viewers see all that it has sent.
+#[tokio::test(start_paused = true)]
+async fn the_last_segment_is_delivered() {
+    let hub = Hub::new(config());
+    let hls = Hls::new(hub.clone());
+    let first = tokio::spawn({
+        let hls = hls.clone();
+        async move { hls.playlist(&allow(), play()).await }
+    });
+    tokio::task::yield_now().await;
+    push(&hub, &encoded(0)).await;
+    first.await.unwrap().unwrap();
+    let newest = async || {
+        let list = hls.playlist(&allow(), play()).await.unwrap();
+        number(urls(&list).last().unwrap())
+    };
+    let before = newest().await;
+    silence().await;
+    assert_eq!(newest().await, before + 1);
+    let last = hls.segment(&allow(), play(), before + 1).await.unwrap().unwrap();
+    assert!(frames_in(&last).iter().all(|count| *count > 0));
+    silence().await;
+    assert_eq!(newest().await, before + 1, "there is no more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,6 +239,61 @@ async fn segments_have_a_bound() {
     assert!((50_000..=150_000).contains(&kept), "{kept} bytes are kept");
 }
 
+/// Bodies of messages: parameters and frames of H.264 and AAC, and a frame of MP3.
+const HEAD_V: &[u8] = b"\x17\0\0\0\0\x01\x42\0\x1e\xFF\xE1\0\x02\x67a\x01\0\x02\x68b";
+const KEY: &[u8] = b"\x17\x01\0\0\0\0\0\0\x02\x65c";
+const INTER: &[u8] = b"\x27\x01\0\0\0\0\0\0\x02\x41c";
+const HEAD_A: &[u8] = b"\xAF\0\x12\x10";
+const SOUND: &[u8] = b"\xAF\x01\x21\x10\x04";
+const MP3: &[u8] = b"\x2F\xFF\xFB\x90\0\0\0\0\0";
+
+/// The numbers of pictures and sounds in a segment.
+fn frames_in(segment: &[u8]) -> [usize; 2] {
+    let begins = |pid| {
+        let of_pid = |packet: &[u8]| {
+            packet[1] & 0x40 != 0 && u16::from_be_bytes([packet[1] & 0x1F, packet[2]]) == pid
+        };
+        segment.chunks(188).filter(|packet| of_pid(packet)).count()
+    };
+    [begins(0x100), begins(0x101)]
+}
+
+/// A segmenter, what it has made, and a publisher with 25 pictures a second and a keyframe each two seconds.
+struct Cut {
+    segmenter: Segmenter,
+    segments: Vec<Segment>,
+    /// Time of step 0, ms.
+    begin: u32,
+}
+
+impl Cut {
+    fn new(begin: u32) -> Self {
+        Self { segmenter: Segmenter::new(500), segments: Vec::new(), begin }
+    }
+
+    fn send(&mut self, kind: MediaKind, time: u32, body: &[u8]) {
+        let packet = Packet::of_message(kind, time, body).unwrap();
+        self.segments.extend(self.segmenter.push(&packet));
+    }
+
+    /// Sends a picture, and then a sound if there is one, at each step of 40 ms.
+    fn run(&mut self, steps: std::ops::Range<u32>, sound: Option<&[u8]>) {
+        for step in steps {
+            let time = self.begin.wrapping_add(step * 40);
+            self.send(MediaKind::Video, time, if step % 50 == 0 { KEY } else { INTER });
+            if let Some(sound) = sound {
+                self.send(MediaKind::Audio, time, sound);
+            }
+        }
+    }
+
+    /// The pictures and sounds of each segment, its duration, and whether it does not continue the one before it.
+    fn cut(&self) -> Vec<([usize; 2], u32, bool)> {
+        let cut = |segment: &Segment| (frames_in(&segment.bytes), segment.span, segment.breaks);
+        self.segments.iter().map(cut).collect()
+    }
+}
+
 /// A transport stream names the codec of its audio once.
 #[test]
 fn a_segment_has_audio_of_one_codec() {
@@ -214,13 +301,154 @@ fn a_segment_has_audio_of_one_codec() {
     let mut push = |time, body: &[u8]| {
         segmenter.push(&Packet::of_message(MediaKind::Audio, time, body).unwrap())
     };
-    assert!(push(0, b"\xAF\0\x12\x10").is_none());
+    assert!(push(0, HEAD_A).is_none());
     // The first segment of audio waits a little for a picture.
     for time in (0..5_000).step_by(20) {
-        assert!(push(time, b"\xAF\x01\x21\x10\x04").is_none());
+        assert!(push(time, SOUND).is_none());
     }
-    let mp3 = [&b"\x2F\xFF\xFB\x90\0"[..], &[0; 32]].concat();
-    let ended = push(5_000, &mp3).expect("AAC has ended");
+    let ended = push(5_000, MP3).expect("AAC has ended");
     assert!((1..=5_000).contains(&ended.span), "{}", ended.span);
-    assert!(push(5_026, &mp3).is_none());
+    assert!(push(5_026, MP3).is_none());
+}
+
+#[test]
+fn the_picture_goes_on_with_audio_of_another_codec() {
+    let mut to_mp3 = Cut::new(0);
+    to_mp3.send(MediaKind::Video, 0, HEAD_V);
+    to_mp3.send(MediaKind::Audio, 0, HEAD_A);
+    to_mp3.run(0..25, Some(SOUND));
+    to_mp3.run(25..101, Some(MP3));
+    let whole = ([50, 50], 2000, false);
+    assert_eq!(to_mp3.cut(), [([26, 25], 1000, true), ([24, 25], 1000, true), whole]);
+    let mut to_48_khz = Cut::new(0);
+    to_48_khz.send(MediaKind::Video, 0, HEAD_V);
+    to_48_khz.send(MediaKind::Audio, 0, HEAD_A);
+    to_48_khz.run(0..25, Some(SOUND));
+    to_48_khz.send(MediaKind::Audio, 960, b"\xAF\0\x11\x90");
+    to_48_khz.run(25..101, Some(SOUND));
+    // The second one is to end at a keyframe after half a second, so the next keyframe ends it.
+    assert_eq!(to_48_khz.cut(), [([25, 25], 960, true), ([25, 25], 1000, false), whole]);
+}
+
+#[test]
+fn the_picture_goes_on_when_audio_begins() {
+    for (head, sound) in [(Some(HEAD_A), SOUND), (None, MP3)] {
+        let mut cut = Cut::new(0);
+        cut.send(MediaKind::Video, 0, HEAD_V);
+        cut.run(0..75, None);
+        if let Some(head) = head {
+            cut.send(MediaKind::Audio, 2960, head);
+        }
+        cut.run(75..151, Some(sound));
+        let begun = [([50, 0], 2000, true), ([50, 25], 2000, true), ([50, 50], 2000, false)];
+        assert_eq!(cut.cut(), begun);
+    }
+}
+
+#[test]
+fn a_second_track_changes_nothing() {
+    let mut cut = Cut::new(0);
+    cut.send(MediaKind::Video, 0, HEAD_V);
+    cut.send(MediaKind::Audio, 0, HEAD_A);
+    cut.run(0..25, Some(SOUND));
+    assert!(!cut.segmenter.has_left_out());
+    cut.send(MediaKind::Audio, 960, b"\x95\0mp4a\x01\x12\x10");
+    cut.send(MediaKind::Video, 960, &[b"\x96\0avc1\x01", &HEAD_V[5..]].concat());
+    cut.send(MediaKind::Audio, 960, b"\x95\x01mp4a\x01\x21\x10\x04");
+    cut.send(MediaKind::Video, 960, &[b"\x96\x01avc1\x01", &KEY[5..]].concat());
+    cut.run(25..101, Some(SOUND));
+    assert_eq!(cut.cut(), [([50, 50], 2000, true), ([50, 50], 2000, false)]);
+    assert!(cut.segmenter.has_left_out());
+}
+
+/// Frames of a codec whose parameters the segmenter does not have.
+#[test]
+fn frames_of_another_codec_are_left_out() {
+    let mut cut = Cut::new(0);
+    cut.send(MediaKind::Video, 0, HEAD_V);
+    cut.send(MediaKind::Audio, 0, HEAD_A);
+    for step in 0..101 {
+        cut.run(step..step + 1, Some(SOUND));
+        cut.send(MediaKind::Video, step * 40, b"\x12\0\0\0\x02\x65c");
+        cut.send(MediaKind::Audio, step * 40, b"\x91Opusabc");
+    }
+    assert_eq!(cut.cut(), [([50, 50], 2000, true), ([50, 50], 2000, false)]);
+    assert!(cut.segmenter.has_left_out());
+}
+
+/// An encoder that comes back: the time without media belongs to no segment.
+#[test]
+fn a_segment_ends_where_the_media_pauses() {
+    let mut cut = Cut::new(0);
+    cut.send(MediaKind::Video, 0, HEAD_V);
+    cut.send(MediaKind::Audio, 0, HEAD_A);
+    cut.run(0..75, Some(SOUND));
+    // Audio comes first, and waits for the keyframe.
+    cut.send(MediaKind::Audio, 13_990, SOUND);
+    cut.run(350..375, Some(SOUND));
+    let cut_so_far = [([50, 50], 2000, true), ([25, 25], 960, false)];
+    assert_eq!(cut.cut(), cut_so_far);
+    // The same encoder goes on in the middle of a group.
+    cut.run(575..601, Some(SOUND));
+    assert_eq!(cut.cut()[2..], [([25, 25], 960, true), ([25, 25], 1000, true)]);
+}
+
+/// A push that announces a camera that is off.
+#[test]
+fn audio_does_not_wait_for_ever_for_a_picture() {
+    let mut cut = Cut::new(0);
+    cut.send(MediaKind::Video, 0, HEAD_V);
+    cut.send(MediaKind::Audio, 0, HEAD_A);
+    for time in (0..8000).step_by(20) {
+        assert!(cut.segments.is_empty() || time > 5500);
+        cut.send(MediaKind::Audio, time, SOUND);
+    }
+    // The picture comes after all.
+    cut.run(200..251, Some(SOUND));
+    let (mut segments, last) = (cut.cut(), ([50, 50], 2000, true));
+    assert_eq!(segments.pop(), Some(last));
+    assert_eq!(segments.remove(0), ([0, 25], 500, true));
+    assert_eq!(segments, [([0, 25], 500, false); 5]);
+}
+
+/// The first segment waits a second for a picture, and no other does.
+#[test]
+fn audio_alone_has_no_holes() {
+    let mut cut = Cut::new(0);
+    cut.send(MediaKind::Audio, 0, HEAD_A);
+    for time in (0..=6000).step_by(20) {
+        cut.send(MediaKind::Audio, time, SOUND);
+    }
+    let mut segments = cut.cut();
+    assert_eq!(segments.remove(0), ([0, 25], 500, true));
+    assert_eq!(segments, [([0, 25], 500, false); 9]);
+}
+
+/// The keyframes of a stream are farther apart than a segment is long.
+#[test]
+fn the_picture_goes_on_after_a_segment_of_maximum_length() {
+    let mut cut = Cut::new(0);
+    cut.send(MediaKind::Video, 0, HEAD_V);
+    cut.send(MediaKind::Audio, 0, HEAD_A);
+    cut.send(MediaKind::Video, 0, KEY);
+    // A sound ends the first segment.
+    for step in 0..500 {
+        cut.send(MediaKind::Audio, step * 40, SOUND);
+        cut.send(MediaKind::Video, step * 40 + 20, INTER);
+    }
+    cut.send(MediaKind::Video, 20_000, KEY);
+    assert_eq!(cut.cut(), [([376, 375], 15_000, true), ([125, 125], 5000, false)]);
+}
+
+/// Times have 32 bits.
+#[test]
+fn segments_go_on_when_times_wrap() {
+    for begin in [0, 3_000_000_000, u32::MAX - 2999] {
+        let mut cut = Cut::new(begin);
+        cut.send(MediaKind::Video, 0, HEAD_V);
+        cut.send(MediaKind::Audio, 0, HEAD_A);
+        cut.run(0..151, Some(SOUND));
+        let whole = |breaks| ([50, 50], 2000, breaks);
+        assert_eq!(cut.cut(), [whole(true), whole(false), whole(false)], "{begin}");
+    }
 }
