@@ -85,7 +85,13 @@ pub async fn forward(
                 player.pause(false);
                 match relay(&player, &mut upstream).await {
                     Ended::Stream(reason) => {
-                        upstream.finish().await;
+                        // After a cut the upstream gets nothing more: the drop resets the connection.
+                        if reason == EndReason::StreamEnded {
+                            tokio::select! {
+                                _ = player.cut() => {}
+                                () = upstream.finish() => {}
+                            }
+                        }
                         return reason;
                     }
                     Ended::Upstream(error) => {
@@ -124,6 +130,7 @@ async fn relay(player: &Player, upstream: &mut Upstream) -> Ended {
     let mut charged = charge(player, upstream);
     while player.take_ready(&mut batch, BATCH) {
         for packet in batch.drain(..) {
+            player.count_out(packet.flv().len());
             if let Err(error) = upstream.send_first(&packet) {
                 return Ended::Upstream(error);
             }
@@ -138,7 +145,7 @@ async fn relay(player: &Player, upstream: &mut Upstream) -> Ended {
                 }
                 charged = charged || charge(player, upstream);
                 for packet in batch.drain(..) {
-                    player.count_out(packet.body().len());
+                    player.count_out(packet.flv().len());
                     if let Err(error) = upstream.send(&packet) {
                         return Ended::Upstream(error);
                     }

@@ -139,6 +139,8 @@ async fn a_stream_is_published_from_its_last_keyframe_on_until_it_ends() {
     assert_eq!(got[2], [0x27, 1, 0, 0, 0, 2]);
     send(&publisher, 80, &[0x27, 1, 0, 0, 0, 3]);
     assert_eq!(bodies(&watcher, 1).await, [[0x27, 1, 0, 0, 0, 3]]);
+    // Each of the four is six bytes in a tag of FLV.
+    assert_eq!(hub.stats().bytes_out, 4 * (11 + 6 + 4));
     hub.cut_stream(&StreamName::new("live", "a"));
     assert_eq!(timeout(PATIENCE, ended).await.unwrap().unwrap(), EndReason::Cut);
     drop(watcher);
@@ -330,6 +332,25 @@ async fn a_publish_that_is_dropped_delivers_nothing_more() {
     say.send(()).await.unwrap();
     let ended = timeout(PATIENCE, ended).await.unwrap().unwrap();
     assert_eq!(ended.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+    server.stop().await;
+}
+
+/// An upstream does not get what waits for it when its stream is cut.
+#[tokio::test]
+async fn a_cut_resets_the_publish() {
+    let (hub, publisher) = source().await;
+    let server = Server::start(ANY).await;
+    let (say, words) = mpsc::channel(2);
+    let (address, ended) = between(server.address, words).await;
+    let (forwarded, mut state) = start(tap(&hub), url(address, "good"), options());
+    reach(&mut state, ForwardPhase::Publishing, 0).await;
+    say.send(()).await.unwrap();
+    send(&publisher, 80, &[0x27, 1, 0, 0, 0, 3]);
+    hub.cut_stream(&StreamName::new("live", "a"));
+    say.send(()).await.unwrap();
+    let ended = timeout(PATIENCE, ended).await.unwrap().unwrap();
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(timeout(PATIENCE, forwarded).await.unwrap().unwrap(), EndReason::Cut);
     server.stop().await;
 }
 
