@@ -83,9 +83,14 @@ impl Hub {
         self.note(&log, result)
     }
 
-    /// A place for an RTMP connection that requests a play. The connection holds it until it requests something else.
-    pub(crate) fn connection_of_play(&self) -> Result<PlayerPlace, Denied> {
-        self.inner.shares.connection_of_play()
+    /// A place for an RTMP connection with this request for a play. The connection holds it until it requests something
+    /// else.
+    pub(crate) fn connection_of_play(
+        &self,
+        request: &StreamRequest,
+    ) -> Result<PlayerPlace, Denied> {
+        let place = self.inner.shares.connection_of_play();
+        place.or_else(|denied| self.note(request, Err(denied)))
     }
 
     /// Starts a play of this process itself, for example for a forward. `None` if the stream has no publisher. No

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::hangup::hung_up;
 use crate::auth::{Authorizer, Denied, DeniedKind, Direction, Protocol, StreamRequest};
@@ -28,6 +28,9 @@ const BATCH: usize = 64;
 /// Reads from a player while bytes for it wait. A few are needed to notice that the player pauses. More would let a
 /// player that does not read pile up answers.
 const READS_WHILE_WRITING: usize = 16;
+/// Shortest time between two changes of the pause of a play. Each change takes the lock of the stream, and a play that
+/// goes on gets a group of pictures.
+const PAUSE_STEP: Duration = Duration::from_millis(200);
 /// Time for a peer to read the last messages before the connection is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -176,7 +179,7 @@ impl<A: Authorizer> Connection<A> {
                         Err(denied) => self.refuse(request.kind, &denied).await?,
                     }
                 }
-                RequestKind::Play => match hub.connection_of_play() {
+                RequestKind::Play => match hub.connection_of_play(&asked) {
                     Ok(_place) => {
                         match self.while_there(Box::pin(hub.play(&*authorizer, asked))).await? {
                             Ok(player) => self.play(player).await?,
@@ -262,18 +265,21 @@ impl<A: Authorizer> Connection<A> {
         self.buffer = vec![0; PLAYER_READ_BYTES];
         let stall = self.hub.config().write_timeout;
         let mut batch = Vec::new();
-        let (mut paused, mut reads) = (false, 0);
+        let (mut paused, mut wanted, mut reads) = (false, false, 0);
+        // From this time on, the pause may change.
+        let mut may_change = Instant::now();
         loop {
-            let mut wanted = paused;
             while let Some(event) = self.pump()? {
                 match event {
                     Event::Stopped => return Ok(()),
-                    // If several came at once, the last one counts.
+                    // If several came since the last change, the last one counts.
                     Event::Paused(now) => wanted = now,
                     _ => {}
                 }
             }
-            if wanted != paused {
+            let now = Instant::now();
+            if wanted != paused && may_change <= now {
+                may_change = now + PAUSE_STEP;
                 paused = wanted;
                 player.pause(paused);
                 // A paused player did not have to read, so the measurement of a stall starts anew.
@@ -293,6 +299,7 @@ impl<A: Authorizer> Connection<A> {
             let stall = if paused { Duration::MAX } else { stall };
             tokio::select! {
                 reason = player.cut() => return Err(End::Hub(reason)),
+                () = sleep_until(may_change), if wanted != paused => {}
                 result = self.out.exchange(
                     &mut self.wire,
                     (reads < READS_WHILE_WRITING).then_some(&mut self.buffer[..]),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lianmai_media_plane::rtmp::amf0::Value;
 use lianmai_media_plane::rtmp::chunk::ChunkReader;
 use lianmai_media_plane::rtmp::command::Command;
 use lianmai_media_plane::rtmp::handshake::PACKET;
@@ -18,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::*;
 
@@ -158,16 +159,7 @@ async fn media_goes_from_publisher_to_player() {
         (9, 0x0200_0000, 10_002)
     );
     // A stopped player or publisher may make another request on its connection.
-    player
-        .send(&command(
-            1,
-            "deleteStream",
-            0.0,
-            lianmai_media_plane::rtmp::amf0::Value::Null,
-            vec![],
-        ))
-        .await
-        .unwrap();
+    player.send(&command(1, "deleteStream", 0.0, Value::Null, vec![])).await.unwrap();
     player.status("NetStream.Play.Stop").await;
     assert_eq!(server.hub.stats().players, 0);
     drop(publisher);
@@ -192,11 +184,39 @@ async fn plays_leave_connections_for_publishers() {
     let told = late.status("NetStream.Play.Failed").await;
     assert_eq!(told, "tooManyPlayers: too many players");
     late.end().await.unwrap();
+    assert_eq!(server.hub.stats().refusals, 1);
     let mut publisher = publisher(&server, "a").await;
     publisher.send(&key(0, 10)).await.unwrap();
     for player in &mut players {
         assert_eq!(player.next().await.unwrap().unwrap().type_id, message_type::VIDEO);
     }
+    server.stop().await;
+}
+
+/// Each change of a pause takes the lock of the stream, and a play that goes on gets a group of pictures. The bound
+/// grows with the time that the test takes.
+#[tokio::test]
+async fn a_pause_that_flickers_costs_little() {
+    let server = Server::start(RelayConfig::default(), allow()).await;
+    let mut player = player(&server, "a").await;
+    let mut publisher = publisher(&server, "a").await;
+    publisher.send(&key(0, 10)).await.unwrap();
+    assert_eq!(player.next().await.unwrap().unwrap().type_id, message_type::VIDEO);
+    let (begin, mut groups) = (Instant::now(), 0);
+    for change in 0..200 {
+        let arguments = vec![Value::Boolean(change % 2 == 0), Value::Number(0.0)];
+        player.send(&command(1, "pause", 0.0, Value::Null, arguments)).await.unwrap();
+        // The answer comes at once.
+        while player.next().await.unwrap().unwrap().type_id == message_type::VIDEO {
+            groups += 1;
+        }
+    }
+    // Two changes for each group.
+    let most = 1 + begin.elapsed().as_millis() / 400;
+    assert!(groups <= most, "{groups} groups in {:?}", begin.elapsed());
+    // The last word counts, if later.
+    publisher.send(&key(40, 10)).await.unwrap();
+    while player.next().await.unwrap().unwrap().timestamp != 40 {}
     server.stop().await;
 }
 
