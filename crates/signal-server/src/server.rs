@@ -136,9 +136,9 @@ impl Server {
         for warning in &config.warnings {
             warn!(at = warning.path, "{}", warning.text);
         }
-        let admin_connections = descriptors::fit(&mut config);
         let programs = tasks::find(&config.tasks)?;
         config.tasks.serve = Some(programs.is_some());
+        let admin_connections = descriptors::fit(&mut config);
         let lock = Arc::new(take_lock(&config.data_dir).await?);
         let data_dir = DataDir::open(&config.data_dir)?;
         let tls = match &config.tls {
