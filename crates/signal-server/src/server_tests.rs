@@ -324,4 +324,8 @@ async fn a_page_can_read_every_answer() {
     let (_, head, _) = server.ask(Listener::Public, &request).await;
     assert!(head.contains("\r\naccess-control-allow-headers: range, x-a"), "{head}");
     assert!(head.contains("\r\naccess-control-allow-methods: get, head, options"), "{head}");
+    // What is no page has nothing to be allowed, and its words are not sent back to it.
+    let headers = "Access-Control-Request-Headers: range, x-a\r\n";
+    let (got, head, _) = server.ask(Listener::Public, &Request { headers, ..request }).await;
+    assert!(got == 204 && !head.contains("access-control-allow-headers"), "{head}");
 }
