@@ -126,7 +126,8 @@ pub(crate) enum Wait {
 
 impl Wait {
     /// Waits until something can be written; `false` when the socket is gone or takes nothing for
-    /// [`WRITE_STALL`].
+    /// [`WRITE_STALL`]. The kernel tells of room when a third of its buffer is free: a peer that takes less than that in the
+    /// time counts as one that takes nothing.
     pub(crate) async fn ready(self) -> bool {
         match self {
             Wait::Tcp(tcp) => {
