@@ -53,6 +53,6 @@ pub use lobby::{Lobby, LobbyOutput};
 pub use outbox::Outbox;
 pub use output::{AdminReply, Allowed, Denial, Note, Output, Publication, PushKind, Stats};
 pub use record::Minted;
-pub use rows::{Record, Restored, Row, RowKey, RowOp};
+pub use rows::{NoRow, Record, Restored, Row, RowKey, RowOp};
 pub use task::TaskChange;
 pub use ticket::{Claims, TicketKey};

@@ -67,22 +67,27 @@ impl Row {
         }
     }
 
-    /// Reads what [`Row::kind`] and [`Row::id`] wrote; `None` for all else.
-    #[must_use]
-    pub fn read(kind: &str, id: &str) -> Option<Row> {
+    /// Reads what [`Row::kind`] and [`Row::id`] wrote.
+    ///
+    /// # Errors
+    /// [`NoRow`] for all else.
+    pub fn read(kind: &str, id: &str) -> Result<Row, NoRow> {
         let row = match kind {
-            "channel" => Row::Channel,
-            "member" => Row::Member(id.parse().ok()?),
-            "ban" => match id.split_once('/') {
-                Some((uid, by)) => Row::Ban(uid.parse().ok()?, Some(by.parse().ok()?)),
-                None => Row::Ban(id.parse().ok()?, None),
-            },
-            "hold" => Row::Hold,
-            "task" => Row::Task(id.parse().ok()?),
-            "claim" => Row::Claim,
-            _ => return None,
+            "channel" => Some(Row::Channel),
+            "member" => id.parse().ok().map(Row::Member),
+            "ban" => {
+                let (uid, by) = match id.split_once('/') {
+                    Some((uid, by)) => (uid, Some(by.parse().map_err(|_| NoRow::Id)?)),
+                    None => (id, None),
+                };
+                uid.parse().ok().map(|uid| Row::Ban(uid, by))
+            }
+            "hold" => Some(Row::Hold),
+            "task" => id.parse().ok().map(Row::Task),
+            "claim" => Some(Row::Claim),
+            _ => return Err(NoRow::Kind),
         };
-        (row.id() == id).then_some(row)
+        row.filter(|row| row.id() == id).ok_or(NoRow::Id)
     }
 
     /// Whether it ends with its channel.
@@ -90,6 +95,15 @@ impl Row {
     pub fn is_of_a_channel(&self) -> bool {
         Row::OF_A_CHANNEL.contains(&self.kind())
     }
+}
+
+/// Why texts name no row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRow {
+    /// There is no such kind. A later version may have it.
+    Kind,
+    /// The kind has no such id.
+    Id,
 }
 
 /// What a row says.
@@ -272,13 +286,21 @@ mod tests {
             Row::Claim,
         ];
         for row in [Row::Channel, Row::Member(UserId(7)), task].iter().chain(&others) {
-            assert_eq!(Row::read(row.kind(), &row.id()).as_ref(), Some(row));
+            assert_eq!(Row::read(row.kind(), &row.id()).as_ref(), Ok(row));
             assert_eq!(row.is_of_a_channel(), !others.contains(row));
         }
-        for (kind, id) in
-            [("member", "07"), ("member", ""), ("hold", "7"), ("task", "a-b"), ("", "")]
-        {
-            assert_eq!(Row::read(kind, id), None, "{kind} {id}");
+        for (kind, id) in [
+            ("member", "07"),
+            ("member", ""),
+            ("ban", "7/"),
+            ("ban", "/7"),
+            ("hold", "7"),
+            ("task", "a-b"),
+        ] {
+            assert_eq!(Row::read(kind, id), Err(NoRow::Id), "{kind} {id}");
+        }
+        for kind in ["", "Member", "later"] {
+            assert_eq!(Row::read(kind, "7"), Err(NoRow::Kind), "{kind}");
         }
     }
 

@@ -65,7 +65,7 @@ pub struct Run {
     /// Host in push and pull URLs.
     #[arg(long, value_name = "HOST")]
     pub public_host: Option<String>,
-    /// Stop as by a signal when standard input ends: for a program that starts the server and must not leave it behind,
+    /// Stop as by a first signal when standard input ends: for a program that starts the server and must not leave it behind,
     /// however it ends itself.
     #[arg(long)]
     pub stop_with_stdin: bool,

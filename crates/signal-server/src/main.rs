@@ -1,14 +1,16 @@
 //! The binary: reads the command line, starts the server, waits for signals: the first one drains, the second one
-//! ends that. Where it is asked for, the end of standard input counts as one. Exit codes: 0 the next process can go on, 1 could not start, 2 the configuration has problems, 3 stopped
-//! before everything was handed over, or because a part of it had failed.
+//! ends that. Where it is asked for, the end of standard input drains, too. Exit codes: 0 the next process can go on, 1
+//! could not start, 2 the configuration has problems, 3 stopped before everything was handed over, or because a part of
+//! it had failed.
 
 use std::io;
 use std::process::ExitCode;
 
 use lianmai_signal_server::cli::{self, Command};
-use lianmai_signal_server::{Server, ops::logs, raise_descriptor_limit};
+use lianmai_signal_server::ops::logs;
+use lianmai_signal_server::ops::stops::Stops;
+use lianmai_signal_server::{Server, raise_descriptor_limit};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
 fn main() -> ExitCode {
     let cli = cli::parse();
@@ -81,29 +83,26 @@ fn serve(run: &cli::Run) -> ExitCode {
             addresses.admin,
             server.admin_token_file().display()
         );
-        let (count, counted) = watch::channel(0);
+        let stops = Stops::default();
         if run.stop_with_stdin {
-            let count = count.clone();
+            let stops = stops.clone();
             // Reading blocks, and a task that does would hold up the end of the runtime.
             std::thread::spawn(move || {
                 let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-                count.send_modify(|count| *count += 1);
+                stops.input_ended();
             });
         }
+        let (asked, at_once) = (stops.asked(), stops.at_once());
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
-                count.send_modify(|count| *count += 1);
+                stops.signal();
             }
         });
-        let signals = |wanted: u32| {
-            let mut counted = counted.clone();
-            async move { drop(counted.wait_for(|count| *count >= wanted).await) }
-        };
-        let handed_over = server.run_until(signals(1), signals(2)).await;
+        let handed_over = server.run_until(asked, at_once).await;
         if handed_over { ExitCode::SUCCESS } else { ExitCode::from(3) }
     })
 }

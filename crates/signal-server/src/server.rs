@@ -44,6 +44,7 @@ use crate::relay::provider::EmbeddedRelay;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
 use crate::socket::give_way::GiveWay;
+use crate::socket::halves::WRITE_STALL;
 use crate::socket::places::Places;
 use crate::socket::tls::{TlsError, TlsReloader};
 use crate::tasks::{self, LocalExecutor, Missing, Programs};
@@ -136,9 +137,9 @@ impl Server {
         for warning in &config.warnings {
             warn!(at = warning.path, "{}", warning.text);
         }
-        let admin_connections = descriptors::fit(&mut config);
         let programs = tasks::find(&config.tasks)?;
         config.tasks.serve = Some(programs.is_some());
+        let admin_connections = descriptors::fit(&mut config);
         let lock = Arc::new(take_lock(&config.data_dir).await?);
         let data_dir = DataDir::open(&config.data_dir)?;
         let tls = match &config.tls {
@@ -327,6 +328,8 @@ impl Server {
                 give_way: None,
                 budgets: Some(budgets),
                 proxies: Arc::new(Proxies::new(config.trusted_proxies.clone())),
+                // An operator may have more patience with players.
+                patience: WRITE_STALL.max(config.relay.write_timeout),
                 lines: hub.lines().clone(),
             }
             .serve(phase.clone()),
@@ -342,6 +345,7 @@ impl Server {
                 give_way: Some(GiveWay::default()),
                 budgets: None,
                 proxies: Arc::default(),
+                patience: WRITE_STALL,
                 lines: hub.lines().clone(),
             }
             .serve(phase.clone()),

@@ -1,8 +1,11 @@
 //! Proves CON-6.
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::*;
 
@@ -16,11 +19,16 @@ struct Running {
 
 impl Running {
     async fn start(name: &str) -> Self {
+        Self::start_with(name, &[]).await
+    }
+
+    async fn start_with(name: &str, settings: &[(&'static str, String)]) -> Self {
         let directory = format!("lianmai-server-{}-{name}", std::process::id());
         let directory = std::env::temp_dir().join(directory);
         let listeners = ["server.listen", "server.admin_listen", "server.rtmp_listen"];
         let mut flags = Vec::from(listeners.map(|key| (key, "127.0.0.1:0".to_owned())));
         flags.push(("server.data_dir", directory.display().to_string()));
+        flags.extend_from_slice(settings);
         let config = Config::load(None, std::iter::empty(), &flags).unwrap();
         let server = Server::bind(config).await.unwrap();
         let (addresses, token) = (server.addresses(), server.admin_token().to_owned());
@@ -324,4 +332,57 @@ async fn a_page_can_read_every_answer() {
     let (_, head, _) = server.ask(Listener::Public, &request).await;
     assert!(head.contains("\r\naccess-control-allow-headers: range, x-a"), "{head}");
     assert!(head.contains("\r\naccess-control-allow-methods: get, head, options"), "{head}");
+    // What is no page has nothing to be allowed, and its words are not sent back to it.
+    let headers = "Access-Control-Request-Headers: range, x-a\r\n";
+    let (got, head, _) = server.ask(Listener::Public, &Request { headers, ..request }).await;
+    assert!(got == 204 && !head.contains("access-control-allow-headers"), "{head}");
+}
+
+/// Shakes hands, and closes at once.
+async fn comes_and_goes(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
+    let head = "GET /v1/signal HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                Sec-WebSocket-Protocol: lianmai.v1\r\n\r\n";
+    let close = [0x88, 0x80, 0, 0, 0, 0];
+    socket.write_all(&[head.as_bytes(), &close].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    let said = String::from_utf8_lossy(&answer);
+    assert!(said.starts_with("HTTP/1.1 101") && answer.ends_with(&[0x88, 0]), "{said}");
+}
+
+/// Proves CON-10.
+#[tokio::test]
+async fn a_socket_is_taken_back_from_http_with_tls_and_without() {
+    let server = Running::start("upgrade").await;
+    comes_and_goes(TcpStream::connect(server.addresses.public).await.unwrap()).await;
+
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let files = std::env::temp_dir().join(format!("lianmai-server-{}-pem", std::process::id()));
+    let _ = std::fs::remove_dir_all(&files);
+    std::fs::create_dir(&files).unwrap();
+    let file = |name, text: String| {
+        let path = files.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let tls = [
+        ("tls.cert", file("cert.pem", made.cert.pem())),
+        ("tls.key", file("key.pem", made.signing_key.serialize_pem())),
+    ];
+    let server = Running::start_with("upgrade-tls", &tls).await;
+    std::fs::remove_dir_all(&files).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = TcpStream::connect(server.addresses.public).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let socket = TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+    comes_and_goes(socket).await;
 }

@@ -5,6 +5,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+/// Leading bits of an IPv6 address that holds an IPv4 address (RFC 4291 §2.5.5.2).
+const MAPPED: u8 = 96;
+
 /// An address range, as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -53,7 +56,8 @@ impl fmt::Display for Cidr {
 impl FromStr for Cidr {
     type Err = String;
 
-    /// Reads `10.0.0.0/8`, or one address as `10.1.2.3`.
+    /// Reads `10.0.0.0/8`, or one address as `10.1.2.3`. A range of IPv4 addresses in the form of IPv6 is read as IPv4:
+    /// that is how addresses are compared.
     fn from_str(text: &str) -> Result<Self, String> {
         let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
         let address: IpAddr =
@@ -66,6 +70,12 @@ impl FromStr for Cidr {
                 .ok()
                 .filter(|bits| *bits <= most)
                 .ok_or_else(|| format!("the prefix of `{text}` is not in 0..={most}"))?,
+        };
+        let (address, prefix) = match address.to_canonical() {
+            IpAddr::V4(mapped) if address.is_ipv6() && prefix >= MAPPED => {
+                (IpAddr::V4(mapped), prefix - MAPPED)
+            }
+            _ => (address, prefix),
         };
         let range = Cidr { address, prefix };
         let first = range.first();

@@ -496,6 +496,17 @@ fn ranges_contain_what_they_say() {
         contains("2001:db8::/32", "2001:db8:ffff::1") && !contains("2001:db8::/32", "2001:db9::")
     );
     assert!(contains("::/0", "::1") && contains("::1/128", "::1"));
+    for (range, read) in [
+        ("::ffff:10.0.0.1", "10.0.0.1/32"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+    ] {
+        assert_eq!(range.parse::<Cidr>().unwrap().to_string(), read);
+        assert!(contains(range, "10.0.0.1") && contains(range, "::ffff:10.0.0.1"), "{range}");
+    }
+    for bad in ["::ffff:10.0.0.1/104", "::ffff:0:0/95", "::ffff:10.0.0.0/64"] {
+        assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+    }
     for bad in
         ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.1/8", "a/8", "2001:db8::1/32"]
     {

@@ -3,8 +3,8 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,11 +29,12 @@ use tracing::{debug, warn};
 
 use super::budgets::Budgets;
 use super::guard::Guard;
+use super::patience::Patience;
 use super::proxies::Proxies;
 use super::refusals::{NO_ROOM, come_back_later};
 use crate::ops::drain::{Phase, wait_for_stop};
 use crate::socket::give_way::{GiveWay, Seat};
-use crate::socket::places::{Place, Places};
+use crate::socket::places::{Place, Places, group};
 use crate::socket::tls::TlsReloader;
 
 /// Bytes that the kernel keeps for a connection that does not read (it doubles the number). Left to itself it
@@ -114,6 +115,8 @@ pub(crate) struct HttpListener {
     pub(crate) budgets: Option<Arc<Budgets>>,
     /// Peers that speak for others.
     pub(crate) proxies: Arc<Proxies>,
+    /// A connection whose peer takes nothing of an answer for so long ends.
+    pub(crate) patience: Duration,
     pub(crate) lines: Lines,
 }
 
@@ -169,6 +172,8 @@ impl HttpListener {
                 guard: self.guard.clone(),
                 budgets: self.budgets.clone(),
                 proxies: self.proxies.clone(),
+                patience: self.patience,
+                client: Mutex::default(),
                 place,
                 seat: self.give_way.as_ref().map(|all| all.enter(peer.ip(), hangup.0.clone())),
                 hangup,
@@ -230,6 +235,9 @@ struct Service {
     guard: Arc<Guard>,
     budgets: Option<Arc<Budgets>>,
     proxies: Arc<Proxies>,
+    patience: Duration,
+    /// Whom the connection of a trusted proxy counts for now.
+    client: Mutex<Option<IpAddr>>,
     place: Place,
     seat: Option<Seat>,
     hangup: Hangup,
@@ -266,6 +274,7 @@ impl Service {
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let peer = self.peer;
+        let io = Patience::new(io, self.patience);
         let hung_up = self.hangup.0.clone();
         let service = Arc::new(self);
         // In a box, which is given back with the answer.
@@ -331,9 +340,18 @@ impl Service {
         response
     }
 
-    /// Whether a client may have what came through its proxy: what was not asked when that connected.
+    /// Whether a client may have what came through its proxy: what was not asked when that connected. A connection
+    /// counts once for a client, until it goes over to another one.
     fn has_room(&self, client: SocketAddr) -> bool {
-        in_time(self.budgets.as_deref(), client) && self.place.belongs_to(client.ip())
+        let address = group(client.ip().to_canonical());
+        let mut last = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == Some(address) {
+            return true;
+        }
+        let has_room =
+            in_time(self.budgets.as_deref(), client) && self.place.belongs_to(client.ip());
+        *last = has_room.then_some(address);
+        has_room
     }
 }
 
@@ -346,9 +364,59 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<(TcpListener, Socket
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: how long an answer may take.
+    //! Proves no rule of the protocol: how long an answer may take, and whom a connection counts for.
+
+    use axum::routing::get;
+    use tokio::io::duplex;
 
     use super::*;
+    use crate::config::{Config, Rate};
+    use crate::socket::halves::WRITE_STALL;
+
+    /// A connection from this machine.
+    fn service(router: Router, budgets: Option<Budgets>) -> Service {
+        let config = Config::load(None, std::iter::empty(), &[]).unwrap();
+        Service {
+            router,
+            guard: Arc::new(Guard::public(&config, config.listen)),
+            budgets: budgets.map(Arc::new),
+            proxies: Arc::default(),
+            patience: WRITE_STALL,
+            client: Mutex::default(),
+            place: Places::new(100, 1).take().unwrap(),
+            seat: None,
+            hangup: Hangup::default(),
+            peer: ([127, 0, 0, 1], 9).into(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_loses_its_connection() {
+        let router = Router::new().route("/", get(async || vec![b' '; 1 << 20]));
+        let (near, mut far) = duplex(1024);
+        let (_phase, stop) = watch::channel(Phase::Serving);
+        let served = service(router, None).serve(TokioIo::new(near), stop);
+        far.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        // The far end is there until the end, and reads nothing.
+        assert!(timeout(WRITE_STALL * 2, served).await.is_ok());
+        drop(far);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_counts_once_for_each_client_that_it_goes_over_to() {
+        let rate = Rate { per_second: 1, burst: 2 };
+        let proxied = service(Router::new(), Some(Budgets::new(Some(rate), false)));
+        let has_room =
+            |address: &str| proxied.has_room(SocketAddr::new(address.parse().unwrap(), 0));
+        for _ in 0..10 {
+            assert!(has_room("192.0.2.1") && has_room("::ffff:192.0.2.1"));
+        }
+        assert!(has_room("192.0.2.2") && has_room("192.0.2.1") && has_room("192.0.2.2"));
+        assert!(!has_room("192.0.2.1") && !has_room("192.0.2.1"), "it comes too often");
+        assert!(!has_room("192.0.2.2"), "the refused one was another client");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(has_room("192.0.2.1") && has_room("192.0.2.1"));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_take_an_answer_loses_its_connection() {

@@ -9,9 +9,12 @@ use tracing::warn;
 
 use super::accept::REFUSALS;
 use crate::config::Config;
+use crate::tasks;
 
 /// For the runtime, the listeners and files.
 const OWN: usize = 32;
+/// Of a run of a push task: two pipes, the process, and one in reserve while it starts.
+const OF_A_RUN: usize = 4;
 /// Connections of the admin listener.
 const MAX_ADMIN_CONNECTIONS: usize = 64;
 
@@ -47,9 +50,7 @@ pub(crate) fn fit(config: &mut Config) -> usize {
             return wanted.admin;
         }
     };
-    // Each forward is a connection, too.
-    let has_forwards = config.apps.iter().any(|app| !app.forwards.is_empty());
-    let fitting = share(if has_forwards { limit - limit / 16 } else { limit }, wanted);
+    let fitting = share(for_connections(limit, config), wanted);
     if fitting != wanted {
         warn!(
             limit,
@@ -66,6 +67,18 @@ pub(crate) fn fit(config: &mut Config) -> usize {
     config.max_connections = fitting.public;
     config.relay.max_connections = fitting.rtmp;
     fitting.admin
+}
+
+/// What is left for those who connect. Each forward is a connection, too, and each run of a push task is a process; together
+/// they leave most of the limit.
+fn for_connections(limit: usize, config: &Config) -> usize {
+    let has_forwards = config.apps.iter().any(|app| !app.forwards.is_empty());
+    let forwards = if has_forwards { limit / 16 } else { 0 };
+    let tasks = match config.tasks.serve {
+        Some(true) => tasks::most_runs(&config.tasks).saturating_mul(OF_A_RUN),
+        _ => 0,
+    };
+    limit - forwards - tasks.min(limit / 4)
 }
 
 /// The bound for one address where there are fewer connections: one that was a part stays a part.
@@ -100,6 +113,21 @@ mod tests {
         }
         let less = share(enough - 1, wanted);
         assert_eq!(less, Connections { public: 49_999, ..wanted });
+    }
+
+    #[test]
+    fn tasks_and_forwards_take_theirs_first() {
+        let mut config = Config::load(None, std::iter::empty(), &[]).unwrap();
+        let left = |config: &Config| for_connections(1600, config);
+        config.tasks.serve = Some(false);
+        assert_eq!(left(&config), 1600);
+        config.tasks.serve = Some(true);
+        (config.tasks.cpu_percent, config.tasks.memory_bytes) = (100_000, 1400 << 20);
+        assert_eq!(left(&config), 1600 - 10 * OF_A_RUN, "as many as fit into the memory");
+        config.tasks.cpu_percent = 20;
+        assert_eq!(left(&config), 1600 - 5 * OF_A_RUN, "as many as fit into the processor");
+        (config.tasks.cpu_percent, config.tasks.memory_bytes) = (100_000, 1 << 40);
+        assert_eq!(left(&config), 1200, "most of it is for those who connect");
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(crate) async fn serve(
     sink: Sink,
     mut phase: watch::Receiver<Phase>,
 ) {
+    reader.listens();
     let mut cut = pin!(media.cut_signal());
     let mut stalled = pin!(media.stall_signal());
     let mut outbox = Outbox::default();
@@ -216,6 +217,24 @@ mod tests {
         scene.say(0x88, &1000_u16.to_be_bytes()).await;
         assert_eq!(scene.frame().await, (0x88, 1000_u16.to_be_bytes().to_vec()));
         assert_eq!(scene.socket.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_player_may_ping_for_as_long_as_it_plays() {
+        let mut scene = Scene::new(RelayConfig::default()).await;
+        scene.send(MediaKind::Audio, &[0x2F]);
+        scene.send(MediaKind::Video, KEY);
+        scene.frame().await;
+        let ping = [7; 125];
+        for _ in 0..3 {
+            for _ in 0..100 {
+                scene.say(0x89, &ping).await;
+                assert_eq!(scene.frame().await, (0x8A, ping.to_vec()));
+            }
+            tokio::time::pause();
+            tokio::time::advance(Duration::from_secs(60)).await;
+            tokio::time::resume();
+        }
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod flv_socket;
 pub(crate) mod guard;
 pub(crate) mod lobby;
 mod page;
+mod patience;
 pub(crate) mod proxies;
 pub(crate) mod public;
 pub(crate) mod refusals;

@@ -85,7 +85,8 @@ async fn readable(request: Request<Body>, next: Next) -> Response<Body> {
     response
 }
 
-/// `OPTIONS` of what is played: what a page may ask. Headers of its own do no harm, they are ignored.
+/// `OPTIONS` of what is played: what a page may ask. Headers of its own do no harm, they are ignored. Who is no page hears
+/// nothing of them: what it sends is not sent back.
 async fn preflight(request: Request<Body>) -> Response<Body> {
     const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
     let mut response = Response::new(Body::empty());
@@ -93,7 +94,10 @@ async fn preflight(request: Request<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(ALLOW, METHODS);
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    if let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
+    let asked = request.headers();
+    if asked.contains_key(ORIGIN)
+        && let Some(asked) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS)
+    {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));

@@ -18,6 +18,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::accept::Peer;
 use super::lobby::LobbyServer;
+use super::patience::Patience;
 use crate::api::error::ApiError;
 use crate::socket::halves;
 use crate::socket::places::Place;
@@ -93,14 +94,14 @@ impl Handshake {
 
 /// Takes the socket back from hyper. Bytes that came early are copied, since they pin hyper's buffer.
 fn take_apart(upgraded: Upgraded, place: Place) -> Option<(Reader, halves::Sink)> {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    match upgraded.downcast::<Patience<TokioIo<TcpStream>>>() {
         Ok(parts) => {
-            let (source, sink) = halves::split_tcp(parts.io.into_inner(), place);
+            let (source, sink) = halves::split_tcp(parts.io.into_inner().into_inner(), place);
             Some((Reader::new(source, &parts.read_buf), sink))
         }
         Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
-            let (source, sink) = halves::split_tls(parts.io.into_inner(), place);
+            let parts = upgraded.downcast::<Patience<TokioIo<TlsStream<TcpStream>>>>().ok()?;
+            let (source, sink) = halves::split_tls(parts.io.into_inner().into_inner(), place);
             Some((Reader::new(source, &parts.read_buf), sink))
         }
     }

@@ -14,23 +14,22 @@ const TLS_CHECK: Duration = Duration::from_secs(10);
 /// Debug mode that leaves loopback is said aloud this often.
 const DEBUG_WARNING: Duration = Duration::from_secs(60);
 
-/// Reads the certificate again when its files change, or at SIGHUP.
+/// Reads the certificate again when its files change, and at each SIGHUP.
 pub(crate) async fn reload_tls(tls: Arc<TlsReloader>) {
     let mut ticks = interval(TLS_CHECK);
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok();
     loop {
-        match &mut hangup {
-            Some(hangup) => {
-                tokio::select! {
-                    _ = ticks.tick() => {}
-                    _ = hangup.recv() => {}
-                }
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => None,
             }
-            None => {
-                ticks.tick().await;
-            }
-        }
-        match tls.reload_if_changed() {
+        };
+        let reloaded = tokio::select! {
+            _ = ticks.tick() => tls.reload_if_changed(),
+            Some(()) = hung_up => tls.reload().map(|()| true),
+        };
+        match reloaded {
             Ok(true) => info!("certificate reloaded"),
             Ok(false) => {}
             Err(error) => warn!(%error, "certificate not reloaded; the old one stays"),

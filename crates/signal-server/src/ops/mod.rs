@@ -6,3 +6,4 @@ pub mod logs;
 pub(crate) mod metrics;
 pub(crate) mod note_log;
 pub(crate) mod peers;
+pub mod stops;

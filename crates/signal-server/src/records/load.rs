@@ -1,11 +1,14 @@
 //! What the last process left behind. Comes in: the file. Goes out: what each shard starts with. Deliberately
 //! absent: whether a ban or a membership still counts; the engine says so, and removes what does not.
 //!
-//! A row that cannot be read is removed: it would not be readable next time either. The parts `live` are good
-//! once, right after a process that handed over; the mark which says so is gone before anybody is served.
+//! A row that cannot be read is removed: it would not be readable next time either. A row of an unknown kind stays: it is of a
+//! later version, which may come back. The parts `live` are good once, right after a process that handed over; the mark which
+//! says so is gone before anybody is served.
+
+use std::collections::BTreeMap;
 
 use lianmai_protocol::WallTime;
-use lianmai_signal_engine::{ChannelKey, Record, Restored, Row, RowKey};
+use lianmai_signal_engine::{ChannelKey, NoRow, Record, Restored, Row, RowKey};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use tracing::{info, warn};
 
@@ -62,27 +65,43 @@ fn take_mark(transaction: &Transaction<'_>) -> rusqlite::Result<Option<Mark>> {
     }))
 }
 
-/// Why a row is of no use. Fixed texts, since a record may hold secrets.
-type Unreadable = &'static str;
+/// Why a row is of no use.
+enum Unread {
+    /// Nobody can read it. Fixed texts, since a record may hold secrets.
+    Unreadable(&'static str),
+    /// This version does not know its kind.
+    Unknown(String),
+}
 
-/// Reads every row, and removes what cannot be read.
+impl From<&'static str> for Unread {
+    fn from(why: &'static str) -> Self {
+        Unread::Unreadable(why)
+    }
+}
+
+/// Reads every row, and removes what nobody can read.
 fn each(
     transaction: &Transaction<'_>,
     mut take: impl FnMut(RowKey, Record),
 ) -> rusqlite::Result<()> {
     let mut unreadable = Vec::new();
+    let mut unknown = BTreeMap::<String, usize>::new();
     let mut statement =
         transaction.prepare("SELECT appkey, channel, kind, id, record, rowid FROM record")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match read(row) {
             Ok((key, record)) => take(key, record),
-            Err(why) => {
+            Err(Unread::Unknown(kind)) => *unknown.entry(kind).or_default() += 1,
+            Err(Unread::Unreadable(why)) => {
                 let [app, name, kind] = [0, 1, 2].map(|column| text(row, column).unwrap_or("?"));
                 warn!(kind = ?kind, appkey = ?app, channel = ?name, why, "a stored row is removed");
                 unreadable.push(row.get::<_, i64>(5)?);
             }
         }
+    }
+    for (kind, rows) in unknown {
+        warn!(?kind, rows, "stored rows are kept: they are of a later version");
     }
     for rowid in unreadable {
         transaction.execute("DELETE FROM record WHERE rowid = ?", [rowid])?;
@@ -90,15 +109,20 @@ fn each(
     Ok(())
 }
 
-fn read(columns: &rusqlite::Row<'_>) -> Result<(RowKey, Record), Unreadable> {
+fn read(columns: &rusqlite::Row<'_>) -> Result<(RowKey, Record), Unread> {
+    let kind = text(columns, 2)?;
+    // First: a later version may have other names in rows of its own.
+    let row = Row::read(kind, text(columns, 3)?).map_err(|no| match no {
+        NoRow::Kind => Unread::Unknown(kind.to_owned()),
+        NoRow::Id => Unread::Unreadable("its id is none"),
+    })?;
     let appkey = text(columns, 0)?.parse().map_err(|_| "its appkey is none")?;
     let name = text(columns, 1)?.parse().map_err(|_| "its channel name is none")?;
-    let row = Row::read(text(columns, 2)?, text(columns, 3)?).ok_or("its kind or id is none")?;
     let record = Record::read(&row, text(columns, 4)?).ok_or("its record does not fit")?;
     Ok((RowKey { channel: ChannelKey { appkey, name }, row }, record))
 }
 
-fn text<'a>(columns: &'a rusqlite::Row<'_>, column: usize) -> Result<&'a str, Unreadable> {
+fn text<'a>(columns: &'a rusqlite::Row<'_>, column: usize) -> Result<&'a str, &'static str> {
     let value = columns.get_ref(column).map_err(|_| "a column is missing")?;
     value.as_str().map_err(|_| "it is no text")
 }

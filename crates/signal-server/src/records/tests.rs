@@ -300,6 +300,38 @@ fn a_row_that_cannot_be_read_is_removed() {
     }
 }
 
+/// Whoever goes back to an earlier version for a day loses nothing of the later one.
+#[test]
+fn a_row_of_an_unknown_kind_stays() {
+    let temp = Temp::new("unknown");
+    let (store, _) = temp.open();
+    store.write(vec![put_channel(key("room"), channel(1))], None);
+    assert!(flush(&store));
+    let later = "
+        INSERT INTO record VALUES ('demo', 'room', 'later', 'any id', 'any text');
+        INSERT INTO record VALUES ('not an app', '', 'later', '', '');
+        INSERT INTO record VALUES ('demo', 'room', 'ban', 'any id', '{}');
+    ";
+    temp.look().execute_batch(later).unwrap();
+    let copy = temp.killed("unknown-copy");
+    for _ in 0..2 {
+        let (store, restored) = copy.open();
+        let restored = only(restored);
+        assert_eq!((names(&restored), restored.unfit.len()), (vec![("room", vec![])], 0));
+        // A channel that ends takes only what this version knows.
+        store.write(vec![RowOp::DropChannel(key("room"))], None);
+        store.write(vec![put_channel(key("room"), channel(1))], None);
+        assert!(flush(&store));
+        let kinds = "SELECT group_concat(kind, ' ' ORDER BY kind) FROM record";
+        let kinds: String = copy.look().query_row(kinds, [], |row| row.get(0)).unwrap();
+        assert_eq!(kinds, "channel later later");
+        let ended = store.0.clone();
+        drop(store);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        assert!(runtime.block_on(ended.ended()));
+    }
+}
+
 #[test]
 fn files_of_others_and_of_the_future_are_refused() {
     let temp = Temp::new("refused");

@@ -23,7 +23,7 @@ use crate::media::{Minting, Providers};
 use crate::notes::Notes;
 use crate::records::{Ack, Records};
 use crate::socket::frame::{self, Framer};
-use crate::socket::halves::Sink;
+use crate::socket::halves::Wait;
 use crate::socket::writer::{Writer, Written};
 
 /// Messages that one turn takes at most, so that what it causes leaves soon.
@@ -252,7 +252,7 @@ impl Worker {
                 slot.dirty = false;
                 match slot.writer.write() {
                     Written::Done => {}
-                    Written::Blocked(sink) => wake_when_ready(conn, sink, own.clone()),
+                    Written::Blocked(wait) => wake_when_ready(conn, wait, own.clone()),
                     Written::Gone => {
                         self.slots.remove(&conn);
                         self.handle(Input::Closed { conn });
@@ -446,14 +446,13 @@ impl Worker {
 }
 
 /// Tells a shard when the sink of a connection takes bytes again, or that it does not any more.
-fn wake_when_ready(conn: ConnId, sink: Sink, shard: mpsc::Sender<ShardMsg>) {
+fn wake_when_ready(conn: ConnId, wait: Wait, shard: mpsc::Sender<ShardMsg>) {
     tokio::spawn(async move {
-        let message = if sink.ready().await {
+        let message = if wait.ready().await {
             ShardMsg::Writable(conn)
         } else {
             ShardMsg::Input(Input::Lagging { conn })
         };
-        drop(sink);
         let _ = shard.send(message).await;
     });
 }

@@ -1,8 +1,9 @@
 //! The two halves of a connection. The shard writes through a [`Sink`], which never waits; a task of the
 //! connection reads. Plain TCP is written by the shard itself, TLS through a task that holds at most two
-//! batches (ADR 0005).
+//! batches (ADR 0005). A connection is open for as long as its sink is there; what is left then has little time.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lianmai_signal_engine::Outbox;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -23,7 +24,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::places::Place;
 
-/// A socket that takes no byte for so long is given up.
+/// A socket that takes no byte for so long is given up. What is left when a connection is closed has no longer than that.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(10);
 /// After a close the peer has so long to answer it.
 pub(crate) const CLOSE_LINGER: Duration = Duration::from_secs(2);
@@ -103,11 +104,39 @@ impl AsyncRead for Source {
     }
 }
 
-/// The half that is written.
-#[derive(Clone)]
+/// The half that is written. There is one of a connection, and the connection is closed without it.
 pub(crate) enum Sink {
     Tcp(Arc<Tcp>),
-    Tls(mpsc::Sender<VecDeque<Bytes>>, AbortHandle),
+    Tls(TlsSink),
+}
+
+/// What feeds the writer of a TLS stream.
+pub(crate) struct TlsSink {
+    batches: mpsc::Sender<VecDeque<Bytes>>,
+    writer: AbortHandle,
+    /// Tells the writer by its end that the connection is closed: others may hold `batches`, too.
+    open: Option<oneshot::Sender<Infallible>>,
+}
+
+/// Waits for a sink, and does not keep its connection open.
+pub(crate) enum Wait {
+    Tcp(Arc<Tcp>),
+    Tls(mpsc::Sender<VecDeque<Bytes>>),
+}
+
+impl Wait {
+    /// Waits until something can be written; `false` when the socket is gone or takes nothing for
+    /// [`WRITE_STALL`]. The kernel tells of room when a third of its buffer is free: a peer that takes less than that in the
+    /// time counts as one that takes nothing.
+    pub(crate) async fn ready(self) -> bool {
+        match self {
+            Wait::Tcp(tcp) => {
+                matches!(timeout(WRITE_STALL, tcp.stream.writable()).await, Ok(Ok(())))
+            }
+            // The writer measures, since one batch may rightly take longer; it ends when nothing goes.
+            Wait::Tls(batches) => batches.reserve().await.is_ok(),
+        }
+    }
 }
 
 /// Ends a connection. Keeps nothing of it alive.
@@ -133,7 +162,7 @@ impl Aborter {
 /// Why a write did not finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotWritten {
-    /// The socket is full: wait for [`Sink::ready`].
+    /// The socket is full: wait for [`Sink::wait`].
     Blocked,
     /// The socket is gone.
     Gone,
@@ -144,35 +173,53 @@ pub(crate) fn split_tcp(stream: TcpStream, place: Place) -> (Source, Sink) {
     (Source::Tcp(TcpReader(tcp.clone())), Sink::Tcp(tcp))
 }
 
-/// Starts the writer task of a TLS stream; it ends when the sink is dropped or the socket fails.
+/// Starts the writer task of a TLS stream; it ends soon after the sink, or when the socket fails.
 pub(crate) fn split_tls(stream: TlsStream<TcpStream>, place: Place) -> (Source, Sink) {
     let (half, write) = tokio::io::split(stream);
-    let (sink, batches) = mpsc::channel(1);
+    let (batches, waiting) = mpsc::channel(1);
+    let (open, closed) = oneshot::channel();
     let (reader, writer) = oneshot::channel();
     let reading = TlsReader { half, writer: Some(writer), _place: place.clone() };
     let writing = tokio::spawn(async move {
-        write_tls(write, batches, reader).await;
+        write_tls(write, waiting, closed, reader).await;
         drop(place);
     });
-    (Source::Tls(Box::new(reading)), Sink::Tls(sink, writing.abort_handle()))
+    let sink = TlsSink { batches, writer: writing.abort_handle(), open: Some(open) };
+    (Source::Tls(Box::new(reading)), Sink::Tls(sink))
 }
 
-/// `reader` tells of the reader's end, and tells it of this one.
+/// `closed` ends when the connection is closed. `reader` tells of the reader's end, and tells it of this one.
 async fn write_tls(
-    mut stream: WriteHalf<TlsStream<TcpStream>>,
+    mut stream: impl AsyncWrite + Unpin,
     mut batches: mpsc::Receiver<VecDeque<Bytes>>,
+    closed: oneshot::Receiver<Infallible>,
     mut reader: oneshot::Sender<()>,
 ) {
-    while let Some(batch) = batches.recv().await {
-        let write = async {
-            for frame in &batch {
-                stream.write_all(frame).await?;
+    let write = async {
+        while let Some(batch) = batches.recv().await {
+            let write = async {
+                for frame in &batch {
+                    stream.write_all(frame).await?;
+                }
+                stream.flush().await
+            };
+            if unless_stalled(WRITE_STALL, write).await.is_err() {
+                return false;
             }
-            stream.flush().await
-        };
-        if unless_stalled(WRITE_STALL, write).await.is_err() {
-            return;
         }
+        true
+    };
+    // A peer that takes a byte now and then has not stalled, but a closed connection counts for nobody.
+    let too_late = async {
+        let _ = closed.await;
+        sleep(WRITE_STALL).await;
+    };
+    let is_written = tokio::select! {
+        is_written = write => is_written,
+        () = too_late => false,
+    };
+    if !is_written {
+        return;
     }
     if let Ok(Ok(())) = timeout(CLOSE_LINGER, stream.shutdown()).await {
         let _ = timeout(CLOSE_LINGER, reader.closed()).await;
@@ -180,7 +227,7 @@ async fn write_tls(
 }
 
 /// Waits for writes; an error when the socket takes nothing for so long. Only the socket and the timer wake
-/// this, so whatever is not the timer is bytes that went.
+/// this, so whatever is not the timer is bytes that went; once, it is the end of the connection.
 async fn unless_stalled(
     stall: Duration,
     write: impl Future<Output = io::Result<()>>,
@@ -224,7 +271,7 @@ impl Sink {
                 }
                 Ok(())
             }
-            Sink::Tls(batches, _) => match batches.try_reserve() {
+            Sink::Tls(tls) => match tls.batches.try_reserve() {
                 Ok(permit) => {
                     permit.send(outbox.take());
                     Ok(())
@@ -235,15 +282,11 @@ impl Sink {
         }
     }
 
-    /// Waits until something can be written; `false` when the socket is gone or takes nothing for
-    /// [`WRITE_STALL`].
-    pub(crate) async fn ready(&self) -> bool {
+    /// To wait until something can be written.
+    pub(crate) fn wait(&self) -> Wait {
         match self {
-            Sink::Tcp(tcp) => {
-                matches!(timeout(WRITE_STALL, tcp.stream.writable()).await, Ok(Ok(())))
-            }
-            // The writer measures, since one batch may rightly take longer; it ends when nothing goes.
-            Sink::Tls(batches, _) => batches.reserve().await.is_ok(),
+            Sink::Tcp(tcp) => Wait::Tcp(tcp.clone()),
+            Sink::Tls(tls) => Wait::Tls(tls.batches.clone()),
         }
     }
 
@@ -254,7 +297,7 @@ impl Sink {
                 Ok(()) => {}
                 Err(NotWritten::Gone) => return false,
                 Err(NotWritten::Blocked) => {
-                    if !self.ready().await {
+                    if !self.wait().ready().await {
                         return false;
                     }
                 }
@@ -267,14 +310,17 @@ impl Sink {
     pub(crate) fn aborter(&self) -> Aborter {
         match self {
             Sink::Tcp(tcp) => Aborter::Tcp(Arc::downgrade(tcp)),
-            Sink::Tls(_, writer) => Aborter::Tls(writer.clone()),
+            Sink::Tls(tls) => Aborter::Tls(tls.writer.clone()),
         }
     }
 
     /// Writes what is left, ends the sending side, and gives the peer a moment to do the same; then the
     /// reader ends.
-    pub(crate) async fn finish(self, mut outbox: Outbox) {
+    pub(crate) async fn finish(mut self, mut outbox: Outbox) {
         // What is left is bounded, and so is the time for it: it counts for nobody any more.
+        if let Sink::Tls(tls) = &mut self {
+            drop(tls.open.take());
+        }
         let written = timeout(WRITE_STALL, self.write_all(&mut outbox)).await.unwrap_or(false);
         // A TLS writer does the rest when its sink is dropped.
         let Sink::Tcp(tcp) = self else { return };
@@ -295,7 +341,7 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: when a write has stalled.
+    //! Proves no rule of the protocol: when a write has stalled, and how long a closed connection is written.
 
     use tokio::io::AsyncReadExt;
 
@@ -319,5 +365,49 @@ mod tests {
         assert!(start.elapsed() > STALL * 2, "the test itself was too fast");
         let stalled = unless_stalled(STALL, near.write_all(&[7; 32])).await;
         assert_eq!(stalled.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// A peer that takes a little for ever holds nothing for ever.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_a_closed_connection_has_a_total_time() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let (batches, waiting) = mpsc::channel(1);
+        let (open, closed) = oneshot::channel();
+        let (reader, _writer) = oneshot::channel();
+        let writing = tokio::spawn(write_tls(near, waiting, closed, reader));
+        batches.send([Bytes::from(vec![7; 64 << 10])].into()).await.unwrap();
+        tokio::spawn(async move {
+            while far.read_exact(&mut [0; 16]).await.is_ok() {
+                sleep(WRITE_STALL / 2).await;
+            }
+        });
+        sleep(WRITE_STALL * 10).await;
+        assert!(!writing.is_finished(), "while it is open it may take its time");
+        drop(open);
+        assert!(timeout(WRITE_STALL * 2, writing).await.is_ok(), "it goes on and on");
+        // Who waited for the sink is still there.
+        assert!(batches.is_closed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_closed_as_soon_as_that_is_asked_for() {
+        let (batches, mut waiting) = mpsc::channel(1);
+        let (open, closed) = oneshot::channel();
+        let writer = tokio::spawn(std::future::pending::<()>()).abort_handle();
+        let sink = Sink::Tls(TlsSink { batches, writer, open: Some(open) });
+        let mut outbox = Outbox::default();
+        outbox.push(Bytes::from_static(b"first"));
+        sink.try_write(&mut outbox).unwrap();
+        let wait = sink.wait();
+        outbox.push(Bytes::from_static(b"last"));
+        let start = Instant::now();
+        let finishing = tokio::spawn(sink.finish(outbox));
+        assert!(closed.await.is_err() && !finishing.is_finished());
+        assert_eq!(start.elapsed(), Duration::ZERO, "before the last word is taken");
+        drop(wait);
+        assert_eq!(waiting.recv().await.unwrap()[0], "first");
+        assert_eq!(waiting.recv().await.unwrap()[0], "last");
+        finishing.await.unwrap();
+        assert!(waiting.recv().await.is_none());
     }
 }

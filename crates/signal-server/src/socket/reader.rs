@@ -8,11 +8,13 @@ use std::io::Cursor;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use lianmai_protocol::limits::MAX_CLIENT_FRAME_BYTES;
 use lianmai_signal_engine::lobby::LOBBY_BYTES;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Instant;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
@@ -23,6 +25,11 @@ use super::halves::Source;
 const READ_BYTES: usize = 4 * 1024;
 /// Longest payload of a control frame (RFC 6455 §5.5).
 const MAX_CONTROL_BYTES: u64 = 125;
+/// Fragments of one text that may hold nothing and yet not be its last. RFC 6455 forbids none, but a text is what a peer
+/// is counted by, and it would never come.
+const MAX_EMPTY_FRAGMENTS: u8 = 16;
+/// Who only listens may say [`LOBBY_BYTES`] in each of these.
+const LISTENER_TIME: Duration = Duration::from_secs(60);
 
 /// One thing that a peer did.
 #[derive(Debug)]
@@ -35,8 +42,51 @@ pub(crate) enum Incoming {
     Close(Bytes),
     /// A binary message, one that is too long, or a frame that breaks RFC 6455. Nothing sensible follows.
     Violation,
-    /// More than a peer may send before it joins. Nothing is read any more.
+    /// More than a peer may send before it joins, or while it only listens. Nothing is read any more.
     TooMuch,
+}
+
+/// What a peer may still send.
+#[derive(Debug)]
+enum Bound {
+    /// So many bytes until it joins.
+    Lobby(u64),
+    /// So many bytes until [`LISTENER_TIME`] is over, and then as many as at the beginning.
+    Listener { left: u64, since: Instant },
+    /// Others bound it.
+    Joined,
+}
+
+impl Bound {
+    /// What a frame takes: its payload, and the whole of a frame that can be empty and yet be nothing to refuse. A lobby
+    /// refuses an empty text; who listens may say anything, and nobody hears it.
+    fn cost(&self, header: &FrameHeader, head: usize, length: u64) -> u64 {
+        match (self, header.opcode) {
+            (Bound::Lobby(_), OpCode::Data(Data::Text)) if header.is_final => length,
+            _ => length.saturating_add(head as u64),
+        }
+    }
+
+    /// Takes the cost of a frame; `false`, and nothing is taken, when there is not so much left. `has_come` says whether
+    /// the frame is there as a whole; before that nothing is taken either.
+    fn take(&mut self, cost: u64, has_come: bool) -> bool {
+        if let Bound::Listener { left, since } = self
+            && cost > *left
+            && since.elapsed() >= LISTENER_TIME
+        {
+            *self = Bound::listener();
+        }
+        let (Bound::Lobby(left) | Bound::Listener { left, .. }) = self else { return true };
+        let rest = left.checked_sub(cost);
+        if let Some(rest) = rest.filter(|_| has_come) {
+            *left = rest;
+        }
+        rest.is_some()
+    }
+
+    fn listener() -> Self {
+        Bound::Listener { left: LOBBY_BYTES as u64, since: Instant::now() }
+    }
 }
 
 /// The reading side of a WebSocket.
@@ -46,8 +96,9 @@ pub(crate) struct Reader {
     partial: BytesMut,
     /// Fragments of a text message that is not complete.
     fragments: Option<BytesMut>,
-    /// Bytes that the peer may still send before it joins; `None` once it did.
-    lobby: Option<usize>,
+    bound: Bound,
+    /// Fragments among those that hold nothing.
+    empty: u8,
     /// A close frame or a violation came: nothing after it counts.
     over: bool,
 }
@@ -63,12 +114,18 @@ impl Reader {
     /// `early` are bytes that arrived with the upgrade request.
     pub(crate) fn new(source: Source, early: &[u8]) -> Self {
         let partial = BytesMut::from(early);
-        Reader { source, partial, fragments: None, lobby: Some(LOBBY_BYTES), over: false }
+        let bound = Bound::Lobby(LOBBY_BYTES as u64);
+        Reader { source, partial, fragments: None, bound, empty: 0, over: false }
     }
 
     /// The peer has joined: the bounds of the lobby are over.
     pub(crate) fn joined(&mut self) {
-        self.lobby = None;
+        self.bound = Bound::Joined;
+    }
+
+    /// The peer only listens from now on: it has pings to send, for ever, and nothing else.
+    pub(crate) fn listens(&mut self) {
+        self.bound = Bound::listener();
     }
 
     /// The next thing that the peer did; `None` when the connection is over. Cancel safe.
@@ -136,18 +193,16 @@ impl Reader {
         if header.rsv1 || header.rsv2 || header.rsv3 || !self.may_come(&header, length) {
             return violation;
         }
-        let cost = cost(&header, head, length);
-        if self.lobby.is_some_and(|left| cost > left as u64) {
+        let cost = self.bound.cost(&header, head, length);
+        let has_come = (self.partial.len() as u64).saturating_sub(head as u64) >= length;
+        if !self.bound.take(cost, has_come) {
             return Some(Step::Incoming(Incoming::TooMuch));
         }
-        // The length is within the bound now.
-        let length = usize::try_from(length).ok()?;
-        if self.partial.len() < head + length {
+        if !has_come {
             return None;
         }
-        if let Some(left) = &mut self.lobby {
-            *left = left.saturating_sub(usize::try_from(cost).ok()?);
-        }
+        // It is here, so it is no longer than what is here.
+        let length = usize::try_from(length).ok()?;
         self.partial.advance(head);
         let mut payload = self.partial.split_to(length);
         if self.partial.is_empty() {
@@ -165,7 +220,8 @@ impl Reader {
     /// Whether a frame fits into its message and its bound.
     fn may_come(&self, header: &FrameHeader, length: u64) -> bool {
         let begun = self.fragments.as_ref().map_or(0, BytesMut::len) as u64;
-        let fits = begun.saturating_add(length) <= MAX_CLIENT_FRAME_BYTES as u64;
+        let fits = begun.saturating_add(length) <= MAX_CLIENT_FRAME_BYTES as u64
+            && (length > 0 || header.is_final || self.empty < MAX_EMPTY_FRAGMENTS);
         match header.opcode {
             OpCode::Data(Data::Text) => self.fragments.is_none() && fits,
             OpCode::Data(Data::Continue) => self.fragments.is_some() && fits,
@@ -186,6 +242,7 @@ impl Reader {
             }
             OpCode::Control(_) => Step::Incoming(Incoming::Alive(Bytes::new())),
             OpCode::Data(_) => {
+                let is_empty = payload.is_empty();
                 let message = match mem::take(&mut self.fragments) {
                     Some(mut fragments) => {
                         fragments.extend_from_slice(&payload);
@@ -194,22 +251,15 @@ impl Reader {
                     None => payload,
                 };
                 if header.is_final {
+                    self.empty = 0;
                     Step::Incoming(Incoming::Text(message.freeze()))
                 } else {
+                    self.empty += u8::from(is_empty);
                     self.fragments = Some(message);
                     Step::More
                 }
             }
         }
-    }
-}
-
-/// What a frame takes from what a peer may send before it joins: its payload, and the whole of a frame that
-/// can be empty and yet be nothing to refuse.
-fn cost(header: &FrameHeader, head: usize, length: u64) -> u64 {
-    match header.opcode {
-        OpCode::Data(Data::Text) if header.is_final => length,
-        _ => length.saturating_add(head as u64),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::advance;
 
 use super::*;
 use crate::socket::halves::{Sink, split_tcp};
@@ -96,9 +97,66 @@ async fn what_holds_no_text_counts_too() {
         let (_, end, _) = lobby(one.repeat(fit + 1)).await;
         assert!(matches!(end, Some(Incoming::TooMuch)), "{first:#x} {end:?}");
     }
-    let empty = [frame(0x01, 0), frame(0x00, 0).repeat(LOBBY / 6)].concat();
-    let (_, end, _) = lobby(empty).await;
+    let short = [frame(0x01, 1), frame(0x00, 1).repeat(LOBBY / 7)].concat();
+    let (_, end, _) = lobby(short).await;
     assert!(matches!(end, Some(Incoming::TooMuch)), "{end:?}");
+}
+
+/// A peer that listens to a stream for a day pings all the time.
+#[tokio::test(start_paused = true)]
+async fn who_listens_may_ping_for_ever_and_not_all_at_once() {
+    let (mut reader, _sink, mut peer) = pair(b"").await;
+    reader.listens();
+    let ping = frame(0x89, 125);
+    let at_once = LOBBY / ping.len();
+    for _ in 0..3 {
+        for _ in 0..at_once {
+            peer.write_all(&ping).await.unwrap();
+            assert!(matches!(reader.next().await, Some(Incoming::Alive(_))));
+        }
+        advance(LISTENER_TIME).await;
+    }
+    peer.write_all(&ping.repeat(at_once + 1)).await.unwrap();
+    drop(peer);
+    for _ in 0..at_once {
+        assert!(matches!(reader.next().await, Some(Incoming::Alive(_))));
+    }
+    assert!(matches!(reader.next().await, Some(Incoming::TooMuch)));
+    assert!(reader.next().await.is_none());
+}
+
+#[tokio::test]
+async fn who_listens_may_not_say_nothing_for_ever() {
+    let (mut reader, _sink, mut peer) = pair(b"").await;
+    reader.listens();
+    let nothing = frame(0x81, 0);
+    let at_once = LOBBY / nothing.len();
+    peer.write_all(&nothing.repeat(at_once + 1)).await.unwrap();
+    drop(peer);
+    for _ in 0..at_once {
+        assert!(matches!(reader.next().await, Some(Incoming::Text(text)) if text.is_empty()));
+    }
+    assert!(matches!(reader.next().await, Some(Incoming::TooMuch)));
+}
+
+/// What a joined peer sends is counted by its texts, so fragments without end make one text, or none.
+/// Proves CON-11.
+#[tokio::test]
+async fn a_text_of_fragments_without_anything_in_them_ends() {
+    let empty = usize::from(MAX_EMPTY_FRAGMENTS);
+    let text = |empty| [frame(0x01, 0), frame(0x00, 0).repeat(empty - 1)].concat();
+    let whole = [text(empty), frame(0x00, 7), frame(0x89, 0), frame(0x80, 0)].concat();
+    // Each text has its own.
+    let bytes = [whole.clone(), whole, text(empty + 1), frame(0x80, 0)].concat();
+    let (mut reader, _sink, mut peer) = pair(b"").await;
+    reader.joined();
+    peer.write_all(&bytes).await.unwrap();
+    for _ in 0..2 {
+        assert!(matches!(reader.next().await, Some(Incoming::Alive(_))));
+        assert!(matches!(reader.next().await, Some(Incoming::Text(text)) if text.len() == 7));
+    }
+    assert!(matches!(reader.next().await, Some(Incoming::Violation)));
+    assert!(reader.next().await.is_none());
 }
 
 /// Proves CON-11.

@@ -7,7 +7,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use rustls::ServerConfig;
@@ -47,7 +47,7 @@ pub enum TlsError {
 /// TLS 1.2 and 1.3 with one certificate that may change.
 pub(crate) struct TlsReloader {
     files: TlsConfig,
-    seen: Mutex<[Stamp; 2]>,
+    seen: Mutex<Seen>,
     resolver: Arc<Resolver>,
     provider: Arc<CryptoProvider>,
     acceptor: TlsAcceptor,
@@ -66,7 +66,7 @@ impl TlsReloader {
     /// [`TlsError`].
     pub(crate) fn load(files: &TlsConfig) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let seen = stamps(files);
+        let used = stamps(files);
         let resolver =
             Arc::new(Resolver { current: RwLock::new(Arc::new(read_pair(files, &provider)?)) });
         let mut config = ServerConfig::builder_with_provider(provider.clone())
@@ -77,7 +77,7 @@ impl TlsReloader {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsReloader {
             files: files.clone(),
-            seen: Mutex::new(seen),
+            seen: Mutex::new(Seen { used, failed: None }),
             resolver,
             provider,
             acceptor: TlsAcceptor::from(Arc::new(config)),
@@ -97,23 +97,56 @@ impl TlsReloader {
         self.acceptor.clone()
     }
 
-    /// Loads the files again if one changed since the last look; says whether a new pair is in use. A pair
-    /// that cannot be used is reported once and the old one stays.
+    /// Loads the files again if they are not those in use; says whether a new pair is in use. A pair that cannot be used
+    /// is tried each time, since who may read a file is in no stamp. It is reported once, and the old one stays.
     ///
     /// # Errors
     /// [`TlsError`].
     pub(crate) fn reload_if_changed(&self) -> Result<bool, TlsError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         // Looked at before reading: a write that comes between is seen next time.
         let now = stamps(&self.files);
-        if *seen == now {
+        if seen.used == now {
+            seen.failed = None;
             return Ok(false);
         }
-        *seen = now;
+        let Err(error) = self.read(&mut seen, now) else { return Ok(true) };
+        let failed = Some((now, error.to_string()));
+        if seen.failed == failed {
+            return Ok(false);
+        }
+        seen.failed = failed;
+        Err(error)
+    }
+
+    /// Loads the files again, whether they changed or not.
+    ///
+    /// # Errors
+    /// [`TlsError`]; the old pair stays.
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+        let mut seen = self.seen();
+        let now = stamps(&self.files);
+        self.read(&mut seen, now)
+    }
+
+    fn read(&self, seen: &mut Seen, now: [Stamp; 2]) -> Result<(), TlsError> {
         let pair = Arc::new(read_pair(&self.files, &self.provider)?);
         *self.resolver.current.write().unwrap_or_else(PoisonError::into_inner) = pair;
-        Ok(true)
+        *seen = Seen { used: now, failed: None };
+        Ok(())
     }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of the files.
+struct Seen {
+    /// When the pair in use was read.
+    used: [Stamp; 2],
+    /// When a pair could last not be used, and why: what was said of it already.
+    failed: Option<([Stamp; 2], String)>,
 }
 
 /// What tells one content of a file from another without reading it; `None` for a missing file.

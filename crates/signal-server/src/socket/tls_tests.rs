@@ -1,7 +1,7 @@
 //! Proves no rule of the protocol: certificates.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::ClientConfig;
 use rustls::RootCertStore;
@@ -33,6 +33,13 @@ impl Files {
             fs::write(&new, text).unwrap();
             fs::rename(&new, &path).unwrap();
         }
+    }
+
+    /// Changes what is in a file, and nothing of its stamp.
+    fn write_unseen(&self, path: &Path, text: &str) {
+        fs::write(path, format!("{text:4096}")).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     }
 
     fn issue(&self) -> CertificateDer<'static> {
@@ -126,6 +133,49 @@ async fn a_new_pair_is_used_and_a_bad_one_is_not() {
         connect(&tls, other.cert.der(), version).await.unwrap().0,
         other.cert.der().to_vec()
     );
+}
+
+/// What keeps a file from being read is not always seen in its stamp: its mode and its owner are not.
+#[test]
+fn a_pair_that_could_not_be_used_is_tried_again() {
+    let files = Files::new("again");
+    files.issue();
+    let tls = TlsReloader::load(&files.config()).unwrap();
+    let cert = files.config().cert;
+    files.issue();
+    let good = fs::read_to_string(&cert).unwrap();
+    files.write_unseen(&cert, "none");
+    assert!(matches!(tls.reload_if_changed(), Err(TlsError::Pem { .. })));
+    assert!(matches!(tls.reload_if_changed(), Ok(false)), "it is said once");
+    files.write_unseen(&cert, &good);
+    assert!(tls.reload_if_changed().unwrap());
+    assert!(!tls.reload_if_changed().unwrap(), "nothing changed");
+
+    // The same files fail for one reason, and then for another.
+    let key = files.config().key;
+    fs::write(&key, "none").unwrap();
+    assert!(matches!(tls.reload_if_changed(), Err(TlsError::Pem { path, .. }) if path == key));
+    files.write_unseen(&cert, "none");
+    assert!(matches!(tls.reload_if_changed(), Err(TlsError::Pem { path, .. }) if path == cert));
+    assert!(matches!(tls.reload_if_changed(), Ok(false)), "it is said once");
+}
+
+#[test]
+fn who_asks_for_it_has_the_files_read() {
+    let files = Files::new("asked");
+    files.issue();
+    let cert = files.config().cert;
+    let good = fs::read_to_string(&cert).unwrap();
+    files.write_unseen(&cert, &good);
+    let tls = TlsReloader::load(&files.config()).unwrap();
+    tls.reload().unwrap();
+    files.write_unseen(&cert, "none");
+    assert!(!tls.reload_if_changed().unwrap(), "nothing is seen");
+    for _ in 0..2 {
+        assert!(matches!(tls.reload(), Err(TlsError::Pem { .. })), "it is said each time");
+    }
+    files.write_unseen(&cert, &good);
+    tls.reload().unwrap();
 }
 
 #[test]

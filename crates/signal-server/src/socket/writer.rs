@@ -6,7 +6,7 @@ use lianmai_protocol::CloseCode;
 use lianmai_signal_engine::Outbox;
 
 use super::frame;
-use super::halves::{NotWritten, Sink};
+use super::halves::{NotWritten, Sink, Wait};
 
 /// The writing counterpart of a [`super::reader::Reader`].
 pub(crate) struct Writer {
@@ -21,7 +21,7 @@ pub(crate) enum Written {
     /// All that waits is written, or somebody waits for the sink already.
     Done,
     /// The sink is full: wait for it, then call [`Writer::unblock`].
-    Blocked(Sink),
+    Blocked(Wait),
     /// The socket is gone.
     Gone,
 }
@@ -50,7 +50,7 @@ impl Writer {
             Err(NotWritten::Gone) => Written::Gone,
             Err(NotWritten::Blocked) => {
                 self.blocked = true;
-                Written::Blocked(self.sink.clone())
+                Written::Blocked(self.sink.wait())
             }
         }
     }

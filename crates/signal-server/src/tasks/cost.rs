@@ -30,6 +30,14 @@ const DECODER: usize = 64 * MIB;
 const MAX_HEARD: usize = 21;
 
 impl Cost {
+    /// No task costs less.
+    const LEAST: Cost = Cost { cpu: MIX, memory: COMPOSITOR + ENCODER };
+
+    /// How many tasks there can be in this at most.
+    pub(super) fn most_tasks(self) -> usize {
+        (self.cpu / Cost::LEAST.cpu).min(self.memory / Cost::LEAST.memory)
+    }
+
     pub(super) fn of(spec: &Spec) -> Cost {
         let (seen, heard) = inputs(spec);
         let Canvas { width, height, .. } = spec.canvas;
@@ -40,8 +48,11 @@ impl Cost {
         };
         let megapixels = usize::try_from(pixels.div_ceil(1_000_000)).unwrap_or(usize::MAX);
         Cost {
-            cpu: MIX + megapixels.saturating_mul(MEGAPIXEL) + seen * SEEN + heard * HEARD,
-            memory: COMPOSITOR + ENCODER + (seen + heard) * DECODER,
+            cpu: Cost::LEAST.cpu
+                + megapixels.saturating_mul(MEGAPIXEL)
+                + seen * SEEN
+                + heard * HEARD,
+            memory: Cost::LEAST.memory + (seen + heard) * DECODER,
         }
     }
 }

@@ -98,6 +98,16 @@ fn located(program: &Path) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
+/// What tasks may use of this machine.
+fn whole(config: &TasksConfig) -> Cost {
+    Cost { cpu: config.cpu_percent * 10, memory: config.memory_bytes }
+}
+
+/// How many runs there can be at the same time at most.
+pub(crate) fn most_runs(config: &TasksConfig) -> usize {
+    whole(config).most_tasks()
+}
+
 /// An executor on this machine. `own` are the listeners of this server.
 pub(crate) fn executor(
     programs: Programs,
@@ -128,8 +138,7 @@ pub(crate) fn executor(
         [Some(rtmp), rtmps].into_iter().flatten().map(|port| (host.clone(), port))
     });
     let reach = Reach::new(own.to_vec(), names.collect(), tasks.private_push);
-    let whole = Cost { cpu: tasks.cpu_percent * 10, memory: tasks.memory_bytes };
-    let rooms = Rooms::new(whole, config.apps.len());
+    let rooms = Rooms::new(whole(tasks), config.apps.len());
     let program = programs.compositor;
     Arc::new(LocalExecutor::new(Parts { program, policy, reach, rooms, providers, shards, lines }))
 }
