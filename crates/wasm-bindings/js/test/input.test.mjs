@@ -286,8 +286,8 @@ test('a module of another version, a file that is none, a host that never answer
   const { loadWasm } = world.host
   const other = async (...args) => {
     const exports = await loadWasm(...args)
-    return { ...exports, core_version: (at) => {
-      exports.core_version(at)
+    return { ...exports, version: (at) => {
+      exports.version(at)
       new Uint8Array(exports.memory.buffer)[new Int32Array(exports.memory.buffer, at, 1)[0]] = 57
     } }
   }

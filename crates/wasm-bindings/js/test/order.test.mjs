@@ -342,9 +342,9 @@ test('a module that traps ends the membership, and the next join loads another',
   world.sdk.configure({ host: { loadWasm: async (...args) => {
     loads++
     const exports = await loadWasm(...args)
-    return { ...exports, core_frame: (...frame) => {
+    return { ...exports, frame: (...frame) => {
       if (isBroken) throw new WebAssembly.RuntimeError('unreachable')
-      return exports.core_frame(...frame)
+      return exports.frame(...frame)
     } }
   } } })
   world.client = world.sdk.Client({ appkey: 'demo' })
