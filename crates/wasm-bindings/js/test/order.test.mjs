@@ -333,6 +333,39 @@ test('an app that is hidden gives a sign of life, and one that is shown asks for
   assert.equal(world.client.connectionState, 'reconnecting')
 })
 
+test('an app that is hidden or shown comes back no sooner than the server asked for', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.isDown = true
+  const until = world.time + 30000
+  world.notice('closing', { code: 4003, reason: 'serverRestart', action: 'reconnect', retryAfterMs: 30000 })
+  world.socket.listener.close(4003, 'serverRestart')
+  while (world.time + 1000 < until) {
+    await world.pass(1000)
+    for (const hint of ['suspend', 'resume', 'network']) world.lifecycle[hint]()
+    await world.rest()
+  }
+  assert.equal(world.sockets.length, 1)
+  await world.pass(33000)
+  assert.ok(world.sockets.length > 1)
+})
+
+test('an app that is hidden while it waits for an attempt makes none for that', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.isDown = true
+  world.socket.listener.close(1006, 'gone')
+  await world.rest()
+  world.lifecycle.suspend()
+  await world.rest()
+  assert.equal(world.sockets.length, 1)
+  world.lifecycle.resume()
+  await world.rest()
+  assert.equal(world.sockets.length, 2)
+})
+
 test('a module that traps ends the membership, and the next join loads another', async () => {
   let isBroken = false
   const world = new World()
