@@ -192,6 +192,25 @@ test('a handler that throws stops no other, and is told', async () => {
   assert.equal(world.logged.length, 2)
 })
 
+test('an asynchronous handler that fails is told as one that throws', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.heard()
+  const fault = new Error('of the app')
+  // An unhandled rejection would fail the test.
+  for (const event of ['member-count', 'handler-error', '*']) {
+    world.client.on(event, async () => {
+      throw fault
+    })
+  }
+  world.notice('memberCount', { count: 3 })
+  await world.rest()
+  const error = ['handler-error', { event: 'member-count', error: fault }]
+  assert.deepEqual(world.heard(), [['member-count', { count: 3 }], error, error])
+  assert.equal(world.logged.length, 6)
+})
+
 test('there is one client, whose handlers a second init removes', async () => {
   const world = new World()
   const again = world.sdk.Client({ appkey: 'other' })

@@ -74,7 +74,7 @@ export class Client {
   /**
    * Adds a handler. A handler of `'*'` receives every event as `(event, payload)`. A handler that is added while the client is in a
    * channel first receives, as the only handler and before any newer event, the present members (`clientJoin`), the published
-   * kinds (`stream-added`) and the muted kinds (`mute-*`). A handler that throws does not stop other handlers.
+   * kinds (`stream-added`) and the muted kinds (`mute-*`). A handler that throws, or returns a promise that is rejected, does not stop other handlers.
    * @param event Name of an event, or `'*'`.
    * @param handler Called with the payload.
    */
