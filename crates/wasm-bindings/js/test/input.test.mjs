@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { test } from 'node:test'
 import { project, source } from './support/package.mjs'
-import { World } from './support/world.mjs'
+import { mid, World } from './support/world.mjs'
 
 const { toWire, told } = await source('uid.ts')
 const { decode, encode } = await source('utf8.ts')
@@ -245,6 +245,48 @@ test('wrong parameters in a channel, which goes on', async () => {
   assert.equal(world.sockets.length, 1)
   assert.equal((await client.subscribe(200, 'audio')).url, 'rtmp://media/pull-200-main')
   assert.equal(await client.publish(null), 'rtmp://media/push-main')
+})
+
+test('names of a server find nothing that belongs to every object', async () => {
+  const world = new World()
+  world.members.push({ uid: '201', role: 'broadcaster' })
+  await world.join()
+  await world.rest()
+  world.heard()
+  for (const name of ['constructor', 'toString', '__proto__']) {
+    world.answers.kick = () => ({ error: { code: 1, message: 'It says so.', data: { name, retryable: false } } })
+    await assert.rejects(world.client.kick(200), isError(name, { method: 'kick', reason: 'It says so.' }))
+  }
+  const reasons = []
+  world.client.on('peer-leave', ({ reason }) => reasons.push(reason))
+  world.event('clientLeave', { uid: '201', mid: mid(201), reason: 'constructor' })
+  await world.rest()
+  assert.deepEqual(reasons, [0])
+})
+
+test('work that throws stops nothing that comes after it', async () => {
+  const { Delivery, FIRST, NEXT, LAST } = await source('facade/delivery.ts')
+  const done = []
+  const logged = []
+  let steps = 3
+  const drained = new Promise((resolve) => {
+    const host = { macrotask: setImmediate, console: { error: (...what) => logged.push(what[1].message) } }
+    const delivery = new Delivery(() => host, () => {
+      if (!steps) return 0
+      if (steps-- === 3) throw new Error('step')
+      done.push('step')
+      return 1
+    }, resolve)
+    for (const [queue, name] of [[FIRST, 'first'], [NEXT, 'next'], [LAST, 'last']]) {
+      delivery.add(queue, () => {
+        throw new Error(name)
+      })
+      delivery.add(queue, () => done.push(name))
+    }
+  })
+  await drained
+  assert.deepEqual(done, ['first', 'next', 'step', 'step', 'last'])
+  assert.deepEqual(logged, ['first', 'next', 'step', 'last'])
 })
 
 test('tasks with the shapes of the guide', async () => {

@@ -68,7 +68,7 @@ const REPLAYED: { [event: string]: string } = {
 }
 
 /** Reasons of NERTC's web SDK for `peer-leave`; any other is 0. */
-const WEB_REASON: { [reason: string]: number } = { serverRestart: 1, kicked: 2, timeout: 3 }
+const WEB_REASON: { [reason: string]: number } = { __proto__: null as never, serverRestart: 1, kicked: 2, timeout: 3 }
 
 /** NERTC's codes of `disconnect` by close code. */
 const DISCONNECT: { [code: number]: string } = { 1006: '403', 4500: '405', 4502: '405', 4503: '406', 4501: '417' }
