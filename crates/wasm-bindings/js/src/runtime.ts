@@ -166,7 +166,8 @@ export class Runtime {
     this.socket = null
     if (!socket || !socket.host) return
     try {
-      socket.host.close(code)
+      // Browsers take no other codes.
+      socket.host.close(code >= 3000 && code < 5000 ? code : 1000)
     } catch (_) {
       // It is closed already.
     }

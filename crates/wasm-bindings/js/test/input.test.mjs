@@ -349,6 +349,27 @@ test('a module of another version, a file that is none, a host that never answer
   assert.equal((await world.join()).uid, 100)
 })
 
+test('a socket is closed with codes that browsers take', async () => {
+  const world = new World()
+  // As browsers do it.
+  const { connect } = world
+  world.connect = function (...args) {
+    const socket = connect.apply(this, args)
+    return { ...socket, close(code) {
+      if (code !== 1000 && !(code >= 3000 && code < 5000)) throw new Error('InvalidAccessError')
+      socket.close(code)
+    } }
+  }
+  await world.join()
+  for (const code of [1001, 1006, 2999, 5000]) {
+    world.notice('closing', { code, reason: 'goingAway', action: 'reconnect' })
+    // The server does not close it itself.
+    await world.pass(20000)
+    assert.equal(world.client.connectionState, 'connected')
+  }
+  assert.deepEqual(world.sockets.map(({ closed }) => closed), [1000, 1000, 1000, 1000, null])
+})
+
 test('sockets of the platforms', async () => {
   const { monotonic } = await source('host.ts')
   let wall = 100
