@@ -310,7 +310,7 @@ test('voice and captions', async () => {
   for (const [method, ...args] of [
     ['setVoiceBeautifierPreset', 12], ['setVoiceBeautifierPreset', 1.5], ['setVoiceBeautifierPreset', '1'], ['setAudioEffectPreset', -1],
     ['setLocalVoicePitch', 0.4], ['setLocalVoicePitch', NaN], ['setLocalVoiceEqualization', 10, 0], ['setLocalVoiceEqualization', 0, 16], ['setLocalVoiceEqualization'],
-  ]) await assert.rejects(client[method](...args), isError('invalidParams', { code: -32602 }))
+  ]) await assert.rejects(client[method](...args), isError('invalidParams', { code: -32602, method }))
   await client.setVoiceBeautifierPreset(7)
   assert.equal(client.pusherAttributes().audioReverbType, 1)
   await client.setAudioEffectPreset(1)

@@ -333,7 +333,7 @@ export class Client {
    * @param preset 0 off, 1 muffled, 2 mellow, 3 clear, 4 magnetic, 5 studio, 6 nature, 7 KTV, 8 remote, 9 church, 10 bedroom, 11 live.
    */
   setVoiceBeautifierPreset(preset: number): Promise<void> {
-    return this.voiced('beautifier', preset, 0, 11, true)
+    return this.voiced('setVoiceBeautifierPreset', 'beautifier', preset, 0, 11, true)
   }
 
   /**
@@ -341,7 +341,7 @@ export class Client {
    * @param preset 0 off, 1 robot, 2 giant, 3 horror, 4 mature, 5 man to woman, 6 woman to man, 7 man to girl, 8 woman to girl.
    */
   setAudioEffectPreset(preset: number): Promise<void> {
-    return this.voiced('effect', preset, 0, 8, true)
+    return this.voiced('setAudioEffectPreset', 'effect', preset, 0, 8, true)
   }
 
   /**
@@ -349,7 +349,7 @@ export class Client {
    * @param pitch 0.5 to 2.
    */
   setLocalVoicePitch(pitch: number): Promise<void> {
-    return this.voiced('pitch', pitch, 0.5, 2, false)
+    return this.voiced('setLocalVoicePitch', 'pitch', pitch, 0.5, 2, false)
   }
 
   /**
@@ -564,13 +564,8 @@ export class Client {
     })
   }
 
-  /** Whether a call was about oneself, who may be named, too. */
-  private isOwn(uid: string | undefined): boolean {
-    return uid === undefined || uid === this.room.own
-  }
-
-  private voiced(what: 'beautifier' | 'effect' | 'pitch', value: number, low: number, high: number, isWhole: boolean): Promise<void> {
-    return this.calls.promise(what, (resolve) => {
+  private voiced(method: string, what: 'beautifier' | 'effect' | 'pitch', value: number, low: number, high: number, isWhole: boolean): Promise<void> {
+    return this.calls.promise(method, (resolve) => {
       const { equalization } = this.voice
       this.voice = Object.assign(newVoice(), { equalization, [what]: numberOf(value, what, low, high, isWhole) })
       resolve()
