@@ -171,6 +171,86 @@ test('leave gives a join up that waits for the module', async () => {
   assert.deepEqual(world.sent('join').map(({ params }) => params.channelName), ['room2'])
 })
 
+const room2 = { channelName: 'room2', uid: 100 }
+
+for (const calls of ['leave destroy', 'leave leave', 'leave destroy leave', 'leave join leave', 'leave join destroy']) {
+  test(`join after ${calls} waits until the app is out`, async () => {
+    const world = new World()
+    await world.join()
+    let answer
+    world.answers.leave = ({ id }) => {
+      answer = () => world.frame({ jsonrpc: '2.0', id, result: { seq: world.seq } })
+    }
+    const given = []
+    for (const call of calls.split(' ')) {
+      const called = world.client[call](room2)
+      if (call === 'join') given.push(assert.rejects(called, isError('superseded', { method: 'join' })))
+      else called.catch(() => {})
+      // What does not wait for the server has settled.
+      await world.rest()
+    }
+    const joined = world.client.join(room2)
+    await world.rest()
+    assert.equal(world.sent('join').length, 1)
+    answer()
+    await world.rest()
+    assert.equal((await joined).code, 200)
+    await Promise.all(given)
+    assert.equal(world.sent('join').length, 2)
+    assert.equal(world.client.connectionState, 'connected')
+  })
+}
+
+test('join, leave and join, again and again in one tick', async () => {
+  const world = new World()
+  const { client } = world
+  const given = []
+  for (let time = 0; time < 3; time++) {
+    given.push(assert.rejects(client.join({ channelName: 'room1', uid: 100 }), isError('superseded')))
+    client.leave()
+  }
+  assert.equal((await client.join(room2)).code, 200)
+  await Promise.all(given)
+  assert.deepEqual(world.sent('join').map(({ params }) => params.channelName), ['room2'])
+  // The end of the first ones has not touched the last one.
+  await assert.rejects(client.join(room2), isError('alreadyJoined'))
+})
+
+test('a client is out when its destroy is done', async () => {
+  const world = new World()
+  await world.join()
+  world.client.leave()
+  await world.client.destroy()
+  assert.equal(world.client.connectionState, 'disconnected')
+  assert.equal((await world.client.join(room2)).code, 200)
+})
+
+test('a join that leave gives up while it connects says so, and the next one may follow at once', async () => {
+  const world = new World()
+  world.isDown = true
+  const rejected = assert.rejects(world.client.join({ channelName: 'room1', uid: 100 }), isError('superseded', { method: 'join' }))
+  await world.rest()
+  assert.equal(world.sockets.length, 1)
+  const left = world.client.leave()
+  const joined = world.client.join(room2)
+  await Promise.all([rejected, left])
+  world.isDown = false
+  await world.rest()
+  assert.equal((await joined).code, 200)
+})
+
+test('a configuration that the module refuses rejects each join and no other call hangs', async () => {
+  const world = new World()
+  await world.join()
+  await world.client.leave()
+  world.client.configure({ server: Array.from({ length: 17 }, (_, at) => `ws://host${at}`) })
+  for (let time = 0; time < 2; time++) await assert.rejects(world.client.join(room2), isError('invalidParams', { method: 'join' }))
+  await assert.rejects(world.client.publish(), isError('notJoined'))
+  await world.client.leave()
+  world.client.configure({ server: 'ws://fake' })
+  assert.equal((await world.client.join(room2)).code, 200)
+})
+
 test('leave after a join that was refused, and after the client failed', async () => {
   const world = new World()
   world.answers.join = () => ({ error: { code: 20007, message: 'The uid was kicked from this channel.', data: { name: 'banned', retryable: false, retryAfterMs: 500 } } })

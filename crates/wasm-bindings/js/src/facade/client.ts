@@ -31,9 +31,9 @@ export class Client {
   private calls = new Calls((...what) => this.log(...what))
   /** Gives up a `join` that waits for the module. */
   private abort: (() => void) | null = null
-  /** Settles with the `join` that runs. */
+  /** Settles with the `join` that runs; null once `leave` gave it up. */
   private joining: Promise<unknown> | null = null
-  /** Settles with the `leave` that runs. */
+  /** Settles with the last `leave`, those before it, and the `join` that it gave up. */
   private leaving: Promise<unknown> | null = null
   private wasIn = false
   private isRetired = false
@@ -115,12 +115,14 @@ export class Client {
 
   /**
    * Enters a channel, and creates it if it does not exist. The callbacks of the promise run first. Then the events `clientJoin` and
-   * `stream-added` report the members that are already there.
+   * `stream-added` report the members that are already there. Waits for a `leave` in progress. Rejected with `superseded` if `leave`
+   * or `destroy` gives it up.
    * @param params The channel, and the identity of the client.
    */
   join(params: JoinParams): Promise<JoinResult> {
     const { settings, options } = this
     const { host } = settings
+    let mine: Promise<unknown> | undefined
     let isBegun = false
     const begun = this.calls.promise<JoinResult>('join', (resolve, reject) => {
       if (this.joining || (this.room.state !== 'disconnected' && !this.leaving)) throw failure('alreadyJoined')
@@ -143,6 +145,7 @@ export class Client {
           this.room.entered(result.uid)
           resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
+          if (this.joining !== mine) return reject(failure('superseded'))
           // What a wrong address makes, whether the last attempt failed or was on its way.
           reject(error.name === 'notConnected' || error.name === 'timeout' ? failure('notConnected', {
             message: `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`,
@@ -151,26 +154,28 @@ export class Client {
       }).catch(reject)
     })
     const done = () => {
-      this.joining = this.abort = null
+      if (this.joining === mine) this.joining = this.abort = null
     }
-    if (isBegun) this.joining = begun.then(done, done)
+    if (isBegun) mine = this.joining = begun.then(done, done)
     return begun
   }
 
   /** Leaves the channel; other members see it at once. Succeeds also if the membership had already ended, and gives up a `join` in progress. */
   leave(): Promise<void> {
+    const giveUp = this.abort
+    const before = [this.leaving, this.joining]
+    this.abort = this.joining = null
     const left = this.calls.promise<void>('leave', (resolve, reject) => {
-      if (this.abort) {
-        this.abort()
-        this.abort = null
+      if (giveUp) {
+        giveUp()
         return resolve()
       }
       const isOut = (error: LianmaiError) => error.name === 'notJoined' && this.wasIn ? resolve() : reject(error)
       if (!this.runtime) return isOut(failure('notJoined'))
       this.call('leave', {}, () => resolve(), isOut)
     })
-    const leaving: Promise<unknown> = (this.leaving = left.catch(nothing).then(() => {
-      if (this.leaving === leaving) this.leaving = null
+    const all: Promise<unknown> = (this.leaving = Promise.all([left.catch(nothing), ...before]).then(() => {
+      if (this.leaving === all) this.leaving = null
     }))
     return left
   }
@@ -186,7 +191,8 @@ export class Client {
       this.free()
       resolve()
     }))
-    return this.leave().then(done, done)
+    this.leave().catch(nothing)
+    return this.leaving!.then(done)
   }
 
   /** Ends this client and removes its handlers. It does for this client what `destroy` of the SDK does for the client of `Client`. */
@@ -526,14 +532,16 @@ export class Client {
     const addresses = urls.join()
     if (this.runtime && this.addresses === addresses) return
     if (this.runtime) this.runtime.dispose()
+    // The constructor throws if the module does not take the configuration. There is no runtime then.
+    this.runtime = null
     this.calls.drop('superseded')
-    this.addresses = addresses
     this.runtime = new Runtime(host, module, JSON.stringify({ urls, seed, connectTimeoutMs, commandTimeoutMs, giveUpAfterMs }), {
       items: () => this.delivery.wake(),
       connecting: () => this.delivery.add(LAST, () => this.room.attempt('attempt', 1)),
       limit: () => this.delivery.add(LAST, () => this.room.attempt('socketLimit', 0)),
       crashed: (cause) => this.crashed(cause),
     })
+    this.addresses = addresses
   }
 
   private free(): void {
