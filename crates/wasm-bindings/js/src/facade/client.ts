@@ -13,7 +13,7 @@ import { Emitter } from './emitter.js'
 import type { AnyHandler, ClientEvents, ConnectionState, EventName, MediaType, Role, TaskInfo } from './events.js'
 import { newVoice, playerOf, pusherOf, type PlayerAttributes, type PusherAttributes } from './media.js'
 import {
-  addressesOf, ALL_KINDS, isNone, joinOf, jsonOf, kindsOf, listOf, numberOf, oneOf, roleOf, targetOf, taskIdsOf, tasksOf,
+  addressesOf, isNone, joinOf, jsonOf, listOf, numberOf, oneOf, roleOf, targetOf, taskIdsOf, tasksOf,
   type JoinParams, type RtmpTask,
 } from './params.js'
 import { cidOf, Room, type Member, type Picture } from './room.js'
@@ -38,7 +38,8 @@ export class Client {
   private wasIn = false
   private isRetired = false
   private isInitialized = false
-  private role: Role | undefined
+  /** The role for the next `join`. */
+  private isAudience = false
   private voice = newVoice()
   private info: Info = {}
 
@@ -127,7 +128,7 @@ export class Client {
     const begun = this.calls.promise<JoinResult>('join', (resolve, reject) => {
       if (this.joining || (this.room.state !== 'disconnected' && !this.leaving)) throw failure('alreadyJoined')
       const urls = addressesOf(options.server === undefined ? settings.server : options.server)
-      const wire = joinOf(params, this.role, options.appkey)
+      const wire = joinOf(params, this.isAudience, options.appkey)
       isBegun = true
       this.isRetired = false
       const abort = (this.abort = () => reject(failure('superseded')))
@@ -183,7 +184,7 @@ export class Client {
   /** Leaves, and frees the socket and memory. Handlers stay registered, and `join` may be called again. Always succeeds. */
   destroy(): Promise<void> {
     this.isRetired = true
-    this.role = undefined
+    this.isAudience = false
     this.wasIn = false
     this.info = {}
     // Freed once everything was told.
@@ -203,21 +204,22 @@ export class Client {
   }
 
   /**
-   * Changes the role, before `join` or in the channel. A member that becomes audience publishes nothing any more, and its push URL
-   * is dead. A member that becomes broadcaster must `publish` again.
+   * Changes the role, before `join` or in the channel. The client's own role holds for later calls of `join`, too. A member that
+   * becomes audience publishes nothing any more, and its push URL is dead. A member that becomes broadcaster must `publish` again.
    * @param role `'broadcaster'` or `'audience'`.
    * @param uid Another member, if the caller is a moderator.
    */
   setRole(role: Role, uid?: UidInput | null): Promise<void> {
     if (!isNone(uid) || (!this.joining && this.view())) {
       return this.ask('setRole', () => ({ role: roleOf(role), uid: targetOf(uid) }), (_, of) => {
-        if (this.isOwn(of.uid) && role === 'audience') this.room.pushesNoMore(ALL_KINDS, true)
+        this.room.pushesNoMore(true)
+        if (of.uid === undefined || of.uid === this.room.own) this.isAudience = role === 'audience'
       })
     }
     // Whoever joins just now has to be there first.
     if (this.joining) return this.joining.then(() => this.setRole(role))
     return this.calls.promise('setRole', (resolve) => {
-      this.role = roleOf(role) === 'audience' ? role : undefined
+      this.isAudience = roleOf(role) === 'audience'
       resolve()
     })
   }
@@ -229,9 +231,9 @@ export class Client {
    * @param mediaType Absent or `''`: audio and video, which share one URL.
    */
   publish(mediaType?: '' | MediaType): Promise<string> {
-    return this.ask('publish', () => ({ mediaType: mediaType || '' }), (result) => {
-      this.room.pushes(kindsOf(mediaType), result.url)
-      return result.url
+    return this.media('publish', mediaType, null, ({ url }) => {
+      this.room.pushes(mediaType || 'audio', url)
+      return url
     })
   }
 
@@ -241,9 +243,7 @@ export class Client {
    * @param uid Another member, if the caller is a moderator.
    */
   unpublish(mediaType?: '' | MediaType, uid?: UidInput | null): Promise<void> {
-    return this.ask('unpublish', () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), (_, of) => {
-      if (this.isOwn(of.uid)) this.room.pushesNoMore(kindsOf(mediaType), true)
-    })
+    return this.media('unpublish', mediaType, uid, () => this.room.pushesNoMore(true))
   }
 
   /**
@@ -274,7 +274,7 @@ export class Client {
    * @param uid Another member, if the caller is a moderator.
    */
   mute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
-    return this.muting('mute', mediaType, uid)
+    return this.media('mute', mediaType, uid, nothing)
   }
 
   /**
@@ -283,7 +283,7 @@ export class Client {
    * @param uid Another member, if the caller is a moderator.
    */
   unmute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
-    return this.muting('unmute', mediaType, uid)
+    return this.media('unmute', mediaType, uid, nothing)
   }
 
   /**
@@ -439,6 +439,7 @@ export class Client {
    */
   renewToken(token: string): Promise<{ expiresInMs?: number }> {
     return this.ask('renewToken', () => ({ token }), (result) => {
+      this.room.restrict()
       if (this.info.joinChannelParam) this.info.joinChannelParam.token = token
       return result
     })
@@ -566,10 +567,8 @@ export class Client {
     this.runtime.call(this.calls.add(resolve, reject), method, text)
   }
 
-  private muting(method: 'mute' | 'unmute', mediaType?: '' | MediaType | null, uid?: UidInput | null): Promise<void> {
-    return this.ask(method, () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), (_, of) => {
-      if (this.isOwn(of.uid)) for (const kind of kindsOf(mediaType)) this.room.keepsMute(this.room.own, kind, method === 'mute')
-    })
+  private media<T>(method: string, mediaType: '' | MediaType | undefined, uid: UidInput | null | undefined, map: (result: any) => T): Promise<T> {
+    return this.ask(method, () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), map)
   }
 
   private voiced(method: string, what: 'beautifier' | 'effect' | 'pitch', value: number, low: number, high: number, isWhole: boolean): Promise<void> {
