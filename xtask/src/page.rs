@@ -50,10 +50,11 @@ pub(crate) fn build() -> Result {
     run(build.arg("--sdk").arg(target().join("npm/lianmai")))
 }
 
-/// Runs the tests in Chromium: of the page of a real server with real media, of push tasks, and of the JavaScript
-/// examples.
+/// Runs the tests of the page: of its room, without a browser; then in Chromium of the page of a real server with real
+/// media, of push tasks, and of the JavaScript examples.
 pub(crate) fn check() -> Result {
     // No bound on the time here: each test has its own.
+    run(ready()?.arg("room.test.mjs"))?;
     run(ready()?.arg("all.test.mjs"))?;
     run(ready()?.arg("tasks.test.mjs"))?;
     run(ready()?.arg("examples.test.mjs"))

@@ -42,7 +42,7 @@ const isElsewhere = (name) => {
 }
 /** What classes have for each other and no app sees. Types of apps must not have them; that is checked below. */
 const INTERNAL = [
-  'pushUrl', 'pullUrl', 'isSent', 'pushes', 'pushesNoMore', 'pulls', 'owed', 'keepsMute', 'changeState', 'entered', 'isLeaving', 'isAll', 'isIdle', 'isDead',
+  'pushUrl', 'pullUrl', 'isSent', 'pushes', 'pushesNoMore', 'pulls', 'owed', 'restrict', 'changeState', 'entered', 'isLeaving', 'isAll', 'isIdle', 'isDead',
   'dispose', 'settle', 'crashed', 'disconnected', 'connecting', 'limit', 'items', 'wake', 'drop', 'promise', 'link', 'emit', 'remove',
 ]
 const short = new RegExp(`^(${Array.from(privates).filter((name) => !isElsewhere(name)).concat(INTERNAL).join('|')})$`)

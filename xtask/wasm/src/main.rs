@@ -2,7 +2,8 @@
 //! dependencies take a minute to build and no other command needs them.
 //!
 //! `lianmai-xtask-wasm IN.wasm DIRECTORY` writes `bound.wasm` and `glue.js` into the directory: in comes a module of the
-//! compiler, out goes the same with wasm-bindgen's glue for a classic script, and without what only panics would say.
+//! compiler, out goes the same with wasm-bindgen's glue for a classic script, with short names, and without what only
+//! panics would say.
 //! `lianmai-xtask-wasm check FILE.wasm` fails unless phones take the file. Deliberately absent: making it small, and
 //! which instructions it has; binaryen does both.
 
@@ -48,10 +49,54 @@ fn main() -> Result<()> {
     for global in globals {
         module.exports.delete(global);
     }
+    let renamed = rename(module)?;
     walrus::passes::gc::run(module);
     fs::write(directory.join("bound.wasm"), module.emit_wasm())?;
-    fs::write(directory.join("glue.js"), output.js())?;
+    let mut glue = output.js().to_owned();
+    for (name, short) in renamed {
+        glue = glue.replace(&format!("{name}: function"), &format!("{short}: function"));
+    }
+    fs::write(directory.join("glue.js"), glue)?;
     Ok(())
+}
+
+/// Exports that belong to no class, and their names in `js/src/glue.ts`. Nobody calls those without a name.
+const EXPORTS: &[(&str, Option<&str>)] = &[
+    ("memory", Some("memory")),
+    ("__wbindgen_malloc", Some("malloc")),
+    ("__wbindgen_realloc", None),
+    ("__wbindgen_free", Some("release")),
+    ("__wbindgen_add_to_stack_pointer", Some("stack")),
+    ("__wbg_core_free", Some("end")),
+];
+
+/// Gives imports and exports short names: phones load each name twice, in the module and in the JavaScript. Returns the
+/// old and new names of the imports.
+fn rename(module: &mut Module) -> Result<Vec<(String, String)>> {
+    let exports: Vec<_> = module.exports.iter().map(walrus::Export::id).collect();
+    for id in exports {
+        let export = module.exports.get_mut(id);
+        let of_class = export.name.strip_prefix("core_").map(|name| Some(name.to_owned()));
+        let known = EXPORTS.iter().find(|(name, _)| *name == export.name);
+        match of_class.or(known.map(|(_, short)| short.map(str::to_owned))) {
+            Some(Some(short)) => export.name = short,
+            Some(None) => module.exports.delete(id),
+            None => bail!("nobody knows the export {}", export.name),
+        }
+    }
+    let imports: Vec<_> = module.imports.iter().map(walrus::Import::id).collect();
+    let mut renamed = vec![];
+    for id in imports {
+        let import = module.imports.get_mut(id);
+        // The JavaScript tells them apart by this word.
+        let short = if import.name.contains("throw") { "throw" } else { "keep" }.to_owned();
+        if renamed.iter().any(|(_, other)| *other == short) {
+            bail!("{} has the same short name as another import", import.name);
+        }
+        "js".clone_into(&mut import.module);
+        renamed.push((std::mem::replace(&mut import.name, short.clone()), short));
+    }
+    Ok(renamed)
 }
 
 /// WeChat on iOS takes no exported globals and no tables, and the JavaScript links imports of one name.

@@ -379,8 +379,8 @@ impl Client {
         self.tell::<method::Report>(Report { dir, kind, data: data.into(), uid }).await
     }
 
-    /// Tells the client that the network changed: it reconnects at once on a new socket. Use it if the system reports
-    /// such changes; without it a dead connection is found within `deadAfterMs`.
+    /// Tells the client that the network changed: it reconnects on a new socket, at once unless the server asked for a
+    /// wait. Use it if the system reports such changes; without it a dead connection is found within `deadAfterMs`.
     pub fn network_changed(&self) {
         self.notice(Notice::NetworkChanged);
     }

@@ -27,11 +27,14 @@ pub(super) struct Backoff {
     window: u64,
     /// Time of the first wait since the last stable connection.
     since: Option<MonoTime>,
+    /// The end of the wait that a server asked for. No attempt is made before it, whatever ends other waits.
+    pub(super) not_before: MonoTime,
 }
 
 impl Backoff {
     pub(super) fn new(seed: u64) -> Backoff {
-        Backoff { rng: Rng::new(seed), window: FIRST_MS, since: None }
+        let not_before = MonoTime::default();
+        Backoff { rng: Rng::new(seed), window: FIRST_MS, since: None, not_before }
     }
 
     /// The wait before the next attempt, in milliseconds.
@@ -64,5 +67,6 @@ impl Backoff {
     pub(super) fn reset(&mut self) {
         self.window = FIRST_MS;
         self.since = None;
+        self.not_before = MonoTime::default();
     }
 }

@@ -144,8 +144,9 @@ impl Session {
         // After a `join` the server remembers no answers, even if the membership is the same one: ids start again
         // (IDS-1).
         let continues = false;
-        let restore = answer.mid != picture.own.mid;
-        if answer.mid != picture.own.mid || answer.epoch != picture.epoch {
+        // Another epoch: the server crashed, and may have forgotten a part of the same membership.
+        let restore = answer.mid != picture.own.mid || answer.epoch != picture.epoch;
+        if restore {
             member.messages = 0;
         }
         member.timers = answer.timers;

@@ -60,10 +60,11 @@ pub enum Input<'a> {
         /// The socket.
         socket: SocketId,
     },
-    /// The system reports a change of the network: connections over the old network are dead.
+    /// The system reports a change of the network: connections over the old network are dead. It ends the wait before
+    /// the next attempt, but for the part that the server asked for.
     NetworkChanged,
     /// The app is shown again and may have been frozen, or it is hidden and may be frozen soon. The session checks the
-    /// connection with a ping.
+    /// connection with a ping. Without a connection it does as for [`Input::NetworkChanged`].
     Foreground,
 }
 

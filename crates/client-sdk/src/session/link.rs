@@ -302,14 +302,16 @@ impl Session {
             }
         }
         self.extend_calls();
-        let at_least = self.backoff.asked(at_least.0, at_least.1);
+        let asked_until = self.now + self.backoff.asked(at_least.0, at_least.1);
         let pause = match wait {
             Wait::None => 0,
             Wait::NextAddress if self.addresses.failed() => 0,
-            Wait::Backoff(_) | Wait::NextAddress if soon => self.backoff.soon().max(at_least),
-            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait(self.now).max(at_least),
+            Wait::Backoff(_) | Wait::NextAddress if soon => self.backoff.soon(),
+            Wait::Backoff(_) | Wait::NextAddress => self.backoff.wait(self.now),
         };
-        self.state = State::Backoff { until: self.now + pause };
+        let not_before = self.backoff.not_before.max(asked_until);
+        self.backoff.not_before = not_before;
+        self.state = State::Backoff { until: not_before.max(self.now + pause) };
         self.tell(why);
     }
 
@@ -373,7 +375,7 @@ impl Session {
 
     pub(super) fn network_changed(&mut self) {
         match &self.state {
-            State::Backoff { .. } => self.connect(),
+            State::Backoff { .. } => self.hurry(),
             State::Connecting { .. } | State::Entering { .. } | State::Joined(_)
                 if !matches!(self.stay, Stay::Parting(_)) =>
             {
@@ -385,12 +387,19 @@ impl Session {
 
     pub(super) fn foreground(&mut self) {
         match &mut self.state {
-            State::Backoff { .. } => self.connect(),
+            State::Backoff { .. } => self.hurry(),
             State::Joined(live) => {
                 let begins = live.probe(self.now);
                 begins.then(|| self.ping());
             }
             _ => {}
+        }
+    }
+
+    /// Ends the wait before the next attempt, but for the part that the server asked for (CLI-7, RST-1).
+    fn hurry(&mut self) {
+        if let State::Backoff { until } = &mut self.state {
+            *until = self.backoff.not_before.max(self.now).min(*until);
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Return {
     pub(super) told: Told,
     /// The new picture; `None` if the server replays the missed events.
     pub(super) new: Option<Picture>,
-    /// Whether the app's state is restored.
+    /// Whether the app's own state is restored. Subscriptions are restored in each new epoch.
     pub(super) restore: bool,
     /// Whether the server remembers the answers of this session.
     pub(super) continues: bool,
@@ -163,8 +163,9 @@ impl Session {
         self.ping_back();
 
         let mut steps = self.steps(new.as_ref());
-        let intent = match &self.stay {
-            Stay::Member(member) if restore && new.is_some() => {
+        let intent = match (&self.stay, &new) {
+            // A crash loses all subscriptions, whatever a moderator has decided meanwhile (RES-10).
+            (Stay::Member(member), Some(new)) if restore || new.epoch != member.picture.epoch => {
                 let unfinished = self.requests.own().chain(member.restore.queue());
                 Some(Intent::of(&member.picture, unfinished))
             }
@@ -191,7 +192,7 @@ impl Session {
                 for call in self.requests.of_app() {
                     intent.leave_to(call, &new.own);
                 }
-                self.restore(&intent, new);
+                self.restore(&intent, new, restore);
             }
             _ if continues => {}
             // The state that the server reports is valid.
@@ -225,10 +226,13 @@ impl Session {
         told.collect()
     }
 
-    /// Restores the app's state. Pending calls of the app come after that and take precedence.
-    fn restore(&mut self, intent: &Intent, new: &Picture) {
+    /// Restores the app's subscriptions and, if `own`, its own state. Pending calls of the app come after that and take
+    /// precedence.
+    fn restore(&mut self, intent: &Intent, new: &Picture, own: bool) {
         let Stay::Member(member) = &mut self.stay else { return };
-        self.requests.push_own_first(intent.own_calls(&member.picture.own, &new.own));
+        if own {
+            self.requests.push_own_first(intent.own_calls(&member.picture.own, &new.own));
+        }
         let decided = |(uid, kind): &Stream| {
             self.requests.of_app().any(|call| match call {
                 Call::Subscribe(asked) | Call::Unsubscribe(asked) => {

@@ -62,6 +62,42 @@ fn settled_at(rig: &mut Rig, call: CallId) -> u64 {
     rig.now
 }
 
+/// Proves CLI-7, RST-1.
+#[test]
+fn rst_1_no_hint_of_the_host_shortens_the_wait_that_the_server_asked_for() {
+    type Hint = fn(&mut Rig);
+    let network: Hint = |rig| rig.input(Input::NetworkChanged);
+    let shown: Hint = |rig| rig.input(Input::Foreground);
+    // Longer than the deadline of a call: this host was frozen.
+    let frozen: Hint = |rig| {
+        rig.call(publish());
+        rig.now += 15_000;
+        rig.input(Input::Timeout);
+    };
+    for hint in [network, shown, frozen] {
+        let mut rig = joined(1);
+        rig.frame(&closing(60_000));
+        rig.drain();
+        let begin = rig.now;
+        let mut outputs = rig.lose();
+        for _ in 0..3 {
+            hint(&mut rig);
+            outputs.extend(rig.drain());
+            assert!(!wants_socket(&outputs), "{} ms", rig.now - begin);
+        }
+        while !wants_socket(&outputs) {
+            rig.now = rig.session.next_deadline().unwrap().0.max(rig.now);
+            rig.input(Input::Timeout);
+            outputs.extend(rig.drain());
+        }
+        assert!(rig.now >= begin + 60_000, "{} ms", rig.now - begin);
+        // What the server asked for is over: a hint ends other waits.
+        assert!(!wants_socket(&rig.lose()));
+        network(&mut rig);
+        assert!(wants_socket(&rig.drain()));
+    }
+}
+
 #[test]
 fn rst_1_the_jitter_is_added_behind_the_larger_wait() {
     // The server closes early: `closing` asks for a longer wait than the announced restart.

@@ -193,15 +193,43 @@ fn cli_5_what_an_answer_ahead_of_its_events_restored_is_asked_for_again() {
 
 /// Proves RES-10.
 #[test]
-fn res_10_where_a_moderator_decided_nothing_is_restored() {
+fn res_10_where_a_moderator_decided_only_subscriptions_are_restored() {
+    for streams in [vec![bob(50)], vec![]] {
+        let mut rig = on_air();
+        rig.lose();
+        let (_, request) = rig.reopen();
+        let is_there = !streams.is_empty();
+        let truth = Joined { epoch: NEXT_EPOCH, ..snapshot(Role::Audience, 1, streams) };
+        rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, false, truth));
+        let outputs = rig.drain();
+        assert!(told(&outputs).contains(&"roleChanged".to_owned()));
+        if !is_there {
+            assert_eq!(methods(&outputs), ["ping"]);
+            continue;
+        }
+        assert_eq!(methods(&outputs), ["ping", "subscribe"]);
+        let sent = requests(&outputs);
+        rig.frame(&result(&sent[1], &pull("rtmp://bob2", 1)));
+        let new = (Direction::Pull, VIDEO, "rtmp://bob2".to_owned());
+        assert_eq!(syncs(&rig.drain()), [new]);
+        assert!(rig.picture().own.subscriptions.contains_key(&(BOB, VIDEO)));
+    }
+}
+
+/// Proves JOI-2, RES-10.
+#[test]
+fn res_10_a_join_that_finds_its_own_membership_after_a_crash_restores() {
     let mut rig = on_air();
     rig.lose();
     let (_, request) = rig.reopen();
-    let truth = Joined { epoch: NEXT_EPOCH, ..snapshot(Role::Audience, 1, vec![bob(50)]) };
-    rig.frame(&resnapshot(&request, ResumeReason::EpochChanged, false, truth));
+    rig.frame(&resume_refused(&request, ResumeReason::Invalid));
+    let join = rig.opened();
+    // The same membership, as the record has it: without what was published, and without subscriptions.
+    let truth = Joined { epoch: NEXT_EPOCH, ..snapshot(Role::Broadcaster, 1, vec![bob(50)]) };
+    assert_eq!(truth.mid, MY_MID);
+    rig.frame(&result(&join, &truth));
     let outputs = rig.drain();
-    assert_eq!(methods(&outputs), ["ping"]);
-    assert!(told(&outputs).contains(&"roleChanged".to_owned()));
+    assert_eq!(methods(&outputs), ["ping", "publish", "publish", "ping", "subscribe"]);
 }
 
 #[test]

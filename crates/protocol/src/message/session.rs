@@ -396,7 +396,8 @@ pub struct Resumed {
     #[serde(default)]
     pub messages_lost: u64,
     /// The picture may be older than what the client was answered: it says again what it wants to be
-    /// (RES-10). Only after a crash, and not where a moderator has decided otherwise since.
+    /// (RES-10). Only after a crash, and not where a moderator has decided otherwise since. Subscriptions are restored
+    /// in any case.
     #[serde(default)]
     pub restore: bool,
     /// The picture, for `snapshot`.

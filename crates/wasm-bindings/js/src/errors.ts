@@ -23,8 +23,12 @@ export interface LianmaiError extends Error {
   legacyCode?: string
 }
 
-/** Number and sentence of errors that are made here, or by the core, which has no sentences. */
+/**
+ * Number and sentence of errors that are made here, or by the core, which has no sentences. Servers name errors, so that no name
+ * may find anything that the table does not have itself.
+ */
 const TABLE: { [name: string]: [number, string] } = {
+  __proto__: null as never,
   invalidParams: [-32602, 'A parameter is missing or wrong.'],
   internalError: [-32603, 'The client failed: join again.'],
   timeout: [408, 'No answer in time: try again.'],

@@ -10,11 +10,11 @@ declare const __WASM_IMPORTS__: { from: string; names: string[] }
 
 interface Exports {
   memory: { buffer: ArrayBuffer }
-  __wbindgen_malloc(size: number, align: number): number
-  __wbindgen_free(at: number, size: number, align: number): void
-  __wbindgen_add_to_stack_pointer(by: number): number
-  __wbg_core_free(core: number, _: number): void
-  core_deadline(core: number): number
+  malloc(size: number, align: number): number
+  release(at: number, size: number, align: number): void
+  stack(by: number): number
+  end(core: number, _: number): void
+  deadline(core: number): number
   [method: string]: any
 }
 
@@ -60,23 +60,23 @@ export class Module {
     const size = this.words[result + 1]!
     if (!size) return ''
     const text = decode(this.bytes, at, at + size)
-    this.exports.__wbindgen_free(at, size, 1)
+    this.exports.release(at, size, 1)
     return text
   }
 
   /** When a session is due; -1 for never. */
   deadline(core: number): number {
-    return this.exports.core_deadline(core)
+    return this.exports.deadline(core)
   }
 
   free(core: number): void {
-    this.exports.__wbg_core_free(core, 0)
+    this.exports.end(core, 0)
   }
 
   /** Calls a method. It leaves up to three numbers on the module's stack; the answer says which word is the first. */
   private invoke(method: string, args: Array<number | string>): number {
     const { exports } = this
-    const result = exports.__wbindgen_add_to_stack_pointer(-16)
+    const result = exports.stack(-16)
     const raw = [result]
     for (const arg of args) {
       if (typeof arg === 'number') {
@@ -84,15 +84,15 @@ export class Module {
         continue
       }
       const text = encode(arg)
-      const at = exports.__wbindgen_malloc(text.length, 1) >>> 0
+      const at = exports.malloc(text.length, 1) >>> 0
       this.look()
       const { bytes } = this
       for (let byte = 0; byte < text.length; byte++) bytes[at + byte] = text.charCodeAt(byte)
       raw.push(at, text.length)
     }
     // No method takes more, and what it does not take is ignored: that is faster than a call with a list.
-    exports[`core_${method}`](raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6], raw[7])
-    exports.__wbindgen_add_to_stack_pointer(16)
+    exports[method](raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6], raw[7])
+    exports.stack(16)
     this.look()
     return result >>> 2
   }

@@ -44,8 +44,8 @@ export class Runtime {
     this.core = module.create(config)
     const look = () => this.feed('foreground')
     if (host.lifecycle) this.unwatch = host.lifecycle({
-      // A last sign of life: the time that others wait for a frozen member begins with it.
-      suspend: look,
+      // A last sign of life: the time that others wait for a frozen member begins with it. It ends no wait.
+      suspend: () => this.socket && look(),
       resume: look,
       network: () => this.feed('networkChanged'),
     })
@@ -166,7 +166,8 @@ export class Runtime {
     this.socket = null
     if (!socket || !socket.host) return
     try {
-      socket.host.close(code)
+      // Browsers take no other codes.
+      socket.host.close(code >= 3000 && code < 5000 ? code : 1000)
     } catch (_) {
       // It is closed already.
     }

@@ -170,6 +170,56 @@ test('what a moderator mutes is off at the pusher, too, and so is what oneself m
   assert.deepEqual([client.pusherAttributes().url, ...pusher()], ['', false, false])
 })
 
+test('what a moderator takes back before the answer of publish is not sent', async () => {
+  const world = new World()
+  await world.join()
+  const { client } = world
+  world.answers.publish = (request) => {
+    const answer = world.usual(request)
+    world.unpublish(['video'])
+    return { ...answer, seq: world.seq }
+  }
+  const url = await client.publish()
+  const { enableCamera, enableMic } = client.pusherAttributes()
+  assert.deepEqual([enableCamera, enableMic, client.pusherAttributes().url], [false, true, url])
+  world.unpublish(['audio'])
+  await world.rest()
+  assert.deepEqual([client.pusherAttributes().enableMic, client.pusherAttributes().url], [false, ''])
+})
+
+test('a URL that a new token does not allow is gone', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  const { client } = world
+  await client.subscribe(200, 'audio')
+  await client.subscribe(200, 'video')
+  world.rights = { ...world.rights, subscribe: ['audio'] }
+  await client.renewToken('less')
+  const { src, muteAudio, muteVideo } = client.playerAttributes(200)
+  assert.deepEqual([src, muteAudio, muteVideo], ['rtmp://media/pull-200-main', false, true])
+  assert.equal(client.playerAttributes(200, 'video').src, '')
+})
+
+test('a role that was changed in the channel holds for the next join', async () => {
+  const world = new World()
+  const { client } = world
+  await world.join()
+  await client.setRole('audience')
+  // That of another member, and one that was refused, are no role of one's own.
+  await client.setRole('broadcaster', 200)
+  world.answers.setRole = () => ({ error: { code: 20006, message: 'Only a moderator may do this.', data: { name: 'forbidden', retryable: false } } })
+  await assert.rejects(client.setRole('broadcaster'), { name: 'forbidden' })
+  delete world.answers.setRole
+  await client.leave()
+  await world.join()
+  await client.setRole('broadcaster', 100)
+  await client.leave()
+  await world.join()
+  await client.leave()
+  assert.deepEqual(world.sent('join').map(({ params }) => params.role), [undefined, 'audience', undefined])
+})
+
 test('one hears what others say, and oneself only where one names oneself', async () => {
   const sdk = require('lianmai/node')
   const [one, two] = [0, 1].map(() => sdk.createClient({ appkey: 'demo', server: server.url }))

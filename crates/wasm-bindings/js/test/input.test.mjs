@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { test } from 'node:test'
 import { project, source } from './support/package.mjs'
-import { World } from './support/world.mjs'
+import { mid, World } from './support/world.mjs'
 
 const { toWire, told } = await source('uid.ts')
 const { decode, encode } = await source('utf8.ts')
@@ -171,6 +171,86 @@ test('leave gives a join up that waits for the module', async () => {
   assert.deepEqual(world.sent('join').map(({ params }) => params.channelName), ['room2'])
 })
 
+const room2 = { channelName: 'room2', uid: 100 }
+
+for (const calls of ['leave destroy', 'leave leave', 'leave destroy leave', 'leave join leave', 'leave join destroy']) {
+  test(`join after ${calls} waits until the app is out`, async () => {
+    const world = new World()
+    await world.join()
+    let answer
+    world.answers.leave = ({ id }) => {
+      answer = () => world.frame({ jsonrpc: '2.0', id, result: { seq: world.seq } })
+    }
+    const given = []
+    for (const call of calls.split(' ')) {
+      const called = world.client[call](room2)
+      if (call === 'join') given.push(assert.rejects(called, isError('superseded', { method: 'join' })))
+      else called.catch(() => {})
+      // What does not wait for the server has settled.
+      await world.rest()
+    }
+    const joined = world.client.join(room2)
+    await world.rest()
+    assert.equal(world.sent('join').length, 1)
+    answer()
+    await world.rest()
+    assert.equal((await joined).code, 200)
+    await Promise.all(given)
+    assert.equal(world.sent('join').length, 2)
+    assert.equal(world.client.connectionState, 'connected')
+  })
+}
+
+test('join, leave and join, again and again in one tick', async () => {
+  const world = new World()
+  const { client } = world
+  const given = []
+  for (let time = 0; time < 3; time++) {
+    given.push(assert.rejects(client.join({ channelName: 'room1', uid: 100 }), isError('superseded')))
+    client.leave()
+  }
+  assert.equal((await client.join(room2)).code, 200)
+  await Promise.all(given)
+  assert.deepEqual(world.sent('join').map(({ params }) => params.channelName), ['room2'])
+  // The end of the first ones has not touched the last one.
+  await assert.rejects(client.join(room2), isError('alreadyJoined'))
+})
+
+test('a client is out when its destroy is done', async () => {
+  const world = new World()
+  await world.join()
+  world.client.leave()
+  await world.client.destroy()
+  assert.equal(world.client.connectionState, 'disconnected')
+  assert.equal((await world.client.join(room2)).code, 200)
+})
+
+test('a join that leave gives up while it connects says so, and the next one may follow at once', async () => {
+  const world = new World()
+  world.isDown = true
+  const rejected = assert.rejects(world.client.join({ channelName: 'room1', uid: 100 }), isError('superseded', { method: 'join' }))
+  await world.rest()
+  assert.equal(world.sockets.length, 1)
+  const left = world.client.leave()
+  const joined = world.client.join(room2)
+  await Promise.all([rejected, left])
+  world.isDown = false
+  await world.rest()
+  assert.equal((await joined).code, 200)
+})
+
+test('a configuration that the module refuses rejects each join and no other call hangs', async () => {
+  const world = new World()
+  await world.join()
+  await world.client.leave()
+  world.client.configure({ server: Array.from({ length: 17 }, (_, at) => `ws://host${at}`) })
+  for (let time = 0; time < 2; time++) await assert.rejects(world.client.join(room2), isError('invalidParams', { method: 'join' }))
+  await assert.rejects(world.client.publish(), isError('notJoined'))
+  await world.client.leave()
+  world.client.configure({ server: 'ws://fake' })
+  assert.equal((await world.client.join(room2)).code, 200)
+})
+
 test('leave after a join that was refused, and after the client failed', async () => {
   const world = new World()
   world.answers.join = () => ({ error: { code: 20007, message: 'The uid was kicked from this channel.', data: { name: 'banned', retryable: false, retryAfterMs: 500 } } })
@@ -247,6 +327,48 @@ test('wrong parameters in a channel, which goes on', async () => {
   assert.equal(await client.publish(null), 'rtmp://media/push-main')
 })
 
+test('names of a server find nothing that belongs to every object', async () => {
+  const world = new World()
+  world.members.push({ uid: '201', role: 'broadcaster' })
+  await world.join()
+  await world.rest()
+  world.heard()
+  for (const name of ['constructor', 'toString', '__proto__']) {
+    world.answers.kick = () => ({ error: { code: 1, message: 'It says so.', data: { name, retryable: false } } })
+    await assert.rejects(world.client.kick(200), isError(name, { method: 'kick', reason: 'It says so.' }))
+  }
+  const reasons = []
+  world.client.on('peer-leave', ({ reason }) => reasons.push(reason))
+  world.event('clientLeave', { uid: '201', mid: mid(201), reason: 'constructor' })
+  await world.rest()
+  assert.deepEqual(reasons, [0])
+})
+
+test('work that throws stops nothing that comes after it', async () => {
+  const { Delivery, FIRST, NEXT, LAST } = await source('facade/delivery.ts')
+  const done = []
+  const logged = []
+  let steps = 3
+  const drained = new Promise((resolve) => {
+    const host = { macrotask: setImmediate, console: { error: (...what) => logged.push(what[1].message) } }
+    const delivery = new Delivery(() => host, () => {
+      if (!steps) return 0
+      if (steps-- === 3) throw new Error('step')
+      done.push('step')
+      return 1
+    }, resolve)
+    for (const [queue, name] of [[FIRST, 'first'], [NEXT, 'next'], [LAST, 'last']]) {
+      delivery.add(queue, () => {
+        throw new Error(name)
+      })
+      delivery.add(queue, () => done.push(name))
+    }
+  })
+  await drained
+  assert.deepEqual(done, ['first', 'next', 'step', 'step', 'last'])
+  assert.deepEqual(logged, ['first', 'next', 'step', 'last'])
+})
+
 test('tasks with the shapes of the guide', async () => {
   const world = new World()
   await world.join()
@@ -268,7 +390,7 @@ test('voice and captions', async () => {
   for (const [method, ...args] of [
     ['setVoiceBeautifierPreset', 12], ['setVoiceBeautifierPreset', 1.5], ['setVoiceBeautifierPreset', '1'], ['setAudioEffectPreset', -1],
     ['setLocalVoicePitch', 0.4], ['setLocalVoicePitch', NaN], ['setLocalVoiceEqualization', 10, 0], ['setLocalVoiceEqualization', 0, 16], ['setLocalVoiceEqualization'],
-  ]) await assert.rejects(client[method](...args), isError('invalidParams', { code: -32602 }))
+  ]) await assert.rejects(client[method](...args), isError('invalidParams', { code: -32602, method }))
   await client.setVoiceBeautifierPreset(7)
   assert.equal(client.pusherAttributes().audioReverbType, 1)
   await client.setAudioEffectPreset(1)
@@ -286,8 +408,8 @@ test('a module of another version, a file that is none, a host that never answer
   const { loadWasm } = world.host
   const other = async (...args) => {
     const exports = await loadWasm(...args)
-    return { ...exports, core_version: (at) => {
-      exports.core_version(at)
+    return { ...exports, version: (at) => {
+      exports.version(at)
       new Uint8Array(exports.memory.buffer)[new Int32Array(exports.memory.buffer, at, 1)[0]] = 57
     } }
   }
@@ -305,6 +427,27 @@ test('a module of another version, a file that is none, a host that never answer
   await joined
   world.sdk.configure({ host: { random: world.host.random } })
   assert.equal((await world.join()).uid, 100)
+})
+
+test('a socket is closed with codes that browsers take', async () => {
+  const world = new World()
+  // As browsers do it.
+  const { connect } = world
+  world.connect = function (...args) {
+    const socket = connect.apply(this, args)
+    return { ...socket, close(code) {
+      if (code !== 1000 && !(code >= 3000 && code < 5000)) throw new Error('InvalidAccessError')
+      socket.close(code)
+    } }
+  }
+  await world.join()
+  for (const code of [1001, 1006, 2999, 5000]) {
+    world.notice('closing', { code, reason: 'goingAway', action: 'reconnect' })
+    // The server does not close it itself.
+    await world.pass(20000)
+    assert.equal(world.client.connectionState, 'connected')
+  }
+  assert.deepEqual(world.sockets.map(({ closed }) => closed), [1000, 1000, 1000, 1000, null])
 })
 
 test('sockets of the platforms', async () => {

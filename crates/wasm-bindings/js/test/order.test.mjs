@@ -192,6 +192,25 @@ test('a handler that throws stops no other, and is told', async () => {
   assert.equal(world.logged.length, 2)
 })
 
+test('an asynchronous handler that fails is told as one that throws', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.heard()
+  const fault = new Error('of the app')
+  // An unhandled rejection would fail the test.
+  for (const event of ['member-count', 'handler-error', '*']) {
+    world.client.on(event, async () => {
+      throw fault
+    })
+  }
+  world.notice('memberCount', { count: 3 })
+  await world.rest()
+  const error = ['handler-error', { event: 'member-count', error: fault }]
+  assert.deepEqual(world.heard(), [['member-count', { count: 3 }], error, error])
+  assert.equal(world.logged.length, 6)
+})
+
 test('there is one client, whose handlers a second init removes', async () => {
   const world = new World()
   const again = world.sdk.Client({ appkey: 'other' })
@@ -333,6 +352,39 @@ test('an app that is hidden gives a sign of life, and one that is shown asks for
   assert.equal(world.client.connectionState, 'reconnecting')
 })
 
+test('an app that is hidden or shown comes back no sooner than the server asked for', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.isDown = true
+  const until = world.time + 30000
+  world.notice('closing', { code: 4003, reason: 'serverRestart', action: 'reconnect', retryAfterMs: 30000 })
+  world.socket.listener.close(4003, 'serverRestart')
+  while (world.time + 1000 < until) {
+    await world.pass(1000)
+    for (const hint of ['suspend', 'resume', 'network']) world.lifecycle[hint]()
+    await world.rest()
+  }
+  assert.equal(world.sockets.length, 1)
+  await world.pass(33000)
+  assert.ok(world.sockets.length > 1)
+})
+
+test('an app that is hidden while it waits for an attempt makes none for that', async () => {
+  const world = new World()
+  await world.join()
+  await world.rest()
+  world.isDown = true
+  world.socket.listener.close(1006, 'gone')
+  await world.rest()
+  world.lifecycle.suspend()
+  await world.rest()
+  assert.equal(world.sockets.length, 1)
+  world.lifecycle.resume()
+  await world.rest()
+  assert.equal(world.sockets.length, 2)
+})
+
 test('a module that traps ends the membership, and the next join loads another', async () => {
   let isBroken = false
   const world = new World()
@@ -342,9 +394,9 @@ test('a module that traps ends the membership, and the next join loads another',
   world.sdk.configure({ host: { loadWasm: async (...args) => {
     loads++
     const exports = await loadWasm(...args)
-    return { ...exports, core_frame: (...frame) => {
+    return { ...exports, frame: (...frame) => {
       if (isBroken) throw new WebAssembly.RuntimeError('unreachable')
-      return exports.core_frame(...frame)
+      return exports.frame(...frame)
     } }
   } } })
   world.client = world.sdk.Client({ appkey: 'demo' })

@@ -44,6 +44,8 @@ pub(crate) struct Sent {
     here: Vec<(u64, CallId, bool)>,
     /// It was asked to restore then.
     asked_at: Option<u64>,
+    /// A crash lost its subscriptions then, whatever else it may restore.
+    lost_at: Option<u64>,
     entry: Entry,
     /// `leave` went out on the present connection.
     left: bool,
@@ -64,7 +66,9 @@ impl Sent {
 
     /// Its host stood still for so long, and perhaps its clock.
     pub(crate) fn froze(&mut self, ms: u64) {
-        self.asked_at = self.asked_at.map(|at| at + ms);
+        for at in [&mut self.asked_at, &mut self.lost_at] {
+            *at = at.map(|at| at + ms);
+        }
     }
 
     /// Whether that is what the connection begins with.
@@ -214,7 +218,10 @@ impl World {
         let now = self.now;
         let client = &mut self.clients[c];
         let sent = &mut client.sent;
-        let restores = sent.asked_at.is_some_and(|at| at + RESTORE_MS >= now);
+        let lasts = |at: Option<u64>| at.is_some_and(|at| at + RESTORE_MS >= now);
+        let subscribes = lasts(sent.lost_at);
+        let restores = lasts(sent.asked_at) || subscribes;
+        let may_say = lasts(sent.asked_at) || (subscribes && matches!(call, Call::Subscribe(_)));
         let last = sent.here.iter().map(|(_, call, _)| *call).max();
         let once = ONCE.contains(&call.method());
         let certain = !RESTORED.contains(&call.method());
@@ -251,7 +258,7 @@ impl World {
                 let what = format!("c{c}: {}, {late:?}, is sent behind {last:?}", call.method());
                 self.fail("order", what);
             }
-            (None, None) if restores => drop(sent.ids.insert(id, None)),
+            (None, None) if may_say => drop(sent.ids.insert(id, None)),
             (None, None) => {
                 let what = format!("c{c} says {} by itself, which nobody asked for", call.method());
                 self.fail("outcome", what);
@@ -261,9 +268,12 @@ impl World {
 
     /// A text has come from the server.
     pub(crate) fn check_received(&mut self, c: usize, text: &[u8]) {
-        const RESTORE: &[u8] = br#""restore":true"#;
-        if text.windows(RESTORE.len()).any(|window| window == RESTORE) {
+        let has = |part: &str| text.windows(part.len()).any(|window| window == part.as_bytes());
+        if has(r#""restore":true"#) {
             self.clients[c].sent.asked_at = Some(self.now);
+        }
+        if has(r#""reason":"epochChanged""#) {
+            self.clients[c].sent.lost_at = Some(self.now);
         }
         self.check_told(c, text);
     }

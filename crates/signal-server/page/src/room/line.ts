@@ -12,6 +12,16 @@ interface Timer {
   id: number
 }
 
+const { port1, port2 } = new MessageChannel()
+const tasks: Array<() => void> = []
+port1.onmessage = () => tasks.shift()?.()
+
+/** Runs something soon, and not as part of a timer. */
+function macrotask(run: () => void): void {
+  tasks.push(run)
+  port2.postMessage(0)
+}
+
 export class Line {
   state: LineState = 'up'
   private drop: ((code: number) => void) | null = null
@@ -27,7 +37,11 @@ export class Line {
       connect: (url, protocol, listener) => this.connect(url, protocol, listener),
       setTimer: (run, ms) => {
         const timer: Timer = { isCleared: false, id: 0 }
-        timer.id = window.setTimeout(() => this.whenAwake(() => timer.isCleared || run()), ms)
+        // As the SDK's own host does it: in a hidden page a timer that a timer set fires once in a minute, one that a
+        // message set once in a second.
+        macrotask(() => {
+          if (!timer.isCleared) timer.id = window.setTimeout(() => this.whenAwake(() => timer.isCleared || run()), ms)
+        })
         return timer
       },
       clearTimer: (timer) => {

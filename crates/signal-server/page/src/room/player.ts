@@ -18,6 +18,8 @@ export interface Source {
 /** Milliseconds until a stream is asked for again: twice as long each time. */
 const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 8000
+/** So often the library is asked for before a stream is called unplayable. */
+const MAX_LOADS = 5
 /** Seconds behind the stream's end from which a player jumps: a page that was hidden. */
 const FAR_BEHIND_S = 6
 /** Seconds behind the end where it lands. */
@@ -36,6 +38,10 @@ function library(): Promise<typeof Mpegts> {
     // Its lines hold URLs, which are secrets.
     module.default.LoggingControl.applyConfig({ enableAll: false })
     return module.default
+  }).catch((error) => {
+    // The next stream, or the next attempt, asks for it again.
+    loaded = undefined
+    throw error
   })
   return loaded
 }
@@ -45,6 +51,8 @@ export class Player {
   private isDestroyed = false
   private pause = FIRST_PAUSE_MS
   private timer = 0
+  /** Times in a row that the library did not come. */
+  private misses = 0
 
   constructor(private video: HTMLVideoElement, private source: Source, private report: (state: Playing) => void, private reopens: (reason: string) => void) {
     video.addEventListener('playing', this.began)
@@ -73,8 +81,13 @@ export class Player {
   }
 
   private async open(): Promise<void> {
-    const mpegts = await library()
+    const mpegts = await library().catch(() => null)
     if (this.isDestroyed) return
+    if (!mpegts) {
+      if (++this.misses < MAX_LOADS) return this.again('the player did not load')
+      return this.report('unplayable')
+    }
+    this.misses = 0
     if (!mpegts.isSupported()) return this.report('unplayable')
     this.report('waiting')
     const { url, hasAudio, hasVideo } = this.source

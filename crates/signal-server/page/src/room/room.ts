@@ -62,9 +62,7 @@ export class Room {
   channel: Channel | null = null
   members: Member[] = []
   own: Uid | null = null
-  role: Role = 'broadcaster'
   pushUrl = ''
-  published = new Set<MediaType>()
   muted = new Set<MediaType>()
   tiles = new Map<string, Tile>()
   /** Streams that wait for a place, in their order. */
@@ -106,29 +104,26 @@ export class Room {
         ...(entry.token && { token: entry.token }),
       })
       this.own = uid
-      this.role = entry.role
     })
   }
 
   leave(): Promise<void> {
     return this.attempted('leave', async () => {
-      await this.client.leave()
-      this.clear()
+      try {
+        await this.client.leave()
+      } finally {
+        // One is out, whatever the server said.
+        this.clear()
+      }
     })
   }
 
   publish(kind: '' | 'audio' | 'video'): Promise<void> {
-    return this.attempted('publish', async () => {
-      await this.client.publish(kind)
-      for (const one of bothOr(kind)) this.published.add(one)
-    })
+    return this.attempted('publish', () => this.client.publish(kind))
   }
 
   unpublish(): Promise<void> {
-    return this.attempted('unpublish', async () => {
-      await this.client.unpublish()
-      this.published.clear()
-    })
+    return this.attempted('unpublish', () => this.client.unpublish())
   }
 
   mute(kind: 'audio' | 'video', isMuted: boolean): Promise<void> {
@@ -140,10 +135,7 @@ export class Room {
   }
 
   setRole(role: Role): Promise<void> {
-    return this.attempted('setRole', async () => {
-      await this.client.setRole(role)
-      this.becomes(role)
-    })
+    return this.attempted('setRole', () => this.client.setRole(role))
   }
 
   say(text: string, to: Uid | null): Promise<boolean> {
@@ -230,6 +222,11 @@ export class Room {
     return this.members.find((member) => member.uid === uid)?.name || String(uid)
   }
 
+  /** The role that one has, which need not be the one that was asked for. */
+  get role(): Role {
+    return this.members.some(({ isSelf }) => isSelf) ? 'broadcaster' : 'audience'
+  }
+
   get isModerator(): boolean {
     return this.channel !== null && this.channel.creator === this.own
   }
@@ -250,13 +247,10 @@ export class Room {
       'stream-added': ({ uid, mediaType }) => this.added(uid, mediaType),
       'stream-removed': ({ uid, mediaType }) => this.removed(uid, mediaType),
       'url-updated': ({ uid, direction, mediaType, urls }) => direction === 'pull' && this.moved(uid, mediaType, urls),
-      'role-Changed': ({ uid, role }) => uid === this.own && this.becomes(role),
       'mute-audio': ({ uid }) => uid === this.own && this.muted.add('audio'),
       'mute-video': ({ uid }) => uid === this.own && this.muted.add('video'),
       'unmute-audio': ({ uid }) => uid === this.own && this.muted.delete('audio'),
       'unmute-video': ({ uid }) => uid === this.own && this.muted.delete('video'),
-      published: ({ mediaType }) => this.published.add(mediaType),
-      unpublished: ({ mediaType }) => this.published.delete(mediaType),
       'rtmp-tasks-status': (told) => this.toldOfTask(told),
       message: ({ uid, data, targeted }) => this.keep({ uid, text: data, isTargeted: targeted, isOwn: false }),
       'token-will-expire': ({ expiresInMs }) => (this.tokenEnds = performance.now() + expiresInMs),
@@ -344,13 +338,6 @@ export class Room {
     this.ownTasks.delete(told.taskId)
   }
 
-  private becomes(role: Role): void {
-    this.role = role
-    if (role === 'broadcaster') return
-    this.published.clear()
-    this.muted.clear()
-  }
-
   private keep(said: Omit<Said, 'id' | 'name'>): void {
     this.said = [...this.said.slice(1 - MAX_SAID), { ...said, id: this.next++, name: this.nameOf(said.uid) }]
   }
@@ -360,7 +347,6 @@ export class Room {
     this.waiting.clear()
     this.members = []
     this.tasks = []
-    this.published.clear()
     this.muted.clear()
     this.pushUrl = ''
     this.tokenEnds = null
@@ -399,8 +385,4 @@ export class Room {
 
 function keyOf(uid: Uid, kind: MediaType): string {
   return kind === 'audio' || kind === 'video' ? String(uid) : `${uid}/${kind}`
-}
-
-function bothOr(kind: '' | 'audio' | 'video'): Array<'audio' | 'video'> {
-  return kind ? [kind] : ['audio', 'video']
 }

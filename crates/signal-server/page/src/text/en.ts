@@ -58,7 +58,7 @@ export const en = {
   silence: 'Silence {name}',
   videoOf: 'Picture of {name}',
   waiting: 'Waiting for media …',
-  unplayable: 'This browser cannot play it.',
+  unplayable: 'It cannot be played here. Load the page again, or use another browser.',
   notOffered: 'The server offers no stream that a browser plays.',
   cameraMuted: 'picture muted',
   microphoneMuted: 'sound muted',

@@ -59,7 +59,7 @@ export const zh: Text = {
   silence: '不听 {name}',
   videoOf: '{name} 的画面',
   waiting: '等待媒体……',
-  unplayable: '此浏览器无法播放。',
+  unplayable: '此处无法播放。请重新加载页面，或换用其他浏览器。',
   notOffered: '服务器没有提供浏览器可播放的流。',
   cameraMuted: '画面已关闭',
   microphoneMuted: '声音已关闭',

@@ -13,7 +13,7 @@ import { Emitter } from './emitter.js'
 import type { AnyHandler, ClientEvents, ConnectionState, EventName, MediaType, Role, TaskInfo } from './events.js'
 import { newVoice, playerOf, pusherOf, type PlayerAttributes, type PusherAttributes } from './media.js'
 import {
-  addressesOf, ALL_KINDS, isNone, joinOf, jsonOf, kindsOf, listOf, numberOf, oneOf, roleOf, targetOf, taskIdsOf, tasksOf,
+  addressesOf, isNone, joinOf, jsonOf, listOf, numberOf, oneOf, roleOf, targetOf, taskIdsOf, tasksOf,
   type JoinParams, type RtmpTask,
 } from './params.js'
 import { cidOf, Room, type Member, type Picture } from './room.js'
@@ -31,14 +31,15 @@ export class Client {
   private calls = new Calls((...what) => this.log(...what))
   /** Gives up a `join` that waits for the module. */
   private abort: (() => void) | null = null
-  /** Settles with the `join` that runs. */
+  /** Settles with the `join` that runs; null once `leave` gave it up. */
   private joining: Promise<unknown> | null = null
-  /** Settles with the `leave` that runs. */
+  /** Settles with the last `leave`, those before it, and the `join` that it gave up. */
   private leaving: Promise<unknown> | null = null
   private wasIn = false
   private isRetired = false
   private isInitialized = false
-  private role: Role | undefined
+  /** The role for the next `join`. */
+  private isAudience = false
   private voice = newVoice()
   private info: Info = {}
 
@@ -74,7 +75,7 @@ export class Client {
   /**
    * Adds a handler. A handler of `'*'` receives every event as `(event, payload)`. A handler that is added while the client is in a
    * channel first receives, as the only handler and before any newer event, the present members (`clientJoin`), the published
-   * kinds (`stream-added`) and the muted kinds (`mute-*`). A handler that throws does not stop other handlers.
+   * kinds (`stream-added`) and the muted kinds (`mute-*`). A handler that throws, or returns a promise that is rejected, does not stop other handlers.
    * @param event Name of an event, or `'*'`.
    * @param handler Called with the payload.
    */
@@ -115,17 +116,19 @@ export class Client {
 
   /**
    * Enters a channel, and creates it if it does not exist. The callbacks of the promise run first. Then the events `clientJoin` and
-   * `stream-added` report the members that are already there.
+   * `stream-added` report the members that are already there. Waits for a `leave` in progress. Rejected with `superseded` if `leave`
+   * or `destroy` gives it up.
    * @param params The channel, and the identity of the client.
    */
   join(params: JoinParams): Promise<JoinResult> {
     const { settings, options } = this
     const { host } = settings
+    let mine: Promise<unknown> | undefined
     let isBegun = false
     const begun = this.calls.promise<JoinResult>('join', (resolve, reject) => {
       if (this.joining || (this.room.state !== 'disconnected' && !this.leaving)) throw failure('alreadyJoined')
       const urls = addressesOf(options.server === undefined ? settings.server : options.server)
-      const wire = joinOf(params, this.role, options.appkey)
+      const wire = joinOf(params, this.isAudience, options.appkey)
       isBegun = true
       this.isRetired = false
       const abort = (this.abort = () => reject(failure('superseded')))
@@ -143,6 +146,7 @@ export class Client {
           this.room.entered(result.uid)
           resolve(told(result.uid, { code: 200 as const, cid: cidOf(result.cid) }))
         }, (error) => {
+          if (this.joining !== mine) return reject(failure('superseded'))
           // What a wrong address makes, whether the last attempt failed or was on its way.
           reject(error.name === 'notConnected' || error.name === 'timeout' ? failure('notConnected', {
             message: `No server at ${urls.join()} that allows this: check server, the network and allowed origins.`,
@@ -151,26 +155,28 @@ export class Client {
       }).catch(reject)
     })
     const done = () => {
-      this.joining = this.abort = null
+      if (this.joining === mine) this.joining = this.abort = null
     }
-    if (isBegun) this.joining = begun.then(done, done)
+    if (isBegun) mine = this.joining = begun.then(done, done)
     return begun
   }
 
   /** Leaves the channel; other members see it at once. Succeeds also if the membership had already ended, and gives up a `join` in progress. */
   leave(): Promise<void> {
+    const giveUp = this.abort
+    const before = [this.leaving, this.joining]
+    this.abort = this.joining = null
     const left = this.calls.promise<void>('leave', (resolve, reject) => {
-      if (this.abort) {
-        this.abort()
-        this.abort = null
+      if (giveUp) {
+        giveUp()
         return resolve()
       }
       const isOut = (error: LianmaiError) => error.name === 'notJoined' && this.wasIn ? resolve() : reject(error)
       if (!this.runtime) return isOut(failure('notJoined'))
       this.call('leave', {}, () => resolve(), isOut)
     })
-    const leaving: Promise<unknown> = (this.leaving = left.catch(nothing).then(() => {
-      if (this.leaving === leaving) this.leaving = null
+    const all: Promise<unknown> = (this.leaving = Promise.all([left.catch(nothing), ...before]).then(() => {
+      if (this.leaving === all) this.leaving = null
     }))
     return left
   }
@@ -178,7 +184,7 @@ export class Client {
   /** Leaves, and frees the socket and memory. Handlers stay registered, and `join` may be called again. Always succeeds. */
   destroy(): Promise<void> {
     this.isRetired = true
-    this.role = undefined
+    this.isAudience = false
     this.wasIn = false
     this.info = {}
     // Freed once everything was told.
@@ -186,7 +192,8 @@ export class Client {
       this.free()
       resolve()
     }))
-    return this.leave().then(done, done)
+    this.leave().catch(nothing)
+    return this.leaving!.then(done)
   }
 
   /** Ends this client and removes its handlers. It does for this client what `destroy` of the SDK does for the client of `Client`. */
@@ -197,21 +204,22 @@ export class Client {
   }
 
   /**
-   * Changes the role, before `join` or in the channel. A member that becomes audience publishes nothing any more, and its push URL
-   * is dead. A member that becomes broadcaster must `publish` again.
+   * Changes the role, before `join` or in the channel. The client's own role holds for later calls of `join`, too. A member that
+   * becomes audience publishes nothing any more, and its push URL is dead. A member that becomes broadcaster must `publish` again.
    * @param role `'broadcaster'` or `'audience'`.
    * @param uid Another member, if the caller is a moderator.
    */
   setRole(role: Role, uid?: UidInput | null): Promise<void> {
     if (!isNone(uid) || (!this.joining && this.view())) {
       return this.ask('setRole', () => ({ role: roleOf(role), uid: targetOf(uid) }), (_, of) => {
-        if (this.isOwn(of.uid) && role === 'audience') this.room.pushesNoMore(ALL_KINDS, true)
+        this.room.pushesNoMore(true)
+        if (of.uid === undefined || of.uid === this.room.own) this.isAudience = role === 'audience'
       })
     }
     // Whoever joins just now has to be there first.
     if (this.joining) return this.joining.then(() => this.setRole(role))
     return this.calls.promise('setRole', (resolve) => {
-      this.role = roleOf(role) === 'audience' ? role : undefined
+      this.isAudience = roleOf(role) === 'audience'
       resolve()
     })
   }
@@ -223,9 +231,9 @@ export class Client {
    * @param mediaType Absent or `''`: audio and video, which share one URL.
    */
   publish(mediaType?: '' | MediaType): Promise<string> {
-    return this.ask('publish', () => ({ mediaType: mediaType || '' }), (result) => {
-      this.room.pushes(kindsOf(mediaType), result.url)
-      return result.url
+    return this.media('publish', mediaType, null, ({ url }) => {
+      this.room.pushes(mediaType || 'audio', url)
+      return url
     })
   }
 
@@ -235,9 +243,7 @@ export class Client {
    * @param uid Another member, if the caller is a moderator.
    */
   unpublish(mediaType?: '' | MediaType, uid?: UidInput | null): Promise<void> {
-    return this.ask('unpublish', () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), (_, of) => {
-      if (this.isOwn(of.uid)) this.room.pushesNoMore(kindsOf(mediaType), true)
-    })
+    return this.media('unpublish', mediaType, uid, () => this.room.pushesNoMore(true))
   }
 
   /**
@@ -268,7 +274,7 @@ export class Client {
    * @param uid Another member, if the caller is a moderator.
    */
   mute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
-    return this.muting('mute', mediaType, uid)
+    return this.media('mute', mediaType, uid, nothing)
   }
 
   /**
@@ -277,7 +283,7 @@ export class Client {
    * @param uid Another member, if the caller is a moderator.
    */
   unmute(mediaType?: '' | 'audio' | 'video', uid?: UidInput | null): Promise<void> {
-    return this.muting('unmute', mediaType, uid)
+    return this.media('unmute', mediaType, uid, nothing)
   }
 
   /**
@@ -333,7 +339,7 @@ export class Client {
    * @param preset 0 off, 1 muffled, 2 mellow, 3 clear, 4 magnetic, 5 studio, 6 nature, 7 KTV, 8 remote, 9 church, 10 bedroom, 11 live.
    */
   setVoiceBeautifierPreset(preset: number): Promise<void> {
-    return this.voiced('beautifier', preset, 0, 11, true)
+    return this.voiced('setVoiceBeautifierPreset', 'beautifier', preset, 0, 11, true)
   }
 
   /**
@@ -341,7 +347,7 @@ export class Client {
    * @param preset 0 off, 1 robot, 2 giant, 3 horror, 4 mature, 5 man to woman, 6 woman to man, 7 man to girl, 8 woman to girl.
    */
   setAudioEffectPreset(preset: number): Promise<void> {
-    return this.voiced('effect', preset, 0, 8, true)
+    return this.voiced('setAudioEffectPreset', 'effect', preset, 0, 8, true)
   }
 
   /**
@@ -349,7 +355,7 @@ export class Client {
    * @param pitch 0.5 to 2.
    */
   setLocalVoicePitch(pitch: number): Promise<void> {
-    return this.voiced('pitch', pitch, 0.5, 2, false)
+    return this.voiced('setLocalVoicePitch', 'pitch', pitch, 0.5, 2, false)
   }
 
   /**
@@ -433,6 +439,7 @@ export class Client {
    */
   renewToken(token: string): Promise<{ expiresInMs?: number }> {
     return this.ask('renewToken', () => ({ token }), (result) => {
+      this.room.restrict()
       if (this.info.joinChannelParam) this.info.joinChannelParam.token = token
       return result
     })
@@ -526,14 +533,16 @@ export class Client {
     const addresses = urls.join()
     if (this.runtime && this.addresses === addresses) return
     if (this.runtime) this.runtime.dispose()
+    // The constructor throws if the module does not take the configuration. There is no runtime then.
+    this.runtime = null
     this.calls.drop('superseded')
-    this.addresses = addresses
     this.runtime = new Runtime(host, module, JSON.stringify({ urls, seed, connectTimeoutMs, commandTimeoutMs, giveUpAfterMs }), {
       items: () => this.delivery.wake(),
       connecting: () => this.delivery.add(LAST, () => this.room.attempt('attempt', 1)),
       limit: () => this.delivery.add(LAST, () => this.room.attempt('socketLimit', 0)),
       crashed: (cause) => this.crashed(cause),
     })
+    this.addresses = addresses
   }
 
   private free(): void {
@@ -558,19 +567,12 @@ export class Client {
     this.runtime.call(this.calls.add(resolve, reject), method, text)
   }
 
-  private muting(method: 'mute' | 'unmute', mediaType?: '' | MediaType | null, uid?: UidInput | null): Promise<void> {
-    return this.ask(method, () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), (_, of) => {
-      if (this.isOwn(of.uid)) for (const kind of kindsOf(mediaType)) this.room.keepsMute(this.room.own, kind, method === 'mute')
-    })
+  private media<T>(method: string, mediaType: '' | MediaType | undefined, uid: UidInput | null | undefined, map: (result: any) => T): Promise<T> {
+    return this.ask(method, () => ({ mediaType: mediaType || '', uid: targetOf(uid) }), map)
   }
 
-  /** Whether a call was about oneself, who may be named, too. */
-  private isOwn(uid: string | undefined): boolean {
-    return uid === undefined || uid === this.room.own
-  }
-
-  private voiced(what: 'beautifier' | 'effect' | 'pitch', value: number, low: number, high: number, isWhole: boolean): Promise<void> {
-    return this.calls.promise(what, (resolve) => {
+  private voiced(method: string, what: 'beautifier' | 'effect' | 'pitch', value: number, low: number, high: number, isWhole: boolean): Promise<void> {
+    return this.calls.promise(method, (resolve) => {
       const { equalization } = this.voice
       this.voice = Object.assign(newVoice(), { equalization, [what]: numberOf(value, what, low, high, isWhole) })
       resolve()

@@ -1,6 +1,6 @@
 // When the app is told what. In: work, in the order in which it was found out. Out: the same, one at a time, never
 // inside a call of the app. Behind a settlement everything waits until the promise's callbacks ran, also where
-// promises are built on setTimeout. Deliberately absent: what is told.
+// promises are built on setTimeout. Work that throws stops no other. Deliberately absent: what is told.
 
 import type { Host } from '../host.js'
 
@@ -39,9 +39,12 @@ export class Delivery {
     let settled = false
     try {
       settled = this.work()
-    } finally {
-      this.isRunning = false
+    } catch (error) {
+      // The rest has a turn of its own.
+      settled = true
+      this.host().console.error('lianmai: the client failed', error)
     }
+    this.isRunning = false
     if (settled) {
       // Callbacks of the promise were queued before this one, whatever queues them.
       this.isScheduled = true
@@ -56,7 +59,7 @@ export class Delivery {
   /** Whether it stopped at a settlement. */
   private work(): boolean {
     const [first, next, last] = this.queues as [Array<() => void>, Array<() => void>, Array<() => void>]
-    for (const run of first.splice(0)) run()
+    for (let count = first.length; count--; ) first.shift()!()
     // A handler that was registered meanwhile hears what it missed before anything newer.
     while (!first.length) {
       let run = next.shift()

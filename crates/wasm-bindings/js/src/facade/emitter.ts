@@ -47,11 +47,16 @@ export class Emitter {
 
   /** Calls one handler. */
   run(entry: Registration, args: unknown[], event: string): void {
-    try {
-      entry.run(...args)
-    } catch (error) {
+    const failed = (error: unknown) => {
       this.console().error(`lianmai: a handler of ${event} threw`, error)
       if (event !== 'handler-error') this.emit('handler-error', { event, error })
+    }
+    try {
+      const result: any = entry.run(...args)
+      // An asynchronous handler throws later.
+      if (result && result.then) result.then(null, failed)
+    } catch (error) {
+      failed(error)
     }
   }
 

@@ -284,7 +284,7 @@ export interface ClientEvents {
   'server-restarting': { retryAfterMs: number; jitterMs: number; deadlineMs: number }
   /** The server is about to close the connection. */
   closing: { code: number; reason: string; action: string; url?: string; retryAfterMs?: number }
-  /** A handler threw. All other handlers ran. */
+  /** A handler threw, or the promise that it returned was rejected. All other handlers ran. */
   'handler-error': { event: string; error: unknown }
   /** A message from a newer server that the SDK does not know. */
   unknown: { method: string; params: unknown }

@@ -4,7 +4,7 @@
 
 import { failure, wrong } from '../errors.js'
 import { toWire, type UidInput } from '../uid.js'
-import type { Attributes, MediaType, Role } from './events.js'
+import type { Attributes, Role } from './events.js'
 
 /** Parameters of `join`. Other parameters are accepted and ignored. */
 export interface JoinParams {
@@ -78,16 +78,8 @@ export interface RtmpTask {
   extraInfo?: string
 }
 
-const MAIN_KINDS: MediaType[] = ['audio', 'video']
-export const ALL_KINDS: MediaType[] = MAIN_KINDS.concat('screenShare', 'slaveAudio')
-
 export function isNone(value: unknown): value is null | undefined {
   return value === undefined || value === null
-}
-
-/** Kinds of a media type; none is audio and video. */
-export function kindsOf(mediaType?: '' | MediaType | null): MediaType[] {
-  return mediaType ? [mediaType] : MAIN_KINDS
 }
 
 export function roleOf(role: unknown): Role {
@@ -130,14 +122,15 @@ export function targetOf(uid: unknown): string | undefined {
   return isNone(uid) ? undefined : toWire(uid)
 }
 
-export function joinOf(params: unknown, role: Role | undefined, appkey: unknown): any {
+export function joinOf(params: unknown, asAudience: boolean, appkey: unknown): any {
   const join: JoinParams = objectOf(params, 'the parameter of join')
   return {
     appkey,
     channelName: join.channelName,
     uid: targetOf(join.uid),
     token: join.token || undefined,
-    role: isNone(join.role) ? role : roleOf(join.role),
+    // Without a role the token decides who may be broadcaster.
+    role: isNone(join.role) ? (asAudience ? 'audience' : undefined) : roleOf(join.role),
     name: join.name,
     attributes: join.attributes,
   }

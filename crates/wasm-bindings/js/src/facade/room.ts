@@ -33,7 +33,7 @@ export interface Picture {
   attributes: Attributes
   tasks: Array<{ uid?: string; taskId: string; state?: string; code: number; revision: number; retries?: number }>
   members: PictureMember[]
-  own: PictureMember & { published: Array<{ mediaType: MediaType }>; subscriptions: Array<{ uid: string; mediaType: MediaType }> }
+  own: PictureMember & { rights: { subscribe: MediaType[] }; published: Array<{ mediaType: MediaType }>; subscriptions: Array<{ uid: string; mediaType: MediaType }> }
   memberCount: number
   seq: number
 }
@@ -68,16 +68,14 @@ const REPLAYED: { [event: string]: string } = {
 }
 
 /** Reasons of NERTC's web SDK for `peer-leave`; any other is 0. */
-const WEB_REASON: { [reason: string]: number } = { serverRestart: 1, kicked: 2, timeout: 3 }
+const WEB_REASON: { [reason: string]: number } = { __proto__: null as never, serverRestart: 1, kicked: 2, timeout: 3 }
 
 /** NERTC's codes of `disconnect` by close code. */
 const DISCONNECT: { [code: number]: string } = { 1006: '403', 4500: '405', 4502: '405', 4503: '406', 4501: '417' }
 
-const MAIN = 'main'
-
 /** Audio and video share a URL; every other kind has its own. */
-function slotOf(kind: MediaType): string {
-  return kind === 'audio' || kind === 'video' ? MAIN : kind
+function slotOf(kind: MediaType): MediaType {
+  return kind === 'video' ? 'audio' : kind
 }
 
 /** A number as in NERTC, where it is one. */
@@ -104,9 +102,6 @@ export class Room {
   private attempts = 0
   private pushUrls: { [slot: string]: string } = {}
   private pullUrls: { [uidAndKind: string]: string } = {}
-  private publishedKinds = new Set<MediaType>()
-  /** What oneself has muted, or was muted by a moderator. */
-  private ownMuted = new Set<MediaType>()
   /** What the app was told of others, by uid. */
   private known = new Map<string, Known>()
   private isAway = false
@@ -117,7 +112,6 @@ export class Room {
   /** `join` succeeded: who is there is told next. */
   entered(own: string): void {
     this.own = own
-    this.ownMuted.clear()
     this.announce()
   }
 
@@ -145,24 +139,30 @@ export class Room {
 
   /** Whether a kind of one's own is published and not muted. */
   isSent(kind: MediaType): boolean {
-    return this.publishedKinds.has(kind) && !this.ownMuted.has(kind)
+    const picture = this.around.picture()
+    return !!picture && kinds(picture.own.published).indexOf(kind) >= 0 && picture.own.muted!.indexOf(kind) < 0
   }
 
   /** `publish` succeeded. */
-  pushes(published: MediaType[], url: string): void {
-    for (const kind of published) {
-      this.publishedKinds.add(kind)
-      this.pushUrls[slotOf(kind)] = url
+  pushes(kind: MediaType, url: string): void {
+    this.pushUrls[slotOf(kind)] = url
+  }
+
+  /** Own media may have ended. A URL without any is forgotten. That is told, unless the app asked for it. */
+  pushesNoMore(isAsked: boolean): void {
+    const picture = this.around.picture()
+    for (const slot of Object.keys(this.pushUrls)) {
+      if (picture && kinds(picture.own.published).some((kind) => slotOf(kind) === slot)) continue
+      delete this.pushUrls[slot]
+      if (!isAsked) this.urlChanged(this.own, 'push', slot as MediaType, '', {})
     }
   }
 
-  /** Own media ended. What was pushed to nothing but that is told, unless the app asked for it. */
-  pushesNoMore(ended: MediaType[], isAsked: boolean): void {
-    for (const kind of ended) this.publishedKinds.delete(kind)
-    for (const slot of Object.keys(this.pushUrls)) {
-      if (Array.from(this.publishedKinds).some((kind) => slotOf(kind) === slot)) continue
-      delete this.pushUrls[slot]
-      if (!isAsked) this.urlChanged(this.own, 'push', slot === MAIN ? 'audio' : (slot as MediaType), '', {})
+  /** The rights may have changed. A URL of a kind that may not be played any more is forgotten. */
+  restrict(): void {
+    const picture = this.around.picture()
+    for (const key of Object.keys(this.pullUrls)) {
+      if (picture && picture.own.rights.subscribe.indexOf(key.replace(/\d+/, '') as MediaType) < 0) delete this.pullUrls[key]
     }
   }
 
@@ -198,6 +198,7 @@ export class Room {
         return this.connectionMoved(data.state, data.reason)
       case 'reconnected':
         this.isAway = false
+        this.restrict()
         this.emit('reconnected', data)
         return isSilent ? this.announce() : undefined
       case 'disconnected':
@@ -222,11 +223,10 @@ export class Room {
       case 'roleChanged':
         return this.emit('role-Changed', told(data.uid, { role: data.role }))
       case 'published':
-        this.publishedKinds.add(data.mediaType)
         return this.emit(name, streamEvent(this.own, data.mediaType))
       case 'unpublished':
         this.emit(name, streamEvent(this.own, data.mediaType))
-        return this.pushesNoMore([data.mediaType], false)
+        return this.pushesNoMore(false)
       case 'syncDone':
         return this.synced(data)
       case 'message':
@@ -263,7 +263,6 @@ export class Room {
     if (code === 4507) this.both('token-expired', 'permkey-timeout', { reason })
     if (code === 4502 && !this.wasKicked) this.tellKicked('replaced', '', 0)
     this.known.clear()
-    this.publishedKinds.clear()
     this.pushUrls = {}
     this.pullUrls = {}
     this.wasKicked = this.isAway = false
@@ -328,15 +327,9 @@ export class Room {
     if (known && known.streams.delete(kind)) this.emit('stream-removed', streamEvent(uid, kind))
   }
 
-  /** Somebody, or oneself, muted a kind, or unmuted it. */
-  keepsMute(uid: string, kind: MediaType, isMuted: boolean): void {
-    const { muted } = uid === this.own ? { muted: this.ownMuted } : this.known.get(uid) || newKnown()
-    if (isMuted) muted.add(kind)
-    else muted.delete(kind)
-  }
-
   private muteChanged(uid: string, kind: MediaType, isMuted: boolean): void {
-    this.keepsMute(uid, kind, isMuted)
+    const known = this.known.get(uid)
+    if (known) known.muted[isMuted ? 'add' : 'delete'](kind)
     this.emit(`${isMuted ? '' : 'un'}mute-${kind}`, streamEvent(uid, kind))
   }
 
@@ -347,7 +340,7 @@ export class Room {
       this.pushUrls[slotOf(mediaType)] = url
     } else {
       // Audio and video come with the same URL, one after the other.
-      const isTold = slotOf(mediaType) === MAIN && (['audio', 'video'] as const).some((kind) => this.pullUrl(uid, kind) === url)
+      const isTold = slotOf(mediaType) === 'audio' && (['audio', 'video'] as const).some((kind) => this.pullUrl(uid, kind) === url)
       this.pulls(uid, mediaType, url)
       if (isTold) return
     }
@@ -357,7 +350,7 @@ export class Room {
   private urlChanged(uid: string, direction: 'push' | 'pull', mediaType: MediaType, url: string, urls: Urls): void {
     this.emit('url-updated', told(uid, { direction, mediaType, url, urls }))
     // Apps take each entry for the one pusher or player of its user.
-    if (slotOf(mediaType) !== MAIN) return
+    if (slotOf(mediaType) !== 'audio') return
     const userList = [told(uid, { url })]
     this.emit('syncDone', told(this.own, { url: this.pushUrl('audio'), userList, userlist: userList }))
   }

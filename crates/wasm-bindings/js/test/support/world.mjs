@@ -17,6 +17,8 @@ export function mid(uid) {
   return String(uid).split('').map((digit) => letters[digit]).join('').padEnd(19, 'q').slice(0, 19) + 'q'
 }
 
+const kindsOf = ({ mediaType }) => mediaType ? [mediaType] : ['audio', 'video']
+
 export class World {
   time = 1000
   timers = new Map()
@@ -28,6 +30,10 @@ export class World {
   answers = {}
   seq = 10
   members = [{ uid: '200', role: 'broadcaster', streams: ['audio', 'video'] }]
+  /** What the client itself publishes and has muted, and its role. */
+  published = new Set()
+  muted = new Set()
+  role = 'broadcaster'
 
   constructor(settings = {}, options = { appkey: 'demo' }) {
     // A fresh module for each world: settings and the single client live in it.
@@ -103,11 +109,26 @@ export class World {
         return { epoch: EPOCH, seq }
       case 'publish': {
         const url = `rtmp://media/push-${params.mediaType === 'screenShare' ? 'screen' : 'main'}`
-        for (const mediaType of params.mediaType ? [params.mediaType] : ['audio', 'video']) {
-          this.event('streamAdded', { uid: this.own, mid: mid(this.own), mediaType, pub: PUB })
+        for (const mediaType of kindsOf(params)) {
+          if (!this.published.has(mediaType)) this.event('streamAdded', { uid: this.own, mid: mid(this.own), mediaType, pub: PUB })
+          this.published.add(mediaType)
         }
         return { uid: this.own, url, urls: { rtmp: url }, gen: '66tfjgvq6kbnxjbtfqxkwovomm', seq: this.seq }
       }
+      case 'unpublish':
+        if (this.isOwn(params)) this.unpublish(kindsOf(params))
+        return { seq: this.seq }
+      case 'mute':
+      case 'unmute':
+        for (const mediaType of this.isOwn(params) ? kindsOf(params) : []) {
+          if (this.muted.has(mediaType) === (method === 'mute')) continue
+          this.muted[method === 'mute' ? 'add' : 'delete'](mediaType)
+          if (this.role === 'broadcaster') this.event(`${method}d`, { uid: this.own, mid: mid(this.own), mediaType })
+        }
+        return { seq: this.seq }
+      case 'setRole':
+        if (this.isOwn(params)) this.setRole(params.role)
+        return { seq: this.seq }
       case 'subscribe': {
         const url = `rtmp://media/pull-${params.uid}-${/audio|video/.test(params.mediaType) ? 'main' : params.mediaType}`
         return { uid: params.uid, url, urls: { rtmp: url, flv: `http://media/${params.uid}.flv` }, seq }
@@ -125,6 +146,28 @@ export class World {
     }
   }
 
+  /** Whether a command is about the client itself. */
+  isOwn({ uid }) {
+    return uid === undefined || uid === this.own
+  }
+
+  /** Ends media of the client, as a moderator may do it, too. */
+  unpublish(kinds) {
+    for (const mediaType of kinds) {
+      if (this.published.delete(mediaType)) this.event('streamRemoved', { uid: this.own, mid: mid(this.own), mediaType, pub: PUB })
+    }
+  }
+
+  setRole(role) {
+    if (role === this.role) return
+    this.role = role
+    const own = { uid: this.own, mid: mid(this.own) }
+    if (role === 'broadcaster') this.event('clientJoin', { ...own, muted: [...this.muted] })
+    else this.unpublish([...this.published])
+    this.event('roleChanged', { ...own, role })
+    if (role === 'audience') this.event('clientLeave', { ...own, reason: 'roleChanged' })
+  }
+
   rights = {
     publish: ['audio', 'video', 'screenShare', 'slaveAudio'], subscribe: ['audio', 'video', 'screenShare', 'slaveAudio'],
     broadcast: true, tasks: true, message: true, moderate: true,
@@ -132,7 +175,9 @@ export class World {
 
   snapshot(params) {
     if (params) this.own = params.uid === null || params.uid === undefined ? '4294967296' : params.uid
-    const role = (params && params.role) || 'broadcaster'
+    const role = (this.role = (params && params.role) || 'broadcaster')
+    this.published.clear()
+    this.muted.clear()
     const self = { uid: this.own, mid: mid(this.own), role }
     const member = ({ streams = [], ...more }) => ({
       mid: mid(more.uid), ...more, streams: streams.map((mediaType) => ({ mediaType, pub: PUB })),
