@@ -24,6 +24,8 @@ pub mod map;
 pub mod media;
 pub mod message;
 pub mod raw;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod time;
 pub mod wire;
 

@@ -17,6 +17,7 @@ mod kinds;
 mod late;
 mod late_ffmpeg;
 mod line;
+mod looks;
 mod real;
 mod requests;
 mod session;

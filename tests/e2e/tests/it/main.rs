@@ -31,6 +31,7 @@ mod python;
 mod rtmps;
 
 // Faults: native clients whose ways to the server go bad, and a server that is killed or rolled.
+mod api;
 mod bans;
 mod cast;
 mod chorus;
@@ -50,6 +51,8 @@ mod witness;
 // Hostile input beside a pair of bystanders, HTTP, the life of the process, the server as a library.
 mod embed;
 mod hidden;
+mod generated;
+mod history;
 mod hostile;
 mod hostile_calls;
 mod hostile_frames;
@@ -68,3 +71,4 @@ mod still;
 mod tls;
 mod tokens;
 mod upgrade;
+mod webhooks;

@@ -13,6 +13,9 @@ use crate::record::{MAX_NUMBER, TaskRecord};
 use crate::rows::{Row, RowOp};
 use crate::task::{Composition, Draft};
 
+/// What is said of a task that is not any more what it was.
+pub(crate) const RESTARTED: &str = "The server has restarted.";
+
 impl Channel {
     /// Hands tasks that are not as they were written down to the context.
     pub(in crate::channel) fn write_tasks_down(&mut self, cx: &mut Context) {
@@ -39,21 +42,41 @@ impl Channel {
     ) {
         for record in records {
             let id = record.task.clone();
-            match self.restored_task(cx, record, clean) {
+            let before = Told {
+                state: record.state.clone(),
+                code: record.code,
+                retries: record.retries,
+                revision: record.revision,
+            };
+            match self.restored_task(cx, record, before.clone(), clean) {
                 Some(task) => {
-                    self.tasks.list.insert(id, task);
+                    // Who follows the channel does not begin anew with the process.
+                    let is_news = task.told != before;
+                    self.tasks.list.insert(id.clone(), task);
+                    if is_news {
+                        self.note_task(cx, &id, RESTARTED);
+                    }
                 }
                 // Damaged, or of a server that served tasks.
-                None => cx.ops.push(RowOp::drop(&self.key, Row::Task(id))),
+                None => {
+                    cx.foretell(&self.task_ended(&id, RESTARTED));
+                    cx.ops.push(RowOp::drop(&self.key, Row::Task(id)));
+                }
             }
         }
         self.look_at_publishers(cx);
         for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
-            self.tell_task(cx, &id, "The server has restarted.");
+            self.tell_task(cx, &id, RESTARTED);
         }
     }
 
-    fn restored_task(&self, cx: &Context, record: TaskRecord, clean: bool) -> Option<Task> {
+    fn restored_task(
+        &self,
+        cx: &Context,
+        record: TaskRecord,
+        told: Told,
+        clean: bool,
+    ) -> Option<Task> {
         let policy = cx.config.tasks?;
         let now = cx.mono();
         let numbers = [record.revision, record.run];
@@ -65,12 +88,6 @@ impl Channel {
         draft.check().ok()?;
         let failed = record.state == TaskState::Failed;
         let retries = if failed { record.retries } else { 0 };
-        let told = Told {
-            state: record.state,
-            code: record.code,
-            retries: record.retries,
-            revision: record.revision,
-        };
         let state = if failed { TaskState::Failed } else { TaskState::Idle };
         let fresh = Told::of(state, retries, record.revision);
         Some(Task {

@@ -1,0 +1,117 @@
+//! The document of the API (OpenAPI 3.1), made of the types and routes that serve it. Comes in: the routes. Goes out: the
+//! document, as it is served and as `docs/api/openapi.json` has it. Deliberately absent: anything written by hand that could
+//! differ from what is served.
+
+use std::sync::Arc;
+
+use utoipa::OpenApi as _;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, PathItem, Ref, RefOr, Required, ResponseBuilder};
+use utoipa_axum::router::OpenApiRouter;
+
+use super::Api;
+use super::error::Problem;
+
+/// What is said of the whole.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Lianmai",
+        description = "Channels, members, push tasks, tokens, keys, webhooks and events of a Lianmai server. Every error is a \
+                       problem of RFC 9457 whose `name` says what it is. A read that follows an answer shows what was \
+                       answered. Requests that change something take `Idempotency-Key`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(Problem))
+)]
+struct Base;
+
+/// The routes with what is said about them.
+pub(super) fn described() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(Base::openapi()).merge(super::v1::routes())
+}
+
+/// What all operations have in common.
+pub(super) fn complete(mut document: OpenApi) -> OpenApi {
+    let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("key", scheme);
+    document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
+    for item in document.paths.paths.values_mut() {
+        for (changes, operation) in operations(item) {
+            for response in operation.responses.responses.values_mut() {
+                if let RefOr::T(response) = response
+                    && response.description.is_empty()
+                {
+                    response.description = "It succeeded".to_owned();
+                }
+            }
+            for parameter in operation.parameters.iter_mut().flatten() {
+                if let RefOr::T(parameter) = parameter {
+                    describe(parameter);
+                }
+            }
+            if changes {
+                operation.parameters.get_or_insert_default().push(idempotency_key().into());
+            }
+            let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
+            let response = ResponseBuilder::new()
+                .description("A problem")
+                .content("application/problem+json", problem)
+                .build();
+            operation.responses.responses.insert("default".to_owned(), response.into());
+        }
+    }
+    document
+}
+
+/// The operations of a path, and whether they change something.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    let all = [(false, get), (true, put), (true, post), (true, delete), (true, patch)];
+    all.into_iter().filter_map(|(changes, operation)| Some((changes, operation.as_mut()?)))
+}
+
+/// What may stand in a path.
+fn describe(parameter: &mut Parameter) {
+    let (pattern, text) = match parameter.name.as_str() {
+        "appkey" => ("^[A-Za-z0-9_.-]{1,64}$", "The app"),
+        "channel" => (CHANNEL_NAME, "The name of the channel, percent-encoded"),
+        "uid" => (UID, "The user"),
+        "id" => ("^[A-Za-z0-9]{1,64}$", "The id"),
+        "task" => ("^[A-Za-z0-9_]{1,64}$", "The push task"),
+        _ => return,
+    };
+    let schema = Object::builder().schema_type(Type::String).pattern(Some(pattern));
+    parameter.schema = Some(schema.build().into());
+    parameter.description = Some(text.to_owned());
+}
+
+/// The characters of a channel's name.
+const CHANNEL_NAME: &str = r#"^[A-Za-z0-9 !#$%&()+:;<=.,>?@\[\]^_{}~"|-]{1,64}$"#;
+const UID: &str = "^(0|[1-9][0-9]{0,19})$";
+
+fn idempotency_key() -> Parameter {
+    let text =
+        Object::builder().schema_type(Type::String).min_length(Some(1)).max_length(Some(128));
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The same request with the same key takes effect once, and is answered as before.",
+        ))
+        .schema(Some(text.build()))
+        .build()
+}
+
+/// The document as text.
+pub(crate) fn text() -> String {
+    let document = complete(described().split_for_parts().1);
+    let mut text =
+        serde_json::to_string_pretty(&document).expect("a document has string keys only");
+    text.push('\n');
+    text
+}
