@@ -15,7 +15,7 @@ const DOCUMENTS: [(&str, &str); 3] = [
     ("gen-schema", "schema.json"),
 ];
 
-pub fn execute(arguments: &[String]) -> Result {
+pub(crate) fn execute(arguments: &[String]) -> Result {
     match arguments {
         [] => write(),
         [check] if check == "check" => check_all(),

@@ -35,7 +35,8 @@ pub use auth::{
 pub use config::RelayConfig;
 pub use hls::Hls;
 pub use hub::{
-    EndReason, FactState, Hub, HubStats, PlaySeen, Player, Publisher, PushSeen, StreamFact, StreamSeen,
+    EndReason, FactState, Hub, HubStats, PlaySeen, Player, Publisher, PushSeen, StreamFact,
+    StreamSeen,
 };
 pub use kinds::Kinds;
 pub use lines::Lines;

@@ -322,8 +322,7 @@ impl Server {
         let forwards = Arc::new(Forwards::default());
         let own = addresses.all();
         let hooks = metrics.hooks.clone();
-        let service =
-            rows.service(&config, own, store.clone(), shards.clone(), revoked, hooks);
+        let service = rows.service(&config, own, store.clone(), shards.clone(), revoked, hooks);
         let deliverer = service.deliverer.clone();
         let admin_router = api::router(Api {
             service,

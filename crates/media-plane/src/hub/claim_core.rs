@@ -199,9 +199,10 @@ impl ClaimCore {
     pub(super) fn look(&self, now: Instant) -> Option<PlaySeen> {
         let viewer = self.viewer.get()?.clone();
         let queue = lock(&self.queue);
-        let lag = queue.packets.front().map_or(Duration::ZERO, |first| {
-            now.saturating_duration_since(first.received)
-        });
+        let lag = queue
+            .packets
+            .front()
+            .map_or(Duration::ZERO, |first| now.saturating_duration_since(first.received));
         drop(queue);
         Some(PlaySeen { viewer, bytes: self.sent.swap(0, Relaxed), lag })
     }

@@ -124,7 +124,8 @@ mod tests {
     fn a_look_tells_what_came_since_the_one_before() {
         let (mut meter, from) = (Meter::default(), Instant::now());
         assert_eq!(meter.look(from), PushSeen::default());
-        for (ms, body) in [(0, b"\x17\x01\0\0\0a"), (100, b"\x27\x01\0\0\0a"), (900, b"\x17\x01\0\0\0a")]
+        for (ms, body) in
+            [(0, b"\x17\x01\0\0\0a"), (100, b"\x27\x01\0\0\0a"), (900, b"\x17\x01\0\0\0a")]
         {
             feed(&mut meter, MediaKind::Video, body, from, ms);
         }

@@ -204,10 +204,10 @@ impl Flow {
         }
         let Some(code) = figures.code else { return };
         let codes = &mut client.rest.codes;
-        match codes.iter_mut().find(|known| known.code == code) {
-            Some(known) => known.count += 1,
-            None if codes.len() < MAX_CODES => codes.push(Code { code, count: 1 }),
-            None => {}
+        if let Some(known) = codes.iter_mut().find(|known| known.code == code) {
+            known.count += 1;
+        } else if codes.len() < MAX_CODES {
+            codes.push(Code { code, count: 1 });
         }
     }
 
@@ -274,7 +274,8 @@ mod tests {
         let mut flow = flow();
         flow.pushed(at(2_000), &pushed(0, 9_000), false);
         assert_eq!((flow.level(MonoTime(2_000)), flow.take()), (0, None));
-        for (bytes, gap, level) in [(1, 40, 1), (1, 500, 3), (1, 1_000, 4), (1, 2_000, 5), (0, 0, 6)]
+        for (bytes, gap, level) in
+            [(1, 40, 1), (1, 500, 3), (1, 1_000, 4), (1, 2_000, 5), (0, 0, 6)]
         {
             flow.pushed(at(4_000), &pushed(bytes, gap), false);
             assert_eq!(flow.level(MonoTime(4_000)), level);
@@ -317,7 +318,7 @@ mod tests {
         for (bytes, gap) in [(250_000, 40), (500_000, 700)] {
             flow.pushed(at(4_000), &pushed(bytes, gap), false);
         }
-        for code in [1, 2, 1, 3, 4, 5, 6, 7, 8, 9] {
+        for code in [1_i64, 2, 1, 3, 4, 5, 6, 7, 8, 9] {
             let rtt_ms = Some(code.unsigned_abs());
             flow.reported(at(5_000), &Figures { code: Some(code), rtt_ms, ..Figures::default() });
         }

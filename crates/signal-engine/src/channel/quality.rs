@@ -155,13 +155,10 @@ impl Channel {
         let (uid, mid, carries) = (flow.uid, flow.mid, SLOT_KINDS[flow.slot].as_str().to_owned());
         let (direction, of) = match key.1 {
             None => (Direction::Push, None),
-            Some(_) => {
-                (Direction::Pull, self.streams.get(&key.0).map(|stream| stream.owner))
-            }
+            Some(_) => (Direction::Pull, self.streams.get(&key.0).map(|stream| stream.owner)),
         };
         let stream = key.0;
-        let quality =
-            Quality { uid, mid, direction, of, stream, carries, from, server, client };
+        let quality = Quality { uid, mid, direction, of, stream, carries, from, server, client };
         self.remember(cx, Some(uid), Step::Quality(Box::new(quality)));
     }
 

@@ -94,7 +94,8 @@ mod tests {
     /// Proves REP-2.
     #[test]
     fn rep_2_figures_are_read_where_they_are_plausible() {
-        let info = r#"{"videoBitrate":1180,"audioBitrate":48.4,"videoFPS":14.6,"netQualityLevel":2}"#;
+        let info =
+            r#"{"videoBitrate":1180,"audioBitrate":48.4,"videoFPS":14.6,"netQualityLevel":2}"#;
         let expected =
             Figures { kbps: Some(1228), fps: Some(15), level: Some(2), ..Figures::default() };
         assert_eq!(read("bindnetstatus", info), Some(expected));

@@ -12,8 +12,8 @@ use crate::ids::{ChannelRef, QueryId};
 use crate::input::AdminCommand;
 use crate::key::ChannelKey;
 use crate::output::AdminReply;
-use crate::restrictions::Maker;
 use crate::record::ChannelRules;
+use crate::restrictions::Maker;
 
 type Answered = Result<Option<AdminReply>, RpcError>;
 

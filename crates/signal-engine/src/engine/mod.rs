@@ -156,7 +156,9 @@ impl Engine {
             }
             Input::Push { generation, state } => {
                 if let Some(&id) = self.context.streams.get(&generation) {
-                    self.with_channel(id, |channel, cx| channel.push_changed(cx, generation, state));
+                    self.with_channel(id, |channel, cx| {
+                        channel.push_changed(cx, generation, state)
+                    });
                 }
             }
             Input::Seen(seen) => {

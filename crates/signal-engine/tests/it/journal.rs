@@ -141,8 +141,12 @@ fn a_task_is_told_from_its_begin_to_its_end_and_through_a_crash() {
     let (run, _) = w.started();
     w.push(&run);
     w.report(&run, Report::Retrying(Failure::Broken));
-    let begun =
-        ["taskAdded a", "taskChanged a starting", "taskChanged a pushing", "taskChanged a retrying"];
+    let begun = [
+        "taskAdded a",
+        "taskChanged a starting",
+        "taskChanged a pushing",
+        "taskChanged a retrying",
+    ];
     assert_eq!(told(&mut w, &mut last), begun);
     w.crash();
     w.advance(1);

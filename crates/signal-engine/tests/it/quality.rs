@@ -13,8 +13,11 @@ use crate::world::{Client, World};
 /// Two seconds pass, in which so much was pushed, with such a gap, and this was played.
 fn look(w: &mut World, generation: Gen, push: Option<(u64, u64)>, plays: &[(Mid, u64, u64)]) {
     w.advance(2_000);
-    let push = push.map(|(bytes, longest_gap_ms)| {
-        PushSeen { ms: 2_000, bytes, longest_gap_ms, ..PushSeen::default() }
+    let push = push.map(|(bytes, longest_gap_ms)| PushSeen {
+        ms: 2_000,
+        bytes,
+        longest_gap_ms,
+        ..PushSeen::default()
     });
     let play = |(mid, bytes, lag_ms): &(Mid, u64, u64)| {
         (*mid, PlaySeen { ms: 2_000, bytes: *bytes, lag_ms: *lag_ms })

@@ -85,13 +85,18 @@ pub(crate) fn schema() -> Value {
     let server = frame(references(BASE, all.told()));
     let hook = json!({ "anyOf": references(BASE, &all.hooks) });
     let All { requests, answers, events, notices, hooks } = all;
-    for Sent { name, schema, .. } in [requests, answers, events, notices, hooks].into_iter().flatten()
+    for Sent { name, schema, .. } in
+        [requests, answers, events, notices, hooks].into_iter().flatten()
     {
         defined.insert(name, schema);
     }
     let frames = [
         ("clientFrame", "What a client sends.", client),
-        ("serverFrame", "What the server sends. A client passes over what it does not know (FWD-1).", server),
+        (
+            "serverFrame",
+            "What the server sends. A client passes over what it does not know (FWD-1).",
+            server,
+        ),
         ("webhookEvent", "The body of a webhook, and an event of the API.", hook),
     ];
     for (name, text, mut schema) in frames {
@@ -235,7 +240,8 @@ mod tests {
             check_references(&document, &document);
         }
         let schema = schema();
-        for name in ["joinRequest", "joinAnswer", "messageEvent", "messageNotice", "memberLeftHook"] {
+        for name in ["joinRequest", "joinAnswer", "messageEvent", "messageNotice", "memberLeftHook"]
+        {
             assert!(schema["$defs"][name].is_object(), "{name}");
         }
         assert_eq!(schema["$defs"]["joinRequest"]["properties"]["method"]["const"], "join");

@@ -25,12 +25,8 @@ const MEMBER: [Field; 2] = [("uid", true, UserId::describe), ("mid", true, Mid::
 const NONE: Data = &[];
 const JOINED: Data = &[MEMBER[0], MEMBER[1], ("role", true, Role::describe)];
 const LEFT: Data = &[MEMBER[0], MEMBER[1], ("reason", true, LeaveReason::describe)];
-const STREAM: Data = &[
-    MEMBER[0],
-    MEMBER[1],
-    ("mediaType", true, MediaKind::describe),
-    ("pub", true, Pub::describe),
-];
+const STREAM: Data =
+    &[MEMBER[0], MEMBER[1], ("mediaType", true, MediaKind::describe), ("pub", true, Pub::describe)];
 const TASK_ADDED: Data = &[("taskId", true, TaskId::describe), ("uid", false, UserId::describe)];
 const TASK_CHANGED: Data = &[
     ("taskId", true, TaskId::describe),

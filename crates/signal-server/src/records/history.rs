@@ -102,7 +102,11 @@ impl Desk {
     }
 
     /// Takes away what is too old or too much, some of it at a time: how many entries went, and whether that is all.
-    pub(crate) async fn prune_history(&self, since: u64, rows: u64) -> Result<(u64, bool), DeskError> {
+    pub(crate) async fn prune_history(
+        &self,
+        since: u64,
+        rows: u64,
+    ) -> Result<(u64, bool), DeskError> {
         self.write(move |transaction| prune(transaction, since, rows)).await
     }
 
@@ -135,14 +139,8 @@ fn find(transaction: &Transaction<'_>, search: &Search) -> rusqlite::Result<Foun
     let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let after = search.after.unwrap_or(Place { at: -1, pos: -1 });
     let (from, to) = (whole(search.from).max(after.at), whole(search.to));
-    let mut rows = statement.query(params![
-        appkey.as_str(),
-        name.as_str(),
-        from,
-        to,
-        after.at,
-        after.pos
-    ])?;
+    let mut rows =
+        statement.query(params![appkey.as_str(), name.as_str(), from, to, after.at, after.pos])?;
     let (mut found, mut looked, mut last) = (Found::default(), 0, None);
     while let Some(row) = rows.next()? {
         if found.records.len() == search.limit || looked == SCAN {

@@ -49,9 +49,8 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
     ensure!(follow(&all, &played), "{history}");
     ensure!(!all.contains(&"commandRefused"), "it is about eve: {history}");
     let entries = history["entries"].as_array().context("entries")?;
-    let quality = |uid: &str| {
-        entries.iter().find(|entry| entry["type"] == "quality" && entry["uid"] == uid)
-    };
+    let quality =
+        |uid: &str| entries.iter().find(|entry| entry["type"] == "quality" && entry["uid"] == uid);
     let pushed = &quality("1").context("no figures of the push")?["data"]["server"];
     ensure!(pushed["kbps"]["mean"].as_u64() > Some(0) && pushed["video"] == "avc1", "{pushed}");
     let played = quality("2").context("no figures of the play")?;

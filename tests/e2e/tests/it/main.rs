@@ -50,8 +50,8 @@ mod witness;
 
 // Hostile input beside a pair of bystanders, HTTP, the life of the process, the server as a library.
 mod embed;
-mod hidden;
 mod generated;
+mod hidden;
 mod history;
 mod hostile;
 mod hostile_calls;

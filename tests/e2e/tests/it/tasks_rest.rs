@@ -129,23 +129,26 @@ async fn a_key_needs_the_scope_and_a_repeated_request_has_one_effect() -> Result
     let air = Air::start().await?;
     let _ann = air.stage.join("room", 1).await?;
     let (admin, token) = (air.stage.server.admin, air.stage.server.admin_token()?);
-    let ask = async |key: &str, first: &str, more: &str, body: &Value| -> Result<(u16, Value, bool)> {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let request = format!(
-            "{first} HTTP/1.0\r\nHost: {admin}\r\nAuthorization: Bearer {key}\r\n{more}\
+    let ask =
+        async |key: &str, first: &str, more: &str, body: &Value| -> Result<(u16, Value, bool)> {
+            let body = if body.is_null() { String::new() } else { body.to_string() };
+            let request = format!(
+                "{first} HTTP/1.0\r\nHost: {admin}\r\nAuthorization: Bearer {key}\r\n{more}\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len(),
-        );
-        let mut answer = arrivals::ask(admin, &request).await?;
-        let again = answer.head.to_ascii_lowercase().contains("idempotent-replayed: true");
-        let text = answer.text().await?;
-        Ok((answer.status, serde_json::from_str(&text).unwrap_or_default(), again))
-    };
+                body.len(),
+            );
+            let mut answer = arrivals::ask(admin, &request).await?;
+            let again = answer.head.to_ascii_lowercase().contains("idempotent-replayed: true");
+            let text = answer.text().await?;
+            Ok((answer.status, serde_json::from_str(&text).unwrap_or_default(), again))
+        };
     let scopes = json!({"scopes": ["moderate"]});
     let (_, made, _) = ask(&token, "POST /v1/apps/demo/keys", "", &scopes).await?;
     let key = made["text"].as_str().unwrap_or_default().to_owned();
     let body = json!({"rtmpTasks": [task(&air, json!([]))]});
-    for first in [format!("POST {TASKS}"), format!("PATCH {TASKS}"), format!("DELETE {TASKS}/cdn_1")] {
+    for first in
+        [format!("POST {TASKS}"), format!("PATCH {TASKS}"), format!("DELETE {TASKS}/cdn_1")]
+    {
         let body = if first.starts_with("DELETE") { &Value::Null } else { &body };
         let (status, answer, _) = ask(&key, &first, "", body).await?;
         ensure!((status, &answer["name"]) == (403, &json!("missingScope")), "{first}: {answer}");

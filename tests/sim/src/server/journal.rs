@@ -61,7 +61,9 @@ impl Follower {
         if (open, &members, &tasks) == (told.open, &told.members, &told.tasks) {
             return Ok(());
         }
-        Err(format!("{key:?}: the rows say {open:?} {members:?} {tasks:?}, and the journal {told:?}"))
+        Err(format!(
+            "{key:?}: the rows say {open:?} {members:?} {tasks:?}, and the journal {told:?}"
+        ))
     }
 }
 
