@@ -30,7 +30,7 @@ async fn a_look_tells_of_pushes_and_of_plays_that_have_a_viewer() {
         advance(Duration::from_secs(1)).await;
     }
     let mut packets = Vec::new();
-    assert!(bob.take_ready(&mut packets, 1));
+    assert!(bob.take_ready(&mut packets, usize::MAX));
     bob.count_out(700);
     let seen = look(&hub);
     let [stream] = &seen[..] else { panic!("{seen:?}") };

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, RawPathParams, State};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -19,6 +19,7 @@ use lianmai_protocol::{Appkey, ErrorName, TaskId, UserId};
 use lianmai_signal_engine::ChannelKey;
 
 use super::Api;
+use super::docs::takes_query;
 use super::error::ApiError;
 use super::keys::{Caller, Scope};
 use crate::clock::wall_now;
@@ -155,7 +156,20 @@ async fn app(parts: &mut Parts, api: &Arc<Api>, scope: Scope) -> Result<(Appkey,
     if !api.service.has_app(&appkey) {
         return Err(no_such_app(caller));
     }
+    check_query(parts)?;
     Ok((appkey, names))
+}
+
+/// A query where none is taken is a wish that would not be heard.
+fn check_query(parts: &Parts) -> Result<(), ApiError> {
+    let path = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+    let heard = path.is_some_and(|path| takes_query(&parts.method, path));
+    match parts.uri.query() {
+        Some(query) if !query.is_empty() && !heard => {
+            Err(ApiError::invalid_params("nothing is asked by a query here"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn of_another_app() -> ApiError {
@@ -226,7 +240,7 @@ impl FromRequestParts<Arc<Api>> for Root {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, ApiError> {
         match caller(parts)? {
-            Caller::Root => Ok(Root),
+            Caller::Root => check_query(parts).map(|()| Root),
             Caller::Key(_) => {
                 let text = "Only the token of the deployment may ask for that.";
                 Err(ApiError::new(StatusCode::FORBIDDEN, "missingScope", text))

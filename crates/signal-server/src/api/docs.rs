@@ -2,8 +2,10 @@
 //! document, as it is served and as `docs/api/openapi.json` has it. Deliberately absent: anything written by hand that could
 //! differ from what is served.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
+use http::Method;
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, Type};
@@ -40,7 +42,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     components.add_security_scheme("key", scheme);
     document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
     for item in document.paths.paths.values_mut() {
-        for (changes, operation) in operations(item) {
+        for (method, operation) in operations(item) {
             for response in operation.responses.responses.values_mut() {
                 if let RefOr::T(response) = response
                     && response.description.is_empty()
@@ -53,7 +55,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
                     describe(parameter);
                 }
             }
-            if changes {
+            if method != Method::GET {
                 operation.parameters.get_or_insert_default().push(idempotency_key().into());
             }
             let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
@@ -67,11 +69,38 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// The operations of a path, and whether they change something.
-fn operations(item: &mut PathItem) -> impl Iterator<Item = (bool, &mut Operation)> {
+/// The operations of a path, and their methods.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, .. } = item;
-    let all = [(false, get), (true, put), (true, post), (true, delete), (true, patch)];
-    all.into_iter().filter_map(|(changes, operation)| Some((changes, operation.as_mut()?)))
+    let all = [
+        (Method::GET, get),
+        (Method::PUT, put),
+        (Method::POST, post),
+        (Method::DELETE, delete),
+        (Method::PATCH, patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// Whether the operation of that method and path takes a query.
+pub(super) fn takes_query(method: &Method, path: &str) -> bool {
+    static TAKE: LazyLock<BTreeSet<(String, String)>> = LazyLock::new(|| {
+        let mut document = described().split_for_parts().1;
+        let mut take = BTreeSet::new();
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in operations(item) {
+                let queried = operation.parameters.iter().flatten().any(|parameter| {
+                    matches!(parameter, RefOr::T(of) if of.parameter_in == ParameterIn::Query)
+                });
+                if queried {
+                    take.insert((method.to_string(), path.clone()));
+                }
+            }
+        }
+        take
+    });
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    TAKE.contains(&(method.to_string(), path.to_owned()))
 }
 
 /// What may stand in a path.

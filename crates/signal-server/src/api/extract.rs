@@ -11,6 +11,7 @@ use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
 
 use super::error::ApiError;
+use super::objects::Objects;
 
 /// Longest body of a request in bytes.
 pub(super) const MAX_BODY: usize = 16 * 1024;
@@ -46,7 +47,7 @@ impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for J
         }
         let body = to_bytes(request.into_body(), MAX).await.map_err(|_| too_large())?;
         let mut reader = serde_json::Deserializer::from_slice(&body);
-        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let value = serde_path_to_error::deserialize(Objects(&mut reader)).map_err(|error| {
             let field = error.path().to_string();
             let error = ApiError::invalid_params(error.into_inner().to_string());
             if field == "." { error } else { error.field(field) }

@@ -10,6 +10,7 @@ mod health;
 mod idempotency;
 pub(crate) mod keys;
 pub(crate) mod messages;
+mod objects;
 mod page;
 pub(crate) mod rows;
 pub(crate) mod service;

@@ -112,7 +112,15 @@ impl Deliverer {
                     }
                 }
                 () = due => {}
-                _ = prune.tick() => self.prune().await,
+                _ = prune.tick() => {
+                    self.prune().await;
+                    // What could not be read then.
+                    if self.hear(&mut queue, &mut reached).await.is_err()
+                        || self.look_at_endpoints(&mut queue, &mut known).await.is_err()
+                    {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -149,7 +157,11 @@ impl Deliverer {
         for gone in known.difference(&ids) {
             queue.forget(gone);
         }
-        for endpoint in enabled.iter().filter(|endpoint| !known.contains(&endpoint.id)) {
+        known.retain(|id| ids.contains(id));
+        for endpoint in &enabled {
+            if known.contains(&endpoint.id) {
+                continue;
+            }
             let Endpoint { id, appkey, since, .. } = endpoint;
             let behind = match self.desk.behind(id, appkey, *since).await {
                 Err(DeskError::Failed) => continue,
@@ -158,8 +170,8 @@ impl Deliverer {
             for channel in behind {
                 queue.news(Key { endpoint: id.clone(), channel });
             }
+            known.insert(id.clone());
         }
-        *known = ids;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::stage::{Stage, programs};
 
 /// Status and body of what is asked with a key.
-async fn ask_as(
+pub(crate) async fn ask_as(
     stage: &Stage,
     key: &str,
     first: &str,

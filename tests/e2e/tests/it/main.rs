@@ -65,6 +65,7 @@ mod hostile_witness;
 mod http;
 mod lifecycle;
 mod restart;
+mod routes;
 mod seeding;
 mod shares;
 mod still;

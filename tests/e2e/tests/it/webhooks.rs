@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 
 use crate::stage::{PATIENCE, Stage};
 
@@ -117,6 +117,8 @@ fn heard(state: &Path) -> BTreeMap<String, u64> {
 #[tokio::test]
 async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() -> Result<()> {
     const MEMBERS: usize = 200;
+    // So long at least: the waits between tries have grown by then.
+    const AWAY: Duration = Duration::from_secs(30);
     let mut stage = Stage::start_with(&ENV).await?;
     let state = stage.data_dir.0.join("receiver.json");
     let made = ask(&stage, "POST", "webhooks", &json!({"url": "http://127.0.0.1:9/"})).await?;
@@ -131,7 +133,7 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
 
     // Members come and go; what each was told is what the journal has to have.
     let (mut mids, mut members) = (BTreeSet::new(), Vec::new());
-    let mut receiver = Some(receiver);
+    let (mut receiver, mut back_at) = (Some(receiver), Instant::now());
     for number in 0..MEMBERS {
         let mut member = stage.join(&format!("room {}", number % 8), number + 1).await?;
         mids.insert(member.joined["mid"].as_str().context("no mid")?.to_owned());
@@ -142,6 +144,7 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
         }
         if number == MEMBERS / 4 {
             receiver.take().context("it runs")?.end().await?;
+            back_at = Instant::now() + AWAY;
         }
         if number == MEMBERS / 2 {
             stage.counts("store_waiting_rows", 0).await?;
@@ -153,6 +156,7 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
     }
     // Nor of these: they are lost, and out of grace after a second.
     drop(members);
+    sleep_until(back_at).await;
     let receiver = Receiver::start(&secret, address.port(), &state).await?;
     let through = async {
         loop {
