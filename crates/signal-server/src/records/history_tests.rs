@@ -53,7 +53,8 @@ async fn entries_of_a_channel_are_read_in_the_order_of_the_clock_and_in_pages() 
     let temp = Temp::new("history-order");
     let other = entry("b", 15, Entry::Event(Event::ChannelOpened));
     let ops = vec![connected(1, 10), other, connected(1, 30), connected(1, 20), connected(1, 20)];
-    let desk = written(&temp, ops).await.desk();
+    let store = written(&temp, ops).await;
+    let desk = store.desk();
     assert_eq!(times(&desk.history(all("a")).await.unwrap()), [10, 20, 20, 30]);
     let part = Search { from: 20, to: 30, ..all("a") };
     assert_eq!(times(&desk.history(part).await.unwrap()), [20, 20]);
@@ -84,7 +85,8 @@ async fn what_is_about_others_is_left_out() {
         subscribed(3, 1, 8),
         subscribed(2, 3, 9),
     ];
-    let desk = written(&temp, ops).await.desk();
+    let store = written(&temp, ops).await;
+    let desk = store.desk();
     let of = |uid, with: Option<u64>| Search {
         uid: Some(UserId(uid)),
         with: with.map(UserId),
@@ -102,7 +104,8 @@ async fn what_is_about_others_is_left_out() {
 async fn what_is_too_old_or_too_much_goes() {
     let temp = Temp::new("history-prune");
     let ops = (1..=10).map(|at| connected(1, at)).collect();
-    let desk = written(&temp, ops).await.desk();
+    let store = written(&temp, ops).await;
+    let desk = store.desk();
     assert_eq!(desk.prune_history(3, 100).await.unwrap(), (2, true));
     assert_eq!(desk.prune_history(3, 5).await.unwrap(), (3, true));
     assert_eq!(desk.prune_history(3, 5).await.unwrap(), (0, true));
