@@ -8,7 +8,9 @@ import createClient from 'openapi-fetch'
 import type { paths } from './generated/openapi.js'
 
 const { LIANMAI_ADMIN: baseUrl, LIANMAI_TOKEN: token } = process.env
-const client = createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${token}` } })
+// Lists come as lines, too, where somebody asks for those.
+type Media = 'application/json' | 'application/problem+json'
+const client = createClient<paths, Media>({ baseUrl, headers: { Authorization: `Bearer ${token}` } })
 
 /** What an answer says; one that refuses is a failure here. */
 function said<T> ({ data, error }: { data?: T, error?: unknown }): T {

@@ -297,7 +297,8 @@ async fn operators_see_and_end_channels() -> Result<()> {
 
     let (kick, close) = (format!("{path}/members/2/kick"), format!("{path}/close"));
     for (path, status) in [
-        (format!("{path}?appkey=demo"), 200),
+        (path.to_owned(), 200),
+        (format!("{path}?appkey=demo"), 400),
         ("/v1/apps/demo/channels/none".to_owned(), 404),
         ("/v1/apps/other/channels/room%20%231".to_owned(), 404),
         ("/v1/apps/demo/channels/a%2Fb".to_owned(), 400),
