@@ -24,6 +24,7 @@ from lianmai_client.api.tokens import mint_token
 from lianmai_client.api.webhooks import create_webhook, remove_webhook
 from lianmai_client.models import (
     Close,
+    EventKind,
     Kick,
     Message,
     NewChannel,
@@ -65,7 +66,7 @@ assert said(send_message, APP, "room", body=Message(uid="0", data="hello", to=["
 said(kick_member, APP, "room", "7", body=Kick(duration_s=60, reason="spam"))
 assert said(list_bans, APP, "room").bans[0].uid == "7"
 assert said(lift_ban, APP, "room", "7").lifted == 1
-hook = said(create_webhook, APP, body=NewWebhook(url="https://hooks.example/x", events=["memberLeft"]))
+hook = said(create_webhook, APP, body=NewWebhook(url="https://hooks.example/x", events=[EventKind.MEMBERLEFT]))
 assert hook.secret.startswith("whsec_")
 said(remove_webhook, APP, hook.id)
 key = said(create_key, APP, body=NewKey(scopes=[Scope.READ], name="shop"))

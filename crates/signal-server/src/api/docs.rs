@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use http::Method;
+use serde_json::Value;
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Object, Type};
@@ -36,7 +37,7 @@ pub(super) fn described() -> OpenApiRouter<Arc<Api>> {
 }
 
 /// What all operations have in common.
-pub(super) fn complete(mut document: OpenApi) -> OpenApi {
+pub(super) fn complete(mut document: OpenApi) -> Value {
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("key", scheme);
@@ -66,6 +67,8 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
             operation.responses.responses.insert("default".to_owned(), response.into());
         }
     }
+    let mut document = serde_json::to_value(document).expect("a document has string keys only");
+    bound_uids(&mut document);
     document
 }
 
@@ -120,7 +123,28 @@ fn describe(parameter: &mut Parameter) {
 
 /// The characters of a channel's name.
 const CHANNEL_NAME: &str = r#"^[A-Za-z0-9 !#$%&()+:;<=.,>?@\[\]^_{}~"|-]{1,64}$"#;
+/// Up to 20 digits.
 const UID: &str = "^(0|[1-9][0-9]{0,19})$";
+/// The same, up to 2^64 - 1: nobody could read it where the types are.
+const EXACT_UID: &str = "^(0|[1-9][0-9]{0,18}|1[0-7][0-9]{18}|18[0-3][0-9]{17}|184[0-3][0-9]{16}|1844[0-5][0-9]{15}|\
+                         18446[0-6][0-9]{14}|184467[0-3][0-9]{13}|1844674[0-3][0-9]{12}|184467440[0-6][0-9]{10}|\
+                         1844674407[0-2][0-9]{9}|18446744073[0-6][0-9]{8}|1844674407370[0-8][0-9]{6}|\
+                         18446744073709[0-4][0-9]{5}|184467440737095[0-4][0-9]{4}|18446744073709550[0-9]{3}|\
+                         18446744073709551[0-5][0-9]{2}|1844674407370955160[0-9]|1844674407370955161[0-5])$";
+
+/// Says exactly which numbers are users, wherever a user is told.
+fn bound_uids(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            if let Some(pattern) = object.get_mut("pattern").filter(|it| **it == UID) {
+                *pattern = EXACT_UID.into();
+            }
+            object.values_mut().for_each(bound_uids);
+        }
+        Value::Array(values) => values.iter_mut().for_each(bound_uids),
+        _ => {}
+    }
+}
 
 fn idempotency_key() -> Parameter {
     let text =

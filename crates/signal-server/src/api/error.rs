@@ -172,9 +172,10 @@ impl From<RpcError> for ApiError {
             | ErrorName::StreamUrlBusy
             | ErrorName::TaskFailed => StatusCode::CONFLICT,
             // The form is right, and what it says does not fit together or lead anywhere.
-            ErrorName::BadTask | ErrorName::BadLayout | ErrorName::BadImage => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            ErrorName::BadAttributes
+            | ErrorName::BadTask
+            | ErrorName::BadLayout
+            | ErrorName::BadImage => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorName::Draining | ErrorName::TooManyBans | ErrorName::TooManyChannels => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -50,8 +50,7 @@ pub(crate) struct Api {
 pub(crate) fn router(api: Api) -> Router {
     let api = Arc::new(api);
     let (v1, document) = docs::described().split_for_parts();
-    let document = serde_json::to_string(&docs::complete(document));
-    let document: Arc<str> = document.expect("a document has string keys only").into();
+    let document: Arc<str> = docs::complete(document).to_string().into();
     let json = |document: Arc<str>| {
         get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()))
     };

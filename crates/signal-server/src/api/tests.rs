@@ -428,7 +428,7 @@ async fn what_is_wrong_with_a_request_is_said() {
         (
             "POST /v1/apps/demo/webhooks",
             r#"{"url": "ftp://a.example/"}"#,
-            400,
+            422,
             "badWebhookUrl",
             "url",
         ),
@@ -530,6 +530,8 @@ async fn the_document_is_served_and_whole() {
         }
     }
     assert!(operations > 30, "{operations}");
+    let kinds = &document["components"]["schemas"]["EventKind"]["enum"];
+    assert_eq!(kinds, &json!(crate::hooks::KINDS));
 }
 
 /// Proves no rule of the protocol: the document in the repository is the one that is served.

@@ -131,7 +131,10 @@ async fn a_read_shows_what_was_answered() -> Result<()> {
                 let patch = json!({"attributes": {key.clone(): round.to_string()}});
                 ok(&stage, &format!("PATCH {ROOM}/attributes"), patch).await?;
                 let shown = ok(&stage, &format!("GET {ROOM}"), Value::Null).await?;
-                ensure!(shown["attributes"][&key] == round.to_string(), "round {round}: {shown}");
+                ensure!(
+                    shown["attributes"][&key] == json!(round.to_string()),
+                    "round {round}: {shown}"
+                );
             }
             anyhow::Ok(())
         });

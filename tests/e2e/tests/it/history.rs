@@ -71,7 +71,7 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
     ensure!(follow(&types(&again), &["pushCut", "restarted"]), "{again}");
     for (query, name) in [
         ("uid=01", "badUid"),
-        ("with=1", "invalidParams"),
+        ("with=1", "withNeedsUid"),
         ("from=-1", "invalidParams"),
         ("from=9007199254740992", "invalidParams"),
         ("limit=0", "invalidParams"),

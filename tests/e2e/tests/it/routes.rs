@@ -15,13 +15,12 @@ use crate::stage::{Member, Stage};
 /// `demo` as it is without a configuration, and an app whose tokens the API mints.
 const APPS: &str = r#"[{appkey = "demo", mode = "debug"}, {appkey = "live", jwt = [{kid = "k1", secret = "a1Zk93lmQe7tXw20vRb58pTy4uHs6cNd"}]}]"#;
 
+/// An operation: its id, its scope, the names in its path, its body.
+type Operation = (&'static str, &'static str, Vec<(&'static str, String)>, Value);
+
 /// What an operation needs, what its path says beside the app, and a body with which it succeeds. In this order all of them
 /// succeed, one after the other.
-fn operations(
-    webhook: &str,
-    key: &str,
-    global: &str,
-) -> Vec<(&'static str, &'static str, Vec<(&'static str, String)>, Value)> {
+fn operations(webhook: &str, key: &str, global: &str) -> Vec<Operation> {
     let channel = |name: &str| vec![("channel", name.to_owned())];
     let member = |uid: &str| vec![("channel", "room".to_owned()), ("uid", uid.to_owned())];
     let task = |name: &str| vec![("channel", "room".to_owned()), ("task", name.to_owned())];

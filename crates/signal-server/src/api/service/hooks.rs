@@ -138,7 +138,8 @@ impl Service {
 
 fn check_url(url: &str) -> Result<(), ApiError> {
     Egress::check(url).map_err(|error| {
-        ApiError::new(StatusCode::BAD_REQUEST, "badWebhookUrl", error.to_string()).field("url")
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "badWebhookUrl", error.to_string())
+            .field("url")
     })
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Answer, Done, done};
+use super::{Answer, Done, Uid, done};
 use crate::api::Api;
 use crate::api::access::{Admin, App, Channel, Moderate, Read};
 use crate::api::error::json;
@@ -377,7 +377,7 @@ struct Message {
     data: String,
     /// Only to these; to every member when absent.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, max_items = 64)]
+    #[schema(value_type = Option<Vec<Uid>>, max_items = 64)]
     to: Option<Vec<UserId>>,
 }
 

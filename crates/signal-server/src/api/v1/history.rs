@@ -40,10 +40,10 @@ struct Wanted {
     #[param(minimum = 0, maximum = 9007199254740991u64)]
     to: Option<u64>,
     /// Entries about this user, and those about nobody in particular.
-    #[param(pattern = "^(0|[1-9][0-9]{0,18})$")]
+    #[param(pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<String>,
     /// Entries about `uid`, about this other user, and about both of them, and about nobody else.
-    #[param(pattern = "^(0|[1-9][0-9]{0,18})$")]
+    #[param(pattern = "^(0|[1-9][0-9]{0,19})$")]
     with: Option<String>,
     /// At most so many, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
@@ -125,7 +125,9 @@ async fn read(
     let (from, to) = (moment(from, "from")?.unwrap_or(0), moment(to, "to")?.unwrap_or(u64::MAX));
     let (uid, with) = (user(uid, "uid")?, user(with, "with")?);
     if with.is_some() && uid.is_none() {
-        return Err(ApiError::invalid_params("with needs uid").field("with"));
+        let text = "`with` needs `uid`: it is about two users.";
+        let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "withNeedsUid", text);
+        return Err(error.field("with"));
     }
     let (after, limit) = (page.after::<Place>(LIST)?, page.limit()?);
     let search = Search { channel, after, from, to, uid, with, limit };

@@ -253,7 +253,6 @@ async fn set_role(
 #[serde(deny_unknown_fields)]
 struct SetBarred {
     /// All of them; none lets it publish all that its token grants.
-    #[schema(max_items = 4)]
     kinds: Vec<Kind>,
 }
 

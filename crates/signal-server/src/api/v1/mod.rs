@@ -86,6 +86,12 @@ impl From<Kind> for MediaKind {
     }
 }
 
+/// A user: a whole number up to 2^64 - 1, as text.
+#[derive(utoipa::ToSchema)]
+#[schema(pattern = "^(0|[1-9][0-9]{0,19})$")]
+#[expect(dead_code, reason = "it describes texts inside of lists")]
+struct Uid(String);
+
 /// It took effect, and there is nothing to say.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Done {}

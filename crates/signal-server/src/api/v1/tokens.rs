@@ -24,9 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Granted {
-    #[schema(max_items = 4)]
     publish: Vec<Kind>,
-    #[schema(max_items = 4)]
     subscribe: Vec<Kind>,
     broadcast: bool,
     tasks: bool,

@@ -58,16 +58,33 @@ struct Webhooks {
     webhooks: Vec<WebhookDto>,
 }
 
+/// A kind of event.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes texts; `hooks::KINDS` has them, and a test compares")]
+enum EventKind {
+    ChannelOpened,
+    ChannelEnded,
+    MemberJoined,
+    MemberLeft,
+    RoleChanged,
+    StreamAdded,
+    StreamRemoved,
+    TaskAdded,
+    TaskChanged,
+    TaskEnded,
+}
+
 /// A webhook that is not there yet.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewWebhook {
     /// `https`; `http` only to ranges that the operator allows.
-    #[schema(max_length = 2048)]
+    #[schema(max_length = 2048, pattern = "^[Hh][Tt][Tt][Pp][Ss]?://")]
     url: String,
     /// Kinds of events that it hears; none: all.
     #[serde(default)]
-    #[schema(max_items = 10)]
+    #[schema(value_type = Vec<EventKind>)]
     events: Vec<String>,
     #[serde(default = "yes")]
     enabled: bool,
@@ -128,10 +145,10 @@ async fn show(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -
 #[serde(deny_unknown_fields)]
 struct ChangeWebhook {
     #[serde(default)]
-    #[schema(max_length = 2048)]
+    #[schema(max_length = 2048, pattern = "^[Hh][Tt][Tt][Pp][Ss]?://")]
     url: Option<String>,
     #[serde(default)]
-    #[schema(max_items = 10)]
+    #[schema(value_type = Option<Vec<EventKind>>)]
     events: Option<Vec<String>>,
     /// One that is not enabled hears nothing; when it is again, it hears what is still kept.
     #[serde(default)]

@@ -170,11 +170,17 @@ async fn delete(State(api): State<Arc<Api>>, Task(key, id, _): Task<Admin>) -> A
     Ok(done())
 }
 
+/// The id of a push task.
+#[derive(utoipa::ToSchema)]
+#[schema(pattern = "^[A-Za-z0-9_]{1,64}$")]
+#[expect(dead_code, reason = "it describes texts inside of lists")]
+struct TaskName(String);
+
 /// Which push tasks end.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct TaskIds {
-    #[schema(value_type = Vec<String>, min_items = 1, max_items = 64)]
+    #[schema(value_type = Vec<TaskName>, min_items = 1, max_items = 64)]
     task_ids: Vec<TaskId>,
 }
 
