@@ -17,6 +17,8 @@ mod wire_enum;
 pub mod attributes;
 pub mod close;
 pub mod codec;
+#[cfg(feature = "schema")]
+pub mod described;
 pub mod error;
 pub mod id;
 pub mod limits;

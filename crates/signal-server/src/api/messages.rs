@@ -2,8 +2,9 @@
 //! that webhooks are told. Comes in: the types that are sent. Goes out: an AsyncAPI document, and one JSON Schema with all of
 //! them. Deliberately absent: anything written by hand that could differ from what is sent.
 
+use lianmai_protocol::described::refusal;
 use lianmai_protocol::message::{call, event, notice};
-use lianmai_protocol::schema::{Definitions, Object, Value, refusal};
+use lianmai_protocol::schema::{Definitions, Object, Value};
 use lianmai_protocol::{SIGNAL_PATH, SUBPROTOCOL};
 use serde_json::json;
 

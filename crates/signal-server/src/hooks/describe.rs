@@ -1,9 +1,10 @@
 //! What events look like, for who reads about them. Comes in: the types of their fields. Goes out: JSON Schema. Deliberately
 //! absent: when an event happens. A test compares this with what the engine writes.
 
+use lianmai_protocol::described::CHANNEL_NAME;
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::task::TaskState;
-use lianmai_protocol::schema::{CHANNEL_NAME, Definitions, Describe, Fields, Value};
+use lianmai_protocol::schema::{Definitions, Describe, Fields, Value};
 use lianmai_protocol::{Appkey, Cid, MediaKind, Mid, Pub, Role, TaskId, UserId};
 use serde_json::json;
 
