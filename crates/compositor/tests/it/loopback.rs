@@ -351,6 +351,7 @@ async fn nonsense(stream: &mut TcpStream) -> std::io::Result<()> {
         stream.write_all(&encode_tag(MediaKind::Video, number * 40, &body)).await?;
         body.splice(..5, [0xAF, 1]);
         stream.write_all(&encode_tag(MediaKind::Audio, number * 40, &body[..200])).await?;
+        // The pace of a sender, faster than that of its timestamps. Nothing waits for it.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lianmai_media_plane::{
     Authorizer, Denied, DeniedKind, Direction, EndReason, FactState, Hub, Kinds, MediaKind, Packet,
-    Player, Publisher, RelayConfig, StreamName, StreamRequest, Verdict, flv, pull,
+    Player, Publisher, RelayConfig, StreamName, StreamRequest, Verdict,
 };
 use tokio::sync::mpsc;
 use tokio::time::advance;
@@ -14,18 +14,18 @@ use tokio::time::advance;
 use crate::support::*;
 
 /// Video and audio whose codecs need no header: Sorenson H.263 and MP3.
-const KEY: &[u8] = &[0x12, 1, 0, 0, 0, 1];
+pub(crate) const KEY: &[u8] = &[0x12, 1, 0, 0, 0, 1];
 const FRAME: &[u8] = &[0x22, 1, 0, 0, 0, 2];
-const AUDIO: &[u8] = &[0x2F, 1, 5];
+pub(crate) const AUDIO: &[u8] = &[0x2F, 1, 5];
 /// H.264 and AAC.
-const AVC_KEY: &[u8] = &[0x17, 1, 0, 0, 0, 1];
-const AVC_FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 2];
-const AAC: &[u8] = &[0xAF, 1, 5];
+pub(crate) const AVC_KEY: &[u8] = &[0x17, 1, 0, 0, 0, 1];
+pub(crate) const AVC_FRAME: &[u8] = &[0x27, 1, 0, 0, 0, 2];
+pub(crate) const AAC: &[u8] = &[0xAF, 1, 5];
 const VIDEO_HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 9];
 const AUDIO_HEADER: &[u8] = &[0xAF, 0, 0x12, 0x10];
-const METADATA: &[u8] = b"\x02\x00\x0aonMetaData\x05";
+pub(crate) const METADATA: &[u8] = b"\x02\x00\x0aonMetaData\x05";
 
-fn hub() -> Hub {
+pub(crate) fn hub() -> Hub {
     Hub::new(RelayConfig::default())
 }
 
@@ -33,7 +33,7 @@ fn name(stream: &str) -> StreamName {
     StreamName::new("live", stream)
 }
 
-async fn publish(hub: &Hub, stream: &str) -> Result<Publisher, Denied> {
+pub(crate) async fn publish(hub: &Hub, stream: &str) -> Result<Publisher, Denied> {
     hub.publish(&allow(), request(Direction::Publish, stream, "")).await
 }
 
@@ -41,15 +41,15 @@ async fn play(hub: &Hub, stream: &str, query: &str) -> Result<Player, Denied> {
     hub.play(&allow(), request(Direction::Play, stream, query)).await
 }
 
-fn video(publisher: &Publisher, timestamp: u32, body: &[u8]) {
+pub(crate) fn video(publisher: &Publisher, timestamp: u32, body: &[u8]) {
     publisher.send(MediaKind::Video, timestamp, body).unwrap();
 }
 
-fn audio(publisher: &Publisher, timestamp: u32, body: &[u8]) {
+pub(crate) fn audio(publisher: &Publisher, timestamp: u32, body: &[u8]) {
     publisher.send(MediaKind::Audio, timestamp, body).unwrap();
 }
 
-fn headers(publisher: &Publisher) {
+pub(crate) fn headers(publisher: &Publisher) {
     publisher.send(MediaKind::Metadata, 0, METADATA).unwrap();
     video(publisher, 0, VIDEO_HEADER);
     audio(publisher, 0, AUDIO_HEADER);
@@ -395,47 +395,6 @@ async fn a_full_sink_delays_the_newest_state() {
     assert_eq!(hub.stats().facts_delayed, 2);
 }
 
-/// Proves URL-2.
-#[tokio::test(start_paused = true)]
-async fn flv_pulls() {
-    let hub = hub();
-    let publisher = publish(&hub, "a").await.unwrap();
-    headers(&publisher);
-    video(&publisher, 0x0123_4540, AVC_KEY);
-    let big = [AVC_FRAME, &[7; 50_000]].concat();
-    video(&publisher, 0x0123_4567, &big);
-    let mut pull =
-        pull::open(&hub, &allow(), request(Direction::Play, "a", "v=bob")).await.unwrap();
-    let first = pull.next().await.unwrap();
-    assert_eq!(&first[..13], b"FLV\x01\x05\0\0\0\x09\0\0\0\0");
-    let mut bytes = first.to_vec();
-    let second = pull.next().await.unwrap();
-    assert_eq!(
-        second.len(),
-        big.len() + flv::TAG_HEADER + flv::TAG_TRAILER,
-        "a large tag is passed as it is"
-    );
-    bytes.extend(&second);
-    let tags = tags(&bytes[13..]);
-    let kinds: Vec<_> = tags.iter().map(|(kind, time, _)| (*kind, *time)).collect();
-    assert_eq!(
-        kinds,
-        [(18, 0), (9, 0x0123_4540), (8, 0x0123_4540), (9, 0x0123_4540), (9, 0x0123_4567)]
-    );
-    assert_eq!(tags[4].2, big);
-
-    audio(&publisher, 0x0123_4568, AAC);
-    audio(&publisher, 0x0123_4569, AAC);
-    assert_eq!(pull.next().await.unwrap().len(), 2 * (AAC.len() + 15), "small tags leave together");
-    audio(&publisher, 0x0123_456A, AAC);
-    let signal = pull.cut_signal();
-    assert_eq!(hub.cut_viewer("bob"), 1);
-    assert_eq!((pull.next().await, pull.ended()), (None, Some(EndReason::Cut)));
-    drop(pull);
-    assert_eq!(signal.await, EndReason::Cut);
-    assert_eq!(hub.stats().players, 0);
-}
-
 /// Proves URL-13.
 #[tokio::test(start_paused = true)]
 async fn what_is_accepted_reaches_a_player_that_keeps_up() {
@@ -534,60 +493,6 @@ async fn headers_beyond_what_is_kept_end_the_publish() {
     }
 }
 
-/// For players that come before the push, just after its start, and late.
-/// Proves URL-14.
-#[tokio::test(start_paused = true)]
-async fn an_flv_head_says_what_there_is() {
-    for (kinds, flags) in [("a", 4), ("v", 1), ("av", 5), ("va", 5)] {
-        let hub = hub();
-        let open =
-            async || pull::open(&hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
-        let mut pulls = vec![open().await];
-        advance(Duration::from_secs(60)).await;
-        let publisher = publish(&hub, "a").await.unwrap();
-        publisher.send(MediaKind::Metadata, 0, METADATA).unwrap();
-        let mut firsts = Vec::new();
-        for step in 0..60 {
-            match step {
-                5 | 40 => pulls.push(open().await),
-                _ => {}
-            }
-            for kind in kinds.chars() {
-                let (kind, body) = match kind {
-                    'a' => (MediaKind::Audio, AUDIO),
-                    _ => (MediaKind::Video, KEY),
-                };
-                publisher.send(kind, step * 40, body).unwrap();
-            }
-            advance(Duration::from_millis(40)).await;
-        }
-        for pull in &mut pulls {
-            firsts.push(pull.next().await.unwrap());
-        }
-        assert_eq!(firsts.len(), 3);
-        for first in firsts {
-            assert_eq!((&first[..4], first[4]), (&b"FLV\x01"[..], flags), "{kinds}");
-            assert_eq!(tags(&first[13..])[0].0, 18);
-        }
-    }
-}
-
-/// Proves URL-14.
-#[tokio::test(start_paused = true)]
-async fn an_flv_head_does_not_wait_for_ever() {
-    let hub = hub();
-    let mut pull = pull::open(&hub, &allow(), request(Direction::Play, "a", "")).await.unwrap();
-    let publisher = publish(&hub, "a").await.unwrap();
-    audio(&publisher, 0, AUDIO);
-    let begin = tokio::time::Instant::now();
-    assert_eq!(pull.next().await.unwrap()[4], 4);
-    assert_eq!(begin.elapsed(), Duration::from_secs(1));
-    let mut pull =
-        pull::open(&hub, &allow(), request(Direction::Play, "b", "v=bob")).await.unwrap();
-    assert_eq!(hub.cut_viewer("bob"), 1);
-    assert_eq!((pull.next().await, pull.ended()), (None, Some(EndReason::Cut)));
-}
-
 /// Proves URL-15.
 #[tokio::test(start_paused = true)]
 async fn a_probe_takes_no_place() {
@@ -603,20 +508,4 @@ async fn a_probe_takes_no_place() {
     let no = Answer(|_: StreamRequest| Verdict::Deny { code: "notYours", message: "no".into() });
     let denied = hub.probe(&no, request(Direction::Play, "b", "")).await.unwrap_err();
     assert_eq!((denied.code, hub.stats().streams), ("notYours", 1));
-}
-
-/// Type, timestamp and body of each FLV tag.
-fn tags(mut bytes: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
-    let mut tags = Vec::new();
-    while !bytes.is_empty() {
-        let length = u32::from_be_bytes([0, bytes[1], bytes[2], bytes[3]]) as usize;
-        let time = u32::from_be_bytes([bytes[7], bytes[4], bytes[5], bytes[6]]);
-        tags.push((bytes[0], time, bytes[11..11 + length].to_vec()));
-        assert_eq!(
-            &bytes[11 + length..15 + length],
-            u32::try_from(length + 11).unwrap().to_be_bytes()
-        );
-        bytes = &bytes[15 + length..];
-    }
-    tags
 }

@@ -7,6 +7,7 @@ mod bounds;
 mod client;
 mod client_hostile;
 mod enhanced;
+mod flv_pulls;
 mod foreign;
 mod forward;
 mod hangup;

@@ -2,6 +2,7 @@
 //! numbers that were measured (`docs/operations.md`). Whoever comes and goes changes nothing of that: it counts what the
 //! task may show at most. Deliberately absent: who may have how much, see `room.rs`.
 
+use lianmai_protocol::limits::MAX_TASK_USERS;
 use lianmai_signal_engine::task::{Canvas, Source, Spec};
 
 /// What a task may cost.
@@ -25,9 +26,6 @@ const MIB: usize = 1 << 20;
 const COMPOSITOR: usize = 40 * MIB;
 const ENCODER: usize = 100 * MIB;
 const DECODER: usize = 64 * MIB;
-
-/// Most that are heard of a layout of panes.
-const MAX_HEARD: usize = 21;
 
 impl Cost {
     /// No task costs less.
@@ -67,8 +65,8 @@ fn inputs(spec: &Spec) -> (usize, usize) {
         Source::Panes { sets, .. } => {
             let panes = sets.iter().map(|set| set.panes.len()).max().unwrap_or(0);
             let seen = if spec.canvas.is_sound_only() { 0 } else { panes };
-            // Everybody is heard, and a channel may have thousands.
-            (seen, MAX_HEARD.saturating_sub(seen))
+            // Of the members that are not seen, as many are heard as make this number together.
+            (seen, MAX_TASK_USERS.saturating_sub(seen))
         }
     }
 }

@@ -233,6 +233,16 @@ impl Model {
         }
     }
 
+    /// Whether an update says of a task what it says already, with its revision, ahead of all that do not exist.
+    fn may_be_of_a_failed_one(&self, ch: usize, call: &Call) -> bool {
+        let Call::UpdateTasks(Tasks { rtmp_tasks: tasks }) = call else { return false };
+        let mut known = tasks.iter().map_while(|task| {
+            let known = self.channels[&ch].tasks.get(&task.task_id)?;
+            Some(task.revision == Some(known.revision))
+        });
+        known.any(|own| own)
+    }
+
     pub(super) fn answered(
         &mut self,
         ch: usize,
@@ -248,6 +258,12 @@ impl Model {
             (Err(error), Err(should)) if error == should => return Ok(()),
             // Whether a task has failed is not known here: then a revision that is its own is none.
             (Err(ErrorName::TaskOverridden), Ok(_)) => return Ok(()),
+            // So it is where a later one of the list does not exist.
+            (Err(ErrorName::TaskOverridden), Err(ErrorName::NoSuchTask))
+                if self.may_be_of_a_failed_one(ch, call) =>
+            {
+                return Ok(());
+            }
             (Err(ErrorName::StreamUrlBusy), Ok(_)) => {
                 let (Call::AddTasks(Tasks { rtmp_tasks: tasks })
                 | Call::UpdateTasks(Tasks { rtmp_tasks: tasks })) = call
