@@ -112,6 +112,12 @@ fn read_field(field: &syn::Field, container: &Container) -> Result<Field> {
             if !with.value().ends_with("unique_keys") {
                 return Err(meta.error("`Wire` does not know this function"));
             }
+        } else if meta.path.is_ident("deserialize_with") {
+            // Serde reads greater numbers. `Wire` refuses them, since a client sends none.
+            let with: LitStr = meta.value()?.parse()?;
+            if !with.value().ends_with("saturated") {
+                return Err(meta.error("`Wire` does not know this function"));
+            }
         } else {
             return Err(meta.error("`Wire` does not know this attribute"));
         }

@@ -136,8 +136,8 @@ pub(crate) enum WantedUrl {
 /// What was to be written down first.
 #[derive(Debug)]
 pub(crate) enum Written {
-    /// What took effect already: a member is answered.
-    Change { seat: Seat },
+    /// What took effect already: a member is answered. `of`: whom it changed, if not tasks.
+    Change { seat: Seat, of: Option<UserId> },
     /// Somebody is kicked, if it is that membership still.
     Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By },
     /// A channel is closed.

@@ -40,6 +40,9 @@ pub(crate) enum Maker {
 }
 
 impl Maker {
+    const FIRST: Maker = Maker::Operator;
+    const LAST: Maker = Maker::Unnamed(UserId(u64::MAX));
+
     fn of(record: &BanRecord) -> Self {
         match record.by {
             None => Maker::Operator,
@@ -79,15 +82,16 @@ struct Kept {
 
 #[derive(Debug, Default)]
 struct Restricted {
-    /// Each moderator's own: none ends or changes that of another.
-    bans: BTreeMap<(UserId, Option<UserId>), Kept>,
+    /// Each moderator's own: none ends or changes that of another. A moderator whose token names no uid is another one than
+    /// the moderator that has this uid.
+    bans: BTreeMap<(UserId, Maker), Kept>,
     hold: Option<Kept>,
 }
 
 impl Restricted {
     /// All bans of a uid in one.
     fn ban(&self, uid: UserId) -> Option<BanRecord> {
-        let all = self.bans.range((uid, None)..=(uid, Some(UserId(u64::MAX))));
+        let all = self.bans.range((uid, Maker::FIRST)..=(uid, Maker::LAST));
         all.map(|(_, kept)| kept.record).reduce(|one, other| longer(&one, other))
     }
 }
@@ -155,7 +159,7 @@ impl Restrictions {
     ) -> Result<(), RpcError> {
         let until = WallTime(now.wall.0 + u64::from(duration_s) * 1000);
         let new = maker.record(until, now.wall);
-        let own = (uid, new.by);
+        let own = (uid, maker);
         let known = self.channels.get_mut(channel).and_then(|of| of.bans.get_mut(&own));
         if let Some(kept) = known {
             kept.record = longer(&kept.record, new);
@@ -187,7 +191,7 @@ impl Restrictions {
             self.channels.get(channel).and_then(|of| of.hold.as_ref()).map(|kept| kept.record);
         let record = old.map_or(new, |old| longer(&old, new));
         // Another pays for it.
-        let moves = old.is_none_or(|old| record.by != old.by);
+        let moves = old.is_none_or(|old| Maker::of(&record) != Maker::of(&old));
         let place = if moves { Some(self.place(&channel.appkey, maker)?) } else { None };
         ops.push(RowOp::put_hold(channel, record));
         let hold = &mut self.channels.entry(channel.clone()).or_default().hold;
@@ -205,10 +209,10 @@ impl Restrictions {
     ) -> usize {
         let before = ops.len();
         for (channel, restricted) in &mut self.channels {
-            restricted.bans.retain(|(uid, by), _| {
-                let stays = !is_meant(channel, Some(*uid), *by);
+            restricted.bans.retain(|(uid, _), kept| {
+                let stays = !is_meant(channel, Some(*uid), kept.record.by);
                 if !stays {
-                    ops.push(RowOp::drop(channel, Row::Ban(*uid, *by)));
+                    ops.push(RowOp::drop(channel, Row::ban(*uid, &kept.record)));
                 }
                 stays
             });
@@ -253,7 +257,7 @@ impl Restrictions {
             }
             let place = self.place(&channel.appkey, Maker::of(&record)).ok();
             let restricted = self.channels.entry(channel.clone()).or_default();
-            restricted.bans.insert((*uid, record.by), Kept { record, place });
+            restricted.bans.insert((*uid, Maker::of(&record)), Kept { record, place });
         }
         for (channel, hold) in &restored.holds {
             let record = fit(hold);
@@ -268,10 +272,10 @@ impl Restrictions {
     /// Forgets what concerns no token any more.
     pub(crate) fn sweep(&mut self, now: Now, ops: &mut Vec<RowOp>) {
         for (channel, restricted) in &mut self.channels {
-            restricted.bans.retain(|(uid, by), kept| {
+            restricted.bans.retain(|(uid, _), kept| {
                 let stays = end(&kept.record) > now.wall;
                 if !stays {
-                    ops.push(RowOp::drop(channel, Row::Ban(*uid, *by)));
+                    ops.push(RowOp::drop(channel, Row::ban(*uid, &kept.record)));
                 }
                 stays
             });
@@ -459,6 +463,29 @@ mod tests {
         }
         assert_eq!(count, 10);
         assert!(all.ban(&channel("x"), UserId(1), maker(Some(0)), now, 60, &mut ops).is_ok());
+    }
+
+    /// Proves KIC-5.
+    #[test]
+    fn who_could_be_anybody_is_not_the_moderator_of_that_uid() {
+        let (mut all, mut ops, now) = (Restrictions::new(100, 1), Vec::new(), Now::default());
+        let (named, unnamed) = (Maker::Moderator(UserId(9)), Maker::Unnamed(UserId(9)));
+        let (a, b) = (channel("a"), channel("b"));
+        let held = |all: &Restrictions| {
+            let own = Owner::Moderator(a.appkey.clone(), UserId(9));
+            all.accounts[&(a.appkey.clone(), Some(own))].held()
+        };
+        assert!(all.ban(&a, UserId(5), named, now, 60, &mut ops).is_ok());
+        assert!(all.ban(&a, UserId(5), unnamed, now, 90, &mut ops).is_ok());
+        assert_eq!((all.pool.used(), held(&all)), (2, 1), "each pays for its own");
+        assert!(all.ban(&a, UserId(5), named, now, 30, &mut ops).is_ok());
+        assert_eq!(all.channels[&a].ban(UserId(5)).unwrap().until, WallTime(90_000));
+        assert_eq!(all.pool.used(), 2);
+        // There is one hold: who makes it longer pays for it.
+        assert!(all.hold(&b, named, now, 60, &mut ops).is_ok());
+        assert_eq!(held(&all), 2);
+        assert!(all.hold(&b, unnamed, now, 90, &mut ops).is_ok());
+        assert_eq!((all.pool.used(), held(&all)), (3, 1));
     }
 
     /// Proves no rule of the protocol: what operators see and lift.

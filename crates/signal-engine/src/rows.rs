@@ -31,6 +31,8 @@ pub enum Row {
     Member(UserId),
     /// The restriction of a uid, by a moderator or an operator.
     Ban(UserId, Option<UserId>),
+    /// The restriction of a uid, by a moderator whose token names no uid, and the uid that it had.
+    UnnamedBan(UserId, UserId),
     /// The restriction of the name.
     Hold,
     /// A push task.
@@ -38,6 +40,9 @@ pub enum Row {
     /// The claim of a place, under the name that [`ClaimKey::name`] gives it.
     Claim,
 }
+
+/// Ends the id of a row of a moderator without a name.
+const UNNAMED: &str = "unnamed";
 
 impl Row {
     /// Kinds of rows that end with their channel, as [`Row::kind`] names them.
@@ -49,7 +54,7 @@ impl Row {
         match self {
             Row::Channel => "channel",
             Row::Member(_) => "member",
-            Row::Ban(..) => "ban",
+            Row::Ban(..) | Row::UnnamedBan(..) => "ban",
             Row::Hold => "hold",
             Row::Task(_) => "task",
             Row::Claim => "claim",
@@ -62,6 +67,7 @@ impl Row {
         match self {
             Row::Member(uid) | Row::Ban(uid, None) => uid.to_string(),
             Row::Ban(uid, Some(by)) => format!("{uid}/{by}"),
+            Row::UnnamedBan(uid, by) => format!("{uid}/{by}/{UNNAMED}"),
             Row::Task(task) => task.to_string(),
             Row::Channel | Row::Hold | Row::Claim => String::new(),
         }
@@ -75,19 +81,30 @@ impl Row {
         let row = match kind {
             "channel" => Some(Row::Channel),
             "member" => id.parse().ok().map(Row::Member),
-            "ban" => {
-                let (uid, by) = match id.split_once('/') {
-                    Some((uid, by)) => (uid, Some(by.parse().map_err(|_| NoRow::Id)?)),
-                    None => (id, None),
-                };
-                uid.parse().ok().map(|uid| Row::Ban(uid, by))
-            }
+            "ban" => Row::read_ban(id),
             "hold" => Some(Row::Hold),
             "task" => id.parse().ok().map(Row::Task),
             "claim" => Some(Row::Claim),
             _ => return Err(NoRow::Kind),
         };
         row.filter(|row| row.id() == id).ok_or(NoRow::Id)
+    }
+
+    fn read_ban(id: &str) -> Option<Row> {
+        Some(match id.split('/').collect::<Vec<_>>()[..] {
+            [uid] => Row::Ban(uid.parse().ok()?, None),
+            [uid, by] => Row::Ban(uid.parse().ok()?, Some(by.parse().ok()?)),
+            [uid, by, UNNAMED] => Row::UnnamedBan(uid.parse().ok()?, by.parse().ok()?),
+            _ => return None,
+        })
+    }
+
+    /// The row of a restriction of a uid.
+    pub(crate) fn ban(uid: UserId, record: &BanRecord) -> Row {
+        match record.by.filter(|_| record.unnamed) {
+            Some(by) => Row::UnnamedBan(uid, by),
+            None => Row::Ban(uid, record.by),
+        }
     }
 
     /// Whether it ends with its channel.
@@ -113,7 +130,7 @@ pub enum Record {
     Channel(Box<ChannelRecord>),
     /// Of [`Row::Member`].
     Member(Box<MemberRecord>),
-    /// Of [`Row::Ban`] and [`Row::Hold`].
+    /// Of [`Row::Ban`], [`Row::UnnamedBan`] and [`Row::Hold`].
     Ban(BanRecord),
     /// Of [`Row::Task`].
     Task(Box<TaskRecord>),
@@ -146,7 +163,7 @@ impl Record {
         Some(match row {
             Row::Channel => Record::Channel(json(text)?),
             Row::Member(_) => Record::Member(json(text)?),
-            Row::Ban(..) | Row::Hold => Record::Ban(json(text)?),
+            Row::Ban(..) | Row::UnnamedBan(..) | Row::Hold => Record::Ban(json(text)?),
             Row::Task(_) => Record::Task(json(text)?),
             Row::Claim => Record::Claim(json(text)?),
         })
@@ -176,7 +193,7 @@ impl RowOp {
     }
 
     pub(crate) fn put_ban(channel: &ChannelKey, uid: UserId, record: BanRecord) -> Self {
-        let key = RowKey { channel: channel.clone(), row: Row::Ban(uid, record.by) };
+        let key = RowKey { channel: channel.clone(), row: Row::ban(uid, &record) };
         RowOp::Put(key, Record::Ban(record))
     }
 
@@ -237,7 +254,11 @@ impl Restored {
                     record.live = record.live.filter(|_| clean);
                     members.push((key, *record));
                 }
+                // In files of before it is the row of an unnamed moderator's, too. It counts for the uid then.
                 (Row::Ban(uid, by), Record::Ban(ban)) if *by == ban.by => {
+                    restored.bans.push((key.channel, *uid, BanRecord { unnamed: false, ..ban }));
+                }
+                (Row::UnnamedBan(uid, _), Record::Ban(ban)) if key.row == Row::ban(*uid, &ban) => {
                     restored.bans.push((key.channel, *uid, ban));
                 }
                 (Row::Hold, Record::Ban(hold)) => restored.holds.push((key.channel, hold)),
@@ -282,6 +303,7 @@ mod tests {
         let others = [
             Row::Ban(UserId(u64::MAX), None),
             Row::Ban(UserId(7), Some(UserId(u64::MAX))),
+            Row::UnnamedBan(UserId(7), UserId(u64::MAX)),
             Row::Hold,
             Row::Claim,
         ];
@@ -294,6 +316,8 @@ mod tests {
             ("member", ""),
             ("ban", "7/"),
             ("ban", "/7"),
+            ("ban", "7/8/"),
+            ("ban", "7/unnamed"),
             ("hold", "7"),
             ("task", "a-b"),
         ] {

@@ -5,6 +5,7 @@ use crate::raw::JsonObject;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
+use super::saturated;
 use super::snapshot::{ChannelInfo, MemberInfo, SelfInfo};
 use crate::Map;
 use crate::attributes::Attributes;
@@ -122,7 +123,7 @@ pub struct Kick {
     pub uid: UserId,
     /// Seconds for which the uid is refused whatever it presents, 0..=604800. With 0 only its present
     /// session and the tokens issued so far are refused.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub duration_s: u32,
     /// Free text, told to the kicked member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,7 +135,7 @@ pub struct Kick {
 #[serde(rename_all = "camelCase")]
 pub struct CloseChannel {
     /// Seconds for which joins with tokens issued before the close are refused, 0..=3600; 10 when absent.
-    #[serde(default = "CloseChannel::default_hold_s")]
+    #[serde(default = "CloseChannel::default_hold_s", deserialize_with = "saturated")]
     pub hold_s: u32,
     /// Free text, told to all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

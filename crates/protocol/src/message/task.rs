@@ -4,6 +4,7 @@ use crate::prelude::*;
 use crate::wire::Wire;
 use serde::{Deserialize, Serialize};
 
+use super::saturated;
 use crate::id::{TaskId, UserId};
 use crate::wire_enum::{shows, wire_enum};
 
@@ -69,11 +70,13 @@ pub struct Layout {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct Canvas {
     /// Pixels, 16..=1920, or 0 for sound only; an odd number counts as the even one below.
+    #[serde(deserialize_with = "saturated")]
     pub width: u32,
     /// As the width; width x height <= 1920 x 1080.
+    #[serde(deserialize_with = "saturated")]
     pub height: u32,
     /// 65536 R + 256 G + B.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub color: u32,
 }
 
@@ -84,22 +87,22 @@ pub struct LayoutUser {
     /// The member.
     pub uid: UserId,
     /// Left edge in pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub x: u32,
     /// Top edge in pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub y: u32,
     /// Pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub width: u32,
     /// Pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub height: u32,
     /// 0 fit, 1 crop.
-    #[serde(default = "crop")]
+    #[serde(default = "crop", deserialize_with = "saturated")]
     pub adaption: u32,
     /// 0..=100, higher in front.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub z_order: u32,
     /// Whether the member is heard.
     #[serde(default)]
@@ -115,19 +118,19 @@ pub struct LayoutImage {
     /// `http://` or `https://`.
     pub url: String,
     /// Left edge in pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub x: u32,
     /// Top edge in pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub y: u32,
     /// Pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub width: u32,
     /// Pixels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub height: u32,
     /// 0 fit, 1 crop.
-    #[serde(default = "crop")]
+    #[serde(default = "crop", deserialize_with = "saturated")]
     pub adaption: u32,
 }
 
@@ -154,16 +157,16 @@ pub struct TaskConfig {
 #[serde(rename_all = "camelCase")]
 pub struct AudioParam {
     /// kbit/s, 10..=192.
-    #[serde(default = "default_bit_rate")]
+    #[serde(default = "default_bit_rate", deserialize_with = "saturated")]
     pub bit_rate: u32,
     /// 32000, 44100 or 48000.
-    #[serde(default = "default_sample_rate")]
+    #[serde(default = "default_sample_rate", deserialize_with = "saturated")]
     pub sample_rate: u32,
     /// 1 or 2.
-    #[serde(default = "default_channels")]
+    #[serde(default = "default_channels", deserialize_with = "saturated")]
     pub channels: u32,
     /// 0 LC-AAC, 1 HE-AAC.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saturated")]
     pub codec_profile: u32,
 }
 

@@ -383,7 +383,7 @@ fn err_3_wrong_parameters_are_named() {
         (call("setRole", "{}"), Some("role")),
         (call("kick", r#"{"uid":"7","durationS":-1}"#), Some("durationS")),
         (call("kick", r#"{"uid":"7","durationS":1.5}"#), Some("durationS")),
-        (call("kick", r#"{"uid":"7","durationS":4294967296}"#), Some("durationS")),
+        (call("kick", r#"{"uid":"7","durationS":18446744073709551616}"#), Some("durationS")),
         (call("kick", r#"{"uid":"7","durationS":"60"}"#), Some("durationS")),
         (call("closeChannel", r#"{"holdS":null}"#), Some("holdS")),
         (call("sendMessage", r#"{"data":{}}"#), Some("data")),
@@ -406,6 +406,18 @@ fn err_3_wrong_parameters_are_named() {
     ] {
         let wanted = (Some(9), ErrorName::InvalidParams, field.map(str::to_owned));
         assert_eq!(refusal(&frame), wanted, "{frame}");
+    }
+}
+
+/// Whoever judges a duration finds it too long, and says so by the error of that limit.
+/// Proves LIM-1.
+#[test]
+fn lim_1_a_number_that_is_too_great_for_its_type_is_the_greatest_one() {
+    for seconds in ["4294967295", "4294967296", "9007199254740991", "18446744073709551615"] {
+        let frame = call("kick", &format!(r#"{{"uid":"7","durationS":{seconds}}}"#));
+        let Element::Request(request) = support::client_one(&frame) else { panic!("{frame}") };
+        let Call::Kick(kick) = request.call else { panic!("{frame}") };
+        assert_eq!(kick.duration_s, u32::MAX, "{frame}");
     }
 }
 

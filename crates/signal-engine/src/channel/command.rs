@@ -14,7 +14,6 @@ use super::cost::{self, Cost};
 use super::member::{Held, Member, Waiting, WaitingOn};
 use super::session::{Asked, Seen};
 use super::{Channel, Outcome, Reply, not_stored};
-use crate::asks::Written;
 use crate::context::Context;
 use crate::ids::{AskId, ConnId};
 use crate::key;
@@ -122,10 +121,11 @@ impl Channel {
     }
 
     fn ping(&mut self, cx: &mut Context, uid: UserId, id: RequestId, ping: &Ping) {
+        let epoch = self.log.epoch();
         if let Some(member) = self.members.get_mut(&uid) {
             let confirmed = ping.k.is_some_and(|k| member.tickets.confirm(k));
             cx.stats.message_bytes -= member.messages.ack(ping.n.unwrap_or(0));
-            if confirmed && member.is_back() {
+            if confirmed && member.is_back(epoch) {
                 self.touch(uid);
             }
         }
@@ -389,6 +389,17 @@ impl Channel {
         }
     }
 
+    /// Continues the sessions whose command was superseded in this turn. A command that was held may supersede that of another
+    /// session, whose held commands run in their turn here: no chain of sessions is too long for the stack.
+    pub(super) fn resume_superseded(&mut self, cx: &mut Context) {
+        while let Some(uid) = self.superseded.pop_front() {
+            let waiting = self.members.get(&uid).and_then(|member| member.waiting.as_ref());
+            if waiting.is_some_and(|waiting| waiting.on == WaitingOn::Turn) {
+                self.resume_waiting(cx, uid, "publish", Err(ErrorName::Superseded.into()));
+            }
+        }
+    }
+
     /// What was before a command that was held may have made it tell more than when it came.
     fn pay_more(&mut self, cx: &Context, uid: UserId, call: &Call, paid: Cost) {
         let more = self.cost(uid, call, paid.reading_again()).units.saturating_sub(paid.units);
@@ -408,21 +419,21 @@ impl Channel {
         }
     }
 
-    /// Something took effect and is answered when it is written down (RST-5).
-    pub(super) fn answer_written(
+    /// What somebody waited for is written down, or cannot be.
+    pub(crate) fn written(
         &mut self,
         cx: &mut Context,
         uid: UserId,
-        asked: Asked,
-    ) -> Outcome {
-        self.write_down(cx);
-        let ask = cx.store(Written::Change { seat: self.seat(uid) });
-        self.wait(uid, asked, ask, WaitingOn::Write);
-        Ok(Reply::Later)
-    }
-
-    /// What somebody waited for is written down, or cannot be.
-    pub(crate) fn written(&mut self, cx: &mut Context, uid: UserId, ask: AskId, stored: bool) {
+        of: Option<UserId>,
+        ask: AskId,
+        stored: bool,
+    ) {
+        if stored {
+            self.unstored.take_if(|last| *last == ask);
+            if let Some(member) = of.and_then(|of| self.members.get_mut(&of)) {
+                member.unstored.take_if(|last| *last == ask);
+            }
+        }
         if self.waits_for(uid, ask) {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, uid, "write", outcome);

@@ -75,6 +75,8 @@ impl Channel {
             replaced: BTreeMap::new(),
             touched: Default::default(),
             unwritten: true,
+            unstored: None,
+            superseded: Default::default(),
             ending: false,
             closed: false,
         }
@@ -138,10 +140,9 @@ impl Channel {
         let role = if self.demoted.contains_key(&uid) { Role::Audience } else { role };
         let texts = (join.name.map(String::into_boxed_str), join.attributes);
         let (name, attributes) = match self.members.get(&uid) {
-            // The one that it replaces is seen still.
-            Some(old) if !rights.message && !old.rights.message && old.is_visible() => {
-                (old.name.clone(), old.attributes.clone())
-            }
+            // The one that it replaces is seen still. If one of the two may speak, the texts are those of the join.
+            Some(old) if old.is_visible() && (rights.message || old.rights.message) => texts,
+            Some(old) if old.is_visible() => (old.name.clone(), old.attributes.clone()),
             _ => self.told.texts(uid, rights.message, texts),
         };
         let taken = Taken {
@@ -197,6 +198,7 @@ impl Channel {
             answers: Answers::default(),
             messages: Messages::default(),
             forced: None,
+            unstored: None,
             fenced: false,
             restored: false,
             pubs: [None; 4],
@@ -204,7 +206,6 @@ impl Channel {
             pulls: Vec::new(),
         };
         self.told.add(taken);
-        self.told.entered(uid, rights.message);
         cx.stats.members += 1;
         let (channel, cid) = (self.key.clone(), self.cid);
         if opens {
@@ -265,12 +266,13 @@ impl Channel {
     /// The same `join` call again: its answer was lost (JOI-2). Nobody else hears of it.
     fn take_over(&mut self, cx: &mut Context, arrival: Arrival, uid: UserId, grant: &Grant) {
         self.drop_connection(cx, uid, CloseCode::TAKEN_OVER);
+        let epoch = self.log.epoch();
         let Some(member) = self.members.get_mut(&uid) else { return };
         // The caller of `join` waits for nothing else, and begins with any id.
         member.waiting = None;
         member.answers = Answers::default();
         member.attempt = 0;
-        member.is_back();
+        member.is_back(epoch);
         let k = member.tickets.renew();
         self.apply_grant(cx, uid, grant);
         self.touch(uid);

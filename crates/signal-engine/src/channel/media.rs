@@ -115,7 +115,7 @@ impl Channel {
         let (_, kinds) = selected(&params.media_type)?;
         let before = self.log.head();
         self.remove_streams(cx, target, kinds);
-        self.done(cx, uid, asked, target, before != self.log.head())
+        self.done(cx, uid, asked, target, before != self.log.head(), false)
     }
 
     /// Ends publications: `streamRemoved` for each, their subscriptions, and each URL that carries none
@@ -420,15 +420,15 @@ impl Channel {
         Ok(Reply::Subscribed { uid: publisher, url, urls })
     }
 
-    /// A command that waits for a push URL is over when its member may not publish any more.
-    pub(super) fn supersede_push(&mut self, cx: &mut Context, uid: UserId) {
-        let waits = self
-            .members
-            .get(&uid)
-            .and_then(|m| m.waiting.as_ref())
-            .is_some_and(|waiting| waiting.on == WaitingOn::Push);
-        if waits {
-            self.resume_waiting(cx, uid, "publish", Err(ErrorName::Superseded.into()));
+    /// A command that waits for a push URL is over when its member may not publish any more. Its session goes on at the end of
+    /// the turn.
+    pub(super) fn supersede_push(&mut self, uid: UserId) {
+        let waiting = self.members.get_mut(&uid).and_then(|member| member.waiting.as_mut());
+        if let Some(waiting) = waiting
+            && waiting.on == WaitingOn::Push
+        {
+            waiting.on = WaitingOn::Turn;
+            self.superseded.push_back(uid);
         }
     }
 

@@ -65,6 +65,8 @@ pub(crate) enum WaitingOn {
     /// A write: of a kick or close, which takes effect then, or of what took effect already and is
     /// answered so.
     Write,
+    /// Nothing any more: it is superseded, which is answered at the end of the turn.
+    Turn,
 }
 
 impl Waiting {
@@ -129,8 +131,10 @@ pub(crate) struct Member {
     pub(crate) attempt: u64,
     pub(crate) answers: Answers,
     pub(crate) messages: Messages,
-    /// Last change by somebody else that the client may not have seen (RST-5).
+    /// Last change by somebody else that the client may not have seen (RES-10).
     pub(crate) forced: Option<(Epoch, u64)>,
+    /// The last write of a change by somebody else, until it is known to be stored (RST-5).
+    pub(crate) unstored: Option<AskId>,
     /// Kicked, and only not yet visibly so: nothing that it says counts (KIC-1, RST-5).
     pub(crate) fenced: bool,
     /// Loaded after a crash, and its client is not known to be back.
@@ -145,12 +149,16 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Its client has the answer that brought it back: it knows all that the server knows.
-    pub(crate) fn is_back(&mut self) -> bool {
-        let news = self.restored || self.forced.is_some();
-        self.restored = false;
-        self.forced = None;
-        news
+    /// Its client has the answer that brought it back to the log `epoch`. Whether that is news.
+    pub(crate) fn is_back(&mut self, epoch: Epoch) -> bool {
+        let follows = self.follows(epoch);
+        std::mem::take(&mut self.restored) || follows
+    }
+
+    /// Its client has a picture of the log `epoch`: a change in the log of an earlier process is in it. Whether it has seen a
+    /// change in this log is told by the `seq` with which it comes back (RES-10).
+    pub(crate) fn follows(&mut self, epoch: Epoch) -> bool {
+        self.forced.take_if(|(of, _)| *of != epoch).is_some()
     }
 
     /// What it takes of `channel_attribute_bytes`.

@@ -26,7 +26,7 @@ mod tasks;
 mod told;
 mod urls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use lianmai_protocol::codec::{self};
@@ -46,7 +46,7 @@ use self::tasks::Tasks;
 use self::told::Told;
 use crate::config::AppPolicy;
 use crate::context::Context;
-use crate::ids::{ChannelRef, ConnId, Seat};
+use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::key::ChannelKey;
 use crate::output::{ChannelView, MemberView, Note};
 use crate::restrictions::Place;
@@ -111,6 +111,10 @@ pub(crate) struct Channel {
     /// Members that are not as they were written down, and whether the channel is not.
     touched: BTreeSet<UserId>,
     unwritten: bool,
+    /// The last write of a moderator's change of who is kept down, until it is known to be stored (RST-5).
+    unstored: Option<AskId>,
+    /// Members whose command was superseded in this turn; the commands behind it run at its end.
+    superseded: VecDeque<UserId>,
     /// Written down as closed, and about to be.
     ending: bool,
     closed: bool,
@@ -207,6 +211,7 @@ impl Channel {
 
     /// After each input: lets events leave if they may, else makes sure that they will.
     pub(crate) fn settle(&mut self, cx: &mut Context) {
+        self.resume_superseded(cx);
         self.settle_tasks(cx);
         if self.log.has_pending() {
             let at = self.log.flush_at(cx.config.flush_interval_ms);

@@ -51,7 +51,8 @@ impl Channel {
     }
 
     /// Answers a change of `target`, if it is one: at once, or if it was somebody else's change when it is written down,
-    /// so that no crash undoes it (RST-5).
+    /// so that no crash undoes it (RST-5). Who asks for what is so already waits for that as well, while it is not stored.
+    /// `demotes`: who is kept down has changed, too.
     pub(super) fn done(
         &mut self,
         cx: &mut Context,
@@ -59,16 +60,30 @@ impl Channel {
         asked: Asked,
         target: UserId,
         changed: bool,
+        demotes: bool,
     ) -> Outcome {
-        let head = self.log.head();
-        if caller == target || !changed {
+        let Some(member) = self.members.get_mut(&target).filter(|_| caller != target) else {
+            return Ok(Reply::Done);
+        };
+        if changed {
+            member.forced = Some((self.log.epoch(), self.log.head()));
+        } else if member.unstored.is_none() && self.unstored.is_none() {
             return Ok(Reply::Done);
         }
-        if let Some(member) = self.members.get_mut(&target) {
-            member.forced = Some((self.log.epoch(), head));
-        }
+        // What a write of before may not have stored is in this one.
+        let demotes = demotes || self.unstored.is_some();
+        self.unwritten |= demotes;
         self.touch(target);
-        self.answer_written(cx, caller, asked)
+        self.write_down(cx);
+        let ask = cx.store(Written::Change { seat: self.seat(caller), of: Some(target) });
+        if demotes {
+            self.unstored = Some(ask);
+        }
+        if let Some(member) = self.members.get_mut(&target) {
+            member.unstored = Some(ask);
+        }
+        self.wait(caller, asked, ask, WaitingOn::Write);
+        Ok(Reply::Later)
     }
 
     pub(super) fn set_role(
@@ -98,8 +113,8 @@ impl Channel {
             _ if !changes => {}
             _ => return Err(RpcError::new(ErrorName::BadRole).field("role")),
         }
-        let changes = changes || kept != self.demoted.contains_key(&uid);
-        self.done(cx, caller, asked, uid, changes)
+        let demotes = kept != self.demoted.contains_key(&uid);
+        self.done(cx, caller, asked, uid, changes || demotes, demotes)
     }
 
     /// Who restricts by a command.
@@ -186,7 +201,7 @@ impl Channel {
         self.role_changed(cx, uid, mid, Role::Audience);
         let reason = LeaveReason::RoleChanged;
         self.emit(cx, &ChannelEvent::ClientLeave(ClientLeave { uid, mid, reason }));
-        self.supersede_push(cx, uid);
+        self.supersede_push(uid);
     }
 
     fn role_changed(&mut self, cx: &mut Context, uid: UserId, mid: Mid, role: Role) {
@@ -226,7 +241,7 @@ impl Channel {
                 if on { ChannelEvent::Muted(change) } else { ChannelEvent::Unmuted(change) };
             self.emit(cx, &event);
         }
-        self.done(cx, caller, asked, uid, before != self.log.head())
+        self.done(cx, caller, asked, uid, before != self.log.head(), false)
     }
 
     pub(super) fn kick(

@@ -254,6 +254,7 @@ impl Channel {
             answers,
             messages,
             forced: record.forced,
+            unstored: None,
             fenced: false,
             restored: live.as_ref().is_none_or(|live| live.restored),
             pubs,

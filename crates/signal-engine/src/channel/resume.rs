@@ -64,7 +64,10 @@ impl Channel {
         };
         let Some(member) = self.members.get_mut(&uid) else { return };
         if member.tickets.confirm(claims.k) {
-            member.is_back();
+            member.restored = false;
+        }
+        if reconnect.epoch == epoch {
+            member.follows(epoch);
         }
         let k = member.tickets.rotate(claims.k);
         member.attempt = reconnect.attempt;

@@ -9,7 +9,7 @@ use lianmai_protocol::message::event::{ChannelMessage, ChannelUpdate, ClientUpda
 use lianmai_protocol::message::notice::{TargetedMessage, TokenWillExpire};
 use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessage, SetAttributes};
 use lianmai_protocol::message::{ChannelEvent, Notice};
-use lianmai_protocol::{Attributes, CloseCode, ErrorName, Role, RpcError, UserId, codec};
+use lianmai_protocol::{Attributes, CloseCode, ErrorName, Map, Role, RpcError, UserId, codec};
 
 use super::member::WaitingOn;
 use super::session::Asked;
@@ -33,16 +33,36 @@ pub(super) fn check_name(name: Option<&String>) -> Result<(), RpcError> {
     Ok(())
 }
 
+fn check_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Result<(), RpcError> {
+    if keys.any(|key| key.is_empty() || key.len() > MAX_ATTRIBUTE_KEY_BYTES) {
+        return Err(RpcError::new(ErrorName::BadAttributes).field("attributes"));
+    }
+    Ok(())
+}
+
 /// Checks an attribute map as a whole.
 pub(super) fn check_attributes(attributes: &Attributes, max_bytes: usize) -> Result<(), RpcError> {
-    let bad_key = |key: &String| key.is_empty() || key.len() > MAX_ATTRIBUTE_KEY_BYTES;
-    if attributes.0.len() > MAX_ATTRIBUTE_KEYS || attributes.0.keys().any(bad_key) {
+    check_keys(attributes.0.keys())?;
+    if attributes.0.len() > MAX_ATTRIBUTE_KEYS {
         return Err(RpcError::new(ErrorName::BadAttributes).field("attributes"));
     }
     if attributes.bytes() > max_bytes {
         return Err(RpcError::new(ErrorName::AttributesTooLarge).field("attributes"));
     }
     Ok(())
+}
+
+/// What attributes become by a patch, and whether that is a change. A key that a patch removes is checked, too (ATT-4).
+fn patched(
+    attributes: &Attributes,
+    patch: &Map<String, Option<String>>,
+    max_bytes: usize,
+) -> Result<(Attributes, bool), RpcError> {
+    check_keys(patch.keys())?;
+    let mut attributes = attributes.clone();
+    let changed = attributes.apply(patch);
+    check_attributes(&attributes, max_bytes)?;
+    Ok((attributes, changed))
 }
 
 impl Channel {
@@ -100,9 +120,8 @@ impl Channel {
                         RpcError::new(ErrorName::Forbidden).message("The method needs `message`.")
                     );
                 }
-                let mut attributes = member.attributes.clone();
-                let mut changed = attributes.apply(&params.attributes);
-                check_attributes(&attributes, max_bytes)?;
+                let (attributes, mut changed) =
+                    patched(&member.attributes, &params.attributes, max_bytes)?;
                 let name = params.name.as_deref().or(member.name.as_deref());
                 let old = Taken::of(member);
                 let new = Taken { bytes: told_bytes(name, &attributes), ..old };
@@ -133,9 +152,8 @@ impl Channel {
                 if params.name.is_some() {
                     return Err(RpcError::new(ErrorName::InvalidParams).field("name"));
                 }
-                let mut attributes = self.attributes.clone();
-                let changed = attributes.apply(&params.attributes);
-                check_attributes(&attributes, max_bytes)?;
+                let (attributes, changed) =
+                    patched(&self.attributes, &params.attributes, max_bytes)?;
                 if changed {
                     self.unwritten = true;
                     self.attributes = attributes.clone();

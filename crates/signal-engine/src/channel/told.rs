@@ -89,12 +89,16 @@ impl Told {
     }
 
     /// A member is seen no more. Who may not speak is the same when it comes back, or it would say something by its name.
+    /// Of who may speak nothing is kept, and what was kept before was not seen last.
     pub(super) fn gone(&mut self, member: &Member) {
-        if member.rights.message || !member.is_visible() {
+        if !member.is_visible() {
+            return;
+        }
+        self.forget(member.uid);
+        if member.rights.message {
             return;
         }
         let texts = (member.name.clone(), member.attributes.clone());
-        self.forget(member.uid);
         self.silent_bytes += cost(&texts);
         self.silent_last += 1;
         self.silent.insert(member.uid, (self.silent_last, texts));
@@ -119,12 +123,5 @@ impl Told {
     pub(super) fn texts(&self, uid: UserId, may_speak: bool, texts: Texts) -> Texts {
         let seen = self.silent.get(&uid).filter(|_| !may_speak);
         seen.map_or(texts, |(_, seen)| seen.clone())
-    }
-
-    /// It has entered.
-    pub(super) fn entered(&mut self, uid: UserId, may_speak: bool) {
-        if may_speak {
-            self.forget(uid);
-        }
     }
 }

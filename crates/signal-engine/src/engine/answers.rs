@@ -50,9 +50,9 @@ impl Engine {
                 self.context.outputs.push_back(Output::Drained { handed_over: stored });
                 return;
             }
-            Written::Change { seat } => {
+            Written::Change { seat, of } => {
                 return self.with_channel(seat.channel, |channel, cx| {
-                    channel.written(cx, seat.uid, id, stored);
+                    channel.written(cx, seat.uid, of, id, stored);
                 });
             }
             Written::Lift { query, lifted } => {

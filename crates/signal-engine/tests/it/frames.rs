@@ -4,7 +4,7 @@ use lianmai_protocol::{CloseCode, ErrorName};
 use lianmai_signal_engine::Input;
 
 use crate::calls::*;
-use crate::world::{Client, World};
+use crate::world::{Client, World, entry};
 
 fn scene() -> (World, Client) {
     let mut w = World::new();
@@ -250,4 +250,50 @@ impl World {
         self.send_as(client, id, say("fine"));
         assert!(self.answer(client, id).expect("answered").is_ok());
     }
+}
+
+/// Proves FRM-8, LIM-1.
+#[test]
+fn a_number_that_is_far_too_great_is_beyond_its_limit_as_any_other() {
+    use ErrorName::{BadDuration, BadLayout, BadTask, InvalidParams};
+    let mut w = World::with_tasks();
+    let a = w.admit(entry(1).moderator());
+    let task = |canvas: &str, user: &str, audio: &str| {
+        format!(
+            r#"{{"rtmpTasks":[{{"taskId":"a","streamUrl":"rtmp://h/a/b","layout":{{"canvas":{{{canvas}"height":16}},"users":[{{"uid":"1"{user}}}]}},"config":{{"audioParam":{{{audio}}}}}}}]}}"#
+        )
+    };
+    let (good, n) = (r#""width":16,"#, "5000000000");
+    let layout = "rtmpTasks[0].layout";
+    let cases = [
+        ("kick", r#"{"uid":"2","durationS":5000000000}"#.to_owned(), BadDuration, "durationS"),
+        (
+            "kick",
+            r#"{"uid":"2","durationS":9007199254740991}"#.to_owned(),
+            BadDuration,
+            "durationS",
+        ),
+        ("kick", r#"{"uid":"2","durationS":-1}"#.to_owned(), InvalidParams, "durationS"),
+        ("kick", r#"{"uid":"2","durationS":1.5}"#.to_owned(), InvalidParams, "durationS"),
+        ("closeChannel", r#"{"holdS":4294967296}"#.to_owned(), BadDuration, "holdS"),
+        ("addTasks", task(&format!(r#""width":{n},"#), "", ""), BadLayout, "canvas.width"),
+        ("addTasks", task(good, &format!(r#","x":{n}"#), ""), BadLayout, "users[0]"),
+        ("addTasks", task(good, &format!(r#","zOrder":{n}"#), ""), BadLayout, "users[0].zOrder"),
+        ("addTasks", task(good, "", &format!(r#""bitRate":{n}"#)), BadTask, ""),
+    ];
+    for (id, (method, params, name, field)) in (100..).zip(cases) {
+        w.text(
+            a,
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#),
+        );
+        let error = w.answer(a, id).expect("answered").expect_err("refused");
+        let field = match method {
+            "addTasks" if name == BadTask => "rtmpTasks[0].config.audioParam.bitRate".to_owned(),
+            "addTasks" => format!("{layout}.{field}"),
+            _ => field.to_owned(),
+        };
+        assert_eq!((error.name(), error.data.field.as_deref()), (&name, Some(&*field)), "{params}");
+    }
+    assert!(w.closed(a).is_none());
+    w.audit();
 }

@@ -2,7 +2,7 @@
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::{Outcome, Ping, ResumeReason};
-use lianmai_protocol::{Attributes, ErrorName, WallTime};
+use lianmai_protocol::{Attributes, ErrorName, MediaKind, WallTime};
 use lianmai_signal_engine::Denial;
 
 use crate::calls::*;
@@ -285,4 +285,122 @@ fn rst_3_attributes_of_channel_and_members_survive() {
     w.ok(a, leave());
     w.assert_empty();
     assert!(w.disk.is_empty());
+}
+
+/// Proves MET-3, RST-5.
+#[test]
+fn rst_5_who_finds_its_change_made_waits_until_it_is_stored() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    let m = w.admit(entry(3).app("creator").moderator());
+    let c = w.admit(entry(4).app("creator"));
+    w.push_url(b, "screenShare");
+    w.disk.mode = DiskMode::Fail;
+    let calls = [unpublish_of(2, "screenShare"), mute_of(2, "audio"), set_role_of(4, "audience")];
+    for call in &calls {
+        assert_eq!(w.err(a, call.clone()), ErrorName::NotStored);
+        // It is so already, and yet no restart would know it: neither who asks again nor another one is told that it is done.
+        assert_eq!(w.err(a, call.clone()), ErrorName::NotStored);
+        assert_eq!(w.err(m, call.clone()), ErrorName::NotStored);
+    }
+    // Another change that is stored says nothing of these.
+    w.disk.mode = DiskMode::AtOnce;
+    w.ok(a, mute_of(1, "audio"));
+    w.ok(a, mute_of(3, "audio"));
+    w.disk.mode = DiskMode::Fail;
+    assert_eq!(w.err(m, calls[1].clone()), ErrorName::NotStored);
+    w.disk.mode = DiskMode::AtOnce;
+    w.hush();
+    w.ok(a, calls[1].clone());
+    w.ok(m, calls[2].clone());
+    w.advance(100);
+    assert!(w.heard(a).is_empty(), "nothing is told twice");
+    // Now it is known to be stored: an answer needs no write.
+    w.disk.mode = DiskMode::Hold;
+    for call in calls {
+        w.ok(a, call);
+    }
+    w.disk.mode = DiskMode::AtOnce;
+    w.crash();
+    let two = w.member("creator", 2).expect("it is there");
+    assert!(two.muted.contains(&MediaKind::Audio) && two.published.is_empty());
+    let (c, _) = w.resume(c);
+    assert_eq!(w.err(c, set_role("broadcaster")), ErrorName::Forbidden, "it is kept down");
+}
+
+/// Proves RST-5.
+#[test]
+fn rst_5_the_same_change_of_two_moderators_is_answered_to_each_as_it_is_stored() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    w.admit(entry(2).app("creator"));
+    let m = w.admit(entry(3).app("creator").moderator());
+    w.disk.mode = DiskMode::Hold;
+    let first = w.send(a, mute_of(2, "audio"));
+    let second = w.send(m, mute_of(2, "audio"));
+    assert_eq!((w.answer(a, first), w.answer(m, second)), (None, None));
+    w.answer_held(&[false, true]);
+    assert_eq!(w.error(a, first), ErrorName::NotStored);
+    assert!(w.answer(m, second).expect("answered").is_ok());
+    w.crash();
+    let two = w.member("creator", 2).expect("it is there");
+    assert!(two.muted.contains(&MediaKind::Audio));
+    // The first one is stored, and a later change of the member is not yet.
+    let (a, _) = w.resume(a);
+    let (m, _) = w.resume(m);
+    let first = w.send(a, mute_of(2, "video"));
+    let second = w.send(m, unmute_of(2, "audio"));
+    w.write_next();
+    assert!(w.answer(a, first).expect("answered").is_ok());
+    let third = w.send(a, unmute_of(2, "audio"));
+    assert_eq!((w.answer(m, second), w.answer(a, third)), (None, None));
+    w.answer_held(&[true, true]);
+    assert!(w.answer(a, third).expect("answered").is_ok());
+}
+
+/// Proves RES-10.
+#[test]
+fn res_10_an_answer_of_before_does_not_show_what_a_moderator_changed_since() {
+    for confirms in ["by a ping", "by its ticket"] {
+        let mut w = World::new();
+        let a = w.admit(entry(1).app("creator"));
+        let b = w.admit(entry(2).app("creator"));
+        w.advance(100);
+        // The offer is made, and arrives.
+        let (b, _) = w.resume(b);
+        w.ok(a, mute_of(2, "audio"));
+        w.advance(100);
+        if confirms == "by a ping" {
+            let k = Some(w.conns[&b.0].k);
+            w.ok(b, Call::Ping(Ping { k, n: None }));
+        }
+        // The event of the mute is lost with the socket.
+        w.drop_socket(b);
+        w.step_back(b, 1);
+        if confirms == "by its ticket" {
+            // And so is this answer, with the events behind it.
+            w.resume(b);
+        }
+        w.crash();
+        let (_, resumed) = w.resume(b);
+        assert_eq!(resumed.reason, Some(ResumeReason::EpochChanged));
+        assert!(!resumed.restore, "{confirms}: it does not know that it is muted");
+    }
+}
+
+/// Proves RES-10.
+#[test]
+fn res_10_who_has_the_picture_of_a_new_epoch_has_seen_what_was_changed_before() {
+    let mut w = World::new();
+    let a = w.admit(entry(1).app("creator"));
+    let b = w.admit(entry(2).app("creator"));
+    w.ok(a, mute_of(2, "audio"));
+    w.crash();
+    let (b, _) = w.resume(b);
+    // It has the answer, and says so by its ticket alone.
+    let (b, _) = w.resume(b);
+    w.crash();
+    let (_, resumed) = w.resume(b);
+    assert!(resumed.restore);
 }

@@ -3,7 +3,7 @@
 use lianmai_protocol::ErrorName;
 use lianmai_protocol::message::session::MessageSent;
 use lianmai_protocol::{CloseCode, UserId};
-use lianmai_signal_engine::{AdminCommand, AdminReply};
+use lianmai_signal_engine::{AdminCommand, AdminReply, Grant};
 
 use crate::calls::*;
 use crate::world::{Client, Entry, Issuer, World, entry, room};
@@ -431,4 +431,66 @@ fn a_sender_does_not_learn_who_is_in_the_audience() {
     };
     assert_eq!((delivered(&mut w, 2), delivered(&mut w, 3), delivered(&mut w, 1)), (1, 1, 1));
     assert_eq!(w.notices(b).len(), 1, "and yet it is told");
+}
+
+/// Proves ATT-7.
+#[test]
+fn who_may_not_speak_is_as_it_was_seen_last() {
+    let silent = |uid: u64| entry(uid).rights(|rights| rights.message = false);
+    let name = |w: &World, client: Client| w.joined(client).own.name.clone().expect("a name");
+    let mut w = World::new();
+    w.tokens.insert("speaks".to_owned(), Ok(Grant::debug()));
+    w.join(9);
+    let a = w.admit(silent(1).name("Ann"));
+    w.ok(a, leave());
+    // It gets the right, says something else by its name, and that is what is seen last.
+    let a = w.admit(silent(1));
+    assert_eq!(name(&w, a), "Ann");
+    w.ok(a, renew_token("speaks"));
+    w.ok(a, rename("Bea"));
+    w.ok(a, leave());
+    let a = w.admit(silent(1).name("Cleo"));
+    assert_eq!(name(&w, a), "Cleo", "not what was seen long ago");
+    w.ok(a, leave());
+    // As well where it is replaced while it is seen.
+    let a = w.admit(silent(1));
+    w.ok(a, renew_token("speaks"));
+    w.ok(a, rename("Dora"));
+    let a = w.admit(silent(1).name("Eve"));
+    assert_eq!(name(&w, a), "Eve");
+    w.ok(a, leave());
+    // Nobody sees the audience: what it says takes nothing from what was seen.
+    let a = w.admit(entry(1).name("Flo").audience());
+    w.ok(a, rename("Gina"));
+    w.ok(a, leave());
+    let a = w.admit(silent(1).name("psst"));
+    assert_eq!(name(&w, a), "Eve");
+    w.audit();
+}
+
+/// Proves KIC-2, KIC-5, RST-5.
+#[test]
+fn a_moderator_without_a_name_changes_nothing_of_the_moderator_whose_uid_it_has() {
+    let mut w = World::new();
+    let named = entry(9).moderator().jwt(&w, 0, 3_600_000);
+    let unnamed = named.clone().grant(|grant| grant.uid = None);
+    let bans = |w: &mut World| -> Vec<u64> {
+        let Ok(AdminReply::Bans(bans)) = w.admin(AdminCommand::ListBans(None)) else { panic!() };
+        bans.iter().map(|ban| ban.left_ms).collect()
+    };
+    w.join(1);
+    let m = w.admit(named);
+    w.ok(m, kick(5, 60));
+    w.ok(m, leave());
+    let m = w.admit(unnamed);
+    w.ok(m, kick(5, 90));
+    assert_eq!(bans(&mut w), [60_000, 90_000]);
+    w.crash();
+    assert_eq!(bans(&mut w), [60_000, 90_000], "each has its row");
+    // An operator knows both by that uid.
+    let lift = AdminCommand::LiftBansBy { appkey: room("plain").appkey, by: UserId(9) };
+    assert_eq!(w.admin(lift), Ok(AdminReply::Lifted(2)));
+    w.crash();
+    assert!(bans(&mut w).is_empty());
+    w.join(5);
 }

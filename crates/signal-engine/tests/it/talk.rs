@@ -109,6 +109,12 @@ fn attributes_have_limits_and_a_refused_patch_changes_nothing() {
     let long = "k".repeat(65);
     assert_eq!(w.err(a, set_attributes(&[("", "x")])), ErrorName::BadAttributes);
     assert_eq!(w.err(a, set_attributes(&[(&long, "x")])), ErrorName::BadAttributes);
+    // Of a patch that removes them, too: no attributes can have such a key.
+    for key in ["", &long] {
+        assert_eq!(w.err(a, set_attributes(&[(key, "")])), ErrorName::BadAttributes);
+        assert_eq!(w.err(a, set_channel_attributes(&[(key, "")])), ErrorName::BadAttributes);
+    }
+    w.advance(1_000);
     // `"k":"…",` with quotes and marks: 4096 bytes.
     let big = "x".repeat(4_089);
     assert_eq!(

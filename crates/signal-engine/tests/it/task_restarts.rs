@@ -262,3 +262,41 @@ fn tsk_7_a_refused_request_takes_no_claim_from_a_task() {
     w.ok(a, add(&[task("c", "rtmp://h/live/x", &[1])]));
     w.audit();
 }
+
+/// Proves NSY-1, ORD-3, RST-2, TSK-12.
+#[test]
+fn tsk_12_who_follows_the_log_is_told_of_a_task_that_is_not_taken_over() {
+    for why in ["no executors", "a smaller limit", "a stricter check"] {
+        let mut w = World::with_tasks();
+        let a = w.join(1);
+        w.ok(a, add(&[task("a", "rtmp://h/live/a", &[9]), task("b", "rtmp://h/live/b", &[9])]));
+        w.advance(20);
+        w.drain();
+        w.advance(5_000);
+        w.hush();
+        match why {
+            "no executors" => w.change(|config| config.tasks = None),
+            "a smaller limit" => w.change(|config| config.limits.tasks = 1),
+            _ => {}
+        }
+        let mono = w.now.mono.0;
+        w.start_with(mono, true, |restored| {
+            let task = restored.tasks.values_mut().flatten().find(|task| task.task.as_str() == "b");
+            if let Some(task) = task.filter(|_| why == "a stricter check") {
+                task.spec.canvas.width = 3;
+            }
+        });
+        let (a, resumed) = w.resume(a);
+        assert_eq!(resumed.outcome, Outcome::Replayed, "{why}");
+        w.advance(20);
+        let heard = w.heard(a);
+        let ended: Vec<&str> = match why {
+            "no executors" => vec!["task a ended 511 r1", "task b ended 511 r1"],
+            _ => vec!["task b ended 511 r1"],
+        };
+        assert_eq!(heard, ended, "{why}");
+        // What is folded is what a newcomer gets.
+        w.audit();
+        assert_eq!(w.disk.tasks().len(), 2 - ended.len(), "{why}");
+    }
+}

@@ -274,6 +274,37 @@ fn a_publish_is_superseded_by_a_demotion() {
     w.audit();
 }
 
+/// Proves ORD-5.
+#[test]
+fn what_waits_behind_a_superseded_publish_needs_no_stack() {
+    const CHAIN: u64 = 300;
+    let chain = || {
+        let mut w = World::new();
+        let m = w.admit(entry(CHAIN + 1).moderator());
+        w.issuer = Issuer::Hold;
+        for uid in 1..=CHAIN {
+            let member = w.admit(entry(uid).moderator());
+            w.send(member, publish(""));
+            // Each makes the next one audience, whose command is superseded by that, and so on.
+            w.send(member, set_role_of(uid + 1, "audience"));
+            w.send(member, say(&format!("from {uid}")));
+            w.drop_socket(member);
+        }
+        w.advance(20);
+        w.hush();
+        w.ok(m, set_role_of(1, "audience"));
+        w.advance(20);
+        let heard = w.heard(m);
+        let of = |word: &str| heard.iter().filter(|event| event.starts_with(word)).count() as u64;
+        assert_eq!((of("clientLeave"), of("message")), (CHAIN + 1, CHAIN));
+        assert_eq!(heard[3], "clientLeave 2 roleChanged", "one after the other");
+        w.audit();
+    };
+    // A stack that holds no calls of so many commands within each other.
+    let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn(chain);
+    thread.expect("a thread").join().expect("the chain is worked off");
+}
+
 /// Proves MET-2, SUB-3.
 #[test]
 fn a_subscribe_is_superseded_when_its_publication_ends() {

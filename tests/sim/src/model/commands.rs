@@ -141,7 +141,8 @@ impl Model {
         Ok(of)
     }
 
-    /// Done at once, or, where somebody else was changed, when it is written down.
+    /// Done at once, or, where somebody else was changed, when it is written down. So is what is as it should be and may not
+    /// be on the disk.
     pub(super) fn changed(
         &mut self,
         who: Who<'_>,
@@ -152,27 +153,50 @@ impl Model {
     ) -> Verdict<Outcome> {
         let Who { s, key, uid } = who;
         let done = self.done(s, key);
-        if uid == of || self.shards[s].events == events {
+        let is_new = self.shards[s].events != events;
+        let channel = self.channel(s, key);
+        let open = channel.is_some_and(|channel| {
+            let member = channel.members.get(&of).and_then(|member| member.unstored);
+            channel.unstored.or(member).is_some()
+        });
+        if uid == of || !(is_new || open) {
             return Ok(Ok(Some(done)));
         }
-        self.stored_first(who, of, asked, step)
+        if is_new {
+            self.forces(who.of(of));
+        }
+        self.stored_first(who, of, asked, false, step)
     }
 
-    /// Done when it is written down.
+    /// The client of a member may not have seen what it is now.
+    fn forces(&mut self, who: Who<'_>) {
+        let Who { s, key, .. } = who;
+        let place = self.channel(s, key).map(|channel| (channel.epoch, channel.head()));
+        if let Some(member) = self.member(who) {
+            member.forced = place;
+        }
+    }
+
+    /// Done when it is written down. `keeps`: so is who is kept down.
     fn stored_first(
         &mut self,
         who: Who<'_>,
         of: UserId,
         asked: Asked,
+        keeps: bool,
         step: &mut Step<'_>,
     ) -> Verdict<Outcome> {
         let Who { s, key, uid } = who;
-        let place = self.channel(s, key).map(|channel| (channel.epoch, channel.head()));
-        if let Some(member) = self.member(who.of(of)) {
-            member.forced = place;
-        }
         let ask = step.take_write()?;
-        let then = Then::Answer { key: key.clone(), uid };
+        if let Some(channel) = self.channel(s, key) {
+            if keeps || channel.unstored.is_some() {
+                channel.unstored = Some(ask);
+            }
+            if let Some(member) = channel.members.get_mut(&of) {
+                member.unstored = Some(ask);
+            }
+        }
+        let then = Then::Answer { key: key.clone(), uid, of };
         self.shards[s].writes.insert(ask, (step.now, then));
         self.wait(who, asked, On::Write { ask });
         Ok(Ok(None))
@@ -204,13 +228,15 @@ impl Model {
         if keeps {
             channel.demoted.insert(of, who.uid);
         }
+        let mut allowed = false;
         let full = channel.broadcasters() >= most;
         let Some(member) = channel.members.get(&of) else { return Ok(Ok(None)) };
         if member.role == params.role {
             if keeps {
-                return self.stored_first(who, of, asked, step);
+                self.forces(who.of(of));
+                return self.stored_first(who, of, asked, true, step);
             }
-            return Ok(Ok(Some(self.done(s, key))));
+            return self.changed(who, of, asked, events, step);
         }
         let bytes = taken(member.name.as_deref(), &member.attributes);
         let may = if moderated {
@@ -224,7 +250,7 @@ impl Model {
             Role::Broadcaster if !may => return Ok(Err(ErrorName::Forbidden)),
             Role::Broadcaster if room.is_err() => return Ok(Err(ErrorName::AttributesTooLarge)),
             Role::Broadcaster => {
-                channel.demoted.remove(&of);
+                allowed = channel.demoted.remove(&of).is_some();
                 let Some(member) = channel.members.get_mut(&of) else { return Ok(Ok(None)) };
                 member.role = Role::Broadcaster;
                 let mid = member.mid;
@@ -242,7 +268,11 @@ impl Model {
             Role::Audience => self.demote(who.of(of), step)?,
             _ => return Ok(Err(ErrorName::BadRole)),
         }
-        self.changed(who, of, asked, events, step)
+        if moderated {
+            self.forces(who.of(of));
+            return self.stored_first(who, of, asked, keeps || allowed, step);
+        }
+        Ok(Ok(Some(self.done(s, key))))
     }
 
     pub(super) fn demote(&mut self, who: Who<'_>, step: &mut Step<'_>) -> Verdict {
@@ -251,16 +281,28 @@ impl Model {
         let Some(channel) = self.channel(s, key) else { return Ok(()) };
         let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
         member.role = Role::Audience;
-        if !member.rights.message {
-            channel.silent.insert(uid, (member.name.clone(), member.attributes.clone()));
+        if let Some(waiting) = &mut member.waiting
+            && matches!(waiting.on, On::Push { .. })
+        {
+            waiting.on = On::Over;
+            step.superseded.push_back((key.clone(), uid));
         }
         let mid = member.mid;
-        let waits = member.waiting.as_ref().is_some_and(|w| matches!(w.on, On::Push { .. }));
+        channel.is_unseen(uid);
         self.emit(s, key, Made::Role { uid, mid, role: Role::Audience }, step.now);
         let reason = LeaveReason::RoleChanged;
         self.emit(s, key, Made::Leave { uid, mid, reason }, step.now);
-        if waits {
-            self.go_on(who, Err(ErrorName::Superseded), step)?;
+        Ok(())
+    }
+
+    /// Sessions whose command was superseded go on, one after the other, when all that came at once is done.
+    pub(super) fn go_on_superseded(&mut self, s: usize, step: &mut Step<'_>) -> Verdict {
+        while let Some((key, uid)) = step.superseded.pop_front() {
+            let who = Who { s, key: &key, uid };
+            let waiting = self.member(who).and_then(|member| member.waiting.as_ref());
+            if waiting.is_some_and(|waiting| matches!(waiting.on, On::Over)) {
+                self.go_on(who, Err(ErrorName::Superseded), step)?;
+            }
         }
         Ok(())
     }
@@ -350,12 +392,16 @@ impl Model {
             if attributes.bytes() > most { Err(ErrorName::AttributesTooLarge) } else { Ok(()) }
         };
         let most_told = self.rules.limits.channel_attribute_bytes;
+        let bad_patch = params.attributes.keys().any(|key| key.is_empty() || key.len() > 64);
         match params.target.as_ref().unwrap_or(&AttributeTarget::Own) {
             AttributeTarget::Own => {
                 let channel = self.channel(s, key).ok_or(ErrorName::NotJoined)?;
                 let member = channel.members.get(&uid).ok_or(ErrorName::NotJoined)?;
                 if !member.rights.message {
                     return Err(ErrorName::Forbidden);
+                }
+                if bad_patch {
+                    return Err(ErrorName::BadAttributes);
                 }
                 let before = (member.name.clone(), member.attributes.clone());
                 let mut attributes = before.1.clone();
@@ -376,6 +422,9 @@ impl Model {
                 self.moderates(who)?;
                 if params.name.is_some() {
                     return Err(ErrorName::InvalidParams);
+                }
+                if bad_patch {
+                    return Err(ErrorName::BadAttributes);
                 }
                 let channel = self.channel(s, key).ok_or(ErrorName::NotJoined)?;
                 let mut attributes = channel.attributes.clone();

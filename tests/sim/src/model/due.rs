@@ -64,6 +64,7 @@ impl Model {
         };
         while let Some((&ask, _)) = self.shards[s].writes.iter().find(is_late) {
             self.stored(s, ask, false, step)?;
+            self.go_on_superseded(s, step)?;
         }
         Ok(())
     }
@@ -123,6 +124,7 @@ impl Model {
                 None => Err(ErrorName::UrlUnavailable),
             };
             self.go_on(who, outcome, step)?;
+            self.go_on_superseded(s, step)?;
         }
     }
 

@@ -11,7 +11,7 @@ use lianmai_protocol::{
 use lianmai_signal_engine::record::MemberRecord;
 use lianmai_signal_engine::{ChannelKey, Restored};
 
-use super::state::{Ban, Channel, Member, RATE_BURST, Shard, Stream};
+use super::state::{Ban, Channel, Maker, Member, RATE_BURST, Shard, Stream};
 use super::verify::{UNSEEN, bind};
 use super::{Model, Verdict};
 
@@ -47,7 +47,7 @@ struct Rows {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Saved {
     channels: BTreeMap<ChannelKey, Rows>,
-    bans: BTreeMap<(ChannelKey, UserId, Option<UserId>), Ban>,
+    bans: BTreeMap<(ChannelKey, UserId, Maker), Ban>,
     holds: BTreeMap<ChannelKey, Ban>,
 }
 
@@ -230,7 +230,10 @@ impl Model {
         saved.bans = restored
             .bans
             .iter()
-            .map(|(key, uid, ban)| ((key.clone(), *uid, ban.by), (ban.until.0, ban.watermark.0)))
+            .map(|(key, uid, ban)| {
+                let maker = ban.by.map(|by| (by, ban.unnamed));
+                ((key.clone(), *uid, maker), (ban.until.0, ban.watermark.0))
+            })
             .collect();
         saved.holds = restored
             .holds
@@ -332,6 +335,7 @@ impl Model {
                 replaced: BTreeMap::new(),
                 closing: false,
                 demoted: rows.demoted,
+                unstored: None,
                 silent: BTreeMap::new(),
             };
             shard.channels.insert(key, channel);
@@ -371,6 +375,8 @@ impl Model {
             }
             channel.replaced.clear();
             channel.silent.clear();
+            // All that there was is written down by now.
+            channel.unstored = None;
             for logged in &mut channel.log {
                 logged.at = later(logged.at);
             }
@@ -394,6 +400,7 @@ impl Model {
                 member.last_in = later(member.last_in);
                 member.limited = 0;
                 member.fenced = false;
+                member.unstored = None;
                 member.budget = (RATE_BURST, now);
                 // What had not run is asked again.
                 if let Some(waiting) = member.waiting.take() {

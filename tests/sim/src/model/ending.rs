@@ -5,7 +5,7 @@ use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{CloseCode, ErrorName, KindSet, UserId};
 use lianmai_signal_engine::ChannelKey;
 
-use super::state::{Made, Who};
+use super::state::{Made, Member, Who};
 use super::{Expect, Model, Step};
 
 impl Model {
@@ -24,13 +24,13 @@ impl Model {
     pub(super) fn forget(&mut self, who: Who<'_>, reason: &LeaveReason, now: u64) {
         let Who { s, key, uid } = who;
         let Some(channel) = self.channel(s, key) else { return };
+        if channel.members.get(&uid).is_some_and(Member::is_visible) {
+            channel.is_unseen(uid);
+        }
         if let Some(member) = channel.members.remove(&uid) {
             // All hear the end of who is seen.
             let pays = i64::from(member.is_visible()) * 1_000;
             let budget = (member.left(now) - pays, now);
-            if member.is_visible() && !member.rights.message {
-                channel.silent.insert(uid, (member.name, member.attributes));
-            }
             self.shards[s].parted.insert((key.clone(), uid), budget);
             self.ended_as(s, member.mid, reason);
         }

@@ -57,10 +57,11 @@ fn texts(
     may_speak: bool,
 ) -> (Option<String>, Attributes) {
     let seen = channel.zip(uid).filter(|_| !may_speak).and_then(|(channel, uid)| {
-        let old = channel.members.get(&uid);
-        let old = old.filter(|old| old.is_visible() && !old.rights.message);
-        let old = old.map(|old| (old.name.clone(), old.attributes.clone()));
-        old.or_else(|| channel.silent.get(&uid).cloned())
+        match channel.members.get(&uid).filter(|old| old.is_visible()) {
+            Some(old) if old.rights.message => None,
+            Some(old) => Some((old.name.clone(), old.attributes.clone())),
+            None => channel.silent.get(&uid).cloned(),
+        }
     });
     seen.unwrap_or_else(|| (join.name.clone(), join.attributes.clone()))
 }
@@ -322,7 +323,8 @@ impl Model {
                     member.acked = 0;
                 }
                 member.attempt = 0;
-                member.is_back();
+                member.restored = false;
+                member.is_in(told.epoch);
                 // Whoever holds an older one holds it no more.
                 let newest = told.k.unwrap_or(0).max(member.tickets.1);
                 member.tickets = (newest, newest, false);
@@ -350,11 +352,6 @@ impl Model {
             let units = if role == Role::Broadcaster { bytes / 1_024 } else { 0 };
             let before = self.shards[s].parted.remove(&(key.clone(), uid));
             let rate = before.map_or(RATE_BURST, |of| left(of, now)) - units * 1_000;
-            if rights.message
-                && let Some(channel) = self.channel(s, key)
-            {
-                channel.silent.remove(&uid);
-            }
             let member = Member {
                 join_id: join.join_id.clone(),
                 name,
@@ -412,6 +409,7 @@ impl Model {
             replaced: Default::default(),
             closing: false,
             demoted: Default::default(),
+            unstored: None,
             silent: Default::default(),
         });
     }

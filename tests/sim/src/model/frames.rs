@@ -97,10 +97,12 @@ impl Model {
         }
         let expect = match asked.open().map(|request| request.call) {
             Ok(Call::Ping(ping)) => {
-                if let Some(member) = self.member(who) {
+                if let Some(channel) = self.channel(who.s, who.key)
+                    && let Some(member) = channel.members.get_mut(&who.uid)
+                {
                     member.heard = member.heard.max(ping.n.unwrap_or(0).min(member.messages));
-                    if let Some(k) = ping.k {
-                        member.confirms(k);
+                    if ping.k.is_some_and(|k| member.confirms(k)) {
+                        member.is_in(channel.epoch);
                     }
                 }
                 Expect::Pong

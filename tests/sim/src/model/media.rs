@@ -296,7 +296,7 @@ impl Model {
                 }
                 Ok(Expect::Subscribed { seq: head, uid: of })
             }
-            On::Token { .. } | On::Write { .. } => Err(ErrorName::Superseded),
+            On::Token { .. } | On::Write { .. } | On::Over => Err(ErrorName::Superseded),
         }
     }
 

@@ -102,6 +102,8 @@ pub(crate) struct Step<'a> {
     viewer_cuts: Vec<(Gen, Mid)>,
     replies: Vec<(QueryId, Result<AdminReply, ErrorName>)>,
     notices: Vec<(ConnId, Notice)>,
+    /// Whose command was superseded and is not answered yet.
+    superseded: VecDeque<(ChannelKey, UserId)>,
 }
 
 impl Step<'_> {
@@ -245,6 +247,7 @@ impl Model {
         let over: Vec<ChannelKey> = over.map(|(key, _)| key.clone()).collect();
         self.shards[shard].lapsed.extend(over);
         self.input(shard, input, outputs, &mut step)?;
+        self.go_on_superseded(shard, &mut step)?;
         self.due(shard, outputs, &mut step)?;
         self.verify(shard, outputs, step, stats)
     }
@@ -374,6 +377,7 @@ impl World {
             viewer_cuts: Vec::new(),
             replies: Vec::new(),
             notices: Vec::new(),
+            superseded: VecDeque::new(),
         };
         for output in outputs {
             match output {

@@ -11,7 +11,7 @@ use lianmai_signal_engine::output::{ChannelView, MemberView};
 use lianmai_signal_engine::{AdminCommand, AdminReply, AskId, ChannelKey, Output, QueryId};
 
 use super::commands::{Asked, Outcome};
-use super::state::{Ban, Channel, On, Then, Who};
+use super::state::{Ban, Channel, Maker, On, Then, Who};
 use super::verify::UNSEEN;
 use super::{Expect, Model, Step, Verdict};
 
@@ -165,7 +165,8 @@ impl Model {
         if let Err(error) = self.check_kick(s, key, &params) {
             return Ok(Err(error));
         }
-        let there = self.shards[s].bans.contains_key(&(key.clone(), params.uid, Some(uid)));
+        let maker = self.maker(s, key, By::Member(uid));
+        let there = self.shards[s].bans.contains_key(&(key.clone(), params.uid, maker));
         if !there && self.has_no_place(who, asked, step)? {
             return Ok(Err(ErrorName::TooManyBans));
         }
@@ -206,6 +207,13 @@ impl Model {
         if there || kick.duration_s > 0 { Ok(()) } else { Err(ErrorName::NoSuchMember) }
     }
 
+    /// Who restricts: who may call itself anything is not the one of that uid.
+    fn maker(&mut self, s: usize, key: &ChannelKey, by: By) -> Maker {
+        let uid = by.member()?;
+        let named = self.member(Who { s, key, uid }).is_some_and(|member| member.named);
+        Some((uid, !named))
+    }
+
     /// Fenced and on its way to the disk.
     fn begin_kick(
         &mut self,
@@ -221,7 +229,7 @@ impl Model {
             member.waiting = None;
             member.mid
         });
-        let place = (key.clone(), kick.uid, by.member());
+        let place = (key.clone(), kick.uid, self.maker(s, key, by));
         let ban = of_now(step.wall, kick.duration_s);
         let ban = longer(self.shards[s].bans.get(&place), ban);
         self.shards[s].bans.insert(place, ban);
@@ -291,8 +299,11 @@ impl Model {
         let Some((_, then)) = self.shards[s].writes.remove(&ask) else { return Ok(()) };
         match then {
             Then::HandOver => Ok(()),
-            Then::Answer { key, uid } => {
+            Then::Answer { key, uid, of } => {
                 let who = Who { s, key: &key, uid };
+                if stored {
+                    self.is_stored(who.of(of), ask);
+                }
                 if self.waits_for(who, ask) {
                     let outcome = self.written(s, &key, stored);
                     self.go_on(who, outcome, step)?;
@@ -345,6 +356,15 @@ impl Model {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// What was changed of a member is on the disk, if nothing was changed since.
+    fn is_stored(&mut self, who: Who<'_>, write: AskId) {
+        let Some(channel) = self.channel(who.s, who.key) else { return };
+        let of = channel.members.get_mut(&who.uid).map(|member| &mut member.unstored);
+        for last in of.into_iter().chain([&mut channel.unstored]) {
+            *last = last.filter(|last| *last != write);
         }
     }
 

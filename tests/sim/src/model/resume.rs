@@ -149,6 +149,9 @@ impl Model {
         }
         let Some(member) = channel.members.get_mut(&uid) else { return Ok(()) };
         member.confirms(claims.k);
+        if reconnect.epoch == epoch {
+            member.is_in(epoch);
+        }
         // Numbers only grow; a process that may have forgotten some begins far behind them.
         let newest = member.tickets.1.max(claims.k);
         let Some(k) = told.k.filter(|k| *k > newest) else {

@@ -123,6 +123,8 @@ pub(super) enum On {
     Write {
         ask: AskId,
     },
+    /// Superseded: it is answered when all that came at once is done.
+    Over,
 }
 
 #[derive(Clone, Debug)]
@@ -168,6 +170,8 @@ pub(super) struct Member {
     pub(super) heard: u64,
     /// What somebody else changed, and the client may not have seen.
     pub(super) forced: Option<(Epoch, u64)>,
+    /// The last write of what somebody else changed of it, until that is stored.
+    pub(super) unstored: Option<AskId>,
     pub(super) fenced: bool,
     pub(super) restored: bool,
     pub(super) pubs: [Option<usize>; 4],
@@ -215,6 +219,7 @@ impl Member {
             messages: 0,
             heard: 0,
             forced: None,
+            unstored: None,
             fenced: false,
             restored: false,
             pubs: [None; 4],
@@ -225,13 +230,15 @@ impl Member {
         }
     }
 
-    /// Its client holds that ticket.
-    pub(super) fn confirms(&mut self, k: u64) {
+    /// Its client holds that ticket, which is one that was offered.
+    pub(super) fn confirms(&mut self, k: u64) -> bool {
         let (confirmed, offered, _) = self.tickets;
-        if k == offered && confirmed != offered {
+        let confirms = k == offered && confirmed != offered;
+        if confirms {
             self.tickets.0 = k;
-            self.is_back();
+            self.restored = false;
         }
+        confirms
     }
 
     /// What is left of its rate.
@@ -253,10 +260,11 @@ impl Member {
         }
     }
 
-    /// Its client has what the server told it.
-    pub(super) fn is_back(&mut self) {
-        self.restored = false;
-        self.forced = None;
+    /// Its client goes on from a picture of that epoch, so it knows what was changed before that began.
+    pub(super) fn is_in(&mut self, epoch: Epoch) {
+        if self.forced.is_some_and(|(at, _)| at != epoch) {
+            self.forced = None;
+        }
     }
 
     pub(super) fn is_visible(&self) -> bool {
@@ -317,6 +325,8 @@ pub(super) struct Channel {
     pub(super) closing: bool,
     /// Whom a moderator made audience, and who that was.
     pub(super) demoted: BTreeMap<UserId, UserId>,
+    /// The last write of whom moderators keep down, until that is stored.
+    pub(super) unstored: Option<AskId>,
     /// As whom those were seen last who may not speak.
     pub(super) silent: BTreeMap<UserId, (Option<String>, Attributes)>,
 }
@@ -343,6 +353,16 @@ impl Channel {
         let left = most.saturating_sub(others);
         let fits = bytes <= own.map_or(0, of) || bytes <= (left / 16).max(left.min(131));
         if fits { Ok(()) } else { Err(ErrorName::AttributesTooLarge) }
+    }
+
+    /// Somebody is seen no more; who may not speak is seen the same the next time.
+    pub(super) fn is_unseen(&mut self, uid: UserId) {
+        let Some(member) = self.members.get(&uid) else { return };
+        if member.rights.message {
+            self.silent.remove(&uid);
+        } else {
+            self.silent.insert(uid, (member.name.clone(), member.attributes.clone()));
+        }
     }
 
     /// Whether somebody may become broadcaster who was not asked to by a moderator.
@@ -444,10 +464,13 @@ impl Channel {
 /// A ban or a hold: until when, and from when on tokens are good.
 pub(super) type Ban = (u64, u64);
 
+/// Who made it, and whether its token named no uid; none for an operator.
+pub(super) type Maker = Option<(UserId, bool)>;
+
 /// What goes on when a write is done.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
-    Answer { key: ChannelKey, uid: UserId },
+    Answer { key: ChannelKey, uid: UserId, of: UserId },
     Kick { key: ChannelKey, mid: Option<Mid>, kick: Kick, by: By },
     Close { key: ChannelKey, epoch: Option<Epoch>, text: Option<String>, by: By },
     HandOver,
@@ -457,7 +480,7 @@ impl Shard {
     /// All bans of a uid in one.
     pub(super) fn ban(&self, key: &ChannelKey, uid: UserId) -> Option<Ban> {
         let of = |by| (key.clone(), uid, by);
-        let all = self.bans.range(of(None)..=of(Some(UserId(u64::MAX))));
+        let all = self.bans.range(of(None)..=of(Some((UserId(u64::MAX), true))));
         all.map(|(_, ban)| *ban).reduce(|one, other| (one.0.max(other.0), one.1.max(other.1)))
     }
 }
@@ -467,7 +490,7 @@ pub(super) struct Shard {
     pub(super) channels: BTreeMap<ChannelKey, Channel>,
     pub(super) seats: BTreeMap<ConnId, (ChannelKey, UserId)>,
     /// Of a uid, by whom.
-    pub(super) bans: BTreeMap<(ChannelKey, UserId, Option<UserId>), Ban>,
+    pub(super) bans: BTreeMap<(ChannelKey, UserId, Maker), Ban>,
     pub(super) holds: BTreeMap<ChannelKey, Ban>,
     /// Holds that were over once: forgotten some time, whatever the wall clock says then.
     pub(super) lapsed: BTreeSet<ChannelKey>,

@@ -409,7 +409,7 @@ impl Channel {
         match by {
             By::Member(uid) if self.waits_for(uid, ticket) => match outcome {
                 Ok(true) => {
-                    let ask = cx.store(Written::Change { seat: self.seat(uid) });
+                    let ask = cx.store(Written::Change { seat: self.seat(uid), of: None });
                     if let Some(waiting) =
                         self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut())
                     {

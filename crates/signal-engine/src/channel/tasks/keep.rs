@@ -3,7 +3,7 @@
 //! and begins the next one.
 
 use lianmai_protocol::TaskId;
-use lianmai_protocol::message::task::TaskState;
+use lianmai_protocol::message::task::{TaskInfo, TaskState};
 
 use super::run::LEASE_SLACK_MS;
 use super::{Phase, Task, Told};
@@ -30,7 +30,8 @@ impl Channel {
         ops.extend(tasks.map(|(id, task)| RowOp::put_task(&self.key, record(id, task))));
     }
 
-    /// Takes tasks of an earlier process. `clean`: members know them as they are written down.
+    /// Takes tasks of an earlier process. `clean`: members know them as they are written down, so they are told of each that
+    /// is not taken.
     pub(crate) fn restore_tasks(
         &mut self,
         cx: &mut Context,
@@ -39,13 +40,24 @@ impl Channel {
     ) {
         for record in records {
             let id = record.task.clone();
-            match self.restored_task(cx, record, clean) {
-                Some(task) => {
-                    self.tasks.list.insert(id, task);
-                }
-                // Damaged, or of a server that served tasks.
-                None => cx.ops.push(RowOp::drop(&self.key, Row::Task(id))),
+            if let Some(task) = self.restored_task(cx, &record, clean) {
+                self.tasks.list.insert(id, task);
+                continue;
             }
+            // Damaged, or there is no room for it, or nobody carries out tasks any more.
+            if clean {
+                let info = TaskInfo {
+                    task_id: id.clone(),
+                    uid: record.owner,
+                    state: Some(TaskState::Ended),
+                    code: TaskState::Ended.code(),
+                    revision: record.revision,
+                    retries: record.retries,
+                };
+                let stream_url = record.spec.address.told().to_owned();
+                self.emit_info(cx, info, stream_url, "The server has restarted without the task.");
+            }
+            cx.ops.push(RowOp::drop(&self.key, Row::Task(id)));
         }
         self.look_at_publishers(cx);
         for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
@@ -53,7 +65,7 @@ impl Channel {
         }
     }
 
-    fn restored_task(&self, cx: &Context, record: TaskRecord, clean: bool) -> Option<Task> {
+    fn restored_task(&self, cx: &Context, record: &TaskRecord, clean: bool) -> Option<Task> {
         let policy = cx.config.tasks?;
         let now = cx.mono();
         let numbers = [record.revision, record.run];
@@ -61,12 +73,12 @@ impl Channel {
         if !room || numbers.iter().any(|number| *number > MAX_NUMBER) {
             return None;
         }
-        let draft = Draft { id: record.task, revision: None, spec: record.spec };
+        let draft = Draft { id: record.task.clone(), revision: None, spec: record.spec.clone() };
         draft.check().ok()?;
         let failed = record.state == TaskState::Failed;
         let retries = if failed { record.retries } else { 0 };
         let told = Told {
-            state: record.state,
+            state: record.state.clone(),
             code: record.code,
             retries: record.retries,
             revision: record.revision,

@@ -187,10 +187,15 @@ impl Channel {
 
     fn emit_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
         let Some(task) = self.tasks.list.get(id) else { return };
-        let TaskInfo { task_id, uid, state, code, revision, retries } = task.info(id);
-        let (stream_url, msg) = (task.spec.address.told().to_owned(), msg.to_owned());
-        let status = TaskStatus { task_id, uid, stream_url, state, code, msg, revision, retries };
+        let (info, stream_url) = (task.info(id), task.spec.address.told().to_owned());
         self.tasks.touched.insert(id.clone());
+        self.emit_info(cx, info, stream_url, msg);
+    }
+
+    fn emit_info(&mut self, cx: &mut Context, info: TaskInfo, stream_url: String, msg: &str) {
+        let TaskInfo { task_id, uid, state, code, revision, retries } = info;
+        let msg = msg.to_owned();
+        let status = TaskStatus { task_id, uid, stream_url, state, code, msg, revision, retries };
         self.emit(cx, &ChannelEvent::RtmpTasksStatus(status));
     }
 

@@ -82,6 +82,16 @@ impl World {
         }
     }
 
+    /// Carries out the held writes up to the first that somebody waits for.
+    pub(crate) fn write_next(&mut self) {
+        while let Some((ops, ask)) = self.disk.held.pop_front() {
+            self.disk.apply(ops);
+            if let Some(id) = ask {
+                return self.input(Input::Answer { id, answer: Answer::Stored(true) });
+            }
+        }
+    }
+
     /// Answers the held writes that somebody waits for, each as told.
     pub(crate) fn answer_held(&mut self, stored: &[bool]) {
         let held: Vec<_> = std::mem::take(&mut self.disk.held).into_iter().collect();
