@@ -8,7 +8,10 @@ use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
 use quote::{format_ident, quote};
 use syn::meta::ParseNestedMeta;
-use syn::{Attribute, Data, DeriveInput, Error, Fields, Ident, LitStr, Path, Result, Type};
+use syn::{
+    Attribute, Data, DeriveInput, Error, Expr, ExprLit, Fields, Ident, Lit, LitStr, Meta, Path,
+    Result, Type,
+};
 
 /// See the crate. For structs with named fields, and for a newtype that is `#[serde(transparent)]`.
 #[proc_macro_derive(Wire, attributes(serde))]
@@ -29,6 +32,8 @@ struct Container {
 /// One field of a struct.
 struct Field {
     ident: Ident,
+    /// What its comment says.
+    text: String,
     ty: Type,
     /// Its name on the wire.
     name: String,
@@ -58,7 +63,9 @@ fn expand(input: &DeriveInput) -> Result<Tokens> {
         Fields::Named(named) if !container.transparent => {
             let fields: Result<Vec<Field>> =
                 named.named.iter().map(|field| read_field(field, &container)).collect();
-            object(&input.ident, &container, &fields?)
+            let fields = fields?;
+            let described = described(&input.ident, &comment(&input.attrs), &fields);
+            Ok([object(&input.ident, &container, &fields)?, described].into_iter().collect())
         }
         other => {
             Err(Error::new_spanned(other, "`Wire` is for named fields or a transparent newtype"))
@@ -123,7 +130,18 @@ fn read_field(field: &syn::Field, container: &Container) -> Result<Field> {
         }
         Ok(())
     })?;
-    Ok(Field { ident, ty: field.ty.clone(), name, default, skip_if })
+    let text = comment(&field.attrs);
+    Ok(Field { ident, text, ty: field.ty.clone(), name, default, skip_if })
+}
+
+/// The comment before something, in one line.
+fn comment(attributes: &[Attribute]) -> String {
+    let lines = attributes.iter().filter_map(|attribute| {
+        let Meta::NameValue(doc) = &attribute.meta else { return None };
+        let Expr::Lit(ExprLit { lit: Lit::Str(line), .. }) = &doc.value else { return None };
+        doc.path.is_ident("doc").then(|| line.value().trim().to_owned())
+    });
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 /// Calls `read` for each item of each `#[serde(..)]`.
@@ -164,9 +182,59 @@ fn transparent(ident: &Ident, ty: &Type) -> Tokens {
             }
         }
 
+        #[cfg(feature = "schema")]
+        impl crate::schema::Describe for #ident {
+            fn describe(
+                definitions: &mut crate::schema::Definitions,
+            ) -> crate::schema::Value {
+                <#ty as crate::schema::Describe>::describe(definitions)
+            }
+        }
+
         impl crate::wire::Write for #ident {
             fn write(&self, writer: &mut crate::wire::Writer) {
                 crate::wire::Write::write(&self.0, writer);
+            }
+        }
+    }
+}
+
+/// What a struct looks like, for who reads about it.
+fn described(ident: &Ident, text: &str, fields: &[Field]) -> Tokens {
+    let adds = fields.iter().map(|Field { ty, name, text, default, skip_if, .. }| {
+        let required = match default {
+            Some(_) => quote! { false },
+            None => quote! { !<#ty as crate::wire::Wire>::OPTIONAL },
+        };
+        // What is left out where there is none is never `null`.
+        let describe = match skip_if {
+            Some(_) => quote! { describe_present },
+            None => quote! { describe },
+        };
+        quote! {
+            let schema = <#ty as crate::schema::Describe>::#describe(definitions);
+            fields.add(#name, #text, #required, schema);
+        }
+    });
+    let make = if fields.is_empty() {
+        quote! { |_| crate::schema::Fields::default().object() }
+    } else {
+        quote! {
+            |definitions| {
+                let mut fields = crate::schema::Fields::default();
+                #( #adds )*
+                fields.object()
+            }
+        }
+    };
+    quote! {
+        #[cfg(feature = "schema")]
+        impl crate::schema::Describe for #ident {
+            fn describe(
+                definitions: &mut crate::schema::Definitions,
+            ) -> crate::schema::Value {
+                let of = ::core::any::type_name::<Self>();
+                definitions.define(stringify!(#ident), of, #text, #make)
             }
         }
     }

@@ -39,6 +39,9 @@ pub const MAX_ATTRIBUTE_KEY_BYTES: usize = 64;
 /// Most recipients of a targeted message.
 pub const MAX_MESSAGE_RECIPIENTS: usize = 64;
 
+/// Longest `data` of a `report` in bytes of JSON.
+pub const MAX_REPORT_BYTES: usize = 4 * 1024;
+
 /// Longest URL in a push task in bytes.
 pub const MAX_TASK_URL_BYTES: usize = 2 * 1024;
 /// Longest `extraInfo` of a push task in bytes.

@@ -48,6 +48,14 @@ macro_rules! wire_enum {
             }
         }
 
+        #[cfg(feature = "schema")]
+        impl crate::schema::Describe for $name {
+            fn describe(definitions: &mut crate::schema::Definitions) -> crate::schema::Value {
+                let of = core::any::type_name::<Self>();
+                definitions.define(stringify!($name), of, "", |_| crate::schema::open(Self::NAMES))
+            }
+        }
+
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
                 self.as_str()

@@ -150,6 +150,8 @@ pub(crate) enum Written {
     Run { channel: ChannelRef, task: TaskId, life: u64, number: u64 },
     /// A claim of a place.
     Claim { query: QueryId, claim: Claim },
+    /// What the admin API has changed took effect already; it is shown the channel that it has made.
+    Told { query: QueryId, made: Option<ChannelRef> },
     /// Everything is handed over.
     HandOver,
 }

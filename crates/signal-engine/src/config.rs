@@ -144,6 +144,18 @@ pub struct EngineConfig {
     pub flush_interval_ms: u64,
     /// How push tasks are carried out; `None` where nobody can: then there are none (NSY-1).
     pub tasks: Option<TaskPolicy>,
+    /// Whether what happens in channels is written down for those who follow them from outside.
+    pub journal: bool,
+    /// Whether what somebody needs to find out later how a call went is written down: what happens in channels, the steps
+    /// between, and how well media goes.
+    pub history: bool,
+}
+
+impl EngineConfig {
+    /// Whether what happens in channels is written down at all.
+    pub(crate) fn follows(&self) -> bool {
+        self.journal || self.history
+    }
 }
 
 impl Default for EngineConfig {
@@ -160,6 +172,8 @@ impl Default for EngineConfig {
             channel_burst_bytes: 7 * 256 * 1024,
             flush_interval_ms: 20,
             tasks: None,
+            journal: true,
+            history: false,
         }
     }
 }

@@ -19,7 +19,9 @@ use crate::budgets::Budgets;
 use crate::config::EngineConfig;
 use crate::drain::Drain;
 use crate::endings::Endings;
+use crate::history::{Entry, HistoryRecord};
 use crate::ids::{AskId, ChannelRef, ConnId, Seat};
+use crate::journal::Journal;
 use crate::key::{self, ChannelKey};
 use crate::lobby::{closing_notice, refused_resume};
 use crate::output::{Note, Output, Stats};
@@ -43,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) endings: Endings,
     /// Runs of tasks that were told to stop.
     pub(crate) stopping: Stopping,
+    pub(crate) journal: Journal,
     /// What is to be written down at the end of this turn.
     pub(crate) ops: Vec<RowOp>,
     pub(crate) drain: Option<Drain>,
@@ -69,6 +72,7 @@ impl Context {
             budgets: Budgets::default(),
             endings: Endings::default(),
             stopping: Stopping::default(),
+            journal: Journal::default(),
             ops: Vec::new(),
             drain: None,
             crash_over: None,
@@ -96,7 +100,28 @@ impl Context {
     }
 
     pub(crate) fn note(&mut self, note: Note) {
+        self.foretell(&note);
         self.outputs.push_back(Output::Note(note));
+    }
+
+    /// Appends what will be noted, or is now, to the journal and to what is remembered: once.
+    pub(crate) fn foretell(&mut self, note: &Note) {
+        if !self.config.follows() {
+            return;
+        }
+        let Some((channel, cid, event)) = self.journal.news(note) else { return };
+        if self.config.history {
+            self.remember(channel, cid, Entry::Event(event.clone()));
+        }
+        if self.config.journal {
+            self.journal.append(channel, cid, event, self.now.wall, &mut self.ops);
+        }
+    }
+
+    /// Adds to what is remembered of a channel.
+    pub(crate) fn remember(&mut self, channel: &ChannelKey, cid: Cid, entry: Entry) {
+        let record = HistoryRecord { at: self.now.wall, cid, entry };
+        self.ops.push(RowOp::Remember(channel.clone(), Box::new(record)));
     }
 
     /// Announces and closes a connection, and forgets it. A slow reader gets no announcement, since it

@@ -2,14 +2,18 @@
 
 use bytes::Bytes;
 use lianmai_protocol::message::session::{Join, Reconnect};
-use lianmai_protocol::{Appkey, ErrorName, Gen, Mid, RequestId, UserId};
+use lianmai_protocol::{
+    Appkey, Attributes, ChannelName, ErrorName, Gen, KindSet, Map, Mid, RequestId, Role, UserId,
+};
 
 use crate::admission::Grant;
 use crate::asks::Answer;
 use crate::drain::DrainPlan;
 use crate::ids::{AskId, ConnId, Peer, QueryId};
 use crate::key::ChannelKey;
+use crate::record::ChannelRules;
 use crate::rows::Restored;
+use crate::seen::{PushState, Seen};
 use crate::task::{Claim, Report, RunId, TaskChange};
 use crate::ticket::Claims;
 
@@ -83,6 +87,87 @@ pub enum AdminCommand {
         /// Who may come back; `None` ends the hold.
         uid: Option<UserId>,
     },
+    /// So many channels of an app behind a name, in the order of names.
+    PageChannels {
+        /// The app.
+        appkey: Appkey,
+        /// Behind this name.
+        after: Option<ChannelName>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Makes a channel ahead of its first join.
+    Create {
+        /// The channel.
+        channel: ChannelKey,
+        /// Whose it is; where it is nobody's, who joins first.
+        creator: Option<UserId>,
+        /// What is laid down for it alone.
+        rules: ChannelRules,
+        /// Its attributes.
+        attributes: Attributes,
+    },
+    /// One channel with all that is to be said of it.
+    Show(ChannelKey),
+    /// So many members of a channel behind a uid, in the order of uids.
+    PageMembers {
+        /// The channel.
+        channel: ChannelKey,
+        /// Behind this uid.
+        after: Option<UserId>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// One member.
+    ShowMember {
+        /// The channel.
+        channel: ChannelKey,
+        /// Who.
+        uid: UserId,
+    },
+    /// Sets and removes attributes of a channel.
+    SetAttributes {
+        /// The channel.
+        channel: ChannelKey,
+        /// Keys to set, and keys to remove (`None`).
+        patch: Map<String, Option<String>>,
+    },
+    /// Lays down other rules for a channel.
+    SetRules {
+        /// The channel.
+        channel: ChannelKey,
+        /// All of them.
+        rules: ChannelRules,
+    },
+    /// As a moderator's `setRole`.
+    SetRole {
+        /// The channel.
+        channel: ChannelKey,
+        /// Who.
+        uid: UserId,
+        /// Its new role.
+        role: Role,
+    },
+    /// Says which kinds a uid may not publish in a channel.
+    Bar {
+        /// The channel.
+        channel: ChannelKey,
+        /// Who.
+        uid: UserId,
+        /// All of them.
+        kinds: KindSet,
+    },
+    /// Sends a message in the name of a uid.
+    Announce {
+        /// The channel.
+        channel: ChannelKey,
+        /// The uid that it is said to be from.
+        uid: UserId,
+        /// The message.
+        data: String,
+        /// To these only.
+        to: Option<Vec<UserId>>,
+    },
     /// Ends every ban, hold and demotion that a moderator has made in channels of an app.
     LiftBansBy {
         /// The app.
@@ -106,12 +191,23 @@ impl AdminCommand {
     #[must_use]
     pub fn channel(&self) -> Option<&ChannelKey> {
         match self {
-            AdminCommand::ListChannels | AdminCommand::LiftBansBy { .. } => None,
+            AdminCommand::ListChannels
+            | AdminCommand::PageChannels { .. }
+            | AdminCommand::LiftBansBy { .. } => None,
             AdminCommand::ListBans(channel) => channel.as_ref(),
             AdminCommand::GetChannel(channel)
             | AdminCommand::LiftBan { channel, .. }
             | AdminCommand::GetTasks(channel)
             | AdminCommand::Tasks { channel, .. }
+            | AdminCommand::Create { channel, .. }
+            | AdminCommand::Show(channel)
+            | AdminCommand::PageMembers { channel, .. }
+            | AdminCommand::ShowMember { channel, .. }
+            | AdminCommand::SetAttributes { channel, .. }
+            | AdminCommand::SetRules { channel, .. }
+            | AdminCommand::SetRole { channel, .. }
+            | AdminCommand::Bar { channel, .. }
+            | AdminCommand::Announce { channel, .. }
             | AdminCommand::Kick { channel, .. }
             | AdminCommand::Close { channel, .. } => Some(channel),
         }
@@ -193,6 +289,15 @@ pub enum Input {
         /// The stream.
         generation: Gen,
     },
+    /// The relay says what has become of a push.
+    Push {
+        /// The stream.
+        generation: Gen,
+        /// What.
+        state: PushState,
+    },
+    /// The relay has looked at a stream. To be repeated every few seconds, as long as somebody pushes or plays it.
+    Seen(Box<Seen>),
     /// A channel of any engine wants a place that this one keeps; answered by [`crate::Output::Claimed`].
     Claim {
         /// Number of the question.

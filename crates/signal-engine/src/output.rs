@@ -5,12 +5,14 @@ use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::{Outcome, ResumeReason};
 use lianmai_protocol::message::task::TaskInfo;
 use lianmai_protocol::{
-    Appkey, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Role, RpcError, UserId,
+    Appkey, Attributes, Cid, CloseCode, ErrorName, Gen, KindSet, MediaKind, Mid, Pub, Rights, Role,
+    RpcError, TaskId, UserId, WallTime,
 };
 
 use crate::asks::Question;
 use crate::ids::{AskId, ConnId, QueryId};
 use crate::key::ChannelKey;
+use crate::record::ChannelRules;
 use crate::rows::RowOp;
 use crate::task::{Address, Claim, Claimed, Order};
 
@@ -141,6 +143,39 @@ pub enum Note {
         /// Why.
         reason: LeaveReason,
     },
+    /// A push task was added.
+    TaskAdded {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The task.
+        task: TaskId,
+        /// Whose it is; `None` is the app's server.
+        owner: Option<UserId>,
+    },
+    /// A push task does something else than before, or was told to.
+    TaskChanged {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// What members know of it.
+        info: TaskInfo,
+        /// One sentence.
+        msg: String,
+    },
+    /// A push task ended.
+    TaskEnded {
+        /// The channel.
+        channel: ChannelKey,
+        /// The incarnation of it.
+        cid: Cid,
+        /// The task.
+        task: TaskId,
+        /// One sentence.
+        msg: String,
+    },
     /// A join was refused.
     JoinRefused {
         /// The channel.
@@ -224,8 +259,8 @@ pub struct ChannelView {
     pub channel: ChannelKey,
     /// Its incarnation.
     pub cid: Cid,
-    /// Who made it.
-    pub creator: UserId,
+    /// Who made it; `None` where nobody is and nobody has joined yet.
+    pub creator: Option<UserId>,
     /// Members, audience included.
     pub members: usize,
     /// Broadcasters.
@@ -247,6 +282,44 @@ pub struct MemberView {
     pub published: KindSet,
     /// What it muted.
     pub muted: KindSet,
+}
+
+/// One channel with all that is to be said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelDetail {
+    /// What a list shows.
+    pub view: ChannelView,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// What was laid down for it alone.
+    pub rules: ChannelRules,
+    /// Made ahead of its first join: it is kept so long without one.
+    pub prepared_until: Option<WallTime>,
+}
+
+/// One member with all that is to be said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberDetail {
+    /// The user.
+    pub uid: UserId,
+    /// The membership.
+    pub mid: Mid,
+    /// Its role.
+    pub role: Role,
+    /// Display name.
+    pub name: Option<String>,
+    /// Its attributes.
+    pub attributes: Attributes,
+    /// Whether it has a socket now.
+    pub connected: bool,
+    /// What it may do.
+    pub rights: Rights,
+    /// Kinds that it may not publish here, whatever its token says.
+    pub barred: KindSet,
+    /// What it muted.
+    pub muted: KindSet,
+    /// What it publishes.
+    pub streams: Vec<(MediaKind, Pub)>,
 }
 
 /// One ban or hold as the admin API sees it.
@@ -290,6 +363,14 @@ pub enum AdminReply {
     Bans(Vec<BanView>),
     /// So many bans ended.
     Lifted(usize),
+    /// One channel.
+    Detail(Box<ChannelDetail>),
+    /// A channel of that name is there already.
+    Exists,
+    /// Members.
+    Members(Vec<MemberDetail>),
+    /// A message went to so many.
+    Sent(u64),
 }
 
 /// Counters of an engine, for metrics.

@@ -28,16 +28,63 @@ fn always() -> bool {
 pub struct ChannelRecord {
     /// Its incarnation.
     pub cid: Cid,
-    /// Who made it.
-    pub creator: UserId,
+    /// Who made it; `None` where nobody is and nobody has joined yet.
+    pub creator: Option<UserId>,
     /// Its attributes.
     pub attributes: Attributes,
     /// Whom a moderator made audience, and which moderator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub demoted: Vec<(UserId, UserId)>,
+    /// Whom an operator made audience.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept_down: Vec<UserId>,
+    /// Kinds that an operator lets a uid not publish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub barred: Vec<(UserId, KindSet)>,
+    /// What was laid down for this channel alone.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rules: ChannelRules,
+    /// Made ahead of its first join: it is kept so long without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepared_until: Option<WallTime>,
     /// Its log, at a clean stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<LogRecord>,
+}
+
+impl ChannelRecord {
+    /// Whether it lives without members.
+    pub(crate) fn stays_empty(&self, now: WallTime) -> bool {
+        self.rules.keep_empty || self.prepared_until.is_some_and(|until| until > now)
+    }
+}
+
+/// What an operator lays down for one channel; where it says nothing, the app's rules hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelRules {
+    /// Same uid again: whether the newcomer is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reject_new: Option<bool>,
+    /// The creator has the right `moderate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creator_moderates: Option<bool>,
+    /// The channel ends when its creator's membership ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dissolve_on_creator_leave: Option<bool>,
+    /// Most members; no more than the deployment allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_members: Option<u32>,
+    /// Most broadcasters; no more than the deployment allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_broadcasters: Option<u32>,
+    /// It outlives its last member, until it is closed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_empty: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The log of a channel at a clean stop.

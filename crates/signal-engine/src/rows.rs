@@ -9,6 +9,8 @@ use lianmai_protocol::{TaskId, UserId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::event::{EventRecord, JournalRecord};
+use crate::history::HistoryRecord;
 use crate::key::ChannelKey;
 use crate::record::{BanRecord, ChannelRecord, ClaimRecord, MemberRecord, TaskRecord};
 use crate::task::ClaimKey;
@@ -39,6 +41,8 @@ pub enum Row {
     Task(TaskId),
     /// The claim of a place, under the name that [`ClaimKey::name`] gives it.
     Claim,
+    /// The counter of what happened under the name.
+    Journal,
 }
 
 /// Ends the id of a row of a moderator without a name.
@@ -58,6 +62,7 @@ impl Row {
             Row::Hold => "hold",
             Row::Task(_) => "task",
             Row::Claim => "claim",
+            Row::Journal => "journal",
         }
     }
 
@@ -69,7 +74,7 @@ impl Row {
             Row::Ban(uid, Some(by)) => format!("{uid}/{by}"),
             Row::UnnamedBan(uid, by) => format!("{uid}/{by}/{UNNAMED}"),
             Row::Task(task) => task.to_string(),
-            Row::Channel | Row::Hold | Row::Claim => String::new(),
+            Row::Channel | Row::Hold | Row::Claim | Row::Journal => String::new(),
         }
     }
 
@@ -85,6 +90,7 @@ impl Row {
             "hold" => Some(Row::Hold),
             "task" => id.parse().ok().map(Row::Task),
             "claim" => Some(Row::Claim),
+            "journal" => Some(Row::Journal),
             _ => return Err(NoRow::Kind),
         };
         row.filter(|row| row.id() == id).ok_or(NoRow::Id)
@@ -136,6 +142,8 @@ pub enum Record {
     Task(Box<TaskRecord>),
     /// Of [`Row::Claim`].
     Claim(ClaimRecord),
+    /// Of [`Row::Journal`].
+    Journal(JournalRecord),
 }
 
 impl Record {
@@ -151,6 +159,7 @@ impl Record {
             Record::Ban(record) => json(record),
             Record::Task(record) => json(record),
             Record::Claim(record) => json(record),
+            Record::Journal(record) => json(record),
         }
     }
 
@@ -166,6 +175,7 @@ impl Record {
             Row::Ban(..) | Row::UnnamedBan(..) | Row::Hold => Record::Ban(json(text)?),
             Row::Task(_) => Record::Task(json(text)?),
             Row::Claim => Record::Claim(json(text)?),
+            Row::Journal => Record::Journal(json(text)?),
         })
     }
 }
@@ -179,6 +189,10 @@ pub enum RowOp {
     Drop(RowKey),
     /// The channel ended, and with it every row of it.
     DropChannel(ChannelKey),
+    /// This happened in the channel: behind all that happened there before. No process is started with it again.
+    Append(ChannelKey, Box<EventRecord>),
+    /// This is remembered of the channel, behind what was before. No process is started with it again.
+    Remember(ChannelKey, Box<HistoryRecord>),
 }
 
 impl RowOp {
@@ -211,6 +225,15 @@ impl RowOp {
         RowOp::Put(RowKey { channel: key.name(), row: Row::Claim }, Record::Claim(record))
     }
 
+    pub(crate) fn put_journal(channel: &ChannelKey, record: JournalRecord) -> Self {
+        let key = RowKey { channel: channel.clone(), row: Row::Journal };
+        RowOp::Put(key, Record::Journal(record))
+    }
+
+    pub(crate) fn drop_journal(channel: &ChannelKey) -> Self {
+        RowOp::drop(channel, Row::Journal)
+    }
+
     pub(crate) fn drop(channel: &ChannelKey, row: Row) -> Self {
         RowOp::Drop(RowKey { channel: channel.clone(), row })
     }
@@ -229,6 +252,8 @@ pub struct Restored {
     pub tasks: BTreeMap<ChannelKey, Vec<TaskRecord>>,
     /// Claims that this engine keeps.
     pub claims: Vec<(ClaimKey, ClaimRecord)>,
+    /// Counters of what happened.
+    pub journals: Vec<(ChannelKey, JournalRecord)>,
     /// Rows that fit nowhere: to be removed.
     pub unfit: Vec<RowKey>,
     /// Nobody was lost: the last process handed over and its grace is not over (the parts `live` are good
@@ -269,6 +294,9 @@ impl Restored {
                     Some(claim) => restored.claims.push((claim, record)),
                     None => restored.unfit.push(key),
                 },
+                (Row::Journal, Record::Journal(name)) => {
+                    restored.journals.push((key.channel, name));
+                }
                 _ => restored.unfit.push(key),
             }
         }
@@ -306,6 +334,7 @@ mod tests {
             Row::UnnamedBan(UserId(7), UserId(u64::MAX)),
             Row::Hold,
             Row::Claim,
+            Row::Journal,
         ];
         for row in [Row::Channel, Row::Member(UserId(7)), task].iter().chain(&others) {
             assert_eq!(Row::read(row.kind(), &row.id()).as_ref(), Ok(row));
@@ -337,9 +366,13 @@ mod tests {
             BanRecord { until: WallTime(1), watermark: WallTime(1), by: None, unnamed: false };
         let channel = ChannelRecord {
             cid: Cid(1),
-            creator: UserId(1),
+            creator: Some(UserId(1)),
             attributes: Default::default(),
             demoted: Vec::new(),
+            kept_down: Vec::new(),
+            barred: Vec::new(),
+            rules: Default::default(),
+            prepared_until: None,
             live: None,
         };
         let row = |channel: &str, row| RowKey { channel: name(channel), row };

@@ -14,6 +14,8 @@ pub(crate) enum Timer {
     Flush(ChannelRef),
     /// The member count of a channel may have changed.
     Count(ChannelRef),
+    /// Levels of quality of a channel wait to be told.
+    Levels(ChannelRef),
     /// A socket may be dead.
     Liveness(ChannelRef, UserId),
     /// A membership without a socket may be over.

@@ -1,6 +1,10 @@
 //! The command line. Comes in: arguments. Goes out: what to run, or the output of a small tool.
 //! Deliberately absent: the server, see `main.rs`.
 
+mod admin;
+mod remote;
+mod table;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, Parser, Subcommand};
 use lianmai_protocol::{Appkey, ChannelName, UserId, WallTime};
 
+use crate::api::messages;
 use crate::auth::{TokenSpec, gen_jwt};
 use crate::config::{AppMode, Config, DEFAULT_TOML, Problem, Problems};
 
@@ -42,6 +47,26 @@ pub enum Command {
     GenConfig,
     /// Print a JWT, signed with the app's first key.
     GenToken(GenTokenArgs),
+    /// List, show, make and close the channels of a server that runs.
+    Channels(admin::Channels),
+    /// List the members of a channel.
+    Members(admin::Members),
+    /// Kick somebody out of a channel.
+    Kick(admin::Kick),
+    /// List and lift bans.
+    Bans(admin::Bans),
+    /// List, make and revoke keys of the API.
+    Keys(admin::Keys),
+    /// Show what has happened in channels.
+    Events(admin::Events),
+    /// How the calls of a channel went.
+    History(admin::History),
+    /// Print the document of the API (OpenAPI).
+    GenOpenapi,
+    /// Print the document of the messages of members, and of webhooks (AsyncAPI).
+    GenAsyncapi,
+    /// Print the JSON Schema of all messages.
+    GenSchema,
 }
 
 /// Arguments of `run`. They win over the environment, which wins over the file.
@@ -129,7 +154,26 @@ pub fn execute(command: &Command) -> ExitCode {
 
 /// Results go to `out`, problems to `err`.
 fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
-    let (result, written) = match output(command) {
+    let asked = match command {
+        Command::Channels(args) => Some(args.say()),
+        Command::Members(args) => Some(args.say()),
+        Command::Kick(args) => Some(args.say()),
+        Command::Bans(args) => Some(args.say()),
+        Command::Keys(args) => Some(args.say()),
+        Command::Events(args) => Some(args.say()),
+        Command::History(args) => Some(args.say()),
+        _ => None,
+    };
+    let said = match asked {
+        None => output(command),
+        Some(Ok(text)) => Ok((text, Vec::new())),
+        // No argument is wrong: the server says no, or nothing.
+        Some(Err(problem)) => {
+            let _ = writeln!(err, "{problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (result, written) = match said {
         Ok((text, warnings)) => {
             let warned =
                 warnings.iter().try_for_each(|warning| writeln!(err, "warning: {warning}"));
@@ -163,6 +207,16 @@ fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
             let token = gen_token(&load(args.config.as_deref())?, args, now)?;
             Ok(alone(token + "\n"))
         }
+        Command::GenOpenapi => Ok(alone(crate::api::docs::text())),
+        Command::GenAsyncapi => Ok(alone(messages::text(&messages::asyncapi()))),
+        Command::GenSchema => Ok(alone(messages::text(&messages::schema()))),
+        Command::Channels(_)
+        | Command::Members(_)
+        | Command::Kick(_)
+        | Command::Bans(_)
+        | Command::Keys(_)
+        | Command::Events(_)
+        | Command::History(_) => Err("a server is asked for that".to_owned()),
     }
 }
 

@@ -34,6 +34,7 @@ mod api;
 mod clock;
 mod data_dir;
 mod executor;
+mod hooks;
 mod listen;
 mod media;
 mod notes;

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom up, as `ARCHITECTURE.md` has them.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "clock", "route", "config", "data_dir", "auth", "signing", "media", "executor", "notes",
-    "records", "socket", "shard", "relay", "tasks", "ops", "api", "listen", "server", "cli",
-    "main",
+    "records", "socket", "shard", "relay", "tasks", "hooks", "ops", "api", "listen", "server",
+    "cli", "main",
 ];
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

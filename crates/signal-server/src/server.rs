@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, info, warn};
 
-use crate::api::service::Service;
+use crate::api::rows::Rows;
 use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::clock::{Clock, wall_now};
@@ -36,11 +36,12 @@ use crate::ops::helpers;
 use crate::ops::metrics::{self, Metrics};
 use crate::ops::note_log;
 use crate::ops::peers::Peers;
-use crate::records::{self, Opening, Records, StoreError};
+use crate::records::{self, DeskError, KeepHistory, Opening, Records, StoreError};
 use crate::relay::authorizer::RelayAuthorizer;
 use crate::relay::facts;
 use crate::relay::forward::{self, Forwarder, Forwards};
 use crate::relay::provider::EmbeddedRelay;
+use crate::relay::trust;
 use crate::shard::{Shards, Worker, WorkerParts};
 use crate::signing::{UrlBases, UrlSigner};
 use crate::socket::give_way::GiveWay;
@@ -82,6 +83,9 @@ pub enum StartError {
     /// The certificate cannot be used, or the authorities of a forward cannot.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What the API has written down cannot be read.
+    #[error("keys, webhooks and revocations cannot be read from the store")]
+    Rows,
     /// The operating system gave no randomness.
     #[error("no randomness from the operating system: {0}")]
     Random(getrandom::Error),
@@ -108,6 +112,12 @@ impl Addresses {
     }
 }
 
+impl From<DeskError> for StartError {
+    fn from(_: DeskError) -> Self {
+        StartError::Rows
+    }
+}
+
 /// A server whose listeners are bound and that serves nobody yet.
 pub struct Server {
     config: Config,
@@ -125,6 +135,7 @@ pub struct Server {
     programs: Option<Programs>,
     seeds: Vec<[u8; 32]>,
     admin_connections: usize,
+    rows: Rows,
 }
 
 impl Server {
@@ -165,6 +176,7 @@ impl Server {
         // After the listeners: a start that fails takes nothing from a hand-over.
         let opening = Opening { now: wall_now(), grace_ms: config.session.grace_ms, shards };
         let (store, restored) = records::open(&config.data_dir, lock.clone(), opening)?;
+        let rows = Rows::load(store.desk(), trust::client_config(None)?).await?;
         let mut seeds = vec![[0; 32]; shards];
         for seed in &mut seeds {
             getrandom::fill(seed).map_err(StartError::Random)?;
@@ -191,6 +203,7 @@ impl Server {
             programs,
             seeds,
             admin_connections,
+            rows,
         })
     }
 
@@ -242,6 +255,7 @@ impl Server {
             programs,
             seeds,
             admin_connections,
+            rows,
         } = self;
         let clock = Clock::start();
         let notes = Notes::new();
@@ -250,6 +264,7 @@ impl Server {
         let reader = |name| notes.reader(name, metrics.missed_by(name));
         readers.spawn(metrics::count(metrics.clone(), reader("metrics"), questions));
         let authenticator = Arc::new(Authenticator::new(&config.apps));
+        let revoked = authenticator.revoked().clone();
         let bases = UrlBases::new(&config, addresses.public, addresses.rtmp, addresses.rtmps);
         let signer = UrlSigner::new(data_dir.url_key(), bases, config.url_ttl_s);
         let (fact_sink, seen) = mpsc::channel(FACTS);
@@ -306,8 +321,12 @@ impl Server {
         let public_router =
             public::router(&config, lobby, hub.clone(), authorizer.clone(), phase.clone());
         let forwards = Arc::new(Forwards::default());
+        let own = addresses.all();
+        let hooks = metrics.hooks.clone();
+        let service = rows.service(&config, own, store.clone(), shards.clone(), revoked, hooks);
+        let deliverer = service.deliverer.clone();
         let admin_router = api::router(Api {
-            service: Service::new(shards.clone()),
+            service,
             hub: hub.clone(),
             forwards: forwards.clone(),
             tasks: executor.clone(),
@@ -351,6 +370,10 @@ impl Server {
             .serve(phase.clone()),
         );
         let mut tasks = JoinSet::new();
+        tasks.spawn(deliverer.run(store.appended()));
+        let keep = KeepHistory { ms: config.history.keep_ms, rows: config.history.keep_rows };
+        tasks.spawn(store.desk().keep_history(keep));
+        tasks.spawn(crate::relay::seen::look(hub.clone(), shards.clone()));
         let live = (!plans.is_empty()).then(|| {
             let (live, seen) = mpsc::channel(FACTS);
             let forwarder = Forwarder { hub: hub.clone(), shards: shards.clone(), plans, forwards };
@@ -464,6 +487,8 @@ fn engine_config(
         log_bytes: config.log_bytes / shards.max(1),
         // The rest is for what waited before.
         channel_burst_bytes: config.max_lag_bytes / 8 * 7,
+        journal: config.webhooks.keep_ms > 0,
+        history: config.history.keep_ms > 0,
         ..EngineConfig::default()
     }
 }

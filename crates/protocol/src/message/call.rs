@@ -26,11 +26,11 @@ pub struct Request {
 }
 
 macro_rules! calls {
-    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty, $result:ty; )+) => {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $method:literal, $params:ty, $result:ty; )+) => {
         /// A method and its parameters.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Call {
-            $( $(#[$meta])* $variant($params), )+
+            $( $(#[doc = $doc])+ $variant($params), )+
         }
 
         impl Call {
@@ -93,7 +93,7 @@ macro_rules! calls {
             use super::{media, session, task};
 
             $(
-                $(#[$meta])*
+                $(#[doc = $doc])+
                 #[derive(Debug)]
                 pub enum $variant {}
 
@@ -117,6 +117,20 @@ macro_rules! calls {
                 $( $method => serde_json::to_string(&serde_json::from_str::<$result>(json)?), )+
                 _ => Err(serde::de::Error::custom("unknown method")),
             }
+        }
+
+        /// Every method, described.
+        #[cfg(feature = "schema")]
+        pub fn describe_calls(
+            definitions: &mut crate::schema::Definitions,
+        ) -> Vec<crate::schema::Described> {
+            use crate::schema::Describe;
+            alloc::vec![ $( crate::schema::Described {
+                method: $method,
+                text: concat!($( $doc ),+).trim_ascii(),
+                params: <$params>::describe(definitions),
+                result: Some(<$result>::describe(definitions)),
+            }, )+ ]
         }
     };
 }

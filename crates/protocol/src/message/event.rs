@@ -168,12 +168,12 @@ pub struct LiveRoomClose {
 }
 
 macro_rules! events {
-    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty; )+) => {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $method:literal, $params:ty; )+) => {
         /// An event of the channel's log.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum ChannelEvent {
-            $( $(#[$meta])* $variant($params), )+
+            $( $(#[doc = $doc])+ $variant($params), )+
             /// A numbered event of a newer server. It advances `seq` and is handed out as it is.
             Unknown {
                 /// Its name.
@@ -225,6 +225,20 @@ macro_rules! events {
                     ChannelEvent::Unknown { .. } => super::session::Empty {}.serialize(serializer),
                 }
             }
+        }
+
+        /// Every event, described.
+        #[cfg(feature = "schema")]
+        pub fn describe_events(
+            definitions: &mut crate::schema::Definitions,
+        ) -> Vec<crate::schema::Described> {
+            use crate::schema::Describe;
+            alloc::vec![ $( crate::schema::Described {
+                method: $method,
+                text: concat!($( $doc ),+).trim_ascii(),
+                params: <$params>::describe(definitions),
+                result: None,
+            }, )+ ]
         }
     };
 }

@@ -77,12 +77,12 @@ pub struct MemberCount {
     pub count: u64,
 }
 
-/// Payload of `networkQuality`.
+/// Payload of `networkQuality`: how well the media of somebody goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Wire)]
 pub struct NetworkQuality {
-    /// Whose stream.
+    /// Whose media.
     pub uid: UserId,
-    /// Push or pull.
+    /// From its publisher to the server, or from there to the receiver of the notice.
     pub direction: Direction,
     /// 0 unknown, 1 excellent .. 5 bad, 6 down.
     pub level: u8,
@@ -118,12 +118,12 @@ pub struct Closing {
 }
 
 macro_rules! notices {
-    ($( $(#[$meta:meta])* $variant:ident = $method:literal, $params:ty; )+) => {
+    ($( $(#[doc = $doc:literal])+ $variant:ident = $method:literal, $params:ty; )+) => {
         /// A message to one session.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
         pub enum Notice {
-            $( $(#[$meta])* $variant($params), )+
+            $( $(#[doc = $doc])+ $variant($params), )+
             /// A notice of a newer server.
             Unknown {
                 /// Its name.
@@ -175,6 +175,20 @@ macro_rules! notices {
                     Notice::Unknown { .. } => super::session::Empty {}.serialize(serializer),
                 }
             }
+        }
+
+        /// Every notice, described.
+        #[cfg(feature = "schema")]
+        pub fn describe_notices(
+            definitions: &mut crate::schema::Definitions,
+        ) -> Vec<crate::schema::Described> {
+            use crate::schema::Describe;
+            alloc::vec![ $( crate::schema::Described {
+                method: $method,
+                text: concat!($( $doc ),+).trim_ascii(),
+                params: <$params>::describe(definitions),
+                result: None,
+            }, )+ ]
         }
     };
 }

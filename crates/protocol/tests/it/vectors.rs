@@ -304,6 +304,7 @@ fn the_limits_table_is_the_code() {
         MAX_PATCH_KEYS,
         MAX_ATTRIBUTE_KEY_BYTES,
         MAX_MESSAGE_RECIPIENTS,
+        MAX_REPORT_BYTES,
         MAX_TASK_URL_BYTES,
         MAX_EXTRA_INFO_BYTES,
         MAX_TASK_VIDEOS,

@@ -300,7 +300,7 @@ impl Channel {
             Call::SendMessage(params) => self.send_message(cx, uid, params),
             Call::SetAttributes(params) => self.set_attributes(cx, uid, &params),
             Call::RenewToken(params) => self.renew_token(cx, uid, asked, params),
-            Call::Report(_) => Ok(Reply::Nothing),
+            Call::Report(params) => self.report(cx, uid, &params),
             // No command: answered where they come in.
             Call::Join(_) | Call::Reconnect(_) | Call::Ping(_) => return,
             Call::AddTasks(params) => self.add_tasks(cx, uid, asked, &params),
@@ -349,6 +349,7 @@ impl Channel {
                 if let Some(conn) = self.members.get(&uid).and_then(|member| member.conn) {
                     cx.note(Note::CommandRefused { conn, method, error: error.name().clone() });
                 }
+                self.command_refused(cx, uid, method, error.name());
                 codec::encode_error(Some(id), &error)
             }
         };

@@ -34,6 +34,7 @@ use crate::ids::{Arrival, ChannelRef, ConnId, Peer};
 use crate::key::{self, ChannelKey};
 use crate::output::{Note, Output};
 use crate::rate::Rate;
+use crate::record::ChannelRules;
 use crate::timers::Timer;
 
 /// Replacements of one uid after which it is refused for a while (JOI-4).
@@ -52,7 +53,7 @@ impl Channel {
         id: ChannelRef,
         key: ChannelKey,
         policy: AppPolicy,
-        creator: UserId,
+        creator: Option<UserId>,
     ) -> Self {
         Channel {
             id,
@@ -60,6 +61,9 @@ impl Channel {
             cid: cx.new_cid(),
             policy,
             creator,
+            rules: ChannelRules::default(),
+            prepared_until: None,
+            opened: false,
             attributes: Default::default(),
             log: EventLog::new(cx.new_epoch()),
             members: BTreeMap::new(),
@@ -67,12 +71,15 @@ impl Channel {
             told: Default::default(),
             said: Default::default(),
             demoted: BTreeMap::new(),
+            barred: BTreeMap::new(),
             streams: BTreeMap::new(),
             tasks: Tasks::default(),
             snapshot: SnapshotCache::default(),
             count_told: 0,
             count_armed: false,
             replaced: BTreeMap::new(),
+            flows: Default::default(),
+            spent: Default::default(),
             touched: Default::default(),
             unwritten: true,
             unstored: None,
@@ -122,10 +129,10 @@ impl Channel {
         }
         check_name(join.name.as_ref())?;
         check_attributes(&join.attributes, cx.config.limits.attribute_bytes)?;
-        // Nobody is in it before its first member.
-        let opens = self.members.is_empty();
         let named = grant.names(uid);
-        let rights = self.policy.rights(grant.rights, named && self.creator == uid);
+        // Who comes first into what was made ahead for nobody in particular is its creator.
+        let creator = self.creator.unwrap_or(uid);
+        let rights = self.policy.rights(grant.rights, named && creator == uid);
         let role = match &join.role {
             None if rights.broadcast => Role::Broadcaster,
             None | Some(Role::Audience) => Role::Audience,
@@ -208,9 +215,11 @@ impl Channel {
         self.told.add(taken);
         cx.stats.members += 1;
         let (channel, cid) = (self.key.clone(), self.cid);
-        if opens {
+        if !std::mem::replace(&mut self.opened, true) {
             cx.note(Note::ChannelOpened { channel: channel.clone(), cid });
         }
+        self.unwritten |= self.prepared_until.take().is_some() | self.creator.is_none();
+        self.creator = Some(creator);
         let (mid, role, conn) = (member.mid, member.role.clone(), arrival.conn);
         cx.note(Note::MemberJoined { channel, cid, uid, mid, role, conn });
         if member.is_visible() {
@@ -253,11 +262,11 @@ impl Channel {
     fn check_room(&self, cx: &Context, uid: UserId, role: &Role) -> Result<(), RpcError> {
         let old = self.members.get(&uid);
         let members = self.members.len() - usize::from(old.is_some());
-        if members >= cx.config.limits.members {
+        if members >= self.max_members(cx) {
             return Err(ErrorName::ChannelFull.into());
         }
         let broadcasters = self.broadcasters - usize::from(old.is_some_and(Member::is_visible));
-        if *role == Role::Broadcaster && broadcasters >= cx.config.limits.broadcasters {
+        if *role == Role::Broadcaster && broadcasters >= self.max_broadcasters(cx) {
             return Err(ErrorName::TooManyBroadcasters.into());
         }
         Ok(())
@@ -276,7 +285,9 @@ impl Channel {
         let k = member.tickets.renew();
         self.apply_grant(cx, uid, grant);
         self.touch(uid);
+        self.connection_changed(cx, uid, true);
         self.enter(cx, arrival, uid, k);
+        self.tell_levels(cx, uid);
     }
 
     /// Gives a membership its connection and answers the join: the picture now, events from here on.
@@ -421,7 +432,7 @@ impl Channel {
     }
 
     pub(super) fn dissolve_after(&mut self, cx: &mut Context, gone: &Member) {
-        let creator = gone.named && gone.uid == self.creator;
+        let creator = gone.named && Some(gone.uid) == self.creator;
         if self.policy.dissolve_on_creator_leave && creator && !self.members.is_empty() {
             self.close(cx, RoomCloseReason::CreatorLeft, None, None);
         }
@@ -434,6 +445,7 @@ impl Channel {
         let cursor = std::mem::replace(&mut member.cursor, self.log.head());
         self.part(cx, conn, cursor, None, code);
         self.start_grace(cx, uid);
+        self.connection_changed(cx, uid, false);
     }
 
     /// The socket is gone by itself.
@@ -441,6 +453,7 @@ impl Channel {
         if let Some(member) = self.member_on(uid, conn) {
             member.conn = None;
             self.start_grace(cx, uid);
+            self.connection_changed(cx, uid, false);
         }
     }
 

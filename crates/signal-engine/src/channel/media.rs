@@ -44,6 +44,7 @@ impl Channel {
         asked: Asked,
         params: &Publish,
     ) -> Outcome {
+        let barred = self.barred_of(uid);
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NotJoined)?;
         if params.uid.is_some_and(|other| other != uid) {
             return Err(RpcError::new(ErrorName::Forbidden)
@@ -54,7 +55,7 @@ impl Channel {
         if !member.is_visible() {
             return Err(ErrorName::NotBroadcaster.into());
         }
-        if !kinds.difference(member.rights.publish).is_empty() {
+        if !kinds.difference(member.rights.publish.difference(barred)).is_empty() {
             return Err(ErrorName::PublishForbidden.into());
         }
         let live = member.pushes[slot];
@@ -161,6 +162,7 @@ impl Channel {
         if let Some(member) = self.members.get_mut(&uid) {
             member.pushes[slot] = None;
         }
+        self.push_cut(cx, generation);
         cx.streams.remove(&generation);
         if let Some(stream) = self.streams.remove(&generation) {
             for viewer in stream.viewers.values() {
@@ -196,12 +198,11 @@ impl Channel {
 
     /// The one place where somebody who may play a stream is given other kinds of it; none ends what it plays.
     fn set_viewer_kinds(&mut self, cx: &mut Context, generation: Gen, mid: Mid, kinds: KindSet) {
-        let Some(viewer) = self.streams.get_mut(&generation).and_then(|s| s.viewers.get_mut(&mid))
-        else {
-            return;
-        };
-        let uid = viewer.uid;
+        let Some(stream) = self.streams.get_mut(&generation) else { return };
+        let Some(viewer) = stream.viewers.get_mut(&mid) else { return };
+        let (uid, owner) = (viewer.uid, stream.owner);
         let before = std::mem::replace(&mut viewer.kinds, kinds);
+        self.subscribed(cx, (uid, mid), owner, (before, kinds));
         if kinds.is_empty() {
             self.end_viewer(cx, generation, mid, uid);
         } else if kinds != before {
@@ -211,6 +212,7 @@ impl Channel {
     }
 
     fn end_viewer(&mut self, cx: &mut Context, generation: Gen, mid: Mid, uid: UserId) {
+        self.play_cut(cx, generation, mid);
         if let Some(stream) = self.streams.get_mut(&generation)
             && stream.viewers.remove(&mid).is_some()
         {
@@ -384,6 +386,7 @@ impl Channel {
             cx.streams.insert(generation, self.id);
             cx.stats.streams += 1;
         }
+        self.url_issued(cx, uid, generation);
         Ok(self.published(cx, uid, generation, kinds, minted))
     }
 
@@ -412,6 +415,11 @@ impl Channel {
         // Of somebody who begins, the verdict on its play says what it subscribes.
         let kinds = before.as_ref().map_or(kind, |before| before.kinds);
         stream.viewers.insert(mid, Viewer { uid, kinds, url: held });
+        self.url_issued(cx, uid, generation);
+        if before.is_none() {
+            self.subscribed(cx, (uid, mid), publisher, (KindSet::NONE, kind));
+            self.tell_levels_of(cx, uid, publisher);
+        }
         self.set_viewer_kinds(cx, generation, mid, kinds.union(kind));
         if let Some(before) = before {
             self.tell_others(cx, uid, generation, &before, kind);

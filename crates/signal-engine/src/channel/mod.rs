@@ -10,14 +10,19 @@
 //!   who was touched -- at the end of the turn --> records (persist) --> store
 //! ```
 
+mod admin;
 mod command;
 mod cost;
 mod entry;
+mod flow;
+mod history;
 mod log;
 mod media;
 mod member;
 mod moderation;
 mod persist;
+mod quality;
+mod report;
 mod resume;
 mod session;
 mod snapshot;
@@ -33,14 +38,19 @@ use lianmai_protocol::codec::{self};
 use lianmai_protocol::message::media::Urls;
 use lianmai_protocol::message::notice::MemberCount;
 use lianmai_protocol::message::{ChannelEvent, Notice};
-use lianmai_protocol::{Attributes, Cid, Gen, MediaKind, RequestId, Rights, RpcError, UserId};
+use lianmai_protocol::{
+    Attributes, Cid, Gen, KindSet, MediaKind, RequestId, Rights, RpcError, UserId, WallTime,
+};
 
 pub(crate) use self::moderation::{check_kick, not_stored};
+pub(crate) use self::tasks::RESTARTED;
 
 use self::cost::Said;
+use self::history::Spent;
 use self::log::{EVENT_COST, EventLog};
 use self::media::Stream;
 use self::member::Member;
+use self::quality::Flows;
 use self::snapshot::SnapshotCache;
 use self::tasks::Tasks;
 use self::told::Told;
@@ -49,6 +59,7 @@ use crate::context::Context;
 use crate::ids::{AskId, ChannelRef, ConnId, Seat};
 use crate::key::ChannelKey;
 use crate::output::{ChannelView, MemberView, Note};
+use crate::record::ChannelRules;
 use crate::restrictions::Place;
 use crate::timers::Timer;
 
@@ -90,7 +101,14 @@ pub(crate) struct Channel {
     key: ChannelKey,
     cid: Cid,
     policy: AppPolicy,
-    creator: UserId,
+    /// Who made it; `None` until somebody joins what was made ahead for nobody in particular.
+    creator: Option<UserId>,
+    /// What an operator laid down for it.
+    rules: ChannelRules,
+    /// Made ahead: it waits so long for its first member.
+    prepared_until: Option<WallTime>,
+    /// Its begin was noted.
+    opened: bool,
     attributes: Attributes,
     log: EventLog,
     members: BTreeMap<UserId, Member>,
@@ -99,8 +117,10 @@ pub(crate) struct Channel {
     told: Told,
     /// What all were told lately.
     said: Said,
-    /// Whom a moderator made audience, with that moderator and its place (ROL-4).
-    demoted: BTreeMap<UserId, (UserId, Option<Place>)>,
+    /// Whom a moderator made audience, with that moderator (`None`: an operator) and its place (ROL-4).
+    demoted: BTreeMap<UserId, (Option<UserId>, Option<Place>)>,
+    /// Kinds that an operator lets a uid not publish.
+    barred: BTreeMap<UserId, KindSet>,
     streams: BTreeMap<Gen, Stream>,
     tasks: Tasks,
     snapshot: SnapshotCache,
@@ -108,6 +128,9 @@ pub(crate) struct Channel {
     count_armed: bool,
     /// Recent replacements by uid: how many, and since when (JOI-4).
     replaced: BTreeMap<UserId, (u32, lianmai_protocol::MonoTime)>,
+    /// How well media goes, and how much of the steps between was remembered lately.
+    flows: Flows,
+    spent: Spent,
     /// Members that are not as they were written down, and whether the channel is not.
     touched: BTreeSet<UserId>,
     unwritten: bool,
@@ -123,7 +146,7 @@ pub(crate) struct Channel {
 impl Channel {
     /// Whether the channel has ended and can be dropped.
     pub(crate) fn is_over(&self) -> bool {
-        self.closed || self.members.is_empty()
+        self.closed || (self.members.is_empty() && !self.stays_empty())
     }
 
     pub(crate) fn key(&self) -> &ChannelKey {
@@ -265,8 +288,12 @@ impl Channel {
 
     /// Forgets what is over.
     pub(crate) fn sweep(&mut self, cx: &mut Context) {
+        if self.prepared_until.is_some_and(|until| until <= cx.now.wall) {
+            self.prepared_until = None;
+        }
         self.trim_log(cx);
         self.forget_replacements(cx);
+        self.close_windows(cx, false);
     }
 
     /// Forgets the older half of the log.

@@ -62,11 +62,11 @@ impl Channel {
         changed: bool,
         demotes: bool,
     ) -> Outcome {
-        let Some(member) = self.members.get_mut(&target).filter(|_| caller != target) else {
+        let Some(member) = self.members.get(&target).filter(|_| caller != target) else {
             return Ok(Reply::Done);
         };
         if changed {
-            member.forced = Some((self.log.epoch(), self.log.head()));
+            self.force(target);
         } else if member.unstored.is_none() && self.unstored.is_none() {
             return Ok(Reply::Done);
         }
@@ -84,6 +84,15 @@ impl Channel {
         }
         self.wait(caller, asked, ask, WaitingOn::Write);
         Ok(Reply::Later)
+    }
+
+    /// Somebody else changed a member: what its client says before it has seen that does not undo it.
+    pub(super) fn force(&mut self, target: UserId) {
+        let head = self.log.head();
+        if let Some(member) = self.members.get_mut(&target) {
+            member.forced = Some((self.log.epoch(), head));
+        }
+        self.touch(target);
     }
 
     pub(super) fn set_role(
@@ -104,7 +113,7 @@ impl Channel {
             }
             Role::Audience => {
                 if moderated && !kept {
-                    self.keep_down(cx, caller, uid)?;
+                    self.keep_down(cx, Some(caller), uid)?;
                 }
                 if changes {
                     self.demote(cx, uid);
@@ -131,7 +140,7 @@ impl Channel {
     /// Ends what a moderator has decided for members that it made audience, and says for how many.
     pub(crate) fn allow_again(&mut self, cx: &mut Context, by: UserId) -> usize {
         let before = self.demoted.len();
-        self.demoted.retain(|_, (of, _)| *of != by);
+        self.demoted.retain(|_, (of, _)| *of != Some(by));
         let allowed = before - self.demoted.len();
         if allowed > 0 {
             self.unwritten = true;
@@ -141,10 +150,16 @@ impl Channel {
     }
 
     /// From now on the member does not become broadcaster by itself (ROL-4).
-    fn keep_down(&mut self, cx: &mut Context, by: UserId, uid: UserId) -> Result<(), RpcError> {
+    pub(super) fn keep_down(
+        &mut self,
+        cx: &mut Context,
+        by: Option<UserId>,
+        uid: UserId,
+    ) -> Result<(), RpcError> {
         let own = self.demoted.values().filter(|(of, _)| *of == by).count();
         let place = if own < MAX_DEMOTED {
-            Some(cx.restrictions.place(&self.key.appkey, self.maker(By::Member(by)))?)
+            let maker = by.map_or(Maker::Operator, |by| self.maker(By::Member(by)));
+            Some(cx.restrictions.place(&self.key.appkey, maker)?)
         } else {
             // One that has left makes room.
             let mut own = self.demoted.iter().filter(|(_, (of, _))| *of == by);
@@ -159,8 +174,13 @@ impl Channel {
 
     /// `clientJoin`, `roleChanged`: one group (ROL-1, ROL-2). Who was made audience by a moderator needs one to be
     /// broadcaster again (ROL-4).
-    fn promote(&mut self, cx: &mut Context, uid: UserId, moderated: bool) -> Result<(), RpcError> {
-        if self.broadcasters >= cx.config.limits.broadcasters {
+    pub(super) fn promote(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        moderated: bool,
+    ) -> Result<(), RpcError> {
+        if self.broadcasters >= self.max_broadcasters(cx) {
             return Err(ErrorName::TooManyBroadcasters.into());
         }
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NoSuchMember)?;
@@ -234,6 +254,9 @@ impl Channel {
         member.muted = if on { member.muted.union(kinds) } else { member.muted.difference(kinds) };
         let (mid, visible) = (member.mid, member.is_visible());
         self.touch(uid);
+        for kind in changed.iter().cloned() {
+            self.mute_changed(cx, (uid, mid), caller, kind, on);
+        }
         // An audience member is invisible: its mutes become public with a later clientJoin (MUT-3).
         for kind in changed.iter().filter(|_| visible) {
             let change = MuteChange { uid, mid, media_type: kind.clone() };
@@ -274,6 +297,7 @@ impl Channel {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
         cx.ban(&self.key, &params, self.maker(by))?;
+        self.foretell_leave(cx, params.uid, LeaveReason::Kicked);
         let mid = self.members.get_mut(&params.uid).map(|member| {
             member.fenced = true;
             member.waiting = None;
@@ -338,6 +362,7 @@ impl Channel {
     ) -> Result<AskId, RpcError> {
         check_close(&params)?;
         cx.hold(&self.key, &params, self.maker(by))?;
+        self.foretell_end(cx);
         cx.ops.push(RowOp::DropChannel(self.key.clone()));
         self.ending = true;
         Ok(cx.store(Written::Close { channel: self.id, text: params.reason, by }))

@@ -16,8 +16,10 @@ use super::told::Taken;
 use super::urls::Url;
 use crate::config::AppPolicy;
 use crate::context::Context;
+use crate::history::Step;
 use crate::ids::ChannelRef;
 use crate::key::ChannelKey;
+use crate::output::Note;
 use crate::rate::Rate;
 use crate::record::{
     ChannelRecord, MAX_NUMBER, MemberRecord, PullRecord, PushRecord, SessionRecord,
@@ -68,7 +70,19 @@ impl Channel {
             cid: self.cid,
             creator: self.creator,
             attributes: self.attributes.clone(),
-            demoted: self.demoted.iter().map(|(uid, (by, _))| (*uid, *by)).collect(),
+            demoted: self
+                .demoted
+                .iter()
+                .filter_map(|(uid, (by, _))| Some((*uid, (*by)?)))
+                .collect(),
+            kept_down: self
+                .demoted
+                .iter()
+                .filter_map(|(uid, (by, _))| by.is_none().then_some(*uid))
+                .collect(),
+            barred: self.barred.iter().map(|(uid, kinds)| (*uid, *kinds)).collect(),
+            rules: self.rules,
+            prepared_until: self.prepared_until,
             live: live.map(|now| self.log.record(now)),
         }
     }
@@ -146,8 +160,15 @@ impl Channel {
         let mut channel = Channel::new(cx, id, key, policy, record.creator);
         channel.cid = record.cid;
         channel.attributes = record.attributes;
-        for (uid, by) in record.demoted {
-            let place = cx.restrictions.place(&channel.key.appkey, Maker::Moderator(by)).ok();
+        channel.opened = true;
+        channel.prepared_until = record.prepared_until;
+        channel.barred = record.barred.into_iter().collect();
+        channel.lay_down(cx, record.rules);
+        let kept_down = record.kept_down.into_iter().map(|uid| (uid, None));
+        let demoted = record.demoted.into_iter().map(|(uid, by)| (uid, Some(by)));
+        for (uid, by) in kept_down.chain(demoted) {
+            let maker = by.map_or(Maker::Operator, Maker::Moderator);
+            let place = cx.restrictions.place(&channel.key.appkey, maker).ok();
             channel.demoted.insert(uid, (by, place));
         }
         channel.unwritten = false;
@@ -171,6 +192,7 @@ impl Channel {
             }
         }
         channel.count_told = channel.members.len();
+        channel.remember(cx, None, Step::Restarted);
         channel
     }
 
@@ -206,6 +228,10 @@ impl Channel {
             let carried = slot_of(&kind).is_some_and(|slot| pushes[slot].is_some());
             if let Some(index) = kind.index().filter(|_| carried) {
                 pubs[index] = Some(publication);
+            } else {
+                let (channel, cid, mid) = (self.key.clone(), self.cid, record.mid);
+                cx.foretell(&Note::StreamRemoved { channel, cid, uid, mid, kind, publication });
+                self.touch(uid);
             }
         }
         let confirmed = record.confirmed.min(MAX_NUMBER);

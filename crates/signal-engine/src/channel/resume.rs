@@ -119,7 +119,9 @@ impl Channel {
             cx.send_text(conn, restarting);
         }
         self.tell_moved(cx, uid);
+        self.tell_levels(cx, uid);
         self.touch(uid);
+        self.connection_changed(cx, uid, true);
         let channel = self.key.clone();
         let mid = Some(self.members[&uid].mid);
         cx.note(Note::Resumed { channel, uid, mid, conn, outcome, reason });

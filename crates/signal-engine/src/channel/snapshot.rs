@@ -121,7 +121,8 @@ impl Channel {
         }
         let channel = ChannelInfo {
             name: self.key.name.clone(),
-            creator: self.creator,
+            // Who is told of it is in it, and so was somebody first.
+            creator: self.creator.unwrap_or(UserId(0)),
             attributes: self.attributes.clone(),
             tasks: self.tasks.infos(),
         };
@@ -150,7 +151,7 @@ impl Channel {
             uid: member.uid,
             mid: member.mid,
             role: member.role.clone(),
-            rights: member.rights,
+            rights: self.rights_of(member),
             name: member.name(),
             attributes: member.attributes.clone(),
             muted: member.muted,

@@ -1,12 +1,11 @@
 //! What members say about themselves and to each other: messages, attributes, tokens.
 
-use bytes::Bytes;
 use lianmai_protocol::attributes::escaped_bytes;
 use lianmai_protocol::limits::{
     MAX_ATTRIBUTE_KEY_BYTES, MAX_ATTRIBUTE_KEYS, MAX_MESSAGE_RECIPIENTS, MAX_NAME_BYTES,
 };
 use lianmai_protocol::message::event::{ChannelMessage, ChannelUpdate, ClientUpdate, LeaveReason};
-use lianmai_protocol::message::notice::{TargetedMessage, TokenWillExpire};
+use lianmai_protocol::message::notice::TokenWillExpire;
 use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessage, SetAttributes};
 use lianmai_protocol::message::{ChannelEvent, Notice};
 use lianmai_protocol::{Attributes, CloseCode, ErrorName, Map, Role, RpcError, UserId, codec};
@@ -91,15 +90,7 @@ impl Channel {
         // Who is in the audience is nobody's business (MSG-2).
         let delivered = recipients.len() as u64;
         for recipient in recipients {
-            let Some(member) = self.members.get_mut(&recipient) else { continue };
-            let n = member.messages.head + 1;
-            let message = TargetedMessage { uid, data: params.data.clone(), n };
-            let text = Bytes::from(codec::encode_notice(&Notice::Message(message)));
-            // Who is away gets it when it comes back (RES-8).
-            let before = member.messages.bytes();
-            member.messages.push(text.clone(), cx.message_room(text.len()));
-            cx.stats.message_bytes = cx.stats.message_bytes - before + member.messages.bytes();
-            self.send_behind_events(cx, recipient, text);
+            self.tell(cx, recipient, uid, &params.data);
         }
         Ok(Reply::Sent { delivered })
     }
@@ -215,7 +206,7 @@ impl Channel {
     /// A member has a new token: what it does not allow ends with the old one.
     pub(super) fn apply_grant(&mut self, cx: &mut Context, uid: UserId, grant: &Grant) {
         let named = grant.names(uid);
-        let rights = self.policy.rights(grant.rights, named && self.creator == uid);
+        let rights = self.policy.rights(grant.rights, named && self.creator == Some(uid));
         let Some(member) = self.members.get_mut(&uid) else { return };
         (member.rights, member.named) = (rights, named);
         member.token_end = grant.membership_end();

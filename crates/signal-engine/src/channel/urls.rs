@@ -95,6 +95,7 @@ impl Channel {
             && url.address != address
         {
             (url.minted, url.renewed) = (minted, true);
+            self.url_issued(cx, uid, generation);
             self.tell_url(cx, uid, generation, mid);
         }
     }

@@ -2,30 +2,25 @@
 //! written down, then visible (RST-5); the second step is in `answers`.
 
 use lianmai_protocol::message::session::{CloseChannel, Kick};
-use lianmai_protocol::{ErrorName, RpcError, UserId};
+use lianmai_protocol::{Appkey, Attributes, ChannelName, ErrorName, RpcError, UserId};
 
 use super::Engine;
 use crate::asks::{By, Written};
 use crate::channel::{Channel, check_kick};
-use crate::ids::QueryId;
+use crate::context::Context;
+use crate::ids::{ChannelRef, QueryId};
 use crate::input::AdminCommand;
 use crate::key::ChannelKey;
 use crate::output::AdminReply;
+use crate::record::ChannelRules;
 use crate::restrictions::Maker;
+
+type Answered = Result<Option<AdminReply>, RpcError>;
 
 impl Engine {
     /// What the admin API asks; `None` if the answer comes when it is written down.
-    pub(super) fn admin(
-        &mut self,
-        query: QueryId,
-        command: AdminCommand,
-    ) -> Result<Option<AdminReply>, RpcError> {
-        let find = |key: &ChannelKey| {
-            self.names
-                .get(key)
-                .copied()
-                .ok_or_else(|| RpcError::new(ErrorName::ChannelClosed).message("No such channel."))
-        };
+    pub(super) fn admin(&mut self, query: QueryId, command: AdminCommand) -> Answered {
+        let find = |key: &ChannelKey| self.find(key);
         let by = By::Admin(query);
         match command {
             AdminCommand::ListChannels => {
@@ -73,6 +68,45 @@ impl Engine {
                 });
                 result
             }
+            AdminCommand::PageChannels { appkey, after, limit } => {
+                Ok(Some(AdminReply::Channels(self.page(appkey, after, limit))))
+            }
+            AdminCommand::Create { channel, creator, rules, attributes } => {
+                self.create(query, channel, creator, rules, attributes)
+            }
+            AdminCommand::Show(key) => {
+                let detail = self.channels[&find(&key)?].detail();
+                Ok(Some(AdminReply::Detail(Box::new(detail))))
+            }
+            AdminCommand::PageMembers { channel, after, limit } => {
+                let members = self.channels[&find(&channel)?].member_details(after, limit);
+                Ok(Some(AdminReply::Members(members)))
+            }
+            AdminCommand::ShowMember { channel, uid } => {
+                let member = self.channels[&find(&channel)?].member_detail_of(uid);
+                let member = member.ok_or(ErrorName::NoSuchMember)?;
+                Ok(Some(AdminReply::Members(vec![member])))
+            }
+            AdminCommand::SetAttributes { channel, patch } => {
+                self.change(query, &channel, |channel, cx| channel.patch_attributes(cx, &patch))
+            }
+            AdminCommand::SetRules { channel, rules } => {
+                self.change(query, &channel, |channel, cx| channel.set_rules(cx, rules))
+            }
+            AdminCommand::SetRole { channel, uid, role } => {
+                self.change(query, &channel, |channel, cx| channel.assign_role(cx, uid, &role))
+            }
+            AdminCommand::Bar { channel, uid, kinds } => {
+                self.change(query, &channel, |channel, cx| channel.bar(cx, uid, kinds))
+            }
+            AdminCommand::Announce { channel, uid, data, to } => {
+                let id = find(&channel)?;
+                let mut sent = Ok(0);
+                self.with_channel(id, |channel, cx| {
+                    sent = channel.announce(cx, uid, &data, to.as_deref());
+                });
+                sent.map(|sent| Some(AdminReply::Sent(sent)))
+            }
             AdminCommand::ListBans(channel) => {
                 let cx = &self.context;
                 Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, channel.as_ref()))))
@@ -89,6 +123,84 @@ impl Engine {
                 Ok(self.lift(query, allowed, is_meant))
             }
         }
+    }
+
+    fn find(&self, key: &ChannelKey) -> Result<ChannelRef, RpcError> {
+        let id = self.names.get(key).copied();
+        id.ok_or_else(|| RpcError::new(ErrorName::ChannelClosed).message("No such channel."))
+    }
+
+    /// Changes a channel, and says so when it is written down: no crash undoes what was answered (RST-5).
+    fn change(
+        &mut self,
+        query: QueryId,
+        key: &ChannelKey,
+        run: impl FnOnce(&mut Channel, &mut Context) -> Result<bool, RpcError>,
+    ) -> Answered {
+        let id = self.find(key)?;
+        let mut result = Ok(false);
+        self.with_channel(id, |channel, cx| result = run(channel, cx));
+        if !result? {
+            return Ok(Some(AdminReply::Done));
+        }
+        self.context.store(Written::Told { query, made: None });
+        Ok(None)
+    }
+
+    /// Makes a channel ahead of its first join.
+    fn create(
+        &mut self,
+        query: QueryId,
+        key: ChannelKey,
+        creator: Option<UserId>,
+        rules: ChannelRules,
+        attributes: Attributes,
+    ) -> Answered {
+        let cx = &mut self.context;
+        let policy = cx.config.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?.clone();
+        if cx.drain.is_some() {
+            return Err(ErrorName::Draining.into());
+        }
+        if self.names.contains_key(&key) {
+            return Ok(Some(AdminReply::Exists));
+        }
+        if self.channels.len() >= cx.config.limits.channels {
+            return Err(ErrorName::TooManyChannels.into());
+        }
+        Channel::check_attributes(cx, &attributes)?;
+        self.last_channel += 1;
+        let id = ChannelRef(self.last_channel);
+        let mut channel = Channel::new(cx, id, key.clone(), policy, creator);
+        channel.prepare(cx, rules, attributes);
+        channel.settle(cx);
+        self.names.insert(key, id);
+        self.channels.insert(id, channel);
+        self.sweep_from_now_on();
+        self.context.store(Written::Told { query, made: Some(id) });
+        Ok(None)
+    }
+
+    /// Channels of an app behind a name.
+    fn page(
+        &self,
+        appkey: Appkey,
+        after: Option<ChannelName>,
+        limit: usize,
+    ) -> Vec<crate::output::ChannelView> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let of = |channel: &&ChannelKey| channel.appkey == appkey;
+        let first = match after {
+            Some(name) => Excluded(ChannelKey { appkey: appkey.clone(), name }),
+            // No name is before it.
+            None => match " ".parse() {
+                Ok(name) => Included(ChannelKey { appkey: appkey.clone(), name }),
+                Err(_) => Unbounded,
+            },
+        };
+        let names = self.names.range((first, Unbounded));
+        let own = names.skip_while(|(key, _)| key.appkey < appkey);
+        let own = own.take_while(|(key, _)| of(key));
+        own.filter_map(|(_, id)| self.channels.get(id)).take(limit).map(Channel::view).collect()
     }
 
     /// Ends restrictions beside those that ended already, and says so when it is written down.

@@ -2,10 +2,12 @@
 //! command, of what the admin API asked, or of a drain. An answer to nothing, one that comes again and one of another
 //! kind than the question change nothing.
 
+use lianmai_protocol::{ErrorName, RpcError};
+
 use super::Engine;
 use crate::asks::{Answer, By, Then, Written};
 use crate::channel::not_stored;
-use crate::ids::AskId;
+use crate::ids::{AskId, ChannelRef};
 use crate::output::{AdminReply, Output};
 
 impl Engine {
@@ -44,6 +46,14 @@ impl Engine {
         }
     }
 
+    /// What the admin API is told of a change, or of a channel that it has made.
+    fn told(&self, made: Option<ChannelRef>) -> Result<AdminReply, RpcError> {
+        let Some(id) = made else { return Ok(AdminReply::Done) };
+        // Somebody may have closed it meanwhile.
+        let channel = self.channels.get(&id).ok_or(ErrorName::ChannelClosed)?;
+        Ok(AdminReply::Detail(Box::new(channel.detail())))
+    }
+
     fn written(&mut self, id: AskId, then: Written, stored: bool) {
         let by = match then {
             Written::HandOver => {
@@ -67,6 +77,11 @@ impl Engine {
             }
             Written::Claim { query, claim } => return self.claim_written(query, &claim, stored),
             Written::Tasks { by } => by,
+            Written::Told { query, made } => {
+                let reply = if stored { self.told(made) } else { Err(not_stored()) };
+                self.context.outputs.push_back(Output::AdminReply { query, reply });
+                return;
+            }
             Written::Kick { channel, mid, params, by } => {
                 let caller = by.member().map(|uid| (uid, id));
                 if let Some(channel) = channel {

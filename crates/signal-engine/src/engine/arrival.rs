@@ -33,6 +33,11 @@ impl Engine {
         });
         if let Err(error) = entered {
             let cx = &mut self.context;
+            // Somebody who is in the channel may look for whoever was not let in.
+            let here = self.names.get(&key).and_then(|id| self.channels.get_mut(id));
+            if let Some(channel) = here {
+                channel.join_refused(cx, uid, error.name());
+            }
             cx.note(Note::JoinRefused { channel: key, conn, error: error.name().clone() });
             cx.refuse_join(conn, id, &error);
         }
@@ -98,7 +103,7 @@ impl Engine {
         let policy = cx.config.apps.get(&key.appkey).ok_or(ErrorName::BadAppkey)?.clone();
         self.last_channel += 1;
         let new = ChannelRef(self.last_channel);
-        let mut channel = Channel::new(cx, new, key.clone(), policy, uid);
+        let mut channel = Channel::new(cx, new, key.clone(), policy, Some(uid));
         // A refused join leaves no channel behind.
         channel.join(cx, arrival, uid, join, grant)?;
         channel.settle(cx);

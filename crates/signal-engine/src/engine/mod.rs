@@ -154,6 +154,18 @@ impl Engine {
                     self.with_channel(id, |channel, cx| channel.media_flow(cx, generation));
                 }
             }
+            Input::Push { generation, state } => {
+                if let Some(&id) = self.context.streams.get(&generation) {
+                    self.with_channel(id, |channel, cx| {
+                        channel.push_changed(cx, generation, state)
+                    });
+                }
+            }
+            Input::Seen(seen) => {
+                if let Some(&id) = self.context.streams.get(&seen.generation) {
+                    self.with_channel(id, |channel, cx| channel.seen(cx, &seen));
+                }
+            }
             Input::Claim { query, claim } => self.claim(query, claim),
             Input::Release { claim, rest } => self.released(&claim, rest),
             Input::Task { run, report } => self.task_report(run, report),
@@ -211,6 +223,7 @@ impl Engine {
         match timer {
             Timer::Flush(id) => self.with_channel(id, Channel::flush_due),
             Timer::Count(id) => self.with_channel(id, Channel::count_due),
+            Timer::Levels(id) => self.with_channel(id, Channel::levels_due),
             Timer::Liveness(id, uid) => {
                 self.with_channel(id, |channel, cx| channel.liveness_due(cx, uid));
             }
@@ -226,10 +239,16 @@ impl Engine {
             Timer::Sweep => {
                 let cx = &mut self.context;
                 cx.restrictions.sweep(cx.now, &mut cx.ops);
+                let names = &self.names;
+                cx.journal.sweep(cx.now.wall, |key| names.contains_key(key), &mut cx.ops);
                 cx.arm_in(SWEEP_MS, Timer::Sweep);
                 self.sweep_claims();
                 for channel in self.channels.values_mut() {
                     channel.sweep(&mut self.context);
+                }
+                let over = self.channels.iter().filter(|(_, channel)| channel.is_over());
+                for id in over.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.with_channel(id, |_, _| ());
                 }
             }
             Timer::Waiting => self.look_at_waiting(),
@@ -253,6 +272,7 @@ impl Engine {
         channel.settle(&mut self.context);
         if channel.is_over() {
             channel.end_tasks(&mut self.context);
+            channel.end_history(&mut self.context);
             let note = Note::ChannelEnded { channel: channel.key().clone(), cid: channel.cid() };
             self.context.note(note);
             self.context.ops.push(RowOp::DropChannel(channel.key().clone()));

@@ -39,7 +39,23 @@ impl Engine {
             }
             verdict = Err(Denial::Busy);
         }
+        self.judged(query, generation, access, verdict);
+    }
+
+    /// Answers, and remembers it.
+    fn judged(
+        &mut self,
+        query: QueryId,
+        generation: Gen,
+        access: Access,
+        verdict: Result<Allowed, Denial>,
+    ) {
+        let denied = verdict.as_ref().err().copied();
         self.context.outputs.push_back(Output::Verdict { query, verdict });
+        let channel = self.context.streams.get(&generation);
+        if let Some(channel) = channel.and_then(|id| self.channels.get_mut(id)) {
+            channel.judged(&mut self.context, generation, access, denied);
+        }
     }
 
     pub(super) fn may_use(&self, generation: Gen, access: Access) -> Result<Allowed, Denial> {
@@ -78,7 +94,7 @@ impl Engine {
                 verdict = Err(Denial::Busy);
             }
             self.waiting.remove(query);
-            self.context.outputs.push_back(Output::Verdict { query, verdict });
+            self.judged(query, generation, Access::Play { viewer }, verdict);
         }
         if self.waiting.len() > 0 {
             self.look_later();

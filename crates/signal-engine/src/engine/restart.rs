@@ -7,16 +7,19 @@
 //!    |--- served ----|--- served, sockets close ---|--- nothing taken in ---|--> Drained
 //! ```
 
+use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::session::ResumeReason;
 use lianmai_protocol::{CloseCode, ErrorName, RpcError};
 
 use super::Engine;
 use crate::asks::{Answer, Written};
-use crate::channel::Channel;
+use crate::channel::{Channel, RESTARTED};
 use crate::drain::{Drain, DrainPlan};
 use crate::ids::ChannelRef;
 use crate::input::{Input, ReconnectRequest};
-use crate::output::Output;
+use crate::key::ChannelKey;
+use crate::output::{Note, Output};
+use crate::record::{ChannelRecord, MemberRecord, TaskRecord};
 use crate::rows::{Restored, RowOp};
 use crate::timers::Timer;
 
@@ -28,6 +31,7 @@ impl Engine {
     pub(super) fn restore(&mut self, restored: Restored) {
         let cx = &mut self.context;
         cx.restrictions.restore(cx.now, &restored, &mut cx.ops);
+        cx.journal.restore(&restored.journals);
         cx.ops.extend(restored.unfit.into_iter().map(RowOp::Drop));
         if !restored.clean {
             cx.crash_over = Some(cx.now.mono + cx.config.restart_grace_ms);
@@ -36,7 +40,10 @@ impl Engine {
         let mut tasks = restored.tasks;
         for (key, record, members) in restored.channels {
             let policy = self.context.config.apps.get(&key.appkey).cloned();
-            let Some(policy) = policy.filter(|_| !members.is_empty()) else {
+            let stays = !members.is_empty() || record.stays_empty(self.context.now.wall);
+            let Some(policy) = policy.filter(|_| stays) else {
+                let tasks = tasks.remove(&key).unwrap_or_default();
+                self.end_unloaded(&key, &record, &members, &tasks);
                 self.context.ops.push(RowOp::DropChannel(key));
                 continue;
             };
@@ -56,6 +63,33 @@ impl Engine {
             self.names.insert(key, id);
         }
         self.sweep_from_now_on();
+    }
+
+    /// A channel that is not loaded, of an app that is gone for instance, ends for those who follow it.
+    fn end_unloaded(
+        &mut self,
+        channel: &ChannelKey,
+        record: &ChannelRecord,
+        members: &[MemberRecord],
+        tasks: &[TaskRecord],
+    ) {
+        let cid = record.cid;
+        for member in members {
+            let (uid, mid, reason) = (member.uid, member.mid, LeaveReason::ServerRestart);
+            for (kind, publication) in member.published.iter().cloned() {
+                let channel = channel.clone();
+                let note = Note::StreamRemoved { channel, cid, uid, mid, kind, publication };
+                self.context.foretell(&note);
+            }
+            let channel = channel.clone();
+            self.context.foretell(&Note::MemberLeft { channel, cid, uid, mid, reason });
+        }
+        for task in tasks {
+            let (channel, task) = (channel.clone(), task.task.clone());
+            let msg = RESTARTED.to_owned();
+            self.context.foretell(&Note::TaskEnded { channel, cid, task, msg });
+        }
+        self.context.foretell(&Note::ChannelEnded { channel: channel.clone(), cid });
     }
 
     /// Whether an input ends what was begun before the freeze. What is written down for the next process is
@@ -145,6 +179,9 @@ impl Engine {
             return;
         }
         let now = self.context.mono();
+        for channel in self.channels.values_mut() {
+            channel.end_history(&mut self.context);
+        }
         let mut ops = std::mem::take(&mut self.context.ops);
         for channel in self.channels() {
             channel.hand_over(now, &mut ops);

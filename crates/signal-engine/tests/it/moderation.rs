@@ -356,7 +356,7 @@ fn the_admin_api_kicks_closes_and_lists() {
     let hidden = w.admit(entry(3).audience());
     w.push_url(a, "audio");
     let view = w.channels().remove(0);
-    assert_eq!((view.members, view.broadcasters, view.creator), (3, 2, UserId(1)));
+    assert_eq!((view.members, view.broadcasters, view.creator), (3, 2, Some(UserId(1))));
     assert!(w.member("plain", 3).expect("audience included").connected);
     let kick = |uid: u64, duration_s: u32| AdminCommand::Kick {
         channel: room("plain"),

@@ -52,7 +52,7 @@ impl Keeper {
                     self.rows.insert(key, record);
                 }
                 RowOp::Drop(key) => _ = self.rows.remove(&key),
-                RowOp::DropChannel(_) => {}
+                RowOp::DropChannel(_) | RowOp::Append(..) | RowOp::Remember(..) => {}
             }
         }
     }

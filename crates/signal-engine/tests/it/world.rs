@@ -108,7 +108,7 @@ pub(crate) struct Conn {
 
 pub(crate) struct World {
     pub(crate) engine: Engine,
-    config: EngineConfig,
+    pub(crate) config: EngineConfig,
     /// Processes so far.
     starts: u8,
     pub(crate) disk: Disk,
@@ -491,6 +491,14 @@ impl World {
         let query = QueryId(self.last_query);
         self.input(Input::Admin { query, command });
         self.replies.remove(&query).expect("a reply")
+    }
+
+    /// As [`World::admin`], where the answer comes when something is written down.
+    pub(crate) fn admin_later(&mut self, command: AdminCommand) {
+        self.last_query += 1;
+        let query = QueryId(self.last_query);
+        self.input(Input::Admin { query, command });
+        assert!(!self.replies.contains_key(&query), "a reply already");
     }
 
     pub(crate) fn channels(&mut self) -> Vec<ChannelView> {

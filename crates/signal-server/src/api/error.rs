@@ -1,7 +1,6 @@
-//! What an HTTP answer says that is an error: always JSON, `{name, message}`, and of a task the `field` that is wrong;
-//! programs compare the name. One name is one
-//! thing, on every route and listener, and those of the protocol are the names of `docs/protocol.md`. Deliberately
-//! absent: what led to it.
+//! What an HTTP answer says that is an error: always a problem of RFC 9457; programs compare its `name`. One name is one
+//! thing, on every route and listener, and those of the protocol are the names of `docs/protocol.md`. Deliberately absent:
+//! what led to it.
 
 use std::borrow::Cow;
 
@@ -12,6 +11,31 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use lianmai_protocol::{ErrorName, RpcError};
 use serde::Serialize;
 
+use crate::records::DeskError;
+
+/// An error as it is told.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Problem {
+    /// `urn:lianmai:problem:` and the name.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    /// The name in words.
+    pub(crate) title: String,
+    /// The status of the answer.
+    pub(crate) status: u16,
+    /// What is wrong, for people.
+    pub(crate) detail: String,
+    /// What is wrong, for programs.
+    pub(crate) name: String,
+    /// The parameter that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) field: Option<String>,
+    /// After so many milliseconds the same request may succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after_ms: Option<u64>,
+}
+
 /// An error that HTTP tells.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
@@ -19,6 +43,7 @@ pub(crate) struct ApiError {
     name: Cow<'static, str>,
     message: Cow<'static, str>,
     field: Option<String>,
+    retry_after_ms: Option<u64>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -29,7 +54,7 @@ impl ApiError {
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
         let (name, message) = (name.into(), message.into());
-        ApiError { status, name, message, field: None, headers: Vec::new() }
+        ApiError { status, name, message, field: None, retry_after_ms: None, headers: Vec::new() }
     }
 
     /// What it is called.
@@ -40,6 +65,12 @@ impl ApiError {
     /// The same error with one more header.
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// The same error, of this parameter.
+    pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
         self
     }
 
@@ -63,6 +94,11 @@ impl ApiError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", "Allow says which methods.")
     }
 
+    /// There is nothing of that kind and id.
+    pub(crate) fn none_such(name: &'static str, message: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, name, message)
+    }
+
     /// A parameter, of the query or the body.
     pub(crate) fn invalid_params(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, ErrorName::InvalidParams.to_string(), message)
@@ -72,6 +108,40 @@ impl ApiError {
     pub(crate) fn draining() -> Self {
         ErrorName::Draining.into()
     }
+
+    /// Status and body, to be told later.
+    pub(super) fn text(&self) -> (u16, String) {
+        let text = serde_json::to_string(&self.problem());
+        (self.status.as_u16(), text.expect("answers have string keys only"))
+    }
+
+    fn problem(&self) -> Problem {
+        Problem {
+            kind: format!("urn:lianmai:problem:{}", self.name),
+            title: in_words(&self.name),
+            status: self.status.as_u16(),
+            detail: self.message.to_string(),
+            name: self.name.to_string(),
+            field: self.field.clone(),
+            retry_after_ms: self.retry_after_ms,
+        }
+    }
+}
+
+/// `noSuchChannel` as `No such channel`.
+fn in_words(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 4);
+    for letter in name.chars() {
+        match words.is_empty() {
+            true => words.extend(letter.to_uppercase()),
+            false if letter.is_ascii_uppercase() => {
+                words.push(' ');
+                words.push(letter.to_ascii_lowercase());
+            }
+            false => words.push(letter),
+        }
+    }
+    words
 }
 
 impl From<ErrorName> for ApiError {
@@ -86,48 +156,63 @@ impl From<RpcError> for ApiError {
         let status = match error.name() {
             // Members hear of a channel that was closed; who asks from outside only knows that there is none.
             ErrorName::ChannelClosed | ErrorName::TaskChannelGone => {
-                return Self::new(StatusCode::NOT_FOUND, "noSuchChannel", "No such channel.");
+                return Self::none_such("noSuchChannel", "No such channel.");
             }
             ErrorName::NoSuchMember | ErrorName::NoSuchTask => StatusCode::NOT_FOUND,
-            // Nobody carries tasks out here.
-            ErrorName::MethodNotFound => StatusCode::NOT_IMPLEMENTED,
-            ErrorName::DuplicateTask
+            // Nobody carries tasks out here; nothing else of this API is a method that an engine may not have.
+            ErrorName::MethodNotFound => {
+                let text = "This server carries no push tasks out.";
+                return Self::new(StatusCode::CONFLICT, "tasksNotServed", text);
+            }
+            ErrorName::Forbidden
+            | ErrorName::TooManyBroadcasters
+            | ErrorName::DuplicateTask
             | ErrorName::TaskLimitExceeded
             | ErrorName::TaskOverridden
-            | ErrorName::StreamUrlBusy => StatusCode::CONFLICT,
-            ErrorName::Draining | ErrorName::TooManyBans | ErrorName::TaskFailed => {
+            | ErrorName::StreamUrlBusy
+            | ErrorName::TaskFailed => StatusCode::CONFLICT,
+            // The form is right, and what it says does not fit together or lead anywhere.
+            ErrorName::BadAttributes
+            | ErrorName::BadTask
+            | ErrorName::BadLayout
+            | ErrorName::BadImage => StatusCode::UNPROCESSABLE_ENTITY,
+            ErrorName::Draining | ErrorName::TooManyBans | ErrorName::TooManyChannels => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             // It took effect, and may not outlive a crash.
             ErrorName::NotStored | ErrorName::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
-        let field = error
-            .data
-            .field
-            .clone()
-            .filter(|field| field.starts_with("rtmpTasks") || field.starts_with("taskIds"));
-        let retry_after = error.data.retry_after_ms.map(|ms| HeaderValue::from(ms.div_ceil(1000)));
         let name = error.name().as_str().to_owned();
-        let mut error = Self { field, ..Self::new(status, name, error.message) };
-        error.headers.extend(retry_after.map(|seconds| (RETRY_AFTER, seconds)));
-        error
+        ApiError {
+            field: error.data.field.clone(),
+            retry_after_ms: error.data.retry_after_ms,
+            ..Self::new(status, name, error.message)
+        }
+    }
+}
+
+impl From<DeskError> for ApiError {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Closed => Self::draining(),
+            DeskError::Failed => {
+                let text = "The store cannot be used now; nothing has changed.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "storeUnavailable", text)
+            }
+        }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            name: &'a str,
-            message: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            field: Option<&'a str>,
+        let mut response = json(self.status, &self.problem());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(ms) = self.retry_after_ms {
+            headers.insert(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
         }
-        let ApiError { status, name, message, field, headers } = self;
-        let mut response =
-            json(status, &Body { name: &name, message: &message, field: field.as_deref() });
-        response.headers_mut().extend(headers);
+        headers.extend(self.headers);
         response
     }
 }

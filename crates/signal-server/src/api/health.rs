@@ -11,6 +11,7 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 
 use super::Api;
+use super::access::Everything;
 use super::error::ApiError;
 use crate::ops::drain::Phase;
 use crate::ops::metrics::Numbers;
@@ -30,7 +31,8 @@ async fn ready(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
     if *api.phase.borrow() == Phase::Serving { Ok("ready\n") } else { Err(ApiError::draining()) }
 }
 
-async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+/// For the deployment, and for keys that see every app.
+async fn metrics(State(api): State<Arc<Api>>, _: Everything) -> Result<Response, ApiError> {
     let engine = api.service.stats().await?;
     api.metrics.caught_up().await;
     let numbers = Numbers {

@@ -4,6 +4,7 @@
 
 mod basic;
 mod jwt;
+mod revoked;
 
 #[cfg(test)]
 mod tests;
@@ -20,11 +21,13 @@ use jwt::JwtVerifier;
 
 pub use basic::gen_token as gen_basic_token;
 pub use jwt::{GenError, TokenSpec, gen_token as gen_jwt};
+pub(crate) use revoked::Revoked;
 
 /// Checks the tokens of every app.
 #[derive(Debug)]
 pub struct Authenticator {
     apps: BTreeMap<Appkey, Mode>,
+    revoked: Revoked,
 }
 
 #[derive(Debug)]
@@ -50,13 +53,19 @@ impl Authenticator {
                 jwt: JwtVerifier::new(&keys.jwt),
             })),
         };
-        Authenticator { apps: apps.iter().map(|app| (app.appkey.clone(), mode(app))).collect() }
+        let apps = apps.iter().map(|app| (app.appkey.clone(), mode(app))).collect();
+        Authenticator { apps, revoked: Revoked::default() }
+    }
+
+    /// Which tokens do not count any more.
+    pub(crate) fn revoked(&self) -> &Revoked {
+        &self.revoked
     }
 
     /// What a `join` is granted.
     ///
     /// # Errors
-    /// `badAppkey`, `tokenUnexpected`, `tokenMissing`, `tokenInvalid`, `badUid` (a token needs a uid).
+    /// `badAppkey`, `tokenUnexpected`, `tokenMissing`, `tokenInvalid`, `tokenRevoked`, `badUid` (a token needs a uid).
     pub fn verify_join(&self, join: &Join) -> Result<Grant, ErrorName> {
         match (self.mode(&join.appkey)?, join.token.as_deref()) {
             (Mode::Debug, None) => Ok(Grant::debug()),
@@ -66,7 +75,7 @@ impl Authenticator {
                 let grant = keys.verify(&join.appkey, token, join.uid, &join.channel_name)?;
                 // Without a uid on either side the server would have to invent one.
                 join.uid.or(grant.uid).ok_or(ErrorName::BadUid)?;
-                Ok(grant)
+                self.unless_revoked(&join.appkey, join.uid, grant)
             }
         }
     }
@@ -75,7 +84,7 @@ impl Authenticator {
     /// whom it is for, so it can only be checked with them.
     ///
     /// # Errors
-    /// `badAppkey`, `tokenUnexpected`, `tokenInvalid`.
+    /// `badAppkey`, `tokenUnexpected`, `tokenInvalid`, `tokenRevoked`.
     pub fn verify_renewal(
         &self,
         appkey: &Appkey,
@@ -85,8 +94,23 @@ impl Authenticator {
     ) -> Result<Grant, ErrorName> {
         match self.mode(appkey)? {
             Mode::Debug => Err(ErrorName::TokenUnexpected),
-            Mode::Safe(keys) => keys.verify(appkey, token, Some(uid), channel),
+            Mode::Safe(keys) => {
+                let grant = keys.verify(appkey, token, Some(uid), channel)?;
+                self.unless_revoked(appkey, Some(uid), grant)
+            }
         }
+    }
+
+    fn unless_revoked(
+        &self,
+        appkey: &Appkey,
+        uid: Option<UserId>,
+        grant: Grant,
+    ) -> Result<Grant, ErrorName> {
+        if self.revoked.is_revoked(appkey, uid, &grant) {
+            return Err(ErrorName::TokenRevoked);
+        }
+        Ok(grant)
     }
 
     fn mode(&self, appkey: &Appkey) -> Result<&Mode, ErrorName> {

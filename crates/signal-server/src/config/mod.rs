@@ -5,12 +5,14 @@
 mod address;
 mod apps;
 mod forward;
+mod history;
 mod load;
 mod raw;
 mod relay;
 mod tasks;
 mod validate;
 mod warnings;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,11 @@ use lianmai_signal_engine::{AppPolicy, SessionTimers};
 pub use address::Cidr;
 pub(crate) use address::{split_authority, without_brackets};
 pub use forward::{ForwardConfig, ForwardTemplate};
+pub use history::HistoryConfig;
 pub use tasks::TasksConfig;
+pub use webhooks::WebhooksConfig;
+
+const HOUR_MS: u64 = 3_600_000;
 
 /// From the freeze to the end of the process: for the hand-over, and for the last answers.
 pub(crate) const FREEZE_MS: u64 = 2_000;
@@ -281,6 +287,10 @@ pub struct Config {
     pub tasks: TasksConfig,
     /// How the server stops.
     pub drain: DrainConfig,
+    /// What is kept of what happened, and how it gets to others.
+    pub webhooks: WebhooksConfig,
+    /// How much is remembered of calls.
+    pub history: HistoryConfig,
     /// Log lines.
     pub log_format: LogFormat,
     /// `tracing` filter, as `info` or `lianmai=debug,info`.

@@ -58,7 +58,28 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) tasks: RawTasks,
     #[serde(default)]
+    pub(super) webhooks: RawWebhooks,
+    #[serde(default)]
+    pub(super) history: RawHistory,
+    #[serde(default)]
     pub(super) log: RawLog,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebhooks {
+    pub(super) allow: Option<Vec<String>>,
+    pub(super) keep_s: Option<u64>,
+    pub(super) keep_events: Option<u64>,
+    pub(super) give_up_s: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHistory {
+    pub(super) keep_s: Option<u64>,
+    pub(super) keep_rows: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use lianmai_signal_engine::TaskPolicy;
 
+use super::HOUR_MS;
 use super::raw::RawTasks;
-use super::validate::{Check, HOUR_MS, MIB};
+use super::validate::{Check, MIB};
 
 /// How push tasks are carried out on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

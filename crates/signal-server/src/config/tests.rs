@@ -102,6 +102,8 @@ fn default_toml_mentions_every_key() {
         "drain",
         "relay",
         "tasks",
+        "webhooks",
+        "history",
         "log",
     ] {
         let header = match table {

@@ -17,11 +17,11 @@ use tracing_subscriber::EnvFilter;
 use super::load::Removed;
 use super::raw::{RawConfig, RawDrain, RawLimits, RawLogFormat, RawServer, RawSession, RawTls};
 use super::{
-    Cidr, Config, DrainConfig, FREEZE_MS, LogFormat, Problem, Problems, TasksConfig, TlsConfig,
-    apps, forward, relay, split_authority, tasks, warnings,
+    Cidr, Config, DrainConfig, FREEZE_MS, HOUR_MS, HistoryConfig, LogFormat, Problem, Problems,
+    TasksConfig, TlsConfig, WebhooksConfig, apps, forward, history, relay, split_authority, tasks,
+    warnings, webhooks,
 };
 
-pub(super) const HOUR_MS: u64 = 3_600_000;
 pub(super) const KIB: usize = 1024;
 pub(super) const MIB: usize = 1024 * KIB;
 
@@ -188,6 +188,8 @@ pub(super) fn config(raw: RawConfig, mut check: Check) -> Result<Config, Problem
         session,
         restart_grace_ms,
         drain: drain(&mut check, &raw.drain),
+        webhooks: webhooks::webhooks(&mut check, raw.webhooks),
+        history: history::history(&mut check, raw.history),
         log_bytes,
         max_lag_bytes,
         max_connections,
@@ -294,6 +296,8 @@ fn server(check: &mut Check, raw: RawServer) -> Config {
         relay: RelayConfig::default(),
         tasks: TasksConfig::new(false),
         drain: DrainConfig { deadline_ms: 0, notice_ms: 0, retry_after_ms: 0, jitter_ms: 0 },
+        webhooks: WebhooksConfig::default(),
+        history: HistoryConfig::default(),
         log_format: LogFormat::Auto,
         log_filter: String::new(),
         warnings: Vec::new(),
@@ -376,7 +380,7 @@ fn tls(check: &mut Check, raw: RawTls) -> Option<TlsConfig> {
     }
 }
 
-fn ranges(check: &mut Check, path: &str, raw: Option<Vec<String>>) -> Vec<Cidr> {
+pub(super) fn ranges(check: &mut Check, path: &str, raw: Option<Vec<String>>) -> Vec<Cidr> {
     let mut ranges = Vec::new();
     for (i, text) in raw.unwrap_or_default().iter().enumerate() {
         match text.parse() {

@@ -10,9 +10,10 @@ use crate::api::error::ApiError;
 /// There is no room, as [`come_back_later`] says it; the client comes back with backoff. Written without reading a
 /// request.
 pub(crate) const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
-    Content-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
-    Content-Length: 83\r\nConnection: close\r\n\r\n\
-    {\"name\":\"notNow\",\"message\":\"No connection is taken in now; Retry-After says when.\"}";
+    Content-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+    Content-Length: 149\r\nConnection: close\r\n\r\n\
+    {\"type\":\"urn:lianmai:problem:notNow\",\"title\":\"Not now\",\"status\":503,\
+    \"detail\":\"No connection is taken in now; Retry-After says when.\",\"name\":\"notNow\"}";
 
 /// There is no room now, or not for that address.
 pub(crate) fn come_back_later(after: Duration) -> ApiError {

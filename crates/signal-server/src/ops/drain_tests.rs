@@ -85,9 +85,13 @@ fn channel() -> Box<ChannelRecord> {
     let cid = lianmai_protocol::Cid(1);
     Box::new(ChannelRecord {
         cid,
-        creator,
+        creator: Some(creator),
         attributes: Default::default(),
         demoted: Vec::new(),
+        kept_down: Vec::new(),
+        barred: Vec::new(),
+        rules: Default::default(),
+        prepared_until: None,
         live: None,
     })
 }

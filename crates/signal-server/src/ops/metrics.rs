@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 
 use super::drain::Phase;
+use crate::hooks::HookMetrics;
 use crate::notes::NoteReader;
 use crate::records::StoreStats;
 use crate::relay::forward::ForwardStats;
@@ -43,6 +44,8 @@ pub(crate) struct Metrics {
     refusals: Family<Label, Counter>,
     closes: Family<Label, Counter>,
     resumes: Family<Labels, Counter>,
+    /// Of webhooks.
+    pub(crate) hooks: HookMetrics,
 }
 
 /// Asks of readers of the metrics for everything that was noted before.
@@ -63,6 +66,7 @@ impl Metrics {
             refusals: Family::default(),
             closes: Family::default(),
             resumes: Family::default(),
+            hooks: HookMetrics::default(),
         };
         (Arc::new(metrics), asked)
     }
@@ -101,7 +105,10 @@ impl Metrics {
             | Note::ChannelEnded { .. }
             | Note::RoleChanged { .. }
             | Note::StreamAdded { .. }
-            | Note::StreamRemoved { .. } => {}
+            | Note::StreamRemoved { .. }
+            | Note::TaskAdded { .. }
+            | Note::TaskChanged { .. }
+            | Note::TaskEnded { .. } => {}
         }
     }
 
@@ -116,7 +123,8 @@ impl Metrics {
 
     /// What is counted here. Every one is named, so that a new one is not forgotten.
     fn register(&self, registry: &mut Registry) {
-        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes } = self;
+        let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes, hooks } =
+            self;
         let help = "Notes of the engines that a reader was too slow for, by reader";
         registry.register("missed_notes", help, missed.clone());
         registry.register("joins", "Memberships that began", joins.clone());
@@ -125,6 +133,15 @@ impl Metrics {
         registry.register("closes", "Connections closed by the server, by reason", closes.clone());
         let help = "Sessions that came back or were refused, by outcome and reason";
         registry.register("resumes", help, resumes.clone());
+        let HookMetrics { taken, refused, dead, pruned, lanes } = hooks;
+        registry.register("webhooks_taken", "Deliveries that were taken", taken.clone());
+        registry.register("webhooks_refused", "Deliveries that were not", refused.clone());
+        let help = "Events that were given up for an endpoint";
+        registry.register("webhooks_dead", help, dead.clone());
+        let help = "Endpoints and channels that have something to deliver";
+        registry.register("webhooks_waiting", help, lanes.clone());
+        let help = "Events that went because they were too old or too many";
+        registry.register("events_pruned", help, pruned.clone());
     }
 
     /// Everything in the text format of OpenMetrics.
@@ -274,11 +291,15 @@ fn task_numbers(registry: &mut Registry, tasks: TaskStats) {
 }
 
 fn store_numbers(registry: &mut Registry, store: StoreStats) {
-    let StoreStats { commits, failures, waiting, forgotten } = store;
+    let StoreStats { commits, failures, waiting, forgotten, lost_events, lost_history } = store;
     gauge(registry, "store_waiting_rows", "Rows that wait for the disk", waiting as u64);
     counter(registry, "store_commits", "Transactions of the store", commits);
     counter(registry, "store_failures", "Transactions of the store that failed", failures);
     counter(registry, "store_forgotten_rows", "Removals that were given up", forgotten);
+    let help = "Events of channels that the disk took too long for";
+    counter(registry, "store_lost_events", help, lost_events);
+    let help = "Entries of call histories that the disk took too long for";
+    counter(registry, "store_lost_history", help, lost_history);
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {

@@ -56,6 +56,17 @@ fn line(note: &Note) {
         Note::StreamRemoved { channel, cid, uid, mid, kind, publication } => {
             info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %uid, %mid, %kind, %publication, "unpublished");
         }
+        Note::TaskAdded { channel, cid, task, owner } => {
+            let owner = owner.map(tracing::field::display);
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %task, uid = owner, "task added");
+        }
+        Note::TaskChanged { channel, cid, info, msg } => {
+            let (task, state) = (&info.task_id, info.state.as_ref().map(tracing::field::display));
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %task, state, retries = info.retries, msg, "task");
+        }
+        Note::TaskEnded { channel, cid, task, msg } => {
+            info!(appkey = %channel.appkey, channel = ?channel.name.as_str(), %cid, %task, msg, "task ended");
+        }
         Note::JoinRefused { channel, conn, error } => {
             warn!(appkey = %channel.appkey, channel = ?channel.name.as_str(), conn = conn.0, %error, "join refused");
         }

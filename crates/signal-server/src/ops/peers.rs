@@ -82,7 +82,11 @@ impl Origins {
             | Note::Resumed { conn, .. }
             | Note::CommandRefused { conn, .. }
             | Note::Closing { conn, .. } => self.peers.of(*conn),
-            Note::ChannelOpened { .. } | Note::ChannelEnded { .. } => None,
+            Note::ChannelOpened { .. }
+            | Note::ChannelEnded { .. }
+            | Note::TaskAdded { .. }
+            | Note::TaskChanged { .. }
+            | Note::TaskEnded { .. } => None,
         }
     }
 }

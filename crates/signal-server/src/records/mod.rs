@@ -18,12 +18,18 @@
 //! **What a commit is worth.** It survives `kill -9` of the process. A power cut may take the last moments (WAL with
 //! `synchronous = NORMAL`), except for a clean stop, which waits for the disk.
 
+mod deployment;
+mod desk;
+mod events;
+mod history;
 mod load;
 mod pending;
 mod schema;
 mod sqlite;
 mod writer;
 
+#[cfg(test)]
+mod events_tests;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +42,12 @@ use lianmai_signal_engine::{Restored, RowOp};
 
 use crate::data_dir::DirLock;
 use sqlite::Sqlite;
+use tokio::sync::watch;
+
+pub(crate) use deployment::{Asked, Entry, Revocation, Table};
+pub(crate) use desk::{Desk, DeskError};
+pub(crate) use events::{DeadLetter, Keep, Settled, StoredEvent, What};
+pub(crate) use history::{Found, KeepHistory, Place, Search};
 
 /// Format of the records. Those of another one are read where they can be, but no hand-over is taken from them.
 const FORMAT: u32 = 1;
@@ -104,6 +116,10 @@ pub(crate) struct StoreStats {
     pub(crate) waiting: usize,
     /// Rows that the disk took too long for, and that are not written any more.
     pub(crate) forgotten: u64,
+    /// Events that it took too long for; whoever follows their channels is told so.
+    pub(crate) lost_events: u64,
+    /// Entries of histories that it took too long for.
+    pub(crate) lost_history: u64,
 }
 
 /// The only door to what outlives the process. When the last one goes, what was written before still gets there.
@@ -118,6 +134,12 @@ pub(crate) trait Records: Send + Sync {
 
     /// Numbers for metrics.
     fn stats(&self) -> StoreStats;
+
+    /// Changes whenever events are committed.
+    fn appended(&self) -> watch::Receiver<u64>;
+
+    /// What else is kept in the same place; closed when this is.
+    fn desk(&self) -> Desk;
 }
 
 /// Whether all went well, when it is known.

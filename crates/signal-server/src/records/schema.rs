@@ -16,7 +16,7 @@ use super::StoreError;
 
 /// What makes each version from the one before; `user_version` of a file counts those that it has had. An entry
 /// that was released never changes.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
     CREATE TABLE channel (
@@ -48,6 +48,55 @@ const MIGRATIONS: [&str; 2] = [
     INSERT INTO record SELECT appkey, name, 'ban', uid, record FROM ban;
     INSERT INTO record SELECT appkey, name, 'hold', '', record FROM hold;
     DROP TABLE channel; DROP TABLE member; DROP TABLE ban; DROP TABLE hold;
+    ",
+    // What happened, who has heard it, and what the API keeps.
+    "
+    CREATE TABLE event (
+        pos INTEGER PRIMARY KEY AUTOINCREMENT,
+        appkey TEXT NOT NULL, channel TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX event_of_channel ON event (appkey, channel, seq);
+    CREATE INDEX event_of_app ON event (appkey, pos);
+    CREATE TABLE lost (
+        appkey TEXT NOT NULL, channel TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+        pos INTEGER NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (appkey, channel)
+    ) STRICT;
+    CREATE TABLE endpoint (
+        id TEXT PRIMARY KEY NOT NULL, appkey TEXT NOT NULL, record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE delivery (
+        endpoint TEXT NOT NULL, channel TEXT NOT NULL, seq INTEGER NOT NULL,
+        PRIMARY KEY (endpoint, channel)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE dead (
+        endpoint TEXT NOT NULL, pos INTEGER NOT NULL, attempts INTEGER NOT NULL, error TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (endpoint, pos)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE api_key (
+        id TEXT PRIMARY KEY NOT NULL, appkey TEXT NOT NULL, record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE revocation (
+        appkey TEXT NOT NULL, uid TEXT NOT NULL, not_before INTEGER NOT NULL,
+        PRIMARY KEY (appkey, uid)
+    ) STRICT;
+    CREATE TABLE idempotency (
+        scope TEXT NOT NULL, key TEXT NOT NULL, hash TEXT NOT NULL, status INTEGER, body TEXT,
+        at INTEGER NOT NULL,
+        PRIMARY KEY (scope, key)
+    ) STRICT;
+    CREATE INDEX idempotency_at ON idempotency (at);
+    ",
+    // What is remembered of calls.
+    "
+    CREATE TABLE history (
+        pos INTEGER PRIMARY KEY AUTOINCREMENT,
+        appkey TEXT NOT NULL, channel TEXT NOT NULL, at INTEGER NOT NULL,
+        uid TEXT, other TEXT, record TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX history_of_channel ON history (appkey, channel, at);
     ",
 ];
 
@@ -103,7 +152,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// A connection to a file that is there.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;

@@ -79,9 +79,13 @@ pub(super) fn key(name: &str) -> ChannelKey {
 pub(super) fn channel(n: u8) -> Box<ChannelRecord> {
     Box::new(ChannelRecord {
         cid: Cid(n.into()),
-        creator: UserId(1),
+        creator: Some(UserId(1)),
         attributes: Attributes::default(),
         demoted: Vec::new(),
+        kept_down: Vec::new(),
+        barred: Vec::new(),
+        rules: Default::default(),
+        prepared_until: None,
         live: None,
     })
 }
@@ -174,6 +178,7 @@ fn rst_3_what_was_acknowledged_survives_a_kill() {
             channels: vec![(key("room 1"), *channel(1), vec![*member(u64::MAX, "Ann")])],
             bans: vec![(key("room 1"), most, ban(5))],
             holds: vec![(key("other"), ban(6))],
+            journals: vec![],
             ..Restored::default()
         }
     );
@@ -353,9 +358,9 @@ fn files_of_others_and_of_the_future_are_refused() {
         assert!(error.to_string().contains(name), "{error}");
         chmod(0o600);
     }
-    copy.look().pragma_update(None, "user_version", 3).unwrap();
+    copy.look().pragma_update(None, "user_version", 5).unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 5, known: 4, .. }), "{error}");
     let _ = fs::remove_file(copy.0.join("lianmai.db-wal"));
     fs::write(copy.0.join(FILE), "this is no database, and long enough to say so").unwrap();
     let error = copy.try_open(opening(1)).unwrap_err();
@@ -371,7 +376,8 @@ fn rst_5_a_full_disk_is_told_and_memory_and_file_meet_again() {
     let pages: u32 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     connection.pragma_update_and_check(None, "max_page_count", pages + 2, |_| Ok(())).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Sqlite(writer::start(connection, lock).unwrap());
+    let desk = Desk::open(&temp.0.join(FILE)).unwrap();
+    let store = Sqlite(writer::start(connection, lock).unwrap(), desk);
     store.write(vec![put_channel(key("room"), channel(1))], None);
     assert!(flush(&store));
     let large = "x".repeat(50_000);
@@ -394,7 +400,8 @@ fn rst_5_a_locked_file_is_tried_again() {
     let connection = schema::open(&temp.0.join(FILE)).unwrap();
     connection.busy_timeout(Duration::from_millis(1)).unwrap();
     let lock = Arc::new(DirLock::take(&temp.0).unwrap());
-    let store = Sqlite(writer::start(connection, lock).unwrap());
+    let desk = Desk::open(&temp.0.join(FILE)).unwrap();
+    let store = Sqlite(writer::start(connection, lock).unwrap(), desk);
     let operator = temp.look();
     operator.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.write(vec![put_ban(key("room"), UserId(1), ban(5))], None);

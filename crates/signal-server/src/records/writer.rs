@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{ChannelKey, Row, RowKey, RowOp};
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     wake: Condvar,
     /// Whether all went well, when the file is closed.
     ended: watch::Sender<Option<bool>>,
+    /// Commits with events.
+    appended: watch::Sender<u64>,
     commits: AtomicU64,
     failures: AtomicU64,
 }
@@ -119,7 +121,13 @@ impl Shared {
             failures: self.failures.load(Ordering::Relaxed),
             waiting: state.pending.len() + state.writing,
             forgotten: state.pending.forgotten(),
+            lost_events: state.pending.lost_events(),
+            lost_history: state.pending.lost_history(),
         }
+    }
+
+    pub(super) fn appended(&self) -> watch::Receiver<u64> {
+        self.appended.subscribe()
     }
 
     /// Waits until there is something to do, and takes all of it.
@@ -168,9 +176,13 @@ impl Writer {
             let Work { batch, waiting, closing } = self.shared.next();
             let committed = commit(&mut self.connection, &batch);
             let stored = committed.is_ok();
+            let has_events = batch.has_events();
             self.count(committed, batch);
             for ack in waiting {
                 ack(stored);
+            }
+            if stored && has_events {
+                self.shared.appended.send_modify(|count| *count += 1);
             }
             if let Some(Closing(handed_over)) = closing {
                 let well = stored && self.hand_over(handed_over);
@@ -260,6 +272,33 @@ fn write(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()>
             Some(record) => put.execute([app, name, kind, &id, &record.text()])?,
             None => drop.execute([app, name, kind, &id])?,
         };
+    }
+    append(transaction, batch)?;
+    remember(transaction, batch)
+}
+
+/// What happened, in order.
+fn append(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
+    let mut event = transaction
+        .prepare("INSERT INTO event (appkey, channel, seq, at, record) VALUES (?, ?, ?, ?, ?)")?;
+    for (ChannelKey { appkey, name }, record) in batch.events() {
+        let text = serde_json::to_string(record).expect("a record has string keys only");
+        event.execute(params![appkey.as_str(), name.as_str(), record.seq, record.at.0, text])?;
+    }
+    Ok(())
+}
+
+/// What is remembered of calls, in order.
+fn remember(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
+    let mut entry = transaction.prepare(
+        "INSERT INTO history (appkey, channel, at, uid, other, record) VALUES (?, ?, ?, ?, ?, ?)",
+    )?;
+    for (ChannelKey { appkey, name }, record) in batch.history() {
+        let text = serde_json::to_string(record).expect("a record has string keys only");
+        let (uid, other) = record.uids();
+        let (uid, other) = (uid.map(|uid| uid.to_string()), other.map(|uid| uid.to_string()));
+        let at = record.at.0;
+        entry.execute(params![appkey.as_str(), name.as_str(), at, uid, other, text])?;
     }
     Ok(())
 }

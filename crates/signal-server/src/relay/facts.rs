@@ -1,8 +1,9 @@
-//! What the relay sees of a stream goes to the engine as its liveness, and to whoever forwards it.
+//! What the relay sees of a stream goes to the engine as its liveness, and to whoever forwards it. How well media goes is in
+//! `seen`.
 
 use lianmai_media_plane::{FactState, StreamFact};
 use lianmai_protocol::Gen;
-use lianmai_signal_engine::Input;
+use lianmai_signal_engine::{Input, PushState};
 use tokio::sync::mpsc;
 
 use crate::shard::{ShardMsg, Shards};
@@ -21,10 +22,13 @@ pub(crate) async fn forward(
             // What finds no room comes again while the stream flows.
             let _ = live.try_send(generation);
         }
-        if fact.state != FactState::Flowing {
-            continue;
-        }
-        let message = ShardMsg::Input(Input::MediaFlow { generation });
-        let _ = shards.of(generation.route).send(message).await;
+        let push = |state| Input::Push { generation, state };
+        let input = match fact.state {
+            FactState::Started => push(PushState::Began),
+            FactState::Flowing => Input::MediaFlow { generation },
+            FactState::Stalled => push(PushState::Stalled),
+            FactState::Ended => push(PushState::Ended),
+        };
+        let _ = shards.of(generation.route).send(ShardMsg::Input(input)).await;
     }
 }

@@ -4,7 +4,8 @@ pub(crate) mod authorizer;
 pub(crate) mod facts;
 pub(crate) mod forward;
 pub(crate) mod provider;
-mod trust;
+pub(crate) mod seen;
+pub(crate) mod trust;
 
 #[cfg(test)]
 mod tests;

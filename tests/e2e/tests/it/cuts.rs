@@ -88,8 +88,8 @@ async fn a_kick_cuts() -> Result<()> {
 #[tokio::test]
 async fn a_kick_by_the_admin_cuts() -> Result<()> {
     let scene = Scene::start(&[]).await?;
-    let path = "/v1/channels/room/kick?appkey=demo";
-    let answer = scene.stage.server.admin_post(path, &json!({"uid": "2", "durationS": 60})).await?;
+    let path = "/v1/apps/demo/channels/room/members/2/kick";
+    let answer = scene.stage.server.admin_post(path, &json!({"durationS": 60})).await?;
     ensure!(answer.status == 200, "{}", answer.head);
     scene.assert_cut().await
 }

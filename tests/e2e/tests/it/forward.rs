@@ -15,7 +15,7 @@ use crate::stage::{PATIENCE, Scratch, Stage};
 /// The forwards of channel `room`, once they are as wanted.
 async fn forwards(stage: &Stage, wanted: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
     let request = format!(
-        "GET /v1/channels/room?appkey=demo HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+        "GET /v1/apps/demo/channels/room HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
         stage.server.admin,
         stage.server.admin_token()?,
     );

@@ -66,7 +66,7 @@ fn get(more: &str) -> String {
 /// A POST that is allowed to have a body.
 fn post(more: &str, body: &str) -> String {
     format!(
-        "POST /v1/channels/none/close?appkey=demo HTTP/1.1\r\nHost: $HOST\r\n\
+        "POST /v1/apps/demo/channels/none/close HTTP/1.1\r\nHost: $HOST\r\n\
          Authorization: Bearer $TOKEN\r\nContent-Type: application/json\r\n{more}\r\n{body}"
     )
 }

@@ -210,8 +210,8 @@ async fn is_kicked_while_behind(house: Arc<House>) -> Result<()> {
     for _ in 0..100 {
         sender.call("sendMessage", json!({"data": data})).await?;
     }
-    let kick = json!({"uid": "802"});
-    house.server.admin_post(&format!("/v1/channels/{CHANNEL}/kick?appkey=demo"), &kick).await?;
+    let path = format!("/v1/apps/demo/channels/{CHANNEL}/members/802/kick");
+    house.server.admin_post(&path, &json!({})).await?;
     let (bytes, notices, end) = rest(&mut reader, seq).await?;
     ensure!(bytes > 800_000, "{bytes} bytes");
     let heard: Vec<_> = notices.iter().filter_map(|notice| notice["method"].as_str()).collect();

@@ -31,6 +31,7 @@ mod python;
 mod rtmps;
 
 // Faults: native clients whose ways to the server go bad, and a server that is killed or rolled.
+mod api;
 mod bans;
 mod cast;
 mod chorus;
@@ -49,7 +50,9 @@ mod witness;
 
 // Hostile input beside a pair of bystanders, HTTP, the life of the process, the server as a library.
 mod embed;
+mod generated;
 mod hidden;
+mod history;
 mod hostile;
 mod hostile_calls;
 mod hostile_frames;
@@ -62,9 +65,11 @@ mod hostile_witness;
 mod http;
 mod lifecycle;
 mod restart;
+mod routes;
 mod seeding;
 mod shares;
 mod still;
 mod tls;
 mod tokens;
 mod upgrade;
+mod webhooks;

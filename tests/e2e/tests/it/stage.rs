@@ -161,9 +161,23 @@ pub(crate) struct Member {
 impl Member {
     /// Joins the app `demo`.
     pub(crate) async fn join(server: SocketAddr, channel: &str, uid: &str) -> Result<Self> {
+        Member::join_as(server, "demo", channel, uid, None).await
+    }
+
+    /// Joins an app, with a token if it wants one.
+    pub(crate) async fn join_as(
+        server: SocketAddr,
+        appkey: &str,
+        channel: &str,
+        uid: &str,
+        token: Option<&Value>,
+    ) -> Result<Self> {
         let ws = timeout(PATIENCE, RawWs::connect(server)).await.context("no connection")??;
         let mut member = Member { ws, heard: VecDeque::new(), joined: Value::Null };
-        let params = json!({"appkey": "demo", "channelName": channel, "uid": uid});
+        let mut params = json!({"appkey": appkey, "channelName": channel, "uid": uid});
+        if let Some(token) = token {
+            params["token"] = token.clone();
+        }
         member.joined = member.call("join", params).await?;
         Ok(member)
     }

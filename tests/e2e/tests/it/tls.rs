@@ -105,7 +105,7 @@ async fn the_admin_listener_speaks_tls_where_it_is_asked_to() -> Result<()> {
     let scratch = Scratch::new()?;
     let (server, certificate) = serve_with(&scratch, "admin_tls = true").await?;
     let token = server.admin_token()?;
-    for (path, status) in [("/readyz", 200), ("/v1/channels", 200), ("/none", 404)] {
+    for (path, status) in [("/readyz", 200), ("/v1/apps/demo/channels", 200), ("/none", 404)] {
         let mut socket = connect(server.admin, &certificate).await?;
         let get = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lianmai_client_sdk::{ConnectionState, MediaKind, Member, Picture, Role, UserId};
 use lianmai_test_support::arrivals;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::cast::{Guest, room_name};
@@ -40,7 +40,7 @@ impl Door {
     pub(crate) async fn roster(&self, room: usize) -> Result<Option<Value>> {
         let Door { admin, token, .. } = self;
         let request = format!(
-            "GET /v1/channels/{}?appkey=demo HTTP/1.0\r\nHost: {admin}\r\n\
+            "GET /v1/apps/demo/channels/{}/members?limit=1000 HTTP/1.0\r\nHost: {admin}\r\n\
              Authorization: Bearer {token}\r\n\r\n",
             room_name(room),
         );
@@ -50,7 +50,14 @@ impl Door {
             return Ok(None);
         }
         ensure!(answer.status == 200, "{}: {text}", answer.head);
-        Ok(Some(serde_json::from_str(&text)?))
+        let mut roster: Value = serde_json::from_str(&text)?;
+        let mut rows = roster["members"].take();
+        let rows = rows.as_array_mut().context("no members")?;
+        for row in rows.iter_mut() {
+            let streams = row["streams"].as_array().context("no streams")?;
+            row["published"] = streams.iter().map(|stream| stream["mediaType"].clone()).collect();
+        }
+        Ok(Some(json!({"members": rows.len(), "memberList": rows})))
     }
 }
 

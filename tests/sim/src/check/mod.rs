@@ -19,6 +19,7 @@
 //! | `roster` | app | at rest pictures are the model |
 //! | `fair` | engine | nobody is refused for what others did |
 //! | `leaks`, `bounded` | engine | nothing is left; nothing grows |
+//! | `journal` | disk | who follows channels from outside hears all, once, numbered, and as the rows are |
 //! | `errors` | all | nothing that is a bug by itself |
 //! | `receiver`, `tasks` | engine | see `tasks/mod.rs` |
 

@@ -198,7 +198,7 @@ impl Model {
                 written.iter().flatten().filter_map(|saved| saved.channels.get(key)).collect();
             let mut rows = Rows {
                 cid: record.cid,
-                creator: record.creator,
+                creator: record.creator.expect("who joins first has made it"),
                 attributes: record.attributes.clone(),
                 demoted: record.demoted.iter().copied().collect(),
                 members: BTreeMap::new(),

@@ -347,6 +347,8 @@ impl Model {
             Input::Restore(_) | Input::Tick => Ok(()),
             // Tasks have a world of their own.
             Input::Claim { .. } | Input::Release { .. } | Input::Task { .. } => Ok(()),
+            // Nobody looks at media in these worlds.
+            Input::Push { .. } | Input::Seen(_) => Ok(()),
         }
     }
 }

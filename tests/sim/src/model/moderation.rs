@@ -65,7 +65,7 @@ impl Channel {
         let view = ChannelView {
             channel: key.clone(),
             cid: self.cid,
-            creator: self.creator,
+            creator: Some(self.creator),
             members: self.members.len(),
             broadcasters: self.broadcasters(),
         };
@@ -134,7 +134,17 @@ impl Model {
             | AdminCommand::LiftBan { .. }
             | AdminCommand::LiftBansBy { .. }
             | AdminCommand::GetTasks(_)
-            | AdminCommand::Tasks { .. } => {}
+            | AdminCommand::Tasks { .. }
+            | AdminCommand::PageChannels { .. }
+            | AdminCommand::Create { .. }
+            | AdminCommand::Show(_)
+            | AdminCommand::PageMembers { .. }
+            | AdminCommand::ShowMember { .. }
+            | AdminCommand::SetAttributes { .. }
+            | AdminCommand::SetRules { .. }
+            | AdminCommand::SetRole { .. }
+            | AdminCommand::Bar { .. }
+            | AdminCommand::Announce { .. } => {}
         }
         Ok(Ok(None))
     }

@@ -8,6 +8,7 @@
 //!                                    `--------------------------------------------'
 //! ```
 
+pub(crate) mod journal;
 mod lobby;
 mod process;
 mod shard;

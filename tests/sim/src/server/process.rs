@@ -90,6 +90,7 @@ impl World {
         let last = self.server.store.crash(&mut rng);
         self.server.rng = rng;
         log!(self, "process crashes, silent {silent}, writes kept up to {last}");
+        self.follow();
         self.model_ended(last, false);
         self.server_gone(silent, down_ms);
     }
@@ -149,6 +150,7 @@ impl World {
         let (good, down_ms) = (process.handed_over, process.down_ms);
         let last = self.server.store.close(good.then_some(wall));
         log!(self, "process {id} exits, handed over {good}");
+        self.follow();
         self.cov.count(if good { "drain:handedOver" } else { "drain:notStored" });
         self.model_ended(last, good);
         self.server_gone(false, down_ms);
@@ -176,6 +178,7 @@ impl World {
     fn exit_unclean(&mut self, down_ms: u64) {
         let last = self.server.store.close(None);
         log!(self, "process exits without handing over");
+        self.follow();
         self.model_ended(last, false);
         // What was said is said: sockets end behind it.
         let open: Vec<LinkId> = self.links.keys().copied().collect();
@@ -199,6 +202,13 @@ impl World {
         log!(self, "write {n} of shard {shard}");
         self.model_wrote(shard, n);
         self.begin_commit();
+    }
+
+    /// What is safe now, those hear that follow channels from outside.
+    fn follow(&mut self) {
+        if let Some(what) = self.server.store.wrong() {
+            self.fail("journal", what);
+        }
     }
 
     fn begin_commit(&mut self) {
@@ -226,6 +236,7 @@ impl World {
         let well = !self.server.rng.chance(fails);
         let acks = self.server.store.end(well);
         log!(self, "commit {}, stored {well}, {} waited", self.server.store.commits, acks.len());
+        self.follow();
         for (shard, id) in acks {
             self.post(shard, Msg::Input(Input::Answer { id, answer: Answer::Stored(well) }));
         }

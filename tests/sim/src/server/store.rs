@@ -5,11 +5,12 @@
 //!
 //! Deliberately absent: what a record means.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lianmai_protocol::WallTime;
 use lianmai_signal_engine::{AskId, ChannelKey, Record, Restored, Row, RowKey, RowOp};
 
+use super::journal::Follower;
 use crate::rng::Rng;
 
 /// One write of a shard.
@@ -28,6 +29,10 @@ struct Table {
     rows: BTreeMap<RowKey, Record>,
     /// Last write that is in it.
     last: u64,
+    /// What those that follow channels from outside are told.
+    follower: Follower,
+    /// What is wrong with that, the first of it.
+    wrong: Option<String>,
 }
 
 /// See the module.
@@ -45,14 +50,41 @@ pub(crate) struct Store {
 impl Table {
     fn apply(&mut self, write: Write) {
         self.last = write.n;
+        let mut changed = BTreeSet::new();
         for op in write.ops {
             match op {
+                RowOp::Append(channel, record) => {
+                    let heard = self.follower.append(&channel, &record);
+                    self.blame(heard);
+                    changed.insert(channel);
+                    continue;
+                }
+                RowOp::Remember(..) => continue,
+                RowOp::Put(ref key, _) | RowOp::Drop(ref key) => {
+                    changed.insert(key.channel.clone());
+                }
+                RowOp::DropChannel(ref channel) => {
+                    changed.insert(channel.clone());
+                }
+            }
+            match op {
+                RowOp::Append(..) | RowOp::Remember(..) => {}
                 RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
                 RowOp::Drop(key) => drop(self.rows.remove(&key)),
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }
             }
+        }
+        for channel in changed {
+            let agrees = self.follower.agrees(&channel, &self.rows);
+            self.blame(agrees);
+        }
+    }
+
+    fn blame(&mut self, result: Result<(), String>) {
+        if let Err(what) = result {
+            self.wrong.get_or_insert(what);
         }
     }
 }
@@ -138,6 +170,11 @@ impl Store {
         }
         let restored = |rows| Restored { clean: unharmed, ..Restored::of(rows, clean) };
         rows.into_iter().map(restored).collect()
+    }
+
+    /// What is wrong with what those hear that follow channels from outside.
+    pub(crate) fn wrong(&mut self) -> Option<String> {
+        self.table.wrong.take()
     }
 
     /// Rows that are left.

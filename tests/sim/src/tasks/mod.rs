@@ -6,6 +6,7 @@
 //! | checker | demands |
 //! |---|---|
 //! | `receiver` | a place never sees two pushes at once, and rests between those of two tasks |
+//! | `journal` | who follows the channels knows what is written down, whatever was lost |
 //! | `tasks` | commands are answered as the model says, what was answered is so, what is told folds, what lives pushes at the end |
 //!
 //! Deliberately absent: sessions, sockets, roles; the other worlds have those.
@@ -32,6 +33,7 @@ use lianmai_signal_engine::{
 };
 
 use crate::rng::Rng;
+use crate::server::journal::Follower;
 use crate::server::store::shard_of;
 use crate::world::Failure;
 use executor::Executors;
@@ -92,6 +94,8 @@ pub(crate) struct TaskWorld {
     claims: BTreeMap<(usize, QueryId), (usize, AskId)>,
     last_query: u64,
     rows: BTreeMap<RowKey, Record>,
+    /// Whoever follows the channels from outside.
+    follower: Follower,
     writes: VecDeque<Write>,
     commit_due: bool,
     members: Vec<Member>,
@@ -159,6 +163,7 @@ impl TaskWorld {
             claims: BTreeMap::new(),
             last_query: 0,
             rows: BTreeMap::new(),
+            follower: Follower::default(),
             writes: VecDeque::new(),
             commit_due: false,
             members: (0..CHANNELS).map(|_| Member::default()).collect(),

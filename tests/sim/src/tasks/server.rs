@@ -1,6 +1,8 @@
 //! The server of a world of tasks: two engines, messages between them, a disk that acknowledges late, starts and ends.
 //! Comes in: inputs of engines. Goes out: what their outputs cause.
 
+use std::collections::BTreeSet;
+
 use lianmai_protocol::WallTime;
 use lianmai_protocol::message::media::Urls;
 use lianmai_signal_engine::task::{Refusal, Unfit};
@@ -61,13 +63,34 @@ impl TaskWorld {
     }
 
     pub(super) fn apply(&mut self, ops: Vec<RowOp>) {
+        let mut changed = BTreeSet::new();
         for op in ops {
             match op {
-                RowOp::Put(key, record) => drop(self.rows.insert(key, record)),
-                RowOp::Drop(key) => drop(self.rows.remove(&key)),
+                RowOp::Put(key, record) => {
+                    changed.insert(key.channel.clone());
+                    self.rows.insert(key, record);
+                }
+                RowOp::Drop(key) => {
+                    changed.insert(key.channel.clone());
+                    self.rows.remove(&key);
+                }
+                RowOp::Append(channel, record) => {
+                    if let Err(wrong) = self.follower.append(&channel, &record) {
+                        self.fail("journal", wrong);
+                    }
+                    changed.insert(channel);
+                }
+                RowOp::Remember(..) => {}
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
+                    changed.insert(channel);
                 }
+            }
+        }
+        // Whoever follows the channels knows what is written down, after each write.
+        for channel in changed {
+            if let Err(wrong) = self.follower.agrees(&channel, &self.rows) {
+                self.fail("journal", wrong);
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::channel::session::Asked;
 use crate::channel::{Channel, Outcome, Reply};
 use crate::context::Context;
 use crate::ids::{AskId, QueryId};
-use crate::output::{AdminReply, Output};
+use crate::output::{AdminReply, Note, Output};
 use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, Wanted};
 
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
@@ -454,6 +454,10 @@ impl Channel {
             told: Told::of(TaskState::Idle, 0, revision),
         };
         self.tasks.list.insert(draft.id.clone(), task);
+        // It is in the journal with the write that has its row, whatever is written down next.
+        self.tasks.touched.insert(draft.id.clone());
+        let (channel, cid, id) = (self.key.clone(), self.cid, draft.id.clone());
+        cx.note(Note::TaskAdded { channel, cid, task: id, owner });
         self.look_at_publishers(cx);
         // What it is doing then is told in one event, not that it is idle first.
         if self.tasks.list[&draft.id].phase == Phase::Idle {

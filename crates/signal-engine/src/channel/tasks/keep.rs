@@ -13,6 +13,9 @@ use crate::record::{MAX_NUMBER, TaskRecord};
 use crate::rows::{Row, RowOp};
 use crate::task::{Composition, Draft};
 
+/// What is said of a task that is not any more what it was.
+pub(crate) const RESTARTED: &str = "The server has restarted.";
+
 impl Channel {
     /// Hands tasks that are not as they were written down to the context.
     pub(in crate::channel) fn write_tasks_down(&mut self, cx: &mut Context) {
@@ -40,8 +43,19 @@ impl Channel {
     ) {
         for record in records {
             let id = record.task.clone();
-            if let Some(task) = self.restored_task(cx, &record, clean) {
-                self.tasks.list.insert(id, task);
+            let before = Told {
+                state: record.state.clone(),
+                code: record.code,
+                retries: record.retries,
+                revision: record.revision,
+            };
+            if let Some(task) = self.restored_task(cx, &record, before.clone(), clean) {
+                // Who follows the channel does not begin anew with the process.
+                let is_news = task.told != before;
+                self.tasks.list.insert(id.clone(), task);
+                if is_news {
+                    self.note_task(cx, &id, RESTARTED);
+                }
                 continue;
             }
             // Damaged, or there is no room for it, or nobody carries out tasks any more.
@@ -57,15 +71,22 @@ impl Channel {
                 let stream_url = record.spec.address.told().to_owned();
                 self.emit_info(cx, info, stream_url, "The server has restarted without the task.");
             }
+            cx.foretell(&self.task_ended(&id, RESTARTED));
             cx.ops.push(RowOp::drop(&self.key, Row::Task(id)));
         }
         self.look_at_publishers(cx);
         for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
-            self.tell_task(cx, &id, "The server has restarted.");
+            self.tell_task(cx, &id, RESTARTED);
         }
     }
 
-    fn restored_task(&self, cx: &Context, record: &TaskRecord, clean: bool) -> Option<Task> {
+    fn restored_task(
+        &self,
+        cx: &Context,
+        record: &TaskRecord,
+        told: Told,
+        clean: bool,
+    ) -> Option<Task> {
         let policy = cx.config.tasks?;
         let now = cx.mono();
         let numbers = [record.revision, record.run];
@@ -77,12 +98,6 @@ impl Channel {
         draft.check().ok()?;
         let failed = record.state == TaskState::Failed;
         let retries = if failed { record.retries } else { 0 };
-        let told = Told {
-            state: record.state.clone(),
-            code: record.code,
-            retries: record.retries,
-            revision: record.revision,
-        };
         let state = if failed { TaskState::Failed } else { TaskState::Idle };
         let fresh = Told::of(state, retries, record.revision);
         Some(Task {

@@ -26,10 +26,14 @@ use lianmai_protocol::message::task::{TASK_IMAGE_FAILED, TaskInfo, TaskState, Ta
 use lianmai_protocol::{Mid, MonoTime, TaskId, UserId};
 
 use self::command::Request;
+pub(crate) use self::keep::RESTARTED;
 use super::Channel;
 use crate::context::Context;
-use crate::output::TaskView;
+use crate::output::{Note, TaskView};
 use crate::task::{Claim, Composition, Holder, RunId, Spec};
+
+/// Why tasks end with their channel.
+const CHANNEL_ENDED: &str = "The channel has ended.";
 
 /// Where a task is between two runs, or in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +178,7 @@ impl Channel {
         }
         task.told = told;
         self.emit_task(cx, id, msg);
+        self.note_task(cx, id, msg);
     }
 
     /// A picture of a running task could not be used.
@@ -181,7 +186,30 @@ impl Channel {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
         if task.told.code != TASK_IMAGE_FAILED {
             task.told.code = TASK_IMAGE_FAILED;
-            self.emit_task(cx, id, "A picture of the layout could not be used.");
+            let msg = "A picture of the layout could not be used.";
+            self.emit_task(cx, id, msg);
+            self.note_task(cx, id, msg);
+        }
+    }
+
+    /// What a task is doing, as it is written down with this write.
+    fn note_task(&mut self, cx: &mut Context, id: &TaskId, msg: &str) {
+        let Some(task) = self.tasks.list.get(id) else { return };
+        let (channel, cid, info) = (self.key.clone(), self.cid, task.info(id));
+        self.tasks.touched.insert(id.clone());
+        cx.note(Note::TaskChanged { channel, cid, info, msg: msg.to_owned() });
+    }
+
+    /// A task is gone, or is about to be.
+    fn task_ended(&self, id: &TaskId, msg: &str) -> Note {
+        let (channel, cid, task) = (self.key.clone(), self.cid, id.clone());
+        Note::TaskEnded { channel, cid, task, msg: msg.to_owned() }
+    }
+
+    /// The end of the channel is written down now, and seen when that is done: so is that of its tasks.
+    pub(in crate::channel) fn foretell_task_ends(&self, cx: &mut Context) {
+        for id in self.tasks.list.keys() {
+            cx.foretell(&self.task_ended(id, CHANNEL_ENDED));
         }
     }
 

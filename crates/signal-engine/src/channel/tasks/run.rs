@@ -5,7 +5,7 @@
 use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{Gen, MediaKind, Mid, MonoTime, TaskId};
 
-use super::{Phase, Task, Told};
+use super::{CHANNEL_ENDED, Phase, Task, Told};
 use crate::asks::{ClaimOf, Question, Then, Written};
 use crate::channel::Channel;
 use crate::config::TaskPolicy;
@@ -411,6 +411,7 @@ impl Channel {
         let Some(task) = self.tasks.list.get_mut(id) else { return };
         task.told = Told::of(TaskState::Ended, task.retries, task.revision);
         self.emit_task(cx, id, msg);
+        cx.note(self.task_ended(id, msg));
         self.stop_run(cx, id);
         let Some(task) = self.tasks.list.get(id) else { return };
         let claim = self.claim_of(id, task.life, &task.spec);
@@ -437,7 +438,7 @@ impl Channel {
     pub(crate) fn end_tasks(&mut self, cx: &mut Context) {
         self.drop_requests(cx);
         for id in self.tasks.list.keys().cloned().collect::<Vec<_>>() {
-            self.end_task(cx, &id, "The channel has ended.");
+            self.end_task(cx, &id, CHANNEL_ENDED);
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lianmai_signal_engine::{
-    Answer, AskId, DrainPlan, Engine, Input, Record, Restored, Row, RowKey, RowOp,
+    Answer, AskId, ChannelKey, DrainPlan, Engine, EventRecord, HistoryRecord, Input, Record,
+    Restored, Row, RowKey, RowOp,
 };
 
 use super::{BEGIN_MS, World};
@@ -21,6 +22,10 @@ pub(crate) enum DiskMode {
 pub(crate) struct Disk {
     pub(crate) mode: DiskMode,
     rows: BTreeMap<RowKey, Record>,
+    /// What was appended.
+    pub(crate) journal: Vec<(ChannelKey, EventRecord)>,
+    /// What is remembered.
+    pub(crate) history: Vec<(ChannelKey, HistoryRecord)>,
     held: VecDeque<(Vec<RowOp>, Option<AskId>)>,
 }
 
@@ -50,10 +55,25 @@ impl Disk {
                 RowOp::Drop(key) => {
                     self.rows.remove(&key);
                 }
+                RowOp::Append(channel, record) => {
+                    self.journal.push((channel, *record));
+                }
+                RowOp::Remember(channel, record) => {
+                    let text = serde_json::to_string(&record).expect("text");
+                    let record = serde_json::from_str(&text).expect("what was written can be read");
+                    self.history.push((channel, record));
+                }
                 RowOp::DropChannel(channel) => {
                     self.rows.retain(|key, _| key.channel != channel || !key.row.is_of_a_channel());
                 }
             }
+        }
+    }
+
+    /// Carries out the writes that were held, and nobody hears of it.
+    pub(crate) fn apply_held(&mut self) {
+        for (ops, _) in std::mem::take(&mut self.held) {
+            self.apply(ops);
         }
     }
 

@@ -1,0 +1,276 @@
+//! What an operator asks of one channel: rules, roles, kinds that a member may not publish, attributes, messages; and
+//! how a channel and its members look from outside. Comes in: what the admin API asks. Goes out: events to all, and
+//! whether there is something to write down. Deliberately absent: kicks and closes, which members can do as well
+//! (`moderation`).
+
+use bytes::Bytes;
+use lianmai_protocol::attributes::escaped_bytes;
+use lianmai_protocol::limits::MAX_MESSAGE_RECIPIENTS;
+use lianmai_protocol::message::event::{ChannelMessage, ChannelUpdate, LeaveReason};
+use lianmai_protocol::message::notice::TargetedMessage;
+use lianmai_protocol::message::{ChannelEvent, Notice};
+use lianmai_protocol::{
+    Attributes, ErrorName, KindSet, Map, MediaKind, Pub, Rights, Role, RpcError, UserId, WallTime,
+    codec,
+};
+
+use super::Channel;
+use super::member::Member;
+use super::talk::check_attributes;
+use crate::config::DuplicatePolicy;
+use crate::context::Context;
+use crate::output::{ChannelDetail, MemberDetail, Note};
+use crate::record::ChannelRules;
+
+/// Most uids of a channel whose kinds are barred: they are in its record.
+const MAX_BARRED: usize = 1_024;
+/// A channel that was made ahead waits so long for its first member, in milliseconds.
+const PREPARED_MS: u64 = 24 * 3600 * 1000;
+
+type Changed = Result<bool, RpcError>;
+
+impl Channel {
+    /// Whether it lives without members.
+    pub(super) fn stays_empty(&self) -> bool {
+        self.rules.keep_empty || self.prepared_until.is_some()
+    }
+
+    /// It is there from now on, though nobody is in it.
+    pub(crate) fn prepare(
+        &mut self,
+        cx: &mut Context,
+        rules: ChannelRules,
+        attributes: Attributes,
+    ) {
+        self.prepared_until = Some(WallTime(cx.now.wall.0 + PREPARED_MS));
+        self.attributes = attributes;
+        self.lay_down(cx, rules);
+        self.opened = true;
+        cx.note(Note::ChannelOpened { channel: self.key.clone(), cid: self.cid });
+    }
+
+    /// Whether attributes that a channel is made with fit.
+    pub(crate) fn check_attributes(cx: &Context, attributes: &Attributes) -> Result<(), RpcError> {
+        check_attributes(attributes, cx.config.limits.attribute_bytes)
+    }
+
+    /// Rules of its own hold from now on, for who comes and for what ends it.
+    pub(crate) fn lay_down(&mut self, cx: &Context, rules: ChannelRules) {
+        let Some(mut policy) = cx.config.apps.get(&self.key.appkey).cloned() else { return };
+        policy.duplicate = match rules.reject_new {
+            Some(true) => DuplicatePolicy::RejectNew,
+            Some(false) => DuplicatePolicy::KickOld,
+            None => policy.duplicate,
+        };
+        policy.creator_moderates = rules.creator_moderates.unwrap_or(policy.creator_moderates);
+        policy.dissolve_on_creator_leave =
+            rules.dissolve_on_creator_leave.unwrap_or(policy.dissolve_on_creator_leave);
+        self.policy = policy;
+        self.unwritten |= self.rules != rules;
+        self.rules = rules;
+    }
+
+    pub(crate) fn set_rules(&mut self, cx: &Context, rules: ChannelRules) -> Changed {
+        let changed = self.rules != rules;
+        self.lay_down(cx, rules);
+        Ok(changed)
+    }
+
+    pub(super) fn max_members(&self, cx: &Context) -> usize {
+        let own = self.rules.max_members.map_or(usize::MAX, |most| most as usize);
+        own.min(cx.config.limits.members)
+    }
+
+    pub(super) fn max_broadcasters(&self, cx: &Context) -> usize {
+        let own = self.rules.max_broadcasters.map_or(usize::MAX, |most| most as usize);
+        own.min(cx.config.limits.broadcasters)
+    }
+
+    /// Kinds that a uid may not publish here, whatever its token grants.
+    pub(super) fn barred_of(&self, uid: UserId) -> KindSet {
+        self.barred.get(&uid).copied().unwrap_or(KindSet::NONE)
+    }
+
+    /// What a member may do here.
+    pub(super) fn rights_of(&self, member: &Member) -> Rights {
+        let publish = member.rights.publish.difference(self.barred_of(member.uid));
+        Rights { publish, ..member.rights }
+    }
+
+    /// Bars kinds of a uid, which need not be here, and lets it publish all others again.
+    pub(crate) fn bar(&mut self, cx: &mut Context, uid: UserId, kinds: KindSet) -> Changed {
+        let before = self.barred_of(uid);
+        if before == kinds {
+            return Ok(false);
+        }
+        if kinds.is_empty() {
+            self.barred.remove(&uid);
+        } else {
+            if before.is_empty() && self.barred.len() >= MAX_BARRED {
+                return Err(ErrorName::TooManyBans.into());
+            }
+            self.barred.insert(uid, kinds);
+        }
+        self.unwritten = true;
+        if self.members.contains_key(&uid) {
+            self.remove_streams(cx, uid, kinds);
+            self.force(uid);
+        }
+        Ok(true)
+    }
+
+    /// As a moderator's `setRole` of somebody else.
+    pub(crate) fn assign_role(&mut self, cx: &mut Context, uid: UserId, role: &Role) -> Changed {
+        let no_such = || RpcError::new(ErrorName::NoSuchMember).field("uid");
+        let member = self.members.get(&uid).filter(|member| !member.fenced).ok_or_else(no_such)?;
+        let (changes, kept) = (member.role != *role, self.demoted.contains_key(&uid));
+        match role {
+            Role::Broadcaster => {
+                if changes {
+                    self.promote(cx, uid, true)?;
+                }
+                self.unwritten |= self.demoted.remove(&uid).is_some();
+            }
+            Role::Audience => {
+                if !kept {
+                    self.keep_down(cx, None, uid)?;
+                }
+                if changes {
+                    self.demote(cx, uid);
+                }
+            }
+            _ => return Err(RpcError::new(ErrorName::BadRole).field("role")),
+        }
+        let changed = changes || kept != self.demoted.contains_key(&uid);
+        if changed {
+            self.force(uid);
+        }
+        Ok(changed)
+    }
+
+    pub(crate) fn patch_attributes(
+        &mut self,
+        cx: &mut Context,
+        patch: &Map<String, Option<String>>,
+    ) -> Changed {
+        let mut attributes = self.attributes.clone();
+        if !attributes.apply(patch) {
+            return Ok(false);
+        }
+        check_attributes(&attributes, cx.config.limits.attribute_bytes)?;
+        self.unwritten = true;
+        self.attributes = attributes.clone();
+        self.emit(cx, &ChannelEvent::ChannelUpdate(ChannelUpdate { attributes }));
+        Ok(true)
+    }
+
+    /// A message in the name of a uid, to everybody or to some. To how many of those that were named it went.
+    pub(crate) fn announce(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        data: &str,
+        to: Option<&[UserId]>,
+    ) -> Result<u64, RpcError> {
+        if escaped_bytes(data) > cx.config.limits.message_bytes {
+            return Err(RpcError::new(ErrorName::MessageTooLarge).field("data"));
+        }
+        let Some(to) = to else {
+            let message = ChannelMessage { uid, data: data.to_owned() };
+            self.emit(cx, &ChannelEvent::Message(message));
+            return Ok(self.members.len() as u64);
+        };
+        if to.len() > MAX_MESSAGE_RECIPIENTS {
+            return Err(RpcError::new(ErrorName::TooManyRecipients).field("to"));
+        }
+        let mut delivered = 0;
+        for recipient in to.iter().collect::<std::collections::BTreeSet<_>>() {
+            delivered += u64::from(self.tell(cx, *recipient, uid, data));
+        }
+        Ok(delivered)
+    }
+
+    /// Sends a targeted message, and keeps it until it has arrived (RES-8). Whether there is somebody to get it.
+    pub(super) fn tell(&mut self, cx: &mut Context, to: UserId, from: UserId, data: &str) -> bool {
+        let Some(member) = self.members.get_mut(&to) else { return false };
+        let n = member.messages.head + 1;
+        let message = TargetedMessage { uid: from, data: data.to_owned(), n };
+        let text = Bytes::from(codec::encode_notice(&Notice::Message(message)));
+        let before = member.messages.bytes();
+        member.messages.push(text.clone(), cx.message_room(text.len()));
+        cx.stats.message_bytes = cx.stats.message_bytes - before + member.messages.bytes();
+        self.send_behind_events(cx, to, text);
+        true
+    }
+
+    /// The end of a membership is written down now, and seen when that is done: the journal has it with that write.
+    pub(super) fn foretell_leave(&self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
+        let Some(member) = self.members.get(&uid) else { return };
+        let (cid, mid) = (self.cid, member.mid);
+        for (kind, publication) in publications(member) {
+            let channel = self.key.clone();
+            cx.foretell(&Note::StreamRemoved { channel, cid, uid, mid, kind, publication });
+        }
+        let channel = self.key.clone();
+        cx.foretell(&Note::MemberLeft { channel, cid, uid, mid, reason });
+        if cx.config.follows() {
+            cx.journal.goes(mid);
+        }
+    }
+
+    /// The same of the whole channel.
+    pub(super) fn foretell_end(&self, cx: &mut Context) {
+        for uid in self.members.keys() {
+            self.foretell_leave(cx, *uid, LeaveReason::ChannelClosed);
+        }
+        self.foretell_task_ends(cx);
+        cx.foretell(&Note::ChannelEnded { channel: self.key.clone(), cid: self.cid });
+        if cx.config.follows() {
+            cx.journal.ends(self.cid);
+        }
+    }
+
+    /// With all that is to be said of it.
+    pub(crate) fn detail(&self) -> ChannelDetail {
+        ChannelDetail {
+            view: self.view(),
+            attributes: self.attributes.clone(),
+            rules: self.rules,
+            prepared_until: self.prepared_until,
+        }
+    }
+
+    /// So many members behind a uid, in the order of uids.
+    pub(crate) fn member_details(&self, after: Option<UserId>, limit: usize) -> Vec<MemberDetail> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        let members = self.members.range((from, Unbounded)).map(|(_, member)| member);
+        members.take(limit).map(|member| self.member_detail(member)).collect()
+    }
+
+    /// One member.
+    pub(crate) fn member_detail_of(&self, uid: UserId) -> Option<MemberDetail> {
+        self.members.get(&uid).map(|member| self.member_detail(member))
+    }
+
+    fn member_detail(&self, member: &Member) -> MemberDetail {
+        MemberDetail {
+            uid: member.uid,
+            mid: member.mid,
+            role: member.role.clone(),
+            name: member.name(),
+            attributes: member.attributes.clone(),
+            connected: member.conn.is_some(),
+            rights: self.rights_of(member),
+            barred: self.barred_of(member.uid),
+            muted: member.muted,
+            streams: publications(member).collect(),
+        }
+    }
+}
+
+/// What a member publishes.
+fn publications(member: &Member) -> impl Iterator<Item = (MediaKind, Pub)> + '_ {
+    let kinds = MediaKind::ALL.iter();
+    kinds.filter_map(|kind| Some((kind.clone(), member.publication(kind)?)))
+}

@@ -1,0 +1,152 @@
+//! How calls went, for whoever has to find out why somebody did not see somebody else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use lianmai_protocol::{Cid, UserId};
+use lianmai_signal_engine::HistoryRecord;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Answer;
+use crate::api::Api;
+use crate::api::access::{Channel, Read};
+use crate::api::error::{ApiError, json};
+use crate::api::extract::Query;
+use crate::api::page::{self, Page};
+use crate::records::{Place, Search};
+
+/// The greatest moment: numbers above it are not exact in JavaScript.
+const MAX_AT: u64 = (1 << 53) - 1;
+const LIST: &str = "history";
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new().routes(routes!(read))
+}
+
+/// Which entries.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// From this moment on, in unix milliseconds.
+    #[param(minimum = 0, maximum = 9007199254740991u64)]
+    from: Option<u64>,
+    /// And before this one.
+    #[param(minimum = 0, maximum = 9007199254740991u64)]
+    to: Option<u64>,
+    /// Entries about this user, and those about nobody in particular.
+    #[param(pattern = "^(0|[1-9][0-9]{0,19})$")]
+    uid: Option<String>,
+    /// Entries about `uid`, about this other user, and about both of them, and about nobody else.
+    #[param(pattern = "^(0|[1-9][0-9]{0,19})$")]
+    with: Option<String>,
+    /// At most so many, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u64>,
+    /// Behind what an earlier answer told up to: its `nextCursor`.
+    after: Option<String>,
+}
+
+/// An entry of the timeline of a channel.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct HistoryEntry {
+    /// What: a type of an event; or `restarted`, `connected`, `disconnected`, `joinRefused`, `commandRefused`, `subscribed`,
+    /// `unsubscribed`, `urlIssued`, `mediaAllowed`, `mediaRefused`, `pushBegan`, `pushStalled`, `pushEnded`, `pushCut`,
+    /// `playEnded`, `playCut`, `muted`, `unmuted`, `quality`, `levelChanged` or `missed`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// When, in unix milliseconds.
+    at: u64,
+    /// The incarnation of the channel.
+    #[schema(value_type = String)]
+    cid: Cid,
+    /// The user that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    uid: Option<UserId>,
+    /// The one whose media it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    of: Option<UserId>,
+    /// What else there is to say.
+    #[schema(value_type = BTreeMap<String, Value>)]
+    data: BTreeMap<String, Value>,
+}
+
+/// Entries of the timeline of a channel.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct History {
+    /// In the order of the clock.
+    entries: Vec<HistoryEntry>,
+    /// Where to go on; absent where this is all. A page may have fewer entries than `limit`, or none, and not be the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+impl HistoryEntry {
+    /// Reads a stored entry; `None` for one that is damaged.
+    fn of(text: &str) -> Option<Self> {
+        let record: HistoryRecord = serde_json::from_str(text).ok()?;
+        let kind = record.entry.kind().to_owned();
+        let Ok(Value::Object(data)) = serde_json::to_value(&record.entry) else { return None };
+        let mut data: BTreeMap<String, Value> = data.into_iter().collect();
+        data.remove("type");
+        let mut user =
+            |key: &str| -> Option<UserId> { serde_json::from_value(data.remove(key)?).ok() };
+        let (uid, of) = (user("uid"), user("of"));
+        Some(HistoryEntry { kind, at: record.at.0, cid: record.cid, uid, of, data })
+    }
+}
+
+/// How a call went
+///
+/// One timeline of what happened in a channel and of the steps between: who joined or was refused, which URLs were issued, which
+/// pushes and plays began and ended, and how well they went, for each about a minute. With `uid` and `with` it answers why one
+/// did not see the other. Channels that are over are told as well, as long as it is kept.
+#[utoipa::path(
+    get, path = "/v1/apps/{appkey}/channels/{channel}/history", operation_id = "readHistory", tag = "history",
+    params(("appkey" = String, Path), ("channel" = String, Path), Wanted),
+    responses((status = 200, body = History))
+)]
+async fn read(
+    State(api): State<Arc<Api>>,
+    Channel(channel, _): Channel<Read>,
+    Query(wanted): Query<Wanted>,
+) -> Answer {
+    let Wanted { from, to, uid, with, limit, after } = wanted;
+    let page = Page { limit, after };
+    let (from, to) = (moment(from, "from")?.unwrap_or(0), moment(to, "to")?.unwrap_or(u64::MAX));
+    let (uid, with) = (user(uid, "uid")?, user(with, "with")?);
+    if with.is_some() && uid.is_none() {
+        let text = "`with` needs `uid`: it is about two users.";
+        let error = ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "withNeedsUid", text);
+        return Err(error.field("with"));
+    }
+    let (after, limit) = (page.after::<Place>(LIST)?, page.limit()?);
+    let search = Search { channel, after, from, to, uid, with, limit };
+    let found = api.service.history(search).await?;
+    let entries = found.records.iter().filter_map(|text| HistoryEntry::of(text)).collect();
+    let next_cursor = found.next.map(|place| page::cursor(LIST, &place));
+    Ok(json(StatusCode::OK, &History { entries, next_cursor }))
+}
+
+fn moment(at: Option<u64>, field: &'static str) -> Result<Option<u64>, ApiError> {
+    match at {
+        Some(at) if at > MAX_AT => {
+            Err(ApiError::invalid_params("no moment is that late").field(field))
+        }
+        at => Ok(at),
+    }
+}
+
+fn user(text: Option<String>, field: &'static str) -> Result<Option<UserId>, ApiError> {
+    let uid = text.map(|text| text.parse::<UserId>()).transpose();
+    uid.map_err(|error| ApiError::from(error.name).field(field))
+}
