@@ -142,18 +142,29 @@ pub(crate) enum Written {
     Kick { channel: Option<ChannelRef>, mid: Option<Mid>, params: Kick, by: By },
     /// A channel is closed.
     Close { channel: ChannelRef, text: Option<String>, by: By },
-    /// So many bans ended.
-    Lift { query: QueryId, lifted: usize },
+    /// So many restrictions ended; those that moderators made in these channels themselves, too.
+    Lift { query: QueryId, lifted: usize, channels: Vec<ChannelRef> },
     /// Tasks that the app's server changed: it is answered.
     Tasks { by: By },
     /// The number of a run of a task.
     Run { channel: ChannelRef, task: TaskId, life: u64, number: u64 },
     /// A claim of a place.
     Claim { query: QueryId, claim: Claim },
-    /// What the admin API has changed took effect already; it is shown the channel that it has made.
-    Told { query: QueryId, made: Option<ChannelRef> },
+    /// What the admin API has changed in a channel, or of a member of it, took effect already: it is told that.
+    Told { query: QueryId, channel: ChannelRef, of: Option<UserId>, news: News },
     /// Everything is handed over.
     HandOver,
+}
+
+/// What the admin API is told when a channel is written down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum News {
+    /// It is as was asked for.
+    Done,
+    /// It is made, and shown.
+    Made,
+    /// It was there before.
+    Exists,
 }
 
 /// Who wants something done that must be written down before.

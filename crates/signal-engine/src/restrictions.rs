@@ -4,7 +4,7 @@
 //! What moderators can make a server remember is bounded: each restriction takes a place of one pool, on account of its
 //! app and of the moderator in it (`crates/shares`). Whose share is used up is refused, and nobody else is (KIC-5). A
 //! demotion takes such a place, too; it is kept by its channel. What one makes is its own: nobody else ends it or pays for it,
-//! but an operator.
+//! but an operator. What an operator has ended keeps its place until that is stored, so that there is a bound for it, too.
 //!
 //! Deliberately absent: what a kick does to who is there.
 
@@ -15,6 +15,7 @@ use lianmai_protocol::{Appkey, ErrorName, Now, RpcError, UserId, WallTime};
 use lianmai_shares::{Account, Held, Pool, Share};
 
 use crate::admission::{Grant, WATERMARK_MS};
+use crate::ids::AskId;
 use crate::key::ChannelKey;
 use crate::output::BanView;
 use crate::record::BanRecord;
@@ -80,6 +81,16 @@ struct Kept {
     place: Option<Place>,
 }
 
+/// One that an operator has ended, and the last write that has this (RST-5).
+#[derive(Debug)]
+struct Lifted {
+    kept: Kept,
+    ask: Option<AskId>,
+}
+
+/// Of which channel a restriction is, and whose: of a uid, and who made it, or of the name (`None`).
+type LiftedKey = (ChannelKey, Option<(UserId, Maker)>);
+
 #[derive(Debug, Default)]
 struct Restricted {
     /// Each moderator's own: none ends or changes that of another. A moderator whose token names no uid is another one than
@@ -96,6 +107,23 @@ impl Restricted {
     }
 }
 
+impl Lifted {
+    /// Whether an operator means it, by uid and who made it.
+    fn is_one(
+        &self,
+        (channel, own): &LiftedKey,
+        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
+    ) -> bool {
+        is_meant(channel, own.map(|(uid, _)| uid), self.kept.record.by)
+    }
+
+    /// That its row goes.
+    fn drop_of(&self, (channel, own): &LiftedKey) -> RowOp {
+        let row = own.map_or(Row::Hold, |(uid, _)| Row::ban(uid, &self.kept.record));
+        RowOp::drop(channel, row)
+    }
+}
+
 /// A later, shorter restriction does not shorten one, nor does a clock that went back.
 fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
     let of = if new.until > old.until { new } else { *old };
@@ -106,6 +134,8 @@ fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
 #[derive(Debug)]
 pub(crate) struct Restrictions {
     channels: BTreeMap<ChannelKey, Restricted>,
+    /// What an operator has ended, until it is known to be stored: who asks for that again has it written again.
+    lifted: BTreeMap<LiftedKey, Lifted>,
     pool: Pool<Owner>,
     /// Of those who have places: the operator has no share of its own.
     accounts: BTreeMap<(Appkey, Option<Owner>), Account<Owner>>,
@@ -117,6 +147,7 @@ impl Restrictions {
     pub(crate) fn new(most: usize, apps: usize) -> Self {
         Restrictions {
             channels: BTreeMap::new(),
+            lifted: BTreeMap::new(),
             pool: Pool::new(most),
             accounts: BTreeMap::new(),
             app_share: if apps > 1 { APP_SHARE } else { Share::ALL },
@@ -170,6 +201,7 @@ impl Restrictions {
         ops.push(RowOp::put_ban(channel, uid, new));
         let kept = Kept { record: new, place: Some(place) };
         self.channels.entry(channel.clone()).or_default().bans.insert(own, kept);
+        self.lifted.remove(&(channel.clone(), Some(own)));
         Ok(())
     }
 
@@ -197,32 +229,51 @@ impl Restrictions {
         let hold = &mut self.channels.entry(channel.clone()).or_default().hold;
         let former = hold.take().and_then(|kept| kept.place);
         *hold = Some(Kept { record, place: place.or(former) });
+        self.lifted.remove(&(channel.clone(), None));
         Ok(())
     }
 
     /// Ends the restrictions that an operator names, by uid (`None`: of the name itself) and who made them, and says how
-    /// many.
+    /// many. Those that have ended and are not known to be stored so are among them.
     pub(crate) fn lift(
         &mut self,
         is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
         ops: &mut Vec<RowOp>,
     ) -> usize {
-        let before = ops.len();
         for (channel, restricted) in &mut self.channels {
-            restricted.bans.retain(|(uid, _), kept| {
-                let stays = !is_meant(channel, Some(*uid), kept.record.by);
-                if !stays {
-                    ops.push(RowOp::drop(channel, Row::ban(*uid, &kept.record)));
-                }
-                stays
-            });
+            let bans = restricted
+                .bans
+                .extract_if(.., |(uid, _), kept| is_meant(channel, Some(*uid), kept.record.by))
+                .map(|(own, kept)| (Some(own), kept));
             let hold = restricted.hold.take_if(|kept| is_meant(channel, None, kept.record.by));
-            if hold.is_some() {
-                ops.push(RowOp::drop(channel, Row::Hold));
+            for (own, kept) in bans.chain(hold.map(|kept| (None, kept))) {
+                self.lifted.insert((channel.clone(), own), Lifted { kept, ask: None });
             }
         }
         self.forget();
+        let before = ops.len();
+        let meant = self.lifted.iter().filter(|(key, lifted)| lifted.is_one(key, &is_meant));
+        ops.extend(meant.map(|(key, lifted)| lifted.drop_of(key)));
         ops.len() - before
+    }
+
+    /// The write that has the end of the restrictions that an operator names.
+    pub(crate) fn is_in(
+        &mut self,
+        is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
+        ask: AskId,
+    ) {
+        for (key, lifted) in &mut self.lifted {
+            if lifted.is_one(key, &is_meant) {
+                lifted.ask = Some(ask);
+            }
+        }
+    }
+
+    /// A write is known to be stored.
+    pub(crate) fn stored(&mut self, ask: AskId) {
+        self.lifted.retain(|_, lifted| lifted.ask != Some(ask));
+        self.forget();
     }
 
     /// What is restricted now, in one channel or in all.
@@ -284,6 +335,8 @@ impl Restrictions {
                 restricted.hold = None;
             }
         }
+        let over = self.lifted.extract_if(.., |_, lifted| end(&lifted.kept.record) <= now.wall);
+        ops.extend(over.map(|(key, lifted)| lifted.drop_of(&key)));
         self.forget();
     }
 
@@ -387,6 +440,13 @@ mod tests {
         bans
     }
 
+    /// All that was lifted.
+    fn is_stored(all: &mut Restrictions) {
+        all.is_in(|_, _, _| true, AskId(1));
+        all.stored(AskId(1));
+        assert!(all.lifted.is_empty());
+    }
+
     /// Proves KIC-5.
     #[test]
     fn whose_share_is_used_up_is_refused_and_nobody_else() {
@@ -445,6 +505,8 @@ mod tests {
         let until = |all: &Restrictions| all.channels[&key].ban(UserId(5)).unwrap().until;
         assert_eq!(until(&all), WallTime(90_000), "the longest");
         assert_eq!(all.lift(|_, _, by| by == Some(UserId(3)), &mut ops), 1);
+        assert_eq!(all.pool.used(), 3, "it may come back");
+        is_stored(&mut all);
         assert_eq!((until(&all), all.pool.used()), (WallTime(60_000), 2), "that of another stays");
     }
 
@@ -508,8 +570,43 @@ mod tests {
         assert_eq!(all.lift(|key, uid, _| *key == b && uid == three, &mut ops), 1);
         assert_eq!(ops, [RowOp::drop(&b, Row::Ban(UserId(3), Some(UserId(9))))]);
         assert!(!is_banned(&all, &b, 3) && is_banned(&all, &channel("a"), 1));
+        is_stored(&mut all);
         assert_eq!(all.lift(|_, _, by| by == Some(UserId(9)), &mut ops), 2, "a ban and a hold");
+        is_stored(&mut all);
         assert_eq!((all.pool.used(), all.accounts.len(), all.channels.len()), (1, 1, 1));
+    }
+
+    /// Proves no rule of the protocol: an end that is not known to be stored is written again, and is bounded.
+    #[test]
+    fn what_is_lifted_keeps_its_place_until_that_is_stored() {
+        let (mut all, mut ops, now) = (Restrictions::new(2, 1), Vec::new(), Now::default());
+        let (a, b, by) = (channel("a"), channel("b"), maker(None));
+        let any = |_: &ChannelKey, _: Option<UserId>, _: Option<UserId>| true;
+        assert!(all.ban(&a, UserId(1), by, now, 60, &mut ops).is_ok());
+        assert!(all.hold(&a, by, now, 60, &mut ops).is_ok());
+        ops.clear();
+        assert_eq!(all.lift(any, &mut ops), 2);
+        let drops = [RowOp::drop(&a, Row::Hold), RowOp::drop(&a, Row::Ban(UserId(1), None))];
+        assert_eq!(ops, drops);
+        assert!(!is_banned(&all, &a, 1));
+        all.is_in(any, AskId(7));
+        assert_eq!(all.lift(any, &mut ops), 2, "again");
+        assert_eq!(ops[2..], drops);
+        all.is_in(any, AskId(8));
+        all.stored(AskId(7));
+        assert!(all.ban(&b, UserId(1), by, now, 60, &mut ops).is_err(), "their places are taken");
+        all.stored(AskId(8));
+        assert!(all.ban(&b, UserId(1), by, now, 60, &mut ops).is_ok());
+        // Who is banned again is, and what is over is forgotten.
+        assert_eq!(all.lift(any, &mut ops), 1);
+        assert!(all.ban(&b, UserId(1), by, now, 60, &mut ops).is_ok());
+        assert!(all.lifted.is_empty() && is_banned(&all, &b, 1));
+        assert!(all.hold(&b, by, now, 60, &mut ops).is_ok());
+        assert_eq!((all.lift(any, &mut ops), all.pool.used()), (2, 2));
+        let later = Now { wall: WallTime(WATERMARK_MS + 1), ..Now::default() };
+        ops.clear();
+        all.sweep(later, &mut ops);
+        assert_eq!((ops.len(), all.lifted.len(), all.pool.used()), (2, 0, 0));
     }
 
     /// Proves no rule of the protocol: no memory is left of what is over.

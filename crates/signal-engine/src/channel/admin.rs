@@ -19,6 +19,7 @@ use super::member::Member;
 use super::talk::check_attributes;
 use crate::config::DuplicatePolicy;
 use crate::context::Context;
+use crate::ids::AskId;
 use crate::output::{ChannelDetail, MemberDetail, Note};
 use crate::record::ChannelRules;
 
@@ -26,8 +27,6 @@ use crate::record::ChannelRules;
 const MAX_BARRED: usize = 1_024;
 /// A channel that was made ahead waits so long for its first member, in milliseconds.
 const PREPARED_MS: u64 = 24 * 3600 * 1000;
-
-type Changed = Result<bool, RpcError>;
 
 impl Channel {
     /// Whether it lives without members.
@@ -70,12 +69,6 @@ impl Channel {
         self.rules = rules;
     }
 
-    pub(crate) fn set_rules(&mut self, cx: &Context, rules: ChannelRules) -> Changed {
-        let changed = self.rules != rules;
-        self.lay_down(cx, rules);
-        Ok(changed)
-    }
-
     pub(super) fn max_members(&self, cx: &Context) -> usize {
         let own = self.rules.max_members.map_or(usize::MAX, |most| most as usize);
         own.min(cx.config.limits.members)
@@ -97,11 +90,34 @@ impl Channel {
         Rights { publish, ..member.rights }
     }
 
+    /// An operator changed something: the channel is written down, and that member, if it is one. What is so already is
+    /// written down again, since the write of before may not be stored.
+    pub(crate) fn rewrite(&mut self, cx: &mut Context, of: Option<UserId>) {
+        self.unwritten = true;
+        if let Some(uid) = of.filter(|uid| self.members.contains_key(uid)) {
+            self.touch(uid);
+        }
+        self.write_down(cx);
+    }
+
+    /// The write that has what an operator changed (RST-5).
+    pub(crate) fn is_in(&mut self, of: Option<UserId>, ask: AskId) {
+        self.unstored = Some(ask);
+        if let Some(member) = of.and_then(|of| self.members.get_mut(&of)) {
+            member.unstored = Some(ask);
+        }
+    }
+
     /// Bars kinds of a uid, which need not be here, and lets it publish all others again.
-    pub(crate) fn bar(&mut self, cx: &mut Context, uid: UserId, kinds: KindSet) -> Changed {
+    pub(crate) fn bar(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        kinds: KindSet,
+    ) -> Result<(), RpcError> {
         let before = self.barred_of(uid);
         if before == kinds {
-            return Ok(false);
+            return Ok(());
         }
         if kinds.is_empty() {
             self.barred.remove(&uid);
@@ -111,16 +127,20 @@ impl Channel {
             }
             self.barred.insert(uid, kinds);
         }
-        self.unwritten = true;
         if self.members.contains_key(&uid) {
             self.remove_streams(cx, uid, kinds);
             self.force(uid);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// As a moderator's `setRole` of somebody else.
-    pub(crate) fn assign_role(&mut self, cx: &mut Context, uid: UserId, role: &Role) -> Changed {
+    pub(crate) fn assign_role(
+        &mut self,
+        cx: &mut Context,
+        uid: UserId,
+        role: &Role,
+    ) -> Result<(), RpcError> {
         let no_such = || RpcError::new(ErrorName::NoSuchMember).field("uid");
         let member = self.members.get(&uid).filter(|member| !member.fenced).ok_or_else(no_such)?;
         let (changes, kept) = (member.role != *role, self.demoted.contains_key(&uid));
@@ -129,7 +149,7 @@ impl Channel {
                 if changes {
                     self.promote(cx, uid, true)?;
                 }
-                self.unwritten |= self.demoted.remove(&uid).is_some();
+                self.demoted.remove(&uid);
             }
             Role::Audience => {
                 if !kept {
@@ -145,23 +165,22 @@ impl Channel {
         if changed {
             self.force(uid);
         }
-        Ok(changed)
+        Ok(())
     }
 
     pub(crate) fn patch_attributes(
         &mut self,
         cx: &mut Context,
         patch: &Map<String, Option<String>>,
-    ) -> Changed {
+    ) -> Result<(), RpcError> {
         let mut attributes = self.attributes.clone();
         if !attributes.apply(patch) {
-            return Ok(false);
+            return Ok(());
         }
         check_attributes(&attributes, cx.config.limits.attribute_bytes)?;
-        self.unwritten = true;
         self.attributes = attributes.clone();
         self.emit(cx, &ChannelEvent::ChannelUpdate(ChannelUpdate { attributes }));
-        Ok(true)
+        Ok(())
     }
 
     /// A message in the name of a uid, to everybody or to some. To how many of those that were named it went.

@@ -430,14 +430,19 @@ impl Channel {
         stored: bool,
     ) {
         if stored {
-            self.unstored.take_if(|last| *last == ask);
-            if let Some(member) = of.and_then(|of| self.members.get_mut(&of)) {
-                member.unstored.take_if(|last| *last == ask);
-            }
+            self.stored(of, ask);
         }
         if self.waits_for(uid, ask) {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, uid, "write", outcome);
+        }
+    }
+
+    /// What somebody else changed, of a member or who is kept down, is known to be stored.
+    pub(crate) fn stored(&mut self, of: Option<UserId>, ask: AskId) {
+        self.unstored.take_if(|last| *last == ask);
+        if let Some(member) = of.and_then(|of| self.members.get_mut(&of)) {
+            member.unstored.take_if(|last| *last == ask);
         }
     }
 

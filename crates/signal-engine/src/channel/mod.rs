@@ -134,7 +134,8 @@ pub(crate) struct Channel {
     /// Members that are not as they were written down, and whether the channel is not.
     touched: BTreeSet<UserId>,
     unwritten: bool,
-    /// The last write of a moderator's change of who is kept down, until it is known to be stored (RST-5).
+    /// The last write of a moderator's change of who is kept down, or of an operator's change, until it is known to be
+    /// stored (RST-5).
     unstored: Option<AskId>,
     /// Members whose command was superseded in this turn; the commands behind it run at its end.
     superseded: VecDeque<UserId>,

@@ -137,16 +137,17 @@ impl Channel {
         }
     }
 
-    /// Ends what a moderator has decided for members that it made audience, and says for how many.
-    pub(crate) fn allow_again(&mut self, cx: &mut Context, by: UserId) -> usize {
+    /// Ends what a moderator has decided for members that it made audience, and says for how many; `None` where it is
+    /// stored that there are none.
+    pub(crate) fn allow_again(&mut self, cx: &mut Context, by: UserId) -> Option<usize> {
         let before = self.demoted.len();
         self.demoted.retain(|_, (of, _)| *of != Some(by));
         let allowed = before - self.demoted.len();
-        if allowed > 0 {
-            self.unwritten = true;
-            self.write_down(cx);
+        if allowed == 0 && self.unstored.is_none() {
+            return None;
         }
-        allowed
+        self.rewrite(cx, None);
+        Some(allowed)
     }
 
     /// From now on the member does not become broadcaster by itself (ROL-4).

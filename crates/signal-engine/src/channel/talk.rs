@@ -8,7 +8,7 @@ use lianmai_protocol::message::event::{ChannelMessage, ChannelUpdate, ClientUpda
 use lianmai_protocol::message::notice::TokenWillExpire;
 use lianmai_protocol::message::session::{AttributeTarget, RenewToken, SendMessage, SetAttributes};
 use lianmai_protocol::message::{ChannelEvent, Notice};
-use lianmai_protocol::{Attributes, CloseCode, ErrorName, Map, Role, RpcError, UserId, codec};
+use lianmai_protocol::{Attributes, CloseCode, ErrorName, Map, Role, RpcError, UserId};
 
 use super::member::WaitingOn;
 use super::session::Asked;

@@ -5,7 +5,7 @@ use lianmai_protocol::message::session::{CloseChannel, Kick};
 use lianmai_protocol::{Appkey, Attributes, ChannelName, ErrorName, RpcError, UserId};
 
 use super::Engine;
-use crate::asks::{By, Written};
+use crate::asks::{By, News, Written};
 use crate::channel::{Channel, check_kick};
 use crate::context::Context;
 use crate::ids::{ChannelRef, QueryId};
@@ -88,16 +88,20 @@ impl Engine {
                 Ok(Some(AdminReply::Members(vec![member])))
             }
             AdminCommand::SetAttributes { channel, patch } => {
-                self.change(query, &channel, |channel, cx| channel.patch_attributes(cx, &patch))
+                let patch = |it: &mut Channel, cx: &mut _| it.patch_attributes(cx, &patch);
+                self.change(query, &channel, None, patch)
             }
             AdminCommand::SetRules { channel, rules } => {
-                self.change(query, &channel, |channel, cx| channel.set_rules(cx, rules))
+                self.change(query, &channel, None, |it, cx| {
+                    it.lay_down(cx, rules);
+                    Ok(())
+                })
             }
             AdminCommand::SetRole { channel, uid, role } => {
-                self.change(query, &channel, |channel, cx| channel.assign_role(cx, uid, &role))
+                self.change(query, &channel, Some(uid), |it, cx| it.assign_role(cx, uid, &role))
             }
             AdminCommand::Bar { channel, uid, kinds } => {
-                self.change(query, &channel, |channel, cx| channel.bar(cx, uid, kinds))
+                self.change(query, &channel, Some(uid), |it, cx| it.bar(cx, uid, kinds))
             }
             AdminCommand::Announce { channel, uid, data, to } => {
                 let id = find(&channel)?;
@@ -112,15 +116,19 @@ impl Engine {
                 Ok(Some(AdminReply::Bans(cx.restrictions.list(cx.now, channel.as_ref()))))
             }
             AdminCommand::LiftBan { channel, uid } => {
-                Ok(self.lift(query, 0, |of, banned, _| *of == channel && banned == uid))
+                let is_meant = |of: &ChannelKey, banned, _| *of == channel && banned == uid;
+                Ok(self.lift(query, 0, Vec::new(), is_meant))
             }
             AdminCommand::LiftBansBy { appkey, by } => {
                 let cx = &mut self.context;
-                let channels = self.channels.values_mut().filter(|it| it.key().appkey == appkey);
-                let allowed: usize = channels.map(|channel| channel.allow_again(cx, by)).sum();
+                let channels = self.channels.iter_mut();
+                let channels = channels.filter(|(_, channel)| channel.key().appkey == appkey);
+                let allowed =
+                    channels.filter_map(|(id, channel)| Some((*id, channel.allow_again(cx, by)?)));
+                let (channels, allowed): (Vec<_>, Vec<_>) = allowed.unzip();
                 let is_meant =
                     |of: &ChannelKey, _, made_by| of.appkey == appkey && made_by == Some(by);
-                Ok(self.lift(query, allowed, is_meant))
+                Ok(self.lift(query, allowed.iter().sum(), channels, is_meant))
             }
         }
     }
@@ -130,21 +138,34 @@ impl Engine {
         id.ok_or_else(|| RpcError::new(ErrorName::ChannelClosed).message("No such channel."))
     }
 
-    /// Changes a channel, and says so when it is written down: no crash undoes what was answered (RST-5).
+    /// Changes a channel, or a member of it, and says so when it is written down: no crash undoes what was answered, nor
+    /// what was found to be so (RST-5).
     fn change(
         &mut self,
         query: QueryId,
         key: &ChannelKey,
-        run: impl FnOnce(&mut Channel, &mut Context) -> Result<bool, RpcError>,
+        of: Option<UserId>,
+        run: impl FnOnce(&mut Channel, &mut Context) -> Result<(), RpcError>,
     ) -> Answered {
         let id = self.find(key)?;
-        let mut result = Ok(false);
-        self.with_channel(id, |channel, cx| result = run(channel, cx));
-        if !result? {
-            return Ok(Some(AdminReply::Done));
-        }
-        self.context.store(Written::Told { query, made: None });
+        let mut result = Ok(());
+        self.with_channel(id, |channel, cx| {
+            result = run(channel, cx);
+            if result.is_ok() {
+                channel.rewrite(cx, of);
+            }
+        });
+        result?;
+        self.tell(query, id, of, News::Done);
         Ok(None)
+    }
+
+    /// Says so when all that a channel has handed out is written down.
+    fn tell(&mut self, query: QueryId, channel: ChannelRef, of: Option<UserId>, news: News) {
+        let ask = self.context.store(Written::Told { query, channel, of, news });
+        if let Some(channel) = self.channels.get_mut(&channel) {
+            channel.is_in(of, ask);
+        }
     }
 
     /// Makes a channel ahead of its first join.
@@ -161,8 +182,10 @@ impl Engine {
         if cx.drain.is_some() {
             return Err(ErrorName::Draining.into());
         }
-        if self.names.contains_key(&key) {
-            return Ok(Some(AdminReply::Exists));
+        if let Some(&id) = self.names.get(&key) {
+            self.with_channel(id, |channel, cx| channel.rewrite(cx, None));
+            self.tell(query, id, None, News::Exists);
+            return Ok(None);
         }
         if self.channels.len() >= cx.config.limits.channels {
             return Err(ErrorName::TooManyChannels.into());
@@ -176,7 +199,7 @@ impl Engine {
         self.names.insert(key, id);
         self.channels.insert(id, channel);
         self.sweep_from_now_on();
-        self.context.store(Written::Told { query, made: Some(id) });
+        self.tell(query, id, None, News::Made);
         Ok(None)
     }
 
@@ -203,19 +226,27 @@ impl Engine {
         own.filter_map(|(_, id)| self.channels.get(id)).take(limit).map(Channel::view).collect()
     }
 
-    /// Ends restrictions beside those that ended already, and says so when it is written down.
+    /// Ends restrictions beside those that ended already in these channels, and says so when it is written down.
     fn lift(
         &mut self,
         query: QueryId,
         ended: usize,
+        channels: Vec<ChannelRef>,
         is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
     ) -> Option<AdminReply> {
         let cx = &mut self.context;
-        let lifted = ended + cx.restrictions.lift(is_meant, &mut cx.ops);
-        if lifted == 0 {
+        let rows = cx.restrictions.lift(&is_meant, &mut cx.ops);
+        let lifted = ended + rows;
+        if rows == 0 && channels.is_empty() {
             return Some(AdminReply::Lifted(0));
         }
-        cx.store(Written::Lift { query, lifted });
+        let ask = cx.store(Written::Lift { query, lifted, channels: channels.clone() });
+        cx.restrictions.is_in(&is_meant, ask);
+        for id in channels {
+            if let Some(channel) = self.channels.get_mut(&id) {
+                channel.is_in(None, ask);
+            }
+        }
         None
     }
 }

@@ -2,10 +2,10 @@
 //! command, of what the admin API asked, or of a drain. An answer to nothing, one that comes again and one of another
 //! kind than the question change nothing.
 
-use lianmai_protocol::{ErrorName, RpcError};
+use lianmai_protocol::{ErrorName, RpcError, UserId};
 
 use super::Engine;
-use crate::asks::{Answer, By, Then, Written};
+use crate::asks::{Answer, By, News, Then, Written};
 use crate::channel::not_stored;
 use crate::ids::{AskId, ChannelRef};
 use crate::output::{AdminReply, Output};
@@ -46,12 +46,31 @@ impl Engine {
         }
     }
 
-    /// What the admin API is told of a change, or of a channel that it has made.
-    fn told(&self, made: Option<ChannelRef>) -> Result<AdminReply, RpcError> {
-        let Some(id) = made else { return Ok(AdminReply::Done) };
-        // Somebody may have closed it meanwhile.
-        let channel = self.channels.get(&id).ok_or(ErrorName::ChannelClosed)?;
-        Ok(AdminReply::Detail(Box::new(channel.detail())))
+    /// What the admin API is told of a change that is stored.
+    fn told(&self, id: ChannelRef, news: News) -> Result<AdminReply, RpcError> {
+        match news {
+            News::Done => Ok(AdminReply::Done),
+            News::Exists => Ok(AdminReply::Exists),
+            News::Made => {
+                // Somebody may have closed it meanwhile.
+                let channel = self.channels.get(&id).ok_or(ErrorName::ChannelClosed)?;
+                Ok(AdminReply::Detail(Box::new(channel.detail())))
+            }
+        }
+    }
+
+    /// What was changed in channels, or of a member, is known to be stored.
+    fn stored(
+        &mut self,
+        channels: impl IntoIterator<Item = ChannelRef>,
+        of: Option<UserId>,
+        id: AskId,
+    ) {
+        for channel in channels {
+            if let Some(channel) = self.channels.get_mut(&channel) {
+                channel.stored(of, id);
+            }
+        }
     }
 
     fn written(&mut self, id: AskId, then: Written, stored: bool) {
@@ -65,7 +84,11 @@ impl Engine {
                     channel.written(cx, seat.uid, of, id, stored);
                 });
             }
-            Written::Lift { query, lifted } => {
+            Written::Lift { query, lifted, channels } => {
+                if stored {
+                    self.context.restrictions.stored(id);
+                    self.stored(channels, None, id);
+                }
                 let reply = if stored { Ok(AdminReply::Lifted(lifted)) } else { Err(not_stored()) };
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
                 return;
@@ -77,8 +100,11 @@ impl Engine {
             }
             Written::Claim { query, claim } => return self.claim_written(query, &claim, stored),
             Written::Tasks { by } => by,
-            Written::Told { query, made } => {
-                let reply = if stored { self.told(made) } else { Err(not_stored()) };
+            Written::Told { query, channel, of, news } => {
+                if stored {
+                    self.stored([channel], of, id);
+                }
+                let reply = if stored { self.told(channel, news) } else { Err(not_stored()) };
                 self.context.outputs.push_back(Output::AdminReply { query, reply });
                 return;
             }

@@ -16,6 +16,16 @@ pub enum TaskChange {
 }
 
 impl TaskChange {
+    /// The tasks that it is about.
+    pub(crate) fn ids(&self) -> Vec<TaskId> {
+        match self {
+            TaskChange::Add(drafts) | TaskChange::Update(drafts) => {
+                drafts.iter().map(|draft| draft.id.clone()).collect()
+            }
+            TaskChange::Delete(ids) => ids.clone(),
+        }
+    }
+
     /// Where in the list of the request a task is.
     pub(crate) fn place_of(&self, id: &TaskId) -> Option<usize> {
         match self {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use lianmai_media_plane::RelayConfig;
 
+use super::HOUR_MS;
 use super::raw::RawRelay;
-use super::validate::{Check, HOUR_MS, KIB, MIB};
+use super::validate::{Check, KIB, MIB};
 
 pub(super) fn relay(check: &mut Check, raw: &RawRelay) -> RelayConfig {
     let d = RelayConfig::default();

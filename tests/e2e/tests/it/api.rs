@@ -1,11 +1,13 @@
 //! Proves no rule of the protocol: the API as a back end uses it, and as operators do on the command line.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lianmai_test_support::arrivals;
+use lianmai_test_support::raw_ws::{RawWs, Received};
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::time::timeout;
 
-use crate::stage::{Stage, programs};
+use crate::stage::{PATIENCE, Stage, programs};
 
 /// Status and body of what is asked with a key.
 pub(crate) async fn ask_as(
@@ -104,6 +106,112 @@ async fn a_channel_made_ahead_is_as_it_was_made() -> Result<()> {
     ok(&stage, &format!("POST {ROOM}/close"), json!({})).await?;
     let (status, _) = ask(&stage, &format!("GET {ROOM}"), Value::Null).await?;
     ensure!(status == 404, "{status}");
+    stage.finish().await
+}
+
+/// What differs from one channel to the next.
+const OWN: &[&str] = &["epoch", "mid", "pub", "cid", "channelName", "id", "at", "seq"];
+
+fn without_own(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|key, _| !OWN.contains(&key.as_str()));
+            map.values_mut().for_each(without_own);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_own),
+        _ => {}
+    }
+}
+
+/// What a client is told, up to the close or the message that is meant; what comes when it comes is left out.
+async fn told(client: &mut RawWs, is_last: impl Fn(&Value) -> bool) -> Result<Vec<Value>> {
+    let mut all = Vec::new();
+    let listen = async {
+        loop {
+            let messages = match client.receive().await? {
+                Received::Text(text) => match serde_json::from_slice(&text)? {
+                    Value::Array(messages) => messages,
+                    message => vec![message],
+                },
+                Received::Pong(_) => continue,
+                Received::Close(code, why) => {
+                    all.push(json!({"close": code, "why": why}));
+                    return anyhow::Ok(());
+                }
+                Received::Gone => bail!("the connection is gone: {all:?}"),
+            };
+            for message in messages {
+                let ends = is_last(&message);
+                let moved = ["memberCount", "networkQuality"].map(Value::from);
+                if message["method"].is_string() && !moved.contains(&message["method"]) {
+                    all.push(message);
+                }
+                if ends {
+                    return Ok(());
+                }
+            }
+        }
+    };
+    timeout(PATIENCE, listen).await.context("it does not end")??;
+    all.iter_mut().for_each(without_own);
+    Ok(all)
+}
+
+/// What a kick tells: two who stay, the one who goes, and who follows the app.
+async fn told_by_kick(stage: &Stage, room: &str, by_member: bool) -> Result<Vec<Vec<Value>>> {
+    let policy = json!({"creatorModerates": true});
+    let new = json!({"channelName": room, "creator": "1", "policy": policy});
+    ok(stage, "POST /v1/apps/demo/channels", new).await?;
+    let mut clients = Vec::new();
+    for uid in ["1", "2", "3"] {
+        let mut client = RawWs::connect(stage.server.public).await?;
+        let params = json!({"appkey": "demo", "channelName": room, "uid": uid});
+        client.call("join", params).await?;
+        clients.push(client);
+    }
+    let [host, guest, other] = &mut clients[..] else { bail!("three have joined") };
+    guest.call("publish", json!({"mediaType": ""})).await?;
+    let kick = json!({"uid": "2", "durationS": 60, "reason": "rude"});
+    if by_member {
+        host.request("kick", kick).await?;
+    } else {
+        let kick = json!({"durationS": 60, "reason": "rude"});
+        let first = format!("POST /v1/apps/demo/channels/{room}/members/2/kick");
+        ok(stage, &first, kick).await?;
+    }
+    let has_left =
+        |message: &Value| message["method"] == "clientLeave" && message["params"]["uid"] == "2";
+    let mut all = vec![told(guest, |_| false).await?];
+    all.push(told(host, has_left).await?);
+    all.push(told(other, has_left).await?);
+    let page = ok(stage, "GET /v1/apps/demo/events?limit=1000", Value::Null).await?;
+    let events = page["events"].as_array().context("no events")?.iter();
+    let mut events: Vec<_> = events.filter(|event| event["channelName"] == room).cloned().collect();
+    events.iter_mut().for_each(without_own);
+    all.push(events);
+    let bans = format!("GET /v1/apps/demo/channels/{room}/bans");
+    let bans = ok(stage, &bans, Value::Null).await?;
+    let ban = &bans["bans"][0];
+    ensure!(ban["uid"] == "2", "{bans}");
+    // The one thing that tells them apart is who may lift it.
+    ensure!(ban["by"] == if by_member { json!("1") } else { Value::Null }, "{bans}");
+    Ok(all)
+}
+
+/// Proves KIC-1: who kicks makes no difference to anybody else.
+#[tokio::test]
+async fn a_kick_by_the_api_tells_what_one_by_a_member_does() -> Result<()> {
+    let stage = Stage::start().await?;
+    let by_member = told_by_kick(&stage, "one", true).await?;
+    let by_api = told_by_kick(&stage, "other", false).await?;
+    ensure!(by_member == by_api, "by a member: {by_member:#?}, by the API: {by_api:#?}");
+    let [guest, host, other, events] = &by_member[..] else { bail!("four listeners") };
+    ensure!(guest.last().is_some_and(|last| last["close"] == 4500), "{guest:?}");
+    ensure!(guest.iter().any(|it| it["method"] == "kicked" && it["params"]["reason"] == "rude"));
+    ensure!(host.iter().any(|it| it["params"]["reason"] == "kicked"), "{host:?}");
+    ensure!(other.iter().filter(|it| it["method"] == "streamRemoved").count() == 2, "{other:?}");
+    let left = events.iter().filter(|event| event["type"] == "memberLeft").collect::<Vec<_>>();
+    ensure!(left.len() == 1 && left[0]["data"]["reason"] == "kicked", "{events:?}");
     stage.finish().await
 }
 

@@ -20,7 +20,7 @@ use crate::channel::session::Asked;
 use crate::channel::{Channel, Outcome, Reply};
 use crate::context::Context;
 use crate::ids::{AskId, QueryId};
-use crate::output::{AdminReply, Note, Output};
+use crate::output::{Note, Output};
 use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskChange, Wanted};
 
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
@@ -346,14 +346,19 @@ impl Channel {
         };
         let outcome = judged.and_then(|()| {
             if planned.iter().all(|planned| self.is_as_planned(&request.change, *planned)) {
-                Ok(!planned.is_empty())
+                Ok(())
             } else {
                 Err(ErrorName::TaskOverridden.into())
             }
         });
         let Request { by, ticket, change, .. } = request;
         match &outcome {
-            Ok(_) => self.change_tasks(cx, by, change, &planned),
+            Ok(()) => {
+                let ids = change.ids();
+                self.change_tasks(cx, by, change, &planned);
+                // What is so already is written down again, since the write of before may not be stored.
+                self.tasks.touched.extend(ids);
+            }
             Err(_) => {
                 for claim in got {
                     self.take_back(cx, claim);
@@ -395,20 +400,20 @@ impl Channel {
         }
     }
 
-    /// Answers a request: one that changed something when that is written down (RST-5).
+    /// Answers a request: when what it asked for is written down (RST-5).
     fn answer_request(
         &mut self,
         cx: &mut Context,
         by: By,
         ticket: AskId,
-        outcome: Result<bool, RpcError>,
+        outcome: Result<(), RpcError>,
     ) {
-        if outcome == Ok(true) {
+        if outcome.is_ok() {
             self.write_down(cx);
         }
         match by {
             By::Member(uid) if self.waits_for(uid, ticket) => match outcome {
-                Ok(true) => {
+                Ok(()) => {
                     let ask = cx.store(Written::Change { seat: self.seat(uid), of: None });
                     if let Some(waiting) =
                         self.members.get_mut(&uid).and_then(|m| m.waiting.as_mut())
@@ -416,17 +421,12 @@ impl Channel {
                         (waiting.ask, waiting.on) = (ask, WaitingOn::Write);
                     }
                 }
-                Ok(false) => self.resume_waiting(cx, uid, "tasks", Ok(Reply::Done)),
                 Err(error) => self.resume_waiting(cx, uid, "tasks", Err(error)),
             },
             By::Member(_) => {}
             By::Admin(query) => match outcome {
-                Ok(true) => {
+                Ok(()) => {
                     cx.store(Written::Tasks { by });
-                }
-                Ok(false) => {
-                    let reply = Ok(AdminReply::Done);
-                    cx.outputs.push_back(Output::AdminReply { query, reply });
                 }
                 Err(error) => {
                     cx.outputs.push_back(Output::AdminReply { query, reply: Err(error) });
