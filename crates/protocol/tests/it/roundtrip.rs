@@ -1,4 +1,4 @@
-//! What is encoded decodes to the same value, for every message type.
+//! Every encoded message decodes to the same value.
 //! Proves no rule of the protocol: that every message survives the codec.
 
 use lianmai_protocol::codec::{
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use crate::support;
 
-/// Encodes a result as an answer, decodes the frame, and hands the raw result back.
+/// Encodes a result as an answer, decodes the frame, and returns the raw result.
 fn result_of<T: serde::Serialize>(result: &T) -> String {
     match support::server_one(&encode_result(RequestId(7), result)) {
         ServerMessage::Answer { id: Some(RequestId(7)), outcome: Ok(raw) } => raw.get().to_owned(),
