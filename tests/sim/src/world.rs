@@ -104,7 +104,7 @@ impl Ord for Entry {
 pub struct Failure {
     /// The checker that found it.
     pub checker: &'static str,
-    /// Virtual milliseconds.
+    /// Virtual time in milliseconds.
     pub at: u64,
     /// What is wrong.
     pub what: String,

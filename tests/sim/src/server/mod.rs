@@ -44,7 +44,7 @@ pub(crate) enum Phase {
 /// A running process.
 pub(crate) struct Process {
     pub(crate) id: u64,
-    /// Its clock says this at the moment 0 of the world.
+    /// Its monotonic clock at time 0 of the world.
     mono_off: u64,
     pub(crate) shards: Vec<Shard>,
     lobbies: BTreeMap<LinkId, lobby::Waiting>,
