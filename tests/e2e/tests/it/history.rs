@@ -56,7 +56,7 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
     let played = quality("2").context("no figures of the play")?;
     ensure!(played["of"] == "1" && played["data"]["client"]["kbps"]["most"] == 500, "{played}");
 
-    // The next page comes in another request, possibly after a restart.
+    // Pages, a period without entries, and the history after a restart.
     let page = ok(&stage, &format!("GET {ROOM}/history?limit=2"), Value::Null).await?;
     let next = page["nextCursor"].as_str().context("a cursor")?;
     let rest = ok(&stage, &format!("GET {ROOM}/history?after={next}"), Value::Null).await?;
