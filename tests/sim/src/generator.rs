@@ -33,7 +33,7 @@ pub(crate) fn scenario(seed: u64) -> Scenario {
 fn knobs(rng: &mut Rng) -> Knobs {
     let tight = rng.chance(150);
     let shards = if rng.chance(500) { 2 } else { 1 };
-    // In a tight world, which has room for three channels, there are five.
+    // In a tight world not all of its five channels fit.
     let count = if tight { 5 } else { rng.between(3, 4) };
     let channels: Vec<usize> = (0..count).map(|_| rng.weighted(&[5, 4, 2, 2])).collect();
     let count = rng.between(24, 30);

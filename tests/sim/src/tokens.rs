@@ -38,7 +38,7 @@ pub(crate) fn appkey(app: &str) -> Appkey {
 pub(crate) enum TokenSpec {
     /// No token.
     None,
-    /// A token of a safe app with these rights.
+    /// A JWT with these rights.
     Jwt {
         ttl_ms: u64,
         rights: u8,

@@ -133,7 +133,7 @@ proptest! {
     }
 }
 
-/// What a newer server says is handed on, with its number where it has one.
+/// A message of a newer server is passed on, with its position if it is an event.
 /// Proves EVT-1, FWD-2.
 #[test]
 fn fwd_2_unknown_notifications_are_kept() {
@@ -153,7 +153,7 @@ fn fwd_2_unknown_notifications_are_kept() {
     assert_eq!((method.as_str(), params.as_str()), ("weather", r#"{"sunny":true}"#));
 }
 
-/// Members that nobody knows do no harm anywhere.
+/// Unknown members are ignored everywhere.
 /// Proves FWD-1.
 #[test]
 fn fwd_1_unknown_members_are_ignored() {

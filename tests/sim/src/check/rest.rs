@@ -16,7 +16,7 @@ use crate::world::{Ev, World, log};
 /// An event reaches an undisturbed client within this, in milliseconds: the flush, the way, turns.
 const SOON_MS: u64 = 4_000;
 const LOOK_MS: u64 = 2_500;
-/// A session may wait so long for its return: two failed attempts and the waits between them.
+/// Longest time until a session is back: two failed attempts and the waits between attempts.
 const BACK_MS: u64 = 100_000;
 /// A call of an undisturbed client is settled within this.
 const SETTLED_MS: u64 = 15_000;

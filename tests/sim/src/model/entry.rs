@@ -205,7 +205,7 @@ impl Model {
             }
         }
         // The rate of the uid before, and the cost of the event of the join (IDS-9). An address that many clients left
-        // in debt may have to wait; here only the greedy clients have addresses of their own.
+        // in debt may have to wait; here only the raw clients have addresses of their own.
         let units = if becomes { (bytes as i64 / 1_024).max(1) } else { 0 };
         let limited = said == Some(&ErrorName::RateLimited);
         let owed = self.left_of(s, key, uid, step.now);
@@ -319,7 +319,7 @@ impl Model {
                 grew = told.k > Some(member.tickets.1);
                 member.waiting = None;
                 if told.session_id == member.session {
-                    // The new process of the client may begin with any id.
+                    // After this join the client may begin with any id.
                     member.answers.clear();
                     member.last_id = None;
                     member.acked = 0;

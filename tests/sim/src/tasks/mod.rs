@@ -368,7 +368,7 @@ impl TaskWorld {
         }
     }
 
-    // What is done to the world.
+    // Actions on the world.
 
     fn act(&mut self) {
         let next = self.now + self.rng.between(100, 6_000);
