@@ -107,7 +107,8 @@ pub(crate) struct Guest {
     pub(crate) role: Role,
     /// It leaves and joins from time to time: no member sends it targeted messages.
     pub(crate) comes_and_goes: bool,
-    /// Its media is being pushed: it keeps its role and its publications of camera and microphone.
+    /// Its media is pushed, or its play is watched: it keeps its role, its camera, its microphone and its
+    /// subscriptions.
     pub(crate) is_on_air: bool,
 }
 
@@ -339,7 +340,7 @@ impl House {
         if guest.is_on_air {
             return;
         }
-        // An audience member comes back soon.
+        // An audience member always becomes broadcaster again.
         let to_audience = guest.role_now() == Some(Role::Broadcaster) && dice.roll(2) == 0;
         let role = if to_audience { Role::Audience } else { Role::Broadcaster };
         self.set_role(guest, role).await;

@@ -151,7 +151,7 @@ async fn rst_4_a_crowd_of_old_urls_is_refused_at_once() -> Result<()> {
     stage.finish().await
 }
 
-/// Proves no rule of the protocol: a player that hangs up gives up its place, over each protocol.
+/// Proves no rule of the protocol: a player that hangs up gives up its place.
 #[tokio::test]
 async fn who_hangs_up_frees_its_place() -> Result<()> {
     let mut stage = Stage::start_with(&UNHURRIED).await?;
