@@ -14,7 +14,7 @@ wire_enum! {
     pub enum Role {
         /// May publish and is visible to others. The default.
         Broadcaster = "broadcaster",
-        /// Invisible to others; may subscribe, but not publish or add tasks.
+        /// Invisible to others; may subscribe, but not publish, and manages push tasks only as a moderator.
         Audience = "audience",
     }
 }
@@ -245,7 +245,8 @@ pub struct Rights {
     pub tasks: bool,
     /// May send messages.
     pub message: bool,
-    /// May moderate: kick, close the channel, mute, unpublish or change the role of others, and manage all push tasks.
+    /// May moderate: kick, close the channel, mute, unpublish or change the role of others, set the channel's
+    /// attributes, and manage all push tasks.
     pub moderate: bool,
 }
 
