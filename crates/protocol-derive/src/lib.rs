@@ -1,8 +1,9 @@
 //! `#[derive(Wire)]`: the reader and writer of one message type for the small codec of `lianmai-protocol`.
 //!
-//! Comes in: a struct and its `#[serde(..)]` attributes, so that names and defaults are written once for
-//! both codecs. Goes out: an implementation of `crate::wire::Wire`. Deliberately absent: every attribute
-//! that no message uses; one is a compile error, so the codecs cannot drift apart unseen.
+//! Comes in: a struct and its `#[serde(..)]` attributes, so that names and defaults are written once for both codecs.
+//! Goes out: implementations of `crate::wire::Wire`, and of `crate::schema::Describe` with feature `schema`.
+//! Deliberately absent: attributes that no message uses. Such an attribute is a compile error, so the two codecs cannot
+//! differ unnoticed.
 
 use proc_macro::TokenStream;
 use proc_macro2::TokenStream as Tokens;
@@ -13,33 +14,33 @@ use syn::{
     Result, Type,
 };
 
-/// See the crate. For structs with named fields, and for a newtype that is `#[serde(transparent)]`.
+/// Derives `Wire` for a struct with named fields, or for a newtype that is `#[serde(transparent)]`.
 #[proc_macro_derive(Wire, attributes(serde))]
 pub fn wire(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as DeriveInput);
     expand(&input).unwrap_or_else(Error::into_compile_error).into()
 }
 
-/// What `#[serde(..)]` says of a struct.
+/// The `#[serde(..)]` attributes of a struct.
 #[derive(Default)]
 struct Container {
     camel_case: bool,
     transparent: bool,
-    /// A field that is absent has the value that it has in `Default::default()`.
+    /// An absent field gets the value that it has in `Default::default()` of the struct.
     default: bool,
 }
 
 /// One field of a struct.
 struct Field {
     ident: Ident,
-    /// What its comment says.
+    /// Its doc comment.
     text: String,
     ty: Type,
     /// Its name on the wire.
     name: String,
-    /// Where its value comes from when it is absent, if it may be.
+    /// The value of the field when it is absent; `None` if the field is required, unless its type is optional.
     default: Option<Absent>,
-    /// It is not written when this is true of it.
+    /// The field is not written when this function returns true for it.
     skip_if: Option<Path>,
 }
 
@@ -47,7 +48,7 @@ struct Field {
 enum Absent {
     /// `Default::default()` of its type.
     Default,
-    /// What this function returns.
+    /// The result of this function.
     Call(Path),
 }
 
@@ -114,13 +115,14 @@ fn read_field(field: &syn::Field, container: &Container) -> Result<Field> {
         } else if meta.path.is_ident("skip_serializing_if") {
             skip_if = Some(meta.value()?.parse::<LitStr>()?.parse()?);
         } else if meta.path.is_ident("with") {
-            // Maps with unique keys: the only maps that `Wire` reads.
+            // Maps with unique keys are the only maps that `Wire` reads.
             let with: LitStr = meta.value()?.parse()?;
             if !with.value().ends_with("unique_keys") {
                 return Err(meta.error("`Wire` does not know this function"));
             }
         } else if meta.path.is_ident("deserialize_with") {
-            // Serde reads greater numbers. `Wire` refuses them, since a client sends none.
+            // Serde saturates numbers that are too great. `Wire` refuses them, because no client of this library sends
+            // them.
             let with: LitStr = meta.value()?.parse()?;
             if !with.value().ends_with("saturated") {
                 return Err(meta.error("`Wire` does not know this function"));
@@ -134,7 +136,7 @@ fn read_field(field: &syn::Field, container: &Container) -> Result<Field> {
     Ok(Field { ident, text, ty: field.ty.clone(), name, default, skip_if })
 }
 
-/// The comment before something, in one line.
+/// The doc comment of an item, in one line.
 fn comment(attributes: &[Attribute]) -> String {
     let lines = attributes.iter().filter_map(|attribute| {
         let Meta::NameValue(doc) = &attribute.meta else { return None };
@@ -164,7 +166,7 @@ fn camel_case(name: &str) -> String {
     camel
 }
 
-/// A newtype that is on the wire what it holds.
+/// A newtype is written as the value that it holds.
 fn transparent(ident: &Ident, ty: &Type) -> Tokens {
     quote! {
         impl crate::wire::Wire for #ident {
@@ -199,14 +201,14 @@ fn transparent(ident: &Ident, ty: &Type) -> Tokens {
     }
 }
 
-/// What a struct looks like, for who reads about it.
+/// Implements `Describe`, which gives the JSON Schema of the struct.
 fn described(ident: &Ident, text: &str, fields: &[Field]) -> Tokens {
     let adds = fields.iter().map(|Field { ty, name, text, default, skip_if, .. }| {
         let required = match default {
             Some(_) => quote! { false },
             None => quote! { !<#ty as crate::wire::Wire>::OPTIONAL },
         };
-        // What is left out where there is none is never `null`.
+        // A field with `skip_serializing_if` is left out instead of being `null`.
         let describe = match skip_if {
             Some(_) => quote! { describe_present },
             None => quote! { describe },
@@ -240,7 +242,7 @@ fn described(ident: &Ident, text: &str, fields: &[Field]) -> Tokens {
     }
 }
 
-/// Field names in one mask: which came, and which must.
+/// A mask of 32 bits holds which fields are required and which were read.
 const MAX_FIELDS: usize = 32;
 
 fn object(ident: &Ident, container: &Container, fields: &[Field]) -> Result<Tokens> {

@@ -1,5 +1,5 @@
-//! What the types and messages of this crate look like. Comes in: the types. Goes out: JSON Schema. Deliberately absent: whole
-//! documents, which the server has; and what a message does.
+//! JSON Schemas of the types and messages of this crate. Comes in: the types. Goes out: JSON Schema. Deliberately
+//! absent: whole documents, which the server composes, and the effect of a message.
 
 use crate::prelude::*;
 
@@ -46,7 +46,7 @@ macro_rules! texts {
 
 /// The characters of a channel's name (FRM-11).
 pub const CHANNEL_NAME: &str = r#"^[A-Za-z0-9 !#$%&()+:;<=.,>?@\[\]^_{}~"|-]{1,64}$"#;
-/// A user in decimal.
+/// A uid in decimal.
 pub const UID: &str = "^(0|[1-9][0-9]{0,19})$";
 const RANDOM: &str = "^[a-z2-7]{20}$";
 
@@ -83,7 +83,7 @@ impl Describe for MediaSelector {
 }
 
 impl Described {
-    /// What a client sends.
+    /// The schema of the whole request.
     #[must_use]
     pub fn request(&self, definitions: &mut Definitions) -> Value {
         let id = RequestId::describe(definitions);
@@ -101,7 +101,7 @@ impl Described {
         })
     }
 
-    /// What the server answers to that.
+    /// The schema of the answer with a result.
     #[must_use]
     pub fn answer(&self, definitions: &mut Definitions) -> Value {
         let id = RequestId::describe(definitions);
@@ -112,7 +112,7 @@ impl Described {
         })
     }
 
-    /// What the server sends by itself, numbered or not.
+    /// The schema of an event (`numbered`) or a notice.
     #[must_use]
     pub fn told(&self, definitions: &mut Definitions, numbered: bool) -> Value {
         let params = match numbered {
@@ -129,7 +129,7 @@ impl Described {
     }
 }
 
-/// What the server answers where it refuses.
+/// The schema of an answer with an error.
 #[must_use]
 pub fn refusal(definitions: &mut Definitions) -> Value {
     let id = Option::<RequestId>::describe(definitions);
@@ -143,7 +143,7 @@ pub fn refusal(definitions: &mut Definitions) -> Value {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: what is said about messages.
+    //! Proves no rule of the protocol: the schemas of messages.
 
     use super::*;
     use crate::message::session::{Join, Kick};
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(kick["properties"]["reason"]["type"], "string");
         assert_eq!(kick["description"], "Parameters of `kick`.");
         assert_eq!(all["Join"]["required"], json!(["appkey", "channelName"]));
-        // `null` lets the server choose.
+        // The server chooses a uid if it is `null`.
         let uid = json!([{ "$ref": "#/$defs/UserId" }, { "type": "null" }]);
         assert_eq!(all["Join"]["properties"]["uid"]["anyOf"], uid);
         let attributes = &all["Join"]["properties"]["attributes"];
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn patterns_fit_what_ids_look_like() {
-        // Without a reader of patterns: their lengths are what the ids take.
+        // No regular expressions are available here: the lengths are compared instead.
         assert_eq!(alloc::string::ToString::to_string(&Mid([255; 12])).len(), 20);
         let generation = Gen { route: u32::MAX, random: [255; 12] };
         assert_eq!(alloc::string::ToString::to_string(&generation).len(), 26);

@@ -1,6 +1,6 @@
-//! What values look like, as JSON Schema (draft 2020-12, in words that draft 7 has as well). Comes in: types;
-//! `#[derive(Wire)]` describes a struct by the attributes of its codecs. Goes out: JSON. Deliberately absent: the types of this
-//! crate, which `described` has.
+//! Describes types as JSON Schema (draft 2020-12, with keywords that draft 7 has as well). Comes in: types;
+//! `#[derive(Wire)]` describes a struct by the attributes of its codecs. Goes out: JSON. Deliberately absent:
+//! descriptions of this crate's own types, which are in `described`.
 
 use crate::prelude::*;
 use alloc::collections::BTreeMap;
@@ -15,23 +15,23 @@ use crate::map::Map;
 /// Schemas by name, each defined once.
 #[derive(Debug)]
 pub struct Definitions {
-    /// What stands before a name in a reference.
+    /// Prefix of each reference.
     base: &'static str,
-    /// By name: the type that has it, and its schema.
+    /// For each name, the Rust type that has it and its schema.
     of: BTreeMap<String, (&'static str, Value)>,
 }
 
 impl Definitions {
-    /// None yet; references begin with `base`, as `#/$defs/`.
+    /// No definitions. References begin with `base`, for example `#/$defs/`.
     #[must_use]
     pub fn new(base: &'static str) -> Self {
         Definitions { base, of: BTreeMap::new() }
     }
 
-    /// Defines a type where it is not yet, and refers to it.
+    /// Defines a type unless it is defined already, and returns a reference to it.
     ///
     /// # Panics
-    /// Two types have one name: the documents are made by a test as well.
+    /// If two types have the same name. A test makes the documents too, so this is found there.
     pub fn define(
         &mut self,
         name: &str,
@@ -42,7 +42,7 @@ impl Definitions {
         match self.of.get(name) {
             Some((known, _)) => assert_eq!(*known, of, "two types are called {name}"),
             None => {
-                // What refers to itself finds itself.
+                // A type that contains itself finds this entry.
                 self.of.insert(name.to_owned(), (of, Value::Null));
                 let mut schema = schema(self);
                 if let Value::Object(schema) = &mut schema
@@ -56,31 +56,31 @@ impl Definitions {
         self.reference(name)
     }
 
-    /// A reference to what is or will be defined.
+    /// A reference to a type, which may be defined later.
     #[must_use]
     pub fn reference(&self, name: &str) -> Value {
         json!({ "$ref": format!("{}{name}", self.base) })
     }
 
-    /// All of them.
+    /// All definitions.
     #[must_use]
     pub fn into_object(self) -> Object<String, Value> {
         self.of.into_iter().map(|(name, (_, schema))| (name, schema)).collect()
     }
 }
 
-/// A type that can say what its values look like.
+/// A type that can describe its values.
 pub trait Describe {
-    /// Its schema, or a reference to one that is defined then.
+    /// Its schema, or a reference to the schema, which it then defines.
     fn describe(definitions: &mut Definitions) -> Value;
 
-    /// The same of a field that is left out where there is no value.
+    /// The schema of a field that is left out if there is no value.
     fn describe_present(definitions: &mut Definitions) -> Value {
         Self::describe(definitions)
     }
 }
 
-/// Fields of an object, one after the other.
+/// The fields of an object.
 #[derive(Debug, Default)]
 pub struct Fields {
     properties: Object<String, Value>,
@@ -88,10 +88,10 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// One more.
+    /// Adds a field.
     pub fn add(&mut self, name: &str, text: &str, required: bool, mut schema: Value) {
         if schema.get("$ref").is_some() && !text.is_empty() {
-            // Some readers look at nothing beside a reference.
+            // Some tools ignore keywords beside a reference.
             schema = json!({ "allOf": [schema] });
         }
         if let Value::Object(schema) = &mut schema
@@ -105,7 +105,7 @@ impl Fields {
         }
     }
 
-    /// The object. It may have other fields, which nobody reads (FWD-2).
+    /// The schema of the object. It allows other fields, which readers ignore (FWD-2).
     #[must_use]
     pub fn object(self) -> Value {
         let Fields { properties, required } = self;
@@ -164,7 +164,7 @@ impl<V: Describe> Describe for Map<String, V> {
     }
 }
 
-/// A text that is one of these, or of a newer version (FWD-3).
+/// A text that is one of `names`, or a name of a newer version (FWD-3).
 #[must_use]
 pub fn open(names: &[&str]) -> Value {
     json!({ "type": "string", "x-extensible-enum": names })
@@ -175,10 +175,10 @@ pub fn open(names: &[&str]) -> Value {
 pub struct Described {
     /// Its name.
     pub method: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub text: &'static str,
     /// The schema of its parameters.
     pub params: Value,
-    /// That of its result, of a method.
+    /// The schema of the result; only a method has one.
     pub result: Option<Value>,
 }

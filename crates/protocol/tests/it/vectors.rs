@@ -1,4 +1,4 @@
-//! `docs/protocol.md` is the source of the vectors and of every table; here it is held against the code.
+//! `docs/protocol.md` is the source of the vectors and of every table; these tests compare it with the code.
 //! Proves no rule of the protocol: that document and code say the same.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,7 +216,7 @@ fn the_error_table_is_the_code() {
             ]
         })
         .collect();
-    // One by one first: the message then names the row.
+    // Each row is checked alone first, so that the message names it.
     for row in &wanted {
         assert!(given.contains(row), "no row {row:?}");
     }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::stage::{PATIENCE, Stage, programs};
 
-/// Status and body of what is asked with a key.
+/// Status and body of a request to the API with this key.
 pub(crate) async fn ask_as(
     stage: &Stage,
     key: &str,
@@ -43,7 +43,7 @@ pub(crate) async fn ask(stage: &Stage, first: &str, body: Value) -> Result<(u16,
     ask_as(stage, &stage.server.admin_token()?, first, "", &body).await
 }
 
-/// As [`ask`], of what succeeds.
+/// Like [`ask`], for a request that succeeds.
 pub(crate) async fn ok(stage: &Stage, first: &str, body: Value) -> Result<Value> {
     let (status, value) = ask(stage, first, body).await?;
     ensure!((200..300).contains(&status), "{first}: {status} {value}");
@@ -84,7 +84,7 @@ async fn a_channel_made_ahead_is_as_it_was_made() -> Result<()> {
     ensure!(sent["delivered"] == 1, "{sent}");
     second.hear("message", |p| p["data"] == "hello" && p["uid"] == "0").await?;
 
-    // What a moderator and what an operator does look the same.
+    // The effects of a moderator and of an operator look the same.
     first.call("publish", json!({"mediaType": ""})).await?;
     ok(&stage, &format!("PUT {ROOM}/members/1/barred"), json!({"kinds": ["video"]})).await?;
     second.hear("streamRemoved", |p| p["uid"] == "1" && p["mediaType"] == "video").await?;
@@ -215,10 +215,10 @@ async fn a_kick_by_the_api_tells_what_one_by_a_member_does() -> Result<()> {
     stage.finish().await
 }
 
-/// Each read comes right behind the answer to a change, while others change other things.
+/// Each read comes directly after the answer to a change, while others change other things.
 #[tokio::test]
 async fn a_read_shows_what_was_answered() -> Result<()> {
-    // Of four writers, two pairs each: 10,000 pairs of a write and a read.
+    // Four writers, two pairs each: 10,000 pairs of a write and a read.
     const ROUNDS: usize = 1_250;
     let stage = std::sync::Arc::new(Stage::start().await?);
     let mut members = Vec::new();

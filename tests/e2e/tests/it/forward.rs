@@ -1,4 +1,4 @@
-//! What a member publishes goes to another media server, too, for as long as it is published.
+//! What a member publishes is forwarded to another media server for as long as it is published.
 //! Proves no rule of the protocol: forwards.
 
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn forwards(stage: &Stage, wanted: impl Fn(&[Value]) -> bool) -> Result<Ve
             if wanted(forwards) {
                 return anyhow::Ok(forwards.clone());
             }
-            // Nothing tells of a change, so look again.
+            // There is no notification of a change, so the test polls.
             sleep(Duration::from_millis(20)).await;
         }
     };

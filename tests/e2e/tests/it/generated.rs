@@ -1,5 +1,6 @@
-//! Proves no rule of the protocol: clients that others' tools make of `docs/api`, and a tool that asks all that the document
-//! allows. `cargo xtask api check` makes the clients, and runs these stories; they are ignored elsewhere.
+//! Proves no rule of the protocol: clients that other tools generate from `docs/api`, and a tool that sends every
+//! request that the document allows. `cargo xtask api check` generates the clients and runs these tests; they are
+//! ignored elsewhere.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,10 @@ use tokio::process::Command;
 use crate::api::ok;
 use crate::stage::{Member, Scratch, Stage};
 
-/// `demo` as it is without a configuration, and an app whose tokens the API mints.
+/// `demo` as without a configuration, and an app whose tokens the API mints.
 const APPS: &str = r#"[{appkey = "demo", mode = "debug"}, {appkey = "live", jwt = [{kid = "k1", secret = "a1Zk93lmQe7tXw20vRb58pTy4uHs6cNd"}]}]"#;
 
-/// Where `cargo xtask api check` has put things: a folder with `python` and `client`.
+/// The folder that `cargo xtask api check` prepared, with `python` and `client`.
 fn tools() -> Result<PathBuf> {
     let tools = std::env::var_os("LIANMAI_API_TOOLS").context("run `cargo xtask api check`")?;
     Ok(tools.into())
@@ -33,7 +34,7 @@ async fn guest(stage: &Stage, channel: &str, uid: &str) -> Result<Member> {
     Member::join_as(stage.server.public, "live", channel, uid, Some(&minted["token"])).await
 }
 
-/// Runs a program of the folder to its end, as somebody who may do everything; it says nothing where all is well.
+/// Runs a program of the folder to its end with full rights; if all is well, it prints nothing.
 async fn run(stage: &Stage, program: &mut Command, more: &[(&str, &str)]) -> Result<()> {
     let output = program
         .current_dir(root().join("tests/api"))
@@ -73,7 +74,7 @@ async fn a_client_in_python_does_what_a_back_end_does() -> Result<()> {
     stage.finish().await
 }
 
-/// What Schemathesis asks about: see `tests/api/schemathesis.toml`.
+/// Creates what Schemathesis asks about: see `tests/api/schemathesis.toml`.
 async fn fill(stage: &Stage) -> Result<Vec<Member>> {
     let mut members = Vec::new();
     for channel in ["live", "kicked", "closed", "tasks"] {
@@ -93,7 +94,7 @@ async fn fill(stage: &Stage) -> Result<Vec<Member>> {
     Ok(members)
 }
 
-/// The id of something that is made.
+/// Creates something. Returns its id.
 async fn made(stage: &Stage, first: &str, body: Value) -> Result<String> {
     let made = ok(stage, first, body).await?;
     Ok(made["id"].as_str().context("no id")?.to_owned())

@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: how somebody finds out later how a call went.
+//! Proves no rule of the protocol: the history that explains later how a call went.
 
 use anyhow::{Context, Result, ensure};
 use lianmai_test_support::arrivals::Arrivals;
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use crate::api::{ROOM, ask, ok};
 use crate::stage::{PATIENCE, Stage};
 
-/// The types of all entries that a question finds, in order.
+/// The types of all entries of a history, in order.
 fn types(history: &Value) -> Vec<&str> {
     let entries = history["entries"].as_array().into_iter().flatten();
     entries.filter_map(|entry| entry["type"].as_str()).collect()
 }
 
-/// Whether these come in this order, with others between them.
+/// Whether `wanted` occurs in this order, possibly with other entries in between.
 fn follow(all: &[&str], wanted: &[&str]) -> bool {
     let mut all = all.iter();
     wanted.iter().all(|one| all.any(|other| other == one))
@@ -30,7 +30,7 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
     let pull = bob.subscribe(1).await?;
     let mut play = Arrivals::open(&pull.flv).await?;
     play.media(PATIENCE).await?;
-    // The relay has looked at it more than once.
+    // The relay has measured the quality more than once.
     bob.hear("networkQuality", |told| told["uid"] == "1" && told["direction"] == "push").await?;
     bob.hear("networkQuality", |told| told["uid"] == "1" && told["direction"] == "pull").await?;
     eve.refusal("subscribe", json!({"uid": "9", "mediaType": "audio"})).await?;
@@ -44,7 +44,7 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
     let pushed = ["channelOpened", "memberJoined", "memberJoined", "urlIssued", "mediaAllowed"];
     ensure!(follow(&all, &pushed), "{history}");
     ensure!(follow(&all, &["mediaAllowed", "pushBegan", "pushCut"]), "{history}");
-    // Who is quicker, the pusher or the subscriber, is not known.
+    // The order of the pusher and the subscriber is not known.
     let played = ["urlIssued", "urlIssued", "subscribed", "mediaAllowed", "quality", "pushCut"];
     ensure!(follow(&all, &played), "{history}");
     ensure!(!all.contains(&"commandRefused"), "it is about eve: {history}");
@@ -56,7 +56,7 @@ async fn one_timeline_tells_why_somebody_saw_somebody() -> Result<()> {
     let played = quality("2").context("no figures of the play")?;
     ensure!(played["of"] == "1" && played["data"]["client"]["kbps"]["most"] == 500, "{played}");
 
-    // Another page, another time, another process.
+    // Pages, a period without entries, and the history after a restart.
     let page = ok(&stage, &format!("GET {ROOM}/history?limit=2"), Value::Null).await?;
     let next = page["nextCursor"].as_str().context("a cursor")?;
     let rest = ok(&stage, &format!("GET {ROOM}/history?after={next}"), Value::Null).await?;

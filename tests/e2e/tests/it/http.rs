@@ -1,4 +1,4 @@
-//! HTTP from the outside: who is let in by Host and Origin, the admin API with its token, metrics, the upgrade, and the
+//! HTTP from the outside: checks of Host and Origin, the admin API with its token, metrics, the upgrade, and the
 //! directory of secrets.
 //! Proves no rule of the protocol: the admin API and its metrics.
 
@@ -36,7 +36,7 @@ async fn ask(
     Ok((answer.status, answer.text().await?))
 }
 
-/// The status, and the name of the error where there is one.
+/// The status, and the name of the error if there is one.
 async fn outcome(address: SocketAddr, first: &str, lines: &[&str]) -> Result<String> {
     let (status, body) = ask(address, first, lines, "").await?;
     let name = serde_json::from_str::<Value>(&body)
@@ -56,7 +56,7 @@ async fn hosts_and_origins_are_judged() -> Result<()> {
     let localhost = format!("Origin: http://localhost:{}", public.port());
     let https = format!("Origin: https://{public}");
     let of_admin = format!("Origin: http://{admin}");
-    // Header lines; what the public listener says; what the admin listener says.
+    // Header lines; the answer of the public listener; the answer of the admin listener.
     let cases: &[(&[&str], &str, &str)] = &[
         (&[], passes, passes),
         (&["Host: localhost"], passes, passes),
@@ -148,7 +148,7 @@ async fn an_upgrade_is_exact() -> Result<()> {
     }
     let head = upgrade("GET /v1/signal", &good).await?;
     ensure!(head.starts_with("http/1.1 101 "), "{head}");
-    // The accept key of 16 zero bytes, from RFC 6455 by hand.
+    // The accept key of 16 zero bytes, computed by hand as in RFC 6455.
     for line in [
         "sec-websocket-protocol: lianmai.v1\r\n",
         "sec-websocket-accept: icx+yqv66kxgm0fcwalwlflwtai=\r\n",
@@ -229,7 +229,7 @@ async fn the_admin_api_needs_its_token() -> Result<()> {
     }
     ensure!(admin.get("/metrics").await?.0 == 200, "the right token");
     ensure!(admin.get("/none").await?.0 == 404, "the right token, no such path");
-    // Nothing of it on the public listener.
+    // The public listener serves none of these.
     for first in ["GET /metrics", "GET /v1/apps/demo/channels", "GET /healthz"] {
         let right = format!("Authorization: Bearer {}", admin.token);
         let got = outcome(stage.server.public, first, &[&right]).await?;
@@ -341,7 +341,7 @@ async fn operators_see_and_end_channels() -> Result<()> {
     stage.finish().await
 }
 
-/// What a fresh start tells of itself in a join.
+/// The values that identify a server and its secrets.
 async fn identity(server: &ServerProcess) -> Result<Vec<String>> {
     let mut socket = RawWs::connect(server.public).await?;
     let join = json!({"appkey": "demo", "channelName": "room", "uid": "1"});
@@ -352,7 +352,7 @@ async fn identity(server: &ServerProcess) -> Result<Vec<String>> {
     let mut all: Vec<String> = names.iter().map(|name| text(&joined[name])).collect();
     all.push(text(&published["gen"]));
     ensure!(all.iter().all(|text| !text.is_empty()), "{joined}");
-    // An orderly end, so that nothing waits for this socket when the server stops.
+    // An orderly end, so that the server does not wait for this socket when it stops.
     socket.request("leave", json!({})).await?;
     while socket.receive().await? != Received::Gone {}
     Ok(all)
@@ -390,7 +390,7 @@ async fn secrets_are_private_and_last() -> Result<()> {
     for (before, after) in first[1..].iter().zip(&second[1..]) {
         ensure!(before != after, "{before} came again");
     }
-    // A directory that others may write to, or a secret that they may read, is no start.
+    // The server does not start with a directory that others may write to, or a secret that they may read.
     let token_file = directory.join("admin.token");
     for (path, open, private) in [(&directory, 0o777, 0o700), (&token_file, 0o644, 0o600)] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(open))?;

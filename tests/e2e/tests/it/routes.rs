@@ -1,7 +1,7 @@
-//! Proves no rule of the protocol: every operation of the API, as `docs/api/openapi.json` lists them: what is asked well
-//! succeeds, and without a key, with the key of another app, with too small a scope, with a body or query that says what
-//! nobody knows, it is refused for that reason, and changes nothing. Comes in: the document. Deliberately absent: what an
-//! operation does, which its own story tells.
+//! Proves no rule of the protocol: every operation of the API, as `docs/api/openapi.json` lists them. A correct request
+//! succeeds; without a key, with the key of another app, with too small a scope, or with a body or query that has
+//! unknown members, it is refused for that reason and changes nothing. Comes in: the document. Deliberately absent: the
+//! effects of the operations, which other tests check.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::api::{ask_as, ok};
 use crate::stage::{Member, Stage};
 
-/// `demo` as it is without a configuration, and an app whose tokens the API mints.
+/// `demo` as without a configuration, and an app whose tokens the API mints.
 const APPS: &str = r#"[{appkey = "demo", mode = "debug"}, {appkey = "live", jwt = [{kid = "k1", secret = "a1Zk93lmQe7tXw20vRb58pTy4uHs6cNd"}]}]"#;
 
 /// An operation: its id, its scope, the names in its path, its body.
 type Operation = (&'static str, &'static str, Vec<(&'static str, String)>, Value);
 
-/// What an operation needs, what its path says beside the app, and a body with which it succeeds. In this order all of them
-/// succeed, one after the other.
+/// For each operation its scope, the names in its path beside the app, and a body with which it succeeds. In this order
+/// all of them succeed, one after the other.
 fn operations(webhook: &str, key: &str, global: &str) -> Vec<Operation> {
     let channel = |name: &str| vec![("channel", name.to_owned())];
     let member = |uid: &str| vec![("channel", "room".to_owned()), ("uid", uid.to_owned())];
@@ -97,7 +97,7 @@ fn documented() -> Result<BTreeMap<String, (String, String, bool)>> {
     Ok(all)
 }
 
-/// The id of something that is made, and its text if it is a key.
+/// Creates something. Returns its id, and its text if it is a key.
 async fn made(stage: &Stage, first: &str, body: Value) -> Result<(String, String)> {
     let made = ok(stage, first, body).await?;
     let text = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
@@ -190,7 +190,7 @@ async fn every_operation_succeeds_or_says_why_not() -> Result<()> {
     stage.finish().await
 }
 
-/// What there is that the operations could change.
+/// Everything that the operations could change.
 async fn everything(stage: &Stage) -> Result<Value> {
     let mut all = Vec::new();
     for path in [

@@ -1,4 +1,4 @@
-//! Push tasks of the app's server: by the admin API, and as members see them.
+//! Push tasks of the app's server: through the admin API, and as members see them.
 //! Proves no rule of the protocol: HTTP.
 
 use anyhow::{Result, ensure};
@@ -29,7 +29,7 @@ impl Air {
 async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
     let air = Air::start().await?;
     let (mut red, mut blue) = air.hosts().await?;
-    // Who has most of the picture follows from how many there are.
+    // The pane set depends on the number of members with a picture.
     let mut wanted = task(&air, json!([]));
     wanted["hostUid"] = json!("200");
     wanted["fps"] = json!(15);
@@ -56,7 +56,7 @@ async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
     let url = format!("rtmp://{}/live/***", air.receiver.address);
     ensure!(shown["streamUrl"] == url && shown["run"] == 1 && shown["uid"].is_null(), "{listed}");
     ensure!(!listed.to_string().contains("s3cret"), "{listed}");
-    // A member without `moderate` has no power over it; nor is it a member's.
+    // A member without `moderate` cannot change it, and it has no owner.
     let error = blue.member.refusal("deleteTasks", json!({"taskIds": ["cdn_1"]})).await?;
     ensure!(error["data"]["name"] == "forbidden", "{error}");
 
@@ -85,7 +85,7 @@ async fn the_apps_server_has_tasks_of_its_own() -> Result<()> {
 async fn what_is_wrong_is_named() -> Result<()> {
     let air = Air::start().await?;
     let _ann = air.stage.join("a room?%&", 1).await?;
-    // The name of a channel may have any mark.
+    // The name of a channel may contain any permitted mark.
     let named = "/v1/apps/demo/channels/a%20room%3F%25%26/tasks";
     let (status, listed) = air.rest("GET", named, &Value::Null).await?;
     ensure!(status == 200 && listed == json!({"tasks": []}), "{status} {listed}");
@@ -123,7 +123,7 @@ async fn what_is_wrong_is_named() -> Result<()> {
     air.stage.finish().await
 }
 
-/// A key that may not make tasks sees them all the same; the same request twice has one effect.
+/// A key without the scope to make tasks can still read them; a repeated request has one effect.
 #[tokio::test]
 async fn a_key_needs_the_scope_and_a_repeated_request_has_one_effect() -> Result<()> {
     let air = Air::start().await?;

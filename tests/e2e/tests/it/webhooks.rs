@@ -1,5 +1,5 @@
-//! Proves no rule of the protocol: webhooks, with the receiver of the examples. Nothing is lost, all is in order, and pairs,
-//! though the receiver is away and the server is killed; and what is not genuine is refused.
+//! Proves no rule of the protocol: webhooks, with the receiver of the examples. Nothing is lost, everything is in order
+//! and paired, although the receiver is away and the server is killed; requests that are not genuine are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ const ENV: [(&str, &str); 3] = [
     ("LIANMAI_SESSION__MEDIA_CAP_MS", "1000"),
 ];
 
-/// What the admin API answers.
+/// The answer of the admin API.
 async fn ask(stage: &Stage, method: &str, path: &str, body: &Value) -> Result<Value> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let request = format!(
@@ -38,7 +38,7 @@ async fn ask(stage: &Stage, method: &str, path: &str, body: &Value) -> Result<Va
     Ok(serde_json::from_str(&text)?)
 }
 
-/// The receiver of the examples, in a process of its own.
+/// The receiver of the examples, in its own process.
 struct Receiver {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -65,7 +65,7 @@ impl Receiver {
         Ok(Receiver { child, lines, address: SocketAddr::from(([127, 0, 0, 1], port)) })
     }
 
-    /// Ends it; what it has seen.
+    /// Ends it. Returns what it has received.
     async fn end(mut self) -> Result<Value> {
         let pid = self.child.id().context("it has ended")?.to_string();
         Command::new("kill").args(["-TERM", &pid]).status().await?;
@@ -81,7 +81,7 @@ impl Receiver {
     }
 }
 
-/// What happened, as the API tells it.
+/// All events of the API.
 async fn events(stage: &Stage) -> Result<Vec<Value>> {
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
@@ -94,7 +94,7 @@ async fn events(stage: &Stage) -> Result<Vec<Value>> {
     }
 }
 
-/// The last number of each channel, where all of them have ended.
+/// The last number of each channel, if all channels have ended.
 fn ended(events: &[Value]) -> Option<BTreeMap<String, u64>> {
     let mut last = BTreeMap::new();
     for event in events {
@@ -105,7 +105,7 @@ fn ended(events: &[Value]) -> Option<BTreeMap<String, u64>> {
     all_ended.then(|| last.into_iter().map(|(name, (seq, _))| (name, seq)).collect())
 }
 
-/// What the receiver has written down of each channel.
+/// The last number of each channel that the receiver has stored.
 fn heard(state: &Path) -> BTreeMap<String, u64> {
     let text = std::fs::read_to_string(state).unwrap_or_default();
     let state: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -117,7 +117,7 @@ fn heard(state: &Path) -> BTreeMap<String, u64> {
 #[tokio::test]
 async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() -> Result<()> {
     const MEMBERS: usize = 200;
-    // So long at least: the waits between tries have grown by then.
+    // At least this long: the waits between attempts have grown by then.
     const AWAY: Duration = Duration::from_secs(30);
     let mut stage = Stage::start_with(&ENV).await?;
     let state = stage.data_dir.0.join("receiver.json");
@@ -131,7 +131,7 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
     let pong = ask(&stage, "POST", &format!("{webhook}/ping"), &Value::Null).await?;
     ensure!(pong["delivered"] == true, "{pong}");
 
-    // Members come and go; what each was told is what the journal has to have.
+    // Members come and go; the journal must contain what each was told.
     let (mut mids, mut members) = (BTreeSet::new(), Vec::new());
     let (mut receiver, mut back_at) = (Some(receiver), Instant::now());
     for number in 0..MEMBERS {
@@ -149,12 +149,12 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
         if number == MEMBERS / 2 {
             stage.counts("store_waiting_rows", 0).await?;
             stage.server.kill().await?;
-            // Nobody of these comes back.
+            // None of these comes back.
             members.clear();
             stage.start_again(&ENV).await?;
         }
     }
-    // Nor of these: they are lost, and out of grace after a second.
+    // These do not come back either: they are lost, and their grace ends after a second.
     drop(members);
     sleep_until(back_at).await;
     let receiver = Receiver::start(&secret, address.port(), &state).await?;
@@ -166,7 +166,7 @@ async fn nothing_is_lost_though_the_receiver_is_away_and_the_server_is_killed() 
             {
                 return anyhow::Ok(events);
             }
-            // Nothing tells of a change, so look again.
+            // There is no notification of a change, so the test polls.
             sleep(Duration::from_millis(100)).await;
         }
     };
@@ -198,7 +198,7 @@ async fn what_is_not_genuine_is_refused_by_the_receiver() -> Result<()> {
     let secret = made["secret"].as_str().context("no secret")?.to_owned();
     let state = stage.data_dir.0.join("receiver.json");
     let receiver = Receiver::start(&secret, 0, &state).await?;
-    // Somebody on the way writes down what passes.
+    // A listener in between records a genuine request.
     let _member = stage.join("room", 1).await?;
     let (mut socket, _) = timeout(PATIENCE, tap.accept()).await??;
     let mut recorded = Vec::new();

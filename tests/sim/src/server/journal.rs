@@ -1,6 +1,7 @@
-//! Whoever follows channels from outside. Comes in: what is appended to the journal, and after each write that survives
-//! the rows that are safe then. Goes out: what is wrong with them. It knows only what it was told: numbers that go on,
-//! what begins and ends once and inside of what, and that rows and journal never disagree, whatever was lost.
+//! A reader of the journal. Comes in: records that are appended to the journal, and after each write that survives the
+//! safe rows. Goes out: what is wrong with them. It knows only what the journal said, and checks that numbers are
+//! contiguous, that everything begins and ends once and within its owner, and that rows and journal always agree,
+//! whatever was lost.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,7 @@ use lianmai_protocol::message::task::TaskState;
 use lianmai_protocol::{Cid, Mid, Pub, Role, TaskId};
 use lianmai_signal_engine::{ChannelKey, Event, EventRecord, Record, Row, RowKey};
 
-/// A member as the journal tells it.
+/// A member according to the journal.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     role: Role,
@@ -23,7 +24,7 @@ struct Followed {
     tasks: BTreeMap<TaskId, TaskState>,
 }
 
-/// See the module.
+/// The state of all channels according to the journal.
 #[derive(Debug, Default)]
 pub(crate) struct Follower {
     channels: BTreeMap<ChannelKey, Followed>,
@@ -37,8 +38,9 @@ impl Follower {
         of.append(record).map_err(|what| format!("{key:?} {record:?}: {what}"))
     }
 
-    /// Who is in the rows has joined and not left, with its role and publications; and nobody else. The tasks that are there
-    /// were added and have not ended, and do what the journal says.
+    /// Checks that the members in the rows are exactly those that joined and have not left, with their roles and
+    /// publications, and that the tasks in the rows are exactly those that were added and have not ended, with their
+    /// states.
     pub(crate) fn agrees(&self, key: &ChannelKey, rows: &BTreeMap<RowKey, Record>) -> Wrong {
         let none = Followed::default();
         let told = self.channels.get(key).unwrap_or(&none);
@@ -70,7 +72,7 @@ impl Follower {
 impl Followed {
     fn append(&mut self, record: &EventRecord) -> Wrong {
         let next = self.last.map(|last| last + 1);
-        // A name that was forgotten begins beyond all that it had.
+        // The journal of a name that was forgotten begins anew, with greater numbers.
         let follows = match next {
             Some(next) => record.seq == next && !record.first || record.first && record.seq > next,
             None => record.first,

@@ -1,5 +1,5 @@
-//! The life of the process: start, crash, drain, stop, and the disk beside it. Comes in: actions and moments. Goes
-//! out: engines that begin with what was written, and sockets that end.
+//! The start, crash, drain and stop of the process, and the disk beside it. Comes in: actions and times. Goes out:
+//! engines that begin with the stored rows, and the ends of sockets.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// The process is gone. Its sockets are reset, or nobody hears of it.
+    /// The process is gone. Its sockets are reset; with `silent`, no client is informed.
     fn server_gone(&mut self, silent: bool, down_ms: u64) {
         let Some(mut process) = self.server.process.take() else { return };
         self.check_footprint(&mut process);
@@ -129,7 +129,7 @@ impl World {
         }
     }
 
-    /// A shard is through with its drain.
+    /// A shard has finished its drain.
     pub(crate) fn server_drained(&mut self, handed_over: bool) {
         let Some(process) = self.server.process.as_mut() else { return };
         process.drained += 1;
@@ -156,7 +156,7 @@ impl World {
         self.server_gone(false, down_ms);
     }
 
-    /// The process ends, through or not.
+    /// The deadline of a drain: the process ends without a hand-over.
     pub(crate) fn server_drain_deadline(&mut self, id: u64) {
         let Some(process) = self.server.process(id) else { return };
         let down_ms = process.down_ms;
@@ -164,7 +164,7 @@ impl World {
         self.cov.count("drain:deadline");
     }
 
-    /// Told to stop at once.
+    /// The process is told to stop at once.
     pub(crate) fn stop(&mut self, down_ms: u64) {
         let Some(process) = self.server.process.as_ref() else { return };
         for shard in 0..process.shards.len() {
@@ -180,7 +180,7 @@ impl World {
         log!(self, "process exits without handing over");
         self.follow();
         self.model_ended(last, false);
-        // What was said is said: sockets end behind it.
+        // Outputs are still written: the sockets end after them.
         let open: Vec<LinkId> = self.links.keys().copied().collect();
         for id in open {
             self.server_lets_go(id);
@@ -204,7 +204,7 @@ impl World {
         self.begin_commit();
     }
 
-    /// What is safe now, those hear that follow channels from outside.
+    /// Reports what the reader of the journal found.
     fn follow(&mut self) {
         if let Some(what) = self.server.store.wrong() {
             self.fail("journal", what);

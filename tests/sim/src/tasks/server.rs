@@ -1,5 +1,5 @@
 //! The server of a world of tasks: two engines, messages between them, a disk that acknowledges late, starts and ends.
-//! Comes in: inputs of engines. Goes out: what their outputs cause.
+//! Comes in: inputs of engines. Goes out: the effects of their outputs.
 
 use std::collections::BTreeSet;
 
@@ -87,7 +87,7 @@ impl TaskWorld {
                 }
             }
         }
-        // Whoever follows the channels knows what is written down, after each write.
+        // The journal must agree with the rows after each write.
         for channel in changed {
             if let Err(wrong) = self.follower.agrees(&channel, &self.rows) {
                 self.fail("journal", wrong);
@@ -114,7 +114,7 @@ impl TaskWorld {
         }
     }
 
-    /// A message to an engine, behind those of before of the same sender.
+    /// Sends a message to an engine; it arrives after earlier ones of the same sender.
     pub(super) fn send(&mut self, from: usize, to: usize, input: Input) {
         let delay = self.rng.skewed(100);
         let least = self.arrives.get(&(from, to)).copied().unwrap_or(0);
@@ -200,7 +200,7 @@ impl TaskWorld {
         }
     }
 
-    /// An executor has something to do: its report, and what a receiver sees of it.
+    /// Steps an executor, and delivers its reports and what the receiver found.
     pub(super) fn executor_step(&mut self, at: usize) {
         let quiet = self.is_quiet();
         let step = self.executors.step(at, self.now, quiet);
