@@ -100,10 +100,10 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads the configuration with this process' environment.
+    /// Reads the configuration with the environment of this process.
     ///
     /// # Errors
-    /// Every problem at once.
+    /// All problems at once.
     pub fn load(&self) -> Result<Config, Problems> {
         let flags: Vec<(&str, String)> = [
             ("server.listen", &self.listen),
@@ -140,13 +140,13 @@ pub struct GenTokenArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Reads the arguments of this process; ends it where they are wrong or ask for help.
+/// Parses the arguments of this process; ends it if they are invalid or ask for help.
 #[must_use]
 pub fn parse() -> Cli {
     Cli::parse()
 }
 
-/// Does what needs no server, which is everything but [`Command::Run`]. 2 for what cannot be used.
+/// Carries out a command other than [`Command::Run`]. The exit code is 2 for input that cannot be used.
 #[must_use]
 pub fn execute(command: &Command) -> ExitCode {
     write(command, &mut io::stdout().lock(), &mut io::stderr().lock())
@@ -167,7 +167,7 @@ fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitC
     let said = match asked {
         None => output(command),
         Some(Ok(text)) => Ok((text, Vec::new())),
-        // No argument is wrong: the server says no, or nothing.
+        // The arguments are valid, but the server refused or did not answer.
         Some(Err(problem)) => {
             let _ = writeln!(err, "{problem}");
             return ExitCode::FAILURE;
@@ -183,13 +183,13 @@ fn write(command: &Command, out: &mut impl Write, err: &mut impl Write) -> ExitC
         Err(problems) => (ExitCode::from(UNUSABLE), writeln!(err, "{problems}")),
     };
     match written {
-        // A reader that has seen enough is no failure.
+        // A reader that closes the pipe early is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         _ => result,
     }
 }
 
-/// What is printed, and what is unwise.
+/// The output, and warnings.
 fn output(command: &Command) -> Result<(String, Vec<Problem>), String> {
     let alone = |text: String| (text, Vec::new());
     match command {

@@ -1,5 +1,5 @@
-//! What operators ask a server that runs. Comes in: arguments. Goes out: tables for people, or JSON. Deliberately absent: how
-//! a server is asked (`remote`); whatever is possible here is possible with the API.
+//! Commands of operators for a running server. Comes in: arguments. Goes out: tables for people, or JSON. Deliberately
+//! absent: how a server is called (`remote`); all commands are also possible with the API.
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::remote::{Remote, step};
 use super::table::{Column, table};
 
-/// Things of one list at a time.
+/// Page size of lists.
 const PAGE: usize = 1_000;
 
 /// `channels`.
@@ -202,12 +202,12 @@ impl Remote {
         self.ask(Method::POST, &self.path(rest), Some(body))
     }
 
-    /// Every page of a list.
+    /// All pages of a list.
     fn all(&self, rest: &str, name: &str) -> Result<Vec<Value>, String> {
         self.all_of(rest, "", name)
     }
 
-    /// Every page of what a query finds.
+    /// All pages of a list with a query.
     fn all_of(&self, rest: &str, query: &str, name: &str) -> Result<Vec<Value>, String> {
         let mut all = Vec::new();
         let mut after = String::new();
@@ -227,7 +227,7 @@ impl Remote {
         if self.json { lines(&rows) } else { table(columns, &rows) }
     }
 
-    /// One thing as it is, or a sentence.
+    /// One object as JSON, or a sentence.
     fn one(&self, value: &Value, sentence: String) -> String {
         if self.json { format!("{value}\n") } else { sentence + "\n" }
     }
@@ -237,7 +237,7 @@ fn lines(rows: &[Value]) -> String {
     rows.iter().map(|row| format!("{row}\n")).collect()
 }
 
-/// As JSON with what is absent left out.
+/// A JSON object without the absent values.
 fn given(pairs: &[(&str, Option<Value>)]) -> Value {
     let given = pairs.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));
     Value::Object(given.collect())

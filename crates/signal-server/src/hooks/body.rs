@@ -1,5 +1,5 @@
-//! What receivers and readers of the journal see of an event. Comes in: a stored event. Goes out: JSON that is the same
-//! for a delivery and for a read. Deliberately absent: which of them somebody wants.
+//! Events in the form for receivers and for readers of the journal. Comes in: a stored event. Goes out: JSON that is
+//! the same for a delivery and for a read. Deliberately absent: which events a receiver wants.
 
 use lianmai_protocol::{Appkey, ChannelName, Cid};
 use lianmai_signal_engine::{ChannelKey, Event, EventRecord};
@@ -41,7 +41,7 @@ pub(crate) struct EventDto {
 }
 
 impl EventDto {
-    /// Reads a stored event; `None` for one that is damaged.
+    /// Reads a stored event; `None` if it is damaged.
     pub(crate) fn of(appkey: &Appkey, stored: &StoredEvent) -> Option<Self> {
         let name: ChannelName = stored.channel.parse().ok()?;
         match &stored.what {
@@ -50,7 +50,7 @@ impl EventDto {
         }
     }
 
-    /// These numbers of a channel are gone.
+    /// A gap: these numbers of a channel are gone.
     pub(crate) fn lost(
         appkey: &Appkey,
         channel_name: ChannelName,

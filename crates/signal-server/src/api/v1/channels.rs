@@ -1,4 +1,4 @@
-//! Channels: list, show, make ahead, close, attributes, policy, messages.
+//! Channels: list, show, create, close, attributes, policy, messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -214,7 +214,7 @@ async fn list(
 ) -> Answer {
     let (after, limit) = (page.after(LIST)?, page.limit()?);
     if page::wants_lines(&headers) {
-        // So that who is not answered at all is told why.
+        // A request that fails here gets an error; later, the stream can only break off.
         let service = api.service.clone();
         service.channels(&appkey, after.clone(), 1).await?;
         return Ok(page::lines(
@@ -337,7 +337,7 @@ async fn set_attributes(
     Channel(key, _): Channel<Moderate>,
     Json(Patch { attributes }): Json<Patch>,
 ) -> Answer {
-    // A patch may remove as much as there can be, and set as much.
+    // A patch may remove as many keys as there can be, and set as many.
     if attributes.len() > 2 * MAX_ATTRIBUTE_KEYS {
         return Err(lianmai_protocol::ErrorName::BadAttributes.into());
     }

@@ -1,4 +1,4 @@
-//! What has happened, for whoever reads instead of being told.
+//! Events of an app, for clients that read them instead of using webhooks.
 
 use std::sync::Arc;
 

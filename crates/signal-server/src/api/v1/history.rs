@@ -1,4 +1,4 @@
-//! How calls went, for whoever has to find out why somebody did not see somebody else.
+//! The history of calls, to find out why a member did not see another one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::api::extract::Query;
 use crate::api::page::{self, Page};
 use crate::records::{Place, Search};
 
-/// The greatest moment: numbers above it are not exact in JavaScript.
+/// Latest time: greater numbers are not exact in JavaScript.
 const MAX_AT: u64 = (1 << 53) - 1;
 const LIST: &str = "history";
 
@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(read))
 }
 
-/// Which entries.
+/// The requested entries.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -91,7 +91,7 @@ struct History {
 }
 
 impl HistoryEntry {
-    /// Reads a stored entry; `None` for one that is damaged.
+    /// Reads a stored entry; `None` if it is damaged.
     fn of(text: &str) -> Option<Self> {
         let record: HistoryRecord = serde_json::from_str(text).ok()?;
         let kind = record.entry.kind().to_owned();

@@ -1,4 +1,4 @@
-//! Keys of the API: list, make, revoke. Those of an app by whoever administers it, those for all apps by the operator.
+//! Keys of the API: list, make, revoke. Keys of an app are for its administrators, keys for all apps for the operator.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::api::error::{ApiError, json};
 use crate::api::extract::{Json, whole_or_none};
 use crate::api::keys::{Key, Scope};
 
-/// Longest name of a key in bytes.
+/// Maximum length of a key's name in bytes.
 const MAX_NAME: usize = 128;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {

@@ -1,7 +1,7 @@
-//! First version of the API, below `/v1`. A route says which scope it needs by the type that it takes its app, channel or
-//! member as; its shape is in the document that is made of the same types (`api/docs.rs`).
+//! First version of the API, below `/v1`. The type of the app, channel or member of a route determines the scope that
+//! the route needs; the document is generated from the same types (`api/docs.rs`).
 //!
-//! A further thing is one more file with `routes()`, merged here.
+//! A new kind of object is one more file with `routes()`, merged here.
 
 mod bans;
 mod channels;
@@ -27,7 +27,7 @@ use super::idempotency::HoldsSecret;
 
 type Answer = Result<Response, ApiError>;
 
-/// All of them, with what is said about them.
+/// All routes with their descriptions.
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .merge(channels::routes())
@@ -100,7 +100,7 @@ fn done() -> Response {
     json(StatusCode::OK, &Done {})
 }
 
-/// An answer with a secret, which nobody is told again.
+/// An answer with a secret, which is not given again.
 fn told_once<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let mut response = json(status, value);
     response.extensions_mut().insert(HoldsSecret);

@@ -88,7 +88,7 @@ struct TokenDto {
     expires_at: u64,
 }
 
-/// Latest moment that a token may name, in unix milliseconds: the end of the year 9999.
+/// Latest time in a token, in Unix milliseconds: the end of the year 9999.
 const MAX_TIME: u64 = 253_402_300_799_000;
 
 /// Mint a token

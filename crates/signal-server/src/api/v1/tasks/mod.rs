@@ -1,6 +1,6 @@
-//! Push tasks of a channel: list, show, add, update, end. Tasks that are made here belong to no member. Comes in: tasks as
-//! members write them, and what only the app's server may say (`wanted`). Goes out: what members know of each, and where it
-//! pushes to without its secrets. Deliberately absent: what is right, which the engine says as it does to members.
+//! Push tasks of a channel: list, show, add, update, end. Tasks that are made here belong to no member. Comes in: tasks
+//! as members write them, and additions for the app's server (`wanted`). Goes out: the state of each task as members
+//! see it, and its address without secrets. Deliberately absent: validation, which the engine does as for members.
 
 mod wanted;
 

@@ -1,5 +1,5 @@
-//! Push tasks as the app's server wants them: what members may say, and profiles, panes and a third adaption besides. Comes
-//! in: JSON. Goes out: drafts, or what is wrong and where. Deliberately absent: whether a task can be carried out.
+//! Push tasks as the app's server writes them: the fields of members, plus profiles, panes and a third adaption. Comes
+//! in: JSON. Goes out: drafts, or an error with its field. Deliberately absent: whether a task can be carried out.
 
 use lianmai_protocol::message::task::{
     AudioParam, Canvas, Layout, LayoutImage, LayoutUser, Task, TaskConfig,
@@ -224,10 +224,10 @@ struct WantedPane {
 }
 
 impl WantedTasks {
-    /// Reads each of them.
+    /// Converts all tasks.
     ///
     /// # Errors
-    /// The first thing that is wrong; `field` says which.
+    /// The first error; its `field` says where it is.
     pub(super) fn drafts(self) -> Result<Vec<Draft>, RpcError> {
         let read = self.rtmp_tasks.into_iter().enumerate();
         read.map(|(at, task)| {
@@ -241,7 +241,7 @@ impl WantedTasks {
 }
 
 impl WantedTask {
-    /// What a member could say as well, as it would say it.
+    /// The part that a member could write as well, in the form of the protocol.
     fn wire(&mut self) -> Task {
         let user = |user: WantedUser| LayoutUser {
             uid: user.uid,
@@ -344,7 +344,7 @@ fn draft(mut wanted: WantedTask) -> Result<Draft, RpcError> {
     Ok(draft)
 }
 
-/// Which users and images are stretched, a third value that members do not have; they count as the second meanwhile.
+/// Returns which users and images are stretched, and sets these to crop: members do not have this third value.
 fn stretch(task: &mut Task) -> (Vec<bool>, Vec<bool>) {
     let of = |adaption: &mut u32| {
         let is_stretched = *adaption == 2;
@@ -361,7 +361,7 @@ fn pane_set(at: usize, panes: &[WantedPane]) -> Result<PaneSet, RpcError> {
     let panes = panes.iter().enumerate().map(|(number, pane)| {
         let part = |fraction: f64| {
             let is_one = (0.0..=1.0).contains(&fraction);
-            // In range and whole by then.
+            // The value is in range and whole.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             is_one.then(|| (fraction * f64::from(WHOLE)).round() as u32)
         };
@@ -371,7 +371,7 @@ fn pane_set(at: usize, panes: &[WantedPane]) -> Result<PaneSet, RpcError> {
             let field = format!("paneSets[{at}][{number}]");
             return Err(bad(ErrorName::BadLayout, &field, "It is no fraction of the canvas."));
         };
-        // What two roundings add is no reason to refuse it.
+        // Rounding may exceed the canvas by a little, which is no error.
         let (width, height) = (width.min(WHOLE - x), height.min(WHOLE - y));
         Ok(Pane { x, y, width, height, z: z_order, major })
     });
@@ -384,7 +384,7 @@ fn bad(name: ErrorName, field: &str, why: &str) -> RpcError {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: what the app's server may say of tasks.
+    //! Proves no rule of the protocol: tasks of the app's server.
 
     use super::*;
 
