@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::records::DeskError;
 
-/// An error as it is told.
+/// An error as a problem of RFC 9457.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Problem {
@@ -24,14 +24,14 @@ pub(crate) struct Problem {
     pub(crate) title: String,
     /// The status of the answer.
     pub(crate) status: u16,
-    /// What is wrong, for people.
+    /// The error, for people.
     pub(crate) detail: String,
-    /// What is wrong, for programs.
+    /// The error, for programs.
     pub(crate) name: String,
-    /// The parameter that is wrong.
+    /// The invalid parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) field: Option<String>,
-    /// After so many milliseconds the same request may succeed.
+    /// Time in milliseconds after which the same request may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
 }

@@ -19,17 +19,17 @@ const PREFIX: &str = "lmk_";
 /// Maximum number of keys of one app, and of keys for all apps.
 pub(crate) const MAX_KEYS: usize = 256;
 
-/// What somebody may ask for. Each includes those before it.
+/// What a caller may do. Each scope includes those before it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Scope {
-    /// To see.
+    /// Read.
     Read,
-    /// And to say who may do what in channels, and to speak there.
+    /// Also decide who may do what in channels, and send messages there.
     Moderate,
-    /// And to make channels, tokens, keys and webhooks.
+    /// Also make channels, tokens, keys and webhooks.
     Admin,
 }
 

@@ -31,10 +31,10 @@ pub(super) const LINES: &str = "application/x-ndjson";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
-    /// At most so many, 1 to 1000.
+    /// Maximum number of items, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub(super) limit: Option<u64>,
-    /// Behind what an earlier answer told up to: its `nextCursor`.
+    /// The `nextCursor` of an earlier answer, to continue after it.
     pub(super) after: Option<String>,
 }
 

@@ -51,7 +51,7 @@ pub(super) enum Kind {
     Video,
     /// The screen.
     ScreenShare,
-    /// A second sound.
+    /// A second audio track.
     SlaveAudio,
 }
 
@@ -92,7 +92,7 @@ impl From<Kind> for MediaKind {
 #[expect(dead_code, reason = "it describes texts inside of lists")]
 struct Uid(String);
 
-/// It took effect, and there is nothing to say.
+/// The request took effect; there is nothing more to return.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Done {}
 
@@ -107,9 +107,9 @@ fn told_once<T: Serialize>(status: StatusCode, value: &T) -> Response {
     response
 }
 
-/// How many of something ended.
+/// The result of lifting bans or a hold.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Lifted {
-    /// So many.
+    /// How many were lifted.
     lifted: usize,
 }
