@@ -34,12 +34,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the server. Without configuration: one app `demo` for this machine only.
     Run(Run),
-    /// Name everything that is wrong with a configuration, or print `ok` and what is unwise.
+    /// Report all problems of a configuration, or print `ok` and warnings.
     CheckConfig {
-        /// Configuration.
+        /// Configuration file.
         #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
         config: Option<PathBuf>,
-        /// A warning is wrong, too.
+        /// Treat warnings as problems.
         #[arg(long)]
         strict: bool,
     },
@@ -47,19 +47,19 @@ pub enum Command {
     GenConfig,
     /// Print a JWT, signed with the app's first key.
     GenToken(GenTokenArgs),
-    /// List, show, make and close the channels of a server that runs.
+    /// List, show, make and close the channels of a running server.
     Channels(admin::Channels),
     /// List the members of a channel.
     Members(admin::Members),
-    /// Kick somebody out of a channel.
+    /// Kick a user out of a channel.
     Kick(admin::Kick),
     /// List and lift bans.
     Bans(admin::Bans),
     /// List, make and revoke keys of the API.
     Keys(admin::Keys),
-    /// Show what has happened in channels.
+    /// Show the events of an app.
     Events(admin::Events),
-    /// How the calls of a channel went.
+    /// Show the history of a channel.
     History(admin::History),
     /// Print the document of the API (OpenAPI).
     GenOpenapi,
@@ -69,10 +69,10 @@ pub enum Command {
     GenSchema,
 }
 
-/// Arguments of `run`. They win over the environment, which wins over the file.
+/// Arguments of `run`. They override the environment, which overrides the file.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Run {
-    /// Configuration; see `gen-config`.
+    /// Configuration file; see `gen-config`.
     #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
     pub config: Option<PathBuf>,
     /// IP:PORT of the public listener (WebSocket, HTTP-FLV).
@@ -84,17 +84,17 @@ pub struct Run {
     /// IP:PORT of the RTMP listener.
     #[arg(long, value_name = "ADDR")]
     pub rtmp_listen: Option<String>,
-    /// Directory of secrets.
+    /// Directory of secrets and the store.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
     /// Host in push and pull URLs.
     #[arg(long, value_name = "HOST")]
     pub public_host: Option<String>,
-    /// Stop as by a first signal when standard input ends: for a program that starts the server and must not leave it behind,
-    /// however it ends itself.
+    /// Drain when standard input ends, as after a first signal: for a program that starts the server and must not leave
+    /// it running, however the program itself ends.
     #[arg(long)]
     pub stop_with_stdin: bool,
-    /// Do not start with a configuration that is unwise; without this it is said in the log.
+    /// Do not start if the configuration has warnings. Without this, they are logged.
     #[arg(long)]
     pub strict: bool,
 }
@@ -132,10 +132,10 @@ pub struct GenTokenArgs {
     /// The only user that it is for.
     #[arg(long)]
     pub uid: UserId,
-    /// Seconds that it is valid.
+    /// Validity in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub ttl_s: u64,
-    /// Configuration with the app's keys.
+    /// Configuration file with the app's keys.
     #[arg(long, value_name = "FILE", env = "LIANMAI_CONFIG")]
     pub config: Option<PathBuf>,
 }

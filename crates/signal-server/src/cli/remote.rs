@@ -27,13 +27,13 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// The characters that are encoded in a path segment.
 const STEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
-/// Which server, and who asks.
+/// The server, and the key for it.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Remote {
     /// The app.
     #[arg(long, value_name = "APPKEY", env = "LIANMAI_APP", default_value = "demo")]
     pub(super) app: String,
-    /// The admin listener.
+    /// URL of the admin listener.
     #[arg(
         long,
         value_name = "URL",
@@ -41,7 +41,7 @@ pub(super) struct Remote {
         default_value = "http://127.0.0.1:8601"
     )]
     pub(super) server: String,
-    /// File with a key of the API, or with the token of the deployment. LIANMAI_KEY holds one itself.
+    /// File with a key of the API, or with the token of the deployment. The variable LIANMAI_KEY holds a key itself.
     #[arg(
         long,
         value_name = "FILE",
@@ -49,10 +49,10 @@ pub(super) struct Remote {
         default_value = "./lianmai-data/admin.token"
     )]
     pub(super) key_file: PathBuf,
-    /// PEM file with the certificate authorities that are trusted; those of browsers when absent.
+    /// PEM file with the certificate authorities to trust; those that browsers trust when absent.
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
-    /// JSON instead of a table.
+    /// Print JSON instead of a table.
     #[arg(long)]
     pub(super) json: bool,
 }
