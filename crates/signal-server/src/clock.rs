@@ -1,4 +1,4 @@
-//! The only reader of clocks. Everything else gets [`Now`].
+//! The clocks of the server. The engine reads none: it gets [`Now`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -94,7 +94,7 @@ pub enum StartError {
 /// The addresses of the listeners. Port 0 of the configuration is replaced by the actual port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// WebSocket and HTTP-FLV.
+    /// WebSocket, HTTP-FLV, HLS and the page.
     pub public: SocketAddr,
     /// Admin API.
     pub admin: SocketAddr,

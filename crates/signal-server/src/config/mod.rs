@@ -220,7 +220,7 @@ impl DrainConfig {
 /// The complete configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Public listener: WebSocket and HTTP-FLV.
+    /// Public listener: WebSocket, HTTP-FLV, HLS and the page.
     pub listen: SocketAddr,
     /// Admin listener.
     pub admin_listen: SocketAddr,
@@ -242,7 +242,7 @@ pub struct Config {
     pub public_rtmps_port: Option<u16>,
     /// Whether the field `url` of media URLs is the RTMPS one.
     pub prefer_rtmps: bool,
-    /// Whether FLV URLs are `https` though this process serves plain HTTP.
+    /// Whether clients use `https` for the public listener, although this process serves plain HTTP.
     pub public_https: bool,
     /// Trusted proxies: peers whose `X-Forwarded-For` or `Forwarded` counts.
     pub trusted_proxies: Vec<Cidr>,
@@ -264,13 +264,13 @@ pub struct Config {
     pub connections_per_second: u32,
     /// New connections of one address at once.
     pub connection_burst: u32,
-    /// TLS of the public listener and of RTMPS.
+    /// Certificate of the listeners with TLS.
     pub tls: Option<TlsConfig>,
     /// The apps.
     pub apps: Vec<AppConfig>,
     /// Protocol limits.
     pub limits: Limits,
-    /// Session clocks.
+    /// Session timers.
     pub session: SessionTimers,
     /// Time after a crash in which tickets replace expired tokens, in milliseconds (RES-9).
     pub restart_grace_ms: u64,

@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(scene.hub.stats().players, 0, "its place is free");
     }
 
-    /// A TLS connection over loopback: what the client has, and the halves of the server.
+    /// A TLS connection over loopback: the stream of the client, and the halves of the server.
     async fn tls() -> (tokio_rustls::client::TlsStream<TcpStream>, Source, Sink) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         let certificate = made.cert.der().clone();

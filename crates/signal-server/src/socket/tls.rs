@@ -1,5 +1,5 @@
-//! TLS of the public listener and of RTMPS. Comes in: two PEM files. Goes out: an acceptor that always uses the newest
-//! valid pair. Deliberately absent: timers and signals; the server calls [`TlsReloader::reload_if_changed`].
+//! TLS of the listeners. Comes in: two PEM files. Goes out: an acceptor that always uses the newest valid pair.
+//! Deliberately absent: timers and signals; the server calls [`TlsReloader::reload_if_changed`].
 
 use std::fmt;
 use std::fs::Metadata;
