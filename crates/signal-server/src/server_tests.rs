@@ -9,7 +9,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 
-/// A server in debug mode that goes with the test.
+/// A server in debug mode that ends with the test.
 struct Running {
     addresses: Addresses,
     token: String,
@@ -74,7 +74,7 @@ enum Listener {
     Admin,
 }
 
-/// A request without the headers that all have.
+/// A request without the headers that all requests have.
 #[derive(Debug)]
 struct Request {
     first: String,
@@ -82,7 +82,7 @@ struct Request {
     body: String,
 }
 
-/// What is asked, and the error that answers.
+/// A request, and the status and name of the expected error.
 type Row = (Listener, Request, u16, &'static str);
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -99,7 +99,7 @@ fn row(
 fn rows() -> Vec<Row> {
     use Listener::{Admin, Public};
     let mut rows = Vec::new();
-    // Paths that are none, and methods that are none of a path.
+    // Unknown paths, and methods that a path does not have.
     for (listener, path) in [
         (Admin, "/"),
         (Admin, "/v1"),
@@ -129,12 +129,12 @@ fn rows() -> Vec<Row> {
     ] {
         rows.push(row(listener, (first, "", ""), 405, "methodNotAllowed"));
     }
-    // Without the token nobody hears what there is.
+    // Without the token, all paths give the same error.
     for first in ["GET /metrics", "GET /v1/apps/demo/channels", "POST /v1/keys", "GET /none"] {
         let headers = "Authorization: Bearer nonsense\r\n";
         rows.push(row(Admin, (first, headers, ""), 401, "unauthorized"));
     }
-    // What the routes about a channel have in common.
+    // Errors that the routes of a channel have in common.
     for (method, rest, headers, body) in [
         ("GET", "", "", ""),
         ("POST", "/members/7/kick", JSON, "{}"),
@@ -172,7 +172,7 @@ fn rows() -> Vec<Row> {
             rows.push(row(Admin, (&first, headers, body), status, error));
         }
     }
-    // Before the routes: the guard. On the routes that are no JSON otherwise: upgrade and media.
+    // Errors of the guard, before the routes. Then the routes without JSON: upgrade and media.
     rows.push(row(
         Admin,
         ("GET /healthz", "Origin: http://a.example\r\n", ""),
@@ -212,14 +212,14 @@ async fn every_error_of_http_is_json_and_has_one_name() {
     }
 }
 
-/// Proves no rule of the protocol: whoever holds connections for nothing gives way to who asks.
+/// Proves no rule of the protocol: idle connections give way to new ones.
 #[tokio::test]
 async fn idle_connections_do_not_silence_the_admin_listener() {
     let server = Running::start("idle").await;
     let mut idle = Vec::new();
     for number in 0..200 {
         let mut socket = TcpStream::connect(server.addresses.admin).await.unwrap();
-        // Every other one has begun a request.
+        // Every second one has begun a request.
         if number % 2 == 0 {
             socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n").await.unwrap();
         }
@@ -232,7 +232,7 @@ async fn idle_connections_do_not_silence_the_admin_listener() {
     }
 }
 
-/// Proves no rule of the protocol: the scheme of a token has no case, and no answer is taken for something else.
+/// Proves no rule of the protocol: the scheme of a token is case-insensitive, and content types are not guessed.
 #[tokio::test]
 async fn operators_are_answered_whatever_their_tools_write() {
     let server = Running::start("bearer").await;
@@ -280,7 +280,7 @@ async fn a_target_may_be_absolute() {
             (200, r#"{"channels":[]}"#),
         ),
         (Listener::Admin, "http://evil.example/healthz".to_owned(), "", (421, "hostNotAllowed")),
-        // As far as to what is wrong with it.
+        // Accepted up to the error in the handshake.
         (
             Listener::Public,
             format!("http://{public}/v1/signal"),
@@ -333,13 +333,13 @@ async fn a_page_can_read_every_answer() {
     let (_, head, _) = server.ask(Listener::Public, &request).await;
     assert!(head.contains("\r\naccess-control-allow-headers: range, x-a"), "{head}");
     assert!(head.contains("\r\naccess-control-allow-methods: get, head, options"), "{head}");
-    // What is no page has nothing to be allowed, and its words are not sent back to it.
+    // Without an Origin nothing is allowed, and the header names are not sent back.
     let headers = "Access-Control-Request-Headers: range, x-a\r\n";
     let (got, head, _) = server.ask(Listener::Public, &Request { headers, ..request }).await;
     assert!(got == 204 && !head.contains("access-control-allow-headers"), "{head}");
 }
 
-/// Shakes hands, and closes at once.
+/// Performs the handshake, and closes at once.
 async fn comes_and_goes(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     let head = "GET /v1/signal HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
                 Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\

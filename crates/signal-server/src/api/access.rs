@@ -1,9 +1,9 @@
-//! Who asks, and whether it may. Comes in: the header `Authorization`, and the path. Goes out: the app, channel, member or
-//! thing that a route is about, as a type that cannot be had without the scope that the route needs. Deliberately absent:
-//! what is done with it.
+//! Authentication and authorization. Comes in: the header `Authorization`, and the path. Goes out: the app, channel,
+//! member or other object of a route, as a type that only a caller with the scope of the route gets. Deliberately
+//! absent: what is done with it.
 //!
-//! In this order: is it a key (401), does it have the scope (403), is it of this app (403), is there such an app (404), and
-//! only then what is wrong with the rest of the request.
+//! The checks have this order: is the key valid (401), does it have the scope (403), is it for this app (403), does the
+//! app exist (404), and only then the rest of the request.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -30,11 +30,11 @@ pub(super) trait Needs: Send + Sync + 'static {
     const SCOPE: Scope;
 }
 
-/// To see.
+/// The scope `read`.
 pub(super) struct Read;
-/// To moderate.
+/// The scope `moderate`.
 pub(super) struct Moderate;
-/// To administer.
+/// The scope `admin`.
 pub(super) struct Admin;
 
 impl Needs for Read {
@@ -47,31 +47,31 @@ impl Needs for Admin {
     const SCOPE: Scope = Scope::Admin;
 }
 
-/// The app that a route is about.
+/// The app of a route.
 pub(super) struct App<S: Needs>(pub(super) Appkey, pub(super) PhantomData<S>);
-/// The channel that a route is about.
+/// The channel of a route.
 pub(super) struct Channel<S: Needs>(pub(super) ChannelKey, pub(super) PhantomData<S>);
-/// The uid that a route is about, and its channel.
+/// The channel and the uid of a route.
 pub(super) struct Member<S: Needs>(
     pub(super) ChannelKey,
     pub(super) UserId,
     pub(super) PhantomData<S>,
 );
-/// The push task that a route is about, and its channel.
+/// The channel and the push task of a route.
 pub(super) struct Task<S: Needs>(
     pub(super) ChannelKey,
     pub(super) TaskId,
     pub(super) PhantomData<S>,
 );
-/// The id of a thing that an app has.
+/// The id of an object of an app.
 pub(super) struct Thing<S: Needs>(pub(super) Appkey, pub(super) String, pub(super) PhantomData<S>);
-/// The operator of the deployment.
+/// Only the operator of the deployment.
 pub(super) struct Root;
 
-/// Who sees every app.
+/// A caller that may see all apps.
 pub(super) struct Everything;
 
-/// Says who asks, or that it is nobody.
+/// Identifies the caller, or answers 401.
 pub(super) async fn identify(
     State(api): State<Arc<Api>>,
     mut request: Request<Body>,
@@ -94,7 +94,7 @@ pub(super) async fn identify(
         .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
 }
 
-/// Schemes have no case (RFC 9110 §11.1).
+/// Schemes are case-insensitive (RFC 9110 §11.1).
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers
         .get(AUTHORIZATION)
@@ -105,16 +105,16 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn caller(parts: &Parts) -> Result<&Caller, ApiError> {
-    // Every route is behind `identify`.
+    // All routes that need a caller are behind `identify`.
     parts.extensions.get::<Caller>().ok_or_else(|| ErrorName::InternalError.into())
 }
 
-/// What is behind the names of a path.
+/// The parameters of a path.
 struct Names(Vec<(String, String)>);
 
 impl Names {
     async fn of(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, ApiError> {
-        // What is no text names nothing.
+        // A path that is not UTF-8 names no channel.
         let found = RawPathParams::from_request_parts(parts, api).await;
         let found = found.map_err(|_| ApiError::from(ErrorName::BadChannelName))?;
         Ok(Names(found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
@@ -127,7 +127,7 @@ impl Names {
 
     fn channel(&self, appkey: Appkey) -> Result<ChannelKey, ApiError> {
         let name = self.get("channel");
-        // Clients take these for steps of the path.
+        // Clients treat these as relative path segments.
         if matches!(name, "." | "..") {
             return Err(ErrorName::BadChannelName.into());
         }
@@ -136,7 +136,7 @@ impl Names {
     }
 }
 
-/// The app of a path, if the caller may ask that about it.
+/// The app of a path, if the caller has the scope for it.
 async fn app(parts: &mut Parts, api: &Arc<Api>, scope: Scope) -> Result<(Appkey, Names), ApiError> {
     let names = Names::of(parts, api).await;
     let caller = caller(parts)?;
@@ -160,7 +160,7 @@ async fn app(parts: &mut Parts, api: &Arc<Api>, scope: Scope) -> Result<(Appkey,
     Ok((appkey, names))
 }
 
-/// A query where none is taken is a wish that would not be heard.
+/// Refuses a query where the route takes none, because it would be ignored.
 fn check_query(parts: &Parts) -> Result<(), ApiError> {
     let path = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
     let heard = path.is_some_and(|path| takes_query(&parts.method, path));
@@ -176,7 +176,7 @@ fn of_another_app() -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "wrongApp", "The key is for another app.")
 }
 
-/// Whoever has the key of one app does not learn which others there are.
+/// A caller with the key of one app does not learn which others exist.
 fn no_such_app(caller: &Caller) -> ApiError {
     match caller {
         Caller::Key(key) if key.appkey.is_some() => of_another_app(),

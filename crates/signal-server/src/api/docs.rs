@@ -1,6 +1,6 @@
-//! The document of the API (OpenAPI 3.1), made of the types and routes that serve it. Comes in: the routes. Goes out: the
-//! document, as it is served and as `docs/api/openapi.json` has it. Deliberately absent: anything written by hand that could
-//! differ from what is served.
+//! The document of the API (OpenAPI 3.1), generated from the types and routes that serve it. Comes in: the routes. Goes
+//! out: the document, as it is served and as it is in `docs/api/openapi.json`. Deliberately absent: hand-written parts
+//! that could differ from what is served.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::Api;
 use super::error::Problem;
 
-/// What is said of the whole.
+/// The description of the whole API.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
@@ -31,12 +31,12 @@ use super::error::Problem;
 )]
 struct Base;
 
-/// The routes with what is said about them.
+/// The routes with their descriptions.
 pub(super) fn described() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::with_openapi(Base::openapi()).merge(super::v1::routes())
 }
 
-/// What all operations have in common.
+/// Adds the common parts of all operations.
 pub(super) fn complete(mut document: OpenApi) -> Value {
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let components = document.components.get_or_insert_default();
@@ -72,7 +72,7 @@ pub(super) fn complete(mut document: OpenApi) -> Value {
     document
 }
 
-/// The operations of a path, and their methods.
+/// The operations of a path with their methods.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
     let PathItem { get, put, post, delete, patch, .. } = item;
     let all = [
@@ -85,7 +85,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// Whether the operation of that method and path takes a query.
+/// Whether the operation with this method and path takes a query.
 pub(super) fn takes_query(method: &Method, path: &str) -> bool {
     static TAKE: LazyLock<BTreeSet<(String, String)>> = LazyLock::new(|| {
         let mut document = described().split_for_parts().1;
@@ -106,7 +106,7 @@ pub(super) fn takes_query(method: &Method, path: &str) -> bool {
     TAKE.contains(&(method.to_string(), path.to_owned()))
 }
 
-/// What may stand in a path.
+/// Describes a path parameter.
 fn describe(parameter: &mut Parameter) {
     let (pattern, text) = match parameter.name.as_str() {
         "appkey" => ("^[A-Za-z0-9_.-]{1,64}$", "The app"),
@@ -125,14 +125,14 @@ fn describe(parameter: &mut Parameter) {
 const CHANNEL_NAME: &str = r#"^[A-Za-z0-9 !#$%&()+:;<=.,>?@\[\]^_{}~"|-]{1,64}$"#;
 /// Up to 20 digits.
 const UID: &str = "^(0|[1-9][0-9]{0,19})$";
-/// The same, up to 2^64 - 1: nobody could read it where the types are.
+/// The same, up to 2^64 - 1. The types have the short pattern, which is readable.
 const EXACT_UID: &str = "^(0|[1-9][0-9]{0,18}|1[0-7][0-9]{18}|18[0-3][0-9]{17}|184[0-3][0-9]{16}|1844[0-5][0-9]{15}|\
                          18446[0-6][0-9]{14}|184467[0-3][0-9]{13}|1844674[0-3][0-9]{12}|184467440[0-6][0-9]{10}|\
                          1844674407[0-2][0-9]{9}|18446744073[0-6][0-9]{8}|1844674407370[0-8][0-9]{6}|\
                          18446744073709[0-4][0-9]{5}|184467440737095[0-4][0-9]{4}|18446744073709550[0-9]{3}|\
                          18446744073709551[0-5][0-9]{2}|1844674407370955160[0-9]|1844674407370955161[0-5])$";
 
-/// Says exactly which numbers are users, wherever a user is told.
+/// Replaces the short pattern of uids by the exact one.
 fn bound_uids(value: &mut Value) {
     match value {
         Value::Object(object) => {

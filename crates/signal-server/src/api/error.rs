@@ -1,6 +1,6 @@
-//! What an HTTP answer says that is an error: always a problem of RFC 9457; programs compare its `name`. One name is one
-//! thing, on every route and listener, and those of the protocol are the names of `docs/protocol.md`. Deliberately absent:
-//! what led to it.
+//! Errors in HTTP answers: always a problem of RFC 9457; programs compare its `name`. A name has one meaning on all
+//! routes and listeners, and the names of the protocol are those of `docs/protocol.md`. Deliberately absent: the
+//! causes.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::records::DeskError;
 
-/// An error as it is told.
+/// An error as a problem of RFC 9457.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Problem {
@@ -24,19 +24,19 @@ pub(crate) struct Problem {
     pub(crate) title: String,
     /// The status of the answer.
     pub(crate) status: u16,
-    /// What is wrong, for people.
+    /// The error, for people.
     pub(crate) detail: String,
-    /// What is wrong, for programs.
+    /// The error, for programs.
     pub(crate) name: String,
-    /// The parameter that is wrong.
+    /// The invalid parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) field: Option<String>,
-    /// After so many milliseconds the same request may succeed.
+    /// Time in milliseconds after which the same request may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
 }
 
-/// An error that HTTP tells.
+/// An error for an HTTP answer.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -57,7 +57,7 @@ impl ApiError {
         ApiError { status, name, message, field: None, retry_after_ms: None, headers: Vec::new() }
     }
 
-    /// What it is called.
+    /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -68,7 +68,7 @@ impl ApiError {
         self
     }
 
-    /// The same error, of this parameter.
+    /// The same error, about this parameter.
     pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
@@ -89,27 +89,27 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "notFound", "No such path.")
     }
 
-    /// The path is there, but not for this method.
+    /// The path exists, but not for this method.
     pub(crate) fn no_such_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", "Allow says which methods.")
     }
 
-    /// There is nothing of that kind and id.
+    /// There is no object of that kind and id.
     pub(crate) fn none_such(name: &'static str, message: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, name, message)
     }
 
-    /// A parameter, of the query or the body.
+    /// A parameter of the query or the body is invalid.
     pub(crate) fn invalid_params(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, ErrorName::InvalidParams.to_string(), message)
     }
 
-    /// The server stops, and answers only what it is sure of.
+    /// The server stops, and its answer could be incomplete.
     pub(crate) fn draining() -> Self {
         ErrorName::Draining.into()
     }
 
-    /// Status and body, to be told later.
+    /// Status and body, for a later answer.
     pub(super) fn text(&self) -> (u16, String) {
         let text = serde_json::to_string(&self.problem());
         (self.status.as_u16(), text.expect("answers have string keys only"))
@@ -150,16 +150,16 @@ impl From<ErrorName> for ApiError {
     }
 }
 
-/// Answers of the engine have their names.
+/// Errors of the engine keep their names.
 impl From<RpcError> for ApiError {
     fn from(error: RpcError) -> Self {
         let status = match error.name() {
-            // Members hear of a channel that was closed; who asks from outside only knows that there is none.
+            // Members are told that a channel was closed; other callers only that there is none.
             ErrorName::ChannelClosed | ErrorName::TaskChannelGone => {
                 return Self::none_such("noSuchChannel", "No such channel.");
             }
             ErrorName::NoSuchMember | ErrorName::NoSuchTask => StatusCode::NOT_FOUND,
-            // Nobody carries tasks out here; nothing else of this API is a method that an engine may not have.
+            // Push tasks are not served. No other command of this API gives this error.
             ErrorName::MethodNotFound => {
                 let text = "This server carries no push tasks out.";
                 return Self::new(StatusCode::CONFLICT, "tasksNotServed", text);
@@ -171,7 +171,7 @@ impl From<RpcError> for ApiError {
             | ErrorName::TaskOverridden
             | ErrorName::StreamUrlBusy
             | ErrorName::TaskFailed => StatusCode::CONFLICT,
-            // The form is right, and what it says does not fit together or lead anywhere.
+            // The form is valid, but the content is contradictory or leads nowhere.
             ErrorName::BadAttributes
             | ErrorName::BadTask
             | ErrorName::BadLayout
@@ -179,7 +179,7 @@ impl From<RpcError> for ApiError {
             ErrorName::Draining | ErrorName::TooManyBans | ErrorName::TooManyChannels => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            // It took effect, and may not outlive a crash.
+            // `NotStored`: the change took effect, but may not survive a crash.
             ErrorName::NotStored | ErrorName::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
@@ -217,7 +217,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A JSON answer that nobody keeps.
+/// A JSON answer that must not be cached.
 pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let body = serde_json::to_vec(value).expect("answers have string keys only");
     let mut response = Response::new(Body::from(body));

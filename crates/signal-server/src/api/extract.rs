@@ -1,6 +1,6 @@
-//! Reads requests. Comes in: query, body. Goes out: what they say, or an [`ApiError`], also where the framework refuses.
-//! What is not known, comes twice or is too large is refused: a name that is misspelt is no wish. Deliberately absent: what
-//! is done with it.
+//! Reads requests. Comes in: query, body. Goes out: their values, or an [`ApiError`], also where the framework refuses.
+//! Unknown or duplicate names and bodies that are too large are refused, so a misspelt name is not ignored.
+//! Deliberately absent: what is done with the values.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query as AnyQuery};
@@ -13,9 +13,9 @@ use serde::{Deserialize, Deserializer};
 use super::error::ApiError;
 use super::objects::Objects;
 
-/// Longest body of a request in bytes.
+/// Maximum size of a request body in bytes.
 pub(super) const MAX_BODY: usize = 16 * 1024;
-/// And of one that says what push tasks do: as long as a frame of a member.
+/// The same for a body with push tasks: as long as a frame of a member.
 pub(super) const MAX_TASKS_BODY: usize = 64 * 1024;
 
 /// A query.
@@ -32,7 +32,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// A JSON body. Only `application/json` is one: a page of another origin cannot send that without being asked first.
+/// A JSON body. It must be `application/json`: a page of another origin cannot send that without a preflight.
 pub(super) struct Json<T, const MAX: usize = MAX_BODY>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for Json<T, MAX> {
@@ -57,18 +57,18 @@ impl<T: DeserializeOwned, S: Send + Sync, const MAX: usize> FromRequest<S> for J
     }
 }
 
-/// A whole number, also where it is written as `60.0`: JSON has no other than these.
+/// A whole number. `60.0` is one, too, because JSON does not distinguish the two.
 pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(reader: D) -> Result<N, D::Error> {
     let number = serde_json::Number::deserialize(reader)?;
     let whole = number.as_u64().or_else(|| {
-        // Exact up to there.
+        // Exact up to this limit.
         let exact = |number: &f64| number.fract() == 0.0 && (0.0..=9e15).contains(number);
         number.as_f64().filter(exact).map(|number| number as u64)
     });
     whole.and_then(|whole| N::try_from(whole).ok()).ok_or_else(|| de::Error::custom("out of range"))
 }
 
-/// As [`whole`], where there need be none.
+/// Like [`whole`], for an optional field.
 pub(super) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     reader: D,
 ) -> Result<Option<N>, D::Error> {
@@ -81,7 +81,7 @@ pub(super) fn whole_or_none<'de, D: Deserializer<'de>, N: TryFrom<u64>>(
     Ok(Option::deserialize(reader)?.map(|Whole(number)| number))
 }
 
-/// The body has more bytes than any needs.
+/// The body is larger than allowed.
 pub(super) fn too_large() -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", "The body is too large.")
 }

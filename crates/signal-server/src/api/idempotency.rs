@@ -1,8 +1,8 @@
-//! The same request twice takes effect once. Comes in: requests that change something and have the header
-//! `Idempotency-Key`. Goes out: the first answer again to whoever repeats one. Deliberately absent: what routes do.
+//! A repeated request takes effect once. Comes in: requests that change something and have the header
+//! `Idempotency-Key`. Goes out: the first answer again for each repetition. Deliberately absent: the routes.
 //!
-//! A request is noted before it is done, and its answer after. What a process did not come to the end of is answered
-//! `idempotencyInProgress`: it may have taken effect, and whoever asks has to look (ADR 0054).
+//! A request is stored before it is carried out, and its answer afterwards. If a process did not finish a request, its
+//! repetition is answered `idempotencyInProgress`: it may have taken effect, and the caller must check that (ADR 0054).
 
 use std::sync::Arc;
 
@@ -24,22 +24,22 @@ use crate::clock::wall_now;
 use crate::records::Asked;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Says that an answer was given before.
+/// Marks a repeated answer.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
-/// Longest key in bytes.
+/// Maximum length of a key in bytes.
 const MAX_KEY: usize = 128;
-/// An answer is remembered so long, in milliseconds.
+/// Retention of an answer in milliseconds.
 const KEEP_MS: u64 = 24 * 3600 * 1000;
-/// Most answers that are remembered of one caller.
+/// Maximum number of stored answers of one caller.
 const MOST: usize = 10_000;
-/// Longest answer that is remembered; those of requests that change something are short.
+/// Maximum size of a stored answer in bytes. Answers to requests that change something are short.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// Marks an answer that holds a secret. It is told once and not kept: of a key the file holds a hash and nothing else.
+/// Marks an answer that holds a secret. It is given once and not stored: the file holds only hashes of keys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HoldsSecret;
 
-/// See the module.
+/// The middleware; see the module.
 pub(super) async fn once(
     State(api): State<Arc<Api>>,
     request: Request<Body>,
@@ -56,7 +56,7 @@ pub(super) async fn once(
     })?;
     let caller = request.extensions().get::<Caller>().map_or("", Caller::id).to_owned();
     let (parts, body) = request.into_parts();
-    // The longest that any route takes; each looks at its own bound again.
+    // The maximum of all routes. Each route checks its own limit again.
     let body = to_bytes(body, MAX_TASKS_BODY).await.map_err(|_| too_large())?;
     let hash = hash(&parts.method, parts.uri.path_and_query().map_or("", |it| it.as_str()), &body);
     let (desk, id) = (api.service.desk().clone(), (caller, key));
@@ -83,7 +83,7 @@ pub(super) async fn once(
         Some(Asked::Answered { status, body }) => return Ok(again(status, body)),
         Some(Asked::New) => {}
     }
-    // To its end, whether or not somebody still waits for the answer.
+    // Runs to its end, even if the caller no longer waits for the answer.
     let request = Request::from_parts(parts, Body::from(body));
     let done = tokio::spawn(async move {
         let response = next.run(request).await;
@@ -92,19 +92,19 @@ pub(super) async fn once(
         let answer = if parts.extensions.get::<HoldsSecret>().is_some() {
             Some(told_once())
         } else {
-            // What failed may be asked again.
+            // A request that failed may be repeated.
             let text = String::from_utf8(body.to_vec()).ok();
             let text = text.filter(|_| !parts.status.is_server_error());
             text.map(|text| (parts.status.as_u16(), text))
         };
-        // An answer that cannot be noted is the right one all the same.
+        // The answer is right even if it cannot be stored.
         let _ = desk.answered(id, answer).await;
         Response::from_parts(parts, Body::from(body))
     });
     done.await.map_err(|_| lianmai_protocol::ErrorName::InternalError.into())
 }
 
-/// What whoever repeats a request hears whose answer held a secret.
+/// The answer to a repeated request whose first answer held a secret.
 fn told_once() -> (u16, String) {
     let text = "The request took effect before, and its answer held a secret, which is told once.";
     ApiError::new(StatusCode::CONFLICT, "idempotencyAnswerNotKept", text).text()

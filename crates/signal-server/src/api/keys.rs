@@ -1,5 +1,5 @@
-//! Keys of the API. Comes in: what a request shows, and what the API decides. Goes out: who asks, and for what it may ask.
-//! Of a key only a hash is kept; the text is told once, to who makes it. Deliberately absent: routes.
+//! Keys of the API. Comes in: the key of a request, and decisions of the API. Goes out: the caller and its scopes. Only
+//! a hash of a key is stored; the text is given once, when the key is made. Deliberately absent: routes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,22 +14,22 @@ use tracing::warn;
 use crate::config::Secret;
 use crate::records::{Desk, DeskError, Entry, Table};
 
-/// What a key begins with: so that one is known where it should not be.
+/// Prefix of a key, so that leaked keys can be found.
 const PREFIX: &str = "lmk_";
-/// Most keys of one app, and of those for all apps.
+/// Maximum number of keys of one app, and of keys for all apps.
 pub(crate) const MAX_KEYS: usize = 256;
 
-/// What somebody may ask for. Each includes those before it.
+/// What a caller may do. Each scope includes those before it.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Scope {
-    /// To see.
+    /// Read.
     Read,
-    /// And to say who may do what in channels, and to speak there.
+    /// Also decide who may do what in channels, and send messages there.
     Moderate,
-    /// And to make channels, tokens, keys and webhooks.
+    /// Also make channels, tokens, keys and webhooks.
     Admin,
 }
 
@@ -37,17 +37,17 @@ pub(crate) enum Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) id: String,
-    /// The only app; `None` for all.
+    /// The only app; `None` for all apps.
     pub(crate) appkey: Option<Appkey>,
-    /// What it may ask for; the greatest counts.
+    /// Its scopes; the greatest counts.
     pub(crate) scopes: Vec<Scope>,
     pub(crate) name: String,
     pub(crate) created_at: WallTime,
-    /// It is none from then on.
+    /// Time at which it expires.
     pub(crate) expires_at: Option<WallTime>,
 }
 
-/// As it is written down.
+/// A key as it is stored.
 #[derive(Clone, Serialize, Deserialize)]
 struct Stored {
     hash: String,
@@ -57,7 +57,7 @@ struct Stored {
     expires_at: Option<WallTime>,
 }
 
-/// Who asks.
+/// The caller of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// With the token of the deployment.
@@ -67,7 +67,7 @@ pub(crate) enum Caller {
 }
 
 impl Caller {
-    /// Whether it may ask for that.
+    /// Whether it has a scope.
     pub(crate) fn may(&self, scope: Scope) -> bool {
         match self {
             Caller::Root => true,
@@ -75,7 +75,7 @@ impl Caller {
         }
     }
 
-    /// Whether it may ask about an app.
+    /// Whether it may access an app.
     pub(crate) fn sees(&self, appkey: &Appkey) -> bool {
         match self {
             Caller::Root => true,
@@ -83,7 +83,7 @@ impl Caller {
         }
     }
 
-    /// What tells it from others.
+    /// A name that differs from those of other callers.
     pub(crate) fn id(&self) -> &str {
         match self {
             Caller::Root => "root",
@@ -94,7 +94,7 @@ impl Caller {
 
 type Kept = (Arc<Key>, Secret);
 
-/// All keys, as they are in the file. Clones share them.
+/// All keys, as they are stored. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
     desk: Desk,
@@ -105,14 +105,14 @@ fn hash(secret: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(secret.as_bytes()))
 }
 
-/// So many random bytes as text.
+/// `N` random bytes as base64url.
 fn random<const N: usize>() -> Result<String, getrandom::Error> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// A random id of 12 letters and digits.
+/// A random id of 12 hexadecimal digits.
 pub(crate) fn random_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 6];
     getrandom::fill(&mut bytes)?;
@@ -120,7 +120,7 @@ pub(crate) fn random_id() -> Result<String, getrandom::Error> {
 }
 
 impl Keys {
-    /// Reads what the file holds.
+    /// Reads the stored keys.
     pub(crate) async fn load(desk: Desk) -> Result<Self, DeskError> {
         let mut all = BTreeMap::new();
         for entry in desk.entries(Table::Keys).await? {
@@ -133,7 +133,7 @@ impl Keys {
         Ok(Keys { desk, all: Arc::new(RwLock::new(all)) })
     }
 
-    /// Who shows this key, if it is one.
+    /// The caller with this key, if the key is valid at `now`.
     pub(crate) fn caller(&self, given: &str, now: WallTime) -> Option<Caller> {
         let (id, secret) = given.strip_prefix(PREFIX)?.split_once('_')?;
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
@@ -142,7 +142,7 @@ impl Keys {
         good.then(|| Caller::Key(key.clone()))
     }
 
-    /// Writes a key and tells its text, once. `None` where there are too many.
+    /// Stores a key and returns its text, which is given only here. `None` if there are too many.
     pub(crate) async fn add(&self, key: Key) -> Result<Option<Secret>, DeskError> {
         let Ok(secret) = random::<32>() else { return Err(DeskError::Failed) };
         let stored = Stored {
@@ -171,7 +171,7 @@ impl Keys {
         own.map(|(key, _)| key.clone()).collect()
     }
 
-    /// A key is none from now on. `false` if the app, or all apps together, have none of that id.
+    /// Revokes a key. `false` if the app, or for `None` all apps together, has no key with this id.
     pub(crate) async fn revoke(
         &self,
         appkey: Option<&Appkey>,

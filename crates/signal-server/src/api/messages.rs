@@ -1,6 +1,6 @@
-//! The documents of what is not asked by HTTP: the messages of members and of the server (`docs/protocol.md`), and the events
-//! that webhooks are told. Comes in: the types that are sent. Goes out: an AsyncAPI document, and one JSON Schema with all of
-//! them. Deliberately absent: anything written by hand that could differ from what is sent.
+//! The documents of what is not requested by HTTP: the messages of members and of the server (`docs/protocol.md`), and
+//! the events for webhooks. Comes in: the types that are sent. Goes out: an AsyncAPI document, and a JSON Schema of all
+//! of them. Deliberately absent: hand-written parts that could differ from what is sent.
 
 use lianmai_protocol::described::refusal;
 use lianmai_protocol::message::{call, event, notice};
@@ -13,14 +13,14 @@ use crate::hooks::describe;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SUMMARY: &str = "Messages between members and a Lianmai server, and events for webhooks. docs/protocol.md has the rules.";
 
-/// A message: its name in the documents, what it is for, its schema.
+/// A message: its name in the documents, its purpose, its schema.
 struct Sent {
     name: String,
     text: String,
     schema: Value,
 }
 
-/// Everything that is sent.
+/// All messages.
 #[derive(Default)]
 struct All {
     requests: Vec<Sent>,
@@ -30,7 +30,7 @@ struct All {
     hooks: Vec<Sent>,
 }
 
-/// What a document calls what: method, event and notice may have one name.
+/// A message of the documents. Its name includes the kind: a method, an event and a notice may have the same name.
 fn sent(name: &str, kind: &str, text: &str, schema: Value) -> Sent {
     Sent { name: format!("{name}{kind}"), text: text.to_owned(), schema }
 }
@@ -64,7 +64,7 @@ impl All {
     }
 }
 
-/// References to messages below a place.
+/// References to messages under a base.
 fn references<'a>(base: &str, sent: impl IntoIterator<Item = &'a Sent>) -> Vec<Value> {
     let refer = |sent: &Sent| json!({ "$ref": format!("{base}{}", sent.name) });
     sent.into_iter().map(refer).collect()
@@ -114,7 +114,7 @@ pub(crate) fn schema() -> Value {
     })
 }
 
-/// The messages of a channel, by name.
+/// The messages of a channel of the document, by name.
 fn of_channel<'a>(sent: impl Iterator<Item = &'a Sent>) -> Object<String, Value> {
     let refer = |sent: &Sent| {
         let reference = json!({ "$ref": format!("#/components/messages/{}", sent.name) });
@@ -213,12 +213,11 @@ pub(crate) fn text(document: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: documents of messages. Whether they are good ones is judged from outside
-    //! (`cargo xtask api`).
+    //! Proves no rule of the protocol: documents of messages. `cargo xtask api check` tests whether they are valid.
 
     use super::*;
 
-    /// Every reference in a document leads somewhere in it.
+    /// Each reference in a document has a target in it.
     fn check_references(document: &Value, value: &Value) {
         match value {
             Value::Object(object) => {

@@ -1,6 +1,6 @@
-//! The admin listener: channels, keys, webhooks, health, metrics. Comes in: HTTP requests that the guard let through. Goes
-//! out: JSON (metrics have their own format). Everything but the health checks needs a key or the token of the deployment.
-//! Deliberately absent: the public listener, see `listen/public.rs`, which shares [`error`].
+//! The admin listener: channels, keys, webhooks, health, metrics. Comes in: HTTP requests that the guard accepted. Goes
+//! out: JSON (metrics have their own format). All routes but the health checks need a key or the token of the
+//! deployment. Deliberately absent: the public listener, see `listen/public.rs`, which shares [`error`].
 
 mod access;
 pub(crate) mod docs;
@@ -34,12 +34,12 @@ use crate::tasks::LocalExecutor;
 use error::ApiError;
 use service::Service;
 
-/// What the routes need.
+/// The state of the routes.
 pub(crate) struct Api {
     pub(crate) service: Service,
     pub(crate) hub: Hub,
     pub(crate) forwards: Arc<Forwards>,
-    /// Who carries push tasks out, if anybody does.
+    /// Carries out push tasks; `None` if none are served.
     pub(crate) tasks: Option<Arc<LocalExecutor>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) token: Secret,
@@ -54,7 +54,7 @@ pub(crate) fn router(api: Api) -> Router {
     let json = |document: Arc<str>| {
         get(async move || ([(CONTENT_TYPE, "application/json")], document.to_string()))
     };
-    // The outermost is the last: who asks is known before anything is remembered.
+    // The last layer is the outermost: the caller is identified before a request is stored.
     let guarded = v1
         .layer(middleware::from_fn_with_state(api.clone(), idempotency::once))
         .merge(health::routes())

@@ -1,6 +1,6 @@
-//! Bodies whose structs are objects. Comes in: a reader of JSON. Goes out: the same one, except that a struct is read from an
-//! object only. What serde derives for a struct reads an array as well, field by field: nothing that the document describes,
-//! and nothing whose field could be told to be wrong. Deliberately absent: enums that hold something; no body has one.
+//! Reads structs from JSON objects only. Comes in: a reader of JSON. Goes out: the same reader with this restriction.
+//! The code that serde derives for a struct reads an array as well, field by field: the document does not describe
+//! that, and errors could not name the field. Deliberately absent: enums with data; no body has one.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-/// See the module; of a reader, and of all that is given to it on the way.
+/// Wraps a reader, and all that it passes on; see the module.
 pub(super) struct Objects<T>(pub(super) T);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
@@ -46,7 +46,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        // A name and nothing else: an object with one would be read, too.
+        // Only a name: serde would read an object with one, too.
         self.0.deserialize_str(Name(visitor))
     }
 

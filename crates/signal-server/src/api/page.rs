@@ -1,7 +1,8 @@
-//! Long lists. Comes in: where to go on and how much. Goes out: a page and where the next one begins, or all of it as a
-//! stream of lines, of which no more is in memory than one page. Deliberately absent: what is in a list.
+//! Long lists. Comes in: where to continue, and how many items. Goes out: a page and where the next one begins, or the
+//! whole list as a stream of lines, with at most one page in memory. Deliberately absent: the content of lists.
 //!
-//! A cursor is opaque: it holds what it is of and the last thing that was told, so that one of another list is refused.
+//! A cursor is opaque: it holds the name of its list and the last item of its page, so that a cursor of another list is
+//! refused.
 
 use std::future::Future;
 
@@ -16,24 +17,24 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ApiError;
 
-/// Most things of a page.
+/// Maximum number of items of a page.
 pub(super) const MAX_LIMIT: usize = 1_000;
-/// Things of a page where nothing is said.
+/// Default number of items of a page.
 const LIMIT: usize = 100;
-/// Longest cursor in bytes.
+/// Maximum length of a cursor in bytes.
 const MAX_CURSOR: usize = 256;
-/// What a stream of lines is called.
+/// Media type of a stream of lines.
 pub(super) const LINES: &str = "application/x-ndjson";
 
-/// Which part of a list.
+/// The requested part of a list.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
-    /// At most so many, 1 to 1000.
+    /// Maximum number of items, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub(super) limit: Option<u64>,
-    /// Behind what an earlier answer told up to: its `nextCursor`.
+    /// The `nextCursor` of an earlier answer, to continue after it.
     pub(super) after: Option<String>,
 }
 
@@ -44,7 +45,7 @@ impl Page {
         limit.ok_or_else(|| ApiError::invalid_params("limit is not in 1..=1000").field("limit"))
     }
 
-    /// What was told last, as the list of that name wrote it.
+    /// The last item of the page before, as the list of that name wrote it.
     pub(super) fn after<T: std::str::FromStr>(&self, list: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = &self.after else { return Ok(None) };
         let bad = || ApiError::none_such("badCursor", "The list has no such place.").field("after");
@@ -58,12 +59,12 @@ impl Page {
     }
 }
 
-/// Where the next page of a list begins.
+/// The cursor of the page after an item.
 pub(super) fn cursor(list: &str, last: &impl std::fmt::Display) -> String {
     URL_SAFE_NO_PAD.encode(format!("{list}:{last}"))
 }
 
-/// Whether somebody wants a list as lines.
+/// Whether the client asks for a list as lines.
 pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
     accept.is_some_and(|accept| {
@@ -73,8 +74,8 @@ pub(super) fn wants_lines(headers: &HeaderMap) -> bool {
     })
 }
 
-/// All of a list, one thing a line. `more` tells what is behind something, in order, and nothing at the end. What fails in
-/// the middle ends the connection, so that nobody takes a part for all.
+/// A whole list, one item per line. `more` gives the items after an item, in order, and none at the end. A failure in
+/// the middle ends the connection, so that no client takes a part for the whole.
 pub(super) fn lines<T, C, F>(
     first: Option<C>,
     key: impl Fn(&T) -> C + Send + 'static,

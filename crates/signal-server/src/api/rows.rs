@@ -1,5 +1,5 @@
-//! What the API has written down, as a server starts with it. Comes in: the rows of the deployment. Goes out: the service
-//! over them. Deliberately absent: how rows are written.
+//! The stored state of the API, loaded when a server starts. Comes in: the rows of the deployment. Goes out: the
+//! service that uses them. Deliberately absent: how rows are written.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::hooks::{Deliverer, Egress, Endpoints, HookMetrics, Poster};
 use crate::records::{Desk, DeskError, Records, Revocation};
 use crate::shard::Shards;
 
-/// See the module.
+/// The loaded rows.
 pub(crate) struct Rows {
     desk: Desk,
     keys: Keys,
     endpoints: Endpoints,
     revocations: Vec<Revocation>,
-    /// Whom deliveries trust.
+    /// The certificate authorities for deliveries.
     trust: Arc<rustls::ClientConfig>,
 }
 
 impl Rows {
-    /// Reads all of them.
+    /// Reads all rows.
     pub(crate) async fn load(
         desk: Desk,
         trust: Arc<rustls::ClientConfig>,
@@ -40,7 +40,7 @@ impl Rows {
         })
     }
 
-    /// The service of a server with these listeners, whose tokens `revoked` judges from now on.
+    /// The service of a server with these listeners. Adds the stored revocations to `revoked`.
     pub(crate) fn service(
         self,
         config: &Config,
@@ -52,7 +52,7 @@ impl Rows {
     ) -> Service {
         let Rows { desk, keys, endpoints, revocations, trust } = self;
         for row in revocations {
-            // One of an app or a uid that is none any more concerns nobody.
+            // A revocation with an appkey or uid that is no longer valid concerns no token.
             let uid = if row.uid.is_empty() { Ok(None) } else { row.uid.parse().map(Some) };
             if let (Ok(appkey), Ok(uid)) = (row.appkey.parse(), uid) {
                 revoked.revoke(appkey, uid, WallTime(row.not_before));

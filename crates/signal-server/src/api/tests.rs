@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what operators hear of a server that stops, and of bans.
+//! Proves no rule of the protocol: answers to operators while a server stops, and bans.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ async fn routes(shards: Shards, store: &Arc<dyn Records>) -> Router {
     })
 }
 
-/// Status and name of the error, if it is one.
+/// Status, and name of the error if it is one.
 async fn ask(router: &Router, first: &str) -> (u16, Option<String>) {
     let body = if first.contains("/close") { "{}" } else { r#"{"durationS": 60}"# };
     let (status, body) = send(router, first, body).await;
@@ -103,7 +103,7 @@ async fn send(router: &Router, first: &str, body: &str) -> (u16, Value) {
     (status, body)
 }
 
-/// Status, head and body of what somebody asks who shows that key.
+/// Status, head and body of the answer to a request with this key.
 async fn send_as(
     router: &Router,
     key: &str,
@@ -141,13 +141,13 @@ const QUESTIONS: [&str; 9] = [
     "GET /readyz",
 ];
 
-/// A channel that lives is never 404, and the list is never short: somebody would end what is not in it.
+/// A channel that lives never gives 404, and the list is never incomplete: callers might end what is not in it.
 #[tokio::test]
 async fn a_server_that_stops_says_so_instead_of_less_than_there_is() {
     let scratch = Scratch::new("stops");
     let draining = (503, Some("draining".to_owned()));
 
-    // One of two shards is frozen, and answers as an engine does then.
+    // One of two shards is frozen, and answers like an engine in that state.
     let (shards, mailboxes) = Shards::new(2);
     for (frozen, mut mailbox) in [false, true].into_iter().zip(mailboxes) {
         tokio::spawn(async move {
@@ -165,7 +165,7 @@ async fn a_server_that_stops_says_so_instead_of_less_than_there_is() {
     let router = routes(shards, &scratch.1).await;
     assert_eq!(ask(&router, QUESTIONS[0]).await, draining, "a part of the channels is no list");
 
-    // All are.
+    // All shards are frozen.
     let (shards, mailboxes) = Shards::new(2);
     for mut mailbox in mailboxes {
         tokio::spawn(async move {
@@ -180,7 +180,7 @@ async fn a_server_that_stops_says_so_instead_of_less_than_there_is() {
         assert_eq!(ask(&router, question).await, draining, "frozen: {question}");
     }
 
-    // They have ended, and so have their numbers.
+    // The shards have ended, so there are no metrics either.
     let (shards, mailboxes) = Shards::new(2);
     drop(mailboxes);
     let router = routes(shards, &scratch.1).await;
@@ -190,7 +190,7 @@ async fn a_server_that_stops_says_so_instead_of_less_than_there_is() {
     assert_eq!(ask(&router, "GET /healthz").await.0, 200, "it lives");
 }
 
-/// One shard of two has a ban, made by a moderator.
+/// One of two shards has a ban, made by a moderator.
 #[tokio::test]
 async fn operators_see_and_lift_bans() {
     let scratch = Scratch::new("bans");
@@ -228,7 +228,7 @@ async fn operators_see_and_lift_bans() {
     assert_eq!(send(&router, "POST /v1/apps/demo/bans/lift", "{}").await.0, 400);
 }
 
-/// A router whose shards answer everything that changes something, and how often they were asked.
+/// A router whose shards accept all changes, and the number of requests to them.
 async fn obliging(scratch: &Scratch) -> (Router, Arc<std::sync::atomic::AtomicUsize>) {
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let (shards, mailboxes) = Shards::new(1);
@@ -251,7 +251,7 @@ async fn obliging(scratch: &Scratch) -> (Router, Arc<std::sync::atomic::AtomicUs
     (routes(shards, &scratch.1).await, asked)
 }
 
-/// Proves no rule of the protocol: what a key may ask for, and that a revoked one may nothing.
+/// Proves no rule of the protocol: the scopes of a key, and that a revoked key has none.
 #[tokio::test]
 async fn a_key_asks_for_what_it_may_in_its_app() {
     let scratch = Scratch::new("keys");
@@ -292,7 +292,7 @@ async fn a_key_asks_for_what_it_may_in_its_app() {
         assert_eq!(got.0, expected, "{app}: {got:?}");
     }
     assert_eq!(ask(TOKEN, "GET /v1/apps/none/channels", "").await, (404, "noSuchApp".to_owned()));
-    // Nobody is told the text again.
+    // The text is not given again.
     let (_, listed) = send(&router, "GET /v1/apps/demo/keys", "").await;
     assert_eq!(listed["keys"].as_array().unwrap().len(), 3);
     let secret = keys["read"].0.rsplit('_').next().unwrap().to_owned();
@@ -303,7 +303,7 @@ async fn a_key_asks_for_what_it_may_in_its_app() {
         let got = ask(wrong, "GET /v1/apps/demo/channels", "").await;
         assert_eq!(got, (401, "unauthorized".to_owned()), "{wrong}");
     }
-    // As the next process knows them.
+    // As the next process loads them.
     let again = Keys::load(scratch.1.desk()).await.unwrap();
     assert!(again.caller(&keys["read"].0, wall_now()).is_some());
     let path = format!("DELETE /v1/apps/demo/keys/{}", keys["read"].1);
@@ -342,7 +342,7 @@ async fn the_same_request_twice_takes_effect_once() {
         assert_eq!(got, (409, "idempotencyKeyReused".to_owned(), false));
     }
     assert_eq!(count(), 1, "nothing changed");
-    // What was refused is refused again, without a look.
+    // A request that was refused is refused again, without being carried out.
     let bad = ask(kick, "b", r#"{"durationS": "x"}"#).await;
     assert_eq!((bad.0, bad.2), (400, false));
     let bad = ask(kick, "b", r#"{"durationS": "x"}"#).await;
@@ -350,7 +350,7 @@ async fn the_same_request_twice_takes_effect_once() {
     assert_eq!(ask(kick, "", "{}").await.1, "badIdempotencyKey");
     assert_eq!(ask(kick, &"x".repeat(129), "{}").await.1, "badIdempotencyKey");
     assert_eq!(ask("GET /v1/apps/demo/channels", "a", "").await.0, 200, "a read has no need");
-    // A secret is told once, and the file does not hold it.
+    // A secret is given once, and the file does not hold it.
     let make = "POST /v1/apps/demo/keys";
     let scopes = r#"{"scopes": ["read"]}"#;
     let headers = [("idempotency-key", "k")];
@@ -358,7 +358,7 @@ async fn the_same_request_twice_takes_effect_once() {
     assert_eq!(status, 201, "{made}");
     let (status, _, again) = send_as(&router, TOKEN, make, &headers, scopes).await;
     assert_eq!((status, &again["name"]), (409, &json!("idempotencyAnswerNotKept")));
-    // Keys of two callers have nothing to do with each other.
+    // Keys of two callers are independent.
     let (_, made) = send(&router, "POST /v1/apps/demo/keys", r#"{"scopes": ["admin"]}"#).await;
     let key = made["text"].as_str().unwrap();
     let headers = [("idempotency-key", "a")];
@@ -366,7 +366,7 @@ async fn the_same_request_twice_takes_effect_once() {
     assert_eq!((status, count()), (200, 3), "a kick, a read, a kick");
 }
 
-/// Proves no rule of the protocol: what is wrong with a request is said, and nothing changes.
+/// Proves no rule of the protocol: errors of a request are reported, and nothing changes.
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_said() {
     let scratch = Scratch::new("wrong");
@@ -508,7 +508,7 @@ async fn tokens_and_webhooks_are_made_and_end() {
     assert_eq!((status, full["name"].as_str().unwrap()), (409, "tooManyWebhooks"));
 }
 
-/// Proves no rule of the protocol: the document says all that is served.
+/// Proves no rule of the protocol: the document describes all that is served.
 #[tokio::test]
 async fn the_document_is_served_and_whole() {
     let scratch = Scratch::new("document");

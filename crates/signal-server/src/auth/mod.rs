@@ -1,6 +1,6 @@
-//! Checks tokens. Comes in: a `join`, or the token of a `renewToken`. Goes out: what it grants, or the
-//! error that the client is told. Deliberately absent: the clock. The engine judges times, channel, uid
-//! and revocation, since it knows the moment and who was kicked.
+//! Checks tokens. Comes in: a `join`, or the token of a `renewToken`. Goes out: its grant, or the error for the client.
+//! Deliberately absent: the clock. The engine checks times, channel, uid and bans, because it knows the time and the
+//! bans.
 
 mod basic;
 mod jwt;
@@ -23,7 +23,7 @@ pub use basic::gen_token as gen_basic_token;
 pub use jwt::{GenError, TokenSpec, gen_token as gen_jwt};
 pub(crate) use revoked::Revoked;
 
-/// Checks the tokens of every app.
+/// Checks the tokens of all apps.
 #[derive(Debug)]
 pub struct Authenticator {
     apps: BTreeMap<Appkey, Mode>,
@@ -43,7 +43,7 @@ struct Keys {
 }
 
 impl Authenticator {
-    /// Takes over the keys of the apps.
+    /// An authenticator with the keys of these apps.
     #[must_use]
     pub fn new(apps: &[AppConfig]) -> Self {
         let mode = |app: &AppConfig| match &app.mode {
@@ -57,12 +57,12 @@ impl Authenticator {
         Authenticator { apps, revoked: Revoked::default() }
     }
 
-    /// Which tokens do not count any more.
+    /// The tokens that were revoked.
     pub(crate) fn revoked(&self) -> &Revoked {
         &self.revoked
     }
 
-    /// What a `join` is granted.
+    /// The grant for a `join`.
     ///
     /// # Errors
     /// `badAppkey`, `tokenUnexpected`, `tokenMissing`, `tokenInvalid`, `tokenRevoked`, `badUid` (a token needs a uid).
@@ -73,15 +73,15 @@ impl Authenticator {
             (Mode::Safe(_), None) => Err(ErrorName::TokenMissing),
             (Mode::Safe(keys), Some(token)) => {
                 let grant = keys.verify(&join.appkey, token, join.uid, &join.channel_name)?;
-                // Without a uid on either side the server would have to invent one.
+                // Without a uid in the join and in the token, the server would have to invent one.
                 join.uid.or(grant.uid).ok_or(ErrorName::BadUid)?;
                 self.unless_revoked(&join.appkey, join.uid, grant)
             }
         }
     }
 
-    /// What the token of a `renewToken` grants a session of `uid` in `channel`. A basic token does not say
-    /// whom it is for, so it can only be checked with them.
+    /// The grant of a `renewToken` for a session of `uid` in `channel`. A basic token contains neither, so its check
+    /// needs both.
     ///
     /// # Errors
     /// `badAppkey`, `tokenUnexpected`, `tokenInvalid`, `tokenRevoked`.
@@ -129,7 +129,7 @@ impl Keys {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(ErrorName::TokenInvalid);
         }
-        // No character of base64 is a dot.
+        // Base64 contains no dot.
         if token.bytes().filter(|&byte| byte == b'.').count() == 2 {
             return self.jwt.verify(appkey, token);
         }

@@ -1,5 +1,5 @@
-//! Tokens that are not valid any more, by when they were issued. Comes in: what the API decides. Goes out: whether a token
-//! still counts. Deliberately absent: where that is written down, and memberships, which a revocation does not end.
+//! Tokens that were revoked by their time of issue. Comes in: decisions of the API. Goes out: whether a token is
+//! revoked. Deliberately absent: storage, and memberships, which a revocation does not end.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,23 +7,24 @@ use std::sync::{Arc, PoisonError, RwLock};
 use lianmai_protocol::{Appkey, UserId, WallTime};
 use lianmai_signal_engine::Grant;
 
-/// By app, and by uid or for all of them (`None`).
+/// Times before which tokens are revoked, by app, and by uid or for all uids (`None`).
 type Moments = BTreeMap<Appkey, BTreeMap<Option<UserId>, WallTime>>;
 
-/// Clones share what is revoked.
+/// The revocations of all apps. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Revoked(Arc<RwLock<Moments>>);
 
 impl Revoked {
-    /// What was issued before `moment` is refused, of one uid or of all. It never goes back.
+    /// Revokes the tokens of one uid or of all that were issued before `moment`. The time of a revocation never moves
+    /// back.
     pub(crate) fn revoke(&self, appkey: Appkey, uid: Option<UserId>, moment: WallTime) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(appkey).or_default().entry(uid).or_insert(moment);
         *known = moment.max(*known);
     }
 
-    /// Whether a token of the app for `uid` is refused. Times of tokens are whole seconds, so one of the second in which it
-    /// was revoked is; a grant without a time is no token.
+    /// Whether a token of the app for `uid` is revoked. Times of a JWT are whole seconds, so one from the second of the
+    /// revocation is revoked, too. A grant without a time does not come from a token.
     pub(super) fn is_revoked(&self, appkey: &Appkey, uid: Option<UserId>, grant: &Grant) -> bool {
         let Some(issued_at) = grant.issued_at else { return false };
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);

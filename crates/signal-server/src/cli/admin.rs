@@ -1,5 +1,5 @@
-//! What operators ask a server that runs. Comes in: arguments. Goes out: tables for people, or JSON. Deliberately absent: how
-//! a server is asked (`remote`); whatever is possible here is possible with the API.
+//! Commands of operators for a running server. Comes in: arguments. Goes out: tables for people, or JSON. Deliberately
+//! absent: how a server is called (`remote`); all commands are also possible with the API.
 
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::remote::{Remote, step};
 use super::table::{Column, table};
 
-/// Things of one list at a time.
+/// Page size of lists.
 const PAGE: usize = 1_000;
 
 /// `channels`.
@@ -16,45 +16,45 @@ const PAGE: usize = 1_000;
 pub struct Channels {
     #[command(flatten)]
     remote: Remote,
-    /// What to do; the list when absent.
+    /// What to do; `list` when absent.
     #[command(subcommand)]
     what: Option<OfChannels>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum OfChannels {
-    /// Every channel.
+    /// List all channels.
     List,
-    /// One channel.
+    /// Show one channel.
     Show {
         /// Its name.
         channel: String,
     },
-    /// Make one ahead of its first join.
+    /// Make a channel ahead of its first join.
     Create {
         /// Its name.
         channel: String,
-        /// Whose it is.
+        /// The uid of its creator.
         #[arg(long, value_name = "UID")]
         creator: Option<String>,
-        /// It outlives its last member.
+        /// Keep it when its last member leaves.
         #[arg(long)]
         keep_empty: bool,
-        /// Most members.
+        /// Maximum number of members.
         #[arg(long, value_name = "N")]
         max_members: Option<u32>,
-        /// Most broadcasters.
+        /// Maximum number of broadcasters.
         #[arg(long, value_name = "N")]
         max_broadcasters: Option<u32>,
     },
-    /// End one; every member goes.
+    /// Close a channel; all memberships end.
     Close {
         /// Its name.
         channel: String,
-        /// Tokens of before let nobody in for so long.
+        /// Time in which tokens from before the close are refused.
         #[arg(long, value_name = "SECONDS")]
         hold_s: Option<u32>,
-        /// Told to the members.
+        /// Sent to the members.
         #[arg(long)]
         reason: Option<String>,
     },
@@ -76,12 +76,12 @@ pub struct Kick {
     remote: Remote,
     /// The channel.
     channel: String,
-    /// Who goes.
+    /// The user to kick.
     uid: String,
-    /// May not come back for so long.
+    /// Duration of the ban.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     duration_s: u32,
-    /// Told to the member.
+    /// Sent to the member.
     #[arg(long)]
     reason: Option<String>,
 }
@@ -91,26 +91,26 @@ pub struct Kick {
 pub struct Bans {
     #[command(flatten)]
     remote: Remote,
-    /// What to do; the list when absent.
+    /// What to do; `list` when absent.
     #[command(subcommand)]
     what: Option<OfBans>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
 enum OfBans {
-    /// Those that hold.
+    /// List the bans that are in force.
     List {
-        /// Of this channel; of all when absent.
+        /// Only of this channel; of all when absent.
         channel: Option<String>,
     },
-    /// End one.
+    /// Lift a ban.
     Lift {
         /// The channel.
         channel: String,
-        /// Who may come back.
+        /// The user that may come back.
         uid: String,
     },
-    /// End the hold of a name: whoever was kept out by a close may come in again.
+    /// Lift the hold of a name: users that a close kept out may come back.
     LiftHold {
         /// The channel.
         channel: String,
@@ -122,10 +122,10 @@ enum OfBans {
 pub struct Keys {
     #[command(flatten)]
     remote: Remote,
-    /// Of keys for all apps.
+    /// Keys for all apps instead of those of one app.
     #[arg(long)]
     all_apps: bool,
-    /// What to do; the list when absent.
+    /// What to do; `list` when absent.
     #[command(subcommand)]
     what: Option<OfKeys>,
 }
@@ -139,18 +139,18 @@ enum Scope {
 
 #[derive(Clone, Debug, Subcommand)]
 enum OfKeys {
-    /// Every key, without its text.
+    /// List all keys, without their texts.
     List,
-    /// Make one; its text is told once.
+    /// Make a key; its text is shown only once.
     Create {
-        /// What it may ask for: each includes those before it.
+        /// What the key may do; each scope includes those before it.
         #[arg(long, value_enum)]
         scope: Scope,
-        /// For people.
+        /// A label for people.
         #[arg(long, default_value = "")]
         name: String,
     },
-    /// It is none any more.
+    /// Revoke a key.
     Revoke {
         /// Its id.
         id: String,
@@ -162,10 +162,10 @@ enum OfKeys {
 pub struct Events {
     #[command(flatten)]
     remote: Remote,
-    /// Behind the cursor of an earlier answer.
+    /// Continue after the cursor of an earlier answer.
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
-    /// At most so many.
+    /// Maximum number of events.
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
 }
@@ -175,18 +175,18 @@ pub struct Events {
 pub struct History {
     #[command(flatten)]
     remote: Remote,
-    /// Its channel.
+    /// The channel.
     channel: String,
-    /// Only what is about this user, or about nobody in particular.
+    /// Only entries about this user, or about no user.
     #[arg(long, value_name = "UID")]
     uid: Option<String>,
-    /// And about this one, and nobody else: why one did not see the other.
+    /// Together with --uid: only entries about the two users or about no user, to see why one did not see the other.
     #[arg(long, value_name = "UID", requires = "uid")]
     with: Option<String>,
-    /// From this moment on, in unix milliseconds.
+    /// Begin of the time range, in Unix milliseconds.
     #[arg(long, value_name = "MS")]
     from: Option<u64>,
-    /// And before this one.
+    /// End of the time range (exclusive), in Unix milliseconds.
     #[arg(long, value_name = "MS")]
     to: Option<u64>,
 }
@@ -202,12 +202,12 @@ impl Remote {
         self.ask(Method::POST, &self.path(rest), Some(body))
     }
 
-    /// Every page of a list.
+    /// All pages of a list.
     fn all(&self, rest: &str, name: &str) -> Result<Vec<Value>, String> {
         self.all_of(rest, "", name)
     }
 
-    /// Every page of what a query finds.
+    /// All pages of a list with a query.
     fn all_of(&self, rest: &str, query: &str, name: &str) -> Result<Vec<Value>, String> {
         let mut all = Vec::new();
         let mut after = String::new();
@@ -227,7 +227,7 @@ impl Remote {
         if self.json { lines(&rows) } else { table(columns, &rows) }
     }
 
-    /// One thing as it is, or a sentence.
+    /// One object as JSON, or a sentence.
     fn one(&self, value: &Value, sentence: String) -> String {
         if self.json { format!("{value}\n") } else { sentence + "\n" }
     }
@@ -237,7 +237,7 @@ fn lines(rows: &[Value]) -> String {
     rows.iter().map(|row| format!("{row}\n")).collect()
 }
 
-/// As JSON with what is absent left out.
+/// A JSON object without the absent values.
 fn given(pairs: &[(&str, Option<Value>)]) -> Value {
     let given = pairs.iter().filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)));
     Value::Object(given.collect())

@@ -1,5 +1,5 @@
-//! Asks the API of a server that runs, as anybody with a key would. Comes in: where it is, who asks, and what. Goes out: the
-//! answer, or a sentence about why there is none. Deliberately absent: what an answer means.
+//! Calls the API of a running server, like any client with a key. Comes in: the server, the key, and the request. Goes
+//! out: the answer, or a sentence about the failure. Deliberately absent: the meaning of answers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,20 +20,20 @@ use tokio_rustls::TlsConnector;
 use crate::config::without_brackets;
 use crate::relay::trust;
 
-/// An answer may take so long. A kick waits for the disk.
+/// Timeout of a request. A kick waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest answer; lists come in pages.
+/// Maximum size of an answer in bytes; lists come in pages.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
-/// What stays as it is in a step of a path.
+/// The characters that are encoded in a path segment.
 const STEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~');
 
-/// Which server, and who asks.
+/// The server, and the key for it.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Remote {
     /// The app.
     #[arg(long, value_name = "APPKEY", env = "LIANMAI_APP", default_value = "demo")]
     pub(super) app: String,
-    /// The admin listener.
+    /// URL of the admin listener.
     #[arg(
         long,
         value_name = "URL",
@@ -41,7 +41,7 @@ pub(super) struct Remote {
         default_value = "http://127.0.0.1:8601"
     )]
     pub(super) server: String,
-    /// File with a key of the API, or with the token of the deployment. LIANMAI_KEY holds one itself.
+    /// File with a key of the API, or with the token of the deployment. The variable LIANMAI_KEY holds a key itself.
     #[arg(
         long,
         value_name = "FILE",
@@ -49,26 +49,26 @@ pub(super) struct Remote {
         default_value = "./lianmai-data/admin.token"
     )]
     pub(super) key_file: PathBuf,
-    /// PEM file with the certificate authorities that are trusted; those of browsers when absent.
+    /// PEM file with the certificate authorities to trust; those that browsers trust when absent.
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
-    /// JSON instead of a table.
+    /// Print JSON instead of a table.
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// A step of a path, as a URL has it.
+/// A percent-encoded path segment.
 pub(super) fn step(text: &str) -> String {
     utf8_percent_encode(text, STEP).to_string()
 }
 
 impl Remote {
-    /// The path of something that the app has.
+    /// The path of an object of the app.
     pub(super) fn path(&self, rest: &str) -> String {
         format!("/v1/apps/{}/{rest}", step(&self.app))
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     pub(super) fn ask(
         &self,
         method: Method,
@@ -125,7 +125,7 @@ impl Remote {
     }
 }
 
-/// `LIANMAI_KEY`, or what is in a file.
+/// `LIANMAI_KEY`, or the content of a file.
 fn key(file: &Path) -> Result<String, String> {
     if let Ok(key) = std::env::var("LIANMAI_KEY") {
         return Ok(key.trim().to_owned());

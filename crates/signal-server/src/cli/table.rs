@@ -1,12 +1,12 @@
-//! Tables for people. Comes in: columns, and JSON objects. Goes out: text in columns. What members wrote goes out escaped,
-//! so that nobody's name moves the cursor of a terminal.
+//! Tables for people. Comes in: columns, and JSON objects. Goes out: text in columns. Text of members is escaped, so
+//! that no name can move the cursor of a terminal.
 
 use serde_json::Value;
 
-/// So many letters of a cell are shown.
+/// Maximum number of characters of a cell.
 const MAX_CELL: usize = 64;
 
-/// A column: its title, and where its value is in each row, as `/a/b`.
+/// A column: its title, and the JSON pointer of its value in each row, such as `/a/b`.
 pub(super) type Column = (&'static str, &'static str);
 
 /// Rows in columns, with titles.

@@ -1,16 +1,16 @@
-//! Judges the table `history`. Comes in: the table as written. Goes out: how much is remembered of calls, with what is wrong
-//! reported. Deliberately absent: what is remembered, which is the engine's.
+//! Checks the table `history`. Comes in: the table as written. Goes out: the limits of the history of calls, and
+//! reports of problems. Deliberately absent: the content of the history, which the engine decides.
 
 use super::HOUR_MS;
 use super::raw::RawHistory;
 use super::validate::Check;
 
-/// How much is remembered of calls.
+/// Limits of the history of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryConfig {
-    /// So long, in milliseconds; 0: nothing is.
+    /// Retention in milliseconds; 0 stores nothing.
     pub keep_ms: u64,
-    /// And so many entries of all apps together.
+    /// Maximum number of entries of all apps together.
     pub keep_rows: u64,
 }
 

@@ -1,22 +1,22 @@
-//! Judges the table `webhooks`. Comes in: the table as written. Goes out: how long events are kept, and where requests may
-//! go, with what is wrong reported. Deliberately absent: the endpoints, which the API makes.
+//! Checks the table `webhooks`. Comes in: the table as written. Goes out: how long events are kept, and where requests
+//! may go, and reports of problems. Deliberately absent: the endpoints, which the API makes.
 
 use super::raw::RawWebhooks;
 use super::validate::{Check, ranges};
 use super::{Cidr, HOUR_MS};
 
-/// What is kept of what happened, and how it gets to others.
+/// Storage and delivery of events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhooksConfig {
-    /// Ranges that webhooks may go to though they are inside.
+    /// Private address ranges that webhooks may use.
     pub allow: Vec<Cidr>,
-    /// Events are kept so long, in milliseconds; 0: none is written down.
+    /// Retention of events in milliseconds; 0 stores none.
     pub keep_ms: u64,
-    /// And so many.
+    /// Maximum number of stored events.
     pub keep_events: u64,
-    /// An event that is older and was tried is given up, in milliseconds.
+    /// Age in milliseconds at which an event that was tried is given up.
     pub give_up_ms: u64,
-    /// One delivery may take so long, in milliseconds.
+    /// Timeout of one delivery in milliseconds.
     pub timeout_ms: u64,
 }
 

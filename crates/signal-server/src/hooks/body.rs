@@ -1,5 +1,5 @@
-//! What receivers and readers of the journal see of an event. Comes in: a stored event. Goes out: JSON that is the same
-//! for a delivery and for a read. Deliberately absent: which of them somebody wants.
+//! Events in the form for receivers and for readers of the journal. Comes in: a stored event. Goes out: JSON that is
+//! the same for a delivery and for a read. Deliberately absent: which events a receiver wants.
 
 use lianmai_protocol::{Appkey, ChannelName, Cid};
 use lianmai_signal_engine::{ChannelKey, Event, EventRecord};
@@ -12,13 +12,13 @@ use crate::records::{StoredEvent, What};
 #[derive(Clone, Debug, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EventDto {
-    /// The same whenever it is told: by it receivers know what comes again.
+    /// The same in each delivery, so that receivers can detect repetitions.
     pub(crate) id: String,
-    /// What happened: `channelOpened`, `channelEnded`, `memberJoined`, `memberLeft`, `roleChanged`, `streamAdded`,
+    /// The type: `channelOpened`, `channelEnded`, `memberJoined`, `memberLeft`, `roleChanged`, `streamAdded`,
     /// `streamRemoved`, `taskAdded`, `taskChanged`, `taskEnded`, or `lost` for numbers that are gone.
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    /// When, in unix milliseconds.
+    /// The time in Unix milliseconds.
     pub(crate) at: u64,
     /// The app.
     #[schema(value_type = String)]
@@ -32,16 +32,16 @@ pub(crate) struct EventDto {
     pub(crate) cid: Option<Cid>,
     /// Its number in the channel: one more than that of the event before.
     pub(crate) seq: u64,
-    /// Nothing is known of what happened in the channel before, so the number before may be any.
+    /// The events of the channel before this one are unknown, so the number before may be any.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) first: bool,
-    /// What else there is to say: `uid`, `mid`, `role`, `reason`, `mediaType`, `pub`; `from` and `to` of `lost`.
+    /// Further fields: `uid`, `mid`, `role`, `reason`, `mediaType`, `pub`; `from` and `to` of `lost`.
     #[schema(value_type = std::collections::BTreeMap<String, Value>)]
     pub(crate) data: Map<String, Value>,
 }
 
 impl EventDto {
-    /// Reads a stored event; `None` for one that is damaged.
+    /// Reads a stored event; `None` if it is damaged.
     pub(crate) fn of(appkey: &Appkey, stored: &StoredEvent) -> Option<Self> {
         let name: ChannelName = stored.channel.parse().ok()?;
         match &stored.what {
@@ -50,7 +50,7 @@ impl EventDto {
         }
     }
 
-    /// These numbers of a channel are gone.
+    /// A gap: these numbers of a channel are gone.
     pub(crate) fn lost(
         appkey: &Appkey,
         channel_name: ChannelName,

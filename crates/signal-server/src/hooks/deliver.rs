@@ -1,6 +1,6 @@
-//! The loop of deliveries. Comes in: that events were committed, that endpoints changed, what came of attempts. Goes out:
-//! attempts, and in the file how far each endpoint is. A process that ends in the middle sends again what it does not know
-//! to have been taken. Deliberately absent: who is next (`queue`), and what a request looks like (`post`).
+//! The loop of deliveries. Comes in: commits of events, changes of endpoints, results of attempts. Goes out: attempts,
+//! and the progress of each endpoint in the file. After a crash, the next process repeats each delivery whose success
+//! was not stored. Deliberately absent: the order of deliveries (`queue`), and the form of requests (`post`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,37 +21,37 @@ use super::queue::{Key, Outcome, Queue};
 use crate::clock::wall_now;
 use crate::records::{Desk, DeskError, Keep, Settled, StoredEvent, What};
 
-/// Too old or too many events are looked for this often.
+/// Interval of pruning.
 const PRUNE: Duration = Duration::from_secs(30);
-/// Events that one attempt passes over, because its endpoint does not want them.
+/// Maximum number of unwanted events that one attempt skips.
 const SKIPS: usize = 256;
 
-/// Numbers of deliveries.
+/// Metrics of deliveries.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HookMetrics {
-    /// Requests that were taken.
+    /// Requests that were accepted.
     pub(crate) taken: Counter,
-    /// Requests that were not.
+    /// Requests that were not accepted.
     pub(crate) refused: Counter,
     /// Events that were given up for an endpoint.
     pub(crate) dead: Counter,
-    /// Events that went because they were too old or too many.
+    /// Events that were removed because they were too old or too many.
     pub(crate) pruned: Counter,
     /// Endpoints and channels that have something to deliver.
     pub(crate) lanes: Gauge,
 }
 
-/// What deliveries need.
+/// Carries out deliveries.
 #[derive(Clone)]
 pub(crate) struct Deliverer {
     pub(crate) desk: Desk,
     pub(crate) endpoints: Endpoints,
     pub(crate) poster: Poster,
-    /// An event that is older and was tried is given up, in milliseconds.
+    /// Age in milliseconds at which an event that was tried is given up.
     pub(crate) give_up_ms: u64,
-    /// Events are kept so long, in milliseconds.
+    /// Retention of events in milliseconds.
     pub(crate) keep_ms: u64,
-    /// And so many.
+    /// Maximum number of stored events.
     pub(crate) keep_events: u64,
     pub(crate) metrics: HookMetrics,
 }
@@ -60,7 +60,7 @@ impl Deliverer {
     /// Delivers until it is dropped. `appended` changes with each commit of events.
     pub(crate) async fn run(self, appended: watch::Receiver<u64>) {
         self.deliver(appended).await;
-        // The store is closed: what is left is delivered by the next process.
+        // The store is closed: the next process delivers the rest.
         std::future::pending().await
     }
 
@@ -72,7 +72,7 @@ impl Deliverer {
         let mut attempts: JoinSet<(Key, Outcome)> = JoinSet::new();
         let mut prune = interval(PRUNE);
         prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What happens from here on is heard by the place, what happened before by endpoint.
+        // Events after this position are found by position, earlier ones by endpoint.
         let Ok(mut reached) = self.desk.last_pos().await else { return };
         let mut known = BTreeSet::new();
         if self.look_at_endpoints(&mut queue, &mut known).await.is_err() {
@@ -106,7 +106,7 @@ impl Deliverer {
                     }
                 }
                 Some(ended) = attempts.join_next() => {
-                    // One that panicked is a bug; its lane stays as it is.
+                    // A panic is a bug; the lane stays as it is.
                     if let Ok((key, outcome)) = ended {
                         queue.done(&key, outcome, now_ms());
                     }
@@ -114,7 +114,7 @@ impl Deliverer {
                 () = due => {}
                 _ = prune.tick() => {
                     self.prune().await;
-                    // What could not be read then.
+                    // Repeats reads that have failed.
                     if self.hear(&mut queue, &mut reached).await.is_err()
                         || self.look_at_endpoints(&mut queue, &mut known).await.is_err()
                     {
@@ -125,7 +125,7 @@ impl Deliverer {
         }
     }
 
-    /// Which channels have news, and for whom.
+    /// Finds the channels with new events, and queues them for their endpoints.
     async fn hear(&self, queue: &mut Queue, reached: &mut u64) -> Result<(), DeskError> {
         loop {
             let (channels, last) = match self.desk.channels_after(*reached).await {
@@ -146,7 +146,7 @@ impl Deliverer {
         }
     }
 
-    /// New endpoints, and those that are enabled again, hear what they have not; others are forgotten.
+    /// Queues the missed events of endpoints that are new or enabled again, and removes endpoints that are gone.
     async fn look_at_endpoints(
         &self,
         queue: &mut Queue,
@@ -176,7 +176,7 @@ impl Deliverer {
     }
 
     async fn attempt(&self, key: &Key, refusals: u32) -> Outcome {
-        // While the file cannot be used, nothing is known to be taken: it is tried again.
+        // While the file cannot be used, the result is unknown, so the attempt is repeated.
         self.try_attempt(key, refusals).await.unwrap_or(Outcome::Refused)
     }
 
@@ -236,7 +236,7 @@ impl Deliverer {
         self.poster.post(delivery).await
     }
 
-    /// Sends what no channel has: whether an endpoint is there and knows its secret.
+    /// Sends a ping, which belongs to no channel: it tests whether an endpoint accepts deliveries.
     pub(crate) async fn ping(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
         let now = wall_now();
         let id = format!("ping_{}_{}", endpoint.id, now.0);
@@ -275,11 +275,12 @@ impl Deliverer {
     }
 }
 
-/// What an endpoint is told now, and up to which number it has heard all then: the event, or that those before it are gone.
+/// What to send to an endpoint now, and the number up to which it has received everything then: the event, or the gap
+/// before it.
 fn told(endpoint: &Endpoint, stored: &StoredEvent, heard: Option<u64>) -> Option<(EventDto, u64)> {
     let event = EventDto::of(&endpoint.appkey, stored)?;
     let from = heard.map(|heard| heard + 1).filter(|from| *from < stored.seq && !event.first);
-    // A record of what is lost says by itself from where on.
+    // The record of a gap already holds its first number.
     let from = from.filter(|_| matches!(stored.what, What::Record(_)) && event.kind != "lost");
     match from {
         Some(from) => {

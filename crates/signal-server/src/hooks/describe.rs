@@ -1,4 +1,4 @@
-//! What events look like, for who reads about them. Comes in: the types of their fields. Goes out: JSON Schema. Deliberately
+//! Descriptions of events for the documents. Comes in: the types of their fields. Goes out: JSON Schema. Deliberately
 //! absent: when an event happens. A test compares this with what the engine writes.
 
 use lianmai_protocol::described::CHANNEL_NAME;
@@ -14,11 +14,11 @@ pub(crate) struct DescribedEvent {
     pub(crate) kind: &'static str,
     /// What has happened.
     pub(crate) text: &'static str,
-    /// The schema of all of it.
+    /// The schema of the whole event.
     pub(crate) schema: Value,
 }
 
-/// A field of `data`: its name, whether it is always there, what it looks like.
+/// A field of `data`: its name, whether it is required, its schema.
 type Field = (&'static str, bool, fn(&mut Definitions) -> Value);
 type Data = &'static [Field];
 
@@ -40,7 +40,7 @@ const TASK_CHANGED: Data = &[
 const TASK_ENDED: Data = &[("taskId", true, TaskId::describe), ("msg", true, String::describe)];
 const LOST: Data = &[("from", true, u64::describe), ("to", true, u64::describe)];
 
-/// Type, what it says, and its `data`.
+/// Type, description and `data` of all events.
 static ALL: [(&str, &str, Data); 11] = [
     ("channelOpened", "A channel began.", NONE),
     ("channelEnded", "A channel ended.", NONE),
@@ -70,7 +70,7 @@ pub(crate) fn events(definitions: &mut Definitions) -> Vec<DescribedEvent> {
     events
 }
 
-/// What stands around `data`.
+/// The schema of an event around its `data`.
 fn whole(definitions: &mut Definitions, kind: &str, text: &str, data: Value) -> Value {
     let mut fields = Fields::default();
     let id = "The same whenever it is told: by it receivers know what comes again.";
@@ -80,7 +80,7 @@ fn whole(definitions: &mut Definitions, kind: &str, text: &str, data: Value) -> 
     fields.add("appkey", "", true, Appkey::describe(definitions));
     let name = json!({ "type": "string", "pattern": CHANNEL_NAME });
     fields.add("channelName", "", true, name);
-    // Of what is gone nobody knows in which incarnation it happened.
+    // The incarnation of events in a gap is unknown.
     fields.add("cid", "Incarnation of the channel.", kind != "lost", Cid::describe(definitions));
     let seq = "Number in the channel: one more than that of the event before.";
     fields.add("seq", seq, true, u64::describe(definitions));
@@ -94,7 +94,7 @@ fn whole(definitions: &mut Definitions, kind: &str, text: &str, data: Value) -> 
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: what is said about events is what is written.
+    //! Proves no rule of the protocol: the descriptions of events match what is written.
 
     use std::collections::BTreeSet;
 

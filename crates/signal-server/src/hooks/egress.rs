@@ -1,8 +1,8 @@
-//! Where requests of the server may go. Comes in: a URL that somebody with a key gave. Goes out: a connection to an
-//! address that was looked at, or why there is none. A name is resolved once, every address that it has must be one of the
-//! internet or of a range that the operator allows, and the connection goes to the address that was looked at: so no name
-//! that changes its mind leads inside. Plain HTTP goes only to allowed ranges. Own listeners are never reached.
-//! Deliberately absent: redirects; nothing follows one.
+//! Limits where requests of the server may go. Comes in: a URL from the holder of a key. Goes out: a connection to an
+//! address that was checked, or why there is none. A name is resolved once, all its addresses must be public or in a
+//! range that the operator allows, and the connection uses these addresses. So a name whose addresses change cannot
+//! lead to an internal host. Plain HTTP is possible only to allowed ranges. The server's own listeners are never
+//! reached. Deliberately absent: redirects; they are not followed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,13 +11,13 @@ use tokio::net::{TcpStream, lookup_host};
 
 use crate::config::{Cidr, without_brackets};
 
-/// Longest URL in bytes.
+/// Maximum length of a URL in bytes.
 const MAX_URL: usize = 2_048;
 
-/// Why there is no connection. The texts name no address: who may not know what is inside does not learn it here.
+/// Why there is no connection. The texts name no address, so that a caller does not learn about the internal network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EgressError {
-    /// It is no URL that can be asked.
+    /// The URL is not usable.
     #[error(
         "the URL must be https (or http, to a range that the operator allows), with a host, without user and fragment, and at most 2048 bytes long"
     )]
@@ -25,22 +25,22 @@ pub(crate) enum EgressError {
     /// The name has no address.
     #[error("the name has no address")]
     Resolve,
-    /// The address is inside, and not allowed.
+    /// The address is internal, and not allowed.
     #[error("the address is not allowed")]
     Inside,
-    /// The address does not answer.
+    /// No address accepts a connection.
     #[error("the connection failed")]
     Connect,
 }
 
-/// A URL in its parts.
+/// The parts of a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) tls: bool,
     /// Without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// As the header `Host` has it.
+    /// The value of the header `Host`.
     pub(super) authority: String,
     /// Path and query.
     pub(super) path: String,
@@ -83,22 +83,22 @@ impl Target {
     }
 }
 
-/// What is allowed.
+/// The limits for requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Egress {
-    /// Ranges that are allowed though they are inside.
+    /// Internal ranges that are allowed.
     pub(crate) allow: Vec<Cidr>,
-    /// Own listeners.
+    /// The server's own listeners.
     pub(crate) own: Vec<SocketAddr>,
 }
 
 impl Egress {
-    /// Whether a URL has the form of one that can be asked.
+    /// Checks the form of a URL.
     pub(crate) fn check(url: &str) -> Result<(), EgressError> {
         Target::read(url).map(drop)
     }
 
-    /// Connects, with no more than a look at the address that is used.
+    /// Resolves a target, checks all its addresses, and connects to the first one that accepts.
     pub(super) async fn connect(&self, target: &Target) -> Result<TcpStream, EgressError> {
         let found = lookup_host((target.host.as_str(), target.port)).await;
         let addresses: Vec<_> = found.map_err(|_| EgressError::Resolve)?.collect();
@@ -128,7 +128,7 @@ impl Egress {
     }
 }
 
-/// Whether an address can be somebody else's anywhere.
+/// Whether an address is public.
 fn is_of_the_internet(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -156,7 +156,7 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
-    // Of what is handed out: no tunnels, which lead to IPv4 addresses, and no examples.
+    // Global unicast, without tunnels, which lead to IPv4 addresses, and without addresses for examples.
     let special = matches!(
         (a, b),
         (0x2001, 0..=0x1ff) | (0x2001, 0xdb8) | (0x2002, _) | (0x3ff0..=0x3fff, _)

@@ -1,5 +1,5 @@
-//! The endpoints of all apps. Comes in: what the API decides, and what the file holds. Goes out: who wants to hear what.
-//! Deliberately absent: deliveries.
+//! The endpoints of all apps. Comes in: decisions of the API, and the stored endpoints. Goes out: endpoints and the
+//! events that they want. Deliberately absent: deliveries.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use super::sign;
 use crate::config::Secret;
 use crate::records::{Desk, DeskError, Entry, Table};
 
-/// What endpoints can ask for. `lost` comes to all of them.
+/// The kinds that endpoints can select. All endpoints receive `lost`.
 pub(crate) const KINDS: [&str; 10] = [
     "channelOpened",
     "channelEnded",
@@ -27,9 +27,9 @@ pub(crate) const KINDS: [&str; 10] = [
     "taskEnded",
 ];
 
-/// Most endpoints of one app.
+/// Maximum number of endpoints of one app.
 pub(crate) const MAX_ENDPOINTS: usize = 16;
-/// A secret that another one has taken the place of signs so much longer, in milliseconds.
+/// Time for which a replaced secret still signs, in milliseconds.
 pub(crate) const OVERLAP_MS: u64 = 24 * 3600 * 1000;
 
 /// An endpoint.
@@ -42,13 +42,13 @@ pub(crate) struct Endpoint {
     pub(crate) events: Vec<String>,
     pub(crate) enabled: bool,
     pub(crate) created_at: WallTime,
-    /// It hears what happened behind this place.
+    /// It receives the events after this position.
     pub(crate) since: u64,
-    /// What signs: the newest first, and until when the others do.
+    /// The secrets that sign: the newest first; the others with the time at which they expire.
     pub(crate) secrets: Vec<(Secret, Option<WallTime>)>,
 }
 
-/// As it is written down.
+/// An endpoint as it is stored.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     url: String,
@@ -60,18 +60,18 @@ struct Stored {
 }
 
 impl Endpoint {
-    /// What signs now.
+    /// The secrets that sign now.
     pub(super) fn signing(&self, now: WallTime) -> Vec<Secret> {
         let good = self.secrets.iter().filter(|(_, until)| until.is_none_or(|until| until > now));
         good.map(|(secret, _)| secret.clone()).collect()
     }
 
-    /// Whether it wants to hear of a kind.
+    /// Whether it wants events of a kind.
     pub(super) fn wants(&self, kind: &str) -> bool {
         self.events.is_empty() || kind == "lost" || self.events.iter().any(|own| own == kind)
     }
 
-    /// A new secret signs from now on, and the one before for a while.
+    /// Makes a new secret, which signs from now on. The one before signs for [`OVERLAP_MS`] more.
     pub(crate) fn rotate(&mut self, now: WallTime) -> Result<Secret, getrandom::Error> {
         let secret = sign::new_secret()?;
         self.secrets.retain(|(_, until)| until.is_none());
@@ -108,7 +108,7 @@ impl Endpoint {
     }
 }
 
-/// All of them, as they are in the file. Clones share them.
+/// All endpoints, as they are stored. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     desk: Desk,
@@ -117,7 +117,7 @@ pub(crate) struct Endpoints {
 }
 
 impl Endpoints {
-    /// Reads what the file holds.
+    /// Reads the stored endpoints.
     pub(crate) async fn load(desk: Desk) -> Result<Self, DeskError> {
         let mut all = BTreeMap::new();
         for entry in desk.entries(Table::Endpoints).await? {
@@ -131,7 +131,7 @@ impl Endpoints {
         Ok(Endpoints { desk, all, changed: Arc::new(watch::Sender::new(0)) })
     }
 
-    /// Writes one, new or changed. `false` where the app has too many.
+    /// Stores a new or changed endpoint. `false` if the app has too many.
     pub(crate) async fn put(&self, endpoint: Endpoint) -> Result<bool, DeskError> {
         let entry = endpoint.entry();
         if !self.desk.put_entry(Table::Endpoints, entry, MAX_ENDPOINTS).await? {
@@ -142,7 +142,7 @@ impl Endpoints {
         Ok(true)
     }
 
-    /// Removes one.
+    /// Removes an endpoint.
     pub(crate) async fn remove(&self, id: &str) -> Result<(), DeskError> {
         self.desk.drop_entry(Table::Endpoints, id.to_owned()).await?;
         self.lock().remove(id);
@@ -150,17 +150,17 @@ impl Endpoints {
         Ok(())
     }
 
-    /// One of an app.
+    /// An endpoint of an app.
     pub(crate) fn get(&self, appkey: &Appkey, id: &str) -> Option<Endpoint> {
         self.lock().get(id).filter(|endpoint| endpoint.appkey == *appkey).cloned()
     }
 
-    /// Those of an app.
+    /// The endpoints of an app.
     pub(crate) fn of(&self, appkey: &Appkey) -> Vec<Endpoint> {
         self.lock().values().filter(|endpoint| endpoint.appkey == *appkey).cloned().collect()
     }
 
-    /// Those that hear something.
+    /// The enabled endpoints of all apps.
     pub(super) fn enabled(&self) -> Vec<Endpoint> {
         self.lock().values().filter(|endpoint| endpoint.enabled).cloned().collect()
     }

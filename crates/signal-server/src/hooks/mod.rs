@@ -1,7 +1,7 @@
-//! Webhooks: what the journal holds goes to the endpoints that an app has. Comes in: commits with events, endpoints, the
-//! clock. Goes out: signed requests, one at a time for each endpoint and channel, in the order of the channel, each until
-//! it is taken or given up. Deliberately absent: rooms, shards and engines; a receiver that is slow or gone delays only
-//! its own queue. What waits is in the file, not in memory.
+//! Webhooks: the events of the journal go to the endpoints of their app. Comes in: commits with events, endpoints, the
+//! clock. Goes out: signed requests, one at a time for each endpoint and channel, in the order of the channel, each
+//! until it is accepted or given up. Deliberately absent: rooms, shards and engines; a slow or unreachable receiver
+//! delays only its own queue. Waiting events are in the file, not in memory.
 //!
 //! ```text
 //!   commit --> channels with news --> [queue: a lane for each endpoint and channel] --> attempt --> POST

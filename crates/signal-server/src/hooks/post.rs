@@ -1,6 +1,6 @@
-//! One delivery: a request and how it was taken. Comes in: a URL, headers, a body. Goes out: that it was taken (any 2xx),
-//! or why not. An answer is read up to its status and no further; a redirect is no answer. Deliberately absent: tries,
-//! which `deliver` has.
+//! One delivery: a request and its result. Comes in: a URL, headers, a body. Goes out: that it was accepted (any 2xx),
+//! or why not. Only the head of an answer is read, and redirects are not followed. Deliberately absent: retries, which
+//! `deliver` does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,25 +19,25 @@ use super::egress::{Egress, EgressError, Target};
 use super::sign;
 use crate::config::Secret;
 
-/// Longest head of an answer.
+/// Maximum size of an answer's head in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Why a delivery was not taken.
+/// Why a delivery was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// There is no connection.
     #[error("{0}")]
     Egress(#[from] EgressError),
-    /// No TLS there, or a certificate that is not trusted.
+    /// TLS failed, or the certificate is not trusted.
     #[error("there is no TLS that can be trusted")]
     Tls,
-    /// What came is no answer of HTTP.
+    /// The answer is not HTTP.
     #[error("the answer is no HTTP")]
     Broken,
     /// It took too long.
     #[error("there was no answer in time")]
     Timeout,
-    /// It was answered otherwise than by a 2xx.
+    /// The status is not 2xx.
     #[error("it was answered {0}")]
     Status(u16),
 }
@@ -47,17 +47,17 @@ pub(crate) struct Delivery<'a> {
     pub(crate) url: &'a str,
     pub(crate) secrets: &'a [Secret],
     pub(crate) id: &'a str,
-    /// Now, in unix seconds.
+    /// The current time in Unix seconds.
     pub(crate) at_s: u64,
     pub(crate) body: Bytes,
 }
 
-/// Makes deliveries.
+/// Sends deliveries.
 #[derive(Clone)]
 pub(crate) struct Poster {
     pub(crate) egress: Arc<Egress>,
     pub(crate) tls: Arc<rustls::ClientConfig>,
-    /// For all of one delivery.
+    /// Limit for a whole delivery.
     pub(crate) timeout: Duration,
 }
 
@@ -108,7 +108,7 @@ async fn send(
     let mut connection = std::pin::pin!(connection);
     let answer = sender.send_request(request);
     let mut answer = std::pin::pin!(answer);
-    // Both end with this call, so nothing of the answer is read behind its head for long.
+    // Both end with this call, so that little of the answer is read after its head.
     let answer = tokio::select! {
         answer = &mut answer => answer,
         _ = &mut connection => answer.await,

@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what counts as taken, and what receivers that misbehave come to.
+//! Proves no rule of the protocol: accepted deliveries, and receivers that misbehave.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ async fn post(poster: &Poster, url: &str) -> Result<(), Refusal> {
     poster.post(Delivery { url, secrets: &secrets, id: "evt_1", at_s: 7, body }).await
 }
 
-/// A receiver that answers this to one request, whatever it is; and what it was asked.
+/// A receiver that answers one request with this, and the request that it received.
 async fn receiver(answer: Vec<u8>) -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook?x=1", listener.local_addr().unwrap());
@@ -34,7 +34,7 @@ async fn receiver(answer: Vec<u8>) -> (String, tokio::task::JoinHandle<String>) 
             assert!(count > 0, "the request ends early");
             request.extend_from_slice(&bytes[..count]);
         }
-        // An error: it has seen enough.
+        // An error: the sender has read enough.
         let _ = socket.write_all(&answer).await;
         let mut rest = Vec::new();
         let _ = socket.read_to_end(&mut rest).await;

@@ -1,17 +1,17 @@
-//! Who is served next. Comes in: that a channel has news for an endpoint, what came of an attempt, the moment. Goes out:
-//! the next lane to serve, and when to look again. A lane is one endpoint and one channel: of each one attempt runs at a
-//! time, and what is refused waits longer each time. Lanes of one endpoint do not wait for each other, but no endpoint has
-//! more than its part of the attempts. Deliberately absent: events, sockets and clocks.
+//! The order of deliveries. Comes in: new events of a channel for an endpoint, results of attempts, the time. Goes out:
+//! the next lane to serve, and when to look again. A lane is one endpoint and one channel: it has one attempt at a
+//! time, and waits longer after each refusal. Lanes of one endpoint do not wait for each other, but the attempts of an
+//! endpoint are limited. Deliberately absent: events, sockets and clocks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Attempts of one endpoint that run at once.
+/// Maximum number of concurrent attempts of one endpoint.
 const PER_ENDPOINT: usize = 32;
-/// And of all.
+/// Maximum number of concurrent attempts in all.
 const IN_ALL: usize = 256;
-/// After the first refusal a lane waits so long, in milliseconds; after each further one twice as long.
+/// Time that a lane waits after its first refusal, in milliseconds; doubled after each further one.
 const FIRST_WAIT_MS: u64 = 500;
-/// Up to this.
+/// Maximum time that a lane waits, in milliseconds.
 const MAX_WAIT_MS: u64 = 60_000;
 
 /// One endpoint and one channel of its app.
@@ -21,17 +21,17 @@ pub(super) struct Key {
     pub(super) channel: String,
 }
 
-/// What came of serving a lane.
+/// The result of serving a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Something was taken, or given up; there may be more.
+    /// An event was accepted or given up; there may be more.
     Moved {
-        /// It was taken: others that wait for the endpoint need not.
+        /// It was accepted: other lanes of the endpoint stop waiting.
         taken: bool,
     },
-    /// There was nothing.
+    /// There was no event.
     Empty,
-    /// It was refused.
+    /// The endpoint did not accept it.
     Refused,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum Outcome {
 enum Lane {
     Ready,
     Running {
-        /// More has come meanwhile.
+        /// New events have come meanwhile.
         news: bool,
     },
     Waiting,
@@ -53,17 +53,17 @@ struct Endpoint {
     running: usize,
 }
 
-/// See the module. Times are milliseconds of any one clock.
+/// The lanes of all endpoints; see the module. Times are milliseconds of any one clock.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     endpoints: BTreeMap<String, Endpoint>,
     running: usize,
-    /// The endpoint that was served last: the next one comes first.
+    /// The endpoint that was served last; the search begins after it.
     last: Option<String>,
 }
 
 impl Queue {
-    /// A channel has news for an endpoint.
+    /// Adds new events of a channel for an endpoint.
     pub(super) fn news(&mut self, key: Key) {
         let endpoint = self.endpoints.entry(key.endpoint).or_default();
         match endpoint.lanes.get_mut(&key.channel) {
@@ -76,7 +76,7 @@ impl Queue {
         }
     }
 
-    /// The next lane to serve, and how often it was refused since something was taken.
+    /// The next lane to serve, and its refusals since the last success.
     pub(super) fn next(&mut self, now: u64) -> Option<(Key, u32)> {
         if self.running >= IN_ALL {
             return None;
@@ -107,7 +107,7 @@ impl Queue {
         Some((Key { endpoint: name, channel }, refusals))
     }
 
-    /// What came of serving a lane.
+    /// Takes the result of serving a lane.
     pub(super) fn done(&mut self, key: &Key, outcome: Outcome, now: u64) {
         self.running -= 1;
         let Some(endpoint) = self.endpoints.get_mut(&key.endpoint) else { return };
@@ -133,7 +133,7 @@ impl Queue {
             }
         }
         if outcome == (Outcome::Moved { taken: true }) {
-            // It is well again.
+            // The endpoint works again.
             for (_, channel) in std::mem::take(&mut endpoint.waiting) {
                 endpoint.make_ready(channel);
             }
@@ -143,12 +143,12 @@ impl Queue {
         }
     }
 
-    /// An endpoint is gone, or wants nothing. Attempts that run end by themselves.
+    /// Removes the lanes of an endpoint. Attempts in progress end by themselves.
     pub(super) fn forget(&mut self, endpoint: &str) {
         self.endpoints.remove(endpoint);
     }
 
-    /// When a lane that waits is due.
+    /// Time at which the first waiting lane is due.
     pub(super) fn deadline(&self) -> Option<u64> {
         if self.running >= IN_ALL {
             return None;
@@ -157,7 +157,7 @@ impl Queue {
         free.filter_map(|endpoint| endpoint.waiting.first().map(|(until, _)| *until)).min()
     }
 
-    /// Lanes that have something to do.
+    /// The number of lanes.
     pub(super) fn lanes(&self) -> usize {
         self.endpoints.values().map(|endpoint| endpoint.lanes.len()).sum()
     }
@@ -174,7 +174,7 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: who is served next.
+    //! Proves no rule of the protocol: the order of deliveries.
 
     use super::*;
 

@@ -1,6 +1,6 @@
-//! Signatures of deliveries, as Standard Webhooks has them (https://www.standardwebhooks.com): an HMAC over the id, the
-//! second and the body, so that neither an old delivery nor an altered one passes. Comes in: secrets and a delivery. Goes
-//! out: the headers. Deliberately absent: checking, which receivers do.
+//! Signatures of deliveries, by Standard Webhooks (https://www.standardwebhooks.com): an HMAC over the id, the time in
+//! seconds and the body, so that neither an old nor a changed delivery is accepted. Comes in: secrets and a delivery.
+//! Goes out: the header. Deliberately absent: verification, which receivers do.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +9,7 @@ use sha2::Sha256;
 
 use crate::config::Secret;
 
-/// What a secret of an endpoint begins with.
+/// Prefix of the secret of an endpoint.
 pub(super) const PREFIX: &str = "whsec_";
 
 /// A new secret.
@@ -19,7 +19,7 @@ pub(super) fn new_secret() -> Result<Secret, getrandom::Error> {
     Ok(Secret::new(format!("{PREFIX}{}", STANDARD.encode(bytes))))
 }
 
-/// The header `webhook-signature`: one signature for each secret, `None` where none is readable.
+/// The header `webhook-signature`: one signature for each secret; `None` if no secret is readable.
 pub(super) fn signature(secrets: &[Secret], id: &str, at_s: u64, body: &[u8]) -> Option<String> {
     let signed = secrets.iter().filter_map(|secret| {
         let key = STANDARD.decode(secret.expose().strip_prefix(PREFIX)?).ok()?;

@@ -1,5 +1,5 @@
-//! Numbers for Prometheus. Gauges are read when they are asked for; what happens between is counted, from the notes of
-//! the engines. Labels come from closed tables only: no channel and no uid, since anybody can make new ones.
+//! Metrics for Prometheus. Gauges are read on request; counters count the notes of the engines. Labels come from closed
+//! tables only: no channel and no uid, because clients can create any number of them.
 
 use std::sync::Arc;
 
@@ -23,18 +23,18 @@ use crate::tasks::TaskStats;
 type Label = [(&'static str, String); 1];
 type Labels = [(&'static str, String); 2];
 
-/// What is read when somebody asks.
+/// The values that are read on request.
 pub(crate) struct Numbers {
     pub(crate) engine: Stats,
     pub(crate) hub: HubStats,
     pub(crate) forwards: ForwardStats,
-    /// Where there are push tasks.
+    /// `None` without push tasks.
     pub(crate) tasks: Option<TaskStats>,
     pub(crate) store: StoreStats,
     pub(crate) phase: Phase,
 }
 
-/// What is counted as it happens.
+/// The counters.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     questions: mpsc::Sender<oneshot::Sender<()>>,
@@ -44,18 +44,18 @@ pub(crate) struct Metrics {
     refusals: Family<Label, Counter>,
     closes: Family<Label, Counter>,
     resumes: Family<Labels, Counter>,
-    /// Of webhooks.
+    /// Counters of webhooks.
     pub(crate) hooks: HookMetrics,
 }
 
-/// Asks of readers of the metrics for everything that was noted before.
+/// Requests to answer when all earlier notes are counted.
 pub(crate) type Questions = mpsc::Receiver<oneshot::Sender<()>>;
 
-/// Questions that may wait; who asks waits, too.
+/// Maximum number of waiting requests. Further callers wait.
 const QUESTIONS: usize = 4;
 
 impl Metrics {
-    /// Numbers, and what [`count`] needs.
+    /// The metrics, and the requests that [`count`] answers.
     pub(crate) fn new() -> (Arc<Self>, Questions) {
         let (questions, asked) = mpsc::channel(QUESTIONS);
         let metrics = Metrics {
@@ -71,15 +71,15 @@ impl Metrics {
         (Arc::new(metrics), asked)
     }
 
-    /// Counts the notes that a reader misses.
+    /// The counter of the notes that a reader misses.
     pub(crate) fn missed_by(&self, reader: &str) -> Counter {
         self.missed.get_or_create(&[("reader", reader.to_owned())]).clone()
     }
 
-    /// Completes when everything is counted that was noted before.
+    /// Completes when all earlier notes are counted.
     pub(crate) async fn caught_up(&self) {
         let (answer, counted) = oneshot::channel();
-        // An error: nobody counts any more.
+        // An error: counting has ended.
         let _ = self.questions.send(answer).await;
         let _ = counted.await;
     }
@@ -121,7 +121,7 @@ impl Metrics {
         self.closes.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// What is counted here. Every one is named, so that a new one is not forgotten.
+    /// Registers the counters. The pattern names each field, so that the compiler reports a new one.
     fn register(&self, registry: &mut Registry) {
         let Metrics { questions: _, missed, joins, leaves, refusals, closes, resumes, hooks } =
             self;
@@ -144,7 +144,7 @@ impl Metrics {
         registry.register("events_pruned", help, pruned.clone());
     }
 
-    /// Everything in the text format of OpenMetrics.
+    /// All metrics in the text format of OpenMetrics.
     pub(crate) fn text(&self, numbers: Numbers) -> String {
         let Numbers { engine, hub, forwards, tasks, store, phase } = numbers;
         let mut registry = Registry::with_prefix("lianmai");
@@ -314,11 +314,11 @@ fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     registry.register(name, help, counter);
 }
 
-/// Counts every note until nobody is left who notes.
+/// Counts all notes until the last sender of notes is dropped.
 pub(crate) async fn count(metrics: Arc<Metrics>, mut notes: NoteReader, mut questions: Questions) {
     loop {
         tokio::select! {
-            // An answer comes behind all that waits.
+            // Notes come first, so an answer follows all waiting notes.
             biased;
             note = notes.next() => match note {
                 Some(note) => metrics.noted(&note),

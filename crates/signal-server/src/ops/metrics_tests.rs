@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: numbers for operators.
+//! Proves no rule of the protocol: metrics for operators.
 
 use lianmai_signal_engine::ConnId;
 
@@ -20,11 +20,11 @@ async fn what_was_noted_before_is_counted_when_it_is_asked_for() {
     }
     drop(notes);
     counting.await.unwrap();
-    // Nobody counts any more, and nobody waits for that.
+    // Counting has ended, so the call returns.
     metrics.caught_up().await;
 }
 
-/// A number that nobody exports reads as one that is always nothing.
+/// A value that is not exported would look like zero.
 #[test]
 fn every_number_is_exported() {
     let engine = Stats {

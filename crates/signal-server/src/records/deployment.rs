@@ -1,6 +1,7 @@
-//! Rows of the deployment: keys of the API, endpoints of webhooks, revocations of tokens, and the answers that are given
-//! once more to who asks again. Comes in: what the API decides. Goes out: the same again. Deliberately absent: secrets of
-//! keys, of which only a hash is here. The secrets of endpoints sign, so they are here as they are, in a file of mode 0600.
+//! Rows of the deployment: keys of the API, endpoints of webhooks, revocations of tokens, and the answers to requests
+//! with an idempotency key, for repeated requests. Comes in: decisions of the API. Goes out: the same rows.
+//! Deliberately absent: secrets of keys, of which only a hash is stored. Secrets of endpoints are stored as they are,
+//! because they sign; the file has mode 0600.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -28,36 +29,36 @@ impl Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) id: String,
-    /// Its app; empty for all.
+    /// Its app; empty for all apps.
     pub(crate) appkey: String,
     pub(crate) record: String,
 }
 
-/// Tokens of an app that are not valid any more.
+/// A revocation of tokens of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Revocation {
     pub(crate) appkey: String,
-    /// Decimal; empty for every uid.
+    /// Decimal; empty for all uids.
     pub(crate) uid: String,
-    /// In unix milliseconds: what was issued before is refused.
+    /// In Unix milliseconds: tokens that were issued before are refused.
     pub(crate) not_before: u64,
 }
 
-/// What is known of a request with an idempotency key.
+/// What is known about a request with an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// Nothing: it was noted now, and is to be done.
+    /// It is new: it is stored now and must be carried out.
     New,
-    /// It was another request.
+    /// The key belongs to another request.
     Other,
-    /// It is being done, or a process ended while it was.
+    /// It is being carried out, or a process ended during that.
     Begun,
     /// It was answered with this.
     Answered { status: u16, body: String },
 }
 
 impl Desk {
-    /// Everything in a table.
+    /// All entries of a table.
     pub(crate) async fn entries(&self, table: Table) -> Result<Vec<Entry>, DeskError> {
         self.read(move |transaction| {
             let sql = format!("SELECT id, appkey, record FROM {} ORDER BY id", table.name());
@@ -70,7 +71,7 @@ impl Desk {
         .await
     }
 
-    /// Writes an entry, in place of the one of its id. `false`, and nothing written, if there are `most` others of its app.
+    /// Writes an entry, or replaces the one with its id. Returns `false` without writing if its app has `most` others.
     pub(crate) async fn put_entry(
         &self,
         table: Table,
@@ -94,7 +95,7 @@ impl Desk {
         .await
     }
 
-    /// Removes an entry, and what belongs to it.
+    /// Removes an entry and the rows that belong to it.
     pub(crate) async fn drop_entry(&self, table: Table, id: String) -> Result<(), DeskError> {
         self.write(move |transaction| {
             let sql = format!("DELETE FROM {} WHERE id = ?", table.name());
@@ -108,7 +109,7 @@ impl Desk {
         .await
     }
 
-    /// Every revocation.
+    /// All revocations.
     pub(crate) async fn revocations(&self) -> Result<Vec<Revocation>, DeskError> {
         self.read(|transaction| {
             let mut statement =
@@ -121,8 +122,8 @@ impl Desk {
         .await
     }
 
-    /// Writes a revocation, which never goes back, and forgets those that concern no token any more. `false`, and nothing
-    /// written, if the app has `most` others.
+    /// Writes a revocation, whose time never moves back, and removes those that no longer concern any token. Returns
+    /// `false` without writing if the app has `most` others.
     pub(crate) async fn revoke(
         &self,
         revocation: Revocation,
@@ -148,7 +149,7 @@ impl Desk {
         .await
     }
 
-    /// Notes a request with an idempotency key, unless it is known. `None` if there are too many.
+    /// Stores a request with an idempotency key, unless it is known. `None` if there are too many.
     pub(crate) async fn begin(
         &self,
         (scope, key): (String, String),
@@ -190,7 +191,7 @@ impl Desk {
         .await
     }
 
-    /// What a request with an idempotency key was answered; `None` forgets the request, since nothing came of it.
+    /// Stores the answer to a request with an idempotency key. `None` removes the request, because it had no effect.
     pub(crate) async fn answered(
         &self,
         (scope, key): (String, String),

@@ -1,7 +1,6 @@
-//! What is asked of the file while the server runs, and what is not the engines': a thread with a connection of its own.
-//! Comes in: jobs, one after the other. Goes out: their answers. Deliberately absent: what a job does (`events`,
-//! `deployment`), and the rows of the engines, which have their own writer; neither waits for the other longer than one
-//! small transaction takes.
+//! Access to the file while the server runs, for all but the engines: a thread with its own connection. Comes in: jobs,
+//! one after the other. Goes out: their results. Deliberately absent: the jobs (`events`, `deployment`), and the rows
+//! of the engines, which have their own writer; each of the two waits for the other at most for one small transaction.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,23 +11,23 @@ use tracing::error;
 
 use super::{StoreError, schema};
 
-/// Jobs that may wait. Whoever has one more waits to hand it in.
+/// Maximum number of waiting jobs. Further callers wait.
 const JOBS: usize = 256;
 
-/// Why there is no answer.
+/// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DeskError {
     /// The server stops.
     #[error("the store is closed")]
     Closed,
-    /// The file cannot be read or written; nothing has changed.
+    /// The file cannot be read or written. Nothing was changed.
     #[error("the store cannot be used")]
     Failed,
 }
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The way to the thread. Cheap to clone; the thread ends when it is closed, or with the last one.
+/// A handle to the thread. Cheap to clone. The thread ends when the desk is closed, or with the last handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Desk {
     jobs: Arc<Mutex<Option<mpsc::Sender<Job>>>>,
@@ -36,7 +35,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Opens a further connection to the file.
+    /// Opens another connection to the file.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = |source| StoreError::Database { path: path.to_owned(), source };
         let mut connection = schema::connect(path).map_err(database)?;
@@ -55,7 +54,7 @@ impl Desk {
         Ok(Desk { jobs: Arc::new(Mutex::new(Some(jobs))), ended })
     }
 
-    /// Whoever asks from now on hears that it is closed; what was handed in before is done.
+    /// Refuses jobs from now on. Earlier jobs are still done.
     pub(super) fn close(&self) {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -65,7 +64,7 @@ impl Desk {
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
     }
 
-    /// Reads in a transaction: what it sees is of one moment.
+    /// Reads in a transaction, and so from one state of the file.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -73,8 +72,8 @@ impl Desk {
         self.run(TransactionBehavior::Deferred, job).await
     }
 
-    /// Writes in a transaction, which counts if it succeeds. It waits its turn before it reads: what it sees then cannot
-    /// change until it is through.
+    /// Writes in a transaction, which is committed if `job` succeeds. It takes the write lock before it reads, so the
+    /// rows that it reads cannot change before the commit.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,

@@ -1,68 +1,68 @@
-//! The journal as it is read: what happened, which endpoint has heard what, and what is gone. Comes in: questions of the
-//! API and of whoever delivers. Goes out: events in the order in which they were committed, and by channel in the order of
-//! their numbers. Deliberately absent: how events get here (`writer`), and what is in them.
+//! Reads and prunes the journal: events, their deliveries to endpoints, and gaps. Comes in: queries of the API and of
+//! the deliveries. Goes out: events in the order of their commits, and those of a channel in the order of their
+//! numbers. Deliberately absent: how events are written (`writer`), and their content.
 
 use lianmai_protocol::Appkey;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::desk::{Desk, DeskError};
 
-/// One event as it is stored.
+/// A stored event, or a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredEvent {
-    /// Its place among all events of the file.
+    /// Its position among all events of the file.
     pub(crate) pos: u64,
     /// Its channel.
     pub(crate) channel: String,
-    /// Its number in that.
+    /// Its number in the channel.
     pub(crate) seq: u64,
-    /// Its record, or what is gone.
+    /// Its record, or the gap.
     pub(crate) what: What,
 }
 
-/// What a place in the journal holds.
+/// The content of a position in the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// A record, as the engine wrote it.
     Record(String),
-    /// Everything from this number on up to the event's own is gone.
+    /// All events from this number up to the entry's own number are gone.
     Lost(u64),
 }
 
-/// An event that an endpoint did not take in time.
+/// An event that an endpoint did not accept in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeadLetter {
     pub(crate) event: StoredEvent,
     pub(crate) attempts: u32,
     pub(crate) error: String,
-    /// When it was given up, in unix milliseconds.
+    /// Time when it was given up, in Unix milliseconds.
     pub(crate) at: u64,
 }
 
-/// An endpoint is through with an event.
+/// An event that is done for an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settled {
     pub(crate) endpoint: String,
     pub(crate) channel: String,
     pub(crate) seq: u64,
-    /// Given up after so many attempts, because of this, at this moment.
+    /// If it was given up: its position, the number of attempts, the error, and the time in Unix milliseconds.
     pub(crate) dead: Option<(u64, u32, String, u64)>,
 }
 
-/// How much is kept.
+/// How many events are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Keep {
-    /// What happened before that goes, in unix milliseconds.
+    /// Earlier events are removed; in Unix milliseconds.
     pub(crate) since: u64,
-    /// And what is more than so many.
+    /// Maximum number of events.
     pub(crate) events: u64,
 }
 
-/// Most events that one step of [`Desk::prune`] takes away.
+/// Maximum number of events that one step of [`Desk::prune`] removes.
 const STEP: u64 = 2_000;
 
 impl Desk {
-    /// Events of an app behind a place, at most so many. What is gone of them comes first.
+    /// At most `limit` events of an app after a position, by position. Gaps take precedence within the limit.
     pub(crate) async fn events_after(
         &self,
         appkey: &Appkey,
@@ -91,7 +91,7 @@ impl Desk {
         .await
     }
 
-    /// The last place that is taken.
+    /// The last position in use.
     pub(crate) async fn last_pos(&self) -> Result<u64, DeskError> {
         self.read(|transaction| {
             let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'event'";
@@ -100,7 +100,7 @@ impl Desk {
         .await
     }
 
-    /// Channels in which something happened behind a place, each once, and how far this reaches.
+    /// Channels with events after a position, each once, and the position up to which this is complete.
     pub(crate) async fn channels_after(
         &self,
         after: u64,
@@ -120,7 +120,7 @@ impl Desk {
         .await
     }
 
-    /// What an endpoint has to hear still: channels of its app with events that are new to it.
+    /// Channels of an app with events that an endpoint has not received.
     pub(crate) async fn behind(
         &self,
         endpoint: &str,
@@ -141,7 +141,7 @@ impl Desk {
         .await
     }
 
-    /// The next event of a channel for an endpoint, and the number of the last one that it has heard there.
+    /// The next event of a channel for an endpoint, and the number of the last one that the endpoint received there.
     pub(crate) async fn next_event(
         &self,
         endpoint: &str,
@@ -168,7 +168,7 @@ impl Desk {
         .await
     }
 
-    /// Endpoints are through with events.
+    /// Stores that events are done for endpoints. Endpoints that were removed are ignored.
     pub(crate) async fn settle(&self, settled: Vec<Settled>) -> Result<(), DeskError> {
         self.write(move |transaction| {
             let mut heard = transaction.prepare(
@@ -190,7 +190,7 @@ impl Desk {
         .await
     }
 
-    /// What an endpoint did not take, behind a place.
+    /// Dead letters of an endpoint after a position.
     pub(crate) async fn dead_letters(
         &self,
         endpoint: &str,
@@ -213,7 +213,7 @@ impl Desk {
         .await
     }
 
-    /// Takes away what is too old or too much, some of it at a time: how many events went, and whether that is all.
+    /// Removes some of the events that are too old or too many. Returns how many it removed, and whether that was all.
     pub(crate) async fn prune(&self, keep: Keep) -> Result<(u64, bool), DeskError> {
         self.write(move |transaction| prune(transaction, keep)).await
     }
@@ -227,7 +227,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
 fn prune(transaction: &Transaction<'_>, keep: Keep) -> rusqlite::Result<(u64, bool)> {
     let count: u64 = transaction.query_row("SELECT COUNT(*) FROM event", [], |row| row.get(0))?;
     let surplus = count.saturating_sub(keep.events).min(STEP);
-    // Places rise with time: what goes is a beginning.
+    // Positions rise with time, so the oldest events have the lowest ones.
     let sql = "SELECT COUNT(*) FROM (SELECT at FROM event ORDER BY pos LIMIT ?) WHERE at < ?";
     let old: u64 = transaction.query_row(sql, params![STEP, keep.since], |row| row.get(0))?;
     let goes = surplus.max(old);

@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: the journal on its way to the file, out of it, and away.
+//! Proves no rule of the protocol: writing, reading and pruning the journal.
 
 use lianmai_protocol::{Appkey, Cid, WallTime};
 use lianmai_signal_engine::{Event, EventRecord};
@@ -25,14 +25,14 @@ fn open(temp: &Temp) -> Sqlite {
     Sqlite::open(&temp.0, lock, opening(1)).unwrap().0
 }
 
-/// Writes, and waits until it is written.
+/// Writes, and waits for the commit.
 async fn write(store: &Sqlite, ops: Vec<RowOp>) {
     let (ack, written) = tokio::sync::oneshot::channel();
     store.write(ops, Some(Box::new(move |well| _ = ack.send(well))));
     assert!(written.await.unwrap());
 }
 
-/// Channel and number of events, and from where on they are gone.
+/// Channel and number of events, and the first number of a gap.
 fn told(events: &[StoredEvent]) -> Vec<(String, u64, Option<u64>)> {
     let told = events.iter().map(|event| {
         let gone = match &event.what {
@@ -64,7 +64,7 @@ async fn events_are_read_in_the_order_of_commits() {
     let (channels, reached) = desk.channels_after(after).await.unwrap();
     assert_eq!(channels.len(), 2);
     assert_eq!((reached, desk.last_pos().await.unwrap()), (events[2].pos, events[2].pos));
-    // The next process has them, too, and its places go on.
+    // The next process has the events, too, and continues with the positions.
     drop(desk);
     assert!(store.close(None).await);
     drop(store);
@@ -107,7 +107,7 @@ async fn an_endpoint_hears_each_event_of_a_channel_once() {
     assert_eq!(behind(0).await, ["b"]);
     let dead = desk.dead_letters("e", 0, 10).await.unwrap();
     assert_eq!((dead.len(), dead[0].attempts, dead[0].event.seq), (1, 3, 2));
-    // With it goes what it has heard; nobody who is gone hears anything.
+    // Its deliveries are removed with it, and none are stored for a removed endpoint.
     desk.drop_entry(Table::Endpoints, "e".to_owned()).await.unwrap();
     settle("a", 2, None).await;
     assert_eq!(next("a").await, Some((1, None)));
@@ -130,20 +130,20 @@ async fn what_is_too_old_or_too_much_goes_and_is_said_to_be_gone() {
     let gone = |channel: &str| (channel.to_owned(), 2, Some(1));
     assert_eq!(told(&events)[..3], [gone("b"), gone("a"), kept("b", 3)]);
     assert_eq!(events.len(), 8);
-    // Of the rest all but two are too many.
+    // Of the rest, all but two are too many.
     assert_eq!(prune(0, 2).await, (4, true));
     let events = desk.events_after(&demo(), 0, 20).await.unwrap();
     let gone = |channel: &str| (channel.to_owned(), 4, Some(1));
     assert_eq!(told(&events), [gone("b"), gone("a"), kept("b", 5), kept("a", 5)]);
     let after = desk.events_after(&demo(), events[1].pos, 20).await.unwrap();
     assert_eq!(told(&after), [kept("b", 5), kept("a", 5)], "who has read so far misses nothing");
-    // What is gone is said as long as it would have been kept.
+    // A gap is reported as long as its events would have been kept.
     assert_eq!(prune(u64::MAX >> 1, 2).await, (2, true));
     assert_eq!(prune(u64::MAX >> 1, 2).await, (0, true));
     assert!(desk.events_after(&demo(), 0, 20).await.unwrap().is_empty());
 }
 
-/// What a request is known as.
+/// The states of a request with an idempotency key.
 #[tokio::test]
 async fn a_request_is_noted_once() {
     let temp = Temp::new("idempotency");
@@ -184,7 +184,7 @@ fn what_the_disk_takes_too_long_for_is_one_event_of_its_channel() {
     let lost = |from, to| Event::Lost { from, to };
     assert_eq!(end(&pending), [("b".to_owned(), 3, lost(1, 3))]);
     assert_eq!(pending.lost_events(), 3);
-    // The disk fails: what comes since is behind.
+    // The commit fails, so later events come after the batch.
     let batch = pending.take();
     assert_eq!(pending.lost_events(), 3);
     pending.apply(append("b", 4, 8));

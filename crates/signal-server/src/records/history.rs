@@ -1,5 +1,5 @@
-//! What is remembered of calls, as it is read and as it goes. Comes in: questions of the API, the clock. Goes out: entries of
-//! a channel in the order of the clock. Deliberately absent: how entries get here (`writer`), and what is in them.
+//! Reads and prunes the history of calls. Comes in: queries of the API, the clock. Goes out: entries of a channel in
+//! the order of time. Deliberately absent: how entries are written (`writer`), and their content.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,19 +13,19 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::desk::{Desk, DeskError};
 use crate::clock::wall_now;
 
-/// Most entries that one read looks at, however few of them are wanted.
+/// Maximum number of entries that one query examines, however few match.
 const SCAN: usize = 20_000;
-/// Most entries that one step takes away.
+/// Maximum number of entries that one pruning step removes.
 const STEP: u64 = 2_000;
-/// What is too old is looked for this often.
+/// Interval of pruning.
 const PRUNE: Duration = Duration::from_secs(60);
 
-/// Where in a channel an entry is.
+/// The position of an entry in a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// When, in unix milliseconds.
+    /// Its time in Unix milliseconds.
     at: i64,
-    /// Which of that moment.
+    /// Its row number, for entries of the same time.
     pos: i64,
 }
 
@@ -45,39 +45,39 @@ impl FromStr for Place {
     }
 }
 
-/// What somebody wants to know of a channel.
+/// A query for entries of a channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
     pub(crate) channel: ChannelKey,
-    /// Behind this entry.
+    /// Only entries after this one.
     pub(crate) after: Option<Place>,
-    /// From then on, in unix milliseconds.
+    /// Begin of the time range in Unix milliseconds.
     pub(crate) from: u64,
-    /// And before that.
+    /// End of the time range, exclusive.
     pub(crate) to: u64,
-    /// Entries about a user, and about nobody.
+    /// Only entries about this user, and those about no user.
     pub(crate) uid: Option<UserId>,
-    /// Of those and of this other user's, the ones that are about nobody else.
+    /// Together with `uid`: of the entries about either user, those about no third one.
     pub(crate) with: Option<UserId>,
-    /// At most so many.
+    /// Maximum number of entries.
     pub(crate) limit: usize,
 }
 
-/// What was found.
+/// The result of a query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Records, as the engine wrote them.
     pub(crate) records: Vec<String>,
-    /// Where to go on, unless this is all.
+    /// Where to continue; `None` at the end.
     pub(crate) next: Option<Place>,
 }
 
-/// How much is kept.
+/// Limits of the history.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepHistory {
-    /// So long, in milliseconds.
+    /// Maximum age in milliseconds.
     pub(crate) ms: u64,
-    /// And so many entries.
+    /// Maximum number of entries.
     pub(crate) rows: u64,
 }
 
@@ -96,12 +96,12 @@ impl Search {
 }
 
 impl Desk {
-    /// Entries of a channel.
+    /// Searches the entries of a channel.
     pub(crate) async fn history(&self, search: Search) -> Result<Found, DeskError> {
         self.read(move |transaction| find(transaction, &search)).await
     }
 
-    /// Takes away what is too old or too much, some of it at a time: how many entries went, and whether that is all.
+    /// Removes some of the entries that are too old or too many. Returns how many it removed, and whether that was all.
     pub(crate) async fn prune_history(
         &self,
         since: u64,
@@ -110,7 +110,7 @@ impl Desk {
         self.write(move |transaction| prune(transaction, since, rows)).await
     }
 
-    /// Keeps as much as is wanted, until the store is closed.
+    /// Prunes the history at each [`PRUNE`] until the store is closed. Never completes.
     pub(crate) async fn keep_history(self, keep: KeepHistory) {
         let mut ticks = interval(PRUNE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -121,7 +121,7 @@ impl Desk {
                 match self.prune_history(since, keep.rows).await {
                     Ok((_, false)) => {}
                     Ok((_, true)) | Err(DeskError::Failed) => break,
-                    // What is left is taken away by the next process.
+                    // The next process removes the rest.
                     Err(DeskError::Closed) => return std::future::pending().await,
                 }
             }
@@ -158,7 +158,7 @@ fn find(transaction: &Transaction<'_>, search: &Search) -> rusqlite::Result<Foun
 }
 
 fn prune(transaction: &Transaction<'_>, since: u64, rows: u64) -> rusqlite::Result<(u64, bool)> {
-    // Places rise, and what goes is a beginning: so this is how many there are, or more.
+    // Positions rise and the lowest are removed first, so this is at least the number of entries.
     let sql = "SELECT COALESCE(MAX(pos) - MIN(pos) + 1, 0) FROM history";
     let count: u64 = transaction.query_row(sql, [], |row| row.get(0))?;
     let surplus = count.saturating_sub(rows).min(STEP);

@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what is remembered of calls, on its way to the file, out of it, and away.
+//! Proves no rule of the protocol: writing, reading and pruning the history of calls.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn all(channel: &str) -> Search {
     Search { channel: key(channel), after, from: 0, to: u64::MAX, uid, with, limit: 100 }
 }
 
-/// When what was found happened.
+/// The times of the entries.
 fn times(found: &Found) -> Vec<u64> {
     let read = |text: &String| serde_json::from_str::<HistoryRecord>(text).unwrap().at.0;
     found.records.iter().map(read).collect()

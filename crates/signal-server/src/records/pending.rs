@@ -1,5 +1,5 @@
-//! What waits for the disk: the newest operation of each row. Comes in: operations in order. Goes out: the same
-//! effect in as few statements as possible. Deliberately absent: the disk, and what a record says.
+//! Operations that wait for the disk: the newest of each row. Comes in: operations in order. Goes out: the same effect
+//! in as few statements as possible. Deliberately absent: the disk, and the content of records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,35 +7,35 @@ use lianmai_signal_engine::{
     ChannelKey, Event, EventRecord, HistoryRecord, Record, Row, RowKey, RowOp,
 };
 
-/// Rows that may wait to be removed. The rows that wait to be there are bounded by what the engines hold.
+/// Maximum number of waiting removals. The number of other waiting rows is bounded by the state of the engines.
 pub(super) const MAX_ROWS: usize = 250_000;
 
-/// Events that may wait. Of what comes then only the numbers are kept, for those who follow the channel.
+/// Maximum number of waiting events. Of later ones only the numbers are kept, for readers of the channel.
 pub(super) const MAX_EVENTS: usize = 100_000;
 
-/// Entries of histories that may wait. What comes then is forgotten.
+/// Maximum number of waiting history entries. Later ones are dropped.
 pub(super) const MAX_HISTORY: usize = 100_000;
 
-/// Everything that waits.
+/// All waiting operations.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    /// Channels that go before all else, with the rows that end with them.
+    /// Channels to remove first, with the rows that end with them.
     dropped: BTreeSet<ChannelKey>,
-    /// What each row becomes; `None` removes it.
+    /// The new value of each row; `None` removes it.
     rows: BTreeMap<RowKey, Option<Record>>,
-    /// Of both, what is to be removed.
+    /// Number of removals in `dropped` and `rows`.
     removals: usize,
-    /// Removals that were given up: the file holds rows that should be gone.
+    /// Number of removals that were given up: the file holds rows that should be removed.
     forgotten: u64,
-    /// What happened, in order.
+    /// Events, in order.
     events: Vec<(ChannelKey, EventRecord)>,
-    /// And what had no room any more: of a channel always the end.
+    /// Gaps: the events that found no room, in each channel always the last ones.
     lost: BTreeMap<ChannelKey, EventRecord>,
-    /// How much that was in all.
+    /// Total number of events in gaps.
     lost_events: u64,
-    /// What is remembered of calls, in order.
+    /// History entries, in order.
     history: Vec<(ChannelKey, HistoryRecord)>,
-    /// How much of that had no room.
+    /// Number of dropped history entries.
     lost_history: u64,
 }
 
@@ -44,18 +44,18 @@ impl Pending {
         self.len() == 0
     }
 
-    /// Rows that wait.
+    /// Number of waiting operations.
     pub(super) fn len(&self) -> usize {
         let appended = self.events.len() + self.lost.len() + self.history.len();
         self.dropped.len() + self.rows.len() + appended
     }
 
-    /// Removals that were given up.
+    /// Number of removals that were given up.
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// All of it. What was given up stays known.
+    /// Takes all operations. The counters of dropped ones stay.
     pub(super) fn take(&mut self) -> Pending {
         let Pending { forgotten, lost_events, lost_history, .. } = *self;
         let rest = Pending { forgotten, lost_events, lost_history, ..Pending::default() };
@@ -63,17 +63,17 @@ impl Pending {
         Pending { forgotten: 0, lost_events: 0, lost_history: 0, ..taken }
     }
 
-    /// Channels that go first.
+    /// Channels to remove first.
     pub(super) fn dropped(&self) -> impl Iterator<Item = &ChannelKey> {
         self.dropped.iter()
     }
 
-    /// Rows behind that.
+    /// Rows to write or remove after that.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&RowKey, Option<&Record>)> {
         self.rows.iter().map(|(key, record)| (key, record.as_ref()))
     }
 
-    /// What happened, in order, and behind that what of it was left out.
+    /// Events in order, then the gaps.
     pub(super) fn events(&self) -> impl Iterator<Item = (&ChannelKey, &EventRecord)> {
         self.events.iter().map(|(channel, record)| (channel, record)).chain(self.lost())
     }
@@ -82,34 +82,34 @@ impl Pending {
         self.lost.iter()
     }
 
-    /// How many events were left out.
+    /// Number of dropped events.
     pub(super) fn lost_events(&self) -> u64 {
         self.lost_events
     }
 
-    /// What is remembered of calls, in order.
+    /// History entries, in order.
     pub(super) fn history(&self) -> impl Iterator<Item = (&ChannelKey, &HistoryRecord)> {
         self.history.iter().map(|(channel, record)| (channel, record))
     }
 
-    /// How many entries of histories were forgotten.
+    /// Number of dropped history entries.
     pub(super) fn lost_history(&self) -> u64 {
         self.lost_history
     }
 
-    /// Whether those who follow channels have something to hear.
+    /// Whether there are events or gaps.
     pub(super) fn has_events(&self) -> bool {
         !self.events.is_empty() || !self.lost.is_empty()
     }
 
-    /// Takes an operation in, behind those before.
+    /// Adds an operation after the earlier ones.
     pub(super) fn apply(&mut self, op: RowOp) {
         let full = self.removals >= MAX_ROWS;
         match op {
             RowOp::Put(key, record) => self.set(key, Some(record)),
             RowOp::Append(channel, record) => self.append(channel, *record),
             RowOp::Remember(channel, record) => self.remember(channel, *record),
-            // Where the channel goes first, no row of it is left that could be removed.
+            // The removal of the channel removes this row, too.
             RowOp::Drop(key)
                 if key.row.is_of_a_channel() && self.dropped.contains(&key.channel) =>
             {
@@ -131,7 +131,7 @@ impl Pending {
         }
     }
 
-    /// Puts what could not be written under what came since.
+    /// Puts operations that could not be written below the newer ones.
     pub(super) fn put_back(&mut self, older: Pending) {
         let newer = std::mem::replace(self, older);
         self.forgotten += newer.forgotten;
@@ -190,7 +190,7 @@ impl Pending {
         self.removals -= usize::from(matches!(self.rows.remove(key), Some(None)));
     }
 
-    /// Forgets the rows of a channel that end with it.
+    /// Forgets the operations for rows that end with a channel.
     fn unset_channel(&mut self, channel: &ChannelKey) {
         let first = RowKey { channel: channel.clone(), row: Row::Channel };
         let own = self.rows.range(first..).map(|(key, _)| key);

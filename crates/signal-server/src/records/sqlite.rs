@@ -1,5 +1,5 @@
-//! The records in a file of SQLite. Comes in: a directory, then writes. Goes out: what was written by an earlier
-//! process. Deliberately absent: the thread that writes (`writer`).
+//! The records in an SQLite file. Comes in: a directory, then writes. Goes out: the state that an earlier process
+//! wrote. Deliberately absent: the thread that writes (`writer`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Records for Sqlite {
 }
 
 impl Drop for Sqlite {
-    /// Ends the writer when nobody is left who writes.
+    /// Ends the writer with the last handle.
     fn drop(&mut self) {
         self.1.close();
         self.0.close(None);

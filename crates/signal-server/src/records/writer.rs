@@ -1,6 +1,6 @@
-//! The thread that owns the connection. Comes in: what waits. Goes out: transactions, and an answer for whoever
-//! waits for one. Deliberately absent: delays. While one commit runs the next one gathers, so the busier the
-//! server, the larger its transactions.
+//! The thread that owns the connection. Comes in: waiting operations. Goes out: transactions, and answers to the
+//! callers that wait for them. Deliberately absent: delays. The operations of the next commit gather while one runs, so
+//! the busier the server, the larger its transactions.
 
 use std::io;
 use std::mem::take;
@@ -18,19 +18,19 @@ use super::pending::Pending;
 use super::{Ack, FORMAT, StoreStats, schema};
 use crate::data_dir::DirLock;
 
-/// After a failure, unless somebody waits.
+/// Time until a retry after a failure, unless a caller waits.
 const RETRY: Duration = Duration::from_millis(500);
-/// A disk that fails is said aloud this often.
+/// Minimum time between error lines about a failing disk.
 const COMPLAINT: Duration = Duration::from_secs(60);
 
-/// Between the shards and the writer.
+/// State shared by the shards and the writer.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    /// Whether all went well, when the file is closed.
+    /// Whether everything succeeded, once the file is closed.
     ended: watch::Sender<Option<bool>>,
-    /// Commits with events.
+    /// Number of commits with events.
     appended: watch::Sender<u64>,
     commits: AtomicU64,
     failures: AtomicU64,
@@ -40,9 +40,9 @@ pub(super) struct Shared {
 struct State {
     pending: Pending,
     waiting: Vec<Ack>,
-    /// Rows of the commit that runs.
+    /// Number of operations in the current commit.
     writing: usize,
-    /// The last commit failed, and what it should have written is pending again.
+    /// The last commit failed, and its operations are pending again.
     failing: bool,
     life: Life,
 }
@@ -61,17 +61,17 @@ enum Life {
     Closed,
 }
 
-/// Its mark, if there is to be one.
+/// The mark to write, if any.
 struct Closing(Option<WallTime>);
 
-/// What the writer has to do next.
+/// The next work of the writer.
 struct Work {
     batch: Pending,
     waiting: Vec<Ack>,
     closing: Option<Closing>,
 }
 
-/// Starts the thread. It ends when the store is closed, and lets go of the lock then.
+/// Starts the thread. It ends when the store is closed, and then releases the lock.
 pub(super) fn start(connection: Connection, lock: Arc<DirLock>) -> io::Result<Arc<Shared>> {
     let shared = Arc::new(Shared::default());
     let writing = shared.clone();
@@ -98,7 +98,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Asks the writer to end; the first one who does says with which mark.
+    /// Asks the writer to end. The first call decides about the mark.
     pub(super) fn close(&self, handed_over: Option<WallTime>) {
         let mut state = self.lock();
         if matches!(state.life, Life::Open) {
@@ -108,7 +108,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Completes when the writer has ended.
+    /// Completes when the writer has ended, with whether everything succeeded.
     pub(super) async fn ended(&self) -> bool {
         let mut ended = self.ended.subscribe();
         ended.wait_for(Option::is_some).await.is_ok_and(|well| *well == Some(true))
@@ -130,7 +130,7 @@ impl Shared {
         self.appended.subscribe()
     }
 
-    /// Waits until there is something to do, and takes all of it.
+    /// Waits for work, and takes all of it.
     fn next(&self) -> Work {
         let idle = |state: &mut State| {
             matches!(state.life, Life::Open)
@@ -170,7 +170,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until the store is closed; then says whether all is written.
+    /// Writes until the store is closed. Returns whether everything is written.
     fn run(mut self) -> bool {
         loop {
             let Work { batch, waiting, closing } = self.shared.next();
@@ -221,7 +221,7 @@ impl Writer {
         }
     }
 
-    /// The last thing that is written. A file that holds too much is no hand-over.
+    /// Writes the mark, last of all. A file with rows that should be removed is not handed over.
     fn hand_over(&mut self, at: Option<WallTime>) -> bool {
         let Some(at) = at else { return true };
         if self.shared.stats().forgotten > 0 {
@@ -235,7 +235,7 @@ impl Writer {
     }
 }
 
-/// Says that the rows are all that the next process needs.
+/// Writes that the rows are all that the next process needs.
 fn mark(connection: &mut Connection, at: WallTime) -> rusqlite::Result<()> {
     schema::synchronous(connection, "full")?;
     connection
@@ -277,7 +277,7 @@ fn write(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()>
     remember(transaction, batch)
 }
 
-/// What happened, in order.
+/// Inserts the events, in order.
 fn append(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
     let mut event = transaction
         .prepare("INSERT INTO event (appkey, channel, seq, at, record) VALUES (?, ?, ?, ?, ?)")?;
@@ -288,7 +288,7 @@ fn append(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()
     Ok(())
 }
 
-/// What is remembered of calls, in order.
+/// Inserts the history entries, in order.
 fn remember(transaction: &Transaction<'_>, batch: &Pending) -> rusqlite::Result<()> {
     let mut entry = transaction.prepare(
         "INSERT INTO history (appkey, channel, at, uid, other, record) VALUES (?, ?, ?, ?, ?, ?)",

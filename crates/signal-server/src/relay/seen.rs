@@ -1,5 +1,5 @@
-//! How well media goes, as the relay sees it, goes to the engines. Comes in: looks at the hub. Goes out: one input for each
-//! stream. Deliberately absent: what it means, which is the engine's.
+//! Reports the quality of media in the relay to the engines. Comes in: snapshots of the hub. Goes out: one input for
+//! each stream. Deliberately absent: their meaning, which the engine decides.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::shard::{ShardMsg, Shards};
 
-/// The hub is looked at this often.
+/// Interval of the snapshots.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Looks until it is dropped.
+/// Reports snapshots. Never returns.
 pub(crate) async fn look(hub: Hub, shards: Shards) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -29,7 +29,7 @@ pub(crate) async fn look(hub: Hub, shards: Shards) {
     }
 }
 
-/// A look as an engine reads it; nothing for streams that are none of its.
+/// A snapshot as input of an engine; `None` for a stream that is not of an engine.
 fn told(stream: StreamSeen) -> Option<Seen> {
     let StreamSeen { stream, passed, push, plays } = stream;
     let generation = stream.name().parse::<Gen>().ok()?;
@@ -43,7 +43,7 @@ fn told(stream: StreamSeen) -> Option<Seen> {
     let mut viewers: BTreeMap<Mid, PlaySeen> = BTreeMap::new();
     for Played { viewer, bytes, lag } in plays {
         let Ok(mid) = viewer.parse::<Mid>() else { continue };
-        // Who plays twice is as well off as in the better of them, and gets the bytes of both.
+        // A viewer with two plays has the lower lag of the two, and the bytes of both.
         let play = viewers.entry(mid).or_insert(PlaySeen { ms, bytes: 0, lag_ms: u64::MAX });
         play.bytes += bytes;
         play.lag_ms = play.lag_ms.min(millis(lag));
@@ -57,7 +57,7 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: looks on their way to an engine.
+    //! Proves no rule of the protocol: snapshots as inputs of an engine.
 
     use lianmai_media_plane::StreamName;
 

@@ -1,5 +1,5 @@
-//! Tokens and keys of an app. Comes in: what is asked of them. Goes out: tokens, keys, and what is revoked. Deliberately
-//! absent: memberships; a token that is revoked lets nobody in any more, and ends nobody's stay.
+//! Tokens and keys of an app. Comes in: requests about them. Goes out: tokens, keys, and revocations. Deliberately
+//! absent: memberships; a revoked token is refused from then on, but ends no membership.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::clock::wall_now;
 use crate::config::{AppMode, Secret};
 use crate::records::Revocation;
 
-/// No token lives longer, in milliseconds: what was revoked before that concerns none.
+/// Maximum lifetime of a token in milliseconds. Older revocations concern no token.
 const TOKEN_LIFE_MS: u64 = 7 * 24 * 3600 * 1000;
-/// Most uids of an app whose tokens are revoked.
+/// Maximum number of uids of an app with revoked tokens.
 const MAX_REVOCATIONS: usize = 10_000;
 
-/// What a token shall say.
+/// The content of a token to mint.
 #[derive(Clone, Debug)]
 pub(crate) struct Minting {
     pub(crate) uid: Option<UserId>,
@@ -30,7 +30,7 @@ pub(crate) struct Minting {
 }
 
 impl Service {
-    /// A token of an app, and when it expires.
+    /// Mints a token of an app. Returns it with its expiry.
     pub(crate) fn mint(
         &self,
         appkey: &Appkey,
@@ -54,7 +54,7 @@ impl Service {
         Ok((Secret::new(token), expires))
     }
 
-    /// Tokens that were issued before are refused from now on, of one uid or of all. From when on tokens count.
+    /// Revokes the tokens of one uid or of all that were issued before `not_before`, or before now. Returns that time.
     pub(crate) async fn revoke_tokens(
         &self,
         appkey: &Appkey,
@@ -81,7 +81,7 @@ impl Service {
         Ok(not_before)
     }
 
-    /// Makes a key of an app, or for all apps, and tells its text, once.
+    /// Makes a key of an app, or for all apps. Returns its text, which is given only here.
     pub(crate) async fn add_key(
         &self,
         appkey: Option<Appkey>,
@@ -105,7 +105,7 @@ impl Service {
         }
     }
 
-    /// A key is none any more.
+    /// Revokes a key.
     pub(crate) async fn revoke_key(
         &self,
         appkey: Option<&Appkey>,

@@ -1,5 +1,4 @@
-//! How calls went. Comes in: what is asked of a channel's past. Goes out: what is remembered of it. Deliberately absent: what
-//! an entry says.
+//! The history of calls. Comes in: a query about a channel. Goes out: its entries. Deliberately absent: their content.
 
 use lianmai_protocol::ErrorName;
 use lianmai_signal_engine::AdminCommand;
@@ -10,13 +9,13 @@ use crate::api::error::ApiError;
 use crate::records::{DeskError, Found, Search};
 
 impl Service {
-    /// What is remembered of a channel, up to now.
+    /// Entries of the history of a channel, up to now.
     pub(crate) async fn history(&self, search: Search) -> Result<Found, ApiError> {
         if !self.keeps_history {
             let text = "This server remembers nothing of calls (`history.keep_s` is 0).";
             return Err(ApiError::new(http::StatusCode::CONFLICT, "historyNotKept", text));
         }
-        // Behind the turn of whatever was answered before; a channel that is over has a past as well.
+        // Waits for the turn of earlier requests. A channel that has ended has a history, too.
         match self.shards.ask(AdminCommand::Show(search.channel.clone())).await {
             Ok(_) => {}
             Err(error) if *error.name() == ErrorName::ChannelClosed => {}
@@ -26,7 +25,7 @@ impl Service {
         Ok(self.desk.history(search).await?)
     }
 
-    /// Waits until what the engines have handed over is written.
+    /// Waits until all earlier writes of the engines are committed.
     pub(super) async fn written(&self) -> Result<(), ApiError> {
         let (tell, told) = oneshot::channel();
         self.store.write(Vec::new(), Some(Box::new(move |stored| _ = tell.send(stored))));

@@ -1,5 +1,5 @@
-//! Webhooks of an app, and what has happened in it. Comes in: what is asked of them. Goes out: endpoints, events.
-//! Deliberately absent: deliveries (`hooks/`).
+//! Webhooks of an app, and its events. Comes in: requests about them. Goes out: endpoints, events. Deliberately absent:
+//! deliveries (`hooks/`).
 
 use http::StatusCode;
 use lianmai_protocol::Appkey;
@@ -13,7 +13,7 @@ use crate::hooks::body::EventDto;
 use crate::hooks::{Egress, Endpoint, KINDS};
 use crate::records::DeadLetter;
 
-/// What an endpoint is made of.
+/// The settings of a new endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct NewEndpoint {
     pub(crate) url: String,
@@ -22,7 +22,7 @@ pub(crate) struct NewEndpoint {
 }
 
 impl Service {
-    /// Makes an endpoint, which hears what happens from now on, and tells its secret.
+    /// Makes an endpoint, which receives the events from now on, and returns its secret.
     pub(crate) async fn add_endpoint(
         &self,
         appkey: &Appkey,
@@ -54,7 +54,7 @@ impl Service {
         found.ok_or_else(|| ApiError::none_such("noSuchWebhook", "No such webhook."))
     }
 
-    /// Changes an endpoint; what is not named stays.
+    /// Changes an endpoint; `None` leaves a setting as it is.
     pub(crate) async fn change_endpoint(
         &self,
         appkey: &Appkey,
@@ -80,7 +80,7 @@ impl Service {
         Ok(self.endpoints.remove(id).await?)
     }
 
-    /// A new secret signs from now on, and the old one for another day.
+    /// Makes a new secret, which signs from now on. The old one signs for another day.
     pub(crate) async fn rotate_secret(
         &self,
         appkey: &Appkey,
@@ -93,13 +93,13 @@ impl Service {
         Ok((endpoint, secret))
     }
 
-    /// Whether an endpoint takes a delivery, and why not.
+    /// Sends a ping. Returns why the endpoint did not accept it, or `None`.
     pub(crate) async fn ping(&self, appkey: &Appkey, id: &str) -> Result<Option<String>, ApiError> {
         let endpoint = self.endpoint(appkey, id)?;
         Ok(self.deliverer.ping(&endpoint).await.err().map(|refusal| refusal.to_string()))
     }
 
-    /// What an endpoint did not take, behind a place.
+    /// Dead letters of an endpoint after a position.
     pub(crate) async fn dead_letters(
         &self,
         appkey: &Appkey,
@@ -111,14 +111,14 @@ impl Service {
         Ok(self.desk.dead_letters(id, after, limit).await?)
     }
 
-    /// What has happened in an app behind a place, and each one's own place.
+    /// Events of an app after a position, each with its position.
     pub(crate) async fn events(
         &self,
         appkey: &Appkey,
         after: u64,
         limit: usize,
     ) -> Result<Vec<(u64, EventDto)>, ApiError> {
-        // Behind the turns and the writes of whatever was answered before.
+        // Waits for the turns and the writes of earlier requests.
         self.stats().await?;
         self.written().await?;
         let stored = self.desk.events_after(appkey, after, limit).await?;

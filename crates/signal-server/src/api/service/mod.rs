@@ -1,6 +1,6 @@
-//! What can be asked of the channels from outside: the only caller of the shards in `api/`. Comes in: a question. Goes
-//! out: its answer, or an [`ApiError`]. Whoever speaks another dialect asks this, too. Deliberately absent: HTTP, and
-//! answers that may be wrong; a server that stops says so instead of what it has left.
+//! Requests about channels from outside: the only caller of the shards in `api/`. Comes in: a request. Goes out: its
+//! answer, or an [`ApiError`]. Other dialects of the API use it, too. Deliberately absent: HTTP, and answers that may
+//! be wrong; a server that stops says so instead of giving a part.
 
 mod apps;
 mod history;
@@ -29,15 +29,15 @@ pub(crate) use hooks::NewEndpoint;
 pub(crate) struct Service {
     pub(crate) shards: Shards,
     pub(crate) desk: Desk,
-    /// Where the engines write.
+    /// The records that the engines write to.
     pub(crate) store: std::sync::Arc<dyn Records>,
-    /// Whether something is remembered of calls.
+    /// Whether a history of calls is kept.
     pub(crate) keeps_history: bool,
     pub(crate) keys: Keys,
     pub(crate) endpoints: Endpoints,
     pub(crate) deliverer: Deliverer,
     pub(crate) revoked: Revoked,
-    /// The apps, and what signs their tokens.
+    /// The apps, and the keys of their tokens.
     pub(crate) apps: std::sync::Arc<BTreeMap<Appkey, AppMode>>,
 }
 
@@ -52,12 +52,12 @@ impl Service {
         &self.desk
     }
 
-    /// Whether there is such an app.
+    /// Whether the app exists.
     pub(crate) fn has_app(&self, appkey: &Appkey) -> bool {
         self.apps.contains_key(appkey)
     }
 
-    /// So many channels of an app behind a name, in the order of names.
+    /// At most `limit` channels of an app after a name, by name.
     pub(crate) async fn channels(
         &self,
         appkey: &Appkey,
@@ -103,7 +103,7 @@ impl Service {
         }
     }
 
-    /// So many members of a channel behind a uid, in the order of uids.
+    /// At most `limit` members of a channel after a uid, by uid.
     pub(crate) async fn members(
         &self,
         channel: ChannelKey,
@@ -137,7 +137,7 @@ impl Service {
         self.command(AdminCommand::SetAttributes { channel, patch }).await
     }
 
-    /// Lays down other rules for a channel.
+    /// Replaces the rules of a channel.
     pub(crate) async fn set_rules(
         &self,
         channel: ChannelKey,
@@ -156,7 +156,7 @@ impl Service {
         self.command(AdminCommand::SetRole { channel, uid, role }).await
     }
 
-    /// Says which kinds a uid may not publish in a channel.
+    /// Sets the kinds that a uid may not publish in a channel.
     pub(crate) async fn bar(
         &self,
         channel: ChannelKey,
@@ -166,7 +166,7 @@ impl Service {
         self.command(AdminCommand::Bar { channel, uid, kinds }).await
     }
 
-    /// Sends a message in the name of a uid; to how many it went.
+    /// Sends a message in the name of a uid. Returns the number of receivers.
     pub(crate) async fn announce(
         &self,
         channel: ChannelKey,
@@ -188,7 +188,7 @@ impl Service {
         }
     }
 
-    /// As `addTasks`, `updateTasks` and `deleteTasks`.
+    /// Adds, updates or deletes push tasks.
     pub(crate) async fn change_tasks(
         &self,
         channel: ChannelKey,
@@ -197,7 +197,7 @@ impl Service {
         self.command(AdminCommand::Tasks { channel, change }).await
     }
 
-    /// Ends the membership of a uid, and bans it for so long.
+    /// Ends the membership of a uid, and bans it for `duration_s` seconds.
     pub(crate) async fn kick(
         &self,
         channel: ChannelKey,
@@ -208,7 +208,7 @@ impl Service {
         self.command(AdminCommand::Kick { channel, uid, duration_s, reason }).await
     }
 
-    /// Ends a channel, and holds its name for so long.
+    /// Ends a channel, and holds its name for `hold_s` seconds.
     pub(crate) async fn close(
         &self,
         channel: ChannelKey,
@@ -218,7 +218,7 @@ impl Service {
         self.command(AdminCommand::Close { channel, hold_s, reason }).await
     }
 
-    /// The bans of a channel's name.
+    /// The bans of a channel name.
     pub(crate) async fn bans(&self, channel: ChannelKey) -> Result<Vec<BanView>, ApiError> {
         match self.ask(AdminCommand::ListBans(Some(channel))).await? {
             AdminReply::Bans(bans) => Ok(sorted(bans)),
@@ -240,7 +240,7 @@ impl Service {
         Ok(sorted(bans))
     }
 
-    /// Ends the bans of a uid, or the hold of the name where there is none; says how many there were.
+    /// Lifts the bans of a uid, or without one the hold of the name. Returns how many there were.
     pub(crate) async fn lift_ban(
         &self,
         channel: ChannelKey,
@@ -252,7 +252,7 @@ impl Service {
         }
     }
 
-    /// Ends the bans that a moderator has made in an app; says how many there were.
+    /// Lifts the bans that a moderator has made in an app. Returns how many there were.
     pub(crate) async fn lift_bans_by(&self, appkey: Appkey, by: UserId) -> Result<usize, ApiError> {
         let mut lifted = 0;
         for reply in self.shards.ask_all(&AdminCommand::LiftBansBy { appkey, by }).await? {
@@ -264,7 +264,7 @@ impl Service {
         Ok(lifted)
     }
 
-    /// The numbers of all shards.
+    /// The counters of all shards.
     pub(crate) async fn stats(&self) -> Result<Stats, ApiError> {
         self.shards.stats().await.ok_or_else(ApiError::draining)
     }
@@ -286,7 +286,7 @@ fn sorted(mut bans: Vec<BanView>) -> Vec<BanView> {
     bans
 }
 
-/// An engine answers what it is asked.
+/// The error for an answer of the wrong kind, which is a bug.
 fn other_answer() -> ApiError {
     tracing::error!("an engine answered something else than it was asked");
     lianmai_protocol::ErrorName::InternalError.into()

@@ -26,21 +26,21 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(lift_by))
 }
 
-/// A ban.
+/// A ban of a user, or the hold of a channel's name.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct BanDto {
     #[schema(value_type = String)]
     channel_name: ChannelName,
-    /// Who is refused; absent where the name is held.
+    /// The banned user; absent for a hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     uid: Option<UserId>,
-    /// The moderator; absent where it was an operator.
+    /// The moderator that made it; absent if it was an operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     by: Option<UserId>,
-    /// So much longer it holds.
+    /// Remaining time in milliseconds.
     left_ms: u64,
 }
 
@@ -51,7 +51,7 @@ impl From<BanView> for BanDto {
     }
 }
 
-/// Bans that hold.
+/// The bans and holds that are in force.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Bans {
     bans: Vec<BanDto>,
@@ -72,7 +72,7 @@ async fn of_app(State(api): State<Arc<Api>>, App(appkey, _): App<Read>) -> Answe
 
 /// Bans of a channel
 ///
-/// A ban is of a name, whether or not there is a channel now.
+/// A ban applies to the name of a channel, whether or not the channel exists now.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/bans", operation_id = "listBans", tag = "bans",
     params(("appkey" = String, Path), ("channel" = String, Path)),
@@ -84,7 +84,7 @@ async fn of_channel(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>)
 
 /// Lift a ban
 ///
-/// Who was banned may come back with the token that it has.
+/// The user may come back with the token that it has.
 #[utoipa::path(
     delete, path = "/v1/apps/{appkey}/channels/{channel}/bans/{uid}", operation_id = "liftBan", tag = "bans",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)),
@@ -97,7 +97,7 @@ async fn lift(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Moderate>
 
 /// Lift the hold of a channel's name
 ///
-/// Whoever was kept out by a close may come in again with the token that it has.
+/// Users that a close kept out may come back with the tokens that they have.
 #[utoipa::path(
     delete, path = "/v1/apps/{appkey}/channels/{channel}/hold", operation_id = "liftHold", tag = "bans",
     params(("appkey" = String, Path), ("channel" = String, Path)),
@@ -108,7 +108,7 @@ async fn lift_hold(State(api): State<Arc<Api>>, Channel(key, _): Channel<Moderat
     Ok(json(StatusCode::OK, &Lifted { lifted }))
 }
 
-/// Whose bans are to be lifted.
+/// Whose bans to lift.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LiftBy {

@@ -1,4 +1,4 @@
-//! Channels: list, show, make ahead, close, attributes, policy, messages.
+//! Channels: list, show, create, close, attributes, policy, messages.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,14 +41,14 @@ struct ChannelDto {
     appkey: Appkey,
     #[schema(value_type = String)]
     channel_name: ChannelName,
-    /// Its incarnation: another one under the same name has another.
+    /// Its incarnation: another channel with the same name has another one.
     #[schema(value_type = String)]
     cid: Cid,
-    /// Who made it; absent where nobody is said to have and nobody has joined yet.
+    /// Its creator; absent if none was named and nobody has joined yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     creator: Option<UserId>,
-    /// The audience included.
+    /// Including the audience.
     members: usize,
     broadcasters: usize,
 }
@@ -61,32 +61,32 @@ impl From<ChannelView> for ChannelDto {
     }
 }
 
-/// What happens when a uid joins that is there already.
+/// What happens when a uid joins that is already in the channel.
 #[derive(Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 enum Duplicate {
-    /// The newcomer takes its place.
+    /// The new member takes its place.
     KickOld,
-    /// The newcomer is refused.
+    /// The new member is refused.
     RejectNew,
 }
 
-/// Rules of one channel. What is absent is as the app has it.
+/// Rules of one channel. An absent rule is that of the app.
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Policy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     duplicate: Option<Duplicate>,
-    /// The creator may kick, close and mute, with a token for its uid alone.
+    /// The creator may kick, close and mute, if its token is for its uid alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     creator_moderates: Option<bool>,
     /// The channel ends when its creator leaves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dissolve_on_creator_leave: Option<bool>,
-    /// Most members; no more than the deployment allows.
+    /// Maximum number of members; not more than the deployment allows.
     #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
     max_members: Option<u32>,
-    /// Most broadcasters; no more than the deployment allows.
+    /// Maximum number of broadcasters; not more than the deployment allows.
     #[serde(default, deserialize_with = "whole_or_none", skip_serializing_if = "Option::is_none")]
     max_broadcasters: Option<u32>,
     /// It outlives its last member, until it is closed.
@@ -121,7 +121,7 @@ impl From<ChannelRules> for Policy {
     }
 }
 
-/// One publish on its way to another server.
+/// A publish that is forwarded to another server.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ForwardDto {
@@ -129,18 +129,18 @@ struct ForwardDto {
     uid: UserId,
     /// `av`, `screenShare` or `slaveAudio`.
     kind: &'static str,
-    /// Without stream and query.
+    /// Without stream name and query.
     url: String,
     /// `connecting`, `publishing` or `waiting`.
     state: &'static str,
-    /// How long it has been in that state.
+    /// Time in this state in milliseconds.
     state_ms: u64,
     failures: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<ForwardErrorDto>,
 }
 
-/// Why a forward failed last.
+/// The last failure of a forward.
 #[derive(Serialize, utoipa::ToSchema)]
 struct ForwardErrorDto {
     code: &'static str,
@@ -165,10 +165,10 @@ struct ChannelDetailDto {
     attributes: BTreeMap<String, String>,
     /// Its own rules.
     policy: Policy,
-    /// Made ahead of its first join: it ends then if nobody has joined, in unix milliseconds.
+    /// For a channel that was made ahead of its first join: when it ends if nobody joins, in Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     prepared_until: Option<u64>,
-    /// Publishes on their way to other servers.
+    /// Publishes that are forwarded to other servers.
     forwards: Vec<ForwardDto>,
 }
 
@@ -186,12 +186,12 @@ impl ChannelDetailDto {
     }
 }
 
-/// A page of channels, in the order of names.
+/// A page of channels, ordered by name.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Channels {
     channels: Vec<ChannelDto>,
-    /// Where the next page begins; absent on the last one.
+    /// Cursor of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -200,7 +200,7 @@ const LIST: &str = "channels";
 
 /// Channels of an app
 ///
-/// In the order of names. With `Accept: application/x-ndjson` all of them, one a line.
+/// Ordered by name. With `Accept: application/x-ndjson`: all channels, one per line.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels", operation_id = "listChannels", tag = "channels",
     params(("appkey" = String, Path), Page),
@@ -214,7 +214,7 @@ async fn list(
 ) -> Answer {
     let (after, limit) = (page.after(LIST)?, page.limit()?);
     if page::wants_lines(&headers) {
-        // So that who is not answered at all is told why.
+        // A request that fails here gets an error; later, the stream can only break off.
         let service = api.service.clone();
         service.channels(&appkey, after.clone(), 1).await?;
         return Ok(page::lines(
@@ -237,13 +237,13 @@ async fn list(
     Ok(json(StatusCode::OK, &Channels { channels, next_cursor }))
 }
 
-/// A channel that is not there yet.
+/// A channel to make.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewChannel {
     #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
     channel_name: ChannelName,
-    /// Whose it is; where it is nobody's, who joins first.
+    /// Its creator; when absent, the first user that joins.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     creator: Option<UserId>,
@@ -256,7 +256,7 @@ struct NewChannel {
 
 /// Make a channel ahead of its first join
 ///
-/// It waits 24 hours for somebody to join, and ends with the last leave unless `policy.keepEmpty`.
+/// It waits 24 hours for a first join, and ends with the last leave unless `policy.keepEmpty` is set.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/channels", operation_id = "createChannel", tag = "channels",
     params(("appkey" = String, Path)), request_body = NewChannel,
@@ -285,15 +285,15 @@ async fn show(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> An
     Ok(json(StatusCode::OK, &ChannelDetailDto::of(&api, detail)))
 }
 
-/// How a channel is closed.
+/// How to close a channel.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Close {
-    /// For so many seconds tokens that were issued before let nobody in.
+    /// Time in seconds in which tokens from before the close are refused.
     #[serde(default = "CloseChannel::default_hold_s", deserialize_with = "whole")]
     #[schema(maximum = 3600)]
     hold_s: u32,
-    /// Told to the members.
+    /// Sent to the members.
     #[serde(default)]
     #[schema(max_length = 256)]
     reason: Option<String>,
@@ -301,7 +301,7 @@ struct Close {
 
 /// Close a channel
 ///
-/// Every member is told and goes.
+/// All members are told, and their memberships end.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/channels/{channel}/close", operation_id = "closeChannel", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Close,
@@ -316,17 +316,17 @@ async fn close(
     Ok(done())
 }
 
-/// Attributes to set, and to remove.
+/// Attributes to set and to remove.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Patch {
-    /// `null` removes a key; keys that are not named stay.
+    /// `null` removes a key; other keys stay.
     attributes: BTreeMap<String, Option<String>>,
 }
 
 /// Change attributes of a channel
 ///
-/// Every member is told what they are then.
+/// All members are told the new attributes.
 #[utoipa::path(
     patch, path = "/v1/apps/{appkey}/channels/{channel}/attributes", operation_id = "setChannelAttributes", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Patch,
@@ -337,7 +337,7 @@ async fn set_attributes(
     Channel(key, _): Channel<Moderate>,
     Json(Patch { attributes }): Json<Patch>,
 ) -> Answer {
-    // A patch may remove as much as there can be, and set as much.
+    // A patch may remove as many keys as there can be, and set as many.
     if attributes.len() > 2 * MAX_ATTRIBUTE_KEYS {
         return Err(lianmai_protocol::ErrorName::BadAttributes.into());
     }
@@ -349,10 +349,10 @@ async fn set_attributes(
     Ok(done())
 }
 
-/// Lay down the rules of a channel
+/// Replace the rules of a channel
 ///
-/// All of them: what is absent is as the app has it. They hold for who comes and for what ends the channel; nobody goes
-/// because of them.
+/// All rules are replaced: an absent rule is that of the app. They apply to joins and to the end of the channel; no
+/// membership ends because of them.
 #[utoipa::path(
     put, path = "/v1/apps/{appkey}/channels/{channel}/policy", operation_id = "setChannelPolicy", tag = "channels",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = Policy,
@@ -371,20 +371,20 @@ async fn set_policy(
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Message {
-    /// The uid that it is said to be from; it need not be in the channel.
+    /// The uid of the sender; it need not be in the channel.
     #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: UserId,
     data: String,
-    /// Only to these; to every member when absent.
+    /// Only to these members; to all when absent.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Uid>>, max_items = 64)]
     to: Option<Vec<UserId>>,
 }
 
-/// To how many a message went.
+/// The number of receivers of a message.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Sent {
-    /// Members; who is away for a moment gets it when it comes back.
+    /// Members; a member that is reconnecting gets the message when it is back.
     delivered: u64,
 }
 

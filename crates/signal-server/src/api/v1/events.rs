@@ -1,4 +1,4 @@
-//! What has happened, for whoever reads instead of being told.
+//! Events of an app, for clients that read them instead of using webhooks.
 
 use std::sync::Arc;
 
@@ -24,20 +24,20 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Events {
-    /// Those of one channel in the order of their numbers.
+    /// The events of one channel are in the order of their numbers.
     events: Vec<EventDto>,
-    /// Where to go on, now or when more has happened.
+    /// Where to continue, now or after further events.
     next_cursor: String,
-    /// There is more now.
+    /// Whether there are more events now.
     more: bool,
 }
 
 const LIST: &str = "events";
 
-/// What has happened in an app
+/// Events of an app
 ///
-/// Without `after` from the oldest event that is kept. Order is promised within one channel only. What is not kept any more
-/// is told as events of the type `lost`.
+/// Without `after`, from the oldest stored event. The order is guaranteed only within one channel. Events that are no
+/// longer stored are given as events of the type `lost`.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/events", operation_id = "listEvents", tag = "events",
     params(("appkey" = String, Path), Page), responses((status = 200, body = Events))

@@ -1,4 +1,4 @@
-//! How calls went, for whoever has to find out why somebody did not see somebody else.
+//! The history of calls, to find out why a member did not see another one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::api::extract::Query;
 use crate::api::page::{self, Page};
 use crate::records::{Place, Search};
 
-/// The greatest moment: numbers above it are not exact in JavaScript.
+/// Latest time: greater numbers are not exact in JavaScript.
 const MAX_AT: u64 = (1 << 53) - 1;
 const LIST: &str = "history";
 
@@ -28,70 +28,71 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(read))
 }
 
-/// Which entries.
+/// The requested entries.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Wanted {
-    /// From this moment on, in unix milliseconds.
+    /// Begin of the time range, in Unix milliseconds.
     #[param(minimum = 0, maximum = 9007199254740991u64)]
     from: Option<u64>,
-    /// And before this one.
+    /// End of the time range (exclusive), in Unix milliseconds.
     #[param(minimum = 0, maximum = 9007199254740991u64)]
     to: Option<u64>,
-    /// Entries about this user, and those about nobody in particular.
+    /// Only entries about this user, and entries about no user.
     #[param(pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<String>,
-    /// Entries about `uid`, about this other user, and about both of them, and about nobody else.
+    /// Only entries about `uid`, about this other user, about both of them, and about no user.
     #[param(pattern = "^(0|[1-9][0-9]{0,19})$")]
     with: Option<String>,
-    /// At most so many, 1 to 1000.
+    /// Maximum number of items, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u64>,
-    /// Behind what an earlier answer told up to: its `nextCursor`.
+    /// The `nextCursor` of an earlier answer, to continue after it.
     after: Option<String>,
 }
 
-/// An entry of the timeline of a channel.
+/// An entry of the history of a channel.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct HistoryEntry {
-    /// What: a type of an event; or `restarted`, `connected`, `disconnected`, `joinRefused`, `commandRefused`, `subscribed`,
-    /// `unsubscribed`, `urlIssued`, `mediaAllowed`, `mediaRefused`, `pushBegan`, `pushStalled`, `pushEnded`, `pushCut`,
-    /// `playEnded`, `playCut`, `muted`, `unmuted`, `quality`, `levelChanged` or `missed`.
+    /// The type: that of an event; or `restarted`, `connected`, `disconnected`, `joinRefused`, `commandRefused`,
+    /// `subscribed`, `unsubscribed`, `urlIssued`, `mediaAllowed`, `mediaRefused`, `pushBegan`, `pushStalled`,
+    /// `pushEnded`, `pushCut`, `playEnded`, `playCut`, `muted`, `unmuted`, `quality`, `levelChanged` or `missed`.
     #[serde(rename = "type")]
     kind: String,
-    /// When, in unix milliseconds.
+    /// The time in Unix milliseconds.
     at: u64,
     /// The incarnation of the channel.
     #[schema(value_type = String)]
     cid: Cid,
-    /// The user that it is about.
+    /// The user that the entry is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     uid: Option<UserId>,
-    /// The one whose media it is about.
+    /// The user whose media the entry is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     of: Option<UserId>,
-    /// What else there is to say.
+    /// Further fields, which depend on the type.
     #[schema(value_type = BTreeMap<String, Value>)]
     data: BTreeMap<String, Value>,
 }
 
-/// Entries of the timeline of a channel.
+/// Entries of the history of a channel.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct History {
-    /// In the order of the clock.
+    /// Ordered by time.
     entries: Vec<HistoryEntry>,
-    /// Where to go on; absent where this is all. A page may have fewer entries than `limit`, or none, and not be the last.
+    /// Where to continue; absent at the end. A page may have fewer entries than `limit`, or none, without being the
+    /// last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
 impl HistoryEntry {
-    /// Reads a stored entry; `None` for one that is damaged.
+    /// Reads a stored entry; `None` if it is damaged.
     fn of(text: &str) -> Option<Self> {
         let record: HistoryRecord = serde_json::from_str(text).ok()?;
         let kind = record.entry.kind().to_owned();
@@ -105,11 +106,11 @@ impl HistoryEntry {
     }
 }
 
-/// How a call went
+/// The history of a channel
 ///
-/// One timeline of what happened in a channel and of the steps between: who joined or was refused, which URLs were issued, which
-/// pushes and plays began and ended, and how well they went, for each about a minute. With `uid` and `with` it answers why one
-/// did not see the other. Channels that are over are told as well, as long as it is kept.
+/// One timeline of the events of a channel and of the steps between them: joins and refusals, issued URLs, begins and
+/// ends of pushes and plays, and their quality about once a minute. `uid` and `with` show why one user did not see the
+/// other. Channels that have ended are included, as long as their entries are stored.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/history", operation_id = "readHistory", tag = "history",
     params(("appkey" = String, Path), ("channel" = String, Path), Wanted),

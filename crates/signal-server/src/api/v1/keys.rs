@@ -1,4 +1,4 @@
-//! Keys of the API: list, make, revoke. Those of an app by whoever administers it, those for all apps by the operator.
+//! Keys of the API: list, make, revoke. Keys of an app are for its administrators, keys for all apps for the operator.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::api::error::{ApiError, json};
 use crate::api::extract::{Json, whole_or_none};
 use crate::api::keys::{Key, Scope};
 
-/// Longest name of a key in bytes.
+/// Maximum length of a key's name in bytes.
 const MAX_NAME: usize = 128;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
@@ -33,15 +33,15 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[serde(rename_all = "camelCase")]
 struct KeyDto {
     id: String,
-    /// The only app; absent where it is for all.
+    /// The only app; absent for a key for all apps.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     appkey: Option<Appkey>,
     name: String,
     scopes: Vec<Scope>,
-    /// In unix milliseconds.
+    /// In Unix milliseconds.
     created_at: u64,
-    /// It is none from then on, in unix milliseconds.
+    /// When it expires, in Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<u64>,
 }
@@ -65,23 +65,23 @@ struct Keys {
     keys: Vec<KeyDto>,
 }
 
-/// A key that is not there yet.
+/// A key to make.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewKey {
-    /// For people.
+    /// A label for people.
     #[serde(default)]
     #[schema(max_length = 128)]
     name: String,
     /// `admin` includes `moderate`, and that includes `read`.
     #[schema(min_items = 1, max_items = 3)]
     scopes: Vec<Scope>,
-    /// It is none from then on, in unix milliseconds.
+    /// When it expires, in Unix milliseconds.
     #[serde(default, deserialize_with = "whole_or_none")]
     expires_at: Option<u64>,
 }
 
-/// A key with its text, which nobody is told again.
+/// A key with its text, which is not given again.
 #[derive(Serialize, utoipa::ToSchema)]
 struct KeyWithText {
     #[serde(flatten)]
@@ -132,7 +132,7 @@ async fn create(
 
 /// Revoke a key of an app
 ///
-/// From the answer on it is none.
+/// It is invalid from the answer on.
 #[utoipa::path(
     delete, path = "/v1/apps/{appkey}/keys/{id}", operation_id = "revokeKey", tag = "keys",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Done))

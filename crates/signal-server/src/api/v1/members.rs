@@ -28,13 +28,13 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(streams))
 }
 
-/// What a member is in a channel.
+/// The role of a member in a channel.
 #[derive(Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 enum RoleDto {
-    /// May publish, and is seen.
+    /// May publish, and is visible to others.
     Broadcaster,
-    /// Watches, and is not seen.
+    /// Only watches, and is not visible to others.
     Audience,
 }
 
@@ -53,7 +53,7 @@ impl From<RoleDto> for Role {
     }
 }
 
-/// What a member may do.
+/// The rights of a member.
 #[derive(Serialize, utoipa::ToSchema)]
 struct RightsDto {
     publish: Vec<Kind>,
@@ -77,7 +77,7 @@ impl From<Rights> for RightsDto {
     }
 }
 
-/// What is published.
+/// A stream of a member.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct StreamDto {
@@ -94,17 +94,17 @@ struct StreamDto {
 struct MemberDto {
     #[schema(value_type = String)]
     uid: UserId,
-    /// The membership: each stay has its own.
+    /// The membership; each join begins a new one.
     #[schema(value_type = String)]
     mid: Mid,
     role: RoleDto,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     attributes: BTreeMap<String, String>,
-    /// It has a connection now, and is not only expected back.
+    /// Whether it has a connection now. Otherwise it is expected back.
     connected: bool,
     rights: RightsDto,
-    /// Kinds that it may not publish here, whatever its token says.
+    /// Kinds that it may not publish here, whatever its token grants.
     barred: Vec<Kind>,
     /// Kinds that are muted.
     muted: Vec<Kind>,
@@ -133,12 +133,12 @@ impl From<MemberDetail> for MemberDto {
     }
 }
 
-/// A page of members, in the order of uids.
+/// A page of members, ordered by uid.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Members {
     members: Vec<MemberDto>,
-    /// Where the next page begins; absent on the last one.
+    /// Cursor of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
@@ -147,7 +147,7 @@ const LIST: &str = "members";
 
 /// Members of a channel
 ///
-/// The audience included, in the order of uids. With `Accept: application/x-ndjson` all of them, one a line.
+/// Including the audience, ordered by uid. With `Accept: application/x-ndjson`: all members, one per line.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/members", operation_id = "listMembers", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), Page),
@@ -193,23 +193,24 @@ async fn show(State(api): State<Arc<Api>>, Member(key, uid, _): Member<Read>) ->
     Ok(json(StatusCode::OK, &MemberDto::from(api.service.member(key, uid).await?)))
 }
 
-/// How somebody is kicked.
+/// How to kick a user.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Kick {
-    /// For so many seconds it may not come back; 0: it may with a new token.
+    /// Duration of the ban in seconds. With 0 the user may come back with a new token.
     #[serde(default, deserialize_with = "whole")]
     #[schema(maximum = 604800)]
     duration_s: u32,
-    /// Told to the member.
+    /// Sent to the member.
     #[serde(default)]
     #[schema(max_length = 256)]
     reason: Option<String>,
 }
 
-/// Kick somebody
+/// Kick a user
 ///
-/// It is told, goes, and is banned for `durationS`. Who is not there is banned, too, if that is more than 0.
+/// The user is told, its membership ends, and it is banned for `durationS`. A user that is not in the channel is
+/// banned, too, if `durationS` is more than 0.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/kick", operation_id = "kickMember", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = Kick,
@@ -224,7 +225,7 @@ async fn kick(
     Ok(done())
 }
 
-/// A role to have.
+/// The new role.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SetRole {
@@ -233,7 +234,7 @@ struct SetRole {
 
 /// Move a member to another role
 ///
-/// Who is made audience publishes nothing any more, and is no broadcaster again by itself.
+/// A member that becomes audience stops publishing, and does not become a broadcaster again by itself.
 #[utoipa::path(
     put, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/role", operation_id = "setMemberRole", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = SetRole,
@@ -248,17 +249,18 @@ async fn set_role(
     Ok(done())
 }
 
-/// Kinds that somebody may not publish.
+/// Kinds that a user may not publish.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SetBarred {
-    /// All of them; none lets it publish all that its token grants.
+    /// The complete list. If it is empty, the user may publish all that its token grants.
     kinds: Vec<Kind>,
 }
 
-/// Bar somebody from publishing kinds of media
+/// Bar a user from publishing kinds of media
 ///
-/// What it publishes of them ends. This holds for the uid as long as the channel lives, whether it is there or not.
+/// Its streams of these kinds end. This applies to the uid as long as the channel lives, whether or not the user is in
+/// it.
 #[utoipa::path(
     put, path = "/v1/apps/{appkey}/channels/{channel}/members/{uid}/barred", operation_id = "setBarredKinds", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), ("uid" = String, Path)), request_body = SetBarred,
@@ -273,7 +275,7 @@ async fn set_barred(
     Ok(done())
 }
 
-/// What a member publishes.
+/// The streams of one member.
 #[derive(Serialize, utoipa::ToSchema)]
 struct PublisherDto {
     #[schema(value_type = String)]
@@ -283,19 +285,19 @@ struct PublisherDto {
     streams: Vec<StreamDto>,
 }
 
-/// Who publishes what, in the order of uids.
+/// The members that publish, and their streams, ordered by uid.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Publishers {
     publishers: Vec<PublisherDto>,
-    /// Where to go on; absent at the end.
+    /// Where to continue; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
-/// What is published in a channel
+/// Streams of a channel
 ///
-/// `limit` members are looked at, so a page may hold fewer publishers.
+/// `limit` members are examined, so a page may hold fewer publishers.
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/channels/{channel}/streams", operation_id = "listStreams", tag = "members",
     params(("appkey" = String, Path), ("channel" = String, Path), Page),

@@ -1,7 +1,7 @@
-//! First version of the API, below `/v1`. A route says which scope it needs by the type that it takes its app, channel or
-//! member as; its shape is in the document that is made of the same types (`api/docs.rs`).
+//! First version of the API, below `/v1`. The type of the app, channel or member of a route determines the scope that
+//! the route needs; the document is generated from the same types (`api/docs.rs`).
 //!
-//! A further thing is one more file with `routes()`, merged here.
+//! A new kind of object is one more file with `routes()`, merged here.
 
 mod bans;
 mod channels;
@@ -27,7 +27,7 @@ use super::idempotency::HoldsSecret;
 
 type Answer = Result<Response, ApiError>;
 
-/// All of them, with what is said about them.
+/// All routes with their descriptions.
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .merge(channels::routes())
@@ -51,7 +51,7 @@ pub(super) enum Kind {
     Video,
     /// The screen.
     ScreenShare,
-    /// A second sound.
+    /// A second audio track.
     SlaveAudio,
 }
 
@@ -92,7 +92,7 @@ impl From<Kind> for MediaKind {
 #[expect(dead_code, reason = "it describes texts inside of lists")]
 struct Uid(String);
 
-/// It took effect, and there is nothing to say.
+/// The request took effect; there is nothing more to return.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Done {}
 
@@ -100,16 +100,16 @@ fn done() -> Response {
     json(StatusCode::OK, &Done {})
 }
 
-/// An answer with a secret, which nobody is told again.
+/// An answer with a secret, which is not given again.
 fn told_once<T: Serialize>(status: StatusCode, value: &T) -> Response {
     let mut response = json(status, value);
     response.extensions_mut().insert(HoldsSecret);
     response
 }
 
-/// How many of something ended.
+/// The result of lifting bans or a hold.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Lifted {
-    /// So many.
+    /// How many were lifted.
     lifted: usize,
 }

@@ -20,7 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new().routes(routes!(mint)).routes(routes!(revoke))
 }
 
-/// What a token grants; what is absent is not granted.
+/// The rights of a token; absent ones are not granted.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Granted {
@@ -53,7 +53,7 @@ impl From<Granted> for Rights {
     }
 }
 
-/// What a token shall say.
+/// The content of a token to mint.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewToken {
@@ -65,14 +65,14 @@ struct NewToken {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9 !#$%&()+:;<=.,>?@\\[\\]^_{}~\"|-]{1,64}$")]
     channel_name: Option<ChannelName>,
-    /// Everything but `moderate` when absent.
+    /// All rights but `moderate` when absent.
     #[serde(default)]
     rights: Option<Granted>,
-    /// Seconds that it is valid.
+    /// Validity in seconds.
     #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 604800)]
     ttl_s: u64,
-    /// Not valid before, in unix milliseconds.
+    /// The token is not valid before this time, in Unix milliseconds.
     #[serde(default, deserialize_with = "whole_or_none")]
     #[schema(maximum = 253402300799000u64)]
     not_before: Option<u64>,
@@ -84,16 +84,16 @@ struct NewToken {
 struct TokenDto {
     /// For `join`.
     token: String,
-    /// In unix milliseconds.
+    /// In Unix milliseconds.
     expires_at: u64,
 }
 
-/// Latest moment that a token may name, in unix milliseconds: the end of the year 9999.
+/// Latest time in a token, in Unix milliseconds: the end of the year 9999.
 const MAX_TIME: u64 = 253_402_300_799_000;
 
 /// Mint a token
 ///
-/// A JWT, signed with the first key that the configuration has for the app.
+/// A JWT, signed with the first key of the app in the configuration.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/tokens", operation_id = "mintToken", tag = "tokens", params(("appkey" = String, Path)),
     request_body = NewToken, responses((status = 201, body = TokenDto))
@@ -115,30 +115,31 @@ async fn mint(
     Ok(told_once(StatusCode::CREATED, &TokenDto { token, expires_at: expires.0 }))
 }
 
-/// Which tokens are revoked.
+/// Which tokens to revoke.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Revoke {
-    /// Of this uid; of all when absent.
+    /// Only tokens of this uid; of all when absent.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: Option<UserId>,
-    /// What was issued before, in unix milliseconds; now when absent.
+    /// Tokens that were issued before this time, in Unix milliseconds; before now when absent.
     #[serde(default, deserialize_with = "whole_or_none")]
     not_before: Option<u64>,
 }
 
-/// From when on tokens count.
+/// The time of a revocation.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Revoked {
-    /// In unix milliseconds. Times of tokens are whole seconds: one of that second may be refused.
+    /// In Unix milliseconds; tokens that were issued before are refused. Times of a JWT are whole seconds, so one of
+    /// the same second may be refused, too.
     not_before: u64,
 }
 
 /// Revoke tokens
 ///
-/// They let nobody in any more, and renew no membership. Who is in a channel stays: kick to end that.
+/// They can no longer be used to join or to renew a membership. Members stay in their channels: kick them to end that.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/tokens/revoke", operation_id = "revokeTokens", tag = "tokens", params(("appkey" = String, Path)),
     request_body = Revoke, responses((status = 200, body = Revoked))

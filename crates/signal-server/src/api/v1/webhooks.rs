@@ -33,10 +33,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 struct WebhookDto {
     id: String,
     url: String,
-    /// Kinds of events that it hears; none: all.
+    /// Kinds of events that it receives; empty for all.
     events: Vec<String>,
     enabled: bool,
-    /// In unix milliseconds.
+    /// In Unix milliseconds.
     created_at: u64,
 }
 
@@ -75,14 +75,14 @@ enum EventKind {
     TaskEnded,
 }
 
-/// A webhook that is not there yet.
+/// A webhook to make.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewWebhook {
     /// `https`; `http` only to ranges that the operator allows.
     #[schema(max_length = 2048, pattern = "^[Hh][Tt][Tt][Pp][Ss]?://")]
     url: String,
-    /// Kinds of events that it hears; none: all.
+    /// Kinds of events that it receives; empty for all.
     #[serde(default)]
     #[schema(value_type = Vec<EventKind>)]
     events: Vec<String>,
@@ -94,12 +94,12 @@ fn yes() -> bool {
     true
 }
 
-/// A webhook with its secret, which nobody is told again.
+/// A webhook with its secret, which is not given again.
 #[derive(Serialize, utoipa::ToSchema)]
 struct WebhookWithSecret {
     #[serde(flatten)]
     webhook: WebhookDto,
-    /// Signs deliveries, as Standard Webhooks has it.
+    /// The secret that signs deliveries, by Standard Webhooks.
     secret: String,
 }
 
@@ -115,7 +115,7 @@ async fn list(State(api): State<Arc<Api>>, App(appkey, _): App<Admin>) -> Answer
 
 /// Make a webhook
 ///
-/// It hears what happens from now on.
+/// It receives the events from now on.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks", operation_id = "createWebhook", tag = "webhooks", params(("appkey" = String, Path)),
     request_body = NewWebhook, responses((status = 201, body = WebhookWithSecret))
@@ -140,7 +140,7 @@ async fn show(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -
     Ok(json(StatusCode::OK, &WebhookDto::from(&api.service.endpoint(&appkey, &id)?)))
 }
 
-/// What of a webhook changes; what is absent stays.
+/// Changes of a webhook; absent fields stay.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChangeWebhook {
@@ -150,7 +150,8 @@ struct ChangeWebhook {
     #[serde(default)]
     #[schema(value_type = Option<Vec<EventKind>>)]
     events: Option<Vec<String>>,
-    /// One that is not enabled hears nothing; when it is again, it hears what is still kept.
+    /// While it is disabled, it receives nothing. When it is enabled again, it receives the events that are still
+    /// stored.
     #[serde(default)]
     enabled: Option<bool>,
 }
@@ -182,7 +183,7 @@ async fn remove(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>)
 
 /// Give a webhook a new secret
 ///
-/// The old one signs beside it for another 24 hours.
+/// The old secret also signs for another 24 hours.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks/{id}/rotateSecret", operation_id = "rotateWebhookSecret", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)),
@@ -194,19 +195,19 @@ async fn rotate(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>)
     Ok(told_once(StatusCode::OK, &WebhookWithSecret { webhook, secret }))
 }
 
-/// How a ping was taken.
+/// The result of a ping.
 #[derive(Serialize, utoipa::ToSchema)]
 struct Pong {
-    /// It was answered by a 2xx.
+    /// Whether the answer had a 2xx status.
     delivered: bool,
-    /// Why not.
+    /// The reason if not.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
 /// Ping a webhook
 ///
-/// One delivery of the type `ping`, now and once.
+/// One delivery of the type `ping`, now and without retries.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/webhooks/{id}/ping", operation_id = "pingWebhook", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path)), responses((status = 200, body = Pong))
@@ -216,15 +217,15 @@ async fn ping(State(api): State<Arc<Api>>, Thing(appkey, id, _): Thing<Admin>) -
     Ok(json(StatusCode::OK, &Pong { delivered: error.is_none(), error }))
 }
 
-/// An event that an endpoint did not take in time.
+/// An event that an endpoint did not accept in time.
 #[derive(Serialize, utoipa::ToSchema)]
 struct DeadLetterDto {
     event: EventDto,
-    /// In the process that gave it up.
+    /// The number of attempts in the process that gave it up.
     attempts: u32,
-    /// Why the last one was not taken.
+    /// Why the last attempt failed.
     error: String,
-    /// When it was given up, in unix milliseconds.
+    /// When it was given up, in Unix milliseconds.
     at: u64,
 }
 
@@ -233,12 +234,12 @@ struct DeadLetterDto {
 #[serde(rename_all = "camelCase")]
 struct DeadLetters {
     dead_letters: Vec<DeadLetterDto>,
-    /// Where the next page begins; absent on the last one.
+    /// Cursor of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
 }
 
-/// What a webhook did not take
+/// Dead letters of a webhook
 #[utoipa::path(
     get, path = "/v1/apps/{appkey}/webhooks/{id}/deadLetters", operation_id = "listDeadLetters", tag = "webhooks",
     params(("appkey" = String, Path), ("id" = String, Path), Page),

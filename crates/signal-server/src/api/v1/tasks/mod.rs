@@ -1,6 +1,6 @@
-//! Push tasks of a channel: list, show, add, update, end. Tasks that are made here belong to no member. Comes in: tasks as
-//! members write them, and what only the app's server may say (`wanted`). Goes out: what members know of each, and where it
-//! pushes to without its secrets. Deliberately absent: what is right, which the engine says as it does to members.
+//! Push tasks of a channel: list, show, add, update, end. Tasks that are made here belong to no member. Comes in: tasks
+//! as members write them, and additions for the app's server (`wanted`). Goes out: the state of each task as members
+//! see it, and its address without secrets. Deliberately absent: validation, which the engine does as for members.
 
 mod wanted;
 
@@ -30,21 +30,21 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(delete_some))
 }
 
-/// What a task is doing.
+/// The state of a task.
 #[derive(Clone, Copy, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 enum TaskStateDto {
-    /// Nobody publishes what it shows: it waits.
+    /// No member publishes what it shows, so it waits.
     Idle,
     /// It is about to push.
     Starting,
     /// It pushes.
     Pushing,
-    /// The push broke off or could not begin, and is tried again.
+    /// The push broke off or could not begin, and is retried.
     Retrying,
-    /// It was tried as often as it may be. An update begins anew.
+    /// All retries have failed. An update starts it again.
     Failed,
-    /// It is gone.
+    /// It has ended.
     Ended,
 }
 
@@ -67,18 +67,18 @@ impl TaskStateDto {
 struct TaskDto {
     #[schema(value_type = String)]
     task_id: TaskId,
-    /// Whose it is; absent for one that was made here.
+    /// The member that owns it; absent for a task of the API.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     uid: Option<UserId>,
     state: TaskStateDto,
-    /// As members are told it: 505 pushing, 506 failed, 512 a picture could not be used, 0 all else.
+    /// The code that members are told: 505 pushing, 506 failed, 512 an image could not be used, 0 otherwise.
     code: u16,
-    /// Grows with each update.
+    /// Increases with each update.
     revision: u64,
-    /// How often in a row the push was tried again.
+    /// The number of retries of the push in a row.
     retries: u32,
-    /// Without stream and query.
+    /// Without stream name and query.
     stream_url: String,
     /// Whether a file is written as well.
     record: bool,
@@ -95,7 +95,7 @@ impl From<TaskView> for TaskDto {
     }
 }
 
-/// Push tasks, in the order of their ids.
+/// Push tasks, ordered by id.
 #[derive(Serialize, utoipa::ToSchema)]
 struct TaskList {
     tasks: Vec<TaskDto>,
@@ -114,7 +114,8 @@ async fn list(State(api): State<Arc<Api>>, Channel(key, _): Channel<Read>) -> An
 
 /// Add push tasks
 ///
-/// All of them, or none. One that is there already as it is wanted changes nothing, so the request may be repeated.
+/// Either all are added, or none. A task that already exists with the same content changes nothing, so the request may
+/// be repeated.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/channels/{channel}/tasks", operation_id = "addTasks", tag = "tasks",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = WantedTasks,
@@ -131,7 +132,7 @@ async fn add(
 
 /// Update push tasks
 ///
-/// All of them, or none. What is said of a task replaces all that it was told before; tasks that are not named stay.
+/// Either all are updated, or none. An update replaces the whole content of a task; other tasks stay.
 #[utoipa::path(
     patch, path = "/v1/apps/{appkey}/channels/{channel}/tasks", operation_id = "updateTasks", tag = "tasks",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = WantedTasks,
@@ -176,7 +177,7 @@ async fn delete(State(api): State<Arc<Api>>, Task(key, id, _): Task<Admin>) -> A
 #[expect(dead_code, reason = "it describes texts inside of lists")]
 struct TaskName(String);
 
-/// Which push tasks end.
+/// Which push tasks to end.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct TaskIds {
@@ -186,7 +187,7 @@ struct TaskIds {
 
 /// End several push tasks
 ///
-/// All of them, or none.
+/// Either all end, or none.
 #[utoipa::path(
     post, path = "/v1/apps/{appkey}/channels/{channel}/deleteTasks", operation_id = "deleteTasks", tag = "tasks",
     params(("appkey" = String, Path), ("channel" = String, Path)), request_body = TaskIds,

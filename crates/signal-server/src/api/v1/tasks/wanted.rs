@@ -1,5 +1,5 @@
-//! Push tasks as the app's server wants them: what members may say, and profiles, panes and a third adaption besides. Comes
-//! in: JSON. Goes out: drafts, or what is wrong and where. Deliberately absent: whether a task can be carried out.
+//! Push tasks as the app's server writes them: the fields of members, plus profiles, panes and a third adaption. Comes
+//! in: JSON. Goes out: drafts, or an error with its field. Deliberately absent: whether a task can be carried out.
 
 use lianmai_protocol::message::task::{
     AudioParam, Canvas, Layout, LayoutImage, LayoutUser, Task, TaskConfig,
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::api::extract::{whole, whole_or_none};
 
-/// Push tasks that somebody wants.
+/// Push tasks to add or to update.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WantedTasks {
@@ -26,7 +26,7 @@ struct WantedTask {
     /// Unique in the channel.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9_]{1,64}$")]
     task_id: TaskId,
-    /// Where to push, `rtmp://` or `rtmps://`. A secret: nobody is told it again.
+    /// Where to push, `rtmp://` or `rtmps://`. A secret, which is not given again.
     #[schema(max_length = 2048, pattern = "^[Rr][Tt][Mm][Pp][Ss]?://")]
     stream_url: String,
     /// Whether to write a file as well.
@@ -36,29 +36,29 @@ struct WantedTask {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(0|[1-9][0-9]{0,19})$")]
     host_uid: Option<UserId>,
-    /// Of an update: greater than that of the task. Absent: the next one.
+    /// For an update: greater than that of the task; the next one when absent.
     #[serde(default, deserialize_with = "whole_or_none")]
     #[schema(minimum = 1, maximum = 9007199254740991u64)]
     revision: Option<u64>,
     layout: WantedLayout,
     #[serde(default)]
     config: Option<WantedConfig>,
-    /// Handed through.
+    /// Passed on unchanged.
     #[serde(default)]
     #[schema(max_length = 1024)]
     extra_info: Option<String>,
-    /// A size with its frame rate and bit rate: `180p`, `360p`, `480p`, `720p` or `1080p`. The canvas has that size where its
-    /// own is 0.
+    /// A size with its frame rate and bit rate: `180p`, `360p`, `480p`, `720p` or `1080p`. The canvas has this size if
+    /// its own is 0.
     #[serde(default)]
     profile: Option<String>,
-    /// Frames a second.
+    /// Frames per second.
     #[serde(default, deserialize_with = "whole_or_none")]
     #[schema(minimum = 5, maximum = 60)]
     fps: Option<u32>,
     #[serde(default, deserialize_with = "whole_or_none")]
     #[schema(minimum = 50, maximum = 20000)]
     video_kbps: Option<u32>,
-    /// In place of `layout.users`: sets of panes, of which the one is taken that has as many as there are members to show.
+    /// Instead of `layout.users`: sets of panes. The set with as many panes as there are members to show is used.
     #[serde(default)]
     #[schema(min_items = 1, max_items = 16)]
     pane_sets: Option<Vec<Vec<WantedPane>>>,
@@ -68,16 +68,16 @@ struct WantedTask {
     pane_adaption: Option<u32>,
 }
 
-/// What the composed picture shows.
+/// The content of the composed picture.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WantedLayout {
     canvas: WantedCanvas,
-    /// Where each member is.
+    /// The place of each member.
     #[serde(default)]
     #[schema(max_items = 21)]
     users: Vec<WantedUser>,
-    /// Pictures behind or instead of members.
+    /// Images behind or instead of members.
     #[serde(default)]
     #[schema(max_items = 8)]
     images: Vec<WantedImage>,
@@ -87,11 +87,11 @@ struct WantedLayout {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WantedCanvas {
-    /// Pixels, 16 to 1920, or 0 for sound only; an odd number counts as the even one below.
+    /// Pixels, 16 to 1920, or 0 for sound only; an odd number is rounded down to an even one.
     #[serde(deserialize_with = "whole")]
     #[schema(maximum = 1920)]
     width: u32,
-    /// As the width; both together 1920 x 1080 at most.
+    /// Like the width; both together 1920 x 1080 at most.
     #[serde(deserialize_with = "whole")]
     #[schema(maximum = 1920)]
     height: u32,
@@ -105,11 +105,11 @@ fn crop() -> u32 {
     1
 }
 
-/// Rectangle and share of one member.
+/// Rectangle and streams of one member.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedUser {
-    /// The member; once in a layout.
+    /// The member; only once in a layout.
     #[schema(value_type = String, pattern = "^(0|[1-9][0-9]{0,19})$")]
     uid: UserId,
     #[serde(default, deserialize_with = "whole")]
@@ -124,7 +124,7 @@ struct WantedUser {
     #[serde(default = "crop", deserialize_with = "whole")]
     #[schema(maximum = 2)]
     adaption: u32,
-    /// Higher in front.
+    /// Greater numbers are in front.
     #[serde(default, deserialize_with = "whole")]
     #[schema(maximum = 100)]
     z_order: u32,
@@ -136,7 +136,7 @@ struct WantedUser {
     push_video: bool,
 }
 
-/// A picture in the layout.
+/// An image in the layout.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WantedImage {
@@ -157,11 +157,11 @@ struct WantedImage {
     adaption: u32,
 }
 
-/// How a task is encoded.
+/// The encoding of a task.
 #[derive(Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedConfig {
-    /// Pass the only video through without transcoding.
+    /// Pass a single video through without transcoding.
     #[serde(default)]
     single_video_no_trans: bool,
     #[serde(default)]
@@ -202,7 +202,7 @@ impl WantedAudio {
     }
 }
 
-/// A place, in fractions of the canvas.
+/// A rectangle, in fractions of the canvas.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WantedPane {
@@ -214,20 +214,20 @@ struct WantedPane {
     width: f64,
     #[schema(minimum = 0, maximum = 1)]
     height: f64,
-    /// Higher in front.
+    /// Greater numbers are in front.
     #[serde(default, deserialize_with = "whole")]
     #[schema(maximum = 100)]
     z_order: u32,
-    /// It is for the host.
+    /// Whether it is for the host.
     #[serde(default)]
     major: bool,
 }
 
 impl WantedTasks {
-    /// Reads each of them.
+    /// Converts all tasks.
     ///
     /// # Errors
-    /// The first thing that is wrong; `field` says which.
+    /// The first error; its `field` says where it is.
     pub(super) fn drafts(self) -> Result<Vec<Draft>, RpcError> {
         let read = self.rtmp_tasks.into_iter().enumerate();
         read.map(|(at, task)| {
@@ -241,7 +241,7 @@ impl WantedTasks {
 }
 
 impl WantedTask {
-    /// What a member could say as well, as it would say it.
+    /// The part that a member could write as well, in the form of the protocol.
     fn wire(&mut self) -> Task {
         let user = |user: WantedUser| LayoutUser {
             uid: user.uid,
@@ -344,7 +344,7 @@ fn draft(mut wanted: WantedTask) -> Result<Draft, RpcError> {
     Ok(draft)
 }
 
-/// Which users and images are stretched, a third value that members do not have; they count as the second meanwhile.
+/// Returns which users and images are stretched, and sets these to crop: members do not have this third value.
 fn stretch(task: &mut Task) -> (Vec<bool>, Vec<bool>) {
     let of = |adaption: &mut u32| {
         let is_stretched = *adaption == 2;
@@ -361,7 +361,7 @@ fn pane_set(at: usize, panes: &[WantedPane]) -> Result<PaneSet, RpcError> {
     let panes = panes.iter().enumerate().map(|(number, pane)| {
         let part = |fraction: f64| {
             let is_one = (0.0..=1.0).contains(&fraction);
-            // In range and whole by then.
+            // The value is in range and whole.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             is_one.then(|| (fraction * f64::from(WHOLE)).round() as u32)
         };
@@ -371,7 +371,7 @@ fn pane_set(at: usize, panes: &[WantedPane]) -> Result<PaneSet, RpcError> {
             let field = format!("paneSets[{at}][{number}]");
             return Err(bad(ErrorName::BadLayout, &field, "It is no fraction of the canvas."));
         };
-        // What two roundings add is no reason to refuse it.
+        // Rounding may exceed the canvas by a little, which is no error.
         let (width, height) = (width.min(WHOLE - x), height.min(WHOLE - y));
         Ok(Pane { x, y, width, height, z: z_order, major })
     });
@@ -384,7 +384,7 @@ fn bad(name: ErrorName, field: &str, why: &str) -> RpcError {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: what the app's server may say of tasks.
+    //! Proves no rule of the protocol: tasks of the app's server.
 
     use super::*;
 
