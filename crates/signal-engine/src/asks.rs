@@ -146,7 +146,7 @@ pub(crate) enum Written {
     Lift { query: QueryId, lifted: usize },
     /// Answers a change of tasks by the app's server.
     Tasks { by: By },
-    /// Starts a run of a task, whose number was written.
+    /// Starts a run whose number was written.
     Run { channel: ChannelRef, task: TaskId, life: u64, number: u64 },
     /// Answers a claim of a push address.
     Claim { query: QueryId, claim: Claim },
@@ -228,7 +228,7 @@ impl Asks {
         self.open.remove(&id)
     }
 
-    /// Opens a question again, whose answer was of another kind.
+    /// Reopens a question whose answer was of another kind.
     pub(crate) fn put_back(&mut self, id: AskId, then: Then) {
         self.open.insert(id, then);
     }

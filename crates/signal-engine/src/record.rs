@@ -156,7 +156,7 @@ pub struct PushRecord {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PullRecord(pub Gen, pub KindSet, pub Minted, #[serde(default)] pub Option<u64>);
 
-/// URLs of one stream, as issued and as written down.
+/// URLs of one stream, as issued and as stored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Minted {
     /// The preferred URL.
