@@ -5,7 +5,7 @@
 //! ```text
 //!   command -> Output::Ask { id, question } -> shell
 //!                   |                            |
-//!                [ Then ] <-- Input::Answer { id, answer }, or the deadline: the answer that it failed
+//!                [ Then ] <-- Input::Answer { id, answer }, or at the deadline: the answer that it failed
 //! ```
 //!
 //! Deliberately absent: the effects of answers (`engine/answers.rs` and the channels).

@@ -65,7 +65,7 @@ pub struct SessionTimers {
     pub grace_ms: u64,
     /// A membership without a socket lives this long after the last payload on its current push URL.
     pub media_idle_ms: u64,
-    /// But never longer than this after the socket was lost.
+    /// But no longer than this after the loss of the socket.
     pub media_cap_ms: u64,
 }
 

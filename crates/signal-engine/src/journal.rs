@@ -83,7 +83,7 @@ impl Journal {
 
     /// Continues the numbers of an earlier process.
     pub(crate) fn restore(&mut self, names: &[(ChannelKey, JournalRecord)]) {
-        // A damaged file may say anything.
+        // A damaged file may contain any number.
         let sound = names.iter().filter(|(_, name)| name.last <= MAX_NUMBER);
         self.names.extend(sound.cloned());
     }

@@ -10,7 +10,7 @@ pub enum PushState {
     Began,
     /// The publisher is connected and sends nothing.
     Stalled,
-    /// The publisher is gone.
+    /// The publisher disconnected.
     Ended,
 }
 

@@ -60,7 +60,7 @@ pub(crate) enum WaitingOn {
     Pull,
     /// `renewToken`: what the new token grants.
     Token,
-    /// A request about tasks: its turn, or claims.
+    /// A request about tasks: its turn, its admission or its claims.
     Claims,
     /// A write: of a kick or close, which takes effect after it, or of a change that took effect already.
     Write,

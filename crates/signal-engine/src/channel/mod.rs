@@ -6,7 +6,7 @@
 //!   frame -> elements -> id, rate -> command (entry, media, moderation, talk) -> events in the log
 //!                                                                            -> answer, behind them
 //!   log -- at once, or 20 ms after the last flush --> one shared frame to every connected member
-//!     `-- what was sent stays for a while, for members that come back (resume)
+//!     `-- sent events stay for a while, for members that come back (resume)
 //!   touched members -- at the end of the turn --> records (persist) --> store
 //! ```
 

@@ -86,7 +86,7 @@ impl Channel {
         Ok(Reply::Later)
     }
 
-    /// Somebody else changed a member: until its client has seen that, it does not undo it after a crash (RES-10).
+    /// Marks a change by somebody else: after a crash the client must not undo it before it has seen it (RES-10).
     pub(super) fn force(&mut self, target: UserId) {
         let head = self.log.head();
         if let Some(member) = self.members.get_mut(&target) {

@@ -77,7 +77,7 @@ pub(crate) enum Seen {
     New,
     /// Answered with this.
     Answered(Bytes),
-    /// Answered, but it was another command.
+    /// Answered, but as another command.
     Reused,
     /// Not greater, and not remembered.
     TooOld,

@@ -3,10 +3,10 @@
 //! claim is written, rows.
 //!
 //! ```text
-//!   (free) -- Claim --> [held] -- Release, something pushed --> [rests] -- REST_MS --> (free)
-//!                         |    `- Release, nothing did -------------------------------> (free)
+//!   (free) -- Claim --> [held] -- Release, a run has pushed --> [rests] -- REST_MS --> (free)
+//!                         |    `- Release, no run has --------------------------------> (free)
 //!   loaded while held --> [held until REST_MS] -- the same Claim --> [held]
-//!                                              `- nobody ------------------------------> (free)
+//!                                              `- no claim ----------------------------> (free)
 //! ```
 //!
 //! So a crash that leaves a claim without its task, or a task without its claim, is repaired: a restored task claims

@@ -74,7 +74,7 @@ impl Engine {
         self.forgive_stall(mono.since(before));
         self.input(input);
         while let Some(timer) = self.context.timers.pop_due(mono) {
-            // While the engine is frozen, members' deadlines do not fire; those of writes do.
+            // While the engine is frozen only the deadlines of writes count; other timers are dropped.
             let is_write = matches!(timer, Timer::Ask(id) if self.context.asks.is_write(id));
             if !self.context.is_frozen() || is_write {
                 self.timer(timer);

@@ -3,8 +3,8 @@
 //! close of their sockets, spread over time, and all state as rows.
 //!
 //! ```text
-//!   told         notice over              last one closed            written down
-//!    |--- served ----|--- served, sockets close ---|--- nothing taken in ---|--> Drained
+//!   notice       notice over              last one closed            all is written
+//!    |--- served ----|--- served, sockets close ---|--- no more input ------|--> Drained
 //! ```
 
 use lianmai_protocol::message::event::LeaveReason;

@@ -6,7 +6,7 @@
 //!   engine                              executor
 //!     |--- Start{run, job} --------------->|
 //!     |<-- Accepted{ask} ------------------|  asks for the first lease: before it nothing is pushed
-//!     |--- Lease{run, ask, ms} ----------->|  counted from when it asked that
+//!     |--- Lease{run, ask, ms} ----------->|  counted from the moment of that ask
 //!     |<-- Pushing ------------------------|  the receiver took the stream
 //!     |<-- Renew{ask} ---------------------|  several times in a lease
 //!     |--- Lease, Update{run, job} ------->|

@@ -26,7 +26,7 @@ use crate::task::{Admission, Claim, Claimed, Composition, Draft, Refusal, TaskCh
 /// Requests of one channel that may wait. Each session has one at most, so only a crowd or the app's server comes here.
 const MAX_REQUESTS: usize = 64;
 
-/// A request that waits for its turn, or for claims.
+/// A request that waits for its turn, its admission or its claims.
 #[derive(Debug)]
 pub(super) struct Request {
     by: By,

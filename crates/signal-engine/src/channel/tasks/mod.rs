@@ -3,10 +3,10 @@
 //! `judge`, runs in `run`, storage in `keep`.
 //!
 //! ```text
-//!                  somebody is seen or heard                number written down, told to an executor
+//!                  a member is seen or heard                number written, told to an executor
 //!   [Idle] -------------------------------------> [Waiting] ------> [Numbering] ------> [Offered]
 //!     ^                                            ^     |                                 | accepted
-//!     |      nobody for `idle_ms`                  |     | failed too often                v
+//!     |      none for `idle_ms`                    |     | failed too often                v
 //!     +--------------------------------------------+     +----> [Failed]  <---------- [Leased]
 //!                                     again, later `---------- failed, silent -------------'
 //! ```
@@ -127,7 +127,7 @@ impl Task {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     list: BTreeMap<TaskId, Task>,
-    /// Requests, one after the other: the first waits for claims.
+    /// Requests, one after the other; the first one may wait for its admission or for claims.
     requests: VecDeque<Request>,
     /// An outer call is running requests.
     at_work: bool,
