@@ -1,5 +1,5 @@
-//! What happens in channels, as it is written down for those who follow them from outside. Comes in and goes out: plain
-//! values of a stable format. Deliberately absent: when something is written down (`journal`).
+//! Events of channels, as the journal stores them for followers outside the server. Comes in and goes out: plain values
+//! of a stable format. Deliberately absent: when an event is written (`journal`).
 
 use lianmai_protocol::message::event::LeaveReason;
 use lianmai_protocol::message::task::TaskState;
@@ -8,26 +8,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::{self, ChannelKey};
 
-/// One thing that happened in a channel, as it is written down.
+/// One event of a channel, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EventRecord {
-    /// Its number.
+    /// Its number, by channel name.
     pub seq: u64,
-    /// Nothing is known of what happened under this name before, so the number before may be any.
+    /// Earlier events under this name are not known, so the previous number may be any.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first: bool,
-    /// When.
+    /// When it happened.
     pub at: WallTime,
     /// The incarnation of the channel.
     pub cid: Cid,
-    /// What.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
 impl EventRecord {
-    /// A name for it that no other one has: by it receivers know what comes again.
+    /// A unique id, by which receivers detect repeated events.
     #[must_use]
     pub fn id(channel: &ChannelKey, seq: u64) -> String {
         let bytes = channel.appkey.as_str().bytes().chain([0]).chain(channel.name.as_str().bytes());
@@ -35,7 +35,7 @@ impl EventRecord {
     }
 }
 
-/// What happened.
+/// An event of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum Event {
@@ -61,7 +61,7 @@ pub enum Event {
         /// Why.
         reason: LeaveReason,
     },
-    /// A member became a broadcaster, or is none any more.
+    /// The role of a member changed.
     RoleChanged {
         /// The user.
         uid: UserId,
@@ -77,7 +77,7 @@ pub enum Event {
         uid: UserId,
         /// The membership.
         mid: Mid,
-        /// What it is.
+        /// The kind.
         media_type: MediaKind,
         /// The publication.
         #[serde(rename = "pub")]
@@ -90,33 +90,33 @@ pub enum Event {
         uid: UserId,
         /// The membership.
         mid: Mid,
-        /// What it was.
+        /// The kind.
         media_type: MediaKind,
         /// The publication.
         #[serde(rename = "pub")]
         publication: Pub,
     },
-    /// A push task was added. It is idle until something else is told.
+    /// A push task was added. It is idle until another event says otherwise.
     #[serde(rename_all = "camelCase")]
     TaskAdded {
-        /// The task: its id may be that of one that has ended.
+        /// The task; it may have the id of an earlier, ended one.
         task_id: TaskId,
-        /// Whose it is; absent for a task of the app's server.
+        /// Its owner; absent for a task of the app's server.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uid: Option<UserId>,
     },
-    /// A push task does something else than before, or was told to.
+    /// The state of a push task changed, or it was updated.
     #[serde(rename_all = "camelCase")]
     TaskChanged {
         /// The task.
         task_id: TaskId,
-        /// What it is doing.
+        /// Its state.
         state: TaskState,
-        /// As members are told it.
+        /// The code that members are told.
         code: u16,
         /// Grows with each update.
         revision: u64,
-        /// How often in a row it was tried again.
+        /// Number of retries in a row.
         retries: u32,
         /// One sentence.
         msg: String,
@@ -129,11 +129,11 @@ pub enum Event {
         /// One sentence.
         msg: String,
     },
-    /// These events are gone: nobody took them while they were kept. Written by shells.
+    /// Events that were deleted before any receiver took them. Written by shells.
     Lost {
-        /// The first one.
+        /// Number of the first one.
         from: u64,
-        /// The last one.
+        /// Number of the last one.
         to: u64,
     },
 }
@@ -193,11 +193,11 @@ impl Event {
     }
 }
 
-/// The counter of a name, as it is written down.
+/// The journal counter of a channel's name, as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalRecord {
-    /// The number of the last thing that happened.
+    /// Number of the last event.
     pub last: u64,
-    /// When that was.
+    /// When it happened.
     pub at: WallTime,
 }

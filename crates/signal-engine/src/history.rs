@@ -1,7 +1,6 @@
-//! What is remembered of a call, so that somebody can find out later why a member did not see another. Comes in and goes
-//! out: plain values of a stable format, one timeline for each channel: what happened (`event`), and the steps between.
-//! Deliberately absent: secrets; when something is remembered (`channel/history`, `channel/quality`); and for how long it
-//! is kept, which is the shell's.
+//! The history of a call, to find out later why a member did not see another. Comes in and goes out: plain values of a
+//! stable format, one timeline for each channel: events (`event`) and the steps between them. Deliberately absent:
+//! secrets; when an entry is written (`channel/history`, `channel/quality`); how long it is kept (the shell).
 
 use lianmai_protocol::message::notice::Direction;
 use lianmai_protocol::{Cid, Gen, MediaKind, Mid, UserId, WallTime};
@@ -12,17 +11,17 @@ use crate::event::Event;
 /// One entry of the timeline of a channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistoryRecord {
-    /// When.
+    /// When it happened.
     pub at: WallTime,
     /// The incarnation of the channel.
     pub cid: Cid,
-    /// What.
+    /// The content.
     #[serde(flatten)]
     pub entry: Entry,
 }
 
 impl HistoryRecord {
-    /// Whom it is about: the member, and the one whose media it plays.
+    /// The member that it is about, and the other one involved: the publisher of played media, or the muting moderator.
     #[must_use]
     pub fn uids(&self) -> (Option<UserId>, Option<UserId>) {
         match &self.entry {
@@ -32,13 +31,13 @@ impl HistoryRecord {
     }
 }
 
-/// What an entry tells.
+/// The content of an entry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Entry {
-    /// Something happened, as the journal tells it.
+    /// An event, as in the journal.
     Event(Event),
-    /// A step between.
+    /// A step between events.
     Step(Step),
 }
 
@@ -53,11 +52,11 @@ impl Entry {
     }
 }
 
-/// A step of a call that nobody else is told.
+/// A step of a call that is not in the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Step {
-    /// The server was started again, and the channel goes on.
+    /// The server restarted, and the channel continues.
     Restarted,
     /// A member has a connection again.
     Connected {
@@ -92,24 +91,24 @@ pub enum Step {
         /// The error.
         error: String,
     },
-    /// A member subscribes.
+    /// A member subscribed to a kind.
     Subscribed {
         /// The user.
         uid: UserId,
         /// The membership.
         mid: Mid,
-        /// Whose media.
+        /// The publisher.
         of: UserId,
         /// Which kind.
         media_type: MediaKind,
     },
-    /// A member does not subscribe any more.
+    /// A subscription of a member ended.
     Unsubscribed {
         /// The user.
         uid: UserId,
         /// The membership.
         mid: Mid,
-        /// Whose media.
+        /// The publisher.
         of: UserId,
         /// Which kind.
         media_type: MediaKind,
@@ -122,7 +121,7 @@ pub enum Step {
         mid: Mid,
         /// To push or to play.
         direction: Direction,
-        /// Whose media, of a play.
+        /// The publisher, for a play.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<UserId>,
         /// The stream.
@@ -136,7 +135,7 @@ pub enum Step {
         mid: Mid,
         /// Push or play.
         direction: Direction,
-        /// Whose media, of a play.
+        /// The publisher, for a play.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<UserId>,
         /// The stream.
@@ -149,14 +148,14 @@ pub enum Step {
         uid: Option<UserId>,
         /// The membership that the URL was issued to.
         mid: Mid,
-        /// Whose media.
+        /// The publisher.
         of: UserId,
         /// The stream.
         stream: Gen,
         /// Why.
         error: String,
     },
-    /// A publisher of the stream came.
+    /// The relay accepted a publisher of the stream.
     PushBegan {
         /// The user.
         uid: UserId,
@@ -165,7 +164,7 @@ pub enum Step {
         /// The stream.
         stream: Gen,
     },
-    /// The publisher sends nothing.
+    /// The publisher is connected and sends nothing.
     PushStalled {
         /// The user.
         uid: UserId,
@@ -174,7 +173,7 @@ pub enum Step {
         /// The stream.
         stream: Gen,
     },
-    /// The publisher is gone. It may come back with the same URL.
+    /// The publisher disconnected. It may come back with the same URL.
     PushEnded {
         /// The user.
         uid: UserId,
@@ -192,13 +191,13 @@ pub enum Step {
         /// The stream.
         stream: Gen,
     },
-    /// A player is gone. It may come back with the same URL.
+    /// A player disconnected. It may come back with the same URL.
     PlayEnded {
         /// The user.
         uid: UserId,
         /// The membership.
         mid: Mid,
-        /// Whose media.
+        /// The publisher.
         of: UserId,
         /// The stream.
         stream: Gen,
@@ -209,7 +208,7 @@ pub enum Step {
         uid: UserId,
         /// The membership.
         mid: Mid,
-        /// Whose media.
+        /// The publisher.
         of: UserId,
         /// The stream.
         stream: Gen,
@@ -226,7 +225,7 @@ pub enum Step {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<UserId>,
     },
-    /// A kind is not muted any more.
+    /// A member unmuted a kind, or was unmuted.
     Unmuted {
         /// The user.
         uid: UserId,
@@ -238,7 +237,7 @@ pub enum Step {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<UserId>,
     },
-    /// How well a push or play went for about a minute.
+    /// Figures of a push or play over about a minute.
     Quality(Box<Quality>),
     /// Members were told another level of quality.
     LevelChanged {
@@ -246,18 +245,18 @@ pub enum Step {
         uid: UserId,
         /// Push or play.
         direction: Direction,
-        /// Whose media, of a play.
+        /// The publisher, for a play.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<UserId>,
         /// 1 excellent to 5 bad, 6 down.
         level: u8,
     },
-    /// So many steps of one member were left out, because there were too many.
+    /// Steps of one member that were left out, because there were too many.
     Missed {
-        /// The user; absent for those who are no members.
+        /// The user; absent for steps of non-members.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uid: Option<UserId>,
-        /// So many.
+        /// Number of the steps.
         count: u32,
     },
 }
@@ -316,7 +315,7 @@ impl Step {
     }
 }
 
-/// How well a push or play went.
+/// Figures of a push or play.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quality {
@@ -326,24 +325,24 @@ pub struct Quality {
     pub mid: Mid,
     /// Push or play.
     pub direction: Direction,
-    /// Whose media, of a play.
+    /// The publisher, for a play.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<UserId>,
     /// The stream.
     pub stream: Gen,
     /// What the stream carries: `av`, `screenShare` or `slaveAudio`.
     pub carries: String,
-    /// Since then.
+    /// When the window began.
     pub from: WallTime,
-    /// What the server saw.
+    /// Figures that the server measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerFigures>,
-    /// What the client said of its component.
+    /// Figures that the client's media component reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientFigures>,
 }
 
-/// The mean of some figures, and the ends of their range.
+/// The mean of some figures, and their range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// The least.
@@ -354,26 +353,26 @@ pub struct Range {
     pub most: u64,
 }
 
-/// What the server saw of a push or play.
+/// Figures that the server measured of a push or play.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServerFigures {
     /// kbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kbps: Option<Range>,
-    /// Pictures a second.
+    /// Frames per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fps: Option<Range>,
-    /// The longest distance of two keyframes in milliseconds.
+    /// The longest time between two keyframes, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keyframe_ms: Option<u64>,
-    /// How often nothing came for half a second or more.
+    /// Number of gaps of half a second or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gaps: Option<u64>,
-    /// The longest time in which nothing came, in milliseconds.
+    /// The longest gap, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub longest_gap_ms: Option<u64>,
-    /// How old what waits for the player was, in milliseconds.
+    /// Age of the oldest data that waits for the player, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_ms: Option<Range>,
     /// Codec of the sound.
@@ -384,22 +383,22 @@ pub struct ServerFigures {
     pub video: Option<String>,
 }
 
-/// What a client said of its component.
+/// Figures that a client's media component reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClientFigures {
-    /// How often it said something.
+    /// Number of reports.
     pub reports: u64,
     /// kbit/s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kbps: Option<Range>,
-    /// Pictures a second.
+    /// Frames per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fps: Option<Range>,
     /// Round trips in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<Range>,
-    /// The worst level that it said: 1 excellent to 5 bad, 6 down.
+    /// The worst level: 1 excellent to 5 bad, 6 down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worst_level: Option<u8>,
     /// Codes of its states and errors.
@@ -407,18 +406,18 @@ pub struct ClientFigures {
     pub codes: Vec<Code>,
 }
 
-/// A code of a component, and how often it came.
+/// A code of a component, and how often it was reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Code {
     /// The code.
     pub code: i64,
-    /// So often.
+    /// Number of reports with it.
     pub count: u64,
 }
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: the format of what is remembered.
+    //! Proves no rule of the protocol: the format of entries.
 
     use super::*;
 

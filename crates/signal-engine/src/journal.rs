@@ -1,15 +1,15 @@
-//! What happened in channels, for those who follow them from outside. Comes in: notes, as they are made. Goes out:
-//! rows to append, numbered by channel name, in the write that holds the records which they tell of. So whatever a crash
-//! leaves, records and journal agree: who is written down as a member has joined in the journal and not left.
+//! Events of channels, for followers outside the server. Comes in: notes, as they are made. Goes out: rows to append,
+//! numbered by channel name, in the same write as the records that they describe. So records and journal agree after
+//! any crash: a stored member has joined in the journal and not left.
 //!
-//! The numbers of a name are contiguous through every incarnation and restart. The first one that a name gets is the
-//! millisecond in which it gets it: fewer than a thousand things a second happen in one channel in the long run, so a
-//! name that was forgotten begins beyond every number that it had (ADR 0051).
+//! The numbers of a name are contiguous across incarnations and restarts. The first number of a name is the time in
+//! milliseconds: fewer than a thousand events a second happen in one channel in the long run, so a name that was
+//! forgotten begins above every number that it had (ADR 0051).
 //!
-//! **An end is told with the write that makes it true.** A kick and a close are written down before they are visible
-//! (RST-5); the leaves that they cause are appended with that write, and the notes that come later are not appended again.
+//! **An end is appended with the write that makes it true.** A kick and a close are written before they are visible
+//! (RST-5); the leaves that they cause are appended with that write, and the later notes are not appended again.
 //!
-//! Deliberately absent: who reads it, and for how long it is kept (the shell's).
+//! Deliberately absent: the readers, and how long it is kept (the shell).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,22 +22,22 @@ use crate::output::Note;
 use crate::record::MAX_NUMBER;
 use crate::rows::RowOp;
 
-/// The counter of a name is kept so long after the last thing that happened there, in milliseconds.
+/// The counter of a name is kept this long after its last event, in milliseconds.
 const KEEP_MS: u64 = 7 * 24 * 3600 * 1000;
-/// And not so long where there are more names than this.
+/// If there are more names than this, counters are kept for a shorter time.
 const MAX_NAMES: usize = 200_000;
 
-/// The counters of all names of a shard, and which ends are told already.
+/// The counters of all names of a shard, and the ends that are appended already.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     names: BTreeMap<ChannelKey, JournalRecord>,
-    /// Memberships and channels whose end was told before it is noted.
+    /// Memberships and channels whose end was appended before its note.
     gone: BTreeSet<Mid>,
     ended: BTreeSet<Cid>,
 }
 
 impl Journal {
-    /// What a note tells, unless it was told already.
+    /// The event of a note, unless it was appended already.
     pub(crate) fn news<'a>(&mut self, note: &'a Note) -> Option<(&'a ChannelKey, Cid, Event)> {
         let (channel, cid, event) = event_of(note)?;
         let told = match &event {
@@ -50,17 +50,17 @@ impl Journal {
         (!told).then_some((channel, cid, event))
     }
 
-    /// The end of a membership is written down now, and noted later.
+    /// The end of a membership is appended now, and noted later.
     pub(crate) fn goes(&mut self, mid: Mid) {
         self.gone.insert(mid);
     }
 
-    /// The end of a channel is written down now, and noted later.
+    /// The end of a channel is appended now, and noted later.
     pub(crate) fn ends(&mut self, cid: Cid) {
         self.ended.insert(cid);
     }
 
-    /// Appends what happened, under the next number of its name.
+    /// Appends an event, under the next number of its name.
     pub(crate) fn append(
         &mut self,
         channel: &ChannelKey,
@@ -81,14 +81,14 @@ impl Journal {
         ops.push(RowOp::put_journal(channel, name));
     }
 
-    /// Goes on with the numbers of an earlier process.
+    /// Continues the numbers of an earlier process.
     pub(crate) fn restore(&mut self, names: &[(ChannelKey, JournalRecord)]) {
-        // A damaged file may say anything.
+        // A damaged file may contain any number.
         let sound = names.iter().filter(|(_, name)| name.last <= MAX_NUMBER);
         self.names.extend(sound.cloned());
     }
 
-    /// Forgets names in which nothing has happened for long, and which no channel has now.
+    /// Forgets counters of names that have no recent event and no channel now.
     pub(crate) fn sweep(
         &mut self,
         now: WallTime,
@@ -97,7 +97,7 @@ impl Journal {
     ) {
         for keep_ms in [KEEP_MS, KEEP_MS / 168, 0] {
             self.names.retain(|channel, name| {
-                // Beyond the numbers that it had is where it would begin again.
+                // A new counter would begin at `now`, so one that is ahead of it stays.
                 let recent = now.0.saturating_sub(name.at.0) <= keep_ms || name.last >= now.0;
                 let stays = recent || lives(channel);
                 if !stays {
@@ -112,7 +112,7 @@ impl Journal {
     }
 }
 
-/// What a note tells of a channel: where, in which incarnation, and what; `None` for notes about connections.
+/// The channel, the incarnation and the event of a note; `None` for notes about connections.
 fn event_of(note: &Note) -> Option<(&ChannelKey, Cid, Event)> {
     Some(match note {
         Note::ChannelOpened { channel, cid } => (channel, *cid, Event::ChannelOpened),
@@ -162,7 +162,7 @@ fn event_of(note: &Note) -> Option<(&ChannelKey, Cid, Event)> {
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: numbers of what happened, and what is told once.
+    //! Proves no rule of the protocol: numbers of events, and that each is appended once.
 
     use lianmai_protocol::message::event::LeaveReason;
     use lianmai_protocol::{MediaKind, Pub, UserId};

@@ -1,5 +1,5 @@
-//! The sans-IO core of the signaling server: what a channel is, who is in it, what each command does,
-//! who may push and play.
+//! The sans-IO core of the signaling server: channels and their members, the effect of each command, the permission to
+//! push and play.
 //!
 //! Comes in: one [`Input`] at a time with the moment it happened. Goes out: one ordered queue of
 //! [`Output`]s and the next deadline. Deliberately absent: sockets, clocks, randomness of its own, tokio,

@@ -1,12 +1,13 @@
-//! Who is kept out: kicks and closes, keyed by channel name so that they outlive the channel (KIC-2, CLS-2). Comes in:
-//! who restricts whom, and who wants to enter. Goes out: rows to write, and errors.
+//! Bans and holds by kicks and closes, keyed by channel name so that they outlive the channel (KIC-2, CLS-2). Comes in:
+//! restrictions with their makers, joins and tickets. Goes out: rows to write, and errors.
 //!
-//! What moderators can make a server remember is bounded: each restriction takes a place of one pool, on account of its
-//! app and of the moderator in it (`crates/shares`). Whose share is used up is refused, and nobody else is (KIC-5). A
-//! demotion takes such a place, too; it is kept by its channel. What one makes is its own: nobody else ends it or pays for it,
-//! but an operator. What an operator has ended keeps its place until that is stored, so that there is a bound for it, too.
+//! The memory that moderators can use is bounded: each restriction takes a place of one pool, on the account of its app
+//! and of the moderator in it (`crates/shares`). If a share is used up, nobody but its owner is refused (KIC-5). A
+//! demotion takes such a place, too; its channel keeps it. A restriction belongs to its maker: nobody else but an
+//! operator ends it or pays for it. A restriction that an operator has ended keeps its place until its end is stored,
+//! so that these are bounded, too.
 //!
-//! Deliberately absent: what a kick does to who is there.
+//! Deliberately absent: the effect of a kick on a present member.
 
 use std::collections::BTreeMap;
 
@@ -21,22 +22,22 @@ use crate::output::BanView;
 use crate::record::BanRecord;
 use crate::rows::{Restored, Row, RowOp};
 
-/// Of an app among several, in what is left of all.
+/// Share of an app, if there are several, in what the pool has left.
 const APP_SHARE: Share = Share::of(3, 4);
-/// Of a moderator, in what is left of its app.
+/// Share of a moderator, in what its app has left.
 const MODERATOR_SHARE: Share = Share::of(1, 8).at_least(1);
 
-/// From then on a ban concerns nobody.
+/// When a ban no longer applies to any token.
 fn end(ban: &BanRecord) -> WallTime {
     ban.until.max(WallTime(ban.watermark.0.saturating_add(WATERMARK_MS)))
 }
 
-/// Who restricts.
+/// The maker of a restriction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Maker {
     Operator,
     Moderator(UserId),
-    /// A moderator whose token names no uid: it could have any.
+    /// A moderator whose token names no uid, so it may have chosen any.
     Unnamed(UserId),
 }
 
@@ -62,7 +63,7 @@ impl Maker {
     }
 }
 
-/// Who counts for a restriction.
+/// The key that a restriction is charged to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owner {
     App(Appkey),
@@ -74,33 +75,33 @@ pub(crate) enum Owner {
 /// A place of a restriction, held until this is dropped.
 pub(crate) type Place = Held<Owner>;
 
-/// A restriction and its place. What an earlier process left stays though there may be no room for it.
+/// A restriction and its place. One of an earlier process stays even if there is no place for it.
 #[derive(Debug)]
 struct Kept {
     record: BanRecord,
     place: Option<Place>,
 }
 
-/// One that an operator has ended, and the last write that has this (RST-5).
+/// A restriction that an operator has ended, and the last write that has its end (RST-5).
 #[derive(Debug)]
 struct Lifted {
     kept: Kept,
     ask: Option<AskId>,
 }
 
-/// Of which channel a restriction is, and whose: of a uid, and who made it, or of the name (`None`).
+/// Key of an ended restriction: its channel, and the uid and the maker of a ban, or `None` for a hold.
 type LiftedKey = (ChannelKey, Option<(UserId, Maker)>);
 
 #[derive(Debug, Default)]
 struct Restricted {
-    /// Each moderator's own: none ends or changes that of another. A moderator whose token names no uid is another one than
-    /// the moderator that has this uid.
+    /// By uid and maker: no moderator ends or changes a ban of another one. A moderator whose token names no uid is
+    /// another maker than the moderator with the same uid.
     bans: BTreeMap<(UserId, Maker), Kept>,
     hold: Option<Kept>,
 }
 
 impl Restricted {
-    /// All bans of a uid in one.
+    /// All bans of a uid combined.
     fn ban(&self, uid: UserId) -> Option<BanRecord> {
         let all = self.bans.range((uid, Maker::FIRST)..=(uid, Maker::LAST));
         all.map(|(_, kept)| kept.record).reduce(|one, other| longer(&one, other))
@@ -108,7 +109,7 @@ impl Restricted {
 }
 
 impl Lifted {
-    /// Whether an operator means it, by uid and who made it.
+    /// Whether `is_meant` selects it; see [`Restrictions::lift`].
     fn is_one(
         &self,
         (channel, own): &LiftedKey,
@@ -117,14 +118,14 @@ impl Lifted {
         is_meant(channel, own.map(|(uid, _)| uid), self.kept.record.by)
     }
 
-    /// That its row goes.
+    /// The op that drops its row.
     fn drop_of(&self, (channel, own): &LiftedKey) -> RowOp {
         let row = own.map_or(Row::Hold, |(uid, _)| Row::ban(uid, &self.kept.record));
         RowOp::drop(channel, row)
     }
 }
 
-/// A later, shorter restriction does not shorten one, nor does a clock that went back.
+/// Combines two restrictions: neither a later, shorter one nor a clock that went back shortens the first.
 fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
     let of = if new.until > old.until { new } else { *old };
     BanRecord { watermark: new.watermark.max(old.watermark), ..of }
@@ -134,16 +135,16 @@ fn longer(old: &BanRecord, new: BanRecord) -> BanRecord {
 #[derive(Debug)]
 pub(crate) struct Restrictions {
     channels: BTreeMap<ChannelKey, Restricted>,
-    /// What an operator has ended, until it is known to be stored: who asks for that again has it written again.
+    /// Restrictions that an operator has ended, until this is known to be stored: a repeated request writes it again.
     lifted: BTreeMap<LiftedKey, Lifted>,
     pool: Pool<Owner>,
-    /// Of those who have places: the operator has no share of its own.
+    /// Accounts that hold places. The operator has no share of its own.
     accounts: BTreeMap<(Appkey, Option<Owner>), Account<Owner>>,
     app_share: Share,
 }
 
 impl Restrictions {
-    /// Room for so many restrictions, of so many apps.
+    /// Room for `most` restrictions, of `apps` apps.
     pub(crate) fn new(most: usize, apps: usize) -> Self {
         Restrictions {
             channels: BTreeMap::new(),
@@ -154,10 +155,10 @@ impl Restrictions {
         }
     }
 
-    /// A place on account of a moderator, or of the operator.
+    /// Takes a place on the account of a moderator, or of the operator.
     ///
     /// # Errors
-    /// `tooManyBans` when that share is used up.
+    /// `tooManyBans` if that share is used up.
     pub(crate) fn place(&mut self, appkey: &Appkey, maker: Maker) -> Result<Place, RpcError> {
         let moderator = match maker {
             Maker::Operator => None,
@@ -175,7 +176,8 @@ impl Restrictions {
         Ok(place)
     }
 
-    /// Bans a uid, and hands out what is to be written down. The maker's own ban becomes longer without another place.
+    /// Bans a uid, and adds the row to write. A further ban by the same maker extends the first one without another
+    /// place.
     ///
     /// # Errors
     /// `tooManyBans`; then nothing has changed.
@@ -205,7 +207,8 @@ impl Restrictions {
         Ok(())
     }
 
-    /// Holds a channel's name, as [`Restrictions::ban`]. There is one hold: it counts for who made it longest.
+    /// Holds a channel's name, as [`Restrictions::ban`]. There is one hold; it is charged to the maker with the latest
+    /// end.
     ///
     /// # Errors
     /// `tooManyBans`; then nothing has changed.
@@ -222,7 +225,7 @@ impl Restrictions {
         let old =
             self.channels.get(channel).and_then(|of| of.hold.as_ref()).map(|kept| kept.record);
         let record = old.map_or(new, |old| longer(&old, new));
-        // Another pays for it.
+        // Another maker is charged for it.
         let moves = old.is_none_or(|old| Maker::of(&record) != Maker::of(&old));
         let place = if moves { Some(self.place(&channel.appkey, maker)?) } else { None };
         ops.push(RowOp::put_hold(channel, record));
@@ -233,8 +236,9 @@ impl Restrictions {
         Ok(())
     }
 
-    /// Ends the restrictions that an operator names, by uid (`None`: of the name itself) and who made them, and says how
-    /// many. Those that have ended and are not known to be stored so are among them.
+    /// Ends the restrictions that `is_meant` selects by channel, uid (`None` for a hold) and moderator (`None` for an
+    /// operator). Returns their number. Restrictions that ended earlier count as well, until their end is known to be
+    /// stored.
     pub(crate) fn lift(
         &mut self,
         is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
@@ -257,7 +261,7 @@ impl Restrictions {
         ops.len() - before
     }
 
-    /// The write that has the end of the restrictions that an operator names.
+    /// Sets the write that has the end of the restrictions that `is_meant` selects.
     pub(crate) fn is_in(
         &mut self,
         is_meant: impl Fn(&ChannelKey, Option<UserId>, Option<UserId>) -> bool,
@@ -276,7 +280,7 @@ impl Restrictions {
         self.forget();
     }
 
-    /// What is restricted now, in one channel or in all.
+    /// The restrictions of one channel or of all.
     pub(crate) fn list(&self, now: Now, channel: Option<&ChannelKey>) -> Vec<BanView> {
         let view = |channel: &ChannelKey, uid: Option<UserId>, record: &BanRecord| BanView {
             channel: channel.clone(),
@@ -294,8 +298,8 @@ impl Restrictions {
         views
     }
 
-    /// What an earlier process left behind, all of it: that had bounds, too, if for more shards. A wall clock
-    /// that went back makes no ban longer than it was.
+    /// Restores all restrictions of an earlier process, which had bounds as well, if for more shards. A wall clock that
+    /// went back makes no ban longer than it was.
     pub(crate) fn restore(&mut self, now: Now, restored: &Restored, ops: &mut Vec<RowOp>) {
         let fit = |ban: &BanRecord| {
             let length = ban.until.0.saturating_sub(ban.watermark.0);
@@ -320,7 +324,7 @@ impl Restrictions {
         }
     }
 
-    /// Forgets what concerns no token any more.
+    /// Forgets restrictions that no longer apply to any token.
     pub(crate) fn sweep(&mut self, now: Now, ops: &mut Vec<RowOp>) {
         for (channel, restricted) in &mut self.channels {
             restricted.bans.retain(|(uid, _), kept| {
@@ -340,13 +344,13 @@ impl Restrictions {
         self.forget();
     }
 
-    /// Forgets who is not needed any more.
+    /// Forgets channels without restrictions and accounts without places.
     fn forget(&mut self) {
         self.channels.retain(|_, of| of.hold.is_some() || !of.bans.is_empty());
         self.accounts.retain(|_, account| account.held() > 0);
     }
 
-    /// Whether a ticket of that time may still resume.
+    /// Whether a ticket that was issued at that time may resume.
     pub(crate) fn check_ticket(
         &self,
         now: Now,
@@ -427,7 +431,7 @@ mod tests {
         by.map_or(Maker::Operator, |uid| Maker::Moderator(UserId(uid)))
     }
 
-    /// How many more bans one moderator can make, each in a room of its own.
+    /// How many more bans one moderator can make, each in a channel of its own.
     fn fill(restrictions: &mut Restrictions, app: &str, by: Option<u64>) -> usize {
         let maker = maker(by);
         let mut ops = Vec::new();
@@ -462,7 +466,7 @@ mod tests {
         assert!(fill(&mut all, "a", None) <= 1, "the app has no more");
         assert!(fill(&mut all, "b", Some(1)) > 20, "another has");
         assert!(fill(&mut all, "b", None) > 100);
-        // Alone, an app has all.
+        // A single app has the whole pool.
         let mut one = Restrictions::new(1_000, 1);
         assert_eq!(fill(&mut one, "a", None), 1_000);
     }
@@ -543,7 +547,7 @@ mod tests {
         assert!(all.ban(&a, UserId(5), named, now, 30, &mut ops).is_ok());
         assert_eq!(all.channels[&a].ban(UserId(5)).unwrap().until, WallTime(90_000));
         assert_eq!(all.pool.used(), 2);
-        // There is one hold: who makes it longer pays for it.
+        // There is one hold: the maker that extends it pays for it.
         assert!(all.hold(&b, named, now, 60, &mut ops).is_ok());
         assert_eq!(held(&all), 2);
         assert!(all.hold(&b, unnamed, now, 90, &mut ops).is_ok());
@@ -609,7 +613,7 @@ mod tests {
         assert_eq!((ops.len(), all.lifted.len(), all.pool.used()), (2, 0, 0));
     }
 
-    /// Proves no rule of the protocol: no memory is left of what is over.
+    /// Proves no rule of the protocol: ended restrictions leave no memory.
     #[test]
     fn what_is_over_is_swept() {
         let (mut restrictions, mut ops) = (Restrictions::new(10, 1), Vec::new());

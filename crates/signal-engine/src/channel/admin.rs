@@ -1,7 +1,7 @@
-//! What an operator asks of one channel: rules, roles, kinds that a member may not publish, attributes, messages; and
-//! how a channel and its members look from outside. Comes in: what the admin API asks. Goes out: events to all, and
-//! whether there is something to write down. Deliberately absent: kicks and closes, which members can do as well
-//! (`moderation`).
+//! Commands of an operator for one channel: rules, roles, kinds that a member may not publish, attributes, messages;
+//! and the admin API's views of a channel and its members. Comes in: commands of the admin API. Goes out: events to
+//! all, and whether there is a change to write. Deliberately absent: kicks and closes, which moderators can make as
+//! well (`moderation`).
 
 use bytes::Bytes;
 use lianmai_protocol::attributes::escaped_bytes;
@@ -23,9 +23,9 @@ use crate::ids::AskId;
 use crate::output::{ChannelDetail, MemberDetail, Note};
 use crate::record::ChannelRules;
 
-/// Most uids of a channel whose kinds are barred: they are in its record.
+/// Most uids of a channel with barred kinds: they are in its record.
 const MAX_BARRED: usize = 1_024;
-/// A channel that was made ahead waits so long for its first member, in milliseconds.
+/// A channel that was created before its first join waits this long for it, in milliseconds.
 const PREPARED_MS: u64 = 24 * 3600 * 1000;
 
 impl Channel {
@@ -34,7 +34,7 @@ impl Channel {
         self.rules.keep_empty || self.prepared_until.is_some()
     }
 
-    /// It is there from now on, though nobody is in it.
+    /// Opens a channel that has no members yet.
     pub(crate) fn prepare(
         &mut self,
         cx: &mut Context,
@@ -48,12 +48,12 @@ impl Channel {
         cx.note(Note::ChannelOpened { channel: self.key.clone(), cid: self.cid });
     }
 
-    /// Whether attributes that a channel is made with fit.
+    /// Checks the attributes that a channel is created with.
     pub(crate) fn check_attributes(cx: &Context, attributes: &Attributes) -> Result<(), RpcError> {
         check_attributes(attributes, cx.config.limits.attribute_bytes)
     }
 
-    /// Rules of its own hold from now on, for who comes and for what ends it.
+    /// Sets the rules of this channel, for later joins and for its end.
     pub(crate) fn lay_down(&mut self, cx: &Context, rules: ChannelRules) {
         let Some(mut policy) = cx.config.apps.get(&self.key.appkey).cloned() else { return };
         policy.duplicate = match rules.reject_new {
@@ -84,14 +84,14 @@ impl Channel {
         self.barred.get(&uid).copied().unwrap_or(KindSet::NONE)
     }
 
-    /// What a member may do here.
+    /// The rights of a member in this channel.
     pub(super) fn rights_of(&self, member: &Member) -> Rights {
         let publish = member.rights.publish.difference(self.barred_of(member.uid));
         Rights { publish, ..member.rights }
     }
 
-    /// An operator changed something: the channel is written down, and that member, if it is one. What is so already is
-    /// written down again, since the write of before may not be stored.
+    /// Writes the channel after a request of an operator, and the member `of`, if it is one. A request that changes
+    /// nothing writes them, too: an earlier write of the same state may have failed.
     pub(crate) fn rewrite(&mut self, cx: &mut Context, of: Option<UserId>) {
         self.unwritten = true;
         if let Some(uid) = of.filter(|uid| self.members.contains_key(uid)) {
@@ -100,7 +100,7 @@ impl Channel {
         self.write_down(cx);
     }
 
-    /// The write that has what an operator changed (RST-5).
+    /// Sets the write that has the change by an operator (RST-5).
     pub(crate) fn is_in(&mut self, of: Option<UserId>, ask: AskId) {
         self.unstored = Some(ask);
         if let Some(member) = of.and_then(|of| self.members.get_mut(&of)) {
@@ -108,7 +108,7 @@ impl Channel {
         }
     }
 
-    /// Bars kinds of a uid, which need not be here, and lets it publish all others again.
+    /// Sets the barred kinds of a uid, which need not be a member; it may publish all others again.
     pub(crate) fn bar(
         &mut self,
         cx: &mut Context,
@@ -183,7 +183,7 @@ impl Channel {
         Ok(())
     }
 
-    /// A message in the name of a uid, to everybody or to some. To how many of those that were named it went.
+    /// Sends a message in the name of a uid, to all members or to some. Returns the number of members that it went to.
     pub(crate) fn announce(
         &mut self,
         cx: &mut Context,
@@ -209,7 +209,7 @@ impl Channel {
         Ok(delivered)
     }
 
-    /// Sends a targeted message, and keeps it until it has arrived (RES-8). Whether there is somebody to get it.
+    /// Sends a targeted message, and keeps it until it has arrived (RES-8). Returns whether the recipient is a member.
     pub(super) fn tell(&mut self, cx: &mut Context, to: UserId, from: UserId, data: &str) -> bool {
         let Some(member) = self.members.get_mut(&to) else { return false };
         let n = member.messages.head + 1;
@@ -222,7 +222,7 @@ impl Channel {
         true
     }
 
-    /// The end of a membership is written down now, and seen when that is done: the journal has it with that write.
+    /// Appends the end of a membership with the present write; it becomes visible after that.
     pub(super) fn foretell_leave(&self, cx: &mut Context, uid: UserId, reason: LeaveReason) {
         let Some(member) = self.members.get(&uid) else { return };
         let (cid, mid) = (self.cid, member.mid);
@@ -237,7 +237,7 @@ impl Channel {
         }
     }
 
-    /// The same of the whole channel.
+    /// As [`Channel::foretell_leave`], for the whole channel.
     pub(super) fn foretell_end(&self, cx: &mut Context) {
         for uid in self.members.keys() {
             self.foretell_leave(cx, *uid, LeaveReason::ChannelClosed);
@@ -249,7 +249,7 @@ impl Channel {
         }
     }
 
-    /// With all that is to be said of it.
+    /// The channel in full, for the admin API.
     pub(crate) fn detail(&self) -> ChannelDetail {
         ChannelDetail {
             view: self.view(),
@@ -259,7 +259,7 @@ impl Channel {
         }
     }
 
-    /// So many members behind a uid, in the order of uids.
+    /// Up to `limit` members after a uid, in the order of uids.
     pub(crate) fn member_details(&self, after: Option<UserId>, limit: usize) -> Vec<MemberDetail> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = after.map_or(Unbounded, Excluded);
@@ -288,7 +288,7 @@ impl Channel {
     }
 }
 
-/// What a member publishes.
+/// The publications of a member.
 fn publications(member: &Member) -> impl Iterator<Item = (MediaKind, Pub)> + '_ {
     let kinds = MediaKind::ALL.iter();
     kinds.filter_map(|kind| Some((kind.clone(), member.publication(kind)?)))

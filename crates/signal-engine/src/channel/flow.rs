@@ -1,36 +1,36 @@
-//! How well one push or play goes: figures of about a minute, and a level. Comes in: looks of the relay, what clients say.
-//! Goes out: figures, levels. Plain state with bounds; what is done with it is in `quality`.
+//! The quality of one push or play: figures of about a minute, and a level. Comes in: measurements of the relay,
+//! reports of clients. Goes out: figures, levels. Plain state with bounds; its use is in `quality`.
 
 use lianmai_protocol::{Gen, Mid, MonoTime, Now, UserId, WallTime};
 
 use crate::history::{ClientFigures, Code, Range, ServerFigures};
 use crate::seen::{PlaySeen, PushSeen};
 
-/// Figures are told after so many milliseconds, or when the flow ends.
+/// Length of a window of figures in milliseconds, unless the flow ends before.
 const WINDOW_MS: u64 = 60_000;
-/// What a client said counts for so long, in milliseconds.
+/// A reported level counts for this long, in milliseconds.
 const CLIENT_MS: u64 = 10_000;
-/// A play that began so long ago should have been seen, in milliseconds.
+/// A play that began this long ago should be in a measurement, in milliseconds.
 const LATE_MS: u64 = 5_000;
 /// Most different codes in a window.
 const MAX_CODES: usize = 8;
 /// Bad, and down, as levels.
 const BAD: u8 = 5;
 pub(super) const DOWN: u8 = 6;
-/// What came later than so many milliseconds after what was before it makes a push fair, poor, bad.
+/// Gaps of a push in milliseconds, and the level of a push with a gap that long.
 const GAPS_MS: [(u64, u8); 3] = [(2_000, BAD), (1_000, 4), (500, 3)];
-/// And what waits for a player so long makes its play bad, poor, fair, good.
+/// Lags of a play in milliseconds, and the level of a play with a lag that long.
 const LAGS_MS: [(u64, u8); 4] = [(4_000, BAD), (2_000, 4), (1_000, 3), (500, 2)];
 
-/// Which: a stream, and who plays it; `None` is its push.
+/// A stream, and its viewer; `None` is its push.
 pub(super) type FlowKey = (Gen, Option<Mid>);
 
-/// What a client said of its component.
+/// Figures that a client reported of its component.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     /// kbit/s.
     pub(super) kbps: Option<u64>,
-    /// Pictures a second.
+    /// Frames per second.
     pub(super) fps: Option<u64>,
     /// Round trip in milliseconds.
     pub(super) rtt_ms: Option<u64>,
@@ -40,7 +40,7 @@ pub(super) struct Figures {
     pub(super) code: Option<i64>,
 }
 
-/// What a window has: since when, and the figures of both sides.
+/// A window: its begin, and the figures of both sides.
 pub(super) type Told = (WallTime, Option<ServerFigures>, Option<ClientFigures>);
 
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ struct Server {
     kbps: Tally,
     fps: Tally,
     lag_ms: Tally,
-    /// All else is told as it is.
+    /// Figures without a tally.
     rest: ServerFigures,
 }
 
@@ -85,12 +85,12 @@ struct Client {
 /// One push or play.
 #[derive(Debug)]
 pub(super) struct Flow {
-    /// Who pushes or plays.
+    /// The member that pushes or plays.
     pub(super) uid: UserId,
     pub(super) mid: Mid,
-    /// What the stream carries: a slot of its owner.
+    /// The slot of the stream with its owner.
     pub(super) slot: usize,
-    /// It was let in, or seen, and is not known to be over.
+    /// It was permitted or measured, and is not known to be over.
     pub(super) is_here: bool,
     came: MonoTime,
     looks: u32,
@@ -132,12 +132,13 @@ impl Flow {
         self.server_level = DOWN;
     }
 
-    /// Whether it should be in a look by now.
+    /// Whether it should be in a measurement by now.
     pub(super) fn should_be_seen(&self, now: MonoTime) -> bool {
         self.is_here && (self.looks > 0 || now.since(self.came) >= LATE_MS)
     }
 
-    /// The first look is at a part of the time only: it says nothing of how well media goes.
+    /// Counts a measurement. `None` for the first one: it covers a part of its time only, so it says nothing about
+    /// quality.
     fn looked(&mut self, now: Now) -> Option<&mut Server> {
         if !self.is_here {
             self.begin(now.mono);
@@ -151,7 +152,7 @@ impl Flow {
         Some(server)
     }
 
-    /// The relay has looked at the push. `is_quiet`: nothing need come.
+    /// A measurement of the push. `is_quiet`: it need send nothing.
     pub(super) fn pushed(&mut self, now: Now, seen: &PushSeen, is_quiet: bool) {
         let Some(server) = self.looked(now).filter(|_| seen.ms > 0) else { return };
         server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
@@ -171,7 +172,7 @@ impl Flow {
         };
     }
 
-    /// The relay has looked at the play. Where nothing waits, there was nothing to play.
+    /// A measurement of the play. If no data waits, there was nothing to play.
     pub(super) fn played(&mut self, now: Now, seen: &PlaySeen) {
         let Some(server) = self.looked(now).filter(|_| seen.ms > 0) else { return };
         server.kbps.add(seen.bytes.saturating_mul(8) / seen.ms);
@@ -183,7 +184,7 @@ impl Flow {
         };
     }
 
-    /// Its client said something.
+    /// A report of its client.
     pub(super) fn reported(&mut self, now: Now, figures: &Figures) {
         open(&mut self.since, self.server.is_none() && self.client.is_none(), now);
         let client = self.client.get_or_insert_default();
@@ -211,13 +212,13 @@ impl Flow {
         }
     }
 
-    /// How well it goes by what both sides say: 0 unknown, 1 excellent to 5 bad, 6 down.
+    /// The worse level of the two sides: 0 unknown, 1 excellent to 5 bad, 6 down.
     pub(super) fn level(&self, now: MonoTime) -> u8 {
         let (client, at) = self.client_level;
         if now.since(at) < CLIENT_MS { self.server_level.max(client) } else { self.server_level }
     }
 
-    /// Whether its figures should be told.
+    /// Whether its window is over.
     pub(super) fn is_due(&self, now: MonoTime) -> bool {
         now.since(self.since.mono) >= WINDOW_MS
     }

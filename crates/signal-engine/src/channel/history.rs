@@ -1,6 +1,6 @@
-//! The steps of a call that nobody else is told: who lost its connection, what was refused, which URL was issued, which
-//! push and play began and ended. Comes in: what the siblings do. Goes out: steps to remember, a bounded number for each
-//! member. Deliberately absent: what the journal tells as well (`context`), and how well media goes (`quality`).
+//! Steps of a call that are not in the journal: lost connections, refused commands, issued URLs, begins and ends of
+//! pushes and plays. Comes in: calls of the siblings. Goes out: steps for the history, a bounded number for each
+//! member. Deliberately absent: events, which the journal has as well (`context`), and quality of media (`quality`).
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use crate::input::Access;
 use crate::output::Denial;
 use crate::seen::PushState;
 
-/// Most steps of one member in a window; those of all who are no members together count as one member.
+/// Most steps of one member in a window; all non-members together count as one member.
 const MAX_STEPS: u32 = 120;
-/// And most figures of quality.
+/// Most figures of quality of one member in a window.
 const MAX_QUALITIES: u32 = 600;
 /// The window, in milliseconds.
 const WINDOW_MS: u64 = 60_000;
 
-/// How much was remembered of each member lately.
+/// How many steps of each member the history got lately; `None` for non-members.
 #[derive(Debug, Default)]
 pub(super) struct Spent(BTreeMap<Option<UserId>, Window>);
 
@@ -38,7 +38,8 @@ impl Spent {
         now.since(window.since) >= WINDOW_MS
     }
 
-    /// Takes one of what may be remembered of a member. Second, how many of an earlier window were missed.
+    /// Counts one more step of a member. Returns whether it may be recorded, and how many of an earlier window were
+    /// left out.
     fn take(&mut self, now: MonoTime, of: Option<UserId>, quality: bool) -> (bool, u32) {
         let fresh = || Window { since: now, ..Window::default() };
         let window = self.0.entry(of).or_insert_with(fresh);
@@ -61,14 +62,14 @@ impl Spent {
 }
 
 impl Channel {
-    /// Remembers a step of a member, or of somebody who is none.
+    /// Records a step of a member, or of a non-member.
     pub(crate) fn remember(&mut self, cx: &mut Context, of: Option<UserId>, step: Step) {
         if self.may_remember(cx, of, matches!(step, Step::Quality(_))) {
             cx.remember(&self.key, self.cid, Entry::Step(step));
         }
     }
 
-    /// Whether one more may be remembered; it counts from now on.
+    /// Whether one more step may be recorded; it is counted.
     fn may_remember(&mut self, cx: &mut Context, of: Option<UserId>, quality: bool) -> bool {
         if !cx.config.history {
             return false;
@@ -84,7 +85,7 @@ impl Channel {
         }
     }
 
-    /// Says what was missed in windows that are over, or in all of them.
+    /// Records how many steps were left out in windows that are over, or in all of them.
     pub(super) fn close_windows(&mut self, cx: &mut Context, all: bool) {
         let now = cx.mono();
         let over = self.spent.0.iter().filter(|(_, window)| all || Spent::is_over(window, now));
@@ -94,13 +95,13 @@ impl Channel {
         }
     }
 
-    /// The last of what is remembered of a channel, or of this process.
+    /// Records the last entries of a channel, or of this process.
     pub(crate) fn end_history(&mut self, cx: &mut Context) {
         self.close_flows(cx);
         self.close_windows(cx, true);
     }
 
-    /// Somebody was not let in.
+    /// A join was refused.
     pub(crate) fn join_refused(
         &mut self,
         cx: &mut Context,
@@ -108,11 +109,11 @@ impl Channel {
         error: &ErrorName,
     ) {
         let error = error.as_str().to_owned();
-        // Anybody may name anybody: it counts as of nobody.
+        // The uid is not verified, so the step counts for non-members.
         self.remember(cx, None, Step::JoinRefused { uid, error });
     }
 
-    /// A command was refused. Those about media are remembered.
+    /// A command was refused. Those about media are recorded.
     pub(super) fn command_refused(
         &mut self,
         cx: &mut Context,
@@ -130,7 +131,7 @@ impl Channel {
         }
     }
 
-    /// A member has a connection again, or none any more.
+    /// A member has a connection again, or has lost it.
     pub(super) fn connection_changed(&mut self, cx: &mut Context, uid: UserId, is_there: bool) {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         let step = match is_there {
@@ -148,7 +149,7 @@ impl Channel {
         self.remember(cx, Some(uid), Step::UrlIssued { uid, mid, direction, of, stream });
     }
 
-    /// A viewer subscribes other kinds of a stream than before.
+    /// The kinds that a viewer of a stream subscribes to have changed.
     pub(super) fn subscribed(
         &mut self,
         cx: &mut Context,
@@ -164,7 +165,7 @@ impl Channel {
         }
     }
 
-    /// A kind was muted, or is not any more.
+    /// A kind was muted or unmuted.
     pub(super) fn mute_changed(
         &mut self,
         cx: &mut Context,
@@ -196,7 +197,7 @@ impl Channel {
             Access::Play { viewer } => Some(viewer),
         };
         if let Some(denied) = denied {
-            // Whom it was issued to is looked for only while more may be remembered.
+            // The member is only looked up if the step may be recorded.
             let Some(mid) = viewer.filter(|_| self.may_remember(cx, None, false)) else { return };
             let uid = self.members.values().find(|member| member.mid == mid).map(|m| m.uid);
             let error = denied.code().to_owned();
@@ -208,7 +209,7 @@ impl Channel {
         self.remember(cx, Some(uid), Step::MediaAllowed { uid, mid, direction, of, stream });
     }
 
-    /// The relay says what has become of a push.
+    /// The relay reports the state of a push.
     pub(crate) fn push_changed(&mut self, cx: &mut Context, stream: Gen, state: PushState) {
         let Some(uid) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
@@ -222,14 +223,14 @@ impl Channel {
     }
 }
 
-/// How a stream of `owner` goes, for `uid`: and whose it is, where that is somebody else.
+/// The direction of a stream of `owner` for `uid`, and the owner if it is another member.
 fn towards(uid: UserId, owner: UserId) -> (Direction, Option<UserId>) {
     if uid == owner { (Direction::Push, None) } else { (Direction::Pull, Some(owner)) }
 }
 
 #[cfg(test)]
 mod tests {
-    //! Proves no rule of the protocol: how much is remembered.
+    //! Proves no rule of the protocol: how many steps are recorded.
 
     use super::*;
 

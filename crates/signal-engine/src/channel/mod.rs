@@ -1,13 +1,13 @@
-//! One channel: its members, streams and log. Comes in: joins, frames, timers. Goes out: events to all,
-//! answers to one. This file holds the state and the way events leave; the path of a command is in
-//! `command`, what each does in the other siblings.
+//! One channel: its members, streams and log. Comes in: joins, frames, timers. Goes out: events to all, answers to one.
+//! This file holds the state and the sending of events; the path of a command is in `command`, the effect of each
+//! command in the other siblings.
 //!
 //! ```text
 //!   frame -> elements -> id, rate -> command (entry, media, moderation, talk) -> events in the log
 //!                                                                            -> answer, behind them
 //!   log -- at once, or 20 ms after the last flush --> one shared frame to every connected member
-//!     `-- what was sent stays for a while, for members that come back (resume)
-//!   who was touched -- at the end of the turn --> records (persist) --> store
+//!     `-- sent events stay for a while, for members that come back (resume)
+//!   touched members -- at the end of the turn --> records (persist) --> store
 //! ```
 
 mod admin;
@@ -66,7 +66,7 @@ use crate::timers::Timer;
 /// `memberCount` notices are at least this far apart, in milliseconds.
 const COUNT_INTERVAL_MS: u64 = 1_000;
 
-/// What a command answers, before the head of the log is known.
+/// The answer of a command, before the head of the log is known.
 #[derive(Debug)]
 enum Reply {
     Done,
@@ -88,7 +88,7 @@ enum Reply {
         rights: Rights,
         token_expires_in_ms: Option<u64>,
     },
-    /// The answer comes when the outside has answered.
+    /// The answer comes after that of the shell.
     Later,
     /// Answered and closed already.
     Over,
@@ -101,11 +101,11 @@ pub(crate) struct Channel {
     key: ChannelKey,
     cid: Cid,
     policy: AppPolicy,
-    /// Who made it; `None` until somebody joins what was made ahead for nobody in particular.
+    /// Its creator; `None` until the first join, if it was created without one.
     creator: Option<UserId>,
-    /// What an operator laid down for it.
+    /// Rules that an operator set for it.
     rules: ChannelRules,
-    /// Made ahead: it waits so long for its first member.
+    /// Created before its first join: it waits until then for one.
     prepared_until: Option<WallTime>,
     /// Its begin was noted.
     opened: bool,
@@ -113,13 +113,14 @@ pub(crate) struct Channel {
     log: EventLog,
     members: BTreeMap<UserId, Member>,
     broadcasters: usize,
-    /// What names and attributes take.
+    /// Bytes that names and attributes take.
     told: Told,
-    /// What all were told lately.
+    /// Bytes of events lately.
     said: Said,
-    /// Whom a moderator made audience, with that moderator (`None`: an operator) and its place (ROL-4).
+    /// Members that were made audience: the moderator that did it (`None`: an operator), and the place of the
+    /// restriction (ROL-4).
     demoted: BTreeMap<UserId, (Option<UserId>, Option<Place>)>,
-    /// Kinds that an operator lets a uid not publish.
+    /// Kinds that a uid may not publish, as an operator set them.
     barred: BTreeMap<UserId, KindSet>,
     streams: BTreeMap<Gen, Stream>,
     tasks: Tasks,
@@ -128,18 +129,18 @@ pub(crate) struct Channel {
     count_armed: bool,
     /// Recent replacements by uid: how many, and since when (JOI-4).
     replaced: BTreeMap<UserId, (u32, lianmai_protocol::MonoTime)>,
-    /// How well media goes, and how much of the steps between was remembered lately.
+    /// Quality of media, and the number of steps that the history got lately.
     flows: Flows,
     spent: Spent,
-    /// Members that are not as they were written down, and whether the channel is not.
+    /// Members that differ from their rows, and whether the channel differs from its row.
     touched: BTreeSet<UserId>,
     unwritten: bool,
-    /// The last write of a moderator's change of who is kept down, or of an operator's change, until it is known to be
-    /// stored (RST-5).
+    /// The last write of a moderator's change of `demoted`, or of an operator's change, until it is known to be stored
+    /// (RST-5).
     unstored: Option<AskId>,
     /// Members whose command was superseded in this turn; the commands behind it run at its end.
     superseded: VecDeque<UserId>,
-    /// Written down as closed, and about to be.
+    /// The close is written or being written, and not visible yet.
     ending: bool,
     closed: bool,
 }
@@ -199,7 +200,7 @@ impl Channel {
         cx.send_text(conn, codec::encode_error(id, error));
     }
 
-    /// Sends to one member, after the events that it has not been sent yet.
+    /// Sends a text to one member, after the events that it has not been sent yet.
     fn send_behind_events(&mut self, cx: &mut Context, uid: UserId, text: Bytes) {
         let Some(member) = self.members.get_mut(&uid) else { return };
         let Some(conn) = member.conn else { return };
@@ -214,7 +215,7 @@ impl Channel {
         self.send_behind_events(cx, uid, codec::encode_notice(notice).into());
     }
 
-    /// Tells everybody. Nothing follows the end of a channel (EVT-5).
+    /// Appends an event for all members. Nothing follows the end of a channel (EVT-5).
     fn emit(&mut self, cx: &mut Context, event: &ChannelEvent) {
         if self.closed {
             return;
@@ -233,7 +234,7 @@ impl Channel {
         }
     }
 
-    /// After each input: lets events leave if they may, else makes sure that they will.
+    /// After each input: sends the waiting events if they are due, otherwise arms a timer for them.
     pub(crate) fn settle(&mut self, cx: &mut Context) {
         self.resume_superseded(cx);
         self.settle_tasks(cx);
@@ -280,14 +281,14 @@ impl Channel {
         self.trim_log(cx);
     }
 
-    /// Forgets events that nobody who comes back in time can need.
+    /// Forgets events that no returning member can need.
     pub(crate) fn trim_log(&mut self, cx: &mut Context) {
         let timers = &cx.config.timers;
         let age = timers.dead_after_ms + timers.media_cap_ms;
         cx.stats.log_bytes -= self.log.trim(self.members.len(), age, cx.mono());
     }
 
-    /// Forgets what is over.
+    /// Forgets state that is no longer needed.
     pub(crate) fn sweep(&mut self, cx: &mut Context) {
         if self.prepared_until.is_some_and(|until| until <= cx.now.wall) {
             self.prepared_until = None;

@@ -27,7 +27,7 @@ use crate::rows::RowOp;
 const MAX_DEMOTED: usize = 256;
 
 impl Channel {
-    /// Whom a command with an optional `uid` is about: oneself, or somebody else for a moderator.
+    /// The target of a command with an optional `uid`: the caller, or another member if the caller is a moderator.
     pub(super) fn own_or_moderated(
         &self,
         caller: UserId,
@@ -50,9 +50,9 @@ impl Channel {
         }
     }
 
-    /// Answers a change of `target`, if it is one: at once, or if it was somebody else's change when it is written down,
-    /// so that no crash undoes it (RST-5). Who asks for what is so already waits for that as well, while it is not stored.
-    /// `demotes`: who is kept down has changed, too.
+    /// Answers a command about `target`: at once if this is the caller itself or nothing changed, otherwise when the
+    /// change is written, so that no crash undoes it (RST-5). A repeated change waits as well while the first one is
+    /// not known to be stored. `demotes`: `demoted` has changed, too.
     pub(super) fn done(
         &mut self,
         cx: &mut Context,
@@ -70,7 +70,7 @@ impl Channel {
         } else if member.unstored.is_none() && self.unstored.is_none() {
             return Ok(Reply::Done);
         }
-        // What a write of before may not have stored is in this one.
+        // This write repeats what an earlier one may not have stored.
         let demotes = demotes || self.unstored.is_some();
         self.unwritten |= demotes;
         self.touch(target);
@@ -86,7 +86,7 @@ impl Channel {
         Ok(Reply::Later)
     }
 
-    /// Somebody else changed a member: what its client says before it has seen that does not undo it.
+    /// Marks a change by somebody else: after a crash the client must not undo it before it has seen it (RES-10).
     pub(super) fn force(&mut self, target: UserId) {
         let head = self.log.head();
         if let Some(member) = self.members.get_mut(&target) {
@@ -126,7 +126,7 @@ impl Channel {
         self.done(cx, caller, asked, uid, changes || demotes, demotes)
     }
 
-    /// Who restricts by a command.
+    /// The maker of a restriction by a command.
     fn maker(&self, by: By) -> Maker {
         match by {
             By::Admin(_) => Maker::Operator,
@@ -137,8 +137,8 @@ impl Channel {
         }
     }
 
-    /// Ends what a moderator has decided for members that it made audience, and says for how many; `None` where it is
-    /// stored that there are none.
+    /// Ends the demotions that a moderator has made, and returns their number; `None` if there is none, and all
+    /// changes are known to be stored.
     pub(crate) fn allow_again(&mut self, cx: &mut Context, by: UserId) -> Option<usize> {
         let before = self.demoted.len();
         self.demoted.retain(|_, (of, _)| *of != Some(by));
@@ -162,7 +162,7 @@ impl Channel {
             let maker = by.map_or(Maker::Operator, |by| self.maker(By::Member(by)));
             Some(cx.restrictions.place(&self.key.appkey, maker)?)
         } else {
-            // One that has left makes room.
+            // The demotion of a uid that has left makes room.
             let mut own = self.demoted.iter().filter(|(_, (of, _))| *of == by);
             let gone = own.find(|(uid, _)| !self.members.contains_key(uid)).map(|(uid, _)| *uid);
             let gone = gone.ok_or(ErrorName::TooManyBans)?;
@@ -173,8 +173,8 @@ impl Channel {
         Ok(())
     }
 
-    /// `clientJoin`, `roleChanged`: one group (ROL-1, ROL-2). Who was made audience by a moderator needs one to be
-    /// broadcaster again (ROL-4).
+    /// Makes a member broadcaster: `clientJoin`, `roleChanged`, one group (ROL-1, ROL-2). After a demotion by a
+    /// moderator it needs a moderator for this (ROL-4).
     pub(super) fn promote(
         &mut self,
         cx: &mut Context,
@@ -207,7 +207,7 @@ impl Channel {
         Ok(())
     }
 
-    /// `streamRemoved` of each kind, `roleChanged`, `clientLeave`: one group (ROL-1, ROL-2).
+    /// Makes a member audience: `streamRemoved` of each kind, `roleChanged`, `clientLeave`, one group (ROL-1, ROL-2).
     pub(super) fn demote(&mut self, cx: &mut Context, uid: UserId) {
         self.remove_streams(cx, uid, KindSet::ALL);
         self.touch(uid);
@@ -215,7 +215,7 @@ impl Channel {
         self.told.gone(member);
         self.told.remove(Taken::of(member));
         member.role = Role::Audience;
-        // As much as it has, since it has it already.
+        // Without a check: it has these texts already.
         self.told.add(Taken::of(member));
         let mid = member.mid;
         self.broadcasters -= 1;
@@ -246,7 +246,7 @@ impl Channel {
             return Err(RpcError::new(ErrorName::BadMediaType).field("mediaType"));
         }
         let member = self.members.get_mut(&uid).ok_or(ErrorName::NoSuchMember)?;
-        // Nothing would tell an audience member that it is muted: only it can do that.
+        // No message would tell an audience member that it is muted, so only the member itself can do it.
         if uid != caller && !member.is_visible() {
             return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
         }
@@ -284,8 +284,8 @@ impl Channel {
         Ok(Reply::Later)
     }
 
-    /// First part of a kick: nothing more is heard of the member, and it is written down that it may not
-    /// come back (KIC-1, RST-5). A uid that is not here is banned all the same.
+    /// First step of a kick: the member's input is ignored, and its ban is written (KIC-1, RST-5). A uid that is no
+    /// member is banned, too.
     pub(crate) fn fence(
         &mut self,
         cx: &mut Context,
@@ -304,13 +304,13 @@ impl Channel {
             member.waiting = None;
             member.mid
         });
-        // In one write with the ban: no crash brings back who is banned.
+        // In one write with the ban: no crash brings back a banned member.
         self.touch(params.uid);
         self.write_down(cx);
         Ok(cx.store(Written::Kick { channel: Some(self.id), mid, params, by }))
     }
 
-    /// Second part: the member goes.
+    /// Second step: the membership ends.
     pub(crate) fn fenced(
         &mut self,
         cx: &mut Context,
@@ -320,7 +320,7 @@ impl Channel {
         stored: bool,
     ) {
         let uid = params.uid;
-        // Who is here with another membership came after the kick.
+        // Another membership of the uid has begun after the kick.
         let goes = mid.is_some_and(|mid| self.is_of(uid, mid));
         let mut gone = None;
         if goes {
@@ -335,7 +335,7 @@ impl Channel {
             let outcome = if stored { Ok(Reply::Done) } else { Err(not_stored()) };
             self.resume_waiting(cx, caller, "kick", outcome);
         }
-        // Where the kicked one was the creator, the channel may end: the answer comes before that.
+        // If the kicked member was the creator, the channel may end: the answer comes before that.
         if let Some(gone) = gone {
             self.dissolve_after(cx, &gone);
         }
@@ -354,7 +354,7 @@ impl Channel {
         Ok(Reply::Later)
     }
 
-    /// First part of a close: it is written down who may not come back.
+    /// First step of a close: the hold is written.
     pub(crate) fn hold(
         &mut self,
         cx: &mut Context,
@@ -369,7 +369,7 @@ impl Channel {
         Ok(cx.store(Written::Close { channel: self.id, text: params.reason, by }))
     }
 
-    /// Second part: the channel ends.
+    /// Second step: the channel ends.
     pub(crate) fn held(
         &mut self,
         cx: &mut Context,
@@ -423,7 +423,7 @@ pub(crate) fn not_stored() -> RpcError {
     ErrorName::NotStored.into()
 }
 
-/// What others are told of a member that becomes visible.
+/// The event for a member that becomes visible.
 pub(super) fn client_join(member: &super::member::Member) -> ClientJoin {
     ClientJoin {
         uid: member.uid,

@@ -1,6 +1,5 @@
-//! A channel as it is written down, and made again from that (ADR 0009). Comes in: records.
-//! Goes out: records. What is written when: a member after each change that others can see, its session
-//! only at the end of a clean stop.
+//! Stores a channel as records, and restores it from these (ADR 0009). Comes in: records. Goes out: records. A member
+//! is written after each change that others can see, its session only at a clean stop.
 
 use std::collections::BTreeMap;
 
@@ -29,14 +28,14 @@ use crate::rows::{Row, RowOp};
 use crate::timers::Timer;
 
 impl Channel {
-    /// A member is not any more as it was written down.
+    /// The row of a member must be written.
     pub(super) fn touch(&mut self, uid: UserId) {
         self.touched.insert(uid);
     }
 
-    /// Hands what is to be written to the context.
+    /// Hands the rows to write to the context.
     pub(super) fn write_down(&mut self, cx: &mut Context) {
-        // What is closed goes as a whole.
+        // A closed channel is deleted as a whole.
         if self.ending || self.closed {
             return;
         }
@@ -54,9 +53,9 @@ impl Channel {
         self.write_tasks_down(cx);
     }
 
-    /// Everything, for the next process.
+    /// All rows, for the next process.
     pub(crate) fn hand_over(&self, now: MonoTime, ops: &mut Vec<RowOp>) {
-        // Whatever an earlier write that failed left there.
+        // Rows that an earlier, failed write may have left there.
         ops.push(RowOp::DropChannel(self.key.clone()));
         ops.push(RowOp::put_channel(&self.key, self.record(Some(now))));
         for member in self.members.values() {
@@ -95,7 +94,7 @@ impl Channel {
         let pushes = MediaKind::ALL.iter().filter_map(|kind| {
             let generation = member.pushes[slot_of(kind)?]?;
             let url = &self.streams.get(&generation)?.url;
-            // Audio and video share one: told once.
+            // Audio and video share one URL, which is written once.
             (*kind != MediaKind::Video).then(|| PushRecord {
                 generation,
                 kind: kind.clone(),
@@ -130,7 +129,7 @@ impl Channel {
             let Url { minted, address, .. } = &viewer.url;
             Some(PullRecord(*generation, viewer.kinds, minted.clone(), Some(*address)))
         });
-        // What still waits has not run: it will be sent again, and must be new then.
+        // A command that waits has not run: the client sends it again, and its id must be new then.
         let waiting = member.waiting.as_ref().map(|waiting| waiting.asked.id.0 - 1);
         SessionRecord {
             offered: member.tickets.offered,
@@ -148,7 +147,7 @@ impl Channel {
         }
     }
 
-    /// A channel as an earlier process left it, everybody in grace from now on.
+    /// Restores a channel of an earlier process, all members in grace from now on.
     pub(crate) fn restored(
         cx: &mut Context,
         id: ChannelRef,
@@ -196,7 +195,7 @@ impl Channel {
         channel
     }
 
-    /// Takes of a record what can be: files get damaged, and other versions write other things.
+    /// Restores the valid parts of a record: files get damaged, and other versions write other contents.
     fn restore_member(&mut self, cx: &mut Context, record: MemberRecord) {
         let (now, uid) = (cx.mono(), record.uid);
         if self.members.contains_key(&uid) {
@@ -304,7 +303,7 @@ impl Channel {
 mod tests {
     use super::*;
 
-    /// Proves no rule of the protocol: what a record of a stream says.
+    /// Proves no rule of the protocol: the content of a push record.
     #[test]
     fn every_slot_has_one_kind_that_is_told() {
         let told = MediaKind::ALL.iter().filter(|kind| **kind != MediaKind::Video);

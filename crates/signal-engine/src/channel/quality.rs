@@ -1,13 +1,14 @@
-//! How well media goes: what is remembered of it, and what members are told (QUA-1..). Comes in: looks of the relay, what
-//! clients say, the ends of streams and plays. Goes out: figures of about a minute each, `networkQuality`.
+//! The quality of media: figures for the history, and levels that members are told (QUA-1..). Comes in: measurements of
+//! the relay, reports of clients, the ends of streams and plays. Goes out: figures of about a minute each,
+//! `networkQuality`.
 //!
 //! ```text
-//!   look of the relay --.             .--> every minute, and at the end --> figures to remember
+//!   relay measurement --.             .--> every minute, and at the end --> figures for the history
 //!                        +--> flow --+
-//!   report of a client -'             `--> level of a member's streams --> another one? not too soon? --> notice
+//!   report of a client -'             `--> level of a member's streams --> changed? not too soon? --> notice
 //! ```
 //!
-//! The level of a push goes to its publisher and to all who may play it, that of a play to its viewer alone.
+//! The level of a push goes to its publisher and to all its viewers, that of a play to its viewer alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,27 +25,27 @@ use crate::history::{Quality, Step};
 use crate::seen::{PushState, Seen};
 use crate::timers::Timer;
 
-/// A level is told no sooner than this after the one before, in milliseconds.
+/// Least time between two notices of one level, in milliseconds.
 const LEVEL_MS: u64 = 5_000;
-/// And later by this for each who is told: the more there are, the less often.
+/// Least time for each receiver, if that is more in all: the more receivers, the fewer notices.
 const LEVEL_MS_EACH: u64 = 5;
 
-/// Whose streams, and who plays them; `None` for the push.
+/// The owner of streams, and their viewer; `None` for the push.
 type LevelKey = (UserId, Option<Mid>);
 
-/// What is known of how well media goes in a channel.
+/// The quality of media in a channel, as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     flows: BTreeMap<FlowKey, Flow>,
     /// The level that was told last, and when.
     levels: BTreeMap<LevelKey, (u8, MonoTime)>,
-    /// Another level, which it was too early to tell.
+    /// Levels that have changed, too early to be told.
     later: BTreeSet<LevelKey>,
     is_armed: bool,
 }
 
 impl Channel {
-    /// A push or play was let in. Who pushes or plays.
+    /// A push or play was permitted. Returns its member.
     pub(super) fn flow_began(
         &mut self,
         cx: &Context,
@@ -52,7 +53,7 @@ impl Channel {
         viewer: Option<Mid>,
     ) -> Option<(UserId, Mid)> {
         let flow = self.flow(cx, (stream, viewer))?;
-        // A push with the URL of one that goes on is refused by the relay.
+        // The relay refuses a second push with the URL of one that goes on.
         if !flow.is_here {
             flow.begin(cx.mono());
         }
@@ -73,13 +74,13 @@ impl Channel {
         Some(self.flows.flows.entry(key).or_insert_with(new))
     }
 
-    /// The relay says what has become of a push.
+    /// The relay reports the state of a push.
     pub(super) fn push_told(&mut self, cx: &mut Context, stream: Gen, state: PushState) {
         let Some(owner) = self.streams.get(&stream).map(|stream| stream.owner) else { return };
         let Some(flow) = self.flow(cx, (stream, None)) else { return };
         match state {
             PushState::Began => flow.begin(cx.mono()),
-            // The next look says what that means.
+            // The next measurement shows the effect.
             PushState::Stalled => return,
             PushState::Ended => {
                 flow.end();
@@ -89,7 +90,7 @@ impl Channel {
         self.level_changed(cx, (owner, None));
     }
 
-    /// The relay has looked at a stream.
+    /// The relay has measured a stream.
     pub(crate) fn seen(&mut self, cx: &mut Context, seen: &Seen) {
         let stream = seen.generation;
         let Some(live) = self.streams.get(&stream) else { return };
@@ -104,7 +105,7 @@ impl Channel {
         }
         let mut present = BTreeSet::new();
         for (mid, play) in &seen.plays {
-            // Nobody is told how well the play of a task goes: there is no viewer of it.
+            // A play by a task has no viewer, so its quality is not told.
             let Some(flow) = self.flow(cx, (stream, Some(*mid))) else { continue };
             flow.played(now, play);
             present.insert(*mid);
@@ -126,7 +127,7 @@ impl Channel {
         }
     }
 
-    /// A client said something of a push or play of its own.
+    /// A client reports on a push or play of its own.
     pub(super) fn reported(&mut self, cx: &mut Context, key: FlowKey, figures: &Figures) {
         let Some(owner) = self.streams.get(&key.0).map(|stream| stream.owner) else { return };
         let now = cx.now;
@@ -148,7 +149,7 @@ impl Channel {
         self.keys_of(stream).into_iter().filter_map(|(_, viewer)| viewer).collect()
     }
 
-    /// Remembers the figures of a flow since the last time.
+    /// Records the figures of a flow since the last record.
     fn tell_figures(&mut self, cx: &mut Context, key: FlowKey) {
         let Some(flow) = self.flows.flows.get_mut(&key) else { return };
         let Some((from, server, client)) = flow.take() else { return };
@@ -162,7 +163,7 @@ impl Channel {
         self.remember(cx, Some(uid), Step::Quality(Box::new(quality)));
     }
 
-    /// A player that was there is not any more.
+    /// A play is no longer there.
     fn play_ended(&mut self, cx: &mut Context, key: FlowKey, of: UserId) {
         self.tell_figures(cx, key);
         let Some(flow) = self.flows.flows.remove(&key) else { return };
@@ -198,21 +199,21 @@ impl Channel {
         }
     }
 
-    /// Remembers all figures: the channel ends, or the process does.
+    /// Records all figures, at the end of the channel or the process.
     pub(super) fn close_flows(&mut self, cx: &mut Context) {
         for key in self.flows.flows.keys().copied().collect::<Vec<_>>() {
             self.tell_figures(cx, key);
         }
     }
 
-    /// The level of a member's streams: the worst of them; `None` where nothing is known of any.
+    /// The level of a member's streams: the worst of them; `None` if none of them has a flow.
     fn level_of(&self, now: MonoTime, (owner, viewer): LevelKey) -> Option<u8> {
         let pushes = self.members.get(&owner)?.pushes.iter().flatten();
         let flows = pushes.filter_map(|push| self.flows.flows.get(&(*push, viewer)));
         flows.map(|flow| flow.level(now)).max()
     }
 
-    /// Tells a level if it is another one than was told, now or when it may be.
+    /// Tells a level if it has changed, now or as soon as the interval is over.
     fn level_changed(&mut self, cx: &mut Context, key: LevelKey) {
         let now = cx.mono();
         let Some(level) = self.level_of(now, key) else {
@@ -220,7 +221,7 @@ impl Channel {
             return;
         };
         let told = self.flows.levels.get(&key);
-        // Nothing follows the end of a channel.
+        // No notice follows the end of a channel.
         if self.closed || level == told.map_or(0, |(level, _)| *level) {
             return;
         }
@@ -248,7 +249,7 @@ impl Channel {
         self.remember(cx, Some(uid), Step::LevelChanged { uid, direction, of, level });
     }
 
-    /// Who is told a level: each once.
+    /// The members that are told a level, each once.
     fn receivers(&self, (owner, viewer): LevelKey) -> BTreeSet<UserId> {
         let pushes = self.members.get(&owner).map(|member| member.pushes).unwrap_or_default();
         let streams = pushes.iter().flatten().filter_map(|push| self.streams.get(push));
@@ -263,7 +264,7 @@ impl Channel {
         }
     }
 
-    /// Levels that it was too early to tell.
+    /// Tells the levels that it was too early to tell.
     pub(crate) fn levels_due(&mut self, cx: &mut Context) {
         self.flows.is_armed = false;
         for key in std::mem::take(&mut self.flows.later) {
@@ -271,7 +272,7 @@ impl Channel {
         }
     }
 
-    /// A member is told every level of its streams and of those that it plays (NOT-1).
+    /// Tells a member every level of its streams and of those that it plays (NOT-1).
     pub(super) fn tell_levels(&mut self, cx: &mut Context, uid: UserId) {
         let Some(member) = self.members.get(&uid) else { return };
         let pulls = member.pulls.iter().filter_map(|pull| self.streams.get(pull));
@@ -281,7 +282,7 @@ impl Channel {
         }
     }
 
-    /// A member is told the levels of somebody's streams.
+    /// Tells a member the levels of the streams of `owner`.
     pub(super) fn tell_levels_of(&mut self, cx: &mut Context, uid: UserId, owner: UserId) {
         let Some(mid) = self.members.get(&uid).map(|member| member.mid) else { return };
         for (viewer, direction) in [(None, Direction::Push), (Some(mid), Direction::Pull)] {

@@ -1,5 +1,5 @@
-//! What a client says of its media component. Comes in: `report`. Goes out: figures that are plausible. Deliberately absent:
-//! what they mean (`quality`).
+//! Reports of a client on its media component. Comes in: `report`. Goes out: figures that are plausible. Deliberately
+//! absent: their meaning (`quality`).
 
 use lianmai_protocol::limits::MAX_REPORT_BYTES;
 use lianmai_protocol::message::session::{Report, ReportDir, ReportType};
@@ -10,7 +10,7 @@ use super::flow::{Figures, FlowKey};
 use super::{Channel, Outcome, Reply};
 use crate::context::Context;
 
-/// The greatest figures that count: of kbit/s, of pictures a second, of milliseconds.
+/// The greatest plausible figures: of kbit/s, of frames per second, of milliseconds.
 const MAX_KBPS: u64 = 1_000_000;
 const MAX_FPS: u64 = 1_000;
 const MAX_RTT_MS: u64 = 600_000;
@@ -33,8 +33,8 @@ impl Channel {
         Ok(Reply::Nothing)
     }
 
-    /// The push or play that a report is about. The component for audio and video says most, so it is meant where a member
-    /// has several.
+    /// The push or play that a report is about. If a member has several, the one of audio and video is meant, whose
+    /// component reports most.
     fn flow_of(&self, uid: UserId, params: &Report) -> Option<FlowKey> {
         let member = self.members.get(&uid)?;
         match params.dir {
@@ -50,7 +50,7 @@ impl Channel {
     }
 }
 
-/// The figures in what a component said; `None` where there is none.
+/// The figures in a report; `None` if it has none.
 fn figures(kind: &ReportType, data: &str) -> Option<Figures> {
     let data: Map<String, Value> = serde_json::from_str(data).ok()?;
     let inner = data.get("info").and_then(Value::as_object);

@@ -1,4 +1,4 @@
-//! What members say about themselves and to each other: messages, attributes, tokens.
+//! Messages, attributes and tokens of members.
 
 use lianmai_protocol::attributes::escaped_bytes;
 use lianmai_protocol::limits::{
@@ -21,7 +21,7 @@ use crate::ids::AskId;
 use crate::key::ChannelKey;
 use crate::timers::Timer;
 
-/// `tokenWillExpire` comes so long before the end of the membership, in milliseconds (AUT-4).
+/// `tokenWillExpire` comes this long before the end of the membership, in milliseconds (AUT-4).
 const TOKEN_WARNING_MS: u64 = 30_000;
 
 /// Checks a display name.
@@ -51,7 +51,7 @@ pub(super) fn check_attributes(attributes: &Attributes, max_bytes: usize) -> Res
     Ok(())
 }
 
-/// What attributes become by a patch, and whether that is a change. A key that a patch removes is checked, too (ATT-4).
+/// The attributes after a patch, and whether they changed. A key that a patch removes is checked, too (ATT-4).
 fn patched(
     attributes: &Attributes,
     patch: &Map<String, Option<String>>,
@@ -87,7 +87,7 @@ impl Channel {
             return Err(RpcError::new(ErrorName::TooManyRecipients).field("to"));
         }
         let recipients: std::collections::BTreeSet<UserId> = to.into_iter().collect();
-        // Who is in the audience is nobody's business (MSG-2).
+        // The answer does not tell which uids are in the audience (MSG-2).
         let delivered = recipients.len() as u64;
         for recipient in recipients {
             self.tell(cx, recipient, uid, &params.data);
@@ -203,7 +203,7 @@ impl Channel {
         })
     }
 
-    /// A member has a new token: what it does not allow ends with the old one.
+    /// A member has a new token: rights that it does not grant end.
     pub(super) fn apply_grant(&mut self, cx: &mut Context, uid: UserId, grant: &Grant) {
         let named = grant.names(uid);
         let rights = self.policy.rights(grant.rights, named && self.creator == Some(uid));

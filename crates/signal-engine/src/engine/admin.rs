@@ -1,5 +1,5 @@
-//! What the admin API asks. A kick and a close take effect in two steps, whoever asks for them: fenced, then
-//! written down, then visible (RST-5); the second step is in `answers`.
+//! Commands of the admin API. A kick and a close have two steps, by whatever caller: the member is fenced and the
+//! change is written, then it becomes visible (RST-5); the second step is in `answers`.
 
 use lianmai_protocol::message::session::{CloseChannel, Kick};
 use lianmai_protocol::{Appkey, Attributes, ChannelName, ErrorName, RpcError, UserId};
@@ -18,7 +18,7 @@ use crate::restrictions::Maker;
 type Answered = Result<Option<AdminReply>, RpcError>;
 
 impl Engine {
-    /// What the admin API asks; `None` if the answer comes when it is written down.
+    /// Runs a command of the admin API; `None` if the answer comes after a write.
     pub(super) fn admin(&mut self, query: QueryId, command: AdminCommand) -> Answered {
         let find = |key: &ChannelKey| self.find(key);
         let by = By::Admin(query);
@@ -43,7 +43,7 @@ impl Engine {
             AdminCommand::Kick { channel, uid, duration_s, reason } => {
                 let params = Kick { uid, duration_s, reason };
                 let Ok(id) = find(&channel) else {
-                    // Nobody is there, but a ban holds for who comes.
+                    // The channel does not exist, but a ban applies to a later one of this name.
                     check_kick(&params)?;
                     if duration_s == 0 {
                         return Err(RpcError::new(ErrorName::NoSuchMember).field("uid"));
@@ -138,8 +138,8 @@ impl Engine {
         id.ok_or_else(|| RpcError::new(ErrorName::ChannelClosed).message("No such channel."))
     }
 
-    /// Changes a channel, or a member of it, and says so when it is written down: no crash undoes what was answered, nor
-    /// what was found to be so (RST-5).
+    /// Changes a channel, or a member of it, and answers when the change is written, even if it changed nothing: no
+    /// crash undoes an answered change (RST-5).
     fn change(
         &mut self,
         query: QueryId,
@@ -160,7 +160,7 @@ impl Engine {
         Ok(None)
     }
 
-    /// Says so when all that a channel has handed out is written down.
+    /// Answers when all rows that a channel has handed out are written.
     fn tell(&mut self, query: QueryId, channel: ChannelRef, of: Option<UserId>, news: News) {
         let ask = self.context.store(Written::Told { query, channel, of, news });
         if let Some(channel) = self.channels.get_mut(&channel) {
@@ -168,7 +168,7 @@ impl Engine {
         }
     }
 
-    /// Makes a channel ahead of its first join.
+    /// Creates a channel before its first join.
     fn create(
         &mut self,
         query: QueryId,
@@ -203,7 +203,7 @@ impl Engine {
         Ok(None)
     }
 
-    /// Channels of an app behind a name.
+    /// Up to `limit` channels of an app after a name.
     fn page(
         &self,
         appkey: Appkey,
@@ -214,7 +214,7 @@ impl Engine {
         let of = |channel: &&ChannelKey| channel.appkey == appkey;
         let first = match after {
             Some(name) => Excluded(ChannelKey { appkey: appkey.clone(), name }),
-            // No name is before it.
+            // The first name that is possible.
             None => match " ".parse() {
                 Ok(name) => Included(ChannelKey { appkey: appkey.clone(), name }),
                 Err(_) => Unbounded,
@@ -226,7 +226,7 @@ impl Engine {
         own.filter_map(|(_, id)| self.channels.get(id)).take(limit).map(Channel::view).collect()
     }
 
-    /// Ends restrictions beside those that ended already in these channels, and says so when it is written down.
+    /// Ends restrictions, and answers when that is written. `ended`: how many demotions ended already, in `channels`.
     fn lift(
         &mut self,
         query: QueryId,

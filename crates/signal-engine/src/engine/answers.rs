@@ -1,6 +1,6 @@
-//! What goes on when the outside has answered, or did not in time. Comes in: an answer. Goes out: the rest of a
-//! command, of what the admin API asked, or of a drain. An answer to nothing, one that comes again and one of another
-//! kind than the question change nothing.
+//! Continuations of answers, or of their deadlines. Comes in: an answer. Goes out: the rest of a command, of a request
+//! of the admin API, or of a drain. An answer without an open question, a repeated one and one of another kind than its
+//! question change nothing.
 
 use lianmai_protocol::{ErrorName, RpcError, UserId};
 
@@ -29,7 +29,7 @@ impl Engine {
             }
             (Then::Claim { channel, claim, of }, Answer::Claimed(claimed)) => {
                 if !self.channels.contains_key(&channel) {
-                    // Whoever wanted it is gone. It may have been granted.
+                    // The channel is gone. The claim may have been granted.
                     return self.context.release(claim, true);
                 }
                 self.with_channel(channel, |channel, cx| channel.claimed(cx, of, claim, claimed));
@@ -39,27 +39,27 @@ impl Engine {
         }
     }
 
-    /// The answer did not come in time: it is taken for one that it failed.
+    /// The deadline of a question: it counts as failed.
     pub(super) fn unanswered(&mut self, id: AskId) {
         if let Some(failed) = self.context.asks.failed(id) {
             self.answered(id, failed);
         }
     }
 
-    /// What the admin API is told of a change that is stored.
+    /// The admin API's answer to a request whose change is stored.
     fn told(&self, id: ChannelRef, news: News) -> Result<AdminReply, RpcError> {
         match news {
             News::Done => Ok(AdminReply::Done),
             News::Exists => Ok(AdminReply::Exists),
             News::Made => {
-                // Somebody may have closed it meanwhile.
+                // It may have been closed meanwhile.
                 let channel = self.channels.get(&id).ok_or(ErrorName::ChannelClosed)?;
                 Ok(AdminReply::Detail(Box::new(channel.detail())))
             }
         }
     }
 
-    /// What was changed in channels, or of a member, is known to be stored.
+    /// A write of changes of channels, or of a member, is known to be stored.
     fn stored(
         &mut self,
         channels: impl IntoIterator<Item = ChannelRef>,

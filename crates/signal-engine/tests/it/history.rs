@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what is remembered of a call, so that somebody can find out later how it went.
+//! Proves no rule of the protocol: the history of a call, for a later analysis.
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::notice::Direction;
@@ -14,7 +14,7 @@ fn world() -> World {
     World::with(|config| config.history = true)
 }
 
-/// What was remembered since the last look, in words: of whom, what, and of whose media.
+/// The entries since the last call, in words: the member, the step, and the publisher.
 fn told(w: &mut World) -> Vec<String> {
     let words = std::mem::take(&mut w.disk.history).into_iter().map(|(_, record)| {
         let (uid, of) = record.uids();
@@ -130,7 +130,7 @@ fn figures_of_both_sides_are_remembered_each_minute_and_at_the_end() {
     let data = r#"{"info": {"videoBitrate": 900, "netQualityLevel": 1}}"#.parse().unwrap();
     let kind = ReportType::NetStatus;
     w.ok(a, Call::Report(Report { dir: ReportDir::Push, kind, data, uid: None }));
-    // The player goes by itself.
+    // The player disconnects.
     look(&mut w, stream, &[]);
     assert_eq!(told(&mut w), ["quality 2 1", "playEnded 2 1"]);
     w.ok(a, unpublish(""));

@@ -1,5 +1,4 @@
-//! Proves no rule of the protocol: what those hear who follow channels from outside, and that no crash makes it differ from
-//! what is written down.
+//! Proves no rule of the protocol: the journal of channels, and that no crash makes it differ from the stored records.
 
 use lianmai_protocol::UserId;
 use lianmai_signal_engine::task::{Failure, Report};
@@ -8,7 +7,7 @@ use lianmai_signal_engine::{AdminCommand, Event};
 use crate::calls::*;
 use crate::world::{DiskMode, World, add, delete, entry, room, task};
 
-/// What was appended since the last look, in words; its numbers go on.
+/// The events appended since the last call, in words; their numbers are contiguous.
 fn told(w: &mut World, last: &mut Option<u64>) -> Vec<String> {
     let words = std::mem::take(&mut w.disk.journal).into_iter().map(|(_, record)| {
         assert_eq!(record.first, last.is_none());
@@ -49,7 +48,7 @@ fn a_life_is_told_once_and_in_order() {
         "channelEnded",
     ];
     assert_eq!(told(&mut w, &mut last), life);
-    // The next channel of that name goes on with the numbers.
+    // The next channel of that name continues the numbers.
     w.join(1);
     assert_eq!(told(&mut w, &mut last), ["channelOpened", "memberJoined 1"]);
     w.crash();
@@ -68,7 +67,7 @@ fn who_is_kicked_has_left_in_the_write_that_bans_it() {
     w.send(m, kick(2, 60));
     w.send(m, kick(2, 90));
     w.disk.mode = DiskMode::AtOnce;
-    // Written, and never heard of again.
+    // The write contains the leave; its note comes later and is not appended again.
     w.write_held();
     assert_eq!(told(&mut w, &mut last), ["streamRemoved 2 video", "memberLeft 2 kicked"]);
     w.crash();

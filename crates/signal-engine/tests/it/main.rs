@@ -1,5 +1,5 @@
-//! The sans-IO engine in virtual time: stories, one per rule, and random histories. Every frame that the
-//! engine sends passes through [`world::World`], which checks on each of them what must hold always.
+//! The sans-IO engine in virtual time: scenarios, one per rule, and random histories. Every frame that the engine sends
+//! passes through [`world::World`], which checks on each frame what must hold always.
 
 mod calls;
 mod model;

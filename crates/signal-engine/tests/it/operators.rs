@@ -1,4 +1,4 @@
-//! Proves no rule of the protocol: what operators make, change and see.
+//! Proves no rule of the protocol: what operators create, change and see.
 
 use lianmai_protocol::message::Call;
 use lianmai_protocol::message::session::Kick;
@@ -11,7 +11,7 @@ use lianmai_signal_engine::{AdminCommand, AdminReply, ChannelKey, DuplicatePolic
 use crate::calls::*;
 use crate::world::{Client, DiskMode, World, add, entry, room, task};
 
-/// A day and a little, as the sweep sees it.
+/// A day and the interval of the sweep.
 const DAY_MS: u64 = 24 * 3600 * 1000 + 61_000;
 
 fn create(w: &mut World, rules: ChannelRules, creator: Option<u64>) -> AdminReply {
@@ -88,7 +88,7 @@ fn a_channel_that_is_kept_is_there_until_it_is_closed() {
     let close = AdminCommand::Close { channel: room("plain"), hold_s: 0, reason: None };
     assert_eq!(w.admin(close), Ok(AdminReply::Done));
     assert!(show(&mut w).is_none());
-    // Or until it is not kept any more.
+    // Or until its rules no longer keep it.
     create(&mut w, ChannelRules { keep_empty: true, ..Default::default() }, None);
     let a = w.join(1);
     w.ok(a, leave());
@@ -128,7 +128,7 @@ fn an_operator_gives_roles_and_takes_kinds() {
     w.ok(a, publish("audio"));
     let shown = member(&mut w, 1);
     assert_eq!((shown.barred, shown.rights.publish.contains(&MediaKind::Video)), (kinds, false));
-    // Through a new membership and a crash.
+    // Across a new membership and a crash.
     w.ok(a, leave());
     let a = w.join(1);
     assert_eq!(w.err(a, publish("")), ErrorName::PublishForbidden);

@@ -1,4 +1,4 @@
-//! How well media goes: what members are told of it, by what the relay sees and clients say.
+//! The quality of media: what members are told, from measurements of the relay and reports of clients.
 
 use lianmai_protocol::limits::MAX_REPORT_BYTES;
 use lianmai_protocol::message::session::{Report, ReportDir, ReportType};
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::calls::*;
 use crate::world::{Client, World};
 
-/// Two seconds pass, in which so much was pushed, with such a gap, and this was played.
+/// Two seconds pass, then the relay reports this push (bytes and longest gap) and these plays.
 fn look(w: &mut World, generation: Gen, push: Option<(u64, u64)>, plays: &[(Mid, u64, u64)]) {
     w.advance(2_000);
     let push = push.map(|(bytes, longest_gap_ms)| PushSeen {
@@ -26,7 +26,7 @@ fn look(w: &mut World, generation: Gen, push: Option<(u64, u64)>, plays: &[(Mid,
     w.input(Input::Seen(Box::new(Seen { generation, push, plays })));
 }
 
-/// The levels that a client was told since the last look, in words.
+/// The levels that a client was told since the last call, in words.
 fn levels(w: &mut World, client: Client) -> Vec<String> {
     let words = w.notices(client).into_iter().map(|notice| match notice {
         Notice::NetworkQuality(told) => format!("{} {} {}", told.uid, told.direction, told.level),
@@ -65,10 +65,10 @@ fn qua_1_the_level_of_a_push_goes_to_its_viewers_and_that_of_a_play_to_one() {
     assert_eq!(levels(&mut w, a), ["1 push 4"]);
     assert_eq!(levels(&mut w, b), ["1 pull 4", "1 push 4"]);
     assert!(levels(&mut w, c).is_empty());
-    // Who comes later is told what is so already.
+    // A later viewer is told the present level.
     w.pull_url(c, 1, "audio");
     assert_eq!(levels(&mut w, c), ["1 push 4"]);
-    // Somebody who sends nothing because it is muted is not down.
+    // A publisher that sends nothing because it is muted is not down.
     w.advance(6_000);
     w.ok(a, mute(""));
     look(&mut w, stream, Some((0, 9_000)), &[(mid, 0, 0)]);
@@ -103,11 +103,11 @@ fn qua_2_a_level_is_told_when_it_differs_and_not_too_often() {
     w.advance(6_000);
     assert!(levels(&mut w, a).is_empty(), "it is as it was told");
     w.hush();
-    // Who comes back is told anew.
+    // A member that comes back is told again.
     w.drop_socket(b);
     let (b, _) = w.resume(b);
     assert_eq!(levels(&mut w, b), ["1 push 3"]);
-    // The publisher is gone, and comes back.
+    // The publisher disconnects, and comes back.
     w.input(Input::Push { generation: stream, state: PushState::Ended });
     assert_eq!(levels(&mut w, b), ["1 push 6"]);
     w.advance(6_000);
@@ -133,12 +133,12 @@ fn rep_3_a_report_counts_for_the_stream_that_it_is_about() {
     assert_eq!(levels(&mut w, b), ["1 push 3"]);
     w.ok(b, report("pull", "bindnetstatus", &net(2), Some(1)));
     assert_eq!((levels(&mut w, a), levels(&mut w, b)), (vec![], vec!["1 pull 2".to_owned()]));
-    // It counts for a while only.
+    // A report counts for a limited time.
     w.advance(10_000);
     look(&mut w, stream, Some((9, 0)), &[]);
     assert_eq!(levels(&mut w, a), ["1 push 0"]);
     assert_eq!(levels(&mut w, b), ["1 pull 0", "1 push 0"]);
-    // About nothing that there is, or with nothing in it.
+    // Reports about no stream, or without a figure.
     w.ok(c, report("pull", "bindnetstatus", &net(5), Some(1)));
     w.ok(c, report("pull", "bindnetstatus", &net(5), None));
     w.ok(c, report("push", "bindnetstatus", &net(5), None));
@@ -157,7 +157,7 @@ fn rep_3_a_report_counts_for_the_stream_that_it_is_about() {
     w.audit();
 }
 
-/// Proves no rule of the protocol: what a process after a crash, or without a relay that looks, makes of it.
+/// Proves no rule of the protocol: measurements of streams that are unknown, as after a crash.
 #[test]
 fn what_is_about_nothing_changes_nothing() {
     let mut w = World::new();

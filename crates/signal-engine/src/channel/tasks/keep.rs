@@ -1,6 +1,6 @@
-//! Tasks as they are written down, and made again from that (TSK-12, ADR 0041). Comes in: records. Goes out: records.
-//! A task that is loaded has no run: it asks for its claim again, waits until a run of before cannot push any more,
-//! and begins the next one.
+//! Stores tasks as records, and restores them from these (TSK-12, ADR 0041). Comes in: records. Goes out: records. A
+//! restored task has no run: it asks for its claim again, waits until an earlier run can no longer push, and begins the
+//! next one.
 
 use lianmai_protocol::TaskId;
 use lianmai_protocol::message::task::{TaskInfo, TaskState};
@@ -13,11 +13,11 @@ use crate::record::{MAX_NUMBER, TaskRecord};
 use crate::rows::{Row, RowOp};
 use crate::task::{Composition, Draft};
 
-/// What is said of a task that is not any more what it was.
+/// The message for a task that is changed or ended by a restart.
 pub(crate) const RESTARTED: &str = "The server has restarted.";
 
 impl Channel {
-    /// Hands tasks that are not as they were written down to the context.
+    /// Hands the rows of changed tasks to the context.
     pub(in crate::channel) fn write_tasks_down(&mut self, cx: &mut Context) {
         for id in std::mem::take(&mut self.tasks.touched) {
             cx.ops.push(match self.tasks.list.get(&id) {
@@ -33,8 +33,8 @@ impl Channel {
         ops.extend(tasks.map(|(id, task)| RowOp::put_task(&self.key, record(id, task))));
     }
 
-    /// Takes tasks of an earlier process. `clean`: members know them as they are written down, so they are told of each that
-    /// is not taken.
+    /// Restores tasks of an earlier process. `clean`: members know their stored state, so they are told of each task
+    /// that is not restored.
     pub(crate) fn restore_tasks(
         &mut self,
         cx: &mut Context,
@@ -50,7 +50,7 @@ impl Channel {
                 revision: record.revision,
             };
             if let Some(task) = self.restored_task(cx, &record, before.clone(), clean) {
-                // Who follows the channel does not begin anew with the process.
+                // The journal goes on across processes, so it gets the new state.
                 let is_news = task.told != before;
                 self.tasks.list.insert(id.clone(), task);
                 if is_news {
@@ -58,7 +58,7 @@ impl Channel {
                 }
                 continue;
             }
-            // Damaged, or there is no room for it, or nobody carries out tasks any more.
+            // Damaged, or there is no room for it, or the server offers no tasks any more.
             if clean {
                 let info = TaskInfo {
                     task_id: id.clone(),
