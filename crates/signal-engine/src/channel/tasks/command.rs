@@ -378,14 +378,12 @@ impl Channel {
     fn change_tasks(&mut self, cx: &mut Context, by: By, change: TaskChange, planned: &[Planned]) {
         match change {
             TaskChange::Add(drafts) => {
-                for Planned { at, life } in planned {
-                    self.add_task(cx, by.member(), &drafts[*at], *life);
-                }
+                let drafts = planned.iter().map(|Planned { at, life }| (&drafts[*at], *life));
+                self.insert_tasks(cx, by.member(), &drafts.collect::<Vec<_>>());
             }
             TaskChange::Update(drafts) => {
-                for planned in planned {
-                    self.update_task(cx, &drafts[planned.at]);
-                }
+                let drafts = planned.iter().map(|planned| &drafts[planned.at]);
+                self.replace_tasks(cx, &drafts.collect::<Vec<_>>());
             }
             TaskChange::Delete(ids) => {
                 for id in ids.into_iter().collect::<BTreeSet<_>>() {
@@ -435,47 +433,64 @@ impl Channel {
         }
     }
 
-    fn add_task(&mut self, cx: &mut Context, owner: Option<UserId>, draft: &Draft, life: u64) {
-        let revision = draft.revision.unwrap_or(1);
-        let task = Task {
-            life,
-            owner,
-            spec: draft.spec.clone(),
-            revision,
-            run: 0,
-            phase: Phase::Idle,
-            busy_until: None,
-            claimed: true,
-            claim_at: None,
-            retries: 0,
-            viewer: None,
-            shown: Composition::default(),
-            empty_since: Some(cx.mono()),
-            told: Told::of(TaskState::Idle, 0, revision),
-        };
-        self.tasks.list.insert(draft.id.clone(), task);
+    /// Every task is there before the first run begins. The number of a run is written at once, and all rows of the
+    /// request are in that write: a crash leaves all tasks of the request or none.
+    fn insert_tasks(&mut self, cx: &mut Context, owner: Option<UserId>, drafts: &[(&Draft, u64)]) {
+        for (draft, life) in drafts {
+            let revision = draft.revision.unwrap_or(1);
+            let task = Task {
+                life: *life,
+                owner,
+                spec: draft.spec.clone(),
+                revision,
+                run: 0,
+                phase: Phase::Idle,
+                busy_until: None,
+                claimed: true,
+                claim_at: None,
+                retries: 0,
+                viewer: None,
+                shown: Composition::default(),
+                empty_since: Some(cx.mono()),
+                told: Told::of(TaskState::Idle, 0, revision),
+            };
+            self.tasks.list.insert(draft.id.clone(), task);
+            self.tasks.touched.insert(draft.id.clone());
+        }
         self.look_at_publishers(cx);
-        // What it is doing then is told in one event, not that it is idle first.
-        if self.tasks.list[&draft.id].phase == Phase::Idle {
-            self.emit_task(cx, &draft.id, "Nobody publishes what the task shows.");
+        // One event tells what a task does now, not first that it is idle.
+        for (draft, _) in drafts {
+            if self.tasks.list[&draft.id].phase == Phase::Idle {
+                self.emit_task(cx, &draft.id, "Nobody publishes what the task shows.");
+            }
         }
     }
 
-    fn update_task(&mut self, cx: &mut Context, draft: &Draft) {
-        let Some(task) = self.tasks.list.get_mut(&draft.id) else { return };
-        task.revision = draft.revision.unwrap_or(task.revision + 1);
-        let moves = task.spec.address.key() != draft.spec.address.key();
-        let before = std::mem::replace(&mut task.spec, draft.spec.clone());
-        task.claimed = true;
-        task.claim_at = None;
-        if moves {
-            let (life, run) = (task.life, task.run);
-            let old = self.claim_of(&draft.id, life, &before);
-            let rest = run > 0;
-            self.stop_run(cx, &draft.id);
-            self.give_back(cx, &draft.id, old, rest);
+    /// Every task is changed before the next run begins, for the same reason.
+    fn replace_tasks(&mut self, cx: &mut Context, drafts: &[&Draft]) {
+        let mut changed = Vec::new();
+        for draft in drafts {
+            let Some(task) = self.tasks.list.get_mut(&draft.id) else { continue };
+            task.revision = draft.revision.unwrap_or(task.revision + 1);
+            let moves = task.spec.address.key() != draft.spec.address.key();
+            let before = std::mem::replace(&mut task.spec, draft.spec.clone());
+            task.claimed = true;
+            task.claim_at = None;
+            if moves {
+                let (life, run) = (task.life, task.run);
+                let old = self.claim_of(&draft.id, life, &before);
+                let rest = run > 0;
+                self.stop_run(cx, &draft.id);
+                self.give_back(cx, &draft.id, old, rest);
+            }
+            let ran = self.start_over(cx, &draft.id);
+            self.tasks.touched.insert(draft.id.clone());
+            changed.push((&draft.id, ran && !moves));
         }
-        self.task_updated(cx, &draft.id, moves);
+        self.look_at_publishers(cx);
+        for (id, goes_on) in changed {
+            self.task_updated(cx, id, goes_on);
+        }
     }
 
     /// Requests end with the channel: what they claimed is free again.

@@ -387,19 +387,22 @@ impl Channel {
         }
     }
 
-    /// What a task is told to do has changed; where its address is another one its run was stopped.
-    pub(super) fn task_updated(&mut self, cx: &mut Context, id: &TaskId, moved: bool) {
+    /// An updated task has all its retries again, and a failed one begins anew. Returns whether the task has a run.
+    pub(super) fn start_over(&mut self, cx: &Context, id: &TaskId) -> bool {
         let now = cx.mono();
-        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        let Some(task) = self.tasks.list.get_mut(id) else { return false };
         task.retries = 0;
         match task.phase {
             Phase::Failed => task.phase = Phase::Idle,
             Phase::Waiting { .. } => task.phase = Phase::Waiting { at: now },
             _ => {}
         }
-        let ran = task.runs();
-        self.look_at_publishers(cx);
-        if ran && !moved {
+        task.runs()
+    }
+
+    /// Tells an update. `goes_on`: a run of before the update shows the new layout from now on.
+    pub(super) fn task_updated(&mut self, cx: &mut Context, id: &TaskId, goes_on: bool) {
+        if goes_on {
             // Once more where the composition changed as well: the last word holds.
             self.update_run(cx, id);
         }
