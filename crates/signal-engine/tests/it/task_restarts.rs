@@ -117,7 +117,7 @@ fn tsk_12_a_crash_between_a_claim_and_its_task_mends_itself() {
     w.audit();
 }
 
-/// Proves TSK-2. The number of a run is written in the middle of a request, and a crash may follow any write.
+/// Proves TSK-2.
 #[test]
 fn tsk_2_a_crash_leaves_all_tasks_of_a_request_or_none() {
     let both =
@@ -131,6 +131,7 @@ fn tsk_2_a_crash_leaves_all_tasks_of_a_request_or_none() {
             w.ok(a, add(&both(9)));
             claims = 0;
         }
+        // The number of a run is written in the middle of a request, and a crash may follow any write.
         w.disk.mode = DiskMode::Hold;
         w.send(a, if updates { update(&both(1)) } else { add(&both(1)) });
         for _ in 0..claims {
