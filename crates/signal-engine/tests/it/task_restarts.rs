@@ -117,6 +117,37 @@ fn tsk_12_a_crash_between_a_claim_and_its_task_mends_itself() {
     w.audit();
 }
 
+/// Proves TSK-2.
+#[test]
+fn tsk_2_a_crash_leaves_all_tasks_of_a_request_or_none() {
+    let both =
+        |uid: u64| [task("a", "rtmp://h/live/a", &[uid]), task("b", "rtmp://h/live/b", &[uid])];
+    for updates in [false, true] {
+        let mut w = World::with_tasks();
+        let a = w.join(1);
+        w.push_url(a, "");
+        let mut claims = 2;
+        if updates {
+            w.ok(a, add(&both(9)));
+            claims = 0;
+        }
+        // The number of a run is written in the middle of a request, and a crash may follow any write.
+        w.disk.mode = DiskMode::Hold;
+        w.send(a, if updates { update(&both(1)) } else { add(&both(1)) });
+        for _ in 0..claims {
+            w.write_next();
+        }
+        assert_eq!(w.disk.tasks().len(), if updates { 2 } else { 0 });
+        w.write_next();
+        w.disk.mode = DiskMode::AtOnce;
+        w.crash();
+        w.resume(a);
+        let revisions: Vec<u64> = w.task_views().iter().map(|view| view.info.revision).collect();
+        assert_eq!(revisions, if updates { [2, 2] } else { [1, 1] });
+        w.audit();
+    }
+}
+
 /// Proves TSK-7, TSK-12.
 #[test]
 fn tsk_12_a_rest_goes_on_over_a_crash_and_no_clock_makes_it_longer() {

@@ -243,7 +243,33 @@ impl Model {
         known.any(|own| own)
     }
 
+    /// A refused update may have claimed places for tasks that have pushed before. Each of these places rests (TSK-7).
+    fn refused(&mut self, ch: usize, call: &Call, now: u64) {
+        let Call::UpdateTasks(Tasks { rtmp_tasks: tasks }) = call else { return };
+        for task in tasks {
+            let place = place_of(task);
+            let known = self.channels[&ch].tasks.get(&task.task_id);
+            if known.is_some_and(|known| known.place != place) {
+                self.left.insert(place, now);
+            }
+        }
+    }
+
     pub(super) fn answered(
+        &mut self,
+        ch: usize,
+        call: &Call,
+        outcome: &Result<(), ErrorName>,
+        now: u64,
+    ) -> Result<(), String> {
+        let judged = self.answered_as_judged(ch, call, outcome, now);
+        if outcome.is_err() {
+            self.refused(ch, call, now);
+        }
+        judged
+    }
+
+    fn answered_as_judged(
         &mut self,
         ch: usize,
         call: &Call,

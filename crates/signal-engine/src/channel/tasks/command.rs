@@ -355,8 +355,10 @@ impl Channel {
         match &outcome {
             Ok(()) => {
                 let ids = change.ids();
+                // Writes unchanged tasks again, too: an earlier write of the same state may have failed. The first
+                // write of the request has all its rows, and so has the last one, which is answered.
+                self.tasks.touched.extend(ids.iter().cloned());
                 self.change_tasks(cx, by, change, &planned);
-                // Writes unchanged tasks again, too: an earlier write of the same state may have failed.
                 self.tasks.touched.extend(ids);
             }
             Err(_) => {
@@ -383,14 +385,12 @@ impl Channel {
     fn change_tasks(&mut self, cx: &mut Context, by: By, change: TaskChange, planned: &[Planned]) {
         match change {
             TaskChange::Add(drafts) => {
-                for Planned { at, life } in planned {
-                    self.add_task(cx, by.member(), &drafts[*at], *life);
-                }
+                let drafts = planned.iter().map(|Planned { at, life }| (&drafts[*at], *life));
+                self.insert_tasks(cx, by.member(), &drafts.collect::<Vec<_>>());
             }
             TaskChange::Update(drafts) => {
-                for planned in planned {
-                    self.update_task(cx, &drafts[planned.at]);
-                }
+                let drafts = planned.iter().map(|planned| &drafts[planned.at]);
+                self.replace_tasks(cx, &drafts.collect::<Vec<_>>());
             }
             TaskChange::Delete(ids) => {
                 for id in ids.into_iter().collect::<BTreeSet<_>>() {
@@ -435,51 +435,67 @@ impl Channel {
         }
     }
 
-    fn add_task(&mut self, cx: &mut Context, owner: Option<UserId>, draft: &Draft, life: u64) {
-        let revision = draft.revision.unwrap_or(1);
-        let task = Task {
-            life,
-            owner,
-            spec: draft.spec.clone(),
-            revision,
-            run: 0,
-            phase: Phase::Idle,
-            busy_until: None,
-            claimed: true,
-            claim_at: None,
-            retries: 0,
-            viewer: None,
-            shown: Composition::default(),
-            empty_since: Some(cx.mono()),
-            told: Told::of(TaskState::Idle, 0, revision),
-        };
-        self.tasks.list.insert(draft.id.clone(), task);
-        // Its row and its journal event must be in the same write.
-        self.tasks.touched.insert(draft.id.clone());
-        let (channel, cid, id) = (self.key.clone(), self.cid, draft.id.clone());
-        cx.note(Note::TaskAdded { channel, cid, task: id, owner });
+    /// Adds every task before the first run begins. The number of a run is written at once, and that write has all rows
+    /// and journal events of the request: a crash leaves all tasks of the request or none.
+    fn insert_tasks(&mut self, cx: &mut Context, owner: Option<UserId>, drafts: &[(&Draft, u64)]) {
+        for (draft, life) in drafts {
+            let revision = draft.revision.unwrap_or(1);
+            let task = Task {
+                life: *life,
+                owner,
+                spec: draft.spec.clone(),
+                revision,
+                run: 0,
+                phase: Phase::Idle,
+                busy_until: None,
+                claimed: true,
+                claim_at: None,
+                retries: 0,
+                viewer: None,
+                shown: Composition::default(),
+                empty_since: Some(cx.mono()),
+                told: Told::of(TaskState::Idle, 0, revision),
+            };
+            self.tasks.list.insert(draft.id.clone(), task);
+            // Its row and its journal event must be in the same write.
+            self.tasks.touched.insert(draft.id.clone());
+            let (channel, cid, id) = (self.key.clone(), self.cid, draft.id.clone());
+            cx.note(Note::TaskAdded { channel, cid, task: id, owner });
+        }
         self.look_at_publishers(cx);
-        // If it starts at once, one event tells that, and no event that it is idle.
-        if self.tasks.list[&draft.id].phase == Phase::Idle {
-            self.emit_task(cx, &draft.id, "Nobody publishes what the task shows.");
+        // If a task starts at once, one event tells that, and no event that it is idle.
+        for (draft, _) in drafts {
+            if self.tasks.list[&draft.id].phase == Phase::Idle {
+                self.emit_task(cx, &draft.id, "Nobody publishes what the task shows.");
+            }
         }
     }
 
-    fn update_task(&mut self, cx: &mut Context, draft: &Draft) {
-        let Some(task) = self.tasks.list.get_mut(&draft.id) else { return };
-        task.revision = draft.revision.unwrap_or(task.revision + 1);
-        let moves = task.spec.address.key() != draft.spec.address.key();
-        let before = std::mem::replace(&mut task.spec, draft.spec.clone());
-        task.claimed = true;
-        task.claim_at = None;
-        if moves {
-            let (life, run) = (task.life, task.run);
-            let old = self.claim_of(&draft.id, life, &before);
-            let rest = run > 0;
-            self.stop_run(cx, &draft.id);
-            self.give_back(cx, &draft.id, old, rest);
+    /// Changes every task before the next run begins, for the same reason.
+    fn replace_tasks(&mut self, cx: &mut Context, drafts: &[&Draft]) {
+        let mut changed = Vec::new();
+        for draft in drafts {
+            let Some(task) = self.tasks.list.get_mut(&draft.id) else { continue };
+            task.revision = draft.revision.unwrap_or(task.revision + 1);
+            let moves = task.spec.address.key() != draft.spec.address.key();
+            let before = std::mem::replace(&mut task.spec, draft.spec.clone());
+            task.claimed = true;
+            task.claim_at = None;
+            if moves {
+                let (life, run) = (task.life, task.run);
+                let old = self.claim_of(&draft.id, life, &before);
+                let rest = run > 0;
+                self.stop_run(cx, &draft.id);
+                self.give_back(cx, &draft.id, old, rest);
+            }
+            let ran = self.start_over(cx, &draft.id);
+            self.tasks.touched.insert(draft.id.clone());
+            changed.push((&draft.id, ran && !moves));
         }
-        self.task_updated(cx, &draft.id, moves);
+        self.look_at_publishers(cx);
+        for (id, goes_on) in changed {
+            self.task_updated(cx, id, goes_on);
+        }
     }
 
     /// Drops all requests at the end of the channel, and releases their claims.

@@ -388,19 +388,22 @@ impl Channel {
         }
     }
 
-    /// The specification of a task has changed; `moved`: its address as well, so its run was stopped.
-    pub(super) fn task_updated(&mut self, cx: &mut Context, id: &TaskId, moved: bool) {
+    /// Gives an updated task all its retries again; a failed one begins anew. Returns whether the task has a run.
+    pub(super) fn start_over(&mut self, cx: &Context, id: &TaskId) -> bool {
         let now = cx.mono();
-        let Some(task) = self.tasks.list.get_mut(id) else { return };
+        let Some(task) = self.tasks.list.get_mut(id) else { return false };
         task.retries = 0;
         match task.phase {
             Phase::Failed => task.phase = Phase::Idle,
             Phase::Waiting { .. } => task.phase = Phase::Waiting { at: now },
             _ => {}
         }
-        let ran = task.runs();
-        self.look_at_publishers(cx);
-        if ran && !moved {
+        task.runs()
+    }
+
+    /// Tells an update. `goes_on`: the run began before the update, and shows the new layout from now on.
+    pub(super) fn task_updated(&mut self, cx: &mut Context, id: &TaskId, goes_on: bool) {
+        if goes_on {
             // A second update if the composition has changed as well: the last one counts.
             self.update_run(cx, id);
         }
