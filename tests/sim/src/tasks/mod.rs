@@ -11,6 +11,7 @@
 //! Deliberately absent: sessions, sockets, roles; the other worlds have those.
 
 mod executor;
+mod idle;
 mod model;
 mod server;
 
@@ -23,7 +24,7 @@ use lianmai_protocol::message::session::{Join, Joined};
 use lianmai_protocol::message::task::{TaskInfo, TaskState};
 use lianmai_protocol::message::{Call, ChannelEvent, Request};
 use lianmai_protocol::{
-    ErrorName, MediaSelector, MonoTime, Now, RequestId, TaskId, UserId, WallTime,
+    ErrorName, MediaKind, MediaSelector, MonoTime, Now, RequestId, TaskId, UserId, WallTime,
 };
 use lianmai_signal_engine::{
     AdminCommand, AdminReply, AppPolicy, AskId, ChannelKey, ConnId, DrainPlan, Engine,
@@ -35,6 +36,7 @@ use crate::rng::Rng;
 use crate::server::store::shard_of;
 use crate::world::Failure;
 use executor::Executors;
+use idle::Idle;
 use model::Model;
 
 const SHARDS: usize = 2;
@@ -74,7 +76,25 @@ struct Member {
     next_id: u64,
     /// What it asked and was not answered.
     asked: Option<(u64, Call)>,
-    publishes: bool,
+    publishes: Kinds,
+    /// What of it was told.
+    told: Kinds,
+}
+
+/// What a member publishes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kinds {
+    audio: bool,
+    video: bool,
+}
+
+impl Kinds {
+    fn set(&mut self, kind: &MediaKind, publishes: bool) {
+        match kind {
+            MediaKind::Audio => self.audio = publishes,
+            _ => self.video = publishes,
+        }
+    }
 }
 
 pub(crate) struct TaskWorld {
@@ -99,6 +119,7 @@ pub(crate) struct TaskWorld {
     last_conn: u64,
     executors: Executors,
     model: Model,
+    idle: Idle,
     drained: usize,
     failure: Option<Failure>,
 }
@@ -139,7 +160,7 @@ impl TaskWorld {
         };
         let mut config = EngineConfig {
             timers,
-            tasks: Some(TaskPolicy { idle_ms: 20_000, max_retries: 4, lease_ms: 2_000 }),
+            tasks: Some(TaskPolicy { idle_ms: idle::IDLE_MS, max_retries: 4, lease_ms: 2_000 }),
             ..EngineConfig::default()
         };
         config.limits.tasks = 3;
@@ -165,6 +186,7 @@ impl TaskWorld {
             conns: BTreeMap::new(),
             last_conn: 0,
             model: Model::default(),
+            idle: Idle::default(),
             drained: 0,
             failure: None,
         }
@@ -239,7 +261,7 @@ impl TaskWorld {
             Input::Join { conn, peer: Peer::default(), request: Box::new(request) },
         );
         self.call(ch, &Call::Publish(Publish { media_type: MediaSelector::Both, uid: None }));
-        self.members[ch].publishes = true;
+        self.members[ch].publishes = Kinds { audio: true, video: true };
     }
 
     fn call(&mut self, ch: usize, call: &Call) {
@@ -295,7 +317,16 @@ impl TaskWorld {
     }
 
     fn told(&mut self, ch: usize, event: ChannelEvent) {
-        let ChannelEvent::RtmpTasksStatus(status) = event else { return };
+        let status = match event {
+            ChannelEvent::RtmpTasksStatus(status) => status,
+            ChannelEvent::StreamAdded(stream) => {
+                return self.members[ch].told.set(&stream.media_type, true);
+            }
+            ChannelEvent::StreamRemoved(stream) => {
+                return self.members[ch].told.set(&stream.media_type, false);
+            }
+            _ => return,
+        };
         let max = self.config.tasks.map_or(0, |policy| policy.max_retries);
         if status.retries > max {
             self.fail(
@@ -365,30 +396,41 @@ impl TaskWorld {
     // What is done to the world.
 
     fn act(&mut self) {
-        let next = self.now + self.rng.between(100, 6_000);
+        // Now and then much happens at once: a place is asked for while its last push is hardly over.
+        let most = if self.rng.chance(300) { 500 } else { 6_000 };
+        let next = self.now + self.rng.between(100, most);
         if next < QUIET_AT {
             self.at(next, Ev::Act);
         }
-        if !self.up {
-            return;
+        self.look_at_idle();
+        if self.up {
+            self.do_something();
+            self.look_at_idle();
         }
+    }
+
+    fn do_something(&mut self) {
         let ch = self.rng.index(CHANNELS);
         let weights = if self.members[ch].asked.is_some() {
             [0, 0, 0, 60, 12, 3]
         } else {
-            [250, 200, 160, 150, 12, 3]
+            [250, 200, 160, 300, 12, 3]
         };
         match self.rng.weighted(&weights) {
             0 => {
-                let call = self.model.some_add(&mut self.rng);
+                let call = self.model.some_add(self.now, &mut self.rng);
                 self.call(ch, &call);
             }
             1 => {
-                let call = self.model.some_update(ch, &mut self.rng);
+                let call = self.model.some_update(ch, self.now, &mut self.rng);
                 self.call(ch, &call);
             }
             2 => {
-                let call = self.model.some_delete(ch, &mut self.rng);
+                let troubled = self.members[ch].tasks.values().filter(|task| {
+                    matches!(task.state, Some(TaskState::Retrying | TaskState::Failed))
+                });
+                let troubled: Vec<TaskId> = troubled.map(|task| task.task_id.clone()).collect();
+                let call = self.model.some_delete(ch, &troubled, &mut self.rng);
                 self.call(ch, &call);
             }
             3 => self.publish_or_not(ch),
@@ -415,10 +457,21 @@ impl TaskWorld {
         }
     }
 
+    /// Begins or ends to publish a kind, or both.
     fn publish_or_not(&mut self, ch: usize) {
-        let publish = Publish { media_type: MediaSelector::Both, uid: None };
-        let publishes = !self.members[ch].publishes;
-        self.members[ch].publishes = publishes;
+        let Kinds { audio, video } = self.members[ch].publishes;
+        let both = audio == video && self.rng.chance(500);
+        let of_audio = both || self.rng.chance(500);
+        let of_video = both || !of_audio;
+        let (publishes, media_type) = match (of_audio, of_video) {
+            (true, true) => (!audio, MediaSelector::Both),
+            (true, false) => (!audio, MediaSelector::Kind(MediaKind::Audio)),
+            _ => (!video, MediaSelector::Kind(MediaKind::Video)),
+        };
+        let kinds = &mut self.members[ch].publishes;
+        kinds.audio = if of_audio { publishes } else { audio };
+        kinds.video = if of_video { publishes } else { video };
+        let publish = Publish { media_type, uid: None };
         let call = if publishes { Call::Publish(publish) } else { Call::Unpublish(publish) };
         self.call(ch, &call);
     }
@@ -426,9 +479,19 @@ impl TaskWorld {
     /// From now on everything is as it should be.
     fn heal(&mut self) {
         for ch in 0..CHANNELS {
-            if self.up && self.members[ch].conn.is_some() && !self.members[ch].publishes {
-                self.publish_or_not(ch);
+            if !self.up || self.members[ch].conn.is_none() {
+                continue;
             }
+            let Kinds { audio, video } = self.members[ch].publishes;
+            for (publishes, media_type) in [
+                (audio, MediaSelector::Kind(MediaKind::Audio)),
+                (video, MediaSelector::Kind(MediaKind::Video)),
+            ] {
+                if !publishes {
+                    self.call(ch, &Call::Publish(Publish { media_type, uid: None }));
+                }
+            }
+            self.members[ch].publishes = Kinds { audio: true, video: true };
         }
     }
 
@@ -447,7 +510,7 @@ impl TaskWorld {
                 let fits = match state {
                     Some(TaskState::Pushing) => pushes,
                     Some(TaskState::Failed) => !pushes,
-                    _ => !publishes,
+                    _ => !self.model.shows(ch, &id, publishes),
                 };
                 if !fits {
                     self.fail("tasks", format!("{id} of channel {ch} is {state:?} at the end"));

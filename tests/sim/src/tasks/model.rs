@@ -10,6 +10,7 @@ use lianmai_protocol::{ErrorName, TaskId, UserId};
 use lianmai_signal_engine::output::TaskView;
 use lianmai_signal_engine::task::{Address, ClaimKey};
 
+use super::Kinds;
 use crate::rng::Rng;
 
 const MAX_TASKS: usize = 3;
@@ -57,6 +58,7 @@ fn place_of(task: &Task) -> ClaimKey {
 }
 
 fn some_task(rng: &mut Rng, id: &str) -> Task {
+    let (audio, video) = *rng.pick(&[(true, true), (true, true), (true, false), (false, true)]);
     let layout = Layout {
         canvas: Canvas { width: 640, height: 360, color: 0 },
         users: vec![LayoutUser {
@@ -67,8 +69,8 @@ fn some_task(rng: &mut Rng, id: &str) -> Task {
             height: 360,
             adaption: 1,
             z_order: 0,
-            push_audio: true,
-            push_video: true,
+            push_audio: audio,
+            push_video: video,
         }],
         images: vec![],
     };
@@ -96,13 +98,30 @@ fn some_tasks(rng: &mut Rng) -> Vec<Task> {
 }
 
 impl Model {
-    pub(super) fn some_add(&mut self, rng: &mut Rng) -> Call {
-        Call::AddTasks(Tasks { rtmp_tasks: some_tasks(rng) })
+    pub(super) fn some_add(&mut self, now: u64, rng: &mut Rng) -> Call {
+        let mut tasks = some_tasks(rng);
+        self.to_where_others_were(&mut tasks, now, rng);
+        Call::AddTasks(Tasks { rtmp_tasks: tasks })
     }
 
-    pub(super) fn some_update(&mut self, ch: usize, rng: &mut Rng) -> Call {
-        let known = &self.channels.entry(ch).or_default().tasks;
+    /// Sends some tasks to places that were left a moment ago, if there are such places.
+    fn to_where_others_were(&self, tasks: &mut [Task], now: u64, rng: &mut Rng) {
+        let lately = |url: &&str| {
+            let place = Address::parse(url).expect("a good address").key();
+            self.left.get(&place).is_some_and(|at| now < at + FREE_AFTER_MS)
+        };
+        let urls: Vec<&str> = URLS.iter().copied().filter(lately).collect();
+        for task in tasks {
+            if !urls.is_empty() && rng.chance(400) {
+                (*rng.pick(&urls)).clone_into(&mut task.stream_url);
+            }
+        }
+    }
+
+    pub(super) fn some_update(&mut self, ch: usize, now: u64, rng: &mut Rng) -> Call {
         let mut tasks = some_tasks(rng);
+        self.to_where_others_were(&mut tasks, now, rng);
+        let known = &self.channels.entry(ch).or_default().tasks;
         for task in &mut tasks {
             // Mostly of what is there, and often to where it is.
             if let Some((id, known)) = known.iter().nth(rng.index(known.len().max(1)))
@@ -119,9 +138,13 @@ impl Model {
         Call::UpdateTasks(Tasks { rtmp_tasks: tasks })
     }
 
-    pub(super) fn some_delete(&mut self, ch: usize, rng: &mut Rng) -> Call {
+    /// Deletes mostly what is there, and often one of the tasks that are in trouble.
+    pub(super) fn some_delete(&mut self, ch: usize, troubled: &[TaskId], rng: &mut Rng) -> Call {
         let known = &self.channels.entry(ch).or_default().tasks;
-        let some = known.keys().nth(rng.index(known.len().max(1))).cloned();
+        let some = match troubled {
+            [_, ..] if rng.chance(500) => Some(rng.pick(troubled).clone()),
+            _ => known.keys().nth(rng.index(known.len().max(1))).cloned(),
+        };
         let task_ids = match some.filter(|_| rng.chance(900)) {
             Some(id) => vec![id],
             None => vec!["d".parse().expect("an id")],
@@ -143,6 +166,15 @@ impl Model {
 
     pub(super) fn live(&self) -> usize {
         self.channels.values().map(|channel| channel.tasks.len()).sum()
+    }
+
+    /// Whether a task shows or mixes in anything of a member that publishes these kinds.
+    pub(super) fn shows(&self, ch: usize, id: &TaskId, kinds: Kinds) -> bool {
+        let known = self.channels.get(&ch).and_then(|channel| channel.tasks.get(id));
+        known.is_some_and(|known| {
+            let mut users = known.task.layout.users.iter();
+            users.any(|u| u.push_audio && kinds.audio || u.push_video && kinds.video)
+        })
     }
 
     pub(super) fn place(&self, ch: usize, id: &TaskId) -> Option<ClaimKey> {
@@ -366,9 +398,14 @@ impl Model {
                     })
                 })
         };
+        // An update may have changed the layout alone, which no view shows: its revision tells.
+        let same = |channel: &Channel| {
+            let mut known = channel.tasks.values().map(|known| known.revision);
+            views.iter().all(|view| known.next() == Some(view.info.revision))
+        };
         let channel = self.channels.entry(ch).or_default().clone();
         if let Some(call) = channel.maybe.clone()
-            && !fits(&channel)
+            && !(fits(&channel) && same(&channel))
         {
             self.apply(ch, &call, self.started_at);
         }
